@@ -1,0 +1,22 @@
+"""hftcl keeps a minute-bar trading model fresh: the names a notebook or a script uses.
+
+Importing this package is cheap: a name loads its room on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hftcl.learning.loop import ContinuousLearning as ContinuousLearning
+
+__version__ = "0.1.0"
+
+_HOMES: Final = {"ContinuousLearning": "hftcl.learning.loop"}
+
+__all__ = ["ContinuousLearning", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hftcl' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

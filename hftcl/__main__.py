@@ -1,0 +1,5 @@
+"""`python -m hftcl` is `hftcl`."""
+
+from hftcl.cli import main
+
+main()

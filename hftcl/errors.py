@@ -1,0 +1,74 @@
+"""What can go wrong, one class per thing that a caller may want to tell apart.
+
+Each class knows the exit status of the command that ends with it; the command line only prints the message. A message
+says what happened, to what, and what to do, in one or two lines, and never holds a secret.
+"""
+
+from datetime import datetime
+
+
+class HftclError(Exception):
+    """The command could not do its work."""
+
+    exit_code = 1
+
+
+class UsageError(HftclError):
+    """The caller asked for something that does not exist: an unknown parameter, a malformed model id or date."""
+
+    exit_code = 2
+
+
+class ConfigError(HftclError):
+    """The configuration is invalid. `faults` holds one line per fault; all of them are told at once."""
+
+    exit_code = 78
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class SourceError(HftclError):
+    """A bar source could not answer, or answered with something that cannot be trusted."""
+
+
+class NoDataError(HftclError):
+    """There are too few bars to do what was asked."""
+
+
+class IntegrityError(HftclError):
+    """A file is not what was written: truncated, altered, or of another program."""
+
+
+class TrainingError(HftclError):
+    """The training process failed, was killed or ran out of memory. The serving model is untouched."""
+
+
+class ModelNotFoundError(HftclError):
+    """No model of that id is in the archive."""
+
+
+class RollbackError(HftclError):
+    """There is nothing to roll back to."""
+
+
+class UndefinedStatisticError(HftclError):
+    """A figure that these numbers do not define, such as the Sharpe ratio of one session."""
+
+
+class NewerVersionError(HftclError):
+    """A file of ours was written by a newer hftcl."""
+
+    exit_code = 78
+
+
+class LockHeldError(HftclError):
+    """Another process is doing what was asked."""
+
+    exit_code = 75
+
+    def __init__(self, what: str, pid: int | None, since: datetime | None) -> None:
+        began = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+        holder = f" (process {pid})" if pid else ""
+        super().__init__(f"Another {what} has been running{began}{holder}. Let it finish.")

@@ -1,0 +1,1 @@
+"""THE LOOP: what is due, and the stories that keep the model fresh."""

@@ -1,0 +1,1 @@
+"""THE WORLD: bars, sessions, the store and the sources they come from."""

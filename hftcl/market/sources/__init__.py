@@ -1,0 +1,68 @@
+"""What a source of bars is, and how one is found by name. Called by `store` and by whoever sets a collection up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, cast
+
+from hftcl.errors import ConfigError
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`split_to` new shares for `split_from` old ones, from the session `execution_date` on."""
+
+    ticker: str
+    execution_date: date
+    split_from: float
+    split_to: float
+
+    @property
+    def ratio(self) -> float:
+        """New shares per old one: 4.0 for a 4:1 split; prices before it are divided by this."""
+        return self.split_to / self.split_from
+
+
+class BarSource(Protocol):
+    """Where minute bars come from. Unadjusted prices; extended hours where the source has them."""
+
+    name: str
+    synthetic: bool
+
+    def fingerprint(self, ticker: str) -> str:
+        """What identifies these bars: bars stored under another fingerprint are fetched again. Never a secret."""
+        ...
+
+    def minutes(self, ticker: str, first: date, last: date) -> "pl.DataFrame":
+        """Return raw bars of the sessions `first` to `last`, both included, as `market.bars.RAW_SCHEMA`.
+
+        As delivered: disorder, duplicates and faulty bars are left for `bars.clean`. Empty where there are none.
+        Raises SourceError where the answer is incomplete: never a part as if it were the whole.
+        """
+        ...
+
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        """Return the known splits of `ticker`, oldest first."""
+        ...
+
+    def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
+        """Return the end (UTC) of the newest minute that this source has for any of `tickers`; None where it has none.
+
+        `now` is the clock, UTC. A live source answers `now`; a folder of files its newest bar's end.
+        """
+        ...
+
+
+def find_source(name: str) -> Callable[[Settings], BarSource]:
+    """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported."""
+    found = {point.name: point for point in entry_points(group="hftcl.sources")}
+    if name not in found:
+        raise ConfigError(
+            f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(found))}."
+        )
+    return cast("Callable[[Settings], BarSource]", found[name].load())

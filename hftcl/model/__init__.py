@@ -1,0 +1,1 @@
+"""THE MIND: features, target and the families that learn from them."""

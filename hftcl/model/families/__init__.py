@@ -1,0 +1,58 @@
+"""What a model family is, and how one is found by name. Called by `model.training` and by its child process."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from hftcl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+OnStep = Callable[[int, int], None]
+"""Called with (done, total) trees while a family fits; a family that cannot tell calls it at the start and the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One fitted model: the estimator for a researcher's .pkl, the same model as an ONNX graph, and what made it."""
+
+    estimator: Any
+    onnx: bytes
+    engine: str
+    importances: tuple[float, ...] | None
+
+
+class Family(Protocol):
+    """A kind of regression model that ends as one ONNX graph: float32 `X[rows, n_features]` in, one float32 out."""
+
+    name: str
+
+    def parameters(self) -> Mapping[str, object]:
+        """Return the names that `--param` may set, each with its default."""
+        ...
+
+    def fit(
+        self,
+        X: "npt.NDArray[np.float32]",
+        y: "npt.NDArray[np.float32]",
+        params: Mapping[str, object],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+    ) -> Fitted:
+        """Fit rows of finite features to finite targets. The same input gives predictions equal to the bit."""
+        ...
+
+
+def find_family(name: str) -> Family:
+    """Return the family registered as `name` in the entry-point group `hftcl.families`; no other one is imported."""
+    found = {point.name: point for point in entry_points(group="hftcl.families")}
+    if name not in found:
+        raise ConfigError(
+            f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(found))}."
+        )
+    return cast("Family", found[name].load()())

@@ -1,0 +1,1 @@
+"""THE HAND: from prediction to position, and what trading costs. Pure."""
