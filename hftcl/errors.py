@@ -41,6 +41,10 @@ class IntegrityError(HftclError):
     """A file is not what was written: truncated, altered, or of another program."""
 
 
+class StorageError(HftclError):
+    """The disk is full, read-only, forbidden or failing. What was live before still is."""
+
+
 class TrainingError(HftclError):
     """The training process failed, was killed or ran out of memory. The serving model is untouched."""
 
@@ -51,6 +55,20 @@ class ModelNotFoundError(HftclError):
 
 class RollbackError(HftclError):
     """There is nothing to roll back to."""
+
+
+class PinnedError(HftclError):
+    """A person rolled back, so automatic deployment waits for `hftcl unpin`."""
+
+
+class NotPromotedError(HftclError):
+    """The model did not pass its exam, so it does not deploy by itself."""
+
+
+class SupersededError(HftclError):
+    """Another process changed the live model meanwhile: what was decided against the old one is void."""
+
+    exit_code = 75
 
 
 class UndefinedStatisticError(HftclError):

@@ -12,32 +12,48 @@ from msgspec import Meta
 DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TSLA")
 
 
-def _text(description: str) -> Meta:
-    return Meta(description=description)
+_TICKER = 'a ticker such as "AAPL", "BRK.B" or "X:BTCUSD", in capitals, at most 16 characters'
+_ZONE = 'a time zone such as "America/New_York" or "UTC"'
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+
+
+def _text(
+    description: str, *, allowed: str | None = None, pattern: str | None = None, least: int | None = None
+) -> Meta:
+    """Describe a text; `allowed` says in words what `pattern` (or the room that reads it) demands."""
+    return Meta(
+        description=description, pattern=pattern, min_length=least, extra={"allowed": allowed} if allowed else None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """Where the product keeps its files."""
+    """Where hftcl keeps its files."""
 
-    home: Annotated[str, _text("Folder of models, bars and registry; relative to the configuration file.")] = "."
-    env_file: Annotated[str, _text("File with secrets, KEY=value a line; relative to the configuration file.")] = ".env"
+    home: Annotated[
+        str, _text("Models, bars and registry are here; relative to hftcl.toml.", allowed="a folder", least=1)
+    ] = "."
+    env_file: Annotated[str, _text("Secrets, KEY=value a line; relative to hftcl.toml.", allowed="a file", least=1)] = (
+        ".env"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
-    """Which bars."""
+    """Which bars, of what, and how far back."""
 
-    source: Annotated[str, _text('Where bars come from: "synthetic", "files", "polygon", or an installed plug-in.')] = (
-        "synthetic"
-    )
+    source: Annotated[
+        str, _text("Where bars come from.", allowed='"synthetic", "files", "polygon", or an installed plug-in')
+    ] = "synthetic"
     watchlist: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
-        Meta(min_length=1, max_length=1000, description="The tickers that are traded, in capitals."),
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        Meta(min_length=1, max_length=1000, description="The tickers that are traded, each once."),
     ] = DEFAULT_WATCHLIST
-    calendar: Annotated[str, _text('Exchange calendar, such as "XNYS", or "24/7".')] = "XNYS"
+    calendar: Annotated[
+        str, _text("Sessions of the exchange.", allowed='a name of exchange_calendars such as "XNYS", or "24/7"')
+    ] = "XNYS"
     lookback_days: Annotated[
-        int, Meta(ge=2, le=3650, description="Calendar days of bars for training and exam together.")
+        int, Meta(ge=1, le=3650, description="Calendar days of bars for training and exam together.")
     ] = 60
     extended_hours: Annotated[
         bool, _text("Use bars outside the regular session too (04:00 to 20:00 for US shares).")
@@ -55,24 +71,33 @@ class Files:
     """The source `files`: a folder of Parquet or CSV."""
 
     folder: Annotated[
-        str, _text("Folder with one file per ticker, or many tickers in a file; relative to the configuration file.")
+        str,
+        _text("One file per ticker, or many tickers in a file; relative to hftcl.toml.", allowed="a folder", least=1),
     ] = "data"
-    timezone: Annotated[str, _text("Time zone of stamps that carry none.")] = "UTC"
+    timezone: Annotated[str, _text("Time zone of stamps that carry none.", allowed=_ZONE)] = "UTC"
     label: Annotated[Literal["start", "end"], _text("Whether a stamp is the start or the end of its minute.")] = "start"
     columns: Annotated[
-        dict[Literal["ticker", "ts", "open", "high", "low", "close", "volume"], str],
+        dict[Literal["ticker", "ts", "open", "high", "low", "close", "volume"], Annotated[str, Meta(min_length=1)]],
         _text('Your column names, ours = yours, such as { ts = "datetime", close = "c" }.'),
     ] = field(default_factory=dict)
-    splits: Annotated[str, _text("Optional JSON file with splits in Polygon's format; relative to the folder.")] = ""
+    splits: Annotated[
+        str,
+        _text("JSON file with splits in Polygon's format; relative to the folder.", allowed='a file, or "" for none'),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polygon:
     """The source `polygon` (today also named Massive). The key comes from POLYGON_API_KEY or MASSIVE_API_KEY."""
 
-    base_url: Annotated[str, Meta(pattern=r"^https?://", description="Address of the REST service.")] = (
-        "https://api.polygon.io"
-    )
+    base_url: Annotated[
+        str,
+        _text(
+            "Address of the REST service.",
+            allowed='an address such as "https://api.polygon.io", without user name, password or query',
+            pattern=r"^https?://[^\s@?#]+$",
+        ),
+    ] = "https://api.polygon.io"
     calls_per_minute: Annotated[
         int, Meta(ge=1, le=100_000, description="Most requests in 60 seconds; the free plan allows 5.")
     ] = 5
@@ -81,7 +106,7 @@ class Polygon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthetic:
-    """The built-in market."""
+    """The source `synthetic`: the built-in market, for a first look without an API key. Seeded, with a planted edge."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="Seed; the same seed is the same market.")] = 7
     edge: Annotated[
@@ -93,7 +118,7 @@ class Synthetic:
 class Model:
     """The model that is trained."""
 
-    family: Annotated[str, _text('Model family: "forest", or an installed plug-in.')] = "forest"
+    family: Annotated[str, _text("Kind of model.", allowed='"forest", or an installed plug-in')] = "forest"
     n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Trees.")] = 200
     max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of a tree.")] = 12
     min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000, description="Fewest training rows in a leaf.")] = 50
@@ -135,20 +160,26 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exam:
-    """The bars that the candidate has not seen."""
+    """The newest sessions, kept from the candidate in training and used to judge it and the model that serves."""
 
-    sessions: Annotated[int, Meta(ge=1, le=1000, description="Sessions held out for the exam.")] = 20
+    sessions: Annotated[int, Meta(ge=2, le=1000, description="Sessions held out for the exam.")] = 20
     embargo_sessions: Annotated[
         int, Meta(ge=1, le=60, description="Whole sessions dropped between training and exam.")
     ] = 1
     min_sessions: Annotated[
-        int, Meta(ge=2, le=1000, description="An exam with fewer shared sessions is inconclusive.")
+        int,
+        Meta(
+            ge=2,
+            le=1000,
+            description="An exam with fewer shared sessions is inconclusive; not above `sessions`, and lowered to it "
+            "where only that is set.",
+        ),
     ] = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promote:
-    """What a candidate must show."""
+    """What a candidate must show before it replaces the model that serves."""
 
     policy: Annotated[
         Literal["seed", "guarded"],
@@ -171,20 +202,32 @@ class Triggers:
     max_age_days: Annotated[float, Meta(gt=0, le=3650, description="Days after which the model is old.")] = 7
     min_recent_sharpe: Annotated[float, Meta(ge=-100, le=100, description="A recent Sharpe below this is weak.")] = 0.3
     recent_sessions: Annotated[int, Meta(ge=2, le=1000, description="Sessions that count as recent.")] = 20
+    cooldown_hours: Annotated[
+        float, Meta(ge=0, le=8760, description="Hours after a verdict in which no trigger makes a retrain due.")
+    ] = 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When the scheduler acts."""
+    """When the scheduler acts. Read by `hftcl schedule`, which comes in a later release."""
 
-    timezone: Annotated[str, _text("Time zone of the times below.")] = "America/New_York"
-    check: Annotated[str, _text("Daily check.")] = "02:00"
-    retrain: Annotated[str, _text("Weekly forced retrain.")] = "Sun 01:00"
+    timezone: Annotated[str, _text("Time zone of the times below.", allowed=_ZONE)] = "America/New_York"
+    check: Annotated[
+        str, _text("Daily check.", allowed='a time such as "02:00", from "00:00" to "23:59"', pattern=rf"^{_CLOCK}$")
+    ] = "02:00"
+    retrain: Annotated[
+        str,
+        _text(
+            "Weekly forced retrain.",
+            allowed='a day and a time such as "Sun 01:00"; the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun',
+            pattern=rf"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) {_CLOCK}$",
+        ),
+    ] = "Sun 01:00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
-    """The bot."""
+    """The bot. Read by `hftcl trade`, which comes in a later release."""
 
     reload_interval_hours: Annotated[
         float, Meta(gt=0, le=168, description="Hours between two looks at the production model.")

@@ -3,50 +3,100 @@
 Called by `store`; the other rooms know the schema from here.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Final
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from hftcl.errors import SourceError
+
+if TYPE_CHECKING:
+    from hftcl.market.sources import Split
+
 TS: Final = pl.Datetime("us", "UTC")
+MINUTE: Final = timedelta(minutes=1)
+PRICES: Final = ("open", "high", "low", "close")
 
 RAW_SCHEMA: Final = pl.Schema(
     {
-        "ticker": pl.String,
+        "ticker": pl.String(),
         "ts": TS,
-        "open": pl.Float64,
-        "high": pl.Float64,
-        "low": pl.Float64,
-        "close": pl.Float64,
-        "volume": pl.Float64,
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
     }
 )
 """Bars as a source delivers them: `ts` is the START of the minute, UTC."""
 
 BAR_SCHEMA: Final = pl.Schema(
     {
-        "ticker": pl.String,
+        "ticker": pl.String(),
         "ts": TS,
-        "session": pl.Date,
-        "minute": pl.Int32,
-        "session_minutes": pl.Int32,
-        "regular": pl.Boolean,
-        "open": pl.Float64,
-        "high": pl.Float64,
-        "low": pl.Float64,
-        "close": pl.Float64,
-        "volume": pl.Float64,
+        "session": pl.Date(),
+        "minute": pl.Int32(),
+        "session_minutes": pl.Int32(),
+        "regular": pl.Boolean(),
+        "open": pl.Float64(),
+        "high": pl.Float64(),
+        "low": pl.Float64(),
+        "close": pl.Float64(),
+        "volume": pl.Float64(),
     }
 )
-"""Clean bars, sorted by ticker and ts: `minute` counts from the session's open, which is minute 0, and
-`session_minutes` is the session's length (390 on a full day, 210 on a half day). Prices as traded, or adjusted for
+"""Clean bars, sorted by ticker and ts: `minute` counts from the session's open, which is minute 0 (negative before it),
+and `session_minutes` is the session's length (390 on a full day, 210 on a half day). Prices as traded, or adjusted for
 splits where a function says so."""
+
+DROPPED: Final = {
+    "foreign_ticker": "the bar names another ticker",
+    "no_timestamp": "the bar has no time",
+    "off_minute": "the bar does not start on a whole minute",
+    "future": "the bar begins after the moment up to which the program knows bars",
+    "still_open": "the minute had not ended",
+    "outside_session": "the exchange was closed, or the session was not asked for",
+    "not_finite": "a price or the volume is missing, NaN or infinite",
+    "not_positive": "a price is zero or negative",
+    "negative_volume": "the volume is negative",
+    "zero_volume": "nothing traded: a minute without trades has no bar, so its price is not a price",
+    "high_below_low": "the high is below the low",
+    "open_or_close_outside_range": "open or close is above the high or below the low",
+    "bad_tick": "a price is wildly off the same minute or the session's first bar",
+    "duplicate": "the same bar came more than once; one was kept",
+    "conflicting_duplicate": "different bars of one minute; the last delivered was kept",
+}
+"""Why `clean` drops a bar: reason code and meaning. A bar with several faults counts under the first of them here."""
+
+NOTED: Final = {
+    "stuck_price": "one and the same price for 10 or more bars in a row; kept",
+    "gap": "regular minutes without a bar, 10 or more in a row; never filled",
+    "missing_session": "sessions of the exchange calendar without any bar; never filled",
+    "unannounced_split": "an overnight jump like a split that no split table knows; earlier sessions are left out",
+    "revised": "bars that the source delivered differently, newly or no longer when it was asked again",
+    "vanished_session": "the source no longer has a session that it delivered before; the stored bars were kept",
+    "damaged_file": "stored bars did not match their record, and were fetched again",
+    "other_source": "stored bars came from another source or other settings of it, and were fetched again",
+}
+"""What is reported without dropping a raw bar: reason code and meaning."""
+
+_RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more than a factor of 1.10
+_SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
+_STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row
+_GAP_MINUTES: Final = 10
+_SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
+_SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
+_EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Bars that were dropped, merged or suspected, and why: `count` bars of `ticker`, the first at `first` (UTC)."""
+    """Bars that were dropped, merged or suspected, and why: `count` bars of `ticker`, the first at `first` (UTC).
+
+    `session` is the one they belong to, or where they belong to none, the one that they follow.
+    """
 
     ticker: str
     reason: str
@@ -54,3 +104,285 @@ class Finding:
     first: datetime | None = None
     session: date | None = None
     detail: str = ""
+
+
+def clean(
+    raw: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str, as_of: datetime | None = None
+) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+    """Return the good bars of `ticker` as BAR_SCHEMA sorted by ts, unadjusted, and one finding per reason and session.
+
+    raw: RAW_SCHEMA in any order. sessions: as `Calendar.sessions` gives them; a bar in none of them is dropped.
+    as_of (UTC): bars not known by then, that is ts + 60 s > as_of, are dropped.
+    Rows in = rows out + the counts of findings whose reason is in DROPPED. Cleaning twice changes nothing. Whether a
+    bar is good depends on itself, other bars of its minute, and the first good bar of its session, never on a later
+    minute: otherwise cleaning would look ahead, and the bot could not repeat it.
+    """
+    rows = raw.select(RAW_SCHEMA.names()).with_columns(_session_index(sessions))
+    rows = rows.with_columns(_fault(ticker, as_of).alias("reason")).sort("ts", maintain_order=True)
+    good, faulty = rows.filter(pl.col("reason").is_null()), [rows.filter(pl.col("reason").is_not_null())]
+    for sift in (_sift_duplicates, _sift_bad_ticks):
+        good, bad = sift(good)
+        faulty.append(bad)
+    bars = label(good.select(RAW_SCHEMA.names()), sessions)
+    dropped = _findings(pl.concat(faulty), sessions, ticker)
+    return bars, dropped + _stuck(bars, ticker)
+
+
+def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA."""
+    if sessions.is_empty() or bars.is_empty():
+        return BAR_SCHEMA.to_frame()
+    indexed = bars.with_columns(_session_index(sessions)).filter(pl.col("inside"))
+    of_session = sessions.select("session", "open", "close")[indexed["nth"]].rename({"open": "from", "close": "to"})
+    return pl.concat([indexed, of_session], how="horizontal").select(
+        "ticker",
+        "ts",
+        "session",
+        ((pl.col("ts") - pl.col("from")).dt.total_minutes()).cast(pl.Int32).alias("minute"),
+        ((pl.col("to") - pl.col("from")).dt.total_minutes()).cast(pl.Int32).alias("session_minutes"),
+        pl.col("ts").is_between("from", "to", closed="left").alias("regular"),
+        *PRICES,
+        "volume",
+    )
+
+
+def _session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
+    """`nth`: row of the session that began last before ts, 0 before the first; `inside`: whether it had not ended."""
+    if sessions.is_empty():
+        return [pl.lit(0, pl.UInt32).alias("nth"), pl.lit(value=False).alias("inside")]
+    began = pl.lit(sessions["extended_open"]).search_sorted(pl.col("ts"), side="right")
+    nth = began.clip(lower_bound=1) - 1
+    until = pl.lit(sessions["extended_close"]).gather(nth)
+    inside = ((began > 0) & (pl.col("ts") < until)).fill_null(value=False)
+    return [nth.alias("nth"), inside.alias("inside")]
+
+
+def _fault(ticker: str, as_of: datetime | None) -> pl.Expr:
+    """Return the first reason to drop a row that can be seen in the row itself, else null."""
+    ts = pl.col("ts")
+    figures = [pl.col(name) for name in (*PRICES, "volume")]
+    prices = [pl.col(name) for name in PRICES]
+    high, low = pl.col("high"), pl.col("low")
+    body = (pl.col("open"), pl.col("close"))
+    known_until = pl.lit(as_of, dtype=TS)
+    checks = {
+        "foreign_ticker": pl.col("ticker").ne_missing(pl.lit(ticker)),
+        "no_timestamp": ts.is_null(),
+        "off_minute": ts.dt.truncate("1m") != ts,
+        "future": ts > known_until if as_of else pl.lit(value=False),
+        "still_open": ts + MINUTE > known_until if as_of else pl.lit(value=False),
+        "outside_session": ~pl.col("inside"),
+        "not_finite": ~pl.all_horizontal(figure.is_finite().fill_null(value=False) for figure in figures),
+        "not_positive": pl.any_horizontal(price <= 0 for price in prices),
+        "negative_volume": pl.col("volume") < 0,
+        "zero_volume": pl.col("volume") == 0,
+        "high_below_low": high < low,
+        "open_or_close_outside_range": pl.any_horizontal((price > high) | (price < low) for price in body),
+        "bad_tick": high > _RANGE_FACTOR * low,
+    }
+    return pl.coalesce(pl.when(check).then(pl.lit(reason)) for reason, check in checks.items())
+
+
+def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Of several rows of one minute keep the last delivered: a correction comes after what it corrects."""
+    is_last = (pl.col("ts") != pl.col("ts").shift(-1)).fill_null(value=True)
+    repeated = rows.filter(pl.col("ts").is_duplicated()).with_columns(is_last.alias("last"))
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).last().over("ts") for name in (*PRICES, "volume"))
+    reason = pl.when(same).then(pl.lit("duplicate")).otherwise(pl.lit("conflicting_duplicate")).alias("reason")
+    return rows.filter(is_last), repeated.with_columns(reason).filter(~pl.col("last")).drop("last")
+
+
+def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Drop what is wildly off the first good bar of its session.
+
+    The measure stays the same all session, so that cleaning twice changes nothing. A wrong first bar costs the rest of
+    the session, which is loud and safe; a running measure would follow the wrong prices.
+    """
+    measure = pl.col("close").first().over("nth")
+    off = (pl.col("high") > _SESSION_FACTOR * measure) | (pl.col("low") * _SESSION_FACTOR < measure)
+    marked = rows.with_columns(off.alias("off"))
+    bad = marked.filter("off").with_columns(pl.lit("bad_tick").alias("reason"))
+    return marked.filter(~pl.col("off")).drop("off"), bad.drop("off")
+
+
+def _findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+    """One finding per session and reason, in the order of time."""
+    groups = faulty.group_by("nth", "reason").agg(pl.len(), pl.col("ts").min()).sort("nth", "ts", "reason")
+    days = sessions["session"].to_list()
+    return tuple(
+        Finding(ticker, reason, count, first, days[nth] if days else None)
+        for nth, reason, count, first in groups.iter_rows()
+    )
+
+
+def _stuck(bars: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+    """Long runs of one price in regular hours. They are kept: it takes the end of a run to know that it was one."""
+    flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
+    runs = (
+        bars.lazy()
+        .filter("regular")
+        .with_columns(flat.alias("flat"))
+        .with_columns(pl.struct("session", "flat", pl.when("flat").then("close")).rle_id().alias("run"))
+        .filter("flat")
+        .group_by("run")
+        .agg(pl.len().alias("count"), pl.col("ts", "session", "close").first())
+        .filter(pl.col("count") >= _STUCK_BARS)
+        .sort("ts")
+        .collect()
+    )
+    return tuple(
+        Finding(ticker, "stuck_price", row["count"], row["ts"], row["session"], f"at {row['close']:g}")
+        for row in runs.iter_rows(named=True)
+    )
+
+
+def merge_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return one finding per ticker and reason: counts added, the earliest `first`, the detail of one or a number."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.ticker, finding.reason), []).append(finding)
+    return tuple(_merge(group) for _, group in sorted(groups.items()))
+
+
+def _merge(group: Sequence[Finding]) -> Finding:
+    if len(group) == 1:
+        return group[0]
+    days = {finding.session for finding in group if finding.session}
+    details = list(dict.fromkeys(finding.detail for finding in group if finding.detail))
+    where = f"in {len(days)} sessions" if len(days) > 1 else ""
+    told = "; ".join(details[:3]) + (f"; {len(details) - 3} more" if len(details) > 3 else "")
+    return Finding(
+        group[0].ticker,
+        group[0].reason,
+        sum(finding.count for finding in group),
+        min((finding.first for finding in group if finding.first), default=None),
+        min(days, default=None),
+        ": ".join(part for part in (where, told) if part),
+    )
+
+
+def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataFrame:
+    """Return `bars` (BAR_SCHEMA) with prices and volumes in the shares of each ticker's last session.
+
+    Before a split's execution date prices are divided by its ratio and volumes multiplied. A split after the ticker's
+    last session changes nothing: it has not happened yet. Raises SourceError for a ratio that is not positive.
+    """
+    names = ("ticker", "execution_date", "ratio")
+    table = pl.DataFrame([(s.ticker, s.execution_date, s.ratio) for s in splits], schema=names, orient="row")
+    table = table.cast({"ticker": pl.String, "execution_date": pl.Date, "ratio": pl.Float64}).unique()
+    if not table["ratio"].is_between(0, float("inf"), closed="none").all():
+        raise SourceError(f"A split ratio is not a positive number: {[s for s in splits if not s.ratio > 0]}.")
+    last = bars.group_by("ticker").agg(pl.col("session").max().alias("until"))
+    table = table.join(last, on="ticker").filter(pl.col("execution_date") <= pl.col("until"))
+    if table.is_empty():
+        return bars
+    later = pl.col("ratio").reverse().cum_prod().reverse().over("ticker")
+    factors = table.sort("ticker", "execution_date").select("ticker", "execution_date", later.alias("factor"))
+    days = bars.select("ticker", "session").unique().sort("ticker", "session")
+    factor_of_day = days.sort("session").join_asof(
+        factors.sort("execution_date"),
+        left_on="session",
+        right_on="execution_date",
+        by="ticker",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
+    adjusted = bars.join(factor_of_day, on=["ticker", "session"], how="left", maintain_order="left")
+    factor = pl.col("factor").fill_null(1.0)
+    return adjusted.with_columns(*(pl.col(p) / factor for p in PRICES), pl.col("volume") * factor).select(bars.columns)
+
+
+def unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[Finding, ...]:
+    """Return the overnight jumps near a whole ratio, either way, that remain after adjusting unadjusted `bars`.
+
+    `session` of a finding is the first after the jump, `count` the bars of that ticker before it. Compared are the
+    median closes of the last and the first five bars around each night. Ratios start at 2: news moves a share by a
+    third, and such a move is a return.
+    """
+    nights = (
+        adjust_for_splits(bars, splits)
+        .sort("ticker", "ts")
+        .group_by("ticker", "session", maintain_order=True)
+        .agg(
+            pl.col("close").head(_EDGE_BARS).median().alias("first"),
+            pl.col("close").tail(_EDGE_BARS).median().alias("last"),
+            pl.col("ts").first(),
+            pl.len().alias("bars"),
+        )
+        .with_columns((pl.col("last").shift(1) / pl.col("first")).over("ticker").alias("ratio"))
+        .with_columns((pl.col("bars").cum_sum() - pl.col("bars")).over("ticker").alias("before"))
+    )
+    size = pl.max_horizontal("ratio", 1 / pl.col("ratio"))
+    near = pl.any_horizontal((size / whole).log().abs() < _SPLIT_TOLERANCE for whole in _SPLIT_RATIOS)
+    return tuple(
+        Finding(
+            row["ticker"],
+            "unannounced_split",
+            row["before"],
+            row["ts"],
+            row["session"],
+            f"the price changed by a factor of {1 / row['ratio']:.3g} over the night before {row['session']}",
+        )
+        for row in nights.filter(near).iter_rows(named=True)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much of a window one ticker has, regular hours only: sessions with a bar, minutes with a bar."""
+
+    ticker: str
+    sessions: int
+    expected_sessions: int
+    minutes: int
+    expected_minutes: int
+    missing: tuple[date, ...]
+    gaps: tuple[Finding, ...]
+
+    @property
+    def share(self) -> float:
+        """Sessions with a bar / sessions expected; 0 where none was expected."""
+        return self.sessions / self.expected_sessions if self.expected_sessions else 0.0
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The holes: sessions without a bar, and long gaps within one."""
+        if not self.missing:
+            return self.gaps
+        named = ", ".join(map(str, self.missing[:3])) + (", ..." if len(self.missing) > 3 else "")
+        hole = Finding(self.ticker, "missing_session", len(self.missing), None, self.missing[0], named)
+        return (hole, *self.gaps)
+
+
+def coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:
+    """Return what `bars` (BAR_SCHEMA) hold of `sessions` for `ticker`: the calendar decides what was to be expected."""
+    mine = (pl.col("ticker") == ticker) & pl.col("regular") & pl.col("session").is_in(sessions["session"].to_list())
+    rows = bars.filter(mine).sort("ts")
+    length = (sessions["close"] - sessions["open"]).dt.total_minutes()
+    present = set(rows["session"].unique())
+    missing = tuple(day for day in sessions["session"].to_list() if day not in present)
+    return Coverage(
+        ticker=ticker,
+        sessions=sessions.height - len(missing),
+        expected_sessions=sessions.height,
+        minutes=rows.height,
+        expected_minutes=int(length.sum()),
+        missing=missing,
+        gaps=_gaps(rows, ticker),
+    )
+
+
+def _gaps(rows: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+    """Long runs of absent minutes within a session, also at its start and its end; rows sorted by ts."""
+    minute, by = pl.col("minute"), "session"
+    before = minute - minute.shift(1, fill_value=-1).over(by) - 1
+    is_last = (pl.col(by) != pl.col(by).shift(-1)).fill_null(value=True)
+    after = pl.when(is_last).then(pl.col("session_minutes") - 1 - minute).otherwise(0)
+    starts = rows.select(by, "ts", before.alias("n")).with_columns(pl.col("ts") - MINUTE * pl.col("n"))
+    ends = rows.select(by, pl.col("ts") + MINUTE, after.alias("n"))
+    long = pl.concat([starts, ends]).filter(pl.col("n") >= _GAP_MINUTES).sort("ts")
+    return tuple(
+        Finding(ticker, "gap", n, ts, session, f"{n} minutes from {ts:%Y-%m-%d %H:%M} UTC")
+        for session, ts, n in long.iter_rows()
+    )

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from hftcl.errors import ConfigError
+from hftcl.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,11 @@ class Family(Protocol):
     name: str
 
     def parameters(self) -> Mapping[str, object]:
-        """Return the names that `--param` may set, each with its default."""
+        """Return the names that `--param` may set, each with its default. Cheap: no learning library is loaded."""
+        ...
+
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        """Return `params` in the types that `fit` takes; raises UsageError naming one whose value is not possible."""
         ...
 
     def fit(
@@ -44,7 +49,10 @@ class Family(Protocol):
         jobs: int,
         on_step: OnStep,
     ) -> Fitted:
-        """Fit rows of finite features to finite targets. The same input gives predictions equal to the bit."""
+        """Fit rows of finite features to finite targets. The same input gives predictions equal to the bit.
+
+        params: every parameter, as `complete` returned them. jobs: processor cores, 1 or more; changes no result.
+        """
         ...
 
 
@@ -56,3 +64,18 @@ def find_family(name: str) -> Family:
             f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(found))}."
         )
     return cast("Family", found[name].load()())
+
+
+def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:
+    """Return every parameter of `family`, its defaults replaced by `params`.
+
+    Raises UsageError for a name that the family does not know or a value that it cannot use.
+    """
+    defaults = family.parameters()
+    for name in params:
+        if name not in defaults:
+            close = get_close_matches(name, defaults, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            known = ", ".join(defaults)
+            raise UsageError(f"The model family {family.name} has no parameter {name!r}.{hint} It knows: {known}.")
+    return dict(family.check({**defaults, **params}))

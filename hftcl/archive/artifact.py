@@ -1,0 +1,367 @@
+"""A model file: written whole, checked before anything in it is believed, served. Called by the registry, the exam
+story and the bot.
+
+The file is an ONNX model that describes itself: one metadata entry holds a `ModelMeta` as JSON, the last entry the
+SHA-256 of every byte before it. That entry is the file's tail, at a fixed place, so a foreign or damaged file is
+refused before it is parsed. Nothing is ever unpickled, and no code runs on loading.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Meta
+
+from hftcl import __version__
+from hftcl.errors import IntegrityError, NewerVersionError, StorageError, TrainingError
+from hftcl.model.serving import INPUT, Predictor
+
+FORMAT: Final = 1
+MAX_BYTES: Final = 256 * 2**20
+CANARY_TOLERANCE: Final = 1e-6
+_CANARY_ROWS: Final = 16
+_LARGE: Final = 1e30
+_META_KEY: Final = "hftcl"
+_DIGEST_KEY: Final = "hftcl.sha256"
+# The tail as protobuf: field 14 of ModelProto (metadata_props), whose field 1 is the key and field 2 the 64 digits.
+_TAIL_HEAD: Final = b"\x72\x50\x0a\x0c" + _DIGEST_KEY.encode() + b"\x12\x40"
+_TAIL_BYTES: Final = len(_TAIL_HEAD) + 64
+_PACKAGES: Final = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "polars")
+# Of onnx.AttributeProto.AttributeType: a number, a text, a tensor, and lists of numbers and texts; no graphs.
+_PLAIN_ATTRIBUTES: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
+# What a forest, boosted trees or a vote over them needs. None of these can read a file, loop or call anything.
+_OPERATORS: Final = {
+    "ai.onnx.ml": frozenset({"TreeEnsembleRegressor"}),
+    "": frozenset({"Add", "Cast", "Concat", "Constant", "Div", "Identity", "Mean", "Mul", "Reshape", "Sub", "Sum"}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSet:
+    """The features of a model or of this program: names in order, SHA-256 of what they mean, and their formulae."""
+
+    names: tuple[str, ...]
+    definitions_hash: str
+    formulae: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMeta:
+    """What a model file says about itself. Dates are sessions, times UTC; the target's unit is trailing volatility.
+
+    threshold: on |prediction|, from the `entry_quantile` of an inner split. label_end: when the last label that was
+    trained on was known; no bar up to it may examine this model. data_digest: SHA-256 of the training rows.
+    canary_*: rows, float32, and the predictions that this file must give for them wherever it is loaded; `build`
+    fills them in.
+    """
+
+    model_id: str
+    feature_names: tuple[str, ...]
+    feature_formulae: tuple[str, ...] = field(repr=False)
+    features_hash: str
+    target: str
+    horizon_minutes: int
+    threshold: float
+    entry_quantile: float
+    cost_bps: float
+    flat_minutes_before_close: int
+    tickers: tuple[str, ...]
+    calendar: str
+    extended_hours: bool
+    trained_from: date
+    trained_to: date
+    label_end: Annotated[datetime, Meta(tz=True)]
+    exam_from: date | None
+    exam_to: date | None
+    rows: int
+    data_digest: str
+    family: str
+    params: dict[str, str | int | float | bool | None]
+    seed: int
+    versions: dict[str, str]
+    source: str
+    synthetic: bool
+    importances: tuple[float, ...] | None = field(repr=False)
+    canary_rows: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    canary_predictions: tuple[float, ...] = field(default=(), repr=False)
+    format: int = FORMAT
+
+    @property
+    def features(self) -> FeatureSet:
+        """The features that the model reads."""
+        return FeatureSet(names=self.feature_names, definitions_hash=self.features_hash, formulae=self.feature_formulae)
+
+
+class Model:
+    """A verified model file, ready to predict. Safe to share between threads."""
+
+    __slots__ = ("_predictor", "meta", "sha256")
+
+    def __init__(self, meta: ModelMeta, sha256: str, predictor: Predictor) -> None:
+        """Only `load` makes one."""
+        self.meta = meta
+        self.sha256 = sha256
+        self._predictor = predictor
+
+    def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return float32 predictions, shape (n,), in units of the target (trailing volatilities), row for row.
+
+        X: float32, shape (n, n_features), in the order of `meta.feature_names`, finite. A row gives the same bits
+        alone and in any batch. Raises ValueError for anything else: leave rows that are not known yet out.
+        """
+        return self._predictor.predict(X)
+
+
+def our_features() -> FeatureSet:
+    """Return the features of this program, for `load` to hold a file against."""
+    from hftcl.model.features import FEATURES, definitions_hash
+
+    return FeatureSet(
+        names=tuple(feature.name for feature in FEATURES),
+        definitions_hash=definitions_hash(),
+        formulae=tuple(feature.formula for feature in FEATURES),
+    )
+
+
+def library_versions(engine: str) -> dict[str, str]:
+    """Return the versions that a prediction may depend on; `engine` is the text of the training."""
+    found = {"hftcl": __version__, "python": python_version(), "engine": engine}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def data_digest(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:
+    """Return the SHA-256, hexadecimal, of the training rows, in their order: shapes, then values, then targets."""
+    digest = hashlib.sha256(f"{X.dtype} {X.shape} {y.dtype} {y.shape}".encode())
+    digest.update(np.ascontiguousarray(X).data)
+    digest.update(np.ascontiguousarray(y).data)
+    return digest.hexdigest()
+
+
+def canary_rows(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return 16 rows, float32 (16, k), to tell one model from another: training rows, and extremes around them."""
+    extremes = [X.min(axis=0), X.max(axis=0), np.zeros(X.shape[1]), np.full(X.shape[1], _LARGE)]
+    extremes.append(-extremes[-1])
+    chosen = np.linspace(0, len(X) - 1, _CANARY_ROWS - len(extremes)).astype(np.int64)
+    return np.vstack([X[chosen], *extremes]).astype(np.float32)
+
+
+def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> bytes:
+    """Return the bytes of a model file: the graph, `meta` completed by the canaries' predictions, and the digest.
+
+    canaries: float32 (m, k), m at least 1, finite. Raises IntegrityError for a graph that `load` would refuse,
+    TrainingError for one that is too large.
+    """
+    model = _parsed(onnx, "The trained graph")
+    del model.metadata_props[:]
+    _require_known_graph(model, len(meta.feature_names), "The trained graph")
+    predictions = Predictor(model.SerializeToString(), len(meta.feature_names)).predict(canaries)
+    whole = replace(
+        meta,
+        canary_rows=tuple(tuple(row) for row in canaries.tolist()),
+        canary_predictions=tuple(predictions.tolist()),
+    )
+    text = msgspec.json.encode(whole).decode()
+    _decoded(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
+    model.metadata_props.add(key=_META_KEY, value=text)
+    body = bytes(model.SerializeToString(deterministic=True))
+    if len(body) + _TAIL_BYTES > MAX_BYTES:
+        raise TrainingError(
+            f"The model takes {len(body) / 2**20:.0f} MiB, and a model file may have {MAX_BYTES / 2**20:.0f}. "
+            "Use fewer or shallower trees, or a larger min_samples_leaf."
+        )
+    return body + _TAIL_HEAD + hashlib.sha256(body).hexdigest().encode()
+
+
+def load(
+    source: Path | bytes, *, expected_sha256: str | None = None, expected_features: FeatureSet | None = None
+) -> Model:
+    """Verify a model file and return it ready to predict.
+
+    In this order: a regular file of bounded size; the SHA-256, where one is expected; the digest in its own tail; a
+    graph of known operators, one float32 input and output; complete metadata; features equal to `expected_features`,
+    where given; canary predictions within 1e-6. Raises IntegrityError saying which failed, NewerVersionError for a
+    file of a newer hftcl, StorageError where the file cannot be read.
+    """
+    name, data = _named(source)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if expected_sha256 is not None and sha256 != expected_sha256:
+        raise IntegrityError(
+            f"{name} is not the one that was registered: its SHA-256 begins {sha256[:12]}, not {expected_sha256[:12]}."
+        )
+    model, meta = _opened(name, data)
+    if expected_features is not None:
+        _require_features(meta.features, expected_features, name)
+    del model.metadata_props[:]  # onnxruntime gets the graph alone
+    predictor = Predictor(model.SerializeToString(), len(meta.feature_names))
+    _require_canaries(meta, predictor, name)
+    return Model(meta, sha256, predictor)
+
+
+def describe(source: Path | bytes) -> ModelMeta:
+    """Return what a model file says about itself: verified as by `load`, but no session is opened, no canary asked."""
+    return _opened(*_named(source))[1]
+
+
+def _named(source: Path | bytes) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        _require_bounded("The model", len(source))
+        return "The model", source
+    return f"The model file {source}", _read(source)
+
+
+def _require_bounded(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise IntegrityError(f"{name} has {size} bytes, and a model file may have {MAX_BYTES}. It is not a model.")
+
+
+def _read(path: Path) -> bytes:
+    name = f"The model file {path}"
+    try:
+        # O_NONBLOCK: a pipe in its place must not hang us; a regular file does not mind.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise IntegrityError(f"{name} is not a regular file.")
+            _require_bounded(name, status.st_size)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{name} is missing.") from error
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _opened(name: str, data: bytes) -> tuple[Any, ModelMeta]:
+    """Return the graph (onnx.ModelProto) and the metadata of a file that passes every check that needs no session."""
+    body, tail = data[:-_TAIL_BYTES], data[-_TAIL_BYTES:]
+    if not tail.startswith(_TAIL_HEAD):
+        raise IntegrityError(f"{name} was not written by hftcl, or is cut short.")
+    if tail[len(_TAIL_HEAD) :] != hashlib.sha256(body).hexdigest().encode():
+        raise IntegrityError(f"{name} was altered after it was written: its own digest does not fit.")
+    model = _parsed(data, name)
+    if [entry.key for entry in model.metadata_props] != [_META_KEY, _DIGEST_KEY]:
+        raise IntegrityError(f"{name} does not hold exactly the metadata that hftcl writes.")
+    meta = _decoded(model.metadata_props[0].value, name)
+    _require_known_graph(model, len(meta.feature_names), name)
+    return model, meta
+
+
+def _parsed(data: bytes, name: str) -> Any:
+    import onnx
+
+    try:
+        return onnx.ModelProto.FromString(data)
+    except Exception as error:  # the DecodeError of whichever protobuf onnx brings
+        raise IntegrityError(f"{name} is not an ONNX model.") from error
+
+
+def _decoded(text: str, name: str) -> ModelMeta:
+    try:
+        stated = msgspec.json.decode(text, type=dict[str, Any]).get("format")
+        if isinstance(stated, int) and stated > FORMAT:
+            raise NewerVersionError(
+                f"{name} has format {stated}; this hftcl {__version__} reads up to {FORMAT}. Upgrade hftcl."
+            )
+        meta = msgspec.json.decode(text, type=ModelMeta)
+    except msgspec.DecodeError as error:  # ValidationError is one of them
+        raise IntegrityError(f"{name} has incomplete metadata: {error}.") from error
+    width = len(meta.feature_names)
+    rows_fit = all(len(row) == width for row in meta.canary_rows)
+    if not meta.canary_rows or len(meta.canary_predictions) != len(meta.canary_rows) or not rows_fit:
+        raise IntegrityError(f"{name} has incomplete metadata: no canary rows of {width} features with predictions.")
+    return meta
+
+
+def _require_known_graph(model: Any, n_features: int, name: str) -> None:
+    """Refuse whatever is more than trees and arithmetic on one input, so that onnxruntime meets nothing else."""
+    graph = model.graph
+    if model.functions or model.training_info or graph.sparse_initializer or graph.quantization_annotation:
+        raise IntegrityError(f"{name} holds more than a graph.")
+    unknown = [node.op_type for node in graph.node if node.op_type not in _OPERATORS.get(node.domain, ())]
+    if unknown or not graph.node:
+        raise IntegrityError(f"{name} holds operators that no model of hftcl has: {', '.join(unknown) or 'none'}.")
+    attributes = [attribute for node in graph.node for attribute in node.attribute]
+    if any(attribute.type not in _PLAIN_ATTRIBUTES for attribute in attributes):
+        raise IntegrityError(f"{name} holds a graph within its graph.")
+    tensors = [*graph.initializer, *(attribute.t for attribute in attributes)]
+    if any(tensor.external_data or tensor.data_location for tensor in tensors):
+        raise IntegrityError(f"{name} points to data outside of itself.")
+    shapes = [_shape(value) for value in (*graph.input, *graph.output)]
+    if shapes != [("float32", 0, n_features), ("float32", 0, 1)] or graph.input[0].name != INPUT:
+        raise IntegrityError(f"{name} does not take {INPUT}[rows, {n_features}] float32 to one float32: {shapes}.")
+    for node in graph.node:
+        _require_splits_within(node, n_features, name)
+
+
+def _shape(value: Any) -> tuple[str, int, int]:
+    """Return (type, rows, columns) of a graph's input or output; 0 rows stand for any number of them."""
+    tensor = value.type.tensor_type
+    dims = [dim.dim_value for dim in tensor.shape.dim]
+    rows, columns = dims if len(dims) == 2 else (-1, -1)
+    return "float32" if tensor.elem_type == 1 else f"type {tensor.elem_type}", rows, columns
+
+
+def _require_splits_within(node: Any, n_features: int, name: str) -> None:
+    """Refuse a tree that splits on a column that is not there: onnxruntime would read beyond the row."""
+    if node.op_type != "TreeEnsembleRegressor":
+        return
+    for attribute in node.attribute:
+        if attribute.name == "nodes_featureids":
+            columns = np.asarray(attribute.ints)
+            if columns.size and not (columns.min() >= 0 and columns.max() < n_features):
+                raise IntegrityError(f"{name} splits on a feature that it does not have.")
+
+
+def _require_features(theirs: FeatureSet, ours: FeatureSet, name: str) -> None:
+    if theirs.names == ours.names and theirs.definitions_hash == ours.definitions_hash:
+        return
+    raise IntegrityError(
+        f"{name} was trained on other features than this hftcl computes: {_difference(theirs, ours)}. "
+        "Retrain, or go back to the hftcl that trained it."
+    )
+
+
+def _difference(theirs: FeatureSet, ours: FeatureSet) -> str:
+    said = [f"{name} is gone" for name in theirs.names if name not in ours.names]
+    said += [f"{name} is new" for name in ours.names if name not in theirs.names]
+    if not said and theirs.names != ours.names:
+        return "their order changed"
+    then, now = (dict(zip(part.names, part.formulae, strict=False)) for part in (theirs, ours))
+    said += [f"{name} is defined otherwise" for name in then if name in now and then[name] != now[name]]
+    return "; ".join(said) or "what they share changed (their version, units, look-backs)"
+
+
+def _require_canaries(meta: ModelMeta, predictor: Predictor, name: str) -> None:
+    rows = np.asarray(meta.canary_rows, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise IntegrityError(f"{name} has canary rows that are not finite.")
+    apart = float(np.abs(predictor.predict(rows).astype(np.float64) - np.asarray(meta.canary_predictions)).max())
+    if not apart <= CANARY_TOLERANCE:
+        raise IntegrityError(
+            f"{name} predicts otherwise than when it was trained, by {apart:.2g}{_changed(meta.versions)}. "
+            "Retrain, or go back to those versions."
+        )
+
+
+def _changed(then: Mapping[str, str]) -> str:
+    now = library_versions(then.get("engine", ""))
+    changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
+    return f" (trained with {'; '.join(changed)})" if changed else ""

@@ -1,0 +1,321 @@
+"""The archive of models, changed: ids, adding, deploying, rolling back, pruning. Called by the stories of `learning`.
+
+Every change holds the lock of the registry and begins with recovery, so that nothing builds on what a crash left.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hftcl import durable
+from hftcl.archive import export, production
+from hftcl.archive.production import utc
+from hftcl.archive.records import ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
+from hftcl.archive.registry import Registry, State
+from hftcl.archive.schema import faults, opened_to_change, transaction
+from hftcl.errors import (
+    HftclError,
+    IntegrityError,
+    NotPromotedError,
+    PinnedError,
+    SupersededError,
+    UsageError,
+)
+
+Verify = Callable[[Path, str], None]
+"""Called with an archived model file and its SHA-256; raises HftclError if that may not serve."""
+_ANY = "any"
+_SPARE_BYTES = 1 << 20  # for the registry, its journal and the CSV
+
+
+def verify_artifact(path: Path, sha256: str) -> None:
+    """Check hash, schema and canary predictions of a model file, as the bot would. Raises IntegrityError."""
+    from hftcl.archive import artifact  # loads onnxruntime, which `history` must not pay for
+
+    artifact.load(path, expected_sha256=sha256)
+
+
+class Archive(Registry):
+    """The models under `home`, changed and read.
+
+    A change waits at most `wait_s` for another one to end, then raises LockHeldError. Everything raises StorageError
+    where the disk is full, forbidden or failing; then what was live still is. `on_note` hears of each thing that
+    recovery mended, also when the change itself is refused.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        verify: Verify = verify_artifact,
+        wait_s: float = 10.0,
+        on_note: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        super().__init__(home)
+        self._verify = verify
+        self._wait_s = wait_s
+        self._on_note = on_note
+        self._claims: dict[str, contextlib.ExitStack] = {}
+
+    def claim_id(self, now: datetime) -> str:
+        """Reserve and return the id of a model trained at `now`, or the next second that is free.
+
+        The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
+        """
+        with self._changing(now) as (db, _):
+            moment = now.astimezone(UTC)
+            while not self._claim(db, f"{moment:%Y%m%d_%H%M%S}"):
+                moment += timedelta(seconds=1)
+            return f"{moment:%Y%m%d_%H%M%S}"
+
+    def _claim(self, db: sqlite3.Connection, model_id: str) -> bool:
+        if model_id in self.state_in(db).rows or self.onnx_of(model_id).exists() or self.pkl_of(model_id).exists():
+            return False
+        claim = production.claim_of(self, model_id)
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            return False
+        self._claims[model_id] = contextlib.ExitStack()
+        self._claims[model_id].enter_context(durable.lock(claim, "training"))
+        return True
+
+    def discard(self, model_id: str) -> None:
+        """Free the id of a model that will not be added. Nothing happens for an id that is not claimed here."""
+        claim = self._claims.pop(model_id, None)
+        if claim is not None:
+            with contextlib.suppress(OSError):  # what stays is swept by recovery
+                production.claim_of(self, model_id).unlink()
+            claim.close()
+
+    def add(self, model: NewModel, onnx: bytes, pkl: bytes, *, now: datetime) -> ModelRecord:
+        """Archive a model under its claimed id: both files first, then its row. It does not serve by that.
+
+        Raises IntegrityError if that id, or this very file, is archived already.
+        """
+        row = _row(model, onnx, pkl)
+        with self._changing(now) as (db, _), faults("archiving the model"):
+            durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
+            state = self.state_in(db)
+            twins = [each for each, old in state.rows.items() if old["sha256"] == row["sha256"]]
+            if twins or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
+                raise IntegrityError(
+                    f"Model {model.model_id} cannot be archived: "
+                    f"{f'its file is that of model {twins[0]}' if twins else 'its id is taken'}. Train it again."
+                )
+            try:
+                durable.write_atomically(self.onnx_of(model.model_id), onnx)
+                durable.write_atomically(self.pkl_of(model.model_id), pkl)
+                with transaction(db):
+                    places = ", ".join(f":{name}" for name in row)
+                    db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({places})", row)  # noqa: S608 - our names
+            except BaseException:
+                self._remove_files(db, model.model_id)
+                raise
+            finally:
+                self.discard(model.model_id)
+            state = self.state_in(db)
+            export.refresh(self, state, mending=False)
+            return state.record(model.model_id)
+
+    def _remove_files(self, db: sqlite3.Connection, model_id: str) -> None:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            if model_id not in self.state_in(db).rows:  # a commit may have reached the disk although it raised
+                self.onnx_of(model_id).unlink(missing_ok=True)
+                self.pkl_of(model_id).unlink(missing_ok=True)
+
+    def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
+        """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
+        with self._changing(now) as (db, _), faults("recording the outcome"):
+            state = self.state_in(db)
+            model_id = state.require(text)
+            if model_id in state.parents:
+                raise UsageError(f"Model {model_id} has served; its outcome stays {state.rows[model_id]['outcome']!r}.")
+            with transaction(db):
+                db.execute("UPDATE models SET outcome = ?, reason = ? WHERE model_id = ?", (outcome, reason, model_id))
+            export.refresh(self, self.state_in(db), mending=False)
+
+    def record_attempt(
+        self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
+    ) -> None:
+        """Record one run that wanted a new model, whatever became of it; see `attempts` and `last_judged`."""
+        with self._changing(now) as (db, _), faults("recording the attempt"), transaction(db):
+            db.execute(
+                "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
+                (utc(now), kind, outcome, reason, model_id),
+            )
+
+    def deploy(
+        self, text: str, *, now: datetime, reason: str, by: str = "retrain", champion: str | None = _ANY
+    ) -> Switched:
+        """Make an archived model that passed its exam the one that serves.
+
+        champion: the id of the model that it was compared with, None for none; if another one serves by now, the
+        comparison is void and SupersededError is raised. Left out, that is not asked. Raises PinnedError after a
+        rollback, NotPromotedError for a model that did not pass, IntegrityError for a file that is not whole.
+        """
+        with self._changing(now) as (db, notes):
+            state = self.state_in(db)
+            model_id = state.require(text)
+            pin = state.pin
+            if pin is not None:
+                raise PinnedError(
+                    f"Model {model_id} was not deployed: a rollback pinned model {pin.model_id} on "
+                    f"{pin.since:%Y-%m-%d %H:%M} UTC. `hftcl unpin` lets models deploy again."
+                )
+            if champion not in (_ANY, state.live_id):
+                raise SupersededError(
+                    f"Model {model_id} was not deployed: it was compared with {champion or 'no model'}, and meanwhile "
+                    f"{state.live_id or 'none'} serves. Run it again."
+                )
+            if state.rows[model_id]["outcome"] != "deployed":
+                raise NotPromotedError(
+                    f"Model {model_id} did not pass its exam ({state.rows[model_id]['outcome']}: "
+                    f"{state.rows[model_id]['reason']}). A person may still choose it: "
+                    f"`hftcl rollback {model_id} --reason ...`."
+                )
+            return self._switch(db, state, model_id, kind="deploy", reason=reason, by=by, now=now, notes=notes)
+
+    def rollback(
+        self,
+        text: str | None = None,
+        *,
+        now: datetime,
+        reason: str = "",
+        by: str = "user",
+        plan: RollbackPlan | None = None,
+    ) -> Switched:
+        """Go back to the parent of the serving model, or to the model in `text`, and pin it.
+
+        plan: what the person was shown; if it no longer holds, SupersededError is raised. Raises RollbackError where
+        there is nowhere to go, UsageError for a model that never passed when no reason is given, IntegrityError for a
+        file that is not whole.
+        """
+        with self._changing(now) as (db, notes):
+            actual = self.plan_rollback(text)
+            if plan is not None and _ids(plan) != _ids(actual):
+                raise SupersededError(
+                    "The serving model has changed since the rollback was planned: nothing was done. Run it again."
+                )
+            target = actual.target.model_id
+            if actual.needs_reason and not reason.strip():
+                raise UsageError(
+                    f"Model {target} never passed an exam ({actual.target.outcome}: {actual.target.reason}). "
+                    "To let it serve all the same, say why: --reason TEXT."
+                )
+            state = self.state_in(db)
+            return self._switch(db, state, target, kind="rollback", reason=reason, by=by, now=now, notes=notes)
+
+    def _switch(
+        self,
+        db: sqlite3.Connection,
+        state: State,
+        model_id: str,
+        *,
+        kind: str,
+        reason: str,
+        by: str,
+        now: datetime,
+        notes: tuple[str, ...],
+    ) -> Switched:
+        if model_id == state.live_id:
+            raise UsageError(f"Model {model_id} is the one that serves already.")
+        with faults("verifying the model"):
+            data = self.intact(state, model_id)
+            self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
+        unfinished = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
+        replaced = state.live_id or state.intended_id
+        return Switched(model=self.find(model_id), replaced=replaced, notes=(*notes, *unfinished))
+
+    def unpin(self, *, now: datetime) -> Pin | None:
+        """Let models deploy by themselves again; return the pin that was there, None if there was none."""
+        with self._changing(now) as (db, _), faults("unpinning"):
+            pin = self.state_in(db).pin
+            with transaction(db):
+                db.execute(
+                    "UPDATE deployments SET unpinned_at = ? WHERE kind = 'rollback' AND unpinned_at IS NULL",
+                    (utc(now),),
+                )
+            return pin
+
+    def recover(self, now: datetime) -> tuple[str, ...]:
+        """Mend what a crash or a hand has left; return a line about each thing mended. Where no archive is, nothing."""
+        if not self.database.exists() and not self.production.exists():
+            return ()
+        with self._changing(now) as (_, notes):
+            return notes
+
+    def prune(self, keep: int, *, now: datetime) -> tuple[str, ...]:
+        """Delete the files of all but the `keep` newest models; return their ids. Their rows stay in the history.
+
+        Never deleted: the serving model, those it stands on, and the one that should serve.
+        """
+        with self._changing(now) as (db, _), faults("pruning the archive"):
+            state = self.state_in(db)
+            needed = {*sorted(state.rows, reverse=True)[:keep], state.live_id, state.intended_id}
+            needed |= {*state.ancestors(state.live_id), *state.ancestors(state.intended_id)}
+            gone = tuple(each for each in sorted(state.rows) if state.rows[each]["kept"] and each not in needed)
+            with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
+                db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(each,) for each in gone])
+            for model_id in gone:
+                self.onnx_of(model_id).unlink(missing_ok=True)
+                self.pkl_of(model_id).unlink(missing_ok=True)
+            export.refresh(self, self.state_in(db), mending=False)
+            return gone
+
+    def verify_all(self) -> tuple[tuple[str, str], ...]:
+        """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing."""
+        state = self.state()
+        found = []
+        for model_id in (each for each in sorted(state.rows, reverse=True) if state.rows[each]["kept"]):
+            try:
+                self.intact(state, model_id)
+                self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
+            except HftclError as fault:
+                found.append((model_id, str(fault)))
+        return tuple(found)
+
+    @contextlib.contextmanager
+    def _changing(self, now: datetime) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
+        """Hold the registry's lock, with everything recovered; yields the connection and what was mended."""
+        with contextlib.ExitStack() as stack:
+            with faults("opening the archive"):
+                durable.make_folder(self.folder)
+                stack.enter_context(durable.lock(self.folder / ".lock", "change of the archive", wait_s=self._wait_s))
+                db = stack.enter_context(opened_to_change(self.database))
+                notes = production.recover(self, db, now)
+            for note in notes:
+                self._on_note(note)
+            yield db, notes
+
+
+def _ids(plan: RollbackPlan) -> tuple[str | None, str]:
+    return plan.current.model_id if plan.current else None, plan.target.model_id
+
+
+def _row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
+    """Return the model's row. Raises UsageError for a malformed id, ValueError for a value that JSON or UTC lack."""
+    if parse_model_id(model.model_id) != model.model_id:
+        raise UsageError(f"{model.model_id!r} is not an id from Archive.claim_id.")
+    if model.val_sharpe is not None and not math.isfinite(model.val_sharpe):
+        raise ValueError(f"val_sharpe is {model.val_sharpe}; what is undefined is None.")
+    row: dict[str, object] = dict(asdict(model))
+    for name in ("trained_from", "trained_to", "exam_from", "exam_to"):
+        value = getattr(model, name)
+        row[name] = None if value is None else value.isoformat()
+    return row | {
+        "trained_at": utc(model.trained_at),
+        "label_end": utc(model.label_end),
+        "synthetic": int(model.synthetic),
+        "tickers": json.dumps(model.tickers),
+        "report": json.dumps(model.report, allow_nan=False),
+        "sha256": hashlib.sha256(onnx).hexdigest(),
+        "pkl_sha256": hashlib.sha256(pkl).hexdigest(),
+    }

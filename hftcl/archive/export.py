@@ -1,0 +1,107 @@
+"""What the archive writes for people and their scripts: `models/model_metadata.csv` and `trained_stock_model.pkl`.
+
+Both are copies that hftcl itself never reads, rewritten whole from the registry. Called by `archive.production`.
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from hftcl import durable
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry, State, digest, whole
+
+COLUMNS: Final = (
+    "model_id",
+    "trained_date",
+    "val_sharpe",
+    "is_deployed",
+    "outcome",
+    "reason",
+    "sha256",
+    "parent",
+    "source",
+    "synthetic",
+    "family",
+    "rows",
+    "sessions",
+    "tickers",
+    "trained_from",
+    "trained_to",
+    "label_end",
+    "exam_from",
+    "exam_to",
+    "served",
+    "kept",
+)
+
+
+def safe_text(text: str) -> str:
+    """Return `text` so that no spreadsheet runs it and no line of it can pass for another row.
+
+    A cell that begins with = + - @ gets an apostrophe in front (OWASP, "CSV Injection"); CR, LF and everything else
+    that does not print becomes its Python escape.
+    """
+    flat = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+    return (
+        f"'{flat}" if flat.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else flat
+    )
+
+
+def csv_bytes(models: tuple[ModelRecord, ...]) -> bytes:
+    """Return the readable history, UTF-8, one line a model in the order given, newest first."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_cell(value) for value in _row(model)] for model in models)
+    return buffer.getvalue().encode()
+
+
+def _row(model: ModelRecord) -> tuple[Any, ...]:
+    fields = {
+        "trained_date": model.trained_at.isoformat(timespec="seconds"),
+        "tickers": " ".join(model.tickers),
+        "served": json.dumps([[began.isoformat(), ended and ended.isoformat()] for began, ended in model.served]),
+    }
+    return tuple(fields[name] if name in fields else getattr(model, name) for name in COLUMNS)
+
+
+def _cell(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float) else safe_text(str(value))
+
+
+def refresh(registry: Registry, state: State, *, mending: bool) -> tuple[str, ...]:
+    """Bring both copies up to date; return a line about each that could not be, and when `mending` about each that was.
+
+    Raises OSError.
+    """
+    written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
+    notes = [f"{path} was not what the registry says; it has been written again." for path in written if mending]
+    if state.live_id and digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
+        notes.append(
+            f"{registry.pkl_of(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
+        )
+    return tuple(notes)
+
+
+def _refresh_csv(registry: Registry, state: State) -> Path | None:
+    wanted = csv_bytes(tuple(state.record(model_id) for model_id in sorted(state.rows, reverse=True)))
+    if registry.csv.is_file() and registry.csv.read_bytes() == wanted:
+        return None
+    durable.write_atomically(registry.csv, wanted)
+    return registry.csv
+
+
+def _refresh_pkl(registry: Registry, state: State) -> Path | None:
+    if state.live_id is None:
+        return None
+    sha256 = state.rows[state.live_id]["pkl_sha256"]
+    if digest(registry.production_pkl) == sha256:
+        return None
+    data = whole(registry.pkl_of(state.live_id), sha256)
+    if data is None:
+        return None
+    durable.write_atomically(registry.production_pkl, data)
+    return registry.production_pkl

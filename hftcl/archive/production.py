@@ -1,0 +1,208 @@
+"""The production file, `trained_stock_model.onnx`: the one place that writes it, and the recovery of all around it.
+
+The rename over it is the only commit point. Called by `archive.deployment`, always with the lock of the registry held.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hftcl import durable
+from hftcl.archive import export
+from hftcl.archive.registry import Registry, State, whole
+from hftcl.archive.schema import faults, transaction
+from hftcl.errors import HftclError, LockHeldError
+
+CLAIMS = ".model_*.claim"
+
+
+def switch(
+    registry: Registry,
+    db: sqlite3.Connection,
+    model_id: str,
+    data: bytes,
+    *,
+    kind: str,
+    reason: str,
+    by: str,
+    at: datetime,
+) -> tuple[str, ...]:
+    """Make `data`, the verified file of `model_id`, the one that serves; return what could not be finished afterwards.
+
+    Killed before the rename, the old model serves and recovery drops the intent; killed after it, the new one does and
+    recovery finishes the rest. An error before or at the rename is raised, and the old model serves; one after it is
+    a note, because the work is done: the next command that changes something mends it.
+    """
+    state = registry.state_in(db)
+    with faults("deploying the model"):
+        _record(db, model_id, state, kind, reason, by, at, pending=True)
+        previous = registry.production.read_bytes() if state.live_id else None
+        try:
+            durable.write_atomically(registry.production, data)
+        except OSError:
+            _take_back(registry, db, data, previous)
+            raise
+    try:
+        with faults("finishing the deployment"):
+            settle(db)
+            return export.refresh(registry, registry.state_in(db), mending=False)
+    except HftclError as fault:
+        return (f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",)
+
+
+def _record(
+    db: sqlite3.Connection,
+    model_id: str,
+    state: State,
+    kind: str,
+    reason: str,
+    by: str,
+    at: datetime,
+    *,
+    pending: bool = False,
+) -> None:
+    replaced = state.intended_id if kind == "hand" else state.live_id or state.intended_id
+    with transaction(db):
+        db.execute("DELETE FROM deployments WHERE pending")
+        db.execute(
+            "INSERT INTO deployments (model_id, replaced, at, kind, reason, by, pending) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (model_id, replaced, utc(at), kind, reason, by, int(pending)),
+        )
+
+
+def _take_back(registry: Registry, db: sqlite3.Connection, data: bytes, previous: bytes | None) -> None:
+    """Undo what failed, also a rename whose folder could not be synced: what ends with an error has not deployed."""
+    with contextlib.suppress(
+        OSError, sqlite3.Error
+    ):  # what cannot be undone now, recovery settles by production's hash
+        if whole(registry.production, hashlib.sha256(data).hexdigest()) is not None:
+            if previous is None:
+                registry.production.unlink()
+            else:
+                durable.write_temporary(registry.production, previous).replace(registry.production)
+        with transaction(db):
+            db.execute("DELETE FROM deployments WHERE pending")
+
+
+def settle(db: sqlite3.Connection) -> None:
+    """Mark the deployment under way as done."""
+    with transaction(db):
+        db.execute("UPDATE deployments SET pending = 0 WHERE pending")
+
+
+def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[str, ...]:
+    """Mend what a crash, a full disk or a hand has left; return a line for a person about each thing that was mended.
+
+    Raises IntegrityError for a damaged registry, StorageError where the disk does not let it mend.
+    """
+    with faults("recovering the archive"):
+        _check(db)
+        notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
+        notes += _mend_archive(registry, registry.state_in(db))
+        fresh = not registry.csv.exists() and not registry.state_in(db).rows
+        return (*notes, *(() if fresh else export.refresh(registry, registry.state_in(db), mending=True)))
+
+
+def _check(db: sqlite3.Connection) -> None:
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found.splitlines()[-1])
+
+
+def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
+    """Delete temporary files, the files of pruned models, and what a killed `add` left under the id it had claimed."""
+    durable.sweep_temporary(registry.home, [registry.production.name, registry.production_pkl.name])
+    durable.sweep_temporary(registry.folder, [registry.csv.name, "model_*.onnx", "model_*.pkl"])
+    rows = {row["model_id"]: row["kept"] for row in db.execute("SELECT model_id, kept FROM models")}
+    for model_id in (each for each, kept in rows.items() if not kept):
+        _delete(registry, model_id)
+    for claim in sorted(registry.folder.glob(CLAIMS)):
+        model_id = claim.name.removeprefix(".model_").removesuffix(".claim")
+        with contextlib.suppress(LockHeldError), durable.lock(claim, "training"):  # held: somebody trains it now
+            if model_id not in rows and _delete(registry, model_id):
+                yield f"Model {model_id} had been archived by half when its process ended; its files were deleted."
+            claim.unlink(missing_ok=True)
+
+
+def _delete(registry: Registry, model_id: str) -> bool:
+    files = [path for path in (registry.onnx_of(model_id), registry.pkl_of(model_id)) if path.exists()]
+    for path in files:
+        path.unlink()
+    return bool(files)
+
+
+def _settle_intent(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
+    state = registry.state_in(db)
+    if state.pending is None:
+        return
+    if state.pending.model_id == state.live_id:
+        durable.sync_folder(registry.home)  # the rename may not be on disk yet
+        settle(db)
+        yield f"Model {state.pending.model_id} was deployed, but the process ended before it was recorded; now it is."
+    else:
+        with transaction(db):
+            db.execute("DELETE FROM deployments WHERE pending")
+        yield f"The deployment of model {state.pending.model_id} was cut off before it took effect; it was dropped."
+
+
+def _mend_production(registry: Registry, db: sqlite3.Connection, at: datetime) -> Iterator[str]:
+    state = registry.state_in(db)
+    name = registry.production
+    if state.live_id == state.intended_id:
+        if state.production.state == "unknown":
+            yield f"{name} is not a model of this archive. It was left alone; the next deployment replaces it."
+    elif state.live_id is not None:
+        _record(db, state.live_id, state, "hand", "the production file was replaced by hand", "recovery", at)
+        yield f"{name} was replaced by hand with model {state.live_id}, which serves now; that is recorded."
+    else:
+        yield _restore(registry, db, state, at)
+
+
+def _restore(registry: Registry, db: sqlite3.Connection, state: State, at: datetime) -> str:
+    fault = "was missing" if state.production.state == "missing" else "was not a model of this archive"
+    for model_id in (state.intended_id, *state.ancestors(state.intended_id)):
+        assert model_id is not None  # noqa: S101 - the caller found that there is an intended model
+        row = state.rows[model_id]
+        data = whole(registry.onnx_of(model_id), row["sha256"]) if row["kept"] else None
+        if data is None:
+            continue
+        if model_id == state.intended_id:
+            durable.write_atomically(registry.production, data)
+            return f"{registry.production} {fault}; model {model_id} was restored from the archive."
+        reason = f"production {fault} and the archive has no whole file of model {state.intended_id}"
+        switch(registry, db, model_id, data, kind="restore", reason=reason, by="recovery", at=at)
+        return (
+            f"{registry.production} {fault}, and so was its archived file; model {model_id}, an older one, serves now."
+        )
+    return (
+        f"{registry.production} {fault}, and the archive has no whole file of model {state.intended_id} or of one "
+        "before it: nothing serves. Name another with `hftcl rollback MODEL_ID`, or run `hftcl retrain --force`."
+    )
+
+
+def _mend_archive(registry: Registry, state: State) -> Iterator[str]:
+    """Restore the serving model's archived file from production, which is the same model."""
+    if state.live_id is None:
+        return
+    path, sha256 = registry.onnx_of(state.live_id), state.rows[state.live_id]["sha256"]
+    if whole(path, sha256) is not None:
+        return
+    data = whole(registry.production, sha256)
+    if data is not None:
+        durable.write_atomically(path, data)
+        yield f"{path} was missing or altered; it was restored from the production file."
+
+
+def utc(moment: datetime) -> str:
+    """Return `moment` as the registry stores it. Raises ValueError for one without a time zone."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone.")
+    return moment.astimezone(UTC).isoformat()
+
+
+def claim_of(registry: Registry, model_id: str) -> Path:
+    """Return the file that reserves `model_id` while its model is being trained."""
+    return registry.folder / f".model_{model_id}.claim"

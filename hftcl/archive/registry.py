@@ -1,0 +1,318 @@
+"""The registry of models, read: where files lie, which model serves, which stood before it, what a rollback would do.
+
+Reading takes no lock of ours, creates nothing and works on a read-only home. `archive.deployment` is what changes it.
+Only the standard library is imported, so that `hftcl history` is instant.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from hftcl.archive.records import (
+    Attempt,
+    Deployment,
+    ModelRecord,
+    Pin,
+    Production,
+    RollbackPlan,
+    parse_model_id,
+    some_ids,
+)
+from hftcl.archive.schema import faults, opened_to_read, snapshot
+from hftcl.errors import (
+    IntegrityError,
+    ModelNotFoundError,
+    RollbackError,
+)
+
+JUDGED: Final = ("deployed", "rejected")
+_LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
+
+
+@dataclass(frozen=True)
+class State:
+    """The registry at one moment, with the hash that the production file had just before."""
+
+    production_there: bool
+    production_sha256: str | None
+    rows: dict[str, sqlite3.Row]
+    recorded: tuple[Deployment, ...]
+
+    @cached_property
+    def production(self) -> Production:
+        if not self.production_there:
+            return Production(state="missing", sha256=None, model_id=None)
+        known = {row["sha256"]: model_id for model_id, row in self.rows.items()}
+        model_id = known.get(self.production_sha256)
+        state: Any = "ok" if model_id else "unknown"
+        return Production(state=state, sha256=self.production_sha256, model_id=model_id)
+
+    @property
+    def live_id(self) -> str | None:
+        """The registered model whose hash production has."""
+        return self.production.model_id
+
+    @property
+    def pending(self) -> Deployment | None:
+        """A deployment that was begun and not finished; it counts once production has its hash."""
+        return next((each for each in self.recorded if each.pending), None)
+
+    @cached_property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Every deployment that reached production, oldest first."""
+        return tuple(each for each in self.recorded if not each.pending or each.model_id == self.live_id)
+
+    @property
+    def intended_id(self) -> str | None:
+        """The model that was last deployed: what production should be."""
+        return self.deployments[-1].model_id if self.deployments else None
+
+    @cached_property
+    def parents(self) -> dict[str, str | None]:
+        """For each model that ever served, the one that it replaced the first time; so there can be no circle."""
+        found: dict[str, str | None] = {}
+        for each in self.deployments:
+            found.setdefault(each.model_id, each.replaced)
+        return found
+
+    def ancestors(self, model_id: str | None) -> tuple[str, ...]:
+        """Return the models that `model_id` stands on, nearest first."""
+        line: list[str] = []
+        parent = self.parents.get(model_id or "")
+        while parent is not None:
+            line.append(parent)
+            parent = self.parents.get(parent)
+        return tuple(line)
+
+    @property
+    def pin(self) -> Pin | None:
+        pins = [each for each in self.deployments if each.kind == "rollback" and each.unpinned_at is None]
+        return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
+
+    def served(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
+        ends = [*(each.at for each in self.deployments[1:]), None]
+        return tuple(
+            (each.at, end) for each, end in zip(self.deployments, ends, strict=False) if each.model_id == model_id
+        )
+
+    def record(self, model_id: str) -> ModelRecord:
+        row = self.rows[model_id]
+        passed = row["outcome"] == "deployed"
+        outcome, reason = row["outcome"], row["reason"]
+        if passed and model_id not in self.parents:
+            outcome = "inconclusive"
+            reason = f"passed its exam ({reason}) but was never deployed; `hftcl rollback {model_id}` does that"
+        return ModelRecord(
+            **{name: row[name] for name in ("model_id", "source", "family", "rows", "sessions", "val_sharpe")},
+            outcome=outcome,
+            reason=reason,
+            trained_at=datetime.fromisoformat(row["trained_at"]),
+            synthetic=bool(row["synthetic"]),
+            tickers=tuple(json.loads(row["tickers"])),
+            trained_from=date.fromisoformat(row["trained_from"]),
+            trained_to=date.fromisoformat(row["trained_to"]),
+            label_end=datetime.fromisoformat(row["label_end"]),
+            exam_from=_date(row["exam_from"]),
+            exam_to=_date(row["exam_to"]),
+            report=json.loads(row["report"]),
+            sha256=row["sha256"],
+            pkl_sha256=row["pkl_sha256"],
+            parent=self.parents.get(model_id),
+            passed=passed,
+            is_deployed=model_id == self.live_id,
+            served=self.served(model_id),
+            kept=bool(row["kept"]),
+        )
+
+    def require(self, text: str) -> str:
+        """Return the id in `text` if such a model is archived. Raises UsageError or ModelNotFoundError."""
+        model_id = parse_model_id(text)
+        if model_id not in self.rows:
+            raise ModelNotFoundError(
+                f"No model {model_id} is in the archive. The newest there: {some_ids(self.rows)}; see `hftcl history`."
+            )
+        return model_id
+
+
+class Registry:
+    """The models under `home`, read. Every method reads afresh: another process may change them at any time."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home)
+        self.folder = self.home / "models"
+        self.database = self.folder / "registry.sqlite"
+        self.csv = self.folder / "model_metadata.csv"
+        self.production = self.home / "trained_stock_model.onnx"
+        self.production_pkl = self.home / "trained_stock_model.pkl"
+
+    def onnx_of(self, model_id: str) -> Path:
+        """Return where the archived model file lies."""
+        return self.folder / f"model_{model_id}.onnx"
+
+    def pkl_of(self, model_id: str) -> Path:
+        """Return where the archived scikit-learn estimator lies."""
+        return self.folder / f"model_{model_id}.pkl"
+
+    def models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
+        """Return the archived models, newest first; at most `limit`. Empty where there is no archive yet."""
+        state = self.state()
+        return tuple(state.record(model_id) for model_id in sorted(state.rows, reverse=True)[:limit])
+
+    def find(self, text: str) -> ModelRecord:
+        """Return the model named by a user. Raises UsageError (malformed) or ModelNotFoundError (unknown)."""
+        state = self.state()
+        return state.record(state.require(text))
+
+    def live(self) -> ModelRecord | None:
+        """Return the registered model whose SHA-256 the production file has; None where there is none."""
+        state = self.state()
+        return state.record(state.live_id) if state.live_id else None
+
+    def lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
+        """Return a model, by default the one that serves, then its parent, and so on to the first."""
+        state = self.state()
+        first = state.require(text) if text is not None else state.live_id or state.intended_id
+        return tuple(state.record(each) for each in (first, *state.ancestors(first)) if each is not None)
+
+    def production_state(self) -> Production:
+        """Return what the production file is at this moment."""
+        return self.state().production
+
+    def pinned(self) -> Pin | None:
+        """Return the rollback that keeps automatic deployment waiting, if there is one."""
+        return self.state().pin
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Return every change of the serving model, oldest first."""
+        return self.state().deployments
+
+    def attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
+        """Return the runs that wanted a new model, newest first; at most `limit`."""
+        with faults("reading the model registry"), opened_to_read(self.database) as db:
+            found = db.execute(
+                "SELECT at, kind, outcome, reason, model_id FROM attempts ORDER BY number DESC LIMIT ?",
+                (-1 if limit is None else limit,),
+            ).fetchall()
+        return tuple(Attempt(**{**dict(row), "at": datetime.fromisoformat(row["at"])}) for row in found)
+
+    def last_judged(self) -> Attempt | None:
+        """Return the newest attempt whose exam came to a verdict, deployed or rejected; age is counted from it."""
+        return next((each for each in self.attempts() if each.outcome in JUDGED), None)
+
+    def plan_rollback(self, text: str | None = None) -> RollbackPlan:
+        """Return what `rollback` would do, and change nothing.
+
+        Without `text`: from the serving model to its parent. With it: to that model, whatever it is. Raises
+        RollbackError where there is nowhere to go, IntegrityError where the target's file is not what was archived.
+        """
+        state = self.state()
+        current = state.live_id or state.intended_id
+        if text is not None:
+            target: str | None = state.require(text)
+            if target == state.live_id:
+                raise RollbackError(f"Model {target} is the one that serves. Name another: {self._others(state)}.")
+        elif current is None:
+            raise RollbackError("No model has ever been deployed, so there is nothing to roll back.")
+        else:
+            target = state.parents.get(current)
+        if target is None:
+            raise RollbackError(
+                f"Model {current} was the first to be deployed: there is none before it. "
+                f"Name another: {self._others(state)}."
+            )
+        self.intact(state, target)
+        return RollbackPlan(current=state.record(current) if current else None, target=state.record(target))
+
+    def _others(self, state: State) -> str:
+        return some_ids(each for each, row in state.rows.items() if row["kept"] and each != state.live_id)
+
+    def intact(self, state: State, model_id: str) -> bytes:
+        """Return the bytes of an archived model file. Raises IntegrityError, naming an alternative, if not whole."""
+        row = state.rows[model_id]
+        if not row["kept"]:
+            fault = "was pruned ([archive] keep)"
+        else:
+            data = whole(self.onnx_of(model_id), row["sha256"])
+            if data is not None:
+                return data
+            fault = (
+                "is missing" if not self.onnx_of(model_id).exists() else "is not what was archived (SHA-256 differs)"
+            )
+        other = self.alternative(state, model_id)
+        remedy = f"`hftcl rollback {other}` has a whole file." if other else "Restore it from a backup."
+        raise IntegrityError(f"The file of model {model_id}, {self.onnx_of(model_id)}, {fault}. {remedy}")
+
+    def alternative(self, state: State, instead_of: str) -> str | None:
+        """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""
+        passed = sorted((each for each, row in state.rows.items() if row["outcome"] == "deployed"), reverse=True)
+        for each in (*state.ancestors(instead_of), *state.ancestors(state.live_id), *passed):
+            row = state.rows[each]
+            if each in {instead_of, state.live_id} or not row["kept"]:
+                continue
+            if whole(self.onnx_of(each), row["sha256"]) is not None:
+                return each
+        return None
+
+    def state(self) -> State:
+        """Return registry and production as they are now; no file of either is created or changed."""
+        with faults("reading the model registry"), opened_to_read(self.database) as db:
+            return self.state_in(db)
+
+    def state_in(self, db: sqlite3.Connection) -> State:
+        """Return the same through a connection that is open."""
+        # The hash comes before the rows: a model is registered before it is deployed, so it is among the later rows.
+        there, found = _look(self.production)
+        with snapshot(db):
+            rows = {row["model_id"]: row for row in db.execute("SELECT * FROM models")}
+            deployments = tuple(_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number"))
+        return State(there, found, rows, deployments)
+
+
+def digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None where it is missing, no regular file, or too long to be a model."""
+    return _look(path)[1]
+
+
+def _look(path: Path) -> tuple[bool, str | None]:
+    """Whether there is a file, and its digest, of one and the same file even while it is replaced."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe put there by hand must not hang us
+    except FileNotFoundError:
+        return False, None
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST:
+            return True, None
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return True, hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        os.close(fd)
+
+
+def whole(path: Path, sha256: str) -> bytes | None:
+    """Return the bytes of `path` if they have this SHA-256, else None."""
+    if digest(path) != sha256:
+        return None
+    data = path.read_bytes()
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _deployment(row: sqlite3.Row) -> Deployment:
+    unpinned = row["unpinned_at"]
+    return Deployment(
+        **{name: row[name] for name in ("number", "model_id", "replaced", "kind", "reason", "by")},
+        at=datetime.fromisoformat(row["at"]),
+        pending=bool(row["pending"]),
+        unpinned_at=datetime.fromisoformat(unpinned) if unpinned else None,
+    )
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None

@@ -1,0 +1,30 @@
+"""TOML, environment and flags into `Settings`, and secrets beside them. Called by the edges: cli, a notebook.
+
+`loading` reads and collects every fault, `tree` says what a setting allows, `checks` what settings together allow,
+`suggest` what was meant, `dotenv` holds the secrets, `documents` writes the example, the reference and what is in
+force in the words of `prose`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from hftcl.config.dotenv import SECRETS, findings, secret
+from hftcl.config.loading import Configuration, from_text, load
+
+if TYPE_CHECKING:
+    from hftcl.config.documents import EffectiveSetting as EffectiveSetting
+    from hftcl.config.documents import effective as effective
+    from hftcl.config.documents import example as example
+    from hftcl.config.documents import reference as reference
+    from hftcl.config.documents import to_toml as to_toml
+    from hftcl.config.documents import write_example as write_example
+
+_DOCUMENTS: Final = ("EffectiveSetting", "effective", "example", "reference", "to_toml", "write_example")
+
+__all__ = ["SECRETS", "Configuration", "findings", "from_text", "load", "secret", *_DOCUMENTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _DOCUMENTS:
+        raise AttributeError(f"module 'hftcl.config' has no attribute {name!r}")
+    return getattr(import_module("hftcl.config.documents"), name)  # only `hftcl init` needs them

@@ -1,0 +1,49 @@
+"""What a single setting cannot show: names that must exist or be distinct, and settings that must agree.
+
+Called by `config.loading`, which says which settings are concerned and where each came from.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from hftcl.config import suggest
+from hftcl.config.tree import shown
+from hftcl.settings import Settings
+
+Check = Callable[[Settings], str | None]
+"""Returns what is wrong, as the end of a line; None where all is well."""
+
+
+def _exam_too_short(settings: Settings) -> str | None:
+    if settings.exam.min_sessions > settings.exam.sessions:
+        return "an exam cannot need more sessions than it holds."
+    return None
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    twice = [shown(name) for name, count in Counter(names).items() if count > 1]
+    return f"named more than once: {', '.join(twice[:10])}." if twice else None
+
+
+def _unknown_zone(name: str) -> str | None:
+    if name == "UTC":
+        return None  # without a look at the disk
+    from zoneinfo import ZoneInfo  # 6 ms, which every command would pay
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # OSError: "America" is a folder
+        close = suggest.closest_zone(name)
+        return f"there is no such time zone; did you mean {close}?" if close else "there is no such time zone."
+    return None
+
+
+CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
+    (("exam.min_sessions", "exam.sessions"), _exam_too_short),
+    (("market.watchlist",), lambda settings: _repeated(settings.market.watchlist)),
+    (("files.columns",), lambda settings: _repeated(settings.files.columns.values())),
+    (("files.timezone",), lambda settings: _unknown_zone(settings.files.timezone)),
+    (("schedule.timezone",), lambda settings: _unknown_zone(settings.schedule.timezone)),
+)
+"""Each check with the settings that it reads; it waits until they are in order one by one."""

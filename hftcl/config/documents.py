@@ -1,0 +1,168 @@
+"""What is written about the settings: the example, the reference, the `.env` template, and what is in force.
+
+One text per setting, its description in `settings`, serves them all. Called by `hftcl init` and by the tests.
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from hftcl.config.dotenv import SECRETS, locate
+from hftcl.config.loading import FILE_NAME, Configuration
+from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
+from hftcl.config.suggest import GUIDE_NAMES
+from hftcl.config.tree import Leaf, leaves, sections
+from hftcl.errors import StorageError, UsageError
+from hftcl.settings import Settings
+
+_WIDTH: Final = 100  # columns of the example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectiveSetting:
+    """One setting in force. A secret's `value` is "set" or "not set", and its `origin` "environment", a file, or ""."""
+
+    key: str
+    value: object
+    origin: str
+    description: str
+
+    @property
+    def text(self) -> str:
+        """The value as hftcl.toml writes it; a secret's as it is."""
+        return str(self.value) if self.key in SECRETS else _toml_text(self.value)
+
+
+def effective(configuration: Configuration, environ: Mapping[str, str]) -> tuple[EffectiveSetting, ...]:
+    """Return every setting with its value and origin, in the order of hftcl.toml, then the secrets, masked.
+
+    Raises ConfigError where the `.env` file cannot be understood.
+    """
+    tree = asdict(configuration.settings)
+    shown = [
+        EffectiveSetting(
+            key=key,
+            value=tree[leaf.section][leaf.name],
+            origin=configuration.origins[key],
+            description=leaf.description,
+        )
+        for key, leaf in leaves().items()
+    ]
+    for name, description in SECRETS.items():
+        value, origin = locate(name, configuration.settings, environ)
+        masked = "not set" if value is None else "set"
+        shown.append(EffectiveSetting(key=name, value=masked, origin=origin, description=description))
+    return tuple(shown)
+
+
+def to_toml(settings: Settings) -> str:
+    """Return `settings` as a hftcl.toml, every setting written out; `load` reads it back as an equal tree."""
+    import tomli_w
+
+    return tomli_w.dumps(asdict(settings))
+
+
+def write_example(folder: Path) -> tuple[Path, ...]:
+    """Write hftcl.toml and a `.env` template (mode 0600) into `folder`; return those written: what exists stays.
+
+    Raises UsageError where both exist, StorageError where the folder cannot be written.
+    """
+    from hftcl.durable import make_folder
+
+    texts = {folder / FILE_NAME: (example(), 0o644), folder / Settings().paths.env_file: (_env_template(), 0o600)}
+    try:
+        make_folder(folder)
+        written = tuple(path for path, (text, mode) in texts.items() if _create(path, text, mode))
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write into {folder}: {error.strerror or error}. Nothing that was there is changed."
+        ) from error
+    if not written:
+        raise UsageError(f"{' and '.join(map(str, texts))} exist, and hftcl init overwrites nothing. Edit them.")
+    return written
+
+
+def example() -> str:
+    """Return hftcl.toml.example: every setting with its meaning, what it allows, and its default as the value."""
+    return EXAMPLE_HEAD + "".join(_example_section(section) for section in sections())
+
+
+def reference() -> str:
+    """Return docs/configuration.md."""
+    guide = "".join(f"| `{old}` | `{new}` |\n" for old, new in GUIDE_NAMES.items())
+    secrets = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in SECRETS.items())
+    head = REFERENCE_HEAD.format(guide=guide.rstrip("\n"), secrets=secrets.rstrip("\n"))
+    return head + "".join(_reference_section(section) for section in sections())
+
+
+def _of(section: str) -> Iterator[Leaf]:
+    return (leaf for leaf in leaves().values() if leaf.section == section)
+
+
+def _meaning(section: str) -> str:
+    return " ".join((sections()[section].__doc__ or "").split())
+
+
+def _example_section(section: str) -> str:
+    lines = ["", "", f"[{section}]", *_comment(_meaning(section))]
+    for leaf in _of(section):
+        lines += ["", *_comment(leaf.description), *_comment(f"Allowed: {leaf.allowed}.")]
+        lines.append(f"{leaf.name} = {_toml_text(leaf.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def _reference_section(section: str) -> str:
+    rows = "".join(
+        f"| `{leaf.key}` | `{_toml_text(leaf.default)}` | {_cell(leaf.allowed)} | {_cell(leaf.description)} |\n"
+        for leaf in _of(section)
+    )
+    head = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
+    return f"\n### [{section}]\n\n{_meaning(section)}\n\n{head}{rows}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _comment(text: str) -> list[str]:
+    # Neither hyphens nor long words are broken: a key that is split over two lines cannot be searched for.
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _toml_text(value: object) -> str:
+    """Return one value as TOML, on one line."""
+    import tomli_w
+
+    match value:
+        case tuple() | list():
+            return f"[{', '.join(_toml_text(element) for element in value)}]"
+        case dict():
+            pairs = ", ".join(f"{name} = {_toml_text(element)}" for name, element in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+        case _:
+            return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+
+
+def _env_template() -> str:
+    return ENV_HEAD + "".join(f"\n# {meaning}\n# {name}=\n" for name, meaning in SECRETS.items())
+
+
+def _create(path: Path, text: str, mode: int) -> bool:
+    """Write a whole new file that survives a power cut; False, and nothing changed, where `path` exists."""
+    from hftcl.durable import sync_folder, write_temporary
+
+    if path.is_symlink() or path.exists():
+        return False
+    temporary = write_temporary(path, text.encode(), mode=mode)
+    try:
+        path.hardlink_to(temporary)  # not rename, which would replace a file that has appeared meanwhile
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True

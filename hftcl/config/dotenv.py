@@ -1,0 +1,147 @@
+"""Secrets: from the environment, else from the `.env` file, never from hftcl.toml. No message shows a value.
+
+Called by whoever needs a key, by `config.loading`, which refuses settings in `.env`, and by `init --show`.
+"""
+
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hftcl.config.tree import PREFIX, shown_key
+from hftcl.errors import ConfigError
+from hftcl.settings import Settings
+
+LATER: Final = "Read by the alerts, which come in a later release"
+
+SECRETS: Final[Mapping[str, str]] = {
+    "POLYGON_API_KEY": 'Key of Polygon, for the source "polygon".',
+    "MASSIVE_API_KEY": "The same key under Polygon's new name; POLYGON_API_KEY goes first.",
+    "ALERT_EMAIL_ENABLED": f"Whether alerts go out by mail: true or false. {LATER}.",
+    "ALERT_EMAIL_TO": f"Who gets the alerts. {LATER}.",
+    "SMTP_HOST": f"Mail server. {LATER}.",
+    "SMTP_PORT": f"Port of the mail server. {LATER}.",
+    "SMTP_USER": f"Account at the mail server. {LATER}.",
+    "SMTP_PASSWORD": f"Password of that account. {LATER}.",
+}
+"""The names that hftcl knows, each with its meaning."""
+
+LARGEST_FILE: Final = 1 << 20  # bytes; a larger one is not a configuration, and reading it would cost memory
+
+_LINE: Final = re.compile(
+    r"""\s* (?:export\s+)? (?P<name>[A-Za-z_][A-Za-z0-9_]*) \s*=\s*
+        (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^'"\s\#][^\s]*(?:[ \t]+[^\s\#][^\s]*)*)? )
+        \s* (?:(?<=\s)\#.*|(?<==)\#.*)? """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """What a `.env` file holds, and what is wrong with it, a line each."""
+
+    values: Mapping[str, str]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names in it that are settings, which belong elsewhere."""
+        return tuple(name for name in self.values if name.startswith(PREFIX))
+
+
+def secret(name: str, settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Return the secret `name` from `environ`, else from the `.env` file; None where neither has it, or it is empty.
+
+    Raises ConfigError where the file cannot be read, or has a line that cannot be understood and may be the one.
+    """
+    value, _ = locate(name, settings, environ)
+    if value is not None and not value.isprintable():
+        raise ConfigError(f"{name} holds characters that no key or password has, such as a line end. Set it again.")
+    return value
+
+
+def locate(name: str, settings: Settings, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Return the secret `name` and where it was found: "environment", the `.env` file's path, or "" for nowhere."""
+    if value := environ.get(name, "").strip():
+        return value, "environment"
+    path = Path(settings.paths.env_file)
+    found = read_env_file(path)
+    if value := found.values.get(name, "").strip():
+        return value, str(path)
+    if found.faults:
+        raise ConfigError(*found.faults)
+    return None, ""
+
+
+def findings(settings: Settings) -> tuple[str, ...]:
+    """Return what a person should know about the `.env` file, a line each; a missing one is in order."""
+    path = Path(settings.paths.env_file)
+    try:
+        faults = read_env_file(path).faults
+        everyone = path.stat().st_mode & stat.S_IROTH
+    except FileNotFoundError:
+        return ()
+    except ConfigError as error:
+        return error.faults
+    return faults + ((f"{path}: everyone on this machine can read it. Run: chmod 600 {path}",) if everyone else ())
+
+
+def read_env_file(path: Path) -> EnvFile:
+    r"""Read `path`: KEY=value a line, `export ` before and `# comment` after allowed; later lines win.
+
+    'Single quotes' keep everything; "double quotes" know \", \\ and \n; bare values end at a blank and #.
+    Nothing is interpolated. A missing file is empty. Raises ConfigError where it cannot be read.
+    """
+    try:
+        text = read_text(path, str(path))
+    except FileNotFoundError:
+        return EnvFile({})
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    values: dict[str, str] = {}
+    faults: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if match := _LINE.fullmatch(line):
+            values[match["name"]] = _value(match)
+        else:
+            faults.append(f"{path}: line {number} is not KEY=value.")
+    return EnvFile(values, tuple(faults))
+
+
+def settings_in(path: Path) -> tuple[str, ...]:
+    """Return a fault for each setting in the `.env` file at `path`. An unreadable one is a fault for `secret` only."""
+    try:
+        names = read_env_file(path).settings
+    except ConfigError:
+        return ()
+    return tuple(
+        f"{path}: {shown_key(name)} is a setting, but .env is for secrets only. Move it to hftcl.toml."
+        for name in names
+    )
+
+
+def read_text(path: Path, where: str) -> str:
+    """Return the text of a file that messages call `where`. Raises OSError, or ConfigError for what is no text."""
+    status = path.stat()  # before opening: a FIFO would wait for a writer
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{where}: is not a regular file.")
+    with path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ConfigError(f"{where}: is larger than 1 MiB, so it is not a configuration.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{where}: is not UTF-8 text: line {data[: error.start].count(10) + 1} has another encoding."
+        ) from None
+
+
+def _value(match: re.Match[str]) -> str:
+    if match["double"] is not None:
+        return re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], match["double"])
+    return match["single"] or match["bare"] or ""

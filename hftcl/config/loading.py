@@ -1,0 +1,225 @@
+"""hftcl.toml, environment and arguments into one `Settings`, or every fault in them at once.
+
+The file is read here; environment and working folder come from the caller. Called by the edges through `hftcl.config`.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from hftcl.config import suggest
+from hftcl.config.checks import CHECKS
+from hftcl.config.dotenv import read_text, settings_in
+from hftcl.config.tree import PREFIX, Leaf, leaves, refusals, sections, shown, shown_key
+from hftcl.errors import ConfigError, UsageError
+from hftcl.settings import Settings
+
+FILE_NAME: Final = "hftcl.toml"
+FILE_VARIABLE: Final = "HFTCL_CONFIG"
+NOT_SETTINGS: Final = (FILE_VARIABLE, "HFTCL_TEST_DATA")
+"""Environment variables of ours that are no settings."""
+
+PATHS: Final = ("paths.home", "paths.env_file", "files.folder")
+"""Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
+
+DEFAULT: Final = "default"
+FLAG: Final = "flag"
+
+_NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})
+_NOT_TOML: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The settings in force. `origins`: per dotted key "default", the file's path, HFTCL_..., or "flag"."""
+
+    settings: Settings
+    file: Path | None
+    origins: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has been read so far; a later value replaces an earlier one, a fault stays a fault."""
+
+    values: dict[str, object] = field(default_factory=lambda: {key: leaf.default for key, leaf in leaves().items()})
+    origins: dict[str, str] = field(default_factory=lambda: dict.fromkeys(leaves(), DEFAULT))
+    faults: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
+    only_flags: bool = True
+
+    def fault(self, text: str, origin: str) -> None:
+        self.faults.append(text)
+        self.only_flags &= origin == FLAG
+
+    def take(self, leaf: Leaf, value: object, where: str, origin: str) -> None:
+        """Check `value` and keep it; `where` is what a fault begins with."""
+        self.origins[leaf.key] = origin
+        refused = [str(refusal) for refusal in refusals(leaf.key, leaf.annotation, value)]
+        for text in refused:
+            self.fault(f"{where}: {text}.", origin)
+        if refused:
+            self.faulty.add(leaf.key)
+        else:
+            self.faulty.discard(leaf.key)
+            self.values[leaf.key] = msgspec.convert(value, leaf.annotation, strict=True)
+
+    def said(self, key: str) -> str:
+        return f"{key} = {shown(self.values[key])} ({self.origins[key]})"
+
+    def settings(self) -> Settings:
+        """Return the tree; a setting without a value that is allowed has its default, or an earlier value."""
+        of_section: dict[str, dict[str, object]] = {section: {} for section in sections()}
+        for key, leaf in leaves().items():
+            of_section[leaf.section][leaf.name] = self.values[key]
+        tree = Settings(**{section: kind(**of_section[section]) for section, kind in sections().items()})
+        if self.origins["exam.min_sessions"] == DEFAULT and tree.exam.min_sessions > tree.exam.sessions:
+            # Nobody asked for more sessions than the exam holds; as it stands every exam would be inconclusive.
+            tree = replace(tree, exam=replace(tree.exam, min_sessions=tree.exam.sessions))
+        return tree
+
+
+def load(
+    path: Path | None, *, environ: Mapping[str, str], cwd: Path, overrides: Mapping[str, object] = _NO_OVERRIDES
+) -> Configuration:
+    """Return the configuration: an argument goes before the environment, the file, the default.
+
+    path: the file named by `--config`; without one $HFTCL_CONFIG, else `cwd`/hftcl.toml where it exists, else none.
+    overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
+    Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
+    """
+    gathered = _Gathered()
+    file = _find(path, environ, cwd)
+    if file is not None:
+        where = str(file.relative_to(cwd)) if file.is_relative_to(cwd) else str(file)
+        try:
+            _take_file(gathered, _parse(file, where), where, str(file))
+        except ConfigError as error:
+            for text in error.faults:
+                gathered.fault(text, str(file))
+    _take_environment(gathered, environ)
+    _take_arguments(gathered, overrides)
+    _make_absolute(gathered, cwd if file is None else file.parent, environ.get("HOME", ""))
+    settings = gathered.settings()
+    _cross_check(gathered, settings)
+    for text in settings_in(Path(settings.paths.env_file)):
+        gathered.fault(text, settings.paths.env_file)
+    if gathered.faults:
+        raise UsageError("\n".join(gathered.faults)) if gathered.only_flags else ConfigError(*gathered.faults)
+    return Configuration(settings=settings, file=file, origins=MappingProxyType(gathered.origins))
+
+
+def from_text(key: str, text: str) -> object:
+    """Return the value that `text`, from a variable or a flag, means for the setting `key`; it is not checked here.
+
+    As TOML writes it; a setting that takes text needs no quotes, one that takes a list may have commas.
+    Raises UsageError for a key that does not exist.
+    """
+    if (leaf := leaves().get(key)) is None:
+        raise UsageError(f"argument: {_unknown(key)}")
+    value = _toml_value(text)
+    if leaf.takes_text:
+        return value if isinstance(value, str) else text
+    if leaf.takes_list and not isinstance(value, list):
+        return [part.strip() for part in text.split(",")]
+    return text if value is _NOT_TOML else value
+
+
+def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    if named := path or environ.get(FILE_VARIABLE):
+        return cwd / named
+    implied = cwd / FILE_NAME
+    try:
+        implied.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # it may be there: reading it says what is wrong
+    return implied
+
+
+def _parse(file: Path, where: str) -> dict[str, Any]:
+    text = ""
+    try:
+        text = read_text(file, where)
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{where}: there is no such file. Name one that exists; `hftcl init` writes one.") from None
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error).replace("at end of document", f"at line {len(text.splitlines())}, the last")
+        raise ConfigError(f"{where}: is not valid TOML: {reason}.") from None
+    except (ValueError, RecursionError) as error:  # an integer of 5,000 digits, brackets 1,000 deep
+        raise ConfigError(f"{where}: cannot be read as TOML: {error}.") from None
+
+
+def _take_file(gathered: _Gathered, document: Mapping[str, Any], where: str, origin: str) -> None:
+    for section, content in document.items():
+        if section not in sections():
+            text = suggest.section_fault(section) if isinstance(content, dict) else suggest.key_fault("", section)
+            gathered.fault(f"{where}: {text}", origin)
+        elif not isinstance(content, dict):
+            gathered.fault(f"{where}: {section} = {shown(content)}, but it must be a section, [{section}].", origin)
+        else:
+            for name, value in content.items():
+                if leaf := leaves().get(f"{section}.{name}"):
+                    gathered.take(leaf, value, where, origin)
+                else:
+                    gathered.fault(f"{where}: {suggest.key_fault(section, name)}", origin)
+
+
+def _take_environment(gathered: _Gathered, environ: Mapping[str, str]) -> None:
+    by_variable = {leaf.variable: leaf for leaf in leaves().values()}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        if leaf := by_variable.get(variable):
+            gathered.take(leaf, from_text(leaf.key, environ[variable]), variable, variable)
+        else:
+            gathered.fault(f"{shown_key(variable)}: {suggest.variable_fault(variable)}", variable)
+
+
+def _take_arguments(gathered: _Gathered, overrides: Mapping[str, object]) -> None:
+    for key, value in overrides.items():
+        if value is None:
+            continue
+        if leaf := leaves().get(key):
+            gathered.take(leaf, str(value) if isinstance(value, Path) else value, "argument", FLAG)
+        else:
+            gathered.fault(f"argument: {_unknown(key)}", FLAG)
+
+
+def _unknown(key: str) -> str:
+    section, _, name = key.partition(".")
+    if not name:
+        return suggest.key_fault("", section)
+    return suggest.key_fault(section, name) if section in sections() else suggest.section_fault(section)
+
+
+def _toml_value(text: str) -> object:
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return _NOT_TOML
+    return document["value"] if set(document) == {"value"} else _NOT_TOML  # "1\nother = 2" is no value
+
+
+def _cross_check(gathered: _Gathered, settings: Settings) -> None:
+    for keys, check in CHECKS:
+        if gathered.faulty.isdisjoint(keys) and (complaint := check(settings)):
+            by_flag = FLAG in {gathered.origins[key] for key in keys}
+            gathered.fault(f"{' and '.join(map(gathered.said, keys))}: {complaint}", FLAG if by_flag else "")
+
+
+def _make_absolute(gathered: _Gathered, folder: Path, home: str) -> None:
+    for key in PATHS:
+        text = str(gathered.values[key])
+        if home and (text == "~" or text.startswith("~/")):
+            text = home + text[1:]
+        gathered.values[key] = str(folder / text)

@@ -1,0 +1,104 @@
+"""The text around the settings: the heads of hftcl.toml.example, docs/configuration.md and the `.env` template.
+
+Called by `config.documents`, which adds the settings themselves.
+"""
+
+from typing import Final
+
+EXAMPLE_HEAD: Final = """\
+# hftcl.toml: every setting of hftcl, each with its default. Delete what you do not change.
+#
+# hftcl reads the file named by --config, else by $HFTCL_CONFIG, else ./hftcl.toml; without any,
+# the defaults below hold. Paths are relative to this file; ~ is your home folder.
+#
+# A flag goes before an environment variable, which goes before this file. The variable of
+# n_estimators in [model] is HFTCL_MODEL__N_ESTIMATORS, and so on for each setting.
+# `hftcl init --show` prints what is in force, and where each value came from.
+#
+# Keys and passwords do not belong here: set them in the environment, or in the file .env.
+"""
+
+ENV_HEAD: Final = """\
+# Secrets of hftcl, KEY=value a line. What is set in the environment goes before what is set here.
+# Settings do not belong here: they are in hftcl.toml. Keep this file out of version control.
+"""
+
+REFERENCE_HEAD: Final = """\
+<!-- Generated from hftcl/settings.py; tests/test_configuration_docs.py says how to write it anew. -->
+
+# Configuration
+
+`hftcl init` writes a commented `hftcl.toml`, with every setting at its default, and a template of `.env` for
+secrets. It never overwrites a file. Without any file the defaults hold: the built-in synthetic market, and
+everything is kept in the working folder.
+
+## Which value holds
+
+A flag, or an argument in Python, goes before an environment variable, which goes before `hftcl.toml`, which
+goes before the default. `hftcl init --show` prints the value of each setting and where it came from.
+
+**The file** is the one named by `--config`, else by `$HFTCL_CONFIG`, else `hftcl.toml` in the working folder.
+`paths.home`, `paths.env_file` and `files.folder` are relative to the folder of that file, wherever their values
+came from, or to the working folder where there is no file. A leading `~` is your home folder.
+
+**Environment.** The variable of `model.n_estimators` is `HFTCL_MODEL__N_ESTIMATORS`: the section, two
+underscores, the setting, in capitals. Values are written as in TOML, but a text needs no quotes, and a list may
+be separated by commas:
+
+```sh
+export HFTCL_MARKET__WATCHLIST=AAPL,MSFT
+export HFTCL_MARKET__EXTENDED_HOURS=true
+export HFTCL_FILES__COLUMNS='{{ ts = "datetime", close = "c" }}'
+```
+
+A variable that begins with `HFTCL_` and belongs to no setting is a fault, so that a misspelt one is not
+ignored.
+
+## Faults
+
+All faults of the file, the environment and the arguments are told at once, a line each on stderr: where it is,
+which setting, which value, what is allowed; for a name that does not exist, which one was probably meant.
+
+```text
+hftcl.toml: there is no setting model.n_estimator; did you mean model.n_estimators?
+hftcl.toml: model.max_depth = 7.9, but it must be an integer from 1 to 64.
+HFTCL_EXAM__SESSIONS: exam.sessions = "many", but it must be an integer from 2 to 1000.
+```
+
+| exit status | because |
+| --- | --- |
+| 78 | the configuration is invalid, cannot be read, or the file named by `--config` or `$HFTCL_CONFIG` is missing |
+| 2 | file and environment are in order, and only a flag or an argument is wrong |
+
+Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` are not numbers.
+
+## Secrets
+
+Keys and passwords are read from the environment, else from the file `.env` beside `hftcl.toml`
+(`paths.env_file`), never from `hftcl.toml`. `hftcl init --show` says only whether each is set, and where. Let
+nobody else read the file: `hftcl init` writes it with mode 0600.
+
+```sh
+# KEY=value a line; blank lines and comments are skipped; `export ` may stand before a key
+POLYGON_API_KEY=abc123           # a bare value ends at a blank followed by #
+SMTP_USER='single quotes keep everything as it is'
+SMTP_PASSWORD="double quotes know \\" for a quote, \\\\ for a backslash and \\n for a line end"
+```
+
+Nothing is interpolated; of two lines with one key the later counts; an empty value is not set. A setting
+(`HFTCL_...`) in this file is a fault: it is for secrets only.
+
+| secret | meaning |
+| --- | --- |
+{secrets}
+
+## Names of the guide
+
+| in the guide | here |
+| --- | --- |
+{guide}
+
+The constructor of `ContinuousLearning` takes the guide's names.
+
+## Settings
+"""

@@ -1,0 +1,206 @@
+"""The settings tree as a flat list of leaves: what each is called, what it allows, and whether a value is allowed.
+
+Pure. Called by `config.loading`, which collects the faults, and by `config.documents`, which writes the reference.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import cache
+from math import isfinite
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from hftcl.settings import Settings
+
+PREFIX: Final = "HFTCL_"
+"""What the environment variable of a setting begins with."""
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_ONE_LINE: Final = "one line of text, without control characters and undecodable bytes"
+_IN_ADDRESS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  # a password or a key, perhaps
+_LONGEST_SHOWN: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One setting: its dotted key, its type with the `Meta` that limits it, and its default."""
+
+    key: str
+    annotation: Any
+    default: object
+
+    @property
+    def section(self) -> str:
+        return self.key.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides this setting: HFTCL_MODEL__N_ESTIMATORS for model.n_estimators."""
+        return PREFIX + self.key.replace(".", "__").upper()
+
+    @property
+    def description(self) -> str:
+        return _split(self.annotation)[1].description or ""
+
+    @property
+    def allowed(self) -> str:
+        return allowed(self.annotation)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether every value is a text, so that an environment variable needs no quotes."""
+        core = _split(self.annotation)[0]
+        return core is str or get_origin(core) is Literal
+
+    @property
+    def takes_list(self) -> bool:
+        return get_origin(_split(self.annotation)[0]) is tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A value that is not allowed at `key`, which may point into a list or a table, and what is allowed there."""
+
+    key: str
+    value: object
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key} = {shown(self.value)}, but it must be {self.allowed}"
+
+
+@cache
+def sections() -> Mapping[str, type[Any]]:
+    """Return the sections of hftcl.toml in order, each with its dataclass."""
+    return dict(get_type_hints(Settings))
+
+
+@cache
+def leaves() -> Mapping[str, Leaf]:
+    """Return every setting by its dotted key, in the order of the tree."""
+    found = {}
+    for section, tree in sections().items():
+        hints = get_type_hints(tree, include_extras=True)
+        for item in fields(tree):
+            key = f"{section}.{item.name}"
+            found[key] = Leaf(key=key, annotation=hints[item.name], default=_default(item))
+    return found
+
+
+def refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
+    """Yield every fault of `value`, one per element of a list or a table. Strict: 7.0, "7" and true are no integers."""
+    core, meta = _split(annotation)
+    match get_origin(core), value:
+        case (kind, list() | tuple()) if kind is tuple:
+            if not (meta.min_length or 0) <= len(value) <= (meta.max_length or len(value)):
+                yield Refusal(key, value, allowed(annotation))
+            for position, element in enumerate(value):
+                yield from refusals(f"{key}[{position}]", get_args(core)[0], element)
+        case (kind, dict()) if kind is dict:
+            names, of_value = get_args(core)
+            for name, element in value.items():
+                if name in get_args(names):
+                    yield from refusals(f"{key}.{name}", of_value, element)
+                else:
+                    yield Refusal(key, {name: element}, allowed(annotation))
+        case _:
+            if isinstance(value, str) and _UNPRINTABLE.search(value):
+                yield Refusal(key, value, _ONE_LINE)
+            elif not _fits(value, annotation):
+                yield Refusal(key, value, allowed(annotation))
+
+
+def allowed(annotation: Any) -> str:
+    """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ..."."""
+    core, meta = _split(annotation)
+    if meta.extra and "allowed" in meta.extra:
+        return str(meta.extra["allowed"])
+    if core is bool:
+        return "true or false"
+    if core is int or core is float:
+        return ("an integer" if core is int else "a number") + _range(meta)
+    if core is str:
+        return "a text, not empty" if meta.min_length else "a text"
+    if get_origin(core) is Literal:
+        return _alternatives(tuple(f'"{choice}"' for choice in get_args(core)))
+    if get_origin(core) is tuple:
+        return f"a list of {meta.min_length or 0} to {meta.max_length}, each {allowed(get_args(core)[0])}"
+    if get_origin(core) is dict:
+        names, of_value = get_args(core)
+        return f"a table with some of the keys {', '.join(get_args(names))}, each {allowed(of_value)}"
+    return ", or ".join(allowed(choice) for choice in get_args(core))
+
+
+def shown(value: object) -> str:
+    """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep."""
+    match value:
+        case bool():
+            text = "true" if value else "false"
+        case str():
+            value = _IN_ADDRESS.sub("...", value)
+            text = f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
+        case list() | tuple():
+            text = f"[{', '.join(_element(element) for element in value[:20])}{', ...' if len(value) > 20 else ''}]"
+        case dict():
+            pairs = list(value.items())[:20]
+            text = f"{{ {', '.join(f'{shown_key(name)} = {_element(element)}' for name, element in pairs)} }}"
+        case int():
+            text = str(value) if abs(value) < 10**40 else "an integer of more than 40 digits"
+        case _:
+            text = str(value) if str(value).isprintable() else repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 4]} ..."
+
+
+def shown_key(key: str) -> str:
+    """Return `key` bare where TOML allows that, else quoted, escaped and cut."""
+    return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", key) else shown(key)
+
+
+def _element(value: object) -> str:
+    match value:
+        case list() | tuple():
+            return "[...]"
+        case dict():
+            return "{ ... }"
+        case _:
+            return shown(value)
+
+
+def _default(item: "Field[Any]") -> object:
+    return item.default_factory() if item.default_factory is not MISSING else item.default
+
+
+def _split(annotation: Any) -> tuple[Any, Meta]:
+    if get_origin(annotation) is Annotated:
+        core, meta = get_args(annotation)
+        return core, meta
+    return annotation, Meta()
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    if isinstance(value, float) and not isfinite(value):
+        return False
+    try:
+        msgspec.convert(value, annotation, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _range(meta: Meta) -> str:
+    """Return " from 1 to 64", " above 0, at most 1" and so on; a number always has both ends."""
+    low = f" above {meta.gt}" if meta.gt is not None else f" from {meta.ge}"
+    if meta.lt is not None:
+        return f"{low} to below {meta.lt}"
+    return f"{low}{', at most' if meta.gt is not None else ' to'} {meta.le}"
+
+
+def _alternatives(choices: tuple[str, ...]) -> str:
+    return " or ".join((", ".join(choices[:-1]), choices[-1])) if len(choices) > 1 else choices[0]

@@ -1,0 +1,191 @@
+"""Files that survive a power cut, and locks that do not survive their holder. Whoever writes a product file calls this.
+
+A file that another process may be reading is replaced whole, never edited, and only here. For local Linux file systems.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hftcl.errors import LockHeldError, StorageError
+
+_POLL_S = 0.02
+
+
+def write_temporary(path: Path, data: bytes, *, mode: int = 0o644) -> Path:
+    """Write `data`, synced, to a new file beside `path`, named for `sweep_temporary`. Raises OSError, leaving none."""
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with _naming(path), os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, mode)  # mkstemp gives 0600, but the bot may run as another user
+            file.write(data)
+            file.flush()
+            os.fsync(fd)  # never retried: after one failure the kernel may report success for pages it has dropped
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path`: a reader, or a power cut, meets the old file or the new one, never a part. Raises OSError.
+
+    Only when syncing the folder is what failed does `path` hold the new file although this raised.
+    """
+    temporary = write_temporary(path, data, mode=mode)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)  # until the folder is on disk, a power cut may forget the rename
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` (created, renamed, deleted) survive a power cut. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with _naming(folder):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the name into an OSError that has none, as those of write and fsync, which know a descriptor only."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents so that they survive a power cut; nothing happens where it is there."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
+    """Delete what a killed `write_atomically` left beside the files `names` (patterns such as `*.parquet`) in `folder`.
+
+    The caller holds the lock under which those files are written, else it would sweep a write that is under way.
+    """
+    patterns = [f".{name}.*.tmp" for name in names]
+    left = [entry for entry in _entries(folder) if any(fnmatchcase(entry.name, pattern) for pattern in patterns)]
+    for entry in left:
+        entry.unlink(missing_ok=True)
+    return tuple(left)
+
+
+def require_space(folder: Path, needed: int, doing: str) -> None:
+    """Raise StorageError unless the existing `folder` has `needed` bytes free for this user."""
+    with storage_faults(doing):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            f"{doing[:1].upper()}{doing[1:]} needs {needed / 1e6:.0f} MB, and {folder} has {free / 1e6:.0f} MB free. "
+            "Free space there and run it again."
+        )
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the file `path`, in an existing folder, as the lock of one `what`, such as "retrain".
+
+    Waits at most `wait_s` seconds, then raises LockHeldError naming process and beginning of the holder. Two threads,
+    or one caller twice, exclude each other as two processes do. Raises OSError where the file cannot be written.
+    """
+    fd = _acquire(path, what, wait_s)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)  # its time of modification tells since when
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+        os.close(fd)  # the file stays: deleting it would let two holders lock two files of one name
+
+
+def _acquire(path: Path, what: str, wait_s: float) -> int:
+    deadline = time.monotonic() + wait_s
+    while True:
+        # os.open makes the descriptor O_CLOEXEC: a spawned child does not keep the lock of a killed parent
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            # flock, not a pid file: the kernel drops it when the holder is killed
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(fd)
+            os.close(fd)
+            if time.monotonic() >= deadline:
+                raise LockHeldError(what, *holder) from None
+            time.sleep(_POLL_S)
+        except BaseException:
+            os.close(fd)
+            raise
+        else:
+            if _is_still(path, fd):
+                return fd
+            os.close(fd)  # somebody deleted the file by hand: lock the one that is there now
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
+
+
+def _holder(fd: int) -> tuple[int | None, datetime | None]:
+    """Who holds the lock and since when; nothing where the holder has not come to write it yet."""
+    written = os.pread(fd, 32, 0).strip()
+    if not written.isdigit():
+        return None, None
+    return int(written), datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC)
+
+
+@contextlib.contextmanager
+def storage_faults(doing: str) -> Iterator[None]:
+    """Turn an OSError into one StorageError that says what failed while `doing`, such as "archiving the model"."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(storage_fault(doing, error)) from error
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Free space there and run it again",
+    errno.EDQUOT: "Free space in the quota and run it again",
+    errno.EROFS: "Mount that file system writable, or set [paths] home to another folder",
+    errno.EACCES: "Run as the folder's owner, or set [paths] home to a folder that you can write",
+    errno.EPERM: "Run as the folder's owner, or set [paths] home to a folder that you can write",
+    errno.EIO: "The disk failed to write: look at the kernel's log (dmesg) before you run it again",
+}
+
+
+def storage_fault(doing: str, error: OSError) -> str:
+    """Say in one line what `error` stopped, where, and what to do about it."""
+    where = f": {error.filename}" if error.filename else ""
+    remedy = _REMEDIES.get(error.errno or 0, "Check that folder and run it again")
+    return f"{doing[:1].upper()}{doing[1:]} failed: {error.strerror or error}{where}. {remedy}."

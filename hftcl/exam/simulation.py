@@ -1,0 +1,198 @@
+"""The judge: what target positions would have earned on bars, net of cost, session by session. Pure.
+
+Called by `learning.loop` for challenger and champion alike, and by the backtest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.errors import NoDataError, UndefinedStatisticError
+from hftcl.exam.metrics import max_drawdown
+from hftcl.strategy.costs import cost
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickerResult:
+    """One ticker's part of a simulation, summed over all sessions; gross, cost and turnover in fractions of capital."""
+
+    ticker: str
+    gross: float
+    cost: float
+    turnover: float
+    trades: int
+
+    @property
+    def net(self) -> float:
+        """P&L after cost."""
+        return self.gross - self.cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What positions earned. Arrays are float64, one value a session, in the order of `sessions` (oldest first).
+
+    Everything is a fraction of a constant capital: profits are not reinvested, so sessions are comparable and add up.
+    """
+
+    sessions: tuple[date, ...]
+    gross: FloatArray
+    turnover: FloatArray
+    cost_bps: float
+    trades: int
+    """Held intervals: from flat, or from the other side, until flat or the other side; within one ticker's session."""
+    wins: int
+    """Trades with a net P&L above 0."""
+    exposure: float
+    """Mean gross position between a session's first and last bar, over all sessions, as a fraction of capital."""
+    tickers: tuple[TickerResult, ...]
+
+    @property
+    def cost(self) -> FloatArray:
+        """What trading took, per session."""
+        return cost(self.turnover, cost_bps=self.cost_bps)
+
+    @property
+    def net(self) -> FloatArray:
+        """P&L after cost, per session: the input of every figure of merit."""
+        return self.gross - self.cost
+
+    @property
+    def pnl_by_session(self) -> dict[str, float]:
+        """Net P&L by ISO date, oldest first; 0.0 for a session without a trade."""
+        return {day.isoformat(): float(net) for day, net in zip(self.sessions, self.net, strict=True)}
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the trades with a net P&L above 0; None without a trade."""
+        return self.wins / self.trades if self.trades else None
+
+    @property
+    def max_drawdown(self) -> float:
+        """Deepest fall of the cumulative net P&L from its running maximum, as a positive fraction of capital."""
+        return max_drawdown(self.net)
+
+
+def simulate(
+    bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float, sessions: Sequence[date] | None = None
+) -> Simulation:
+    """Return what `positions` would have earned on `bars`; see `accounts` for how an order fills.
+
+    bars, positions: as for `accounts`. sessions: those of the exam, where one of them may be without bars; the
+    sessions of `bars` if not given. Each of them appears in the result, with 0.0 where nothing was held.
+    Raises NoDataError as `accounts` does, where there are no sessions, and for bars outside of `sessions`.
+    """
+    rows = accounts(bars, positions, cost_bps=cost_bps)
+    days = tuple(sorted(set(rows["session"].to_list() if sessions is None else sessions)))
+    strangers = rows.filter(~pl.col("session").is_in(days))
+    if not days or strangers.height:
+        found = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
+        raise NoDataError(f"A simulation of {len(days)} sessions got {found}. Give it the bars of its own sessions.")
+    place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())
+    trades = held_intervals(rows, cost_bps)
+    return Simulation(
+        sessions=days,
+        gross=_sums(place, rows["gross"], len(days)),
+        turnover=_sums(place, rows["turnover"], len(days)),
+        cost_bps=float(cost_bps),
+        trades=trades.height,
+        wins=int((trades["net"].to_numpy() > 0).sum()),
+        exposure=_exposure(rows),
+        tickers=_by_ticker(rows, trades, cost_bps),
+    )
+
+
+def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) -> pl.DataFrame:
+    """Return the account of each bar: ticker, ts, session, held, gross, turnover, cost; sorted by ticker and ts.
+
+    bars: ticker, ts, session, open, close at least; one row a bar. positions: ticker, ts, position, with a row for each
+        bar; rows without a bar are left aside, since nothing can fill there.
+    What is decided on a bar fills at the open of the ticker's next bar of that session. So `held` on a bar is the
+    position decided on the bar before, 0 on the session's first; the bar earns held * (next open / open - 1), the last
+    one held * (close / open - 1). `turnover` is the change of `held` at the bar's open, plus, on the last bar, what is
+    still held: it is closed at that bar's close, also where later bars of the session are missing. Nothing is held
+    from one session to the next. All as fractions of a constant capital; `cost` is taken by `strategy.costs`.
+    Raises NoDataError where bars have no position, and UndefinedStatisticError for a position that is not finite.
+    """
+    _check_positions(positions)
+    rows = bars.select("ticker", "ts", "session", "open", "close").join(
+        positions.select("ticker", "ts", pl.col("position").cast(pl.Float64)), on=["ticker", "ts"], how="left"
+    )
+    without = rows.filter(pl.col("position").is_null())
+    if without.height or rows.height != bars.height:
+        first = f"the first {without['ticker'][0]} at {without['ts'][0]}" if without.height else "several for one bar"
+        raise NoDataError(
+            f"{bars.height - without.height} of {bars.height} bars have one target position; {first}. "
+            f"Decide on the very bars that are simulated."
+        )
+    by = ("ticker", "session")
+    held, before = pl.col("held"), pl.col("held").shift(1, fill_value=0.0).over(by)
+    move = pl.col("open").shift(-1).over(by).fill_null(pl.col("close")) / pl.col("open") - 1.0
+    closing = pl.when(pl.col("ts") == pl.col("ts").max().over(by)).then(held.abs()).otherwise(0.0)
+    filled = (
+        rows.sort("ticker", "ts")
+        .with_columns(held=pl.col("position").shift(1, fill_value=0.0).over(by))
+        .with_columns(
+            gross=pl.when(held == 0).then(0.0).otherwise(held * move),  # no P&L on a faulty price that nothing rode on
+            turnover=(held - before).abs() + closing,
+        )
+    )
+    taken = cost(filled["turnover"].to_numpy(), cost_bps=cost_bps)
+    return filled.select("ticker", "ts", "session", "held", "gross", "turnover", pl.Series("cost", taken))
+
+
+def _sums(place: npt.NDArray[np.intp], values: pl.Series, size: int) -> FloatArray:
+    # bincount adds in row order, a parallel group_by in any: the same bars give the same bits
+    return np.asarray(np.bincount(place, values.to_numpy(), size), dtype=np.float64)
+
+
+def _check_positions(positions: pl.DataFrame) -> None:
+    faulty = positions.filter(pl.col("position").is_finite().not_())
+    if faulty.height:
+        raise UndefinedStatisticError(
+            f"{faulty.height} positions are not finite, the first of {faulty['ticker'][0]} at {faulty['ts'][0]}."
+        )
+
+
+def held_intervals(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
+    """Return one row a trade: ticker, net. A turn from long to short ends one trade and begins another.
+
+    The net of a trade is its gross less the cost of opening, changing and closing it; of a turn, the old trade pays for
+    closing the old side and the new one for opening the new. So the trades add up to the net of the sessions.
+    """
+    by = ("ticker", "session")
+    held, side = pl.col("held"), pl.col("held").sign()
+    before, after = held.shift(1, fill_value=0.0).over(by), held.shift(-1, fill_value=0.0).over(by)
+    goes_on = before.sign() == side
+    opened = pl.when(goes_on).then((held - before).abs()).otherwise(held.abs())
+    closed = pl.when(after.sign() == side).then(0.0).otherwise(held.abs())
+    marked = rows.with_columns(trade=(~goes_on).cast(pl.Int64).cum_sum(), own=opened + closed).filter(held != 0)
+    trades = marked.group_by("ticker", "trade", maintain_order=True).agg(pl.col("gross", "own").sum())
+    taken = cost(trades["own"].to_numpy(), cost_bps=cost_bps)
+    return trades.select("ticker", net=trades["gross"].to_numpy() - taken)
+
+
+def _exposure(rows: pl.DataFrame) -> float:
+    """Return the mean gross position: each bar counts until the ticker's next bar, the last one for its minute."""
+    minute_us = 60_000_000
+    until_next = (pl.col("ts").shift(-1) - pl.col("ts")).over("ticker", "session").dt.total_microseconds()
+    held = (pl.col("held").abs() * until_next.fill_null(minute_us)).sum()
+    span = (pl.col("ts").max() - pl.col("ts").min()).dt.total_microseconds() + minute_us
+    time = rows.group_by("session").agg(span.alias("span")).select(pl.col("span").sum()).item()
+    return float(rows.select(held).item()) / time if time else 0.0
+
+
+def _by_ticker(rows: pl.DataFrame, trades: pl.DataFrame, cost_bps: float) -> tuple[TickerResult, ...]:
+    sums = rows.group_by("ticker").agg(pl.col("gross", "turnover").sum()).sort("ticker")
+    counts = dict(trades.group_by("ticker").len().iter_rows())
+    taken = cost(sums["turnover"].to_numpy(), cost_bps=cost_bps)
+    return tuple(
+        TickerResult(ticker=name, gross=gross, cost=float(paid), turnover=turnover, trades=counts.get(name, 0))
+        for (name, gross, turnover), paid in zip(sums.iter_rows(), taken, strict=True)
+    )

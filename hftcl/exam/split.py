@@ -1,0 +1,126 @@
+"""The judge: who is examined on which bars. Pure; the one place that knows what is purged and embargoed.
+
+Called by `learning.loop` for the exam of a candidate, for the inner split on which a threshold is chosen, and by the
+walk-forward and the backtest: they differ in the sessions they pass, not in the rule.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import pairwise
+
+import polars as pl
+
+from hftcl.errors import NoDataError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Session:
+    """One exchange day that has bars, and the start of its first bar (UTC): before it, none of it was known."""
+
+    start: datetime
+    day: date
+
+
+def sessions_of(bars: pl.DataFrame) -> tuple[Session, ...]:
+    """Return the sessions of `bars` (session, ts), oldest first, over all tickers."""
+    found = bars.group_by("session").agg(pl.col("ts").min()).sort("session")
+    return tuple(Session(start=start, day=day) for day, start in found.select("session", "ts").iter_rows())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Who sees what. `train`, `embargoed`, `exam` and `withheld` are parts of one window, each oldest first."""
+
+    train: tuple[Session, ...]
+    embargoed: tuple[Session, ...]
+    """Whole sessions between training and exam, seen by neither: features look back over days."""
+    exam: tuple[Session, ...]
+    """On which challenger and champion are scored. May be empty where the champion has seen all of it."""
+    withheld: tuple[Session, ...]
+    """Sessions of the challenger's exam that the champion has seen, or that lie in its embargo; nobody is scored."""
+
+    @property
+    def train_days(self) -> tuple[date, ...]:
+        """Dates of the training sessions."""
+        return tuple(session.day for session in self.train)
+
+    @property
+    def exam_days(self) -> tuple[date, ...]:
+        """Dates of the exam sessions."""
+        return tuple(session.day for session in self.exam)
+
+    @property
+    def cut(self) -> datetime:
+        """Start (UTC) of the first session after training: a label must end before it."""
+        return (self.embargoed + self.withheld + self.exam)[0].start
+
+    def trains(self, rows: pl.DataFrame) -> pl.Series:
+        """Return, row for row, whether a row may be trained on.
+
+        rows: session (Date), label_end (UTC; null where the target is undefined). False outside the training
+        sessions, and for a label that ends at or after `cut`: it would have seen what is embargoed or examined.
+        """
+        kept = pl.col("session").is_in(self.train_days) & (pl.col("label_end") < self.cut)
+        return rows.select(kept.fill_null(value=False).alias("trains")).to_series()
+
+    def purged(self, rows: pl.DataFrame) -> int:
+        """Return how many rows of the training sessions are dropped because their label ends at or after `cut`."""
+        reaches = pl.col("session").is_in(self.train_days) & (pl.col("label_end") >= self.cut)
+        return int(rows.select(reaches.sum()).item())
+
+    def overlap(self, last_label: datetime) -> int:
+        """Return how many exam sessions a model has seen whose last label ends at `last_label` (UTC); must be 0."""
+        return sum(session.start <= last_label for session in self.exam)
+
+
+def split(
+    sessions: Sequence[Session],
+    *,
+    exam_sessions: int,
+    embargo_sessions: int,
+    champion_last_label: datetime | None = None,
+) -> Split:
+    """Divide a window of sessions, oldest first, into training, embargo and exam.
+
+    The exam is the last `exam_sessions` sessions, but never more than are left for training: with n sessions it has
+    min(exam_sessions, (n - embargo_sessions) // 2). So 60 calendar days, 41 sessions, give 20 + 1 + 20, and 21 give
+    10 + 1 + 10. An exam that came out too short is for the verdict to call inconclusive, not for the split to hide.
+
+    champion_last_label: when the last label of the champion's training ended (UTC), from its own file. Both models are
+    then scored only on sessions that are unseen by both: see `unseen`; the rest of the exam is `withheld`.
+    Raises NoDataError for fewer than 2 + embargo_sessions sessions (one to train, one to examine), for sessions that
+    are not in order, and for an exam or embargo below 1 session.
+    """
+    n, needed = len(sessions), 2 + embargo_sessions
+    if exam_sessions < 1 or embargo_sessions < 1:
+        raise NoDataError(
+            f"An exam of {exam_sessions} and an embargo of {embargo_sessions} sessions: both must be 1 or more."
+        )
+    if n < needed:
+        raise NoDataError(
+            f"{n} {'session' if n == 1 else 'sessions'} with bars, needs {needed} or more: 1 to train, "
+            f"{embargo_sessions} embargoed, 1 to examine. Collect more days."
+        )
+    if any(later <= earlier for earlier, later in pairwise(sessions)):
+        raise NoDataError("The sessions of a split must be in order, each once.")
+    first = n - min(exam_sessions, (n - embargo_sessions) // 2)
+    held_out = tuple(sessions[first:])
+    shared = set(held_out)
+    if champion_last_label is not None:
+        shared &= set(unseen(sessions, champion_last_label, embargo_sessions=embargo_sessions))
+    return Split(
+        train=tuple(sessions[: first - embargo_sessions]),
+        embargoed=tuple(sessions[first - embargo_sessions : first]),
+        exam=tuple(session for session in held_out if session in shared),
+        withheld=tuple(session for session in held_out if session not in shared),
+    )
+
+
+def unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_sessions: int) -> tuple[Session, ...]:
+    """Return the sessions, oldest first, that a model may be scored on whose last label ends at `last_label` (UTC).
+
+    Those that start strictly after it, less the first `embargo_sessions` of them. Where `last_label` lies before the
+    first session, the embargo is taken from the window's own sessions: nothing tells how many lie between.
+    """
+    return tuple(session for session in sessions if session.start > last_label)[embargo_sessions:]

@@ -1,0 +1,322 @@
+"""The judge: is the challenger promoted? Pure; two scores and the settings in, a verdict with its evidence out.
+
+Called by `learning.loop` and, over many of its results, by the backtest. Whatever is not shown is not promoted: a
+missing, faulty or short score ends "rejected" or "inconclusive" with its reason, never in an exception.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl import settings
+from hftcl.errors import UndefinedStatisticError
+from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_difference, sharpe_standard_error
+from hftcl.exam.simulation import Simulation
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Outcome(StrEnum):
+    """What becomes of the challenger."""
+
+    DEPLOYED = "deployed"
+    REJECTED = "rejected"
+    """It was examined and did not earn its place."""
+    INCONCLUSIVE = "inconclusive"
+    """The exam could not tell; the champion stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One fact of an exam. `value` and `threshold` are None where it is not a number; `detail` then tells it.
+
+    One that `decides` and did not pass keeps the challenger from being promoted; the others are there to be read.
+    """
+
+    name: str
+    value: float | None
+    threshold: float | None
+    passed: bool
+    detail: str = ""
+    decides: bool = True
+    above: bool = False
+    """Whether `value` must lie above `threshold`, or may equal it."""
+
+    def __str__(self) -> str:
+        """Return it as a person reads it: "Sharpe 0.31, needs more than 0.50"; the detail alone where there is one."""
+        if self.detail or self.value is None or self.threshold is None:
+            return self.detail or self.name
+        value, threshold = self.value, self.threshold
+        # 0.4999 is not "0.50, needs 0.50"
+        digits = next((d for d in (2, 4, 6) if round(value, d) != round(threshold, d)), 2)
+        needs = "needs more than" if self.above else "needs"
+        return f"{self.name} {value:.{digits}f}, {needs} {threshold:.{digits}f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """One model's result on the sessions of an exam.
+
+    net: float64, one value a session, oldest first, in the order of `sessions`; a fraction of capital, after cost.
+    """
+
+    model_id: str
+    sessions: tuple[date, ...]
+    net: FloatArray
+    trades: int
+    synthetic: bool
+    """Whether the model was trained on bars of the synthetic market."""
+    fault: str | None = None
+    """What is wrong with its predictions; see `prediction_fault`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a P&L that does not belong to these sessions."""
+        if self.net.shape != (len(self.sessions),):
+            raise UndefinedStatisticError(
+                f"The P&L of {self.model_id} has the shape {self.net.shape} for {len(self.sessions)} sessions."
+            )
+
+    @classmethod
+    def of(cls, simulation: Simulation, predictions: npt.ArrayLike, *, model_id: str, synthetic: bool) -> Self:
+        """Return the score of a simulation; `predictions` are those of the exam's bars with complete features."""
+        return cls(
+            model_id=model_id,
+            sessions=simulation.sessions,
+            net=simulation.net,
+            trades=simulation.trades,
+            synthetic=synthetic,
+            fault=prediction_fault(predictions),
+        )
+
+    @property
+    def flat(self) -> bool:
+        """Whether it never traded, and so earned exactly 0 in every session."""
+        return self.trades == 0 and not np.any(self.net)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the exam decided about one challenger, with the facts that decided it."""
+
+    outcome: Outcome
+    evidence: tuple[Evidence, ...]
+    policy: str
+    pinned: bool = False
+    challenger_sharpe: float | None = None
+    champion_sharpe: float | None = None
+    """On the same sessions; None without a champion that defends."""
+    difference: SharpeDifference | None = None
+
+    @property
+    def reason(self) -> str:
+        """The condition that failed, or all of them; "pinned" where a person holds the champion in place."""
+        if self.pinned:
+            return "pinned"
+        return "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed) or "cleared every bar"
+
+    @property
+    def p_better(self) -> float | None:
+        """P(challenger's true Sharpe ratio > champion's); None without a comparison."""
+        return self.difference.p_better if self.difference else None
+
+    @property
+    def conceded(self) -> bool:
+        """Whether it was promoted although its Sharpe ratio is not above the champion's: by the tolerance."""
+        return (
+            self.outcome is Outcome.DEPLOYED
+            and self.challenger_sharpe is not None
+            and self.champion_sharpe is not None
+            and self.challenger_sharpe <= self.champion_sharpe
+        )
+
+
+def prediction_fault(predictions: npt.ArrayLike) -> str | None:
+    """Return what makes predictions unfit for an exam, or None: none at all, not finite, or all the same.
+
+    predictions: float, any shape; those of the bars whose features were complete.
+    """
+    values = np.asarray(predictions, dtype=np.float64).ravel()
+    if values.size == 0:
+        return "it predicted nothing"
+    faulty = int(values.size - np.isfinite(values).sum())
+    if faulty:
+        return f"{faulty} of {values.size} predictions are NaN or infinite"
+    if values.size > 1 and values.min() == values.max():
+        return f"all of its {values.size} predictions are {values[0]:.6g}"
+    return None
+
+
+def judge(
+    challenger: Scored,
+    champion: Scored | None,
+    *,
+    promote: settings.Promote,
+    exam: settings.Exam,
+    pinned: bool = False,
+    champion_problem: str | None = None,
+    champion_excused: str | None = None,
+    earlier_sharpes: Sequence[float] = (),
+) -> Verdict:
+    """Return the verdict about `challenger`.
+
+    champion: scored on the same sessions with the same costs; None where no model serves. One that never traded is
+        scored as what it did: a Sharpe ratio of 0. One that was trained on synthetic bars does not defend against a
+        challenger trained on real ones, nor the reverse; then the rule of the first model holds.
+    champion_problem: why the model that serves could not be scored. The verdict is then inconclusive.
+    champion_excused: why the model that serves does not defend although it was not scored, such as bars of another
+        kind; `champion` and `champion_problem` are then left aside.
+    earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
+        not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
+        them and the champion, so that concessions do not add up.
+    pinned: a person rolled back; the exam is told, and the challenger rejected.
+
+    Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
+    Against a champion, policy "seed": a Sharpe ratio above the champion's, or at least best - tolerance * |best|.
+    Policy "guarded": that, and P(better) >= promote.min_p_better. A challenger that is worse on the same sessions has
+    P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
+    """
+    facts = _examinable(challenger, exam)
+    notes, defender = _defender(challenger, champion, champion_problem, champion_excused)
+    facts += notes
+    own = None if challenger.trades == 0 else _sharpe_of(challenger, facts)
+    against = None if defender is None else _sharpe_of(defender, facts)
+    difference = None
+    if own is not None and against is not None and defender is not None:
+        facts += _faulty_peers(earlier_sharpes)
+        difference = _difference(challenger, defender, own, facts, guarded=promote.policy != "seed")
+    could_tell = all(fact.passed for fact in facts if fact.decides)
+    facts += _figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
+    passed = all(fact.passed for fact in facts if fact.decides)
+    if challenger.fault is not None or pinned or (could_tell and not passed):
+        outcome = Outcome.REJECTED
+    else:
+        outcome = Outcome.DEPLOYED if passed else Outcome.INCONCLUSIVE
+    return Verdict(
+        outcome=outcome,
+        evidence=tuple(facts),
+        policy=promote.policy,
+        pinned=pinned,
+        challenger_sharpe=own,
+        champion_sharpe=against,
+        difference=difference,
+    )
+
+
+def _told(name: str, detail: str, *, passed: bool = False, decides: bool = True) -> Evidence:
+    return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
+
+
+def _examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
+    """Return what must hold before figures mean anything: enough sessions, sound predictions, trades."""
+    n, needed = len(challenger.sessions), exam.min_sessions
+    told = f"{n} exam sessions that no compared model has seen, needs {needed}"
+    facts = [
+        Evidence(name="exam sessions", value=float(n), threshold=float(needed), passed=n >= needed, detail=told),
+    ]
+    if challenger.fault is not None:
+        facts.append(_told("predictions", f"the challenger cannot be examined: {challenger.fault}"))
+    elif challenger.trades == 0:
+        facts.append(_told("trades", "nothing to examine: the challenger made no trade"))
+    return facts
+
+
+def _defender(
+    challenger: Scored, champion: Scored | None, problem: str | None, excused: str | None
+) -> tuple[list[Evidence], Scored | None]:
+    """Return who defends, and what there is to say about that."""
+    if excused is None and champion is not None and champion.synthetic != challenger.synthetic:
+        kind = {True: "synthetic", False: "real"}
+        excused = (
+            f"champion {champion.model_id} does not defend: it was trained on {kind[champion.synthetic]} bars, "
+            f"the challenger on {kind[challenger.synthetic]} ones"
+        )
+    if excused is not None:
+        return [_told("champion", excused, passed=True, decides=False)], None
+    if problem is None and champion is not None:
+        problem = champion.fault
+        if problem is None and champion.sessions != challenger.sessions:
+            problem = "it was not scored on the same sessions"
+    if problem is not None:
+        return [_told("champion", f"the champion cannot be compared: {problem}")], None
+    if champion is None:
+        return [_told("champion", "there is no model to beat", passed=True, decides=False)], None
+    if champion.flat:
+        return [_told("champion", "the champion made no trade: it scores 0", passed=True, decides=False)], champion
+    return [], champion
+
+
+def _sharpe_of(scored: Scored, facts: list[Evidence]) -> float | None:
+    """Return the annual Sharpe ratio, 0 for a flat book; where it is undefined, None, with a fact that says so."""
+    try:
+        return 0.0 if scored.flat else sharpe(scored.net)
+    except UndefinedStatisticError as error:
+        facts.append(_told("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
+        return None
+
+
+def _faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
+    if all(math.isfinite(one) for one in earlier_sharpes):
+        return []
+    return [_told("earlier champions", "an earlier champion that gave way has no Sharpe ratio on these sessions")]
+
+
+def _difference(
+    challenger: Scored, champion: Scored, own: float, facts: list[Evidence], *, guarded: bool
+) -> SharpeDifference | None:
+    """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
+    try:
+        if champion.flat:  # what is certain adds no error: the standard error is the challenger's own, by the same rule
+            n = len(challenger.net)
+            sharpe_difference(challenger.net, challenger.net)  # 5 sessions or more
+            error = sharpe_standard_error(challenger.net) * math.sqrt(n / (n - 4))
+            return SharpeDifference(difference=own, standard_error=error, correlation=0.0)
+        return sharpe_difference(challenger.net, champion.net)
+    except UndefinedStatisticError as error:
+        facts.append(_told("P(better)", f"P(better) is not defined: {error}", decides=guarded))
+        return None
+
+
+def _figures(
+    own: float | None,
+    against: float | None,
+    difference: SharpeDifference | None,
+    promote: settings.Promote,
+    earlier_sharpes: Sequence[float],
+    *,
+    decides: bool,
+) -> list[Evidence]:
+    """Return the figures against their thresholds; they decide only where the exam could tell."""
+    facts = []
+    if own is not None:
+        least = promote.min_sharpe
+        facts.append(
+            Evidence(name="Sharpe", value=own, threshold=least, passed=own > least, above=True, decides=decides)
+        )
+    if own is not None and against is not None:
+        facts.append(_against_champion(own, against, promote.tolerance, earlier_sharpes, decides=decides))
+    if difference is not None:
+        p, needed = difference.p_better, promote.min_p_better
+        decisive = decides and promote.policy != "seed"
+        facts.append(
+            Evidence(name="P(better)", value=p, threshold=needed, passed=p >= needed, decides=decisive),
+        )
+    return facts
+
+
+def _against_champion(
+    own: float, against: float, tolerance: float, earlier_sharpes: Sequence[float], *, decides: bool
+) -> Evidence:
+    """Return whether `own` is above the champion's Sharpe ratio, or within the tolerance of the best champion's."""
+    best = max([against, *filter(math.isfinite, earlier_sharpes)])  # one that is not finite has its own evidence
+    floor = best - tolerance * abs(best)
+    name = "Sharpe against the champion"
+    if floor <= against:
+        return Evidence(name=name, value=own, threshold=floor, passed=own >= floor, decides=decides)
+    # the tolerance is used up by earlier concessions: what is left is to be better than the champion
+    return Evidence(name=name, value=own, threshold=against, passed=own > against, above=True, decides=decides)

@@ -1,0 +1,153 @@
+"""From a window of rows to a candidate that is trained but not yet judged. Called by `retraining` and `loop`.
+
+Knows which rows train: those that `exam.split` lets, with every feature and the target known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import Model, ModelMeta
+from hftcl.errors import NoDataError, UsageError
+from hftcl.events import OnEvent
+from hftcl.exam.split import Split
+from hftcl.learning.dataset import ready
+from hftcl.learning.examining import matrix
+from hftcl.model.families import Family, complete, find_family
+from hftcl.model.training import Trained, TrainingTask, train
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A trained model, as its file holds it, with the joblib file for a researcher."""
+
+    model: Model
+    onnx: bytes
+    pkl: bytes
+    trained: Trained
+    rows: int
+    sessions: int
+
+
+Parameters = Mapping[str, object] | Sequence[str] | None
+"""Of a model family: by name, or as texts K=V."""
+
+
+def parameters(settings: Settings, chosen: Parameters = None) -> dict[str, object]:
+    """Return the parameters of the configured family: `chosen` before the settings before the family's defaults.
+
+    Raises UsageError for a name that the family does not know, or a value out of its range.
+    """
+    family = find_family(settings.model.family)
+    if chosen is not None and not isinstance(chosen, Mapping):
+        chosen = _parsed(family, chosen)
+    ours = {name: getattr(settings.model, name) for name in family.parameters() if hasattr(settings.model, name)}
+    return complete(family, {**ours, **(chosen or {})})
+
+
+def _parsed(family: Family, texts: Sequence[str]) -> dict[str, object]:
+    """Return the parameters given as K=V; a value is an int, a float or a text. Raises UsageError for another form."""
+    parsed: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            known = ", ".join(family.parameters())
+            raise UsageError(f"--param {text!r} is not K=V, such as n_estimators=300. The parameters are: {known}.")
+        parsed[name.strip()] = _value(value.strip())
+    return parsed
+
+
+def _value(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def train_candidate(
+    frame: pl.DataFrame,
+    split: Split,
+    settings: Settings,
+    *,
+    model_id: str,
+    params: Mapping[str, object],
+    source: str,
+    synthetic: bool,
+    on_event: OnEvent,
+) -> Candidate:
+    """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
+
+    frame: see `dataset.Dataset`. params: complete, as `parameters` returns them. Raises NoDataError where no row is
+    left, TrainingError where the training process fails.
+    """
+    rows = frame.filter(split.trains(frame)).filter(ready() & pl.col("target").is_not_null())
+    if rows.is_empty():
+        raise NoDataError(
+            f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a target. "
+            f"Features need an hour of bars a session and {settings.market.lookback_days} days may be too few: raise "
+            "[market] lookback_days, or look at the findings (-v)."
+        )
+    X, y = matrix(rows), rows["target"].to_numpy().astype(np.float32)
+    ordinals = rows["session"].rank("dense").to_numpy().astype(np.int32)
+    trained = train(
+        TrainingTask(
+            X=X,
+            y=y,
+            session_index=ordinals,
+            family=settings.model.family,
+            params=params,
+            seed=settings.model.seed,
+            jobs=settings.compute.jobs,
+            entry_quantile=settings.strategy.entry_quantile,
+            embargo_sessions=settings.exam.embargo_sessions,
+        ),
+        on_event,
+    )
+    ours = artifact.our_features()
+    label_end: datetime = rows["label_end"].max()  # type: ignore[assignment]
+    exam_days = split.exam_days
+    meta = ModelMeta(
+        model_id=model_id,
+        feature_names=ours.names,
+        feature_formulae=ours.formulae,
+        features_hash=ours.definitions_hash,
+        target="return from the open of bar t+1 to the open of bar t+1+horizon, over trailing volatility",
+        horizon_minutes=settings.model.horizon_minutes,
+        threshold=trained.threshold,
+        entry_quantile=settings.strategy.entry_quantile,
+        cost_bps=settings.strategy.cost_bps,
+        flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
+        tickers=tuple(frame["ticker"].unique().sort().to_list()),
+        calendar=settings.market.calendar,
+        extended_hours=settings.market.extended_hours,
+        trained_from=rows["session"].min(),  # type: ignore[arg-type]
+        trained_to=rows["session"].max(),  # type: ignore[arg-type]
+        label_end=label_end,
+        exam_from=exam_days[0] if exam_days else None,
+        exam_to=exam_days[-1] if exam_days else None,
+        rows=rows.height,
+        data_digest=artifact.data_digest(X, y),
+        family=settings.model.family,
+        params=trained.params,
+        seed=settings.model.seed,
+        versions=artifact.library_versions(trained.engine),
+        source=source,
+        synthetic=synthetic,
+        importances=trained.importances,
+    )
+    onnx = artifact.build(trained.onnx, meta, artifact.canary_rows(X))
+    return Candidate(
+        model=artifact.load(onnx, expected_features=ours),
+        onnx=onnx,
+        pkl=trained.pkl,
+        trained=trained,
+        rows=rows.height,
+        sessions=rows["session"].n_unique(),
+    )

@@ -1,0 +1,119 @@
+"""One model on the bars of an exam: predictions, positions, P&L and the figures of merit. Called by `retraining`,
+`checking` and whoever else scores a model: challenger and champion go through this one function.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.archive.artifact import Model
+from hftcl.errors import UndefinedStatisticError
+from hftcl.exam import metrics
+from hftcl.exam.simulation import Simulation, simulate
+from hftcl.exam.verdict import Scored
+from hftcl.learning.dataset import ready
+from hftcl.learning.reports import ScoreReport
+from hftcl.model.features import FEATURE_NAMES
+from hftcl.strategy.positions import positions_sha256, target_positions
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What one model did on the bars of an exam; `predictions` are those of the bars with complete features."""
+
+    model: Model
+    simulation: Simulation
+    predictions: npt.NDArray[np.float32]
+    report: ScoreReport
+
+    def scored(self) -> Scored:
+        """Return what the verdict needs."""
+        meta = self.model.meta
+        return Scored.of(self.simulation, self.predictions, model_id=meta.model_id, synthetic=meta.synthetic)
+
+
+def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float) -> Examined:
+    """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
+
+    Each ticker of the exam gets the weight 1/N. A bar whose features are not complete has no prediction: no signal.
+    """
+    rows = frame.filter(pl.col("session").is_in(list(days)))
+    known = rows.select(ready()).to_series()
+    predictions = model.predict(matrix(rows.filter(known)))
+    places = np.full(rows.height, np.nan, dtype=np.float32)
+    places[known.to_numpy()] = predictions
+    predicted = pl.Series("prediction", places, nan_to_null=True)
+    positions = target_positions(
+        rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
+        threshold=model.meta.threshold,
+        horizon_minutes=model.meta.horizon_minutes,
+        weight=1.0 / max(rows["ticker"].n_unique(), 1),
+        flat_minutes_before_close=model.meta.flat_minutes_before_close,
+    )
+    simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
+    return Examined(
+        model=model,
+        simulation=simulation,
+        predictions=predictions,
+        report=_report(model, simulation, positions, predicted, rows),
+    )
+
+
+def matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
+    """Return the features of `rows` as a C-ordered float32 array, shape (n, 31), in the order of FEATURES."""
+    return np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+
+
+def defined(statistic: object) -> float | None:
+    """Return `statistic()`, or None where these numbers do not define it."""
+    try:
+        return float(statistic())  # type: ignore[operator]
+    except UndefinedStatisticError:
+        return None
+
+
+def _report(
+    model: Model, simulation: Simulation, positions: pl.DataFrame, predicted: pl.Series, rows: pl.DataFrame
+) -> ScoreReport:
+    net = simulation.net
+    return ScoreReport(
+        model_id=model.meta.model_id,
+        sharpe=defined(lambda: metrics.sharpe(net)),
+        sharpe_interval=_interval(net),
+        gross_sharpe=defined(lambda: metrics.sharpe(simulation.gross)),
+        psr=defined(lambda: metrics.psr(net)),
+        pnl=float(net.sum()),
+        gross_pnl=float(simulation.gross.sum()),
+        cost=float(simulation.cost.sum()),
+        turnover=float(simulation.turnover.sum()),
+        trades=simulation.trades,
+        hit_rate=simulation.hit_rate,
+        max_drawdown=float(simulation.max_drawdown),
+        exposure=simulation.exposure,
+        information_coefficient=_information_coefficient(predicted, rows["target"]),
+        pnl_by_session=simulation.pnl_by_session,
+        pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
+        positions_sha256=positions_sha256(positions),
+    )
+
+
+def _interval(net: FloatArray) -> tuple[float, float] | None:
+    try:
+        interval = metrics.sharpe_interval(net)
+    except UndefinedStatisticError:
+        return None
+    return interval.low, interval.high
+
+
+def _information_coefficient(predicted: pl.Series, target: pl.Series) -> float | None:
+    """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined."""
+    both = pl.DataFrame({"prediction": predicted, "target": target}).drop_nulls().cast(pl.Float64)
+    if both.height < 3 or both["prediction"].n_unique() < 2 or both["target"].n_unique() < 2:
+        return None
+    return float(np.corrcoef(both["prediction"].to_numpy(), both["target"].to_numpy())[0, 1])

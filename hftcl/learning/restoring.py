@@ -1,0 +1,80 @@
+"""The stories about models that are there already: history, rollback, unpin. Light: no room of the market loads.
+
+Called by `cli` and `loop`.
+"""
+
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from hftcl.archive.deployment import Archive
+from hftcl.archive.records import ModelRecord, RollbackPlan
+from hftcl.archive.registry import Registry
+from hftcl.learning.reports import HistoryRow, RollbackReport, UnpinReport
+
+HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
+
+
+def history(home: Path, *, limit: int | None = None, lineage: bool = False) -> tuple[HistoryRow, ...]:
+    """Return the archived models, newest first; with `lineage` the live one and those it replaced. Writes nothing."""
+    registry = Registry(home)
+    records = registry.lineage()[:limit] if lineage else registry.models(limit)
+    pin = registry.pinned()
+    return tuple(_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records)
+
+
+def _row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
+    interval = (record.report.get("challenger") or {}).get("sharpe_interval")
+    return HistoryRow(
+        model_id=record.model_id,
+        trained_date=record.trained_at,
+        val_sharpe=record.val_sharpe,
+        sharpe_interval=(interval[0], interval[1]) if interval else None,
+        is_deployed=record.is_deployed,
+        pinned=pinned,
+        outcome=record.outcome,
+        reason=record.reason,
+        served=record.served,
+        parent=record.parent,
+        source=record.source,
+        synthetic=record.synthetic,
+        family=record.family,
+        trained_from=record.trained_from,
+        trained_to=record.trained_to,
+        exam_from=record.exam_from,
+        exam_to=record.exam_to,
+        rows=record.rows,
+        sessions=record.sessions,
+        tickers=record.tickers,
+        sha256=record.sha256,
+        kept=record.kept,
+    )
+
+
+def plan_rollback(home: Path, model_id: str | None = None) -> RollbackPlan:
+    """Return what a rollback would change. Raises RollbackError where there is nothing to go back to."""
+    return Registry(home).plan_rollback(model_id)
+
+
+def rollback(
+    home: Path, model_id: str | None, plan: RollbackPlan, *, reason: str | None, now: datetime
+) -> RollbackReport:
+    """Carry out `plan`, as it was shown; the model is pinned. Raises SupersededError where it no longer holds."""
+    switched = Archive(home).rollback(model_id, now=now, reason=reason or "", plan=plan)
+    return RollbackReport(
+        rolled_back=True,
+        from_model=switched.replaced,
+        to_model=switched.model.model_id,
+        pinned=True,
+        reason=reason or "",
+        repaired=switched.notes,
+    )
+
+
+def unpin(home: Path, *, now: datetime) -> UnpinReport:
+    """Let automatic deployment run again."""
+    archive = Archive(home)
+    repaired = archive.recover(now)
+    pin = archive.unpin(now=now)
+    return UnpinReport(unpinned=pin.model_id if pin else None, repaired=repaired)

@@ -1,0 +1,340 @@
+"""The story of `retrain`: check, collect, train, examine, judge, archive, deploy. Called by `loop`.
+
+One retrain at a time (a lock); whatever stops it, the model that served before still serves, whole.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from hftcl import durable
+from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
+from hftcl.archive.records import ModelRecord, NewModel
+from hftcl.errors import HftclError, PinnedError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.metrics import sharpe
+from hftcl.exam.split import Split, sessions_of, split
+from hftcl.exam.verdict import Outcome, Verdict, judge
+from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
+from hftcl.learning.checking import check
+from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
+from hftcl.learning.examining import Examined, examine
+from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, document
+from hftcl.learning.timing import Stopwatch
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The model that serves, as far as the exam is concerned: scored, excused with a reason, or with a problem."""
+
+    record: ModelRecord
+    model: artifact.Model | None = None
+    problem: str | None = None
+    excused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """What the exam found and what was decided."""
+
+    split: Split
+    challenger: Examined
+    champion: Examined | None
+    verdict: Verdict
+
+
+def retrain(
+    settings: Settings,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    params: Parameters = None,
+    as_of: str | None = None,
+    now: datetime,
+    on_event: OnEvent,
+) -> RetrainReport:
+    """Run the loop once and return what happened. Raises HftclError where it could not be run.
+
+    force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
+    before anything is collected. as_of: see `dataset.find_as_of`. now: UTC.
+    """
+    chosen = parameters(settings, params)
+    home = Path(settings.paths.home)
+    watch = Stopwatch()
+    archive = Archive(home)
+    with _alone(home, dry_run=dry_run):
+        repaired = () if dry_run else archive.recover(now)
+        checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
+        if checked is not None and not checked.due:
+            return _skipped(checked, repaired, dry_run, watch)
+        source, calendar = open_market(settings)
+        known = find_as_of(source, calendar, settings, as_of, now)
+        data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
+        for ticker, why in data.left_out.items():
+            on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
+        with _claimed(archive, now, dry_run=dry_run) as model_id:
+            champion = _champion(archive, data)
+            candidate, exam = _examined(settings, data, champion, archive, model_id, chosen, on_event, watch)
+            report = _report(data, candidate, exam, champion, checked, repaired, dry_run, watch)
+            if dry_run:
+                return report
+            with watch("deploy"):
+                on_event(Event("deploy", 0, 1))
+                report = _conclude(archive, settings, candidate, report, champion, now, on_event)
+                on_event(Event("deploy", 1, 1))
+            return replace(report, timings_s=watch.timings())
+
+
+@contextlib.contextmanager
+def _alone(home: Path, *, dry_run: bool) -> Iterator[None]:
+    if dry_run:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with durable.storage_faults("locking the training"):
+            durable.make_folder(home / "models")
+            stack.enter_context(durable.lock(home / "models" / ".training.lock", "retrain"))
+        yield
+
+
+@contextlib.contextmanager
+def _claimed(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
+    """Hold a model id; a candidate that never reaches the archive gives it back."""
+    if dry_run:
+        yield f"{now:%Y%m%d_%H%M%S}"
+        return
+    model_id = archive.claim_id(now)
+    try:
+        yield model_id
+    finally:
+        archive.discard(model_id)
+
+
+def _champion(archive: Archive, data: Dataset) -> Champion | None:
+    live = archive.live()
+    if live is None:
+        return None
+    if live.synthetic != data.synthetic:
+        theirs, ours = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
+        excused = (
+            f"champion {live.model_id} does not defend: it was trained on {theirs} bars, the challenger on {ours} ones"
+        )
+        return Champion(record=live, excused=excused)
+    try:
+        model = artifact.load(
+            archive.production, expected_sha256=live.sha256, expected_features=artifact.our_features()
+        )
+    except HftclError as fault:
+        return Champion(record=live, problem=str(fault))
+    return Champion(record=live, model=model)
+
+
+def _examined(
+    settings: Settings,
+    data: Dataset,
+    champion: Champion | None,
+    archive: Archive,
+    model_id: str,
+    params: Mapping[str, object],
+    on_event: OnEvent,
+    watch: Stopwatch,
+) -> tuple[Candidate, Exam]:
+    defender = champion.model if champion else None
+    division = split(
+        sessions_of(data.frame),
+        exam_sessions=settings.exam.sessions,
+        embargo_sessions=settings.exam.embargo_sessions,
+        champion_last_label=defender.meta.label_end if defender else None,
+    )
+    with watch("fit"):
+        candidate = train_candidate(
+            data.frame,
+            division,
+            settings,
+            model_id=model_id,
+            params=params,
+            source=data.source,
+            synthetic=data.synthetic,
+            on_event=on_event,
+        )
+    with watch("exam"):
+        return candidate, _exam(settings, data, division, champion, candidate, archive, on_event)
+
+
+def _exam(
+    settings: Settings,
+    data: Dataset,
+    division: Split,
+    champion: Champion | None,
+    candidate: Candidate,
+    archive: Archive,
+    on_event: OnEvent,
+) -> Exam:
+    models = [candidate.model, *([champion.model] if champion and champion.model else [])]
+    scores = []
+    for done, model in enumerate(models):
+        on_event(Event("exam", done, len(models)))
+        scores.append(examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps))
+    challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    verdict = judge(
+        challenger.scored(),
+        defender.scored() if defender else None,
+        promote=settings.promote,
+        exam=settings.exam,
+        pinned=archive.pinned() is not None,
+        champion_problem=champion.problem if champion else None,
+        champion_excused=champion.excused if champion else None,
+        earlier_sharpes=_conceding(archive, champion, data, division, settings),
+    )
+    on_event(Event("exam", len(models), len(models)))
+    return Exam(split=division, challenger=challenger, champion=defender, verdict=verdict)
+
+
+def _conceding(
+    archive: Archive, champion: Champion | None, data: Dataset, division: Split, settings: Settings
+) -> tuple[float, ...]:
+    """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
+
+    So concessions do not add up. One that cannot be scored any more is left out: it no longer serves.
+    """
+    found: list[float] = []
+    record = champion.record if champion and champion.model else None
+    while record is not None and record.report.get("conceded") and record.parent:
+        record = archive.find(record.parent)
+        with contextlib.suppress(HftclError):
+            model = artifact.load(archive.onnx_of(record.model_id), expected_sha256=record.sha256)
+            scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
+            found.append(sharpe(scored.simulation.net))
+    return tuple(found)
+
+
+def _conclude(
+    archive: Archive,
+    settings: Settings,
+    candidate: Candidate,
+    report: RetrainReport,
+    champion: Champion | None,
+    now: datetime,
+    on_event: OnEvent,
+) -> RetrainReport:
+    """Archive the candidate whatever the verdict; deploy it where it passed; delete what `[archive] keep` lets go."""
+    meta = candidate.model.meta
+    archive.add(
+        NewModel(
+            model_id=meta.model_id,
+            trained_at=now,
+            outcome=report.outcome,  # type: ignore[arg-type]
+            reason=report.reason,
+            source=meta.source,
+            synthetic=meta.synthetic,
+            family=meta.family,
+            rows=meta.rows,
+            sessions=candidate.sessions,
+            tickers=meta.tickers,
+            trained_from=meta.trained_from,
+            trained_to=meta.trained_to,
+            label_end=meta.label_end,
+            exam_from=meta.exam_from,
+            exam_to=meta.exam_to,
+            val_sharpe=report.challenger.sharpe if report.challenger else None,
+            report=document(report),
+        ),
+        candidate.onnx,
+        candidate.pkl,
+        now=now,
+    )
+    if report.outcome == Outcome.DEPLOYED:
+        try:
+            switched = archive.deploy(
+                meta.model_id, now=now, reason=report.reason, champion=champion.record.model_id if champion else None
+            )
+        except PinnedError:  # rolled back while this trained
+            archive.set_outcome(meta.model_id, "rejected", "pinned", now=now)
+            report = replace(report, outcome="rejected", reason="pinned")
+        else:
+            for note in switched.notes:
+                on_event(Event("deploy", text=note, level=Level.WARNING))
+    archive.record_attempt(now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=meta.model_id)
+    archive.prune(settings.archive.keep, now=now)
+    return report
+
+
+def _report(
+    data: Dataset,
+    candidate: Candidate,
+    exam: Exam,
+    champion: Champion | None,
+    checked: CheckReport | None,
+    repaired: tuple[str, ...],
+    dry_run: bool,
+    watch: Stopwatch,
+) -> RetrainReport:
+    verdict, division, meta = exam.verdict, exam.split, candidate.model.meta
+    return RetrainReport(
+        outcome=str(verdict.outcome),
+        reason=verdict.reason,
+        model_id=None if dry_run else meta.model_id,
+        dry_run=dry_run,
+        source=data.source,
+        synthetic=data.synthetic,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
+        rows=candidate.rows,
+        sessions=candidate.sessions,
+        tickers=data.tickers,
+        left_out=data.left_out,
+        findings=tuple(
+            FindingReport(ticker=f.ticker, reason=f.reason, count=f.count, first=f.first, detail=f.detail)
+            for f in data.findings
+        ),
+        engine=candidate.trained.engine,
+        threshold=candidate.trained.threshold,
+        challenger=exam.challenger.report,
+        champion=exam.champion.report if exam.champion else None,
+        exam=ExamSpan(
+            from_=division.exam_days[0] if division.exam else None,
+            to=division.exam_days[-1] if division.exam else None,
+            sessions=len(division.exam),
+            overlap_challenger=division.overlap(meta.label_end),
+            overlap_champion=division.overlap(champion.model.meta.label_end) if champion and champion.model else 0,
+        ),
+        evidence=tuple(
+            EvidenceReport(
+                name=fact.name,
+                value=fact.value,
+                threshold=fact.threshold,
+                passed=fact.passed,
+                decides=fact.decides,
+                text=str(fact),
+            )
+            for fact in verdict.evidence
+        ),
+        p_better=verdict.p_better,
+        conceded=verdict.conceded,
+        edge="stand aside",
+        p_edge=None,
+        record_sessions=0,
+        record_psr=None,
+        repaired=repaired,
+        triggers=checked.triggers if checked else (),
+        timings_s=watch.timings(),
+    )
+
+
+def _skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bool, watch: Stopwatch) -> RetrainReport:
+    return RetrainReport(
+        outcome="skipped",
+        reason=checked.reason,
+        dry_run=dry_run,
+        source=checked.source,
+        synthetic=checked.synthetic,
+        as_of=checked.as_of,
+        as_of_note=checked.as_of_note,
+        repaired=repaired,
+        triggers=checked.triggers,
+        timings_s=watch.timings(),
+    )

@@ -1,0 +1,84 @@
+"""Is a retrain due, and why. Pure: facts in, one `Trigger` per rule out.
+
+Called by the stories of `loop`, which gather the facts; the same triggers are drawn by `check` and stored by `retrain`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """One rule with its evidence: `value` against `threshold`; None where it is not defined."""
+
+    name: str
+    fired: bool
+    value: float | None
+    threshold: float | None
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The last candidate that reached a verdict, whatever the verdict was."""
+
+    model_id: str | None
+    at: datetime
+    outcome: str
+
+
+def no_model(live: str | None) -> Trigger:
+    """Fire where no model serves. `live` is the id of the production model."""
+    if live is None:
+        return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence="no model serves")
+    return Trigger(name="no_model", fired=False, value=None, threshold=None, evidence=f"{live} serves")
+
+
+def age(last: Judged | None, now: datetime, max_age_days: float) -> Trigger:
+    """Fire when the last judged candidate is `max_age_days` old.
+
+    Counted from the last verdict, not from the last deployment: a rejected candidate was an honest attempt, and must
+    not make the trigger fire again every night.
+    """
+    if last is None:
+        evidence = "no candidate was ever judged"
+        return Trigger(name="age", fired=True, value=None, threshold=max_age_days, evidence=evidence)
+    days = (now - last.at) / timedelta(days=1)
+    what = f"candidate {last.model_id}" if last.model_id else "the last candidate"
+    evidence = f"{what} was judged {days:.1f} days ago ({last.outcome})"
+    return Trigger(name="age", fired=days >= max_age_days, value=days, threshold=max_age_days, evidence=evidence)
+
+
+def recent_sharpe(
+    value: float | None, sessions: int, *, threshold: float, needed: int, problem: str | None = None
+) -> Trigger:
+    """Fire when the production model's net Sharpe over the last `sessions` unseen sessions is below `threshold`.
+
+    `value` is annualised; None where it is not defined. Fewer than `needed` sessions are no evidence: the standard
+    error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002).
+    """
+    if problem is not None or value is None or sessions < needed:
+        why = problem or f"{sessions} unseen sessions, needs {needed}"
+        return Trigger(name="recent_sharpe", fired=False, value=None, threshold=threshold, evidence=why)
+    evidence = f"net Sharpe {value:.2f} over {sessions} sessions that the model has not seen; advisory, it is noisy"
+    return Trigger(name="recent_sharpe", fired=value < threshold, value=value, threshold=threshold, evidence=evidence)
+
+
+def cooling(last: Judged | None, now: datetime, cooldown_hours: float) -> str | None:
+    """Return why nothing is due yet: a candidate was judged within `cooldown_hours`. None where that is not so."""
+    if last is None or now - last.at >= timedelta(hours=cooldown_hours) or now < last.at:
+        return None
+    until = last.at + timedelta(hours=cooldown_hours)
+    return f"cooling down until {until:%Y-%m-%d %H:%M} UTC: a candidate was judged at {last.at:%Y-%m-%d %H:%M} UTC"
+
+
+def decide(triggers: Sequence[Trigger], cooling_down: str | None) -> tuple[bool, str]:
+    """Return whether a retrain is due, and the reason in one line."""
+    fired = [trigger for trigger in triggers if trigger.fired]
+    if not fired:
+        return False, "no trigger fired"
+    told = "; ".join(f"{trigger.name}: {trigger.evidence}" for trigger in fired)
+    if cooling_down is not None:
+        return False, f"{cooling_down} ({told})"
+    return True, told

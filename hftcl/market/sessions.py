@@ -1,0 +1,152 @@
+"""The exchange calendar: which sessions there are, and when they open and close in UTC.
+
+Called by `store`, by sources and by whoever counts in sessions. Reads no file of ours; the calendars are those of
+exchange_calendars, imported on first use because that takes a third of a second.
+"""
+
+import warnings
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from typing import Any, Final
+
+import polars as pl
+
+from hftcl.errors import ConfigError, HftclError
+
+_TS: Final = pl.Datetime("us", "UTC")
+_EARLIEST: Final = "1990-01-01"  # left alone, exchange_calendars begins 20 years before today: another answer each day
+_US_SHARES: Final = "XNYS"
+_EXTENDED_OPEN, _EXTENDED_CLOSE, _HALF_DAY_EXTENDED_CLOSE = time(4), time(20), time(17)
+_FULL_CLOSE: Final = time(16)
+
+
+class HorizonError(HftclError):
+    """A date that the exchange calendar does not reach: what is not known to be a session is not traded."""
+
+
+class Calendar:
+    """The sessions of one exchange, such as "XNYS" (New York shares) or "24/7" (a session is a whole UTC day).
+
+    Reaches from 1990, or the exchange's first year, to a year from today. For New York shares the extended hours
+    are 04:00 to 20:00 America/New_York, to 17:00 on half days; other exchanges have none. A lunch break counts as
+    part of the session. Raises ConfigError for a name that exchange_calendars does not know.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._table = _table(name)
+
+    def sessions(self, first: date, last: date) -> pl.DataFrame:
+        """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.
+
+        Columns: session Date; open, close, extended_open, extended_close Datetime us UTC, the closes exclusive.
+        Raises HorizonError where the calendar does not reach all of `first` to `last`.
+        """
+        self._reach(first)
+        self._reach(last)
+        return self._table.filter(pl.col("session").is_between(first, last))
+
+    def last_complete(self, known_until: datetime) -> date:
+        """Return the newest session whose regular close is not after `known_until` (UTC). Raises HorizonError."""
+        self._reach(known_until.date())
+        done = self._table.filter(pl.col("close") <= known_until)
+        if done.is_empty():
+            raise HorizonError(
+                f"No session of the calendar {self.name} had closed by {known_until:%Y-%m-%d %H:%M} UTC."
+            )
+        return _day(done["session"][-1])
+
+    def next_session(self, after: date, n: int = 1) -> date:
+        """Return the `n`th session after the date `after`. Raises HorizonError."""
+        self._reach(after)
+        later = self._table.filter(pl.col("session") > after)
+        if later.height < n:
+            raise self._beyond(after)
+        return _day(later["session"][n - 1])
+
+    def previous_session(self, before: date, n: int = 1) -> date:
+        """Return the `n`th session before the date `before`. Raises HorizonError."""
+        self._reach(before)
+        earlier = self._table.filter(pl.col("session") < before)
+        if earlier.height < n:
+            raise self._beyond(before)
+        return _day(earlier["session"][-n])
+
+    def _reach(self, day: date) -> None:
+        """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks anew first."""
+        if day > _day(self._table["session"][-1]):
+            _table.cache_clear()
+            self._table = _table(self.name)
+        if not _day(self._table["session"][0]) <= day <= _day(self._table["session"][-1]):
+            raise self._beyond(day)
+
+    def _beyond(self, day: date) -> HorizonError:
+        first, last = self._table["session"][0], self._table["session"][-1]
+        return HorizonError(
+            f"The calendar {self.name} reaches from {first} to {last}, and {day} needs more. "
+            "Ask for other dates, or upgrade the package exchange_calendars."
+        )
+
+
+def _day(value: Any) -> date:
+    return date(value.year, value.month, value.day)
+
+
+@cache
+def _table(name: str) -> pl.DataFrame:
+    """All sessions of the calendar `name`."""
+    # exchange_calendars 4.13 meets deprecations of pandas 3.1; they are not the user's to see
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        calendar = _build(name)
+        opens, closes = calendar.opens_nanos, calendar.closes_nanos
+        days = calendar.sessions.to_numpy().astype("datetime64[us]")
+    table = pl.DataFrame(
+        {
+            "session": pl.Series(days).cast(pl.Date),
+            "open": pl.Series(opens // 1000, dtype=pl.Int64).cast(_TS),
+            "close": pl.Series(closes // 1000, dtype=pl.Int64).cast(_TS),
+        }
+    )
+    if calendar.name != _US_SHARES:
+        return table.with_columns(pl.col("open").alias("extended_open"), pl.col("close").alias("extended_close"))
+    return table.with_columns(*_extended_hours(str(calendar.tz))).rechunk()
+
+
+def _build(name: str) -> Any:
+    """Return the calendar of exchange_calendars; NYSE, NASDAQ, XNAS, ARCX and others are names of XNYS there."""
+    import exchange_calendars
+
+    if name not in exchange_calendars.get_calendar_names():
+        raise ConfigError(f'[market] calendar: {name!r} is not an exchange calendar. Use one such as "XNYS" or "24/7".')
+    try:
+        calendar = _from_earliest(name)
+    except (ValueError, NotImplementedError) as error:  # 4.13 cannot build ASEX, BVB and TASE with pandas 3.1
+        reason = str(error)[:80]
+        raise ConfigError(
+            f"[market] calendar: exchange_calendars cannot build {name!r} ({reason}). Use another."
+        ) from error
+    if calendar.default_end() - calendar.last_session > timedelta(days=7):
+        # get_calendar keeps what it built: a process that has run for a year would still have its first day's horizon
+        return type(calendar)(start=calendar.first_session)
+    return calendar
+
+
+def _from_earliest(name: str) -> Any:
+    from exchange_calendars import get_calendar
+
+    try:
+        return get_calendar(name, start=_EARLIEST)
+    except ValueError:  # an exchange whose records begin later
+        return get_calendar(name, start=get_calendar(name).bound_min())
+
+
+def _extended_hours(zone: str) -> tuple[pl.Expr, pl.Expr]:
+    closes = pl.col("close").dt.convert_time_zone(zone).dt.time()
+    ends = pl.when(closes < _FULL_CLOSE).then(pl.lit(_HALF_DAY_EXTENDED_CLOSE)).otherwise(pl.lit(_EXTENDED_CLOSE))
+
+    def local(at: pl.Expr) -> pl.Expr:
+        return pl.col("session").dt.combine(at).dt.replace_time_zone(zone).dt.convert_time_zone("UTC").cast(_TS)
+
+    opens = pl.min_horizontal(local(pl.lit(_EXTENDED_OPEN)), "open")
+    return opens.alias("extended_open"), pl.max_horizontal(local(ends), "close").alias("extended_close")

@@ -1,0 +1,402 @@
+"""The Parquet cache of bars: fetches what is missing, keeps it so that a kill or a flipped bit cannot hurt, reads it.
+
+Called by `learning` and by whoever else wants bars; the one place that joins a source, the calendar and the cleaning.
+One file per ticker and month, AAPL/2026-01.parquet: unadjusted clean bars, extended hours included. Beside it a record,
+2026-01.json: which sessions are held, the file's SHA-256, and what cleaning found. The bars are written first, then the
+record, so that a record never promises bars that are not there.
+"""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from hftcl.durable import lock, make_folder, storage_faults, sweep_temporary, write_atomically
+from hftcl.errors import NoDataError, SourceError, UsageError
+from hftcl.events import Event, OnEvent, ignore
+from hftcl.market import bars as market
+from hftcl.market.bars import Finding
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource
+
+_FORMAT: Final = 1
+_LOCK: Final = ".collect.lock"
+_ASKED_AGAIN: Final = 2
+_FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
+_BY_REQUEST: Final = frozenset({"future", "still_open"})
+_PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
+_RESERVED: Final = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+)
+_LONGEST: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """The bars of a window, what was found in them, and which tickers are not among them.
+
+    bars: BAR_SCHEMA sorted by ticker and ts, adjusted for splits. left_out: ticker -> reason. fetched_sessions: how
+    many sessions, summed over the tickers, the source was asked for; 0 where the cache had all.
+    """
+
+    bars: pl.DataFrame
+    findings: tuple[Finding, ...]
+    left_out: dict[str, str]
+    source: str
+    synthetic: bool
+    fetched_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Note:
+    """A finding of one session, as the record keeps it."""
+
+    reason: str
+    count: int
+    first: datetime | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """One session that the cache has, perhaps without a bar; `revisions` counts bars that the source changed later."""
+
+    notes: tuple[_Note, ...] = ()
+    revisions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """What lies beside a Parquet file. `seal` is the SHA-256 of the record itself without it."""
+
+    format: int
+    ticker: str
+    source: str
+    fingerprint: str
+    sha256: str
+    sessions: dict[date, _Held]
+    seal: str = ""
+
+    def sealed(self) -> "_Record":
+        return replace(self, seal=hashlib.sha256(msgspec.json.encode(replace(self, seal=""))).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """The sessions that are wanted and what is known of them at `as_of`.
+
+    closed: those whose regular hours have ended; over: those whose extended hours have, so that they can be kept.
+    """
+
+    sessions: pl.DataFrame
+    closed: pl.DataFrame
+    over: frozenset[date]
+    as_of: datetime
+    extended_hours: bool
+    min_coverage: float
+
+    @property
+    def days(self) -> list[date]:
+        return self.sessions["session"].to_list()
+
+    def wanted(self, held: Iterable[date]) -> list[date]:
+        """Return the sessions to fetch: all that is not held, and the last two again, for vendors correct late."""
+        again = [day for day in self.days if day in self.over][-_ASKED_AGAIN:]
+        kept = set(held) - set(again)
+        return [day for day in self.days if day not in kept]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Shelf:
+    """What the cache holds of one ticker in the months of a window; `bars` are of _FILE_SCHEMA."""
+
+    held: dict[date, _Held] = field(default_factory=dict)
+    bars: pl.DataFrame = field(default_factory=_FILE_SCHEMA.to_frame)
+    changed: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One ticker's share of what is collected; `left_out` says why it has none."""
+
+    bars: pl.DataFrame
+    findings: list[Finding]
+    left_out: str
+    fetched: int
+
+
+class BarStore:
+    """The bars of one source under `folder`; those of a synthetic source lie apart, in the folder `synthetic`."""
+
+    def __init__(self, folder: Path, source: BarSource, calendar: Calendar) -> None:
+        self._folder = folder / "synthetic" if source.synthetic else folder
+        self._source = source
+        self._calendar = calendar
+
+    def collect(
+        self,
+        tickers: Sequence[str],
+        first: date,
+        last: date,
+        *,
+        as_of: datetime,
+        extended_hours: bool,
+        min_coverage: float,
+        save: bool = True,
+        on_event: OnEvent = ignore,
+    ) -> Collected:
+        """Return the bars of the sessions `first` to `last` (both included) that were known at `as_of` (UTC).
+
+        Asks the source only for sessions that the cache lacks, and again for the last two. A session is kept once its
+        extended hours are over; `save=False` changes nothing on disk. A ticker with bars in a smaller share of the
+        sessions than `min_coverage` is left out. Raises NoDataError where no ticker is left, SourceError where the
+        source fails (what came before is stored), LockHeldError where another process collects, StorageError for the
+        disk, HorizonError where the calendar ends.
+        """
+        if not tickers:
+            raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
+        wanted = tuple(dict.fromkeys(tickers))
+        window = self._window(wanted, first, last, as_of, extended_hours, min_coverage)
+        parts: dict[str, _Part] = {}
+        with self._locked() if save else contextlib.nullcontext():
+            for done, ticker in enumerate(wanted):
+                on_event(Event("collect", done, len(wanted), ticker))
+                parts[ticker] = self._collect_one(ticker, window, save)
+        on_event(Event("collect", len(wanted), len(wanted)))
+        left_out = {ticker: part.left_out for ticker, part in parts.items() if part.left_out}
+        if len(left_out) == len(wanted):
+            raise self._nothing(left_out, first, last, as_of)
+        frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
+        return Collected(
+            bars=pl.concat(frames),
+            findings=market.merge_findings(finding for part in parts.values() for finding in part.findings),
+            left_out=left_out,
+            source=self._source.name,
+            synthetic=self._source.synthetic,
+            fetched_sessions=sum(part.fetched for part in parts.values()),
+        )
+
+    def _window(
+        self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
+    ) -> _Window:
+        begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
+        known_until = self._source.known_until(tickers, as_of)
+        known = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
+        return _Window(
+            sessions=begun,
+            closed=begun.filter(known["close"] <= known["known"]),
+            over=frozenset(known.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
+            as_of=as_of,
+            extended_hours=extended_hours,
+            min_coverage=share,
+        )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with storage_faults("preparing the folder of bars"):
+                make_folder(self._folder)
+                stack.enter_context(lock(self._folder / _LOCK, "collection of bars"))
+            yield
+
+    def _nothing(self, left_out: dict[str, str], first: date, last: date, as_of: datetime) -> NoDataError:
+        shown = [f"{ticker}: {reason}" for ticker, reason in list(left_out.items())[:5]]
+        more = f"; {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        return NoDataError(
+            f"The source {self._source.name!r} has too few bars from {first} to {last}, known by "
+            f"{as_of:%Y-%m-%d %H:%M} UTC ({'; '.join(shown)}{more}). Check [market] source, watchlist and the dates."
+        )
+
+    def _collect_one(self, ticker: str, window: _Window, save: bool) -> _Part:
+        fingerprint = self._source.fingerprint(ticker)
+        with storage_faults(f"reading the stored bars of {ticker}"):
+            shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
+        wanted = window.wanted(shelf.held)
+        unfinished = [_FILE_SCHEMA.to_frame()]
+        for sessions in _runs(window.sessions, wanted):
+            fetched, found = self._fetch(ticker, sessions, window.as_of)
+            over = [day for day in sessions["session"] if day in window.over]
+            findings += _put(shelf, ticker, over, fetched, found)
+            unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
+            findings += [f for f in found if f.session not in window.over and f.reason not in _BY_REQUEST]
+            if save:
+                with storage_faults(f"storing the bars of {ticker}"):
+                    self._save(ticker, fingerprint, shelf)
+        findings += [told for day in window.days if day in shelf.held for told in _told(ticker, day, shelf.held[day])]
+        return self._part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted))
+
+    def _part(self, ticker: str, bars: pl.DataFrame, window: _Window, findings: list[Finding], fetched: int) -> _Part:
+        """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
+        bars = bars.filter(pl.col("session").is_in(window.days)).sort("ts")
+        labelled = market.label(bars.select(market.RAW_SCHEMA.names()), window.sessions)
+        if labelled.height < bars.height:  # the calendar was corrected since they were stored
+            findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
+        labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
+        splits = self._source.splits(ticker)
+        jumps = market.unannounced_splits(labelled, splits)
+        for jump in jumps:
+            labelled = labelled.filter(pl.col("session") >= jump.session)
+        adjusted = market.adjust_for_splits(labelled, splits)
+        if not window.extended_hours:
+            adjusted = adjusted.filter("regular")
+        covered = market.coverage(adjusted, window.closed, ticker=ticker)
+        left_out = ""
+        if adjusted.is_empty():
+            left_out = "no bars"
+        elif covered.expected_sessions and covered.share < window.min_coverage:
+            left_out = f"coverage {covered.sessions} of {covered.expected_sessions} sessions"
+        return _Part(bars=adjusted, findings=[*findings, *jumps, *covered.findings], left_out=left_out, fetched=fetched)
+
+    def _fetch(self, ticker: str, sessions: pl.DataFrame, as_of: datetime) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
+        """Ask the source for adjacent sessions; return clean bars of _FILE_SCHEMA."""
+        raw = self._source.minutes(ticker, sessions["session"][0], sessions["session"][-1])
+        lacking = [name for name, dtype in market.RAW_SCHEMA.items() if raw.schema.get(name) != dtype]
+        if lacking:
+            raise SourceError(
+                f"The source {self._source.name!r} answered for {ticker} without the right {', '.join(lacking)}: "
+                f"it gave {dict(raw.schema)}. A source must deliver hftcl.market.bars.RAW_SCHEMA."
+            )
+        bars, findings = market.clean(raw, sessions, ticker=ticker, as_of=as_of)
+        return bars.select(_FILE_SCHEMA.names()), findings
+
+    def _path(self, ticker: str, month: str) -> Path:
+        return self._folder / folder_name(ticker) / f"{month}.parquet"
+
+    def _load(self, ticker: str, fingerprint: str, window: _Window, *, sweep: bool) -> tuple[_Shelf, list[Finding]]:
+        """Read the months of the window; what cannot be trusted is a finding and counts as not held."""
+        if sweep:
+            sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
+        shelf, findings = _Shelf(), []
+        for month in dict.fromkeys(map(_month, window.days)):
+            found = self._read(ticker, month, fingerprint)
+            if isinstance(found, Finding):
+                findings.append(found)
+            elif found:
+                record, bars = found
+                shelf.held.update(record.sessions)
+                shelf.bars = shelf.bars.vstack(bars)
+        return shelf, findings
+
+    def _read(self, ticker: str, month: str, fingerprint: str) -> tuple[_Record, pl.DataFrame] | Finding | None:
+        path = self._path(ticker, month)
+        written, stored = _bytes(path.with_suffix(".json")), _bytes(path)
+        if written is None and stored is None:
+            return None
+
+        def unusable(reason: str, why: str) -> Finding:
+            return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
+
+        try:
+            record = msgspec.json.decode(written or b"", type=_Record)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return unusable("damaged_file", "its record is missing or cannot be read")
+        if record != record.sealed() or (record.format, record.ticker) != (_FORMAT, ticker):
+            return unusable("damaged_file", "its record was altered or is of another version")
+        if stored is None or hashlib.sha256(stored).hexdigest() != record.sha256:
+            return unusable("damaged_file", "the bars are not those that were recorded")
+        if record.source != self._source.name:
+            return unusable("other_source", f"came from {record.source!r}, not from {self._source.name!r}")
+        if record.fingerprint != fingerprint:
+            return unusable("other_source", f"came from {record.source!r} when it had other contents or settings")
+        return record, pl.read_parquet(io.BytesIO(stored), schema=_FILE_SCHEMA)
+
+    def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
+        """Write the months that changed: bars first, so that a record is never ahead of them."""
+        for month in sorted(shelf.changed):
+            path = self._path(ticker, month)
+            make_folder(path.parent)
+            buffer = io.BytesIO()
+            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(buffer)
+            record = _Record(
+                format=_FORMAT,
+                ticker=ticker,
+                source=self._source.name,
+                fingerprint=fingerprint,
+                sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+                sessions={day: held for day, held in sorted(shelf.held.items()) if _month(day) == month},
+            )
+            write_atomically(path, buffer.getvalue())
+            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.sealed())))
+        shelf.changed.clear()
+
+
+def folder_name(ticker: str) -> str:
+    """Return the folder of `ticker`: one plain name, another for each ticker, whatever characters it holds.
+
+    Capitals, digits, "-" and inner "." stand for themselves, the rest is percent-encoded, lower case too: there are
+    disks that take "a" for "A". A name too long for a file ends in a hash.
+    """
+    encoded = "".join(
+        c if c in _PLAIN else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in ticker
+    )
+    if not encoded or encoded.startswith(".") or encoded.endswith(".") or encoded.split(".")[0] in _RESERVED:
+        encoded = f"%{encoded}"
+    if len(encoded) > _LONGEST:
+        encoded = f"{encoded[:_LONGEST]}~{hashlib.sha256(encoded.encode()).hexdigest()}"
+    return encoded
+
+
+def _month(day: date) -> str:
+    return f"{day:%Y-%m}"
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataFrame]:
+    """Group `wanted` into runs of sessions that follow each other: each is one question to the source."""
+    if not wanted:
+        return []
+    marked = sessions.with_columns(pl.col("session").is_in(wanted).alias("wanted"))
+    runs = marked.with_columns(pl.col("wanted").rle_id().alias("run")).filter("wanted")
+    return [run.select(sessions.columns) for run in runs.partition_by("run", maintain_order=True)]
+
+
+def _put(
+    shelf: _Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, found: Sequence[Finding]
+) -> list[Finding]:
+    """Replace `days` on the shelf by what was fetched; return how that differs from what was held of them."""
+    findings, kept = [], set()
+    for day in days:
+        notes = tuple(
+            _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail) for f in found if f.session == day
+        )
+        before = shelf.held.get(day)
+        held = _Held(notes=notes, revisions=before.revisions if before else 0)
+        if before:
+            old, new = (frame.filter(pl.col("session") == day) for frame in (shelf.bars, fetched))
+            revised = _revised(old, new)
+            if new.is_empty() and not old.is_empty():  # an outage looks like this; a holiday is not in the calendar
+                findings.append(Finding(ticker, "vanished_session", old.height, old["ts"][0], day, str(day)))
+                kept.add(day)
+                continue
+            if revised.len():
+                findings.append(Finding(ticker, "revised", revised.len(), revised[0], day))
+                held = replace(held, revisions=held.revisions + revised.len())
+        if held != before:
+            shelf.held[day] = held
+            shelf.changed.add(_month(day))
+    replaced = pl.col("session").is_in([day for day in days if day not in kept])
+    shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced)]).sort("ts")
+    return findings
+
+
+def _revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:
+    """Return the minutes, oldest first, that are not the same bar in both."""
+    differing = [old.join(new, on=old.columns, how="anti"), new.join(old, on=old.columns, how="anti")]
+    return pl.concat(differing)["ts"].unique().sort()
+
+
+def _told(ticker: str, day: date, held: _Held) -> list[Finding]:
+    return [Finding(ticker, note.reason, note.count, note.first, day, note.detail) for note in held.notes]

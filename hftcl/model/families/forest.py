@@ -1,0 +1,156 @@
+"""The family `forest`: a random forest of regression trees. Called by the training process and, for its parameters, by
+whoever prepares a training.
+
+scikit-learn-intelex fits it where installed (450 s become 20 s), scikit-learn elsewhere. A regressor on purpose: the
+intelex classifier exports trees whose leaves are 0 or 1, the regressor exports exactly.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, Final, get_type_hints
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.errors import TrainingError, UsageError
+from hftcl.model.families import Fitted, OnStep
+from hftcl.model.serving import INPUT, OUTPUT, Predictor
+from hftcl.settings import Model as ModelSettings
+
+_NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
+_EXPORT_TOLERANCE: Final = 1e-5
+_CHECKED_ROWS: Final = 4096
+_CHUNK_TREES: Final = 10  # trees between two reports of progress
+
+
+class Forest:
+    """Random forest regression, bootstrap, squared error."""
+
+    name = "forest"
+
+    def parameters(self) -> Mapping[str, object]:
+        """Return the names that `--param` may set, each with its default from the settings."""
+        defaults = asdict(ModelSettings())
+        return {name: defaults[name] for name in _NAMES}
+
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
+        return {name: _in_range(name, value) for name, value in params.items()}
+
+    def fit(
+        self,
+        X: npt.NDArray[np.float32],
+        y: npt.NDArray[np.float32],
+        params: Mapping[str, object],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+    ) -> Fitted:
+        """Fit a forest; the estimator of the result is plain scikit-learn whatever the engine.
+
+        X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees).
+        Raises TrainingError where the exported graph does not predict what the forest does.
+        """
+        fit, engine = (_fit_intelex, "scikit-learn-intelex") if find_spec("sklearnex") else (_fit_plain, "scikit-learn")
+        forest = fit(X, y, dict(params), seed, jobs, on_step)
+        onnx = to_onnx(forest, X.shape[1])
+        _compare(forest, onnx, X)
+        importances = tuple(float(share) for share in forest.feature_importances_)
+        return Fitted(forest, onnx, f"{engine} {version(engine)}", importances)
+
+
+def to_onnx(forest: Any, n_features: int) -> bytes:
+    """Return a fitted scikit-learn RandomForestRegressor as ONNX: `X`, float32 [rows, n_features], to [rows, 1].
+
+    skl2onnx rounds the trees' float64 thresholds so that each float32 value still goes the way it went.
+    """
+    import onnx
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType
+
+    model = convert_sklearn(forest, name="forest", initial_types=[(INPUT, FloatTensorType([None, n_features]))])
+    versions = {opset.domain: opset.version for opset in model.opset_import}  # skl2onnx lists one of them twice
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, number) for domain, number in sorted(versions.items()))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    model.graph.node[-1].output[0] = model.graph.output[0].name = OUTPUT
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _in_range(name: str, value: object) -> object:
+    kind = get_type_hints(ModelSettings, include_extras=True)[name]
+    plain = value.item() if isinstance(value, np.generic) else value
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        meaning = next(meta.description for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
+        raise UsageError(f"The model parameter {name} cannot be {plain!r}: {error}. {meaning}") from error
+
+
+def _fit_intelex(
+    X: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+    params: dict[str, Any],
+    seed: int,
+    jobs: int,
+    on_step: OnStep,
+) -> Any:
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearnex.ensemble import RandomForestRegressor as IntelexForest
+
+    trees = int(params["n_estimators"])
+    on_step(0, trees)
+    fast = IntelexForest(**params, random_state=seed, n_jobs=jobs).fit(X, y)  # in one go, holding the GIL all the time
+    plain = RandomForestRegressor(**params, random_state=seed)  # the class that skl2onnx knows, and any user has
+    plain.estimators_ = fast.estimators_
+    plain.n_features_in_ = X.shape[1]
+    plain.n_outputs_ = 1
+    on_step(trees, trees)
+    return plain
+
+
+def _fit_plain(
+    X: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+    params: dict[str, Any],
+    seed: int,
+    jobs: int,
+    on_step: OnStep,
+) -> Any:
+    from sklearn.ensemble import RandomForestRegressor
+
+    trees, chunk = int(params["n_estimators"]), max(_CHUNK_TREES, jobs)
+    forest = RandomForestRegressor(**params, random_state=seed, n_jobs=jobs, warm_start=True)
+    on_step(0, trees)
+    for done in [*range(chunk, trees, chunk), trees]:  # grown in steps it is the same forest as in one go
+        forest.set_params(n_estimators=done).fit(X, y)
+        on_step(done, trees)
+    return forest.set_params(n_jobs=None, warm_start=False)
+
+
+def _compare(forest: Any, onnx: bytes, X: npt.NDArray[np.float32]) -> None:
+    """Refuse a graph whose predictions are not the forest's, on training rows and on rows that sit on thresholds."""
+    rows = X[np.linspace(0, len(X) - 1, min(len(X), _CHECKED_ROWS)).astype(np.int64)]
+    rows = np.vstack([rows, _on_thresholds(forest, rows)])
+    expected = forest.predict(rows)
+    apart = float(np.abs(Predictor(onnx, X.shape[1]).predict(rows) - expected).max())
+    if not apart <= _EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise TrainingError(f"The exported model predicts otherwise than the forest that was fitted, by {apart:.2g}.")
+
+
+def _on_thresholds(forest: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a copy of `rows` whose values are moved onto split thresholds, where a rounding would show."""
+    inner = [tree.tree_.children_left >= 0 for tree in forest.estimators_]
+    split_on = np.concatenate([tree.tree_.feature[mask] for tree, mask in zip(forest.estimators_, inner, strict=True)])
+    at = np.concatenate([tree.tree_.threshold[mask] for tree, mask in zip(forest.estimators_, inner, strict=True)])
+    moved = rows.copy()
+    for feature in np.unique(split_on):
+        thresholds = at[split_on == feature].astype(np.float32)
+        moved[:, feature] = np.resize(thresholds, len(moved))
+    return moved

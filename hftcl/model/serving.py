@@ -1,0 +1,56 @@
+"""One ONNX graph, served by one thread: the only place that opens an onnxruntime session.
+
+Called by the families, which compare the graph with what they fitted, by the training process, which takes the entry
+threshold from it, and by `archive.artifact`, which serves it: examined, thresholded and traded on the same arithmetic.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.errors import IntegrityError
+
+INPUT: Final = "X"
+OUTPUT: Final = "prediction"
+_ERRORS_ONLY: Final = 3  # onnxruntime's scale: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+class Predictor:
+    """A graph with one input `X`, float32 [rows, n_features], and one output, float32 [rows, 1]. Safe to share."""
+
+    __slots__ = ("_session", "n_features")
+
+    def __init__(self, onnx: bytes, n_features: int) -> None:
+        """Open the graph. Raises IntegrityError where onnxruntime refuses it."""
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        # More threads add the trees in another order: 5e-7 apart between a row alone and the same row in a batch.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        try:
+            self._session: Any = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common base below this
+            first_line = str(error).partition("\n")[0]
+            raise IntegrityError(f"onnxruntime cannot open the model: {first_line}") from error
+        self.n_features = n_features
+
+    def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return one float32 prediction per row, shape (n,), in units of the target.
+
+        X: float32, shape (n, n_features), finite; rows that are not known yet must be left out by the caller.
+        A row alone and the same row in any batch give the same bits. Raises ValueError for any other array.
+        """
+        if not isinstance(X, np.ndarray) or X.dtype != np.float32 or X.ndim != 2 or X.shape[1] != self.n_features:
+            got = f"{X.dtype} {X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
+            raise ValueError(f"The model takes float32 rows of {self.n_features} features, got {got}.")
+        if not np.isfinite(X).all():
+            bad = int((~np.isfinite(X).all(axis=1)).sum())
+            raise ValueError(f"{bad} of {len(X)} rows hold a value that is not finite; leave them out.")
+        if len(X) == 0:
+            return np.empty(0, dtype=np.float32)
+        answer = self._session.run(None, {INPUT: np.ascontiguousarray(X)})[0]
+        return np.asarray(answer, dtype=np.float32).reshape(-1)

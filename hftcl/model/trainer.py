@@ -1,0 +1,130 @@
+"""The child process of a training: `python -m hftcl.model.trainer`, started by `training.train` and by nobody else.
+
+It reads one line of JSON on stdin, the rows from the descriptors named there, and writes the models back to
+descriptors; on stdout it sends one line of JSON per step and one with the facts, on stderr what the libraries say.
+"""
+
+import ctypes
+import io
+import json
+import os
+import signal
+import sys
+import time
+import warnings
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.errors import HftclError
+from hftcl.model.families import Family, Fitted, OnStep, find_family
+from hftcl.model.serving import Predictor
+from hftcl.model.training import inner_split
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main() -> None:
+    """Do what the order on stdin says. Exits 0 with the models written, else 1 with a reason on stdout or stderr."""
+    order = json.loads(sys.stdin.buffer.readline())
+    _die_with(order["parent"])
+    say = _open_channel()
+    warnings.simplefilter("ignore")
+    sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live anywhere there
+    try:
+        say({"facts": _train(order, say)})
+    except HftclError as error:
+        say({"failed": f"gave up: {str(error).rstrip('.')}"})
+        sys.exit(1)
+    except MemoryError:
+        say({"failed": "ran out of memory; use fewer tickers, days or trees"})
+        sys.exit(1)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the parent ends, however it ends.
+
+    A thread that waits for the end of stdin would not do: a fit holds the GIL to its end [20 s measured].
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before the kernel knew
+        sys.exit(1)
+
+
+def _open_channel() -> Any:
+    """Return what sends one message to the parent; from now on, what a library prints goes to stderr."""
+    channel: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(message: dict[str, object]) -> None:
+        channel.write(json.dumps(message) + "\n")
+        channel.flush()
+
+    return say
+
+
+def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
+    X, y, session_index = _rows(order)
+    family = find_family(order["family"])
+    fit_on, held = inner_split(session_index, share=order["inner_share"], embargo=order["embargo_sessions"])
+    began = time.monotonic()
+    inner = _fit(family, X[fit_on], y[fit_on], order, _stepper(say, "entry threshold", half=0))
+    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held])
+    threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
+    del inner
+    halfway = time.monotonic()
+    final = _fit(family, X, y, order, _stepper(say, "all rows", half=1))
+    fitted = time.monotonic()
+    _export(final, order["files"])
+    return {
+        "threshold": threshold,
+        "inner": {
+            "fit_sessions": np.unique(session_index[fit_on]).size,
+            "fit_rows": int(fit_on.sum()),
+            "held_sessions": np.unique(session_index[held]).size,
+            "held_rows": int(held.sum()),
+        },
+        "engine": final.engine,
+        "importances": final.importances,
+        "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
+    }
+
+
+def _rows(order: dict[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Map the rows that the parent wrote, without copying them."""
+    n, k = order["shape"]
+    files = {name: os.fdopen(order["files"][name], "rb", closefd=False) for name in ("X", "y", "session_index")}
+    X = np.asarray(np.memmap(files["X"], np.float32, "r", shape=(n, k)))
+    y = np.asarray(np.memmap(files["y"], np.float32, "r", shape=(n,)))
+    session_index = np.asarray(np.memmap(files["session_index"], np.int32, "r", shape=(n,)))
+    return X, y, session_index
+
+
+def _fit(
+    family: Family, X: npt.NDArray[np.float32], y: npt.NDArray[np.float32], order: dict[str, Any], on_step: OnStep
+) -> Fitted:
+    return family.fit(X, y, order["params"], seed=order["seed"], jobs=order["jobs"], on_step=on_step)
+
+
+def _stepper(say: Any, text: str, *, half: int) -> OnStep:
+    """Count the two fits as one run of steps: the second starts where the first ended."""
+
+    def on_step(done: int, total: int) -> None:
+        say({"done": half * total + done, "total": 2 * total, "text": text})
+
+    return on_step
+
+
+def _export(final: Fitted, files: dict[str, int]) -> None:
+    import joblib
+
+    buffer = io.BytesIO()
+    joblib.dump(final.estimator, buffer, compress=3)
+    for name, data in (("onnx", final.onnx), ("pkl", buffer.getvalue())):
+        with os.fdopen(files[name], "wb", closefd=False) as file:
+            file.write(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""What a person sees: Rich tables and progress on a terminal, one plain line a row in a pipe, JSON where asked.
+
+Called by `cli` with a report and the view that draws it. Draws what the stories found; finds nothing itself.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hftcl.events import Event, Level, OnEvent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
+    """Print `report` as one JSON document, or draw it with `view`."""
+    if as_json:
+        from hftcl.learning.reports import document
+
+        sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
+    else:
+        view(report, **options)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, numbers: frozenset[int] = frozenset()
+) -> None:
+    """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more."""
+    body = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    console = Console(highlight=False)
+    if console.is_terminal:
+        drawn = Table(title=title or None, title_justify="left", title_style="bold")
+        for index, name in enumerate(columns):
+            drawn.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+        for row in body:
+            drawn.add_row(*row)
+        console.print(drawn)
+        return
+    cells = [list(columns), *([cell.plain.replace("\n", " ") for cell in row] for row in body)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    if title:
+        sys.stdout.write(f"# {title}\n")
+    for line in cells:
+        padded = (
+            cell.rjust(width) if index in numbers else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(Text(text, style=style))
+    else:
+        sys.stdout.write(text + "\n")
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Format a figure; an undefined one is a dash."""
+    return "-" if value is None else format(value, form)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Draw one block a value between the least and the greatest; an undefined one is a dot."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "·" * len(values)
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    top = len(SPARKS) - 1
+    return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def listener(verbosity: int) -> OnEvent:
+    """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
+
+    verbosity: -1 warnings only, 0 stages, 1 and more also notes and the library's log.
+    """
+    log_to_stderr(verbosity)
+    if verbosity < 0:
+        return _Plain(sys.stderr, progress=False, notes=False)
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return _Live(notes=verbosity > 0)
+    return _Plain(sys.stderr, progress=True, notes=verbosity > 0)
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Send the rooms' logs to stderr: warnings, and with -v what is said along the way."""
+    level = logging.INFO if verbosity > 0 else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s", force=True)
+
+
+@dataclass(slots=True)
+class _Plain:
+    """One line when a stage begins and one when it ends, so that a log file stays short."""
+
+    stream: TextIO
+    progress: bool
+    notes: bool
+    began: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        if event.level is Level.WARNING:
+            self.stream.write(f"warning: {event.text}\n")
+        elif event.level is Level.NOTE:
+            if self.notes:
+                self.stream.write(f"{event.stage}: {event.text}\n")
+        elif self.progress and event.total:
+            if event.stage not in self.began:
+                self.began[event.stage] = time.monotonic()
+                self.stream.write(f"{event.stage}: 0 of {event.total}\n")
+            if event.done >= event.total and self.began[event.stage] >= 0:
+                took = time.monotonic() - self.began[event.stage]
+                self.began[event.stage] = -1.0  # told once
+                self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
+        self.stream.flush()
+
+
+@dataclass(slots=True)
+class _Live:
+    """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done."""
+
+    notes: bool
+    display: "Progress | None" = None
+    tasks: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        if event.level is not Level.PROGRESS:
+            if event.level is Level.WARNING or self.notes:
+                head = "warning" if event.level is Level.WARNING else event.stage
+                self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
+            return
+        display = self._started()
+        if event.stage not in self.tasks:
+            self.tasks[event.stage] = display.add_task(event.stage, total=event.total, what="")
+        display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
+        if display.finished:
+            display.stop()
+            self.display, self.tasks = None, {}
+
+    def _console(self) -> Console:
+        return self.display.console if self.display else Console(stderr=True, highlight=False)
+
+    def _started(self) -> "Progress":
+        if self.display is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.display = Progress(
+                TextColumn("{task.description:<9}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[what]}", markup=False),
+                console=Console(stderr=True, highlight=False),
+            )
+            self.display.start()
+        return self.display
+
+
+# --- one view a report ------------------------------------------------------------------------------------------------
+
+
+def _source(report: Any) -> str:
+    label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
+    known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
+    return f"{label}{known}{f' ({report.as_of_note})' if report.as_of_note else ''}"
+
+
+def triggers(report: Any) -> None:
+    """Draw a CheckReport."""
+    rows = [
+        (t.name, Text("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
+        for t in report.triggers
+    ]
+    table(_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3}))
+    say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
+
+
+_SCORE_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("Sharpe, net", lambda s: number(s.sharpe)),
+    (
+        "  90 % interval",
+        lambda s: "-" if not s.sharpe_interval else f"{s.sharpe_interval[0]:.1f} .. {s.sharpe_interval[1]:.1f}",
+    ),
+    ("Sharpe, gross", lambda s: number(s.gross_sharpe)),
+    ("P(true Sharpe > 0)", lambda s: number(s.psr)),
+    ("P&L, net", lambda s: number(s.pnl, "+.3%")),
+    ("P&L, gross", lambda s: number(s.gross_pnl, "+.3%")),
+    ("cost", lambda s: number(s.cost, ".3%")),
+    ("turnover, x capital", lambda s: number(s.turnover, ".1f")),
+    ("trades", lambda s: str(s.trades)),
+    ("hit rate", lambda s: number(s.hit_rate, ".1%")),
+    ("max drawdown", lambda s: number(s.max_drawdown, ".3%")),
+    ("exposure", lambda s: number(s.exposure, ".1%")),
+    ("information coefficient", lambda s: number(s.information_coefficient, "+.4f")),
+)
+
+
+def retrain(report: Any, verbosity: int = 0) -> None:
+    """Draw a RetrainReport."""
+    say(_source(report), "bold magenta" if report.synthetic else "")
+    for note in report.repaired:
+        say(f"repaired: {note}", "yellow")
+    if report.outcome == "skipped":
+        say(f"SKIPPED: {report.reason}. `hftcl retrain --force` skips the check, never the exam.", "bold")
+        return
+    for ticker, why in report.left_out.items():
+        say(f"left out: {ticker}: {why}", "yellow")
+    _findings(report.findings, everything=verbosity > 0)
+    say(f"{report.rows} training rows, {report.sessions} sessions, {len(report.tickers)} tickers; {report.engine}")
+    if report.challenger is not None:
+        _scores(report)
+    if verbosity > 0 and report.challenger is not None:
+        _slices(report)
+    style = "bold green" if report.outcome == "deployed" else "bold red"
+    dry = " (dry run: nothing was archived or deployed)" if report.dry_run else ""
+    say(f"{report.outcome.upper()} {report.model_id or ''}: {report.reason}{dry}".replace(" :", ":"), style)
+    total = report.timings_s.get("total")
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.timings_s.items() if name != "total")
+    say(f"{total:.1f} s: {parts}" if total is not None else parts, "dim")
+
+
+def _scores(report: Any) -> None:
+    exam, champion = report.exam, report.champion
+    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by both"
+    columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
+    rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
+    table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
+    facts: list[list[str | Text]] = [
+        [fact.text, Text("ok", "green") if fact.passed else Text("missed", "red") if fact.decides else ""]
+        for fact in report.evidence
+    ]
+    if report.p_better is not None:
+        facts.append([f"P(better than the champion) {report.p_better:.2f}", ""])
+    table("Verdict", ("condition", ""), facts)
+
+
+def _slices(report: Any) -> None:
+    score = report.challenger
+    rows = [(ticker, number(net, "+.3%")) for ticker, net in score.pnl_by_ticker.items()]
+    table("Challenger by ticker", ("ticker", "net P&L"), rows, numbers=frozenset({1}))
+    rows = [(day, number(net, "+.3%")) for day, net in score.pnl_by_session.items()]
+    table("Challenger by session", ("session", "net P&L"), rows, numbers=frozenset({1}))
+
+
+def _findings(findings: Sequence[Any], *, everything: bool) -> None:
+    if not findings:
+        return
+    if not everything:
+        counts: dict[str, int] = {}
+        for item in findings:
+            counts[item.reason] = counts.get(item.reason, 0) + item.count
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        say(f"findings in the bars: {told} (-v lists them)", "yellow")
+        return
+    rows = [
+        (item.ticker, item.reason, str(item.count), f"{item.first:%Y-%m-%d %H:%M}" if item.first else "-", item.detail)
+        for item in findings
+    ]
+    table("Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2}))
+
+
+def history(rows: Sequence[Any]) -> None:
+    """Draw the archive, newest first: a row a model, then a line with the course of the exams' Sharpe ratios."""
+    if not rows:
+        say("No model yet. `hftcl retrain --force` trains the first.")
+        return
+    marks = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
+    columns = ("model", "trained, UTC", "span", "rows", "Sharpe", "90 %", "verdict", "serves", "source", "why")
+    drawn = [
+        (
+            Text(row.model_id, "bold green" if row.is_deployed else ""),
+            f"{row.trained_date:%Y-%m-%d %H:%M}",
+            f"{row.trained_from} .. {row.trained_to}",
+            str(row.rows),
+            number(row.val_sharpe),
+            "-" if not row.sharpe_interval else f"{row.sharpe_interval[0]:.1f} .. {row.sharpe_interval[1]:.1f}",
+            Text(row.outcome, marks.get(row.outcome, "")),
+            _serving(row),
+            Text("SYNTHETIC", "magenta") if row.synthetic else row.source,
+            row.reason,
+        )
+        for row in rows
+    ]
+    table("", columns, drawn, numbers=frozenset({3, 4}))
+    if len(rows) > 1:
+        course = [row.val_sharpe for row in reversed(rows)]
+        say(f"Sharpe of the exams, oldest to newest: {sparkline(course)}")
+
+
+def _serving(row: Any) -> str:
+    if row.is_deployed:
+        since = row.served[-1][0] if row.served else None
+        return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
+    spans = [f"{a:%Y-%m-%d} .. {b:%Y-%m-%d}" for a, b in row.served if b]
+    return ", ".join(spans) or "never"
+
+
+def rollback_plan(plan: Any) -> None:
+    """Draw what a rollback would change, on stderr, before it asks."""
+    console = Console(stderr=True, highlight=False)
+    current = plan.current
+    console.print(Text(f"serves now: {_one_model(current) if current else 'no model'}"))
+    console.print(Text(f"will serve: {_one_model(plan.target)}"))
+    console.print(Text("It will be pinned: no retrain replaces it until `hftcl unpin`."))
+
+
+def _one_model(record: Any) -> str:
+    return (
+        f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
+        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {number(record.val_sharpe)}"
+    )
+
+
+def rollback(report: Any) -> None:
+    """Draw a RollbackReport."""
+    for note in report.repaired:
+        say(f"repaired: {note}", "yellow")
+    before = f", in place of {report.from_model}" if report.from_model else ""
+    say(f"{report.to_model} serves now{before}. It is pinned until `hftcl unpin`.", "bold green")
+
+
+def unpinned(report: Any) -> None:
+    """Draw an UnpinReport."""
+    for note in report.repaired:
+        say(f"repaired: {note}", "yellow")
+    if report.unpinned is None:
+        say("Nothing was pinned.")
+    else:
+        say(f"{report.unpinned} is no longer pinned: the next retrain may replace it.")
+
+
+def settings(rows: Sequence[Any]) -> None:
+    """Draw the effective settings, and where each came from."""
+    drawn = [(row.key, str(row.value), row.origin) for row in rows]
+    table("", ("setting", "value", "from"), drawn)
+
+
+def written(report: Any) -> None:
+    """Draw what `init` wrote."""
+    for path in report.written:
+        say(f"wrote {path}")
+    for path in report.kept:
+        say(f"kept {path}, which was there")

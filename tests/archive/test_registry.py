@@ -1,0 +1,370 @@
+"""What the registry says, what it takes in and what it refuses."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from hftcl.archive.records import parse_model_id
+from hftcl.archive.registry import Registry
+from hftcl.errors import (
+    IntegrityError,
+    ModelNotFoundError,
+    NewerVersionError,
+    RollbackError,
+    UsageError,
+)
+from tests.archive.sample_models import T0, a_model, added, archive_in, deployed, onnx_bytes
+
+
+def everything_in(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return every path under `folder` with size and time of modification."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+def registry_of(home: Path) -> sqlite3.Connection:
+    return sqlite3.connect(home / "models" / "registry.sqlite", isolation_level=None)
+
+
+def test_an_empty_home_has_an_empty_history_and_stays_empty(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "nowhere")
+    for many in (registry.models, registry.attempts, registry.lineage, registry.deployments):
+        assert many() == ()
+    for one in (registry.live, registry.pinned, registry.last_judged):
+        assert one() is None
+    assert registry.production_state().state == "missing"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recovering_an_empty_home_leaves_it_empty(tmp_path: Path) -> None:
+    assert archive_in(tmp_path / "nowhere").recover(T0) == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_changes_no_file(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    first, _, _ = deployed(archive, 3)
+    before = everything_in(tmp_path)
+    registry = Registry(tmp_path)
+    for read in (registry.models, registry.live, registry.lineage, registry.pinned, registry.attempts):
+        read()
+    registry.find(first)
+    registry.plan_rollback()
+    registry.plan_rollback(first)
+    archive.verify_all()
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become the user who may not write")
+def test_one_who_may_only_read_sees_the_history_and_is_refused_a_change(tmp_path: Path) -> None:
+    home = Path("/tmp") / f"hftcl-read-only-{os.getpid()}"  # noqa: S108 - tmp_path is closed to other users
+    ids = deployed(archive_in(home), 2)
+    home.chmod(0o755)
+    code = f"""
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from hftcl.archive.deployment import Archive
+from hftcl.errors import StorageError
+os.setgid(65534); os.setuid(65534)
+archive = Archive(Path({str(home)!r}))
+print(*[each.model_id for each in archive.models()], archive.live().model_id)
+try:
+    archive.unpin(now=datetime(2026, 1, 5, tzinfo=UTC))
+except StorageError as error:
+    print(error)
+"""
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    finally:
+        shutil.rmtree(home)
+    listed, refused = done.stdout.splitlines()
+    assert listed.split() == [ids[1], ids[0], ids[1]]
+    assert "Permission denied" in refused
+    assert "[paths] home" in refused
+
+
+def test_reading_the_history_loads_nothing_heavy(tmp_path: Path) -> None:
+    deployed(archive_in(tmp_path), 1)
+    code = (
+        "import sys; from pathlib import Path; from hftcl.archive.registry import Registry\n"
+        f"assert len(Registry(Path({str(tmp_path)!r})).models()) == 1\n"
+        "print(sorted({'numpy', 'polars', 'pandas', 'sklearn', 'onnxruntime', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_model_comes_back_as_it_was_added(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    model_id = archive.claim_id(T0)
+    archive.add(a_model(model_id, "rejected", "Sharpe -1.25, needs 0.50"), b"onnx", b"pkl", now=T0)
+    record = Registry(tmp_path).find(model_id)
+    wanted = a_model(model_id, "rejected", "Sharpe -1.25, needs 0.50")
+    for name in type(wanted).__dataclass_fields__:
+        assert getattr(record, name) == getattr(wanted, name), name
+    assert (record.parent, record.passed, record.is_deployed, record.served, record.kept) == (
+        None,
+        False,
+        False,
+        (),
+        True,
+    )
+    assert archive.onnx_of(model_id).read_bytes() == b"onnx"
+    assert archive.pkl_of(model_id).read_bytes() == b"pkl"
+    assert record.trained_at == T0
+    assert record.exam_from == date(2025, 12, 8)
+
+
+def test_a_model_whose_sharpe_and_exam_are_undefined_comes_back_with_none(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    model = a_model(archive.claim_id(T0), "inconclusive")
+    archive.add(dataclasses.replace(model, val_sharpe=None, exam_from=None, exam_to=None), b"onnx", b"pkl", now=T0)
+    record = archive.models()[0]
+    assert (record.val_sharpe, record.exam_from, record.exam_to) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"val_sharpe": float("nan")}, {"report": {"x": float("inf")}}, {"label_end": T0.replace(tzinfo=None)}],
+)
+def test_nan_and_times_without_a_zone_never_enter_the_registry(tmp_path: Path, change: dict[str, Any]) -> None:
+    archive = archive_in(tmp_path)
+    model = dataclasses.replace(a_model(archive.claim_id(T0)), **change)
+    with pytest.raises(ValueError, match=r"nan|JSON|time zone"):
+        archive.add(model, b"onnx", b"pkl", now=T0)
+    assert archive.models() == ()
+    assert not archive.onnx_of(model.model_id).exists()
+
+
+def test_history_is_newest_first_and_limited(tmp_path: Path) -> None:
+    ids = deployed(archive_in(tmp_path), 4)
+    assert [each.model_id for each in Registry(tmp_path).models(limit=2)] == [ids[3], ids[2]]
+
+
+def test_spans_of_service_follow_one_another(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    first, second = deployed(archive, 2)
+    later = T0 + timedelta(days=10)
+    archive.rollback(now=later, reason="it lost money")
+    assert archive.find(first).served == ((T0, T0 + timedelta(weeks=1)), (later, None))
+    assert archive.find(second).served == ((T0 + timedelta(weeks=1), later),)
+    assert [(each.kind, each.model_id, each.replaced) for each in archive.deployments()] == [
+        ("deploy", first, None),
+        ("deploy", second, first),
+        ("rollback", first, second),
+    ]
+
+
+def test_a_model_that_passed_but_was_never_deployed_is_not_called_deployed(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    record = added(archive)
+    assert record.outcome == "inconclusive"
+    assert "never deployed" in record.reason
+    archive.deploy(record.model_id, now=T0, reason="better")
+    assert (archive.find(record.model_id).outcome, archive.find(record.model_id).reason) == (
+        "deployed",
+        "cleared every bar",
+    )
+
+
+def test_the_outcome_can_be_changed_until_the_model_serves(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    one, two = added(archive, T0).model_id, added(archive, T0).model_id
+    archive.set_outcome(one, "rejected", "pinned", now=T0)
+    assert (archive.find(one).outcome, archive.find(one).reason) == ("rejected", "pinned")
+    archive.deploy(two, now=T0, reason="better")
+    with pytest.raises(UsageError, match="has served"):
+        archive.set_outcome(two, "rejected", "pinned", now=T0)
+
+
+def test_two_models_trained_in_one_second_get_two_ids(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    assert [archive.claim_id(T0) for _ in range(3)] == ["20260105_020000", "20260105_020001", "20260105_020002"]
+    assert archive_in(tmp_path).claim_id(T0) == "20260105_020003"
+
+
+def test_an_id_is_the_utc_second_wherever_the_clock_stands(tmp_path: Path) -> None:
+    assert archive_in(tmp_path).claim_id(T0.astimezone(ZoneInfo("Asia/Tokyo"))) == "20260105_020000"
+
+
+def test_a_discarded_id_is_free_again(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    model_id = archive.claim_id(T0)
+    archive.discard(model_id)
+    archive.discard("20990101_000000")
+    assert archive.claim_id(T0) == model_id
+
+
+def test_an_id_or_a_file_that_is_archived_is_refused(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    model_id = added(archive).model_id
+    with pytest.raises(IntegrityError, match="its id is taken"):
+        archive.add(a_model(model_id), b"other", b"pkl", now=T0)
+    with pytest.raises(IntegrityError, match=f"its file is that of model {model_id}"):
+        archive.add(a_model(archive.claim_id(T0)), onnx_bytes(model_id), b"pkl", now=T0)
+    assert archive.verify_all() == ()
+    assert len(archive.models()) == 1
+
+
+@pytest.mark.parametrize("text", ["20260109_020000", "model_20260109_020000"])
+def test_an_id_is_read_with_and_without_its_prefix(text: str) -> None:
+    assert parse_model_id(text) == "20260109_020000"
+
+
+def test_an_unknown_id_is_answered_with_the_newest_that_are_known(tmp_path: Path) -> None:
+    ids = deployed(archive_in(tmp_path), 4)
+    with pytest.raises(ModelNotFoundError, match=f"{ids[3]}, {ids[2]}, {ids[1]};") as caught:
+        Registry(tmp_path).find("20990101_000000")
+    assert caught.value.exit_code == 1
+    with pytest.raises(ModelNotFoundError, match="none yet"):
+        Registry(tmp_path / "empty").find("20990101_000000")
+
+
+def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
+        archive.record_attempt(T0 + timedelta(days=day), kind="forced", outcome=outcome, reason="r", model_id=None)
+    judged = archive.last_judged()
+    assert judged is not None
+    assert (judged.outcome, judged.at) == ("rejected", T0 + timedelta(days=1))
+    assert [each.outcome for each in archive.attempts(limit=2)] == ["failed", "skipped"]
+
+
+def test_what_is_committed_survives_a_power_cut(tmp_path: Path) -> None:
+    deployed(archive_in(tmp_path), 1)
+    with contextlib.closing(registry_of(tmp_path)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+@pytest.mark.hazard(13)
+def test_a_registry_of_a_newer_version_is_left_alone_and_both_versions_are_named(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    with contextlib.closing(registry_of(tmp_path)) as db:
+        db.execute("PRAGMA user_version = 7")
+    before = everything_in(tmp_path)
+    actions: tuple[Callable[[], object], ...] = (
+        archive.models,
+        lambda: archive.unpin(now=T0),
+        lambda: archive.recover(T0),
+    )
+    for action in actions:
+        with pytest.raises(NewerVersionError, match=r"version 7.*up to version 1") as caught:
+            action()
+        assert caught.value.exit_code == 78
+    before.pop(str(tmp_path / "models" / ".lock"))
+    after = everything_in(tmp_path)
+    after.pop(str(tmp_path / "models" / ".lock"))
+    assert after == before
+
+
+def _text(path: Path) -> None:
+    path.write_text("these are my notes\n" * 100)
+
+
+def _torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:6_000])
+
+
+def _overwritten(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = b"x" * 4096
+    path.write_bytes(data)
+
+
+def _of_another_program(path: Path) -> None:
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE notes (text TEXT)")
+
+
+@pytest.mark.parametrize("damage", [_text, _torn, _overwritten, _of_another_program])
+def test_a_damaged_registry_is_one_clear_error_and_the_production_file_stays(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 2)
+    serving = archive.production.read_bytes()
+    damage(archive.database)
+    damaged = archive.database.read_bytes()
+    with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged or not a registry.*backup") as caught:
+        archive.recover(T0)
+    assert "\n" not in str(caught.value)
+    assert archive.production.read_bytes() == serving
+    assert archive.database.read_bytes() == damaged
+
+
+def test_a_registry_cut_off_at_its_creation_reads_as_empty_and_can_be_used(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    archive.folder.mkdir()
+    archive.database.touch()
+    assert archive.models() == ()
+    assert len(deployed(archive, 1)) == len(archive.models()) == 1
+
+
+def test_a_reader_undoes_a_transaction_that_a_killed_writer_left(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    ids = deployed(archive, 2)
+    code = """
+import os, signal, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA cache_size = 1")
+db.execute("BEGIN IMMEDIATE")
+db.execute("UPDATE models SET outcome = 'rejected', report = hex(zeroblob(200000))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, archive.database], check=False)
+    journal = archive.database.with_name("registry.sqlite-journal")
+    assert journal.stat().st_size > 0
+    assert [each.outcome for each in Registry(tmp_path).models()] == ["deployed", "deployed"]
+    assert Registry(tmp_path).lineage()[0].model_id == ids[1]
+
+
+def test_a_plan_names_both_models_and_changes_nothing(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    first, second = deployed(archive, 2)
+    plan = archive.plan_rollback()
+    assert plan.current is not None
+    assert (plan.current.model_id, plan.target.model_id, plan.needs_reason) == (second, first, False)
+    assert archive.live() == plan.current
+
+
+def test_there_is_no_plan_without_a_model_before(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    with pytest.raises(RollbackError, match="No model has ever been deployed"):
+        archive.plan_rollback()
+    first, *_ = deployed(archive, 1)
+    other = added(archive, T0 + timedelta(days=1), "rejected").model_id
+    with pytest.raises(RollbackError, match=f"{first} was the first.*Name another: {other}") as caught:
+        archive.plan_rollback()
+    assert caught.value.exit_code == 1
+    with pytest.raises(RollbackError, match="is the one that serves"):
+        archive.plan_rollback(first)
+
+
+def test_the_csv_is_the_history_in_a_readable_form(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    first, second = deployed(archive, 2)
+    with archive.csv.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model_id"] for row in rows] == [second, first]
+    assert (rows[0]["is_deployed"], rows[1]["is_deployed"]) == ("True", "False")
+    assert (rows[0]["val_sharpe"], rows[0]["parent"], rows[0]["outcome"]) == ("-1.25", first, "deployed")
+    assert (rows[0]["trained_date"], rows[0]["source"]) == ("2026-01-12T02:00:00+00:00", "synthetic")
+    assert rows[0]["sha256"] == archive.find(second).sha256
+    assert json.loads(rows[0]["served"]) == [["2026-01-12T02:00:00+00:00", None]]

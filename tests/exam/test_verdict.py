@@ -1,0 +1,324 @@
+"""Who is promoted, who is not, and what is said about it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from hftcl import settings
+from hftcl.errors import UndefinedStatisticError
+from hftcl.exam.metrics import sharpe
+from hftcl.exam.verdict import Outcome, Scored, Verdict, judge, prediction_fault
+from tests.exam.generator import pair
+
+SEED = settings.Promote(policy="seed")
+GUARDED = settings.Promote(policy="guarded")
+EXAM = settings.Exam()
+NAN = float("nan")
+
+
+def scored(net: Sequence[float], name: str = "challenger", *, trades: int = 50, synthetic: bool = False) -> Scored:
+    days = tuple(date(2026, 1, 5) + timedelta(days=n) for n in range(len(net)))
+    return Scored(model_id=name, sessions=days, net=np.array(net, dtype=np.float64), trades=trades, synthetic=synthetic)
+
+
+def with_sharpe(annual: float, n: int = 20, seed: int = 0) -> list[float]:
+    """Return a P&L of `n` sessions whose annual Sharpe ratio is exactly `annual`, up to rounding."""
+    noise = np.random.default_rng(seed).normal(size=n)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    found: list[float] = ((noise + annual / math.sqrt(252)) * 0.004).tolist()
+    return found
+
+
+def verdict(
+    challenger: Sequence[float],
+    champion: Sequence[float] | None = None,
+    promote: settings.Promote = SEED,
+    earlier: Sequence[float] = (),
+) -> Verdict:
+    defends = None if champion is None else scored(champion, "champion")
+    return judge(scored(challenger), defends, promote=promote, exam=EXAM, earlier_sharpes=earlier)
+
+
+def test_the_first_model_needs_a_sharpe_ratio_above_the_threshold_and_no_more() -> None:
+    good, bad = verdict(with_sharpe(0.51)), verdict(with_sharpe(0.31))
+    assert (good.outcome, good.reason) == (Outcome.DEPLOYED, "cleared every bar")
+    assert (bad.outcome, bad.reason) == (Outcome.REJECTED, "Sharpe 0.31, needs more than 0.50")
+    assert verdict(with_sharpe(0.51), promote=GUARDED).outcome is Outcome.DEPLOYED
+    assert good.champion_sharpe is good.p_better is None
+
+
+def test_a_sharpe_ratio_equal_to_the_threshold_is_not_above_it() -> None:
+    net = with_sharpe(3.0)
+    exactly = replace(SEED, min_sharpe=sharpe(net))
+    assert verdict(net, promote=exactly).outcome is Outcome.REJECTED
+    just_below = replace(SEED, min_sharpe=math.nextafter(sharpe(net), 0))
+    assert verdict(net, promote=just_below).outcome is Outcome.DEPLOYED
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "outcome"),
+    [
+        (2.01, 2.0, Outcome.DEPLOYED),
+        (1.81, 2.0, Outcome.DEPLOYED),
+        (1.79, 2.0, Outcome.REJECTED),
+        (0.51, -3.0, Outcome.DEPLOYED),
+        (0.49, -3.0, Outcome.REJECTED),
+    ],
+)
+def test_the_seed_rule_allows_ten_per_cent_below_the_champion(
+    challenger: float, champion: float, outcome: Outcome
+) -> None:
+    assert verdict(with_sharpe(challenger), with_sharpe(champion, seed=1)).outcome is outcome
+
+
+@pytest.mark.parametrize(("challenger", "outcome"), [(-2.1, Outcome.DEPLOYED), (-2.3, Outcome.REJECTED)])
+def test_the_tolerance_of_a_losing_champion_goes_downwards(challenger: float, outcome: Outcome) -> None:
+    anything = replace(SEED, min_sharpe=-100)
+    found = verdict(with_sharpe(challenger), with_sharpe(-2.0, seed=1), anything)
+    assert found.outcome is outcome
+    if outcome is Outcome.REJECTED:
+        assert found.reason == "Sharpe against the champion -2.30, needs -2.20"
+
+
+def test_seven_concessions_in_a_row_do_not_add_up() -> None:
+    champions = [3.0]
+    for n in range(7):
+        offered = champions[-1] * 0.95
+        found = verdict(with_sharpe(offered, seed=n), with_sharpe(champions[-1], seed=n + 1), earlier=champions[:-1])
+        if found.outcome is Outcome.DEPLOYED:
+            assert found.conceded
+            champions.append(offered)
+    assert min(champions) >= 0.9 * 3.0
+    assert len(champions) == 3  # 3.00, 2.85, 2.71: the next would be below 2.70
+
+
+def test_a_better_challenger_is_promoted_however_good_an_earlier_champion_was() -> None:
+    found = verdict(with_sharpe(1.1), with_sharpe(1.0, seed=1), earlier=[5.0])
+    assert (found.outcome, found.conceded) == (Outcome.DEPLOYED, False)
+    worse = verdict(with_sharpe(0.95), with_sharpe(1.0, seed=1), earlier=[5.0])
+    assert worse.reason == "Sharpe against the champion 0.95, needs more than 1.00"
+
+
+def test_a_challenger_that_is_no_better_leaves_the_champion_in_place_when_guarded() -> None:
+    net = with_sharpe(2.0)
+    found = verdict(net, net, GUARDED)
+    assert (found.outcome, found.reason) == (Outcome.REJECTED, "P(better) 0.50, needs 0.60")
+    assert verdict(net, net, SEED).outcome is Outcome.DEPLOYED
+    assert verdict(net, net, replace(GUARDED, min_p_better=0.0)).outcome is Outcome.DEPLOYED
+
+
+def test_all_that_failed_is_told() -> None:
+    found = verdict(with_sharpe(-1.0), with_sharpe(4.0, seed=1), GUARDED)
+    assert found.reason.startswith("Sharpe -1.00, needs more than 0.50; Sharpe against the champion -1.00, needs 3.60;")
+    assert "P(better) 0." in found.reason
+
+
+def test_a_threshold_missed_by_a_hair_does_not_read_as_if_it_were_met() -> None:
+    assert verdict(with_sharpe(0.4999)).reason == "Sharpe 0.4999, needs more than 0.5000"
+
+
+def test_p_better_is_told_under_seed_but_does_not_decide() -> None:
+    found = verdict(with_sharpe(1.95), with_sharpe(2.0, seed=1), SEED)
+    assert found.outcome is Outcome.DEPLOYED
+    assert found.p_better is not None
+    assert found.p_better < 0.5
+    assert [fact.decides for fact in found.evidence if fact.name == "P(better)"] == [False]
+
+
+def test_an_exam_that_is_too_short_tells_nothing() -> None:
+    found = verdict(with_sharpe(5.0, n=9))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.reason == "9 exam sessions that no compared model has seen, needs 10"
+    assert verdict(with_sharpe(-5.0, n=9)).outcome is Outcome.INCONCLUSIVE
+    assert verdict(with_sharpe(5.0, n=10)).outcome is Outcome.DEPLOYED
+    assert judge(scored([]), scored([]), promote=GUARDED, exam=EXAM).outcome is Outcome.INCONCLUSIVE
+    assert judge(scored([0.1]), None, promote=GUARDED, exam=EXAM).outcome is Outcome.INCONCLUSIVE
+
+
+def test_no_trade_is_nothing_to_examine() -> None:
+    found = judge(scored([0.0] * 20, trades=0), scored(with_sharpe(1.0), "c"), promote=SEED, exam=EXAM)
+    assert (found.outcome, found.reason) == (
+        Outcome.INCONCLUSIVE,
+        "nothing to examine: the challenger made no trade",
+    )
+    anything = settings.Promote(policy="seed", min_sharpe=-100, tolerance=0.99, min_p_better=0)
+    assert judge(scored([0.0] * 20, trades=0), None, promote=anything, exam=EXAM).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("net", [[NAN, *with_sharpe(5, 19)], [math.inf, *with_sharpe(5, 19)], [0.1] * 20])
+@pytest.mark.parametrize("promote", [SEED, GUARDED], ids=["seed", "guarded"])
+def test_a_pnl_without_a_sharpe_ratio_promotes_nobody(net: list[float], promote: settings.Promote) -> None:
+    as_challenger = verdict(net, with_sharpe(-3.0), promote)
+    as_first, as_champion = verdict(net, None, promote), verdict(with_sharpe(9.0), net, promote)
+    for found, who in ((as_challenger, "challenger"), (as_first, "challenger"), (as_champion, "champion")):
+        assert found.outcome is Outcome.INCONCLUSIVE
+        assert f"the P&L of {who} has no Sharpe ratio: " in found.reason
+
+
+@pytest.mark.hazard(22)
+@pytest.mark.parametrize(
+    ("predictions", "told"),
+    [
+        ([0.25, 0.25, 0.25], "all of its 3 predictions are 0.25"),
+        ([0.25, NAN, math.inf], "2 of 3 predictions are NaN or infinite"),
+        ([], "it predicted nothing"),
+    ],
+)
+def test_faulty_predictions_fail_the_exam_whatever_they_earned(predictions: list[float], told: str) -> None:
+    faulty = replace(scored(with_sharpe(9.0)), fault=prediction_fault(np.array(predictions, dtype=np.float32)))
+    found = judge(faulty, None, promote=SEED, exam=EXAM)
+    assert (found.outcome, found.reason) == (Outcome.REJECTED, f"the challenger cannot be examined: {told}")
+    against = judge(scored(with_sharpe(9.0)), replace(faulty, model_id="champion"), promote=SEED, exam=EXAM)
+    assert (against.outcome, against.reason) == (
+        Outcome.INCONCLUSIVE,
+        f"the champion cannot be compared: {told}",
+    )
+
+
+def test_sound_predictions_have_no_fault() -> None:
+    assert prediction_fault(np.array([0.1, -0.2], dtype=np.float32)) is None
+    assert prediction_fault(np.array([0.1], dtype=np.float32)) is None
+
+
+def test_a_champion_that_cannot_be_scored_stays() -> None:
+    found = judge(
+        scored(with_sharpe(9.0)), None, promote=SEED, exam=EXAM, champion_problem="its feature rsi_14 does not exist"
+    )
+    assert (found.outcome, found.reason) == (
+        Outcome.INCONCLUSIVE,
+        "the champion cannot be compared: its feature rsi_14 does not exist",
+    )
+
+
+def test_a_champion_scored_on_other_sessions_stays() -> None:
+    champion = scored(with_sharpe(0.0), "champion")
+    moved = replace(champion, sessions=tuple(day + timedelta(days=1) for day in champion.sessions))
+    found = judge(scored(with_sharpe(9.0)), moved, promote=SEED, exam=EXAM)
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "not scored on the same sessions" in found.reason
+
+
+@pytest.mark.parametrize("promote", [SEED, GUARDED], ids=["seed", "guarded"])
+def test_a_champion_that_never_traded_scores_zero_and_does_not_block_for_ever(promote: settings.Promote) -> None:
+    idle = scored([0.0] * 20, "champion", trades=0)
+    found = judge(scored(with_sharpe(6.0)), idle, promote=promote, exam=EXAM)
+    assert (found.outcome, found.champion_sharpe) == (Outcome.DEPLOYED, 0.0)
+    assert found.p_better is not None
+    assert 0.8 < found.p_better < 1.0
+    assert any("made no trade: it scores 0" in str(fact) for fact in found.evidence)
+    assert judge(scored(with_sharpe(0.4)), idle, promote=promote, exam=EXAM).outcome is Outcome.REJECTED
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_a_champion_from_the_synthetic_market_does_not_defend_against_a_real_one_nor_the_reverse(
+    synthetic: bool,
+) -> None:
+    champion = scored(with_sharpe(9.0, seed=1), "champion", synthetic=not synthetic)
+    found = judge(scored(with_sharpe(1.0), synthetic=synthetic), champion, promote=GUARDED, exam=EXAM)
+    assert (found.outcome, found.champion_sharpe, found.p_better) == (Outcome.DEPLOYED, None, None)
+    assert any("champion champion does not defend: it was trained on" in fact.detail for fact in found.evidence)
+
+
+def test_a_champion_may_be_excused_without_a_score() -> None:
+    found = judge(scored(with_sharpe(1.0)), None, promote=GUARDED, exam=EXAM, champion_excused="it is synthetic")
+    assert found.outcome is Outcome.DEPLOYED
+    assert any(fact.detail == "it is synthetic" for fact in found.evidence)
+
+
+@pytest.mark.parametrize("annual", [9.0, 0.1])
+def test_while_a_person_pins_a_model_nothing_replaces_it(annual: float) -> None:
+    found = judge(scored(with_sharpe(annual)), None, promote=SEED, exam=EXAM, pinned=True)
+    assert (found.outcome, found.reason) == (Outcome.REJECTED, "pinned")
+    assert found.challenger_sharpe == pytest.approx(annual)
+
+
+def test_a_pnl_that_does_not_belong_to_its_sessions_is_refused() -> None:
+    with pytest.raises(UndefinedStatisticError, match=r"shape \(19,\) for 20 sessions"):
+        replace(scored(with_sharpe(1.0)), net=np.zeros(19))
+
+
+def test_evidence_holds_nothing_that_json_does_not() -> None:
+    for found in (verdict([NAN] * 20, [NAN] * 20, GUARDED), verdict(with_sharpe(2.0), with_sharpe(1.0, seed=3))):
+        for fact in found.evidence:
+            values = [value for value in asdict(fact).values() if isinstance(value, float)]
+            assert np.isfinite(values).all()
+
+
+numbers = st.one_of(st.floats(-0.05, 0.05), st.sampled_from([0.0, NAN, math.inf, -math.inf, 1e300]))
+policies = st.sampled_from([SEED, GUARDED, settings.Promote(policy="guarded", min_sharpe=-100, min_p_better=0)])
+
+
+@limits(deadline=None, max_examples=100)
+@given(
+    challenger=st.lists(numbers, min_size=10, max_size=14),
+    champion=st.lists(numbers, min_size=10, max_size=14),
+    earlier=st.lists(st.sampled_from([1.0, NAN, -2.0]), max_size=2),
+    promote=policies,
+)
+def test_nothing_is_promoted_on_a_figure_that_is_not_finite(
+    challenger: list[float], champion: list[float], earlier: list[float], promote: settings.Promote
+) -> None:
+    n = min(len(challenger), len(champion))
+    found = verdict(challenger[:n], champion[:n], promote, earlier)
+    if not np.isfinite([*challenger[:n], *champion[:n], *earlier]).all():
+        assert found.outcome is not Outcome.DEPLOYED
+    assert (found.outcome is Outcome.DEPLOYED) == (found.reason == "cleared every bar")
+
+
+@limits(deadline=None, max_examples=60)
+@given(
+    own=st.floats(-6, 6),
+    against=st.floats(-6, 6),
+    more=st.floats(0.01, 3),
+    seed=st.integers(0, 20),
+    earlier=st.lists(st.floats(-6, 6), max_size=2),
+)
+def test_earning_more_never_loses_a_promotion(
+    own: float, against: float, more: float, seed: int, earlier: list[float]
+) -> None:
+    champion = with_sharpe(against, seed=seed + 1)
+    if verdict(with_sharpe(own, seed=seed), champion, SEED, earlier).outcome is Outcome.DEPLOYED:
+        assert verdict(with_sharpe(own + more, seed=seed), champion, SEED, earlier).outcome is Outcome.DEPLOYED
+
+
+@limits(deadline=None, max_examples=60)
+@given(own=st.floats(-6, 6), against=st.floats(-6, 6), tolerance=st.floats(0, 0.99), least=st.floats(-6, 6))
+def test_the_seed_rule_is_the_one_of_the_guide(own: float, against: float, tolerance: float, least: float) -> None:
+    rule = settings.Promote(policy="seed", tolerance=tolerance, min_sharpe=least)
+    challenger, champion = with_sharpe(own), with_sharpe(against, seed=1)
+    c, p = sharpe(challenger), sharpe(champion)
+    expected = c > least and (c > p or c >= p - tolerance * abs(p))
+    assert (verdict(challenger, champion, rule).outcome is Outcome.DEPLOYED) == expected
+
+
+def test_row_f3_guarded_promotes_nothing_that_the_seed_rule_refuses() -> None:
+    rng = np.random.default_rng(31)
+    promoted = refused_by_seed = conceded = 0
+    for _ in range(1000):
+        truths = (float(rng.normal(1, 3)), float(rng.normal(1, 3)))
+        one, two = pair(rng, 1, int(rng.integers(10, 41)), sharpes=truths, rho=float(rng.uniform(0, 0.99)))
+        guarded, seed = (verdict(one[0].tolist(), two[0].tolist(), promote) for promote in (GUARDED, SEED))
+        if guarded.outcome is Outcome.DEPLOYED:
+            promoted += 1
+            conceded += guarded.conceded
+            refused_by_seed += seed.outcome is not Outcome.DEPLOYED
+    assert (refused_by_seed, conceded) == (0, 0)
+    assert promoted > 100
+
+
+@pytest.mark.parametrize(
+    ("sharpes", "least", "most"), [((0.0, 3.0), 0.0, 0.04), ((3.0, 0.0), 0.66, 1.0), ((2.0, 2.0), 0.0, 0.37)]
+)
+def test_row_f1_the_better_of_two_models_is_chosen(sharpes: tuple[float, float], least: float, most: float) -> None:
+    one, two = pair(np.random.default_rng(32), 1500, 20, sharpes=sharpes, rho=0.9)
+    promoted = [
+        verdict(a, b, GUARDED).outcome is Outcome.DEPLOYED for a, b in zip(one.tolist(), two.tolist(), strict=True)
+    ]
+    assert least <= np.mean(promoted) <= most

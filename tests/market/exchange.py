@@ -1,0 +1,64 @@
+"""A bar source for tests of the store: bars from a frame, questions counted, faults on demand. A stranger's plug-in."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from hftcl.errors import SourceError
+from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import Split
+
+
+@dataclass
+class Exchange:
+    """Answers from `bars` (RAW_SCHEMA, all tickers); `asked` lists each question."""
+
+    bars: pl.DataFrame
+    calendar: str = "XNYS"
+    name: str = "exchange"
+    synthetic: bool = False
+    version: str = "1"
+    table: tuple[Split, ...] = ()
+    broken: frozenset[str] = frozenset()
+    knows_until: datetime | None = None
+    asked: list[tuple[str, date, date]] = field(default_factory=list)
+
+    def fingerprint(self, ticker: str) -> str:
+        return self.version
+
+    def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
+        self.asked.append((ticker, first, last))
+        if ticker in self.broken:
+            raise SourceError(f"No answer for {ticker}.")
+        span = Calendar(self.calendar).sessions(first, last)
+        within = pl.col("ts").is_between(span["extended_open"][0], span["extended_close"][-1], closed="left")
+        return self.bars.filter((pl.col("ticker") == ticker) & within)
+
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        return tuple(split for split in self.table if split.ticker == ticker)
+
+    def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
+        return min(now, self.knows_until) if self.knows_until else now
+
+
+def quiet_bars(
+    *tickers: str, first: date, last: date, calendar: str = "XNYS", extended: bool = True, step: int = 1
+) -> pl.DataFrame:
+    """Bars for each `step`th minute of the sessions, prices walking by small deterministic steps near 100."""
+    hours = ("extended_open", "extended_close") if extended else ("open", "close")
+    frames = []
+    for ticker in tickers:
+        for begin, end in Calendar(calendar).sessions(first, last).select(hours).iter_rows():
+            ts = pl.datetime_range(begin, end - timedelta(minutes=1), f"{step}m", eager=True).alias("ts")
+            frames.append(ts.to_frame().with_columns(pl.lit(ticker).alias("ticker")))
+    walk = 100 + (pl.col("ts").dt.epoch("s") // 60 * 7 % 101) / 100
+    return (
+        pl.concat(frames)
+        .with_columns(walk.alias("open"), (walk + 0.02).alias("close"))
+        .with_columns((pl.col("close") + 0.01).alias("high"), (pl.col("open") - 0.01).alias("low"))
+        .with_columns((pl.col("ts").dt.minute().cast(pl.Float64) + 100).alias("volume"))
+        .select(RAW_SCHEMA.names())
+        .cast(dict(RAW_SCHEMA))
+    )

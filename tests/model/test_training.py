@@ -1,0 +1,371 @@
+"""Training happens in a child process that nothing outlives, and that gives the same model every time."""
+
+import asyncio
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+
+from hftcl.errors import ConfigError, HftclError, NoDataError, StorageError, TrainingError, UsageError
+from hftcl.events import Event
+from hftcl.model.serving import Predictor
+from hftcl.model.training import Trained, TrainingTask, inner_split, train
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
+# A script that trains; DONE after a training, and FIT once the child is in a fit that takes minutes.
+SCRIPT = """
+import sys
+import numpy as np
+from hftcl.model.training import TrainingTask, train
+random = np.random.default_rng(1)
+X = random.normal(size=(2000, 31)).astype(np.float32)
+y = X[:, 0] + random.normal(size=2000).astype(np.float32)
+task = TrainingTask(X=X, y=y, session_index=np.arange(2000, dtype=np.int32) // 200, params={params})
+trained = train(task, lambda event: print("FIT", flush=True))
+print("DONE", trained.threshold, len(trained.onnx) > 1000)
+"""
+ENDLESS = {"n_estimators": 10_000, "max_features": 1.0, "max_depth": 64, "min_samples_leaf": 1}
+
+
+def task(sessions: int = 8, rows_each: int = 100, **changes: Any) -> TrainingTask:
+    random = np.random.default_rng(1)
+    rows = sessions * rows_each
+    X = random.normal(size=(rows, 31)).astype(np.float32)
+    y = (X[:, 0] + random.normal(size=rows)).astype(np.float32)
+    index = np.arange(rows, dtype=np.int32) // rows_each
+    return replace(TrainingTask(X=X, y=y, session_index=index, params=PARAMS, jobs=1), **changes)
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes whose parent is `parent`, zombies left out."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, ppid = (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
+        except OSError:  # it ended while we looked
+            continue
+        if int(ppid) == parent and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def gone_within(seconds: float, pid: int) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if not alive(pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+FAMILY = """
+import os, sys, time
+from hftcl.errors import UsageError
+class {name}:
+    name = "{name}"
+    def parameters(self): return {{}}
+    def check(self, params): return params
+    def fit(self, X, y, params, **more):
+        {body}
+"""
+
+
+def strangers_family(folder: Path, name: str, body: str) -> None:
+    """Install a plug-in the way pip does: a module and the entry points of its distribution."""
+    (folder / f"{name}.py").write_text(FAMILY.format(name=name, body=body))
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[hftcl.families]\n{name} = {name}:{name}\n")
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingTask:
+    """Return a task whose child reports one step and then takes a minute."""
+    strangers_family(tmp_path, "sleeper", 'more["on_step"](0, 1); time.sleep(60)')
+    monkeypatch.syspath_prepend(tmp_path)
+    return task(family="sleeper", params={})
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    """Return what a training of `task()` gives; a training starts a process, so most tests share this one."""
+    return train(task())
+
+
+def environment(**more: str) -> dict[str, str]:
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+@contextmanager
+def training_script(
+    *, params: dict[str, Any], before: str = "", folder: Path
+) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """Yield a script in the middle of a fit that takes minutes, and the process id of its training child."""
+    script = folder / "script.py"
+    script.write_text(before + SCRIPT.format(params=params))
+    (folder / "tmp").mkdir()
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment(TMPDIR=str(folder / "tmp")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == "FIT\n"
+            (child,) = children(parent.pid)
+            yield parent, child
+        finally:
+            if parent.poll() is None:
+                parent.kill()
+
+
+def test_a_training_gives_a_graph_an_estimator_a_threshold_and_its_facts() -> None:
+    asked = task()
+    events: list[Event] = []
+    trained = train(asked, events.append)
+    predictions = Predictor(trained.onnx, 31).predict(asked.X)
+    estimator = joblib.load(io.BytesIO(trained.pkl))
+    np.testing.assert_allclose(predictions, estimator.predict(asked.X), rtol=0, atol=1e-6)
+    assert estimator.n_estimators == trained.params["n_estimators"] == 20
+    assert trained.params["max_features"] == "sqrt"  # the default, which the task did not name
+    assert (trained.inner.fit_sessions, trained.inner.held_sessions) == (5, 2)
+    assert (trained.inner.fit_rows, trained.inner.held_rows) == (500, 200)
+    assert trained.engine.startswith("scikit-learn")
+    assert trained.importances is not None
+    assert int(np.argmax(trained.importances)) == 0
+    assert [(event.stage, event.total) for event in events] == [("fit", 40)] * len(events)
+    assert [event.done for event in events] == sorted(event.done for event in events)
+    assert (events[0].done, events[-1].done) == (0, 40)
+
+
+def test_the_threshold_is_the_quantile_over_sessions_that_the_inner_model_has_not_seen(trained: Trained) -> None:
+    asked = task()
+    seen = asked.session_index < 5  # 8 sessions: 2 held out, 1 of embargo
+    known = task(sessions=8, X=asked.X[seen], y=asked.y[seen], session_index=asked.session_index[seen])
+    inner = train(known)  # whose final model is the other's inner one
+    held = np.abs(Predictor(inner.onnx, 31).predict(asked.X[asked.session_index >= 6])).astype(np.float64)
+    assert trained.threshold == np.float32(np.quantile(held, 0.90))
+    assert trained.threshold == float(np.float32(trained.threshold))
+
+
+def test_labels_of_the_held_out_and_embargoed_sessions_do_not_move_the_inner_model(trained: Trained) -> None:
+    asked = task()
+    other = train(replace(asked, y=np.where(asked.session_index >= 5, -asked.y, asked.y)))
+    assert other.threshold == trained.threshold
+    assert other.onnx != trained.onnx
+
+
+@pytest.mark.hazard(21)
+def test_two_trainings_in_two_processes_give_the_same_graph_to_the_byte_whatever_the_cores(
+    trained: Trained,
+) -> None:
+    again = train(task(jobs=2))
+    assert (again.onnx, again.threshold, again.importances) == (trained.onnx, trained.threshold, trained.importances)
+    assert train(task(seed=43)).onnx != trained.onnx
+
+
+@pytest.mark.parametrize(
+    ("sessions", "fitted", "held"),
+    [(4, [0, 1], [3]), (8, [0, 1, 2, 3, 4], [6, 7]), (40, list(range(29)), list(range(30, 40)))],
+)
+def test_the_inner_split_holds_the_last_quarter_and_leaves_one_session_between(
+    sessions: int, fitted: list[int], held: list[int]
+) -> None:
+    ordinals = np.repeat(np.arange(sessions, dtype=np.int32) * 3 + 5, 10)  # weekends leave gaps
+    shuffled = np.random.default_rng(0).permutation(ordinals)
+    fit_on, held_out = inner_split(shuffled)
+    assert sorted(set((shuffled[fit_on] - 5) // 3)) == fitted
+    assert sorted(set((shuffled[held_out] - 5) // 3)) == held
+    assert (fit_on.sum(), held_out.sum()) == (10 * len(fitted), 10 * len(held))
+
+
+@pytest.mark.parametrize("sessions", [0, 1, 3])
+def test_too_few_sessions_are_no_data_and_say_what_to_do(sessions: int) -> None:
+    with pytest.raises(NoDataError, match=rf"4 or more sessions, got {sessions}.*lookback_days"):
+        train(task(sessions=sessions))
+
+
+def test_wrong_arrays_unknown_families_and_parameters_are_refused_before_a_process_starts() -> None:
+    good = task()
+    holed = good.X.copy()
+    holed[3, 3] = np.nan
+    with pytest.raises(ValueError, match="X holds a value that is not finite"):
+        train(replace(good, X=holed))
+    with pytest.raises(ValueError, match="y must be float32 with 800 rows"):
+        train(replace(good, y=good.y[:-1]))
+    with pytest.raises(ConfigError, match="No model family 'oracle'"):
+        train(replace(good, family="oracle"))
+    with pytest.raises(UsageError, match="Did you mean n_estimators"):
+        train(replace(good, params={"n_estimator": 3}))
+
+
+@pytest.mark.hazard(45)
+def test_a_child_does_not_outlive_a_parent_that_was_killed_and_leaves_no_file(tmp_path: Path) -> None:
+    with training_script(params=ENDLESS, folder=tmp_path) as (parent, child):
+        os.kill(parent.pid, signal.SIGKILL)
+        assert gone_within(3, child)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.hazard(45)
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_an_interrupted_parent_ends_its_child_at_once_and_only_the_parent_says_so(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    handler = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    with training_script(params=ENDLESS, folder=tmp_path, before=handler) as (parent, child):
+        began = time.monotonic()
+        os.killpg(parent.pid, number)  # a terminal sends Ctrl-C to the whole group
+        _, said = parent.communicate(timeout=10)
+        assert time.monotonic() - began < 3
+        assert not alive(child)
+    assert parent.returncode == status
+    assert said.count("Traceback") == (1 if number == signal.SIGINT else 0)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.hazard(46)
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (signal.SIGKILL, r"was killed \(SIGKILL\), most likely for lack of memory"),
+        (signal.SIGTERM, "was ended by SIGTERM"),
+    ],
+)
+def test_a_child_that_the_kernel_killed_is_told_as_a_lack_of_memory(
+    sleeper: TrainingTask, number: signal.Signals, message: str
+) -> None:
+    def strike(event: Event) -> None:
+        (child,) = children(os.getpid())
+        os.kill(child, number)
+
+    with pytest.raises(TrainingError, match=message):
+        train(sleeper, strike)
+
+
+@pytest.mark.hazard(46)
+def test_a_training_that_does_not_end_in_time_is_stopped(sleeper: TrainingTask) -> None:
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"did not end within 1\.5 s and was stopped"):
+        train(sleeper, timeout_s=1.5)
+    assert time.monotonic() - began < 5
+    assert children(os.getpid()) == []
+
+
+def test_an_error_of_the_listener_ends_the_child(sleeper: TrainingTask) -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError("the screen is gone")
+
+    with pytest.raises(RuntimeError, match="the screen is gone"):
+        train(sleeper, fail)
+    assert children(os.getpid()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message", "note"),
+    [
+        ("broken", 'print("a clue"); raise ZeroDivisionError("no rows")', "ZeroDivisionError: no rows", "a clue"),
+        ("careful", 'raise UsageError("needs a graphics card")', "gave up: needs a graphics card. The", ""),
+        ("greedy", "bytearray(10**15)", "ran out of memory", ""),
+        ("silent", "os._exit(7)", "failed with exit status 7: it said nothing", ""),
+        ("chatty", 'sys.stderr.write("x" * 10**6); raise ValueError("enough")', "ValueError: enough", "xxx"),
+    ],
+)
+def test_a_family_that_fails_is_a_training_error_with_the_last_of_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, body: str, message: str, note: str
+) -> None:
+    strangers_family(tmp_path, name, body)
+    monkeypatch.syspath_prepend(tmp_path)  # in this process's path only: the child must get it from here
+    with pytest.raises(TrainingError) as caught:
+        train(task(family=name, params={}))
+    notes = "".join(getattr(caught.value, "__notes__", []))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert note in notes
+    assert len(notes) <= 4096
+
+
+@pytest.mark.hazard(59)
+def test_no_secret_reaches_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers_family(tmp_path, "nosy", 'raise ValueError(" ".join(sorted(os.environ.values())))')
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "SMTP_PASSWORD", "ALERT_URL", "APCA_API_SECRET_KEY", "ANYTHING")
+    for name in names:
+        monkeypatch.setenv(name, f"canary-{name}")
+    with pytest.raises(TrainingError) as caught:
+        train(task(family="nosy", params={}))
+    assert os.environ["PATH"] in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/1/nowhere")
+    with pytest.raises(StorageError, match=r"could not be written to /proc/1/nowhere.*TMPDIR"):
+        train(task())
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(StorageError, match="File too large"):
+            train(task())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_running_event_loop_is_no_hindrance(trained: Trained) -> None:
+    async def notebook_cell() -> float:
+        return train(task()).threshold
+
+    assert asyncio.run(notebook_cell()) == trained.threshold
+
+
+@pytest.mark.parametrize("how", ["stdin", "script without a main guard", "-c", "a folder with a numpy.py"])
+def test_training_works_from_anywhere_without_a_word_on_stderr(tmp_path: Path, how: str) -> None:
+    script = SCRIPT.format(params=PARAMS)
+    (tmp_path / "script.py").write_text(script)
+    command = {"stdin": [sys.executable, "-"], "-c": [sys.executable, "-c", script]}.get(how)
+    if how == "a folder with a numpy.py":
+        (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+        command = [sys.executable, "-P", str(tmp_path / "script.py")]
+    done = subprocess.run(
+        command or [sys.executable, "script.py"],
+        input=script if how == "stdin" else None,
+        cwd=tmp_path,
+        env=environment(PYTHONWARNINGS="error"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("DONE")
+    assert set(done.stdout.splitlines()[:-1]) == {"FIT"}
