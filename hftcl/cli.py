@@ -59,17 +59,22 @@ class Invocation:
         return ContinuousLearning(settings, on_event=listener(self.verbosity))
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hftcl {__version__}")
+        raise typer.Exit(0)
+
+
 @app.callback()
 def hftcl(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option("--config", metavar="PATH", help="Configuration file.")] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv: tracebacks.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
 ) -> None:
-    if version:
-        typer.echo(f"hftcl {__version__}")
-        raise typer.Exit
     ctx.obj = Invocation(config, -1 if quiet else verbose)
 
 

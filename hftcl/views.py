@@ -352,9 +352,7 @@ def settings(rows: Sequence[Any]) -> None:
     table("", ("setting", "value", "from"), drawn)
 
 
-def written(report: Any) -> None:
+def written(paths: Sequence[Any]) -> None:
     """Draw what `init` wrote."""
-    for path in report.written:
+    for path in paths:
         say(f"wrote {path}")
-    for path in report.kept:
-        say(f"kept {path}, which was there")

@@ -183,6 +183,8 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("schedule.check = 02:00:00", 'it must be a time such as "02:00"'),
         ("files.label = 'middle'", 'it must be "start" or "end".'),
         ("model.max_features = 2.0", 'it must be "sqrt" or "log2", or a number above 0, at most 1.'),
+        (f"files.label = '{'x' * 1000}'", 'it must be "start" or "end".'),
+        (f"market.watchlist = [{'[' * 300}{']' * 300}]", "market.watchlist[0] = [[...]], but it must be a ticker"),
         ("strategy.entry_quantile = 1", "it must be a number from 0 to below 1."),
         ("polygon.base_url = 'ftp://x'", 'it must be an address such as "https://api.polygon.io"'),
         ("model.seed = 1\nmodel.seed = 2", "is not valid TOML: Cannot overwrite a value (at line 2, the last)."),
@@ -211,6 +213,14 @@ def test_a_fault_never_shows_what_may_be_a_secret(tmp_path: Path) -> None:
     assert len(told) == 5
     assert "CANARY" not in "".join(told)
     assert "HFTCL_POLYGON_API_KEY: there is no such setting; did you mean POLYGON_API_KEY?" in told
+
+
+def test_a_hostile_variable_is_no_more_than_a_fault(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, "1" * 5_000, "1\nseed = 2", "\udcff", '"""'):
+        (fault,) = faults(tmp_path, None, HFTCL_MODEL__SEED=text, HFTCL_TEST_DATA="x")
+        assert fault.startswith("HFTCL_MODEL__SEED: model.seed = ")
+        assert fault.isprintable()
+        assert len(fault) < 400
 
 
 def test_a_wrong_argument_alone_is_wrong_usage(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def unwrapped(text: str) -> str:
 def test_every_setting_has_a_meaning_and_says_what_is_allowed(leaf: Leaf) -> None:
     assert re.fullmatch(r"[A-Z\"].*\.", leaf.description)
     assert leaf.allowed != "a text"
+    assert "None" not in leaf.allowed
     assert not leaf.allowed.endswith(".")
 
 

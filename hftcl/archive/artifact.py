@@ -207,7 +207,10 @@ def load(
     if expected_features is not None:
         _require_features(meta.features, expected_features, name)
     del model.metadata_props[:]  # onnxruntime gets the graph alone
-    predictor = Predictor(model.SerializeToString(), len(meta.feature_names))
+    try:
+        predictor = Predictor(model.SerializeToString(), len(meta.feature_names))
+    except IntegrityError as error:
+        raise IntegrityError(f"{name} cannot be served: {error}") from error
     _require_canaries(meta, predictor, name)
     return Model(meta, sha256, predictor)
 

@@ -101,7 +101,7 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
     with faults("recovering the archive"):
         _check(db)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
-        notes += _mend_archive(registry, registry.state_in(db))
+        notes += _mend_archive(registry, db)
         fresh = not registry.csv.exists() and not registry.state_in(db).rows
         return (*notes, *(() if fresh else export.refresh(registry, registry.state_in(db), mending=True)))
 
@@ -183,8 +183,9 @@ def _restore(registry: Registry, db: sqlite3.Connection, state: State, at: datet
     )
 
 
-def _mend_archive(registry: Registry, state: State) -> Iterator[str]:
+def _mend_archive(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     """Restore the serving model's archived file from production, which is the same model."""
+    state = registry.state_in(db)
     if state.live_id is None:
         return
     path, sha256 = registry.onnx_of(state.live_id), state.rows[state.live_id]["sha256"]
@@ -193,6 +194,8 @@ def _mend_archive(registry: Registry, state: State) -> Iterator[str]:
     data = whole(registry.production, sha256)
     if data is not None:
         durable.write_atomically(path, data)
+        with transaction(db):  # a pruned model that a person put back must not be swept again
+            db.execute("UPDATE models SET kept = 1 WHERE model_id = ?", (state.live_id,))
         yield f"{path} was missing or altered; it was restored from the production file."
 
 

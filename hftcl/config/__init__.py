@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from hftcl.config.documents import to_toml as to_toml
     from hftcl.config.documents import write_example as write_example
 
-_DOCUMENTS: Final = ("EffectiveSetting", "effective", "example", "reference", "to_toml", "write_example")
+_DOCUMENTS: Final = (
+    "EffectiveSetting",
+    "WrittenExample",
+    "effective",
+    "example",
+    "reference",
+    "to_toml",
+    "write_example",
+)
 
 __all__ = ["SECRETS", "Configuration", "findings", "from_text", "load", "secret", *_DOCUMENTS]
 

@@ -155,11 +155,12 @@ def _create(path: Path, text: str, mode: int) -> bool:
     """Write a whole new file that survives a power cut; False, and nothing changed, where `path` exists."""
     from hftcl.durable import sync_folder, write_temporary
 
-    if path.is_symlink() or path.exists():
+    if path.exists():
         return False
     temporary = write_temporary(path, text.encode(), mode=mode)
     try:
-        path.hardlink_to(temporary)  # not rename, which would replace a file that has appeared meanwhile
+        # A link, not a rename, which would replace a dangling link, or a file that appeared meanwhile.
+        path.hardlink_to(temporary)
     except FileExistsError:
         return False
     finally:

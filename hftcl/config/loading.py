@@ -66,7 +66,6 @@ class _Gathered:
         if refused:
             self.faulty.add(leaf.key)
         else:
-            self.faulty.discard(leaf.key)
             self.values[leaf.key] = msgspec.convert(value, leaf.annotation, strict=True)
 
     def said(self, key: str) -> str:

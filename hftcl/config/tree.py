@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
-from math import isfinite
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -185,8 +184,6 @@ def _split(annotation: Any) -> tuple[Any, Meta]:
 
 
 def _fits(value: object, annotation: Any) -> bool:
-    if isinstance(value, float) and not isfinite(value):
-        return False
     try:
         msgspec.convert(value, annotation, strict=True)
     except msgspec.ValidationError:
@@ -195,7 +192,7 @@ def _fits(value: object, annotation: Any) -> bool:
 
 
 def _range(meta: Meta) -> str:
-    """Return " from 1 to 64", " above 0, at most 1" and so on; a number always has both ends."""
+    """Return " from 1 to 64", " above 0, at most 1" and so on. Both ends are set, which also keeps NaN out."""
     low = f" above {meta.gt}" if meta.gt is not None else f" from {meta.ge}"
     if meta.lt is not None:
         return f"{low} to below {meta.lt}"

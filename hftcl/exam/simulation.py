@@ -85,13 +85,14 @@ def simulate(
     """Return what `positions` would have earned on `bars`; see `accounts` for how an order fills.
 
     bars, positions: as for `accounts`. sessions: those of the exam, where one of them may be without bars; the
-    sessions of `bars` if not given. Each of them appears in the result, with 0.0 where nothing was held.
-    Raises NoDataError as `accounts` does, where there are no sessions, and for bars outside of `sessions`.
+    sessions of `bars` if not given. Each of them appears in the result, with 0.0 where nothing was held. An exam of no
+    sessions, where the champion has seen them all, is an empty result for the verdict to call inconclusive.
+    Raises NoDataError as `accounts` does, for bars outside of `sessions`, and where neither tells of a session.
     """
     rows = accounts(bars, positions, cost_bps=cost_bps)
     days = tuple(sorted(set(rows["session"].to_list() if sessions is None else sessions)))
-    strangers = rows.filter(~pl.col("session").is_in(days))
-    if not days or strangers.height:
+    strangers = rows.filter(~pl.col("session").is_in(pl.Series(days, dtype=pl.Date).implode()))
+    if strangers.height or (sessions is None and not days):
         found = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
         raise NoDataError(f"A simulation of {len(days)} sessions got {found}. Give it the bars of its own sessions.")
     place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_difference, sharpe_standard_error
+from hftcl.exam.metrics import SharpeDifference, checked, sharpe, sharpe_difference, sharpe_standard_error
 from hftcl.exam.simulation import Simulation
 
 FloatArray = npt.NDArray[np.float64]
@@ -193,7 +193,8 @@ def judge(
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
     passed = all(fact.passed for fact in facts if fact.decides)
-    if challenger.fault is not None or pinned or (could_tell and not passed):
+    unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
+    if unfit or pinned or (could_tell and not passed):
         outcome = Outcome.REJECTED
     else:
         outcome = Outcome.DEPLOYED if passed else Outcome.INCONCLUSIVE
@@ -219,6 +220,8 @@ def _examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
     facts = [
         Evidence(name="exam sessions", value=float(n), threshold=float(needed), passed=n >= needed, detail=told),
     ]
+    if n == 0:
+        return facts
     if challenger.fault is not None:
         facts.append(_told("predictions", f"the challenger cannot be examined: {challenger.fault}"))
     elif challenger.trades == 0:
@@ -272,8 +275,7 @@ def _difference(
     """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
     try:
         if champion.flat:  # what is certain adds no error: the standard error is the challenger's own, by the same rule
-            n = len(challenger.net)
-            sharpe_difference(challenger.net, challenger.net)  # 5 sessions or more
+            n = checked(challenger.net, at_least=5).size
             error = sharpe_standard_error(challenger.net) * math.sqrt(n / (n - 4))
             return SharpeDifference(difference=own, standard_error=error, correlation=0.0)
         return sharpe_difference(challenger.net, champion.net)

@@ -4,6 +4,7 @@ One retrain at a time (a lock); whatever stops it, the model that served before 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -199,16 +200,22 @@ def _conceding(
 ) -> tuple[float, ...]:
     """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
 
-    So concessions do not add up. One that cannot be scored any more is left out: it no longer serves.
+    So concessions do not add up. One that cannot be scored any more is NaN, which makes the verdict inconclusive.
     """
     found: list[float] = []
     record = champion.record if champion and champion.model else None
     while record is not None and record.report.get("conceded") and record.parent:
         record = archive.find(record.parent)
-        with contextlib.suppress(HftclError):
-            model = artifact.load(archive.onnx_of(record.model_id), expected_sha256=record.sha256)
+        try:
+            model = artifact.load(
+                archive.onnx_of(record.model_id),
+                expected_sha256=record.sha256,
+                expected_features=artifact.our_features(),
+            )
             scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
             found.append(sharpe(scored.simulation.net))
+        except HftclError:
+            found.append(math.nan)
     return tuple(found)
 
 

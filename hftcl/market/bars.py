@@ -74,6 +74,7 @@ NOTED: Final = {
     "stuck_price": "one and the same price for 10 or more bars in a row; kept",
     "gap": "regular minutes without a bar, 10 or more in a row; never filled",
     "missing_session": "sessions of the exchange calendar without any bar; never filled",
+    "partly_extended": "sessions without bars outside regular hours, while others have them",
     "unannounced_split": "an overnight jump like a split that no split table knows; earlier sessions are left out",
     "revised": "bars that the source delivered differently, newly or no longer when it was asked again",
     "vanished_session": "the source no longer has a session that it delivered before; the stored bars were kept",
@@ -86,6 +87,7 @@ _RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more tha
 _SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
 _STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row
 _GAP_MINUTES: Final = 10
+_MOSTLY: Final = 0.9
 _SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 _SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split
@@ -339,6 +341,7 @@ class Coverage:
     expected_minutes: int
     missing: tuple[date, ...]
     gaps: tuple[Finding, ...]
+    unextended: tuple[date, ...]
 
     @property
     def share(self) -> float:
@@ -347,18 +350,26 @@ class Coverage:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The holes: sessions without a bar, and long gaps within one."""
-        if not self.missing:
-            return self.gaps
-        named = ", ".join(map(str, self.missing[:3])) + (", ..." if len(self.missing) > 3 else "")
-        hole = Finding(self.ticker, "missing_session", len(self.missing), None, self.missing[0], named)
-        return (hole, *self.gaps)
+        """The holes: sessions without a bar, long gaps within one, extended hours that come and go."""
+        holes = {"missing_session": self.missing, "partly_extended": self.unextended}
+        found = [
+            Finding(
+                self.ticker, reason, len(days), None, days[0], ", ".join(map(str, days[:3])) + ", ..." * (len(days) > 3)
+            )
+            for reason, days in holes.items()
+            if days
+        ]
+        return (*found, *self.gaps)
 
 
 def coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:
     """Return what `bars` (BAR_SCHEMA) hold of `sessions` for `ticker`: the calendar decides what was to be expected."""
-    mine = (pl.col("ticker") == ticker) & pl.col("regular") & pl.col("session").is_in(sessions["session"].to_list())
-    rows = bars.filter(mine).sort("ts")
+    mine = bars.filter((pl.col("ticker") == ticker) & pl.col("session").is_in(sessions["session"].to_list())).sort("ts")
+    rows = mine.filter("regular")
+    # the closing cross comes in the minute of the close, also from feeds of regular hours only
+    extended = set(
+        mine.filter(~pl.col("regular") & (pl.col("minute") != pl.col("session_minutes")))["session"].unique()
+    )
     length = (sessions["close"] - sessions["open"]).dt.total_minutes()
     present = set(rows["session"].unique())
     missing = tuple(day for day in sessions["session"].to_list() if day not in present)
@@ -370,6 +381,9 @@ def coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Cove
         expected_minutes=int(length.sum()),
         missing=missing,
         gaps=_gaps(rows, ticker),
+        unextended=tuple(day for day in sorted(present) if day not in extended)
+        if 0 < len(extended) < _MOSTLY * len(present)
+        else (),
     )
 
 

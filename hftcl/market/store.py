@@ -79,6 +79,7 @@ class _Record:
     format: int
     ticker: str
     source: str
+    calendar: str
     fingerprint: str
     sha256: str
     sessions: dict[date, _Held]
@@ -303,8 +304,8 @@ class BarStore:
             return unusable("damaged_file", "the bars are not those that were recorded")
         if record.source != self._source.name:
             return unusable("other_source", f"came from {record.source!r}, not from {self._source.name!r}")
-        if record.fingerprint != fingerprint:
-            return unusable("other_source", f"came from {record.source!r} when it had other contents or settings")
+        if (record.calendar, record.fingerprint) != (self._calendar.name, fingerprint):
+            return unusable("other_source", f"came from {record.source!r} with other contents, settings or calendar")
         return record, pl.read_parquet(io.BytesIO(stored), schema=_FILE_SCHEMA)
 
     def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
@@ -318,6 +319,7 @@ class BarStore:
                 format=_FORMAT,
                 ticker=ticker,
                 source=self._source.name,
+                calendar=self._calendar.name,
                 fingerprint=fingerprint,
                 sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
                 sessions={day: held for day, held in sorted(shelf.held.items()) if _month(day) == month},

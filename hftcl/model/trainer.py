@@ -56,6 +56,7 @@ def _open_channel() -> Any:
     """Return what sends one message to the parent; from now on, what a library prints goes to stderr."""
     channel: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    sys.stdout = sys.stderr  # or Python would hold it back until after the traceback
 
     def say(message: dict[str, object]) -> None:
         channel.write(json.dumps(message) + "\n")

@@ -260,7 +260,7 @@ def _tell(child: "subprocess.Popen[bytes]", order: Mapping[str, object]) -> None
 
 def _follow(child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: float | None) -> dict[str, Any]:
     """Pass the child's progress on until it has ended, and return the facts of its last line."""
-    messages, tail, facts = b"", b"", None
+    messages, tail, facts, failed = b"", b"", None, None
     for channel, chunk in _chunks(child, timeout_s):
         if channel == "stderr":
             tail = (tail + chunk)[-_TAIL_BYTES:]
@@ -268,15 +268,12 @@ def _follow(child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: floa
         *lines, messages = (messages + chunk).split(b"\n")
         for line in lines:
             message = json.loads(line)
-            if "failed" in message:
-                raise _failure(message["failed"], tail)
-            if "facts" in message:
-                facts = message["facts"]
-            else:
+            if "done" in message:
                 on_event(Event("fit", message["done"], message["total"], message["text"]))
+            failed, facts = message.get("failed"), message.get("facts")
     status = child.wait()
-    if status != 0 or facts is None:
-        raise _failure(_death(status, tail), tail)
+    if failed is not None or status != 0 or facts is None:
+        raise _failure(failed or _death(status, tail), tail)
     return dict(facts)
 
 

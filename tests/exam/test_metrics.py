@@ -166,6 +166,7 @@ def test_one_trial_deflates_nothing_and_more_trials_deflate_more() -> None:
     assert deflated_sharpe(SESSIONS, [sharpe(SESSIONS)]) == psr(SESSIONS)
     few, many = deflated_sharpe(SESSIONS, [0.0, 2.0]), deflated_sharpe(SESSIONS, [0.0, 2.0] * 10)
     assert psr(SESSIONS) > few > many
+    assert few == pytest.approx(psr(SESSIONS, benchmark=math.sqrt(2) * expected_maximum(2)))  # deviation of 0 and 2
     for faulty in ([], [1.0, float("nan")]):
         with pytest.raises(UndefinedStatisticError, match="finite trials"):
             deflated_sharpe(SESSIONS, faulty)

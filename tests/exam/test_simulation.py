@@ -134,6 +134,13 @@ def test_a_session_without_a_trade_or_without_a_bar_counts_as_zero() -> None:
     assert (found.trades, found.hit_rate, found.exposure, found.max_drawdown) == (0, None, 0.0, 0.0)
 
 
+def test_an_exam_of_no_sessions_is_an_empty_result_and_not_an_error() -> None:
+    prices, positions = frames([])
+    found = simulate(prices.with_columns(pl.col("session").cast(pl.Date)), positions, cost_bps=1.0, sessions=())
+    assert (found.sessions, found.net.tolist(), found.pnl_by_session) == ((), [], {})
+    assert (found.trades, found.hit_rate, found.exposure, found.max_drawdown) == (0, None, 0.0, 0.0)
+
+
 def test_one_bar_a_session_trades_nothing() -> None:
     assert run([Bar("A", 0, 0, 100, 120, 1.0)]).net.tolist() == [0.0]
 
@@ -197,6 +204,8 @@ def test_bars_of_another_session_are_an_error() -> None:
         simulate(prices, positions, cost_bps=1.0, sessions=[MONDAY + timedelta(days=1)])
     with pytest.raises(NoDataError, match="no bars"):
         simulate(prices.clear(), positions, cost_bps=1.0)
+    with pytest.raises(NoDataError, match="2 bars of 2026-01-05"):
+        simulate(prices, positions, cost_bps=1.0, sessions=[])
 
 
 @pytest.mark.parametrize("position", [float("nan"), float("inf")])

@@ -121,6 +121,8 @@ def test_a_label_that_reaches_into_a_session_makes_all_of_it_seen() -> None:
     sessions = window(6)
     inside = sessions[2].start + timedelta(minutes=5)
     assert unseen(sessions, inside, embargo_sessions=1) == tuple(sessions[4:])
+    assert unseen(sessions, sessions[2].start, embargo_sessions=1) == tuple(sessions[4:])
+    assert unseen(sessions, sessions[2].start - timedelta(microseconds=1), embargo_sessions=1) == tuple(sessions[3:])
     assert unseen(sessions, FIRST - timedelta(days=9), embargo_sessions=2) == tuple(sessions[2:])
 
 

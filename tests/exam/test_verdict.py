@@ -136,9 +136,13 @@ def test_an_exam_that_is_too_short_tells_nothing() -> None:
     found = verdict(with_sharpe(5.0, n=9))
     assert found.outcome is Outcome.INCONCLUSIVE
     assert found.reason == "9 exam sessions that no compared model has seen, needs 10"
-    assert verdict(with_sharpe(-5.0, n=9)).outcome is Outcome.INCONCLUSIVE
+    losing = verdict(with_sharpe(-5.0, n=9), with_sharpe(5.0, n=9, seed=1), GUARDED)
+    assert (losing.outcome, losing.reason) == (Outcome.INCONCLUSIVE, found.reason)  # nothing else can be said of it
     assert verdict(with_sharpe(5.0, n=10)).outcome is Outcome.DEPLOYED
-    assert judge(scored([]), scored([]), promote=GUARDED, exam=EXAM).outcome is Outcome.INCONCLUSIVE
+    empty = replace(scored([], trades=0), fault=prediction_fault([]))
+    nothing = judge(empty, replace(empty, model_id="champion"), promote=GUARDED, exam=EXAM)
+    assert nothing.outcome is Outcome.INCONCLUSIVE
+    assert nothing.reason.startswith("0 exam sessions that no compared model has seen, needs 10")
     assert judge(scored([0.1]), None, promote=GUARDED, exam=EXAM).outcome is Outcome.INCONCLUSIVE
 
 
@@ -194,6 +198,26 @@ def test_a_champion_that_cannot_be_scored_stays() -> None:
     assert (found.outcome, found.reason) == (
         Outcome.INCONCLUSIVE,
         "the champion cannot be compared: its feature rsi_14 does not exist",
+    )
+
+
+@pytest.mark.parametrize(("promote", "outcome"), [(GUARDED, Outcome.INCONCLUSIVE), (SEED, Outcome.DEPLOYED)])
+def test_four_sessions_have_no_p_better_and_only_guarded_asks_for_it(
+    promote: settings.Promote, outcome: Outcome
+) -> None:
+    shortest = settings.Exam(min_sessions=2)
+    champions = scored(with_sharpe(1.0, n=4, seed=1), "champion"), scored([0.0] * 4, "champion", trades=0)
+    for champion in champions:
+        found = judge(scored(with_sharpe(9.0, n=4)), champion, promote=promote, exam=shortest)
+        assert (found.outcome, found.p_better) == (outcome, None)
+        assert ("P(better) is not defined: " in found.reason) == (promote is GUARDED)
+
+
+def test_an_earlier_champion_without_a_score_is_not_passed_over() -> None:
+    found = verdict(with_sharpe(9.0), with_sharpe(1.0, seed=1), SEED, [2.0, NAN])
+    assert (found.outcome, found.reason) == (
+        Outcome.INCONCLUSIVE,
+        "an earlier champion that gave way has no Sharpe ratio on these sessions",
     )
 
 

@@ -60,5 +60,5 @@ def quiet_bars(
         .with_columns((pl.col("close") + 0.01).alias("high"), (pl.col("open") - 0.01).alias("low"))
         .with_columns((pl.col("ts").dt.minute().cast(pl.Float64) + 100).alias("volume"))
         .select(RAW_SCHEMA.names())
-        .cast(dict(RAW_SCHEMA))
+        .cast(RAW_SCHEMA)
     )

@@ -168,7 +168,8 @@ prices = st.one_of(
 )
 volumes = st.one_of(st.none(), st.sampled_from([0.0, -5.0, 0.5, 100.0, math.nan]))
 tickers = st.sampled_from(["A", "A", "A", "A", "a", " A", "AX", None])
-sane = st.tuples(minutes, st.floats(95, 105), st.sampled_from([1.0, 2.5])).map(lambda t: bar(t[0], t[1], volume=t[2]))
+sound = st.one_of(st.floats(95, 105), st.sampled_from([10.0, 100.0, 1000.0]))  # sound alone, not beside each other
+sane = st.tuples(minutes, sound, st.sampled_from([1.0, 2.5])).map(lambda t: bar(t[0], t[1], volume=t[2]))
 rows = st.lists(st.one_of(sane, st.tuples(tickers, stamps, prices, prices, prices, prices, volumes)), max_size=40)
 
 

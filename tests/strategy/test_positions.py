@@ -70,8 +70,8 @@ def test_a_minute_without_a_bar_ends_a_hold_in_time_all_the_same() -> None:
 
 
 def test_a_session_starts_from_nothing() -> None:
-    both = pl.concat([rows({388: 2.0, 389: 2.0}, length=400), rows({0: 0.0, 1: 2.0}, day=1)])
-    assert decide(both)["position"].to_list() == [0.25, 0.5, 0.0, 0.25]
+    both = pl.concat([rows({0: 2.0, 1: 2.0}), rows({0: 0.0, 1: -2.0}, day=1)])
+    assert decide(both)["position"].to_list() == [0.25, 0.5, 0.0, -0.25]
 
 
 def test_a_full_window_of_signals_is_exactly_the_weight() -> None:

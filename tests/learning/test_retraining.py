@@ -1,0 +1,258 @@
+"""The loop from bars to the model that serves, in this process, on the small synthetic market."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive import artifact
+from hftcl.archive.registry import Registry
+from hftcl.errors import NoDataError, UsageError
+from hftcl.events import Event
+from hftcl.learning.reports import document
+from hftcl.settings import Settings
+from tests.loop_cases import small
+
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+
+
+def learning(settings: Settings, now: datetime = NOW, **options: object) -> ContinuousLearning:
+    return ContinuousLearning(settings, clock=lambda: now, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with one deployed model."""
+    home = tmp_path_factory.mktemp("trained")
+    report = learning(small(home, promote={"min_sharpe": -100})).retrain(force=True)
+    assert report.outcome == "deployed", report.reason
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of it, for one test to change."""
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+def test_a_first_retrain_deploys_one_model_that_serves_and_is_archived(trained: Path) -> None:
+    records = Registry(trained).models()
+    assert [record.is_deployed for record in records] == [True]
+    live = records[0]
+    production = artifact.load(trained / "trained_stock_model.onnx", expected_sha256=live.sha256)
+    assert production.meta.model_id == live.model_id == "20260109_070000"
+    assert (trained / "models" / f"model_{live.model_id}.pkl").read_bytes() == (
+        trained / "trained_stock_model.pkl"
+    ).read_bytes()
+    assert live.synthetic
+    assert live.source == "synthetic"
+
+
+def test_no_exam_session_was_seen_in_training(trained: Path) -> None:
+    report = Registry(trained).models()[0].report
+    meta = artifact.describe(trained / "trained_stock_model.onnx")
+    assert report["exam"]["overlap_challenger"] == 0
+    assert report["exam"]["overlap_champion"] == 0
+    assert meta.exam_from is not None
+    assert meta.label_end.date() <= meta.trained_to
+    embargoed = (meta.exam_from - meta.trained_to).days
+    assert embargoed >= 2, "one whole session lies between training and exam"
+
+
+def test_the_pnl_of_the_exam_adds_up_session_by_session_and_ticker_by_ticker(trained: Path) -> None:
+    score = Registry(trained).models()[0].report["challenger"]
+    assert sum(score["pnl_by_session"].values()) == pytest.approx(score["pnl"], abs=1e-12)
+    assert sum(score["pnl_by_ticker"].values()) == pytest.approx(score["pnl"], abs=1e-12)
+    assert score["gross_pnl"] - score["cost"] == pytest.approx(score["pnl"], abs=1e-12)
+
+
+def test_the_same_seed_and_bars_give_the_same_positions_to_the_bit(trained: Path, tmp_path: Path) -> None:
+    again = learning(small(tmp_path, promote={"min_sharpe": -100})).retrain(force=True)
+    before = Registry(trained).models()[0].report["challenger"]
+    assert again.challenger is not None
+    assert again.challenger.positions_sha256 == before["positions_sha256"]
+    assert again.challenger.pnl_by_session == before["pnl_by_session"]
+
+
+def test_another_seed_gives_other_positions(trained: Path, tmp_path: Path) -> None:
+    other = learning(small(tmp_path, model={"seed": 1})).retrain(force=True, dry_run=True)
+    before = Registry(trained).models()[0].report["challenger"]
+    assert other.challenger is not None
+    assert other.challenger.positions_sha256 != before["positions_sha256"]
+
+
+def test_a_second_retrain_on_the_same_bars_finds_no_session_unseen_by_both_and_promotes_nothing(home: Path) -> None:
+    before = (home / "trained_stock_model.onnx").read_bytes()
+    later = NOW + timedelta(hours=1)
+    report = learning(small(home, promote={"min_sharpe": -100, "tolerance": 0.99}), later).retrain(force=True)
+    assert report.exam is not None
+    assert report.exam.overlap_champion == 0
+    assert report.outcome in {"deployed", "rejected"}, "the champion's training ends before the same exam"
+    live = Registry(home).live()
+    assert live is not None
+    if report.outcome == "rejected":
+        assert (home / "trained_stock_model.onnx").read_bytes() == before
+    assert report.challenger is not None
+    assert report.champion is not None
+    assert report.champion.positions_sha256 == report.challenger.positions_sha256, "same bars, seed and settings"
+
+
+def test_a_candidate_that_is_too_weak_is_rejected_archived_and_does_not_serve(home: Path) -> None:
+    before = Registry(home).live()
+    report = learning(small(home, promote={"min_sharpe": 100}), NOW + timedelta(days=1)).retrain(force=True)
+    assert report.outcome == "rejected"
+    assert "Sharpe" in report.reason
+    assert Registry(home).live() == before
+    assert [record.outcome for record in Registry(home).models()] == ["rejected", "deployed"]
+
+
+def test_a_champion_that_was_trained_beyond_the_exam_leaves_it_inconclusive(home: Path) -> None:
+    """The champion saw bars up to 2025-12; a candidate as of two months earlier has no session unseen by both."""
+    report = learning(small(home), NOW + timedelta(hours=1)).retrain(force=True, as_of="2025-11-14")
+    assert report.outcome == "inconclusive"
+    assert report.exam is not None
+    assert report.exam.sessions == 0
+    assert report.exam.overlap_champion == 0
+
+
+def test_a_retrain_that_is_not_due_is_skipped_and_changes_nothing(home: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in (home / "models").glob("*.onnx"))
+    report = learning(small(home), NOW + timedelta(days=1)).retrain()
+    assert report.outcome == "skipped"
+    assert report.model_id is None
+    assert sorted((path, path.stat().st_mtime_ns) for path in (home / "models").glob("*.onnx")) == before
+
+
+def test_a_week_after_the_last_verdict_a_retrain_is_due_and_runs_without_force(home: Path) -> None:
+    report = learning(small(home), NOW + timedelta(days=7)).retrain()
+    assert report.outcome != "skipped"
+    assert [trigger.name for trigger in report.triggers if trigger.fired] == ["age"]
+
+
+def test_a_check_changes_not_one_file(home: Path) -> None:
+    def snapshot() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in sorted(home.rglob("*"))}
+
+    before = snapshot()
+    report = learning(small(home), NOW + timedelta(days=30)).check()
+    assert report.due
+    assert snapshot() == before
+
+
+def test_a_check_scores_the_serving_model_on_sessions_that_it_has_not_seen(home: Path) -> None:
+    report = learning(small(home), NOW).check()
+    recent = next(trigger for trigger in report.triggers if trigger.name == "recent_sharpe")
+    exam = Registry(home).models()[0].report
+    assert recent.value == pytest.approx(exam["challenger"]["sharpe"]), "the exam's sessions are all it has not seen"
+
+
+def test_a_dry_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
+    report = learning(small(tmp_path)).retrain(force=True, dry_run=True)
+    assert report.challenger is not None
+    assert report.model_id is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None:
+    settings = small(home, promote={"min_sharpe": -100, "tolerance": 0.99}, model={"seed": 3})
+    first = Registry(home).live()
+    assert first is not None
+    later = NOW + timedelta(days=20)
+    second = learning(settings, later).retrain(force=True)
+    if second.outcome != "deployed":
+        pytest.fail(f"the set-up needs a second deployment: {second.reason}")
+    back = learning(settings, later + timedelta(hours=1)).rollback_to_previous_model()
+    assert (back.to_model, back.pinned) == (first.model_id, True)
+    third = learning(settings, later + timedelta(hours=2)).retrain(force=True)
+    assert (third.outcome, third.reason) == ("rejected", "pinned")
+    live = Registry(home).live()
+    assert live is not None
+    assert live.model_id == first.model_id
+    assert learning(settings, later + timedelta(hours=3)).unpin().unpinned == first.model_id
+
+
+def test_an_unknown_parameter_is_refused_before_anything_is_collected(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"n_estimator.*Did you mean n_estimators"):
+        learning(small(tmp_path)).retrain(force=True, params={"n_estimator": 3})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_session_is_too_few(tmp_path: Path) -> None:
+    with pytest.raises(NoDataError, match="1 session"):
+        learning(small(tmp_path, market={"lookback_days": 1})).retrain(force=True)
+
+
+def test_a_synthetic_champion_does_not_defend_against_a_candidate_from_real_bars(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    from hftcl.market.sources.synthetic import SyntheticSource
+
+    synthetic = SyntheticSource(small(home))
+    first = (NOW - timedelta(days=70)).date()
+    for ticker in ("AAPL", "AMD", "TSLA"):
+        synthetic.minutes(ticker, first, NOW.date()).write_parquet(folder / f"{ticker}.parquet")
+    settings = small(home, files={"folder": str(folder)}, market={"source": "files"}, promote={"min_sharpe": -100})
+    report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
+    assert report.champion is None
+    assert any("does not defend" in fact.text for fact in report.evidence)
+    assert not report.synthetic
+    assert report.outcome == "deployed"
+
+
+def test_a_damaged_champion_is_restored_before_the_exam(home: Path) -> None:
+    (home / "trained_stock_model.onnx").write_bytes(b"not a model")
+    report = learning(small(home), NOW + timedelta(hours=1)).retrain(force=True)
+    assert any("trained_stock_model.onnx" in note or "production" in note for note in report.repaired)
+    assert report.champion is not None
+
+
+def test_progress_counts_every_stage_to_its_end(home: Path) -> None:
+    seen: list[Event] = []
+    learning(small(home), NOW + timedelta(hours=2), on_event=seen.append).retrain(force=True)
+    ends = {event.stage: (event.done, event.total) for event in seen if event.total}
+    assert set(ends) == {"collect", "features", "fit", "exam", "deploy"}
+    assert all(done == total for done, total in ends.values())
+
+
+def test_the_report_is_plain_json_without_nan(trained: Path) -> None:
+    report = Registry(trained).models()[0].report
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_what_a_listener_raises_stops_the_retrain_and_frees_everything(home: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop_at(stage: str) -> Callable[[Event], None]:
+        def listener(event: Event) -> None:
+            if event.stage == stage and event.done:
+                raise StopError
+
+        return listener
+
+    before = Registry(home).models()
+    for stage in ("collect", "fit", "exam"):
+        with pytest.raises(StopError):
+            learning(small(home), NOW + timedelta(hours=1), on_event=stop_at(stage)).retrain(force=True)
+    assert Registry(home).models() == before
+    assert list((home / "models").glob("*claim*")) == []
+    assert learning(small(home), NOW + timedelta(hours=1)).retrain(force=True).model_id is not None
+
+
+def test_no_bar_after_as_of_is_known(tmp_path: Path) -> None:
+    report = learning(small(tmp_path)).retrain(force=True, dry_run=True, as_of="2025-06-30")
+    assert report.exam is not None
+    assert report.as_of == datetime(2025, 6, 30, 20, 0, tzinfo=UTC)
+    assert report.challenger is not None
+    assert max(report.challenger.pnl_by_session) == "2025-06-30"
+
+
+def test_the_settings_are_documented_values_in_the_json(trained: Path) -> None:
+    report = document(learning(replace(small(trained)), NOW + timedelta(days=1)).check())
+    assert set(report) >= {"due", "reason", "triggers"}
+    assert set(report["triggers"][0]) == {"name", "fired", "value", "threshold", "evidence"}

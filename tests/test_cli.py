@@ -1,0 +1,347 @@
+"""The command line as a user meets it: real processes, exit statuses, what is on stdout and what is not."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hftcl.cli import globals_first
+from tests.loop_cases import SMALL_TOML
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+
+
+def run(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    return subprocess.run(
+        [HFTCL, *arguments],
+        cwd=home,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def one_line(done: "subprocess.CompletedProcess[str]") -> str:
+    """Return the error as told: the lines of stderr that are not progress."""
+    told = [line for line in done.stderr.splitlines() if line.startswith("hftcl: ")]
+    assert 1 <= len(told) <= 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return "\n".join(told)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with two deployed models."""
+    home = tmp_path_factory.mktemp("trained")
+    (home / "hftcl.toml").write_text(SMALL_TOML + "[promote]\nmin_sharpe = -100\ntolerance = 0.99\n")
+    first = run(home, "retrain", "--force", "--json", "--as-of", "2025-09-30")
+    assert json.loads(first.stdout)["outcome"] == "deployed", first.stderr
+    second = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15", "--param", "n_estimators=8")
+    assert json.loads(second.stdout)["outcome"] == "deployed", second.stdout
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+def test_help_is_there_by_both_names_even_with_a_broken_configuration(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text("[nonsense")
+    for arguments in (["-h"], ["--help"], ["retrain", "-h"], ["history", "--help"]):
+        done = run(tmp_path, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Usage: hftcl" in done.stdout
+
+
+def test_the_version_is_the_package_s(tmp_path: Path) -> None:
+    from importlib.metadata import version
+
+    assert run(tmp_path, "--version").stdout == f"hftcl {version('hftcl')}\n"
+
+
+def test_a_script_learns_from_the_exit_status_that_a_retrain_is_due(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
+    done = run(tmp_path, "check", "--json", "--exit-code")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["due"] is True
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hftcl.toml"]
+
+
+def test_a_fresh_model_is_not_due(home: Path) -> None:
+    done = run(home, "check", "--json", "--exit-code", "--as-of", "2025-12-16")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["due"] is False
+
+
+def test_json_is_alone_on_stdout_and_progress_on_stderr(home: Path) -> None:
+    done = run(home, "retrain", "--force", "--dry-run", "--json", "--as-of", "2025-12-15")
+    report = json.loads(done.stdout)
+    assert report["outcome"] in {"deployed", "rejected", "inconclusive"}
+    assert "fit: " in done.stderr
+    assert {"from", "to", "sessions", "overlap_challenger", "overlap_champion"} == set(report["exam"])
+    assert set(report["timings_s"]) >= {"collect", "features", "fit", "exam", "total"}
+
+
+def test_quiet_says_nothing_but_the_report(home: Path) -> None:
+    done = run(home, "-q", "retrain", "--force", "--dry-run", "--json", "--as-of", "2025-12-15")
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["dry_run"] is True
+
+
+def test_history_shows_the_serving_model_first_and_which_it_replaced(trained: Path) -> None:
+    rows = json.loads(run(trained, "history", "--json").stdout)
+    assert [row["is_deployed"] for row in rows] == [True, False]
+    assert rows[0]["parent"] == rows[1]["model_id"]
+    assert set(rows[0]) >= {"trained_date", "val_sharpe", "outcome", "reason", "sha256", "source"}
+    assert len(json.loads(run(trained, "history", "--json", "--limit", "1").stdout)) == 1
+    assert len(json.loads(run(trained, "history", "--json", "--lineage").stdout)) == 2
+
+
+def test_in_a_pipe_each_model_is_one_uncut_line(trained: Path) -> None:
+    done = run(trained, "history", COLUMNS="40")
+    rows = [line for line in done.stdout.splitlines() if "SYNTHETIC" in line]
+    assert len(rows) == 2
+    assert all("deployed" in line and "cleared every bar" in line for line in rows)
+    assert "\x1b" not in done.stdout
+
+
+def on_a_terminal(home: Path, *arguments: str, **environment: str) -> str:
+    """Return what a terminal of 200 columns shows."""
+    master, slave = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS"}}
+    child = subprocess.Popen(
+        [HFTCL, *arguments],
+        cwd=home,
+        env={**kept, "TERM": "xterm-256color", "COLUMNS": "200", **environment},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(master, 65536)
+        except OSError:  # the terminal is closed: the child has ended
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(master)
+    assert child.wait(60) == 0, shown
+    return shown.decode()
+
+
+def test_a_terminal_gets_a_table_in_colour_and_none_where_no_color_is_set(trained: Path) -> None:
+    coloured = on_a_terminal(trained, "history")
+    assert "┃" in coloured
+    assert "\x1b[" in coloured
+    plain = on_a_terminal(trained, "history", NO_COLOR="1")
+    assert "\x1b[3" not in plain, "no colour"
+    dumb = on_a_terminal(trained, "history", TERM="dumb")
+    assert "\x1b" not in dumb
+
+
+def test_a_reader_that_leaves_early_hears_no_complaint(trained: Path) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; '{HFTCL}' history | true"],
+        cwd=trained,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_rollback_goes_back_pins_and_unpin_lets_go(home: Path) -> None:
+    newest, oldest = json.loads(run(home, "history", "--json").stdout)
+    done = run(home, "rollback", "--yes", "--json")
+    report = json.loads(done.stdout)
+    assert (report["from_model"], report["to_model"]) == (newest["model_id"], oldest["model_id"])
+    rows = json.loads(run(home, "history", "--json").stdout)
+    assert [(row["is_deployed"], row["pinned"]) for row in rows] == [(False, False), (True, True)]
+    again = run(home, "rollback", "--yes")
+    assert again.returncode == 1
+    one_line(again)
+    assert json.loads(run(home, "unpin", "--json").stdout)["unpinned"] == oldest["model_id"]
+    assert json.loads(run(home, "unpin", "--json").stdout)["unpinned"] is None
+
+
+def test_rollback_shows_the_change_and_without_a_yes_does_nothing(home: Path) -> None:
+    before = (home / "trained_stock_model.onnx").read_bytes()
+    done = subprocess.run([HFTCL, "rollback"], cwd=home, input="n\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "serves now: " in done.stderr
+    assert "will serve: " in done.stderr
+    assert (home / "trained_stock_model.onnx").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["retrain", "--force", "--param", "n_estimator=3"], 2, "n_estimators"),
+        (["retrain", "--force", "--param", "n_estimators"], 2, "K=V"),
+        (["retrain", "--force", "--param", "n_estimators=many"], 2, "n_estimators"),
+        (["retrain", "--force", "--as-of", "yesterday"], 2, "2026-01-31"),
+        (["retrain", "--force", "--lookback-days", "0"], 2, "lookback_days"),
+        (["retrain", "--forced"], 2, "--forced"),
+        (["retrian"], 2, "retrian"),
+        (["rollback", "20200101_000000", "--yes"], 1, "20200101_000000"),
+        (["rollback", "../../etc/passwd", "--yes"], 2, "not a model id"),
+        (["--config", "missing.toml", "history"], 78, "missing.toml"),
+    ],
+)
+def test_wrong_input_is_one_plain_line_with_the_right_status(
+    home: Path, arguments: list[str], status: int, told: str
+) -> None:
+    done = run(home, *arguments)
+    assert done.returncode == status, done.stderr
+    assert told in one_line(done)
+    assert done.stdout == ""
+
+
+def test_every_fault_of_the_configuration_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text('[model]\nn_estimator = 3\nmax_depth = "12"\n[exam]\nsessions = 20.5\n')
+    done = run(tmp_path, "check")
+    assert done.returncode == 78
+    told = done.stderr.splitlines()
+    assert len(told) == 3
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_home_has_no_history_and_nothing_to_roll_back(tmp_path: Path) -> None:
+    assert json.loads(run(tmp_path, "history", "--json").stdout) == []
+    assert "No model yet" in run(tmp_path, "history").stdout
+    done = run(tmp_path, "rollback", "--yes")
+    assert done.returncode == 1
+    one_line(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_tickers_without_bars_end_with_status_one(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "OTHER.csv").write_text("ts,open,high,low,close,volume\n2026-01-05T15:00:00Z,1,1,1,1,1\n")
+    (tmp_path / "hftcl.toml").write_text('[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD"]\n')
+    done = run(tmp_path, "retrain", "--force")
+    assert done.returncode == 1
+    assert "AAPL" in one_line(done)
+
+
+def test_a_missing_folder_of_bars_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text('[market]\nsource = "files"\n[files]\nfolder = "nowhere"\n')
+    done = run(tmp_path, "retrain", "--force")
+    assert done.returncode == 1
+    assert "nowhere" in one_line(done)
+
+
+def test_two_retrains_at_once_are_one_and_the_other_exits_75(home: Path) -> None:
+    arguments = [HFTCL, "retrain", "--force", "--json", "--param", "n_estimators=400", "--as-of", "2025-12-15"]
+    first = subprocess.Popen(arguments, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert first.stderr is not None
+        while not first.stderr.readline().startswith("fit"):
+            assert first.poll() is None
+        second = run(home, "retrain", "--force")
+        assert second.returncode == 75
+        assert str(first.pid) in one_line(second)
+    finally:
+        first.terminate()
+        first.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.hazard(45)
+def test_a_signal_during_training_ends_it_soon_with_nothing_half_done(
+    home: Path, number: signal.Signals, status: int
+) -> None:
+    before = (home / "trained_stock_model.onnx").read_bytes()
+    arguments = [HFTCL, "retrain", "--force", "--param", "n_estimators=2000", "--as-of", "2025-12-15"]
+    child = subprocess.Popen(arguments, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    while not child.stderr.readline().startswith("fit"):
+        assert child.poll() is None
+    time.sleep(0.3)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=15)
+    assert child.returncode == status, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert (home / "trained_stock_model.onnx").read_bytes() == before
+    assert len(json.loads(run(home, "history", "--json").stdout)) == 2
+    assert run(home, "unpin").returncode == 0, "no lock is left"
+
+
+def test_a_production_file_that_was_deleted_is_restored_by_the_next_command_that_changes_something(home: Path) -> None:
+    whole = (home / "trained_stock_model.onnx").read_bytes()
+    (home / "trained_stock_model.onnx").unlink()
+    done = run(home, "unpin")
+    assert done.returncode == 0
+    assert "repaired: " in done.stdout
+    assert (home / "trained_stock_model.onnx").read_bytes() == whole
+
+
+def test_a_read_only_home_is_one_line_and_history_still_reads(home: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root writes into read-only folders")
+    (home / "models").chmod(0o500)
+    try:
+        done = run(home, "retrain", "--force")
+        assert done.returncode == 1
+        one_line(done)
+        assert run(home, "history").returncode == 0
+    finally:
+        (home / "models").chmod(0o700)
+
+
+def test_init_writes_once_and_never_overwrites(tmp_path: Path) -> None:
+    assert run(tmp_path, "init").returncode == 0
+    written = (tmp_path / "hftcl.toml").read_text()
+    assert run(tmp_path, "check", "--json").returncode == 0
+    again = run(tmp_path, "init")
+    assert again.returncode == 2
+    assert (tmp_path / "hftcl.toml").read_text() == written
+
+
+def test_init_show_says_where_each_setting_came_from_and_hides_secrets(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text("[model]\nmax_depth = 9\n")
+    done = run(tmp_path, "init", "--show", "--json", HFTCL_MODEL__SEED="5", POLYGON_API_KEY="canary-secret-1234")
+    rows = {row["key"]: row for row in json.loads(done.stdout)}
+    assert (rows["model.max_depth"]["value"], rows["model.seed"]["value"]) == (9, 5)
+    assert "hftcl.toml" in rows["model.max_depth"]["origin"]
+    assert rows["model.seed"]["origin"] == "HFTCL_MODEL__SEED"
+    assert rows["model.n_estimators"]["origin"] == "default"
+    assert "canary-secret" not in done.stdout + done.stderr
+
+
+def test_a_traceback_is_shown_only_on_request(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text('[market]\nsource = "nonsense"\n')
+    assert "Traceback" not in run(tmp_path, "check").stderr
+    assert "Traceback" in run(tmp_path, "check", "-vv").stderr
+
+
+def test_global_options_may_follow_the_command() -> None:
+    assert globals_first(["retrain", "--force", "--config", "a.toml", "-v"]) == [
+        "--config",
+        "a.toml",
+        "-v",
+        "retrain",
+        "--force",
+    ]
+    assert globals_first(["rollback", "--", "-v"]) == ["rollback", "--", "-v"]
+
+
+def test_shell_completion_knows_the_commands(tmp_path: Path) -> None:
+    done = run(tmp_path, _HFTCL_COMPLETE="complete_bash", COMP_WORDS="hftcl re", COMP_CWORD="1")
+    assert "retrain" in done.stdout

@@ -1,0 +1,122 @@
+"""The documentation is true: each shown command and snippet runs, each command and option is told."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from hftcl.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+BIN = Path(sys.executable).parent
+QUICK = {
+    "HFTCL_MODEL__N_ESTIMATORS": "24",
+    "HFTCL_MARKET__WATCHLIST": '["AAPL", "AMD"]',
+    "HFTCL_PROMOTE__MIN_SHARPE": "-100",
+    "PATH": f"{BIN}:{os.environ['PATH']}",
+}
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    return {**kept, **QUICK}
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+def commands() -> dict[str, Any]:
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_each_command_of_the_quick_start_runs_in_the_order_shown(tmp_path: Path) -> None:
+    shown = [line[2:] for block in blocks(DOCS / "quickstart.md", "console") for line in block.splitlines()]
+    assert len(shown) >= 8
+    for command in shown:
+        done = subprocess.run(
+            ["/bin/bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert done.stdout
+
+
+@pytest.mark.parametrize("index", range(len(blocks(DOCS / "python.md", "python"))))
+def test_each_snippet_runs_as_a_script_without_a_main_guard(index: int, tmp_path: Path) -> None:
+    body = blocks(DOCS / "python.md", "python")[index]
+    script = tmp_path / "snippet.py"
+    script.write_text("from hftcl import ContinuousLearning\n" + body)
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_and_every_option_is_documented() -> None:
+    told = (DOCS / "commands.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for name, command in commands().items():
+        assert f"## hftcl {name}" in told, f"docs/commands.md lacks hftcl {name}"
+        assert f"`hftcl {name}`" in readme, f"README.md lacks hftcl {name}"
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--") and option != "--help":
+                    assert option in told, f"docs/commands.md lacks {option} of hftcl {name}"
+
+
+def test_no_command_is_documented_that_is_not_there() -> None:
+    named = set(re.findall(r"^## hftcl ([a-z]+)", (DOCS / "commands.md").read_text(), flags=re.MULTILINE))
+    assert named == set(commands())
+
+
+def test_the_json_fields_of_each_report_are_documented() -> None:
+    from dataclasses import fields
+
+    from hftcl.learning import reports
+
+    told = (DOCS / "commands.md").read_text()
+    for report in (
+        reports.CheckReport,
+        reports.RetrainReport,
+        reports.ScoreReport,
+        reports.ExamSpan,
+        reports.EvidenceReport,
+        reports.HistoryRow,
+        reports.RollbackReport,
+        reports.UnpinReport,
+    ):
+        for item in fields(report):  # type: ignore[arg-type]
+            assert f"`{item.name.rstrip('_')}`" in told, f"docs/commands.md lacks {report.__name__}.{item.name}"
+
+
+def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
+    _, tests = [block.strip() for block in blocks(ROOT / "README.md", "sh")][:2]
+    assert tests.endswith(".venv/bin/pytest")
+    assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readme_s_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((docs/[^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).is_file(), target
+
+
+def test_the_changelog_names_the_version() -> None:
+    from hftcl import __version__
+
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_is_explained() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    told = (DOCS / "dependencies.md").read_text()
+    for requirement in project["dependencies"]:
+        name = re.split(r"[><=;\s]", requirement)[0]
+        assert name in told, f"docs/dependencies.md lacks {name}"
