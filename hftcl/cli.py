@@ -179,6 +179,22 @@ def unpin(ctx: typer.Context, as_json: AsJson = False) -> None:
     views.show(let_go(home, now=_now()), views.unpinned, as_json)
 
 
+@app.command()
+def prove(
+    ctx: typer.Context,
+    cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Random cut points.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the cut points.")] = 0,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove on your own bars that no feature, position or label looks ahead. Changes nothing."""
+    from hftcl import views
+
+    report = ctx.obj.learning().prove(cases=cases, seed=seed, as_of=as_of)
+    views.show(report, views.proof, as_json)
+    raise typer.Exit(0 if report.proved else 1)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  # this is the edge
 

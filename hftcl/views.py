@@ -346,9 +346,33 @@ def unpinned(report: Any) -> None:
         say(f"{report.unpinned} is no longer pinned: the next retrain may replace it.")
 
 
+def proof(report: Any) -> None:
+    """Draw a ProofReport."""
+    say(_source(report), "bold magenta" if report.synthetic else "")
+    decider = f"model {report.model_id}" if report.model_id else "a fixed sum of the features (no model serves)"
+    rows = [
+        (f"values that changed when later bars were {' / '.join(report.replacements)}", str(report.differences)),
+        ("  of values compared", f"{report.values_compared:,}"),
+        ("a leak planted on purpose was caught at every cut", "yes" if report.planted_leak_caught else "NO"),
+        ("training rows whose label reaches into the embargo or the exam", str(report.label_overlap)),
+        ("features that differ between one bar at a time and all at once", str(report.streaming_differences)),
+        ("  of bars streamed", f"{report.streamed_bars:,}"),
+    ]
+    title = (
+        f"{report.cases} cuts in {report.sessions} sessions of {len(report.tickers)} tickers; decisions by {decider}"
+    )
+    table(title, ("", "found"), rows, numbers=frozenset({1}))
+    if report.proved:
+        say("PROVED: nothing that was decided depends on a later bar.", "bold green")
+    else:
+        say(
+            "NOT PROVED: something depends on later bars, or the proof missed a planted leak. Do not trade.", "bold red"
+        )
+
+
 def settings(rows: Sequence[Any]) -> None:
     """Draw the effective settings, and where each came from."""
-    drawn = [(row.key, str(row.value), row.origin) for row in rows]
+    drawn = [(row.key, row.text, row.origin) for row in rows]
     table("", ("setting", "value", "from"), drawn)
 
 

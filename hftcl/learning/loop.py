@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
 from hftcl.learning import restoring
-from hftcl.learning.reports import CheckReport, RetrainReport, RollbackReport, UnpinReport, document
+from hftcl.learning.reports import CheckReport, ProofReport, RetrainReport, RollbackReport, UnpinReport, document
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,6 +94,12 @@ class ContinuousLearning:
             now=self._clock(),
             on_event=self._on_event,
         )
+
+    def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:
+        """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing."""
+        from hftcl.learning.prove import prove
+
+        return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
     def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.

@@ -165,6 +165,33 @@ class HistoryRow:
     kept: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofReport:
+    """What `prove` compared, and how often it differed. Every count of differences is 0 where `proved`.
+
+    cases: cut points, each with all of `replacements`; values_compared: features, predictions and positions of all
+    bars up to the cuts. label_overlap: training rows whose label ends where they must not have seen. model_id: whose
+    predictions were compared; None for a fixed sum of the features, where no model serves.
+    """
+
+    proved: bool
+    cases: int
+    replacements: tuple[str, ...]
+    values_compared: int
+    differences: int
+    planted_leak_caught: bool
+    label_overlap: int
+    streamed_bars: int
+    streaming_differences: int
+    model_id: str | None
+    source: str
+    synthetic: bool
+    as_of: datetime
+    as_of_note: str
+    sessions: int
+    tickers: tuple[str, ...]
+
+
 def document(report: Any) -> Any:
     """Return a frozen dataclass, or a sequence of them, as the document of `--json`.
 

@@ -179,9 +179,11 @@ def test_late_corrections_of_the_last_two_sessions_are_taken_over_and_counted(tm
     got = collect(tmp_path, revised)
     assert reasons(got) == {("AAA", "revised"): 2}
     assert got.bars.filter(pl.col("volume") == 777.0)["ts"].to_list() == [datetime(2026, 2, 6, 15, 30, tzinfo=UTC)]
-    record = json.loads((tmp_path / "AAA/2026-02.json").read_text())
-    assert [record["sessions"][day]["revisions"] for day in ("2026-02-04", "2026-02-05", "2026-02-06")] == [0, 1, 1]
     assert reasons(collect(tmp_path, revised)) == {}
+    revised.bars = FEW.filter(~gone)
+    assert reasons(collect(tmp_path, revised)) == {("AAA", "revised"): 1}
+    record = json.loads((tmp_path / "AAA/2026-02.json").read_text())
+    assert [record["sessions"][day]["revisions"] for day in ("2026-02-04", "2026-02-05", "2026-02-06")] == [0, 1, 2]
 
 
 def test_a_session_that_the_source_no_longer_has_stays_in_the_cache_and_is_told(tmp_path: Path) -> None:

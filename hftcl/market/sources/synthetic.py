@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Final
 
@@ -31,7 +31,9 @@ IntArray = npt.NDArray[np.int64]
 Sample = Callable[[np.random.Generator, int], FloatArray]
 
 MARKET: Final = ""  # where a ticker is asked for: the series that all tickers share
-_EDGE: Final = 0.05  # drift a minute at edge 1, in units of the minute's volatility; tests/benchmarks/test_planted_edge.py
+_EDGE: Final = (
+    0.088  # drift a minute at edge 1, in units of the minute's volatility; tests/benchmarks/test_planted_edge.py
+)
 _MEMORY: Final = 30  # minutes of the momentum that the edge follows
 _FULL_DAY: Final = 390  # minutes of the day that volatilities are meant for, whatever the calendar
 _MARKET_VOL: Final = 0.0045  # of the common factor, a day
@@ -62,7 +64,7 @@ class SyntheticSource:
         self._market = _market(settings.synthetic.seed, float(settings.synthetic.edge), settings.market.calendar)
 
     def fingerprint(self, ticker: str) -> str:
-        """Generator, its settings, and how this NumPy draws: the same for all tickers."""
+        """Name the generator, its settings, and how this NumPy draws: the same for all tickers."""
         market = self._market
         return f"synthetic {VERSION} seed={market.seed} edge={market.edge!r} {self._calendar.name} draws={_draws()}"
 
@@ -131,7 +133,7 @@ class _Nature:
     def of(cls, seed: int, ticker: str) -> "_Nature":
         price, beta, vol, trades, size = _generator(seed, ticker, "nature", 0).random(5)
         return cls(
-            price=60 * 8**price,  # 60 to 480: a cent is then small against a minute's move
+            price=80 * 6**price,  # 80 to 480: a cent is then small against a minute's move
             beta=0.6 + beta,
             vol=0.007 * 2**vol,
             trades=5 * 24**trades,
@@ -257,15 +259,20 @@ class _Market:
         with np.errstate(divide="ignore"):  # a minute without trades has no bar below
             enter = 1 - drawn("enter", _uniform) ** (1 / trades)
             leave = np.where(many, enter + (1 - enter) * drawn("leave", _uniform) ** (1 / (trades - 1)), enter)
-        first = enter * move + vol * np.sqrt(enter * (1 - enter)) * drawn("first", _normal)
-        last = np.where(many, leave * move + vol * np.sqrt(leave * (1 - leave)) * drawn("last", _normal), first)
+        # off the straight line by |move|, not vol: trades depend on |move|, and prices would seem to bounce
+        first = enter * move + np.abs(move) * np.sqrt(enter * (1 - enter)) * drawn("first", _normal)
+        last = np.where(
+            many, leave * move + np.abs(move) * np.sqrt(leave * (1 - leave)) * drawn("last", _normal), first
+        )
         # the extremes of a Brownian bridge from the first trade to the last: P(max > x) = exp(-2 (x-a) (x-b) / var)
         width = np.where(many, 2 * vol**2, 0.0)
         above = np.sqrt((last - first) ** 2 - width * np.log(drawn("high", _uniform)))
         below = np.sqrt((last - first) ** 2 - width * np.log(drawn("low", _uniform)))
 
         start = np.exp(np.array(state.level[part])) * (1 + move).cumprod(axis=0) / (1 + move)
-        prices = [start * (1 + value) for value in (first, (first + last + above) / 2, (first + last - below) / 2, last)]
+        prices = [
+            start * (1 + value) for value in (first, (first + last + above) / 2, (first + last - below) / 2, last)
+        ]
         opens = _to_cents(prices[0], drawn("open_cent", _uniform))
         closes = np.where(many, _to_cents(prices[3], drawn("close_cent", _uniform)), opens)
         highs = np.maximum(np.maximum(opens, closes), np.where(many, np.round(prices[1] * _CENTS), opens))
@@ -278,9 +285,9 @@ class _Market:
         return self._series(key, what, days.month, np.ones_like(days.minutes), part, sample)
 
     def _minutely(self, key: str, what: str, days: _Days, part: slice, sample: Sample) -> FloatArray:
-        """One for each minute of them: array (minutes, sessions), 0 past a session's end."""
+        """One for each minute of them: array (minutes, sessions), 1 past a session's end."""
         minutes = days.minutes[part]
-        by_session = np.zeros((minutes.size, int(minutes.max())))
+        by_session = np.ones((minutes.size, int(minutes.max())))
         inside = np.arange(by_session.shape[1]) < minutes[:, None]
         by_session[inside] = self._series(key, what, days.month, days.minutes, part, sample)
         return np.ascontiguousarray(by_session.T)
@@ -310,7 +317,7 @@ class _Market:
 
 
 def _generator(seed: int, key: str, what: str, number: int) -> np.random.Generator:
-    """hashlib, not hash(): the same in every process. """
+    """hashlib, not hash(): the same in every process."""
     address = hashlib.sha256(repr((VERSION, seed, key, what, number)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(address[:16], "little")))
 
@@ -331,7 +338,7 @@ def _remember(series: list[float], news: FloatArray, memory: float, scale: float
 
 
 def _autoregressive(news: FloatArray, memory: float, scale: float) -> FloatArray:
-    """The same along the first axis, from its stationary distribution: a session does not begin calmer than it ends."""
+    """Turn news into such a series along the first axis; it begins as it goes on, from its stationary distribution."""
     series = news * scale
     series[0] = news[0] * (scale / math.sqrt(1 - memory**2))
     for minute in range(1, series.shape[0]):
@@ -350,9 +357,8 @@ def _u_shape(minutes: IntArray, width: int, *, opening: float, closing: float) -
 def _with_drift(noise: FloatArray, strength: float) -> FloatArray:
     """Add the planted edge to standardised returns (minutes, sessions): what the past of the session tells of the next.
 
-    Early in the day moves go on: the drift follows the last 30 minutes. Late in the day they revert to the session's
-    mean price. Both in units of what the volatility leads one to expect, saturating, and with weights that change
-    smoothly with the time, so that a model has something to find that no single feature tells.
+    The drift follows the last 30 minutes and pulls back to the session's mean price, both in units of what the
+    volatility leads one to expect and both saturating: two opposed effects that no single feature tells apart.
     """
     if strength == 0:
         return noise
@@ -360,13 +366,12 @@ def _with_drift(noise: FloatArray, strength: float) -> FloatArray:
     steps = np.empty_like(noise)
     level = np.zeros((width + 1, count))
     total = np.zeros(count)
-    follow = np.cos(np.pi * np.arange(width) / (2 * _FULL_DAY)) ** 2
     for minute in range(width):
         now = level[minute]
         total += now
         trend = np.tanh((now - level[max(0, minute - _MEMORY)]) / math.sqrt(_MEMORY))
         stretch = np.tanh((now - total / (minute + 1)) / math.sqrt((minute + 1) / 3))
-        steps[minute] = noise[minute] + strength * (follow[minute] * trend - (1 - follow[minute]) * stretch)
+        steps[minute] = noise[minute] + strength * (trend - stretch)
         level[minute + 1] = now + steps[minute]
     return steps
 
@@ -388,7 +393,9 @@ def _frame(
     minute = np.arange(traded.shape[0])
     there = traded.T & (minute < days.minutes[part][:, None])
     stamps = days.open_us[part][:, None] + minute * _MINUTE_US
-    columns = {name: (value / _CENTS).T[there] for name, value in zip(("open", "high", "low", "close"), prices, strict=True)}
-    return pl.DataFrame(
-        {"ts": pl.Series(stamps[there]).cast(TS), **columns, "volume": volumes.T[there]}
-    ).select(pl.lit(ticker).alias("ticker"), pl.all())
+    columns = {
+        name: (value / _CENTS).T[there] for name, value in zip(("open", "high", "low", "close"), prices, strict=True)
+    }
+    return pl.DataFrame({"ts": pl.Series(stamps[there]).cast(TS), **columns, "volume": volumes.T[there]}).select(
+        pl.lit(ticker).alias("ticker"), pl.all()
+    )
