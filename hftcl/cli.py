@@ -229,6 +229,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except typer.Abort:
+        typer.echo(err=True)  # the question that was not answered has no end of line
         code = _fail("stopped; nothing was changed", 1)
     except (HftclError, typer.TyperException) as error:
         if arguments.count("-v") + 2 * arguments.count("-vv") > 1:

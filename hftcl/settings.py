@@ -182,17 +182,37 @@ class Promote:
     """What a candidate must show before it replaces the model that serves."""
 
     policy: Annotated[
-        Literal["seed", "guarded"],
-        _text('"seed" is the plain rule on paired scores; "guarded" asks for P(better) as well.'),
-    ] = "seed"
+        Literal["seed", "guarded", "balanced", "strict"],
+        _text(
+            '"seed" is the plain rule on paired scores, and what passed it trades; the others ask for P(better) as well, '
+            "and for a record before the bot trades: see [edge]."
+        ),
+    ] = "guarded"
     min_sharpe: Annotated[float, Meta(ge=-100, le=100, description="The exam's net Sharpe must be above this.")] = 0.5
     tolerance: Annotated[
         float,
         Meta(ge=0, lt=1, description="How far below the current model's Sharpe a candidate may be, as a share of it."),
     ] = 0.10
     min_p_better: Annotated[
-        float, Meta(ge=0, lt=1, description='Least P(better than the current model) under "guarded".')
+        float, Meta(ge=0, lt=1, description='Least P(better than the current model), unless policy is "seed".')
     ] = 0.60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What the policy's own record must show before the bot trades, and below what it stands aside again."""
+
+    min_p_edge: Annotated[
+        float, Meta(ge=0, lt=1, description='Least P(true net Sharpe > 0); under "strict" at least 0.95.')
+    ] = 0.80
+    min_psr: Annotated[
+        float,
+        Meta(ge=0, lt=1, description='Least probabilistic Sharpe ratio of the record; asked for under "guarded" only.'),
+    ] = 0.90
+    stand_down_below: Annotated[
+        float, Meta(ge=0, lt=1, description="Once live, the bot stands aside when P(true net Sharpe > 0) is below it.")
+    ] = 0.50
+    min_sessions: Annotated[int, Meta(ge=2, le=1000, description="Fewest sessions that a record is judged by.")] = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +286,7 @@ class Settings:
     strategy: Strategy = field(default_factory=Strategy)
     exam: Exam = field(default_factory=Exam)
     promote: Promote = field(default_factory=Promote)
+    edge: Edge = field(default_factory=Edge)
     triggers: Triggers = field(default_factory=Triggers)
     schedule: Schedule = field(default_factory=Schedule)
     trade: Trade = field(default_factory=Trade)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +43,8 @@ def table(
     if console.is_terminal:
         drawn = Table(title=title or None, title_justify="left", title_style="bold")
         for index, name in enumerate(columns):
-            drawn.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+            side: Literal["left", "right"] = "right" if index in numbers else "left"
+            drawn.add_column(name, justify=side, overflow="fold", no_wrap=name == "model")
         for row in body:
             drawn.add_row(*row)
         console.print(drawn)
@@ -246,8 +247,6 @@ def _scores(report: Any) -> None:
         [fact.text, Text("ok", "green") if fact.passed else Text("missed", "red") if fact.decides else ""]
         for fact in report.evidence
     ]
-    if report.p_better is not None:
-        facts.append([f"P(better than the champion) {report.p_better:.2f}", ""])
     table("Verdict", ("condition", ""), facts)
 
 
@@ -282,15 +281,15 @@ def history(rows: Sequence[Any]) -> None:
         say("No model yet. `hftcl retrain --force` trains the first.")
         return
     marks = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
-    columns = ("model", "trained, UTC", "span", "rows", "Sharpe", "90 %", "verdict", "serves", "source", "why")
+    columns = ("model", "trained, UTC", "on sessions", "rows", "Sharpe (90 %)", "verdict", "serves", "bars", "why")
     drawn = [
         (
             Text(row.model_id, "bold green" if row.is_deployed else ""),
             f"{row.trained_date:%Y-%m-%d %H:%M}",
-            f"{row.trained_from} .. {row.trained_to}",
+            f"{row.trained_from} to {row.trained_to}",
             str(row.rows),
-            number(row.val_sharpe),
-            "-" if not row.sharpe_interval else f"{row.sharpe_interval[0]:.1f} .. {row.sharpe_interval[1]:.1f}",
+            number(row.val_sharpe)
+            + (f" ({row.sharpe_interval[0]:.1f} to {row.sharpe_interval[1]:.1f})" if row.sharpe_interval else ""),
             Text(row.outcome, marks.get(row.outcome, "")),
             _serving(row),
             Text("SYNTHETIC", "magenta") if row.synthetic else row.source,
@@ -308,17 +307,19 @@ def _serving(row: Any) -> str:
     if row.is_deployed:
         since = row.served[-1][0] if row.served else None
         return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
-    spans = [f"{a:%Y-%m-%d} .. {b:%Y-%m-%d}" for a, b in row.served if b]
+    spans = [f"{a:%Y-%m-%d} to {b:%Y-%m-%d}" for a, b in row.served if b]
     return ", ".join(spans) or "never"
 
 
 def rollback_plan(plan: Any) -> None:
     """Draw what a rollback would change, on stderr, before it asks."""
-    console = Console(stderr=True, highlight=False)
-    current = plan.current
-    console.print(Text(f"serves now: {_one_model(current) if current else 'no model'}"))
-    console.print(Text(f"will serve: {_one_model(plan.target)}"))
-    console.print(Text("It will be pinned: no retrain replaces it until `hftcl unpin`."))
+    current = _one_model(plan.current) if plan.current else "no model"
+    for line in (
+        f"serves now: {current}",
+        f"will serve: {_one_model(plan.target)}",
+        "It will be pinned: no retrain replaces it until `hftcl unpin`.",
+    ):
+        sys.stderr.write(line + "\n")
 
 
 def _one_model(record: Any) -> str:

@@ -4,20 +4,20 @@ Every change holds the lock of the registry and begins with recovery, so that no
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hftcl import durable
 from hftcl.archive import export, production
 from hftcl.archive.production import utc
-from hftcl.archive.records import ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
+from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
 from hftcl.archive.registry import Registry, State
 from hftcl.archive.schema import faults, opened_to_change, transaction
 from hftcl.errors import (
@@ -69,7 +69,7 @@ class Archive(Registry):
 
         The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
         """
-        with self._changing(now) as (db, _):
+        with self._changing(now, "reserving a model id") as (db, _):
             moment = now.astimezone(UTC)
             while not self._claim(db, f"{moment:%Y%m%d_%H%M%S}"):
                 moment += timedelta(seconds=1)
@@ -98,10 +98,16 @@ class Archive(Registry):
     def add(self, model: NewModel, onnx: bytes, pkl: bytes, *, now: datetime) -> ModelRecord:
         """Archive a model under its claimed id: both files first, then its row. It does not serve by that.
 
-        Raises IntegrityError if that id, or this very file, is archived already.
+        Raises IntegrityError if that id, or this very file, is archived already. The claim has ended, also by an error.
         """
+        try:
+            return self._add(model, onnx, pkl, now)
+        finally:
+            self.discard(model.model_id)
+
+    def _add(self, model: NewModel, onnx: bytes, pkl: bytes, now: datetime) -> ModelRecord:
         row = _row(model, onnx, pkl)
-        with self._changing(now) as (db, _), faults("archiving the model"):
+        with self._changing(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
             state = self.state_in(db)
             twins = [each for each, old in state.rows.items() if old["sha256"] == row["sha256"]]
@@ -119,8 +125,6 @@ class Archive(Registry):
             except BaseException:
                 self._remove_files(db, model.model_id)
                 raise
-            finally:
-                self.discard(model.model_id)
             state = self.state_in(db)
             export.refresh(self, state, mending=False)
             return state.record(model.model_id)
@@ -133,7 +137,7 @@ class Archive(Registry):
 
     def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
         """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
-        with self._changing(now) as (db, _), faults("recording the outcome"):
+        with self._changing(now, "recording the outcome") as (db, _):
             state = self.state_in(db)
             model_id = state.require(text)
             if model_id in state.parents:
@@ -146,7 +150,7 @@ class Archive(Registry):
         self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
     ) -> None:
         """Record one run that wanted a new model, whatever became of it; see `attempts` and `last_judged`."""
-        with self._changing(now) as (db, _), faults("recording the attempt"), transaction(db):
+        with self._changing(now, "recording the attempt") as (db, _), transaction(db):
             db.execute(
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
                 (utc(now), kind, outcome, reason, model_id),
@@ -161,7 +165,7 @@ class Archive(Registry):
         comparison is void and SupersededError is raised. Left out, that is not asked. Raises PinnedError after a
         rollback, NotPromotedError for a model that did not pass, IntegrityError for a file that is not whole.
         """
-        with self._changing(now) as (db, notes):
+        with self._changing(now, "deploying the model") as (db, notes):
             state = self.state_in(db)
             model_id = state.require(text)
             pin = state.pin
@@ -198,7 +202,7 @@ class Archive(Registry):
         there is nowhere to go, UsageError for a model that never passed when no reason is given, IntegrityError for a
         file that is not whole.
         """
-        with self._changing(now) as (db, notes):
+        with self._changing(now, "rolling back") as (db, notes):
             actual = self.plan_rollback(text)
             if plan is not None and _ids(plan) != _ids(actual):
                 raise SupersededError(
@@ -219,7 +223,7 @@ class Archive(Registry):
         state: State,
         model_id: str,
         *,
-        kind: str,
+        kind: Kind,
         reason: str,
         by: str,
         now: datetime,
@@ -227,16 +231,14 @@ class Archive(Registry):
     ) -> Switched:
         if model_id == state.live_id:
             raise UsageError(f"Model {model_id} is the one that serves already.")
-        with faults("verifying the model"):
-            data = self.intact(state, model_id)
-            self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
-        unfinished = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
-        replaced = state.live_id or state.intended_id
-        return Switched(model=self.find(model_id), replaced=replaced, notes=(*notes, *unfinished))
+        data = self.intact(state, model_id)
+        self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
+        done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
+        return dataclasses.replace(done, notes=(*notes, *done.notes))
 
     def unpin(self, *, now: datetime) -> Pin | None:
         """Let models deploy by themselves again; return the pin that was there, None if there was none."""
-        with self._changing(now) as (db, _), faults("unpinning"):
+        with self._changing(now, "unpinning") as (db, _):
             pin = self.state_in(db).pin
             with transaction(db):
                 db.execute(
@@ -249,7 +251,7 @@ class Archive(Registry):
         """Mend what a crash or a hand has left; return a line about each thing mended. Where no archive is, nothing."""
         if not self.database.exists() and not self.production.exists():
             return ()
-        with self._changing(now) as (_, notes):
+        with self._changing(now, "recovering the archive") as (_, notes):
             return notes
 
     def prune(self, keep: int, *, now: datetime) -> tuple[str, ...]:
@@ -257,7 +259,7 @@ class Archive(Registry):
 
         Never deleted: the serving model, those it stands on, and the one that should serve.
         """
-        with self._changing(now) as (db, _), faults("pruning the archive"):
+        with self._changing(now, "pruning the archive") as (db, _):
             state = self.state_in(db)
             needed = {*sorted(state.rows, reverse=True)[:keep], state.live_id, state.intended_id}
             needed |= {*state.ancestors(state.live_id), *state.ancestors(state.intended_id)}
@@ -283,14 +285,16 @@ class Archive(Registry):
         return tuple(found)
 
     @contextlib.contextmanager
-    def _changing(self, now: datetime) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
-        """Hold the registry's lock, with everything recovered; yields the connection and what was mended."""
-        with contextlib.ExitStack() as stack:
-            with faults("opening the archive"):
-                durable.make_folder(self.folder)
-                stack.enter_context(durable.lock(self.folder / ".lock", "change of the archive", wait_s=self._wait_s))
-                db = stack.enter_context(opened_to_change(self.database))
-                notes = production.recover(self, db, now)
+    def _changing(self, now: datetime, doing: str) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
+        """Hold the registry's lock, with everything recovered; yields the connection and what was mended.
+
+        What the disk and SQLite raise while it is held becomes an error that says what was being done.
+        """
+        with contextlib.ExitStack() as stack, faults(doing):
+            durable.make_folder(self.folder)
+            stack.enter_context(durable.lock(self.folder / ".lock", "change of the archive", wait_s=self._wait_s))
+            db = stack.enter_context(opened_to_change(self.database))
+            notes = production.recover(self, db, now)
             for note in notes:
                 self._on_note(note)
             yield db, notes
@@ -306,7 +310,7 @@ def _row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
         raise UsageError(f"{model.model_id!r} is not an id from Archive.claim_id.")
     if model.val_sharpe is not None and not math.isfinite(model.val_sharpe):
         raise ValueError(f"val_sharpe is {model.val_sharpe}; what is undefined is None.")
-    row: dict[str, object] = dict(asdict(model))
+    row: dict[str, object] = dict(dataclasses.asdict(model))
     for name in ("trained_from", "trained_to", "exam_from", "exam_to"):
         value = getattr(model, name)
         row[name] = None if value is None else value.isoformat()

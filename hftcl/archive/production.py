@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hftcl import durable
 from hftcl.archive import export
+from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, State, whole
 from hftcl.archive.schema import faults, transaction
 from hftcl.errors import HftclError, LockHeldError
@@ -25,52 +26,66 @@ def switch(
     model_id: str,
     data: bytes,
     *,
-    kind: str,
+    kind: Kind,
     reason: str,
     by: str,
     at: datetime,
-) -> tuple[str, ...]:
-    """Make `data`, the verified file of `model_id`, the one that serves; return what could not be finished afterwards.
+) -> Switched:
+    """Make `data`, the verified file of `model_id`, the one that serves.
 
     Killed before the rename, the old model serves and recovery drops the intent; killed after it, the new one does and
-    recovery finishes the rest. An error before or at the rename is raised, and the old model serves; one after it is
-    a note, because the work is done: the next command that changes something mends it.
+    recovery finishes the rest. An error before or at the rename is raised (OSError, sqlite3.Error), and the old model
+    serves; one after it becomes a note, because the work is done: the next command that changes something mends it.
     """
     state = registry.state_in(db)
-    with faults("deploying the model"):
-        _record(db, model_id, state, kind, reason, by, at, pending=True)
-        previous = registry.production.read_bytes() if state.live_id else None
-        try:
-            durable.write_atomically(registry.production, data)
-        except OSError:
-            _take_back(registry, db, data, previous)
-            raise
+    begun = _record(db, model_id, state, kind, reason, by, at, pending=True)
+    previous = registry.production.read_bytes() if state.live_id else None
+    try:
+        durable.write_atomically(registry.production, data)
+    except OSError:
+        _take_back(registry, db, data, previous)
+        raise
+    # From memory, not read again: nothing may fail any more now that the model serves.
+    after = State(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
     try:
         with faults("finishing the deployment"):
             settle(db)
-            return export.refresh(registry, registry.state_in(db), mending=False)
+            notes = export.refresh(registry, registry.state_in(db), mending=False)
     except HftclError as fault:
-        return (f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",)
+        notes = (f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",)
+    return Switched(model=after.record(model_id), replaced=begun.replaced, notes=notes)
 
 
 def _record(
     db: sqlite3.Connection,
     model_id: str,
     state: State,
-    kind: str,
+    kind: Kind,
     reason: str,
     by: str,
     at: datetime,
     *,
     pending: bool = False,
-) -> None:
+) -> Deployment:
+    """Write one deployment down, in the place of one that was begun and dropped."""
     replaced = state.intended_id if kind == "hand" else state.live_id or state.intended_id
     with transaction(db):
         db.execute("DELETE FROM deployments WHERE pending")
-        db.execute(
+        number = db.execute(
             "INSERT INTO deployments (model_id, replaced, at, kind, reason, by, pending) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (model_id, replaced, utc(at), kind, reason, by, int(pending)),
-        )
+        ).lastrowid
+    return Deployment(
+        number=number or 0,
+        model_id=model_id,
+        replaced=replaced,
+        at=at.astimezone(UTC),
+        kind=kind,
+        reason=reason,
+        by=by,
+        pending=pending,
+        unpinned_at=None,
+    )
 
 
 def _take_back(registry: Registry, db: sqlite3.Connection, data: bytes, previous: bytes | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from hftcl.errors import UsageError
 
 Outcome = Literal["deployed", "rejected", "inconclusive"]
+Kind = Literal["deploy", "rollback", "restore", "hand"]
 _MODEL_ID = re.compile(r"(?:model_)?([0-9]{8}_[0-9]{6})")  # not \d, which takes Arabic and full-width digits too
 
 
@@ -80,7 +81,7 @@ class Deployment:
     model_id: str
     replaced: str | None
     at: datetime
-    kind: Literal["deploy", "rollback", "restore", "hand"]
+    kind: Kind
     reason: str
     by: str
     pending: bool

@@ -34,6 +34,7 @@ from hftcl.errors import (
 
 JUDGED: Final = ("deployed", "rejected")
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
+_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,7 @@ class Registry:
     def _others(self, state: State) -> str:
         return some_ids(each for each, row in state.rows.items() if row["kept"] and each != state.live_id)
 
+    @faults("reading the archived model")
     def intact(self, state: State, model_id: str) -> bytes:
         """Return the bytes of an archived model file. Raises IntegrityError, naming an alternative, if not whole."""
         row = state.rows[model_id]
@@ -267,12 +269,25 @@ class Registry:
 
     def state_in(self, db: sqlite3.Connection) -> State:
         """Return the same through a connection that is open."""
-        # The hash comes before the rows: a model is registered before it is deployed, so it is among the later rows.
-        there, found = _look(self.production)
-        with snapshot(db):
-            rows = {row["model_id"]: row for row in db.execute("SELECT * FROM models")}
-            deployments = tuple(_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number"))
+        for _ in range(_LOOKS):
+            before = _mark(self.production)
+            # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
+            there, found = _look(self.production)
+            with snapshot(db):
+                rows = {row["model_id"]: row for row in db.execute("SELECT * FROM models")}
+                deployments = tuple(_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number"))
+            if _mark(self.production) == before:  # else it was replaced meanwhile: look again at one moment
+                break
         return State(there, found, rows, deployments)
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever `path` is replaced."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def digest(path: Path) -> str | None:

@@ -21,6 +21,12 @@ def _exam_too_short(settings: Settings) -> str | None:
     return None
 
 
+def _stands_down_above(settings: Settings) -> str | None:
+    if settings.edge.stand_down_below > settings.edge.min_p_edge:
+        return "a bot that stands aside below a higher value than it goes live at would never stay live."
+    return None
+
+
 def _repeated(names: Iterable[str]) -> str | None:
     twice = [shown(name) for name, count in Counter(names).items() if count > 1]
     return f"named more than once: {', '.join(twice[:10])}." if twice else None
@@ -41,6 +47,7 @@ def _unknown_zone(name: str) -> str | None:
 
 CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("exam.min_sessions", "exam.sessions"), _exam_too_short),
+    (("edge.stand_down_below", "edge.min_p_edge"), _stands_down_above),
     (("market.watchlist",), lambda settings: _repeated(settings.market.watchlist)),
     (("files.columns",), lambda settings: _repeated(settings.files.columns.values())),
     (("files.timezone",), lambda settings: _unknown_zone(settings.files.timezone)),

@@ -328,8 +328,11 @@ class EdgePosterior:
         return _NORMAL.cdf(self.mean / self.deviation)
 
 
+HALF_LIFE_SESSIONS: Final = 120.0
+
+
 def edge_posterior(
-    record: npt.ArrayLike, *, half_life: float = 120.0, prior_mean: float = 0.0, prior_deviation: float = 2.0
+    record: npt.ArrayLike, *, half_life: float = HALF_LIFE_SESSIONS, prior_mean: float = 0.0, prior_deviation: float = 2.0
 ) -> EdgePosterior:
     """Return the posterior of the annual net Sharpe ratio of a policy, from its own out-of-sample record.
 

@@ -83,9 +83,10 @@ def split(
 ) -> Split:
     """Divide a window of sessions, oldest first, into training, embargo and exam.
 
-    The exam is the last `exam_sessions` sessions, but never more than are left for training: with n sessions it has
-    min(exam_sessions, (n - embargo_sessions) // 2). So 60 calendar days, 41 sessions, give 20 + 1 + 20, and 21 give
-    10 + 1 + 10. An exam that came out too short is for the verdict to call inconclusive, not for the split to hide.
+    The exam is the last `exam_sessions` sessions wherever that leaves at least three quarters as many to train on; in a
+    shorter window training and exam get half each. So 60 calendar days, 40 to 42 sessions, give an exam of 20 and 19 to
+    21 to train on, and 21 sessions give 10 + 1 + 10. An exam that came out too short is for the verdict to call
+    inconclusive, not for the split to hide.
 
     champion_last_label: when the last label of the champion's training ended (UTC), from its own file. Both models are
     then scored only on sessions that are unseen by both: see `unseen`; the rest of the exam is `withheld`.
@@ -104,7 +105,8 @@ def split(
         )
     if any(later <= earlier for earlier, later in pairwise(sessions)):
         raise NoDataError("The sessions of a split must be in order, each once.")
-    first = n - min(exam_sessions, (n - embargo_sessions) // 2)
+    fits = 4 * (n - embargo_sessions - exam_sessions) >= 3 * exam_sessions
+    first = n - (exam_sessions if fits else min(exam_sessions, (n - embargo_sessions) // 2))
     held_out = tuple(sessions[first:])
     shared = set(held_out)
     if champion_last_label is not None:

@@ -1,0 +1,387 @@
+"""The source `files`: a folder of Parquet or CSV, one file per ticker or many tickers in one. Reads, never writes.
+
+Called by `store` through the entry point `files`. What a file holds is delivered as it is, cells that cannot be read
+as null: `bars.clean` counts and reports it. Reading of cells: `stamps`.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from hftcl.errors import ConfigError, SourceError
+from hftcl.market.bars import RAW_SCHEMA, TS, Finding
+from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.market.sources import Split
+from hftcl.market.sources.stamps import figures, moments
+from hftcl.settings import Files, Settings
+
+_Ours = Literal["ticker", "ts", "open", "high", "low", "close", "volume"]
+_PARQUET: Final = (".parquet",)
+_CSV: Final = (".csv", ".csv.gz")
+_NEEDED: Final[tuple[_Ours, ...]] = ("ts", "open", "high", "low", "close", "volume")
+_SEPARATORS: Final = ",;\t|"
+_ALSO_CALLED: Final = {
+    "ts": ("datetime", "timestamp", "time", "date", "t", "window_start"),
+    "ticker": ("symbol", "sym"),
+    **{name: (name[0],) for name in ("open", "high", "low", "close")},
+    "volume": ("vol", "v"),
+}
+"""Only to suggest a setting: a column is never taken for what it was not said to be."""
+
+_MINUTE: Final = timedelta(minutes=1)
+_LABEL_SESSIONS, _LABEL_SHARE = 3, 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """A file as rows and columns. `columns`: the header's name -> the name in `frame`."""
+
+    frame: pl.LazyFrame
+    columns: Mapping[str, str]
+    overflow: str | None = None  # of CSV: not null in lines with more cells than the header
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A file that holds bars. `columns`: our name -> its name, without "ticker" where it has no such column."""
+
+    path: Path
+    table: _Table
+    columns: Mapping[str, str]
+    spellings: Mapping[str, tuple[str, ...]]  # ticker -> how the file writes it
+    owner: str | None  # the ticker whose file it is: rows of others in it are faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unfit:
+    """A file that cannot be used, and why. `holds_any`: whether any ticker's bars may be in it."""
+
+    path: Path
+    fault: str
+    holds_any: bool
+
+
+class FilesSource:
+    """Bars from `[files] folder`: *.parquet, *.csv and *.csv.gz directly in it, looked through once per instance.
+
+    A file with a ticker column holds the tickers it names, stripped and in capitals. One without holds the ticker that
+    its name begins with, up to the first "_": AAPL.parquet, AAPL_1min.csv, BRK.B.csv. A file whose name begins with a
+    ticker that more than half of its rows bear is that ticker's file: other rows in it are delivered with it, as the
+    faults they are. Several files of one ticker are read one after the other, in the order of their names.
+    Raises SourceError naming the file and the remedy for what cannot be read, ConfigError for an unknown time zone.
+    """
+
+    name = "files"
+    synthetic = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._files = settings.files
+        self._folder = Path(settings.files.folder)
+        self._calendar_name = settings.market.calendar
+        try:
+            ZoneInfo(self._files.timezone)
+        except (KeyError, OSError, ValueError) as error:
+            raise ConfigError(
+                f'[files] timezone: {self._files.timezone!r} is not a time zone. Use one such as "America/New_York".'
+            ) from error
+
+    def fingerprint(self, ticker: str) -> str:
+        """Name the ticker's files with size and time of change, and the settings that change how they are read."""
+        parts = [repr((self._files.timezone, self._files.label, sorted(self._files.columns.items())))]
+        for file in self._of(ticker):
+            try:
+                status = file.path.stat()
+            except OSError as error:
+                raise _unreadable(file.path, error) from error
+            parts.append(repr((file.path.name, status.st_size, status.st_mtime_ns)))
+        return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+    def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
+        """Return the rows of the sessions `first` to `last` as RAW_SCHEMA, in the order of the files.
+
+        With a session come the rows after it until the next one begins, so that a bar of a weekend is reported and not
+        lost. A row without a readable time stamp comes with the row before it.
+        """
+        span = self._span(first, last)
+        frames = [RAW_SCHEMA.to_frame()]
+        if span is not None:
+            frames += [self._read(file, ticker, span) for file in self._of(ticker)]
+        return pl.concat(frames)
+
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        """Return the splits of `ticker` in `[files] splits`, oldest first; none where no such file is set."""
+        return tuple(split for split in self._splits if split.ticker == ticker)
+
+    def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
+        """Return the end of the newest bar of `tickers` that is complete at `now`; None where they have none."""
+        newest: list[datetime] = []
+        for ticker in tickers:
+            for file in self._of(ticker):
+                stamps = self._rows(file, ticker).select("ts").filter(pl.col("ts") <= now - _MINUTE)
+                newest += _collect(stamps.max(), file.path)["ts"].drop_nulls().to_list()
+        return max(newest) + _MINUTE if newest else None
+
+    def notes(self, ticker: str) -> tuple[Finding, ...]:
+        """Return the suspicion that `[files] label` is wrong, with the sessions that show it.
+
+        The minute in which an exchange opens trades far more than the ones around it, so it can be seen where it is.
+        """
+        rows = pl.concat([RAW_SCHEMA.to_frame(), *(self._read(file, ticker, None) for file in self._of(ticker))])
+        known = rows["ts"].drop_nulls()
+        if known.is_empty():
+            return ()
+        sessions = self._sessions(known.min().date(), known.max().date())  # type: ignore[union-attr]
+        if sessions.is_empty() or (sessions["open"] == sessions["close"].shift(1)).any():
+            return ()
+        around = sessions.select(
+            "session", pl.concat_list(pl.col("open") + _MINUTE * k for k in (-1, 0, 1)).alias("ts"), k=[-1, 0, 1]
+        ).explode("ts", "k")
+        busiest = (
+            around.join(rows.select("ts", "volume").filter(pl.col("volume") > 0), on="ts")
+            .sort("volume")
+            .group_by("session")
+            .agg(pl.col("ts", "k").last())
+            .sort("ts")
+        )
+        return self._label_note(ticker, busiest)
+
+    def _label_note(self, ticker: str, busiest: pl.DataFrame) -> tuple[Finding, ...]:
+        for late, found, label in ((1, "end", "end"), (-1, "start", "start")):
+            odd = busiest.filter(pl.col("k") == late)
+            if odd.height >= max(_LABEL_SESSIONS, _LABEL_SHARE * busiest.height):
+                text = f'stamps look like the {found} of the minute; set [files] label = "{label}"'
+                return (Finding(ticker, "label", odd.height, odd["ts"][0], odd["session"][0], text),)
+        return ()
+
+    # --- which files
+
+    @cached_property
+    def _index(self) -> tuple[tuple[_File, ...], tuple[_Unfit, ...]]:
+        """Look through the folder once. Raises SourceError where it is missing or holds nothing readable."""
+        try:
+            paths = sorted(p for p in self._folder.iterdir() if _kind(p) and not p.name.startswith("."))
+        except OSError as error:
+            raise SourceError(
+                f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
+            ) from error
+        if not paths:
+            raise SourceError(
+                f"The folder {self._folder} holds no .parquet, .csv or .csv.gz file. Set [files] folder to your bars."
+            )
+        found = [_look(path, self._files) for path in paths]
+        unfit = tuple(file for file in found if isinstance(file, _Unfit))
+        return tuple(file for file in found if isinstance(file, _File)), unfit
+
+    def _of(self, ticker: str) -> tuple[_File, ...]:
+        """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
+        files, unfit = self._index
+        mine = tuple(file for file in files if (file.owner == ticker if file.owner else ticker in file.spellings))
+        for file in unfit:
+            if file.holds_any or not mine or _ticker_of(file.path) == ticker:
+                raise SourceError(file.fault)
+        return mine
+
+    # --- what is in them
+
+    def _span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
+        """From the extended open of the first session to that of the one after the last; None without a session."""
+        sessions = self._sessions(first, last)
+        if sessions.is_empty():
+            return None
+        try:
+            after = Calendar(self._calendar_name).next_session(sessions["session"][-1])
+        except HorizonError:
+            return sessions["extended_open"][0], None
+        return sessions["extended_open"][0], self._sessions(after, after)["extended_open"][0]
+
+    def _sessions(self, first: date, last: date) -> pl.DataFrame:
+        return Calendar(self._calendar_name).sessions(first, last)
+
+    def _read(self, file: _File, ticker: str, span: tuple[datetime, datetime | None] | None) -> pl.DataFrame:
+        """Return the ticker's rows of one file, those of `span` if given."""
+        rows = _collect(self._rows(file, ticker), file.path)
+        if rows.height and rows["ts"].null_count() == rows.height:
+            raise SourceError(
+                f"{file.path}: none of {rows.height} time stamps in the column {file.columns['ts']!r} can be read. "
+                "Write them as ISO 8601, such as 2026-01-31 09:30:00, or as seconds to nanoseconds since 1970."
+            )
+        if span is not None:
+            near = pl.col("ts").forward_fill().backward_fill()
+            rows = rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))
+        return rows
+
+    def _rows(self, file: _File, ticker: str) -> pl.LazyFrame:
+        """Lay out the rows of `ticker` in one file as RAW_SCHEMA, in the order of the file."""
+        frame, schema = file.table.frame, file.table.frame.collect_schema()
+
+        def cells(name: str) -> tuple[pl.Expr, pl.DataType]:
+            key = file.table.columns[file.columns[name]]
+            return pl.col(key), schema[key]
+
+        mark = pl.lit(ticker)
+        if "ticker" in file.columns:
+            written, kind = cells("ticker")
+            written = written if kind == pl.String else written.cast(pl.String)
+            mark = written.str.strip_chars().str.to_uppercase()
+            if file.owner is None:
+                owner = written
+                if file.table.overflow:
+                    # a line without a ticker, such as a header in the middle, comes with the line before it
+                    stray = mark.is_in(["", file.columns["ticker"].upper()])
+                    owner = pl.when(~stray).then(written).forward_fill().backward_fill()
+                frame = frame.filter(owner.is_in(file.spellings[ticker]))
+        stamp = moments(*cells("ts"), self._files.timezone)
+        if self._files.label == "end":
+            stamp = stamp - _MINUTE
+        whole = pl.lit(value=True) if file.table.overflow is None else pl.col(file.table.overflow).is_null()
+        values = [pl.when(whole).then(figures(*cells(name))).alias(name) for name in _NEEDED[1:]]
+        return frame.select(mark.alias("ticker"), stamp.cast(TS).alias("ts"), *values)
+
+    @cached_property
+    def _splits(self) -> tuple[Split, ...]:
+        if not self._files.splits:
+            return ()
+        path = self._folder / self._files.splits
+        try:
+            told = json.loads(path.read_bytes())
+            rows = (told.get("splits") or told["results"]) if isinstance(told, dict) else told
+            splits = [
+                Split(
+                    ticker=str(row["ticker"]).strip().upper(),
+                    execution_date=date.fromisoformat(row["execution_date"]),
+                    split_from=float(row["split_from"]),
+                    split_to=float(row["split_to"]),
+                )
+                for row in rows
+            ]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise SourceError(
+                f"[files] splits: {path} cannot be read as splits ({type(error).__name__}: {error}). It is a JSON list "
+                'under "results" or "splits" with ticker, execution_date, split_from and split_to.'
+            ) from error
+        return tuple(sorted(splits, key=lambda split: split.execution_date))
+
+
+def _kind(path: Path) -> str:
+    """Return the ending that says how to read the file, "" for a file that is not for us."""
+    return next((ending for ending in (*_PARQUET, *_CSV) if path.name.lower().endswith(ending)), "")
+
+
+def _ticker_of(path: Path) -> str:
+    return path.name[: -len(_kind(path))].split("_")[0].strip().upper()
+
+
+def _look(path: Path, settings: Files) -> _File | _Unfit:
+    """Find out how to read a file, and whose bars it holds."""
+    try:
+        table = _table(path)
+        columns = _match(table.columns, settings.columns)
+        lacking = [name for name in _NEEDED if name not in columns]
+        if lacking:
+            return _Unfit(
+                path=path, fault=_lacks(path, lacking, tuple(table.columns)), holds_any={"ticker", "ts"} <= set(columns)
+            )
+        named = _ticker_of(path)
+        if "ticker" not in columns:
+            return _File(path=path, table=table, columns=columns, spellings={named: ()}, owner=named)
+        written = pl.col(table.columns[columns["ticker"]]).cast(pl.String).alias("written")
+        counts = _collect(table.frame.group_by(written).len(), path).sort("written")
+    except SourceError as error:
+        return _Unfit(path=path, fault=str(error), holds_any=True)
+    spellings: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, int] = {}
+    for text, count in counts.drop_nulls().iter_rows():
+        ticker = text.strip().upper()
+        spellings[ticker] = (*spellings.get(ticker, ()), text)
+        rows[ticker] = rows.get(ticker, 0) + count
+    owner = named if 2 * rows.get(named, 0) > counts["len"].sum() else None
+    return _File(path=path, table=table, columns=columns, spellings=spellings, owner=owner)
+
+
+def _match(header: Mapping[str, str], settings: Mapping[_Ours, str]) -> dict[str, str]:
+    """Our names of the columns -> those of the file, told by the settings or the same but for case and spaces."""
+    plain = {name.strip().lower(): name for name in header}
+    ours: tuple[_Ours, ...] = ("ticker", *_NEEDED)
+    wanted = {name: settings.get(name, name) for name in ours}
+    found = {name: said if said in header else plain.get(said.strip().lower()) for name, said in wanted.items()}
+    return {name: theirs for name, theirs in found.items() if theirs is not None}
+
+
+def _lacks(path: Path, lacking: Sequence[str], header: tuple[str, ...]) -> str:
+    guesses = {
+        name: theirs for name in lacking for theirs in header if theirs.strip().lower() in _ALSO_CALLED.get(name, ())
+    }
+    shown = ", ".join(f"{name} = {guesses.get(name, '...')!r}".replace("'", '"') for name in lacking)
+    return (
+        f"{path} has no column {', '.join(lacking)}; it has {', '.join(header) or 'none'}. "
+        f"Say what yours are called: [files] columns = {{ {shown} }}"
+    )
+
+
+def _table(path: Path) -> _Table:
+    """Open a file. Raises SourceError where it is empty, damaged or not what its name says."""
+    if _kind(path) in _PARQUET:
+        try:
+            frame = pl.scan_parquet(path)
+            names = frame.collect_schema().names()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise _unreadable(path, error) from error
+        return _Table(frame=frame, columns={name: name for name in names})
+    # each line is one cell first: no CSV reader tells of lines with too many cells, or forgives those with too few
+    lines = pl.scan_csv(
+        path, has_header=False, separator="\x1f", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy"
+    ).filter(pl.col("line").str.strip_chars() != "")
+    first = _collect(lines.head(1), path)
+    if first.is_empty():
+        raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
+    header = first["line"].item().removeprefix("\ufeff")
+    separator = max(_SEPARATORS, key=header.count)
+    names = [name.strip() for name in _cells(header, separator)]
+    keys = [f"field_{place}" for place in range(len(names) + 1)]
+
+    def split(batch: pl.Series) -> pl.Series:
+        return _split(batch, separator, keys)
+
+    dtype = pl.Struct(dict.fromkeys(keys, pl.String))
+    cells = lines.slice(1).select(pl.col("line").map_batches(split, return_dtype=dtype).alias("cells")).unnest("cells")
+    return _Table(frame=cells, columns=dict(zip(names, keys, strict=False)), overflow=keys[-1])
+
+
+def _split(lines: pl.Series, separator: str, keys: list[str]) -> pl.Series:
+    """Cut lines into cells, a struct with a field for each of `keys`; cells that are missing are null."""
+    cells = lines.str.split_exact(separator, len(keys) - 1).struct.unnest()
+    quoted = lines.str.contains('"', literal=True).fill_null(value=False).arg_true()
+    if quoted.len():  # few, or all; cells in quotes may hold the separator
+        rows = [_cells(line, separator) for line in lines.gather(quoted)]
+        for place, key in enumerate(keys):
+            column = pl.Series([row[place] if place < len(row) else None for row in rows], dtype=pl.String)
+            cells = cells.with_columns(cells[key].scatter(quoted, column))
+    return cells.to_struct(lines.name)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:  # such as a cell of a megabyte: a line without cells is reported as one without a time stamp
+        return []
+
+
+def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    try:
+        return frame.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> SourceError:
+    why = str(error).strip().split("\n")[0] or type(error).__name__
+    return SourceError(f"{path} cannot be read ({why}). Restore it, or take it out of the folder.")

@@ -1,0 +1,55 @@
+"""How long a person waits for the cheap commands, as a multiple of an empty Python: the unit that any machine has."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.archive.sample_models import archive_in, deployed
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+ROUNDS = 15
+
+
+def median_s(commands: dict[str, list[str]], cwd: Path, cache: Path) -> dict[str, float]:
+    """Return the median wall time of each command, s; they take turns, so that a busy moment falls on all of them.
+
+    The bytecode of each module lies in `cache`, as an installation has it, whatever the environment says about that.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HFTCL_", "PYTHON"))}
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(ROUNDS + 1):
+        for name, command in commands.items():
+            began = time.perf_counter()
+            subprocess.run(
+                command, cwd=cwd, env={**kept, "PYTHONPYCACHEPREFIX": str(cache)}, capture_output=True, check=True
+            )
+            if turn:  # the first is not counted: it fills the caches
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+@pytest.mark.bench
+def test_help_and_history_of_thirty_models_come_at_once(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(archive_in(tmp_path), 30)
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "hftcl --help": [HFTCL, "--help"],
+        "hftcl history": [HFTCL, "history"],
+        "hftcl history --json": [HFTCL, "history", "--json"],
+    }
+    taken = median_s(commands, tmp_path, tmp_path_factory.mktemp("bytecode"))
+    unit = taken["python -c pass"]
+    with capsys.disabled():
+        for name, seconds in taken.items():
+            sys.stdout.write(f"\n{name:<21}{1000 * seconds:6.0f} ms {seconds / unit:6.1f} x python -c pass")
+        sys.stdout.write("\n")
+    assert taken["hftcl --help"] <= 12 * unit
+    assert taken["hftcl history"] <= 20 * unit
+    assert taken["hftcl history --json"] <= 20 * unit
