@@ -153,6 +153,8 @@ def _session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
     if sessions.is_empty():
         return [pl.lit(0, pl.UInt32).alias("nth"), pl.lit(value=False).alias("inside")]
     began = pl.lit(sessions["extended_open"]).search_sorted(pl.col("ts"), side="right")
+    # a row without a time belongs to the session of the row before it, however much was asked for
+    began = pl.when(pl.col("ts").is_not_null()).then(began).forward_fill().backward_fill().fill_null(0)
     nth = began.clip(lower_bound=1) - 1
     until = pl.lit(sessions["extended_close"]).gather(nth)
     inside = ((began > 0) & (pl.col("ts") < until)).fill_null(value=False)

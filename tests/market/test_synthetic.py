@@ -131,9 +131,13 @@ def test_a_half_day_has_210_minutes_and_a_market_without_nights_1440() -> None:
     )
     raw = source(calendar="24/7").minutes("AAPL", date(2024, 11, 30), date(2024, 12, 1))
     assert 2 * 1440 * 0.9 < raw.height <= 2 * 1440
-    midnight = raw.filter(pl.col("ts").dt.time().is_in([datetime.min.time()])).row(1, named=True)
-    before = raw.filter(pl.col("ts") < midnight["ts"])["close"][-1]
-    assert abs(midnight["open"] / before - 1) < 0.01
+
+
+def test_a_market_that_never_closes_has_no_gap_at_midnight() -> None:
+    raw = source(calendar="24/7").minutes("AAPL", date(2024, 11, 1), date(2024, 12, 31))
+    jump = (raw["open"] / raw["close"].shift(1) - 1).abs()
+    at_midnight = raw["ts"].dt.date() != raw["ts"].dt.date().shift(1)
+    assert float(jump.filter(at_midnight).median()) < 0.002  # type: ignore[arg-type]
 
 
 # --- it looks real
@@ -157,7 +161,9 @@ def test_its_bars_are_clean_whole_cents_and_hold_together(ticker: str) -> None:
 @pytest.mark.parametrize("ticker", ["AAPL", "MSFT", "TSLA"])
 def test_returns_have_fat_tails_and_volatility_comes_in_clusters(ticker: str) -> None:
     moves = year(ticker)["move"].drop_nulls().to_numpy()
-    assert ((moves - moves.mean()) ** 4).mean() / moves.var() ** 2 > 6  # 3 for a normal distribution
+    assert (
+        (moves - moves.mean()) ** 4
+    ).mean() / moves.var() ** 2 > 11  # 3 for a normal distribution, 7 to 9 for one of varying volatility
     daily = year(ticker).group_by("session", maintain_order=True).agg(pl.col("move").std())["move"].to_numpy()
     assert np.corrcoef(daily[1:], daily[:-1])[0, 1] > 0.4
     assert 0.003 < float(np.median(daily)) * 390**0.5 < 0.03
@@ -212,9 +218,13 @@ def test_there_are_overnight_gaps_of_a_plausible_size() -> None:
 
 
 def test_prices_stay_plausible_over_many_years() -> None:
-    for ticker in ("AAPL", "TSLA", "X", "Y"):
-        raw = source().minutes(ticker, date(2020, 1, 1), date(2026, 6, 30))
-        assert raw["close"].is_between(10, 3000).all()
+    moves = []
+    for number in range(12):
+        days = [date(2020, 6, 29), date(2022, 6, 29), date(2024, 6, 28), date(2026, 6, 29)]
+        closes = [source().minutes(f"T{number}", day, day)["close"] for day in days]
+        assert all(close.is_between(20, 2000).all() for close in closes)
+        moves.append(np.log(closes[-1][-1] / closes[0][0]))
+    assert 0.05 < np.std(moves) < 0.3  # 0.45 if nothing pulled them back
 
 
 # --- the edge
@@ -281,7 +291,7 @@ def test_without_an_edge_the_same_noise_moves_the_price() -> None:
 def test_sixty_days_of_the_default_watchlist_come_in_about_a_second() -> None:
     read = source(seed=11, fresh=True)
     Calendar("XNYS")
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock: other work on the machine is not the market's
     for ticker in DEFAULT_WATCHLIST:
         read.minutes(ticker, date(2026, 1, 5), date(2026, 3, 6))
-    assert time.perf_counter() - began < 6  # 0.8 s on two idle cores
+    assert time.process_time() - began < 4  # 0.8 s on an idle core

@@ -7,6 +7,8 @@ as null: `bars.clean` counts and reports it. Reading of cells: `stamps`.
 import csv
 import hashlib
 import json
+import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -39,6 +41,7 @@ _ALSO_CALLED: Final = {
 
 _MINUTE: Final = timedelta(minutes=1)
 _LABEL_SESSIONS, _LABEL_SHARE = 3, 0.8
+_MOST_KEPT: Final = 5_000_000  # rows of CSV in memory, 0.4 GB; the newest file is kept whatever its size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class _File:
     """A file that holds bars. `columns`: our name -> its name, without "ticker" where it has no such column."""
 
     path: Path
+    stat: tuple[int, int]  # size and time of change (ns), taken before a byte was read
     table: _Table
     columns: Mapping[str, str]
     spellings: Mapping[str, tuple[str, ...]]  # ticker -> how the file writes it
@@ -87,6 +91,7 @@ class FilesSource:
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
+        self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
         try:
             ZoneInfo(self._files.timezone)
         except (KeyError, OSError, ValueError) as error:
@@ -98,11 +103,8 @@ class FilesSource:
         """Name the ticker's files with size and time of change, and the settings that change how they are read."""
         parts = [repr((self._files.timezone, self._files.label, sorted(self._files.columns.items())))]
         for file in self._of(ticker):
-            try:
-                status = file.path.stat()
-            except OSError as error:
-                raise _unreadable(file.path, error) from error
-            parts.append(repr((file.path.name, status.st_size, status.st_mtime_ns)))
+            _stat(file.path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
+            parts.append(repr((file.path.name, *file.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
@@ -221,30 +223,48 @@ class FilesSource:
 
     def _rows(self, file: _File, ticker: str) -> pl.LazyFrame:
         """Lay out the rows of `ticker` in one file as RAW_SCHEMA, in the order of the file."""
-        frame, schema = file.table.frame, file.table.frame.collect_schema()
+        if file.table.overflow is None:
+            frame = file.table.frame
+            if file.owner is None:
+                written = pl.col(file.table.columns[file.columns["ticker"]]).cast(pl.String)
+                frame = frame.filter(written.is_in(file.spellings[ticker]))
+            return self._layout(file, frame).drop("holder")
+        return self._parsed(file).get(ticker, RAW_SCHEMA.to_frame()).lazy()
+
+    def _parsed(self, file: _File) -> dict[str, pl.DataFrame]:
+        """Return the rows of a CSV file by the ticker they come with; kept, for each file is asked for often."""
+        if file.path in self._kept:
+            self._kept.move_to_end(file.path)
+            return self._kept[file.path]
+        rows = _collect(self._layout(file, file.table.frame), file.path)
+        parts = rows.partition_by("holder", as_dict=True, include_key=False)
+        self._kept[file.path] = {str(holder): part for (holder,), part in parts.items()}
+        while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[file.path]
+
+    def _layout(self, file: _File, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Lay out `frame`, rows of `file`, as RAW_SCHEMA and `holder`: the ticker that a row comes with."""
+        schema = file.table.frame.collect_schema()
 
         def cells(name: str) -> tuple[pl.Expr, pl.DataType]:
             key = file.table.columns[file.columns[name]]
             return pl.col(key), schema[key]
 
-        mark = pl.lit(ticker)
         if "ticker" in file.columns:
             written, kind = cells("ticker")
-            written = written if kind == pl.String else written.cast(pl.String)
-            mark = written.str.strip_chars().str.to_uppercase()
-            if file.owner is None:
-                owner = written
-                if file.table.overflow:
-                    # a line without a ticker, such as a header in the middle, comes with the line before it
-                    stray = mark.is_in(["", file.columns["ticker"].upper()])
-                    owner = pl.when(~stray).then(written).forward_fill().backward_fill()
-                frame = frame.filter(owner.is_in(file.spellings[ticker]))
+            mark = (written if kind == pl.String else written.cast(pl.String)).str.strip_chars().str.to_uppercase()
+            # a line without a ticker, such as a header in the middle, comes with the line before it
+            stray = mark.is_in(["", file.columns["ticker"].upper()])
+            holder = pl.lit(file.owner) if file.owner else pl.when(~stray).then(mark).forward_fill().backward_fill()
+        else:
+            mark = holder = pl.lit(file.owner)
         stamp = moments(*cells("ts"), self._files.timezone)
         if self._files.label == "end":
             stamp = stamp - _MINUTE
         whole = pl.lit(value=True) if file.table.overflow is None else pl.col(file.table.overflow).is_null()
         values = [pl.when(whole).then(figures(*cells(name))).alias(name) for name in _NEEDED[1:]]
-        return frame.select(mark.alias("ticker"), stamp.cast(TS).alias("ts"), *values)
+        return frame.select(mark.alias("ticker"), stamp.cast(TS).alias("ts"), *values, holder.alias("holder"))
 
     @cached_property
     def _splits(self) -> tuple[Split, ...]:
@@ -263,6 +283,9 @@ class FilesSource:
                 )
                 for row in rows
             ]
+            for split in splits:
+                if not (0 < split.split_from < math.inf and 0 < split.split_to < math.inf):
+                    raise ValueError(f"{split.ticker} {split.execution_date} is not so many shares for so many")  # noqa: TRY301
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise SourceError(
                 f"[files] splits: {path} cannot be read as splits ({type(error).__name__}: {error}). It is a JSON list "
@@ -280,9 +303,18 @@ def _ticker_of(path: Path) -> str:
     return path.name[: -len(_kind(path))].split("_")[0].strip().upper()
 
 
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return status.st_size, status.st_mtime_ns
+
+
 def _look(path: Path, settings: Files) -> _File | _Unfit:
     """Find out how to read a file, and whose bars it holds."""
     try:
+        stat = _stat(path)
         table = _table(path)
         columns = _match(table.columns, settings.columns)
         lacking = [name for name in _NEEDED if name not in columns]
@@ -292,7 +324,7 @@ def _look(path: Path, settings: Files) -> _File | _Unfit:
             )
         named = _ticker_of(path)
         if "ticker" not in columns:
-            return _File(path=path, table=table, columns=columns, spellings={named: ()}, owner=named)
+            return _File(path=path, stat=stat, table=table, columns=columns, spellings={named: ()}, owner=named)
         written = pl.col(table.columns[columns["ticker"]]).cast(pl.String).alias("written")
         counts = _collect(table.frame.group_by(written).len(), path).sort("written")
     except SourceError as error:
@@ -304,7 +336,7 @@ def _look(path: Path, settings: Files) -> _File | _Unfit:
         spellings[ticker] = (*spellings.get(ticker, ()), text)
         rows[ticker] = rows.get(ticker, 0) + count
     owner = named if 2 * rows.get(named, 0) > counts["len"].sum() else None
-    return _File(path=path, table=table, columns=columns, spellings=spellings, owner=owner)
+    return _File(path=path, stat=stat, table=table, columns=columns, spellings=spellings, owner=owner)
 
 
 def _match(header: Mapping[str, str], settings: Mapping[_Ours, str]) -> dict[str, str]:
@@ -343,7 +375,7 @@ def _table(path: Path) -> _Table:
     first = _collect(lines.head(1), path)
     if first.is_empty():
         raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
-    header = first["line"].item().removeprefix("\ufeff")
+    header = first["line"].item()
     separator = max(_SEPARATORS, key=header.count)
     names = [name.strip() for name in _cells(header, separator)]
     keys = [f"field_{place}" for place in range(len(names) + 1)]

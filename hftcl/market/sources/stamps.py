@@ -17,6 +17,12 @@ _NUMBER: Final = r"^\d{9,19}(?:\.\d+)?$"
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
 _EPOCH_UNITS: Final = ((10**10, 1_000_000), (10**13, 1_000), (10**16, 1))  # below this: seconds, milli-, microseconds
 _YEARS: Final = (1990, 2099)
+_USUAL: Final = (
+    *(f"%Y-%m-%d{t}%H:%M:%S" for t in " T"),
+    *(f"%Y-%m-%d{t}%H:%M:%S%#z" for t in " T"),
+    *(f"%Y-%m-%d{t}%H:%M:%S%.f%#z" for t in " T"),
+)
+_FEW: Final = 100
 
 
 def moments(cells: pl.Expr, dtype: pl.DataType, zone: str) -> pl.Expr:
@@ -64,6 +70,28 @@ def _from_epoch(number: pl.Expr) -> pl.Expr:
 
 
 def _from_text(text: pl.Expr, zone: str) -> pl.Expr:
+    return text.map_batches(lambda cells: _read(cells, zone), return_dtype=TS)
+
+
+def _read(cells: pl.Series, zone: str) -> pl.Series:
+    """Read the usual ways of writing a time first, and only what is left by the pattern: it takes 60 times as long."""
+    found = pl.Series(cells.name, [None], dtype=TS).new_from_index(0, len(cells))
+    for form in _USUAL:
+        left = found.is_null().arg_true()
+        if not left.len():
+            return found
+        text = cells.gather(left)
+        if not text.head(_FEW).str.to_datetime(form, time_unit="us", strict=False).is_not_null().any():
+            continue
+        moment = pl.select(text.str.to_datetime(form, time_unit="us", strict=False)).to_series()
+        utc = moment if moment.dtype == TS else pl.select(_localised(pl.lit(moment), zone)).to_series()
+        found = found.scatter(left, utc.cast(TS))
+    left = found.is_null().arg_true()
+    rest = cells.gather(left).alias("text").to_frame().select(_by_pattern(pl.col("text"), zone)).to_series()
+    return found.scatter(left, rest)
+
+
+def _by_pattern(text: pl.Expr, zone: str) -> pl.Expr:
     parts = text.str.extract_groups(_ISO)
     day, minute, second, fraction, offset = (
         parts.struct.field(name) for name in ("day", "minute", "second", "fraction", "zone")

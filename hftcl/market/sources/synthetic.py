@@ -31,9 +31,7 @@ IntArray = npt.NDArray[np.int64]
 Sample = Callable[[np.random.Generator, int], FloatArray]
 
 MARKET: Final = ""  # where a ticker is asked for: the series that all tickers share
-_EDGE: Final = (
-    0.088  # drift a minute at edge 1, in units of the minute's volatility; tests/benchmarks/test_planted_edge.py
-)
+_EDGE: Final = 0.082  # drift a minute at edge 1, in units of its volatility; from tests/benchmarks/test_planted_edge.py
 _MEMORY: Final = 30  # minutes of the momentum that the edge follows
 _FULL_DAY: Final = 390  # minutes of the day that volatilities are meant for, whatever the calendar
 _MARKET_VOL: Final = 0.0045  # of the common factor, a day
