@@ -195,6 +195,42 @@ def prove(
     raise typer.Exit(0 if report.proved else 1)
 
 
+@app.command()
+def exam(
+    ctx: typer.Context,
+    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="An archived model; `hftcl history` lists them.")],
+    start: Annotated[str, typer.Option("--from", metavar="D", help="First session, YYYY-MM-DD.")],
+    end: Annotated[str, typer.Option("--to", metavar="D", help="Last session, YYYY-MM-DD.")],
+    as_json: AsJson = False,
+) -> None:
+    """Score an archived model on other bars; refuses bars that it has seen. Changes nothing."""
+    from hftcl import views
+
+    views.show(ctx.obj.learning().exam(model_id, start, end), views.exam, as_json)
+
+
+@app.command()
+def backtest(
+    ctx: typer.Context,
+    start: Annotated[str, typer.Option("--from", metavar="D", help="First session that is compared, YYYY-MM-DD.")],
+    end: Annotated[str, typer.Option("--to", metavar="D", help="Last session that is compared, YYYY-MM-DD.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML report as well.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay the learning loop over history: did retraining pay? Changes nothing that serves."""
+    from hftcl import report as page
+    from hftcl import views
+
+    if html is not None:
+        page.require_place(html)
+    report = ctx.obj.learning().backtest(start, end)
+    if html is not None:
+        page.write(html, page.backtest(report))
+    views.show(report, views.backtest, as_json)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  # this is the edge
 
@@ -235,6 +271,8 @@ def main() -> None:
         if arguments.count("-v") + 2 * arguments.count("-vv") > 1:
             raise
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
+        message = "\n".join([*repaired, message])
         code = _fail(message, error.exit_code)
     except Exception as error:
         if arguments.count("-v") + 2 * arguments.count("-vv") > 1:

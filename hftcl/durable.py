@@ -144,17 +144,7 @@ def _acquire(path: Path, what: str, wait_s: float) -> int:
             os.close(fd)
             raise
         else:
-            if _is_still(path, fd):
-                return fd
-            os.close(fd)  # somebody deleted the file by hand: lock the one that is there now
-
-
-def _is_still(path: Path, fd: int) -> bool:
-    try:
-        there = path.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(there, os.fstat(fd))
+            return fd
 
 
 def _holder(fd: int) -> tuple[int | None, datetime | None]:

@@ -184,7 +184,7 @@ class Promote:
     policy: Annotated[
         Literal["seed", "guarded", "balanced", "strict"],
         _text(
-            '"seed" is the plain rule on paired scores, and what passed it trades; the others ask for P(better) as well, '
+            '"seed" is the plain rule on paired scores, and what passes it trades; the others ask for P(better) too, '
             "and for a record before the bot trades: see [edge]."
         ),
     ] = "guarded"
@@ -222,6 +222,19 @@ class Triggers:
     max_age_days: Annotated[float, Meta(gt=0, le=3650, description="Days after which the model is old.")] = 7
     min_recent_sharpe: Annotated[float, Meta(ge=-100, le=100, description="A recent Sharpe below this is weak.")] = 0.3
     recent_sessions: Annotated[int, Meta(ge=2, le=1000, description="Sessions that count as recent.")] = 20
+    alarm_sessions: Annotated[
+        float,
+        Meta(
+            ge=2,
+            le=100_000,
+            description="Least mean distance of two alarms of the degradation detector while the true Sharpe is "
+            "`min_recent_sharpe` or more, in sessions; more is slower.",
+        ),
+    ] = 126
+    max_psi: Annotated[
+        float,
+        Meta(gt=0, le=100, description="A feature has drifted when its population stability index is above this."),
+    ] = 1.5
     cooldown_hours: Annotated[
         float, Meta(ge=0, le=8760, description="Hours after a verdict in which no trigger makes a retrain due.")
     ] = 72

@@ -10,18 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TextIO
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 from hftcl.events import Event, Level, OnEvent
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
 SPARKS = "▁▂▃▄▅▆▇█"
+_TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
+
+
+class Styled(NamedTuple):
+    """A cell with a style of Rich. Not Rich's own text: Rich loads on a terminal only, a pipe need not wait for it."""
+
+    text: str
+    style: str = ""
+
+
+Cell = str | Styled
 
 
 def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
@@ -35,21 +43,24 @@ def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) 
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, numbers: frozenset[int] = frozenset()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: frozenset[int] = frozenset()
 ) -> None:
     """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more."""
-    body = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    console = Console(highlight=False)
-    if console.is_terminal:
+    body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    console = _terminal()
+    if console is not None:
+        from rich.table import Table
+        from rich.text import Text
+
         drawn = Table(title=title or None, title_justify="left", title_style="bold")
         for index, name in enumerate(columns):
             side: Literal["left", "right"] = "right" if index in numbers else "left"
             drawn.add_column(name, justify=side, overflow="fold", no_wrap=name == "model")
         for row in body:
-            drawn.add_row(*row)
+            drawn.add_row(*(Text(cell.text, cell.style) for cell in row))
         console.print(drawn)
         return
-    cells = [list(columns), *([cell.plain.replace("\n", " ") for cell in row] for row in body)]
+    cells = [list(columns), *([cell.text.replace("\n", " ") for cell in row] for row in body)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     if title:
         sys.stdout.write(f"# {title}\n")
@@ -63,11 +74,23 @@ def table(
 
 def say(text: str, style: str = "") -> None:
     """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(Text(text, style=style))
-    else:
+    console = _terminal()
+    if console is None:
         sys.stdout.write(text + "\n")
+    else:
+        from rich.text import Text
+
+        console.print(Text(text, style=style))
+
+
+def _terminal() -> "Console | None":
+    """Return the terminal that stdout is, None for a pipe or a file."""
+    if not sys.stdout.isatty() and _TERMINAL_BY_REQUEST.isdisjoint(os.environ):
+        return None
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else None
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -144,6 +167,8 @@ class _Live:
     def __call__(self, event: Event) -> None:
         if event.level is not Level.PROGRESS:
             if event.level is Level.WARNING or self.notes:
+                from rich.text import Text
+
                 head = "warning" if event.level is Level.WARNING else event.stage
                 self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
             return
@@ -155,11 +180,14 @@ class _Live:
             display.stop()
             self.display, self.tasks = None, {}
 
-    def _console(self) -> Console:
+    def _console(self) -> "Console":
+        from rich.console import Console
+
         return self.display.console if self.display else Console(stderr=True, highlight=False)
 
     def _started(self) -> "Progress":
         if self.display is None:
+            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.display = Progress(
@@ -186,7 +214,7 @@ def _source(report: Any) -> str:
 def triggers(report: Any) -> None:
     """Draw a CheckReport."""
     rows = [
-        (t.name, Text("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
+        (t.name, Styled("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
         for t in report.triggers
     ]
     table(_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3}))
@@ -228,10 +256,11 @@ def retrain(report: Any, verbosity: int = 0) -> None:
     if report.challenger is not None:
         _scores(report)
     if verbosity > 0 and report.challenger is not None:
-        _slices(report)
+        _slices(report.challenger, "Challenger")
     style = "bold green" if report.outcome == "deployed" else "bold red"
     dry = " (dry run: nothing was archived or deployed)" if report.dry_run else ""
     say(f"{report.outcome.upper()} {report.model_id or ''}: {report.reason}{dry}".replace(" :", ":"), style)
+    say(f"EDGE {report.edge.upper()}: {report.edge_reason}", "bold green" if report.edge == "live" else "bold yellow")
     total = report.timings_s.get("total")
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.timings_s.items() if name != "total")
     say(f"{total:.1f} s: {parts}" if total is not None else parts, "dim")
@@ -243,19 +272,67 @@ def _scores(report: Any) -> None:
     columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
     rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
     table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
-    facts: list[list[str | Text]] = [
-        [fact.text, Text("ok", "green") if fact.passed else Text("missed", "red") if fact.decides else ""]
-        for fact in report.evidence
+    if exam.chance_of_noise is not None:
+        say(
+            f"A coin flip shows a Sharpe ratio of 0 +- {exam.noise_deviation:.1f} (one standard deviation) over "
+            f"{exam.sessions} sessions and passes the threshold in {exam.chance_of_noise:.0%} of such exams."
+        )
+    _facts("Promote: is it the best model there is?", report.evidence)
+    _facts(_edge_title(report), report.edge_evidence)
+
+
+def _edge_title(report: Any) -> str:
+    title = "Edge: does the record of this policy let the bot trade?"
+    if not report.record_sessions:
+        return title
+    low, high = report.record_interval or (None, None)
+    return (
+        f"{title} {report.record_sessions} sessions, {report.record_from} to {report.record_to}, unseen by "
+        f"the model of their day: net Sharpe {number(report.record_sharpe)} "
+        f"(90 %: {number(low, '.1f')} to {number(high, '.1f')})"
+    )
+
+
+def _facts(title: str, evidence: Sequence[Any]) -> None:
+    rows: list[list[Cell]] = [
+        [fact.text, Styled("ok", "green") if fact.passed else Styled("missed", "red") if fact.decides else ""]
+        for fact in evidence
     ]
-    table("Verdict", ("condition", ""), facts)
+    table(title, ("condition", ""), rows)
 
 
-def _slices(report: Any) -> None:
-    score = report.challenger
-    rows = [(ticker, number(net, "+.3%")) for ticker, net in score.pnl_by_ticker.items()]
-    table("Challenger by ticker", ("ticker", "net P&L"), rows, numbers=frozenset({1}))
-    rows = [(day, number(net, "+.3%")) for day, net in score.pnl_by_session.items()]
-    table("Challenger by session", ("session", "net P&L"), rows, numbers=frozenset({1}))
+def _slices(report: Any, whose: str) -> None:
+    for by, parts in report.slices.items():
+        rows = [
+            (
+                part.name,
+                number(part.net, "+.3%"),
+                number(part.gross, "+.3%"),
+                number(part.turnover, ".1f"),
+                str(part.trades),
+                number(part.held_share, ".1%"),
+                part.detail,
+            )
+            for part in parts
+        ]
+        columns = (by, "net P&L", "gross P&L", "turnover", "trades", "held", "")
+        table(f"{whose} by {by}", columns, rows, numbers=frozenset(range(1, 6)))
+    days = [(day, number(net, "+.3%")) for day, net in report.pnl_by_session.items()]
+    table(f"{whose} by session", ("session", "net P&L"), days, numbers=frozenset({1}))
+
+
+def exam(report: Any) -> None:
+    """Draw an ExamReport."""
+    bars = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
+    say(
+        f"{report.model_id}, trained {report.trained_from} to {report.trained_to}, on {bars} of {len(report.tickers)} "
+        f"tickers",
+        "bold magenta" if report.synthetic else "",
+    )
+    rows = [(name, form(report)) for name, form in _SCORE_ROWS]
+    title = f"Exam: {report.sessions} sessions, {report.from_} to {report.to}, unseen by the model"
+    table(title, ("", report.model_id), rows, numbers=frozenset({1}))
+    _slices(report, "P&L")
 
 
 def _findings(findings: Sequence[Any], *, everything: bool) -> None:
@@ -281,18 +358,30 @@ def history(rows: Sequence[Any]) -> None:
         say("No model yet. `hftcl retrain --force` trains the first.")
         return
     marks = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
-    columns = ("model", "trained, UTC", "on sessions", "rows", "Sharpe (90 %)", "verdict", "serves", "bars", "why")
+    columns = (
+        "model",
+        "trained, UTC",
+        "on sessions",
+        "rows",
+        "Sharpe (90 %)",
+        "verdict",
+        "edge",
+        "serves",
+        "bars",
+        "why",
+    )
     drawn = [
         (
-            Text(row.model_id, "bold green" if row.is_deployed else ""),
+            Styled(row.model_id, "bold green" if row.is_deployed else ""),
             f"{row.trained_date:%Y-%m-%d %H:%M}",
             f"{row.trained_from} to {row.trained_to}",
             str(row.rows),
             number(row.val_sharpe)
             + (f" ({row.sharpe_interval[0]:.1f} to {row.sharpe_interval[1]:.1f})" if row.sharpe_interval else ""),
-            Text(row.outcome, marks.get(row.outcome, "")),
+            Styled(row.outcome, marks.get(row.outcome, "")),
+            Styled(row.edge or "-", "green" if row.edge == "live" else ""),
             _serving(row),
-            Text("SYNTHETIC", "magenta") if row.synthetic else row.source,
+            Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
             row.reason,
         )
         for row in rows
@@ -369,6 +458,61 @@ def proof(report: Any) -> None:
         say(
             "NOT PROVED: something depends on later bars, or the proof missed a planted leak. Do not trade.", "bold red"
         )
+
+
+VERDICTS = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retraining paid", "cost": "RETRAINING COST"}
+
+
+def backtest(report: Any) -> None:
+    """Draw a BacktestReport; the last line is its conclusion."""
+    say(_source(report), "bold magenta" if report.synthetic else "")
+    for ticker, why in report.left_out.items():
+        say(f"left out: {ticker}: {why}", "yellow")
+    columns = ("", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
+    rows = [
+        (
+            name,
+            number(each.sharpe),
+            interval(each.interval),
+            number(each.pnl, "+.2%"),
+            number(each.gross_pnl, "+.2%"),
+            number(each.turnover, ".1f"),
+            number(each.max_drawdown, ".2%"),
+            str(each.traded_sessions),
+            str(each.deployments),
+        )
+        for name, each in report.policies.items()
+    ]
+    title = (
+        f"{report.sessions} sessions, {report.from_} to {report.to}, {len(report.tickers)} tickers, "
+        f"{report.trainings} trainings, policy {report.promote_policy}, {report.cost_bps:g} bp"
+    )
+    table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
+    against = [
+        (
+            f"{each.policy} - {each.against}",
+            number(each.difference, "+.2f"),
+            interval(each.interval),
+            number(each.p_better),
+        )
+        for each in report.differences
+    ]
+    table(
+        "Differences of Sharpe ratios on the same sessions",
+        ("", "difference", "90 % interval", "P(better)"),
+        against,
+        numbers=frozenset({1, 2, 3}),
+    )
+    taken = {name: seconds for name, seconds in report.timings_s.items() if name != "total"}
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in taken.items())
+    say(f"{report.timings_s['total']:.1f} s: {parts}; {report.resumed} trainings were there already", "dim")
+    styles = {"paid": "bold green", "cost": "bold red"}
+    say(f"{VERDICTS[report.conclusion]}: {report.reason}.", styles.get(report.conclusion, "bold"))
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Format two bounds; an undefined interval is a dash."""
+    return "-" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
 
 
 def settings(rows: Sequence[Any]) -> None:

@@ -24,6 +24,8 @@ from msgspec import Meta
 
 from hftcl import __version__
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError, TrainingError
+from hftcl.exam.drift import FeatureBins
+from hftcl.exam.slices import Slice
 from hftcl.model.serving import INPUT, Predictor
 
 FORMAT: Final = 1
@@ -61,6 +63,8 @@ class ModelMeta:
 
     threshold: on |prediction|, from the `entry_quantile` of an inner split. label_end: when the last label that was
     trained on was known; no bar up to it may examine this model. data_digest: SHA-256 of the training rows.
+    feature_bins: how each feature was distributed over the training rows; None in a file of an earlier hftcl.
+    exam_slices: where the P&L of its first exam came from, see `exam.slices`; None before it, or of an earlier hftcl.
     canary_*: rows, float32, and the predictions that this file must give for them wherever it is loaded; `build`
     fills them in.
     """
@@ -92,6 +96,8 @@ class ModelMeta:
     source: str
     synthetic: bool
     importances: tuple[float, ...] | None = field(repr=False)
+    feature_bins: tuple[FeatureBins, ...] | None = field(default=None, repr=False)
+    exam_slices: dict[str, tuple[Slice, ...]] | None = field(default=None, repr=False)
     canary_rows: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     canary_predictions: tuple[float, ...] = field(default=(), repr=False)
     format: int = FORMAT
@@ -175,7 +181,22 @@ def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> by
         canary_rows=tuple(tuple(row) for row in canaries.tolist()),
         canary_predictions=tuple(predictions.tolist()),
     )
-    text = msgspec.json.encode(whole).decode()
+    return _written(model, whole)
+
+
+def with_slices(data: bytes, slices: Mapping[str, tuple[Slice, ...]]) -> bytes:
+    """Return the model file `data` with the slices of its exam beside its metadata.
+
+    Graph and canaries are those of `data`, so what was examined is what is archived. Raises as `build` does.
+    """
+    model, meta = _opened("The examined model", data)
+    del model.metadata_props[:]
+    return _written(model, replace(meta, exam_slices=dict(slices)))
+
+
+def _written(model: Any, meta: ModelMeta) -> bytes:
+    """Return the bytes of a graph (onnx.ModelProto without metadata) with `meta` and the digest of it all."""
+    text = msgspec.json.encode(meta).decode()
     _decoded(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
     model.metadata_props.add(key=_META_KEY, value=text)
     body = bytes(model.SerializeToString(deterministic=True))
@@ -290,6 +311,9 @@ def _decoded(text: str, name: str) -> ModelMeta:
     rows_fit = all(len(row) == width for row in meta.canary_rows)
     if not meta.canary_rows or len(meta.canary_predictions) != len(meta.canary_rows) or not rows_fit:
         raise IntegrityError(f"{name} has incomplete metadata: no canary rows of {width} features with predictions.")
+    bins = meta.feature_bins
+    if bins is not None and (len(bins) != width or any(len(one.shares) != len(one.edges) + 1 for one in bins)):
+        raise IntegrityError(f"{name} has incomplete metadata: its bins are not those of {width} features.")
     return meta
 
 

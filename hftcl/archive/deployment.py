@@ -10,13 +10,14 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hftcl import durable
-from hftcl.archive import export, production
+from hftcl.archive import export, production, record
 from hftcl.archive.production import utc
+from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
 from hftcl.archive.registry import Registry, State
 from hftcl.archive.schema import faults, opened_to_change, transaction
@@ -155,6 +156,11 @@ class Archive(Registry):
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
                 (utc(now), kind, outcome, reason, model_id),
             )
+
+    def record(self, sessions: Iterable[RecordedSession], *, now: datetime) -> None:
+        """Add sessions to the policy's record, all of them or none; one that is there already stays as it is."""
+        with self._changing(now, "writing the record") as (db, _), transaction(db):
+            record.insert(db, sessions)
 
     def deploy(
         self, text: str, *, now: datetime, reason: str, by: str = "retrain", champion: str | None = _ANY

@@ -26,6 +26,10 @@ CREATE TABLE deployments (
 CREATE TABLE attempts (
     number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL,
     reason TEXT NOT NULL, model_id TEXT) STRICT;
+CREATE TABLE record (
+    session TEXT NOT NULL, net REAL NOT NULL, gross REAL NOT NULL, turnover REAL NOT NULL, model_id TEXT NOT NULL,
+    kind TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, settings_digest TEXT NOT NULL,
+    PRIMARY KEY (synthetic, session)) STRICT;
 """
 _BUSY_S = 10.0
 

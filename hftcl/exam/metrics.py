@@ -303,6 +303,16 @@ def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lag
     )
 
 
+def sharpe_against_flat(pnl: npt.ArrayLike) -> SharpeDifference:
+    """Return the annual Sharpe ratio of `pnl` less that of a book that never traded, which is 0 and certain.
+
+    So the standard error is that of `pnl` alone, with the factor n / (n - 4) of `sharpe_difference`. Raises as it does.
+    """
+    n = checked(pnl, at_least=5).size
+    error = sharpe_standard_error(pnl) * math.sqrt(n / (n - 4))
+    return SharpeDifference(difference=sharpe(pnl), standard_error=error, correlation=0.0)
+
+
 def _influence(x: FloatArray) -> FloatArray:
     """Return what each session adds to the Sharpe ratio per session: the gradient times (x - m, x^2 - q)."""
     mean, second = float(x.mean()), float((x**2).mean())
@@ -332,7 +342,11 @@ HALF_LIFE_SESSIONS: Final = 120.0
 
 
 def edge_posterior(
-    record: npt.ArrayLike, *, half_life: float = HALF_LIFE_SESSIONS, prior_mean: float = 0.0, prior_deviation: float = 2.0
+    record: npt.ArrayLike,
+    *,
+    half_life: float = HALF_LIFE_SESSIONS,
+    prior_mean: float = 0.0,
+    prior_deviation: float = 2.0,
 ) -> EdgePosterior:
     """Return the posterior of the annual net Sharpe ratio of a policy, from its own out-of-sample record.
 

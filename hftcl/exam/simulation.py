@@ -162,7 +162,9 @@ def _check_positions(positions: pl.DataFrame) -> None:
 
 
 def held_intervals(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
-    """Return one row a trade: ticker, net. A turn from long to short ends one trade and begins another.
+    """Return one row a trade: ticker, opened (`ts` of the bar at whose open it began), net.
+
+    A turn from long to short ends one trade and begins another.
 
     The net of a trade is its gross less the cost of opening, changing and closing it; of a turn, the old trade pays for
     closing the old side and the new one for opening the new. So the trades add up to the net of the sessions.
@@ -174,9 +176,11 @@ def held_intervals(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
     opened = pl.when(goes_on).then((held - before).abs()).otherwise(held.abs())
     closed = pl.when(after.sign() == side).then(0.0).otherwise(held.abs())
     marked = rows.with_columns(trade=(~goes_on).cast(pl.Int64).cum_sum(), own=opened + closed).filter(held != 0)
-    trades = marked.group_by("ticker", "trade", maintain_order=True).agg(pl.col("gross", "own").sum())
+    trades = marked.group_by("ticker", "trade", maintain_order=True).agg(
+        pl.col("ts").first().alias("opened"), pl.col("gross", "own").sum()
+    )
     taken = cost(trades["own"].to_numpy(), cost_bps=cost_bps)
-    return trades.select("ticker", net=trades["gross"].to_numpy() - taken)
+    return trades.select("ticker", "opened", net=trades["gross"].to_numpy() - taken)
 
 
 def _exposure(rows: pl.DataFrame) -> float:

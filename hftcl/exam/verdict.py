@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import SharpeDifference, checked, sharpe, sharpe_difference, sharpe_standard_error
+from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_against_flat, sharpe_difference
 from hftcl.exam.simulation import Simulation
 
 FloatArray = npt.NDArray[np.float64]
@@ -189,7 +189,7 @@ def judge(
     difference = None
     if own is not None and against is not None and defender is not None:
         facts += _faulty_peers(earlier_sharpes)
-        difference = _difference(challenger, defender, own, facts, guarded=promote.policy != "seed")
+        difference = _difference(challenger, defender, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
     passed = all(fact.passed for fact in facts if fact.decides)
@@ -270,14 +270,12 @@ def _faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
 
 
 def _difference(
-    challenger: Scored, champion: Scored, own: float, facts: list[Evidence], *, guarded: bool
+    challenger: Scored, champion: Scored, facts: list[Evidence], *, guarded: bool
 ) -> SharpeDifference | None:
     """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
     try:
-        if champion.flat:  # what is certain adds no error: the standard error is the challenger's own, by the same rule
-            n = checked(challenger.net, at_least=5).size
-            error = sharpe_standard_error(challenger.net) * math.sqrt(n / (n - 4))
-            return SharpeDifference(difference=own, standard_error=error, correlation=0.0)
+        if champion.flat:
+            return sharpe_against_flat(challenger.net)
         return sharpe_difference(challenger.net, champion.net)
     except UndefinedStatisticError as error:
         facts.append(_told("P(better)", f"P(better) is not defined: {error}", decides=guarded))

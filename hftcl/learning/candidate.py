@@ -4,7 +4,7 @@ Knows which rows train: those that `exam.split` lets, with every feature and the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -14,6 +14,8 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import Model, ModelMeta
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
+from hftcl.exam.drift import feature_bins
+from hftcl.exam.slices import Slice
 from hftcl.exam.split import Split
 from hftcl.learning.dataset import ready
 from hftcl.learning.examining import matrix
@@ -32,6 +34,11 @@ class Candidate:
     trained: Trained
     rows: int
     sessions: int
+
+    def sliced(self, slices: Mapping[str, tuple[Slice, ...]]) -> "Candidate":
+        """Return the candidate whose file keeps the slices of its exam; it predicts as before, by the same graph."""
+        onnx = artifact.with_slices(self.onnx, slices)
+        return replace(self, onnx=onnx, model=artifact.load(onnx, expected_features=self.model.meta.features))
 
 
 Parameters = Mapping[str, object] | Sequence[str] | None
@@ -141,6 +148,7 @@ def train_candidate(
         source=source,
         synthetic=synthetic,
         importances=trained.importances,
+        feature_bins=feature_bins(X),
     )
     onnx = artifact.build(trained.onnx, meta, artifact.canary_rows(X))
     return Candidate(

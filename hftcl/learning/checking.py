@@ -3,22 +3,30 @@
 Called by `loop`, and by `retraining` before it begins.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import polars as pl
+
 from hftcl.archive import artifact
+from hftcl.archive.record import read
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import OnEvent
 from hftcl.exam import metrics
+from hftcl.exam.drift import population_stability
 from hftcl.exam.split import sessions_of, unseen
 from hftcl.learning import triggers
-from hftcl.learning.dataset import AsOf, assemble, find_as_of, open_market
-from hftcl.learning.examining import defined, examine
+from hftcl.learning.dataset import AsOf, Dataset, assemble, find_as_of, open_market, ready
+from hftcl.learning.examining import defined, examine, matrix
+from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.timing import Stopwatch
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource
 from hftcl.settings import Settings
 
 
@@ -35,16 +43,11 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     clock = known.at if known.explicit else now
     if known.explicit and last is not None:
         last = _as_of_then(registry, last)
-    if live is None:
-        recent = triggers.recent_sharpe(
-            None, 0, threshold=settings.triggers.min_recent_sharpe, needed=1, problem="no model serves"
-        )
-    else:
-        recent = _recent(settings, live, known, on_event)
     rules = (
         triggers.no_model(live.model_id if live else None),
         triggers.age(last, clock, settings.triggers.max_age_days),
-        recent,
+        *_observed(settings, live, last, source, calendar, known, on_event),
+        triggers.manual(asked=False),
     )
     cooling = triggers.cooling(last, clock, settings.triggers.cooldown_hours)
     due, reason = triggers.decide(rules, cooling)
@@ -78,33 +81,109 @@ def _as_of_then(registry: Registry, last: triggers.Judged) -> triggers.Judged:
     return triggers.Judged(model_id=last.model_id, at=at, outcome=last.outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class _Recent:
-    value: float | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What the bars say of the production model; `sessions` of them are recent and unseen by it."""
+
+    sharpe: float | None
+    stability: dict[str, float] | None
+    watched: triggers.Watched
     sessions: int
 
 
-def _recent(settings: Settings, live: ModelRecord, known: AsOf, on_event: OnEvent) -> triggers.Trigger:
+def _observed(
+    settings: Settings,
+    live: ModelRecord | None,
+    last: triggers.Judged | None,
+    source: BarSource,
+    calendar: Calendar,
+    known: AsOf,
+    on_event: OnEvent,
+) -> tuple[triggers.Trigger, ...]:
+    """Return the triggers that need bars: recent Sharpe ratio, degradation, drift."""
     rule = settings.triggers
     needed = min(rule.recent_sessions, settings.exam.min_sessions)
+    facts, problem = None, None
     try:
-        found = _score_recent(settings, live, known, on_event)
-    except HftclError as problem:  # a model or a source that fails is told; age and absence still decide
-        return triggers.recent_sharpe(None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(problem))
-    return triggers.recent_sharpe(found.value, found.sessions, threshold=rule.min_recent_sharpe, needed=needed)
-
-
-def _score_recent(settings: Settings, live: ModelRecord, known: AsOf, on_event: OnEvent) -> _Recent:
-    """Score the production model on the last sessions that it has not seen, by the code of the exam."""
-    home = Path(settings.paths.home)
-    model = artifact.load(
-        Registry(home).production, expected_sha256=live.sha256, expected_features=artifact.our_features()
+        if live is None:
+            problem = "no model serves"
+        elif live.synthetic != source.synthetic:
+            theirs, ours = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
+            problem = f"{live.model_id} was trained on {theirs} bars, and these are {ours} ones"
+        else:
+            facts = _gather(settings, live, last, source, calendar, known, on_event)
+    except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
+        problem = str(fault)
+    sessions = facts.sessions if facts else 0
+    sharpe, stability, watched = (facts.sharpe, facts.stability, facts.watched) if facts else (None, None, None)
+    return (
+        triggers.recent_sharpe(sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem),
+        triggers.degraded(watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem),
+        triggers.drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
     )
-    source, calendar = open_market(settings)
+
+
+def _gather(
+    settings: Settings,
+    live: ModelRecord,
+    last: triggers.Judged | None,
+    source: BarSource,
+    calendar: Calendar,
+    known: AsOf,
+    on_event: OnEvent,
+) -> _Facts:
+    """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
+    registry = Registry(Path(settings.paths.home))
+    model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
     later = unseen(sessions_of(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
-    days = tuple(session.day for session in later[-settings.triggers.recent_sessions :])
-    if len(days) < 2:
-        return _Recent(None, len(days))
+    days = tuple(session.day for session in later)
     net = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).simulation.net
-    return _Recent(defined(lambda: metrics.sharpe(net)), len(days))
+    recent = days[-settings.triggers.recent_sessions :]
+    return _Facts(
+        sharpe=defined(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
+        stability=_stability(model, data, recent),
+        watched=_watched(settings, registry, data, dict(zip(days, net.tolist(), strict=True)), last, calendar),
+        sessions=len(recent),
+    )
+
+
+def _stability(model: artifact.Model, data: Dataset, recent: Sequence[date]) -> dict[str, float] | None:
+    """Return the population stability index of each feature; empty without a session, None without known bins."""
+    bins = model.meta.feature_bins
+    if bins is None:
+        return None
+    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & ready())
+    if rows.is_empty():
+        return {}
+    observations = rows.select("ticker", "session").n_unique()
+    found = population_stability(bins, matrix(rows), observations=observations)
+    return dict(zip(model.meta.feature_names, found.tolist(), strict=True))
+
+
+def _watched(
+    settings: Settings,
+    registry: Registry,
+    data: Dataset,
+    scored: Mapping[date, float],
+    last: triggers.Judged | None,
+    calendar: Calendar,
+) -> triggers.Watched:
+    """Run the detector over the policy's record and what the production model has made since it ends.
+
+    Not begun anew at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
+    """
+    known = tuple(each for each in read(registry, synthetic=data.synthetic) if each.session <= data.sessions[-1])
+    record = Record(known=known, added=(), cost_bps=settings.strategy.cost_bps)
+    pnl = dict(zip((each.session for each in known), record.net.tolist(), strict=True))
+    begun = max(pnl, default=date.min)
+    later = {day: net for day, net in scored.items() if day > begun}
+    answered = calendar.last_complete(last.at) if last is not None else date.min
+    rule = settings.triggers
+    state = metrics.ShiryaevRoberts(floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions)
+    alarm = None
+    for day, net in {**pnl, **later}.items():
+        state = state.after(net)
+        if state.alarmed and day > answered:
+            alarm = (day, state.statistic)
+    return triggers.Watched(statistic=state.statistic, recorded=len(pnl), later=len(later), alarm=alarm)

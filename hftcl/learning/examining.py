@@ -2,7 +2,7 @@
 `checking` and whoever else scores a model: challenger and champion go through this one function.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,10 +13,11 @@ import polars as pl
 from hftcl.archive.artifact import Model
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.simulation import Simulation, simulate
+from hftcl.exam.simulation import Simulation, accounts, held_intervals, simulate
+from hftcl.exam.slices import Slice, slices
 from hftcl.exam.verdict import Scored
 from hftcl.learning.dataset import ready
-from hftcl.learning.reports import ScoreReport
+from hftcl.learning.reports import ScoreReport, SliceReport
 from hftcl.model.features import FEATURE_NAMES
 from hftcl.strategy.positions import positions_sha256, target_positions
 
@@ -30,6 +31,7 @@ class Examined:
     model: Model
     simulation: Simulation
     predictions: npt.NDArray[np.float32]
+    slices: dict[str, tuple[Slice, ...]]
     report: ScoreReport
 
     def scored(self) -> Scored:
@@ -57,11 +59,14 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
         flat_minutes_before_close=model.meta.flat_minutes_before_close,
     )
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
+    booked = accounts(rows, positions, cost_bps=cost_bps)
+    parts = slices(booked, held_intervals(booked, cost_bps), rows, cost_bps=cost_bps)
     return Examined(
         model=model,
         simulation=simulation,
         predictions=predictions,
-        report=_report(model, simulation, positions, predicted, rows),
+        slices=parts,
+        report=_report(model, simulation, parts, positions, predicted, rows),
     )
 
 
@@ -79,13 +84,18 @@ def defined(statistic: object) -> float | None:
 
 
 def _report(
-    model: Model, simulation: Simulation, positions: pl.DataFrame, predicted: pl.Series, rows: pl.DataFrame
+    model: Model,
+    simulation: Simulation,
+    parts: Mapping[str, tuple[Slice, ...]],
+    positions: pl.DataFrame,
+    predicted: pl.Series,
+    rows: pl.DataFrame,
 ) -> ScoreReport:
     net = simulation.net
     return ScoreReport(
         model_id=model.meta.model_id,
         sharpe=defined(lambda: metrics.sharpe(net)),
-        sharpe_interval=_interval(net),
+        sharpe_interval=sharpe_interval(net),
         gross_sharpe=defined(lambda: metrics.sharpe(simulation.gross)),
         psr=defined(lambda: metrics.psr(net)),
         pnl=float(net.sum()),
@@ -99,11 +109,13 @@ def _report(
         information_coefficient=_information_coefficient(predicted, rows["target"]),
         pnl_by_session=simulation.pnl_by_session,
         pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
+        slices={by: tuple(SliceReport.of(part) for part in found) for by, found in parts.items()},
         positions_sha256=positions_sha256(positions),
     )
 
 
-def _interval(net: FloatArray) -> tuple[float, float] | None:
+def sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
+    """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
         interval = metrics.sharpe_interval(net)
     except UndefinedStatisticError:

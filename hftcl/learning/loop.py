@@ -5,14 +5,23 @@ Holds the settings and the clock; the stories themselves are in the modules besi
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
 from hftcl.learning import restoring
-from hftcl.learning.reports import CheckReport, ProofReport, RetrainReport, RollbackReport, UnpinReport, document
+from hftcl.learning.reports import (
+    BacktestReport,
+    CheckReport,
+    ExamReport,
+    ProofReport,
+    RetrainReport,
+    RollbackReport,
+    UnpinReport,
+    document,
+)
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +109,24 @@ class ContinuousLearning:
         from hftcl.learning.prove import prove
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
+
+    def backtest(self, start: str, end: str) -> BacktestReport:
+        """Replay the loop over the sessions `start` to `end` (ISO dates), and compare ways to run it.
+
+        Changes nothing that serves; trainings are kept under <home>/backtest, so that a second call goes on there.
+        """
+        from hftcl.learning.backtest import backtest
+
+        return backtest(self.settings, first=start, last=end, now=self._clock(), on_event=self._on_event)
+
+    def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
+        """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
+
+        Changes nothing. The values of `exam --json`.
+        """
+        from hftcl.learning.scoring import score
+
+        return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
 
     def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hftcl.learning.triggers import Trigger
+
+if TYPE_CHECKING:
+    from hftcl.exam.slices import Slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,25 @@ class CheckReport:
     as_of_note: str
     source: str
     synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceReport:
+    """A part of an exam, see `exam.slices.Slice`; P&L, cost and turnover as in `ScoreReport`."""
+
+    name: str
+    detail: str
+    net: float
+    gross: float
+    cost: float
+    turnover: float
+    trades: int
+    held_share: float
+
+    @classmethod
+    def of(cls, part: "Slice") -> Self:
+        """Return `part` with its net P&L told."""
+        return cls(**{item.name: getattr(part, item.name) for item in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +68,40 @@ class ScoreReport:
     information_coefficient: float | None
     pnl_by_session: dict[str, float]
     pnl_by_ticker: dict[str, float]
+    slices: dict[str, tuple[SliceReport, ...]]
     positions_sha256: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExamReport(ScoreReport):
+    """What `exam` found: one archived model on the sessions `from_` to `to`, none of which it had seen."""
+
+    from_: date
+    to: date
+    sessions: int
+    tickers: tuple[str, ...]
+    left_out: dict[str, str]
+    trained_from: date
+    trained_to: date
+    source: str
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExamSpan:
-    """The bars of the exam, and how many of its sessions either model had seen."""
+    """The bars of the exam, and how many of its sessions either model had seen.
+
+    noise_deviation: of the annual Sharpe ratio that a worthless model shows over so many sessions; chance_of_noise: how
+    often such a model shows more than `[promote] min_sharpe`. None for an exam of no sessions.
+    """
 
     from_: date | None
     to: date | None
     sessions: int
     overlap_challenger: int
     overlap_champion: int
+    noise_deviation: float | None
+    chance_of_noise: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +152,18 @@ class RetrainReport:
     evidence: tuple[EvidenceReport, ...] = ()
     p_better: float | None = None
     conceded: bool = False
+    policy: str | None = None
     edge: str = "stand aside"
+    edge_reason: str = ""
+    edge_evidence: tuple[EvidenceReport, ...] = ()
     p_edge: float | None = None
     record_sessions: int = 0
+    record_from: date | None = None
+    record_to: date | None = None
+    record_sharpe: float | None = None
+    record_interval: tuple[float, float] | None = None
     record_psr: float | None = None
+    sessions_missing: int | None = None
     repaired: tuple[str, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
@@ -163,6 +215,7 @@ class HistoryRow:
     tickers: tuple[str, ...]
     sha256: str
     kept: bool
+    edge: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +243,93 @@ class ProofReport:
     as_of_note: str
     sessions: int
     tickers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedReport:
+    """A model that a policy deployed: from the first session that it could serve."""
+
+    model_id: str
+    from_: date | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyReport:
+    """What one way to run the loop earned, out of sample: Sharpe ratios annual, P&L in capitals, turnover in capitals.
+
+    traded_sessions: sessions with a trade; deployments: how often a model was put in place; served: which.
+    """
+
+    rule: str
+    sharpe: float | None
+    interval: tuple[float, float] | None
+    gross_sharpe: float | None
+    pnl: float
+    gross_pnl: float
+    turnover: float
+    max_drawdown: float
+    traded_sessions: int
+    deployments: int
+    served: tuple[ServedReport, ...]
+    pnl_by_session: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceReport:
+    """Annual Sharpe ratio of `policy` less that of `against`, on the same sessions, with its 90 % interval."""
+
+    policy: str
+    against: str
+    difference: float | None
+    interval: tuple[float, float] | None
+    standard_error: float | None
+    p_better: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReport:
+    """One week of the loop: the candidate, its verdict under the configured policy, and whether the bot then traded."""
+
+    model_id: str
+    at: datetime
+    outcome: str
+    reason: str
+    exam_sessions: int
+    sharpe: float | None
+    champion: str | None
+    champion_sharpe: float | None
+    p_better: float | None
+    edge: str | None
+    edge_reason: str
+    p_edge: float | None
+    record_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestReport:
+    """The loop replayed over history. `conclusion`: whether retraining paid, by the rule that `reason` tells."""
+
+    conclusion: str
+    reason: str
+    policies: dict[str, PolicyReport]
+    differences: tuple[DifferenceReport, ...]
+    attempts: tuple[AttemptReport, ...]
+    from_: date
+    to: date
+    sessions: int
+    trainings: int
+    resumed: int
+    tickers: tuple[str, ...]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+    promote_policy: str
+    cost_bps: float
+    source: str
+    synthetic: bool
+    as_of: datetime
+    as_of_note: str
+    timings_s: dict[str, float] = field(default_factory=dict)
 
 
 def document(report: Any) -> Any:

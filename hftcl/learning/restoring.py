@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from hftcl.archive.deployment import Archive
 from hftcl.archive.records import ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError
 from hftcl.learning.reports import HistoryRow, RollbackReport, UnpinReport
 
 HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
@@ -49,6 +49,7 @@ def _row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
         tickers=record.tickers,
         sha256=record.sha256,
         kept=record.kept,
+        edge=record.report.get("edge"),
     )
 
 
@@ -61,7 +62,15 @@ def rollback(
     home: Path, model_id: str | None, plan: RollbackPlan, *, reason: str | None, now: datetime
 ) -> RollbackReport:
     """Carry out `plan`, as it was shown; the model is pinned. Raises SupersededError where it no longer holds."""
-    switched = Archive(home).rollback(model_id, now=now, reason=reason or "", plan=plan)
+    from hftcl.archive.deployment import Archive  # here, so that `history` does not wait for it
+
+    mended: list[str] = []
+    try:
+        switched = Archive(home, on_note=mended.append).rollback(model_id, now=now, reason=reason or "", plan=plan)
+    except HftclError as refused:
+        for note in mended:  # done all the same, and not to be lost with the refusal
+            refused.add_note(f"repaired: {note}")
+        raise
     return RollbackReport(
         rolled_back=True,
         from_model=switched.replaced,
@@ -74,6 +83,8 @@ def rollback(
 
 def unpin(home: Path, *, now: datetime) -> UnpinReport:
     """Let automatic deployment run again."""
+    from hftcl.archive.deployment import Archive
+
     archive = Archive(home)
     repaired = archive.recover(now)
     pin = archive.unpin(now=now)

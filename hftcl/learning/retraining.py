@@ -9,23 +9,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import NormalDist
+from typing import Final
 
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.records import ModelRecord, NewModel
-from hftcl.errors import HftclError, PinnedError
+from hftcl.errors import HftclError, PinnedError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.metrics import sharpe
+from hftcl.exam.edge import Edge
+from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import Split, sessions_of, split
-from hftcl.exam.verdict import Outcome, Verdict, judge
+from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
 from hftcl.learning.checking import check
 from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
-from hftcl.learning.examining import Examined, examine
+from hftcl.learning.examining import Examined, defined, examine, sharpe_interval
+from hftcl.learning.record import Record, continued, judged
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, document
 from hftcl.learning.timing import Stopwatch
+from hftcl.learning.triggers import manual
 from hftcl.settings import Settings
+
+_ROOM_BYTES: Final = 20 << 20  # 200 trees by default: 5 MB of ONNX, 4 MB of joblib, each twice for a moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,8 @@ def retrain(
         checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
         if checked is not None and not checked.due:
             return _skipped(checked, repaired, dry_run, watch)
+        if not dry_run:
+            durable.require_space(home / "models", _ROOM_BYTES, "archiving a model")
         source, calendar = open_market(settings)
         known = find_as_of(source, calendar, settings, as_of, now)
         data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
@@ -80,11 +89,16 @@ def retrain(
         with _claimed(archive, now, dry_run=dry_run) as model_id:
             champion = _champion(archive, data)
             candidate, exam = _examined(settings, data, champion, archive, model_id, chosen, on_event, watch)
-            report = _report(data, candidate, exam, champion, checked, repaired, dry_run, watch)
+            with watch("record"):
+                record = continued(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
+            edge = judged(record, archive, data, settings, obstacle=_idle(exam, champion))
+            report = _report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
+            report = _with_edge(report, record, edge)
             if dry_run:
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
+                archive.record(record.added, now=now)
                 report = _conclude(archive, settings, candidate, report, champion, now, on_event)
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
@@ -163,7 +177,8 @@ def _examined(
             on_event=on_event,
         )
     with watch("exam"):
-        return candidate, _exam(settings, data, division, champion, candidate, archive, on_event)
+        exam = _exam(settings, data, division, champion, candidate, archive, on_event)
+        return candidate.sliced(exam.challenger.slices), exam
 
 
 def _exam(
@@ -219,6 +234,15 @@ def _conceding(
     return tuple(found)
 
 
+def _idle(exam: Exam, champion: Champion | None) -> str | None:
+    """Return why no model of ours can trade after this retrain; None where one can."""
+    if exam.verdict.outcome is Outcome.DEPLOYED:
+        return None
+    if champion is None or champion.excused is not None:
+        return "no model serves"
+    return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
+
+
 def _conclude(
     archive: Archive,
     settings: Settings,
@@ -265,12 +289,18 @@ def _conclude(
         else:
             for note in switched.notes:
                 on_event(Event("deploy", text=note, level=Level.WARNING))
-    archive.record_attempt(now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=meta.model_id)
-    archive.prune(settings.archive.keep, now=now)
+    try:
+        archive.record_attempt(
+            now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=meta.model_id
+        )
+        archive.prune(settings.archive.keep, now=now)
+    except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure any more
+        on_event(Event("deploy", text=str(fault), level=Level.WARNING))
     return report
 
 
 def _report(
+    settings: Settings,
     data: Dataset,
     candidate: Candidate,
     exam: Exam,
@@ -302,33 +332,61 @@ def _report(
         threshold=candidate.trained.threshold,
         challenger=exam.challenger.report,
         champion=exam.champion.report if exam.champion else None,
-        exam=ExamSpan(
-            from_=division.exam_days[0] if division.exam else None,
-            to=division.exam_days[-1] if division.exam else None,
-            sessions=len(division.exam),
-            overlap_challenger=division.overlap(meta.label_end),
-            overlap_champion=division.overlap(champion.model.meta.label_end) if champion and champion.model else 0,
-        ),
-        evidence=tuple(
-            EvidenceReport(
-                name=fact.name,
-                value=fact.value,
-                threshold=fact.threshold,
-                passed=fact.passed,
-                decides=fact.decides,
-                text=str(fact),
-            )
-            for fact in verdict.evidence
-        ),
+        exam=_span(division, candidate, champion, settings.promote.min_sharpe),
+        evidence=_told(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
-        edge="stand aside",
-        p_edge=None,
-        record_sessions=0,
-        record_psr=None,
+        policy=verdict.policy,
         repaired=repaired,
-        triggers=checked.triggers if checked else (),
+        triggers=checked.triggers if checked else (manual(asked=True),),
         timings_s=watch.timings(),
+    )
+
+
+def _span(division: Split, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
+    noise = noise_deviation(len(division.exam)) if division.exam else None
+    defender = champion.model if champion else None
+    return ExamSpan(
+        from_=division.exam_days[0] if division.exam else None,
+        to=division.exam_days[-1] if division.exam else None,
+        sessions=len(division.exam),
+        overlap_challenger=division.overlap(candidate.model.meta.label_end),
+        overlap_champion=division.overlap(defender.meta.label_end) if defender else 0,
+        noise_deviation=noise,
+        chance_of_noise=NormalDist().cdf(-min_sharpe / noise) if noise else None,
+    )
+
+
+def _told(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ...]:
+    return tuple(
+        EvidenceReport(
+            name=fact.name,
+            value=fact.value,
+            threshold=fact.threshold,
+            passed=fact.passed,
+            decides=fact.decides,
+            text=str(fact),
+        )
+        for fact in evidence
+    )
+
+
+def _with_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
+    """Return the report with the second decision: whether the policy's record lets the bot trade."""
+    days = [each.session for each in record.sessions]
+    return replace(
+        report,
+        edge=str(edge.state),
+        edge_reason=edge.reason,
+        edge_evidence=_told(edge.evidence),
+        p_edge=edge.p_edge,
+        record_sessions=edge.sessions,
+        record_from=days[0] if days else None,
+        record_to=days[-1] if days else None,
+        record_sharpe=defined(lambda: sharpe(record.net)),
+        record_interval=sharpe_interval(record.net),
+        record_psr=edge.psr,
+        sessions_missing=edge.sessions_missing,
     )
 
 

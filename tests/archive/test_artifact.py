@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta, build, canary_rows, describe, load
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
+from hftcl.exam.drift import FeatureBins, feature_bins
+from hftcl.exam.slices import Slice
 from hftcl.model.families.forest import Forest
 from hftcl.model.serving import Predictor
 
@@ -134,6 +136,34 @@ def test_a_model_file_is_an_onnx_model_that_any_onnx_tool_accepts(path: Path) ->
 def test_the_same_model_gives_the_same_file(graph: bytes, data: bytes) -> None:
     assert build(graph, META, canary_rows(rows())) == data
     assert build(forest(seed=2), META, canary_rows(rows())) != data
+
+
+def test_the_slices_of_the_exam_join_the_file_and_leave_graph_canaries_and_the_rest_as_they_were(data: bytes) -> None:
+    part = Slice(name="AAPL", gross=0.01, cost=0.001, turnover=10.0, trades=3, held_share=0.2)
+    sliced = artifact.with_slices(data, {"ticker": (part,)})
+    before, after = load(data), load(sliced, expected_features=FEATURES)
+    assert after.meta == replace(before.meta, exam_slices={"ticker": (part,)})
+    assert (after.predict(rows()) == before.predict(rows())).all()
+    graphs = [onnx.load_model_from_string(file).graph for file in (data, sliced)]
+    assert graphs[0] == graphs[1]
+    assert artifact.with_slices(sliced, {"ticker": (part,)}) == sliced
+
+
+def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
+    bins = feature_bins(rows())
+    file = build(graph, replace(META, feature_bins=bins), canary_rows(rows()))
+    assert describe(file).feature_bins == bins
+    for wrong in (bins[:-1], (*bins[:-1], FeatureBins(edges=(0.0,), shares=(1.0,)))):
+        with pytest.raises(IntegrityError, match="its bins are not those of 31 features"):
+            build(graph, replace(META, feature_bins=wrong), canary_rows(rows()))
+
+
+def test_a_file_of_a_release_without_bins_and_slices_still_serves(data: bytes) -> None:
+    def older(meta: dict[str, Any]) -> None:
+        del meta["feature_bins"], meta["exam_slices"]
+
+    meta = load(with_meta(data, older)).meta
+    assert (meta.feature_bins, meta.exam_slices) == (None, None)
 
 
 def test_the_canaries_are_training_rows_and_extremes_and_tell_models_apart(data: bytes) -> None:
@@ -324,7 +354,7 @@ def updated(change: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
 
 def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data: bytes) -> None:
     for name in asdict(META):
-        if name == "format":
+        if name in {"format", "feature_bins", "exam_slices"}:
             continue
         with pytest.raises(IntegrityError, match="incomplete metadata"):
             load(with_meta(data, without(name)))
@@ -334,6 +364,8 @@ def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data
         {"label_end": "2025-12-05T20:59:00"},
         {"canary_rows": [[1.0]]},
         {"canary_predictions": []},
+        {"feature_bins": [[0.0]]},
+        {"exam_slices": {"side": [{"name": "long"}]}},
     ]
     for change in changes:
         with pytest.raises(IntegrityError, match="incomplete metadata"):

@@ -1,6 +1,8 @@
 """Which model serves: deploying, rolling back, pinning, pruning, and what recovery makes of damage."""
 
+import contextlib
 import os
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -241,6 +243,59 @@ def test_a_registered_model_copied_over_production_serves_and_is_recorded(tmp_pa
     assert archive.recover(LATER) == ()
     assert archive.pinned() is None
     assert b == archive.rollback(b, now=LATER).model.model_id
+
+
+def begun(archive: Archive, model_id: str, replaced: str) -> None:
+    """Leave the registry as a deployment leaves it that is killed between its intent and its end."""
+    with contextlib.closing(sqlite3.connect(archive.database)) as db, db:
+        db.execute(
+            "INSERT INTO deployments (model_id, replaced, at, kind, reason, by, pending) VALUES (?, ?, ?, ?, ?, ?, 1)",
+            (model_id, replaced, LATER.isoformat(), "deploy", "better", "retrain"),
+        )
+
+
+@pytest.mark.hazard(1)
+def test_a_deployment_cut_off_after_its_rename_counts_at_once_and_is_finished_by_the_next_change(
+    tmp_path: Path,
+) -> None:
+    archive = archive_in(tmp_path)
+    (a,) = deployed(archive, 1)
+    b, c = (added(archive, LATER).model_id for _ in range(2))
+    begun(archive, b, a)
+    archive.production.write_bytes(onnx_bytes(b))
+    assert [each.model_id for each in archive.lineage()] == [b, a]
+    notes = archive.deploy(c, now=LATER, reason="better", champion=b).notes
+    assert f"Model {b} was deployed, but the process ended before it was recorded" in notes[0]
+    assert [each.model_id for each in archive.lineage()] == [c, b, a]
+
+
+@pytest.mark.hazard(1)
+def test_a_deployment_cut_off_before_its_rename_never_counts_and_is_dropped(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    (a,) = deployed(archive, 1)
+    b = added(archive, LATER).model_id
+    begun(archive, b, a)
+    assert [each.model_id for each in archive.lineage()] == [a]
+    assert archive.recover(LATER) == (
+        f"The deployment of model {b} was cut off before it took effect; it was dropped.",
+    )
+    assert [each.model_id for each in archive.deployments()] == [a]
+    assert archive.recover(LATER) == ()
+
+
+@pytest.mark.hazard(11)
+def test_a_pruned_model_that_a_person_put_back_is_archived_again(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    a, b = deployed(archive, 2)
+    archive.rollback(now=LATER)
+    archive.prune(0, now=LATER)
+    assert not archive.find(b).kept
+    archive.production.write_bytes(onnx_bytes(b))
+    for _ in range(2):
+        archive.recover(LATER)
+        assert archive.find(b).kept
+        assert archive.onnx_of(b).read_bytes() == onnx_bytes(b)
+    assert archive.rollback(a, now=LATER).replaced == b
 
 
 @pytest.mark.hazard(10)

@@ -89,7 +89,9 @@ def test_another_seed_gives_other_positions(trained: Path, tmp_path: Path) -> No
 def test_a_second_retrain_on_the_same_bars_finds_no_session_unseen_by_both_and_promotes_nothing(home: Path) -> None:
     before = (home / "trained_stock_model.onnx").read_bytes()
     later = NOW + timedelta(hours=1)
-    report = learning(small(home, promote={"min_sharpe": -100, "tolerance": 0.99}), later).retrain(force=True)
+    report = learning(small(home, promote={"policy": "seed", "min_sharpe": -100, "tolerance": 0.99}), later).retrain(
+        force=True
+    )
     assert report.exam is not None
     assert report.exam.overlap_champion == 0
     assert report.outcome in {"deployed", "rejected"}, "the champion's training ends before the same exam"
@@ -159,7 +161,7 @@ def test_a_dry_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None:
-    settings = small(home, promote={"min_sharpe": -100, "tolerance": 0.99}, model={"seed": 3})
+    settings = small(home, promote={"policy": "seed", "min_sharpe": -100, "tolerance": 0.99}, model={"seed": 3})
     first = Registry(home).live()
     assert first is not None
     later = NOW + timedelta(days=20)
@@ -215,7 +217,7 @@ def test_progress_counts_every_stage_to_its_end(home: Path) -> None:
     seen: list[Event] = []
     learning(small(home), NOW + timedelta(hours=2), on_event=seen.append).retrain(force=True)
     ends = {event.stage: (event.done, event.total) for event in seen if event.total}
-    assert set(ends) == {"collect", "features", "fit", "exam", "deploy"}
+    assert set(ends) == {"collect", "features", "fit", "exam", "record", "deploy"}
     assert all(done == total for done, total in ends.values())
 
 

@@ -1,12 +1,23 @@
 """When a retrain is due: the rules by themselves."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl.learning.triggers import Judged, age, cooling, decide, no_model, recent_sharpe
+from hftcl.learning.triggers import (
+    Judged,
+    Watched,
+    age,
+    cooling,
+    decide,
+    degraded,
+    drift,
+    manual,
+    no_model,
+    recent_sharpe,
+)
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 
@@ -45,6 +56,42 @@ def test_a_few_sessions_are_no_evidence_of_weakness() -> None:
 def test_a_model_that_cannot_be_scored_says_why_and_does_not_fire() -> None:
     trigger = recent_sharpe(None, 0, threshold=0.3, needed=10, problem="the file is damaged")
     assert (trigger.fired, trigger.evidence) == (False, "the file is damaged")
+
+
+def test_a_recent_sharpe_tells_how_often_it_is_wrong() -> None:
+    assert "5 to 6 times a year" in recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+
+
+def test_the_detector_fires_for_an_alarm_since_the_last_verdict_and_tells_its_limits() -> None:
+    quiet = degraded(Watched(statistic=40.0, recorded=20, later=5, alarm=None), floor=0.3, alarm_at=126)
+    assert (quiet.fired, quiet.value, quiet.threshold) == (False, 40.0, 126)
+    assert "R 40.0 after 25 sessions (20 recorded, 5 since)" in quiet.evidence
+    assert "126 sessions apart or more" in quiet.evidence
+    assert "57 sessions (median)" in quiet.evidence
+    alarm = Watched(statistic=0.9, recorded=20, later=5, alarm=(date(2026, 1, 6), 131.0))
+    fired = degraded(alarm, floor=0.3, alarm_at=126)
+    assert (fired.fired, fired.value) == (True, 131.0), "the R of the alarm, not that of the new beginning after it"
+    assert "R 131.0 on 2026-01-06, after the last verdict" in fired.evidence
+
+
+@pytest.mark.parametrize(("largest", "fired"), [(1.5, False), (1.51, True)])
+def test_drift_fires_above_the_limit_and_names_the_features_that_moved_most(largest: float, fired: bool) -> None:
+    trigger = drift({"ret_1": 0.1, "vol_30": largest, "ret_5": 0.2, "rsi_14": 0.0}, 20, threshold=1.5, needed=10)
+    assert (trigger.fired, trigger.value) == (fired, largest)
+    assert trigger.evidence.endswith(f"over 20 unseen sessions: vol_30 {largest:.2f}, ret_5 0.20, ret_1 0.10")
+
+
+def test_drift_of_too_few_sessions_or_against_an_unknown_past_is_not_told() -> None:
+    few = drift({"ret_1": 9.0}, 9, threshold=1.5, needed=10)
+    old = drift(None, 20, threshold=1.5, needed=10)
+    assert (few.fired, few.value, few.evidence) == (False, None, "9 unseen sessions, needs 10")
+    assert (old.fired, old.value) == (False, None)
+    assert "earlier hftcl" in old.evidence
+
+
+def test_a_forced_retrain_is_its_own_trigger() -> None:
+    assert manual(asked=True).fired
+    assert decide((manual(asked=False),), None) == (False, "no trigger fired")
 
 
 def test_nothing_is_due_while_a_verdict_is_fresh() -> None:

@@ -35,7 +35,7 @@ class BarSource(Protocol):
     synthetic: bool
 
     def fingerprint(self, ticker: str) -> str:
-        """Return what identifies these bars: bars stored under another fingerprint are fetched again. Never a secret."""
+        """Return what identifies these bars: those stored under another one are fetched again. Never a secret."""
         ...
 
     def minutes(self, ticker: str, first: date, last: date) -> "pl.DataFrame":

@@ -1,0 +1,217 @@
+"""The judge: does the best model there is deserve real money? Pure; a record and the settings in, live or not out.
+
+Called by `learning.record` and, over many of its results, by the backtest. `exam.verdict` says which model is the
+best; that is another question, and one that beats its champion may still be worth nothing. What is not shown stands
+aside.
+"""
+
+import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from statistics import NormalDist
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl import settings
+from hftcl.errors import UndefinedStatisticError
+from hftcl.exam.metrics import (
+    HALF_LIFE_SESSIONS,
+    SESSIONS_PER_YEAR,
+    EdgePosterior,
+    edge_posterior,
+    min_track_record_length,
+    moments,
+    psr,
+    psr_from_moments,
+)
+from hftcl.exam.verdict import Evidence
+
+Policy = Literal["seed", "guarded", "balanced", "strict"]
+STRICT_P_EDGE: Final = 0.95
+FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR  # what takes longer at the present rate is not foretold
+_NORMAL: Final = NormalDist()
+
+
+class State(StrEnum):
+    """What the bot may do with the model that serves."""
+
+    LIVE = "live"
+    STAND_ASIDE = "stand aside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """Whether the policy's record lets the bot trade, with the facts that decided it."""
+
+    state: State
+    previous: State
+    evidence: tuple[Evidence, ...]
+    sessions: int
+    p_edge: float | None = None
+    """P(true net Sharpe > 0); None where the record does not define it."""
+    psr: float | None = None
+    min_track_record: float | None = None
+    """Sessions like these that show a Sharpe ratio above 0 with 95 % confidence; None where no length does."""
+    sessions_missing: int | None = None
+    """Sessions until it may go live, if they are like those so far; 0 if it may; None where that never comes."""
+
+    @property
+    def reason(self) -> str:
+        """The condition that failed, or all of them."""
+        return "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed) or "the record holds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bar:
+    """What a record must show to go live; a `psr` of None is not asked for."""
+
+    sessions: int
+    p_edge: float
+    psr: float | None
+
+
+def edge(
+    record: npt.ArrayLike,
+    previous: State,
+    *,
+    rule: settings.Edge,
+    policy: Policy,
+    obstacles: Sequence[str] = (),
+) -> Edge:
+    """Return whether a policy with this record may trade.
+
+    record: float64, shape (n_sessions,), net P&L of the policy's own out-of-sample sessions, oldest first, each
+        calendar day once; a fraction of capital, after cost. previous: what was decided the last time.
+    From "stand aside" to "live": at least rule.min_sessions sessions, P(edge) >= rule.min_p_edge and, under "guarded",
+    PSR >= rule.min_psr. From "live" to "stand aside": P(edge) < rule.stand_down_below; in between it stays, so that it
+    does not flicker. "balanced" asks for no PSR; "strict" for P(edge) >= 0.95 and no PSR. Under "seed" the record is
+    told and decides nothing: what the user's rule promoted trades.
+    obstacles: what keeps the bot aside whatever the record says, such as that no model serves.
+    A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
+    Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
+    """
+    x = np.asarray(record, dtype=np.float64)
+    bar = _Bar(
+        sessions=rule.min_sessions,
+        p_edge=max(rule.min_p_edge, STRICT_P_EDGE) if policy == "strict" else rule.min_p_edge,
+        psr=rule.min_psr if policy == "guarded" else None,
+    )
+    facts = [_told("obstacle", why, decides=True) for why in obstacles]
+    found = _posterior(x, facts, decides=policy != "seed")
+    confidence = _defined(lambda: psr(x))
+    if found is not None:
+        staying = previous is State.LIVE
+        facts += _figures(x.size, found.p_edge, confidence, bar, rule, policy=policy, staying=staying)
+    passed = all(fact.passed for fact in facts if fact.decides)
+    track = _defined(lambda: min_track_record_length(x))
+    missing = _missing(x, found, bar) if found is not None else None
+    facts += _outlook(track, missing)
+    return Edge(
+        state=State.LIVE if passed else State.STAND_ASIDE,
+        previous=previous,
+        evidence=tuple(facts),
+        sessions=x.size,
+        p_edge=found.p_edge if found is not None else None,
+        psr=confidence,
+        min_track_record=track,
+        sessions_missing=missing,
+    )
+
+
+def _told(name: str, detail: str, *, decides: bool = False, passed: bool = False) -> Evidence:
+    return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
+
+
+def _defined(statistic: Callable[[], float]) -> float | None:
+    try:
+        return statistic()
+    except UndefinedStatisticError:
+        return None
+
+
+def _posterior(record: npt.NDArray[np.float64], facts: list[Evidence], *, decides: bool) -> EdgePosterior | None:
+    """Return what the record tells; where it tells nothing, None, with a fact that says why."""
+    try:
+        return edge_posterior(record)
+    except UndefinedStatisticError as error:
+        facts.append(_told("record", f"the record has no P(edge): {error}", decides=decides))
+        return None
+
+
+def _figures(
+    n: int, p_edge: float, confidence: float | None, bar: _Bar, rule: settings.Edge, *, policy: Policy, staying: bool
+) -> list[Evidence]:
+    """Return the record's figures against what is asked of them; a policy that is live is asked for P(edge) alone."""
+    needed = rule.stand_down_below if staying else bar.p_edge
+    entering = policy != "seed" and not staying
+    facts = [
+        Evidence(
+            name="record sessions",
+            value=float(n),
+            threshold=float(bar.sessions),
+            passed=n >= bar.sessions,
+            detail=f"a record of {n} sessions, needs {bar.sessions}",
+            decides=entering,
+        ),
+        Evidence(name="P(edge)", value=p_edge, threshold=needed, passed=p_edge >= needed, decides=policy != "seed"),
+    ]
+    if bar.psr is not None:
+        shown = confidence is not None and confidence >= bar.psr
+        why = "" if confidence is not None else "the record has no PSR: its sessions take two values only"
+        facts.append(
+            Evidence(
+                name="PSR of the record",
+                value=confidence,
+                threshold=bar.psr,
+                passed=shown,
+                detail=why,
+                decides=entering,
+            )
+        )
+    return facts
+
+
+def _missing(record: npt.NDArray[np.float64], found: EdgePosterior, bar: _Bar) -> int | None:
+    """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
+
+    Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
+    """
+    n, m = record.size, moments(record)
+    held = found.effective_sessions / SESSIONS_PER_YEAR
+    prior = found.deviation**-2 - held
+    seen = found.mean * found.deviation**-2 / held  # the prior's mean is 0
+
+    def enough(size: int) -> bool:
+        information = held * _weight(size) / _weight(n)
+        p_edge = _NORMAL.cdf(seen * information / (information + prior) ** 0.5)
+        if size < bar.sessions or p_edge < bar.p_edge:
+            return False
+        return bar.psr is None or (_defined(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
+
+    ahead = bisect.bisect_left(range(n, n + FORESEEN_SESSIONS), True, key=enough)
+    return ahead if ahead < FORESEEN_SESSIONS else None
+
+
+def _weight(n: int) -> float:
+    """Return (sum w)^2 / sum w^2 of the weights 2^(-age / half-life): how many sessions `n` of them count for."""
+    decay: float = 2.0 ** (-1.0 / HALF_LIFE_SESSIONS)
+    return (1.0 - decay**n) * (1.0 + decay) / ((1.0 - decay) * (1.0 + decay**n))
+
+
+def _outlook(track: float | None, missing: int | None) -> list[Evidence]:
+    """Return, to be read, how long a record like this one must be."""
+    shown = (
+        "no length of such a record shows a Sharpe ratio above 0"
+        if track is None
+        else f"{track:.0f} sessions like these show a Sharpe ratio above 0 with 95 % confidence"
+    )
+    needed = (
+        "at the present rate the record never lets the bot trade"
+        if missing is None
+        else f"{missing} more sessions at the present rate let the bot trade"
+    )
+    facts = [_told("minimum track record", shown, passed=track is not None)]
+    return facts if missing == 0 else [*facts, _told("sessions missing", needed)]

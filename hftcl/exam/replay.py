@@ -1,0 +1,353 @@
+"""The judge: a gate replayed over the results of many trainings, and what each way to run the loop earned. Pure.
+
+Called by `learning.backtest`, which trains and scores first: no gate decides what is trained, so one set of results
+serves them all. A gate sees what was known at the close on which it decides; what is earned comes after.
+"""
+
+import bisect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl import settings
+from hftcl.errors import UndefinedStatisticError
+from hftcl.exam import metrics
+from hftcl.exam.edge import Edge, State, edge
+from hftcl.exam.split import Session, Split, split
+from hftcl.exam.verdict import Scored, Verdict, judge
+
+FloatArray = npt.NDArray[np.float64]
+Conclusion = Literal["paid", "not shown", "cost"]
+
+_Z90: Final = 1.6448536269514722  # of a two-sided interval of 90 %
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a model earned in one session it has not seen: fractions of capital, turnover in capitals."""
+
+    gross: float
+    net: float
+    turnover: float
+
+
+NOTHING: Final = Mark(gross=0.0, net=0.0, turnover=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One training, and its marks on its own exam and on every later session of the history.
+
+    at: close (UTC) of the newest session that was known, when its verdict falls. window: the sessions it was trained
+    and examined on, oldest first. label_end: end (UTC) of its last label. fault: see `verdict.prediction_fault`.
+    """
+
+    model_id: str
+    at: datetime
+    label_end: datetime
+    window: tuple[Session, ...]
+    marks: Mapping[date, Mark]
+    synthetic: bool
+    fault: str | None = None
+
+    def net(self, days: Sequence[date]) -> FloatArray:
+        """Return the net P&L of `days`, float64. Raises KeyError for a session that this model may not be scored on."""
+        return np.array([self.marks[day].net for day in days], dtype=np.float64)
+
+    def scored(self, days: Sequence[date]) -> Scored:
+        """Return what the verdict needs; it asks of `trades` only whether there is any, and turnover tells."""
+        return Scored(
+            model_id=self.model_id,
+            sessions=tuple(days),
+            net=self.net(days),
+            trades=sum(self.marks[day].turnover > 0 for day in days),
+            synthetic=self.synthetic,
+            fault=self.fault,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Whether a gate deploys an attempt, and why; with the verdict and the exam's sessions, where there was one."""
+
+    deploys: bool
+    reason: str
+    verdict: Verdict | None = None
+    exam: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One attempt, and what became of it."""
+
+    attempt: Attempt
+    decision: Decision
+    edge: Edge | None = None
+    """Whether the model that then serves may trade; None where nobody asked."""
+
+
+Gate = Callable[[Attempt, Sequence[Step]], Decision]
+"""Takes the challenger and the steps that deployed, oldest first; the last of them is the champion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What one way to run the loop earned. Arrays are float64, one value a session, in the order of `days`."""
+
+    days: tuple[date, ...]
+    gross: FloatArray
+    net: FloatArray
+    turnover: FloatArray
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def deployments(self) -> tuple[Step, ...]:
+        """The steps that deployed, oldest first."""
+        return tuple(step for step in self.steps if step.decision.deploys)
+
+    @property
+    def days_traded(self) -> int:
+        """How many sessions had a trade."""
+        return int((self.turnover > 0).sum())
+
+    def since(self, first: date) -> "Course":
+        """Return the course from the session `first` on, with all steps."""
+        start = bisect.bisect_left(self.days, first)
+        return replace(
+            self,
+            days=self.days[start:],
+            gross=self.gross[start:],
+            net=self.net[start:],
+            turnover=self.turnover[start:],
+        )
+
+
+def replay(attempts: Sequence[Attempt], gate: Gate, sessions: Sequence[Session]) -> Course:
+    """Return what `sessions` earned with the models that `gate` let serve.
+
+    attempts: oldest first. A model serves the sessions that start after the close at which it was deployed, until the
+    next one does; 0 before the first. Changing the model costs nothing extra: no position is held over a night.
+    """
+    steps: list[Step] = []
+    for attempt in attempts:
+        steps.append(Step(attempt=attempt, decision=gate(attempt, [step for step in steps if step.decision.deploys])))
+    return course([_mark(serving(steps, session), session) for session in sessions], sessions, steps)
+
+
+def with_edge(
+    free: Course,
+    sessions: Sequence[Session],
+    *,
+    begun: Sequence[float],
+    rule: settings.Edge,
+    policy: Literal["seed", "guarded", "balanced", "strict"],
+) -> Course:
+    """Return the course `free` as a bot trades it that stands aside until the policy's own record lets it.
+
+    free, sessions: of `replay`. begun: net P&L of the walk-forward that begins the record, at the first attempt. At
+    each attempt the record is that, and every later session before it with the model that was then current: the one
+    that served or, before any did, the last candidate. So the record grows while the bot stands aside.
+    """
+    steps: list[Step] = []
+    state = State.STAND_ASIDE
+    for done, step in enumerate(free.steps, start=1):
+        known = [session for session in sessions if session.start < step.attempt.at]
+        record = [*begun, *(_mark(_current(free.steps, session), session).net for session in known)]
+        obstacles = () if any(each.decision.deploys for each in free.steps[:done]) else ("no model serves",)
+        found = edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
+        state = found.state
+        steps.append(replace(step, edge=found))
+    return course(
+        [_mark(serving(steps, session) if _live(steps, session) else None, session) for session in sessions],
+        sessions,
+        steps,
+    )
+
+
+def _live(steps: Sequence[Step], session: Session) -> bool:
+    before = [step.edge for step in steps if step.attempt.at < session.start]
+    return bool(before) and before[-1] is not None and before[-1].state is State.LIVE
+
+
+def _current(steps: Sequence[Step], session: Session) -> Attempt | None:
+    tried = [step.attempt for step in steps if step.attempt.at < session.start]
+    return serving(steps, session) or (tried[-1] if tried else None)
+
+
+def _mark(model: Attempt | None, session: Session) -> Mark:
+    return NOTHING if model is None else model.marks[session.day]
+
+
+def course(marks: Sequence[Mark], sessions: Sequence[Session], steps: Sequence[Step] = ()) -> Course:
+    """Return `marks`, one a session, as a course."""
+    columns = np.array([(mark.gross, mark.net, mark.turnover) for mark in marks], dtype=np.float64).reshape(-1, 3)
+    gross, net, turnover = columns.T
+    return Course(
+        days=tuple(session.day for session in sessions), gross=gross, net=net, turnover=turnover, steps=tuple(steps)
+    )
+
+
+def serving(steps: Sequence[Step], session: Session) -> Attempt | None:
+    """Return the model that served when `session` began; None before the first."""
+    before = [step.attempt for step in steps if step.decision.deploys and step.attempt.at < session.start]
+    return before[-1] if before else None
+
+
+# --- gates ------------------------------------------------------------------------------------------------------------
+
+
+def never_retrain(challenger: Attempt, served: Sequence[Step]) -> Decision:
+    """Deploy the first model, whatever its exam says, and no other."""
+    return Decision(deploys=not served, reason="a model serves" if served else "the first model")
+
+
+def always_newest(challenger: Attempt, served: Sequence[Step]) -> Decision:
+    """Deploy each model, whatever its exam says."""
+    return Decision(deploys=True, reason="the newest model")
+
+
+def stored_scores(promote: settings.Promote, exam: settings.Exam) -> Gate:
+    """Return the rule as most people write it: each model's Sharpe ratio on its own exam, champion's as it was stored.
+
+    Deployed if above `min_sharpe`, and above the champion's or no more than the tolerance below it.
+    """
+
+    def gate(challenger: Attempt, served: Sequence[Step]) -> Decision:
+        own = _stored(challenger, exam)
+        if own is None:
+            return Decision(deploys=False, reason="its exam has no Sharpe ratio")
+        if not own > promote.min_sharpe:
+            return Decision(deploys=False, reason=f"Sharpe {own:.2f}, needs more than {promote.min_sharpe:.2f}")
+        theirs = _stored(served[-1].attempt, exam) if served else None
+        floor = -math.inf if theirs is None else theirs - promote.tolerance * abs(theirs)
+        told = "there is no model to beat" if theirs is None else f"the champion stored {theirs:.2f}"
+        return Decision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {told}")
+
+    return gate
+
+
+def _stored(attempt: Attempt, exam: settings.Exam) -> float | None:
+    return _sharpe(attempt.net(_division(attempt, exam, None).exam_days))
+
+
+def _division(attempt: Attempt, exam: settings.Exam, champion: Attempt | None) -> Split:
+    return split(
+        attempt.window,
+        exam_sessions=exam.sessions,
+        embargo_sessions=exam.embargo_sessions,
+        champion_last_label=champion.label_end if champion else None,
+    )
+
+
+def judged(promote: settings.Promote, exam: settings.Exam) -> Gate:
+    """Return the gate of `retrain`: challenger and champion on the same unseen sessions, `verdict.judge` decides."""
+
+    def gate(challenger: Attempt, served: Sequence[Step]) -> Decision:
+        champion = served[-1].attempt if served else None
+        days = _division(challenger, exam, champion).exam_days
+        verdict = judge(
+            challenger.scored(days),
+            champion.scored(days) if champion else None,
+            promote=promote,
+            exam=exam,
+            earlier_sharpes=_conceding(served, days),
+        )
+        return Decision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
+
+    return gate
+
+
+def _conceding(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:
+    """Return the Sharpe ratios, on `days`, of the champions that gave way by the tolerance alone; NaN if undefined."""
+    found: list[float] = []
+    for older, newer in zip(reversed(served[:-1]), reversed(served), strict=False):
+        if newer.decision.verdict is None or not newer.decision.verdict.conceded:
+            break
+        own = _sharpe(older.attempt.net(days))
+        found.append(math.nan if own is None else own)
+    return tuple(found)
+
+
+def _sharpe(net: FloatArray) -> float | None:
+    try:
+        return metrics.sharpe(net)
+    except UndefinedStatisticError:
+        return None
+
+
+# --- what to compare with, and the conclusion -------------------------------------------------------------------------
+
+
+def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[Mark]:
+    """Return the marks of equal amounts of each ticker, bought at the first close and held to the last.
+
+    closes: float64, shape (1 + n_sessions, n_tickers), oldest first, adjusted for splits; NaN where a ticker has none.
+        The first row is the purchase, whose cost the first session bears. A ticker without a close in a session is
+        worth its last one, as it is on an account; one without any in the first row is not bought. Dividends are not
+        in the bars, so not here.
+    A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
+    capital. No ticker at all: zeros.
+    """
+    prices = np.asarray(closes, dtype=np.float64)
+    prices = prices[:, np.isfinite(prices[0])]
+    if prices.shape[1] == 0:
+        return [NOTHING] * (prices.shape[0] - 1)
+    for row in range(1, prices.shape[0]):
+        prices[row] = np.where(np.isfinite(prices[row]), prices[row], prices[row - 1])
+    worth = (prices / prices[0]).mean(axis=1)
+    returns = worth[1:] / worth[:-1] - 1.0
+    paid = cost_bps / 1e4
+    return [
+        Mark(gross=float(gross), net=float(gross) - (0.0 if place else paid), turnover=0.0 if place else 1.0)
+        for place, gross in enumerate(returns)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Sharpe ratio of one course less another's on the same sessions, annual; all None where it is not defined."""
+
+    difference: float | None
+    standard_error: float | None
+    p_better: float | None
+    interval: tuple[float, float] | None
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """Return "paid" where the 90 % interval lies above 0, "cost" where it lies below, else "not shown"."""
+        low, high = self.interval or (-math.inf, math.inf)
+        return "paid" if low > 0 else "cost" if high < 0 else "not shown"
+
+
+def compare(mine: FloatArray, theirs: FloatArray) -> Difference:
+    """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
+
+    A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
+    """
+    try:
+        found = _paired(mine, theirs)
+    except UndefinedStatisticError:
+        return Difference(difference=None, standard_error=None, p_better=None, interval=None)
+    half = _Z90 * found.standard_error
+    return Difference(
+        difference=found.difference,
+        standard_error=found.standard_error,
+        p_better=found.p_better,
+        interval=(found.difference - half, found.difference + half),
+    )
+
+
+def _paired(mine: FloatArray, theirs: FloatArray) -> metrics.SharpeDifference:
+    if not np.any(mine) and not np.any(theirs):
+        return metrics.SharpeDifference(difference=0.0, standard_error=0.0, correlation=0.0)
+    if not np.any(theirs):
+        return metrics.sharpe_against_flat(mine)
+    if not np.any(mine):
+        found = metrics.sharpe_against_flat(theirs)
+        return replace(found, difference=-found.difference)
+    return metrics.sharpe_difference(mine, theirs)

@@ -1,0 +1,282 @@
+"""The policy's own out-of-sample record: begun by a walk-forward, continued by each retrain, judged for an edge.
+
+Called by `retraining`. A policy is the whole procedure: what it trains, what it promotes, what then serves. So each
+session counts once, with the model that was current on that day, and no later choice changes it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.archive import artifact
+from hftcl.archive.record import Kind, RecordedSession, read
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError, NoDataError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.edge import Edge, State, edge
+from hftcl.exam.split import Session, Split, sessions_of, split, unseen
+from hftcl.learning.candidate import Candidate, train_candidate
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.examining import examine
+from hftcl.settings import Settings
+from hftcl.strategy.costs import cost
+
+FloatArray = npt.NDArray[np.float64]
+STAGE: Final = "record"
+FOLDS: Final = 4
+FOLD_SESSIONS: Final = 5  # a week: as often as a retrain is due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The policy's record as of one moment: what was there, and what this retrain adds. `cost_bps`: as now set."""
+
+    known: tuple[RecordedSession, ...]
+    added: tuple[RecordedSession, ...]
+    cost_bps: float
+    problem: str | None = None
+    """Why sessions that belong into it are missing."""
+
+    @property
+    def sessions(self) -> tuple[RecordedSession, ...]:
+        """Every session, oldest first."""
+        return tuple(sorted((*self.known, *self.added), key=lambda each: each.session))
+
+    @property
+    def net(self) -> FloatArray:
+        """Net P&L per session, oldest first, all at the present cost: a dearer broker makes the past dearer too."""
+        gross = np.array([each.gross for each in self.sessions], dtype=np.float64)
+        turnover = np.array([each.turnover for each in self.sessions], dtype=np.float64)
+        return np.asarray(gross - cost(turnover, cost_bps=self.cost_bps), dtype=np.float64)
+
+
+def continued(
+    archive: Registry,
+    data: Dataset,
+    division: Split,
+    candidate: Candidate,
+    settings: Settings,
+    *,
+    params: Mapping[str, object],
+    on_event: OnEvent,
+) -> Record:
+    """Return the record up to the last session of `data`; writes nothing.
+
+    Where there is none on bars of this kind, it begins with the walk-forward over the sessions of the exam; else the
+    sessions since its last one are scored with the model that was then current. What lies after `data` is not known.
+    """
+    known = tuple(
+        each
+        for each in read(archive, synthetic=data.synthetic)
+        if not data.sessions or each.session <= data.sessions[-1]
+    )
+    story = _Story(archive, data, division, candidate, settings, params, on_event)
+    try:
+        added, problem = story.since(known[-1].session) if known else (story.walk_forward(), None)
+    except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
+        added, problem = (), f"the walk-forward could not be done: {error}"
+    if problem is not None:
+        on_event(Event(STAGE, text=f"the record lacks sessions: {problem}", level=Level.WARNING))
+    return Record(known=known, added=added, cost_bps=settings.strategy.cost_bps, problem=problem)
+
+
+def judged(record: Record, archive: Registry, data: Dataset, settings: Settings, *, obstacle: str | None) -> Edge:
+    """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
+    obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
+    policy = settings.promote.policy
+    previous = _previous(archive, data, policy)
+    return edge(record.net, previous, rule=settings.edge, policy=policy, obstacles=obstacles)
+
+
+def _previous(archive: Registry, data: Dataset, policy: str) -> State:
+    """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned anew."""
+    for model in archive.models():
+        if model.synthetic == data.synthetic and known_at(model) <= data.as_of.at:
+            same = model.report.get("policy") == policy
+            return State.LIVE if same and model.report.get("edge") == State.LIVE else State.STAND_ASIDE
+    return State.STAND_ASIDE
+
+
+def known_at(model: ModelRecord) -> datetime:
+    """Return the end of the bars that were known when a model was judged: from then on it was current."""
+    told = model.report.get("as_of")
+    return datetime.fromisoformat(told) if told else model.trained_at
+
+
+def digest(settings: Settings, params: Mapping[str, object]) -> str:
+    """Return a hash of the settings that decide what the policy trains and trades, not of cost, paths or schedule."""
+    market, strategy = settings.market, settings.strategy
+    parts = {
+        "market": [sorted(market.watchlist), market.calendar, market.lookback_days, market.extended_hours],
+        "model": {**asdict(settings.model), **params},
+        "strategy": [strategy.entry_quantile, strategy.flat_minutes_before_close],
+        "exam": [settings.exam.sessions, settings.exam.embargo_sessions],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def folds(sessions: Sequence[Session], division: Split, *, embargo_sessions: int) -> tuple[Split, ...]:
+    """Divide the exam's span into a few weeks, each with a training window before it as long as the candidate's.
+
+    sessions: those of the window that `division` divides. At most 4 folds of at least 5 sessions (the last may have
+    fewer). The first trains on the very sessions of the candidate.
+    """
+    first = len(division.train) + len(division.embargoed)
+    held = len(sessions) - first
+    size = max(FOLD_SESSIONS, -(-held // FOLDS))
+    return tuple(
+        split(
+            sessions[start : first + min(start + size, held)],
+            exam_sessions=min(size, held - start),
+            embargo_sessions=embargo_sessions,
+        )
+        for start in range(0, held, size)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """One retrain's way of earning sessions for the record."""
+
+    archive: Registry
+    data: Dataset
+    division: Split
+    candidate: Candidate
+    settings: Settings
+    params: Mapping[str, object]
+    on_event: OnEvent
+
+    def walk_forward(self) -> tuple[RecordedSession, ...]:
+        """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
+        parts = folds(sessions_of(self.data.frame), self.division, embargo_sessions=self.settings.exam.embargo_sessions)
+        taken = {each.session for each in read(self.archive, synthetic=self.data.synthetic)}
+        found: list[RecordedSession] = []
+        for index, part in enumerate(parts):
+            self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
+            if part.train == self.division.train:
+                model = self.candidate.model
+            else:
+                model = self._trained(part, _within(self.on_event, index, len(parts)))
+            found += self._scored(model, part.exam_days, "walk-forward")
+        self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
+        return tuple(each for each in found if each.session not in taken)
+
+    def _trained(self, part: Split, on_event: OnEvent) -> artifact.Model:
+        return train_candidate(
+            self.data.frame,
+            part,
+            self.settings,
+            model_id=self.candidate.model.meta.model_id,
+            params=self.params,
+            source=self.data.source,
+            synthetic=self.data.synthetic,
+            on_event=on_event,
+        ).model
+
+    def since(self, last: date) -> tuple[tuple[RecordedSession, ...], str | None]:
+        """Score the sessions after `last`, each with the model that was then current; and say what could not be.
+
+        Sessions on which no model was current, or that it had seen, are no one's and left out.
+        """
+        current = _Timeline.of(self.archive, synthetic=self.data.synthetic)
+        later = [session for session in sessions_of(self.data.frame) if session.day > last]
+        found: list[RecordedSession] = []
+        problem = None
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        for owner, group in groupby(later, key=lambda session: current.at(session.start)):
+            if owner is None:
+                continue
+            days = self._unseen_by(owner, tuple(group))
+            try:
+                model = artifact.load(
+                    self.archive.onnx_of(owner.model_id),
+                    expected_sha256=owner.sha256,
+                    expected_features=artifact.our_features(),
+                )
+                found += self._scored(model, days, "scored")
+            except HftclError as fault:
+                problem = f"model {owner.model_id} was current on {len(days)} of them and cannot be scored: {fault}"
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
+        return tuple(found), problem
+
+    def _unseen_by(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
+        embargo = self.settings.exam.embargo_sessions
+        free = set(unseen(sessions_of(self.data.frame), owner.label_end, embargo_sessions=embargo))
+        return tuple(session.day for session in group if session in free)
+
+    def _scored(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
+        if not days:
+            return []
+        earned = examine(model, self.data.frame, days, cost_bps=self.settings.strategy.cost_bps).simulation
+        if not (np.isfinite(earned.gross).all() and np.isfinite(earned.turnover).all()):
+            raise NoDataError(f"The P&L of model {model.meta.model_id} is not finite in {days[0]} to {days[-1]}.")
+        return [
+            RecordedSession(
+                session=day,
+                net=net,
+                gross=gross,
+                turnover=turnover,
+                model_id=model.meta.model_id,
+                kind=kind,
+                source=self.data.source,
+                synthetic=self.data.synthetic,
+                settings_digest=digest(self.settings, self.params),
+            )
+            for day, net, gross, turnover in zip(
+                days, earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist(), strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeline:
+    """Which model was current when: the one that served, and before any did, the last candidate."""
+
+    served: tuple[tuple[datetime, ModelRecord], ...]
+    tried: tuple[tuple[datetime, ModelRecord], ...]
+
+    @classmethod
+    def of(cls, archive: Registry, *, synthetic: bool) -> "_Timeline":
+        """Return it for models of one kind of bars.
+
+        A model that was promoted is current from the end of the bars by which it was judged, so that a loop replayed
+        with --as-of is dated as it would have been; a rollback, from the moment a person made it.
+        """
+        models = {model.model_id: model for model in archive.models() if model.synthetic == synthetic}
+        changes = [change for change in archive.deployments() if change.model_id in models]
+        return cls(
+            served=tuple(
+                (known_at(models[each.model_id]) if each.kind == "deploy" else each.at, models[each.model_id])
+                for each in changes
+            ),
+            tried=tuple((known_at(model), model) for _, model in sorted(models.items())),
+        )
+
+    def at(self, start: datetime) -> ModelRecord | None:
+        """Return the model that was current when a session began."""
+        for since, model in (*reversed(self.served), *reversed(self.tried)):
+            if since < start:
+                return model
+        return None
+
+
+def _within(on_event: OnEvent, index: int, count: int) -> OnEvent:
+    """Return a listener that tells a training's progress as a part of the walk-forward's."""
+
+    def tell(event: Event) -> None:
+        if event.level is Level.PROGRESS and event.total:
+            share = replace(event, stage=STAGE, done=index * event.total + event.done, total=count * event.total)
+            # the last tree of the last fold is not yet the end of its exam
+            on_event(replace(share, done=min(share.done, share.total - 1), text="walk-forward"))
+        elif event.level is not Level.PROGRESS:
+            on_event(event)
+
+    return tell

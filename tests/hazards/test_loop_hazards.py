@@ -1,0 +1,427 @@
+"""The whole loop, killed, starved of disk, forbidden to write, raced and tampered with. Real processes, real files."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftcl.archive.registry import Registry
+from tests.archive.sample_models import archive_in
+from tests.hazards.loop_processes import (
+    HFTCL,
+    QUICK_TOML,
+    RETRAIN,
+    Case,
+    answer,
+    assert_production_is_whole,
+    contents,
+    deploy_twice,
+    left_behind,
+    one_line,
+    run,
+    without_the_rights_of_root,
+)
+
+PRODUCTION = "trained_stock_model.onnx"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with cached bars and two deployed models."""
+    home = tmp_path_factory.mktemp("trained")
+    deploy_twice(home)
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+class Killer:
+    """Kills retrains and rollbacks of `home`, one after the other, at moments spread over all that they do."""
+
+    def __init__(self, home: Path, seed: int) -> None:
+        self.home = home
+        self.chance = random.Random(seed)  # noqa: S311
+        began = time.monotonic()
+        report = answer(home, *RETRAIN)
+        self.retrain_s = time.monotonic() - began
+        self.deploy_s = report["timings_s"]["deploy"]
+        began = time.monotonic()
+        answer(home, "rollback", "--yes")
+        self.rollback_s = time.monotonic() - began
+        self.met: Counter[str] = Counter()
+
+    def kill(self, command: str, moment: str, share: float, *, everything: bool) -> None:
+        """Start `command` and kill it: `share` of its way through, or at a moment of its change of the archive."""
+        case = Case()
+        arguments = RETRAIN if command == "retrain" else self._rollback()
+        process = case.start(self.home, *arguments)
+        if moment == "any":
+            time.sleep(share * (self.retrain_s if command == "retrain" else self.rollback_s))
+        elif command == "retrain":
+            assert process.stderr is not None
+            while not process.stderr.readline().startswith("deploy"):
+                assert process.poll() is None
+            time.sleep(share * 2 * self.deploy_s)
+        else:
+            journal = self.home / "models" / "registry.sqlite-journal"
+            while process.poll() is None and not journal.exists():
+                time.sleep(0)
+            time.sleep(share * 0.05)
+        ended = process.poll()
+        case.kill(process, everything=everything)
+        case.assert_nothing_survives()
+        self.met["ended before" if ended is not None else f"{command}, {moment} moment"] += 1
+
+    def _rollback(self) -> tuple[str, ...]:
+        """Go back where there is a model before this one, else to another one."""
+        registry = Registry(self.home)
+        live = registry.live()
+        if live is not None and live.parent is not None and self.chance.random() < 0.5:
+            return "rollback", "--yes"
+        others = [model.model_id for model in registry.models() if not model.is_deployed]
+        return "rollback", self.chance.choice(others), "--yes", "--reason", "drill"
+
+    def assert_goes_on(self) -> None:
+        serving = assert_production_is_whole(self.home)
+        rows = answer(self.home, "history")
+        assert [row["model_id"] for row in rows if row["is_deployed"]] == [serving]
+        self.met["repaired afterwards"] += bool(answer(self.home, "unpin")["repaired"])
+        assert assert_production_is_whole(self.home) == serving
+        assert left_behind(self.home) == []
+
+
+def kill_and_go_on(home: Path, rounds: int) -> Killer:
+    """Kill four times a round: retrain and rollback, each at any moment and while it changes the archive."""
+    killer = Killer(home, seed=rounds)
+    for turn in range(rounds):
+        for place, (command, moment) in enumerate(
+            (command, moment) for command in ("retrain", "rollback") for moment in ("any", "deploy")
+        ):
+            share = (turn + killer.chance.random()) / rounds
+            killer.kill(command, moment, share, everything=(turn + place) % 2 == 0)
+            killer.assert_goes_on()
+    assert answer(home, *RETRAIN)["outcome"] == "deployed"
+    assert_production_is_whole(home)
+    assert archive_in(home).verify_all() == ()
+    assert left_behind(home) == []
+    return killer
+
+
+@pytest.mark.hazard(1)
+@pytest.mark.hazard(7)
+def test_killed_at_random_moments_a_retrain_or_rollback_leaves_a_whole_model_and_the_next_one_works(home: Path) -> None:
+    kill_and_go_on(home, rounds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.hazard(1)
+def test_killed_at_a_hundred_random_moments_the_loop_goes_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    killer = kill_and_go_on(home, rounds=25)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{dict(killer.met)}; a retrain takes {killer.retrain_s:.1f} s\n")
+    assert killer.met["repaired afterwards"] >= 5, "else no kill met a deployment under way"
+
+
+@pytest.mark.hazard(1)
+def test_killed_while_it_first_collects_the_next_retrain_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(QUICK_TOML)
+    case = Case()
+    process = case.start(tmp_path, *RETRAIN)
+    while not list(tmp_path.glob("bars/synthetic/*/*.parquet")):
+        assert process.poll() is None
+    case.kill(process, everything=False)
+    assert answer(tmp_path, "history") == []
+    assert answer(tmp_path, *RETRAIN)["outcome"] == "deployed"
+    assert_production_is_whole(tmp_path)
+    assert left_behind(tmp_path) == []
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+def files_of_at_most(size: int) -> Callable[[], None]:
+    """Return what limits each file of a process, for `preexec`: what is longer fails as on a full disk (EFBIG)."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of `size` at `folder`; skips the test where that is not allowed."""
+    folder.mkdir()
+    command = ["/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a test mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", folder], check=True)
+
+
+def remount(folder: Path, option: str) -> None:
+    subprocess.run(["/bin/mount", "-o", f"remount,{option}", folder], check=True)
+
+
+def fill(folder: Path, *, leaving: int) -> Path:
+    """Fill the disk of `folder` but for `leaving` bytes; return the file that does."""
+    filler = folder / "filler"
+    size = shutil.disk_usage(folder).free - leaving
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for _ in range(0, size, 4096):
+            file.write(b"x" * 4096)
+    return filler
+
+
+def assert_fails_in_one_line(home: Path, *arguments: str, **options: Any) -> str:
+    """Assert exit 1, one line, the same model as before, no temporary file; return the line."""
+    before = (home / PRODUCTION).read_bytes() if (home / PRODUCTION).exists() else None
+    live = [row["model_id"] for row in answer(home, "history") if row["is_deployed"]]
+    done = run(home, *arguments, **options)
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    told = one_line(done)
+    assert ((home / PRODUCTION).read_bytes() if before else None) == before
+    assert [row["model_id"] for row in answer(home, "history") if row["is_deployed"]] == live
+    assert [
+        path for path in left_behind(home) if path.suffix != ".claim"
+    ] == []  # claims are the next command's to free
+    return told
+
+
+@pytest.mark.hazard(2)
+@pytest.mark.parametrize(
+    ("arguments", "size", "what"),
+    [
+        ((*RETRAIN, "--lookback-days", "80"), 20_000, "bars of AAPL"),
+        (RETRAIN, 300_000, "training rows"),
+        pytest.param((*RETRAIN, "--param", "n_estimators=700"), 3_000_000, "model", marks=pytest.mark.slow),
+        (("rollback", "--yes"), 60_000, PRODUCTION),
+        (("unpin",), 4_096, "registry"),
+    ],
+    ids=["bars", "rows", "models", "production", "registry"],
+)
+def test_a_file_that_cannot_be_written_to_its_end_is_one_line_and_nothing_is_lost(
+    home: Path, arguments: tuple[str, ...], size: int, what: str
+) -> None:
+    if arguments == ("unpin",):
+        answer(home, "rollback", "--yes")
+    assert what in assert_fails_in_one_line(home, *arguments, preexec=files_of_at_most(size))
+    answer(home, *(RETRAIN if arguments[0] == "retrain" else arguments))
+    assert_production_is_whole(home)
+
+
+@pytest.mark.hazard(2)
+@pytest.mark.hazard(14)
+def test_a_disk_that_fills_while_bars_are_collected_is_one_line_and_the_next_retrain_works(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(QUICK_TOML)
+    with small_disk(tmp_path / "bars", "300k") as bars:
+        assert "Free space there" in assert_fails_in_one_line(tmp_path, *RETRAIN)
+        assert sorted(bars.glob("synthetic/*/*.parquet")), "what came before is kept"
+        remount(bars, "size=64m")
+        assert answer(tmp_path, *RETRAIN)["outcome"] == "deployed"
+        assert_production_is_whole(tmp_path)
+        assert left_behind(tmp_path) == []
+
+
+@pytest.mark.hazard(2)
+@pytest.mark.hazard(14)
+@pytest.mark.parametrize("left", [pytest.param(1_000_000, marks=pytest.mark.slow), 8_192, 0])
+def test_a_full_disk_is_one_line_before_the_training_and_with_space_the_next_command_works(
+    trained: Path, tmp_path: Path, left: int
+) -> None:
+    with small_disk(tmp_path / "small", "40m") as home:
+        shutil.copytree(trained, home, dirs_exist_ok=True)
+        filler = fill(home, leaving=left)
+        done = run(home, *RETRAIN)
+        assert (done.returncode, "fit" in done.stderr) == (1, False)
+        assert "Free space there" in assert_fails_in_one_line(home, *RETRAIN)
+        if left < 50_000:
+            assert_fails_in_one_line(home, "rollback", "--yes")
+        filler.unlink()
+        assert answer(home, "rollback", "--yes")["rolled_back"] is True
+        answer(home, "unpin")
+        if left == 0:
+            assert answer(home, *RETRAIN)["outcome"] == "deployed"
+        assert_production_is_whole(home)
+        assert left_behind(home) == []
+
+
+# --- forbidden --------------------------------------------------------------------------------------------------------
+
+
+def forbid(home: Path) -> None:
+    """Let nobody but root write under `home`: it is a stranger's, or for the owner without the mode."""
+    for path in (home, *home.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, 65534, 65534)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+@pytest.mark.hazard(2)
+@pytest.mark.parametrize("models", [True, False], ids=["with models", "empty"])
+def test_in_a_home_that_a_user_cannot_write_reading_works_and_changing_is_one_line(
+    trained: Path, tmp_path: Path, models: bool
+) -> None:
+    home = tmp_path / "forbidden"
+    if models:
+        shutil.copytree(trained, home)
+    else:
+        home.mkdir()
+        (home / "hftcl.toml").write_text(QUICK_TOML)
+    forbid(home)
+    try:
+        before = contents(home)
+        assert_reads_and_does_not_write(home, "set [paths] home", preexec=without_the_rights_of_root)
+        assert contents(home) == before
+    finally:
+        for path in (home, *home.rglob("*")):  # so that pytest may remove it
+            path.chmod(0o755)
+
+
+@pytest.mark.hazard(2)
+def test_on_a_disk_mounted_read_only_reading_works_and_changing_is_one_line(trained: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", "40m") as home:
+        shutil.copytree(trained, home, dirs_exist_ok=True)
+        remount(home, "ro")
+        assert_reads_and_does_not_write(home, "Mount that file system writable")
+        remount(home, "rw")
+        assert answer(home, *RETRAIN)["outcome"] == "deployed"
+
+
+def assert_reads_and_does_not_write(home: Path, remedy: str, **options: Any) -> None:
+    for arguments in (RETRAIN, ("rollback", "--yes"), ("unpin",)):
+        done = run(home, *arguments, **options)
+        if not (home / PRODUCTION).exists() and arguments[0] == "rollback":
+            continue  # nothing to roll back is what it says there
+        assert done.returncode == 1, (arguments, done.stdout, done.stderr)
+        told = one_line(done)
+        assert remedy in told
+        assert str(home) in told
+    for reading in (("history", "--json"), ("check", "--json", "--as-of", "2025-12-15")):
+        done = run(home, *reading, **options)
+        assert done.returncode == 0, (reading, done.stderr)
+        json.loads(done.stdout)
+
+
+# --- races ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.hazard(6)
+def test_of_eight_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(home: Path) -> None:
+    before = {row["model_id"] for row in answer(home, "history")}
+    cases = [Case() for _ in range(8)]
+    processes = [case.start(home, *RETRAIN, "--param", "n_estimators=300") for case in cases]
+    spoken = [process.communicate(timeout=300) for process in processes]
+    codes = [process.returncode for process in processes]
+    worked = [json.loads(out) for (out, _), code in zip(spoken, codes, strict=True) if code == 0]
+    refused = [(out, err) for (out, err), code in zip(spoken, codes, strict=True) if code == 75]
+    assert len(worked) + len(refused) == 8, (codes, spoken)
+    assert worked
+    assert refused
+    for out, err in refused:
+        assert (out, err.count("\n")) == ("", 1), "it did nothing and said so in one line"
+        assert err.startswith("hftcl: Another retrain has been running")
+    after = {row["model_id"] for row in answer(home, "history")}
+    assert after - before == {report["model_id"] for report in worked}
+    assert_production_is_whole(home)
+    assert archive_in(home).verify_all() == ()
+    assert left_behind(home) == []
+    for case in cases:
+        case.assert_nothing_survives()
+
+
+# --- production, by hand ----------------------------------------------------------------------------------------------
+
+
+def _delete(home: Path) -> None:
+    (home / PRODUCTION).unlink()
+
+
+def _garbage(home: Path) -> None:
+    (home / PRODUCTION).write_bytes(os.urandom(10_000))
+
+
+def _half(home: Path) -> None:
+    whole = (home / PRODUCTION).read_bytes()
+    (home / PRODUCTION).write_bytes(whole[: len(whole) // 2])
+
+
+def _link_into_nowhere(home: Path) -> None:
+    (home / PRODUCTION).unlink()
+    (home / PRODUCTION).symlink_to(home / "nowhere")
+
+
+def _pipe(home: Path) -> None:
+    (home / PRODUCTION).unlink()
+    os.mkfifo(home / PRODUCTION)
+
+
+@pytest.mark.hazard(11)
+@pytest.mark.parametrize(
+    ("tamper", "command"),
+    [
+        (_delete, ("unpin", "--json")),
+        (_half, ("unpin", "--json")),
+        (_link_into_nowhere, ("unpin", "--json")),
+        (_pipe, ("unpin", "--json")),
+        (_garbage, ("rollback", "--yes", "--json")),
+        (_garbage, RETRAIN),
+    ],
+)
+def test_a_production_file_changed_by_hand_is_restored_by_the_next_command_that_changes_something(
+    home: Path, tamper: Callable[[Path], None], command: tuple[str, ...]
+) -> None:
+    newest, oldest = answer(home, "history")
+    tamper(home)
+    tampered = contents(home)
+    assert not any(row["is_deployed"] for row in answer(home, "history"))
+    check = answer(home, "check", "--as-of", "2025-12-15")
+    assert [trigger["fired"] for trigger in check["triggers"] if trigger["name"] == "no_model"] == [True]
+    assert contents(home) == tampered, "what only reads mends nothing"
+    report = answer(home, *command)
+    assert any(PRODUCTION in note and newest["model_id"] in note for note in report["repaired"]), report["repaired"]
+    serves = {"unpin": newest, "rollback": oldest}.get(command[0], report)
+    assert assert_production_is_whole(home) == serves["model_id"]
+
+
+@pytest.mark.hazard(11)
+def test_an_older_model_copied_over_production_by_hand_serves_and_that_is_recorded(home: Path) -> None:
+    newest, oldest = answer(home, "history")
+    shutil.copy(home / "models" / f"model_{oldest['model_id']}.onnx", home / PRODUCTION)
+    assert [row["is_deployed"] for row in answer(home, "history")] == [False, True]
+    assert answer(home, "check", "--as-of", "2025-12-15")["live"] == oldest["model_id"]
+    (note,) = [note for note in answer(home, "unpin")["repaired"] if PRODUCTION in note]
+    assert "replaced by hand" in note
+    assert assert_production_is_whole(home) == oldest["model_id"]
+    served = {row["model_id"]: row["served"] for row in answer(home, "history")}
+    assert len(served[oldest["model_id"]]) == 2
+    assert served[newest["model_id"]][-1][1] is not None
+
+
+@pytest.mark.hazard(11)
+def test_a_production_file_and_its_archived_copy_both_gone_give_way_to_the_model_before(home: Path) -> None:
+    newest, oldest = answer(home, "history")
+    (home / PRODUCTION).unlink()
+    (home / "models" / f"model_{newest['model_id']}.onnx").write_bytes(b"rotten")
+    notes = answer(home, "unpin")["repaired"]
+    assert any(oldest["model_id"] in note for note in notes), notes
+    assert assert_production_is_whole(home) == oldest["model_id"]
+
+
+def test_the_command_under_test_is_this_environment_s() -> None:
+    assert Path(HFTCL).exists(), "install hftcl where pytest runs: pip install -e ."

@@ -1,0 +1,193 @@
+"""The whole loop on bars that are missing, too few or dirty, and with secrets that must not get out. Real processes."""
+
+import contextlib
+import json
+import re
+import socket
+import zlib
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.settings import Settings
+from tests.hazards.loop_processes import QUICK_TOML, RETRAIN, Case, answer, contents, left_behind, one_line, run
+from tests.shared_data import DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars
+
+NEW_YORK_ENDS = 'timezone = "America/New_York"\nlabel = "end"\ncolumns = { ts = "datetime" }\n'
+
+
+def bars_of(folder: Path, *tickers: str, first: date = date(2025, 10, 15), last: date = date(2025, 12, 15)) -> None:
+    """Write a Parquet file of bars for each ticker."""
+    folder.mkdir()
+    market = SyntheticSource(Settings())
+    for ticker in tickers:
+        market.minutes(ticker, first, last).write_parquet(folder / f"{ticker}.parquet")
+
+
+def from_files(
+    home: Path, *watchlist: str, folder: Path | str = "data", files: str = "", market: str = "", days: int = 46
+) -> None:
+    """Configure `home` for bars from `folder`."""
+    (home / "hftcl.toml").write_text(
+        f'[market]\nsource = "files"\nwatchlist = {json.dumps(watchlist)}\nlookback_days = {days}\n{market}'
+        f'[model]\nn_estimators = 8\n[files]\nfolder = "{folder}"\n{files}'
+    )
+
+
+def test_a_ticker_without_bars_is_left_out_loudly_and_the_others_go_on(tmp_path: Path) -> None:
+    bars_of(tmp_path / "data", "AAPL", "AMD")
+    from_files(tmp_path, "AAPL", "NOBARS", "AMD")
+    done = run(tmp_path, "retrain", "--force", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "warning: NOBARS is left out: no bars" in done.stderr.splitlines()
+    report = json.loads(done.stdout)
+    assert report["left_out"] == {"NOBARS": "no bars"}
+    assert report["tickers"] == ["AAPL", "AMD"]
+
+
+def test_a_ticker_with_too_few_sessions_is_left_out_loudly_too(tmp_path: Path) -> None:
+    bars_of(tmp_path / "data", "AAPL")
+    SyntheticSource(Settings()).minutes("AMD", date(2025, 12, 11), date(2025, 12, 15)).write_parquet(
+        tmp_path / "data" / "AMD.parquet"
+    )
+    from_files(tmp_path, "AAPL", "AMD")
+    done = run(tmp_path, "retrain", "--force", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^warning: AMD is left out: coverage 3 of 3\d sessions", done.stderr, re.MULTILINE)
+    assert re.search(r"^left out: AMD: coverage 3 of 3\d sessions", done.stdout, re.MULTILINE)
+
+
+def test_no_ticker_with_bars_is_status_one_naming_them(tmp_path: Path) -> None:
+    bars_of(tmp_path / "data", "OTHER", first=date(2025, 12, 15))
+    from_files(tmp_path, "AAPL", "AMD")
+    for arguments in (("retrain", "--force"), ("retrain", "--force", "--as-of", "2025-12-15"), ("retrain",)):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 1
+        told = one_line(done)
+        assert "AAPL" in told
+        assert "AMD" in told
+        assert "[market]" in told
+
+
+@pytest.mark.parametrize(
+    ("market", "told"),
+    [("", r"AAPL: coverage 1 of \d+ sessions"), ("min_coverage = 0\n", "1 session with bars, needs 3 or more")],
+)
+def test_one_session_only_is_status_one_and_says_how_many_there_should_be(
+    tmp_path: Path, market: str, told: str
+) -> None:
+    bars_of(tmp_path / "data", "AAPL", first=date(2025, 12, 15))
+    from_files(tmp_path, "AAPL", market=market)
+    done = run(tmp_path, "retrain", "--force", "--json")
+    assert done.returncode == 1
+    assert re.search(told, one_line(done)), done.stderr
+    assert answer(tmp_path, "history") == []
+    assert left_behind(tmp_path) == []
+
+
+@needs_dirty_bars
+@pytest.mark.parametrize(
+    ("folder", "watchlist", "files", "told"),
+    [
+        ("alphavantage_2019_02_right_labelled", ["AAPL"], "", 'columns = { ts = "datetime" }'),
+        ("alphavantage_2019_02_right_labelled", ["AAPL", "VIX"], NEW_YORK_ENDS, "needs rows from 4 or more sessions"),
+        ("alphavantage_2019_02_right_labelled", ["VIX"], NEW_YORK_ENDS, "VIX"),
+        ("injected_faults", ["AMD"], "", "needs rows from 4 or more sessions"),
+        ("injected_faults", ["NOBARS"], "", "NOBARS"),
+    ],
+)
+def test_a_folder_of_dirty_bars_that_is_not_enough_is_one_clear_line(
+    tmp_path: Path, folder: str, watchlist: list[str], files: str, told: str
+) -> None:
+    from_files(tmp_path, *watchlist, folder=DIRTY / folder, files=files, days=5)
+    done = run(tmp_path, "retrain", "--force", "--json")
+    assert done.returncode == 1, done.stderr
+    assert told in one_line(done)
+    assert left_behind(tmp_path) == []
+    assert run(tmp_path, "check").returncode in {0, 1}
+
+
+@needs_dirty_bars
+@needs_real_bars
+def test_a_dirty_week_among_clean_ones_is_trained_without_its_faults_and_they_are_told(tmp_path: Path) -> None:
+    """The week from 27 November holds 34 faults that somebody labelled; the weeks before are as they were traded."""
+    (tmp_path / "data").mkdir()
+    real = pl.read_parquet(REAL_BARS / "AMD.parquet")
+    until = pl.datetime(2024, 11, 27, time_zone="UTC")
+    real.filter(pl.col("ts") < until).write_parquet(tmp_path / "data" / "AMD.parquet")
+    dirty = (DIRTY / "injected_faults" / "AMD_dirty.csv").read_bytes()
+    (tmp_path / "data" / "AMD_dirty.csv").write_bytes(dirty)
+    from_files(tmp_path, "AMD", days=60)
+    report = answer(tmp_path, "retrain", "--force")
+    assert report["outcome"] in {"deployed", "rejected", "inconclusive"}
+    assert len({finding["reason"] for finding in report["findings"]}) >= 5
+    assert abs(report["challenger"]["gross_sharpe"]) < 100, "a tenfold price that got through would make a fortune"
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+SECRETS: Any = {
+    "POLYGON_API_KEY": "canary-polygon-8f3b1c",
+    "MASSIVE_API_KEY": "canary-massive-2d9e77",
+    "SMTP_PASSWORD": "canary-smtp-55aa01",
+    "ALPACA_API_SECRET_KEY": "canary-alpaca-c0ffee",
+}
+
+
+def told_secrets(data: bytes) -> list[str]:
+    """Return the names of the secrets in `data`, also where it is compressed as joblib does."""
+    with contextlib.suppress(zlib.error):
+        data += zlib.decompress(data)
+    return [name for name, value in SECRETS.items() if value.encode() in data]
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.hazard(59)
+def test_no_secret_gets_into_a_file_the_output_or_the_training_process(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(QUICK_TOML)
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in SECRETS.items()))
+    (tmp_path / ".env").chmod(0o600)
+    case = Case()
+    training = case.start(tmp_path, *RETRAIN, "-vv", environment=SECRETS)
+    assert training.stderr is not None
+    said = ""
+    while "fit: 0" not in said:
+        said += training.stderr.readline()
+        assert training.poll() is None, said
+    children = [pid for pid in case.alive() if pid != training.pid]
+    assert children, "the training process is there to be looked at"
+    for name in ("environ", "cmdline"):
+        assert [told for pid in children for told in told_secrets(Path(f"/proc/{pid}/{name}").read_bytes())] == []
+    out, err = training.communicate(timeout=300)
+    assert training.returncode == 0
+    assert told_secrets((out + said + err).encode()) == []
+    wrong = ("retrain", "--force", "-vv", "--param", "n_estimators=none")
+    for arguments in (("check", "-vv"), ("init", "--show"), ("init", "--show", "--json"), ("rollback", "-vv"), wrong):
+        done = run(tmp_path, *arguments, **SECRETS)
+        assert told_secrets((done.stdout + done.stderr).encode()) == [], arguments
+    (tmp_path / ".env").unlink()
+    assert {name: told for name, data in contents(tmp_path).items() if (told := told_secrets(data))} == {}
+
+
+@pytest.mark.hazard(59)
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "http://no-such-host.invalid"])
+def test_a_source_that_fails_tells_no_secret_not_even_in_a_traceback(tmp_path: Path, address: str) -> None:
+    (tmp_path / "hftcl.toml").write_text(
+        f'[market]\nsource = "polygon"\nwatchlist = ["AAPL"]\n'
+        f'[polygon]\nbase_url = "{address.format(port=closed_port())}"\ntimeout_s = 5\n'
+    )
+    for arguments in (("retrain", "--force", "-vv"), ("check", "-vv")):
+        done = run(tmp_path, *arguments, **SECRETS)
+        assert done.returncode == (1 if arguments[0] == "retrain" else 0), done.stderr
+        assert ("Traceback" in done.stderr) is (arguments[0] == "retrain")
+        assert told_secrets((done.stdout + done.stderr).encode()) == []
+    assert {name: told for name, data in contents(tmp_path).items() if (told := told_secrets(data))} == {}

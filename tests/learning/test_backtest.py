@@ -1,0 +1,306 @@
+"""The loop replayed over history: the weeks are those that `retrain` would have had, and nothing later decides them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hftcl import ContinuousLearning, durable
+from hftcl.archive import artifact
+from hftcl.archive.registry import Registry
+from hftcl.errors import LockHeldError, NoDataError, UsageError
+from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.learning.backtest import week_ends
+from hftcl.learning.dataset import open_market
+from hftcl.learning.reports import BacktestReport, document
+from hftcl.market.sessions import Calendar
+from hftcl.settings import Settings
+from tests.loop_cases import small
+
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+FROM, TO = "2025-08-04", "2025-08-28"  # a Monday and a Thursday: weeks end on 08-01, 08-08, 08-15 and 08-22
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+
+
+def tiny(home: Path, **sections: dict[str, object]) -> Settings:
+    settings = small(home, **sections)
+    return replace(
+        settings,
+        market=replace(settings.market, watchlist=("AAPL", "AMD")),
+        model=replace(settings.model, n_estimators=6, max_depth=6),
+        exam=replace(settings.exam, sessions=12, min_sessions=5),
+    )
+
+
+def backtest(settings: Settings, start: str = FROM, end: str = TO, on_event: OnEvent = ignore) -> BacktestReport:
+    return ContinuousLearning(settings, clock=lambda: NOW, on_event=on_event).backtest(start, end)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backtest")
+
+
+@pytest.fixture(scope="module")
+def report(home: Path) -> BacktestReport:
+    return backtest(tiny(home))
+
+
+def test_the_loop_retrains_at_the_last_session_of_each_week_before_what_is_compared(report: BacktestReport) -> None:
+    assert [attempt.at.date().isoformat() for attempt in report.attempts] == [
+        "2025-08-01",
+        "2025-08-08",
+        "2025-08-15",
+        "2025-08-22",
+    ]
+    assert (report.from_, report.to, report.sessions) == (date(2025, 8, 4), date(2025, 8, 28), 19)
+    assert report.synthetic
+
+
+def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(report: BacktestReport) -> None:
+    told = document(report)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert list(told["policies"]) == [
+        "policy",
+        "policy without edge gate",
+        "never retrain",
+        "always newest",
+        "seed, stored scores",
+        "stand aside",
+        "buy and hold",
+    ]
+    for each in told["policies"].values():
+        assert len(each["pnl_by_session"]) == 19
+        assert each["pnl"] == pytest.approx(sum(each["pnl_by_session"].values()))
+        if each["sharpe"] is not None:
+            assert each["interval"][0] < each["sharpe"] < each["interval"][1]
+    assert told["policies"]["never retrain"]["deployments"] == 1
+    assert told["policies"]["always newest"]["deployments"] == 4
+    assert told["policies"]["stand aside"]["sharpe"] is None
+    assert {(each["policy"], each["against"]) for each in told["differences"]} >= {
+        ("policy", name) for name in told["policies"] if name != "policy"
+    }
+    assert told["conclusion"] in {"paid", "not shown", "cost"}
+
+
+def test_buy_and_hold_is_what_the_stored_closes_say(report: BacktestReport, home: Path) -> None:
+    source, calendar = open_market(tiny(home))
+    days = calendar.sessions(date(2025, 8, 1), date(2025, 8, 28))
+    worth = 0.0
+    for ticker in ("AAPL", "AMD"):
+        raw = source.minutes(ticker, date(2025, 8, 1), date(2025, 8, 28)).sort("ts")
+        first = raw.filter(pl.col("ts") < days["close"][0])["close"][-1]
+        worth += 0.5 * raw["close"][-1] / first
+    compounded = 1.0
+    for gross in report.policies["buy and hold"].pnl_by_session.values():
+        compounded *= 1 + gross
+    assert compounded == pytest.approx(worth, abs=2e-4), "less the cost of buying once, 1 basis point"
+
+
+def test_a_week_trains_and_is_judged_as_retrain_would_have_done_it(report: BacktestReport, home: Path) -> None:
+    attempt = report.attempts[0]
+    other = home / "retrain"
+    done = ContinuousLearning(tiny(other), clock=lambda: NOW).retrain(force=True, as_of="2025-08-01")
+    assert done.challenger is not None
+    assert done.model_id is not None
+    kept = next((home / "backtest").glob(f"*/{attempt.model_id}-*.onnx"))
+    ours, theirs = (artifact.load(path).meta for path in (kept, Registry(other).onnx_of(done.model_id)))
+    assert (ours.data_digest, ours.threshold) == (theirs.data_digest, theirs.threshold)
+    assert (ours.exam_from, ours.exam_to) == (theirs.exam_from, theirs.exam_to)
+    assert attempt.sharpe == done.challenger.sharpe, "to the bit"
+    assert (attempt.outcome, attempt.edge, attempt.p_edge) == (done.outcome, done.edge, done.p_edge)
+    assert attempt.record_sessions == done.record_sessions
+
+
+def test_a_second_run_trains_nothing_and_says_the_same(report: BacktestReport, home: Path) -> None:
+    again = backtest(tiny(home))
+    assert (report.resumed, again.resumed) == (0, again.trainings)
+    assert replace(again, timings_s={}, resumed=0) == replace(report, timings_s={})
+
+
+def test_another_gate_is_replayed_over_the_same_trainings(report: BacktestReport, home: Path) -> None:
+    other = backtest(tiny(home, promote={"policy": "seed", "min_sharpe": -100.0}))
+    assert other.resumed == other.trainings == report.trainings
+    assert other.attempts[0].outcome == "deployed"
+    same = "always newest"
+    assert other.policies[same] == report.policies[same]
+
+
+def test_a_damaged_file_is_trained_again_and_told(report: BacktestReport, home: Path) -> None:
+    victim = next((home / "backtest").glob(f"*/{report.attempts[1].model_id}-*.onnx"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    told: list[Event] = []
+    again = backtest(tiny(home), on_event=told.append)
+    assert again.resumed == again.trainings - 1
+    assert any(event.level is Level.WARNING and victim.name in event.text for event in told)
+    assert replace(again, timings_s={}, resumed=0) == replace(report, timings_s={})
+
+
+def test_a_longer_history_goes_on_with_the_trainings_there_are(report: BacktestReport, home: Path) -> None:
+    longer = backtest(tiny(home), end="2025-09-03")
+    assert longer.trainings == report.trainings + 1
+    assert longer.resumed == report.trainings
+    assert longer.attempts[:4] == report.attempts
+
+
+def test_nothing_serves_and_no_model_is_archived(report: BacktestReport, home: Path) -> None:
+    assert sorted(path.name for path in home.iterdir() if path.name != "retrain") == ["backtest", "bars"]
+
+
+# --- no look-ahead ----------------------------------------------------------------------------------------------------
+
+
+def stored(folder: Path, *, cut: datetime | None = None) -> None:
+    """Write the synthetic market as files; from `cut` on with other prices and volumes."""
+    source, _ = open_market(tiny(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, ticker in enumerate(("AAPL", "AMD")):
+        bars = source.minutes(ticker, date(2025, 5, 1), date(2025, 8, 28))
+        if cut is not None:
+            later = bars.filter(pl.col("ts") >= cut)
+            moved = later.sample(fraction=1.0, shuffle=True, seed=seed)
+            prices = ["open", "high", "low", "close", "volume"]
+            later = later.with_columns(moved[name] * 1.07 for name in prices)
+            bars = pl.concat([bars.filter(pl.col("ts") < cut), later.select(bars.columns)])
+        bars.with_columns(ticker=pl.lit(ticker)).write_parquet(folder / f"{ticker}.parquet")
+
+
+def from_files(home: Path, bars: Path) -> Settings:
+    settings = tiny(home)
+    return replace(
+        settings,
+        market=replace(settings.market, source="files"),
+        files=replace(settings.files, folder=str(bars)),
+    )
+
+
+def test_what_happens_later_changes_no_earlier_training_verdict_or_pnl(tmp_path: Path) -> None:
+    cut = datetime(2025, 8, 16, tzinfo=UTC)  # the Saturday after the third week's end
+    stored(tmp_path / "honest")
+    stored(tmp_path / "tampered", cut=cut)
+    honest = backtest(from_files(tmp_path / "a", tmp_path / "honest"))
+    tampered = backtest(from_files(tmp_path / "b", tmp_path / "tampered"))
+    assert len(honest.attempts) == 4
+    assert honest.attempts[:3] == tampered.attempts[:3]
+    assert honest.attempts[3] != tampered.attempts[3]
+    for name, policy in honest.policies.items():
+        ours, theirs = policy.pnl_by_session, tampered.policies[name].pnl_by_session
+        before = [day for day in ours if day < "2025-08-16"]
+        assert len(before) == 10
+        assert [ours[day] for day in before] == [theirs[day] for day in before], name
+    newest = [report.policies["always newest"].pnl_by_session for report in (honest, tampered)]
+    assert newest[0] != newest[1]
+    files = [{path.name for path in (tmp_path / home / "backtest").glob("*/*.onnx")} for home in ("a", "b")]
+    assert len(files[0] & files[1]) == honest.trainings - 1, "the training of the last week alone differs"
+
+
+def test_where_the_bars_begin_later_the_comparison_begins_later_and_says_so(tmp_path: Path) -> None:
+    stored(tmp_path / "bars")
+    told: list[Event] = []
+    report = backtest(from_files(tmp_path / "home", tmp_path / "bars"), "2025-05-01", "2025-06-30", told.append)
+    assert report.from_ == date(2025, 6, 23), "46 days from 2025-05-01 are full on 2025-06-20"
+    assert any("the bars begin on 2025-05-01" in event.text for event in told)
+    assert "2025-05-01" in report.notes[0]
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(
+        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n'
+        "[model]\nn_estimators = 6\nmax_depth = 6\n[exam]\nsessions = 12\nmin_sessions = 5\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    command = [HFTCL, "backtest", "--from", FROM, "--to", TO, "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as first:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("backtest/*/*.onnx"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
+    done = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert 2 <= told["resumed"] < told["trainings"]
+    expected = document(report)
+    for field in ("policies", "differences", "attempts", "conclusion"):
+        assert told[field] == expected[field]
+
+
+def alive(pid: str) -> bool:
+    """Return whether a process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["AAPL", "AMD"]\n[model]\nn_estimators = 3000\n')
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    with subprocess.Popen(
+        [HFTCL, "backtest", "--from", FROM, "--to", TO], cwd=tmp_path, env=kept, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("train: 0 of"):
+                break
+        time.sleep(1.5)
+        children = Path(f"/proc/{running.pid}/task").glob("*/children")
+        pids = [pid for path in children for pid in path.read_text().split()]
+        began = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=15) == 143
+        assert time.monotonic() - began < 15
+    assert pids, "a training was under way"
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if alive(pid)]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_backtest_in_the_same_home_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "backtest").mkdir()
+    with durable.lock(tmp_path / "backtest" / ".lock", "backtest"), pytest.raises(LockHeldError, match="backtest"):
+        backtest(tiny(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "error", "told"),
+    [
+        ("2025-08-29", "2025-08-04", UsageError, "--from 2025-08-29 lies after --to 2025-08-04"),
+        ("August", "2025-08-04", UsageError, "--from 'August' is no date"),
+        ("2025-08-04", "2025-13-04", UsageError, "--to '2025-13-04' is no date"),
+        ("2025-08-04", "2025-08-06", NoDataError, "3 sessions from 2025-08-04 to 2025-08-06"),
+        ("2026-02-02", "2026-03-02", NoDataError, "the last one they have is 2026-01-08"),
+        ("2019-01-07", "2019-03-29", NoDataError, "has too few bars"),
+    ],
+    ids=["exchanged", "no date", "no such month", "too few sessions", "the future", "no bars"],
+)
+def test_dates_that_cannot_be_compared_are_one_line(
+    start: str, end: str, error: type[Exception], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=told) as caught:
+        backtest(tiny(tmp_path), start, end)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_week_ends_with_its_last_session_also_where_friday_is_a_holiday() -> None:
+    ends = week_ends(Calendar("XNYS"), date(2025, 4, 7), date(2025, 5, 1))
+    assert ends == (date(2025, 4, 11), date(2025, 4, 17), date(2025, 4, 25)), "Good Friday; 2025-05-01 is no end"

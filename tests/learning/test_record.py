@@ -1,0 +1,243 @@
+"""The policy's record: begun by a walk-forward, continued with what was current, never rewritten."""
+
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from hftcl import ContinuousLearning
+from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.registry import Registry
+from hftcl.events import Event
+from hftcl.exam.split import Session, split
+from hftcl.learning.record import Record, _Timeline, digest, folds
+from hftcl.learning.reports import RetrainReport
+from hftcl.settings import Settings
+from tests.archive.sample_models import T0, added, archive_in, deployed
+from tests.loop_cases import small
+
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+WEEK = timedelta(days=7)
+
+
+def retrained(settings: Settings, now: datetime, **options: object) -> RetrainReport:
+    learning = ContinuousLearning(settings, clock=lambda: now, on_event=options.pop("on_event", lambda event: None))  # type: ignore[arg-type]
+    return learning.retrain(force=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+    """Return a home after its first retrain, which deployed, and the report."""
+    home = tmp_path_factory.mktemp("first")
+    report = retrained(small(home, promote={"min_sharpe": -100}), NOW)
+    assert report.outcome == "deployed", report.reason
+    return home, report
+
+
+@pytest.fixture
+def home(first: tuple[Path, RetrainReport], tmp_path: Path) -> Path:
+    """Return a copy of it, for one test to change."""
+    return Path(shutil.copytree(first[0], tmp_path / "home"))
+
+
+# --- pure parts -------------------------------------------------------------------------------------------------------
+
+
+def window(n: int) -> list[Session]:
+    return [
+        Session(start=datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(days=i), day=date(2026, 1, 5) + timedelta(i))
+        for i in range(n)
+    ]
+
+
+@limits(deadline=None, max_examples=100)
+@given(n=st.integers(4, 150), exam=st.integers(1, 90), embargo=st.integers(1, 3))
+def test_the_folds_cover_the_exam_once_and_train_on_as_much_as_the_candidate(n: int, exam: int, embargo: int) -> None:
+    if n < 2 + embargo:
+        return
+    sessions = window(n)
+    division = split(sessions, exam_sessions=exam, embargo_sessions=embargo)
+    parts = folds(sessions, division, embargo_sessions=embargo)
+    assert len(parts) <= 4
+    assert [day for part in parts for day in part.exam_days] == list(division.exam_days)
+    for part in parts:
+        assert len(part.train) == len(division.train)
+        assert len(part.embargoed) == embargo
+        assert part.train_days[-1] < part.exam_days[0] - timedelta(days=embargo)
+        assert part.withheld == ()
+    assert parts[0].train == division.train
+
+
+def test_an_exam_of_twenty_sessions_is_four_weeks() -> None:
+    sessions = window(41)
+    parts = folds(sessions, split(sessions, exam_sessions=20, embargo_sessions=1), embargo_sessions=1)
+    assert [len(part.exam) for part in parts] == [5, 5, 5, 5]
+
+
+def recorded(day: int, gross: float, turnover: float) -> RecordedSession:
+    return RecordedSession(
+        session=date(2026, 1, day),
+        net=gross,
+        gross=gross,
+        turnover=turnover,
+        model_id="20260105_020000",
+        kind="scored",
+        source="files",
+        synthetic=False,
+        settings_digest="",
+    )
+
+
+def test_the_past_is_counted_at_the_present_cost() -> None:
+    """By hand: 1 % gross and a turnover of 20 capitals at 2 bp a unit: 1 % - 0.4 %."""
+    record = Record(known=(recorded(5, 0.01, 20.0),), added=(recorded(6, 0.0, 0.0),), cost_bps=2.0)
+    assert record.net.tolist() == pytest.approx([0.006, 0.0])
+
+
+def test_the_current_model_is_the_one_that_served_and_a_rollback_does_not_rewrite_it(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    a, b = deployed(archive, 2)
+    archive.rollback(now=T0 + timedelta(days=10), reason="it loses")
+    current = _Timeline.of(archive, synthetic=True)
+    days = (1, 8, 9, 11, 40)
+    found = [current.at(T0 + timedelta(days=day)) for day in days]
+    assert [each.model_id for each in found if each] == [a, b, b, a, a]
+    assert current.at(T0 - timedelta(days=1)) is None
+    assert _Timeline.of(archive, synthetic=False).at(T0 + timedelta(days=40)) is None
+
+
+def test_before_any_model_served_the_last_candidate_is_current(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    one = added(archive, T0, "rejected").model_id
+    two = added(archive, T0 + WEEK, "rejected").model_id
+    current = _Timeline.of(archive, synthetic=True)
+    found = [current.at(T0 + timedelta(days=day)) for day in (1, 6, 8)]
+    assert [each.model_id for each in found if each] == [one, one, two]
+
+
+def test_the_digest_tells_what_the_policy_is_and_not_where_or_at_what_cost(tmp_path: Path) -> None:
+    base = Settings()
+    known = digest(base, {})
+    assert digest(small(tmp_path), {}) != known
+    assert digest(base, {"n_estimators": 300}) != known
+    assert digest(replace(base, strategy=replace(base.strategy, cost_bps=3.0)), {}) == known
+    assert digest(replace(base, paths=replace(base.paths, home=str(tmp_path))), {}) == known
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_retrain_begins_the_record_with_the_sessions_of_its_exam(first: tuple[Path, RetrainReport]) -> None:
+    home, report = first
+    record = read(Registry(home), synthetic=True)
+    assert report.challenger is not None
+    exam = report.challenger.pnl_by_session
+    assert [each.session.isoformat() for each in record] == list(exam)
+    assert report.record_sessions == len(record) == 15
+    assert {each.kind for each in record} == {"walk-forward"}
+    assert all(each.gross - each.net == pytest.approx(each.turnover * 1e-4) for each in record)
+    ours = {each.session.isoformat(): each.net for each in record}
+    same = [ours[day] == exam[day] for day in exam]
+    assert same[:5] == [True] * 5, "the first fold trains on the very sessions of the candidate"
+    assert not all(same[5:]), "later folds were trained anew"
+    assert read(Registry(home), synthetic=False) == ()
+
+
+def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, RetrainReport]) -> None:
+    home, report = first
+    assert (report.edge, report.policy) == ("stand aside", "guarded")
+    assert report.edge_reason.startswith("a record of 15 sessions, needs 20")
+    assert {fact.name for fact in report.edge_evidence} >= {"record sessions", "P(edge)", "PSR of the record"}
+    assert report.p_edge is not None
+    assert 0 < report.p_edge < 1
+    stored = Registry(home).models()[0].report
+    assert (stored["edge"], stored["p_edge"]) == (report.edge, report.p_edge)
+    assert report.exam is not None
+    assert report.exam.noise_deviation == pytest.approx(np.sqrt(252 / 15))
+
+
+def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> None:
+    before = read(Registry(home), synthetic=True)
+    champion = Registry(home).live()
+    report = retrained(small(home, promote={"min_sharpe": 100}), NOW + WEEK)
+    after = read(Registry(home), synthetic=True)
+    assert champion is not None
+    assert report.champion is not None
+    new = after[len(before) :]
+    assert after[: len(before)] == before, "no session is rewritten"
+    assert (len(new), {each.kind for each in new}) == (5, {"scored"})
+    assert {each.model_id for each in new} == {champion.model_id}
+    assert [each.net for each in new] == [report.champion.pnl_by_session[each.session.isoformat()] for each in new]
+    assert report.record_sessions == 20
+    again = retrained(small(home), NOW + WEEK + timedelta(hours=1), dry_run=True)
+    assert again.record_sessions == 20, "the newest session is not scored twice"
+    assert new[0].session > before[-1].session
+
+
+def test_the_same_bars_again_add_nothing_and_a_dry_run_stores_nothing(home: Path) -> None:
+    before = read(Registry(home), synthetic=True)
+    again = retrained(small(home), NOW + timedelta(hours=1))
+    assert again.record_sessions == len(before)
+    dry = retrained(small(home), NOW + WEEK, dry_run=True)
+    assert dry.record_sessions == len(before) + 5
+    assert read(Registry(home), synthetic=True) == before
+
+
+def test_what_lies_after_as_of_is_not_known_to_the_record(home: Path) -> None:
+    report = retrained(small(home), NOW + timedelta(hours=1), as_of="2025-12-31", dry_run=True)
+    assert report.record_to is not None
+    assert report.record_to <= date(2025, 12, 31)
+    assert report.record_sessions < 15
+
+
+def test_where_none_served_the_last_candidate_earns_the_record(tmp_path: Path) -> None:
+    refusing = small(tmp_path, promote={"min_sharpe": 100})
+    one = retrained(refusing, NOW)
+    two = retrained(refusing, NOW + WEEK)
+    assert (one.outcome, two.outcome) == ("rejected", "rejected")
+    new = [each for each in read(Registry(tmp_path), synthetic=True) if each.kind == "scored"]
+    assert {each.model_id for each in new} == {one.model_id}
+    assert len(new) == 5
+    assert two.edge == "stand aside"
+    assert "no model serves" in two.edge_reason
+
+
+def test_a_retrain_that_is_stopped_before_its_end_leaves_no_half_record(tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(event: Event) -> None:
+        if event.stage == "deploy":
+            raise StopError
+
+    with pytest.raises(StopError):
+        retrained(small(tmp_path, promote={"min_sharpe": -100}), NOW, on_event=stop)
+    assert read(Registry(tmp_path), synthetic=True) == ()
+
+
+def test_an_edge_is_kept_by_the_policy_that_earned_it_and_by_no_other(home: Path) -> None:
+    """A record of few sessions is enough here; what is asked of one that is live is P(edge) >= 0 only."""
+    lenient: dict[str, object] = {"min_p_edge": 0.0, "min_psr": 0.0, "stand_down_below": 0.0, "min_sessions": 5}
+    strict = {**lenient, "min_sessions": 1000}
+    live = retrained(small(home, edge=lenient), NOW + timedelta(hours=1))
+    kept = retrained(small(home, edge=strict), NOW + timedelta(hours=2))
+    other = retrained(small(home, edge=strict, promote={"policy": "balanced"}), NOW + timedelta(hours=3))
+    assert [report.edge for report in (live, kept, other)] == ["live", "live", "stand aside"]
+
+
+def test_a_current_model_that_cannot_be_scored_stands_aside_and_says_so(home: Path) -> None:
+    live = Registry(home).live()
+    assert live is not None
+    archived = home / "models" / f"model_{live.model_id}.onnx"
+    archived.write_bytes(archived.read_bytes()[:-1])
+    told: list[Event] = []
+    report = retrained(small(home), NOW + WEEK, dry_run=True, on_event=told.append)
+    assert report.edge == "stand aside"
+    assert f"model {live.model_id} was current on 5 of them and cannot be scored" in report.edge_reason
+    assert any("the record lacks sessions" in event.text for event in told)
