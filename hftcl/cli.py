@@ -226,9 +226,9 @@ def backtest(
     if html is not None:
         page.require_place(html)
     report = ctx.obj.learning().backtest(start, end)
-    if html is not None:
-        page.write(html, page.backtest(report))
     views.show(report, views.backtest, as_json)
+    if html is not None:  # last: where it fails, what was found has been told
+        page.write(html, page.backtest(report))
 
 
 def _now() -> datetime:

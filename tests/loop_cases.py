@@ -10,18 +10,26 @@ SMALL_TOML = """\
 watchlist = ["AAPL", "AMD", "TSLA"]
 lookback_days = 46
 
+[synthetic]
+edge = 4.0
+
+[exam]
+sessions = 10
+
 [model]
 n_estimators = 24
 """
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
-    """Return settings for three synthetic tickers, 46 days and 24 trees; `sections` replace single values."""
+    """Return settings for three tickers, 46 days, 24 trees and an edge that no luck hides; `sections` change values."""
     settings = Settings()
     settings = replace(
         settings,
         paths=replace(settings.paths, home=str(home)),
         market=replace(settings.market, watchlist=("AAPL", "AMD", "TSLA"), lookback_days=46),
+        synthetic=replace(settings.synthetic, edge=4.0),
+        exam=replace(settings.exam, sessions=10),
         model=replace(settings.model, n_estimators=24),
     )
     for name, values in sections.items():

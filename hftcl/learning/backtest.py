@@ -24,7 +24,7 @@ from hftcl.exam.replay import Attempt, Course
 from hftcl.exam.split import Session, Split, sessions_of, split
 from hftcl.learning.backtest_report import FREE, NEVER, POLICY, told
 from hftcl.learning.candidate import parameters
-from hftcl.learning.dataset import AsOf, Dataset, assemble, find_as_of, open_market, window
+from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day, window
 from hftcl.learning.record import folds
 from hftcl.learning.reports import BacktestReport
 from hftcl.learning.timing import Stopwatch
@@ -54,21 +54,23 @@ class History:
         return tuple(session for session in self.sessions if session.day >= self.first)
 
 
-def backtest(settings: Settings, *, first: str, last: str, now: datetime, on_event: OnEvent) -> BacktestReport:
-    """Replay the loop over the sessions `first` to `last` (ISO dates, both included) and compare ways to run it.
+def backtest(
+    settings: Settings, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
+) -> BacktestReport:
+    """Replay the loop over the sessions `first` to `last` (dates or ISO texts, both included) and compare ways to run it.
 
     A training at the close of the last session of each ISO week, on the `[market] lookback_days` window that ends
     there. The first is the newest before `first` whose window is full of bars, or else the first one that is.
     Raises UsageError for dates that are none, or in the wrong order; NoDataError for too few sessions.
     """
-    begin, end = _date("--from", first), _date("--to", last)
+    begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} lies after --to {end}. Exchange them.")
     params = parameters(settings)
     source, calendar = open_market(settings)
     watch = Stopwatch()
     with _alone(settings):
-        known = _known(source, calendar, settings, begin, end, now)
+        known = known_up_to(source, calendar, settings, begin, end, now)
         history = _history(settings, source, calendar, begin, known, watch, on_event)
         for note in history.notes:
             on_event(Event("backtest", text=note, level=Level.WARNING))
@@ -101,13 +103,6 @@ def backtest(settings: Settings, *, first: str, last: str, now: datetime, on_eve
     )
 
 
-def _date(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no date. Give one such as 2025-01-31.") from None
-
-
 @contextlib.contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
@@ -115,20 +110,6 @@ def _alone(settings: Settings) -> Iterator[None]:
             durable.make_folder(cache(settings))
             stack.enter_context(durable.lock(cache(settings) / ".lock", "backtest"))
         yield
-
-
-def _known(source: BarSource, calendar: Calendar, settings: Settings, begin: date, end: date, now: datetime) -> AsOf:
-    """Return the close of the last session up to `end` that the source has; no bar after it exists for the backtest."""
-    asked = find_as_of(source, calendar, settings, end.isoformat(), now)
-    there = find_as_of(source, calendar, settings, None, now)
-    last = calendar.last_complete(min(asked.at, there.at))
-    if last < begin:
-        raise NoDataError(
-            f"No session from {begin} to {end} is complete in the bars of {source.name!r}: the last one they have is "
-            f"{calendar.last_complete(there.at)}. Ask for earlier dates."
-        )
-    note = "as asked" if asked.at <= there.at else f"the last complete session, {last}"
-    return AsOf(at=_close(calendar, last), note=note, explicit=True)
 
 
 def _close(calendar: Calendar, session: date) -> datetime:
@@ -170,14 +151,19 @@ def _history(
     full = tuple(day for day in ends if _window(calendar, settings, day)[0] >= found[0].day and day < last)
     sessions = tuple(session for session in found if full and session.day > full[0])
     counted = [session for session in sessions if session.day >= begin]
+    late = not full or full[0] != ends[0]
     if len(counted) < MIN_SESSIONS:
+        why = (
+            f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
+            f"{found[0].day}. Ask for a later --to, or lower [market] lookback_days"
+            if late
+            else ". Ask for a later --to"
+        )
         raise NoDataError(
-            f"{len(counted)} sessions from {begin} to {last} come after a week whose window of "
-            f"{settings.market.lookback_days} days is full of bars, needs {MIN_SESSIONS} or more; the bars begin on "
-            f"{found[0].day}. Ask for a later --to, or lower [market] lookback_days."
+            f"{len(counted)} sessions from {begin} to {last} can be compared, needs {MIN_SESSIONS} or more{why}."
         )
     notes = []
-    if full[0] != ends[0]:
+    if late:
         notes.append(
             f"the bars begin on {found[0].day}: the first full window of {settings.market.lookback_days} days ends on "
             f"{full[0]}, and what is compared begins on {counted[0].day}"
@@ -283,8 +269,6 @@ def _begun(
     first = weekly[0]
     if first.model_id in scores:
         by_day = {day: scores[first.model_id].marks[day].net for day in first.split.exam_days}
-    taken = {day for unit in walked for day in unit.split.exam_days}
-    by_day = {day: net for day, net in by_day.items() if day not in taken}
     for unit in walked:
         if unit.model_id in folded:
             by_day |= {day: folded[unit.model_id].marks[day].net for day in unit.split.exam_days}

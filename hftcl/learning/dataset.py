@@ -87,6 +87,33 @@ def _parse_as_of(text: str, calendar: Calendar) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
+def parse_day(option: str, text: date | str) -> date:
+    """Return the date that `option` was given. Raises UsageError for a text that is none."""
+    try:
+        return date.fromisoformat(text) if isinstance(text, str) else text
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no date. Give one such as 2026-01-31.") from None
+
+
+def known_up_to(
+    source: BarSource, calendar: Calendar, settings: Settings, begin: date, end: date, now: datetime
+) -> AsOf:
+    """Return the close of the last session up to `end` that the source has: no later bar exists for the caller.
+
+    `explicit` is False where the bars end before `end`. Raises NoDataError where they end before `begin`.
+    """
+    asked = find_as_of(source, calendar, settings, end.isoformat(), now)
+    there = find_as_of(source, calendar, settings, None, now)
+    last = calendar.last_complete(min(asked.at, there.at))
+    if last < begin:
+        raise NoDataError(
+            f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
+            f"on {calendar.last_complete(there.at)}. Ask for other dates."
+        )
+    whole = there.at >= asked.at
+    return AsOf(at=_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
+
+
 def _close(calendar: Calendar, session: date) -> datetime:
     close: datetime = calendar.sessions(session, session)["close"][0]
     return close

@@ -110,14 +110,14 @@ class ContinuousLearning:
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
-    def backtest(self, start: str, end: str) -> BacktestReport:
-        """Replay the loop over the sessions `start` to `end` (ISO dates), and compare ways to run it.
+    def backtest(self, from_: date | str, to: date | str) -> BacktestReport:
+        """Replay the loop over the sessions `from_` to `to` (dates or ISO texts), and compare ways to run it.
 
         Changes nothing that serves; trainings are kept under <home>/backtest, so that a second call goes on there.
         """
         from hftcl.learning.backtest import backtest
 
-        return backtest(self.settings, first=start, last=end, now=self._clock(), on_event=self._on_event)
+        return backtest(self.settings, from_, to, now=self._clock(), on_event=self._on_event)
 
     def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
         """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.

@@ -14,7 +14,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, sessions_of, unseen
-from hftcl.learning.dataset import AsOf, Dataset, assemble, find_as_of, open_market
+from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day
 from hftcl.learning.examining import examine
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.timing import Stopwatch
@@ -36,14 +36,16 @@ def score(
     """
     registry = Registry(Path(settings.paths.home))
     record = registry.find(model_id)
-    begin, end = _day("--from", first), _day("--to", last)
+    begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     model = _archived(registry, record)
     source, calendar = open_market(settings)
     _require_comparable(model, source, calendar)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
-    known = _known(source, calendar, settings, begin, end, now, on_event)
+    known = known_up_to(source, calendar, settings, begin, end, now)
+    if not known.explicit:
+        on_event(Event("exam", text=f"{known.note}, before {end}; so does the exam", level=Level.WARNING))
     data = assemble(
         _as_the_model(settings, model, begin, known, calendar),
         source,
@@ -56,13 +58,6 @@ def score(
     for ticker, why in data.left_out.items():
         on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
     return _examined(model, data, settings, on_event)
-
-
-def _day(option: str, text: date | str) -> date:
-    try:
-        return date.fromisoformat(text) if isinstance(text, str) else text
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is no date. Give one such as 2026-01-31.") from None
 
 
 def _archived(registry: Registry, record: ModelRecord) -> Model:
@@ -105,30 +100,6 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
             f"{embargo_sessions} session{'s' if embargo_sessions > 1 else ''}: it may be examined from {allowed} on, "
             f"not from {begin}. Use --from {allowed}."
         )
-
-
-def _known(
-    source: BarSource,
-    calendar: Calendar,
-    settings: Settings,
-    begin: date,
-    end: date,
-    now: datetime,
-    on_event: OnEvent,
-) -> AsOf:
-    """Return the close of the last session up to `end` that the source has: no later bar exists for this exam."""
-    asked = find_as_of(source, calendar, settings, end.isoformat(), now)
-    there = find_as_of(source, calendar, settings, None, now)
-    last = calendar.last_complete(min(asked.at, there.at))
-    if last < begin:
-        raise NoDataError(
-            f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
-            f"on {calendar.last_complete(there.at)}. Ask for other dates."
-        )
-    if there.at < asked.at:
-        on_event(Event("exam", text=f"the bars end on {last}, before {end}; so does the exam", level=Level.WARNING))
-    close: datetime = calendar.sessions(last, last)["close"][0]
-    return AsOf(at=close, note="as asked", explicit=True)
 
 
 def _as_the_model(settings: Settings, model: Model, begin: date, known: AsOf, calendar: Calendar) -> Settings:

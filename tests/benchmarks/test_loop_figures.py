@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from hftcl import ContinuousLearning
-from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import Case
 from tests.shared_data import REAL_BARS, needs_real_bars
 
+AS_OF = "2026-01-30"
 Tell = Callable[[str], None]
 
 
@@ -79,7 +79,8 @@ def test_a_retrain_on_ten_real_tickers_is_quick_small_and_finds_no_miracle(tmp_p
         score = report["challenger"]
         tell(
             f"{turn} retrain, {len(tickers)} tickers, {report['rows']} training rows: {run['s']:.1f} s, at most "
-            f"{run['parent'] / 1e6:.0f} MB and {run['child'] / 1e6:.0f} MB in the training process; {report['timings_s']}"
+            f"{run['parent'] / 1e6:.0f} MB and {run['child'] / 1e6:.0f} MB in the training process; s: "
+            f"{report['timings_s']}"
         )
         tell(
             f"  exam of {report['exam']['sessions']} sessions: gross Sharpe {score['gross_sharpe']:.2f}, net "
@@ -96,14 +97,13 @@ def test_a_retrain_on_ten_real_tickers_is_quick_small_and_finds_no_miracle(tmp_p
 # --- the synthetic market ---------------------------------------------------------------------------------------------
 
 
-def first_retrain(home: Path, settings: Settings, *, seed: int, edge: float) -> RetrainReport:
-    """Return what a first retrain on the market of `seed` would do, by the story itself, in an empty home."""
-    settings = replace(
+def market(home: Path, settings: Settings, *, seed: int, edge: float) -> Settings:
+    """Return `settings` for the market of `seed`, in an empty home."""
+    return replace(
         settings,
         paths=replace(settings.paths, home=str(home / f"seed {seed}")),
         synthetic=replace(settings.synthetic, seed=seed, edge=edge),
     )
-    return ContinuousLearning(settings).retrain(force=True, dry_run=True, as_of="2026-01-30")
 
 
 @pytest.mark.bench
@@ -111,7 +111,7 @@ def first_retrain(home: Path, settings: Settings, *, seed: int, edge: float) -> 
 def test_where_there_is_nothing_to_learn_fifty_exams_find_nothing_on_average(tmp_path: Path, tell: Tell) -> None:
     """Four tickers and 60 trees, for time: fifty default retrains take half an hour.
 
-    A Sharpe ratio of 20 sessions scatters by 4, the mean of fifty by 0.5.
+    The Sharpe ratio of 20 sessions scatters by 4, the mean of fifty by 0.5.
     """
     default = Settings()
     small = replace(
@@ -119,9 +119,12 @@ def test_where_there_is_nothing_to_learn_fifty_exams_find_nothing_on_average(tmp
         market=replace(default.market, watchlist=default.market.watchlist[:4]),
         model=replace(default.model, n_estimators=60),
     )
-    scores = [first_retrain(tmp_path, small, seed=seed, edge=0.0).challenger for seed in range(50)]
-    net = [score.sharpe for score in scores if score and score.sharpe is not None]
-    gross = [score.gross_sharpe for score in scores if score and score.gross_sharpe is not None]
+    scores = []
+    for seed in range(50):
+        loop = ContinuousLearning(market(tmp_path, small, seed=seed, edge=0.0))
+        scores.append(loop.train_new_model(loop.collect_training_data(as_of=AS_OF))[1])
+    net = [score["sharpe"] for score in scores if score["sharpe"] is not None]
+    gross = [score["gross_sharpe"] for score in scores if score["gross_sharpe"] is not None]
     for name, found in (("net", net), ("gross", gross)):
         tell(
             f"edge 0, {len(found)} exams: {name} Sharpe {statistics.mean(found):+.2f} on average, standard error "
@@ -137,12 +140,14 @@ def test_where_there_is_nothing_to_learn_fifty_exams_find_nothing_on_average(tmp
 def test_on_the_default_synthetic_market_the_first_retrain_deploys(tmp_path: Path, tell: Tell) -> None:
     default = Settings()
     seeds = (default.synthetic.seed, 1, 2, 3, 4, 5)
-    reports = {seed: first_retrain(tmp_path, default, seed=seed, edge=default.synthetic.edge) for seed in seeds}
-    for seed, report in reports.items():
-        score = report.challenger
+    outcomes = {}
+    for seed in seeds:
+        loop = ContinuousLearning(market(tmp_path, default, seed=seed, edge=default.synthetic.edge))
+        report = loop.retrain(force=True, as_of=AS_OF)
+        outcomes[seed], score = report.outcome, report.challenger
         assert score is not None
         tell(
             f"edge {default.synthetic.edge:g}, seed {seed}: net Sharpe {score.sharpe}, gross {score.gross_sharpe}, "
             f"{report.outcome}: {report.reason}; {report.timings_s['total']:.0f} s"
         )
-    assert {seed: report.outcome for seed, report in reports.items()} == dict.fromkeys(seeds, "deployed")
+    assert outcomes == dict.fromkeys(seeds, "deployed")

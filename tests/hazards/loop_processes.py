@@ -96,7 +96,10 @@ class Case:
 
 
 def run(
-    home: Path, *arguments: str, preexec: Callable[[], None] | None = None, **environment: str
+    home: Path,
+    *arguments: str,
+    preexec: Callable[[], None] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     process = Case().start(home, *arguments, preexec=preexec, environment=environment)
     out, err = process.communicate(timeout=300)

@@ -172,7 +172,7 @@ def test_no_secret_gets_into_a_file_the_output_or_the_training_process(tmp_path:
     assert told_secrets((out + said + err).encode()) == []
     wrong = ("retrain", "--force", "-vv", "--param", "n_estimators=none")
     for arguments in (("check", "-vv"), ("init", "--show"), ("init", "--show", "--json"), ("rollback", "-vv"), wrong):
-        done = run(tmp_path, *arguments, **SECRETS)
+        done = run(tmp_path, *arguments, environment=SECRETS)
         assert told_secrets((done.stdout + done.stderr).encode()) == [], arguments
     (tmp_path / ".env").unlink()
     assert {name: told for name, data in contents(tmp_path).items() if (told := told_secrets(data))} == {}
@@ -186,7 +186,7 @@ def test_a_source_that_fails_tells_no_secret_not_even_in_a_traceback(tmp_path: P
         f'[polygon]\nbase_url = "{address.format(port=closed_port())}"\ntimeout_s = 5\n'
     )
     for arguments in (("retrain", "--force", "-vv"), ("check", "-vv")):
-        done = run(tmp_path, *arguments, **SECRETS)
+        done = run(tmp_path, *arguments, environment=SECRETS)
         assert done.returncode == (1 if arguments[0] == "retrain" else 0), done.stderr
         assert ("Traceback" in done.stderr) is (arguments[0] == "retrain")
         assert told_secrets((done.stdout + done.stderr).encode()) == []

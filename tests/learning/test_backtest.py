@@ -35,6 +35,7 @@ def tiny(home: Path, **sections: dict[str, object]) -> Settings:
     return replace(
         settings,
         market=replace(settings.market, watchlist=("AAPL", "AMD")),
+        synthetic=replace(settings.synthetic, edge=1.0),
         model=replace(settings.model, n_estimators=6, max_depth=6),
         exam=replace(settings.exam, sessions=12, min_sessions=5),
     )
@@ -151,6 +152,7 @@ def test_a_longer_history_goes_on_with_the_trainings_there_are(report: BacktestR
     assert longer.trainings == report.trainings + 1
     assert longer.resumed == report.trainings
     assert longer.attempts[:4] == report.attempts
+    assert backtest(tiny(home), end="2025-08-29").attempts == report.attempts, "nothing comes after that Friday"
 
 
 def test_nothing_serves_and_no_model_is_archived(report: BacktestReport, home: Path) -> None:
@@ -207,7 +209,10 @@ def test_what_happens_later_changes_no_earlier_training_verdict_or_pnl(tmp_path:
 def test_where_the_bars_begin_later_the_comparison_begins_later_and_says_so(tmp_path: Path) -> None:
     stored(tmp_path / "bars")
     told: list[Event] = []
-    report = backtest(from_files(tmp_path / "home", tmp_path / "bars"), "2025-05-01", "2025-06-30", told.append)
+    settings = from_files(tmp_path / "home", tmp_path / "bars")
+    with pytest.raises(NoDataError, match=r"0 sessions from 2025-05-01 to 2025-06-13 .* they begin on 2025-05-01"):
+        backtest(settings, "2025-05-01", "2025-06-13")
+    report = backtest(settings, "2025-05-01", "2025-06-30", told.append)
     assert report.from_ == date(2025, 6, 23), "46 days from 2025-05-01 are full on 2025-06-20"
     assert any("the bars begin on 2025-05-01" in event.text for event in told)
     assert "2025-05-01" in report.notes[0]
@@ -287,8 +292,13 @@ def test_a_second_backtest_in_the_same_home_is_refused(tmp_path: Path) -> None:
         ("2025-08-29", "2025-08-04", UsageError, "--from 2025-08-29 lies after --to 2025-08-04"),
         ("August", "2025-08-04", UsageError, "--from 'August' is no date"),
         ("2025-08-04", "2025-13-04", UsageError, "--to '2025-13-04' is no date"),
-        ("2025-08-04", "2025-08-06", NoDataError, "3 sessions from 2025-08-04 to 2025-08-06"),
-        ("2026-02-02", "2026-03-02", NoDataError, "the last one they have is 2026-01-08"),
+        (
+            "2025-08-04",
+            "2025-08-06",
+            NoDataError,
+            "3 sessions from 2025-08-04 to 2025-08-06 can be compared, needs 5 or more. Ask",
+        ),
+        ("2026-02-02", "2026-03-02", NoDataError, "the last one that is ended on 2026-01-08"),
         ("2019-01-07", "2019-03-29", NoDataError, "has too few bars"),
     ],
     ids=["exchanged", "no date", "no such month", "too few sessions", "the future", "no bars"],

@@ -1,7 +1,7 @@
 """The check on a home with a model: what the bars say of it, and that nothing changes by asking."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
 from hftcl.exam.metrics import ShiryaevRoberts
 from hftcl.learning.reports import CheckReport, document
@@ -99,15 +100,22 @@ def test_a_market_that_moves_three_times_as_much_has_drifted_and_the_volatility_
     assert "vol_30" in found.evidence
 
 
-def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The release before wrote no bins: a home made by it is imitated by a retrain that knows none."""
-    monkeypatch.setattr("hftcl.learning.candidate.feature_bins", lambda X: None)
-    older = home.parent / "older"
-    older.mkdir()
-    shutil.copytree(home / "bars_given", older / "bars_given")
-    assert learning(on_files(older), NOW).retrain(force=True, as_of="2026-01-08").outcome == "deployed"
-    report = learning(on_files(older)).check()
-    assert trigger(report, "drift").value is None
+def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> None:
+    """The very model that serves, archived again without the bins, as the release before wrote it."""
+    archive, live = Archive(home), Registry(home).models()[0]
+    file = archive.onnx_of(live.model_id).read_bytes()
+    known = artifact.describe(file)
+    model_id = archive.claim_id(NOW + timedelta(minutes=1))
+    meta = replace(known, model_id=model_id, feature_bins=None, exam_slices=None)
+    older = artifact.build(file, meta, np.asarray(known.canary_rows, dtype=np.float32))
+    new = {item.name: getattr(live, item.name) for item in fields(NewModel)}
+    pkl = archive.pkl_of(live.model_id).read_bytes()
+    archive.add(NewModel(**{**new, "model_id": model_id}), older, pkl, now=NOW)
+    archive.deploy(model_id, now=NOW, reason="as the release before wrote it")
+    report = learning(on_files(home)).check()
+    assert report.live == model_id
+    assert (trigger(report, "drift").fired, trigger(report, "drift").value) == (False, None)
+    assert "earlier hftcl" in trigger(report, "drift").evidence
     assert trigger(report, "recent_sharpe").value is not None
 
 
@@ -171,9 +179,7 @@ def test_a_model_of_other_bars_is_not_measured_on_these(trained: Path) -> None:
 
 def test_a_damaged_model_is_told_and_the_check_goes_on(home: Path) -> None:
     file = home / "trained_stock_model.onnx"
-    data = file.read_bytes()
-    (home / "models" / "aside").mkdir()
-    file.write_bytes(data[:-100])
+    file.write_bytes(file.read_bytes()[:-100])
     report = learning(on_files(home)).check()
     assert report.due
     assert trigger(report, "no_model").fired

@@ -19,11 +19,16 @@ from hftcl.exam.split import Session, split
 from hftcl.learning.record import Record, _Timeline, digest, folds
 from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Settings
+from tests import loop_cases
 from tests.archive.sample_models import T0, added, archive_in, deployed
-from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
+
+
+def small(home: Path, **sections: dict[str, object]) -> Settings:
+    """Return the small market with the default edge and an exam of twenty sessions, of which its window holds 15."""
+    return loop_cases.small(home, **{"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}, **sections})
 
 
 def retrained(settings: Settings, now: datetime, **options: object) -> RetrainReport:

@@ -23,8 +23,12 @@ from hftcl.market.sources import Split
 from hftcl.settings import Settings
 
 EPOCH: Final = date(2020, 1, 1)
-VERSION: Final = 1
-"""Raise it with any change that changes a bar: bars stored from the old market are then fetched again."""
+VERSION: Final = 3
+"""Raise it with any change that changes a bar: bars stored from the old market are then fetched again.
+
+It is part of every random number's address. 3 is the first world in which the default seed gives a newcomer no twenty
+bad sessions in a row from August 2026 to November 2027: luck decides one first exam in 200 at a true Sharpe of 10.
+"""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
