@@ -57,7 +57,7 @@ class History:
 def backtest(
     settings: Settings, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
 ) -> BacktestReport:
-    """Replay the loop over the sessions `first` to `last` (dates or ISO texts, both included) and compare ways to run it.
+    """Replay the loop over the sessions `first` to `last` (dates or ISO texts, both included); compare ways to run it.
 
     A training at the close of the last session of each ISO week, on the `[market] lookback_days` window that ends
     there. The first is the newest before `first` whose window is full of bars, or else the first one that is.

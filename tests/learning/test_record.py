@@ -28,7 +28,8 @@ WEEK = timedelta(days=7)
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
     """Return the small market with the default edge and an exam of twenty sessions, of which its window holds 15."""
-    return loop_cases.small(home, **{"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}, **sections})
+    chosen: dict[str, dict[str, object]] = {"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}, **sections}
+    return loop_cases.small(home, **chosen)
 
 
 def retrained(settings: Settings, now: datetime, **options: object) -> RetrainReport:
