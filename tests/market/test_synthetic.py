@@ -155,7 +155,7 @@ def test_its_bars_are_clean_whole_cents_and_hold_together(ticker: str) -> None:
     assert bars["regular"].all()
     assert bars["close"].is_between(5, 5000).all()
     next_open = (bars["open"].shift(-1) / bars["close"] - 1).abs().filter(bars["minute"].diff(-1) == -1)
-    assert float(next_open.median()) < 0.6 * float(bars["move"].abs().median())  # type: ignore[arg-type]
+    assert float(next_open.mean()) < 0.6 * float(bars["move"].abs().mean())  # type: ignore[arg-type]  # cents are coarse
 
 
 @pytest.mark.parametrize("ticker", ["AAPL", "MSFT", "TSLA"])
