@@ -53,7 +53,7 @@ class Invocation:
 
     def learning(self, **overrides: object) -> "ContinuousLearning":
         from hftcl.learning.loop import ContinuousLearning
-        from hftcl.views import listener
+        from hftcl.progress import listener
 
         settings = self.configuration(**overrides).settings
         return ContinuousLearning(settings, on_event=listener(self.verbosity))

@@ -4,19 +4,13 @@ Called by `cli` with a report and the view that draws it. Draws what the stories
 """
 
 import json
-import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
-
-from hftcl.events import Event, Level, OnEvent
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
 SPARKS = "▁▂▃▄▅▆▇█"
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
@@ -35,7 +29,7 @@ Cell = str | Styled
 def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
     """Print `report` as one JSON document, or draw it with `view`."""
     if as_json:
-        from hftcl.learning.reports import document
+        from hftcl.learning.archive_reports import document
 
         sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:
@@ -108,103 +102,6 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
 
 
-# --- progress ---------------------------------------------------------------------------------------------------------
-
-
-def listener(verbosity: int) -> OnEvent:
-    """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
-
-    verbosity: -1 warnings only, 0 stages, 1 and more also notes and the library's log.
-    """
-    log_to_stderr(verbosity)
-    if verbosity < 0:
-        return _Plain(sys.stderr, progress=False, notes=False)
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return _Live(notes=verbosity > 0)
-    return _Plain(sys.stderr, progress=True, notes=verbosity > 0)
-
-
-def log_to_stderr(verbosity: int) -> None:
-    """Send the rooms' logs to stderr: warnings, and with -v what is said along the way."""
-    level = logging.INFO if verbosity > 0 else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s", force=True)
-
-
-@dataclass(slots=True)
-class _Plain:
-    """One line when a stage begins and one when it ends, so that a log file stays short."""
-
-    stream: TextIO
-    progress: bool
-    notes: bool
-    began: dict[str, float] = field(default_factory=dict)
-
-    def __call__(self, event: Event) -> None:
-        if event.level is Level.WARNING:
-            self.stream.write(f"warning: {event.text}\n")
-        elif event.level is Level.NOTE:
-            if self.notes:
-                self.stream.write(f"{event.stage}: {event.text}\n")
-        elif self.progress and event.total:
-            if event.stage not in self.began:
-                self.began[event.stage] = time.monotonic()
-                self.stream.write(f"{event.stage}: 0 of {event.total}\n")
-            if event.done >= event.total and self.began[event.stage] >= 0:
-                took = time.monotonic() - self.began[event.stage]
-                self.began[event.stage] = -1.0  # told once
-                self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
-        self.stream.flush()
-
-
-@dataclass(slots=True)
-class _Live:
-    """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done."""
-
-    notes: bool
-    display: "Progress | None" = None
-    tasks: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, event: Event) -> None:
-        if event.level is not Level.PROGRESS:
-            if event.level is Level.WARNING or self.notes:
-                from rich.text import Text
-
-                head = "warning" if event.level is Level.WARNING else event.stage
-                self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
-            return
-        display = self._started()
-        if event.stage not in self.tasks:
-            self.tasks[event.stage] = display.add_task(event.stage, total=event.total, what="")
-        display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
-        if display.finished:
-            display.stop()
-            self.display, self.tasks = None, {}
-
-    def _console(self) -> "Console":
-        from rich.console import Console
-
-        return self.display.console if self.display else Console(stderr=True, highlight=False)
-
-    def _started(self) -> "Progress":
-        if self.display is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.display = Progress(
-                TextColumn("{task.description:<9}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[what]}", markup=False),
-                console=Console(stderr=True, highlight=False),
-            )
-            self.display.start()
-        return self.display
-
-
-# --- one view a report ------------------------------------------------------------------------------------------------
-
-
 def _source(report: Any) -> str:
     label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
     known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
@@ -268,7 +165,7 @@ def retrain(report: Any, verbosity: int = 0) -> None:
 
 def _scores(report: Any) -> None:
     exam, champion = report.exam, report.champion
-    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by both"
+    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by {'both' if champion else 'the challenger'}"
     columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
     rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
     table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
@@ -468,17 +365,14 @@ def backtest(report: Any) -> None:
     say(_source(report), "bold magenta" if report.synthetic else "")
     for ticker, why in report.left_out.items():
         say(f"left out: {ticker}: {why}", "yellow")
-    columns = ("", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
+    columns = ("", "Sharpe", "90 %", "net P&L", "turnover", "deployed")  # what fits into 80 columns; --html has more
     rows = [
         (
             name,
             number(each.sharpe),
-            interval(each.interval),
+            "-" if each.interval is None else f"{each.interval[0]:.1f} to {each.interval[1]:.1f}",
             number(each.pnl, "+.2%"),
-            number(each.gross_pnl, "+.2%"),
             number(each.turnover, ".1f"),
-            number(each.max_drawdown, ".2%"),
-            str(each.traded_sessions),
             str(each.deployments),
         )
         for name, each in report.policies.items()

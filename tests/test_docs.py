@@ -79,7 +79,7 @@ def test_no_command_is_documented_that_is_not_there() -> None:
 def test_the_json_fields_of_each_report_are_documented() -> None:
     from dataclasses import fields
 
-    from hftcl.learning import reports
+    from hftcl.learning import archive_reports, reports
 
     told = (DOCS / "commands.md").read_text()
     for report in (
@@ -90,9 +90,9 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.ExamReport,
         reports.ExamSpan,
         reports.EvidenceReport,
-        reports.HistoryRow,
-        reports.RollbackReport,
-        reports.UnpinReport,
+        archive_reports.HistoryRow,
+        archive_reports.RollbackReport,
+        archive_reports.UnpinReport,
         reports.ProofReport,
         reports.BacktestReport,
         reports.PolicyReport,

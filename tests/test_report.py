@@ -21,7 +21,7 @@ from tests.test_cli import one_line, run
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
 )
-NAMES = ("policy", "policy without edge gate", "never retrain", "always newest", "stand aside")
+NAMES = ("policy", "policy, ungated", "never retrain", "always newest", "stand aside")
 HOSTILE = '<script src="http://x/y.js">&"\'</script>'
 DAYS = [date(2025, 1, 6) + timedelta(days=n) for n in range(60) if (date(2025, 1, 6) + timedelta(days=n)).weekday() < 5]
 VOID = {"meta", "br"}

@@ -15,11 +15,11 @@ from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceRepo
 from hftcl.settings import Settings
 
 POLICY: Final = "policy"
-FREE: Final = "policy without edge gate"
+FREE: Final = "policy, ungated"
 NEVER: Final = "never retrain"
 RULES: Final = {
     POLICY: "retrain weekly, promote by [promote], trade while [edge] lets it",
-    FREE: "the same, and trade whatever the record says",
+    FREE: "the same without the edge gate: trade whatever the record says",
     NEVER: "the first model, whatever its exam said, for ever",
     "always newest": "retrain weekly, deploy each model",
     "seed, stored scores": "retrain weekly; a model's Sharpe on its own exam against the champion's as it was stored",

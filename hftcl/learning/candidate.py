@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
@@ -98,8 +99,8 @@ def train_candidate(
     if rows.is_empty():
         raise NoDataError(
             f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a target. "
-            f"Features need an hour of bars a session and {settings.market.lookback_days} days may be too few: raise "
-            "[market] lookback_days, or look at the findings (-v)."
+            f"Features need half an hour of bars in a session, and {settings.market.lookback_days} days may be few: "
+            "raise [market] lookback_days, or look at the findings (-v)."
         )
     X, y = matrix(rows), rows["target"].to_numpy().astype(np.float32)
     ordinals = rows["session"].rank("dense").to_numpy().astype(np.int32)
@@ -117,10 +118,47 @@ def train_candidate(
         ),
         on_event,
     )
+    meta = _described(
+        rows,
+        X,
+        y,
+        trained,
+        split,
+        settings,
+        model_id=model_id,
+        source=source,
+        synthetic=synthetic,
+        tickers=tuple(frame["ticker"].unique().sort().to_list()),
+    )
+    onnx = artifact.build(trained.onnx, meta, artifact.canary_rows(X))
+    return Candidate(
+        model=artifact.load(onnx, expected_features=artifact.our_features()),
+        onnx=onnx,
+        pkl=trained.pkl,
+        trained=trained,
+        rows=rows.height,
+        sessions=rows["session"].n_unique(),
+    )
+
+
+def _described(
+    rows: pl.DataFrame,
+    X: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+    trained: Trained,
+    split: Split,
+    settings: Settings,
+    *,
+    model_id: str,
+    source: str,
+    synthetic: bool,
+    tickers: tuple[str, ...],
+) -> ModelMeta:
+    """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
     ours = artifact.our_features()
     label_end: datetime = rows["label_end"].max()  # type: ignore[assignment]
     exam_days = split.exam_days
-    meta = ModelMeta(
+    return ModelMeta(
         model_id=model_id,
         feature_names=ours.names,
         feature_formulae=ours.formulae,
@@ -131,7 +169,7 @@ def train_candidate(
         entry_quantile=settings.strategy.entry_quantile,
         cost_bps=settings.strategy.cost_bps,
         flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
-        tickers=tuple(frame["ticker"].unique().sort().to_list()),
+        tickers=tickers,
         calendar=settings.market.calendar,
         extended_hours=settings.market.extended_hours,
         trained_from=rows["session"].min(),  # type: ignore[arg-type]
@@ -149,13 +187,4 @@ def train_candidate(
         synthetic=synthetic,
         importances=trained.importances,
         feature_bins=feature_bins(X),
-    )
-    onnx = artifact.build(trained.onnx, meta, artifact.canary_rows(X))
-    return Candidate(
-        model=artifact.load(onnx, expected_features=ours),
-        onnx=onnx,
-        pkl=trained.pkl,
-        trained=trained,
-        rows=rows.height,
-        sessions=rows["session"].n_unique(),
     )

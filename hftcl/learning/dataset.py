@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event, OnEvent
+from hftcl.events import Event, Level, OnEvent
 from hftcl.learning.timing import Stopwatch
 from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
@@ -155,6 +155,8 @@ def assemble(
             save=save,
             on_event=on_event,
         )
+    for doubt in (finding for finding in collected.findings if finding.reason == "label"):
+        on_event(Event("collect", text=f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}", level=Level.WARNING))
     with watch("features"):
         on_event(Event("features", 0, 1))
         frame = with_features(collected.bars, settings.model.horizon_minutes)

@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
 from hftcl.learning import restoring
-from hftcl.learning.reports import (
-    BacktestReport,
-    CheckReport,
-    ExamReport,
-    ProofReport,
-    RetrainReport,
-    RollbackReport,
-    UnpinReport,
-    document,
-)
+from hftcl.learning.archive_reports import RollbackReport, UnpinReport, document
+from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:

@@ -3,12 +3,11 @@
 Frozen, made of plain values: `document` gives the documented JSON; what is undefined is None, never NaN.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from hftcl.learning.archive_reports import document as document  # the JSON of all of them
 from hftcl.learning.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -170,55 +169,6 @@ class RetrainReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackReport:
-    """Which model serves after a rollback, and that it is pinned."""
-
-    rolled_back: bool
-    from_model: str | None
-    to_model: str
-    pinned: bool
-    reason: str
-    repaired: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpinReport:
-    """The model that was pinned; None where none was."""
-
-    unpinned: str | None
-    repaired: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One archived model, as `history` shows it; times UTC."""
-
-    model_id: str
-    trained_date: datetime
-    val_sharpe: float | None
-    sharpe_interval: tuple[float, float] | None
-    is_deployed: bool
-    pinned: bool
-    outcome: str
-    reason: str
-    served: tuple[tuple[datetime, datetime | None], ...]
-    parent: str | None
-    source: str
-    synthetic: bool
-    family: str
-    trained_from: date
-    trained_to: date
-    exam_from: date | None
-    exam_to: date | None
-    rows: int
-    sessions: int
-    tickers: tuple[str, ...]
-    sha256: str
-    kept: bool
-    edge: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ProofReport:
     """What `prove` compared, and how often it differed. Every count of differences is 0 where `proved`.
 
@@ -330,21 +280,3 @@ class BacktestReport:
     as_of: datetime
     as_of_note: str
     timings_s: dict[str, float] = field(default_factory=dict)
-
-
-def document(report: Any) -> Any:
-    """Return a frozen dataclass, or a sequence of them, as the document of `--json`.
-
-    Dates are ISO 8601 texts; a field whose name Python reserves, such as `from_`, loses its underscore.
-    """
-    if is_dataclass(report) and not isinstance(report, type):
-        return {item.name.rstrip("_"): document(getattr(report, item.name)) for item in fields(report)}
-    if isinstance(report, Mapping):
-        return {str(name): document(item) for name, item in report.items()}
-    if isinstance(report, (list, tuple)):
-        return [document(item) for item in report]
-    if isinstance(report, (date, datetime)):
-        return report.isoformat()
-    if isinstance(report, PurePath):
-        return str(report)
-    return report

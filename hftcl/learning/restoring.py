@@ -11,7 +11,7 @@ from typing import Final
 from hftcl.archive.records import ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.learning.reports import HistoryRow, RollbackReport, UnpinReport
+from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
 
 HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
 

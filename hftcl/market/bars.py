@@ -71,6 +71,7 @@ DROPPED: Final = {
 """Why `clean` drops a bar: reason code and meaning. A bar with several faults counts under the first of them here."""
 
 NOTED: Final = {
+    "label": "the busiest minute is not the opening one: stamps look like the wrong end of their minute",
     "stuck_price": "one and the same price for 10 or more bars in a row; kept",
     "gap": "regular minutes without a bar, 10 or more in a row; never filled",
     "missing_session": "sessions of the exchange calendar without any bar; never filled",
@@ -87,6 +88,8 @@ _RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more tha
 _SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
 _STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row
 _GAP_MINUTES: Final = 10
+_LABEL_FACTOR = 1.25  # how far the opening minute stands out against those beside it
+_LABEL_SESSIONS, _LABEL_SHARE = 5, 0.6  # of noise, one minute in three is the busiest: 1 in 243 for five sessions
 _MOSTLY: Final = 0.9
 _SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 _SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
@@ -263,6 +266,30 @@ def _merge(group: Sequence[Finding]) -> Finding:
         min(days, default=None),
         ": ".join(part for part in (where, told) if part),
     )
+
+
+def label_doubt(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the suspicion that the stamps of `ticker` are the wrong end of their minute; empty where there is none.
+
+    bars: BAR_SCHEMA of one ticker, extended hours included. The minute in which an exchange opens trades far more than
+    the ones around it: where it stands one minute late, stamps of the end were taken for the start; where it stands one
+    early, the reverse, and then each bar is known a minute before it was. That shows only where bars before the open
+    are kept, so not for an exchange without extended hours.
+    """
+    around = bars.filter(pl.col("minute").is_between(-1, 1) & (pl.col("volume") > 0)).sort("volume")
+    busiest = (
+        around.group_by("session")
+        .agg(
+            pl.col("ts", "minute").last(), clear=(pl.col("volume") * _LABEL_FACTOR > pl.col("volume").max()).sum() == 1
+        )
+        .sort("ts")
+    )
+    for minute, found in ((1, "end"), (-1, "start")):
+        odd = busiest.filter((pl.col("minute") == minute) & pl.col("clear"))
+        if odd.height >= max(_LABEL_SESSIONS, _LABEL_SHARE * busiest.height):
+            text = f'stamps look like the {found} of the minute; for the source `files` set [files] label = "{found}"'
+            return (Finding(ticker, "label", odd.height, odd["ts"][0], odd["session"][0], text),)
+    return ()
 
 
 def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataFrame:

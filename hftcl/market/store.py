@@ -240,6 +240,7 @@ class BarStore:
         if labelled.height < bars.height:  # the calendar was corrected since they were stored
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
+        doubts = market.label_doubt(labelled, ticker=ticker)
         splits = self._source.splits(ticker)
         jumps = market.unannounced_splits(labelled, splits)
         for jump in jumps:
@@ -250,10 +251,16 @@ class BarStore:
         covered = market.coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
         if adjusted.is_empty():
-            left_out = "no bars"
+            dropped = sum(finding.count for finding in findings if finding.reason in market.DROPPED)
+            left_out = f"no bars were left: {dropped} were dropped" if dropped else "no bars"
         elif covered.expected_sessions and covered.share < window.min_coverage:
-            left_out = f"coverage {covered.sessions} of {covered.expected_sessions} sessions"
-        return _Part(bars=adjusted, findings=[*findings, *jumps, *covered.findings], left_out=left_out, fetched=fetched)
+            left_out = (
+                f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
+                f"for {window.min_coverage:.0%} of them"
+            )
+        return _Part(
+            bars=adjusted, findings=[*findings, *doubts, *jumps, *covered.findings], left_out=left_out, fetched=fetched
+        )
 
     def _fetch(self, ticker: str, sessions: pl.DataFrame, as_of: datetime) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
         """Ask the source for adjacent sessions; return clean bars of _FILE_SCHEMA."""

@@ -20,7 +20,8 @@ def median_s(commands: dict[str, list[str]], cwd: Path, cache: Path) -> dict[str
 
     The bytecode of each module lies in `cache`, as an installation has it, whatever the environment says about that.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HFTCL_", "PYTHON"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(ROUNDS + 1):
         for name, command in commands.items():

@@ -132,8 +132,12 @@ def deploy_twice(home: Path) -> dict[str, Any]:
 
 
 def left_behind(home: Path) -> list[Path]:
-    """Return the temporary and claim files under `home`."""
-    return sorted(path for path in home.rglob("*") if path.suffix in {".tmp", ".claim"} or "-journal" in path.name)
+    """Return the temporary and claim files under `home`, and a journal of SQLite that still holds something."""
+    return sorted(
+        path
+        for path in home.rglob("*")
+        if path.suffix in {".tmp", ".claim"} or (path.name.endswith("-journal") and path.stat().st_size)
+    )
 
 
 def contents(home: Path) -> dict[str, bytes]:

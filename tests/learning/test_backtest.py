@@ -71,7 +71,7 @@ def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(r
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert list(told["policies"]) == [
         "policy",
-        "policy without edge gate",
+        "policy, ungated",
         "never retrain",
         "always newest",
         "seed, stored scores",

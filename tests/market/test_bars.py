@@ -19,6 +19,7 @@ from hftcl.market.bars import (
     clean,
     coverage,
     label,
+    label_doubt,
     merge_findings,
     unannounced_splits,
 )
@@ -323,3 +324,19 @@ def test_findings_of_many_sessions_merge_into_one_line_per_ticker_and_reason() -
         Finding("A", "duplicate", 3, OPEN, FRIDAY, "in 2 sessions"),
         Finding("B", "gap", 3, OPEN, FRIDAY, "x"),
     )
+
+
+@pytest.mark.parametrize("sessions", [1, 4, 5, 9])
+@pytest.mark.parametrize("busy", [-1, 0, 1, None])
+def test_a_label_is_doubted_where_the_opening_minute_stands_beside_the_open(sessions: int, busy: int | None) -> None:
+    """`busy` is the minute that trades most; None for the same volume in all, which tells nothing."""
+    days = Calendar("XNYS").sessions(date(2026, 1, 5), date(2026, 1, 31)).head(sessions)
+    rows = [
+        ("A", start + timedelta(minutes=k), 10.0, 11.0, 9.0, 10.0, 900.0 if k == busy else 100.0)
+        for start in days["open"]
+        for k in range(-3, 4)
+    ]
+    bars = label(pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row"), days)
+    doubts = label_doubt(bars, ticker="A")
+    wanted = [(sessions, {-1: "start", 1: "end"}[busy])] if busy and sessions >= 5 else []
+    assert [(doubt.count, doubt.detail.split()[4]) for doubt in doubts] == wanted

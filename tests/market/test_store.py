@@ -27,6 +27,7 @@ from tests.market.exchange import Exchange, quiet_bars
 
 # Ten sessions over the turn of a month: Mon 26 Jan to Fri 6 Feb 2026.
 FIRST, LAST = date(2026, 1, 26), date(2026, 2, 6)
+FEW_SESSIONS = "coverage 4 of 10 sessions, and [market] min_coverage asks for 50% of them"
 LATER = datetime(2026, 2, 7, 12, tzinfo=UTC)
 FEW = quiet_bars("AAA", "BBB", first=FIRST, last=LAST, step=30)
 
@@ -277,7 +278,7 @@ def test_bars_of_another_source_or_of_other_contents_are_fetched_again_and_it_is
 def test_tickers_without_bars_or_with_too_few_are_left_out_with_the_reason(tmp_path: Path) -> None:
     few = (pl.col("ticker") == "AAA") | (pl.col("ts").dt.date() < date(2026, 1, 30))
     got = collect(tmp_path, Exchange(FEW.filter(few)), "AAA", "BBB", "CCC")
-    assert got.left_out == {"BBB": "coverage 4 of 10 sessions", "CCC": "no bars"}
+    assert got.left_out == {"BBB": FEW_SESSIONS, "CCC": "no bars"}
     assert got.bars["ticker"].unique().to_list() == ["AAA"]
 
 
@@ -329,7 +330,7 @@ def test_before_an_unannounced_split_no_session_is_used(tmp_path: Path) -> None:
         ("BBB", FIRST),
     ]
     assert reasons(got)["AAA", "unannounced_split"] == 6 * 32
-    assert collect(tmp_path, Exchange(raw)).left_out == {"AAA": "coverage 4 of 10 sessions"}
+    assert collect(tmp_path, Exchange(raw)).left_out == {"AAA": FEW_SESSIONS}
 
 
 def test_a_market_that_never_closes_is_collected_by_utc_day(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from hftcl.errors import ConfigError, SourceError
-from hftcl.market.bars import RAW_SCHEMA, TS, Finding
+from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
 from hftcl.market.sources.stamps import figures, moments
@@ -40,7 +40,6 @@ _ALSO_CALLED: Final = {
 """Only to suggest a setting: a column is never taken for what it was not said to be."""
 
 _MINUTE: Final = timedelta(minutes=1)
-_LABEL_SESSIONS, _LABEL_SHARE = 3, 0.8
 _MOST_KEPT: Final = 5_000_000  # rows of CSV in memory, 0.4 GB; the newest file is kept whatever its size
 
 
@@ -131,38 +130,6 @@ class FilesSource:
                 stamps = self._rows(file, ticker).select("ts").filter(pl.col("ts") <= now - _MINUTE)
                 newest += _collect(stamps.max(), file.path)["ts"].drop_nulls().to_list()
         return max(newest) + _MINUTE if newest else None
-
-    def notes(self, ticker: str) -> tuple[Finding, ...]:
-        """Return the suspicion that `[files] label` is wrong, with the sessions that show it.
-
-        The minute in which an exchange opens trades far more than the ones around it, so it can be seen where it is.
-        """
-        rows = pl.concat([RAW_SCHEMA.to_frame(), *(self._read(file, ticker, None) for file in self._of(ticker))])
-        known = rows["ts"].drop_nulls()
-        if known.is_empty():
-            return ()
-        sessions = self._sessions(known.min().date(), known.max().date())  # type: ignore[union-attr]
-        if sessions.is_empty() or (sessions["open"] == sessions["close"].shift(1)).any():
-            return ()
-        around = sessions.select(
-            "session", pl.concat_list(pl.col("open") + _MINUTE * k for k in (-1, 0, 1)).alias("ts"), k=[-1, 0, 1]
-        ).explode("ts", "k")
-        busiest = (
-            around.join(rows.select("ts", "volume").filter(pl.col("volume") > 0), on="ts")
-            .sort("volume")
-            .group_by("session")
-            .agg(pl.col("ts", "k").last())
-            .sort("ts")
-        )
-        return self._label_note(ticker, busiest)
-
-    def _label_note(self, ticker: str, busiest: pl.DataFrame) -> tuple[Finding, ...]:
-        for late, found, label in ((1, "end", "end"), (-1, "start", "start")):
-            odd = busiest.filter(pl.col("k") == late)
-            if odd.height >= max(_LABEL_SESSIONS, _LABEL_SHARE * busiest.height):
-                text = f'stamps look like the {found} of the minute; set [files] label = "{label}"'
-                return (Finding(ticker, "label", odd.height, odd["ts"][0], odd["session"][0], text),)
-        return ()
 
     # --- which files
 

@@ -1,0 +1,105 @@
+"""What a person sees while a story works: bars on a terminal, plain lines on stderr otherwise. Called by `cli`."""
+
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hftcl.events import Event, Level, OnEvent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def listener(verbosity: int) -> OnEvent:
+    """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
+
+    verbosity: -1 warnings only, 0 stages, 1 and more also notes and the library's log.
+    """
+    log_to_stderr(verbosity)
+    if verbosity < 0:
+        return _Plain(sys.stderr, progress=False, notes=False)
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return _Live(notes=verbosity > 0)
+    return _Plain(sys.stderr, progress=True, notes=verbosity > 0)
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Send the rooms' logs to stderr: warnings, and with -v what is said along the way."""
+    level = logging.INFO if verbosity > 0 else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s", force=True)
+
+
+@dataclass(slots=True)
+class _Plain:
+    """One line when a stage begins and one when it ends, so that a log file stays short."""
+
+    stream: TextIO
+    progress: bool
+    notes: bool
+    began: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        if event.level is Level.WARNING:
+            self.stream.write(f"warning: {event.text}\n")
+        elif event.level is Level.NOTE:
+            if self.notes:
+                self.stream.write(f"{event.stage}: {event.text}\n")
+        elif self.progress and event.total:
+            if event.stage not in self.began:
+                self.began[event.stage] = time.monotonic()
+                self.stream.write(f"{event.stage}: 0 of {event.total}\n")
+            if event.done >= event.total and self.began[event.stage] >= 0:
+                took = time.monotonic() - self.began[event.stage]
+                self.began[event.stage] = -1.0  # told once
+                self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
+        self.stream.flush()
+
+
+@dataclass(slots=True)
+class _Live:
+    """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done."""
+
+    notes: bool
+    display: "Progress | None" = None
+    tasks: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        if event.level is not Level.PROGRESS:
+            if event.level is Level.WARNING or self.notes:
+                from rich.text import Text
+
+                head = "warning" if event.level is Level.WARNING else event.stage
+                self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
+            return
+        display = self._started()
+        if event.stage not in self.tasks:
+            self.tasks[event.stage] = display.add_task(event.stage, total=event.total, what="")
+        display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
+        if display.finished:
+            display.stop()
+            self.display, self.tasks = None, {}
+
+    def _console(self) -> "Console":
+        from rich.console import Console
+
+        return self.display.console if self.display else Console(stderr=True, highlight=False)
+
+    def _started(self) -> "Progress":
+        if self.display is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.display = Progress(
+                TextColumn("{task.description:<9}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[what]}", markup=False),
+                console=Console(stderr=True, highlight=False),
+            )
+            self.display.start()
+        return self.display
