@@ -165,7 +165,8 @@ def retrain(report: Any, verbosity: int = 0) -> None:
 
 def _scores(report: Any) -> None:
     exam, champion = report.exam, report.champion
-    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by {'both' if champion else 'the challenger'}"
+    whom = "both" if champion else "the challenger"
+    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by {whom}"
     columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
     rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
     table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
