@@ -1,111 +1,9 @@
-"""What a person sees: Rich tables and progress on a terminal, one plain line a row in a pipe, JSON where asked.
+"""Draws what the loop found: triggers, a retrain, an exam, a proof, a backtest. Called by `cli`."""
 
-Called by `cli` with a report and the view that draws it. Draws what the stories found; finds nothing itself.
-"""
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import json
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-SPARKS = "▁▂▃▄▅▆▇█"
-_TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
-
-
-class Styled(NamedTuple):
-    """A cell with a style of Rich. Not Rich's own text: Rich loads on a terminal only, a pipe need not wait for it."""
-
-    text: str
-    style: str = ""
-
-
-Cell = str | Styled
-
-
-def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
-    """Print `report` as one JSON document, or draw it with `view`."""
-    if as_json:
-        from hftcl.learning.archive_reports import document
-
-        sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
-    else:
-        view(report, **options)
-
-
-def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: frozenset[int] = frozenset()
-) -> None:
-    """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more."""
-    body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
-    console = _terminal()
-    if console is not None:
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(title=title or None, title_justify="left", title_style="bold")
-        for index, name in enumerate(columns):
-            side: Literal["left", "right"] = "right" if index in numbers else "left"
-            drawn.add_column(name, justify=side, overflow="fold", no_wrap=name == "model")
-        for row in body:
-            drawn.add_row(*(Text(cell.text, cell.style) for cell in row))
-        console.print(drawn)
-        return
-    cells = [list(columns), *([cell.text.replace("\n", " ") for cell in row] for row in body)]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
-    if title:
-        sys.stdout.write(f"# {title}\n")
-    for line in cells:
-        padded = (
-            cell.rjust(width) if index in numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def say(text: str, style: str = "") -> None:
-    """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
-    console = _terminal()
-    if console is None:
-        sys.stdout.write(text + "\n")
-    else:
-        from rich.text import Text
-
-        console.print(Text(text, style=style))
-
-
-def _terminal() -> "Console | None":
-    """Return the terminal that stdout is, None for a pipe or a file."""
-    if not sys.stdout.isatty() and _TERMINAL_BY_REQUEST.isdisjoint(os.environ):
-        return None
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else None
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    """Format a figure; an undefined one is a dash."""
-    return "-" if value is None else format(value, form)
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """Draw one block a value between the least and the greatest; an undefined one is a dot."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "·" * len(values)
-    low, span = min(known), (max(known) - min(known)) or 1.0
-    top = len(SPARKS) - 1
-    return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
-
-
-def _source(report: Any) -> str:
-    label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
-    known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
-    return f"{label}{known}{f' ({report.as_of_note})' if report.as_of_note else ''}"
+from hftcl.views import Cell, Styled, interval, number, say, source, table
 
 
 def triggers(report: Any) -> None:
@@ -114,7 +12,7 @@ def triggers(report: Any) -> None:
         (t.name, Styled("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
         for t in report.triggers
     ]
-    table(_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3}))
+    table(source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3}))
     say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
 
 
@@ -140,7 +38,7 @@ _SCORE_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
 
 def retrain(report: Any, verbosity: int = 0) -> None:
     """Draw a RetrainReport."""
-    say(_source(report), "bold magenta" if report.synthetic else "")
+    say(source(report), "bold magenta" if report.synthetic else "")
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")
     if report.outcome == "skipped":
@@ -250,93 +148,9 @@ def _findings(findings: Sequence[Any], *, everything: bool) -> None:
     table("Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2}))
 
 
-def history(rows: Sequence[Any]) -> None:
-    """Draw the archive, newest first: a row a model, then a line with the course of the exams' Sharpe ratios."""
-    if not rows:
-        say("No model yet. `hftcl retrain --force` trains the first.")
-        return
-    marks = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
-    columns = (
-        "model",
-        "trained, UTC",
-        "on sessions",
-        "rows",
-        "Sharpe (90 %)",
-        "verdict",
-        "edge",
-        "serves",
-        "bars",
-        "why",
-    )
-    drawn = [
-        (
-            Styled(row.model_id, "bold green" if row.is_deployed else ""),
-            f"{row.trained_date:%Y-%m-%d %H:%M}",
-            f"{row.trained_from} to {row.trained_to}",
-            str(row.rows),
-            number(row.val_sharpe)
-            + (f" ({row.sharpe_interval[0]:.1f} to {row.sharpe_interval[1]:.1f})" if row.sharpe_interval else ""),
-            Styled(row.outcome, marks.get(row.outcome, "")),
-            Styled(row.edge or "-", "green" if row.edge == "live" else ""),
-            _serving(row),
-            Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
-            row.reason,
-        )
-        for row in rows
-    ]
-    table("", columns, drawn, numbers=frozenset({3, 4}))
-    if len(rows) > 1:
-        course = [row.val_sharpe for row in reversed(rows)]
-        say(f"Sharpe of the exams, oldest to newest: {sparkline(course)}")
-
-
-def _serving(row: Any) -> str:
-    if row.is_deployed:
-        since = row.served[-1][0] if row.served else None
-        return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
-    spans = [f"{a:%Y-%m-%d} to {b:%Y-%m-%d}" for a, b in row.served if b]
-    return ", ".join(spans) or "never"
-
-
-def rollback_plan(plan: Any) -> None:
-    """Draw what a rollback would change, on stderr, before it asks."""
-    current = _one_model(plan.current) if plan.current else "no model"
-    for line in (
-        f"serves now: {current}",
-        f"will serve: {_one_model(plan.target)}",
-        "It will be pinned: no retrain replaces it until `hftcl unpin`.",
-    ):
-        sys.stderr.write(line + "\n")
-
-
-def _one_model(record: Any) -> str:
-    return (
-        f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
-        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {number(record.val_sharpe)}"
-    )
-
-
-def rollback(report: Any) -> None:
-    """Draw a RollbackReport."""
-    for note in report.repaired:
-        say(f"repaired: {note}", "yellow")
-    before = f", in place of {report.from_model}" if report.from_model else ""
-    say(f"{report.to_model} serves now{before}. It is pinned until `hftcl unpin`.", "bold green")
-
-
-def unpinned(report: Any) -> None:
-    """Draw an UnpinReport."""
-    for note in report.repaired:
-        say(f"repaired: {note}", "yellow")
-    if report.unpinned is None:
-        say("Nothing was pinned.")
-    else:
-        say(f"{report.unpinned} is no longer pinned: the next retrain may replace it.")
-
-
 def proof(report: Any) -> None:
     """Draw a ProofReport."""
-    say(_source(report), "bold magenta" if report.synthetic else "")
+    say(source(report), "bold magenta" if report.synthetic else "")
     decider = f"model {report.model_id}" if report.model_id else "a fixed sum of the features (no model serves)"
     rows = [
         (f"values that changed when later bars were {' / '.join(report.replacements)}", str(report.differences)),
@@ -363,7 +177,7 @@ VERDICTS = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retraining p
 
 def backtest(report: Any) -> None:
     """Draw a BacktestReport; the last line is its conclusion."""
-    say(_source(report), "bold magenta" if report.synthetic else "")
+    say(source(report), "bold magenta" if report.synthetic else "")
     for ticker, why in report.left_out.items():
         say(f"left out: {ticker}: {why}", "yellow")
     columns = ("", "Sharpe", "90 %", "net P&L", "turnover", "deployed")  # what fits into 80 columns; --html has more
@@ -403,20 +217,3 @@ def backtest(report: Any) -> None:
     say(f"{report.timings_s['total']:.1f} s: {parts}; {report.resumed} trainings were there already", "dim")
     styles = {"paid": "bold green", "cost": "bold red"}
     say(f"{VERDICTS[report.conclusion]}: {report.reason}.", styles.get(report.conclusion, "bold"))
-
-
-def interval(bounds: Sequence[float] | None) -> str:
-    """Format two bounds; an undefined interval is a dash."""
-    return "-" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
-
-
-def settings(rows: Sequence[Any]) -> None:
-    """Draw the effective settings, and where each came from."""
-    drawn = [(row.key, row.text, row.origin) for row in rows]
-    table("", ("setting", "value", "from"), drawn)
-
-
-def written(paths: Sequence[Any]) -> None:
-    """Draw what `init` wrote."""
-    for path in paths:
-        say(f"wrote {path}")

@@ -1,0 +1,74 @@
+"""The application: its global options, and what every command shares. The commands are the other files here."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hftcl import __version__
+
+if TYPE_CHECKING:
+    from hftcl.config import Configuration
+    from hftcl.learning.loop import ContinuousLearning
+
+app = typer.Typer(
+    name="hftcl",
+    help="Keeps a minute-bar trading model fresh: collect, train, examine, promote only what earned it, roll back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit 3 where a script should take notice.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="T", help="Know no bar after T: a date (its session's close) or ISO 8601 in UTC."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What the global options said. The configuration is read when a command needs it, so that --help never fails."""
+
+    config: Path | None
+    verbosity: int
+
+    def configuration(self, **overrides: object) -> "Configuration":
+        from hftcl import config
+
+        return config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides)
+
+    def learning(self, **overrides: object) -> "ContinuousLearning":
+        from hftcl.learning.loop import ContinuousLearning
+        from hftcl.progress import listener
+
+        settings = self.configuration(**overrides).settings
+        return ContinuousLearning(settings, on_event=listener(self.verbosity))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hftcl {__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def hftcl(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option("--config", metavar="PATH", help="Configuration file.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv: tracebacks.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
+) -> None:
+    ctx.obj = Invocation(config, -1 if quiet else verbose)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  # this is the edge

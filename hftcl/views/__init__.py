@@ -1,0 +1,114 @@
+"""What a person sees: Rich tables and progress on a terminal, one plain line a row in a pipe, JSON where asked.
+
+Called by `cli` with a report and the view that draws it: the files here, one a room. They draw what the stories found,
+and find nothing themselves. In this file are their pens.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SPARKS = "▁▂▃▄▅▆▇█"
+_TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
+
+
+class Styled(NamedTuple):
+    """A cell with a style of Rich. Not Rich's own text: Rich loads on a terminal only, a pipe need not wait for it."""
+
+    text: str
+    style: str = ""
+
+
+Cell = str | Styled
+
+
+def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
+    """Print `report` as one JSON document, or draw it with `view`."""
+    if as_json:
+        from hftcl.learning.archive_reports import document
+
+        sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
+    else:
+        view(report, **options)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: frozenset[int] = frozenset()
+) -> None:
+    """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more."""
+    body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
+    console = terminal()
+    if console is not None:
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=title or None, title_justify="left", title_style="bold")
+        for index, name in enumerate(columns):
+            side: Literal["left", "right"] = "right" if index in numbers else "left"
+            drawn.add_column(name, justify=side, overflow="fold", no_wrap=name == "model")
+        for row in body:
+            drawn.add_row(*(Text(cell.text, cell.style) for cell in row))
+        console.print(drawn)
+        return
+    cells = [list(columns), *([cell.text.replace("\n", " ") for cell in row] for row in body)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+    if title:
+        sys.stdout.write(f"# {title}\n")
+    for line in cells:
+        padded = (
+            cell.rjust(width) if index in numbers else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
+    console = terminal()
+    if console is None:
+        sys.stdout.write(text + "\n")
+    else:
+        from rich.text import Text
+
+        console.print(Text(text, style=style))
+
+
+def terminal() -> "Console | None":
+    """Return the terminal that stdout is, None for a pipe or a file."""
+    if not sys.stdout.isatty() and _TERMINAL_BY_REQUEST.isdisjoint(os.environ):
+        return None
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else None
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Format a figure; an undefined one is a dash."""
+    return "-" if value is None else format(value, form)
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Draw one block a value between the least and the greatest; an undefined one is a dot."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "·" * len(values)
+    low, span = min(known), (max(known) - min(known)) or 1.0
+    top = len(SPARKS) - 1
+    return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Format two bounds; an undefined interval is a dash."""
+    return "-" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
+
+
+def source(report: Any) -> str:
+    label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
+    known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
+    return f"{label}{known}{f' ({report.as_of_note})' if report.as_of_note else ''}"

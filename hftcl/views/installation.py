@@ -1,0 +1,18 @@
+"""Draws the configuration. Called by `cli`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hftcl.views import say, table
+
+
+def settings(rows: Sequence[Any]) -> None:
+    """Draw the effective settings, and where each came from."""
+    drawn = [(row.key, row.text, row.origin) for row in rows]
+    table("", ("setting", "value", "from"), drawn)
+
+
+def written(paths: Sequence[Any]) -> None:
+    """Draw what `init` wrote."""
+    for path in paths:
+        say(f"wrote {path}")
