@@ -196,6 +196,13 @@ class Promote:
     min_p_better: Annotated[
         float, Meta(ge=0, lt=1, description='Least P(better than the current model), unless policy is "seed".')
     ] = 0.60
+    refit_on_promote: Annotated[
+        bool,
+        _text(
+            "Refit what is promoted on all sessions, the exam's included, and deploy that; the examined twin is kept "
+            "and stands for it in later exams and in the record."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,11 +267,194 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
-    """The bot. Read by `hftcl trade`, which comes in a later release."""
+    """The bot: `hftcl trade`."""
 
+    feed: Annotated[
+        Literal["polygon-rest", "polygon-websocket"],
+        _text('Where the bars of this minute come from; "polygon-rest" asks once a minute for each ticker.'),
+    ] = "polygon-websocket"
+    grace_s: Annotated[
+        float, Meta(ge=0, le=30, description="Seconds after a minute's end in which its bars may still come.")
+    ] = 3.0
+    capital: Annotated[
+        float,
+        Meta(ge=0, le=1e12, description="Dollars that positions are shares of; 0 is the account's equity at the start."),
+    ] = 0.0
+    broker: Annotated[str, _text("Who carries orders out.", allowed='"paper", "alpaca", or an installed plug-in')] = "paper"
+    fractional: Annotated[bool, _text("Trade parts of a share; whole shares otherwise, rounded toward zero.")] = False
     reload_interval_hours: Annotated[
         float, Meta(gt=0, le=168, description="Hours between two looks at the production model.")
     ] = 6
+    reload_interval_minutes: Annotated[
+        float, Meta(ge=0, le=10_080, description="The same in minutes; 0 leaves it to `reload_interval_hours`.")
+    ] = 0
+    max_model_age_days: Annotated[
+        float, Meta(gt=0, le=3650, description="A model trained longer ago than this decides nothing.")
+    ] = 60
+    live: Annotated[
+        bool, _text("Let the bot trade real money; it also takes `--live` and an edge that is live.")
+    ] = False
+    override_edge: Annotated[
+        bool, _text('Trade real money although the edge says "stand aside". Paper trades whatever the edge says.')
+    ] = False
+    shadow: Annotated[
+        bool, _text("Let the last candidate that was rejected narrowly trade virtually beside the model that serves.")
+    ] = False
+    shadow_min_p_better: Annotated[
+        float, Meta(ge=0, lt=1, description="Least P(better) at which a rejected candidate counts as narrow.")
+    ] = 0.40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Risk:
+    """What no order of the bot may lead beyond. What reduces a position always passes."""
+
+    max_position_share: Annotated[
+        Literal["auto"] | Annotated[float, Meta(gt=0, le=10)],
+        _text('Greatest position of one ticker as a share of capital; "auto" is twice its equal weight.'),
+    ] = "auto"
+    max_order_notional: Annotated[
+        Literal["auto"] | Annotated[float, Meta(gt=0, le=1e12)],
+        _text('Greatest value of one order in dollars; "auto" is twice the greatest position.'),
+    ] = "auto"
+    max_gross: Annotated[
+        float,
+        Meta(gt=0, le=10, description="Greatest sum of all positions' sizes as a share of capital; the strategy uses 1."),
+    ] = 1.1
+    max_net: Annotated[
+        float, Meta(gt=0, le=10, description="Greatest surplus of long over short, or short over long, likewise.")
+    ] = 1.1
+    max_orders_per_minute: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=100_000)],
+        _text('Most orders in 60 seconds; "auto" is two for each ticker, at least 10.'),
+    ] = "auto"
+    price_collar: Annotated[
+        float, Meta(gt=0, le=1, description="A price further than this from the last good close is not traded on.")
+    ] = 0.10
+    stale_bars: Annotated[
+        float, Meta(ge=0, le=240, description="A ticker whose newest bar is more than this many bars old is not traded.")
+    ] = 2
+    max_daily_loss: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Loss of one session, as a share of capital, at which the bot closes all and waits for a person.",
+        ),
+    ] = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paper:
+    """The broker `paper`: it fills at the next bar's open, in the ledger's folder, without money."""
+
+    cash: Annotated[float, Meta(gt=0, le=1e12, description="Dollars that the account begins with.")] = 100_000.0
+    half_spread_bps: Annotated[
+        float, Meta(ge=0, le=1000, description="Half of the spread in basis points, paid by each fill.")
+    ] = 0.5
+    slippage_bps: Annotated[float, Meta(ge=0, le=1000, description="What each fill pays beyond that.")] = 0.5
+    commission_per_share: Annotated[float, Meta(ge=0, le=100, description="Dollars a share.")] = 0.0
+    commission_bps: Annotated[
+        float, Meta(ge=0, le=1000, description="Commission in basis points of the traded value; both are added.")
+    ] = 0.0
+    max_volume_share: Annotated[
+        float, Meta(gt=0, le=1, description="Most of a bar's volume that fills in it; the rest fills in later bars.")
+    ] = 0.1
+    shorting: Annotated[bool, _text("Whether what is not held may be sold.")] = True
+    leverage: Annotated[
+        float, Meta(ge=1, le=10, description="Gross exposure that a dollar of equity carries; 2 is Regulation T.")
+    ] = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alpaca:
+    """The broker `alpaca` (extra `hftcl[alpaca]`). The keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
+
+    base_url: Annotated[
+        str,
+        _text(
+            "Address of the trading service; real money is at https://api.alpaca.markets.",
+            allowed='an address such as "https://paper-api.alpaca.markets", without user name, password or query',
+            pattern=r"^https?://[^\s@?#]+$",
+        ),
+    ] = "https://paper-api.alpaca.markets"
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Total time for one request, in seconds.")] = 10.0
+    shorting: Annotated[bool, _text("Whether what is not held may be sold; it takes a margin account.")] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alerts:
+    """Who is told what happened. Addresses and passwords are secrets: ALERT_EMAIL_TO, SMTP_HOST, ALERT_URLS, ..."""
+
+    email: Annotated[
+        bool, _text("Send alerts by mail, over verified TLS; ALERT_EMAIL_ENABLED, where it is set, goes before this.")
+    ] = False
+    sender: Annotated[
+        str, _text("Address that mails come from.", allowed='a mail address, or "" for SMTP_USER or hftcl@<host name>')
+    ] = ""
+    smtp_tls: Annotated[
+        Literal["auto", "starttls", "implicit"],
+        _text('How the mail server begins TLS; "auto" is implicit on port 465, STARTTLS on any other.'),
+    ] = "auto"
+    command: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        _text("A program, with arguments, that gets each alert as JSON on stdin.", allowed="a list of texts"),
+    ] = ()
+    heartbeat_url: Annotated[
+        str,
+        _text(
+            "Address that is fetched after each finished duty: whoever watches it misses a box that is dead.",
+            allowed='an address such as "https://hc-ping.com/...", or "" for none',
+            pattern=r"^(https?://[^\s@]+)?$",
+        ),
+    ] = ""
+    mute: Annotated[
+        tuple[
+            Literal[
+                "deployed",
+                "rejected",
+                "inconclusive",
+                "retrained",
+                "error",
+                "rollback",
+                "halted",
+                "reload_refused",
+                "data_hole",
+                "behind",
+                "digest",
+            ],
+            ...,
+        ],
+        Meta(max_length=11, description="Kinds of alerts that are not sent."),
+    ] = ()
+    repeat_hours: Annotated[
+        float, Meta(ge=0, le=8760, description="Hours in which a fault that goes on is told once, then with a count.")
+    ] = 24
+    timeout_s: Annotated[
+        float, Meta(gt=0, le=600, description="Most seconds for one alert on one way, after which it waits.")
+    ] = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What is said on stderr while a command works."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _text("Least level that `schedule` and `trade` show; other commands show warnings, and with -v this."),
+    ] = "info"
+    format: Annotated[
+        Literal["text", "json"],
+        _text('"text" is a line of key=value, "json" one JSON object a line.'),
+    ] = "text"
+    prometheus: Annotated[
+        str,
+        _text(
+            "The scheduler keeps the state here for node_exporter; relative to hftcl.toml.",
+            allowed='a file whose name ends in .prom, or "" for none',
+            pattern=r"^(.*\.prom)?$",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,5 +493,10 @@ class Settings:
     triggers: Triggers = field(default_factory=Triggers)
     schedule: Schedule = field(default_factory=Schedule)
     trade: Trade = field(default_factory=Trade)
+    risk: Risk = field(default_factory=Risk)
+    paper: Paper = field(default_factory=Paper)
+    alpaca: Alpaca = field(default_factory=Alpaca)
+    alerts: Alerts = field(default_factory=Alerts)
+    log: Log = field(default_factory=Log)
     archive: Archive = field(default_factory=Archive)
     compute: Compute = field(default_factory=Compute)

@@ -269,6 +269,7 @@ class Archive(Registry):
             state = self.state_in(db)
             needed = {*sorted(state.rows, reverse=True)[:keep], state.live_id, state.intended_id}
             needed |= {*state.ancestors(state.live_id), *state.ancestors(state.intended_id)}
+            needed |= {twin for twin, refit in state.refits.items() if refit in needed}
             gone = tuple(each for each in sorted(state.rows) if state.rows[each]["kept"] and each not in needed)
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
                 db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(each,) for each in gone])

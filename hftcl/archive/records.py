@@ -72,6 +72,11 @@ class ModelRecord(NewModel):
     served: tuple[tuple[datetime, datetime | None], ...]
     kept: bool
 
+    @property
+    def twin(self) -> str | None:
+        """The examined model of which this one is the refit on all sessions; None for one that was examined itself."""
+        return self.report.get("twin")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:

@@ -83,6 +83,12 @@ class State:
             found.setdefault(each.model_id, each.replaced)
         return found
 
+    @cached_property
+    def refits(self) -> dict[str, str]:
+        """For each examined model that was refitted and deployed as such, the refit."""
+        with_twin = (model_id for model_id in self.parents if '"twin": "' in self.rows[model_id]["report"])
+        return {json.loads(self.rows[model_id]["report"])["twin"]: model_id for model_id in with_twin}
+
     def ancestors(self, model_id: str | None) -> tuple[str, ...]:
         """Return the models that `model_id` stands on, nearest first."""
         line: list[str] = []
@@ -107,7 +113,10 @@ class State:
         row = self.rows[model_id]
         passed = row["outcome"] == "deployed"
         outcome, reason = row["outcome"], row["reason"]
-        if passed and model_id not in self.parents:
+        refit = self.refits.get(model_id)
+        if refit is not None:
+            reason = f"{reason}; it stands for its refit {refit} in later exams"
+        elif passed and model_id not in self.parents:
             outcome = "inconclusive"
             reason = f"passed its exam ({reason}) but was never deployed; `hftcl rollback {model_id}` does that"
         return ModelRecord(
@@ -175,6 +184,13 @@ class Registry:
         """Return the registered model whose SHA-256 the production file has; None where there is none."""
         state = self.state()
         return state.record(state.live_id) if state.live_id else None
+
+    def examined(self, model: ModelRecord) -> ModelRecord:
+        """Return the model that stands for `model` in an exam: its twin where it is a refit, else itself.
+
+        Raises ModelNotFoundError where the registry has lost the twin.
+        """
+        return self.find(model.twin) if model.twin else model
 
     def lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
         """Return a model, by default the one that serves, then its parent, and so on to the first."""

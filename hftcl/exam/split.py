@@ -6,7 +6,7 @@ walk-forward and the backtest: they differ in the sessions they pass, not in the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import polars as pl
@@ -52,8 +52,9 @@ class Split:
 
     @property
     def cut(self) -> datetime:
-        """Start (UTC) of the first session after training: a label must end before it."""
-        return (self.embargoed + self.withheld + self.exam)[0].start
+        """Start (UTC) of the first session after training: a label must end before it. The end of time for a refit."""
+        later = self.embargoed + self.withheld + self.exam
+        return later[0].start if later else datetime.max.replace(tzinfo=UTC)
 
     def trains(self, rows: pl.DataFrame) -> pl.Series:
         """Return, row for row, whether a row may be trained on.
@@ -117,6 +118,11 @@ def split(
         exam=tuple(session for session in held_out if session in shared),
         withheld=tuple(session for session in held_out if session not in shared),
     )
+
+
+def everything(sessions: Sequence[Session]) -> Split:
+    """Return the split of a refit: all of `sessions` train, none is left to examine."""
+    return Split(train=tuple(sessions), embargoed=(), exam=(), withheld=())
 
 
 def unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_sessions: int) -> tuple[Session, ...]:

@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_against_flat, sharpe_difference
+from hftcl.exam.metrics import (
+    SharpeDifference,
+    deflated_sharpe,
+    sharpe,
+    sharpe_against_flat,
+    sharpe_difference,
+)
 from hftcl.exam.simulation import Simulation
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,6 +118,10 @@ class Verdict:
     champion_sharpe: float | None = None
     """On the same sessions; None without a champion that defends."""
     difference: SharpeDifference | None = None
+    trials: int = 1
+    """Configurations that were examined on these sessions, this one included."""
+    deflated_sharpe: float | None = None
+    """Confidence that the best of them is better than luck; None where undefined."""
 
     @property
     def reason(self) -> str:
@@ -162,6 +172,7 @@ def judge(
     champion_problem: str | None = None,
     champion_excused: str | None = None,
     earlier_sharpes: Sequence[float] = (),
+    tried_sharpes: Sequence[float] = (),
 ) -> Verdict:
     """Return the verdict about `challenger`.
 
@@ -174,6 +185,9 @@ def judge(
     earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
         not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
         them and the champion, so that concessions do not add up.
+    tried_sharpes: annual Sharpe ratios of other configurations that were examined on these very sessions before.
+        Whoever tries many sees a good one by luck: the deflated Sharpe ratio is told, and decides nothing, because the
+        cure is to choose on an inner split of the training window.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
     Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
@@ -192,6 +206,9 @@ def judge(
         difference = _difference(challenger, defender, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
+    deflated = None if own is None else _deflated(challenger, own, tried_sharpes)
+    if tried_sharpes:
+        facts.append(_trials(1 + len(tried_sharpes), deflated))
     passed = all(fact.passed for fact in facts if fact.decides)
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
     if unfit or pinned or (could_tell and not passed):
@@ -206,6 +223,8 @@ def judge(
         challenger_sharpe=own,
         champion_sharpe=against,
         difference=difference,
+        trials=1 + len(tried_sharpes),
+        deflated_sharpe=deflated,
     )
 
 
@@ -261,6 +280,19 @@ def _sharpe_of(scored: Scored, facts: list[Evidence]) -> float | None:
     except UndefinedStatisticError as error:
         facts.append(_told("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
         return None
+
+
+def _deflated(challenger: Scored, own: float, tried_sharpes: Sequence[float]) -> float | None:
+    try:
+        return deflated_sharpe(challenger.net, [own, *tried_sharpes])
+    except UndefinedStatisticError:
+        return None
+
+
+def _trials(trials: int, deflated: float | None) -> Evidence:
+    figure = "not defined" if deflated is None else f"{deflated:.2f}"
+    told = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
+    return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=told, decides=False)
 
 
 def _faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:

@@ -33,7 +33,7 @@ class UnpinReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """One archived model, as `history` shows it; times UTC."""
+    """One archived model, as `history` shows it; times UTC. twin: the examined model of which this is the refit."""
 
     model_id: str
     trained_date: datetime
@@ -58,6 +58,7 @@ class HistoryRow:
     sha256: str
     kept: bool
     edge: str | None
+    twin: str | None
 
 
 def document(report: Any) -> Any:

@@ -191,19 +191,21 @@ class _Story:
         found: list[RecordedSession] = []
         problem = None
         self.on_event(Event(STAGE, 0, 1, text="scoring"))
-        for owner, group in groupby(later, key=lambda session: current.at(session.start)):
+        for owner, days_of_owner in groupby(later, key=lambda session: current.at(session.start)):
             if owner is None:
                 continue
-            days = self._unseen_by(owner, tuple(group))
+            group = tuple(days_of_owner)
             try:
+                examined = self.archive.examined(owner)
+                days = self._unseen_by(examined, group)
                 model = artifact.load(
-                    self.archive.onnx_of(owner.model_id),
-                    expected_sha256=owner.sha256,
+                    self.archive.onnx_of(examined.model_id),
+                    expected_sha256=examined.sha256,
                     expected_features=artifact.our_features(),
                 )
                 found += self._scored(model, days, "scored")
             except HftclError as fault:
-                problem = f"model {owner.model_id} was current on {len(days)} of them and cannot be scored: {fault}"
+                problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return tuple(found), problem
 

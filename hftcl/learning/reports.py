@@ -128,7 +128,11 @@ class EvidenceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainReport:
-    """What one retrain did, and why. What a run that was skipped never came to is None or empty."""
+    """What one retrain did, and why. What a run that was skipped never came to is None or empty.
+
+    trials: configurations that were examined on these very sessions, this one included; deflated_sharpe: the confidence
+    that the best of them is better than luck. twin: the examined model, where `model_id` is its refit on all sessions.
+    """
 
     outcome: str
     reason: str
@@ -152,6 +156,9 @@ class RetrainReport:
     p_better: float | None = None
     conceded: bool = False
     policy: str | None = None
+    trials: int = 1
+    deflated_sharpe: float | None = None
+    twin: str | None = None
     edge: str = "stand aside"
     edge_reason: str = ""
     edge_evidence: tuple[EvidenceReport, ...] = ()

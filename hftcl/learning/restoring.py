@@ -50,6 +50,7 @@ def _row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
         sha256=record.sha256,
         kept=record.kept,
         edge=record.report.get("edge"),
+        twin=record.twin,
     )
 
 

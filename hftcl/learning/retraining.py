@@ -15,8 +15,8 @@ from typing import Final
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.records import ModelRecord, NewModel
-from hftcl.errors import HftclError, PinnedError, StorageError
+from hftcl.archive.records import ModelRecord
+from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
@@ -24,10 +24,11 @@ from hftcl.exam.split import Split, sessions_of, split
 from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
 from hftcl.learning.checking import check
+from hftcl.learning.concluding import Ending
 from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
 from hftcl.learning.examining import Examined, defined, examine, sharpe_interval
 from hftcl.learning.record import Record, continued, judged
-from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, document
+from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
 from hftcl.learning.timing import Stopwatch
 from hftcl.learning.triggers import manual
 from hftcl.settings import Settings
@@ -99,7 +100,8 @@ def retrain(
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
                 archive.record(record.added, now=now)
-                report = _conclude(archive, settings, candidate, report, champion, now, on_event)
+                ends = Ending(archive, settings, data, chosen, now, on_event)
+                report = ends.concluded(candidate, report, champion.record.model_id if champion else None)
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
 
@@ -140,9 +142,9 @@ def _champion(archive: Archive, data: Dataset) -> Champion | None:
         )
         return Champion(record=live, excused=excused)
     try:
-        model = artifact.load(
-            archive.production, expected_sha256=live.sha256, expected_features=artifact.our_features()
-        )
+        examined = archive.examined(live)  # a refit has seen the exam; its twin has not
+        path = archive.production if examined is live else archive.onnx_of(examined.model_id)
+        model = artifact.load(path, expected_sha256=examined.sha256, expected_features=artifact.our_features())
     except HftclError as fault:
         return Champion(record=live, problem=str(fault))
     return Champion(record=live, model=model)
@@ -205,6 +207,7 @@ def _exam(
         champion_problem=champion.problem if champion else None,
         champion_excused=champion.excused if champion else None,
         earlier_sharpes=_conceding(archive, champion, data, division, settings),
+        tried_sharpes=_tried(archive, challenger, synthetic=data.synthetic),
     )
     on_event(Event("exam", len(models), len(models)))
     return Exam(split=division, challenger=challenger, champion=defender, verdict=verdict)
@@ -222,9 +225,10 @@ def _conceding(
     while record is not None and record.report.get("conceded") and record.parent:
         record = archive.find(record.parent)
         try:
+            examined = archive.examined(record)
             model = artifact.load(
-                archive.onnx_of(record.model_id),
-                expected_sha256=record.sha256,
+                archive.onnx_of(examined.model_id),
+                expected_sha256=examined.sha256,
                 expected_features=artifact.our_features(),
             )
             scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
@@ -234,6 +238,20 @@ def _conceding(
     return tuple(found)
 
 
+def _tried(archive: Archive, challenger: Examined, *, synthetic: bool) -> tuple[float, ...]:
+    """Return the Sharpe ratios of the other configurations that were examined on the very sessions of `challenger`.
+
+    The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
+    """
+    sessions = list(challenger.report.pnl_by_session)
+    found = set()
+    for model in archive.models():
+        score = model.report.get("challenger") or {}
+        if model.synthetic == synthetic and list(score.get("pnl_by_session", ())) == sessions:
+            found.add(score["sharpe"])
+    return tuple(sorted(found - {None, challenger.report.sharpe}))
+
+
 def _idle(exam: Exam, champion: Champion | None) -> str | None:
     """Return why no model of ours can trade after this retrain; None where one can."""
     if exam.verdict.outcome is Outcome.DEPLOYED:
@@ -241,62 +259,6 @@ def _idle(exam: Exam, champion: Champion | None) -> str | None:
     if champion is None or champion.excused is not None:
         return "no model serves"
     return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
-
-
-def _conclude(
-    archive: Archive,
-    settings: Settings,
-    candidate: Candidate,
-    report: RetrainReport,
-    champion: Champion | None,
-    now: datetime,
-    on_event: OnEvent,
-) -> RetrainReport:
-    """Archive the candidate whatever the verdict; deploy it where it passed; delete what `[archive] keep` lets go."""
-    meta = candidate.model.meta
-    archive.add(
-        NewModel(
-            model_id=meta.model_id,
-            trained_at=now,
-            outcome=report.outcome,  # type: ignore[arg-type]
-            reason=report.reason,
-            source=meta.source,
-            synthetic=meta.synthetic,
-            family=meta.family,
-            rows=meta.rows,
-            sessions=candidate.sessions,
-            tickers=meta.tickers,
-            trained_from=meta.trained_from,
-            trained_to=meta.trained_to,
-            label_end=meta.label_end,
-            exam_from=meta.exam_from,
-            exam_to=meta.exam_to,
-            val_sharpe=report.challenger.sharpe if report.challenger else None,
-            report=document(report),
-        ),
-        candidate.onnx,
-        candidate.pkl,
-        now=now,
-    )
-    if report.outcome == Outcome.DEPLOYED:
-        try:
-            switched = archive.deploy(
-                meta.model_id, now=now, reason=report.reason, champion=champion.record.model_id if champion else None
-            )
-        except PinnedError:  # rolled back while this trained
-            archive.set_outcome(meta.model_id, "rejected", "pinned", now=now)
-            report = replace(report, outcome="rejected", reason="pinned")
-        else:
-            for note in switched.notes:
-                on_event(Event("deploy", text=note, level=Level.WARNING))
-    try:
-        archive.record_attempt(
-            now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=meta.model_id
-        )
-        archive.prune(settings.archive.keep, now=now)
-    except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure any more
-        on_event(Event("deploy", text=str(fault), level=Level.WARNING))
-    return report
 
 
 def _report(
@@ -337,6 +299,8 @@ def _report(
         p_better=verdict.p_better,
         conceded=verdict.conceded,
         policy=verdict.policy,
+        trials=verdict.trials,
+        deflated_sharpe=verdict.deflated_sharpe,
         repaired=repaired,
         triggers=checked.triggers if checked else (manual(asked=True),),
         timings_s=watch.timings(),

@@ -1,6 +1,7 @@
 """Who is promoted, who is not, and what is said about it."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import date, timedelta
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import sharpe
+from hftcl.exam.metrics import psr, sharpe
 from hftcl.exam.verdict import Outcome, Scored, Verdict, judge, prediction_fault
 from tests.exam.generator import pair
 
@@ -41,9 +42,10 @@ def verdict(
     champion: Sequence[float] | None = None,
     promote: settings.Promote = SEED,
     earlier: Sequence[float] = (),
+    tried: Sequence[float] = (),
 ) -> Verdict:
     defends = None if champion is None else scored(champion, "champion")
-    return judge(scored(challenger), defends, promote=promote, exam=EXAM, earlier_sharpes=earlier)
+    return judge(scored(challenger), defends, promote=promote, exam=EXAM, earlier_sharpes=earlier, tried_sharpes=tried)
 
 
 def test_the_first_model_needs_a_sharpe_ratio_above_the_threshold_and_no_more() -> None:
@@ -112,6 +114,21 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_in_place_when_guarde
     assert (found.outcome, found.reason) == (Outcome.REJECTED, "P(better) 0.50, needs 0.60")
     assert verdict(net, net, SEED).outcome is Outcome.DEPLOYED
     assert verdict(net, net, replace(GUARDED, min_p_better=0.0)).outcome is Outcome.DEPLOYED
+
+
+def test_the_best_of_many_configurations_is_told_to_be_luck_and_that_decides_nothing() -> None:
+    """0.64 by hand: five trials of -4, -2, 0, 2, 6 deviate by 3.847 a year, the best of 5 worthless ones lies 1.193
+    deviations up (Bailey and Lopez de Prado 2014), and PSR of 6 against 4.59 over 20 sessions is what is left.
+    """
+    net = with_sharpe(6.0)
+    alone, best_of_five = verdict(net), verdict(net, tried=(-4.0, -2.0, 0.0, 2.0))
+    assert alone.outcome is best_of_five.outcome is Outcome.DEPLOYED
+    assert (alone.trials, best_of_five.trials) == (1, 5)
+    luck = statistics.stdev([-4.0, -2.0, 0.0, 2.0, 6.0]) * 1.1929
+    assert best_of_five.deflated_sharpe == pytest.approx(psr(np.array(net), benchmark=luck), abs=1e-3)
+    assert alone.deflated_sharpe == pytest.approx(psr(np.array(net)))
+    assert "5 configurations were examined on these sessions" in str(best_of_five.evidence[-1])
+    assert [fact.name for fact in alone.evidence].count("trials") == 0, "nobody tried anything"
 
 
 def test_all_that_failed_is_told() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
+from hftcl.archive.record import read
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event
@@ -102,6 +103,58 @@ def test_a_second_retrain_on_the_same_bars_finds_no_session_unseen_by_both_and_p
     assert report.challenger is not None
     assert report.champion is not None
     assert report.champion.positions_sha256 == report.challenger.positions_sha256, "same bars, seed and settings"
+
+
+def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_not_one_more(home: Path) -> None:
+    rule = {"min_sharpe": 100}
+    trials = []
+    for hour, trees in enumerate((10, 12, 10), 1):
+        settings = small(home, promote=rule, model={"n_estimators": trees})
+        report = learning(settings, NOW + timedelta(hours=hour)).retrain(force=True)
+        trials.append(report.trials)
+    assert trials == [2, 3, 3], "the first home's forest of 24 trees, then 10, 12, and 10 again"
+    assert report.deflated_sharpe is not None
+    assert any("3 configurations" in fact.text for fact in report.evidence)
+
+
+@pytest.fixture(scope="module")
+def refitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home whose one deployment was refitted, as of 2025-12-18."""
+    home = tmp_path_factory.mktemp("refitted")
+    rule = {"min_sharpe": -100, "refit_on_promote": True}
+    report = learning(small(home, promote=rule, model={"n_estimators": 12})).retrain(force=True, as_of="2025-12-18")
+    assert report.outcome == "deployed", report.reason
+    return home
+
+
+def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:
+    refit, twin = Registry(refitted).models()
+    assert (refit.twin, twin.twin) == (twin.model_id, None)
+    assert (refit.is_deployed, twin.is_deployed) == (True, False)
+    assert (refit.outcome, twin.outcome) == ("deployed", "deployed")
+    assert refit.model_id in twin.reason, "who reads the history learns what became of it"
+    assert refit.val_sharpe == twin.val_sharpe, "the exam is that of the twin"
+    assert refit.label_end > twin.label_end
+    assert refit.rows > twin.rows
+    serving = artifact.describe(refitted / "trained_stock_model.onnx")
+    assert (serving.model_id, serving.exam_from) == (refit.model_id, None)
+    assert str(serving.trained_to) == "2025-12-18"
+
+
+def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(refitted: Path) -> None:
+    refit, twin = Registry(refitted).models()[-2:]
+    settings = small(refitted, promote={"min_sharpe": 100}, archive={"keep": 2}, model={"n_estimators": 10})
+    for hour in (1, 2):
+        report = learning(settings, NOW + timedelta(hours=hour)).retrain(force=True, as_of="2026-01-02")
+    assert report.champion is not None
+    assert report.champion.model_id == twin.model_id
+    assert report.exam is not None
+    assert (report.exam.sessions, report.exam.overlap_champion) == (10, 0), "the refit has seen half of these"
+    later = [each for each in read(Registry(refitted), synthetic=True) if str(each.session) > "2025-12-18"]
+    assert {each.model_id for each in later} == {twin.model_id}
+    assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
+    kept = {record.model_id for record in Registry(refitted).models() if record.kept}
+    assert {refit.model_id, twin.model_id} <= kept, "two newer models alone would fill [archive] keep"
 
 
 def test_a_candidate_that_is_too_weak_is_rejected_archived_and_does_not_serve(home: Path) -> None:

@@ -1,0 +1,119 @@
+"""What becomes of a candidate that was judged: archived whatever the verdict, refitted where that is wanted, deployed
+where it passed. Called by `retraining`, with the training lock held.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from hftcl.archive.deployment import Archive
+from hftcl.archive.records import NewModel
+from hftcl.errors import HftclError, PinnedError, StorageError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.split import everything, sessions_of
+from hftcl.exam.verdict import Outcome
+from hftcl.learning.candidate import Candidate, train_candidate
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.reports import RetrainReport, document
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of one retrain. params: complete, of the model family; now: UTC."""
+
+    archive: Archive
+    settings: Settings
+    data: Dataset
+    params: Mapping[str, object]
+    now: datetime
+    on_event: OnEvent
+
+    def concluded(self, candidate: Candidate, report: RetrainReport, champion: str | None) -> RetrainReport:
+        """Archive the candidate, deploy it or its refit where it passed, and delete what `[archive] keep` lets go.
+
+        champion: id of the model that serves. Returns the report of what really became of it.
+        """
+        self._archive(candidate, report)
+        if report.outcome == Outcome.DEPLOYED:
+            if self.settings.promote.refit_on_promote:
+                report = self._refitted(candidate, report)
+            report = self._deployed(report, champion)
+        try:
+            self.archive.record_attempt(
+                self.now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=report.model_id
+            )
+            self.archive.prune(self.settings.archive.keep, now=self.now)
+        except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure now
+            self._warn(str(fault))
+        return report
+
+    def _archive(self, candidate: Candidate, report: RetrainReport) -> None:
+        """Add the model with its verdict; a refit with that of its twin, whose exam it is."""
+        meta, exam = candidate.model.meta, report.exam
+        self.archive.add(
+            NewModel(
+                model_id=meta.model_id,
+                trained_at=self.now,
+                outcome=report.outcome,  # type: ignore[arg-type]
+                reason=report.reason,
+                source=meta.source,
+                synthetic=meta.synthetic,
+                family=meta.family,
+                rows=meta.rows,
+                sessions=candidate.sessions,
+                tickers=meta.tickers,
+                trained_from=meta.trained_from,
+                trained_to=meta.trained_to,
+                label_end=meta.label_end,
+                exam_from=exam.from_ if exam else None,
+                exam_to=exam.to if exam else None,
+                val_sharpe=report.challenger.sharpe if report.challenger else None,
+                report=document(report),
+            ),
+            candidate.onnx,
+            candidate.pkl,
+            now=self.now,
+        )
+
+    def _refitted(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
+        """Train the same again on every session of the window; where that fails, the examined model itself serves."""
+        twin = candidate.model.meta.model_id
+        model_id = None
+        try:
+            model_id = self.archive.claim_id(self.now)
+            refit = train_candidate(
+                self.data.frame,
+                everything(sessions_of(self.data.frame)),
+                self.settings,
+                model_id=model_id,
+                params=self.params,
+                source=self.data.source,
+                synthetic=self.data.synthetic,
+                on_event=self.on_event,
+            )
+            told = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)
+            self._archive(refit, told)
+        except HftclError as fault:
+            self._warn(f"the refit on all sessions failed, so the examined model {twin} itself serves: {fault}")
+            return report
+        else:
+            return told
+        finally:
+            if model_id is not None:
+                self.archive.discard(model_id)
+
+    def _deployed(self, report: RetrainReport, champion: str | None) -> RetrainReport:
+        assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
+        try:
+            switched = self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
+        except PinnedError:  # rolled back while this trained
+            for model_id in filter(None, (report.model_id, report.twin)):
+                self.archive.set_outcome(model_id, "rejected", "pinned", now=self.now)
+            return replace(report, outcome="rejected", reason="pinned")
+        for note in switched.notes:
+            self._warn(note)
+        return report
+
+    def _warn(self, text: str) -> None:
+        self.on_event(Event("deploy", text=text, level=Level.WARNING))
