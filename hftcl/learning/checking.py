@@ -21,7 +21,7 @@ from hftcl.exam.drift import population_stability
 from hftcl.exam.split import sessions_of, unseen
 from hftcl.learning import triggers
 from hftcl.learning.dataset import AsOf, Dataset, assemble, find_as_of, open_market, ready
-from hftcl.learning.examining import defined, examine, matrix
+from hftcl.learning.examining import defined, examine, matrix, require_same_hours
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.timing import Stopwatch
@@ -135,6 +135,7 @@ def _gather(
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
     registry = Registry(Path(settings.paths.home))
     model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
+    require_same_hours(model.meta, settings.market)
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
     later = unseen(sessions_of(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)

@@ -25,7 +25,7 @@ from hftcl.exam.edge import Edge, State, edge
 from hftcl.exam.split import Session, Split, sessions_of, split, unseen
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.examining import examine
+from hftcl.learning.examining import examine, require_same_hours
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
@@ -203,6 +203,7 @@ class _Story:
                     expected_sha256=examined.sha256,
                     expected_features=artifact.our_features(),
                 )
+                require_same_hours(model.meta, self.settings.market)
                 found += self._scored(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"

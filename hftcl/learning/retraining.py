@@ -26,7 +26,7 @@ from hftcl.learning.candidate import Candidate, Parameters, parameters, train_ca
 from hftcl.learning.checking import check
 from hftcl.learning.concluding import Ending
 from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
-from hftcl.learning.examining import Examined, defined, examine, sharpe_interval
+from hftcl.learning.examining import Examined, defined, examine, require_same_hours, sharpe_interval
 from hftcl.learning.record import Record, continued, judged
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
 from hftcl.learning.timing import Stopwatch
@@ -88,7 +88,7 @@ def retrain(
         for ticker, why in data.left_out.items():
             on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         with _claimed(archive, now, dry_run=dry_run) as model_id:
-            champion = _champion(archive, data)
+            champion = _champion(archive, data, settings)
             candidate, exam = _examined(settings, data, champion, archive, model_id, chosen, on_event, watch)
             with watch("record"):
                 record = continued(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
@@ -131,7 +131,7 @@ def _claimed(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]
         archive.discard(model_id)
 
 
-def _champion(archive: Archive, data: Dataset) -> Champion | None:
+def _champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
     live = archive.live()
     if live is None:
         return None
@@ -145,6 +145,7 @@ def _champion(archive: Archive, data: Dataset) -> Champion | None:
         examined = archive.examined(live)  # a refit has seen the exam; its twin has not
         path = archive.production if examined is live else archive.onnx_of(examined.model_id)
         model = artifact.load(path, expected_sha256=examined.sha256, expected_features=artifact.our_features())
+        require_same_hours(model.meta, settings.market)
     except HftclError as fault:
         return Champion(record=live, problem=str(fault))
     return Champion(record=live, model=model)

@@ -15,7 +15,7 @@ from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, sessions_of, unseen
 from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day
-from hftcl.learning.examining import examine
+from hftcl.learning.examining import examine, require_same_hours
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.timing import Stopwatch
 from hftcl.market.sessions import Calendar
@@ -41,7 +41,8 @@ def score(
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     model = _archived(registry, record)
     source, calendar = open_market(settings)
-    _require_comparable(model, source, calendar)
+    _require_comparable(model, source)
+    require_same_hours(model.meta, replace(settings.market, extended_hours=model.meta.extended_hours))
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
     known = known_up_to(source, calendar, settings, begin, end, now)
     if not known.explicit:
@@ -73,18 +74,13 @@ def _archived(registry: Registry, record: ModelRecord) -> Model:
     )
 
 
-def _require_comparable(model: Model, source: BarSource, calendar: Calendar) -> None:
+def _require_comparable(model: Model, source: BarSource) -> None:
     meta = model.meta
     if meta.synthetic != source.synthetic:
         theirs, ours = ("synthetic", "real") if meta.synthetic else ("real", "synthetic")
         raise NoDataError(
             f"Model {meta.model_id} was trained on {theirs} bars, and those of [market] source = {source.name!r} are "
             f"{ours}: what one market taught says nothing about the other. Choose a source of {theirs} bars."
-        )
-    if meta.calendar != calendar.name:
-        raise NoDataError(
-            f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
-            f"{calendar.name}. Set it to {meta.calendar}."
         )
 
 

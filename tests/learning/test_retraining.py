@@ -175,6 +175,27 @@ def test_a_champion_that_was_trained_beyond_the_exam_leaves_it_inconclusive(home
     assert report.exam.overlap_champion == 0
 
 
+@pytest.mark.parametrize(
+    ("market", "told"),
+    [
+        ({"calendar": "24/7"}, "trained on sessions of XNYS"),
+        ({"extended_hours": True}, "trained without extended hours"),
+    ],
+)
+def test_a_champion_of_another_calendar_or_of_other_hours_is_not_compared_and_stays(
+    home: Path, market: dict[str, object], told: str
+) -> None:
+    before = Registry(home).live()
+    settings = small(home, market=market, promote={"min_sharpe": -100, "policy": "seed"}, model={"n_estimators": 10})
+    report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
+    assert report.outcome == "inconclusive"
+    assert "the champion cannot be compared" in report.reason
+    assert told in report.reason
+    assert Registry(home).live() == before
+    due = {trigger.name: trigger for trigger in learning(settings).check().triggers}
+    assert told in due["recent_sharpe"].evidence
+
+
 def test_a_retrain_that_is_not_due_is_skipped_and_changes_nothing(home: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in (home / "models").glob("*.onnx"))
     report = learning(small(home), NOW + timedelta(days=1)).retrain()
