@@ -28,6 +28,7 @@ from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.sessions import Calendar
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate
 from hftcl.model.grid import minute_grid
+from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 
@@ -39,7 +40,6 @@ LEAK: Final = Feature(
     formula="close(t+1) / close(t) - 1",
     reason="A leak planted on purpose: the comparison that misses it proves nothing.",
 )
-_STREAMED_TICKERS: Final = 4
 _HUGE: Final = 1000.0
 
 
@@ -236,20 +236,20 @@ def _label_overlap(data: Dataset, settings: Settings) -> int:
 
 
 def _streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEvent) -> tuple[int, int]:
-    """Feed one session bar by bar, as the bot sees it, and compare each minute's features with those of the batch."""
+    """Feed one session to what the bot runs, minute by minute, and compare each minute's features with the batch's."""
     days = sorted(frame["session"].unique().to_list())
     place = int(random.integers(WARMUP_SESSIONS, len(days)))
-    tickers = sorted(frame["ticker"].unique().to_list())[:_STREAMED_TICKERS]
-    bars = frame.select(BAR_SCHEMA.names()).filter(
-        pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]) & pl.col("ticker").is_in(tickers)
-    )
+    bars = frame.select(BAR_SCHEMA.names()).filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
     batch = pl.concat([bars, evaluate(minute_grid(bars), FEATURES)], how="horizontal")
-    stamps = bars.filter(pl.col("session") == days[place])["ts"].unique().sort().to_list()
+    streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=FEATURES)
+    streaming.start(days[place])
+    minutes = (
+        batch.filter(pl.col("session") == days[place]).sort("ts", "ticker").partition_by("ts", maintain_order=True)
+    )
     differences = compared = 0
-    for done, now in enumerate(stamps):
-        seen = bars.filter(pl.col("ts") <= now)
-        live = pl.concat([seen, evaluate(minute_grid(seen), FEATURES)], how="horizontal").filter(pl.col("ts") == now)
-        differences += _unequal(batch.filter(pl.col("ts") == now).select(FEATURE_NAMES), live.select(FEATURE_NAMES))
+    for done, minute in enumerate(minutes):
+        live = streaming.push(minute.select(BAR_SCHEMA.names()))
+        differences += _unequal(minute.select(FEATURE_NAMES), live.select(FEATURE_NAMES))
         compared += live.height
-        on_event(Event("stream", done + 1, len(stamps)))
+        on_event(Event("stream", done + 1, len(minutes)))
     return compared, differences

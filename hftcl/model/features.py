@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.model.grid import (
+    BAND_MINUTES,
     EARLIER_SESSIONS,
     LOG_UNIT,
     MAX_LOG_MOVE,
@@ -35,7 +36,8 @@ _CHUNK_ROWS: Final = 1_000_000  # bounds the memory of intermediate columns; 10 
 class Feature:
     """One column of the model's input.
 
-    expr: polars expression over one part (a ticker's session) of the minute grid.
+    expr: polars expression over one part (a ticker's session) of the minute grid. It reads the bar's row and at most
+        `lookback` rows before it, or 30: the bot evaluates it on no more of them.
     lookback: minutes before the bar that must exist in this session; the feature is null in the first `lookback`
         minutes after the ticker's first bar.
     sessions: earlier sessions that it reads, and so crosses a session boundary, which its name then says.
@@ -51,10 +53,14 @@ class Feature:
 
 
 _open, _high, _low, _close = (pl.col(name) for name in ("open", "high", "low", "close"))
-_volume, _return, _vol, _turnover = (pl.col(name) for name in ("v", "r", "vol", "turnover"))
+_volume, _return, _vol = (pl.col(name) for name in ("v", "r", "vol"))
 _signed_volume = _return.sign() * _volume
-_since_first = (_close / _close.first()).log()
-_macd = _since_first.ewm_mean(span=12, adjust=False) - _since_first.ewm_mean(span=26, adjust=False)
+_since_first, _macd = pl.col("since_first"), pl.col("macd")
+
+
+def _since_open() -> pl.Expr:
+    # Times the reciprocal, not divided: so were the values computed that models have been fitted to; see `since_open`.
+    return (_close * (1 / pl.col("first_open"))).log()
 
 
 def _change(minutes: int) -> pl.Expr:
@@ -75,11 +81,9 @@ def _mean_square(logs: pl.Expr, minutes: int) -> pl.Expr:
     return whole(cut, LOG_UNIT).pow(2).rolling_sum(minutes) / minutes * LOG_UNIT**2
 
 
-def _bollinger(minutes: int) -> pl.Expr:
-    # Deviations from the last close, added afresh for each minute: exactly 0 when flat, wherever the day began.
-    deviations = [_change(back) for back in range(1, minutes)]
-    total = pl.sum_horizontal(deviations)
-    spread = minutes * pl.sum_horizontal(d.pow(2) for d in deviations) - total.pow(2)
+def _bollinger() -> pl.Expr:
+    total, squares = pl.col("deviation"), pl.col("deviation_squares")
+    spread = BAND_MINUTES * squares - total.pow(2)
     return _ratio(total, spread.clip(lower_bound=0).sqrt(), neutral=0.0)
 
 
@@ -109,15 +113,14 @@ def _money_flow(minutes: int) -> pl.Expr:
 
 
 def _vwap() -> pl.Expr:
-    volume = _volume.cum_sum()
-    return pl.when(volume > 0).then(_turnover.cum_sum() / volume)
+    volume = pl.col("session_volume")
+    return pl.when(volume > 0).then(pl.col("session_turnover") / volume)
 
 
 def _relative_volume() -> pl.Expr:
     usual = pl.col("usual_minute_volume")
     floor = usual / 2
-    now = _volume.rolling_sum(5, min_samples=1)
-    return pl.when(usual > 0).then(((now + floor) / (pl.col("usual_volume_5") + floor)).log())
+    return pl.when(usual > 0).then(((pl.col("volume_5") + floor) / (pl.col("usual_volume_5") + floor)).log())
 
 
 FEATURES: Final = (
@@ -156,7 +159,7 @@ FEATURES: Final = (
     Feature(
         name="ret_since_open",
         group="momentum",
-        expr=in_volatility((_close / _open.first()).log(), 30),
+        expr=in_volatility(_since_open(), 30),
         lookback=30,
         formula="ln(c[t] / first open of the session) / (vol_30 * sqrt(30))",
         reason="Where the day stands; late moves often continue the day's.",
@@ -237,7 +240,7 @@ FEATURES: Final = (
     Feature(
         name="macd_histogram_9",
         group="average",
-        expr=in_volatility(_macd - _macd.ewm_mean(span=9, adjust=False)),
+        expr=in_volatility(_macd - pl.col("macd_signal")),
         lookback=30,
         formula="(MACD line - EMA9(MACD line)) / vol_30, where MACD line = EMA12(ln c) - EMA26(ln c)",
         reason="Is the trend gaining or losing strength?",
@@ -253,7 +256,7 @@ FEATURES: Final = (
     Feature(
         name="bollinger_20",
         group="oscillator",
-        expr=_bollinger(20),
+        expr=_bollinger(),
         lookback=19,
         formula="(ln c[t] - mean over 20 minutes of ln c) / standard deviation (ddof 0) of the same; 0 when flat",
         reason="Position within the Bollinger bands, which lie at +-2.",
@@ -269,7 +272,7 @@ FEATURES: Final = (
     Feature(
         name="range_position",
         group="oscillator",
-        expr=_stochastic(_low.cum_min(), _high.cum_max()),
+        expr=_stochastic(pl.col("session_low"), pl.col("session_high")),
         lookback=0,
         formula="(c[t] - lowest l) / (highest h - lowest l) since the open; 0.5 when flat",
         reason="The day's high and low are where stops and limit orders wait.",
@@ -343,7 +346,7 @@ FEATURES: Final = (
     Feature(
         name="gap_overnight",
         group="gap",
-        expr=(_open.first() / pl.col("previous_close")).log(),
+        expr=(pl.col("first_open") / pl.col("previous_close")).log(),
         lookback=0,
         sessions=1,
         formula="ln(first open of the session / last close of the previous session)",
@@ -398,9 +401,7 @@ def features(bars: pl.DataFrame) -> pl.DataFrame:
 
 def evaluate(grid: Grid, table: tuple[Feature, ...]) -> pl.DataFrame:
     """Return the columns of `table` for the grid's bars, in the order of the bars; `prove` also plants a leak here."""
-    columns = [
-        pl.when(pl.col("age") >= f.lookback).then(f.expr).cast(pl.Float32).over("part").alias(f.name) for f in table
-    ]
+    columns = [value(feature).over("part").alias(feature.name) for feature in table]
     chunks = [chunk.select("seen", *columns).filter("seen").drop("seen") for chunk in _chunks(grid.frame)]
     by_row = pl.concat(chunks)
     if (np.diff(grid.rows) > 0).all():
@@ -408,6 +409,11 @@ def evaluate(grid: Grid, table: tuple[Feature, ...]) -> pl.DataFrame:
     place = np.empty(grid.rows.size, dtype=np.int64)
     place[np.argsort(grid.rows)] = np.arange(grid.rows.size)
     return by_row.select(pl.all().gather(pl.Series(place)))
+
+
+def value(feature: Feature) -> pl.Expr:
+    """Return the feature's expression, Float32, null where its look-back reaches before the ticker's first bar."""
+    return pl.when(pl.col("age") >= feature.lookback).then(feature.expr).cast(pl.Float32)
 
 
 def _chunks(frame: pl.DataFrame) -> list[pl.DataFrame]:

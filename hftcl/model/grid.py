@@ -1,6 +1,7 @@
 """Bars on a grid of minutes, with the facts that several features share. Pure: a frame in, a frame out.
 
-Called by `model.features` and `model.target`. Three rules make a value the same to the bit in training, exam and bot:
+Called by `model.features`, `model.target` and `model.streaming`. Three rules make a value the same to the bit in
+training, exam and bot:
 
 1. A row is a minute, not a bar. A part, which is one ticker in one session, has a row for each minute from its first
    bar to the newest minute of that session over all tickers. A minute without a trade keeps the last close as its
@@ -8,15 +9,20 @@ Called by `model.features` and `model.target`. Three rules make a value the same
 2. What is summed, log returns and volumes, is counted in whole numbers (LOG_UNIT, VOLUME_UNIT). Sums of whole numbers
    are exact, so neither the order of summation, nor what a rolling window held before, nor a longer history can change
    a bit, and a price that stands still has a volatility of exactly 0.
-3. What reaches back over sessions is summed up per whole earlier session first, then handed to the next one.
+3. What reaches back over sessions is summed up per whole earlier session first, then handed to the next one; what
+   reaches back to the session's first bar is a column that grows by one step a minute. All else reads 30 minutes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+
+from hftcl.model.since_open import IntArray, down_parts, since_open
 
 LOG_UNIT: Final = 1e-9
 """Log returns are counted in billionths: a cent on 200 USD is 50,000 of them."""
@@ -26,6 +32,8 @@ VOLATILITY_MINUTES: Final = 30
 """Returns in the trailing volatility, which is feature `vol_30` and scales the target."""
 EARLIER_SESSIONS: Final = 5
 """Earlier sessions that make up the usual volume of a minute."""
+BAND_MINUTES: Final = 20
+"""Minutes, the last included, whose closes make up the Bollinger bands."""
 PEER_HORIZONS: Final = (5, 15, 30)
 """Minutes over which a ticker is compared with the rest of the watchlist."""
 
@@ -34,7 +42,8 @@ MAX_LOG_MOVE: Final = 0.5
 _MAX_VOLUME: Final = 1e12  # a minute; so that five sessions of them stay within 64 bits
 _LONGEST_SESSION_MINUTES: Final = 1500  # a day of 24 hours, and room for a clock change
 
-IntArray = npt.NDArray[np.int64]
+Window = Callable[[pl.Expr], pl.Expr]
+"""Keeps an expression within the minutes of one part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +55,13 @@ class Grid:
         minute Int32: from the session's open. age Int32: from the part's first bar.
         seen Boolean: a bar of this minute exists. ts: its start, null where it does not.
         open, high, low, close Float64: prices, all the last close where not seen. v Int64: volume in VOLUME_UNIT.
-        turnover Float64: (high + low + close) / 3 * v.
+        turnover Float64: (high + low + close) / 3 * v. volume_5 Int64: sum of v over the last 5 minutes, or fewer.
+        first_open, first_close, session_low, session_high Float64: of the part so far. session_volume Int64,
+        session_turnover Float64: sums of v and turnover so far. since_first Float64: ln(close / first_close).
+        ema_12, ema_26, macd, macd_signal Float64: EMAs of since_first, their difference, and its EMA of 9 minutes.
         r Int64: ln(close / close before) in LOG_UNIT. vol Float64: root mean square of the last 30 returns, in logs.
-        previous_close, previous_vol Float64: last close and root mean square return of the previous session.
+        deviation, deviation_squares Float64: sums of ln(close / close of each of the 19 minutes before), and of their
+        squares. previous_close, previous_vol Float64: last close and root mean square return of the previous session.
         usual_volume_5, usual_minute_volume Float64: volume in the same 5 minutes, and per minute, of earlier sessions.
         own_5, peers_5 (15, 30) Float64: return over so many minutes in units of volatility, the ticker's own, and the
         mean of the other tickers' (null where there is none).
@@ -75,23 +88,20 @@ def minute_grid(bars: pl.DataFrame) -> Grid:
     Raises ValueError for a price that is not finite and positive, a volume that is not finite and at least 0, two bars
     of one minute, or a session longer than a day: all things that cleaning removes.
     """
-    placed = _placed(bars)
+    placed = placed_bars(bars)
     parts = _parts(placed)
     rows = _rows(placed, parts)
-    size = int(parts["size"].sum())
-    source: IntArray = np.full(size, -1, dtype=np.int64)
-    source[rows] = np.arange(rows.size)
-    frame = parts.select(
-        "part", "session_no", "first", minute=pl.int_ranges("first", pl.col("first") + pl.col("size"), dtype=pl.Int32)
-    ).explode("minute")
-    where = pl.Series(source).replace(-1, None)
-    values = placed.select(pl.col("ts", "open", "high", "low", "close", "v", "turnover").gather(where))
-    frame = _with_returns(frame.hstack(values))
-    frame = _with_earlier_sessions(frame, parts)
-    return Grid(frame=_with_peers(frame), rows=rows)
+    frame = with_windows(_with_since_open(_minutes(placed, parts, rows)), _within_part)
+    handed_on = HandedOn.of(frame, parts)
+    frame = frame.hstack(handed_on.columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
+    return Grid(frame=with_peers(frame, "session_no", "minute"), rows=rows)
 
 
-def _placed(bars: pl.DataFrame) -> pl.DataFrame:
+def _within_part(expr: pl.Expr) -> pl.Expr:
+    return expr.over("part")
+
+
+def placed_bars(bars: pl.DataFrame) -> pl.DataFrame:
     """Return the bars in their order, in the grid's numbers."""
     _refuse_unclean(bars)
     if "minute" in bars.columns:
@@ -131,17 +141,22 @@ def _parts(placed: pl.DataFrame) -> pl.DataFrame:
     sessions = sessions.sort("session").with_columns(
         session_minutes=pl.col("newest") - pl.col("oldest") + 1, session_no=pl.int_range(pl.len(), dtype=pl.Int32)
     )
-    long = sessions.filter(pl.col("session_minutes") > _LONGEST_SESSION_MINUTES)
-    if long.height:
-        raise ValueError(
-            f"The bars of session {long['session'][0]} span {long['session_minutes'][0]} minutes, more than a day. "
-            "Assign sessions from the exchange calendar first."
-        )
+    for session, minutes in sessions.select("session", "session_minutes").iter_rows():
+        refuse_long(session, minutes)
     parts = placed.group_by("ticker", "session").agg(first=pl.col("minute").min())
     parts = parts.join(sessions, on="session").sort("ticker", "session")
     return parts.with_columns(size=(pl.col("newest") - pl.col("first") + 1).cast(pl.Int64)).with_columns(
         part=pl.int_range(pl.len(), dtype=pl.UInt32), start=pl.col("size").cum_sum() - pl.col("size")
     )
+
+
+def refuse_long(session: date, minutes: int) -> None:
+    """Raise ValueError where a session's bars span more than a day, before its grid fills the memory."""
+    if minutes > _LONGEST_SESSION_MINUTES:
+        raise ValueError(
+            f"The bars of session {session} span {minutes} minutes, more than a day. "
+            "Assign sessions from the exchange calendar first."
+        )
 
 
 def _rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
@@ -160,47 +175,129 @@ def _rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
     return rows.to_numpy()
 
 
-def _with_returns(frame: pl.DataFrame) -> pl.DataFrame:
-    """Carry the last close through minutes without a trade; add age, r and vol."""
-    frame = frame.with_columns(
+def _minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) -> pl.DataFrame:
+    """Return a row for each minute of each part, with the last close carried through minutes without a trade."""
+    source: IntArray = np.full(int(parts["size"].sum()), -1, dtype=np.int64)
+    source[rows] = np.arange(rows.size)
+    frame = parts.select(
+        "part", "session_no", "first", minute=pl.int_ranges("first", pl.col("first") + pl.col("size"), dtype=pl.Int32)
+    ).explode("minute")
+    where = pl.Series(source).replace(-1, None)
+    values = placed.select(pl.col("ts", "open", "high", "low", "close", "v", "turnover").gather(where))
+    frame = frame.hstack(values).with_columns(
         age=pl.col("minute") - pl.col("first"),
         seen=pl.col("close").is_not_null(),
         close=pl.col("close").forward_fill().over("part"),
         v=pl.col("v").fill_null(0),
         turnover=pl.col("turnover").fill_null(0.0),
     )
-    change = (pl.col("close") / pl.col("close").shift(1)).log().clip(-MAX_LOG_MOVE, MAX_LOG_MOVE)
+    return frame.with_columns(pl.col("open", "high", "low").fill_null(pl.col("close")))
+
+
+def _with_since_open(frame: pl.DataFrame) -> pl.DataFrame:
+    part, age = (frame[name].to_numpy().astype(np.int64) for name in ("part", "age"))
+    minutes = {name: frame[name].to_numpy() for name in ("open", "high", "low", "close", "v", "turnover")}
+    return frame.with_columns(
+        pl.Series(name, values) for name, values in since_open(minutes, down_parts(part, age)).items()
+    )
+
+
+def with_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Add r, volume_5, deviation(_squares), vol and own_5, own_15, own_30, which are whole LOG_UNITs for `with_peers`.
+
+    frame: close Float64 and v Int64, of minutes without a hole. A row's values are right where `window` lets it read
+    its part's last 30 minutes, or all of them if there are fewer.
+    """
+    close = pl.col("close")
+    change = (close / close.shift(1)).log().clip(-MAX_LOG_MOVE, MAX_LOG_MOVE)
+    # Added afresh for each minute: exactly 0 when flat, wherever the day began.
+    deviations = [(close / close.shift(back)).log() for back in range(1, BAND_MINUTES)]
     frame = frame.with_columns(
-        pl.col("open", "high", "low").fill_null(pl.col("close")), r=whole(change, LOG_UNIT).over("part")
+        r=window(whole(change, LOG_UNIT)),
+        volume_5=window(pl.col("v").rolling_sum(5, min_samples=1)),
+        deviation=window(pl.sum_horizontal(deviations)),
+        deviation_squares=window(pl.sum_horizontal(d.pow(2) for d in deviations)),
     )
-    mean_square = pl.col("r").pow(2).rolling_sum(VOLATILITY_MINUTES).over("part") / VOLATILITY_MINUTES
-    return frame.with_columns(vol=mean_square.sqrt() * LOG_UNIT)
+    mean_square = pl.col("r").pow(2).rolling_sum(VOLATILITY_MINUTES) / VOLATILITY_MINUTES
+    frame = frame.with_columns(vol=window(mean_square.sqrt() * LOG_UNIT))
+    own = {f"own_{n}": in_volatility((close / close.shift(n)).log(), n) for n in PEER_HORIZONS}
+    return frame.with_columns(window(whole(z, LOG_UNIT)).alias(name) for name, z in own.items())
 
 
-def _with_earlier_sessions(frame: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:
-    """Add what the earlier sessions of the same ticker hand on; null where the ticker had no bar in them."""
-    square = pl.col("r").pow(2).drop_nulls().cast(pl.Float64)  # cum_sum adds in the order of time, sum need not
-    facts = frame.group_by("part", maintain_order=True).agg(
-        close=pl.col("close").last(),
-        vol=(square.cum_sum().last() / pl.col("r").count()).sqrt() * LOG_UNIT,
-        volume=pl.col("v").sum(),
-    )
-    parts = parts.with_columns(facts.select("close", "vol", "volume")).with_columns(
-        vol=pl.when(pl.col("vol") > 0).then("vol")  # a previous session without a move, or of one bar, is no scale
-    )
-    earlier = [_part_before(parts, back) for back in range(1, EARLIER_SESSIONS + 1)]
-    usual = _usual_volume_5(frame, parts, earlier)
-    minutes = sum(parts["session_minutes"].gather(before).fill_null(0) for before in earlier)
-    volume = sum(parts["volume"].gather(before).fill_null(0) for before in earlier)
-    handed_on = pl.DataFrame(
-        {
-            "previous_close": parts["close"].gather(earlier[0]),
-            "previous_vol": parts["vol"].gather(earlier[0]),
-            "usual_minute_volume": pl.select(pl.when(minutes > 0).then(volume / minutes)).to_series(),
-        }
-    )
-    per_minute = handed_on.select(pl.all().gather(frame["part"]))
-    return frame.hstack(per_minute).with_columns(usual)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOn:
+    """What the 5 earlier sessions of the same ticker hand on to each part.
+
+    per_part: previous_close, previous_vol, usual_minute_volume Float64, a row a part; null where the ticker had no bar
+        in those sessions.
+    """
+
+    per_part: pl.DataFrame
+    _before: tuple[IntArray, ...]  # for each session back, the part of the same ticker, for each part; -1 for none
+    _extent: tuple[IntArray, IntArray, IntArray]  # of each part: start (row of its first minute), first minute, size
+    _volume_5: IntArray  # of each row
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, parts: pl.DataFrame) -> "HandedOn":
+        square = pl.col("r").pow(2).drop_nulls().cast(pl.Float64)  # cum_sum adds in the order of time, sum need not
+        facts = frame.group_by("part", maintain_order=True).agg(
+            close=pl.col("close").last(),
+            vol=(square.cum_sum().last() / pl.col("r").count()).sqrt() * LOG_UNIT,
+            volume=pl.col("v").sum(),
+        )
+        parts = parts.with_columns(facts.select("close", "vol", "volume")).with_columns(
+            vol=pl.when(pl.col("vol") > 0).then("vol")  # a previous session without a move, or of one bar, is no scale
+        )
+        earlier = [_part_before(parts, back) for back in range(1, EARLIER_SESSIONS + 1)]
+        minutes = sum(parts["session_minutes"].gather(before).fill_null(0) for before in earlier)
+        volume = sum(parts["volume"].gather(before).fill_null(0) for before in earlier)
+        per_part = pl.DataFrame(
+            {
+                "previous_close": parts["close"].gather(earlier[0]),
+                "previous_vol": parts["vol"].gather(earlier[0]),
+                "usual_minute_volume": pl.select(pl.when(minutes > 0).then(volume / minutes)).to_series(),
+            }
+        )
+        start, first, size = (parts[name].to_numpy().astype(np.int64) for name in ("start", "first", "size"))
+        return cls(
+            per_part=per_part,
+            _before=tuple(before.cast(pl.Int64).fill_null(-1).to_numpy() for before in earlier),
+            _extent=(start, first, size),
+            _volume_5=frame["volume_5"].to_numpy(),
+        )
+
+    def columns(self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]) -> pl.DataFrame:
+        """Return previous_close, previous_vol, usual_minute_volume and usual_volume_5 of those minutes of those parts.
+
+        usual_volume_5: mean volume of the same five minutes over those earlier sessions that had them; null where none
+        had. A session had a minute if any ticker traded in it or later: after a half day's close there is nothing to
+        compare. A minute before the ticker's first bar of an earlier session had volume 0.
+        """
+        at, now = part.astype(np.int64), minute.astype(np.int64)
+        start, first, size = self._extent
+        total: IntArray = np.zeros(at.size, dtype=np.int64)
+        count: IntArray = np.zeros(at.size, dtype=np.int64)
+        for before in self._before:
+            there = before[at]
+            offset = now - first[there]
+            had = (there >= 0) & (offset < size[there])
+            count += had
+            traded = had & (offset >= 0)
+            total[traded] += self._volume_5[(start[there] + offset)[traded]]
+        mean = np.divide(total, count, out=np.full(at.size, np.nan), where=count > 0)
+        return self.per_part.select(pl.all().gather(pl.Series(at))).with_columns(
+            usual_volume_5=pl.Series(mean).fill_nan(None)
+        )
+
+
+def handed_on_to(session: date, placed: pl.DataFrame) -> tuple[dict[str, int], HandedOn]:
+    """Return each ticker's part in a session that has no bars yet, and what `placed_bars` of earlier ones hand on."""
+    stubs = placed.unique("ticker").with_columns(session=pl.lit(session), minute=pl.lit(0, pl.Int32))
+    placed = pl.concat([placed, stubs])
+    parts = _parts(placed)
+    frame = with_windows(_minutes(placed, parts, _rows(placed, parts)), _within_part)
+    new = parts.filter(pl.col("session") == session)
+    return dict(zip(new["ticker"].to_list(), new["part"].to_list(), strict=True)), HandedOn.of(frame, parts)
 
 
 def _part_before(parts: pl.DataFrame, back: int) -> pl.Series:
@@ -209,37 +306,12 @@ def _part_before(parts: pl.DataFrame, back: int) -> pl.Series:
     return parts.join(earlier, on=["ticker", "session_no"], how="left", maintain_order="left")["before"]
 
 
-def _usual_volume_5(frame: pl.DataFrame, parts: pl.DataFrame, earlier: list[pl.Series]) -> pl.Series:
-    """Mean volume of the same five minutes over those earlier sessions that had them; null where none had.
+def with_peers(frame: pl.DataFrame, *minute: str) -> pl.DataFrame:
+    """Turn own_5, own_15, own_30 into units of volatility, and add the mean of the other tickers' at that minute.
 
-    A session had a minute if any ticker traded in it or later: after a half day's close there is nothing to compare.
-    A minute before the ticker's first bar of an earlier session had volume 0.
+    minute: the columns that tell minutes apart. The sums are of whole LOG_UNITs: the order of tickers does not matter.
     """
-    volume_5 = frame.select(pl.col("v").rolling_sum(5, min_samples=1).over("part")).to_series().to_numpy()
-    minute, part = frame["minute"].to_numpy().astype(np.int64), frame["part"].to_numpy()
-    start, first, size = (parts[name].to_numpy().astype(np.int64) for name in ("start", "first", "size"))
-    total: IntArray = np.zeros(minute.size, dtype=np.int64)
-    count: IntArray = np.zeros(minute.size, dtype=np.int64)
-    for before in earlier:
-        known = before.is_not_null().to_numpy()[part]
-        there = before.fill_null(0).to_numpy()[part]
-        offset = minute - first[there]
-        had = known & (offset < size[there])
-        count += had
-        traded = had & (offset >= 0)
-        total[traded] += volume_5[(start[there] + offset)[traded]]
-    mean = np.divide(total, count, out=np.full(minute.size, np.nan), where=count > 0)
-    return pl.Series("usual_volume_5", mean).fill_nan(None)
-
-
-def _with_peers(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add each ticker's return in units of its own volatility, and the mean of the other tickers' at that minute.
-
-    Whole numbers again (LOG_UNIT), so that the sum does not depend on the order of the tickers.
-    """
-    own = {f"own_{n}": in_volatility((pl.col("close") / pl.col("close").shift(n)).log(), n) for n in PEER_HORIZONS}
-    frame = frame.with_columns(whole(z, LOG_UNIT).over("part").alias(name) for name, z in own.items())
-    minute = ["session_no", "minute"]
+    names = [f"own_{n}" for n in PEER_HORIZONS]
 
     def peers(name: str) -> pl.Expr:
         z = pl.col(name)
@@ -248,5 +320,5 @@ def _with_peers(frame: pl.DataFrame) -> pl.DataFrame:
         return pl.when(others > 0).then(total / others * LOG_UNIT)
 
     return frame.with_columns(peers(f"own_{n}").alias(f"peers_{n}") for n in PEER_HORIZONS).with_columns(
-        pl.col(name) * LOG_UNIT for name in own
+        pl.col(name) * LOG_UNIT for name in names
     )

@@ -1,10 +1,14 @@
 """The hand: from prediction to target position. Pure.
 
-One truth for exam, backtest and bot: called by `learning.loop` before the exam and by the bot once a minute.
+One truth for exam, backtest and bot: `learning.loop` calls `target_positions` before the exam, and the bot pushes the
+predictions of each minute into a `PositionBook`, which finds the same positions.
 """
 
 import hashlib
 import math
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -41,19 +45,82 @@ def target_positions(
     Source: overlapping holding periods after Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling
     Losers", J. Finance 48(1).
     """
+    _refuse(threshold, horizon_minutes)
+    minute = pl.col("minute").cast(pl.Int64)
+    held = _signal(threshold).rolling_sum_by(minute, window_size=f"{horizon_minutes}i").over("ticker", "session")
+    position = _position(held, horizon_minutes, weight, flat_minutes_before_close)
+    return predictions.select("ticker", "ts", position.alias("position"))
+
+
+@dataclass(slots=True)
+class _Signals:
+    """One ticker's signals that still count, oldest first, and their sum."""
+
+    newest: tuple[date, int]
+    counted: deque[tuple[int, int]] = field(default_factory=deque)
+    total: int = 0
+
+
+class PositionBook:
+    """`target_positions` as the minutes come: each pushed row gets, to the bit, what the session so far would give it.
+
+    The arguments are those of `target_positions`, which says what they mean. Not for several threads at once.
+    """
+
+    def __init__(
+        self, *, threshold: float, horizon_minutes: int, weight: float, flat_minutes_before_close: int
+    ) -> None:
+        _refuse(threshold, horizon_minutes)
+        self._horizon_minutes = horizon_minutes
+        self._signal = _signal(threshold)
+        self._position = _position(pl.col("held"), horizon_minutes, weight, flat_minutes_before_close)
+        self._signals: dict[str, _Signals] = {}
+
+    def push(self, predictions: pl.DataFrame) -> pl.DataFrame:
+        """Return the target positions of these rows, row for row, as `POSITION_SCHEMA`.
+
+        predictions: the columns of `target_positions`, for one minute; or, to catch up, for several, each ticker's rows
+            in order of time. A ticker without a bar may have a row with a null prediction: its position then runs off.
+        Raises ValueError for a row that is not later than the ticker's rows before: build a new book from all of them.
+        """
+        rows = predictions.select("ticker", "session", pl.col("minute").cast(pl.Int64), self._signal.alias("signal"))
+        held = pl.Series("held", [self._hold(*row) for row in rows.iter_rows()], dtype=pl.Int64)
+        return predictions.with_columns(held).select("ticker", "ts", self._position.alias("position"))
+
+    def _hold(self, ticker: str, session: date, minute: int, signal: int) -> int:
+        """Count the signal and return the sum of those within the horizon."""
+        known = self._signals.get(ticker)
+        if known is not None and (session, minute) <= known.newest:
+            raise ValueError(f"{ticker} has a prediction for minute {minute} of {session} that comes late, or twice.")
+        if known is None or session > known.newest[0]:
+            known = self._signals[ticker] = _Signals(newest=(session, minute))
+        known.newest = session, minute
+        known.counted.append((minute, signal))
+        known.total += signal
+        while known.counted[0][0] <= minute - self._horizon_minutes:
+            known.total -= known.counted.popleft()[1]
+        return known.total
+
+
+def _refuse(threshold: float, horizon_minutes: int) -> None:
     if not (math.isfinite(threshold) and threshold >= 0 and horizon_minutes >= 1):
         raise UsageError(
             f"A position needs a finite threshold of 0 or more and a horizon of 1 minute or more, got a threshold of "
             f"{threshold} and a horizon of {horizon_minutes}."
         )
+
+
+def _signal(threshold: float) -> pl.Expr:
     prediction = pl.col("prediction").cast(pl.Float64)
     decided = prediction.is_finite() & (prediction.abs() > threshold)
-    signal = pl.when(decided).then(prediction.sign()).otherwise(0.0).cast(pl.Int64)
-    held = signal.rolling_sum_by(pl.col("minute").cast(pl.Int64), window_size=f"{horizon_minutes}i")
-    share = held.over("ticker", "session").cast(pl.Float64) / horizon_minutes
+    return pl.when(decided).then(prediction.sign()).otherwise(0.0).cast(pl.Int64)
+
+
+def _position(held: pl.Expr, horizon_minutes: int, weight: float, flat_minutes_before_close: int) -> pl.Expr:
     fills_in_time = pl.col("minute") + 1 < pl.col("session_minutes") - flat_minutes_before_close
-    position = pl.when(fills_in_time).then(share * weight).otherwise(0.0)
-    return predictions.select("ticker", "ts", position.alias("position"))
+    # Times the reciprocal: polars divides by a number so, but not in a frame of one row, which a bot's minute may be.
+    share = held.cast(pl.Float64) * (1 / horizon_minutes)
+    return pl.when(fills_in_time).then(share * weight).otherwise(0.0)
 
 
 def positions_sha256(positions: pl.DataFrame) -> str:

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from hftcl.errors import UndefinedStatisticError, UsageError
 from hftcl.strategy.costs import cost
-from hftcl.strategy.positions import POSITION_SCHEMA, positions_sha256, target_positions
+from hftcl.strategy.positions import POSITION_SCHEMA, PositionBook, positions_sha256, target_positions
 
 OPEN = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 NOTHING = float("nan"), float("inf"), float("-inf"), None
@@ -98,6 +98,8 @@ def test_a_threshold_of_zero_takes_every_sign_and_no_zero() -> None:
 def test_a_threshold_that_is_none_is_refused(threshold: float) -> None:
     with pytest.raises(UsageError, match="finite threshold"):
         decide(rows({0: 2.0}), threshold=threshold)
+    with pytest.raises(UsageError, match="finite threshold"):
+        book(threshold=threshold)
 
 
 @settings(deadline=None, max_examples=60)
@@ -111,6 +113,60 @@ def test_the_bars_known_so_far_give_the_same_bits_as_the_whole_session(
     streamed = decide(whole.filter(so_far), horizon=horizon, weight=1 / 3)
     assert_frame_equal(streamed, batch, check_exact=True)
     assert streamed.schema == POSITION_SCHEMA
+
+
+def book(*, threshold: float = 1.0, horizon: int = 4, weight: float = 1.0) -> PositionBook:
+    return PositionBook(threshold=threshold, horizon_minutes=horizon, weight=weight, flat_minutes_before_close=2)
+
+
+@settings(deadline=None, max_examples=60)
+@given(days=st.lists(st.tuples(sessions, sessions), min_size=1, max_size=3), horizon=st.integers(1, 45))
+def test_the_minutes_pushed_one_by_one_give_the_same_bits_as_all_at_once(
+    days: list[tuple[dict[int, float | None], dict[int, float | None]]], horizon: int
+) -> None:
+    whole = pl.concat(
+        rows(predictions, ticker=ticker, day=day, length=40)
+        for day, both in enumerate(days)
+        for ticker, predictions in zip("AB", both, strict=True)
+    ).sort("ts", "ticker")
+    streamed, at_once = book(horizon=horizon, weight=1 / 3), book(horizon=horizon, weight=1 / 3)
+    pushed = pl.concat(streamed.push(minute) for minute in whole.partition_by("ts", maintain_order=True))
+    expected = decide(whole, horizon=horizon, weight=1 / 3)
+    assert_frame_equal(pushed, expected, check_exact=True)
+    assert pushed.schema == POSITION_SCHEMA
+    assert_frame_equal(at_once.push(whole), expected, check_exact=True)
+
+
+@pytest.mark.parametrize("horizon", [3, 5, 30, 49])
+def test_a_watchlist_of_one_gets_the_same_bits_although_polars_divides_a_single_row_otherwise(horizon: int) -> None:
+    whole = rows(dict.fromkeys(range(60), 2.0))
+    streamed = book(horizon=horizon, weight=1 / 3)
+    pushed = pl.concat(streamed.push(minute) for minute in whole.partition_by("ts", maintain_order=True))
+    assert_frame_equal(pushed, decide(whole, horizon=horizon, weight=1 / 3), check_exact=True)
+
+
+def test_a_book_starts_each_session_from_nothing_even_where_the_first_bar_is_late() -> None:
+    streamed = book()
+    streamed.push(rows({0: 2.0, 1: 2.0}))
+    assert streamed.push(rows({2: -2.0}, day=1))["position"].to_list() == [-0.25]
+
+
+def test_a_ticker_without_a_bar_runs_off_when_its_minute_is_pushed_without_a_prediction() -> None:
+    streamed = book(horizon=2)
+    found = [
+        streamed.push(rows({minute: p}))["position"][0] for minute, p in ((0, 2.0), (1, 2.0), (2, None), (3, None))
+    ]
+    assert found == [0.5, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("late", [{4: 1.0}, {5: 1.0}])
+def test_a_prediction_that_comes_late_or_twice_is_refused(late: dict[int, float | None]) -> None:
+    streamed = book()
+    streamed.push(rows({5: 2.0}))
+    with pytest.raises(ValueError, match=r"AAPL has a prediction for minute [45] of 2026-01-05"):
+        streamed.push(rows(late))
+    with pytest.raises(ValueError, match="comes late"):
+        streamed.push(rows({30: 2.0}, day=-1))
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,0 +1,254 @@
+"""The features of the newest minute, as the bot needs them: fast, and to the bit what `model.features` finds. No I/O.
+
+Called by the bot and by `learning.prove`. What the session has come to is stepped on minute by minute; what reads back
+at most half an hour is computed afresh by the expressions of the batch, over the window of the newest minutes alone.
+"""
+
+from datetime import date
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from hftcl.model.features import FEATURES, Feature, value
+from hftcl.model.grid import (
+    EARLIER_SESSIONS,
+    VOLATILITY_MINUTES,
+    handed_on_to,
+    placed_bars,
+    refuse_long,
+    with_peers,
+    with_windows,
+)
+from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
+
+_KEPT: Final = ("ticker", "ts", "session", "minute", "open", "high", "low", "close", "volume")
+_TOLD: Final = ("ticker", "ts", "session", "minute", "session_minutes")
+
+
+class StreamingFeatures:
+    """The features of one session as it happens, minute by minute; then of the next.
+
+    Not for several threads at once. Memory does not grow with the number of sessions.
+    """
+
+    def __init__(self, earlier: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES) -> None:
+        """Take the whole sessions before the first one that will be started, in the terms of splits of today.
+
+        earlier: `BAR_SCHEMA`, clean, any order; the newest `features.WARMUP_SESSIONS` of its sessions are kept.
+        """
+        self._table = table
+        self._earlier = _newest_sessions(earlier.select(_KEPT))
+        self._today: _Session | None = None
+
+    @classmethod
+    def of(
+        cls, earlier: pl.DataFrame, today: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES
+    ) -> "StreamingFeatures":
+        """Return it as it would be after `start` and a `push` of each minute of `today`, all of one session.
+
+        For a bot that starts within a session, and where a bar came late or was revised. No bars start no session.
+        """
+        streaming = cls(earlier, table=table)
+        if today.height:
+            streaming.start(today["session"][0])
+            for minute in today.sort("ts").partition_by("ts", maintain_order=True):
+                streaming._take(minute)
+        return streaming
+
+    def start(self, session: date) -> None:
+        """Begin a session, later than all before it.
+
+        Raises ValueError where it is not, where one goes on, or where earlier bars are unclean (`grid.minute_grid`).
+        """
+        if self._today is not None:
+            raise ValueError(f"Session {self._today.day} goes on. End it before {session} starts.")
+        not_before = self._earlier.filter(pl.col("session") >= session)
+        if not_before.height:
+            raise ValueError(f"Session {session} does not come after {not_before['session'][-1]}, which has ended.")
+        self._today = _Session(session, self._earlier, self._table)
+
+    def push(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Take one minute's bars; return ticker, ts, session, minute, session_minutes and a Float32 column per feature.
+
+        bars: `BAR_SCHEMA`, all of one minute of the session that goes on, which is later than any pushed before, each
+            ticker at most once, in any order. The rows come back in that order.
+        The values are those of `features.features` over all bars so far, to the bit; null as there.
+        Raises ValueError for other bars, and where no session has been started. It has then taken none of them.
+        """
+        today = self._take(bars)
+        told = bars.select(_TOLD)
+        return told.hstack(today.features(told["ticker"].to_list()) if bars.height else _nothing(self._table))
+
+    def end(self) -> None:
+        """Make the session an earlier one. Raises ValueError where none goes on."""
+        if self._today is None:
+            raise ValueError("No session goes on that could end. Start one first.")
+        self._earlier = _newest_sessions(pl.concat([self._earlier, *self._today.bars]))
+        self._today = None
+
+    def _take(self, bars: pl.DataFrame) -> "_Session":
+        if self._today is None:
+            raise ValueError("No session goes on. Start it before its bars come.")
+        if bars.height:
+            self._today.take(bars.select(_KEPT))
+        return self._today
+
+
+def _newest_sessions(bars: pl.DataFrame) -> pl.DataFrame:
+    days = bars["session"].unique().sort().tail(EARLIER_SESSIONS)
+    return bars.filter(pl.col("session").is_in(days.implode())).rechunk()
+
+
+def _nothing(table: tuple[Feature, ...]) -> pl.DataFrame:
+    return pl.DataFrame(schema={feature.name: pl.Float32 for feature in table})
+
+
+class _Session:
+    """One session so far: its bars, what was handed on to it, and the newest minutes of each ticker on the grid."""
+
+    def __init__(self, day: date, earlier: pl.DataFrame, table: tuple[Feature, ...]) -> None:
+        self.day = day
+        self.bars: list[pl.DataFrame] = []
+        self._values = [value(feature).alias(feature.name) for feature in table]
+        self._parts, self._handed_on = handed_on_to(day, placed_bars(earlier))
+        self._part: IntArray = np.empty(0, dtype=np.int64)
+        self._slots: dict[str, int] = {}
+        self._oldest: int | None = None
+        self._newest: int | None = None
+        self._window = _Window(1 + max(VOLATILITY_MINUTES, *(feature.lookback for feature in table)))
+
+    def take(self, bars: pl.DataFrame) -> None:
+        placed = self._checked(bars)
+        minute = int(placed["minute"][0])
+        if self._newest is None:
+            self._oldest = minute
+        else:
+            for empty in range(self._newest + 1, minute):
+                self._step(empty, placed.clear())
+        self._enrol(placed["ticker"].to_list())
+        self._step(minute, placed)
+        self._newest = minute
+        self.bars.append(bars)
+
+    def features(self, tickers: list[str]) -> pl.DataFrame:
+        """Return the features of these tickers at the newest minute."""
+        frame = with_peers(with_windows(self._window.frame(), _unbounded), "minute")
+        newest = np.array([self._slots[ticker] for ticker in tickers]) * self._window.length + self._window.length - 1
+        return frame.select(self._values)[newest]
+
+    def _checked(self, bars: pl.DataFrame) -> pl.DataFrame:
+        placed = placed_bars(bars)
+        if placed["minute"].n_unique() > 1 or placed["session"].n_unique() > 1:
+            raise ValueError(f"Bars of more than one minute were pushed at once, one of them {bars['ts'][0]}.")
+        if placed["session"][0] != self.day:
+            raise ValueError(f"Bars of session {placed['session'][0]} were pushed into session {self.day}.")
+        minute = placed["minute"][0]
+        if self._newest is not None and minute <= self._newest:
+            raise ValueError(
+                f"Bars of {bars['ts'][0]} came after those of a later minute, or twice. Rebuild from all bars of today."
+            )
+        if self._oldest is not None:
+            refuse_long(self.day, minute - self._oldest + 1)
+        twice = placed.filter(placed["ticker"].is_duplicated())
+        if twice.height:
+            raise ValueError(f"{twice['ticker'][0]} has two bars for the minute {twice['ts'][0]}.")
+        return placed
+
+    def _enrol(self, tickers: list[str]) -> None:
+        """Give each ticker that trades for the first time in this session its place."""
+        new = [ticker for ticker in tickers if ticker not in self._slots]
+        if new:
+            self._slots |= {ticker: len(self._slots) + n for n, ticker in enumerate(new)}
+            self._part = np.append(self._part, [self._parts.get(ticker, -1) for ticker in new])
+            self._window.enrol(len(new))
+
+    def _step(self, minute: int, placed: pl.DataFrame) -> None:
+        """Add a minute of every ticker; one without a bar keeps its close and has no volume."""
+        window = self._window
+        at = np.array([self._slots[ticker] for ticker in placed["ticker"]], dtype=np.int64)
+        seen = np.zeros(window.tickers, dtype=np.bool_)
+        seen[at] = True
+        close = window.newest("close")
+        close[at] = placed["close"].to_numpy()
+        minutes: dict[str, Array] = {"close": close}
+        for name, empty in (("open", close), ("high", close), ("low", close), ("v", 0), ("turnover", 0)):
+            minutes[name] = np.empty(window.tickers, dtype=_COLUMNS[name])
+            minutes[name][:] = empty
+            minutes[name][at] = placed[name].to_numpy()
+        age = window.newest("age") + 1
+
+        def fold(name: str, now: Array, step: Step) -> Array:
+            return np.where(age == 0, now, step(window.newest(name), now))
+
+        minutes |= since_open(minutes, fold)
+        minutes |= self._handed(minute)
+        window.append(minutes | {"age": age, "seen": seen, "minute": np.full(window.tickers, minute)})
+
+    def _handed(self, minute: int) -> dict[str, Array]:
+        known = self._part >= 0
+        found = self._handed_on.columns(self._part[known], np.full(int(known.sum()), minute))
+        columns = {}
+        for name in found.columns:
+            columns[name] = np.full(known.size, np.nan)
+            columns[name][known] = found[name].to_numpy()
+        return columns
+
+
+def _unbounded(expr: pl.Expr) -> pl.Expr:
+    """Let windows run across tickers: only the newest row of each is used, and it reads no further than its own."""
+    return expr
+
+
+_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "minute": np.int32,
+    "age": np.int32,
+    "seen": np.bool_,
+    **dict.fromkeys(("open", "high", "low", "close", "turnover"), np.float64),
+    "v": np.int64,
+    **dict.fromkeys(SINCE_OPEN, np.float64),
+    "session_volume": np.int64,
+    **dict.fromkeys(("previous_close", "previous_vol", "usual_minute_volume", "usual_volume_5"), np.float64),
+}
+_BEFORE_THE_FIRST_BAR: Final = {"age": -1}
+
+
+class _Window:
+    """The newest `length` minutes of each ticker, one ticker after the other.
+
+    A table per column has a row a ticker and room for several windows, so that most minutes are appended without
+    moving the others. Before a ticker's first bar its age is -1, prices are NaN and volumes 0.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.tickers = 0
+        self._end = length
+        self._tables = {name: _table(name, 0, 4 * length) for name in _COLUMNS}
+
+    def enrol(self, tickers: int) -> None:
+        self.tickers += tickers
+        for name, table in self._tables.items():
+            self._tables[name] = np.concatenate([table, _table(name, tickers, 4 * self.length)])
+
+    def newest(self, name: str) -> Array:
+        return self._tables[name][:, self._end - 1].copy()
+
+    def append(self, minute: dict[str, Array]) -> None:
+        full = self._end == 4 * self.length
+        for name, table in self._tables.items():
+            if full:
+                table[:, : self.length] = table[:, -self.length :]
+            table[:, self.length if full else self._end] = minute[name]
+        self._end = self.length + 1 if full else self._end + 1
+
+    def frame(self) -> pl.DataFrame:
+        """Return `length` rows a ticker, the newest minute last."""
+        newest = slice(self._end - self.length, self._end)
+        return pl.DataFrame({name: table[:, newest].ravel() for name, table in self._tables.items()}, nan_to_null=True)
+
+
+def _table(name: str, rows: int, columns: int) -> Array:
+    kind = _COLUMNS[name]
+    empty = np.nan if kind is np.float64 else _BEFORE_THE_FIRST_BAR.get(name, 0)
+    return np.full((rows, columns), empty, dtype=kind)
