@@ -71,6 +71,22 @@ class SupersededError(HftclError):
     exit_code = 75
 
 
+class BrokerError(HftclError):
+    """The broker could not answer, refused the keys, or answered with something that cannot be trusted."""
+
+
+class BrokerTimeoutError(BrokerError):
+    """Nobody can tell whether the order arrived: ask for it by its id."""
+
+
+class OrderRefusedError(BrokerError):
+    """The broker refused the order for good. `reason` is the broker's, as one line."""
+
+    def __init__(self, client_order_id: str, reason: str) -> None:
+        super().__init__(f"The broker refused the order {client_order_id}: {reason}.")
+        self.reason = reason
+
+
 class UndefinedStatisticError(HftclError):
     """A figure that these numbers do not define, such as the Sharpe ratio of one session."""
 

@@ -1,6 +1,5 @@
 """What a person sees while a story works: bars on a terminal, plain lines on stderr otherwise. Called by `cli`."""
 
-import logging
 import os
 import sys
 import time
@@ -17,20 +16,13 @@ if TYPE_CHECKING:
 def listener(verbosity: int) -> OnEvent:
     """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
 
-    verbosity: -1 warnings only, 0 stages, 1 and more also notes and the library's log.
+    verbosity: -1 warnings only, 0 stages, 1 and more also notes.
     """
-    log_to_stderr(verbosity)
     if verbosity < 0:
         return _Plain(sys.stderr, progress=False, notes=False)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _Live(notes=verbosity > 0)
     return _Plain(sys.stderr, progress=True, notes=verbosity > 0)
-
-
-def log_to_stderr(verbosity: int) -> None:
-    """Send the rooms' logs to stderr: warnings, and with -v what is said along the way."""
-    level = logging.INFO if verbosity > 0 else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s %(message)s", force=True)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,8 @@ DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TS
 _TICKER = 'a ticker such as "AAPL", "BRK.B" or "X:BTCUSD", in capitals, at most 16 characters'
 _ZONE = 'a time zone such as "America/New_York" or "UTC"'
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+_TIMES = rf"^(((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?{_CLOCK}|\S+( \S+){{4}})$"
+_DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"
 
 
 def _text(
@@ -102,6 +104,14 @@ class Polygon:
         int, Meta(ge=1, le=100_000, description="Most requests in 60 seconds; the free plan allows 5.")
     ] = 5
     timeout_s: Annotated[float, Meta(gt=0, le=3600, description="Total time for one request, in seconds.")] = 30.0
+    websocket_url: Annotated[
+        str,
+        _text(
+            "Address of the live minutes, for the bot.",
+            allowed='an address such as "wss://socket.polygon.io/stocks", without user name, password or query',
+            pattern=r"^wss?://[^\s@?#]+$",
+        ),
+    ] = "wss://socket.polygon.io/stocks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,20 +259,42 @@ class Triggers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When the scheduler acts. Read by `hftcl schedule`, which comes in a later release."""
+    """When `hftcl schedule` acts; each job at most once a day."""
 
     timezone: Annotated[str, _text("Time zone of the times below.", allowed=_ZONE)] = "America/New_York"
     check: Annotated[
-        str, _text("Daily check.", allowed='a time such as "02:00", from "00:00" to "23:59"', pattern=rf"^{_CLOCK}$")
+        str,
+        _text(
+            "Daily check, which retrains if a retrain is due.",
+            allowed='a time such as "02:00", a day and a time such as "Sun 02:00", or cron syntax such as "0 2 * * *"; '
+            + _DAYS,
+            pattern=_TIMES,
+        ),
     ] = "02:00"
     retrain: Annotated[
         str,
         _text(
             "Weekly forced retrain.",
-            allowed='a day and a time such as "Sun 01:00"; the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun',
-            pattern=rf"^(Mon|Tue|Wed|Thu|Fri|Sat|Sun) {_CLOCK}$",
+            allowed='a day and a time such as "Sun 01:00", a time, or cron syntax such as "0 1 * * SUN"; ' + _DAYS,
+            pattern=_TIMES,
         ),
     ] = "Sun 01:00"
+    digest: Annotated[
+        str,
+        _text(
+            "Weekly digest, told as an alert.",
+            allowed='a day and a time such as "Sun 08:00", a time, or cron syntax such as "0 8 * * SUN"; ' + _DAYS,
+            pattern=_TIMES,
+        ),
+    ] = "Sun 08:00"
+    collect_delay_minutes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1440,
+            description="Minutes from a session's end, its extended hours included, to the collection of its bars.",
+        ),
+    ] = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,8 +410,8 @@ class Alpaca:
             pattern=r"^https?://[^\s@?#]+$",
         ),
     ] = "https://paper-api.alpaca.markets"
-    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Total time for one request, in seconds.")] = 10.0
-    shorting: Annotated[bool, _text("Whether what is not held may be sold; it takes a margin account.")] = True
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Total time for one request to Alpaca, in seconds.")] = 10.0
+    shorting: Annotated[bool, _text("Let the bot sell what it does not hold, which takes a margin account.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,6 +506,9 @@ class Compute:
     """The machine."""
 
     jobs: Annotated[int, Meta(ge=0, le=1024, description="Processor cores for training; 0 is all of them.")] = 0
+    max_training_hours: Annotated[
+        float, Meta(gt=0, le=168, description="Hours after which one training that has not ended is stopped.")
+    ] = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 story and the bot.
 
 The file is an ONNX model that describes itself: one metadata entry holds a `ModelMeta` as JSON, the last entry the
-SHA-256 of every byte before it. That entry is the file's tail, at a fixed place, so a foreign or damaged file is
-refused before it is parsed. Nothing is ever unpickled, and no code runs on loading.
+SHA-256 of every byte before it; between them there is a signature where a key is set. The last entry is the file's
+tail, at a fixed place, so a foreign or damaged file is refused before it is parsed. Nothing is ever unpickled, and no
+code runs on loading.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from hftcl import __version__
+from hftcl.archive import signing
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError, TrainingError
 from hftcl.exam.drift import FeatureBins
 from hftcl.exam.slices import Slice
@@ -35,8 +37,10 @@ _CANARY_ROWS: Final = 16
 _LARGE: Final = 1e30
 _META_KEY: Final = "hftcl"
 _DIGEST_KEY: Final = "hftcl.sha256"
-# The tail as protobuf: field 14 of ModelProto (metadata_props), whose field 1 is the key and field 2 the 64 digits.
+_SIGNATURE_KEY: Final = "hftcl.signed"  # as long as the other: both tails have one form
+# A tail as protobuf: field 14 of ModelProto (metadata_props), whose field 1 is the key and field 2 the 64 digits.
 _TAIL_HEAD: Final = b"\x72\x50\x0a\x0c" + _DIGEST_KEY.encode() + b"\x12\x40"
+_SIGNED_HEAD: Final = b"\x72\x50\x0a\x0c" + _SIGNATURE_KEY.encode() + b"\x12\x40"
 _TAIL_BYTES: Final = len(_TAIL_HEAD) + 64
 _PACKAGES: Final = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "polars")
 # Of onnx.AttributeProto.AttributeType: a number, a text, a tensor, and lists of numbers and texts; no graphs.
@@ -200,6 +204,9 @@ def _written(model: Any, meta: ModelMeta) -> bytes:
     _decoded(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
     model.metadata_props.add(key=_META_KEY, value=text)
     body = bytes(model.SerializeToString(deterministic=True))
+    key = signing.current_key()
+    if key is not None:
+        body += _SIGNED_HEAD + signing.signature(key, body).encode()
     if len(body) + _TAIL_BYTES > MAX_BYTES:
         raise TrainingError(
             f"The model takes {len(body) / 2**20:.0f} MiB, and a model file may have {MAX_BYTES / 2**20:.0f}. "
@@ -213,10 +220,10 @@ def load(
 ) -> Model:
     """Verify a model file and return it ready to predict.
 
-    In this order: a regular file of bounded size; the SHA-256, where one is expected; the digest in its own tail; a
-    graph of known operators, one float32 input and output; complete metadata; features equal to `expected_features`,
-    where given; canary predictions within 1e-6. Raises IntegrityError saying which failed, NewerVersionError for a
-    file of a newer hftcl, StorageError where the file cannot be read.
+    In this order: a regular file of bounded size; the SHA-256, where one is expected; the digest in its own tail; the
+    signature, where a key is set; a graph of known operators, one float32 input and output; complete metadata; features
+    equal to `expected_features`, where given; canary predictions within 1e-6. Raises IntegrityError saying which
+    failed, NewerVersionError for a file of a newer hftcl, StorageError where the file cannot be read.
     """
     name, data = _named(source)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -280,8 +287,12 @@ def _opened(name: str, data: bytes) -> tuple[Any, ModelMeta]:
         raise IntegrityError(f"{name} was not written by hftcl, or is cut short.")
     if tail[len(_TAIL_HEAD) :] != hashlib.sha256(body).hexdigest().encode():
         raise IntegrityError(f"{name} was altered after it was written: its own digest does not fit.")
+    signed = body[-_TAIL_BYTES:] if body[-_TAIL_BYTES:].startswith(_SIGNED_HEAD) else b""
+    found = signed[len(_SIGNED_HEAD) :].decode("ascii", "replace") if signed else None
+    signing.require(name, body[: len(body) - len(signed)], found)
     model = _parsed(data, name)
-    if [entry.key for entry in model.metadata_props] != [_META_KEY, _DIGEST_KEY]:
+    expected = [_META_KEY, *([_SIGNATURE_KEY] if signed else []), _DIGEST_KEY]
+    if [entry.key for entry in model.metadata_props] != expected:
         raise IntegrityError(f"{name} does not hold exactly the metadata that hftcl writes.")
     meta = _decoded(model.metadata_props[0].value, name)
     _require_known_graph(model, len(meta.feature_names), name)

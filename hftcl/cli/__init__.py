@@ -12,11 +12,12 @@ from typing import Any, Never
 
 import typer
 
-from hftcl.cli import learning, models
+from hftcl.cli import doctor, learning, models, performance, schedule, trading
 from hftcl.cli.app import app
+from hftcl.cli.telling import send_what_was_told
 from hftcl.errors import HftclError
 
-COMMANDS = (learning, models)
+COMMANDS = (learning, models, schedule, trading, performance, doctor)
 """The files whose commands `app` has; importing one registers them."""
 
 
@@ -65,6 +66,7 @@ def main() -> None:
         code = _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
     if code == 130:
         _fail("interrupted; what was live still is", 130)
+    send_what_was_told()
     raise SystemExit(code)
 
 

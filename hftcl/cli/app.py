@@ -44,10 +44,12 @@ class Invocation:
         return config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides)
 
     def learning(self, **overrides: object) -> "ContinuousLearning":
+        from hftcl import logs
         from hftcl.learning.loop import ContinuousLearning
         from hftcl.progress import listener
 
         settings = self.configuration(**overrides).settings
+        logs.configure(settings.log, self.verbosity)
         return ContinuousLearning(settings, on_event=listener(self.verbosity))
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, ExitCode, app
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, now
+from hftcl.cli.telling import errors_told, tell
 
 
 @app.command()
@@ -53,10 +54,14 @@ def retrain(
     exit_code: ExitCode = False,
 ) -> None:
     """Check, and if a retrain is due: collect, train, examine, and deploy what earned it."""
+    from hftcl.learning.telling import of_retrain
     from hftcl.views import loop, show
 
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
-    report = ctx.obj.learning(**overrides).retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    learner = ctx.obj.learning(**overrides)
+    with errors_told(learner.settings, "the retrain"):
+        report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    tell(learner.settings, *of_retrain(report, now()))
     show(report, loop.retrain, as_json, verbosity=ctx.obj.verbosity)
     raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from hftcl.cli.app import AsJson, app, now
+from hftcl.cli.telling import tell
 
 
 @app.command()
@@ -38,14 +39,18 @@ def rollback(
     """Back to the previous deployed model, or a named one, and pin it there."""
     from hftcl.learning.restoring import plan_rollback
     from hftcl.learning.restoring import rollback as restore
+    from hftcl.learning.telling import of_rollback
     from hftcl.views import archive, show
 
-    home = Path(ctx.obj.configuration().settings.paths.home)
+    settings = ctx.obj.configuration().settings
+    home = Path(settings.paths.home)
     plan = plan_rollback(home, model_id)
     if not yes:
         archive.rollback_plan(plan)
         typer.confirm("Roll back?", abort=True, err=True)
-    show(restore(home, model_id, plan, reason=reason, now=now()), archive.rollback, as_json)
+    report = restore(home, model_id, plan, reason=reason, now=now())
+    tell(settings, of_rollback(report, now()))
+    show(report, archive.rollback, as_json)
 
 
 @app.command()

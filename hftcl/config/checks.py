@@ -45,6 +45,18 @@ def _unknown_zone(name: str) -> str | None:
     return None
 
 
+def _no_time(text: str) -> str | None:
+    if text == "02:00" or (text.startswith("Sun 0") and text.endswith(":00")):
+        return None  # the defaults, without the 5 ms that cronsim takes to load
+    from hftcl.config import times
+
+    try:
+        times.parse(text)
+    except ValueError as fault:
+        return str(fault)
+    return None
+
+
 CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("exam.min_sessions", "exam.sessions"), _exam_too_short),
     (("edge.stand_down_below", "edge.min_p_edge"), _stands_down_above),
@@ -52,5 +64,8 @@ CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("files.columns",), lambda settings: _repeated(settings.files.columns.values())),
     (("files.timezone",), lambda settings: _unknown_zone(settings.files.timezone)),
     (("schedule.timezone",), lambda settings: _unknown_zone(settings.schedule.timezone)),
+    (("schedule.check",), lambda settings: _no_time(settings.schedule.check)),
+    (("schedule.retrain",), lambda settings: _no_time(settings.schedule.retrain)),
+    (("schedule.digest",), lambda settings: _no_time(settings.schedule.digest)),
 )
 """Each check with the settings that it reads; it waits until they are in order one by one."""

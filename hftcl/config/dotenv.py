@@ -1,4 +1,4 @@
-"""Secrets: from the environment, else from the `.env` file, never from hftcl.toml. No message shows a value.
+"""Secrets: from the environment, systemd credentials or the `.env` file, never hftcl.toml. No message shows a value.
 
 Called by whoever needs a key, by `config.loading`, which refuses settings in `.env`, and by `init --show`.
 """
@@ -14,19 +14,26 @@ from hftcl.config.tree import PREFIX, shown_key
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 
-LATER: Final = "Read by the alerts, which come in a later release"
-
 SECRETS: Final[Mapping[str, str]] = {
     "POLYGON_API_KEY": 'Key of Polygon, for the source "polygon".',
     "MASSIVE_API_KEY": "The same key under Polygon's new name; POLYGON_API_KEY goes first.",
-    "ALERT_EMAIL_ENABLED": f"Whether alerts go out by mail: true or false. {LATER}.",
-    "ALERT_EMAIL_TO": f"Who gets the alerts. {LATER}.",
-    "SMTP_HOST": f"Mail server. {LATER}.",
-    "SMTP_PORT": f"Port of the mail server. {LATER}.",
-    "SMTP_USER": f"Account at the mail server. {LATER}.",
-    "SMTP_PASSWORD": f"Password of that account. {LATER}.",
+    "APCA_API_KEY_ID": 'Key of Alpaca, for the broker "alpaca"; its paper service has keys of its own.',
+    "APCA_API_SECRET_KEY": "Secret of that key.",
+    "ALERT_EMAIL_ENABLED": "Whether alerts go out by mail: true or false. Goes before [alerts] email.",
+    "ALERT_EMAIL_TO": "Who gets the alerts: mail addresses, apart by commas.",
+    "SMTP_HOST": "Mail server.",
+    "SMTP_PORT": "Port of the mail server: 587 unless given; 465 begins with TLS.",
+    "SMTP_USER": "Account at the mail server; none is asked for without it.",
+    "SMTP_PASSWORD": "Password of that account.",
+    "ALERT_URLS": "Addresses of Apprise, apart by blanks: Slack, Telegram and a hundred others.",
 }
 """The names that hftcl knows, each with its meaning."""
+
+SIGNING_KEY: Final = "HFTCL_SIGNING_KEY"
+"""Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, for whoever can write there."""
+
+CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
+CREDENTIALS_FILE: Final = "env"
 
 LARGEST_FILE: Final = 1 << 20  # bytes; a larger one is not a configuration, and reading it would cost memory
 
@@ -52,27 +59,70 @@ class EnvFile:
 
 
 def secret(name: str, settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """Return the secret `name` from `environ`, else from the `.env` file; None where neither has it, or it is empty.
+    """Return the secret `name` from where `locate` finds it; None where it is nowhere, or empty. Logs never show it.
 
-    Raises ConfigError where the file cannot be read, or has a line that cannot be understood and may be the one.
+    Raises ConfigError where a file cannot be read, or has a line that cannot be understood and may be the one.
     """
     value, _ = locate(name, settings, environ)
-    if value is not None and not value.isprintable():
+    if value is None:
+        return None
+    if not value.isprintable():
         raise ConfigError(f"{name} holds characters that no key or password has, such as a line end. Set it again.")
+    from hftcl import logs  # logging, which `history` need not wait for
+
+    logs.hide(name, value)
     return value
 
 
 def locate(name: str, settings: Settings, environ: Mapping[str, str]) -> tuple[str | None, str]:
-    """Return the secret `name` and where it was found: "environment", the `.env` file's path, or "" for nowhere."""
+    """Return the secret `name` and where it was found: "environment", a file's path, or "" for nowhere.
+
+    After what is `given` comes the `.env` file, unless the credentials hold a file `env`, which stands in for it.
+    """
+    value, origin = given(name, environ)
+    if value is not None or _bundle(environ) is not None:
+        return value, origin
+    return _in_file(name, Path(settings.paths.env_file))
+
+
+def given(name: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """Return the secret `name` from the environment or the credentials of a systemd unit, and where it was found.
+
+    The credentials are in $CREDENTIALS_DIRECTORY: a file of that name, or a line of the file `env` there.
+    """
     if value := environ.get(name, "").strip():
         return value, "environment"
-    path = Path(settings.paths.env_file)
+    if folder := environ.get(CREDENTIALS_VARIABLE, ""):
+        single = Path(folder) / name
+        if value := _whole_file(single):
+            return value, str(single)
+    bundle = _bundle(environ)
+    return _in_file(name, bundle) if bundle is not None else (None, "")
+
+
+def _bundle(environ: Mapping[str, str]) -> Path | None:
+    folder = environ.get(CREDENTIALS_VARIABLE, "")
+    path = Path(folder) / CREDENTIALS_FILE
+    return path if folder and path.exists() else None
+
+
+def _in_file(name: str, path: Path) -> tuple[str | None, str]:
     found = read_env_file(path)
     if value := found.values.get(name, "").strip():
         return value, str(path)
     if found.faults:
         raise ConfigError(*found.faults)
     return None, ""
+
+
+def _whole_file(path: Path) -> str:
+    """Return the text of a credential without the blanks around it; "" where there is none."""
+    try:
+        return read_text(path, str(path)).strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
 def findings(settings: Settings) -> tuple[str, ...]:
@@ -118,8 +168,11 @@ def settings_in(path: Path) -> tuple[str, ...]:
         names = read_env_file(path).settings
     except ConfigError:
         return ()
+    beside = "lies beside the models here. Set it in the environment or as a credential of the systemd unit."
     return tuple(
-        f"{path}: {shown_key(name)} is a setting, but .env is for secrets only. Move it to hftcl.toml."
+        f"{path}: {SIGNING_KEY} {beside}"
+        if name == SIGNING_KEY
+        else f"{path}: {shown_key(name)} is a setting, but .env is for secrets only. Move it to hftcl.toml."
         for name in names
     )
 

@@ -14,17 +14,17 @@ import msgspec
 
 from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
-from hftcl.config.dotenv import read_text, settings_in
+from hftcl.config.dotenv import SIGNING_KEY, read_text, settings_in
 from hftcl.config.tree import PREFIX, Leaf, leaves, refusals, sections, shown, shown_key
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 
 FILE_NAME: Final = "hftcl.toml"
 FILE_VARIABLE: Final = "HFTCL_CONFIG"
-NOT_SETTINGS: Final = (FILE_VARIABLE, "HFTCL_TEST_DATA")
+NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 """Environment variables of ours that are no settings."""
 
-PATHS: Final = ("paths.home", "paths.env_file", "files.folder")
+PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "log.prometheus")
 """Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
 
 DEFAULT: Final = "default"
@@ -219,6 +219,8 @@ def _cross_check(gathered: _Gathered, settings: Settings) -> None:
 def _make_absolute(gathered: _Gathered, folder: Path, home: str) -> None:
     for key in PATHS:
         text = str(gathered.values[key])
+        if not text:
+            continue  # no file is wanted
         if home and (text == "~" or text.startswith("~/")):
             text = home + text[1:]
         gathered.values[key] = str(folder / text)

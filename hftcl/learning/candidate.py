@@ -117,6 +117,7 @@ def train_candidate(
             embargo_sessions=settings.exam.embargo_sessions,
         ),
         on_event,
+        timeout_s=3600 * settings.compute.max_training_hours,
     )
     meta = _described(
         rows,

@@ -184,6 +184,26 @@ class BarStore:
             fetched_sessions=sum(part.fetched for part in parts.values()),
         )
 
+    def held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
+        """Return the sessions that the cache holds of `ticker`, what in it cannot be trusted, and its size in bytes.
+
+        Every hash is checked; the source is asked for no bar. A finding names the file. Raises StorageError.
+        """
+        fingerprint = self._source.fingerprint(ticker)
+        days: set[date] = set()
+        findings: list[Finding] = []
+        with storage_faults(f"reading the stored bars of {ticker}"):
+            folder = self._path(ticker, "").parent
+            files = [path for path in folder.glob("????-??.*") if path.suffix in {".parquet", ".json"}]
+            for month in sorted({path.stem for path in files}):
+                found = self._read(ticker, month, fingerprint)
+                if isinstance(found, Finding):
+                    findings.append(found)
+                elif found:
+                    days |= set(found[0].sessions)
+            size = sum(path.stat().st_size for path in files)
+        return frozenset(days), tuple(findings), size
+
     def _window(
         self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
     ) -> _Window:

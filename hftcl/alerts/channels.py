@@ -1,0 +1,121 @@
+"""The ways out that are set up: mail, the addresses of Apprise, a command. Called by `delivery` and by the doctor.
+
+A channel turns a message into an order to the courier; what cannot be ordered is its `fault`, which a person mends.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hftcl.alerts.message import Rendered
+from hftcl.errors import ConfigError
+from hftcl.settings import Alerts
+
+Secrets = Callable[[str], str | None]
+"""Returns the secret of a name such as "SMTP_PASSWORD"; None where it is not set. Raises ConfigError."""
+
+MAIL: Final = "mail"
+COMMAND: Final = "command"
+
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+_ADDRESS: Final = re.compile(r"[^\s@,<>\"]{1,64}@[^\s@,<>\"]{1,255}")
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+_IMPLICIT_PORT, _SUBMISSION_PORT = 465, 587
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One way out. order: what the courier is told, secrets included, so it is never shown; None where `fault` is."""
+
+    name: str
+    order: Mapping[str, Any] | None = field(default=None, repr=False)
+    fault: str = ""
+
+    def order_for(self, message: Rendered, *, message_id: str) -> dict[str, Any]:
+        """Return the order to send `message`. message_id: the same for each try, so that a mail box keeps one."""
+        return {
+            **(self.order or {}),
+            "message_id": message_id,
+            "subject": message.subject,
+            "text": message.text,
+            "html": message.html,
+            "document": message.document,
+        }
+
+
+def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Channel, ...]:
+    """Return the channels that settings and secrets ask for; one that cannot work as it is set up carries its fault.
+
+    Empty where nothing is asked for. host: the name of this machine.
+    """
+    found: list[Channel] = []
+    try:
+        wanted = _mail_wanted(settings, secrets)
+        if wanted:
+            found.append(Channel(name=MAIL, order=_mail_order(settings, secrets, host)))
+    except ConfigError as error:
+        found.append(Channel(name=MAIL, fault=" ".join(error.faults)))
+    try:
+        urls = (secrets("ALERT_URLS") or "").split()
+    except ConfigError as error:
+        found.append(Channel(name="apprise", fault=" ".join(error.faults)))
+        urls = []
+    for number, url in enumerate(urls, start=1):
+        name = f"apprise {number} ({_scheme(url)})"
+        found.append(Channel(name=name, order={"way": "apprise", "url": url}))
+    if settings.command:
+        found.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))
+    return tuple(found)
+
+
+def _mail_wanted(settings: Alerts, secrets: Secrets) -> bool:
+    said = secrets("ALERT_EMAIL_ENABLED")
+    if said is None:
+        return settings.email
+    if said.lower() not in _TRUE | _FALSE:
+        raise ConfigError(f"ALERT_EMAIL_ENABLED = {said[:20]!r}, but it must be true or false.")
+    return said.lower() in _TRUE
+
+
+def _mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str, Any]:
+    """Return the order for mail, everything checked that needs no network; every fault is told at once."""
+    server, user, password = secrets("SMTP_HOST"), secrets("SMTP_USER"), secrets("SMTP_PASSWORD")
+    port = secrets("SMTP_PORT") or str(_SUBMISSION_PORT)
+    to = [part.strip() for part in (secrets("ALERT_EMAIL_TO") or "").split(",") if part.strip()]
+    sender = settings.sender or (user if user and _ADDRESS.fullmatch(user) else f"hftcl@{host}")
+    faults = []
+    if not to:
+        faults.append("ALERT_EMAIL_TO is not set: whom should the mails go to?")
+    faults += [f"{name} holds {bad[:40]!r}, which is no mail address." for name, bad in _bad(to, settings.sender)]
+    if server is None:
+        faults.append("SMTP_HOST is not set: which server takes the mails?")
+    elif not _HOST.fullmatch(server):
+        faults.append(f"SMTP_HOST = {server[:40]!r} is no host name.")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        faults.append(f"SMTP_PORT = {port[:20]!r}, but it must be a number from 1 to 65535.")
+    if (user is None) != (password is None):
+        faults.append(f"{'SMTP_USER' if user is None else 'SMTP_PASSWORD'} is not set, and the other one is.")
+    if faults:
+        raise ConfigError(*faults)
+    implicit = settings.smtp_tls == "implicit" or (settings.smtp_tls == "auto" and int(port) == _IMPLICIT_PORT)
+    return {
+        "way": "mail",
+        "host": server,
+        "port": int(port),
+        "implicit_tls": implicit,
+        "user": user,
+        "password": password,
+        "sender": sender,
+        "to": to,
+    }
+
+
+def _bad(to: list[str], sender: str) -> list[tuple[str, str]]:
+    named = [("ALERT_EMAIL_TO", each) for each in to] + ([("[alerts] sender", sender)] if sender else [])
+    return [(name, each) for name, each in named if not _ADDRESS.fullmatch(each)]
+
+
+def _scheme(url: str) -> str:
+    scheme = url.partition("://")[0]
+    return scheme if re.fullmatch(r"[A-Za-z0-9+-]{1,20}", scheme) else "?"

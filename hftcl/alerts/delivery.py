@@ -1,0 +1,152 @@
+"""Tells and delivers: `tell` puts an alert into the outbox, `deliver` sends what waits there, in bounded time.
+
+Nothing here raises into training or trading: what cannot be told is logged, what cannot be sent waits.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+
+from hftcl import __version__, durable, logs
+from hftcl.alerts import sending
+from hftcl.alerts.alert import Alert, cleaned
+from hftcl.alerts.channels import Channel, Secrets, find_channels
+from hftcl.alerts.message import rendered
+from hftcl.alerts.outbox import Outbox, Waiting
+from hftcl.errors import HftclError, LockHeldError
+from hftcl.settings import Alerts as AlertSettings
+from hftcl.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = ".alerts.lock"
+_LEAST_S: Final = 0.5  # no process is started for less
+_FAULTS: Final = (HftclError, OSError, sqlite3.Error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What one round of sending did: deliveries that were made, messages that still wait, and what hindered them."""
+
+    sent: int = 0
+    waiting: int = 0
+    faults: tuple[str, ...] = ()
+
+
+class Alerts:
+    """The alerts of one home. Any process there may tell and deliver at any time, and neither raises."""
+
+    def __init__(self, home: Path, settings: AlertSettings, secrets: Secrets) -> None:
+        self._home = home
+        self._settings = settings
+        self._host = sending.host_name()
+        self.channels = find_channels(settings, secrets, host=self._host)
+        self._outbox = Outbox(home)
+        self._running: threading.Thread | None = None
+
+    @classmethod
+    def configured(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
+        """Return the alerts that `settings`, and the secrets in `environ` or beside it, ask for."""
+        from hftcl import config
+
+        return cls(Path(settings.paths.home), settings.alerts, lambda name: config.secret(name, settings, environ))
+
+    def tell(self, alert: Alert) -> None:
+        """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
+
+        An outbox that cannot be written is an error in the log, with the alert in it: the log is what is left.
+        """
+        if not self.channels or alert.kind in self._settings.mute:
+            return
+        tidy = cleaned(alert, logs.masked)
+        try:
+            durable.make_folder(self._home)
+            repeat = timedelta(hours=self._settings.repeat_hours)
+            self._outbox.put(tidy, [channel.name for channel in self.channels], repeat=repeat)
+        except _FAULTS as error:
+            told = (alert.kind, tidy.subject, tidy.text, str(error))
+            log.error("alert not stored kind=%s subject=%r text=%r why=%r", *told)  # noqa: TRY400 - no traceback needed
+
+    def deliver(self, now: datetime, timeout_s: float = 30.0) -> Delivery:
+        """Send what is due, in at most `timeout_s` seconds; what fails waits, each time longer, up to six hours.
+
+        Only one process sends at a time: another one returns at once, since its messages go out too. now: UTC.
+        """
+        if not self._outbox.path.exists():
+            return Delivery()
+        ends = time.monotonic() + timeout_s
+        try:
+            with durable.lock(self._home / LOCK, "delivery of alerts"):
+                sent, faults = self._round(now, ends)
+                self._outbox.forget(now)
+                return Delivery(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
+        except LockHeldError:
+            return Delivery(waiting=self._outbox.count_waiting())
+        except _FAULTS as error:
+            log.error("alerts not delivered why=%r", str(error))  # noqa: TRY400 - a full disk needs no traceback
+            return Delivery(faults=(str(error),))
+
+    def deliver_in_background(self, clock: Callable[[], datetime], timeout_s: float = 60.0) -> None:
+        """Begin `deliver` in a thread and return at once; nothing happens while the last one is at work."""
+        if self._running is None or not self._running.is_alive():
+            self._running = threading.Thread(
+                target=lambda: self.deliver(clock(), timeout_s), name="alerts", daemon=True
+            )
+            self._running.start()
+
+    def heartbeat(self, timeout_s: float = 10.0) -> bool:
+        """Fetch `[alerts] heartbeat_url`; True where it answered 2xx, or where none is set."""
+        url = self._settings.heartbeat_url
+        fault = sending.fetch(url, timeout_s) if url else ""
+        if fault:
+            log.warning("heartbeat not sent why=%r", logs.masked(fault))
+        return not fault
+
+    def waiting(self) -> int:
+        """Return how many messages wait. Raises HftclError, OSError, sqlite3.Error where the outbox cannot be read."""
+        return self._outbox.count_waiting()
+
+    def stuck(self) -> tuple[datetime, str] | None:
+        """Return since when (UTC) the oldest message waits that was not sent, and why. Raises as `waiting` does."""
+        return self._outbox.oldest_fault()
+
+    def _round(self, now: datetime, ends: float) -> tuple[int, list[str]]:
+        """Send until all is sent or the time is up; a channel that failed is left alone for the rest of the round."""
+        known = {channel.name: channel for channel in self.channels}
+        sent, failed = 0, dict[str, str]()
+        for waiting in self._outbox.due(now):
+            channel = known.get(waiting.channel)
+            left = ends - time.monotonic()
+            if waiting.channel in failed:
+                continue
+            if left < _LEAST_S:
+                break
+            if channel is None:
+                self._outbox.sent(waiting, now, "the channel is no longer set up")
+                continue
+            answer = self._send(channel, waiting, min(left, self._settings.timeout_s))
+            fault, note = logs.masked(answer.fault), logs.masked(answer.note)
+            if fault:
+                failed[channel.name] = fault
+                kept = self._outbox.failed(waiting, now, fault)
+                level = logging.WARNING if kept else logging.ERROR
+                log.log(level, "alert not sent channel=%r kept=%s why=%r", channel.name, kept, fault)
+            else:
+                sent += 1
+                self._outbox.sent(waiting, now, note)
+        return sent, [f"{name}: {fault}" for name, fault in failed.items()]
+
+    def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.Answer:
+        if channel.fault:
+            return sending.Answer(fault=channel.fault)
+        message = waiting.message
+        made = int(message.alert.at.timestamp() * 1e6)
+        message_id = f"<{message.number}.{message.count}.{made}@{self._host}>"
+        order = channel.order_for(rendered(message, host=self._host, version=__version__), message_id=message_id)
+        return sending.send(order, timeout_s)

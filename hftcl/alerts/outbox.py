@@ -1,0 +1,226 @@
+"""Where alerts wait: SQLite, `alerts.sqlite` in the home, shared by every process there. Called by `delivery`.
+
+A message has one row, and one row more for each channel that it must go out on.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from hftcl.alerts.alert import Alert, Kind, Message
+from hftcl.errors import NewerVersionError
+
+FILE_NAME: Final = "alerts.sqlite"
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = """
+CREATE TABLE messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
+    at TEXT NOT NULL, last_at TEXT NOT NULL, count INTEGER NOT NULL, again INTEGER NOT NULL, model_id TEXT,
+    facts TEXT NOT NULL) STRICT;
+CREATE TABLE deliveries (
+    number INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE, channel TEXT NOT NULL, tries INTEGER NOT NULL,
+    since REAL NOT NULL, due REAL NOT NULL, ended REAL, fault TEXT NOT NULL, PRIMARY KEY (number, channel)) STRICT;
+CREATE INDEX messages_key ON messages (key);
+"""
+RETRIES_S: Final = (60, 300, 900, 3600, 6 * 3600)
+"""Seconds until the next try after the first, second, ... failure; the last one holds from then on."""
+KEPT: Final = timedelta(days=14)
+"""How long a message that nobody takes is tried, and how long one that is done is kept."""
+_BUSY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A message that is due on one channel; `tries` have failed before."""
+
+    message: Message
+    channel: str
+    tries: int
+
+
+class Outbox:
+    """The alerts under `home`. Each method raises OSError or sqlite3.Error where the disk fails it."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / FILE_NAME
+
+    def put(self, alert: Alert, channels: Sequence[str], *, repeat: timedelta) -> None:
+        """Add `alert` for `channels`. The same fault again counts up the message that waits, or waits itself.
+
+        repeat: how long after a message of the same fault the next one is held back.
+        """
+        with self._opened() as db, _transaction(db):
+            if alert.key is None:
+                _insert(db, alert, channels, due=alert.at, again=False)
+                return
+            before = db.execute("SELECT * FROM messages WHERE key = ? ORDER BY number DESC LIMIT 1", (alert.key,))
+            row = before.fetchone()
+            ended = _ended(db, row["number"]) if row else None
+            if row and ended is None:
+                _count_up(db, row["number"], alert)
+                return
+            held_until = ended + repeat if ended else alert.at
+            again = ended is not None and held_until > alert.at
+            _insert(db, alert, channels, due=held_until if again else alert.at, again=again)
+
+    def due(self, now: datetime) -> tuple[Waiting, ...]:
+        """Return what is to be sent now, oldest first. A clock that was set back makes everything due."""
+        moment = now.timestamp()
+        with self._opened() as db:
+            rows = db.execute(
+                "SELECT * FROM messages JOIN deliveries USING (number) "
+                "WHERE ended IS NULL AND (due <= ? OR since > ?) ORDER BY number, channel",
+                (moment, moment),
+            ).fetchall()
+        return tuple(Waiting(message=_message(row), channel=row["channel"], tries=row["tries"]) for row in rows)
+
+    def count_waiting(self) -> int:
+        """Return how many messages are not with everybody yet."""
+        if not self.path.exists():
+            return 0
+        with self._opened() as db:
+            found = db.execute("SELECT count(DISTINCT number) FROM deliveries WHERE ended IS NULL").fetchone()[0]
+        return int(found)
+
+    def oldest_fault(self) -> tuple[datetime, str] | None:
+        """Return the time and the last fault of the oldest message that failed and waits; None where none does."""
+        if not self.path.exists():
+            return None
+        with self._opened() as db:
+            row = db.execute(
+                "SELECT at, channel, fault FROM messages JOIN deliveries USING (number) "
+                "WHERE ended IS NULL AND fault != '' ORDER BY number LIMIT 1"
+            ).fetchone()
+        return (datetime.fromisoformat(row["at"]), f"{row['channel']}: {row['fault']}") if row else None
+
+    def sent(self, waiting: Waiting, now: datetime, note: str = "") -> None:
+        """Record that a message went out on its channel."""
+        self._settle(waiting, now, note)
+
+    def failed(self, waiting: Waiting, now: datetime, fault: str) -> bool:
+        """Record that it did not, and when to try again; False where it was tried long enough and is given up."""
+        if now - waiting.message.last_at > KEPT:
+            self._settle(waiting, now, f"given up: {fault}")
+            return False
+        delay = RETRIES_S[min(waiting.tries, len(RETRIES_S) - 1)]
+        with self._opened() as db, _transaction(db):
+            db.execute(
+                "UPDATE deliveries SET tries = tries + 1, since = ?, due = ?, fault = ? "
+                "WHERE number = ? AND channel = ?",
+                (now.timestamp(), now.timestamp() + delay, fault, waiting.message.number, waiting.channel),
+            )
+        return True
+
+    def forget(self, now: datetime) -> None:
+        """Delete what has been done for long."""
+        with self._opened() as db, _transaction(db):
+            db.execute(
+                "DELETE FROM messages WHERE last_at < ? AND number NOT IN "
+                "(SELECT number FROM deliveries WHERE ended IS NULL)",
+                ((now - KEPT).isoformat(),),
+            )
+
+    def _settle(self, waiting: Waiting, now: datetime, note: str) -> None:
+        with self._opened() as db, _transaction(db):
+            db.execute(
+                "UPDATE deliveries SET ended = ?, fault = ? WHERE number = ? AND channel = ?",
+                (now.timestamp(), note, waiting.message.number, waiting.channel),
+            )
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA synchronous = EXTRA")
+            db.execute("PRAGMA foreign_keys = ON")
+            if _version(db) == 0:
+                with _transaction(db):
+                    if _version(db) == 0:  # nobody else was faster
+                        for statement in SCHEMA.split(";"):
+                            db.execute(statement)
+                        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            yield db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise NewerVersionError(
+            f"{FILE_NAME} has version {version}, written by a newer hftcl; this one knows up to version "
+            f"{SCHEMA_VERSION}. Upgrade hftcl."
+        )
+    return version
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+def _insert(db: sqlite3.Connection, alert: Alert, channels: Sequence[str], *, due: datetime, again: bool) -> None:
+    at = alert.at.astimezone(UTC).isoformat()
+    number = db.execute(
+        "INSERT INTO messages (key, kind, subject, text, at, last_at, count, again, model_id, facts) "
+        "VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?)",
+        (
+            alert.key,
+            alert.kind,
+            alert.subject,
+            alert.text,
+            at,
+            at,
+            int(again),
+            alert.model_id,
+            json.dumps(alert.facts),
+        ),
+    ).lastrowid
+    db.executemany(
+        "INSERT INTO deliveries (number, channel, tries, since, due, fault) VALUES (?, ?, 0, ?, ?, '')",
+        [(number, channel, alert.at.timestamp(), due.timestamp()) for channel in channels],
+    )
+
+
+def _count_up(db: sqlite3.Connection, number: int, alert: Alert) -> None:
+    db.execute(
+        "UPDATE messages SET count = count + 1, last_at = ?, subject = ?, text = ?, facts = ?, model_id = ? "
+        "WHERE number = ?",
+        (
+            alert.at.astimezone(UTC).isoformat(),
+            alert.subject,
+            alert.text,
+            json.dumps(alert.facts),
+            alert.model_id,
+            number,
+        ),
+    )
+
+
+def _ended(db: sqlite3.Connection, number: int) -> datetime | None:
+    """Return when the message began to go out; None where it is with nobody yet."""
+    row = db.execute("SELECT max(ended) AS ended FROM deliveries WHERE number = ?", (number,)).fetchone()
+    return datetime.fromtimestamp(row["ended"], UTC) if row["ended"] is not None else None
+
+
+def _message(row: sqlite3.Row) -> Message:
+    alert = Alert(
+        kind=Kind(row["kind"]),
+        subject=row["subject"],
+        text=row["text"],
+        at=datetime.fromisoformat(row["at"]),
+        model_id=row["model_id"],
+        facts=tuple((name, value) for name, value in json.loads(row["facts"])),
+    )
+    last_at = datetime.fromisoformat(row["last_at"])
+    return Message(number=row["number"], alert=alert, count=row["count"], last_at=last_at, again=bool(row["again"]))

@@ -1,0 +1,37 @@
+"""The command about what was traded: report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hftcl.cli.app import AsJson, app
+
+
+@app.command()
+def report(
+    ctx: typer.Context,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="D", help="First session, YYYY-MM-DD; the ledger's if left out.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="D", help="Last session, YYYY-MM-DD; the ledger's if left out.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML page as well.")
+    ] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Read the ledger of the last replay.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what was traded, what it made, and whose work it was. Changes nothing; the bot may be running."""
+    from hftcl import report as page
+    from hftcl.performance import PerformanceTracker
+    from hftcl.views import performance, show
+
+    if html is not None:
+        page.require_place(html)
+    tracker = PerformanceTracker(ctx.obj.configuration().settings, replay=replay)
+    found = tracker.report(since, until)
+    show(found, performance.performance, as_json)
+    if html is not None:  # last: where it fails, what was found has been told
+        page.write(html, tracker.html(found))

@@ -1,0 +1,129 @@
+"""The command `schedule`: the edge of the scheduler, where clock, sleep, signals and systemd are."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from zoneinfo import ZoneInfo
+
+import typer
+
+from hftcl.cli.app import AsJson, app, now
+from hftcl.errors import UsageError
+
+if TYPE_CHECKING:
+    from hftcl.learning.schedule import Rule
+    from hftcl.learning.scheduling import Observer, Scheduler
+    from hftcl.learning.stopping import Stop
+    from hftcl.settings import Settings
+
+
+@app.command()
+def schedule(
+    ctx: typer.Context,
+    preview: Annotated[
+        int | None, typer.Option("--preview", min=1, max=10_000, metavar="N", help="Show the next N jobs; do nothing.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due now and exit: for cron and timers.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run in the foreground: collect after each close, check daily, retrain weekly, tell what happened."""
+    if once and preview is not None:
+        raise UsageError("Give --preview or --once, not both.")
+    if as_json and not once and preview is None:
+        raise UsageError("--json goes with --preview or --once: the foreground loop has no end to report.")
+    settings = ctx.obj.configuration().settings
+    if preview is not None:
+        _preview(settings, preview, as_json)
+    elif once:
+        _once(settings, ctx.obj.verbosity, as_json)
+    else:
+        _run(settings, ctx.obj.verbosity)
+
+
+def _preview(settings: "Settings", count: int, as_json: bool) -> None:
+    from hftcl.archive.occurrences import Occurrences
+    from hftcl.learning import duties, schedule_reports
+    from hftcl.views import schedule, show
+
+    known = Occurrences(Path(settings.paths.home)).known()
+    zone = ZoneInfo(settings.schedule.timezone)
+    show(schedule_reports.preview(duties.rules(settings), zone, now(), known, count), schedule.coming, as_json)
+
+
+def _once(settings: "Settings", verbosity: int, as_json: bool) -> None:
+    from hftcl import logs
+    from hftcl.learning import duties, schedule_reports
+    from hftcl.learning.stopping import Stopped
+    from hftcl.progress import listener
+    from hftcl.views import schedule, show
+
+    logs.configure(settings.log, verbosity)
+    stop = _stop_at_signals()
+    rules = duties.rules(settings)
+    try:
+        found = _scheduler(settings, rules, stop, schedule.Listening(listener(verbosity))).once()
+    except Stopped:
+        raise typer.Exit(128 + (stop.asked or 0)) from None
+    show(schedule_reports.ran(found, ZoneInfo(settings.schedule.timezone)), schedule.ran, as_json)
+    raise typer.Exit(1 if any(each.state == "failed" for each in found) else 0)
+
+
+def _run(settings: "Settings", verbosity: int) -> None:
+    from hftcl import logs
+    from hftcl.archive.registry import Registry
+    from hftcl.learning import duties
+    from hftcl.learning.scheduling import Observer
+    from hftcl.views import schedule
+
+    stop = _stop_at_signals()
+    observer = Observer()
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
+        registry = Registry(Path(settings.paths.home))
+        observer = live = schedule.LiveLine(sys.stderr, ZoneInfo(settings.schedule.timezone), registry.live)
+        logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
+    else:
+        logs.configure(settings.log, verbosity, service=True)
+    _scheduler(settings, duties.rules(settings), stop, observer).run()
+    raise typer.Exit(130 if stop.asked == signal.SIGINT else 0)  # SIGTERM is the normal way to end a service
+
+
+def _stop_at_signals() -> "Stop":
+    from hftcl.learning.stopping import Stop
+
+    stop = Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop.ask)
+    return stop
+
+
+def _scheduler(settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer") -> "Scheduler":
+    from hftcl.alerts import Alerts
+    from hftcl.archive.occurrences import Occurrences
+    from hftcl.learning.duties import duties
+    from hftcl.learning.scheduling import Scheduler
+    from hftcl.systemd import Notifier
+
+    def publish(moment: datetime) -> None:
+        if settings.log.prometheus:
+            from hftcl.doctor import prometheus
+
+            prometheus.refresh(settings, moment)
+
+    return Scheduler(
+        rules,
+        Occurrences(Path(settings.paths.home)),
+        duties(settings, clock=now),
+        clock=now,
+        sleep=time.sleep,
+        by=f"{socket.gethostname()}, process {os.getpid()}",
+        stop=stop,
+        alerts=Alerts.configured(settings, os.environ),
+        notifier=Notifier.from_environment(os.environ, pid=os.getpid()),
+        observer=observer,
+        publish=publish,
+    )

@@ -1,0 +1,50 @@
+"""What a command tells a person who is not looking, once it has printed its result. No command of its own."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from hftcl.cli.app import now
+from hftcl.errors import LockHeldError, UsageError
+
+if TYPE_CHECKING:
+    from hftcl.alerts import Alert, Alerts
+    from hftcl.settings import Settings
+
+DELIVERY_S: Final = 15.0
+"""How long a command may wait, at its end, for its alerts to go out; what is not sent then, `schedule` sends."""
+
+_told: list["Alerts"] = []
+
+
+def tell(settings: "Settings", *alerts: "Alert") -> None:
+    """Put `alerts` into the outbox, for `send_what_was_told`; nothing happens where nobody is to be told."""
+    from hftcl.alerts import Alerts
+
+    outbox = Alerts.configured(settings, os.environ)
+    if outbox.channels and alerts:
+        for alert in alerts:
+            outbox.tell(alert)
+        _told.append(outbox)
+
+
+@contextlib.contextmanager
+def errors_told(settings: "Settings", doing: str) -> Iterator[None]:
+    """Tell an error that ends `doing`, such as "the retrain"; wrong usage and a lock that is held are none."""
+    try:
+        yield
+    except (UsageError, LockHeldError):
+        raise
+    except Exception as error:
+        from hftcl.learning.telling import of_error
+
+        tell(settings, of_error(error, doing, now()))
+        raise
+
+
+def send_what_was_told() -> None:
+    """Try to send what this command told, in bounded time. Ctrl-C ends that: the work is done, and the rest waits."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while _told:
+            _told.pop().deliver(now(), DELIVERY_S)

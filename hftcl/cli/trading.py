@@ -1,0 +1,171 @@
+"""The command `trade`: the edge of the bot, where clock, signals and systemd are."""
+
+import contextlib
+import getpass
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hftcl.cli.app import AsJson, app, now
+from hftcl.errors import UsageError
+
+if TYPE_CHECKING:
+    from hftcl.alerts import Alert
+    from hftcl.settings import Settings
+    from hftcl.trading.clock import SystemClock
+    from hftcl.trading.loop import Controls
+
+
+@app.command()
+def trade(
+    ctx: typer.Context,
+    replay: Annotated[
+        str | None,
+        typer.Option("--replay", metavar="FROM..TO", help="The very bot over stored bars, as fast as it can."),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Decide on the minute that has just ended, and exit.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="What the bot is doing; disturbs nothing.")] = False,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Kill switch: close every position, and trade no more until --clear.")
+    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Let it trade again after a halt; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and a live edge too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the bot: decide once a minute with the production model, and trade; paper money unless told otherwise."""
+    chosen = [name for name, given in _modes(replay, once, status, flatten, clear).items() if given]
+    if len(chosen) > 1:
+        raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
+    if live and chosen not in ([], ["--once"]):
+        raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
+    if as_json and not chosen:
+        raise UsageError("--json goes with --replay, --once, --status, --flatten or --clear: a bot runs on.")
+    settings = ctx.obj.configuration().settings
+    if status:
+        _status(settings, as_json)
+    elif flatten:
+        _flatten(settings, as_json)
+    elif clear:
+        _clear(settings, yes, as_json)
+    elif replay is not None:
+        _replay(settings, replay, ctx.obj.verbosity, as_json)
+    else:
+        _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
+
+
+def _modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
+    named = {"--replay": replay is not None, "--once": once, "--status": status}
+    return {**named, "--flatten": flatten, "--clear": clear}
+
+
+def _status(settings: "Settings", as_json: bool) -> None:
+    from hftcl.trading.status import status
+    from hftcl.views import show, trading
+
+    show(status(settings), trading.status, as_json)
+
+
+def _flatten(settings: "Settings", as_json: bool) -> None:
+    from hftcl.trading.clock import SystemClock
+    from hftcl.trading.halting import flatten
+    from hftcl.views import show, trading
+
+    report = flatten(settings, clock=SystemClock(), reason=f"{getpass.getuser()} asked for it (--flatten)")
+    show(report, trading.halted, as_json)
+    raise typer.Exit(0 if report.halted else 1)
+
+
+def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
+    from hftcl.trading.halting import clear
+    from hftcl.views import show, trading
+
+    if not yes:
+        typer.confirm("Let the bot trade again?", abort=True, err=True)
+    show(clear(settings, by=getpass.getuser(), now=now()), trading.cleared, as_json)
+
+
+def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:
+    from hftcl import logs
+    from hftcl.progress import listener
+    from hftcl.trading.loop import Controls
+    from hftcl.trading.replaying import replay
+    from hftcl.views import show, trading
+
+    logs.configure(settings.log, verbosity)
+    controls = Controls()
+    with _signals(controls, stops=False):
+        report = replay(
+            settings,
+            span,
+            now=now(),
+            stopwatch=time.perf_counter,
+            controls=controls,
+            on_event=trading.Listening(listener(verbosity)),
+            on_alert=lambda _: None,
+        )
+    show(report, trading.replay, as_json)
+
+
+def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:
+    from hftcl import logs
+    from hftcl.alerts import Alerts
+    from hftcl.systemd import Notifier
+    from hftcl.trading.clock import SystemClock
+    from hftcl.trading.feeds.polygon import polygon_feed
+    from hftcl.trading.home import Places
+    from hftcl.trading.live import Present, require_present, trade
+    from hftcl.trading.loop import Controls
+    from hftcl.views import show, trading
+
+    require_present(settings)
+    logs.configure(settings.log, verbosity, service=not once)
+    clock = SystemClock()
+    controls = Controls(halt_file=Places.live(Path(settings.paths.home)).halt_file)
+    heard, alerts = trading.Logging(as_text=settings.log.format == "text"), Alerts.configured(settings, os.environ)
+
+    def tell(alert: "Alert") -> None:
+        alerts.tell(alert)
+        alerts.deliver_in_background(now)
+
+    present = Present(
+        clock=clock,
+        feed=lambda calendar, extended: polygon_feed(settings, calendar, extended, heard),
+        service=Notifier.from_environment(os.environ, pid=os.getpid()),
+        controls=controls,
+        on_event=heard,
+        on_alert=tell,
+    )
+    with _signals(controls, stops=True, clock=clock):
+        report = trade(settings, present, real_money=live, once=once)
+    show(report, trading.ended, as_json)
+    raise typer.Exit(0)
+
+
+@contextlib.contextmanager
+def _signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
+    """While the bot works: SIGHUP looks for a new model, SIGUSR1 halts; with `stops`, SIGTERM and Ctrl-C end it."""
+
+    def heard(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            controls.look = True
+        elif number == signal.SIGUSR1:
+            controls.halt = True
+        else:
+            controls.stop = True
+        if clock is not None:
+            clock.wake()
+
+    numbers = [signal.SIGHUP, signal.SIGUSR1, *([signal.SIGTERM, signal.SIGINT] if stops else [])]
+    before = {number: signal.signal(number, heard) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

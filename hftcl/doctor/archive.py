@@ -1,0 +1,88 @@
+"""Checks of the models: the registry and every archived file, the production file, and the model that serves."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from hftcl.archive import artifact, signing
+from hftcl.archive.deployment import Archive
+from hftcl.archive.export import csv_bytes
+from hftcl.archive.registry import Registry, digest
+from hftcl.archive.schema import faults, opened_to_read
+from hftcl.doctor.row import Patient, Row, fault, ok, told, warning
+from hftcl.errors import IntegrityError
+
+_REPAIR = "`hftcl doctor --repair` restores it from the archive."
+_REWRITE = "`hftcl doctor --repair` writes it again."
+
+
+def models(patient: Patient) -> Iterator[Row]:
+    """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
+    archive = Archive(Path(patient.settings.paths.home))
+    if not archive.database.exists():
+        yield ok("archive", "no model yet")
+        return
+    with faults("checking the model registry"), opened_to_read(archive.database) as db:
+        found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found.splitlines()[-1])
+    broken = archive.verify_all()
+    for model_id, why in broken:
+        yield told(f"archive {model_id}", IntegrityError(why))
+    records = archive.models()
+    kept = sum(record.kept for record in records)
+    if not broken:
+        signed = " and signed" if signing.current_key() is not None else ""
+        yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
+    if not archive.csv.is_file() or archive.csv.read_bytes() != csv_bytes(records):
+        yield warning(
+            "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
+        )
+
+
+def production(patient: Patient) -> Iterator[Row]:
+    """Whether the production file is the model that was last deployed."""
+    registry = Registry(Path(patient.settings.paths.home))
+    state = registry.state()
+    found, name = state.production, registry.production.name
+    if state.intended_id is None:
+        if found.state == "unknown":
+            yield fault("production", f"{name} is no model of this archive", "Move it away; then deploy one.")
+        else:
+            yield warning("production", "no model serves", "`hftcl retrain --force` trains and examines one.")
+    elif found.state == "missing":
+        yield fault("production", f"{name} is missing; {state.intended_id} should serve", _REPAIR)
+    elif found.state == "unknown":
+        yield fault("production", f"{name} is not a model of this archive; {state.intended_id} should serve", _REPAIR)
+    elif found.model_id != state.intended_id:
+        yield warning(
+            "production",
+            f"{name} was replaced by hand with {found.model_id}; {state.intended_id} was deployed last",
+            f"`hftcl rollback {state.intended_id}` puts it back; the next command that changes something records it.",
+        )
+    else:
+        pinned = ", pinned by a rollback" if state.pin else ""
+        yield ok("production", f"{found.model_id} serves{pinned}")
+        copy = registry.production_pkl
+        if digest(copy) != state.rows[state.intended_id]["pkl_sha256"]:
+            yield warning("production pkl", f"{copy.name} is not the model that serves", _REWRITE)
+
+
+def live_model(patient: Patient) -> Iterator[Row]:
+    """Whether the serving model predicts as it did when it was trained, reads these features, and is not too old."""
+    registry = Registry(Path(patient.settings.paths.home))
+    live = registry.live()
+    if live is None:
+        return
+    model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
+    then, now = model.meta.versions, artifact.library_versions(model.meta.versions.get("engine", ""))
+    changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
+    versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""
+    bars = " on SYNTHETIC bars" if live.synthetic else ""
+    age = (patient.now - live.trained_at) / timedelta(days=1)
+    detail = f"{live.model_id}, {age:.1f} days old{bars}, canary rows as trained{versions}"
+    if age > 2 * patient.settings.triggers.max_age_days:
+        yield warning("model", detail, "Look why nothing newer was deployed: `hftcl history`, `hftcl check`.")
+    else:
+        yield ok("model", detail)

@@ -1,0 +1,38 @@
+"""Checks of the bot: whether the broker takes its key, and whether a halt waits for a person."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hftcl.doctor.row import Patient, Row, ok, warning
+from hftcl.trading.brokers import find_broker
+from hftcl.trading.status import status
+
+
+def broker(patient: Patient) -> Iterator[Row]:
+    """Whether the broker answers with this key: one call that orders nothing."""
+    name = patient.settings.trade.broker
+    if name == "paper":
+        yield ok("broker", "paper, which needs no key and no money")
+        return
+    found = find_broker(name)(patient.settings, folder=Path(patient.settings.paths.home))
+    try:
+        account = found.account()
+    finally:
+        found.close()
+    money = "REAL MONEY" if found.live_money else "no real money"
+    yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD")
+
+
+def bot(patient: Patient) -> Iterator[Row]:
+    """Whether the bot of this home, where it has ever traded, is halted."""
+    report = status(patient.settings)
+    if report.mode is None:
+        yield ok("bot", "`hftcl trade` has not traded here yet")
+        return
+    runs = "runs" if report.running else "does not run"
+    last = f"; last decision on the bar of {report.last_decision:%Y-%m-%d %H:%M} UTC" if report.last_decision else ""
+    detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}"
+    if report.halted:
+        yield warning("bot", f"halted: {report.halted} ({detail})", "Look why; then `hftcl trade --clear`.")
+    else:
+        yield ok("bot", detail)

@@ -1,0 +1,140 @@
+"""Checks of this machine: the configuration and where it comes from, who can write what serves, room on the disk."""
+
+import grp
+import os
+import pwd
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from hftcl import __version__, config
+from hftcl.archive.registry import Registry
+from hftcl.config.loading import DEFAULT
+from hftcl.doctor.row import Patient, Row, fault, ok, warning
+
+DAYS: Final = 90
+_MODELS: Final = 30  # a retrain every third day, which is what the cooldown allows
+_TICKER_MONTH_BYTES: Final = 500_000  # a US share with its extended hours, before there are files to look at
+_LEDGER_BYTES: Final = 200  # a ticker and minute, with what is traded on it
+_MINUTES: Final = 390
+
+
+def configuration(patient: Patient) -> Iterator[Row]:
+    """Which configuration is in force, and whether the file of secrets is in order."""
+    found = patient.configuration
+    changed = sum(origin != DEFAULT for origin in found.origins.values())
+    where = f"{found.file}" if found.file else "no file, the defaults"
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield ok("configuration", f"{where}; {changed} settings are not the default; hftcl {__version__}, Python {python}")
+    for finding in config.findings(found.settings):
+        detail, _, remedy = finding.partition(". Run: ")
+        yield warning("secrets", f"{detail}.", f"{remedy}" if remedy else "Correct that line.")
+
+
+def permissions(patient: Patient) -> Iterator[Row]:
+    """Whether this user can write the home, and nobody else what serves: a model file decides over money."""
+    home = Path(patient.settings.paths.home)
+    if not home.is_dir():
+        yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
+        return
+    if not os.access(home, os.W_OK | os.X_OK):
+        yield fault("permissions", f"{home} cannot be written by {_user(os.geteuid())}", "Run as its owner.")
+    owner = home.stat().st_uid
+    if os.geteuid() not in {0, owner}:
+        yield warning("permissions", f"{home} belongs to {_user(owner)}", f"Run hftcl as {_user(owner)}.")
+    trusted = {0, os.geteuid(), owner}
+    judged = [_judged(path, trusted) for path in _guarded(home, patient.configuration.file)]
+    judged += [_judged_parent(path) for path in home.resolve().parents]
+    found = [row for row in judged if row is not None]
+    yield from found
+    if not found:
+        who = f"{_user(owner)} and root" if owner else "root"
+        yield ok("permissions", f"nobody but {who} can change what serves")
+
+
+def _guarded(home: Path, file: Path | None) -> Iterator[Path]:
+    """Yield what decides which model serves: its folders and files, and the configuration."""
+    registry = Registry(home)
+    yield home
+    for path in (registry.production, registry.production_pkl, *([file] if file else [])):
+        if path.exists():
+            yield path
+    if registry.folder.is_dir():
+        yield registry.folder
+        yield from sorted(path for path in registry.folder.iterdir() if path.suffix in {".onnx", ".pkl", ".sqlite"})
+
+
+def _judged(path: Path, trusted: Iterable[int]) -> Row | None:
+    about = path.stat()
+    kind = "-R " if path.is_dir() else ""
+    if about.st_uid not in trusted:
+        remedy = f"chown {kind}{_user(path.parent.stat().st_uid)} {path}"
+        return fault("permissions", f"{path} belongs to {_user(about.st_uid)}, who can change it", remedy)
+    if about.st_mode & stat.S_IWOTH:
+        return fault("permissions", f"everyone on this machine can write {path}", f"chmod o-w {path}")
+    if about.st_mode & stat.S_IWGRP and (others := _others(about.st_gid, trusted)):
+        members = ", ".join(others[:5])
+        return warning("permissions", f"{members} can write {path} as members of its group", f"chmod g-w {path}")
+    return None
+
+
+def _judged_parent(path: Path) -> Row | None:
+    """Return the fault of a folder above the home in which anybody could put another one in its place."""
+    mode = path.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return fault("permissions", f"everyone on this machine can replace what is in {path}", f"chmod o-w {path}")
+    return None
+
+
+def _others(gid: int, trusted: Iterable[int]) -> list[str]:
+    """Return the members of a group who are not trusted anyway."""
+    try:
+        members = {pwd.getpwnam(name).pw_uid for name in grp.getgrgid(gid).gr_mem}
+    except KeyError:
+        return [f"group {gid}"]
+    members |= {entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == gid}
+    return sorted(_user(uid) for uid in members - set(trusted))
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def disk(patient: Patient) -> Iterator[Row]:
+    """Whether there is room for 90 days of bars, models and ledger."""
+    settings = patient.settings
+    home = Path(settings.paths.home)
+    there = next(path for path in (home, *home.parents) if path.is_dir())
+    free = shutil.disk_usage(there).free
+    stored = [path for path in (home / "bars").rglob("*.parquet") if path.is_file()]
+    newest = max((home / "models").glob("model_*.onnx"), key=lambda path: path.name, default=None)
+    needed = needed_bytes(
+        tickers=len(settings.market.watchlist),
+        bars=sum(path.stat().st_size for path in stored),
+        ticker_months=len(stored),
+        model=sum(path.stat().st_size for path in newest.parent.glob(f"{newest.stem}.*")) if newest else 0,
+    )
+    detail = f"{free / 1e6:,.0f} MB free in {there}; {DAYS} days need about {needed / 1e6:,.0f} MB"
+    remedy = "Free space there, or set [archive] keep lower."
+    if free < needed:
+        yield fault("disk", detail, remedy)
+    elif free < 2 * needed:
+        yield warning("disk", detail, remedy)
+    else:
+        yield ok("disk", detail)
+
+
+def needed_bytes(*, tickers: int, bars: int, ticker_months: int, model: int) -> int:
+    """Return the bytes that 90 days may add: bars as large as the stored ones, models, and a ledger of every minute.
+
+    bars: bytes stored, of `ticker_months` files; model: bytes of the newest model's files, 0 where there is none.
+    """
+    month = bars / ticker_months if ticker_months else _TICKER_MONTH_BYTES
+    ledger = tickers * _LEDGER_BYTES * _MINUTES * DAYS
+    return round(tickers * month * DAYS / 30) + _MODELS * (model or 5_000_000) + ledger

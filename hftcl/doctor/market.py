@@ -1,0 +1,153 @@
+"""Checks of the world: the source and its key, the clock against it, the calendar's reach, the bars that are stored."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Final, Never
+
+from hftcl.doctor.row import Patient, Row, fault, ok, told, warning
+from hftcl.errors import HftclError
+from hftcl.learning.dataset import find_as_of, open_market, window
+from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.market.sources import BarSource, find_source
+from hftcl.market.store import BarStore
+from hftcl.settings import Settings
+
+_PATIENCE_S: Final = 10.0
+_CLOCK_WARNING_S, _CLOCK_FAULT_S = 5, 60  # a Date has whole seconds; a minute off, bars are the wrong minute's
+_HORIZON_FAULT, _HORIZON_WARNING = timedelta(days=7), timedelta(days=45)
+_STALE_SESSIONS: Final = 1
+
+
+class _BusyError(HftclError):
+    """The source would have to be waited for, which a check does not."""
+
+
+def source(patient: Patient) -> Iterator[Row]:
+    """Whether the source is there and, where it needs a key, takes it: one cheap call."""
+    name = patient.settings.market.source
+    if name != "polygon":
+        find_source(name)(patient.settings)
+        yield ok("source", f"{name}, which needs no key")
+        return
+    try:
+        _polygon(patient.settings).splits(patient.settings.market.watchlist[0])
+    except _BusyError:
+        yield warning("source", "polygon: the calls of this minute are used up, so the key was not tried", "Try again.")
+    else:
+        yield ok("source", f"polygon: {patient.settings.polygon.base_url} takes the key")
+
+
+def _polygon(settings: Settings) -> BarSource:
+    from hftcl.market.sources.polygon import PolygonSource
+
+    def no_waiting(seconds: float) -> Never:
+        raise _BusyError
+
+    quick = replace(settings, polygon=replace(settings.polygon, timeout_s=min(settings.polygon.timeout_s, _PATIENCE_S)))
+    return PolygonSource(quick, sleep=no_waiting)
+
+
+def clock(patient: Patient) -> Iterator[Row]:
+    """Whether this machine's clock is that of the source, by the Date that its server sends."""
+    settings = patient.settings
+    if settings.market.source != "polygon":
+        yield ok(
+            "clock", f"{patient.now:%Y-%m-%d %H:%M:%S} UTC; the source {settings.market.source} has none to compare"
+        )
+        return
+    theirs = _date_of(settings.polygon.base_url)
+    if theirs is None:
+        yield warning("clock", f"{settings.polygon.base_url} did not say what time it is", "Try again later.")
+        return
+    apart = (_utc_now() - theirs).total_seconds()
+    detail = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} {settings.polygon.base_url}"
+    remedy = "Set the clock: systemctl enable --now systemd-timesyncd (or chrony)."
+    if abs(apart) >= _CLOCK_FAULT_S:
+        yield fault("clock", detail, remedy)
+    elif abs(apart) >= _CLOCK_WARNING_S:
+        yield warning("clock", detail, remedy)
+    else:
+        yield ok("clock", f"within {_CLOCK_WARNING_S} s of {settings.polygon.base_url}")
+
+
+def _date_of(url: str) -> datetime | None:
+    """Return the time in an answer's Date header, UTC; None where nothing in time says it. No key is sent."""
+    import urllib3
+
+    from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
+
+    parts = urllib3.util.parse_url(url)
+    kind = BoundedSecurePool if parts.scheme == "https" else BoundedPool
+    pool = kind(parts.host or "", parts.port)
+    try:
+        answer = pool.request("GET", "/", timeout=urllib3.Timeout(total=_PATIENCE_S), retries=False, redirect=False)
+        said = answer.headers.get("Date", "")
+        return parsedate_to_datetime(said).astimezone(UTC) if said else None
+    except (urllib3.exceptions.HTTPError, ValueError):
+        return None
+    finally:
+        pool.close()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the clock itself is what is examined, at the moment of the answer
+
+
+def calendar(patient: Patient) -> Iterator[Row]:
+    """Whether the calendar reaches far enough ahead: a day that it does not know is not traded."""
+    name = patient.settings.market.calendar
+    today, known = patient.now.date(), Calendar(name)
+    remedy = "Upgrade the package exchange_calendars."
+    for reach, row in ((_HORIZON_FAULT, fault), (_HORIZON_WARNING, warning)):
+        try:
+            known.sessions(today, today + reach)
+        except HorizonError:
+            yield row("calendar", f"{name} does not reach {today + reach}, {reach.days} days from now", remedy)
+            return
+    yield ok("calendar", f"{name} reaches beyond {today + _HORIZON_WARNING}")
+
+
+def bars(patient: Patient) -> Iterator[Row]:
+    """Whether the stored bars are whole, of each ticker of the watchlist, fresh, and cover the window."""
+    settings = patient.settings
+    source, sessions = open_market(settings)
+    store = BarStore(Path(settings.paths.home) / "bars", source, sessions)
+    try:
+        known = find_as_of(source, sessions, settings, None, patient.now)
+        days = window(sessions, settings, known)
+    except HftclError as error:
+        yield told("bars", error)
+        return
+    whole, size, stored = 0, 0, 0
+    for ticker in settings.market.watchlist:
+        held, findings, ticker_size = store.held(ticker)
+        damaged = [finding.detail for finding in findings if finding.reason == "damaged_file"]
+        size, stored = size + ticker_size, stored + len(held)
+        if damaged:
+            yield fault(f"bars {ticker}", "; ".join(damaged), "`hftcl doctor --repair` fetches them again.")
+        elif held and (row := _lacking(ticker, held, days, settings)):
+            yield row
+        else:
+            whole += bool(held)
+    label = "SYNTHETIC bars" if source.synthetic else f"bars from {source.name}"
+    if not stored:
+        yield ok("bars", f"none are stored yet; the next retrain collects {label}")
+    else:
+        count = len(settings.market.watchlist)
+        yield ok("bars", f"{label}: {whole} of {count} tickers whole and fresh, {stored} sessions, {size / 1e6:.1f} MB")
+
+
+def _lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], settings: Settings) -> Row | None:
+    """Return what is wrong with the sessions that are held, of those that the next retrain wants."""
+    covered = [day for day in days if day in held]
+    behind = len([day for day in days if day > max(held)])
+    remedy = "`hftcl retrain` or the scheduler collects them; is the scheduler running?"
+    if behind > _STALE_SESSIONS:
+        return warning(f"bars {ticker}", f"the newest session is {max(held)}, {behind} behind", remedy)
+    share = len(covered) / len(days) if days else 1.0
+    if share < settings.market.min_coverage:
+        return warning(f"bars {ticker}", f"{len(covered)} of the last {len(days)} sessions are stored", remedy)
+    return None

@@ -1,0 +1,145 @@
+"""Checks of what works unattended: the scheduler, the ways that alerts go, the outbox, and the units of systemd."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hftcl import logs
+from hftcl.alerts import Alert, Alerts, Kind
+from hftcl.alerts.channels import COMMAND, Channel
+from hftcl.alerts.sending import send
+from hftcl.archive.occurrences import Occurrences
+from hftcl.doctor import units as unit_files
+from hftcl.doctor.row import Patient, Row, fault, ok, warning
+from hftcl.errors import ConfigError
+
+_PATIENCE_S = 15.0
+_STUCK = timedelta(hours=6)
+_IDLE = timedelta(hours=50)  # two daily checks, and two hours for a clock change and a long retrain
+
+
+def schedule(patient: Patient) -> Iterator[Row]:
+    """Whether the scheduler, where it has ever run, still does, and what its last job came to."""
+    known = Occurrences(Path(patient.settings.paths.home)).known()
+    ended = [each for each in known if each.finished_at is not None and each.state in {"done", "failed"}]
+    if not ended:
+        yield ok("schedule", "`hftcl schedule` has not done anything here yet")
+        return
+    last = max(ended, key=lambda each: each.finished_at or each.due_at)
+    at = last.finished_at or last.due_at
+    detail = f"{last.job} {last.state} on {at:%Y-%m-%d %H:%M} UTC: {last.outcome or ''}".rstrip(": ")
+    if patient.now - at > _IDLE:
+        yield warning("schedule", f"nothing since: {detail}", "Is it running? `systemctl status hftcl-schedule`.")
+    elif last.state == "failed":
+        yield warning("schedule", detail, "Its next run tries again; `journalctl -u hftcl-schedule` says more.")
+    else:
+        yield ok("schedule", detail)
+
+
+def alerts(patient: Patient) -> Iterator[Row]:
+    """Whether each way that is set up would take an alert: the mail server is asked, up to the log-in."""
+    told = Alerts.configured(patient.settings, patient.environ)
+    if not told.channels:
+        yield ok("alerts", "nobody is to be told; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
+    for channel in told.channels:
+        yield _tried(channel)
+    stuck = told.stuck()
+    if stuck is not None and patient.now - stuck[0] > _STUCK:
+        detail = f"{told.waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
+        yield warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
+
+
+def _tried(channel: Channel) -> Row:
+    name = f"alerts {channel.name}"
+    if channel.order is None:
+        return fault(name, channel.fault, "Set it in the environment or in .env; docs/alerts.md has an example.")
+    if channel.name == COMMAND:
+        program = channel.order["command"][0]
+        if shutil.which(program) is None:
+            return fault(name, f"{program} is no program that can be run", "Correct [alerts] command.")
+        return ok(name, program)
+    answer = send(channel.order, _PATIENCE_S)
+    if answer.fault:
+        return fault(name, logs.masked(answer.fault), "Correct it, then `hftcl doctor --send-test-alert`.")
+    return ok(name, "would take an alert; `hftcl doctor --send-test-alert` sends one")
+
+
+def test_alert(patient: Patient) -> tuple[Row, ...]:
+    """Send a test alert now on every way that is set up; a row for each, and what waited goes out with it."""
+    told = Alerts.configured(patient.settings, patient.environ)
+    if not told.channels:
+        remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
+        return (fault("test alert", "nobody is to be told", remedy),)
+    told.tell(
+        Alert(
+            kind=Kind.TEST,
+            subject="Test alert",
+            text="Somebody ran `hftcl doctor --send-test-alert`. Alerts reach you.",
+            at=patient.now,
+            facts=(("home", patient.settings.paths.home),),
+        )
+    )
+    done = told.deliver(patient.now, len(told.channels) * patient.settings.alerts.timeout_s)
+    refused = dict(each.split(": ", 1) for each in done.faults)
+    rows = []
+    for channel in told.channels:
+        name = f"test alert {channel.name}"
+        if channel.name in refused:
+            rows.append(fault(name, refused[channel.name], "It waits in the outbox; `hftcl schedule` tries it again."))
+        else:
+            rows.append(ok(name, "sent"))
+    return tuple(rows)
+
+
+def service_failed(name: str, environ: Mapping[str, str], at: datetime) -> Alert | None:
+    """Return what systemd says about a service that has ended; None where it ended well. at: UTC.
+
+    Source: systemd.exec(5), $SERVICE_RESULT, $EXIT_CODE and $EXIT_STATUS of ExecStopPost=.
+    """
+    result = environ.get("SERVICE_RESULT", "success")
+    if result == "success":
+        return None
+    code, status = environ.get("EXIT_CODE", ""), environ.get("EXIT_STATUS", "")
+    invalid = status == str(ConfigError.exit_code)
+    after = (
+        "It is not started again: the configuration is invalid. `hftcl doctor` says what is wrong with it."
+        if invalid
+        else "systemd starts it again, at most five times within half an hour."
+    )
+    return Alert(
+        kind=Kind.ERROR,
+        subject=f"The service hftcl-{name} ended by a failure",
+        text=f"systemd calls it {result!r}: {code} {status}.\n{after}\n"
+        f"`journalctl -u hftcl-{name}` shows its last lines.",
+        at=at,
+    )
+
+
+def units(patient: Patient) -> Iterator[Row]:
+    """Whether the units that systemd has are of this version, and start a program that is there."""
+    found = [
+        (name, folder / f"hftcl-{name}.service")
+        for name in unit_files.NAMES
+        for folder in unit_files.FOLDERS
+        if (folder / f"hftcl-{name}.service").is_file()
+    ]
+    if not found:
+        yield ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
+    for name, path in found:
+        yield _judged(name, path)
+
+
+def _judged(name: str, path: Path) -> Row:
+    text = path.read_text(errors="replace")
+    anew = f"`hftcl doctor --unit {name} > {path}`, then `systemctl daemon-reload` and restart it."
+    version = unit_files.version_of(text)
+    if version is None or version < unit_files.VERSION:
+        written = f"is of version {version}" if version is not None else "names no version"
+        return warning(f"unit {name}", f"{path} {written}, and this hftcl writes version {unit_files.VERSION}", anew)
+    if version > unit_files.VERSION:
+        return warning(f"unit {name}", f"{path} is of version {version}, of a newer hftcl", "Upgrade hftcl.")
+    program = unit_files.program_of(text)
+    if program is not None and not Path(program).exists():
+        return fault(f"unit {name}", f"{path} starts {program}, which is not there", anew)
+    return ok(f"unit {name}", f"{path}, version {version}")

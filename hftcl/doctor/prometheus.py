@@ -1,0 +1,137 @@
+"""The state of an installation as a text file for Prometheus, read by node_exporter's textfile collector.
+
+Called by `hftcl doctor --prometheus`, and by the schedule after each duty, which is why nothing here asks the network.
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4).
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from hftcl import __version__, durable
+from hftcl.alerts.outbox import Outbox
+from hftcl.archive.occurrences import Occurrences
+from hftcl.archive.registry import Registry
+from hftcl.doctor.row import Row
+from hftcl.settings import Settings
+from hftcl.trading.ledger_reader import LedgerReader
+from hftcl.trading.traded import ledger_path
+
+_CODES: Final = {"ok": 0, "warning": 1, "fault": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One metric: its name without "hftcl_", whether it is a gauge or a counter, what it says, (labels, value) each."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[tuple[Mapping[str, str], float]]
+
+
+def refresh(settings: Settings, now: datetime) -> None:
+    """Write the state to `[log] prometheus`; nothing where that is not set. Raises HftclError."""
+    if settings.log.prometheus:
+        write(Path(settings.log.prometheus), settings, now)
+
+
+def write(path: Path, settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> None:
+    """Replace `path` by the state at `now` (UTC), with the doctor's `rows` where there are some. Raises HftclError."""
+    document = text(settings, now, rows)
+    with durable.storage_faults(f"writing {path}"):
+        durable.write_atomically(path, document.encode())
+
+
+def text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> str:
+    """Return the state at `now` (UTC), metrics in a fixed order; one that has no sample is left out."""
+    home = Path(settings.paths.home)
+    found = [
+        _Metric("info", "gauge", "The program.", [({"version": __version__}, 1)]),
+        _Metric("written_timestamp_seconds", "gauge", "When this file was written.", [({}, now.timestamp())]),
+        *_of_models(home),
+        *_of_duties(home),
+        *_of_bot(home),
+        _Metric("alerts_waiting", "gauge", "Alerts that are not sent yet.", [({}, Outbox(home).count_waiting())]),
+        *_of_disk(home),
+        _of_rows(rows),
+    ]
+    return "".join(line for metric in found if metric.samples for line in _lines(metric))
+
+
+def _of_models(home: Path) -> Iterator[_Metric]:
+    registry = Registry(home)
+    live = registry.live()
+    attempts = registry.attempts()
+    yield _Metric("model_serves", "gauge", "Whether a registered model serves.", [({}, int(live is not None))])
+    yield _Metric("pinned", "gauge", "Whether a rollback pins it.", [({}, int(registry.pinned() is not None))])
+    if live is not None:
+        about = {"model_id": live.model_id, "source": live.source, "synthetic": str(live.synthetic).lower()}
+        yield _Metric("model_info", "gauge", "The model that serves.", [(about, 1)])
+        trained = live.trained_at.timestamp()
+        yield _Metric("model_trained_timestamp_seconds", "gauge", "When it was trained.", [({}, trained)])
+        if live.val_sharpe is not None:
+            yield _Metric("model_exam_sharpe", "gauge", "Net annual Sharpe ratio of its exam.", [({}, live.val_sharpe)])
+        edge = live.report.get("edge")
+        if edge:
+            yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", [({}, int(edge == "live"))])
+    counted = Counter(attempt.outcome for attempt in attempts)
+    samples = [({"outcome": outcome}, float(count)) for outcome, count in sorted(counted.items())]
+    yield _Metric("retrains_total", "counter", "Runs that wanted a new model.", samples)
+    if attempts:
+        last = [({"outcome": attempts[0].outcome}, attempts[0].at.timestamp())]
+        yield _Metric("last_retrain_timestamp_seconds", "gauge", "When the last of them was.", last)
+
+
+def _of_duties(home: Path) -> Iterator[_Metric]:
+    known = Occurrences(home).known()
+    counted = Counter((each.job, each.state) for each in known)
+    samples = [({"job": job, "state": state}, float(count)) for (job, state), count in sorted(counted.items())]
+    yield _Metric("duties_total", "counter", "What the scheduler has accounted for.", samples)
+    last = {each.job: each.finished_at for each in known if each.state == "done" and each.finished_at}
+    ends = [({"job": job}, at.timestamp()) for job, at in sorted(last.items())]
+    yield _Metric("last_done_timestamp_seconds", "gauge", "When each job was last done.", ends)
+
+
+def _of_bot(home: Path) -> Iterator[_Metric]:
+    with LedgerReader(ledger_path(home)) as ledger, ledger.snapshot():
+        meta, latches, decided = ledger.meta(), ledger.latches(), ledger.last_decided()
+        equity = ledger.last_equity()["equity"].to_list() if meta else []
+    if meta:
+        yield _Metric("bot_halted", "gauge", "Whether a latch keeps the bot from trading.", [({}, int(bool(latches)))])
+        yield _Metric("bot_equity_usd", "gauge", "Its equity at the last minute.", [({}, value) for value in equity])
+    if meta.get("heartbeat"):
+        beat = datetime.fromisoformat(meta["heartbeat"]).timestamp()
+        yield _Metric("bot_heartbeat_timestamp_seconds", "gauge", "When it last came round.", [({}, beat)])
+    if decided:
+        at = decided.timestamp()
+        yield _Metric("bot_last_decision_timestamp_seconds", "gauge", "The bar that it last decided on.", [({}, at)])
+
+
+def _of_disk(home: Path) -> Iterator[_Metric]:
+    if home.is_dir():
+        free = shutil.disk_usage(home).free
+        yield _Metric("disk_free_bytes", "gauge", "Room on the disk of the home.", [({}, free)])
+
+
+def _of_rows(rows: Iterable[Row]) -> _Metric:
+    worst: dict[str, int] = {}
+    for row in rows:
+        worst[row.name] = max(worst.get(row.name, 0), _CODES[row.status])
+    samples = [({"name": name}, float(code)) for name, code in worst.items()]
+    return _Metric("doctor_status", "gauge", "What the doctor found: 0 ok, 1 warning, 2 fault.", samples)
+
+
+def _lines(metric: _Metric) -> Iterator[str]:
+    yield f"# HELP hftcl_{metric.name} {metric.help}\n# TYPE hftcl_{metric.name} {metric.kind}\n"
+    for labels, value in metric.samples:
+        told = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+        yield f"hftcl_{metric.name}{f'{{{told}}}' if told else ''} {float(value)!r}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -1,0 +1,58 @@
+"""Mends what can be mended without a decision: whatever has a whole copy in the archive or at the source."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+from hftcl.archive.deployment import Archive
+from hftcl.doctor.row import Patient, Row, ok, told
+from hftcl.errors import HftclError, NoDataError
+from hftcl.learning.dataset import find_as_of, open_market
+from hftcl.market.store import BarStore
+
+
+def repair(patient: Patient) -> tuple[Row, ...]:
+    """Mend archive, production, CSV and damaged bars; a row for each thing mended, and a fault for what would not be.
+
+    No model is chosen, no permission changed, no bar invented: that is left to a person.
+    """
+    rows: list[Row] = []
+    for name, mend in (("repair archive", _archive), ("repair bars", _bars)):
+        try:
+            rows += [ok(name, note) for note in mend(patient)]
+        except HftclError as error:
+            rows.append(told(name, error))
+    return tuple(rows)
+
+
+def _archive(patient: Patient) -> tuple[str, ...]:
+    return Archive(Path(patient.settings.paths.home)).recover(patient.now)
+
+
+def _bars(patient: Patient) -> Iterator[str]:
+    """Fetch the months anew whose file is not what was recorded; the store replaces them, the rest stays."""
+    settings = patient.settings
+    source, calendar = open_market(settings)
+    store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
+    for ticker in settings.market.watchlist:
+        _, findings, _ = store.held(ticker)
+        damaged = [finding.detail.partition(":")[0] for finding in findings if finding.reason == "damaged_file"]
+        for file in damaged:
+            first = date.fromisoformat(f"{Path(file).stem}-01")
+            known = find_as_of(source, calendar, settings, None, patient.now)
+            last = min(
+                (first + timedelta(days=31)).replace(day=1) - timedelta(days=1), calendar.last_complete(known.at)
+            )
+            try:
+                store.collect(
+                    (ticker,),
+                    first,
+                    last,
+                    as_of=known.at,
+                    extended_hours=settings.market.extended_hours,
+                    min_coverage=0,
+                )
+            except NoDataError:
+                yield f"{file}: the source has no bars of that month any more; nothing is stored for it"
+            else:
+                yield f"{file} was fetched again from {source.name}"

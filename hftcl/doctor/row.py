@@ -1,0 +1,56 @@
+"""One line of the doctor's. Pure. Made by every check."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from hftcl.config import Configuration
+from hftcl.errors import HftclError
+from hftcl.settings import Settings
+
+Status = Literal["ok", "warning", "fault"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What was looked at, how it is, and what to do; `remedy` is empty where there is nothing to do."""
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """What is examined: the configuration in force, the environment it is read from, and the time, UTC."""
+
+    configuration: Configuration
+    environ: Mapping[str, str]
+    now: datetime
+
+    @property
+    def settings(self) -> Settings:
+        return self.configuration.settings
+
+
+def ok(name: str, detail: str) -> Row:
+    return Row(name=name, status="ok", detail=detail)
+
+
+def warning(name: str, detail: str, remedy: str) -> Row:
+    return Row(name=name, status="warning", detail=detail, remedy=remedy)
+
+
+def fault(name: str, detail: str, remedy: str) -> Row:
+    return Row(name=name, status="fault", detail=detail, remedy=remedy)
+
+
+def told(name: str, error: Exception) -> Row:
+    """Return an error as a fault: the last sentence of one of ours is what to do."""
+    text = " ".join(str(error).split())
+    detail, stop, remedy = text.rstrip(".").rpartition(". ")
+    if isinstance(error, HftclError) and stop:
+        return fault(name, f"{detail}.", f"{remedy}.")
+    return fault(name, text, "Mend what it names, then run this again.")

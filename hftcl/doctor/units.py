@@ -1,0 +1,194 @@
+"""The systemd units of `schedule` and `trade`, fitted to an installation. Pure but for `Installation.found`.
+
+docs/systemd/ holds those of the installation that docs/systemd/README.md describes.
+"""
+
+import getpass
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import hftcl
+from hftcl.config import Configuration
+from hftcl.errors import UsageError
+
+VERSION: Final = 1
+"""Counted up when what a unit must say changes; the doctor tells a unit of an older one."""
+
+NAMES: Final = ("schedule", "trade")
+FOLDERS: Final = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
+
+_TITLES: Final = {
+    "schedule": "hftcl scheduler: collects bars, checks, retrains, deploys what earned it",
+    "trade": "hftcl bot: one decision a minute",
+}
+_WATCHDOG: Final = {"schedule": "10min", "trade": "5min"}
+_HIDDEN: Final = ("/home", "/root", "/run/user")  # what ProtectHome= takes away
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """Where hftcl is and as whom it runs. code: folders that it must read. env_file: secrets, None where there is none.
+
+    writable: folders beside the home that it writes. state: the home as `StateDirectory=`, "" where it lies elsewhere.
+    """
+
+    python: Path
+    code: tuple[Path, ...]
+    config: Path | None
+    home: Path
+    env_file: Path | None
+    user: str
+    writable: tuple[Path, ...] = ()
+
+    @classmethod
+    def found(cls, configuration: Configuration) -> Self:
+        """Return this installation; run by root, it is fitted to a user `hftcl`."""
+        paths = configuration.settings.paths
+        env_file, prometheus = Path(paths.env_file), configuration.settings.log.prometheus
+        code = {Path(sys.prefix), Path(sys.base_prefix), Path(hftcl.__file__).resolve().parents[1]}
+        return cls(
+            python=Path(sys.executable),
+            code=tuple(sorted(code)),
+            config=configuration.file,
+            home=Path(paths.home).absolute(),
+            env_file=env_file if env_file.is_file() else None,
+            user="hftcl" if os.geteuid() == 0 else getpass.getuser(),
+            writable=(Path(prometheus).parent,) if prometheus else (),
+        )
+
+    @property
+    def state(self) -> str:
+        return str(self.home.relative_to("/var/lib")) if self.home.is_relative_to("/var/lib/") else ""
+
+
+def unit(name: str, place: Installation) -> str:
+    """Return the unit of "schedule" or "trade". Raises UsageError for another name."""
+    if name not in NAMES:
+        raise UsageError(f"There is no unit {name!r}. Print one of: {', '.join(NAMES)}.")
+    argv = [str(place.python), "-m", "hftcl", *(["--config", str(place.config)] if place.config else [])]
+    command, stopped = ([*argv, name], [*argv, "doctor", "--stopped", name])
+    lines = [
+        f"# Written by `hftcl doctor --unit {name}`; docs/systemd/README.md says what each part is for.",
+        "[Unit]",
+        f"Description={_TITLES[name]}",
+        "After=network-online.target time-sync.target",
+        "Wants=network-online.target",
+        f"X-Hftcl-Unit={VERSION}",
+        "# Five ends within half an hour are no accident: systemd gives up, and `systemctl status` says so.",
+        "StartLimitIntervalSec=30min",
+        "StartLimitBurst=5",
+        "",
+        "[Service]",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"ExecStart={' '.join(map(_word, command))}",
+        f"ExecStopPost={' '.join(map(_word, stopped))}",
+        f"User={place.user}",
+        *_places(place),
+        "",
+        "# It pings only when work gets on; a loop that is stuck is ended and started again.",
+        f"WatchdogSec={_WATCHDOG[name]}",
+        "Restart=always",
+        "RestartSec=30s",
+        "# 78: the configuration is invalid. To start it again would change nothing.",
+        "RestartPreventExitStatus=78",
+        "# SIGTERM goes to hftcl alone, which ends its training and leaves nothing half done within 15 s.",
+        "KillMode=mixed",
+        "TimeoutStopSec=60s",
+        "TimeoutStartSec=5min",
+        "",
+        *_SANDBOX,
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _places(place: Installation) -> list[str]:
+    """Return what it may see and write, and how it gets its secrets."""
+    lines = [f"WorkingDirectory={_text(place.home)}"]
+    if place.config is None:
+        lines.append(f"Environment={_text(f'HFTCL_PATHS__HOME={place.home}')}")
+    if place.state:
+        lines += [f"StateDirectory={_text(place.state)}", "StateDirectoryMode=0750"]
+    writable = [*([] if place.state else [place.home]), *place.writable]
+    seen = [*place.code, *([place.config.parent] if place.config else [])]
+    hidden = [path for path in seen if _is_hidden(path)]
+    lines += [f"ReadWritePaths={_text(path)}" for path in writable if not _is_hidden(path)]
+    lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
+    lines += [f"BindReadOnlyPaths={_text(path)}" for path in dict.fromkeys(hidden) if path not in writable]
+    lines += [f"BindPaths={_text(path)}" for path in dict.fromkeys(writable) if _is_hidden(path)]
+    if place.env_file is not None:
+        lines += [
+            "# systemd reads the file as root and shows it to this service only; hftcl takes its secrets from there.",
+            f"LoadCredential=env:{_text(place.env_file)}",
+        ]
+    return lines
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _HIDDEN)
+
+
+def _word(text: str) -> str:
+    """Return `text` as one word of a command line in a unit, to be taken as it is."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\$-]+", escaped) else f'"{escaped}"'
+
+
+def _text(value: object) -> str:
+    """Return a path or a variable as a setting of a unit takes it: quoted where needed, and no specifier."""
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\-]+", escaped) else f'"{escaped}"'
+
+
+def version_of(text: str) -> int | None:
+    """Return the version of a unit that hftcl wrote; None where it names none."""
+    found = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def program_of(text: str) -> str | None:
+    """Return the program that a unit starts."""
+    found = re.search(r'^ExecStart=(?:"((?:[^"\\]|\\.)*)"|(\S+))', text, re.MULTILINE)
+    if found is None:
+        return None
+    return re.sub(r"\\(.)", r"\1", found[1] or found[2]).replace("%%", "%").replace("$$", "$")
+
+
+_SANDBOX: Final = (
+    "# What a service that reads bars, trains and sends orders does not need.",
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "ProtectSystem=strict",
+    "PrivateTmp=yes",
+    "PrivateMounts=yes",
+    "PrivateDevices=yes",
+    "PrivateUsers=yes",
+    "DevicePolicy=closed",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectProc=invisible",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "RemoveIPC=yes",
+    "KeyringMode=private",
+    "UMask=0077",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged",
+    "SystemCallErrorNumber=EPERM",
+)

@@ -1,0 +1,154 @@
+"""What a person hears about the loop: an alert from a retrain, a rollback, an error, and the weekly digest.
+
+Pure but for `digest`, which reads the registry. Called by `cli` and by the schedule, which hand them to `Alerts.tell`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hftcl.alerts import Alert, Kind
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError
+from hftcl.learning.archive_reports import RollbackReport
+from hftcl.learning.reports import RetrainReport, ScoreReport
+
+Facts = tuple[tuple[str, str], ...]
+
+
+def of_retrain(report: RetrainReport, at: datetime, *, weekly: bool = False) -> tuple[Alert, ...]:
+    """Return what there is to tell about a retrain: its verdict, and that the weekly one is done.
+
+    Empty for a dry run, and for a check that found none due.
+    """
+    if report.dry_run:
+        return ()
+    verdict = () if report.outcome == "skipped" else (_verdict(report, at),)
+    return (*verdict, _weekly(report, at)) if weekly else verdict
+
+
+def of_rollback(report: RollbackReport, at: datetime) -> Alert:
+    """Return that an older model serves again."""
+    reason = f" The reason given: {report.reason}." if report.reason else ""
+    return Alert(
+        kind=Kind.ROLLBACK,
+        subject=f"Rolled back to model {report.to_model}",
+        text=f"Model {report.to_model} serves in place of {report.from_model or 'none'}, and is pinned: no retrain "
+        f"replaces it until `hftcl unpin`.{reason}",
+        at=at,
+        model_id=report.to_model,
+        facts=tuple(("repaired", note) for note in report.repaired),
+    )
+
+
+def of_error(error: BaseException, doing: str, at: datetime) -> Alert:
+    """Return that `doing`, such as "the daily check", failed; an error that is not ours has its type told too."""
+    what = str(error) if isinstance(error, HftclError) else f"unexpected {type(error).__name__}: {error}"
+    return Alert(
+        kind=Kind.ERROR,
+        subject=f"{doing[:1].upper()}{doing[1:]} failed",
+        text=f"{what}\nWhat was live still is.",
+        at=at,
+        facts=tuple(("note", note) for note in getattr(error, "__notes__", ())),
+    )
+
+
+def digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
+    """Return what happened from `since` to `now` (UTC). extra: what the caller has to add, such as missed duties.
+
+    Raises HftclError where the registry cannot be read.
+    """
+    registry = Registry(home)
+    live, pin = registry.live(), registry.pinned()
+    attempts = [each for each in registry.attempts() if since <= each.at <= now]
+    outcomes = ", ".join(
+        f"{sum(each.outcome == outcome for each in attempts)} {outcome}"
+        for outcome in dict.fromkeys(each.outcome for each in attempts)
+    )
+    changes = [each for each in registry.deployments() if since <= each.at <= now]
+    facts: list[tuple[str, str]] = [("serving model", _serving(live, now))]
+    if pin is not None:
+        facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
+    if live is not None and live.report.get("edge"):
+        facts.append(("edge", f"{live.report['edge']}: {live.report.get('edge_reason') or ''}".rstrip(": ")))
+    facts.append(("retrains", outcomes or "none"))
+    facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.outcome}: {each.reason}") for each in reversed(attempts)]
+    facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.kind} of model {each.model_id}") for each in changes]
+    days = max(round((now - since) / timedelta(days=1)), 1)
+    return Alert(
+        kind=Kind.DIGEST,
+        subject=f"The last {days} days: {outcomes or 'no retrain'}",
+        text=f"From {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC.",
+        at=now,
+        model_id=live.model_id if live else None,
+        facts=(*facts, *extra),
+    )
+
+
+def _serving(live: ModelRecord | None, now: datetime) -> str:
+    if live is None:
+        return "none"
+    sharpe = "" if live.val_sharpe is None else f", exam Sharpe {live.val_sharpe:.2f}"
+    bars = ", on SYNTHETIC bars" if live.synthetic else ""
+    return f"{live.model_id}, {(now - live.trained_at) / timedelta(days=1):.1f} days old{sharpe}{bars}"
+
+
+def _verdict(report: RetrainReport, at: datetime) -> Alert:
+    kind = Kind(report.outcome)
+    subject = {
+        Kind.DEPLOYED: f"New model {report.model_id} deployed",
+        Kind.REJECTED: f"Candidate rejected: {report.reason}",
+        Kind.INCONCLUSIVE: f"Exam inconclusive: {report.reason}",
+    }[kind]
+    kept = report.champion.model_id if report.champion else None
+    lines = [f"{report.outcome.upper()}: {report.reason}."]
+    if kind is not Kind.DEPLOYED:
+        lines.append(f"Model {kept} serves on." if kept else "The model that served, if any, serves on.")
+    lines.append(f"EDGE {report.edge.upper()}: {report.edge_reason}.")
+    if report.synthetic:
+        lines.append("The bars are SYNTHETIC: none of these figures says anything about a market.")
+    return Alert(
+        kind=kind, subject=subject, text="\n".join(lines), at=at, model_id=report.model_id, facts=_facts(report)
+    )
+
+
+def _weekly(report: RetrainReport, at: datetime) -> Alert:
+    total = report.timings_s.get("total")
+    took = f" It took {total:.0f} s." if total is not None else ""
+    return Alert(
+        kind=Kind.RETRAINED,
+        subject=f"Weekly retrain completed: {report.outcome}",
+        text=f"{report.outcome.upper()}: {report.reason}.{took}",
+        at=at,
+        model_id=report.model_id,
+    )
+
+
+def _facts(report: RetrainReport) -> Facts:
+    """Return the verdict as a table: both scores, then each condition and whether it was met."""
+    scores = (*_score("challenger", report.challenger), *_score("champion", report.champion))
+    span = report.exam
+    exam = (("exam", f"{span.sessions} sessions, {span.from_} to {span.to}"),) if span is not None else ()
+    conditions = tuple(
+        (f"{about}{fact.text}", "ok" if fact.passed else "MISSED" if fact.decides else "for information")
+        for about, evidence in (("", report.evidence), ("edge: ", report.edge_evidence))
+        for fact in evidence
+    )
+    trained = ("trained on", f"{report.rows} rows, {report.sessions} sessions, {len(report.tickers)} tickers")
+    left_out = tuple((f"left out: {ticker}", why) for ticker, why in report.left_out.items())
+    repaired = tuple(("repaired", note) for note in report.repaired)
+    return (*exam, *scores, *conditions, trained, *left_out, *repaired)
+
+
+def _score(who: str, score: ScoreReport | None) -> Sequence[tuple[str, str]]:
+    if score is None:
+        return ()
+    low, high = score.sharpe_interval or (None, None)
+    interval = f" (90 %: {low:.1f} to {high:.1f})" if low is not None and high is not None else ""
+    sharpe = "undefined" if score.sharpe is None else f"{score.sharpe:.2f}{interval}"
+    name = f"{who} {score.model_id or ''}".rstrip()
+    return (
+        (f"{name}, net Sharpe", sharpe),
+        (f"{name}, net P&L", f"{score.pnl:+.3%} of capital, {score.trades} trades, turnover {score.turnover:.1f}"),
+    )

@@ -1,0 +1,128 @@
+"""Draws the schedule: what comes, what was done, and the live line of the foreground loop. Called by `cli`."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, tzinfo
+from io import TextIOBase
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from hftcl.errors import HftclError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.learning.scheduling import Observer
+from hftcl.views import Styled, say, table
+
+if TYPE_CHECKING:
+    from hftcl.archive.occurrences import Occurred
+    from hftcl.archive.records import ModelRecord
+    from hftcl.learning.schedule import Occurrence
+
+_LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"
+_STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}
+_LOOK: Final = timedelta(minutes=1)
+
+
+def coming(rows: Sequence[Any]) -> None:
+    """Draw what comes next, a row an occurrence."""
+    drawn = [(row.job, f"{row.local:{_LOCAL}}", f"{row.utc:%Y-%m-%d %H:%M}", row.note) for row in rows]
+    table("", ("job", "local", "UTC", "note"), drawn)
+
+
+def ran(rows: Sequence[Any]) -> None:
+    """Draw what was done and what was passed over."""
+    if not rows:
+        say("Nothing was due. `hftcl schedule --preview 5` shows what comes.")
+        return
+    drawn = [
+        (row.job, f"{row.local:{_LOCAL}}", Styled(row.state, _STYLES.get(row.state, "")), row.outcome) for row in rows
+    ]
+    table("", ("job", "was due", "state", "outcome"), drawn)
+
+
+class Listening(Observer):
+    """Shows the progress of each job as any command does."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+
+    def heard(self, event: Event) -> None:
+        """Pass on what the job reports; its warnings are in the log already."""
+        if event.level is Level.PROGRESS:
+            self._on_event(event)
+
+
+class LiveLine(TextIOBase, Observer):
+    """One line at the foot of a terminal: the next job, the last outcome, the model's age; while a job runs, how far.
+
+    A stream too: what is logged through it goes above the line. serving: returns the model that serves.
+    """
+
+    def __init__(self, terminal: TextIO, zone: tzinfo, serving: "Callable[[], ModelRecord | None]") -> None:
+        super().__init__()
+        self._terminal = terminal
+        self._zone = zone
+        self._serving = serving
+        self._line = ""
+        self._last = ""
+        self._job = ""
+        self._model: ModelRecord | None = None
+        self._looked: datetime | None = None
+
+    def write(self, text: str, /) -> int:
+        """Write above the line; `text` ends with a line end."""
+        self._terminal.write(f"\r\x1b[K{text}{self._line if text.endswith(chr(10)) else ''}")
+        self._terminal.flush()
+        return len(text)
+
+    def heard(self, event: Event) -> None:
+        """Show how far the job is."""
+        if event.level is Level.PROGRESS and event.total:
+            self._draw(f"{self._job}: {event.stage} {event.done} of {event.total} {event.text}".rstrip())
+
+    def began(self, occurrence: "Occurrence") -> None:
+        """Show that a job begins."""
+        self._job = f"{occurrence.job} of {occurrence.local_date}"
+        self._draw(f"{self._job} begins")
+
+    def ended(self, occurred: "Occurred") -> None:
+        """Leave a line about what became of a job."""
+        at = (occurred.finished_at or occurred.due_at).astimezone(self._zone)
+        self._last = f"{occurred.job} {occurred.state} {at:%a %H:%M}"
+        self._looked = None
+        if occurred.state != "failed":  # of that the log has a line
+            self.write(f"{at:{_LOCAL}}  {occurred.job} {occurred.local_date} {occurred.state}: {occurred.outcome}\n")
+
+    def stopped(self) -> None:
+        """Leave the line as it is."""
+        self._terminal.write("\n")
+        self._terminal.flush()
+
+    def waits(self, upcoming: "Occurrence | None", now: datetime) -> None:
+        """Show what is waited for."""
+        if self._looked is None or abs(now - self._looked) > _LOOK:
+            self._looked, self._model = now, None
+            with contextlib.suppress(HftclError):  # a registry that cannot be read is the scheduler's to tell
+                self._model = self._serving()
+        parts = ["the registry cannot be used; trying again"]
+        if upcoming is not None:
+            left = upcoming.due_at - now
+            parts = [f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {_span(left)}"]
+        parts += [f"last: {self._last}"] if self._last else []
+        model = self._model
+        age = (
+            f"{model.model_id}, {(now - model.trained_at) / timedelta(days=1):.1f} days old" if model else "none serves"
+        )
+        self._draw(" | ".join([*parts, f"model: {age}"]))
+
+    def _draw(self, line: str) -> None:
+        self._line = line[: shutil.get_terminal_size().columns - 1]
+        self._terminal.write(f"\r\x1b[K{self._line}")
+        self._terminal.flush()
+
+
+def _span(left: timedelta) -> str:
+    minutes = max(0, -(-int(left.total_seconds()) // 60))
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

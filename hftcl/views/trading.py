@@ -1,0 +1,163 @@
+"""Draws the bot: a replay, its status, its end, the kill switch; and what it says while it works. Called by `cli`."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.trading.loop import BANNER
+from hftcl.views import Styled, number, say, sparkline, table
+
+log = logging.getLogger("hftcl.trade")
+
+_SYNTHETIC: Final = "SYNTHETIC bars"
+
+
+def replay(report: Any) -> None:
+    """Draw a ReplayReport."""
+    label = _SYNTHETIC if report.synthetic else f"bars from {report.source}"
+    say(
+        f"REPLAY of model {report.model_id} on {label}: {report.sessions} sessions, {report.from_} to {report.to}; "
+        f"{', '.join(report.tickers)}",
+        "bold magenta" if report.synthetic else "bold",
+    )
+    if not report.unseen:
+        say("The model was trained on some of these sessions: what it earns here says nothing.", "bold yellow")
+    if report.halted:
+        say(f"HALTED {report.halted}", "bold red")
+    days = [(day, number(net, "+.3%"), f"{net * report.capital:+,.2f}") for day, net in report.pnl_by_session.items()]
+    table("P&L by session, net", ("session", "net", "USD"), days, numbers=frozenset({1, 2}))
+    rows = [
+        ("P&L, net", number(report.pnl, "+.3%")),
+        ("decisions", f"{report.decisions:,}"),
+        ("orders", f"{report.orders:,}"),
+        ("fills", f"{report.fills:,}"),
+        ("refused orders", _counts(report.refusals)),
+        ("codes of decisions", _counts(report.codes)),
+        ("reloads", str(report.reloads)),
+        (
+            "bar to order, ms",
+            f"p50 {number(report.latency_ms['p50'], '.1f')}, p99 {number(report.latency_ms['p99'], '.1f')}",
+        ),
+        ("positions_sha256", report.positions_sha256),
+    ]
+    table("", ("", "replay"), rows)
+    say(sparkline(list(report.pnl_by_session.values())))
+    exam = f"hftcl exam {report.model_id} --from {report.from_} --to {report.to}"
+    say(f"`{exam}` gives the same positions_sha256. {report.seconds:.1f} s", "dim")
+
+
+def status(report: Any) -> None:
+    """Draw a StatusReport."""
+    if report.mode is None:
+        say("No bot has traded here yet. `hftcl trade` starts one, `hftcl trade --replay FROM..TO` rehearses.")
+        return
+    state = f"RUNNING (process {report.pid})" if report.running else "NOT RUNNING"
+    say(f"{state}, {report.mode}", "bold green" if report.running else "bold yellow")
+    if report.halted:
+        say(f"HALTED: {report.halted}. `hftcl trade --clear` lets it trade again.", "bold red")
+    rows = [
+        ("model", f"{report.model_id or 'none'}{_since(report.since)}"),
+        ("bars", _SYNTHETIC if report.synthetic else report.source or "-"),
+        ("session", report.session or "-"),
+        ("last decision on", _time(report.last_decision)),
+        ("lag of the data, s", number(report.data_lag_s, ".0f")),
+        ("reloads", str(report.reloads)),
+        *((f"limit {name}", _used(usage)) for name, usage in report.limits.items()),
+    ]
+    table("", ("", "bot"), rows)
+    books = [
+        (
+            book.book,
+            book.model_id or "none",
+            number(book.pnl_today, "+,.2f"),
+            number(book.equity, ",.2f"),
+            f"{book.orders:,}",
+            f"{book.fills:,}",
+            _counts(book.refusals),
+            ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in book.positions.items()) or "flat",
+        )
+        for book in report.books
+    ]
+    columns = ("book", "model", "P&L today", "equity", "orders", "fills", "refused", "positions")
+    table("", columns, books, numbers=frozenset({2, 3, 4, 5}))
+    for error in report.errors:
+        say(f"error: {error}", "red")
+
+
+def ended(report: Any) -> None:
+    """Draw a TradeReport."""
+    say(
+        f"{report.note} {report.mode}, model {report.model_id or 'none'}: {report.decisions:,} decisions, "
+        f"{report.orders:,} orders, {report.reloads} reloads; equity {report.equity:,.2f} USD."
+    )
+    if report.halted:
+        say(f"HALTED {report.halted}", "bold red")
+    for ticker, quantity in report.positions.items():
+        say(f"held: {quantity:g} {ticker}")
+
+
+def halted(report: Any) -> None:
+    """Draw a HaltReport."""
+    say(f"HALTED. {report.note}", "bold red")
+    for ticker, quantity in report.positions.items():
+        say(f"held: {quantity:g} {ticker}")
+    say("`hftcl trade --clear` lets it trade again.")
+
+
+def cleared(report: Any) -> None:
+    """Draw a ClearReport."""
+    if not report.cleared and not report.file:
+        say("Nothing was halted.")
+        return
+    say(f"Cleared: {', '.join(report.cleared) or 'the halt file'}. The bot may trade again.", "bold green")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+
+def _used(usage: Any) -> Styled:
+    share = usage.used / usage.limit if usage.limit else 0.0
+    text = f"{usage.used:,.2f} of {usage.limit:,.2f} USD ({share:.0%})"
+    return Styled(text, "red" if share >= 1 else "yellow" if share >= 0.8 else "")
+
+
+def _time(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _since(at: datetime | None) -> str:
+    return "" if at is None else f", since {_time(at)}"
+
+
+class Listening:
+    """What a replay says: progress and warnings as any command does, and the banner of a reload as it is."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event.stage == BANNER:
+            sys.stderr.write(f"{event.text}\n")
+            sys.stderr.flush()
+        else:
+            self._on_event(event)
+
+
+class Logging:
+    """What a bot says that runs for months: lines in the log, and in a text log the banner of a reload as it is."""
+
+    def __init__(self, *, as_text: bool) -> None:
+        self._banner = Listening(ignore) if as_text else self._log
+
+    def __call__(self, event: Event) -> None:
+        """Log one event; progress is what `--status` is for."""
+        (self._banner if event.stage == BANNER else self._log)(event)
+
+    def _log(self, event: Event) -> None:
+        if event.level is not Level.PROGRESS:
+            log.log(logging.WARNING if event.level is Level.WARNING else logging.INFO, "%s", event.text)

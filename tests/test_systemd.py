@@ -1,0 +1,171 @@
+"""What a service tells systemd, and the units that start it."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hftcl import config
+from hftcl.doctor.units import NAMES, VERSION, Installation, program_of, unit, version_of
+from hftcl.errors import UsageError
+from hftcl.systemd import Notifier
+from tests.configured import loaded
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "systemd"
+DOCUMENTED = Installation(
+    python=Path("/opt/hftcl/bin/python"),
+    code=(Path("/opt/hftcl"),),
+    config=Path("/etc/hftcl/hftcl.toml"),
+    home=Path("/var/lib/hftcl"),
+    env_file=Path("/etc/hftcl/hftcl.env"),
+    user="hftcl",
+)
+ANALYZE = shutil.which("systemd-analyze") or ""
+needs_systemd_analyze = pytest.mark.skipif(not ANALYZE, reason="systemd-analyze is not installed")
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_each_message_is_one_datagram_to_the_socket_of_systemd(tmp_path: Path, abstract: bool) -> None:
+    address = f"@hftcl-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(f"\0{address[1:]}" if abstract else address)
+        listening.settimeout(5)
+        notifier = Notifier.from_environment(
+            {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "7"}, pid=7
+        )
+        notifier.ready()
+        notifier.alive()
+        notifier.status("next check\nREADY=1 \x1b[2J")
+        notifier.stopping()
+        heard = [listening.recv(4096).decode() for _ in range(4)]
+    assert heard == ["READY=1", "WATCHDOG=1", "STATUS=next check READY=1 [2J", "STOPPING=1"]
+    assert notifier.watchdog_s == 600
+
+
+def test_outside_systemd_and_with_nobody_listening_nothing_happens(tmp_path: Path) -> None:
+    for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
+        notifier = Notifier.from_environment(environ)
+        notifier.ready()
+        notifier.alive()
+        assert notifier.watchdog_s is None
+
+
+@pytest.mark.parametrize("usec", ["0", "", "soon", "-5"])
+def test_a_watchdog_for_another_process_or_none_is_none(usec: str) -> None:
+    assert Notifier.from_environment({"WATCHDOG_USEC": usec}).watchdog_s is None
+    assert Notifier.from_environment({"WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"}, pid=2).watchdog_s is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_documented_unit_is_what_the_doctor_prints(name: str) -> None:
+    assert (DOCS / f"hftcl-{name}.service").read_text() == unit(name, DOCUMENTED)
+
+
+@pytest.mark.hazard(48)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: str) -> None:
+    lines = unit(name, DOCUMENTED).splitlines()
+    assert {
+        "Type=notify",
+        "Restart=always",
+        "RestartPreventExitStatus=78",
+        "StartLimitBurst=5",
+        "StateDirectory=hftcl",
+        "LoadCredential=env:/etc/hftcl/hftcl.env",
+    } <= set(lines)
+    assert any(line.startswith("WatchdogSec=") for line in lines)
+    assert (
+        f"ExecStopPost=/opt/hftcl/bin/python -m hftcl --config /etc/hftcl/hftcl.toml doctor --stopped {name}" in lines
+    )
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", NAMES)
+def test_systemd_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> None:
+    # This interpreter and user stand in for those of the documentation, which a machine of tests does not have.
+    place = Installation(
+        python=Path(sys.executable),
+        code=(),
+        config=None,
+        home=Path("/var/lib/hftcl"),
+        env_file=None,
+        user="root",
+    )
+    path = tmp_path / f"hftcl-{name}.service"
+    path.write_text(unit(name, place))
+    done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", NAMES)
+def test_the_exposure_of_a_unit_is_at_most_one_and_a_half(name: str) -> None:
+    done = subprocess.run(
+        [ANALYZE, "security", "--offline=true", str(DOCS / f"hftcl-{name}.service")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= 1.5
+
+
+def test_a_unit_is_fitted_to_the_installation_it_is_printed_in(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SMTP_HOST=h\n")
+    printed = unit("schedule", Installation.found(loaded(tmp_path, "[log]\nprometheus = 'out/hftcl.prom'\n")))
+    assert program_of(printed) == sys.executable
+    assert f"--config {tmp_path}/hftcl.toml schedule" in printed
+    assert f"WorkingDirectory={tmp_path}\n" in printed
+    assert f"LoadCredential=env:{tmp_path}/.env\n" in printed
+    assert f"ReadWritePaths={tmp_path}/out\n" in printed
+    assert version_of(printed) == VERSION
+    with pytest.raises(UsageError, match="schedule, trade"):
+        unit("scheduler", DOCUMENTED)
+
+
+def test_what_lies_under_home_is_shown_to_the_service_and_nothing_else_there() -> None:
+    place = Installation(
+        python=Path("/home/me/venv/bin/python"),
+        code=(Path("/home/me/venv"), Path("/usr")),
+        config=Path("/home/me/my trading/hftcl.toml"),
+        home=Path("/home/me/my trading"),
+        env_file=None,
+        user="me",
+    )
+    printed = unit("trade", place)
+    assert "ProtectHome=tmpfs\n" in printed
+    assert "BindReadOnlyPaths=/home/me/venv\n" in printed
+    assert 'BindPaths="/home/me/my trading"\n' in printed
+    assert "StateDirectory" not in printed
+    assert '--config "/home/me/my trading/hftcl.toml" trade' in printed
+
+
+def test_a_percent_or_dollar_in_a_path_is_no_specifier() -> None:
+    place = Installation(
+        python=Path('/opt/100%/"p$y'), code=(), config=None, home=Path("/srv/50%"), env_file=None, user="me"
+    )
+    printed = unit("schedule", place)
+    assert "WorkingDirectory=/srv/50%%\n" in printed
+    assert program_of(printed) == '/opt/100%/"p$y'
+
+
+def test_a_credential_of_the_unit_is_a_secret_and_stands_in_for_the_env_file(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    settings = loaded(tmp_path).settings
+    (tmp_path / ".env").write_text("SMTP_HOST=file\nSMTP_USER=file\nPOLYGON_API_KEY=file\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    assert config.secret("SMTP_HOST", settings, environ) == "file"
+    (credentials / "env").write_text("SMTP_HOST=credential\nPOLYGON_API_KEY=credential\n")
+    (credentials / "POLYGON_API_KEY").write_text("single\n")
+    assert config.secret("SMTP_HOST", settings, environ) == "credential"
+    assert config.secret("SMTP_USER", settings, environ) is None
+    assert config.secret("POLYGON_API_KEY", settings, environ) == "single"
+    assert config.secret("POLYGON_API_KEY", settings, {**environ, "POLYGON_API_KEY": "variable"}) == "variable"
