@@ -1,0 +1,306 @@
+"""The hand: which orders may reach the broker, and why the others may not. Pure.
+
+Called by the bot between sizing and broker, once a minute, with everything that it knows about its account.
+"""
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final
+
+from hftcl.settings import Risk
+
+_LEAST_ORDERS: Final = 10
+
+
+class Code(StrEnum):
+    """Why a decision was taken or withheld, and why an order was refused; each one is in the ledger by this name."""
+
+    TRADE = "trade"
+    HOLD_WARMUP = "hold_warmup"
+    HOLD_NO_BAR = "hold_no_bar"
+    HOLD_STALE = "hold_stale"
+    HOLD_BAD_PRICE = "hold_bad_price"
+    HOLD_REVISED = "hold_revised"
+    HOLD_MODEL_OLD = "hold_model_old"
+    HOLD_NO_MODEL = "hold_no_model"
+    HOLD_CLOSED = "hold_closed"
+    HOLD_CALENDAR = "hold_calendar"
+    HOLD_STAND_ASIDE = "hold_stand_aside"
+    HOLD_HALTED = "hold_halted"
+    HOLD_DELAYED = "hold_delayed"
+
+    NOT_FINITE = "not_finite"
+    DUPLICATE = "duplicate"
+    CLOSED = "closed"
+    NO_PRICE = "no_price"
+    LATCHED = "latched"
+    NEAR_CLOSE = "near_close"
+    STALE = "stale"
+    COLLAR = "collar"
+    NO_SHORT = "no_short"
+    MAX_NOTIONAL = "max_notional"
+    MAX_POSITION = "max_position"
+    MAX_GROSS = "max_gross"
+    MAX_NET = "max_net"
+    BUYING_POWER = "buying_power"
+    RATE = "rate"
+
+    DAILY_LOSS = "daily_loss"
+
+    BROKER = "broker"
+    """The broker refused the order; its reason stands beside the code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A market order for the day: `quantity` shares, + to buy and - to sell, decided on the bar that starts at `ts`."""
+
+    client_order_id: str
+    ticker: str
+    quantity: float
+    ts: datetime
+    """Start of the bar it was decided on, UTC."""
+    reference_price: float
+    """USD a share: the close of that bar, at which it was sized."""
+    session: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What no order may lead beyond, in USD where nothing else is said."""
+
+    position: float
+    """Greatest |position| of one ticker."""
+    order: float
+    """Greatest value of one order."""
+    gross: float
+    net: float
+    orders_per_minute: int
+    collar: float
+    """Greatest distance of an order's reference price from the last good close, as a fraction of that close."""
+    stale_bars: float
+    daily_loss: float
+    flat_minutes: int = 0
+    """Minutes before the close from which on only orders that reduce a position pass."""
+    shorting: bool = True
+
+    @classmethod
+    def of(
+        cls, settings: Risk, *, capital: float, tickers: int, flat_minutes: int = 0, shorting: bool = True
+    ) -> "Limits":
+        """Return the limits for `capital` USD traded in `tickers` tickers of equal weight.
+
+        "auto" is for a position twice its equal weight (at most the gross limit), for an order twice the position
+        limit, which is a turn from one side to the other, and for orders in a minute two for each ticker.
+        """
+        share = settings.max_position_share
+        weight = min(2.0 / tickers, settings.max_gross) if share == "auto" else share
+        position = capital * weight
+        notional, rate = settings.max_order_notional, settings.max_orders_per_minute
+        return cls(
+            position=position,
+            order=2.0 * position if notional == "auto" else notional,
+            gross=capital * settings.max_gross,
+            net=capital * settings.max_net,
+            orders_per_minute=max(_LEAST_ORDERS, 2 * tickers) if rate == "auto" else rate,
+            collar=settings.price_collar,
+            stale_bars=settings.stale_bars,
+            daily_loss=capital * settings.max_daily_loss,
+            flat_minutes=flat_minutes,
+            shorting=shorting,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """The account as an order meets it."""
+
+    positions: Mapping[str, float] = field(default_factory=dict)
+    """Shares by ticker, - for short."""
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """The last good close of each ticker, USD."""
+    open_quantities: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """What open orders may still (buy, sell) in each ticker: shares >= 0, shares <= 0."""
+    ages: Mapping[str, float] = field(default_factory=dict)
+    """Bars since the ticker's newest one: 0 where it is the bar that has just ended. A ticker not in it is stale."""
+    equity: float
+    equity_at_open: float
+    """Equity (USD) before the session's first order."""
+    buying_power: float | None = None
+    """USD by which the gross exposure may still grow; None where the broker does not say."""
+    recent_orders: int = 0
+    """Orders sent in the last 60 seconds."""
+    known_ids: Container[str] = frozenset()
+    """Client order ids that were used before."""
+    latches: frozenset[str] = frozenset()
+    market_open: bool = True
+    minutes_to_close: float = math.inf
+    """From the end of the newest bar, when the order would fill, to the session's close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Whether an order may go, and if not, the code for the ledger and a sentence for a person."""
+
+    allowed: bool
+    code: Code | None = None
+    text: str = ""
+
+
+ALLOWED: Final = Ruling(allowed=True)
+
+
+def allow(order: Order, book: Book, limits: Limits) -> Ruling:
+    """Judge one order; see `review`."""
+    return _Standing(book, limits).judge(order)
+
+
+def review(orders: Sequence[Order], book: Book, limits: Limits) -> tuple[Ruling, ...]:
+    """Judge each order as it comes, those before it that were allowed being open at the broker.
+
+    Limits hold whichever part of the open orders fills. An order that reduces a position, and cannot turn it even if
+    all that is open fills too, passes wherever the market is open, the id is new, and the ticker has a price: no limit
+    may keep a position from being closed. So a reduction may leave the net exposure above its limit, where the other
+    side stays; from there on only orders that bring it back pass.
+    """
+    standing = _Standing(book, limits)
+    return tuple(standing.judge(order) for order in orders)
+
+
+def breached(book: Book, limits: Limits) -> Code | None:
+    """Return DAILY_LOSS where the session has lost the limit or more, or where its equity cannot be told."""
+    loss = book.equity_at_open - book.equity
+    return None if loss < limits.daily_loss else Code.DAILY_LOSS  # NaN is not below anything
+
+
+def is_price(value: float | None) -> bool:
+    """Whether `value` can be the price of a share."""
+    return value is not None and math.isfinite(value) and value > 0
+
+
+@dataclass(slots=True)
+class _Exposure:
+    """One ticker: shares if only the open sells fill, and if only the open buys do; low <= position <= high."""
+
+    low: float
+    high: float
+    price: float
+
+    @property
+    def worst(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+    def after(self, quantity: float) -> "_Exposure":
+        return _Exposure(self.low + min(quantity, 0.0), self.high + max(quantity, 0.0), self.price)
+
+
+@dataclass(slots=True)
+class _Standing:
+    """The book while a minute's orders pass, with its sums kept up to date: 500 orders cost 500 steps, not 250,000."""
+
+    book: Book
+    limits: Limits
+    exposures: dict[str, _Exposure] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
+    gross: float = 0.0
+    net_low: float = 0.0
+    net_high: float = 0.0
+    sent: int = 0
+    used: float = 0.0
+
+    def __post_init__(self) -> None:
+        for ticker in self.book.positions.keys() | self.book.open_quantities.keys():
+            exposure = self._exposure(ticker)
+            if exposure.low == exposure.high == 0:
+                continue
+            # What has no price could be worth anything: nothing may be added to such a book.
+            price = exposure.price if is_price(exposure.price) else math.inf
+            self.gross += exposure.worst * price
+            self.net_low += exposure.low * price if exposure.low else 0.0
+            self.net_high += exposure.high * price if exposure.high else 0.0
+
+    def judge(self, order: Order) -> Ruling:
+        refused = self._malformed(order)
+        if refused is None:
+            before = self._exposure(order.ticker)
+            reduces = before.high + order.quantity <= 0 if order.quantity > 0 else before.low + order.quantity >= 0
+            refused = None if reduces else self._forbidden(order) or self._too_large(order, before)
+            if refused is None:
+                self._take(order, before)
+                return ALLOWED
+        code, text = refused
+        return Ruling(allowed=False, code=code, text=text)
+
+    def _exposure(self, ticker: str) -> _Exposure:
+        if ticker not in self.exposures:
+            held = self.book.positions.get(ticker, 0.0)
+            bought, sold = self.book.open_quantities.get(ticker, (0.0, 0.0))
+            self.exposures[ticker] = _Exposure(held + sold, held + bought, self.book.prices.get(ticker, math.nan))
+        return self.exposures[ticker]
+
+    def _malformed(self, order: Order) -> tuple[Code, str] | None:
+        """Return why nobody could carry this order out, be it to close a position."""
+        exposure = self._exposure(order.ticker)
+        if not (math.isfinite(order.quantity) and order.quantity and math.isfinite(exposure.worst)):
+            return Code.NOT_FINITE, f"{order.quantity} shares are not a quantity"
+        if order.client_order_id in self.ids or order.client_order_id in self.book.known_ids:
+            return Code.DUPLICATE, f"the order {order.client_order_id} was sent before"
+        if not self.book.market_open:
+            return Code.CLOSED, "the market is closed"
+        if not is_price(exposure.price) or not is_price(order.reference_price):
+            return Code.NO_PRICE, f"{order.ticker} has no price"
+        return None
+
+    def _forbidden(self, order: Order) -> tuple[Code, str] | None:
+        """Return why no position may be opened or enlarged now, however small."""
+        book, limits = self.book, self.limits
+        if book.latches:
+            return Code.LATCHED, f"latched: {', '.join(sorted(book.latches))}"
+        if book.minutes_to_close <= limits.flat_minutes:
+            return Code.NEAR_CLOSE, f"{book.minutes_to_close:g} minutes are left, flat from {limits.flat_minutes} on"
+        age = book.ages.get(order.ticker, math.inf)
+        if not age <= limits.stale_bars:
+            return Code.STALE, f"the newest bar is {age:g} bars old, at most {limits.stale_bars:g} are allowed"
+        price = self._exposure(order.ticker).price
+        away = abs(order.reference_price / price - 1.0)
+        if not away <= limits.collar:
+            return Code.COLLAR, f"priced at {order.reference_price:g}, {away:.0%} away from the last close of {price:g}"
+        if book.recent_orders + self.sent >= limits.orders_per_minute:
+            return Code.RATE, f"{book.recent_orders + self.sent} orders in a minute, at most {limits.orders_per_minute}"
+        return None
+
+    def _too_large(self, order: Order, before: _Exposure) -> tuple[Code, str] | None:
+        """Return which limit would be passed if this order and whatever is open filled."""
+        limits, after = self.limits, before.after(order.quantity)
+        price = max(order.reference_price, before.price)
+        growth = (after.worst - before.worst) * price
+        high, low = self.net_high + max(order.quantity, 0.0) * price, self.net_low + min(order.quantity, 0.0) * price
+        net = high if order.quantity > 0 else -low
+        power = self.book.buying_power
+        if not limits.shorting and order.quantity < 0 and after.low < 0:
+            return Code.NO_SHORT, f"{-after.low:g} shares would be sold short"
+        for code, value, most, applies in (
+            (Code.MAX_NOTIONAL, abs(order.quantity) * price, limits.order, True),
+            (Code.MAX_POSITION, after.worst * price, limits.position, growth > 0),
+            (Code.MAX_GROSS, self.gross + growth, limits.gross, growth > 0),
+            (Code.MAX_NET, net, limits.net, True),
+            (Code.BUYING_POWER, self.used + growth, math.inf if power is None else power, growth > 0),
+        ):
+            if applies and not value <= most:
+                return code, f"{value:,.2f} USD, at most {most:,.2f}"
+        return None
+
+    def _take(self, order: Order, before: _Exposure) -> None:
+        after = before.after(order.quantity)
+        price = max(order.reference_price, before.price)
+        growth = max(0.0, after.worst - before.worst) * price
+        self.exposures[order.ticker] = after
+        self.ids.add(order.client_order_id)
+        self.gross += growth
+        self.used += growth
+        self.net_high += max(order.quantity, 0.0) * price
+        self.net_low += min(order.quantity, 0.0) * price
+        self.sent += 1

@@ -1,0 +1,48 @@
+"""Fills in; positions, cash, average prices and realised P&L out. Pure; called by the ledger."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+DECIMALS: Final = 9
+"""Shares are counted in multiples of 1e-9, as brokers do: 0.1 + 0.2 - 0.3 shares are none."""
+
+
+@dataclass(slots=True)
+class BookAccount:
+    """What the fills of one book add up to. USD; shares, - for short; tickers without a position are not in it."""
+
+    paid: float = 0.0
+    """What all fills took out of the cash, commissions included; cash is the capital less this."""
+    realised: float = 0.0
+    """P&L of the shares that were closed, by average price, less every commission: the capital's change when flat."""
+    positions: dict[str, float] = field(default_factory=dict)
+    average_price: dict[str, float] = field(default_factory=dict)
+
+    def add(self, ticker: str, quantity: float, price: float, commission: float) -> None:
+        """Take one fill; fills of a ticker come in the order in which they traded."""
+        held, average = self.positions.get(ticker, 0.0), self.average_price.get(ticker, 0.0)
+        self.paid += quantity * price + commission
+        self.realised -= commission
+        if held * quantity >= 0:
+            average = (
+                (abs(held) * average + abs(quantity) * price) / (abs(held) + abs(quantity)) if quantity else average
+            )
+        else:
+            closed = min(abs(held), abs(quantity))
+            self.realised += (price - average) * (closed if held > 0 else -closed)
+            average = price if abs(quantity) > abs(held) else average
+        after = round(held + quantity, DECIMALS)
+        if after:
+            self.positions[ticker], self.average_price[ticker] = after, average
+        else:
+            self.positions.pop(ticker, None)
+            self.average_price.pop(ticker, None)
+
+
+def account(fills: Iterable[tuple[str, float, float, float]]) -> BookAccount:
+    """Return what `fills` (ticker, quantity, price, commission), oldest first, add up to."""
+    found = BookAccount()
+    for fill in fills:
+        found.add(*fill)
+    return found

@@ -1,0 +1,242 @@
+"""Who earned it: the P&L of fills, to the cent, booked on session, model, ticker and hour. Pure; fills and closes in.
+
+Called by `trading.tracker`. Derived from fills and the sessions' closes only, so that a restart changes no figure.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Final, NamedTuple
+
+OVERNIGHT: Final = -1
+_FLAT: Final = 1e-9  # shares: what sums of fractional quantities leave where the position is none
+
+
+class Execution(NamedTuple):
+    """One fill. hour: place of the hour of its session, from 0; quantity: signed shares; money in USD."""
+
+    session: date
+    hour: int
+    ts: datetime
+    ticker: str
+    model_id: str
+    quantity: float
+    price: float
+    commission: float
+    reference_price: float
+
+
+class Key(NamedTuple):
+    """What an amount is booked on; hour OVERNIGHT for what a position made that was held from the session before."""
+
+    session: date
+    model_id: str
+    ticker: str
+    hour: int
+
+
+@dataclass(slots=True)
+class Amounts:
+    """Sums in USD. slippage: what the fills paid above the reference price of their decision; traded: |money moved|."""
+
+    moved: float = 0.0
+    """P&L of the prices at which it was filled, before commission."""
+    commission: float = 0.0
+    slippage: float = 0.0
+    traded: float = 0.0
+    fills: int = 0
+
+    @property
+    def net(self) -> float:
+        """P&L after every cost."""
+        return self.moved - self.commission
+
+    @property
+    def gross(self) -> float:
+        """P&L had every fill been at its decision's reference price, without commission."""
+        return self.moved + self.slippage
+
+    def add(self, other: "Amounts") -> None:
+        """Add `other` to this sum."""
+        self.moved += other.moved
+        self.commission += other.commission
+        self.slippage += other.slippage
+        self.traded += other.traded
+        self.fills += other.fills
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """One held interval of a ticker: from flat, or from the other side, until flat or the other side.
+
+    model_id, hour: of the fill that opened it. session: in which it ended. opened, closed: ts of the bars of its first
+    and last fill, UTC. quantity: the largest it held, in shares, negative for a short. entry, exit: mean prices.
+    net: USD after commission; over all trades and what is still open they add up to the P&L of the fills.
+    """
+
+    ticker: str
+    model_id: str
+    session: date
+    hour: int
+    opened: datetime
+    closed: datetime
+    quantity: float
+    entry: float
+    exit: float
+    net: float
+    fills: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """P&L by key, the trades that ended in the order of their end, and what is still held."""
+
+    booked: dict[Key, Amounts]
+    trades: tuple[Trade, ...]
+    held: dict[str, float]
+
+
+def attribute(
+    executions: Iterable[Execution], closes: Mapping[tuple[date, str], float], sessions: Sequence[date]
+) -> Attribution:
+    """Book every fill and every interval of a position on the model that decided it.
+
+    executions: oldest first, in the order in which they filled. sessions: sorted, all of the executions' among them.
+    closes: the last price of a ticker in a session, in the shares of that session.
+    First in, first out: a fill that reduces a position closes the oldest shares held, and what these made is booked on
+    the model, and on the hour, of the fill that opened them, wherever and by whomever they were closed; so what a model
+    left to its successor at a swap remains its own. Commission, slippage and turnover are booked on the fill's own
+    model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
+    there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
+    """
+    by_session: dict[date, list[Execution]] = defaultdict(list)
+    for execution in executions:
+        by_session[execution.session].append(execution)
+    books: dict[str, _Book] = defaultdict(_Book)
+    booked: dict[Key, Amounts] = defaultdict(Amounts)
+    trades: list[Trade] = []
+    for session in sessions:
+        for each in by_session.get(session, ()):
+            trades += books[each.ticker].fill(each, booked)
+        for ticker, book in books.items():
+            if (close := closes.get((session, ticker))) is not None:
+                book.settle(session, ticker, close, booked)
+    held = {ticker: book.position for ticker, book in books.items() if abs(book.position) > _FLAT}
+    return Attribution(dict(booked), tuple(trades), held)
+
+
+@dataclass(slots=True)
+class _Lot:
+    """Shares bought (sold where negative) at one price and still held; `price` becomes the close when settled."""
+
+    quantity: float
+    price: float
+    model_id: str
+    session: date
+    hour: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """The trade under way in one ticker; paid, received: signed quantity times price, of entering and of leaving."""
+
+    first: Execution
+    entered: float = 0.0
+    paid: float = 0.0
+    left: float = 0.0
+    received: float = 0.0
+    commission: float = 0.0
+    largest: float = 0.0
+    fills: int = 0
+
+    def ended(self, last: Execution) -> Trade:
+        return Trade(
+            ticker=last.ticker,
+            model_id=self.first.model_id,
+            session=last.session,
+            hour=self.first.hour,
+            opened=self.first.ts,
+            closed=last.ts,
+            quantity=self.largest,
+            entry=self.paid / self.entered,
+            exit=self.received / self.left if self.left else last.price,
+            net=-self.paid - self.received - self.commission,
+            fills=self.fills,
+        )
+
+
+@dataclass(slots=True)
+class _Book:
+    """One ticker: its lots, oldest first, and the trade under way."""
+
+    lots: deque[_Lot] = field(default_factory=deque)
+    position: float = 0.0
+    open: _Open | None = None
+
+    def fill(self, each: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
+        """Take a fill: book what it closes and what it cost; return the trade that it ended, if one."""
+        own = booked[Key(each.session, each.model_id, each.ticker, each.hour)]
+        own.commission += each.commission
+        own.slippage += each.quantity * (each.price - each.reference_price)
+        own.traded += abs(each.quantity) * each.price
+        own.fills += 1
+        self._match(each, booked)
+        return self._follow(each)
+
+    def _match(self, each: Execution, booked: dict[Key, Amounts]) -> None:
+        left = each.quantity
+        while left and self.lots and (self.lots[0].quantity > 0) != (left > 0):
+            lot = self.lots[0]
+            closed = lot.quantity if abs(lot.quantity) <= abs(left) else -left
+            key = _key(lot, each.session, each.ticker)
+            booked[key].moved += closed * (each.price - lot.price)
+            left += closed
+            lot.quantity -= closed
+            if not lot.quantity:
+                self.lots.popleft()
+        if left:
+            self.lots.append(_Lot(left, each.price, each.model_id, each.session, each.hour))
+
+    def _follow(self, each: Execution) -> list[Trade]:
+        """Split the fill where it turns the position: its first part ends the old trade, the rest begins a new one."""
+        before, after = self.position, self.position + each.quantity
+        self.position = 0.0 if abs(after) <= _FLAT else after
+        ended: list[Trade] = []
+        rest = each.quantity
+        if self.open is not None and before and (before > 0) != (rest > 0):
+            closing = -before if abs(rest) >= abs(before) - _FLAT else rest
+            self._leave(self.open, each, closing)
+            if not self.position or (self.position > 0) != (before > 0):
+                ended.append(self.open.ended(each))
+                self.open = None
+            rest = self.position if self.open is None else 0.0
+        if rest and self.position:
+            self._enter(each, rest)
+        return ended
+
+    def _leave(self, trade: _Open, each: Execution, quantity: float) -> None:
+        trade.left += quantity
+        trade.received += quantity * each.price
+        trade.commission += each.commission * min(abs(quantity / each.quantity), 1.0)
+        trade.fills += 1
+
+    def _enter(self, each: Execution, quantity: float) -> None:
+        if self.open is None:
+            self.open = _Open(each)
+        trade = self.open
+        trade.entered += quantity
+        trade.paid += quantity * each.price
+        trade.commission += each.commission * min(abs(quantity / each.quantity), 1.0)
+        trade.largest = max(trade.largest, self.position, key=abs)
+        trade.fills += 1
+
+    def settle(self, session: date, ticker: str, close: float, booked: dict[Key, Amounts]) -> None:
+        """Book what every lot has made by the close, and let it go on from there."""
+        for lot in self.lots:
+            booked[_key(lot, session, ticker)].moved += lot.quantity * (close - lot.price)
+            lot.price = close
+
+
+def _key(lot: _Lot, session: date, ticker: str) -> Key:
+    return Key(session, lot.model_id, ticker, lot.hour if lot.session == session else OVERNIGHT)

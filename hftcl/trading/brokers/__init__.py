@@ -1,0 +1,140 @@
+"""What a broker is, and how one is found by name. Called by the bot and by reconciliation."""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from hftcl.errors import ConfigError
+from hftcl.settings import Settings
+from hftcl.strategy.risk import Order
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Account", "Broker", "BrokerFactory", "Fill", "Order", "OrderState", "Status", "find_broker"]
+
+Status = Literal["open", "partially_filled", "filled", "canceled", "rejected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """`quantity` shares of an order, + bought and - sold, that traded at `price` USD a share."""
+
+    fill_id: str
+    client_order_id: str
+    ticker: str
+    quantity: float
+    price: float
+    commission: float
+    """USD, >= 0; what else the trade cost is in the price."""
+    ts: datetime
+    """Start of the minute in which it filled, UTC."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderState:
+    """What the broker knows about an order. `filled` is signed as the order's quantity is."""
+
+    client_order_id: str
+    status: Status
+    filled: float = 0.0
+    broker_order_id: str | None = None
+    reason: str = ""
+
+    @property
+    def working(self) -> bool:
+        """Whether it may still fill."""
+        return self.status in ("open", "partially_filled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The account in USD; `positions` in shares by ticker, - for short, without those of zero.
+
+    `buying_power` is by how much the gross exposure may still grow, open orders deducted. `marks`: what a share of each
+    position is worth, where the broker says so.
+    """
+
+    cash: float
+    equity: float
+    buying_power: float
+    positions: dict[str, float]
+    marks: dict[str, float] = field(default_factory=dict)
+
+
+class Broker(Protocol):
+    """Who carries orders out. Every method may raise BrokerError where the broker does not answer as it should."""
+
+    name: str
+    live_money: bool
+    """Whether real money moves."""
+    shorting: bool
+    """Whether what is not held may be sold."""
+
+    def submit(self, order: Order) -> OrderState:
+        """Hand `order` over, once: an id that the broker knows already is answered with that order's state.
+
+        Raises OrderRefusedError where it is refused for good, and BrokerTimeoutError where nobody can tell whether it
+        arrived: ask with `find`, or submit the very same order again, never one with a new id.
+        """
+        ...
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        """Return what became of an order, None where the broker has never seen it."""
+        ...
+
+    def open_orders(self) -> tuple[OrderState, ...]:
+        """Return every order of the account that may still fill, whoever sent it."""
+        ...
+
+    def cancel(self, client_order_id: str) -> None:
+        """Ask that the rest of an order be canceled. Nothing happens where it is done or unknown; it may still fill."""
+        ...
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        """Return the fills after the cursor `since`, oldest first, and the next cursor.
+
+        None begins with the oldest that the broker still tells. A fill may come twice, by the same id; none is missed.
+        """
+        ...
+
+    def account(self) -> Account: ...
+
+    def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
+        """Take bars (`market.bars.BAR_SCHEMA`) that have just ended; only a simulated broker has use for them."""
+        ...
+
+    def end_of_session(self, session: date) -> None:
+        """Cancel what is still open of `session`: every order is for the day."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class BrokerFactory(Protocol):
+    """How a broker is made. `folder`: for files of its own. `durable`: whether those must survive a power cut."""
+
+    def __call__(self, settings: Settings, *, folder: Path, durable: bool = True) -> Broker: ...
+
+
+def find_broker(name: str) -> BrokerFactory:
+    """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported."""
+    found = {point.name: point for point in entry_points(group="hftcl.brokers")}
+    if name not in found:
+        raise ConfigError(
+            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(found)) or 'none'}."
+        )
+    try:
+        return cast("BrokerFactory", found[name].load())
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "hftcl":
+            raise
+        raise ConfigError(
+            f"The broker {name!r} needs a package that is not installed ({error.name}). "
+            f"Run: pip install 'hftcl[{name}]'"
+        ) from error

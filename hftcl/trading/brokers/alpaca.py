@@ -1,0 +1,329 @@
+"""The broker `alpaca`: market orders for the day through alpaca-py's REST client. Needs the extra `hftcl[alpaca]`.
+
+Of that library only the client of the trading API is used; its streams go silent while they stay open. Each request
+ends within [alpaca] timeout_s, however slowly the answer trickles, and is sent once: who may ask again is the bot's
+to decide, which knows the order's id.
+"""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import requests
+
+from hftcl.config import secret
+from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
+from hftcl.settings import Settings
+from hftcl.trading.account import DECIMALS
+from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
+from hftcl.trading.brokers.alpaca_transport import bounded_session, one_line
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # its streams, which we never open, use an old websockets
+    from alpaca.common.exceptions import APIError
+    from alpaca.trading.client import TradingClient
+    from alpaca.trading.enums import OrderSide, QueryOrderStatus, TimeInForce
+    from alpaca.trading.requests import GetOrdersRequest, MarketOrderRequest
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KEY_VARIABLE: Final = "APCA_API_KEY_ID"
+SECRET_VARIABLE: Final = "APCA_API_SECRET_KEY"  # noqa: S105
+PAPER_URL: Final = "https://paper-api.alpaca.markets"
+
+_CANCELED: Final = frozenset({"canceled", "expired", "replaced", "done_for_day"})
+_PAGE: Final = 100
+_MOST_PAGES: Final = 2000
+_ORDERS_PAGE: Final = 500
+_FIRST_LOOK: Final = timedelta(days=7)
+_OVERLAP: Final = timedelta(minutes=10)  # a fill may be told later than one that traded after it
+_KNOWN_IDS: Final = 20_000
+
+
+def connect(settings: Settings, *, folder: Path, durable: bool = True) -> "AlpacaBroker":
+    """Return the broker with the keys of the environment or the .env file; nothing is sent yet.
+
+    It keeps no files. Raises ConfigError where a key is missing.
+    """
+    keys = {name: secret(name, settings, os.environ) for name in (KEY_VARIABLE, SECRET_VARIABLE)}
+    missing = [name for name, value in keys.items() if not value]
+    if missing:
+        raise ConfigError(
+            f'[trade] broker = "alpaca" needs {" and ".join(missing)}. Set it in the environment or the .env file, or '
+            'choose broker = "paper".'
+        )
+    return AlpacaBroker(settings, key=keys[KEY_VARIABLE] or "", secret_key=keys[SECRET_VARIABLE] or "")
+
+
+class AlpacaBroker:
+    """An account at Alpaca, or at its paper service, which is the default."""
+
+    name = "alpaca"
+
+    def __init__(
+        self, settings: Settings, *, key: str, secret_key: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Prepare; nothing is sent yet. clock: Unix seconds, for the first look at past fills."""
+        ours = settings.alpaca
+        base_url = ours.base_url.rstrip("/").removesuffix("/v2")
+        self.live_money = base_url != PAPER_URL
+        self.shorting = ours.shorting
+        self._timeout_s = ours.timeout_s
+        self._secrets = (key, secret_key)
+        self._clock = clock
+        self._ids: dict[str, str] = {}
+        self._client = TradingClient(key, secret_key, paper=not self.live_money, raw_data=True, url_override=base_url)
+        self._client._session = bounded_session(ours.timeout_s)
+        self._client._retry = 0  # it would sleep for 9 s in the middle of a minute
+
+    def submit(self, order: Order) -> OrderState:
+        """Hand `order` over; see `Broker.submit`. 422 is asked after: Alpaca answers it to an id that it knows."""
+        name = order.client_order_id
+        if not (math.isfinite(order.quantity) and order.quantity):
+            raise OrderRefusedError(name, f"{order.quantity} shares are no order")
+        request = MarketOrderRequest(
+            symbol=order.ticker,
+            qty=abs(order.quantity),
+            side=OrderSide.BUY if order.quantity > 0 else OrderSide.SELL,
+            time_in_force=TimeInForce.DAY,
+            client_order_id=name,
+        )
+        try:
+            found = self._send(lambda: self._client.submit_order(request))
+        except APIError as error:
+            return self._not_taken(name, error)
+        except (requests.RequestException, ValueError) as error:
+            raise BrokerTimeoutError(
+                f"Alpaca did not answer within {self._timeout_s:g} s whether it took the order {name} "
+                f"({type(error).__name__}). It is asked for by this id before anything else is sent."
+            ) from error
+        return self._state(found)
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        """Return what became of an order."""
+        raw = self._find(client_order_id)
+        return None if raw is None else self._state(raw)
+
+    def open_orders(self) -> tuple[OrderState, ...]:
+        """Return every order of the account that may still fill, oldest first."""
+        found: dict[str, OrderState] = {}
+        after: datetime | None = None
+        for _ in range(_MOST_PAGES):
+            request = GetOrdersRequest(
+                status=QueryOrderStatus.OPEN, limit=_ORDERS_PAGE, direction="asc", after=after, nested=False
+            )
+            page = self._ask("the open orders", lambda request=request: self._client.get_orders(request))  # type: ignore[misc]
+            states = [self._state(raw) for raw in _rows(page)]
+            fresh = [state for state in states if state.client_order_id not in found]
+            found |= {state.client_order_id: state for state in fresh}
+            if len(states) < _ORDERS_PAGE or not fresh:
+                return tuple(state for state in found.values() if state.working)
+            after = _moment(page[-1], "submitted_at") - timedelta(milliseconds=1)  # of one moment there may be several
+        raise BrokerError("Alpaca tells of open orders without end. Look at the account in its dashboard.")
+
+    def cancel(self, client_order_id: str) -> None:
+        """Ask for the cancellation of the rest of an order; it may still fill."""
+        raw = self._find(client_order_id)
+        if raw is None or not self._state(raw).working:
+            return
+        try:
+            self._ask("a cancellation", lambda: self._client.cancel_order_by_id(_text(raw, "id")), passing=True)
+        except APIError as error:
+            if error.status_code not in (404, 422):  # it is done, which is as good
+                raise self._refused("a cancellation", error) from error
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        """Return the fills since the cursor, and those of ten minutes before it again; at first those of seven days."""
+        start = datetime.fromtimestamp(self._clock(), UTC) - _FIRST_LOOK if since is None else _parse(since) - _OVERLAP
+        newest = start if since is None else _parse(since)
+        found: list[Fill] = []
+        token: str | None = None
+        for _ in range(_MOST_PAGES):
+            query = {"after": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "direction": "asc", "page_size": str(_PAGE)}
+            if token:
+                query["page_token"] = token
+            page = _rows(
+                self._ask("the fills", lambda query=query: self._client.get("/account/activities/FILL", query))  # type: ignore[misc]
+            )
+            found.extend(self._fill(raw) for raw in page)
+            newest = max([newest, *(fill.at for fill in found[-len(page) :])]) if page else newest
+            if len(page) < _PAGE or token == page[-1]["id"]:
+                return tuple(found), newest.isoformat()
+            token = _text(page[-1], "id")
+        raise BrokerError("Alpaca tells of fills without end. Look at the account in its dashboard.")
+
+    def account(self) -> Account:
+        """Return the account as Alpaca values it."""
+        raw = self._ask("the account", self._client.get_account)
+        positions, marks = {}, {}
+        for row in _rows(self._ask("the positions", self._client.get_all_positions)):
+            shares = _number(row, "qty")
+            ticker = _text(row, "symbol")
+            positions[ticker] = -abs(shares) if row.get("side") == "short" else shares
+            marks[ticker] = _number(row, "current_price" if row.get("current_price") else "avg_entry_price")
+        return Account(
+            cash=_number(raw, "cash"),
+            equity=_number(raw, "equity"),
+            buying_power=_number(raw, "buying_power"),
+            positions={ticker: shares for ticker, shares in sorted(positions.items()) if shares},
+            marks=marks,
+        )
+
+    def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
+        """Nothing: Alpaca has the market's own."""
+
+    def end_of_session(self, session: date) -> None:
+        """Nothing: each order is for the day, and Alpaca lets it expire at the close."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client._session.close()
+
+    def _send(self, request: Callable[[], Any]) -> dict[str, Any]:
+        found = request()
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")  # noqa: TRY004  handled as JSON that cannot be read is
+        return found
+
+    def _not_taken(self, name: str, error: APIError) -> OrderState:
+        status = error.status_code or 0
+        if status >= 500:
+            raise BrokerTimeoutError(
+                f"Alpaca answered {status} to the order {name}, which may have arrived. It is asked for by this id."
+            ) from error
+        if status == 401:
+            raise self._refused("an order", error) from error
+        known = self._find(name) if status == 422 else None
+        if known is None:
+            raise OrderRefusedError(name, f"{status} {self._said(error)}".strip()) from error
+        return self._state(known)
+
+    def _find(self, client_order_id: str) -> dict[str, Any] | None:
+        try:
+            found = self._ask(
+                f"the order {client_order_id}",
+                lambda: self._client.get_order_by_client_id(client_order_id),
+                passing=True,
+            )
+        except APIError as error:
+            if error.status_code == 404:
+                return None
+            raise self._refused(f"the order {client_order_id}", error) from error
+        if not isinstance(found, dict):
+            raise BrokerError(f"Alpaca answered something else than the order {client_order_id}. Try again later.")
+        return found
+
+    def _ask(self, what: str, request: Callable[[], Any], *, passing: bool = False) -> Any:
+        """Return the answer. Raises BrokerError; with `passing`, what Alpaca refused as its APIError."""
+        try:
+            return request()
+        except APIError as error:
+            if passing:
+                raise
+            raise self._refused(what, error) from error
+        except (requests.RequestException, ValueError) as error:
+            said = one_line(str(error), self._secrets)[:100]
+            raise BrokerError(
+                f"Alpaca did not tell {what} within {self._timeout_s:g} s ({type(error).__name__}: {said}). "
+                "Check the network and [alpaca] base_url."
+            ) from error
+
+    def _refused(self, what: str, error: APIError) -> BrokerError:
+        if error.status_code in (401, 403):
+            return BrokerError(
+                f"Alpaca refused the keys in {KEY_VARIABLE} and {SECRET_VARIABLE} for {what} ({error.status_code}). "
+                "The paper service and the live one have keys of their own: see [alpaca] base_url."
+            )
+        return BrokerError(f"Alpaca answered {error.status_code} to {what}: {self._said(error)}. Try again later.")
+
+    def _said(self, error: APIError) -> str:
+        try:
+            text = str(error.message)
+        except (ValueError, KeyError, TypeError):  # not the JSON that it should be
+            text = str(error)
+        return one_line(text, self._secrets).rstrip(".")
+
+    def _state(self, raw: Mapping[str, Any]) -> OrderState:
+        name, broker_id, status = _text(raw, "client_order_id"), _text(raw, "id"), _text(raw, "status")
+        self._note_id(broker_id, name)
+        filled = _number(raw, "filled_qty") if raw.get("filled_qty") else 0.0
+        ours: Status = "partially_filled" if filled else "open"
+        if status in _CANCELED:
+            ours = "canceled"
+        elif status in ("filled", "rejected"):
+            ours = cast("Status", status)
+        return OrderState(
+            client_order_id=name,
+            status=ours,
+            filled=-filled if _text(raw, "side") != "buy" else filled,
+            broker_order_id=broker_id,
+            reason="" if ours in ("open", "partially_filled", "filled") else status,
+        )
+
+    def _fill(self, raw: Mapping[str, Any]) -> Fill:
+        at = _moment(raw, "transaction_time")
+        quantity = _number(raw, "qty")
+        return Fill(
+            fill_id=_text(raw, "id"),
+            client_order_id=self._client_id(_text(raw, "order_id")),
+            ticker=_text(raw, "symbol"),
+            quantity=round(quantity if _text(raw, "side") == "buy" else -quantity, DECIMALS),
+            price=_number(raw, "price"),
+            commission=0.0,
+            ts=at.replace(second=0, microsecond=0),
+            at=at,
+        )
+
+    def _client_id(self, broker_order_id: str) -> str:
+        if broker_order_id not in self._ids:
+            what = "the order of a fill"
+            raw = self._ask(what, lambda: self._client.get_order_by_id(broker_order_id))
+            self._note_id(broker_order_id, _text(raw, "client_order_id"))
+        return self._ids[broker_order_id]
+
+    def _note_id(self, broker_order_id: str, client_order_id: str) -> None:
+        if len(self._ids) >= _KNOWN_IDS:  # the oldest; asked for again if its fill comes yet
+            del self._ids[next(iter(self._ids))]
+        self._ids[broker_order_id] = client_order_id
+
+
+def _rows(page: object) -> list[dict[str, Any]]:
+    if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
+        raise BrokerError("Alpaca answered something else than a list. Check [alpaca] base_url.")
+    return page
+
+
+def _text(raw: object, name: str) -> str:
+    value = raw.get(name) if isinstance(raw, Mapping) else None
+    if not isinstance(value, str) or not value:
+        raise BrokerError(f"Alpaca answered without {name!r}. Check [alpaca] base_url.")
+    return value
+
+
+def _number(raw: object, name: str) -> float:
+    value = raw.get(name) if isinstance(raw, Mapping) else None
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BrokerError(f"Alpaca answered {name!r} with {str(value)[:40]!r}, which is not a number. Try again later.")
+    return number
+
+
+def _moment(raw: object, name: str) -> datetime:
+    return _parse(_text(raw, name))
+
+
+def _parse(text: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BrokerError(f"Alpaca answered {text[:40]!r}, which is not a time. Try again later.") from None
+    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -1,0 +1,293 @@
+"""The embedded broker `paper`: fills at the next bar's open, pays spread, slippage and commission, moves no money.
+
+It is a party of its own: its state is its file `paper.sqlite`, not the bot's ledger, and outlives the bot's death.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hftcl.archive.schema import transaction
+from hftcl.errors import OrderRefusedError
+from hftcl.settings import Settings
+from hftcl.strategy.costs import BASIS_POINT
+from hftcl.strategy.risk import is_price
+from hftcl.trading import database
+from hftcl.trading.account import DECIMALS, account
+from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
+from hftcl.trading.brokers.paper_schema import (
+    INSERT_FILL,
+    INSERT_ORDER,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SET_MARK,
+    SET_STATUS,
+    WorkingOrder,
+    fill_row,
+    fills_after,
+    order_row,
+    working_orders,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FILE: Final = "paper.sqlite"
+
+
+class PaperBroker:
+    """The paper account in `folder`."""
+
+    name = "paper"
+    live_money = False
+
+    def __init__(self, settings: Settings, *, folder: Path, durable: bool = True) -> None:
+        """Open the account, or begin one with [paper] cash. durable: it survives a power cut, not only a kill.
+
+        After a power cut the account is that of the last minute: orders handed over since are unknown to it.
+        Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
+        """
+        self._rules = settings.paper
+        self.shorting = settings.paper.shorting
+        self._path = folder / FILE
+        self._durable = durable
+        self._room: float | None = None
+        with database.faults("opening the paper account", self._path):
+            sync: database.Sync = "NORMAL" if durable else "OFF"
+            self._db = database.open_to_write(self._path, SCHEMA, SCHEMA_VERSION, sync=sync)
+            self._load()
+
+    def submit(self, order: Order) -> OrderState:
+        """Take `order`, which fills from the bar after its own on; see `Broker.submit`."""
+        known = self.find(order.client_order_id)
+        if known is not None:
+            if known.status == "rejected":
+                raise OrderRefusedError(order.client_order_id, known.reason)
+            return known
+        if not (math.isfinite(order.quantity) and order.quantity and is_price(order.reference_price)):
+            raise OrderRefusedError(
+                order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
+            )
+        growth, refusal = self._judge(order)
+        with database.faults("writing the paper account", self._path), transaction(self._db):
+            self._db.execute(INSERT_ORDER, order_row(order, "rejected" if refusal else "open", refusal))
+        if refusal:
+            raise OrderRefusedError(order.client_order_id, refusal)
+        self._remember(WorkingOrder(order, order.ts))
+        self._room = self._buying_power() - growth
+        return _state(order.client_order_id, "open", 0.0, "")
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        """Return what became of an order."""
+        if work := self._working.get(client_order_id):
+            return _state(client_order_id, work.status, work.filled, "")
+        with database.faults("reading the paper account", self._path):
+            row = self._db.execute(
+                "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
+                "WHERE client_order_id = ?1",
+                (client_order_id,),
+            ).fetchone()
+        return None if row is None else _state(client_order_id, row[0], round(row[2] or 0.0, DECIMALS), row[1])
+
+    def open_orders(self) -> tuple[OrderState, ...]:
+        """Return the orders that may still fill, oldest first."""
+        return tuple(_state(name, work.status, work.filled, "") for name, work in self._working.items())
+
+    def cancel(self, client_order_id: str) -> None:
+        """Cancel the rest of an order at once."""
+        if client_order_id in self._working:
+            with self._changing(), transaction(self._db):
+                self._db.execute(SET_STATUS, ("canceled", "canceled on request", client_order_id))
+            self._forget([client_order_id])
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        """Return the fills after the cursor."""
+        with database.faults("reading the paper account", self._path):
+            found, number = fills_after(self._db, int(since or 0))
+        return found, str(number)
+
+    def account(self) -> Account:
+        """Return the account, its shares valued at the last close of each ticker."""
+        return Account(
+            cash=self._opening - self._account.paid,
+            equity=self._equity(),
+            buying_power=self._buying_power(),
+            positions=dict(sorted(self._account.positions.items())),
+            marks={ticker: self._mark(ticker) for ticker in sorted(self._account.positions)},
+        )
+
+    def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
+        """Fill what was decided before each bar at its open, within its share of the bar's volume.
+
+        bars: ticker, ts, session, open, close, volume at least, of one or more minutes; a bar may be told again, and
+            no order fills twice in it. An order fills in bars of its own session only; where one of a later session
+            comes, it is canceled, as an order for the day is.
+        """
+        rows = bars.select("ts", "ticker", "session", "open", "close", "volume").sort("ts", maintain_order=True).rows()
+        if not rows:
+            return
+        with self._changing():
+            made: list[Fill] = []
+            for ts, ticker, session, price, _, volume in rows:
+                if ticker in self._by_ticker and is_price(price):
+                    made += self._fill(self._by_ticker[ticker], ts, session, price, volume, now)
+            newest: date = max(row[2] for row in rows)
+            done = [name for name, work in self._working.items() if not work.left]
+            expired = [name for name, work in self._working.items() if work.left and work.order.session < newest]
+            marks = {ticker: close for _, ticker, _, _, close, _ in rows if is_price(close)}
+            self._commit_minute(made, done, expired, marks)
+        for fill in made:
+            self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
+        self._marks |= marks
+        self._forget(done + expired)
+
+    def end_of_session(self, session: date) -> None:
+        """Cancel what is still open of `session` and of those before it."""
+        names = [name for name, work in self._working.items() if work.order.session <= session]
+        with self._changing():
+            self._commit_minute([], [], names, {})
+        self._forget(names)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change file and memory alike: where the disk refuses, the memory is what the file still is."""
+        try:
+            with database.faults("writing the paper account", self._path):
+                yield
+        except BaseException:
+            self._load()
+            raise
+
+    def _load(self) -> None:
+        with transaction(self._db):
+            row = self._db.execute("SELECT cash FROM opening").fetchone()
+            if row is None:
+                self._db.execute("INSERT INTO opening VALUES (?)", (self._rules.cash,))
+        self._opening = float(row[0]) if row else self._rules.cash
+        self._account = account(
+            self._db.execute("SELECT ticker, quantity, price, commission FROM fills ORDER BY number")
+        )
+        self._marks: dict[str, float] = dict(self._db.execute("SELECT ticker, close FROM marks").fetchall())
+        self._working: dict[str, WorkingOrder] = {}
+        self._by_ticker: dict[str, list[WorkingOrder]] = {}
+        self._room = None
+        for work in working_orders(self._db):
+            self._remember(work)
+
+    def _remember(self, work: WorkingOrder) -> None:
+        self._working[work.order.client_order_id] = work
+        self._by_ticker.setdefault(work.order.ticker, []).append(work)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in names:
+            work = self._working.pop(name)
+            others = [other for other in self._by_ticker.pop(work.order.ticker) if other is not work]
+            if others:
+                self._by_ticker[work.order.ticker] = others
+        self._room = None
+
+    def _fill(
+        self, waiting: Iterable[WorkingOrder], ts: datetime, session: date, price: float, volume: float, now: datetime
+    ) -> list[Fill]:
+        """Fill the orders of one ticker in one bar, the oldest first."""
+        rules, made = self._rules, []
+        available = rules.max_volume_share * volume if math.isfinite(volume) else 0.0
+        for work in waiting:
+            due = work.left and work.last_ts < ts and work.order.session == session
+            shares = _portion(abs(work.left), available) if due else 0.0
+            if not shares:
+                continue
+            side = 1.0 if work.left > 0 else -1.0
+            paid = price * (1.0 + side * (rules.half_spread_bps + rules.slippage_bps) * BASIS_POINT)
+            work.fills += 1
+            work.last_ts = ts
+            work.filled = round(work.filled + side * shares, DECIMALS)
+            available -= shares
+            made.append(
+                Fill(
+                    fill_id=f"{work.order.client_order_id}-{work.fills}",
+                    client_order_id=work.order.client_order_id,
+                    ticker=work.order.ticker,
+                    quantity=side * shares,
+                    price=paid,
+                    commission=shares * (rules.commission_per_share + paid * rules.commission_bps * BASIS_POINT),
+                    ts=ts,
+                    at=now,
+                )
+            )
+        return made
+
+    def _commit_minute(self, fills: list[Fill], done: list[str], expired: list[str], marks: dict[str, float]) -> None:
+        """Write a minute; with it, everything since the last one is on the disk."""
+        partly = {fill.client_order_id for fill in fills}.difference(done, expired)
+        if self._durable:
+            database.set_sync(self._db, "FULL")
+        with transaction(self._db):
+            self._db.executemany(INSERT_FILL, [fill_row(fill) for fill in fills])
+            self._db.executemany(SET_STATUS, [("filled", "", name) for name in done])
+            self._db.executemany(SET_STATUS, [("partially_filled", "", name) for name in sorted(partly)])
+            self._db.executemany(SET_STATUS, [("canceled", "the session ended", name) for name in expired])
+            self._db.executemany(SET_MARK, list(marks.items()))
+        if self._durable:
+            database.set_sync(self._db, "NORMAL")
+
+    def _judge(self, order: Order) -> tuple[float, str]:
+        """Return by how much (USD) the order may enlarge the gross exposure, and why it is refused, "" if it is not."""
+        low, high = self._exposure(order.ticker)
+        after_low, after_high = low + min(order.quantity, 0.0), high + max(order.quantity, 0.0)
+        growth = max(0.0, _worst(after_low, after_high) - _worst(low, high)) * order.reference_price
+        if after_low < min(low, 0.0) and not self.shorting:
+            return growth, f"{-after_low:g} shares of {order.ticker} would be short, and [paper] shorting is off"
+        room = self._buying_power()
+        if growth > room:
+            return growth, f"it takes {growth:,.2f} USD of buying power, and {max(room, 0.0):,.2f} are left"
+        return growth, ""
+
+    def _exposure(self, ticker: str) -> tuple[float, float]:
+        """Return the position if only the open sells fill, and if only the open buys do."""
+        low = high = self._account.positions.get(ticker, 0.0)
+        for work in self._by_ticker.get(ticker, ()):
+            low, high = low + min(work.left, 0.0), high + max(work.left, 0.0)
+        return low, high
+
+    def _equity(self) -> float:
+        positions = self._account.positions.items()
+        return self._opening - self._account.paid + math.fsum(held * self._mark(ticker) for ticker, held in positions)
+
+    def _mark(self, ticker: str) -> float:
+        """Return what a share is worth, in USD; before the first bar, what was asked or paid for it."""
+        asked = self._by_ticker[ticker][0].order.reference_price if ticker in self._by_ticker else 0.0
+        return self._marks.get(ticker) or self._account.average_price.get(ticker) or asked
+
+    def _buying_power(self) -> float:
+        """Return it as of the last bars, less what the orders since then may take."""
+        if self._room is None:
+            tickers = self._account.positions.keys() | self._by_ticker.keys()
+            used = math.fsum(_worst(*self._exposure(ticker)) * self._mark(ticker) for ticker in tickers)
+            self._room = self._rules.leverage * self._equity() - used
+        return self._room
+
+
+def _portion(wanted: float, available: float) -> float:
+    """Return how much of `wanted` shares fills: what is available, whole shares for an order of whole shares."""
+    if wanted <= available:
+        return wanted
+    scale = 1.0 if wanted.is_integer() else 10.0**DECIMALS
+    return max(0.0, math.floor(available * scale) / scale)
+
+
+def _worst(low: float, high: float) -> float:
+    return max(abs(low), abs(high))
+
+
+def _state(client_order_id: str, status: Status, filled: float, reason: str) -> OrderState:
+    return OrderState(
+        client_order_id=client_order_id, status=status, filled=filled, broker_order_id=client_order_id, reason=reason
+    )

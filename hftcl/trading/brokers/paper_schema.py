@@ -1,0 +1,119 @@
+"""The file `paper.sqlite`: its tables and version, and how orders and fills become rows. Called by `paper` only."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+from hftcl.trading.account import DECIMALS
+from hftcl.trading.brokers import Fill, Order, Status
+from hftcl.trading.ledger_schema import microseconds, moment
+
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = """
+CREATE TABLE orders (
+    number INTEGER PRIMARY KEY, client_order_id TEXT NOT NULL UNIQUE, ticker TEXT NOT NULL, quantity REAL NOT NULL,
+    ts INTEGER NOT NULL, session TEXT NOT NULL, reference_price REAL NOT NULL, status TEXT NOT NULL,
+    reason TEXT NOT NULL) STRICT;
+CREATE INDEX orders_working ON orders (status) WHERE status IN ('open', 'partially_filled');
+CREATE TABLE fills (
+    number INTEGER PRIMARY KEY, fill_id TEXT NOT NULL UNIQUE, client_order_id TEXT NOT NULL, ticker TEXT NOT NULL,
+    quantity REAL NOT NULL, price REAL NOT NULL, commission REAL NOT NULL, ts INTEGER NOT NULL, at INTEGER NOT NULL)
+    STRICT;
+CREATE INDEX fills_by_order ON fills (client_order_id);
+CREATE TABLE marks (ticker TEXT PRIMARY KEY, close REAL NOT NULL) STRICT;
+CREATE TABLE opening (cash REAL NOT NULL) STRICT;
+"""
+
+INSERT_ORDER: Final = "INSERT INTO orders VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+SET_MARK: Final = "INSERT INTO marks VALUES (?, ?) ON CONFLICT DO UPDATE SET close = excluded.close"
+SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ? WHERE client_order_id = ?"
+
+
+@dataclass(slots=True)
+class WorkingOrder:
+    """An order that may still fill. `last_ts`: of the bar on which it was decided, or in which it filled last."""
+
+    order: Order
+    last_ts: datetime
+    filled: float = 0.0
+    fills: int = 0
+
+    @property
+    def left(self) -> float:
+        """Shares still to fill, signed."""
+        return round(self.order.quantity - self.filled, DECIMALS)
+
+    @property
+    def status(self) -> Status:
+        """What a broker calls it."""
+        return "partially_filled" if self.filled else "open"
+
+
+def working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
+    """Return the orders that may still fill, in the order in which they came."""
+    for name, ticker, quantity, ts, session, price in db.execute(
+        "SELECT client_order_id, ticker, quantity, ts, session, reference_price FROM orders "
+        "WHERE status IN ('open', 'partially_filled') ORDER BY number"
+    ).fetchall():
+        count, filled, last = db.execute(
+            "SELECT count(*), sum(quantity), max(ts) FROM fills WHERE client_order_id = ?", (name,)
+        ).fetchone()
+        order = Order(
+            client_order_id=name,
+            ticker=ticker,
+            quantity=quantity,
+            ts=moment(ts),
+            reference_price=price,
+            session=date.fromisoformat(session),
+        )
+        yield WorkingOrder(order, moment(last or ts), round(filled or 0.0, DECIMALS), count)
+
+
+def order_row(order: Order, status: Status, reason: str) -> tuple[object, ...]:
+    """Return the values of `INSERT_ORDER`."""
+    return (
+        order.client_order_id,
+        order.ticker,
+        order.quantity,
+        microseconds(order.ts),
+        order.session.isoformat(),
+        order.reference_price,
+        status,
+        reason,
+    )
+
+
+def fill_row(fill: Fill) -> tuple[object, ...]:
+    """Return the values of `INSERT_FILL`."""
+    return (
+        fill.fill_id,
+        fill.client_order_id,
+        fill.ticker,
+        fill.quantity,
+        fill.price,
+        fill.commission,
+        microseconds(fill.ts),
+        microseconds(fill.at),
+    )
+
+
+def fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:
+    """Return the fills after the one of that number, oldest first, and the number of the last."""
+    rows = db.execute("SELECT * FROM fills WHERE number > ? ORDER BY number", (number,)).fetchall()
+    found = tuple(
+        Fill(
+            fill_id=fill_id,
+            client_order_id=name,
+            ticker=ticker,
+            quantity=quantity,
+            price=price,
+            commission=commission,
+            ts=moment(ts),
+            at=moment(at),
+        )
+        for _, fill_id, name, ticker, quantity, price, commission, ts, at in rows
+    )
+    return found, int(rows[-1][0]) if rows else number

@@ -1,0 +1,80 @@
+"""The time as the bot knows it: the system's live, a simulated one in a replay. Called by the loop and its stories.
+
+The bot itself never reads a clock: it is handed `now`.
+"""
+
+import os
+import select
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+_GLANCE_S = 1.0
+
+
+class Clock(Protocol):
+    """Tells the time, UTC, and waits for it."""
+
+    def now(self) -> datetime:
+        """Return the time."""
+        ...
+
+    def wait_until(self, moment: datetime) -> bool:
+        """Wait until `moment`, or less: False where it has not come yet and the caller should look around first."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine. A wait is cut into seconds, and cut short by `wake`, which a signal handler may call.
+
+    Each piece measures anew, so a clock that is set, or a machine that sleeps, makes a wait neither longer nor shorter.
+    """
+
+    def __init__(self) -> None:
+        # a pipe, not an Event: setting an Event in a handler can meet the lock that the interrupted wait holds
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.fromtimestamp(time.time(), UTC)
+
+    def wait_until(self, moment: datetime) -> bool:
+        """Wait at most a second; return whether `moment` has come."""
+        left = (moment - self.now()).total_seconds()
+        if left > 0:
+            ready, _, _ = select.select([self._read], [], [], min(left, _GLANCE_S))
+            if ready:
+                os.read(self._read, 4096)
+        return self.now() >= moment
+
+    def wake(self) -> None:
+        """End the wait that is under way. May be called from a signal handler."""
+        try:
+            os.write(self._write, b".")
+        except BlockingIOError:
+            return  # the pipe is full of earlier calls: it wakes anyway
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._read)
+        os.close(self._write)
+
+
+class SimulatedClock:
+    """A clock that jumps to whatever is waited for."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """Return the simulated time."""
+        return self._now
+
+    def wait_until(self, moment: datetime) -> bool:
+        """Make it `moment`, where that lies ahead."""
+        self._now = max(self._now, moment)
+        return True
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(seconds=seconds)

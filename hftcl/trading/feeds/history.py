@@ -1,0 +1,70 @@
+"""What the feeds of the present need before the first minute: earlier sessions from the store, today's bars so far."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from hftcl.events import OnEvent
+from hftcl.market.bars import BAR_SCHEMA, adjust_for_splits
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource
+from hftcl.market.store import BarStore
+from hftcl.model.features import WARMUP_SESSIONS
+from hftcl.settings import Market
+from hftcl.trading.feeds import Morning
+from hftcl.trading.hours import Hours
+
+
+def morning(
+    store: BarStore,
+    source: BarSource,
+    calendar: Calendar,
+    market: Market,
+    hours: Hours,
+    now: datetime,
+    *,
+    extended_hours: bool,
+    on_event: OnEvent,
+) -> Morning:
+    """Collect what is known at `now`: the sessions before `hours` that features read, and its own bars so far.
+
+    Raises what `BarStore.collect` raises, NoDataError where no ticker has enough.
+    """
+    first = calendar.previous_session(hours.session, WARMUP_SESSIONS)
+    collected = store.collect(
+        market.watchlist,
+        first,
+        hours.session,
+        as_of=now,
+        extended_hours=True,  # bars before the open tell whether a split of today has been applied already
+        min_coverage=market.min_coverage,
+        on_event=on_event,
+    )
+    bars = in_todays_shares(collected.bars, source, hours.session)
+    if not extended_hours:
+        bars = bars.filter("regular")
+    today = pl.col("session") == hours.session
+    tickers = tuple(ticker for ticker in market.watchlist if ticker not in collected.left_out)
+    return Morning(
+        earlier=bars.filter(~today), so_far=bars.filter(today), tickers=tickers, left_out=dict(collected.left_out)
+    )
+
+
+def in_todays_shares(bars: pl.DataFrame, source: BarSource, today: date) -> pl.DataFrame:
+    """Return `bars`, adjusted up to each ticker's last session, in the shares of `today`.
+
+    Before a ticker's first bar of the day nothing but the split table tells of a split that takes effect today; without
+    it the night would look like a fall by half.
+    """
+    last = dict(bars.group_by("ticker").agg(pl.col("session").max()).iter_rows())
+    behind: Sequence[str] = sorted(ticker for ticker, day in last.items() if day < today)
+    due = [
+        split for ticker in behind for split in source.splits(ticker) if last[ticker] < split.execution_date <= today
+    ]
+    if not due:
+        return bars
+    stubs = bars.filter(pl.col("ticker").is_in([split.ticker for split in due])).group_by("ticker").last()
+    stubs = stubs.select(BAR_SCHEMA.names()).with_columns(pl.lit(today).alias("session"))
+    adjusted = adjust_for_splits(pl.concat([bars, stubs]), due)
+    return adjusted.head(bars.height)

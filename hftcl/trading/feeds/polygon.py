@@ -1,0 +1,79 @@
+"""The feeds `polygon-rest` and `polygon-websocket` made from settings: the edge with key, limiter and threads."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from hftcl.config import secret
+from hftcl.errors import SourceError
+from hftcl.events import OnEvent
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources.polygon import KEY_VARIABLES, PolygonSource
+from hftcl.market.sources.polygon_rest import Key, Rest
+from hftcl.market.sources.rate_limit import RateLimiter
+from hftcl.market.store import BarStore
+from hftcl.settings import Settings
+from hftcl.trading.feeds import Feed, Morning
+from hftcl.trading.feeds.history import morning
+from hftcl.trading.feeds.intake import RawBar
+from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
+from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
+from hftcl.trading.hours import Hours
+
+_TIMEOUT_S: Final = 10.0
+"""Of one call within a minute; the settings' time-out is for collecting, which has longer."""
+_AT_ONCE: Final = 8
+
+
+def polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+    """Return the feed that [trade] feed names. extended: whether extended hours are traded, asked at each session.
+
+    Raises ConfigError where there is no key, or the plan's pace is too slow for the watchlist.
+    """
+    source = PolygonSource(settings)  # raises where there is no key
+    store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
+
+    def begin(hours: Hours, now: datetime) -> Morning:
+        return morning(
+            store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
+        )
+
+    stop = threading.Event()
+    rest, key = _rest(settings, stop)
+    if settings.trade.feed == "polygon-rest":
+        require_pace(settings)
+        return PolygonRestFeed(begin, rest, stop)
+    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _backfill(rest))
+
+
+def _rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
+    """Return the service, whose waits end when `stop` is set, and the key; the calls count with those of the source."""
+    found = {name: (secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
+    name = next(name for name, value in found.items() if value)
+    key = Key(name, found[name])
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise SourceError("The bot is stopping.")
+
+    limiter = RateLimiter(
+        Path(settings.paths.home) / "bars" / ".polygon_calls", settings.polygon.calls_per_minute, sleep=sleep
+    )
+    timeout_s = min(settings.polygon.timeout_s, _TIMEOUT_S)
+    return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key
+
+
+def _backfill(rest: Rest) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        with ThreadPoolExecutor(_AT_ONCE, "backfill") as threads:
+            answers = list(threads.map(lambda ticker: ask(rest, ticker, first, last), tickers))
+        if any(delayed for _, delayed in answers):
+            raise SourceError("the plan of the key delivers delayed bars over REST")
+        return [row for rows, _ in answers for row in rows]
+
+    return backfill

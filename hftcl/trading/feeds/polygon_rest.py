@@ -1,0 +1,145 @@
+"""The feed `polygon-rest`: once a minute, one call for each ticker, at the pace that the plan allows."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hftcl.errors import ConfigError, SourceError
+from hftcl.market.bars import MINUTE
+from hftcl.market.sources.polygon_rest import Rest, quoted
+from hftcl.settings import Settings
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import Intake, RawBar
+from hftcl.trading.hours import Hours
+
+log = logging.getLogger(__name__)
+
+_BACK: Final = 5
+"""Minutes before the one asked for that are asked for again: late bars and corrections come with them."""
+_THREADS: Final = 16
+_PATIENCE_S: Final = 20.0
+_LAST_MS: Final = 253_402_300_799_999
+
+Begin = Callable[[Hours, datetime], Morning]
+
+
+class PolygonRestFeed:
+    """Minutes by asking. A ticker whose answer is late or wrong has no bar this minute; its bar comes as a late one."""
+
+    name = "polygon-rest"
+
+    def __init__(self, begin: Begin, rest: Rest, stop: threading.Event, *, patience_s: float = _PATIENCE_S) -> None:
+        """begin: prepares a session. stop: ends the waits of `rest`, whose `sleep` must be `stop.wait`."""
+        self._begin = begin
+        self._rest = rest
+        self._stop = stop
+        self._patience_s = patience_s
+        self._threads = ThreadPoolExecutor(_THREADS, "polygon")
+        self._asked: dict[Future[tuple[list[RawBar], bool]], str] = {}
+        self._delayed: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._intake: Intake | None = None
+        self._tickers: tuple[str, ...] = ()
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        """Collect the earlier sessions and today's bars so far."""
+        found = self._begin(hours, now)
+        self._tickers = found.tickers
+        self._intake = Intake(hours, found.tickers, found.so_far)
+        self._delayed.clear()
+        return found
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Ask for the minute and a few before it; what has not come in time is left to the next minute."""
+        if self._intake is None:
+            raise AssertionError("begin comes first")
+        waiting = set(self._asked.values())
+        for ticker in self._tickers:
+            if ticker not in waiting:  # one question a ticker: a service that hangs is not asked ever more
+                self._asked[self._threads.submit(ask, self._rest, ticker, minute - _BACK * MINUTE, minute)] = ticker
+        done, _ = wait(self._asked, timeout=self._patience_s)
+        rows: list[RawBar] = []
+        for future in done:
+            ticker = self._asked.pop(future)
+            try:
+                found, delayed = future.result()
+            except SourceError as error:
+                if self._failed.get(ticker) != str(error):
+                    log.warning("no bar ticker=%r minute=%s error=%s", ticker, minute.isoformat(), error)
+                self._failed[ticker] = str(error)
+                continue
+            self._failed.pop(ticker, None)
+            rows += found
+            (self._delayed.add if delayed else self._delayed.discard)(ticker)
+        return self._intake.deliver(rows, minute, now, delayed=frozenset(self._delayed))
+
+    def problem(self) -> str:
+        """Say which tickers are delayed or could not be had."""
+        if self._delayed:
+            return (
+                f"the plan of the key delivers delayed bars ({_some(self._delayed)}); nothing is traded on them. "
+                "Real-time bars need a larger plan"
+            )
+        if self._failed:
+            ticker, why = next(iter(self._failed.items()))
+            return f"{len(self._failed)} of {len(self._tickers)} tickers could not be had, {ticker}: {why}"
+        return ""
+
+    def close(self) -> None:
+        """End the calls that wait."""
+        self._stop.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def require_pace(settings: Settings) -> None:
+    """Raise ConfigError for a watchlist that cannot be asked for once a minute."""
+    tickers, calls = len(settings.market.watchlist), settings.polygon.calls_per_minute
+    if tickers > calls:
+        raise ConfigError(
+            f'[trade] feed = "polygon-rest" takes one call a minute for each of {tickers} tickers, and [polygon] '
+            f"calls_per_minute is {calls}. Shorten [market] watchlist, raise calls_per_minute to what the plan allows, "
+            'or set feed = "polygon-websocket".'
+        )
+
+
+def ask(rest: Rest, ticker: str, first: datetime, last: datetime) -> tuple[list[RawBar], bool]:
+    """Return the bars of the minutes `first` to `last`, and whether the service calls them delayed. One call.
+
+    Raises SourceError as `Rest.get` does, and for an answer about something else.
+    """
+    begin, end = (int(at.timestamp() * 1000) for at in (first, last))
+    path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
+    query = {"adjusted": "false", "sort": "asc", "limit": "50000"}
+    page = rest.get(path, query, f"the minutes {first:%H:%M} to {last:%H:%M} UTC of {ticker}")
+    rows = page.get("results") or []
+    if page.get("ticker", ticker) != ticker or not isinstance(rows, list):
+        raise SourceError(f"Polygon answered {ticker} with something else. The minutes are not used; they come later.")
+    return [aggregate(ticker, row, "t") for row in rows if isinstance(row, dict)], page["status"] == "DELAYED"
+
+
+def aggregate(ticker: str, row: dict[str, Any], start: str) -> RawBar:
+    """Return a vendor's aggregate as a row of RAW_SCHEMA; `start` names the field with the minute's start, Unix ms.
+
+    What is no number is null, for `bars.clean` to drop and count.
+    """
+    at = row.get(start)
+    ts = None
+    if type(at) in (int, float) and 0 <= at <= _LAST_MS:  # type: ignore[operator]
+        ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
+    o, h, low, c, v = (_figure(row.get(name)) for name in ("o", "h", "l", "c", "v"))
+    return ticker, ts, o, h, low, c, v
+
+
+def _figure(value: object) -> float | None:
+    try:
+        return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+
+
+def _some(tickers: set[str]) -> str:
+    found = sorted(tickers)
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

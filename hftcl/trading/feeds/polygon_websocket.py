@@ -1,0 +1,184 @@
+"""The feed `polygon-websocket`: minute aggregates as they are made, over one connection that mends itself.
+
+What was missed while it was down, or before it was up, is asked for over REST and comes as late bars.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from hftcl.errors import SourceError
+from hftcl.market.sources.polygon_rest import Key
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import Intake, RawBar
+from hftcl.trading.feeds.polygon_rest import aggregate
+from hftcl.trading.hours import Hours
+
+log = logging.getLogger(__name__)
+
+Begin = Callable[[Hours, datetime], Morning]
+Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
+"""(tickers, from, to) -> their bars of those minutes, over REST."""
+
+_OPEN_S: Final = 10.0
+_SILENT_S: Final = 20.0
+_WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_AT_ONCE: Final = 200
+"""Tickers in one subscription message."""
+_DELAY_S: Final = 300.0
+"""Bars that come later than this after their minute's end are those of a delayed plan."""
+
+
+class PolygonWebsocketFeed:
+    """Minutes as they come in. A thread receives; `minute` takes what is there."""
+
+    name = "polygon-websocket"
+
+    def __init__(
+        self, begin: Begin, url: str, key: Key, backfill: Backfill, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """begin: prepares a session. url: such as wss://socket.polygon.io/stocks. clock: Unix seconds."""
+        self._begin = begin
+        self._url = url
+        self._key = key
+        self._backfill = backfill
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows: list[RawBar] = []
+        self._delayed: set[str] = set()
+        self._fault = "it is not connected yet"
+        self._lost: datetime | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._tickers: tuple[str, ...] = ()
+        self._intake: Intake | None = None
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        """Collect the earlier sessions and today's bars so far, and connect."""
+        found = self._begin(hours, now)
+        self._intake = Intake(hours, found.tickers, found.so_far)
+        with self._lock:
+            self._rows, self._lost = [], now
+        if self._tickers != found.tickers:
+            self._disconnect()
+            self._tickers = found.tickers
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._receive, name="polygon-websocket", daemon=True)
+            self._thread.start()
+        return found
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Return what has come of the minute; after a gap, with what REST knows of the minutes that were missed."""
+        if self._intake is None:
+            raise AssertionError("begin comes first")
+        with self._lock:
+            rows, self._rows = self._rows, []
+            lost, fault, delayed = self._lost, self._fault, frozenset(self._delayed)
+            if not fault:
+                self._lost = None
+        if lost is not None and not fault:
+            try:
+                rows = [*self._backfill(self._tickers, lost, minute), *rows]
+            except SourceError as error:
+                log.warning("the gap was not filled from=%s error=%s", lost.isoformat(), error)
+                with self._lock:
+                    self._lost = lost
+        return self._intake.deliver(rows, minute, now, delayed=delayed)
+
+    def problem(self) -> str:
+        """Say that it is not connected, or that the bars are delayed."""
+        with self._lock:
+            if self._delayed:
+                return "the plan of the key delivers delayed bars; nothing is traded on them"
+            return f"the websocket is down: {self._fault}" if self._fault else ""
+
+    def close(self) -> None:
+        """End the connection."""
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join(_OPEN_S + 5.0)
+            self._thread = None
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                self._converse()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever the library, TLS or the network raise ends in a new connection
+                self._down(self._key.redact(f"{type(error).__name__}: {error}"))
+            self._stopping.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)])
+            failures += 1
+
+    def _down(self, why: str) -> None:
+        with self._lock:
+            if not self._fault:
+                log.warning("the websocket was lost url=%s why=%s", self._url, why)
+                self._lost = datetime.fromtimestamp(self._clock(), UTC)
+            self._fault = why
+
+    def _converse(self) -> None:
+        """Connect, authenticate, subscribe, and take messages until the connection ends or `close` is called."""
+        from websockets.sync.client import connect
+
+        with connect(
+            self._url, open_timeout=_OPEN_S, ping_interval=_SILENT_S, ping_timeout=_SILENT_S, max_size=16 * 2**20
+        ) as socket:
+            socket.send(json.dumps({"action": "auth", "params": self._key.value}))
+            subscribed = False
+            while not self._stopping.is_set():
+                try:
+                    text = socket.recv(timeout=0.5)
+                except TimeoutError:
+                    continue
+                for message in _messages(text):
+                    if message.get("ev") == "status" and not subscribed:
+                        subscribed = self._status(socket, message)
+                    elif message.get("ev") == "AM":
+                        self._take(message)
+            with contextlib.suppress(OSError):
+                socket.close()
+
+    def _status(self, socket: Any, message: dict[str, Any]) -> bool:
+        """Subscribe once the key was taken. Raises SourceError where it was not."""
+        status = message.get("status")
+        if status == "auth_failed":
+            raise SourceError(f"the key in {self._key.variable} was refused: {message.get('message', '')}")
+        if status != "auth_success":
+            return False
+        for place in range(0, len(self._tickers), _AT_ONCE):
+            topics = ",".join(f"AM.{ticker}" for ticker in self._tickers[place : place + _AT_ONCE])
+            socket.send(json.dumps({"action": "subscribe", "params": topics}))
+        with self._lock:
+            self._fault = ""
+        log.info("the websocket is connected url=%s tickers=%d", self._url, len(self._tickers))
+        return True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        ticker = str(message.get("sym", ""))
+        row = aggregate(ticker, message, "s")
+        late_s = self._clock() - row[1].timestamp() - 60.0 if row[1] is not None else 0.0
+        with self._lock:
+            self._rows.append(row)
+            (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
+
+
+def _messages(text: str | bytes) -> list[dict[str, Any]]:
+    """Return the messages of a frame; what is not JSON of that form holds none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        log.warning("the websocket sent something else than JSON bytes=%d", len(text))
+        return []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

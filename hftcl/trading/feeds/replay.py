@@ -1,0 +1,60 @@
+"""The feed of a replay: stored bars, minute by minute, exactly those of an exam over the same sessions."""
+
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import polars as pl
+
+from hftcl.market.bars import BAR_SCHEMA, MINUTE
+from hftcl.model.features import WARMUP_SESSIONS
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.hours import Hours
+
+_NONE: Final = BAR_SCHEMA.to_frame()
+
+
+class StoredFeed:
+    """Bars of whole sessions, handed out as if they were happening. Sessions are asked for in order."""
+
+    name = "replay"
+
+    def __init__(self, bars: pl.DataFrame, tickers: tuple[str, ...], left_out: Mapping[str, str] | None = None) -> None:
+        """bars: BAR_SCHEMA, clean; with the sessions before the first one that is played, which features read."""
+        self._tickers = tickers
+        self._left_out = left_out or {}
+        parts = bars.sort("session", "ts", "ticker").partition_by("session", as_dict=False, maintain_order=True)
+        self._to_come = deque(parts)
+        self._earlier: deque[pl.DataFrame] = deque(maxlen=WARMUP_SESSIONS)
+        self._today: pl.DataFrame = _NONE
+        self._minutes: dict[datetime, pl.DataFrame] = {}
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        """Return the bars known at `now` of the session and of those before it."""
+        if not self._today.is_empty() and self._today["session"][0] < hours.session:
+            self._earlier.append(self._today)
+            self._today = _NONE
+        while self._to_come and self._to_come[0]["session"][0] <= hours.session:
+            part = self._to_come.popleft()  # what was played is let go: memory does not grow with the replay
+            if part["session"][0] == hours.session:
+                self._today = part
+            else:
+                self._earlier.append(part)
+        earlier, today = pl.concat([_NONE, *self._earlier]), self._today
+        known = today.filter(pl.col("ts") + MINUTE <= now)
+        ahead = today.filter(pl.col("ts") + MINUTE > now)
+        minutes = ahead.partition_by("ts", as_dict=True, maintain_order=True)
+        self._minutes = {ts: part for (ts,), part in minutes.items()}
+        return Morning(earlier=earlier, so_far=known, tickers=self._tickers, left_out=self._left_out)
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Return the bars of that minute."""
+        return Delivery(minute=minute, bars=self._minutes.pop(minute, _NONE))
+
+    def problem(self) -> str:
+        """Return "": stored bars are there."""
+        return ""
+
+    def close(self) -> None:
+        """Let go of nothing: the bars are in memory."""

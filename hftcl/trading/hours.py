@@ -1,0 +1,65 @@
+"""One session as the bot sees it: when it may trade, and how far the close is. Called by loop, bot and feeds."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from hftcl.market.bars import MINUTE
+from hftcl.market.sessions import Calendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """A session of the exchange calendar, times UTC. begins, ends: of the trading, extended hours where they count.
+
+    opens, closes: of the regular session, by which minutes are counted. `table` is its row of `Calendar.sessions`.
+    """
+
+    session: date
+    opens: datetime
+    closes: datetime
+    begins: datetime
+    ends: datetime
+    table: pl.DataFrame
+
+    def minutes_to_close(self, moment: datetime) -> float:
+        """Minutes from `moment` to the regular close; negative after it."""
+        return (self.closes - moment) / MINUTE
+
+    def minutes(self, first: datetime) -> "list[datetime]":
+        """Return the start of each whole minute of trading from `first` on."""
+        start = max(first, self.begins)
+        count = max(0, -(-(self.ends - start) // MINUTE))
+        return [start + n * MINUTE for n in range(count)]
+
+
+def hours_of(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
+    """Return the hours of the session `day`. Raises HorizonError where the calendar does not reach it."""
+    return _hours(calendar.sessions(day, day), extended_hours=extended_hours)
+
+
+def next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) -> Hours:
+    """Return the session that trades at `now`, else the next one. Raises HorizonError where the calendar ends."""
+    day = now.date() - timedelta(days=1)  # around the clock, or in the far East, a session began the UTC day before
+    while True:
+        # Asked day by day, not as a span: a span that reaches beyond the calendar's end would fail a fortnight early.
+        table = calendar.sessions(day, day)
+        if not table.is_empty():
+            found = _hours(table, extended_hours=extended_hours)
+            if found.ends > now:
+                return found
+        day += timedelta(days=1)
+
+
+def _hours(table: pl.DataFrame, *, extended_hours: bool) -> Hours:
+    row: dict[str, Any] = table.row(0, named=True)
+    return Hours(
+        session=row["session"],
+        opens=row["open"],
+        closes=row["close"],
+        begins=row["extended_open"] if extended_hours else row["open"],
+        ends=row["extended_close"] if extended_hours else row["close"],
+        table=table,
+    )

@@ -1,0 +1,139 @@
+"""What the ledger holds, row by row. Pure: values only; called by the ledger, its reader, the bot and the tracker."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final, Literal
+
+BookName = Literal["production", "shadow"]
+"""Whose trades: of the model that serves, or of a candidate that trades virtually beside it."""
+
+State = Literal["intended", "submitted", "partially_filled", "filled", "canceled", "rejected", "refused"]
+"""An order's way: intended (decided, perhaps sent), submitted (the broker has it), then what became of it there.
+`refused` is by our own risk: it never reached the broker."""
+
+RANKS: Final[dict[str, int]] = {
+    "intended": 0,
+    "submitted": 1,
+    "partially_filled": 2,
+    "canceled": 3,
+    "rejected": 3,
+    "refused": 3,
+    "filled": 4,
+}
+"""A state only gives way to one of a higher rank, so that news may come twice or late. Filled is the highest: an order
+that was canceled as its last share traded is filled."""
+
+WORKING: Final = ("intended", "submitted", "partially_filled")
+"""States in which an order may still fill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided on one bar. Times are UTC; `ts` is the start of the bar."""
+
+    book: BookName
+    ts: datetime
+    ticker: str
+    model_id: str | None
+    features_hash: str | None
+    prediction: float | None
+    target: float | None
+    """Signed fraction of capital; None where nothing was decided."""
+    code: str
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRecord:
+    """An order as it was decided. `quantity` in shares, + to buy; NaN, like the price, only where it was refused."""
+
+    client_order_id: str
+    book: BookName
+    ts: datetime
+    session: date
+    ticker: str
+    model_id: str | None
+    quantity: float
+    reference_price: float
+    state: State
+    code: str = ""
+    """Why it was refused or rejected; "" otherwise."""
+    reason: str = ""
+    broker_order_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderUpdate:
+    """News about an order; what is empty leaves the ledger as it is."""
+
+    client_order_id: str
+    state: State
+    at: datetime
+    code: str = ""
+    reason: str = ""
+    broker_order_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillRecord:
+    """A fill with what is known about its order. `ts`: start of the bar in which it filled; USD a share."""
+
+    fill_id: str
+    client_order_id: str
+    book: BookName
+    ts: datetime
+    ticker: str
+    model_id: str | None
+    quantity: float
+    price: float
+    commission: float
+    reference_price: float
+    filled_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquityRow:
+    """A book's account after the fills of the minute that starts at `ts`, in USD. `net` is long less short."""
+
+    book: BookName
+    ts: datetime
+    session: date
+    equity: float
+    cash: float
+    gross: float
+    net: float
+    realised: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseRow:
+    """A ticker's first open and last close of a session, and the start of the bar of that close."""
+
+    session: date
+    ticker: str
+    ts: datetime
+    open: float
+    close: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latch:
+    """What keeps the bot from opening positions until a person clears it."""
+
+    name: str
+    since: datetime
+    reason: str
+    cleared_at: datetime | None = None
+    cleared_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened to the bot: started, stopped, reloaded, reload_refused, halted, cleared, error, reconciled, ..."""
+
+    at: datetime
+    kind: str
+    text: str
+    model_id: str | None = None

@@ -1,0 +1,177 @@
+"""The model in use: a changed production file is read once, verified, and swapped in whole between two minutes.
+
+Called by the bot's loop. The registry says which file may serve; nothing here writes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import FeatureSet, Model
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError, IntegrityError
+
+RULE: Final = "=" * 60
+_LOOKS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """What the bot trades on, and a model must have been made for."""
+
+    calendar: str
+    synthetic: bool
+    extended_hours: bool | None = None
+    """None until a first model has decided it: the hours that are traded are those of the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """The model that decides. since: when the bot took it up; trained_at: from the registry; both UTC."""
+
+    model: Model
+    since: datetime
+    record: ModelRecord
+
+    @property
+    def model_id(self) -> str:
+        """The id in the registry."""
+        return self.record.model_id
+
+    def age_days(self, now: datetime) -> float:
+        """Days since it was trained; negative in a replay of bars older than the model."""
+        return (now - self.record.trained_at) / timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a look at the production file found. `reason` says why it was refused, `before` and `after` are ids."""
+
+    outcome: Literal["same", "reloaded", "refused"]
+    at: datetime
+    before: str | None
+    after: str | None
+    reason: str = ""
+
+    @property
+    def banner(self) -> tuple[str, ...]:
+        """What the log shows of a reload, as the user's guide has it."""
+        change = f"{self.before or 'no model'} -> {self.after}"
+        return (
+            RULE,
+            "NEW MODEL DETECTED - RELOADING",
+            RULE,
+            f"Model reloaded at {self.at:%Y-%m-%d %H:%M:%S} UTC: {change}",
+            RULE,
+        )
+
+
+class Serving:
+    """The production model of `home`, looked at every `interval_s` seconds or when asked.
+
+    A file that may not serve changes nothing: the model in use stays, and the refusal is told once for each file.
+    """
+
+    def __init__(self, home: Path, market: Market, *, interval_s: float) -> None:
+        self._registry = Registry(home)
+        self._market = market
+        self._interval = timedelta(seconds=interval_s)
+        self._features: FeatureSet | None = None
+        self._mark: tuple[int, int, int] | Literal["never"] | None = "never"
+        self._looked: datetime | None = None
+        self.in_use: InUse | None = None
+        self.refused = ""
+        self.edge: str | None = None
+        """What the newest verdict said of the policy's record: "live", "stand aside", None before the first one."""
+
+    def due(self, now: datetime) -> bool:
+        """Whether it is time for the next look. A clock that was set back does not put it off."""
+        return self._looked is None or not timedelta(0) <= now - self._looked < self._interval
+
+    def look(self, now: datetime) -> Look:
+        """Look at the production file, and take it up where it is another registered model that may serve here."""
+        self._looked = now
+        self.edge = self._newest_edge()
+        before = self.in_use.model_id if self.in_use else None
+        mark = _mark(self._registry.production)
+        if mark == self._mark:
+            return Look(outcome="same", at=now, before=before, after=before)
+        try:
+            found = self._load(now)
+        except HftclError as error:
+            # A file that is being replaced, or a disk that fails, is looked at again; a bad file stays as bad as it is.
+            self._mark = mark if isinstance(error, IntegrityError) else "never"
+            told, self.refused = self.refused, str(error)
+            outcome: Literal["same", "refused"] = "same" if told == self.refused else "refused"
+            return Look(outcome=outcome, at=now, before=before, after=before, reason=self.refused)
+        self._mark, self.refused = mark, ""
+        if before == found.model_id:
+            return Look(outcome="same", at=now, before=before, after=before)
+        self.in_use = found
+        return Look(outcome="reloaded", at=now, before=before, after=found.model_id)
+
+    def _newest_edge(self) -> str | None:
+        newest = self._registry.models(limit=1)
+        return newest[0].report.get("edge") if newest else None
+
+    def _load(self, now: datetime) -> InUse:
+        """Return the production model, verified. Raises HftclError saying why it may not serve."""
+        self._features = self._features or artifact.our_features()
+        for remaining in reversed(range(_LOOKS)):
+            state = self._registry.state()
+            production = state.production
+            if production.model_id is None or production.sha256 is None:
+                raise IntegrityError(_not_ours(self._registry.production, production.state))
+            try:
+                # The hash before the content: what is not registered is never parsed.
+                model = artifact.load(
+                    self._registry.production,
+                    expected_sha256=production.sha256,
+                    expected_features=self._features,
+                )
+            except IntegrityError:
+                if remaining and self._registry.production_state().sha256 != production.sha256:
+                    continue  # it was replaced between the two readings
+                raise
+            self._require_fitting(model)
+            return InUse(model=model, since=now, record=state.record(production.model_id))
+        raise AssertionError("unreachable")
+
+    def _require_fitting(self, model: Model) -> None:
+        meta, market = model.meta, self._market
+        kinds: Mapping[bool, str] = {True: "synthetic", False: "real"}
+        if meta.synthetic != market.synthetic:
+            raise IntegrityError(
+                f"Model {meta.model_id} was trained on {kinds[meta.synthetic]} bars and would trade on "
+                f"{kinds[market.synthetic]} ones. Train one on the bars of [market] source."
+            )
+        if meta.calendar != market.calendar:
+            raise IntegrityError(
+                f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
+                f"{market.calendar}. Set it to {meta.calendar}, or retrain."
+            )
+        held = self.in_use.model.meta.extended_hours if self.in_use else market.extended_hours
+        if held is not None and meta.extended_hours != held:
+            raise IntegrityError(
+                f"Model {meta.model_id} was trained on other hours of the day than the model in use. "
+                "Start the bot again to trade with it."
+            )
+
+
+def _not_ours(path: Path, state: str) -> str:
+    if state == "missing":
+        return f"{path} is missing. Any command that changes the archive restores it, such as `hftcl unpin`."
+    return f"{path} is not a model of this archive. `hftcl unpin` restores the one that was deployed."
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever `path` is replaced."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size

@@ -1,0 +1,184 @@
+"""What the tracker found, as frozen values: the document of `report --json`, and what every view of it draws.
+
+Called by `tracker` and by whoever shows a report. Names ending in `_usd` are US dollars; `pnl` and the others without a
+unit are fractions of the constant capital, so that sessions add up. What is not defined is None.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+TRADES_SHOWN: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a book made over its sessions, oldest to newest.
+
+    gross_usd: had each fill been at the reference price of its decision. commission_usd + slippage_usd is what trading
+    took. hit_rate: share of the trades that ended with a P&L above 0. profit_factor: what the winners made / what the
+    losers lost. turnover: money moved / capital. exposure: mean gross position, over the minutes that the bot recorded.
+    cost_bps: what was paid per unit of turnover; break_even_bps: what could have been paid at a P&L of 0.
+    """
+
+    sessions: int
+    sharpe: float | None
+    sharpe_interval: tuple[float, float] | None
+    psr: float | None
+    net_usd: float
+    pnl: float
+    gross_usd: float
+    commission_usd: float
+    slippage_usd: float
+    max_drawdown: float
+    trades: int
+    hit_rate: float | None
+    profit_factor: float | None
+    fills: int
+    turnover: float
+    exposure: float | None
+    cost_bps: float | None
+    break_even_bps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFigures:
+    """One model: what it made live, beside what its exam had said. Its sessions are those in which it decided."""
+
+    model_id: str
+    from_: date
+    to: date
+    live: Figures
+    exam_sharpe: float | None
+    exam_interval: tuple[float, float] | None
+    exam_from: date | None
+    exam_to: date | None
+    in_use: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFigures:
+    """A part of the P&L: a ticker, a weekday, an hour of the session. Each kind of part adds up to the whole."""
+
+    name: str
+    net_usd: float
+    pnl: float
+    turnover: float
+    trades: int
+    hit_rate: float | None
+    profit_factor: float | None
+    cost_bps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFigures:
+    """One weekday's hour. hour: place of the hour of the session, from 0; -1 where it was held from the day before."""
+
+    weekday: str
+    hour: int
+    net_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkFigures:
+    """Equal amounts of the watchlist, bought at the first open and held; `difference` is Sharpe of the bot less its."""
+
+    tickers: tuple[str, ...]
+    sharpe: float | None
+    sharpe_interval: tuple[float, float] | None
+    pnl: float
+    max_drawdown: float
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    pnl_by_session: dict[str, float]
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """From which minute on another model decided; the first entry is the model that the span begins with."""
+
+    ts: datetime
+    session: date
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """Equity less capital at the end of a minute, as the ledger holds it."""
+
+    ts: datetime
+    session: date
+    pnl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingPoint:
+    """Sharpe ratio over the sessions that end with `session`."""
+
+    session: date
+    sharpe: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeRow:
+    """One trade: from flat, or from the other side, until flat or the other side. Times UTC; quantity < 0: short."""
+
+    ticker: str
+    model_id: str
+    opened: datetime
+    closed: datetime
+    quantity: float
+    entry: float
+    exit: float
+    net_usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeBin:
+    """How many trades ended with a P&L from `low_usd` up to `high_usd`."""
+
+    low_usd: float
+    high_usd: float
+    trades: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceReport:
+    """What was traded, net of everything, and whose work it was. `ledger`: "live", "paper" or "replay".
+
+    trades: the newest, at most 200, newest first; trade_bins count all of them. notes: what a reader should know before
+    the figures are believed.
+    """
+
+    ledger: str
+    source: str
+    synthetic: bool
+    capital_usd: float
+    as_of: datetime
+    from_: date
+    to: date
+    total: Figures
+    assumed_cost_bps: float
+    shadow: Figures | None
+    benchmark: BenchmarkFigures | None
+    models: tuple[ModelFigures, ...]
+    tickers: tuple[PartFigures, ...]
+    weekdays: tuple[PartFigures, ...]
+    hours: tuple[PartFigures, ...]
+    cells: tuple[CellFigures, ...]
+    months: dict[str, float]
+    pnl_by_session: dict[str, float]
+    rolling_sessions: int
+    rolling: tuple[RollingPoint, ...]
+    swaps: tuple[Swap, ...]
+    curve: tuple[CurvePoint, ...]
+    trades: tuple[TradeRow, ...]
+    trade_bins: tuple[TradeBin, ...]
+    held: dict[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def model_id(self) -> str | None:
+        """The model in use at the end of the span."""
+        return self.swaps[-1].model_id if self.swaps else None

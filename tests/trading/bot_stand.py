@@ -1,0 +1,246 @@
+"""A bot on a bench: a real model of the synthetic market, stored bars, a simulated clock, the real ledger and paper."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.alerts import Alert
+from hftcl.archive import artifact
+from hftcl.archive.artifact import ModelMeta
+from hftcl.archive.deployment import Archive
+from hftcl.archive.records import NewModel
+from hftcl.events import Event
+from hftcl.market.bars import label
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.model.families.forest import Forest
+from hftcl.model.features import FEATURE_NAMES, features
+from hftcl.model.serving import Predictor
+from hftcl.model.target import targets
+from hftcl.settings import Settings
+from hftcl.trading.assembling import Parts, assemble, interval_s
+from hftcl.trading.bot import Minute
+from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.clock import SimulatedClock
+from hftcl.trading.feeds import Feed
+from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.home import Places
+from hftcl.trading.hours import Hours, hours_of
+from hftcl.trading.ledger import Ledger
+from hftcl.trading.loop import Controls, Loop
+from hftcl.trading.serving import Market, Serving
+from hftcl.trading.shadow import Shadow
+from tests.loop_cases import small
+
+TICKERS = ("AAPL", "AMD", "TSLA")
+DAY = date(2025, 6, 2)
+HALF_DAY = date(2025, 7, 3)
+"""210 minutes: half the time of a full session."""
+TRAINED = datetime(2025, 5, 31, 12, 0, tzinfo=UTC)
+CALENDAR = Calendar("XNYS")
+
+
+def settings_of(home: Path, **sections: dict[str, object]) -> Settings:
+    """Return settings of the small synthetic market, with a home."""
+    return small(home, **sections)
+
+
+@cache
+def market_bars(first: date, last: date, tickers: tuple[str, ...] = TICKERS) -> pl.DataFrame:
+    """Return BAR_SCHEMA bars of the synthetic market."""
+    sessions = CALENDAR.sessions(first, last)
+    source = SyntheticSource(small(Path()))
+    parts = [label(source.minutes(ticker, first, last), sessions) for ticker in tickers]
+    return pl.concat(parts).sort("ticker", "ts")
+
+
+@cache
+def bars_of(day: date, sessions_before: int = 5) -> pl.DataFrame:
+    """Return the bars of a session and of those before it that features read."""
+    return market_bars(CALENDAR.previous_session(day, sessions_before), day)
+
+
+@cache
+def trained_graph(seed: int = 1) -> tuple[bytes, npt.NDArray[np.float32], float]:
+    """Return a forest of the synthetic market as ONNX, some of its rows, and a threshold that lets it trade often."""
+    bars = market_bars(date(2025, 5, 1), date(2025, 5, 20))
+    rows = pl.concat([features(bars), targets(bars, 30)], how="horizontal").drop_nulls()
+    X = np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+    y = rows["target"].to_numpy()
+    params = {**Forest().parameters(), "n_estimators": 16, "max_depth": 8, "min_samples_leaf": 50}
+    fitted = Forest().fit(X, y, params, seed=seed, jobs=1, on_step=lambda done, total: None)
+    threshold = float(np.quantile(np.abs(Predictor(fitted.onnx, X.shape[1]).predict(X)), 0.7))
+    return fitted.onnx, X, threshold
+
+
+def meta_of(model_id: str, **changes: object) -> ModelMeta:
+    """Return what a model of the synthetic market says about itself."""
+    ours, (_, X, threshold) = artifact.our_features(), trained_graph()
+    meta = ModelMeta(
+        model_id=model_id,
+        feature_names=ours.names,
+        feature_formulae=ours.formulae,
+        features_hash=ours.definitions_hash,
+        target="open to open over trailing volatility",
+        horizon_minutes=30,
+        threshold=threshold,
+        entry_quantile=0.7,
+        cost_bps=1.0,
+        flat_minutes_before_close=2,
+        tickers=TICKERS,
+        calendar="XNYS",
+        extended_hours=False,
+        trained_from=date(2025, 5, 1),
+        trained_to=date(2025, 5, 20),
+        label_end=datetime(2025, 5, 20, 20, 0, tzinfo=UTC),
+        exam_from=None,
+        exam_to=None,
+        rows=len(X),
+        data_digest="0" * 64,
+        family="forest",
+        params={},
+        seed=1,
+        versions=artifact.library_versions("test"),
+        source="synthetic",
+        synthetic=True,
+        importances=None,
+    )
+    return replace(meta, **changes)  # type: ignore[arg-type]
+
+
+def model_file(model_id: str, *, seed: int = 1, **changes: object) -> bytes:
+    """Return the bytes of a model file."""
+    onnx, X, _ = trained_graph(seed)
+    return artifact.build(onnx, meta_of(model_id, **changes), artifact.canary_rows(X))
+
+
+def archived(
+    home: Path,
+    at: datetime = TRAINED,
+    *,
+    seed: int = 1,
+    deploy: bool = True,
+    outcome: str = "deployed",
+    report: dict[str, object] | None = None,
+    **changes: object,
+) -> str:
+    """Archive a model that was trained at `at`, and deploy it; return its id."""
+    archive = Archive(home)
+    model_id = archive.claim_id(at)
+    meta = meta_of(model_id, **changes)
+    archive.add(
+        NewModel(
+            model_id=model_id,
+            trained_at=at,
+            outcome=outcome,  # type: ignore[arg-type]
+            reason="a test",
+            source=meta.source,
+            synthetic=meta.synthetic,
+            family="forest",
+            rows=meta.rows,
+            sessions=13,
+            tickers=meta.tickers,
+            trained_from=meta.trained_from,
+            trained_to=meta.trained_to,
+            label_end=meta.label_end,
+            exam_from=None,
+            exam_to=None,
+            val_sharpe=1.0,
+            report=report or {"edge": "live"},
+        ),
+        model_file(model_id, seed=seed, **changes),
+        b"pkl",
+        now=at,
+    )
+    if deploy:
+        archive.deploy(model_id, now=at, reason="a test")
+    return model_id
+
+
+@dataclass(slots=True)
+class Stand:
+    """One bot, from its start to its end or its death; another one in the same home is a restart."""
+
+    home: Path
+    settings: Settings
+    bars: pl.DataFrame
+    start: datetime
+    mode: str = "paper"
+    feed: Feed | None = None
+    broker: Broker | None = None
+    controls: Controls = field(default_factory=Controls)
+    events: list[Event] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    minutes: list[Minute] = field(default_factory=list)
+    loop: Loop = field(init=False)
+    clock: SimulatedClock = field(init=False)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = Places.live(self.home)
+        self.clock = SimulatedClock(self.start)
+        self.ledger = Ledger(places.ledger, durable=False)
+        self.broker = self.broker or find_broker("paper")(self.settings, folder=places.folder, durable=False)
+        tickers = tuple(self.bars["ticker"].unique().sort().to_list())
+        serving = Serving(self.home, Market(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings))
+        shadow = Shadow.of(self.settings, places, durable=False) if self.settings.trade.shadow else None
+        self.loop = assemble(
+            self.settings,
+            Parts(
+                mode=self.mode,  # type: ignore[arg-type]
+                places=places,
+                ledger=self.ledger,
+                broker=self.broker,
+                feed=self.feed or StoredFeed(self.bars, tickers),
+                clock=self.clock,
+                serving=serving,
+                controls=self.controls,
+                source="synthetic",
+                synthetic=True,
+                on_event=self.events.append,
+                on_alert=self.alerts.append,
+                shadow_broker=shadow.broker if shadow else None,
+                on_minute=self.minutes.append,
+            ),
+        )
+        self.loop.shadow = shadow
+
+    def run(self, day: date = DAY, minutes: Iterable[datetime] | None = None) -> None:
+        """Trade a session, or some minutes of it."""
+        hours = hours_of(CALENDAR, day, extended_hours=False)
+        self.loop.session(hours, hours.minutes(hours.begins) if minutes is None else minutes)
+
+    def close(self) -> None:
+        """End as a process does: what is in the files stays."""
+        self.ledger.close()
+        assert self.broker is not None
+        self.broker.close()
+
+
+def session_minutes(day: date = DAY) -> Sequence[datetime]:
+    """Return the minutes of a session."""
+    hours: Hours = hours_of(CALENDAR, day, extended_hours=False)
+    return hours.minutes(hours.begins)
+
+
+def some_minutes(first: int, count: int, day: date = DAY) -> Sequence[datetime]:
+    """Return `count` minutes of a session from its minute `first` on."""
+    return session_minutes(day)[first : first + count]
+
+
+def stand(home: Path, first: int = 0, day: date = DAY, bars: pl.DataFrame | None = None, **options: object) -> Stand:
+    """Return a bot in `home` that starts as minute `first` of the session begins."""
+    sections = options.pop("sections", {})
+    return Stand(
+        home,
+        settings_of(home, **sections),  # type: ignore[arg-type]
+        bars_of(day) if bars is None else bars,
+        session_minutes(day)[first],
+        **options,  # type: ignore[arg-type]
+    )

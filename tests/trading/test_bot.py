@@ -1,0 +1,213 @@
+"""The bot decides once a minute, as the exam would, and follows its decisions with orders that risk allows."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from hftcl.archive.artifact import Model, load
+from hftcl.archive.registry import Registry
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.features import FEATURE_NAMES, features
+from hftcl.strategy.positions import target_positions
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.hours import Hours
+from tests.trading.bot_stand import DAY, HALF_DAY, Stand, archived, bars_of, session_minutes, some_minutes, stand
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home with a model that serves."""
+    folder = tmp_path_factory.mktemp("trained")
+    archived(folder)
+    return folder
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """Return a home of its own with the same model."""
+    for path in ("trained_stock_model.onnx", "models"):
+        (tmp_path / path).symlink_to(trained / path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def half_day(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Stand:
+    """Return a bot that has traded a whole half day."""
+    folder = tmp_path_factory.mktemp("half_day")
+    for path in ("trained_stock_model.onnx", "models"):
+        (folder / path).symlink_to(trained / path)
+    bot = stand(folder, day=HALF_DAY)
+    bot.run(HALF_DAY)
+    return bot
+
+
+def model_of(home: Path) -> Model:
+    return load(Registry(home).production)
+
+
+def as_examined(bars: pl.DataFrame, day: date, model: Model) -> pl.DataFrame:
+    """Return prediction and target of each bar of `day`, computed over the whole session at once, as an exam does."""
+    rows = pl.concat([bars, features(bars)], how="horizontal").filter(pl.col("session") == day)
+    X = np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+    known = np.isfinite(X).all(axis=1)
+    found = np.full(len(X), np.nan, dtype=np.float32)
+    found[known] = model.predict(X[known])
+    rows = rows.with_columns(prediction=pl.Series(found, nan_to_null=True))
+    targets = target_positions(
+        rows,
+        threshold=model.meta.threshold,
+        horizon_minutes=model.meta.horizon_minutes,
+        weight=1 / 3,
+        flat_minutes_before_close=model.meta.flat_minutes_before_close,
+    )
+    return rows.select("ticker", "ts", pl.col("prediction").cast(pl.Float64), target=targets["position"])
+
+
+def decided(bot: Stand) -> pl.DataFrame:
+    """Return what the ledger says of each bar there was."""
+    return bot.ledger.decisions().drop_nulls("target").select("ticker", "ts", "prediction", "target")
+
+
+def test_every_minute_s_decision_is_the_exam_s_to_the_bit(half_day: Stand) -> None:
+    expected = as_examined(bars_of(HALF_DAY), HALF_DAY, model_of(half_day.home))
+    assert_frame_equal(decided(half_day).sort("ticker", "ts"), expected.sort("ticker", "ts"), check_exact=True)
+    assert (expected["target"] != 0).sum() > 100
+
+
+def test_a_half_day_ends_flat_before_its_early_close(half_day: Stand) -> None:
+    assert half_day.ledger.positions() == {}
+    last = half_day.ledger.fills()["ts"].max()
+    assert isinstance(last, datetime)
+    assert last <= session_minutes(HALF_DAY)[-2], "flat two minutes before the close"
+    assert half_day.alerts == []
+
+
+def test_each_fill_is_at_the_open_of_a_later_bar_and_the_account_adds_up(half_day: Stand) -> None:
+    fills = half_day.ledger.fills()
+    assert fills.height > 20
+    orders = half_day.ledger.orders().select("client_order_id", decided_on="ts")
+    joined = fills.join(orders, on="client_order_id").join(bars_of(HALF_DAY), on=["ticker", "ts"])
+    assert (joined["ts"] > joined["decided_on"]).all()
+    paid = joined["open"] * (1 + joined["quantity"].sign() * 1e-4)  # half spread and slippage, half a basis point each
+    assert np.allclose(joined["price"], paid, rtol=1e-12)
+    left = 100_000 - float((fills["quantity"] * fills["price"]).sum())
+    assert half_day.ledger.last_equity()["equity"][0] == pytest.approx(left, abs=1e-6)
+    assert half_day.ledger.cash() == pytest.approx(left, abs=1e-6)
+
+
+def test_the_ledger_says_which_model_decided_and_why(half_day: Stand) -> None:
+    rows = half_day.ledger.decisions()
+    model = model_of(half_day.home)
+    assert rows["model_id"].unique().to_list() == [model.meta.model_id]
+    assert rows["features_hash"].unique().to_list() == [model.meta.features_hash]
+    assert rows.height == 3 * 210, "every ticker, every minute"
+    assert set(rows["code"]) == {"trade", "hold_warmup", "hold_no_bar"}
+    assert rows.filter(pl.col("code") == "hold_no_bar")["target"].is_null().all()
+    assert rows.filter(pl.col("code") == "hold_warmup")["prediction"].is_null().all()
+    assert (rows["decided_at"] >= rows["ts"] + timedelta(seconds=60)).all()
+    closes = half_day.ledger.closes()
+    assert closes["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
+
+
+def test_a_bot_that_comes_late_holds_what_one_that_was_there_all_day_would(half_day: Stand, home: Path) -> None:
+    late = stand(home, first=100, day=HALF_DAY)
+    late.run(HALF_DAY, some_minutes(100, 12, HALF_DAY))
+    span = some_minutes(100, 12, HALF_DAY)
+    there = decided(half_day).filter(pl.col("ts").is_between(span[0], span[-1]))
+    assert_frame_equal(decided(late), there, check_exact=True)
+
+
+def test_nothing_is_traded_on_a_target_that_stays_as_prices_drift(half_day: Stand) -> None:
+    """An exam holds a fraction of capital; the bot holds shares, and does not pay to true them up each minute."""
+    targets = half_day.ledger.decisions().drop_nulls("target").sort("ticker", "ts")
+    changed = targets.with_columns(moved=pl.col("target") != pl.col("target").shift(1).over("ticker"))
+    orders = half_day.ledger.orders().join(changed, on=["ticker", "ts"])
+    assert orders.filter(pl.col("moved")).height / orders.height > 0.97
+
+
+class Wire(StoredFeed):
+    """Stored bars, of which some minutes are delivered otherwise."""
+
+    def __init__(self, bars: pl.DataFrame) -> None:
+        super().__init__(bars, ("AAPL", "AMD", "TSLA"))
+        self.changes: dict[datetime, Delivery] = {}
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        self.morning = super().begin(hours, now)
+        return self.morning
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Deliver the stored minute, or what stands in for it."""
+        stored = super().minute(minute, now)
+        return self.changes.get(minute, stored)
+
+
+def at(bot: Stand, minute: datetime) -> dict[str, str]:
+    rows = bot.ledger.decisions(first=minute, last=minute)
+    return dict(zip(rows["ticker"], rows["code"], strict=True))
+
+
+def test_a_correction_after_the_decision_holds_its_ticker_for_a_minute_and_is_used_from_then_on(home: Path) -> None:
+    minutes = some_minutes(60, 8)
+    bars = bars_of(DAY)
+    wrong = bars.filter((pl.col("ts") == minutes[2]) & (pl.col("ticker") == "AMD"))
+    right = wrong.with_columns(close=pl.col("close") * 1.01, high=pl.col("high") * 1.02)
+    feed = Wire(bars)
+    current = bars.filter(pl.col("ts") == minutes[4])
+    feed.changes[minutes[4]] = Delivery(minute=minutes[4], bars=current, corrected=right)
+    bot = stand(home, first=60, feed=feed)
+    bot.run(DAY, minutes)
+    assert at(bot, minutes[4]) == {"AAPL": "trade", "AMD": "hold_revised", "TSLA": "trade"}
+    assert at(bot, minutes[5])["AMD"] == "trade"
+    assert bot.ledger.orders(first=minutes[4], last=minutes[4]).filter(pl.col("ticker") == "AMD").is_empty()
+    corrected = pl.concat([bars.join(right, on=["ticker", "ts"], how="anti"), right])
+    expected = as_examined(corrected, DAY, model_of(home)).filter(pl.col("ts") == minutes[5]).sort("ticker")
+    assert_frame_equal(decided(bot).filter(pl.col("ts") == minutes[5]).sort("ticker"), expected, check_exact=True)
+
+
+def test_a_price_ten_times_off_is_held_back_and_never_becomes_the_price_to_compare_with(home: Path) -> None:
+    minutes = some_minutes(60, 6)
+    bars = bars_of(DAY)
+    figures = [pl.col(name) * 10 for name in ("open", "high", "low", "close")]
+    off = bars.with_columns(
+        pl.when((pl.col("ts") == minutes[2]) & (pl.col("ticker") == "TSLA")).then(figure).otherwise(figure / 10)
+        for figure in figures
+    ).select(BAR_SCHEMA.names())
+    bot = stand(home, first=60, bars=off)
+    bot.run(DAY, minutes)
+    assert at(bot, minutes[2])["TSLA"] == "hold_bad_price"
+    assert [at(bot, minute)["TSLA"] for minute in minutes[3:]] == ["trade"] * 3
+    equity = bot.ledger.equity().filter(pl.col("ts") == minutes[2])["equity"][0]
+    assert abs(equity / 100_000 - 1) < 0.01, "nothing is valued at the wrong price"
+
+
+def test_a_jump_that_the_next_bar_confirms_costs_one_minute(home: Path) -> None:
+    minutes = some_minutes(60, 5)
+    factor = pl.when((pl.col("ts") >= minutes[2]) & (pl.col("ticker") == "TSLA")).then(1.3).otherwise(1.0)
+    jumped = bars_of(DAY).with_columns(pl.col("open", "high", "low", "close") * factor)
+    bot = stand(home, first=60, bars=jumped)
+    bot.run(DAY, minutes)
+    assert [at(bot, minute)["TSLA"] for minute in minutes] == ["trade", "trade", "hold_bad_price", "trade", "trade"]
+
+
+def test_two_missing_tickers_are_held_and_the_third_is_traded(home: Path) -> None:
+    minutes = some_minutes(60, 6)
+    gone = bars_of(DAY).filter((pl.col("ts") < minutes[1]) | (pl.col("ticker") == "AAPL"))
+    bot = stand(home, first=60, bars=gone)
+    bot.run(DAY, minutes)
+    assert [at(bot, minute)["AMD"] for minute in minutes] == [
+        "trade",
+        "hold_no_bar",
+        "hold_no_bar",
+        "hold_stale",
+        "hold_stale",
+        "hold_stale",
+    ]
+    assert {at(bot, minute)["AAPL"] for minute in minutes} == {"trade"}
+    late = bot.ledger.orders(first=minutes[1]).filter(pl.col("state") != "refused")
+    assert set(late["ticker"]) <= {"AAPL"}

@@ -1,0 +1,181 @@
+"""Every plug-in that is installed keeps its promises, and the checks notice one that does not."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.contracts import check_broker, check_family, check_source
+from hftcl.market.sources import BarSource, Split, find_source
+from hftcl.market.sources.polygon import PolygonSource
+from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.model.families import Fitted, find_family
+from hftcl.model.families.forest import Forest
+from hftcl.settings import Settings
+from hftcl.trading.brokers import Broker, Fill, Order, OrderState, find_broker
+from hftcl.trading.brokers.paper import PaperBroker
+from tests.polygon_server import PolygonServer, synthetic_bars
+from tests.trading.alpaca_server import AlpacaServer
+from tests.trading.trading_cases import NOW, an_order, bars
+
+FIRST, LAST, LATER = date(2025, 6, 2), date(2025, 6, 4), datetime(2025, 6, 10, tzinfo=UTC)
+Prepared = tuple[Broker, Callable[[], None]]
+
+
+def with_bars(broker: PaperBroker) -> Callable[[], None]:
+    minute = iter(range(1, 100))
+    return lambda: broker.on_bars(bars((next(minute), "AAPL", 100.0)), NOW)
+
+
+@contextmanager
+def paper(folder: Path) -> Iterator[Prepared]:
+    broker = PaperBroker(Settings(), folder=folder, durable=False)
+    yield broker, with_bars(broker)
+    broker.close()
+
+
+@contextmanager
+def alpaca(folder: Path) -> Iterator[Prepared]:
+    pytest.importorskip("alpaca", reason="alpaca-py is not installed (pip install 'hftcl[alpaca]')")
+    with AlpacaServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("APCA_API_KEY_ID", server.keys[0])
+        patch.setenv("APCA_API_SECRET_KEY", server.keys[1])
+        settings = Settings()
+        settings = replace(settings, alpaca=replace(settings.alpaca, base_url=server.url))
+        broker = find_broker("alpaca")(settings, folder=folder)
+        broker._clock = lambda: 1748880000.0  # type: ignore[attr-defined]  # the day of the stand-in's fills
+
+        def trade() -> None:
+            for name, order in server.orders.items():
+                if order["status"] == "new":
+                    server.fill(name, float(order["qty"]), 100.0)
+            held = sum(float(row["qty"]) * (1 if row["side"] == "buy" else -1) for row in server.activities)
+            server.positions = [{"symbol": "AAPL", "qty": str(held), "current_price": "100"}] if held else []
+
+        yield broker, trade
+        broker.close()
+
+
+BROKERS: dict[str, Any] = {"paper": paper, "alpaca": alpaca}
+
+
+@pytest.mark.parametrize("name", sorted(point.name for point in entry_points(group="hftcl.brokers")))
+def test_every_broker_keeps_its_promises(tmp_path: Path, name: str) -> None:
+    if name not in BROKERS:
+        pytest.skip(f"{name} is somebody else's: its own tests call check_broker")
+    with BROKERS[name](tmp_path) as (broker, trade):
+        assert check_broker(broker, an_order(0), trade) == ()
+
+
+class Forgetful(PaperBroker):
+    """Takes an order again although it knows the id, and has no sense of what a number is."""
+
+    def submit(self, order: Order) -> OrderState:
+        again = self.find(order.client_order_id) is not None
+        new = replace(order, client_order_id=f"{order.client_order_id}-again") if again else order
+        state = super().submit(replace(new, quantity=1.0) if not abs(order.quantity) > 0 else new)
+        return replace(state, client_order_id=order.client_order_id)
+
+
+class Lossy(PaperBroker):
+    """Tells of half of each fill."""
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        found, cursor = super().fills(since)
+        return tuple(replace(fill, quantity=fill.quantity / 2) for fill in found), cursor
+
+
+class Deaf(PaperBroker):
+    """Cancels nothing."""
+
+    def cancel(self, client_order_id: str) -> None:
+        self.heard = client_order_id
+
+    def on_bars(self, bars: pl.DataFrame, now: datetime) -> None:
+        if not getattr(self, "heard", "").endswith("sent"):
+            super().on_bars(bars, now)
+
+
+@pytest.mark.parametrize(
+    ("kind", "promise"),
+    [
+        (Forgetful, "submit() of an id that is known answers with the known order"),
+        (Lossy, "the fills of an order add up to its quantity"),
+        (Deaf, "an order that was canceled is done"),
+    ],
+)
+def test_a_broker_that_breaks_a_promise_is_told_which(tmp_path: Path, kind: type[PaperBroker], promise: str) -> None:
+    broker = kind(Settings(), folder=tmp_path, durable=False)
+    assert promise in check_broker(broker, an_order(0), with_bars(broker))
+    broker.close()
+
+
+@contextmanager
+def a_source(name: str, folder: Path) -> Iterator[BarSource]:
+    settings = Settings()
+    if name == "files":
+        settings = replace(settings, files=replace(settings.files, folder=str(folder)))
+        SyntheticSource(settings).minutes("AAPL", FIRST, LAST).write_parquet(folder / "AAPL.parquet")
+    if name == "polygon":
+        days = [date(2025, 6, day) for day in (2, 3, 4)]
+        with PolygonServer({"AAPL": synthetic_bars("AAPL", days)}) as server:
+            settings = replace(settings, polygon=replace(settings.polygon, base_url=server.url, calls_per_minute=1000))
+            settings = replace(settings, paths=replace(settings.paths, home=str(folder)))
+            yield PolygonSource(settings, key="k")
+        return
+    yield find_source(name)(settings)
+
+
+@pytest.mark.parametrize("name", ["files", "polygon", "synthetic"])
+def test_every_source_keeps_its_promises(tmp_path: Path, name: str) -> None:
+    with a_source(name, tmp_path) as source:
+        assert check_source(source, "AAPL", FIRST, LAST, LATER) == ()
+
+
+class Careless(SyntheticSource):
+    """Gives other bars each time, of another ticker, and splits in no order."""
+
+    def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
+        self.times = getattr(self, "times", 0) + 1
+        return super().minutes("AMD", first, last).with_columns(pl.col("close") + self.times)
+
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        return (Split(ticker, date(2025, 1, 2), 1, 2), Split(ticker, date(2024, 1, 2), 1, 2))
+
+    def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
+        return now.replace(tzinfo=None)
+
+
+def test_a_source_that_breaks_its_promises_is_told_which() -> None:
+    assert check_source(Careless(Settings()), "AAPL", FIRST, LAST, LATER) == (
+        "minutes() names the ticker that was asked for",
+        "minutes() asked twice gives the same bars",
+        "splits() is sorted, oldest first",
+        "known_until() is a time in UTC that is not after now",
+    )
+
+
+def test_every_family_keeps_its_promises() -> None:
+    for point in entry_points(group="hftcl.families"):
+        assert check_family(find_family(point.name)) == ()
+
+
+class Moody(Forest):
+    """Fits otherwise with two cores, and tells nobody how far it is."""
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+        return super().fit(X, np.roll(y, jobs - 1), params, seed=seed, jobs=1, on_step=lambda done, total: None)
+
+
+def test_a_family_that_breaks_its_promises_is_told_which() -> None:
+    assert check_family(Moody()) == (
+        "on_step() is told the end",
+        "the same rows and seed give the same model, whatever the cores",
+    )

@@ -1,0 +1,286 @@
+"""Minutes from Polygon, asked for over REST or received over a websocket, against real servers on this machine."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hftcl.errors import ConfigError, SourceError
+from hftcl.market.bars import MINUTE
+from hftcl.market.sources.polygon_rest import Key, Rest
+from hftcl.market.sources.rate_limit import RateLimiter
+from hftcl.settings import Settings
+from hftcl.strategy.risk import Code
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import RawBar
+from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
+from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
+from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.hours import Hours, hours_of
+from tests.polygon_server import PolygonServer, says, slow
+from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
+from tests.trading.websocket_server import PolygonSocket, minute_message
+
+HOURS = hours_of(CALENDAR, DAY, extended_hours=False)
+MINUTES = some_minutes(60, 12)
+Gaps = list[tuple[datetime, datetime]]
+
+
+# ---- polygon over REST -----------------------------------------------------------------------------------------------
+
+
+def service_rows(ticker: str) -> list[dict[str, Any]]:
+    rows = bars_of(DAY).filter((pl.col("session") == DAY) & (pl.col("ticker") == ticker))
+    return [
+        {"t": int(ts.timestamp() * 1000), "o": o, "h": h, "l": low, "c": c, "v": v}
+        for ts, o, h, low, c, v in rows.select("ts", "open", "high", "low", "close", "volume").iter_rows()
+    ]
+
+
+def from_store(hours: Hours, now: datetime) -> Morning:
+    return StoredFeed(bars_of(DAY), ("AAPL", "AMD")).begin(hours, now)
+
+
+Connect = Callable[..., PolygonRestFeed]
+
+
+@pytest.fixture
+def connect(tmp_path: Path) -> Connect:
+    def make(url: str, *, patience_s: float = 10.0) -> PolygonRestFeed:
+        stop = threading.Event()
+
+        def sleep(seconds: float) -> None:
+            stop.wait(min(seconds, 0.05))
+
+        limiter = RateLimiter(tmp_path / "calls", 10_000)
+        rest = Rest(url, Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=limiter, sleep=sleep)
+        return PolygonRestFeed(from_store, rest, stop, patience_s=patience_s)
+
+    return make
+
+
+def served(**options: Any) -> PolygonServer:
+    return PolygonServer({ticker: service_rows(ticker) for ticker in ("AAPL", "AMD")}, **options)
+
+
+def asked(feed: PolygonRestFeed, minute: datetime) -> Delivery:
+    return feed.minute(minute, minute + MINUTE + timedelta(seconds=3))
+
+
+def test_one_call_a_ticker_brings_the_minute(connect: Connect) -> None:
+    with served() as server:
+        feed = connect(server.url)
+        feed.begin(HOURS, MINUTES[0])
+        found = asked(feed, MINUTES[0])
+        stored = bars_of(DAY).filter((pl.col("ts") == MINUTES[0]) & pl.col("ticker").is_in(["AAPL", "AMD"]))
+        assert found.bars.equals(stored.sort("ticker"))
+        assert found.corrected is not None
+        assert found.corrected.is_empty()
+        assert len(server.hits) == 2
+        assert feed.problem() == ""
+        feed.close()
+
+
+def test_a_ticker_that_fails_is_told_and_its_bar_comes_late(connect: Connect) -> None:
+    with served() as server:
+        feed = connect(server.url)
+        feed.begin(HOURS, MINUTES[0])
+        server.always = says(404, {"status": "NOT_FOUND"})
+        assert asked(feed, MINUTES[0]).bars.is_empty()
+        assert "2 of 2 tickers could not be had" in feed.problem()
+        server.always = None
+        found = asked(feed, MINUTES[1])
+        assert found.bars["ts"].unique().to_list() == [MINUTES[1]]
+        assert found.corrected is not None
+        assert found.corrected["ts"].unique().to_list() == [MINUTES[0]]
+        assert feed.problem() == ""
+        feed.close()
+
+
+@pytest.mark.hazard(23)
+def test_a_service_that_hangs_costs_the_patience_and_not_the_minute(connect: Connect) -> None:
+    with served() as server:
+        feed = connect(server.url, patience_s=0.2)
+        feed.begin(HOURS, MINUTES[0])
+        server.always = slow(delay_s=4.0)
+        began = time.monotonic()
+        assert asked(feed, MINUTES[0]).bars.is_empty()
+        assert asked(feed, MINUTES[1]).bars.is_empty()
+        assert time.monotonic() - began < 3.0
+        assert len(server.hits) == 2, "a ticker whose answer is awaited is not asked for again"
+        feed.close()
+
+
+@pytest.mark.hazard(30)
+def test_delayed_bars_are_known_by_their_status(connect: Connect) -> None:
+    with served(delayed=True) as server:
+        feed = connect(server.url)
+        feed.begin(HOURS, MINUTES[0])
+        found = asked(feed, MINUTES[0])
+        assert found.codes == {"AAPL": Code.HOLD_DELAYED, "AMD": Code.HOLD_DELAYED}
+        assert "delayed" in feed.problem()
+        feed.close()
+
+
+def test_a_watchlist_that_the_plan_cannot_follow_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigError, match=r"one call a minute for each of 8 tickers, and .* is 5"):
+        require_pace(Settings())
+
+
+# ---- polygon over a websocket ----------------------------------------------------------------------------------------
+
+
+def messages(minute: datetime, *tickers: str) -> list[dict[str, Any]]:
+    rows = bars_of(DAY).filter((pl.col("ts") == minute) & pl.col("ticker").is_in(tickers))
+    return [
+        minute_message(ticker, int(ts.timestamp() * 1000), figures)
+        for ticker, ts, *figures in rows.select("ticker", "ts", "open", "high", "low", "close", "volume").iter_rows()
+    ]
+
+
+class Moment:
+    """The time of the test's choosing, Unix seconds."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at.timestamp()
+
+
+def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None = None) -> Any:
+    filled: Gaps = [] if gaps is None else gaps
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        filled.append((first, last))
+        rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
+        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+
+    return PolygonWebsocketFeed(from_store, url, Key("POLYGON_API_KEY", key), backfill, clock=moment)
+
+
+def until(done: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def test_minutes_arrive_over_the_socket_and_the_gap_before_it_over_rest() -> None:
+    gaps: Gaps = []
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[0]), gaps=gaps)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        assert server.topics == [{"AM.AAPL", "AM.AMD"}]
+        first = feed.minute(MINUTES[0], MINUTES[1])
+        assert gaps == [(MINUTES[0], MINUTES[0])]
+        assert first.bars["ticker"].to_list() == ["AAPL", "AMD"]
+        server.send(*messages(MINUTES[1], "AAPL", "AMD"))
+        until(lambda: len(feed._rows) == 2)
+        second = feed.minute(MINUTES[1], MINUTES[2])
+        assert second.bars.equals(
+            bars_of(DAY).filter((pl.col("ts") == MINUTES[1]) & (pl.col("ticker") != "TSLA")).sort("ticker")
+        )
+        assert len(gaps) == 1
+        feed.close()
+
+
+def test_a_lost_connection_is_mended_and_what_was_missed_comes_late(caplog: pytest.LogCaptureFixture) -> None:
+    gaps: Gaps = []
+    moment = Moment(MINUTES[0])
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, moment, gaps=gaps)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        feed.minute(MINUTES[0], MINUTES[1])
+        moment.at = MINUTES[1]
+        server.drop()
+        until(lambda: "websocket is down" in feed.problem())
+        assert feed.minute(MINUTES[1], MINUTES[2]).bars.is_empty()
+        moment.at = MINUTES[2]
+        server.wait_for(2)
+        until(lambda: feed.problem() == "")
+        found = feed.minute(MINUTES[2], MINUTES[3])
+        assert gaps[1:] == [(MINUTES[1], MINUTES[2])]
+        assert found.bars["ts"].unique().to_list() == [MINUTES[2]]
+        assert found.corrected is not None
+        assert found.corrected["ts"].unique().to_list() == [MINUTES[1]]
+        feed.close()
+    assert "the websocket was lost" in caplog.text
+
+
+@pytest.mark.hazard(59)
+def test_a_refused_key_is_told_without_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    with PolygonSocket(key="another") as server:
+        feed = socket_feed(server.url, Moment(MINUTES[0]), key="canary-secret-0123")
+        feed.begin(HOURS, MINUTES[0])
+        until(lambda: "was refused" in feed.problem())
+        assert "POLYGON_API_KEY" in feed.problem()
+        feed.close()
+    assert "canary-secret" not in caplog.text + feed.problem()
+
+
+def test_what_is_no_message_is_passed_over() -> None:
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[1]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        for text in ("not json", "{}", '["x", 3]', '[{"ev": "AM"}]', '[{"ev": "AM", "sym": "AAPL", "s": "soon"}]'):
+            server.send(text)
+        server.send(*messages(MINUTES[0], "AAPL"))
+        until(lambda: len(feed._rows) >= 3)
+        found = feed.minute(MINUTES[0], MINUTES[1])
+        assert found.bars["ticker"].to_list() == ["AAPL", "AMD"]
+        assert feed.problem() == ""
+        feed.close()
+
+
+@pytest.mark.hazard(30)
+def test_bars_that_come_a_quarter_of_an_hour_late_are_those_of_a_delayed_plan() -> None:
+    moment = Moment(MINUTES[0] + timedelta(minutes=16))
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, moment)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        server.send(*messages(MINUTES[0], "AAPL"))
+        until(lambda: "delayed" in feed.problem())
+        assert feed.minute(MINUTES[0], MINUTES[1]).codes == {"AAPL": Code.HOLD_DELAYED}
+        feed.close()
+
+
+def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
+    asked_for: list[datetime] = []
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        asked_for.append(first)
+        if len(asked_for) == 1:
+            raise SourceError("busy")
+        return []
+
+    with PolygonSocket() as server:
+        feed = PolygonWebsocketFeed(from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        feed.minute(MINUTES[0], MINUTES[1])
+        feed.minute(MINUTES[1], MINUTES[2])
+        feed.minute(MINUTES[2], MINUTES[3])
+        assert asked_for == [MINUTES[0], MINUTES[0]]
+        feed.close()
+
+
+def test_a_range_of_minutes_is_one_call(tmp_path: Path) -> None:
+    with served() as server:
+        rest = Rest(server.url, Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=RateLimiter(tmp_path / "n", 100))
+        rows, delayed = ask(rest, "AAPL", MINUTES[0], MINUTES[3])
+        assert [row[1] for row in rows] == MINUTES[:4]
+        assert delayed is False
+        assert len(server.hits) == 1

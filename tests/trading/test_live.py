@@ -1,0 +1,288 @@
+"""The bot on the present, on a simulated clock: who may trade what, sessions in turn, stops and restarts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from hftcl.alerts import Alert, Kind
+from hftcl.errors import ConfigError, LockHeldError, SourceError, UsageError
+from hftcl.events import Event
+from hftcl.market.bars import MINUTE
+from hftcl.market.sessions import Calendar
+from hftcl.settings import Settings
+from hftcl.trading.assembling import locked
+from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.clock import SimulatedClock
+from hftcl.trading.feeds import Delivery, Feed, Morning
+from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.home import Places
+from hftcl.trading.hours import Hours
+from hftcl.trading.ledger_reader import LedgerReader
+from hftcl.trading.live import Present, TradeReport, require_consent, require_present, trade
+from hftcl.trading.loop import Controls
+from tests.trading.bot_stand import DAY, HALF_DAY, archived, bars_of, market_bars, session_minutes, settings_of
+
+
+@dataclass
+class Silent:
+    """A supervisor that remembers what it was told."""
+
+    told: list[str] = field(default_factory=list)
+
+    def ready(self) -> None:
+        self.told.append("ready")
+
+    def alive(self) -> None:
+        self.told.append("alive")
+
+    def status(self, text: str) -> None:
+        self.told.append(text)
+
+    def stopping(self) -> None:
+        self.told.append("stopping")
+
+
+class Scripted(StoredFeed):
+    """Stored bars; at some minutes something happens first."""
+
+    def __init__(self, bars: pl.DataFrame, script: dict[datetime, Callable[[], None]]) -> None:
+        super().__init__(bars, ("AAPL", "AMD", "TSLA"))
+        self.script = script
+        self.faults = 0
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        """Fail as often as it was told to, then begin."""
+        if self.faults:
+            self.faults -= 1
+            raise SourceError("Polygon is not there.")
+        return super().begin(hours, now)
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Do what the script says, then deliver."""
+        self.script.get(minute, lambda: None)()
+        return super().minute(minute, now)
+
+
+@dataclass
+class World:
+    """Everything around one run of the bot."""
+
+    home: Path
+    start: datetime
+    bars: pl.DataFrame
+    sections: dict[str, dict[str, object]] = field(default_factory=dict)
+    controls: Controls = field(default_factory=Controls)
+    service: Silent = field(default_factory=Silent)
+    events: list[Event] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    script: dict[datetime, Callable[[], None]] = field(default_factory=dict)
+    faults: int = 0
+
+    def __post_init__(self) -> None:
+        self.controls.halt_file = Places.live(self.home).halt_file
+        self.clock = SimulatedClock(self.start)
+
+    def stop(self) -> None:
+        self.controls.stop = True
+
+    def run(self, *, once: bool = False, real_money: bool = False) -> TradeReport:
+        settings = settings_of(self.home, **self.sections)
+
+        def feed(_: Calendar, __: Callable[[], bool]) -> Feed:
+            made = Scripted(self.bars, self.script)
+            made.faults = self.faults
+            return made
+
+        present = Present(
+            clock=self.clock,
+            feed=feed,
+            service=self.service,
+            controls=self.controls,
+            on_event=self.events.append,
+            on_alert=self.alerts.append,
+        )
+        return trade(settings, present, real_money=real_money, once=once)
+
+    def ledger(self) -> LedgerReader:
+        return LedgerReader(Places.live(self.home).ledger)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    archived(tmp_path, report={"edge": "stand aside"})
+    return tmp_path
+
+
+# ---- who may trade ---------------------------------------------------------------------------------------------------
+
+
+class Account(PaperBroker):
+    """A broker that would move real money."""
+
+    name = "bank"
+    live_money = True
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Account:
+    return Account(settings_of(tmp_path), folder=tmp_path, durable=False)
+
+
+@pytest.mark.parametrize(
+    ("in_settings", "on_command_line", "missing"),
+    [
+        (False, False, r"\[trade\] live = true in the configuration and --live on the command line"),
+        (True, False, "needs --live on the command line too"),
+        (False, True, r"needs \[trade\] live = true in the configuration too"),
+    ],
+)
+def test_real_money_takes_the_configuration_and_the_command_line(
+    tmp_path: Path, bank: Account, in_settings: bool, on_command_line: bool, missing: str
+) -> None:
+    settings = settings_of(tmp_path, trade={"live": in_settings})
+    with pytest.raises(UsageError, match=missing):
+        require_consent(settings, bank, real_money=on_command_line, synthetic=False)
+    require_consent(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=False)
+
+
+def test_real_money_is_never_traded_on_an_invented_market(tmp_path: Path, bank: Account) -> None:
+    with pytest.raises(UsageError, match="invented market"):
+        require_consent(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=True)
+
+
+def test_the_live_option_with_a_paper_broker_is_a_misunderstanding(home: Path) -> None:
+    with pytest.raises(UsageError, match=r"--live asks for real money, and .* 'paper' moves none"):
+        World(home, session_minutes()[0], bars_of(DAY)).run(real_money=True)
+
+
+@pytest.mark.parametrize("source", ["synthetic", "files"])
+def test_bars_without_a_present_are_for_replays(source: str) -> None:
+    settings = Settings()
+    with pytest.raises(ConfigError, match=f"'{source}' has no bars of the present.*--replay"):
+        require_present(replace(settings, market=replace(settings.market, source=source)))
+    require_present(replace(settings, market=replace(settings.market, source="polygon")))
+
+
+def test_a_second_bot_of_the_same_home_is_refused(home: Path) -> None:
+    with locked(Places.live(home), "bot"), pytest.raises(LockHeldError):
+        World(home, session_minutes()[0], bars_of(DAY)).run()
+
+
+# ---- sessions --------------------------------------------------------------------------------------------------------
+
+
+def test_it_waits_for_the_open_trades_the_session_and_waits_for_the_next(home: Path) -> None:
+    """From the evening before a half day over the holiday behind it: nothing is decided while the market is closed."""
+    monday = datetime(2025, 7, 7, 13, 30, tzinfo=UTC)
+    bars = market_bars(date(2025, 6, 25), date(2025, 7, 7))
+    world = World(home, datetime(2025, 7, 2, 23, 0, tzinfo=UTC), bars)
+    world.script[monday + 2 * MINUTE] = world.stop
+    report = world.run()
+    with world.ledger() as ledger:
+        decisions, events = ledger.decisions(), [event.kind for event in ledger.events()]
+        assert ledger.positions() == {}
+        assert set(ledger.fills()["ts"].dt.date()) == {HALF_DAY}
+        assert ledger.meta()["mode"] == "paper"
+    assert decisions["ts"].n_unique() == 210 + 3
+    assert set(decisions["ts"].dt.date()) == {HALF_DAY, monday.date()}
+    assert (report.decisions, report.halted) == (decisions.height, None)
+    assert report.orders > 20, "paper trades although the edge stands aside, so that a record grows"
+    assert events[:3] == ["reconciled", "started", "reloaded"]
+    assert events[-1] == "stopped"
+    assert world.service.told[:3] == [
+        "ready",
+        "waiting for session 2025-07-03, 13:30 UTC",
+        "trading session 2025-07-03",
+    ]
+    assert world.service.told.count("alive") == 213
+    assert world.service.told[-1] == "stopping"
+
+
+def test_once_decides_on_the_minute_that_has_just_ended(home: Path) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[60] + timedelta(seconds=20), bars_of(DAY))
+    report = world.run(once=True)
+    assert (report.decisions, report.note) == (3, "One minute of session 2025-06-02 was decided.")
+    with world.ledger() as ledger:
+        assert ledger.last_decided() == minutes[59]
+
+
+def test_once_while_the_market_is_closed_says_when_it_opens(home: Path) -> None:
+    report = World(home, datetime(2025, 6, 1, 12, 0, tzinfo=UTC), bars_of(DAY)).run(once=True)
+    assert report.decisions == 0
+    assert report.note == "The market is closed; session 2025-06-02 begins at 2025-06-02 13:30 UTC."
+
+
+def test_a_source_that_fails_in_the_morning_is_tried_again(home: Path) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[0] - timedelta(minutes=30), bars_of(DAY), faults=2)
+    world.script[minutes[1]] = world.stop
+    assert world.run().decisions == 6
+    assert [alert.kind for alert in world.alerts] == [Kind.DATA_HOLE, Kind.DATA_HOLE]
+
+
+# ---- the kill switch -------------------------------------------------------------------------------------------------
+
+
+def press(world: World) -> None:
+    assert world.controls.halt_file is not None
+    world.controls.halt_file.write_text("")
+
+
+def signalled(world: World) -> None:
+    world.controls.halt = True
+
+
+@pytest.mark.parametrize("how", [press, signalled])
+def test_a_halt_closes_everything_and_stays_latched_over_a_restart(home: Path, how: Callable[[World], None]) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[60], bars_of(DAY))
+    world.script = {minutes[66]: lambda: how(world), minutes[70]: world.stop}
+    report = world.run()
+    with world.ledger() as ledger:
+        assert ledger.fills().height > 0
+        assert ledger.positions() == {}
+        codes = ledger.decisions(first=minutes[67])["code"].unique().to_list()
+        closing = ledger.orders(first=minutes[66]).filter(pl.col("client_order_id").str.ends_with("-f"))
+        assert closing.height > 0
+        assert ledger.orders(first=minutes[68]).is_empty(), "nothing is opened any more"
+    assert codes == ["hold_halted"]
+    assert report.halted is not None
+    assert [alert.kind for alert in world.alerts] == [Kind.HALTED]
+    again = World(home, minutes[75], bars_of(DAY))
+    again.controls.halt_file.unlink(missing_ok=True)  # type: ignore[union-attr]
+    again.script = {minutes[78]: again.stop}
+    again.run()
+    with again.ledger() as ledger:
+        assert set(ledger.decisions(first=minutes[74])["code"]) == {"hold_halted"}
+        assert ledger.orders(first=minutes[74]).is_empty()
+
+
+@pytest.mark.hazard(54)
+def test_where_the_calendar_ends_nothing_is_traded_and_a_person_is_told(home: Path) -> None:
+    world = World(home, datetime(2099, 1, 5, 15, 0, tzinfo=UTC), bars_of(DAY))
+    report = world.run(once=True)
+    assert report.decisions == 0
+    assert "hold_calendar" in report.note
+    assert [alert.kind for alert in world.alerts if "calendar" in alert.subject] == [Kind.HALTED]
+
+
+def test_an_account_that_nobody_can_explain_halts_before_the_first_order(home: Path) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[60], bars_of(DAY))
+    world.script = {minutes[64]: world.stop}
+    world.run()
+    Places.live(home).ledger.unlink()  # the ledger is lost; what it held is still in the account
+    for suffix in ("-wal", "-shm"):
+        Places.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+    later: Any = World(home, minutes[70], bars_of(DAY))
+    later.script = {minutes[73]: later.stop}
+    report = later.run()
+    assert report.halted is not None
+    assert "reconciliation" in report.halted
+    assert Kind.HALTED in [alert.kind for alert in later.alerts]

@@ -1,0 +1,167 @@
+"""After a stop: what happened meanwhile is taken over, what is unknown is asked for, what cannot be explained halts."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.settings import Settings
+from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.ledger import Ledger
+from hftcl.trading.reconciliation import LATCH, reconcile
+from tests.trading.test_ledger import crash_driver
+from tests.trading.trading_cases import NOW, a_fill, a_record, an_order, at, bars, sent
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[PaperBroker]:
+    opened = PaperBroker(Settings(), folder=tmp_path, durable=False)
+    yield opened
+    opened.close()
+
+
+def state(ledger: Ledger, minute: int = 0) -> tuple[str, str]:
+    order = ledger.order(a_record(minute).client_order_id)
+    assert order is not None
+    return order.state, order.reason
+
+
+def test_two_that_agree_have_nothing_to_tell(ledger: Ledger, broker: PaperBroker) -> None:
+    told = reconcile(ledger, broker, NOW)
+    assert told.agrees
+    assert (told.fills, told.resolved, told.foreign) == (0, (), ())
+    assert [event.kind for event in ledger.events()] == ["reconciled"]
+
+
+@pytest.mark.hazard(51)
+def test_an_order_of_unknown_fate_is_asked_for_by_its_id(ledger: Ledger, broker: PaperBroker) -> None:
+    reconcile(ledger, broker, NOW)
+    ledger.decide([], [a_record(0), a_record(1)])
+    broker.submit(sent(a_record(0)))  # the bot was killed before it could write this down, and before the second one
+    told = reconcile(ledger, broker, NOW)
+    assert told.agrees
+    assert state(ledger, 0) == ("submitted", "")
+    assert state(ledger, 1)[0] == "canceled"
+    assert "never sent" in state(ledger, 1)[1]
+    assert [name.client_order_id for name in broker.open_orders()] == [a_record(0).client_order_id]
+    assert {update.state for update in told.resolved} == {"submitted", "canceled"}
+    assert reconcile(ledger, broker, NOW).resolved == ()
+
+
+@pytest.mark.hazard(52)
+def test_fills_of_the_time_that_the_bot_was_down_are_taken_over_once(ledger: Ledger, broker: PaperBroker) -> None:
+    reconcile(ledger, broker, NOW)
+    ledger.decide([], [a_record(0)])
+    broker.submit(sent(a_record(0)))
+    broker.on_bars(bars((1, "AAPL", 101.0)), NOW)
+    told = reconcile(ledger, broker, NOW)
+    assert (told.fills, told.agrees) == (1, True)
+    assert ledger.positions() == {"AAPL": 10.0}
+    assert state(ledger) == ("filled", "")
+    row = ledger.fills().row(0, named=True)
+    assert (row["model_id"], row["reference_price"], row["ts"]) == ("m1", 100.0, at(1))
+    assert reconcile(ledger, broker, NOW).fills == 0
+    assert ledger.positions() == {"AAPL": 10.0}
+
+
+@pytest.mark.hazard(52)
+def test_a_fill_whose_news_came_late_counts_although_its_order_was_given_up(
+    ledger: Ledger, broker: PaperBroker
+) -> None:
+    ledger.decide([], [a_record(0)])
+    reconcile(ledger, broker, NOW)
+    assert state(ledger)[0] == "canceled"
+    broker.submit(sent(a_record(0)))  # it had been under way all the time
+    broker.on_bars(bars((1, "AAPL", 101.0)), NOW)
+    assert reconcile(ledger, broker, NOW).agrees
+    assert ledger.positions() == {"AAPL": 10.0}
+
+
+def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_brokers_side(
+    ledger: Ledger, broker: PaperBroker
+) -> None:
+    reconcile(ledger, broker, NOW)
+    ledger.settle(fills=[a_fill(1)])
+    told = reconcile(ledger, broker, NOW)
+    assert told.differences == ("AAPL: 0 shares at the broker, 10 in the ledger",)
+    (latch,) = ledger.latches()
+    assert latch.name == LATCH
+    assert latch.reason.startswith("AAPL: 0 shares at the broker, 10 in the ledger. Look at")
+    assert [event.kind for event in ledger.events()] == ["reconciled", "halted", "error"]
+    again = reconcile(ledger, broker, NOW + timedelta(hours=1))  # a restart is not consent
+    assert (again.adopted, again.agrees) == ((), False)
+    assert len(ledger.all_latches()) == 1
+
+    ledger.clear(LATCH, "anna", NOW)
+    settled = reconcile(ledger, broker, NOW + timedelta(hours=2))
+    assert settled.adopted == told.differences
+    assert settled.agrees
+    assert (ledger.positions(), ledger.latches()) == ({}, ())
+    assert ledger.account().realised == -0.5  # the commission: at what they had cost, ten shares less earn nothing
+    assert reconcile(ledger, broker, NOW + timedelta(hours=3)).text == "0 fills taken over, 0 orders resolved"
+
+
+def test_consent_holds_for_what_the_person_was_shown_and_only_once(ledger: Ledger, broker: PaperBroker) -> None:
+    reconcile(ledger, broker, NOW)
+    ledger.settle(fills=[a_fill(1)])
+    reconcile(ledger, broker, NOW)
+    ledger.clear(LATCH, "anna", NOW)
+    ledger.settle(fills=[a_fill(2)])  # ten more, since she looked
+    assert reconcile(ledger, broker, NOW).differences == ("AAPL: 0 shares at the broker, 20 in the ledger",)
+    ledger.clear(LATCH, "anna", NOW)
+    assert reconcile(ledger, broker, NOW).agrees
+    ledger.settle(fills=[a_fill(3), a_fill(4)])  # the same difference on another day
+    assert not reconcile(ledger, broker, NOW + timedelta(days=1)).agrees
+    assert [latch.name for latch in ledger.latches()] == [LATCH]
+
+
+def test_a_trade_by_hand_is_taken_over_and_told_so_that_positions_stay_right(
+    ledger: Ledger, broker: PaperBroker
+) -> None:
+    reconcile(ledger, broker, NOW)
+    broker.submit(an_order(5, client_order_id="by hand", quantity=-3.0))
+    broker.on_bars(bars((6, "AAPL", 100.0)), NOW)
+    told = reconcile(ledger, broker, NOW)
+    assert told.agrees
+    assert told.foreign == ("-3 AAPL at 99.99",)
+    assert ledger.positions() == {"AAPL": -3.0}
+    assert ledger.fills()["model_id"].to_list() == [None]
+
+
+def test_what_the_account_held_before_the_first_start_is_not_ours(ledger: Ledger, broker: PaperBroker) -> None:
+    broker.submit(an_order(5, client_order_id="old"))
+    broker.on_bars(bars((6, "AAPL", 100.0)), NOW)
+    told = reconcile(ledger, broker, NOW)
+    assert told.differences == ("AAPL: 10 shares at the broker, 0 in the ledger",)
+    assert ledger.positions() == {}
+    ledger.clear(LATCH, "anna", NOW)
+    assert reconcile(ledger, broker, NOW).agrees
+    assert ledger.account().average_price == {"AAPL": 100.0}  # what they are worth now; what they cost is not known
+
+
+def test_an_open_order_of_somebody_else_halts_until_it_is_gone(ledger: Ledger, broker: PaperBroker) -> None:
+    broker.submit(an_order(5, client_order_id="old"))
+    assert reconcile(ledger, broker, NOW).differences == ("the order old is open at the broker, and not in the ledger",)
+
+
+def test_a_book_beside_production_does_not_halt_the_bot(ledger: Ledger, broker: PaperBroker) -> None:
+    broker.submit(an_order(5, client_order_id="old"))
+    assert not reconcile(ledger, broker, NOW, book="shadow").agrees
+    assert ledger.latches() == ()
+
+
+@pytest.mark.hazard(50)
+@pytest.mark.hazard(51)
+@pytest.mark.hazard(52)
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_statement_and_started_again_no_order_doubles_and_no_fill_is_lost(
+    tmp_path: Path, step: int
+) -> None:
+    assert int(crash_driver(tmp_path, "trade", str(step))) > 100

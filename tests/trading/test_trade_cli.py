@@ -1,0 +1,205 @@
+"""`hftcl trade` as a user meets it: real processes on a market that never closes, against servers on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.loop_cases import SMALL_TOML
+from tests.polygon_server import PolygonServer
+from tests.trading.bot_stand import archived
+from tests.trading.websocket_server import PolygonSocket, minute_message
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+TICKER = "X:BTCUSD"
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    return {**kept, "POLYGON_API_KEY": "k"}
+
+
+def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [HFTCL, *arguments], cwd=home, env=environment(), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def coin_rows(now: datetime) -> list[dict[str, Any]]:
+    """Return a week of minutes up to an hour from `now`, as the service writes them."""
+    start = (now - timedelta(days=7)).replace(second=0, microsecond=0)
+    count = 7 * 1440 + 60
+    random = np.random.default_rng(5)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.0005, count)))
+    first = int(start.timestamp() * 1000)
+    return [
+        {"t": first + n * 60_000, "o": c, "h": c * 1.0002, "l": c * 0.9998, "c": c, "v": 1000.0}
+        for n, c in enumerate(close.tolist())
+    ]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[PolygonServer]:
+    with PolygonServer({TICKER: coin_rows(datetime.now(UTC))}) as server:  # noqa: TID251 - a market of the present
+        yield server
+
+
+@pytest.fixture
+def home(service: PolygonServer, tmp_path: Path) -> Path:
+    """Return a home with a real-time source and a model that was trained a day ago."""
+    (tmp_path / "hftcl.toml").write_text(
+        f"""[market]
+source = "polygon"
+watchlist = ["{TICKER}"]
+calendar = "24/7"
+[polygon]
+base_url = "{service.url}"
+calls_per_minute = 1000
+[trade]
+feed = "polygon-rest"
+grace_s = 0
+"""
+    )
+    yesterday = datetime.now(UTC) - timedelta(days=1)  # noqa: TID251 - a market of the present
+    archived(tmp_path, yesterday.replace(microsecond=0), synthetic=False, source="polygon", calendar="24/7", seed=1)
+    return tmp_path
+
+
+def test_once_decides_on_the_newest_minute_of_a_live_market(home: Path) -> None:
+    done = run(home, "trade", "--once", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["mode"], report["decisions"]) == ("paper", 1)
+    status = json.loads(run(home, "trade", "--status", "--json").stdout)
+    assert (status["running"], status["mode"], status["source"]) == (False, "paper", "polygon")
+    assert status["model_id"] == report["model_id"]
+    assert datetime.fromisoformat(status["last_decision"]) >= datetime.fromisoformat(report["started_at"]) - timedelta(
+        minutes=2
+    )
+    assert status["data_lag_s"] < 90
+    again = run(home, "trade", "--once")
+    assert again.returncode == 0
+    assert "One minute of session" in again.stdout
+
+
+def lines_until(bot: "subprocess.Popen[str]", what: str) -> list[str]:
+    """Read the log up to the line that holds `what`."""
+    assert bot.stderr is not None
+    told: list[str] = []
+    while True:
+        line = bot.stderr.readline()
+        assert line, told
+        told.append(line.rstrip("\n"))
+        if what in line:
+            return told
+
+
+def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path, service: PolygonServer) -> None:
+    with PolygonSocket() as socket:
+        text = (home / "hftcl.toml").read_text().replace("polygon-rest", "polygon-websocket")
+        text = text.replace("calls_per_minute", f'websocket_url = "{socket.url}"\ncalls_per_minute')
+        (home / "hftcl.toml").write_text(text)
+        bot = subprocess.Popen(
+            [HFTCL, "trade"], cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            lines_until(bot, "decided minute=")
+            socket.wait_for(1)
+            assert socket.topics == [{f"AM.{TICKER}"}]
+            row = service.bars[TICKER][-60]
+            socket.send(minute_message(TICKER, row["t"], (row["o"], row["h"], row["l"], row["c"], row["v"])))
+            assert run(home, "trade", "--once").returncode == 75, "one bot a home"
+            status = json.loads(run(home, "trade", "--status", "--json").stdout)
+            assert (status["running"], status["pid"], status["halted"]) == (True, bot.pid, None)
+
+            now = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251 - a market of the present
+            new = archived(home, now, synthetic=False, source="polygon", calendar="24/7", seed=2)
+            bot.send_signal(signal.SIGHUP)
+            told = lines_until(bot, "Model reloaded at")
+            assert told[-4:-1] == ["=" * 60, "NEW MODEL DETECTED - RELOADING", "=" * 60]
+            assert told[-1].endswith(new)
+
+            bot.send_signal(signal.SIGUSR1)
+            for _ in range(50):
+                status = json.loads(run(home, "trade", "--status", "--json").stdout)
+                if status["halted"]:
+                    break
+            assert "kill_switch" in status["halted"]
+            assert (status["model_id"], status["reloads"]) == (new, 1)
+            cleared = json.loads(run(home, "trade", "--clear", "--yes", "--json").stdout)
+            assert cleared["cleared"] == ["kill_switch"]
+
+            bot.send_signal(signal.SIGTERM)
+            out, _ = bot.communicate(timeout=20)
+            assert bot.returncode == 0
+            assert "Stopped as asked." in out
+        finally:
+            bot.kill()
+            bot.communicate(timeout=20)
+
+
+def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Path) -> None:
+    done = run(home, "trade", "--flatten", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (home / "trade.halt").exists()
+    report = json.loads(done.stdout)
+    assert (report["halted"], report["by_bot"], report["positions"]) == (True, False, {})
+    assert json.loads(run(home, "trade", "--once", "--json").stdout)["halted"].startswith("kill_switch")
+    asked = subprocess.run(
+        [HFTCL, "trade", "--clear"],
+        cwd=home,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        input="n\n",
+        timeout=60,
+    )
+    assert asked.returncode == 1
+    assert (home / "trade.halt").exists(), "a person said no"
+    assert "kill_switch" in run(home, "trade", "--clear", "--yes").stdout
+    assert not (home / "trade.halt").exists()
+    assert "Nothing was halted" in run(home, "trade", "--clear", "--yes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--replay", "2025-06-02", "--once"), 2, "Give one of --replay and --once"),
+        (("--status", "--flatten"), 2, "Give one of --status and --flatten"),
+        (("--live", "--replay", "2025-06-02"), 2, "--replay moves no real money"),
+        (("--json",), 2, "--json goes with"),
+        (("--replay", "soon"), 2, "is no span of days"),
+        (("--nonsense",), 2, "--nonsense"),
+        ((), 78, "has no bars of the present"),
+        (("--replay", "2025-06-02"), 1, "no model to replay with"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
+    done = run(tmp_path, "-q", "trade", *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_that_is_too_slow_for_the_watchlist_is_said_at_the_start(home: Path) -> None:
+    text = (home / "hftcl.toml").read_text().replace("calls_per_minute = 1000", "calls_per_minute = 1")
+    (home / "hftcl.toml").write_text(text.replace(f'["{TICKER}"]', f'["{TICKER}", "X:ETHUSD"]'))
+    began = time.monotonic()
+    done = run(home, "trade")
+    assert done.returncode == 78
+    assert "one call a minute for each of 2 tickers" in done.stderr
+    assert time.monotonic() - began < 60

@@ -1,0 +1,96 @@
+"""A stand-in for Polygon's websocket on 127.0.0.1: asks for the key, takes subscriptions, sends what it is told."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import Server, ServerConnection, serve
+
+
+class PolygonSocket:
+    """The service; `send` reaches every client that has subscribed, `drop` hangs up on all of them."""
+
+    def __init__(self, *, key: str = "k") -> None:
+        self.key = key
+        self.topics: list[set[str]] = []
+        self.greeted = 0
+        self._clients: list[ServerConnection] = []
+        self._server: Server = serve(self._talk, "127.0.0.1", 0)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/stocks"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._thread.join(10)
+
+    def send(self, *messages: dict[str, Any] | str) -> None:
+        """Send one frame to each subscriber; a text goes as it is."""
+        text = messages[0] if isinstance(messages[0], str) else json.dumps(messages)
+        for client in list(self._clients):
+            client.send(text)
+
+    def drop(self) -> None:
+        """Hang up without a word of farewell."""
+        for client in list(self._clients):
+            client.socket.close()
+        self._clients.clear()
+
+    def wait_for(self, subscribers: int, timeout_s: float = 10.0) -> None:
+        """Wait until so many subscriptions have been taken in all."""
+        ends = time.monotonic() + timeout_s
+        while len(self.topics) < subscribers:
+            assert time.monotonic() < ends, f"{len(self.topics)} of {subscribers} subscribed"
+            time.sleep(0.01)
+
+    def _talk(self, client: ServerConnection) -> None:
+        self.greeted += 1
+        try:
+            client.send(_status("connected", "Connected Successfully"))
+            asked = json.loads(client.recv())
+            if asked != {"action": "auth", "params": self.key}:
+                client.send(_status("auth_failed", f"authentication failed for {asked.get('params')}"))
+                return
+            client.send(_status("auth_success", "authenticated"))
+            while True:
+                asked = json.loads(client.recv())
+                client.send(_status("success", f"subscribed to: {asked['params']}"))
+                self._clients.append(client)
+                self.topics.append(set(asked["params"].split(",")))
+        except (ConnectionClosed, OSError):
+            return
+
+
+def _status(status: str, message: str) -> str:
+    return json.dumps([{"ev": "status", "status": status, "message": message}])
+
+
+def minute_message(ticker: str, start_ms: int, figures: Sequence[float]) -> dict[str, Any]:
+    """Return a minute aggregate as the service sends it; figures: open, high, low, close, volume."""
+    o, h, low, c, v = figures
+    return {
+        "ev": "AM",
+        "sym": ticker,
+        "v": v,
+        "av": 10 * v,
+        "op": o,
+        "vw": c,
+        "o": o,
+        "c": c,
+        "h": h,
+        "l": low,
+        "a": c,
+        "z": 50,
+        "s": start_ms,
+        "e": start_ms + 60_000,
+    }
