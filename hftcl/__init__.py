@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from hftcl.learning.loop import ContinuousLearning as ContinuousLearning
+    from hftcl.performance import PerformanceTracker as PerformanceTracker
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {"ContinuousLearning": "hftcl.learning.loop"}
+_HOMES: Final = {"ContinuousLearning": "hftcl.learning.loop", "PerformanceTracker": "hftcl.performance"}
 
-__all__ = ["ContinuousLearning", "__version__"]
+__all__ = ["ContinuousLearning", "PerformanceTracker", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -80,6 +80,7 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
     from dataclasses import fields
 
     from hftcl.learning import archive_reports, reports
+    from hftcl.trading import tracker_reports
 
     told = (DOCS / "commands.md").read_text()
     for report in (
@@ -96,6 +97,17 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.ProofReport,
         reports.BacktestReport,
         reports.PolicyReport,
+        tracker_reports.PerformanceReport,
+        tracker_reports.Figures,
+        tracker_reports.ModelFigures,
+        tracker_reports.PartFigures,
+        tracker_reports.CellFigures,
+        tracker_reports.BenchmarkFigures,
+        tracker_reports.Swap,
+        tracker_reports.CurvePoint,
+        tracker_reports.RollingPoint,
+        tracker_reports.TradeRow,
+        tracker_reports.TradeBin,
         reports.ServedReport,
         reports.DifferenceReport,
         reports.AttemptReport,

@@ -28,6 +28,7 @@ from hftcl.learning.timing import Stopwatch
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
 from hftcl.settings import Settings
+from hftcl.trading.recent import recent
 
 
 def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> CheckReport:
@@ -116,10 +117,32 @@ def _observed(
         problem = str(fault)
     sessions = facts.sessions if facts else 0
     sharpe, stability, watched = (facts.sharpe, facts.stability, facts.watched) if facts else (None, None, None)
+    scored = triggers.recent_sharpe(sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem)
     return (
-        triggers.recent_sharpe(sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem),
+        _traded(settings, live, source, calendar.last_complete(known.at), needed) or scored,
         triggers.degraded(watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem),
         triggers.drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
+    )
+
+
+def _traded(
+    settings: Settings, live: ModelRecord | None, source: BarSource, last: date, needed: int
+) -> triggers.Trigger | None:
+    """Return `recent_sharpe` by the ledger, which knows real fills; None where it has too little of this model."""
+    rule = settings.triggers
+    if live is None or live.synthetic != source.synthetic:
+        return None
+    try:
+        found = recent(settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=source.synthetic)
+    except HftclError as fault:
+        return triggers.recent_sharpe(None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(fault))
+    if found is None or found.net.size < needed:
+        return None
+    sharpe = defined(lambda: metrics.sharpe(found.net))
+    if sharpe is None:
+        return None
+    return triggers.recent_sharpe(
+        sharpe, found.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=found.ledger
     )
 
 

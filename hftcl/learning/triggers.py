@@ -51,19 +51,28 @@ def age(last: Judged | None, now: datetime, max_age_days: float) -> Trigger:
 
 
 def recent_sharpe(
-    value: float | None, sessions: int, *, threshold: float, needed: int, problem: str | None = None
+    value: float | None,
+    sessions: int,
+    *,
+    threshold: float,
+    needed: int,
+    problem: str | None = None,
+    ledger: str | None = None,
 ) -> Trigger:
     """Fire when the production model's net Sharpe over the last `sessions` unseen sessions is below `threshold`.
 
-    `value` is annualised; None where it is not defined. Fewer than `needed` sessions are no evidence: the standard
-    error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002). The rate of
-    false alarms was simulated: a daily look at 20 sessions, true Sharpe 2 to 3, fat tails, clustered volatility.
+    `value` is annualised; None where it is not defined. `ledger`: of which kind of trading ("live", "paper") the
+    figure is, where it is not of scoring the model on stored bars. Fewer than `needed` sessions are no evidence: the
+    standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002). The
+    rate of false alarms was simulated: a daily look at 20 sessions, true Sharpe 2 to 3, fat tails, clustered
+    volatility.
     """
     if problem is not None or value is None or sessions < needed:
         why = problem or f"{sessions} unseen sessions, needs {needed}"
         return Trigger(name="recent_sharpe", fired=False, value=None, threshold=threshold, evidence=why)
+    which = f"sessions that it traded, by the {ledger} ledger" if ledger else "sessions that the model has not seen"
     evidence = (
-        f"net Sharpe {value:.2f} over {sessions} sessions that the model has not seen; advisory: "
+        f"net Sharpe {value:.2f} over {sessions} {which}; advisory: "
         "over 20 sessions a healthy model falls below 0.3 some 5 to 6 times a year"
     )
     return Trigger(name="recent_sharpe", fired=value < threshold, value=value, threshold=threshold, evidence=evidence)

@@ -15,12 +15,13 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession, read
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
-from hftcl.exam.metrics import ShiryaevRoberts
+from hftcl.exam.metrics import ShiryaevRoberts, sharpe
 from hftcl.learning.reports import CheckReport, document
 from hftcl.learning.triggers import Trigger
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from tests.loop_cases import small
+from tests.trading.ledger_cases import write_ledger
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=28)
@@ -206,3 +207,34 @@ def test_the_model_file_keeps_the_slices_of_its_exam_and_still_predicts_what_was
     exam = record.report["exam"]
     again = learning(on_files(trained)).exam(record.model_id, exam["from"], exam["to"])
     assert again.positions_sha256 == record.report["challenger"]["positions_sha256"]
+
+
+def test_what_the_bot_has_traded_stands_before_what_the_model_would_have_made(home: Path) -> None:
+    """A second way: the Sharpe ratio of the account's own change, session by session."""
+    model = Registry(home).models()[0].model_id
+    first, last = date(2026, 1, 12), date(2026, 2, 13)
+    world = write_ledger(home / "ledger.sqlite", first=first, last=last, model=model, swaps={}, drift=-0.0006)
+    found = trigger(learning(on_files(home)).check(), "recent_sharpe")
+    known = [net for day, net in world.net.items() if day <= date(2026, 2, 5)]
+    assert len(known) == 18
+    assert found.value == pytest.approx(sharpe(known))
+    assert found.fired
+    assert "over 18 sessions that it traded, by the paper ledger" in found.evidence
+
+
+def test_too_short_a_ledger_or_another_model_s_leaves_the_trigger_to_the_bars(home: Path) -> None:
+    model = Registry(home).models()[0].model_id
+    write_ledger(home / "ledger.sqlite", first=date(2026, 1, 12), last=date(2026, 1, 16), model=model, swaps={})
+    short = trigger(learning(on_files(home)).check(), "recent_sharpe")
+    assert "sessions that the model has not seen" in short.evidence
+    (home / "ledger.sqlite").unlink()
+    write_ledger(home / "ledger.sqlite", first=date(2026, 1, 12), last=date(2026, 2, 5), swaps={})
+    assert trigger(learning(on_files(home)).check(), "recent_sharpe") == short
+
+
+def test_a_damaged_ledger_is_told_and_the_check_goes_on(home: Path) -> None:
+    (home / "ledger.sqlite").write_bytes(b"no ledger")
+    report = learning(on_files(home)).check()
+    assert "ledger.sqlite" in trigger(report, "recent_sharpe").evidence
+    assert not trigger(report, "recent_sharpe").fired
+    assert trigger(report, "drift").value is not None

@@ -1,23 +1,31 @@
-"""The self-contained HTML report: one file without network and script, whole in any browser, light and dark, on paper.
-
-Called by `cli` with what a story returned. Draws it; finds nothing itself. The same report gives the same bytes: no
-clock, no timing and no random name is in it.
-"""
+"""The page of `hftcl backtest`: did retraining pay? Without script. Called through `hftcl.report`."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
-from pathlib import Path
 from typing import Any, Final
 
-from hftcl import durable
-from hftcl.errors import UsageError
+from hftcl.report.pens import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    bounds,
+    grid,
+    months,
+    number,
+    page,
+    svg,
+    table,
+    ticks,
+)
 
 SESSIONS_PER_YEAR: Final = 252
 SCALED_TO: Final = 0.10  # annual volatility of the second chart
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 960.0, 360.0, 56.0, 16.0, 14.0, 46.0
 _DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")
 _VERDICTS: Final = {
     "paid": "Retraining paid",
@@ -25,65 +33,10 @@ _VERDICTS: Final = {
     "cost": "Retraining cost",
 }
 
-_STYLE: Final = """
-:root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--soft:#5b6570;--line:#d5dae0;--box:#f4f6f8;
---good:#0b6b46;--bad:#a8281e;--warn:#8a5a00;
---c0:#1a56c4;--c1:#1a56c4;--c2:#b8480f;--c3:#0a7560;--c4:#8440ad;--c5:#6b7480;--c6:#857000}
-@media (prefers-color-scheme:dark){:root{--back:#14181d;--text:#e6e9ed;--soft:#a0a9b4;--line:#39424d;--box:#1d232a;
---good:#5fd39f;--bad:#ff8f85;--warn:#f0bd5a;
---c0:#82b1ff;--c1:#82b1ff;--c2:#ff9c66;--c3:#57cfb2;--c4:#d3a1f2;--c5:#9aa4b0;--c6:#dcc04c}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:24px 16px 48px;max-width:1040px;background:var(--back);color:var(--text);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-h1{font-size:24px;margin:0 0 4px}h2{font-size:18px;margin:32px 0 8px}p{margin:4px 0}
-.soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}
-.synthetic{display:inline-block;border:1px solid var(--warn);color:var(--warn);border-radius:4px;padding:0 6px;
-font-weight:600}
-.verdict{background:var(--box);border-left:5px solid var(--soft);padding:12px 16px;margin:16px 0}
-.verdict.paid{border-color:var(--good)}.verdict.cost{border-color:var(--bad)}.verdict b{font-size:18px}
-.wide{overflow-x:auto}svg{display:block;min-width:680px;width:100%;height:auto}
-svg text{fill:var(--text);font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}svg text.soft{fill:var(--soft)}
-.grid{stroke:var(--line);stroke-width:1}.zero{stroke:var(--soft);stroke-width:1}
-.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.main{stroke-width:3}.mark{stroke:var(--back);stroke-width:1.2}
-.live{fill:var(--good)}.aside{fill:var(--line)}
-.key{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;margin:6px 0;list-style:none}.key svg{display:inline-block;
-min-width:0;width:34px;height:12px;vertical-align:middle;margin-right:6px}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:4px 8px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:600;color:var(--soft)}th:first-child,td:first-child,td.text,th.text{text-align:left;white-space:normal}
-@media print{body{max-width:none}.wide{overflow:visible}}
-""".strip()
-
-
-def require_place(path: Path) -> None:
-    """Raise UsageError unless a file can be written at `path`, before the work of minutes begins."""
-    if path.is_dir():
-        raise UsageError(f"--html {path} is a folder. Name a file in it, such as {path / 'backtest.html'}.")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--html {path}: the folder {path.absolute().parent} does not exist. Create it first.")
-
-
-def write(path: Path, page: str) -> None:
-    """Write `page` to `path`, whole or not at all. Raises StorageError."""
-    with durable.storage_faults(f"writing {path}"):
-        durable.write_atomically(path.absolute(), page.encode())
-
 
 def backtest(report: Any) -> str:
     """Return the page of a BacktestReport."""
-    return _page("hftcl backtest", _backtest_body(report))
-
-
-def _page(title: str, body: Iterable[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # nothing is fetched and nothing runs, even if a text had slipped through unescaped
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    return page("hftcl backtest", _backtest_body(report))
 
 
 def _backtest_body(report: Any) -> list[str]:
@@ -200,16 +153,6 @@ def _key(curves: Sequence[_Curve]) -> str:
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Return round values from `low` to `high`, at most about `about` of them, 0 among them where it lies between."""
-    span = (high - low) or 1.0
-    raw = span / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [step * k for k in range(first, last + 1)]
-
-
 def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str:
     days = curves[0].days
     values = [value for curve in curves for value in curve.wealth]
@@ -218,12 +161,12 @@ def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str
     low, high = low - pad, high + pad
 
     def x(place: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * place / len(days)
+        return LEFT + (WIDTH - LEFT - RIGHT) * place / len(days)
 
     def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
-    parts = [*_grid(ticks(low, high), y), *_months(days, x), *_strip(days, attempts, x)]
+    parts = [*grid(ticks(low, high), y), *months(days, x), *_strip(days, attempts, x)]
     for curve in sorted(curves, key=lambda each: -each.place):  # the configured policy is drawn last, on top
         points = " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in enumerate(curve.wealth))
         width = " main" if curve.place == 0 else ""
@@ -236,44 +179,7 @@ def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str
             f'cy="{y(curve.wealth[place]):.1f}"><title>{escape(f"{curve.name}: {text}")}</title></circle>'
             for place, text in curve.deployed
         ]
-    return _svg(_HEIGHT, title, parts)
-
-
-def _svg(height: float, title: str, parts: Iterable[str]) -> str:
-    return (
-        f'<div class="wide"><svg viewBox="0 0 {_WIDTH:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg></div>"
-    )
-
-
-def _grid(values: Sequence[float], y: Callable[[float], float]) -> list[str]:
-    step = abs(values[1] - values[0]) if len(values) > 1 else 1.0
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    lines = []
-    for value in values:
-        kind = "zero" if abs(value) < step / 2 else "grid"
-        at = y(value)
-        lines.append(
-            f'<path class="{kind}" d="M{_LEFT:.0f} {at:.1f}H{_WIDTH - _RIGHT:.0f}"/>'
-            f'<text x="{_LEFT - 8:.0f}" y="{at + 4:.1f}" text-anchor="end">{value + 0.0:.{digits}f}</text>'
-        )
-    return lines
-
-
-def _months(days: Sequence[date], x: Callable[[float], float]) -> list[str]:
-    """Return a label at the first session of each month, fewer where they would touch."""
-    firsts = [place for place, day in enumerate(days) if place == 0 or day.month != days[place - 1].month]
-    found, last = [], -math.inf
-    for place in firsts:
-        at = x(place + 0.5)
-        if at - last >= 56 and at <= _WIDTH - _RIGHT - 24:
-            last = at
-            found.append(
-                f'<path class="grid" d="M{at:.1f} {_TOP:.0f}V{_HEIGHT - _BOTTOM:.0f}"/>'
-                f'<text class="soft" x="{at:.1f}" y="{_HEIGHT - 6:.0f}" text-anchor="middle">{days[place]:%Y-%m}</text>'
-            )
-    return found
+    return svg(HEIGHT, title, parts)
 
 
 def _strip(days: Sequence[date], attempts: Sequence[Any], x: Callable[[float], float]) -> list[str]:
@@ -297,7 +203,7 @@ def _strip(days: Sequence[date], attempts: Sequence[Any], x: Callable[[float], f
 def _bar(left: float, right: float, state: str, told: str) -> str:
     kind = "live" if state == "live" else "aside"
     return (
-        f'<rect class="{kind}" x="{left:.1f}" y="{_HEIGHT - _BOTTOM + 10:.0f}" width="{right - left:.1f}" height="8">'
+        f'<rect class="{kind}" x="{left:.1f}" y="{HEIGHT - BOTTOM + 10:.0f}" width="{right - left:.1f}" height="8">'
         f"<title>{escape(told)}</title></rect>"
     )
 
@@ -305,42 +211,23 @@ def _bar(left: float, right: float, state: str, told: str) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _bounds(interval: Sequence[float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: frozenset[int] = frozenset()) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=text' if index in text else ''}>{cell}</{tag}>" for index, cell in enumerate(row)
-        )
-
-    head = f"<thead><tr>{cells('th', [escape(name) for name in columns])}</tr></thead>"
-    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
-    return f'<div class="wide"><table>{head}<tbody>\n{body}</tbody></table></div>'
-
-
 def _policies(policies: Mapping[str, Any]) -> str:
     columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
     rows = [
         (
             f'{escape(name)}<br><span class="soft">{escape(each.rule)}</span>',
-            _number(each.sharpe),
-            _bounds(each.interval),
-            _number(each.pnl, "+.2%"),
-            _number(each.gross_pnl, "+.2%"),
-            _number(each.turnover, ".1f"),
-            _number(each.max_drawdown, ".2%"),
+            number(each.sharpe),
+            bounds(each.interval),
+            number(each.pnl, "+.2%"),
+            number(each.gross_pnl, "+.2%"),
+            number(each.turnover, ".1f"),
+            number(each.max_drawdown, ".2%"),
             str(each.traded_sessions),
             str(each.deployments),
         )
         for name, each in policies.items()
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _intervals(differences: Sequence[Any]) -> str:
@@ -353,7 +240,7 @@ def _intervals(differences: Sequence[Any]) -> str:
     left, height = 300.0, 28.0 * len(differences) + 34.0
 
     def x(value: float) -> float:
-        return left + (_WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
+        return left + (WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
 
     parts = []
     for value in ticks(low, high):
@@ -370,10 +257,10 @@ def _intervals(differences: Sequence[Any]) -> str:
         parts.append(
             f'<path class="curve main" stroke="var(--c0)" d="M{x(each.interval[0]):.1f} {at:.0f}'
             f'H{x(each.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" cx="{x(each.difference):.1f}" cy="{at:.0f}"/>'
-            f'<text x="{_WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">{each.difference:+.2f} '
+            f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">{each.difference:+.2f} '
             f"({each.interval[0]:+.1f} to {each.interval[1]:+.1f})</text>"
         )
-    return _svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
+    return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
 
 
 def _weeks(attempts: Sequence[Any]) -> str:
@@ -394,15 +281,15 @@ def _weeks(attempts: Sequence[Any]) -> str:
         (
             f"{each.at:%Y-%m-%d %H:%M}",
             escape(each.model_id),
-            _number(each.sharpe),
-            _number(each.champion_sharpe),
-            _number(each.p_better),
+            number(each.sharpe),
+            number(each.champion_sharpe),
+            number(each.p_better),
             f'<span class="{kinds.get(each.outcome, "")}">{escape(each.outcome)}</span>',
             escape(each.reason),
             escape(each.edge or "-"),
-            _number(each.p_edge),
+            number(each.p_edge),
             escape(each.edge_reason),
         )
         for each in attempts
     ]
-    return _table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))
+    return table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))
