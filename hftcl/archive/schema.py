@@ -12,8 +12,11 @@ from typing import Final
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
 
-SCHEMA_VERSION: Final = 1
-SCHEMA: Final = """
+SCHEMA_VERSION: Final = 2
+_OCCURRENCES: Final = """TABLE occurrences (
+    job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
+    claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
+SCHEMA: Final = f"""
 CREATE TABLE models (
     model_id TEXT PRIMARY KEY, trained_at TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, pkl_sha256 TEXT NOT NULL,
     outcome TEXT NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, family TEXT NOT NULL,
@@ -30,6 +33,7 @@ CREATE TABLE record (
     session TEXT NOT NULL, net REAL NOT NULL, gross REAL NOT NULL, turnover REAL NOT NULL, model_id TEXT NOT NULL,
     kind TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, settings_digest TEXT NOT NULL,
     PRIMARY KEY (synthetic, session)) STRICT;
+CREATE {_OCCURRENCES};
 """
 _BUSY_S = 10.0
 
@@ -66,7 +70,10 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     # transaction that was cut off, which ro refuses to.
     there = path.exists()
     with contextlib.closing(_connect(f"{path.absolute().as_uri()}?mode=rw" if there else ":memory:")) as db:
-        if there and schema_version(db):
+        if there and (version := schema_version(db)):
+            if version < 2:  # read as it will be once something changes it, and left as it is
+                db.execute("PRAGMA temp_store = MEMORY")
+                db.execute(f"CREATE TEMP {_OCCURRENCES}")
             db.execute("PRAGMA query_only = ON")
             yield db
         else:
@@ -101,13 +108,21 @@ def opened_to_change(path: Path) -> Iterator[sqlite3.Connection]:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA synchronous = EXTRA")
         db.execute("PRAGMA foreign_keys = ON")
-        if schema_version(db) == 0:
+        if schema_version(db) < SCHEMA_VERSION:
             with transaction(db):
-                if schema_version(db) == 0:  # nobody else was faster
-                    for statement in SCHEMA.split(";"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                _bring_up_to_date(db)
         yield db
+
+
+def _bring_up_to_date(db: sqlite3.Connection) -> None:
+    """Create what is missing, in the transaction that is open; nothing happens where somebody else was faster."""
+    version = schema_version(db)
+    if version == 0:
+        for statement in SCHEMA.split(";"):
+            db.execute(statement)
+    elif version < 2:  # what the scheduler has claimed
+        db.execute(f"CREATE {_OCCURRENCES}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 @contextlib.contextmanager

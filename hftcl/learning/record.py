@@ -78,14 +78,28 @@ def continued(
         for each in read(archive, synthetic=data.synthetic)
         if not data.sessions or each.session <= data.sessions[-1]
     )
-    story = _Story(archive, data, division, candidate, settings, params, on_event)
+    story = _Story(archive, data, settings, params, on_event)
     try:
-        added, problem = story.since(known[-1].session) if known else (story.walk_forward(), None)
+        added, problem = story.since(known[-1].session) if known else (story.walk_forward(division, candidate), None)
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         added, problem = (), f"the walk-forward could not be done: {error}"
     if problem is not None:
         on_event(Event(STAGE, text=f"the record lacks sessions: {problem}", level=Level.WARNING))
     return Record(known=known, added=added, cost_bps=settings.strategy.cost_bps, problem=problem)
+
+
+def caught_up(
+    archive: Registry, data: Dataset, settings: Settings, *, params: Mapping[str, object], on_event: OnEvent
+) -> Record:
+    """Return the record with the sessions since its last one, as a retrain would score them; writes nothing.
+
+    Where there is none on bars of this kind it stays empty: the first retrain begins it. Where a session cannot be
+    scored, `problem` says why, and nothing is added: what is passed over now no later retrain would make up for.
+    """
+    known = read(archive, synthetic=data.synthetic)
+    story = _Story(archive, data, settings, params, on_event)
+    added, problem = story.since(known[-1].session) if known else ((), None)
+    return Record(known=known, added=() if problem else added, cost_bps=settings.strategy.cost_bps, problem=problem)
 
 
 def judged(record: Record, archive: Registry, data: Dataset, settings: Settings, *, obstacle: str | None) -> Edge:
@@ -144,37 +158,35 @@ def folds(sessions: Sequence[Session], division: Split, *, embargo_sessions: int
 
 @dataclass(frozen=True, slots=True)
 class _Story:
-    """One retrain's way of earning sessions for the record."""
+    """The way in which a retrain, and between two of them the daily collection, earns sessions for the record."""
 
     archive: Registry
     data: Dataset
-    division: Split
-    candidate: Candidate
     settings: Settings
     params: Mapping[str, object]
     on_event: OnEvent
 
-    def walk_forward(self) -> tuple[RecordedSession, ...]:
+    def walk_forward(self, division: Split, candidate: Candidate) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
-        parts = folds(sessions_of(self.data.frame), self.division, embargo_sessions=self.settings.exam.embargo_sessions)
+        parts = folds(sessions_of(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions)
         taken = {each.session for each in read(self.archive, synthetic=self.data.synthetic)}
         found: list[RecordedSession] = []
         for index, part in enumerate(parts):
             self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
-            if part.train == self.division.train:
-                model = self.candidate.model
+            if part.train == division.train:
+                model = candidate.model
             else:
-                model = self._trained(part, _within(self.on_event, index, len(parts)))
+                model = self._trained(part, candidate, _within(self.on_event, index, len(parts)))
             found += self._scored(model, part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
         return tuple(each for each in found if each.session not in taken)
 
-    def _trained(self, part: Split, on_event: OnEvent) -> artifact.Model:
+    def _trained(self, part: Split, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
         return train_candidate(
             self.data.frame,
             part,
             self.settings,
-            model_id=self.candidate.model.meta.model_id,
+            model_id=candidate.model.meta.model_id,
             params=self.params,
             source=self.data.source,
             synthetic=self.data.synthetic,

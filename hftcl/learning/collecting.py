@@ -1,0 +1,58 @@
+"""The story of the daily collection: bars into the store, and the sessions since the last one into the record.
+
+Called by `duties` after each session. So a retrain has nothing to catch up, and the record is as of today.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from hftcl.archive.deployment import Archive
+from hftcl.archive.record import RecordedSession
+from hftcl.events import OnEvent
+from hftcl.learning.candidate import parameters
+from hftcl.learning.dataset import assemble, find_as_of, open_market
+from hftcl.learning.record import caught_up
+from hftcl.learning.timing import Stopwatch
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """What is in the store now, up to `session`, and what was added to the record.
+
+    silent: tickers that have bars in the window and none in `session`. left_out: ticker -> reason. problem: why
+    sessions that belong into the record could not be scored.
+    """
+
+    session: date
+    tickers: tuple[str, ...]
+    silent: tuple[str, ...]
+    left_out: dict[str, str]
+    recorded: tuple[RecordedSession, ...]
+    problem: str | None
+
+
+def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collection:
+    """Fetch what the store lacks, score the sessions since the last recorded one, and record them. now: UTC.
+
+    Each session is scored with the model that was current on it, as the next retrain would have. Raises HftclError
+    where the source, the store or the registry fails; what came before is kept.
+    """
+    archive = Archive(Path(settings.paths.home))
+    source, calendar = open_market(settings)
+    known = find_as_of(source, calendar, settings, None, now)
+    data = assemble(settings, source, calendar, known, save=True, on_event=on_event, watch=Stopwatch())
+    record = caught_up(archive, data, settings, params=parameters(settings), on_event=on_event)
+    if record.added:
+        archive.record(record.added, now=now)
+    newest = data.sessions[-1]
+    there = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
+    return Collection(
+        session=newest,
+        tickers=data.tickers,
+        silent=tuple(ticker for ticker in data.tickers if ticker not in there),
+        left_out=data.left_out,
+        recorded=record.added,
+        problem=record.problem,
+    )

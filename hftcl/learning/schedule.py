@@ -1,0 +1,209 @@
+"""What is due. Pure: rules, the time and what is accounted for already in, occurrences out.
+
+Called by `scheduling`, which does the work, and by `schedule --preview`. An occurrence is one job on one local date:
+whatever the clock does, that date is claimed once. Nothing here reads a clock or a file.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from enum import StrEnum
+from functools import lru_cache
+from itertools import takewhile
+from typing import Final, Protocol
+
+from hftcl.config.times import Times
+
+FIRST_GRACE: Final = timedelta(hours=1)
+"""What came due this long before the scheduler was first started is still due: a timer may call it at five past."""
+MOST_MISSED: Final = 366
+"""Of each job, how many are recorded as missed at a time: ten years of them are no downtime but a clock put wrong."""
+_LOOKBACK: Final = timedelta(days=400)  # a year and a month: a job that comes once a year has come in it
+_LONGEST: Final = timedelta(days=1)
+"""A retrain that seems to have taken longer is one in which the clock was put; it may not swallow a year's checks."""
+_REACH: Final = timedelta(days=3)  # a date can begin 26 hours apart on Earth, and a zone can leave out a whole day
+_MINUTE: Final = timedelta(minutes=1)
+
+
+class Job(StrEnum):
+    """What the scheduler does; of two that are due at the same moment, the one named first here goes first."""
+
+    RETRAIN = "retrain"
+    CHECK = "check"
+    COLLECT = "collect"
+    DIGEST = "digest"
+
+
+_ORDER: Final = {job: place for place, job in enumerate(Job)}
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One job on one date of its zone: (job, local_date) is its id. due_at: UTC. note: what is odd about its time."""
+
+    job: Job
+    local_date: date
+    due_at: datetime
+    note: str = ""
+
+
+class Accounted(Protocol):
+    """An occurrence as the registry knows it; times UTC, `finished_at` None while it runs."""
+
+    @property
+    def job(self) -> str: ...
+    @property
+    def local_date(self) -> date: ...
+    @property
+    def due_at(self) -> datetime: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def claimed_at(self) -> datetime: ...
+    @property
+    def finished_at(self) -> datetime | None: ...
+
+
+class Rule(Protocol):
+    """When one job comes due."""
+
+    @property
+    def job(self) -> Job: ...
+
+    def after(self, moment: datetime) -> Iterator[Occurrence]:
+        """Yield the occurrences that come due later than `moment` (UTC), earliest first; endless where time is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimesRule:
+    """A job at one minute of certain days, as a clock on the wall of `zone` shows it."""
+
+    job: Job
+    times: Times
+    zone: tzinfo
+
+    def after(self, moment: datetime) -> Iterator[Occurrence]:
+        """Yield an occurrence for each day named."""
+        first = (moment - _REACH).astimezone(self.zone).date()
+        for day in self.times.dates(first):
+            due_at, note = resolve(datetime.combine(day, self.times.at), self.zone)  # the zone is what is found out
+            if due_at > moment:
+                yield Occurrence(self.job, day, due_at, note)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsRule:
+    """A job after each session of an exchange. known: the sessions from a date on, each with its end, UTC."""
+
+    job: Job
+    known: Callable[[date], Iterable[tuple[date, datetime]]]
+    delay: timedelta
+
+    def after(self, moment: datetime) -> Iterator[Occurrence]:
+        """Yield an occurrence for each session that the calendar knows."""
+        for session, close in self.known((moment - self.delay - _REACH).date()):
+            if close + self.delay > moment:
+                yield Occurrence(self.job, session, close + self.delay)
+
+
+@lru_cache(maxsize=256)
+def resolve(wall: datetime, zone: tzinfo) -> tuple[datetime, str]:
+    """Return the moment (UTC) at which a clock on the wall of `zone` shows `wall`, and what is odd about it.
+
+    A minute that is left out becomes the next that exists; of two equal ones the first counts.
+    """
+    early = wall.replace(tzinfo=zone, fold=0)
+    found = early.astimezone(UTC)
+    if found.astimezone(zone).replace(tzinfo=None) == wall:
+        twice = wall.replace(tzinfo=zone, fold=1).astimezone(UTC) > found
+        return found, f"{wall:%H:%M} comes twice on this day: the first" if twice else ""
+    # Left out: the offset before the change puts `found` after it, the offset after the change puts `low` before it.
+    low = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    before = early.utcoffset()
+    while found - low > _MINUTE:
+        middle = low + (found - low) // 2 // _MINUTE * _MINUTE
+        low, found = (middle, found) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+    return found, f"{wall:%H:%M} does not exist on this day: the next minute that does"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What to do now, in order, and what to record without doing it, each with the reason.
+
+    before: of each job that has never been accounted for, the newest occurrence that lies before the first start.
+    """
+
+    run: tuple[Occurrence, ...]
+    missed: tuple[tuple[Occurrence, str], ...]
+    skipped: tuple[tuple[Occurrence, str], ...]
+    before: tuple[tuple[Occurrence, str], ...]
+
+
+def due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Due:
+    """Return what is due at `now` (UTC) and not accounted for.
+
+    Of each job the newest occurrence runs; the older ones, of a time in which nobody looked, are missed. A check that
+    came due while a retrain ran is skipped. Nothing that was ever claimed is due again, wherever the clock is put; what
+    was recorded as missed by a clock that ran ahead comes due in its time.
+    """
+    known = [each for each in accounted if not _premature(each, now)]
+    retrains = [each for each in known if each.job == Job.RETRAIN]
+    run: list[Occurrence] = []
+    missed: list[tuple[Occurrence, str]] = []
+    skipped: list[tuple[Occurrence, str]] = []
+    before: list[tuple[Occurrence, str]] = []
+    for rule in rules:
+        theirs = [each for each in known if each.job == rule.job]
+        since = max((each.due_at for each in theirs if each.due_at <= now), default=None)
+        if since is None:
+            first = _before_the_first(rule, now)
+            before += [(first, "before the scheduler was first started")] if first else []
+            since = first.due_at if first else now - FIRST_GRACE
+        taken = {each.local_date for each in theirs}
+        found = [
+            each for each in takewhile(lambda o: o.due_at <= now, rule.after(since)) if each.local_date not in taken
+        ]
+        if not found:
+            continue
+        newest, older = found[-1], found[-1 - MOST_MISSED : -1]
+        missed += [(each, f"nobody looked in its time; {newest.local_date} runs instead") for each in older]
+        running = _running_at(newest.due_at, retrains) if rule.job is Job.CHECK else None
+        if running is not None:
+            skipped.append((newest, f"the retrain of {running.local_date} was still running"))
+        else:
+            run.append(newest)
+    return Due(tuple(sorted(run, key=_in_order)), tuple(missed), tuple(skipped), tuple(before))
+
+
+def upcoming(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Iterator[Occurrence]:
+    """Yield what comes due later than `now` and is not claimed, in the order in which it runs."""
+    taken = {(each.job, each.local_date) for each in accounted if not _premature(each, now)}
+    for each in heapq.merge(*(rule.after(now) for rule in rules), key=_in_order):
+        if (each.job, each.local_date) not in taken:
+            yield each
+
+
+def _premature(each: Accounted, now: datetime) -> bool:
+    """Whether it was passed over by a clock that ran ahead: what was said at a time to come counts for nothing."""
+    return each.state in {"missed", "skipped"} and each.claimed_at > now
+
+
+def _before_the_first(rule: Rule, now: datetime) -> Occurrence | None:
+    """Return the newest occurrence that lies before the first start: later ones count."""
+    last = None
+    for each in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.after(now - _LOOKBACK)):
+        last = each
+    return last
+
+
+def _running_at(moment: datetime, retrains: Iterable[Accounted]) -> Accounted | None:
+    for each in retrains:
+        ended = moment + _MINUTE if each.finished_at is None else min(each.finished_at, each.claimed_at + _LONGEST)
+        if each.claimed_at <= moment < ended:
+            return each
+    return None
+
+
+def _in_order(occurrence: Occurrence) -> tuple[datetime, int]:
+    return occurrence.due_at, _ORDER[occurrence.job]

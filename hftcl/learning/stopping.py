@@ -1,0 +1,48 @@
+"""Ends a loop soon after SIGTERM or Ctrl-C, without cutting through what must be whole. Made by the command line.
+
+A signal handler may raise at any line. Here it does so only where the loop has said that it may be interrupted.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """Someone asked the loop to end. No `except Exception` on the way keeps it."""
+
+
+class Stop:
+    """What a signal handler tells a loop. `asked`: the number of the signal, None until there is one."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._may_interrupt = False
+
+    def ask(self, signum: int, frame: FrameType | None = None) -> None:
+        """Ask the loop to end, at once where it may be interrupted, else as soon as it may. A signal handler."""
+        self.asked = signum
+        self._raise_if_asked()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal interrupt what is done within; one that came before does so at once."""
+        try:
+            self.allow()
+            yield
+        finally:
+            self._may_interrupt = False
+
+    def allow(self) -> None:
+        """Let a signal interrupt from here on. Raises Stopped where one has come already."""
+        self._may_interrupt = True
+        self._raise_if_asked()
+
+    def forbid(self) -> None:
+        """Let no signal interrupt until `allow`, or until the work ends: for the moments of a deployment."""
+        self._may_interrupt = False
+
+    def _raise_if_asked(self) -> None:
+        if self.asked is not None and self._may_interrupt:
+            self._may_interrupt = False  # once: what cleans up on the way is left in peace
+            raise Stopped

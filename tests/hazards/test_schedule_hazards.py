@@ -1,0 +1,228 @@
+"""The scheduler as a process of its own: raced, stopped, killed, its training killed or hung. Hazards 41 to 48."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.archive.occurrences import Occurred, Occurrences
+from hftcl.archive.registry import Registry
+from tests.hazards.loop_processes import QUICK_TOML, Case, assert_production_is_whole, left_behind, run
+
+NEVER = "0 0 29 2 MON"
+"""A day that is years away, for the jobs that a test does not want."""
+
+
+def a_home(folder: Path, *, due: str = "check", trees: int = 8, more: str = "") -> Path:
+    """Return a home in which one job came due a minute or two ago."""
+    folder.mkdir(exist_ok=True)
+    now = datetime.now(UTC) - timedelta(minutes=1)  # noqa: TID251 - the process has the clock of this machine
+    times = {"check": NEVER, "retrain": NEVER, "digest": NEVER, due: f"{now.minute} {now.hour} * * *"}
+    section = "".join(f'{name} = "{text}"\n' for name, text in times.items())
+    toml = QUICK_TOML.replace("n_estimators = 8", f"n_estimators = {trees}")
+    toml += f'\n[exam]\nsessions = 5\nmin_sessions = 5\n\n[schedule]\ntimezone = "UTC"\n{section}'
+    toml += f"collect_delay_minutes = {delay_out_of_the_way(now.hour * 60 + now.minute)}\n{more}"
+    (folder / "hftcl.toml").write_text(toml)
+    return folder
+
+
+def delay_out_of_the_way(minute: int) -> int:
+    """Return a delay with which no collection comes due around `minute` of a UTC day, whatever the day and season."""
+    closes = (21 * 60, 22 * 60, 24 * 60, 25 * 60)  # 17:00 and 20:00 in New York
+    apart = {d: min(abs((minute - c - d + 720) % 1440 - 720) for c in closes) for d in range(0, 1440, 60)}
+    return max(apart, key=lambda delay: apart[delay])
+
+
+def accounted(home: Path) -> list[Occurred]:
+    """Return what is accounted for since the first start."""
+    return [each for each in Occurrences(home).known() if not str(each.outcome).startswith("before the scheduler")]
+
+
+def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]", within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def trainers(case: Case, scheduler: "subprocess.Popen[str]") -> list[int]:
+    """Return the processes in which `scheduler` trains."""
+    others = [pid for pid in case.alive() if pid != scheduler.pid]
+    return [pid for pid in others if b"hftcl.model.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def start_and_wait_until_it_trains(home: Path, case: Case, *arguments: str) -> "subprocess.Popen[str]":
+    process = case.start(home, "schedule", *arguments)
+    wait_for(lambda: trainers(case, process), process)
+    time.sleep(0.5)
+    return process
+
+
+@pytest.mark.hazard(41)
+def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home", due="digest")
+    processes = [Case().start(home, "schedule", "--once", "--json") for _ in range(4)]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, answers
+    did = [each for out, _ in answers for each in json.loads(out) if each["state"] == "done"]
+    assert [each["job"] for each in did] == ["digest"]
+    assert [(each.job, each.state) for each in accounted(home)] == [("digest", "done")]
+    assert json.loads(run(home, "schedule", "--once", "--json").stdout) == [], "nor does a later one find it due"
+
+
+@pytest.mark.hazard(45)
+def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_runs_after_the_restart(
+    tmp_path: Path,
+) -> None:
+    home = a_home(tmp_path / "home", due="retrain", trees=4000)
+    case = Case()
+    process = start_and_wait_until_it_trains(home, case)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=15)
+    assert (process.returncode, out) == (0, ""), err
+    assert "given back" in err
+    case.assert_nothing_survives()
+    assert accounted(home) == []
+    assert Registry(home).models() == ()
+    assert left_behind(home) == []
+    done = run(home, "schedule", "--once", "--json", environment={"HFTCL_MODEL__N_ESTIMATORS": "8"})
+    assert [(each["job"], each["state"]) for each in json.loads(done.stdout)] == [("retrain", "done")], done.stderr
+    assert_production_is_whole(home)
+
+
+@pytest.mark.hazard(45)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    home = a_home(tmp_path / "home", trees=4000)
+    case = Case()
+    process = start_and_wait_until_it_trains(home, case, "--once", "--json")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=15)
+    assert (process.returncode, out) == (status, "")
+    case.assert_nothing_survives()
+    assert accounted(home) == []
+
+
+@pytest.mark.hazard(42)
+def test_work_whose_process_was_killed_is_told_as_interrupted_and_not_repeated(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    home = a_home(tmp_path / "home", trees=4000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    case = Case()
+    process = start_and_wait_until_it_trains(home, case)
+    case.kill(process, everything=False)
+    case.assert_nothing_survives()
+    assert [each.state for each in accounted(home)] == ["claimed"]
+    done = run(home, "schedule", "--once", "--json")
+    assert done.returncode == 1, done.stderr
+    assert [each["state"] for each in json.loads(done.stdout)] == ["failed"]
+    assert json.loads(told.read_text())["kind"] == "error"
+    assert "interrupted" in json.loads(told.read_text())["subject"]
+    assert Registry(home).models() == ()
+
+
+def _writes_to(file: Path) -> str:
+    """Return the setting of a command that keeps what it is told in `file`."""
+    return json.dumps([sys.executable, "-c", f"import sys; open({str(file)!r}, 'w').write(sys.stdin.read())"])
+
+
+@pytest.mark.hazard(46)
+def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_the_scheduler_goes_on(
+    tmp_path: Path,
+) -> None:
+    told = tmp_path / "told"
+    home = a_home(tmp_path / "home", trees=4000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    case = Case()
+    process = start_and_wait_until_it_trains(home, case)
+    for pid in trainers(case, process):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(told.exists, process)
+    wait_for(lambda: told.read_text(), process)
+    assert "lack of memory" in json.loads(told.read_text())["text"]
+    assert [each.state for each in accounted(home)] == ["failed"]
+    assert process.poll() is None, "the loop waits for the next job"
+    process.terminate()
+    process.communicate(timeout=15)
+    assert process.returncode == 0
+
+
+@pytest.mark.hazard(46)
+def test_a_trainer_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home", trees=4000)
+    case = Case()
+    process = case.start(
+        home, "schedule", "--once", "--json", environment={"HFTCL_COMPUTE__MAX_TRAINING_HOURS": "0.001"}
+    )
+    wait_for(lambda: trainers(case, process), process)
+    for pid in trainers(case, process):
+        os.kill(pid, signal.SIGSTOP)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "did not end within 3.6 s and was stopped" in json.loads(out)[0]["outcome"]
+    case.assert_nothing_survives()
+
+
+@pytest.mark.hazard(47)
+def test_systemd_hears_that_it_is_ready_that_training_gets_on_and_nothing_from_one_that_is_stuck(
+    tmp_path: Path,
+) -> None:
+    home = a_home(tmp_path / "home", trees=4000)
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        receiver.settimeout(30)
+        case = Case()
+        process = case.start(home, "schedule", environment={"NOTIFY_SOCKET": address})
+        said = receiver.recv(1024)
+        assert said == b"READY=1"
+        while not trainers(case, process):
+            said = receiver.recv(1024)
+        while receiver.recv(1024) != b"WATCHDOG=1":
+            pass
+        for pid in trainers(case, process):
+            os.kill(pid, signal.SIGSTOP)
+        receiver.settimeout(0.2)  # what was on its way
+        try:
+            while True:
+                receiver.recv(1024)
+        except TimeoutError:
+            pass
+        receiver.settimeout(2)
+        with pytest.raises(TimeoutError):
+            receiver.recv(1024)
+        receiver.settimeout(30)
+        process.terminate()
+        assert receiver.recv(1024) == b"STOPPING=1"
+        process.communicate(timeout=15)
+        assert process.returncode == 0
+    case.assert_nothing_survives()
+
+
+@pytest.mark.hazard(48)
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('check = "25:00"', "schedule.check"),
+        ('check = "0 2 30 2 *"', "schedule.check"),
+        ('retrain = "Xyz 01:00"', "schedule.retrain"),
+        ('timezone = "America/New_Yrok"', "did you mean America/New_York?"),
+    ],
+)
+def test_a_time_that_cannot_be_ends_it_with_the_status_that_is_not_restarted(
+    tmp_path: Path, line: str, told: str
+) -> None:
+    (tmp_path / "hftcl.toml").write_text(f"[schedule]\n{line}\n")
+    done = run(tmp_path, "schedule")
+    assert done.returncode == 78
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
