@@ -73,7 +73,9 @@ def hide(name: str, value: str) -> None:
         return
     for part in {value, *(value.split() if "URLS" in name else ())}:
         if len(part) >= _SHORTEST:
-            for form in (part, quote(part, safe=""), quote_plus(part), json.dumps(part)[1:-1]):
+            quoted = (quote(part), quote(part, safe=""), quote_plus(part))
+            written = (json.dumps(part), json.dumps(part, ensure_ascii=False), repr(part))
+            for form in (part, *quoted, *(text[1:-1] for text in written)):
                 _hidden[form] = name
 
 
@@ -86,7 +88,8 @@ def masked(text: str) -> str:
 
 def on_one_line(text: str) -> str:
     r"""Return `text` masked, with line ends and control characters written out (\n, \x1b): none forges a line."""
-    return masked("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    kept = masked(text)  # before what is written out garbles a secret, and after: two pieces may have become one
+    return masked("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept))
 
 
 def _is_journal(stream: TextIO) -> bool:
@@ -142,16 +145,16 @@ class _Json(_Formatter):
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": masked(record.getMessage()),
             **{name: _plain(value) for name, value in self.fields(record).items()},
         }
         if fault := self.fault(record):
-            line["exception"] = fault
+            line["exception"] = masked(fault)
         return self.priority(record) + masked(json.dumps(line, ensure_ascii=True, allow_nan=False))
 
 
 def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, (bool, int)) else str(value)
+    return value if value is None or isinstance(value, (bool, int)) else masked(str(value))
 
 
 def _value(value: object) -> str:

@@ -162,7 +162,7 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("model.cost_bps = 1", "did you mean strategy.cost_bps?"),
         ("N_ESTIMATORS = 1", "did you mean model.n_estimators?"),
         ("polygon.api_key = 'SECRET'", "belong in the environment or in .env, such as POLYGON_API_KEY."),
-        ("compute.xyzzy = 1", "[compute] has jobs."),
+        ("compute.xyzzy = 1", "[compute] has jobs, max_training_hours."),
         ("model = 3", "must be a section, [model]."),
         ("[[model]]\nseed = 1", "must be a section, [model]."),
         ("'a\\u001b[31m' = 1", "there is no setting"),

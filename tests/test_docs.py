@@ -79,7 +79,7 @@ def test_no_command_is_documented_that_is_not_there() -> None:
 def test_the_json_fields_of_each_report_are_documented() -> None:
     from dataclasses import fields
 
-    from hftcl.learning import archive_reports, reports
+    from hftcl.learning import archive_reports, reports, schedule_reports
     from hftcl.trading import tracker_reports
 
     told = (DOCS / "commands.md").read_text()
@@ -111,6 +111,8 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.ServedReport,
         reports.DifferenceReport,
         reports.AttemptReport,
+        schedule_reports.Coming,
+        schedule_reports.Ran,
     ):
         for item in fields(report):
             assert f"`{item.name.rstrip('_')}`" in told, f"docs/commands.md lacks {report.__name__}.{item.name}"

@@ -20,7 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hftcl import durable
 from hftcl.alerts import Alert, Alerts, Kind
+from hftcl.alerts.delivery import LOCK
 from hftcl.archive import artifact
 from hftcl.archive.occurrences import Occurrences
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
@@ -28,7 +30,7 @@ from hftcl.doctor.examination import CHECKS
 from hftcl.doctor.row import Patient
 from hftcl.trading.ledger import Ledger
 from tests.configured import loaded
-from tests.polygon_server import PolygonServer
+from tests.polygon_server import PolygonServer, says
 
 HFTCL = str(Path(sys.executable).parent / "hftcl")
 TOML = """\
@@ -267,6 +269,30 @@ def test_an_outbox_that_is_no_database_is_a_fault_of_the_alerts_alone(tmp_path: 
     assert (found["alerts"], found["units"]) == ("fault", "ok")
 
 
+def test_a_ledger_whose_schema_is_rotten_is_a_fault_of_the_bot_alone(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.set_meta(mode="paper")
+    path = tmp_path / "ledger.sqlite"
+    # no UTF-8 in the schema: SQLite's own message about it cannot be decoded
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE meta", b"CREATE TA\xff\xfe\xfd meta"))
+    found = statuses(examine(patient(tmp_path)))
+    assert (found["bot"], found["permissions"], found["units"]) == ("fault", "ok", "ok")
+
+
+def test_rows_are_told_where_the_state_for_prometheus_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+    done = run(tmp_path, "doctor", "--json", "--prometheus", str(tmp_path / "state.prom"))
+    remedies = {each["name"]: each["remedy"] for each in json.loads(done.stdout) if each["status"] == "fault"}
+    assert "Move it away" in remedies["alerts"]
+    assert (done.returncode, "unexpected" in done.stderr, "alerts.sqlite" in done.stderr) == (1, False, True)
+
+
+def test_an_address_of_apprise_is_judged_without_a_message_being_sent(tmp_path: Path) -> None:
+    urls = "json://127.0.0.1:9/x nonsense://x"  # nobody listens there
+    found = statuses(tuple(outside.alerts(patient(tmp_path, ALERT_URLS=urls))))
+    assert found == {"alerts apprise 1 (json)": "ok", "alerts apprise 2 (nonsense)": "fault"}
+
+
 def test_secrets_that_everyone_can_read_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SMTP_HOST=x\n")
     (tmp_path / ".env").chmod(0o644)
@@ -309,6 +335,20 @@ def test_a_key_is_tried_with_one_call_and_a_refused_or_missing_one_is_a_fault(
         rows = examine(patient(tmp_path))
         assert "POLYGON_API_KEY" in row(rows, "source").detail
     assert "canary" not in str(rows)
+
+
+def test_a_source_that_cannot_be_reached_or_fails_is_a_fault_after_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({"AAPL": []}) as server:
+        text = POLYGON.format(url=server.url)
+        server.always = says(503, b"busy")
+        assert "503" in row(examine(patient(tmp_path, text)), "source").detail
+        assert sum("splits" in hit.path for hit in server.hits) == 1
+    found = row(examine(patient(tmp_path, text)), "source")
+    assert (found.status, "calls" in found.detail) == ("fault", False), found
+    assert found.remedy
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +417,21 @@ def test_a_test_alert_goes_out_on_every_way_and_says_which_one_failed(tmp_path: 
     found = {each["name"]: each["status"] for each in json.loads(done.stdout)}
     assert found == {"test alert apprise 1 (nonsense)": "fault", "test alert command": "ok"}
     assert json.loads((tmp_path / "heard").read_text())["kind"] == "test"
+
+
+@pytest.mark.parametrize("trouble", ["a damaged outbox", "no outbox", "another process sends"])
+def test_a_test_alert_is_called_sent_only_where_it_was(tmp_path: Path, trouble: str) -> None:
+    asked = patient(tmp_path, "[alerts]\ncommand = ['/bin/true']\n")
+    with contextlib.ExitStack() as stack:
+        if trouble == "a damaged outbox":
+            (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+        elif trouble == "no outbox":
+            (tmp_path / "alerts.sqlite").symlink_to(tmp_path / "gone" / "alerts.sqlite")
+        else:
+            stack.enter_context(durable.lock(tmp_path / LOCK, "delivery of alerts"))
+        (found,) = outside.test_alert(asked)
+    assert found.status == "fault"
+    assert found.remedy
 
 
 @pytest.mark.parametrize(
@@ -449,7 +504,16 @@ def test_a_repair_that_cannot_be_done_is_a_fault_of_its_own(home: Path) -> None:
 
 
 def test_a_unit_is_printed_alone(home: Path) -> None:
-    done = run(home, "doctor", "--unit", "schedule")
+    argv = [sys.executable, "-m", "hftcl", "doctor", "--unit", "schedule"]
+    done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
     assert done.stdout == units.unit("schedule", units.Installation.found(loaded(home)))
     unknown = run(home, "doctor", "--unit", "scheduler")
     assert unknown.returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that has no name")
+def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
+    environ = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "USERNAME"}}
+    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units._user())"
+    done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "54321\n", done.stderr

@@ -98,6 +98,20 @@ def test_a_secret_is_masked_in_every_line_of_ours_and_of_libraries(form: str) ->
     assert "ValueError" in told
 
 
+@pytest.mark.hazard(59)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_secret_of_quotes_and_invisible_letters_is_masked_however_it_is_written(form: str) -> None:
+    secret = "q'\"\\ /\u00f6\u200bzz"
+    logs.hide("SMTP_PASSWORD", secret)
+    stream = lines(Log(format=form))  # type: ignore[arg-type]
+    ways = (secret, repr(secret), quote(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+    for text in ways:
+        logging.getLogger("other").warning("sent %s", text)
+        logging.getLogger("other").warning("sent", extra={"it": text})
+    assert stream.getvalue().count("[SMTP_PASSWORD]") == 2 * len(ways)
+    assert "zz" not in stream.getvalue()
+
+
 def test_a_host_or_a_switch_is_no_secret() -> None:
     logs.hide("SMTP_HOST", "mail.example.org")
     logs.hide("ALERT_EMAIL_ENABLED", "true")

@@ -173,9 +173,10 @@ def test_the_replay_is_another_ledger_and_html_is_written(home: Path, tmp_path: 
     assert "Not known: No model 20250613_010000 is in the archive" in text
 
 
-def test_on_a_terminal_it_is_tables(home: Path) -> None:
+def on_a_terminal(home: Path, columns: int) -> str:
+    """Return what `report` shows on a terminal that is `columns` wide."""
     primary, secondary = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     with subprocess.Popen([HFTCL, "report"], cwd=home, stdout=secondary, env=environment) as process:
         os.close(secondary)
         shown = b""
@@ -189,8 +190,22 @@ def test_on_a_terminal_it_is_tables(home: Path) -> None:
             shown += chunk
     os.close(primary)
     assert process.returncode == 0
-    assert "┏" in shown.decode()
-    assert "Performance, net of every cost" in shown.decode()
+    return shown.decode()
+
+
+def test_on_a_terminal_it_is_tables_and_80_columns_break_no_number(home: Path, found: PerformanceReport) -> None:
+    assert any(abs(part.net_usd) >= 1000 for part in found.tickers)
+    shown = on_a_terminal(home, 80)
+    assert "┏" in shown
+    assert "Performance, net of every cost" in shown
+    for part in (*found.tickers, *found.weekdays, *found.hours):
+        assert f"{part.net_usd:+,.2f} " in shown
+
+
+def test_a_terminal_of_another_alphabet_gets_the_report_without_its_sparkline(home: Path) -> None:
+    done = run(home, "report", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "By hour" in done.stdout
 
 
 def test_an_empty_ledger_is_one_sentence_and_status_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_systemd_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> N
     path.write_text(unit(name, place))
     done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("folder", ["my trading", "50%", "a$b", "d\u00fcsseldorf", 'a"b'])
+def test_systemd_takes_a_unit_of_whatever_folder(folder: str, tmp_path: Path) -> None:
+    home = tmp_path / folder
+    home.mkdir()
+    (home / ".env").write_text("SMTP_HOST=h\n")
+    place = replace(Installation.found(loaded(home, "")), python=Path(sys.executable), user="root")
+    path = tmp_path / "hftcl-schedule.service"
+    path.write_text(unit("schedule", place))
+    done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"LoadCredential=env:{home}/.env\n".replace("%", "%%") in path.read_text()
 
 
 @needs_systemd_analyze

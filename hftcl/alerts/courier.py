@@ -39,7 +39,7 @@ def _mail(order: dict[str, Any]) -> str:
     try:
         with _encrypted(order) as server:
             if order["user"]:
-                server.login(order["user"], order["password"])
+                _log_in(server, order)
             if "subject" not in order:
                 server.noop()
                 return ""
@@ -47,6 +47,14 @@ def _mail(order: dict[str, Any]) -> str:
     except (OSError, smtplib.SMTPException) as error:
         raise UndeliveredError(f"{order['host']} port {order['port']} {_why(error)}") from error
     return f"refused for {', '.join(refused)}" if refused else ""
+
+
+def _log_in(server: smtplib.SMTP, order: dict[str, Any]) -> None:
+    try:
+        server.login(order["user"], order["password"])
+    except UnicodeEncodeError:  # smtplib logs in with ASCII alone; the error's own text would quote the password
+        fault = "SMTP_USER or SMTP_PASSWORD has a character that is not ASCII: set another one; nothing was sent"
+        raise UndeliveredError(fault) from None
 
 
 def _encrypted(order: dict[str, Any]) -> smtplib.SMTP:
@@ -102,6 +110,7 @@ def _mail_of(order: dict[str, Any]) -> EmailMessage:
 
 
 def _apprise(order: dict[str, Any]) -> str:
+    """Notify the address; without a `subject` only see whether Apprise knows it, which asks nobody."""
     import logging
 
     import apprise as library
@@ -110,6 +119,8 @@ def _apprise(order: dict[str, Any]) -> str:
     service = apprise.Apprise.instantiate(order["url"], suppress_exceptions=True)
     if service is None:
         raise UndeliveredError("Apprise does not know such an address: check this part of ALERT_URLS")
+    if "subject" not in order:
+        return ""
     sender = apprise.Apprise()
     sender.add(service)
     with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:

@@ -3,8 +3,8 @@
 Nothing here raises into training or trading: what cannot be told is logged, what cannot be sent waits.
 """
 
+import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LOCK: Final = ".alerts.lock"
 _LEAST_S: Final = 0.5  # no process is started for less
-_FAULTS: Final = (HftclError, OSError, sqlite3.Error)
+_FAULTS: Final = (HftclError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,21 +57,22 @@ class Alerts:
 
         return cls(Path(settings.paths.home), settings.alerts, lambda name: config.secret(name, settings, environ))
 
-    def tell(self, alert: Alert) -> None:
-        """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
+    def tell(self, alert: Alert) -> int | None:
+        """Put `alert` into the outbox, durably, and return its number; nothing is sent yet. None without a channel.
 
         An outbox that cannot be written is an error in the log, with the alert in it: the log is what is left.
         """
         if not self.channels or alert.kind in self._settings.mute:
-            return
+            return None
         tidy = cleaned(alert, logs.masked)
         try:
             durable.make_folder(self._home)
             repeat = timedelta(hours=self._settings.repeat_hours)
-            self._outbox.put(tidy, [channel.name for channel in self.channels], repeat=repeat)
+            return self._outbox.put(tidy, [channel.name for channel in self.channels], repeat=repeat)
         except _FAULTS as error:
             told = (alert.kind, tidy.subject, tidy.text, str(error))
             log.error("alert not stored kind=%s subject=%r text=%r why=%r", *told)  # noqa: TRY400 - no traceback needed
+            return None
 
     def deliver(self, now: datetime, timeout_s: float = 30.0) -> Delivery:
         """Send what is due, in at most `timeout_s` seconds; what fails waits, each time longer, up to six hours.
@@ -82,12 +83,11 @@ class Alerts:
             return Delivery()
         ends = time.monotonic() + timeout_s
         try:
-            with durable.lock(self._home / LOCK, "delivery of alerts"):
+            sent, faults = 0, list[str]()
+            with contextlib.suppress(LockHeldError), durable.lock(self._home / LOCK, "delivery of alerts"):
                 sent, faults = self._round(now, ends)
                 self._outbox.forget(now)
-                return Delivery(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
-        except LockHeldError:
-            return Delivery(waiting=self._outbox.count_waiting())
+            return Delivery(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
         except _FAULTS as error:
             log.error("alerts not delivered why=%r", str(error))  # noqa: TRY400 - a full disk needs no traceback
             return Delivery(faults=(str(error),))
@@ -109,12 +109,16 @@ class Alerts:
         return not fault
 
     def waiting(self) -> int:
-        """Return how many messages wait. Raises HftclError, OSError, sqlite3.Error where the outbox cannot be read."""
+        """Return how many messages wait. Raises HftclError where the outbox cannot be read."""
         return self._outbox.count_waiting()
 
     def stuck(self) -> tuple[datetime, str] | None:
         """Return since when (UTC) the oldest message waits that was not sent, and why. Raises as `waiting` does."""
         return self._outbox.oldest_fault()
+
+    def unsent(self, number: int) -> dict[str, str]:
+        """Return the channels on which a message still waits, and what failed there. Raises as `waiting` does."""
+        return self._outbox.unsent(number)
 
     def _round(self, now: datetime, ends: float) -> tuple[int, list[str]]:
         """Send until all is sent or the time is up; a channel that failed is left alone for the rest of the round."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from hftcl.alerts.alert import Alert, Kind, Message
-from hftcl.errors import NewerVersionError
+from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 
 FILE_NAME: Final = "alerts.sqlite"
 SCHEMA_VERSION: Final = 1
@@ -44,29 +44,28 @@ class Waiting:
 
 
 class Outbox:
-    """The alerts under `home`. Each method raises OSError or sqlite3.Error where the disk fails it."""
+    """The alerts under `home`. Each method raises StorageError, IntegrityError or NewerVersionError where it cannot."""
 
     def __init__(self, home: Path) -> None:
         self.path = home / FILE_NAME
 
-    def put(self, alert: Alert, channels: Sequence[str], *, repeat: timedelta) -> None:
+    def put(self, alert: Alert, channels: Sequence[str], *, repeat: timedelta) -> int:
         """Add `alert` for `channels`. The same fault again counts up the message that waits, or waits itself.
 
-        repeat: how long after a message of the same fault the next one is held back.
+        repeat: how long after a message of the same fault the next one is held back. Returns the message's number.
         """
         with self._opened() as db, _transaction(db):
             if alert.key is None:
-                _insert(db, alert, channels, due=alert.at, again=False)
-                return
+                return _insert(db, alert, channels, due=alert.at, again=False)
             before = db.execute("SELECT * FROM messages WHERE key = ? ORDER BY number DESC LIMIT 1", (alert.key,))
             row = before.fetchone()
             ended = _ended(db, row["number"]) if row else None
             if row and ended is None:
                 _count_up(db, row["number"], alert)
-                return
+                return int(row["number"])
             held_until = ended + repeat if ended else alert.at
             again = ended is not None and held_until > alert.at
-            _insert(db, alert, channels, due=held_until if again else alert.at, again=again)
+            return _insert(db, alert, channels, due=held_until if again else alert.at, again=again)
 
     def due(self, now: datetime) -> tuple[Waiting, ...]:
         """Return what is to be sent now, oldest first. A clock that was set back makes everything due."""
@@ -77,7 +76,13 @@ class Outbox:
                 "WHERE ended IS NULL AND (due <= ? OR since > ?) ORDER BY number, channel",
                 (moment, moment),
             ).fetchall()
-        return tuple(Waiting(message=_message(row), channel=row["channel"], tries=row["tries"]) for row in rows)
+            return tuple(Waiting(message=_message(row), channel=row["channel"], tries=row["tries"]) for row in rows)
+
+    def unsent(self, number: int) -> dict[str, str]:
+        """Return the channels on which a message still waits, with what failed there last, "" where nothing did."""
+        with self._opened() as db:
+            rows = db.execute("SELECT channel, fault FROM deliveries WHERE number = ? AND ended IS NULL", (number,))
+            return dict(tuple(row) for row in rows)
 
     def count_waiting(self) -> int:
         """Return how many messages are not with everybody yet."""
@@ -134,6 +139,22 @@ class Outbox:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._connected() as db:
+                yield db
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"The outbox of alerts {self.path} cannot be used: {error}. Check the space and the owner of its "
+                "folder, and run it again."
+            ) from error
+        except (sqlite3.Error, ValueError) as error:
+            raise IntegrityError(
+                f"The outbox of alerts {self.path} is damaged or not a file of hftcl ({error}). Move it away: hftcl "
+                "begins a new one, and the alerts that waited in it are lost."
+            ) from error
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = EXTRA")
@@ -169,7 +190,7 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _insert(db: sqlite3.Connection, alert: Alert, channels: Sequence[str], *, due: datetime, again: bool) -> None:
+def _insert(db: sqlite3.Connection, alert: Alert, channels: Sequence[str], *, due: datetime, again: bool) -> int:
     at = alert.at.astimezone(UTC).isoformat()
     number = db.execute(
         "INSERT INTO messages (key, kind, subject, text, at, last_at, count, again, model_id, facts) "
@@ -190,6 +211,7 @@ def _insert(db: sqlite3.Connection, alert: Alert, channels: Sequence[str], *, du
         "INSERT INTO deliveries (number, channel, tries, since, due, fault) VALUES (?, ?, 0, ?, ?, '')",
         [(number, channel, alert.at.timestamp(), due.timestamp()) for channel in channels],
     )
+    return int(number or 0)
 
 
 def _count_up(db: sqlite3.Connection, number: int, alert: Alert) -> None:

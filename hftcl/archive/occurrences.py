@@ -130,7 +130,7 @@ def _insert(db: sqlite3.Connection, each: Occurred) -> bool:
     One that a clock that ran ahead has passed over, at a time that is to come, counts for nothing and is replaced.
     """
     done = db.execute(
-        "INSERT INTO occurrences (job, local_date, due_at, state, by, claimed_at, finished_at, outcome) "
+        "INSERT INTO occurrences "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, local_date) DO UPDATE SET due_at = excluded.due_at, "
         "state = excluded.state, by = excluded.by, claimed_at = excluded.claimed_at, "
         "finished_at = excluded.finished_at, outcome = excluded.outcome "
@@ -153,14 +153,14 @@ def _key(each: Occurred) -> tuple[str, str]:
 
 
 def _read(row: sqlite3.Row) -> Occurred:
-    times = {name: datetime.fromisoformat(row[name]) for name in ("due_at", "claimed_at")}
-    ended = row["finished_at"]
+    job, local_date, due_at, state, by, claimed_at, finished_at, outcome = row
     return Occurred(
-        job=row["job"],
-        local_date=date.fromisoformat(row["local_date"]),
-        state=row["state"],
-        by=row["by"],
-        outcome=row["outcome"],
-        finished_at=datetime.fromisoformat(ended) if ended else None,
-        **times,
+        job=job,
+        local_date=date.fromisoformat(local_date),
+        due_at=datetime.fromisoformat(due_at),
+        state=state,
+        by=by,
+        claimed_at=datetime.fromisoformat(claimed_at),
+        finished_at=datetime.fromisoformat(finished_at) if finished_at else None,
+        outcome=outcome,
     )

@@ -3,6 +3,7 @@
 The edge of the program: here the clock, the environment and the signals are read, and errors become exit statuses.
 """
 
+import io
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ def globals_first(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Run the command line; the exit status is the contract of docs/commands.md."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
     arguments = globals_first(sys.argv[1:])
     try:
         code = app(args=arguments, prog_name="hftcl", standalone_mode=False)

@@ -45,15 +45,20 @@ def doctor(
     if stopped is not None:
         _tell_stopped(ctx.obj, stopped)
         return
-    rows = _rows(ctx.obj, repair=repair, only_test=send_test_alert, prometheus=prometheus)
+    rows, patient = _rows(ctx.obj, repair=repair, only_test=send_test_alert)
     show(rows, view.rows, as_json)
+    if prometheus is not None and patient is not None and not send_test_alert:
+        from hftcl.doctor import prometheus as exposition
+
+        # last: what cannot be written, or read for it, has been told in its row
+        exposition.write(prometheus, patient.settings, patient.now, rows)
     raise typer.Exit(1 if any(row.status == "fault" for row in rows) else 0)
 
 
-def _rows(invocation: Invocation, *, repair: bool, only_test: bool, prometheus: Path | None) -> "tuple[Row, ...]":
+def _rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "tuple[tuple[Row, ...], Patient | None]":
+    """Return what the doctor found, and who was examined: nobody where the configuration is invalid."""
     from hftcl import doctor as room
     from hftcl.doctor import outside, repairs
-    from hftcl.doctor import prometheus as exposition
     from hftcl.doctor.row import fault
     from hftcl.progress import listener
 
@@ -61,14 +66,11 @@ def _rows(invocation: Invocation, *, repair: bool, only_test: bool, prometheus: 
         patient = _patient(invocation)
     except ConfigError as error:
         remedy = "Correct it; `hftcl init --show` prints what is in force."
-        return tuple(fault("configuration", text, remedy) for text in error.faults)
+        return tuple(fault("configuration", text, remedy) for text in error.faults), None
     if only_test:
-        return outside.test_alert(patient)
+        return outside.test_alert(patient), patient
     mended = repairs.repair(patient) if repair else ()
-    rows = (*mended, *room.examine(patient, listener(invocation.verbosity)))
-    if prometheus is not None:
-        exposition.write(prometheus, patient.settings, patient.now, rows)
-    return rows
+    return (*mended, *room.examine(patient, listener(invocation.verbosity))), patient
 
 
 def _patient(invocation: Invocation) -> "Patient":

@@ -16,8 +16,9 @@ from hftcl.cli.app import AsJson, app, now
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
+    from hftcl.learning.roles import Observer
     from hftcl.learning.schedule import Rule
-    from hftcl.learning.scheduling import Observer, Scheduler
+    from hftcl.learning.scheduling import Scheduler
     from hftcl.learning.stopping import Stop
     from hftcl.settings import Settings
 
@@ -77,7 +78,7 @@ def _run(settings: "Settings", verbosity: int) -> None:
     from hftcl import logs
     from hftcl.archive.registry import Registry
     from hftcl.learning import duties
-    from hftcl.learning.scheduling import Observer
+    from hftcl.learning.roles import Observer
     from hftcl.views import schedule
 
     stop = _stop_at_signals()

@@ -51,7 +51,7 @@ def trade(
     if status:
         _status(settings, as_json)
     elif flatten:
-        _flatten(settings, as_json)
+        _flatten(settings, ctx.obj.verbosity, as_json)
     elif clear:
         _clear(settings, yes, as_json)
     elif replay is not None:
@@ -72,12 +72,15 @@ def _status(settings: "Settings", as_json: bool) -> None:
     show(status(settings), trading.status, as_json)
 
 
-def _flatten(settings: "Settings", as_json: bool) -> None:
+def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
+    from hftcl.progress import listener
     from hftcl.trading.clock import SystemClock
     from hftcl.trading.halting import flatten
     from hftcl.views import show, trading
 
-    report = flatten(settings, clock=SystemClock(), reason=f"{getpass.getuser()} asked for it (--flatten)")
+    heard = listener(verbosity if verbosity < 0 else 1)
+    reason = f"{getpass.getuser()} asked for it (--flatten)"
+    report = flatten(settings, clock=SystemClock(), reason=reason, on_event=heard)
     show(report, trading.halted, as_json)
     raise typer.Exit(0 if report.halted else 1)
 

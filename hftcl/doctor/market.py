@@ -47,7 +47,7 @@ def _polygon(settings: Settings) -> BarSource:
         raise _BusyError
 
     quick = replace(settings, polygon=replace(settings.polygon, timeout_s=min(settings.polygon.timeout_s, _PATIENCE_S)))
-    return PolygonSource(quick, sleep=no_waiting)
+    return PolygonSource(quick, sleep=no_waiting, tries=1)  # so that only the rate limit waits
 
 
 def clock(patient: Patient) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """Checks of what works unattended: the scheduler, the ways that alerts go, the outbox, and the units of systemd."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_alert(patient: Patient) -> tuple[Row, ...]:
     if not told.channels:
         remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
         return (fault("test alert", "nobody is to be told", remedy),)
-    told.tell(
+    number = told.tell(
         Alert(
             kind=Kind.TEST,
             subject="Test alert",
@@ -81,15 +81,22 @@ def test_alert(patient: Patient) -> tuple[Row, ...]:
         )
     )
     done = told.deliver(patient.now, len(told.channels) * patient.settings.alerts.timeout_s)
-    refused = dict(each.split(": ", 1) for each in done.faults)
-    rows = []
-    for channel in told.channels:
-        name = f"test alert {channel.name}"
-        if channel.name in refused:
-            rows.append(fault(name, refused[channel.name], "It waits in the outbox; `hftcl schedule` tries it again."))
-        else:
-            rows.append(ok(name, "sent"))
-    return tuple(rows)
+    if number is None:
+        remedy = "Mend what the log line names, then `hftcl doctor --send-test-alert`."
+        return (fault("test alert", "the outbox cannot be written, so nothing was sent", remedy),)
+    unsent = told.unsent(number)
+    return tuple(_sent(channel.name, unsent, done.faults) for channel in told.channels)
+
+
+def _sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str]) -> Row:
+    """Return what became of the test alert on `channel`: sent is only what the outbox says is."""
+    name, begins = f"test alert {channel}", f"{channel}: "
+    if channel not in unsent:
+        return ok(name, "sent")
+    # an older message that failed on this channel held it up
+    why = unsent[channel] or next((each.removeprefix(begins) for each in faults if each.startswith(begins)), "")
+    why = why or "not sent yet: another process is sending, or the time was up"
+    return fault(name, why, "It waits in the outbox; `hftcl schedule` tries it again.")
 
 
 def service_failed(name: str, environ: Mapping[str, str], at: datetime) -> Alert | None:

@@ -53,4 +53,5 @@ def told(name: str, error: Exception) -> Row:
     detail, stop, remedy = text.rstrip(".").rpartition(". ")
     if isinstance(error, HftclError) and stop:
         return fault(name, f"{detail}.", f"{remedy}.")
-    return fault(name, text, "Mend what it names, then run this again.")
+    kind = "" if isinstance(error, (HftclError, OSError)) else f"unexpected {type(error).__name__}: "
+    return fault(name, f"{kind}{text}", "Mend what it names, then run this again.")

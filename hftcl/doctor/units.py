@@ -56,7 +56,7 @@ class Installation:
             config=configuration.file,
             home=Path(paths.home).absolute(),
             env_file=env_file if env_file.is_file() else None,
-            user="hftcl" if os.geteuid() == 0 else getpass.getuser(),
+            user="hftcl" if os.geteuid() == 0 else _user(),
             writable=(Path(prometheus).parent,) if prometheus else (),
         )
 
@@ -111,7 +111,7 @@ def unit(name: str, place: Installation) -> str:
 
 def _places(place: Installation) -> list[str]:
     """Return what it may see and write, and how it gets its secrets."""
-    lines = [f"WorkingDirectory={_text(place.home)}"]
+    lines = [f"WorkingDirectory={_line(place.home)}"]
     if place.config is None:
         lines.append(f"Environment={_text(f'HFTCL_PATHS__HOME={place.home}')}")
     if place.state:
@@ -126,9 +126,16 @@ def _places(place: Installation) -> list[str]:
     if place.env_file is not None:
         lines += [
             "# systemd reads the file as root and shows it to this service only; hftcl takes its secrets from there.",
-            f"LoadCredential=env:{_text(place.env_file)}",
+            f"LoadCredential=env:{_line(place.env_file)}",
         ]
     return lines
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name; systemd takes the number
+        return str(os.geteuid())
 
 
 def _is_hidden(path: Path) -> bool:
@@ -145,6 +152,11 @@ def _text(value: object) -> str:
     """Return a path or a variable as a setting of a unit takes it: quoted where needed, and no specifier."""
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\-]+", escaped) else f'"{escaped}"'
+
+
+def _line(path: Path) -> str:
+    """Return a path as a setting takes it that knows no quotes and reads to the end of the line."""
+    return str(path).replace("%", "%%")
 
 
 def version_of(text: str) -> int | None:

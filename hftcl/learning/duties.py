@@ -18,8 +18,8 @@ from hftcl.learning import telling
 from hftcl.learning.collecting import Collection, collect
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.retraining import retrain
+from hftcl.learning.roles import Done, Duty
 from hftcl.learning.schedule import Job, Occurrence, Rule, SessionsRule, TimesRule
-from hftcl.learning.scheduling import Done, Duty
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
 

@@ -290,7 +290,7 @@ def _within(on_event: OnEvent, index: int, count: int) -> OnEvent:
         if event.level is Level.PROGRESS and event.total:
             share = replace(event, stage=STAGE, done=index * event.total + event.done, total=count * event.total)
             # the last tree of the last fold is not yet the end of its exam
-            on_event(replace(share, done=min(share.done, share.total - 1), text="walk-forward"))
+            on_event(replace(share, done=min(share.done, share.total - 1), text=f"walk-forward, {event.text}"))
         elif event.level is not Level.PROGRESS:
             on_event(event)
 

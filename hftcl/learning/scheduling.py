@@ -8,13 +8,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from hftcl import logs
-from hftcl.alerts import Alert, Delivery, Kind
+from hftcl.alerts import Alert, Kind
 from hftcl.archive.occurrences import Claim, Occurred, Occurrences, State
 from hftcl.errors import HftclError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level
+from hftcl.learning.roles import Done, Duty, Observer, Teller
 from hftcl.learning.schedule import Job, Occurrence, Rule, due, upcoming
 from hftcl.learning.stopping import Stop, Stopped
 from hftcl.learning.telling import of_error
@@ -28,45 +29,6 @@ BEHIND: Final = timedelta(hours=1)
 """A job that begins later than this is told: the host slept, was down, or has too much to do."""
 _BUSY: Final = 75
 _INVALID: Final = 78
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a duty came to, in one line, and whom to tell what."""
-
-    outcome: str
-    alerts: tuple[Alert, ...] = ()
-
-
-Duty = Callable[[Occurrence, OnEvent], Done]
-"""Does one job. Raises HftclError where it cannot; status 75 of that means that another process is at it."""
-
-
-class Teller(Protocol):
-    """Who takes alerts: `hftcl.alerts.Alerts`. Nothing of it raises."""
-
-    def tell(self, alert: Alert) -> None: ...
-    def deliver(self, now: datetime, timeout_s: float) -> Delivery: ...
-    def heartbeat(self, timeout_s: float) -> bool: ...
-
-
-class Observer:
-    """Who watches the scheduler, such as the live line of a terminal. This one does not look."""
-
-    def heard(self, event: Event) -> None:
-        """Hear what a job reports while it works."""
-
-    def began(self, occurrence: Occurrence) -> None:
-        """Hear that a job begins."""
-
-    def ended(self, occurred: Occurred) -> None:
-        """Hear what became of a job, or that it was passed over."""
-
-    def waits(self, upcoming: Occurrence | None, now: datetime) -> None:
-        """Hear every few seconds what is waited for; None while the registry cannot be read or written."""
-
-    def stopped(self) -> None:
-        """Hear that the loop has ended."""
 
 
 @dataclass(slots=True)
@@ -115,6 +77,7 @@ class Scheduler:
         self._tick_s = tick_s
         self._unrecorded: list[_Unrecorded] = []
         self._told = ""
+        self._late_told = False
         self._progress: tuple[str, int, str] = ("", -1, "")
 
     def run(self) -> None:
@@ -152,7 +115,7 @@ class Scheduler:
                 raise
             self._trouble(fault)
             return None
-        self._told = ""
+        self._told, self._late_told = "", False
         self._published()
         return following
 
@@ -192,8 +155,9 @@ class Scheduler:
         log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
         if now - occurrence.due_at > BEHIND:
             late = f"It was due at {occurrence.due_at:%Y-%m-%d %H:%M} UTC and began at {now:%Y-%m-%d %H:%M} UTC."
-            self._tell(Kind.BEHIND, f"{occurrence.job} began late", f"{late} {_WHY_LATE}")
+            self._tell_late(f"{occurrence.job} began late", late)
         self._observer.began(occurrence)
+        self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
             with self._stop.interruptible():
                 done = self._duties[occurrence.job](occurrence, self._heard)
@@ -262,13 +226,22 @@ class Scheduler:
         return self._occurrences.pass_over(rows)
 
     def _tell_missed(self, rows: Sequence[Occurred], found: list[Occurred]) -> None:
-        """Tell what was missed, a line a job: a clock that is put ten years ahead misses thousands."""
+        """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""
         found += rows
+        lines = []
         for job in dict.fromkeys(row.job for row in rows):
             days = [row.local_date for row in rows if row.job == job]
             span = f"{days[0]}" if len(days) == 1 else f"{len(days)} times, {days[0]} to {days[-1]}"
             log.warning("jobs missed name=%s: %s", job, span)
-            self._tell(Kind.BEHIND, f"{job} was missed", f"{job} was missed: {span}. The newest runs now. {_WHY_LATE}")
+            lines.append(f"{job} was missed: {span}.")
+        if lines:
+            self._tell_late("jobs were missed", "\n".join([*lines, "Of each the newest runs now."]))
+
+    def _tell_late(self, subject: str, text: str) -> None:
+        """Tell that the scheduler is behind, once until it has caught up."""
+        if not self._late_told:
+            self._late_told = True
+            self._tell(Kind.BEHIND, subject, f"{text}\n{_WHY_LATE}")
 
     def _ended(self, occurred: Occurred, found: list[Occurred]) -> None:
         found.append(occurred)

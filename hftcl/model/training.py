@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -34,6 +34,7 @@ from hftcl.model.families import complete, find_family
 MIN_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
 _TAIL_BYTES: Final = 4096
 _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
+_IDLE: Final = "idle"
 
 # Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
 _CHILD_ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
@@ -120,9 +121,13 @@ def inner_split(
     return session_index <= sessions[fitted - 1], session_index >= sessions[-held]
 
 
-def train(task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> Trained:
+def train(
+    task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = 30.0
+) -> Trained:
     """Train in a child process and return the model; reports Event("fit", trees done, trees of both fits).
 
+    A family that grows all trees in one go says nothing for minutes: then the processor time that the child has used
+    is told every `silence_s` seconds, as long as it grows, so that a watchdog can tell work from a child that hangs.
     Two fits: on the inner split, which sets the threshold, then on all rows. Whatever ends this call, an exception out
     of `on_event` and Ctrl-C included, ends the child at once. Blocks; may be called from any thread.
     Raises NoDataError for too few sessions, ConfigError and UsageError for a family or parameter that does not exist,
@@ -137,7 +142,7 @@ def train(task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | 
         files |= {name: stack.enter_context(_unnamed_file()) for name in ("onnx", "pkl")}
         child = stack.enter_context(_spawned([file.fileno() for file in files.values()]))
         _tell(child, _order(task, params, files))
-        facts = _follow(child, on_event, timeout_s)
+        facts = _follow(child, on_event, timeout_s, silence_s)
         models = {name: _whole(files[name]) for name in ("onnx", "pkl")}
         return msgspec.convert({**facts, **models, "params": params}, Trained)
 
@@ -258,10 +263,20 @@ def _tell(child: "subprocess.Popen[bytes]", order: Mapping[str, object]) -> None
         return
 
 
-def _follow(child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: float | None) -> dict[str, Any]:
+def _follow(
+    child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: float | None, silence_s: float
+) -> dict[str, Any]:
     """Pass the child's progress on until it has ended, and return the facts of its last line."""
     messages, tail, facts, failed = b"", b"", None, None
+    last, told_at, used = Event("fit"), time.monotonic(), 0.0
     for channel, chunk in _chunks(child, timeout_s):
+        if channel == _IDLE:
+            if last.total and time.monotonic() - told_at >= silence_s:
+                told_at, spent = time.monotonic(), _processor_s(child.pid)
+                if spent >= used + 1:
+                    used = spent
+                    on_event(replace(last, text=f"{last.text}, {used:.0f} s of processor time"))
+            continue
         if channel == "stderr":
             tail = (tail + chunk)[-_TAIL_BYTES:]
             continue
@@ -269,7 +284,9 @@ def _follow(child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: floa
         for line in lines:
             message = json.loads(line)
             if "done" in message:
-                on_event(Event("fit", message["done"], message["total"], message["text"]))
+                last = Event("fit", message["done"], message["total"], message["text"])
+                told_at, used = time.monotonic(), _processor_s(child.pid)
+                on_event(last)
             failed, facts = message.get("failed"), message.get("facts")
     status = child.wait()
     if failed is not None or status != 0 or facts is None:
@@ -278,7 +295,7 @@ def _follow(child: "subprocess.Popen[bytes]", on_event: OnEvent, timeout_s: floa
 
 
 def _chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
-    """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended."""
+    """Yield ("stdout" or "stderr", bytes) as the child writes, (_IDLE, b"") while it does not, until it has ended."""
     began = time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
@@ -291,12 +308,23 @@ def _chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterat
             ready = selector.select(min(left, _GLANCE_S))
             if ended and not ready:  # something that it started still holds the pipes
                 return
+            if not ready:
+                yield _IDLE, b""
             for key, _ in ready:
                 chunk = os.read(key.fd, 65536)
                 if chunk:
                     yield key.data, chunk
                 else:
                     selector.unregister(key.fileobj)
+
+
+def _processor_s(pid: int) -> float:
+    """Return the seconds of processor time that all threads of a process have used; 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime: see proc(5)
 
 
 def _death(status: int, tail: bytes) -> str:

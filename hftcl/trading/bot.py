@@ -14,13 +14,14 @@ import polars as pl
 from hftcl.alerts import Alert, Kind
 from hftcl.market.bars import MINUTE
 from hftcl.strategy.risk import Book, Code, Limits, breached
-from hftcl.trading.desk import FLATTEN, Desk, Scene, Wish
+from hftcl.trading.desk import Desk
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.hours import Hours
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.mind import Mind
 from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.records import Decision, EquityRow, Event
+from hftcl.trading.scene import FLATTEN, REBALANCE, Scene, Wish
 from hftcl.trading.serving import InUse
 from hftcl.trading.sight import Sight
 from hftcl.trading.tape import Tape
@@ -277,7 +278,7 @@ class Bot:
             return decisions, self._flat(side, scene)
         return decisions, wishes
 
-    def _flat(self, side: Side, scene: Scene, purpose: str = "r") -> dict[str, Wish]:
+    def _flat(self, side: Side, scene: Scene, purpose: str = REBALANCE) -> dict[str, Wish]:
         """Return the wishes that close every position, priced at the last good close."""
         return {
             ticker: Wish(target=0.0, price=scene.prices.get(ticker, float("nan")), purpose=purpose)

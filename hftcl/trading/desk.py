@@ -7,7 +7,7 @@ then `trade` towards what was decided on them.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -22,38 +22,11 @@ from hftcl.trading.ledger import Ledger
 from hftcl.trading.orders import client_order_id, desired_quantity, order_quantity
 from hftcl.trading.reconciliation import fill_record, fills_cursor, order_update
 from hftcl.trading.records import WORKING, BookName, Decision, EquityRow, OrderRecord, OrderUpdate
+from hftcl.trading.scene import Scene, Wish
 
-REBALANCE: Final = "r"
-FLATTEN: Final = "f"
 _RATE_WINDOW: Final = timedelta(seconds=60)
 _LINGERS: Final = timedelta(seconds=90)
 """An order that has not filled by then is asked for by its id: it may have ended, or never arrived."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a position shall be: a signed fraction of capital at `price`. unchanged: as it was a minute before."""
-
-    target: float
-    price: float
-    unchanged: bool = False
-    purpose: str = REBALANCE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """What an order meets in this minute, the same for every desk. minute: start of the bar that was decided on.
-
-    prices: last good close of each ticker, USD. ages: bars since each ticker's newest one.
-    """
-
-    session: date
-    minute: datetime
-    now: datetime
-    prices: Mapping[str, float]
-    ages: Mapping[str, float]
-    minutes_to_close: float
-    market_open: bool = True
 
 
 @dataclass(slots=True)
@@ -115,7 +88,7 @@ class Desk:
             self.broker.end_of_session(scene.session)
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
-        self.ledger.settle(updates=self._collect(scene, patience=timedelta(0)))
+        self.ledger.settle(updates=self._collect(scene, asked=frozenset(self._working)))
 
     @property
     def positions(self) -> Mapping[str, float]:
@@ -137,18 +110,22 @@ class Desk:
             self.broker.on_bars(bars, scene.now)
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
-        updates = self._collect(scene, patience=_LINGERS)
+        updates = self._collect(scene)
         row = self.account(scene.session, scene.minute, scene.prices)
         self.ledger.settle(updates=updates, equity=[row], meta=meta)
         return row
 
-    def _collect(self, scene: Scene, *, patience: timedelta) -> list[OrderUpdate]:
-        """Book the fills that are new; return what became of the orders that they, or the broker, ended."""
+    def _collect(self, scene: Scene, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
+        """Book the fills that are new; return what became of the orders that they, or the broker, ended.
+
+        asked: orders of which the broker is asked at once, for they were canceled.
+        """
         try:
             fills, cursor = self.broker.fills(self._cursor)
             if cursor != self._cursor:
                 self._book(fills, cursor)
-            updates = [update for work in self._working.values() if (update := self._news(work, scene.now, patience))]
+            news = (self._news(work, scene.now, at_once=name in asked) for name, work in self._working.items())
+            updates = [update for update in news if update is not None]
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
             return []
@@ -166,14 +143,16 @@ class Desk:
                 work.filled = round(work.filled + record.quantity, DECIMALS)
         self._cursor = cursor
 
-    def _news(self, work: _Working, now: datetime, patience: timedelta) -> OrderUpdate | None:
+    def _news(self, work: _Working, now: datetime, *, at_once: bool) -> OrderUpdate | None:
         """Return what is new about an order. One that lingers, or whose fate is unknown, is asked for by its id."""
-        name = work.record.client_order_id
+        name, young = work.record.client_order_id, now - work.record.created_at < _LINGERS
         if not work.left:
             return OrderUpdate(client_order_id=name, state="filled", at=now)
-        if now - work.record.created_at < patience:
+        if young and not at_once:
             return OrderUpdate(client_order_id=name, state="partially_filled", at=now) if work.filled else None
         found = self.broker.find(name)
+        if found is None and young:
+            return None  # it may still be on its way
         if found is not None and (found.working or round(found.filled - work.filled, DECIMALS)):
             return None  # the fills that it tells of are still to come
         return order_update(found, name, now)
@@ -227,39 +206,52 @@ class Desk:
         return tuple(records)
 
     def _orders(self, wishes: Mapping[str, Wish], scene: Scene) -> list[Order]:
-        """Return the orders that lead to `wishes`; none for a ticker whose open orders must be canceled first."""
+        """Return the orders that lead to `wishes`; what is on its way the other way is taken back first."""
+        missing = self._missing(wishes)
+        working = self._by_ticker()
+        against = {
+            work.record.client_order_id
+            for ticker, quantity in missing.items()
+            for work in working.get(ticker, ())
+            if work.left * quantity < 0
+        }
+        if against:
+            for name in sorted(against):
+                self._cancel(name, scene.now)
+            self.ledger.settle(updates=self._collect(scene, asked=against))
+            still = {work.record.ticker for name, work in self._working.items() if name in against}
+            missing = {ticker: quantity for ticker, quantity in self._missing(wishes).items() if ticker not in still}
+        orders = []
+        for ticker, quantity in missing.items():
+            name = client_order_id(self.book, scene.minute, ticker, wishes[ticker].purpose)
+            if name not in self._ids:  # else it was decided in this minute before a restart, and is done with
+                orders.append(
+                    Order(
+                        client_order_id=name,
+                        ticker=ticker,
+                        quantity=quantity,
+                        ts=scene.minute,
+                        reference_price=wishes[ticker].price,
+                        session=scene.session,
+                    )
+                )
+        return orders
+
+    def _missing(self, wishes: Mapping[str, Wish]) -> dict[str, float]:
+        """Return the shares by which position and open orders fall short of each wish, without those of none."""
         positions, working = self.positions, self._by_ticker()
-        found = []
+        found = {}
         for ticker, wish in wishes.items():
-            on_its_way = working.get(ticker, ())
             quantity = order_quantity(
                 desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=self.fractional),
                 position=positions.get(ticker, 0.0),
-                working=math.fsum(work.left for work in on_its_way),
+                working=math.fsum(work.left for work in working.get(ticker, ())),
                 price=wish.price,
                 fractional=self.fractional,
                 unchanged=wish.unchanged,
             )
-            if not quantity:
-                continue
-            if any(work.left * quantity < 0 for work in on_its_way):
-                # What is on its way goes the other way: it is taken back, and the next minute sees what was left of it.
-                for work in on_its_way:
-                    self._cancel(work, scene.now)
-                continue
-            name = client_order_id(self.book, scene.minute, ticker, wish.purpose)
-            if name in self._ids:
-                continue  # decided in this minute before a restart: it is done with
-            found.append(
-                Order(
-                    client_order_id=name,
-                    ticker=ticker,
-                    quantity=quantity,
-                    ts=scene.minute,
-                    reference_price=wish.price,
-                    session=scene.session,
-                )
-            )
+            if quantity:
+                found[ticker] = quantity
         return found
 
     def _by_ticker(self) -> dict[str, list[_Working]]:
@@ -268,9 +260,9 @@ class Desk:
             found.setdefault(work.record.ticker, []).append(work)
         return found
 
-    def _cancel(self, work: _Working, now: datetime) -> None:
+    def _cancel(self, name: str, now: datetime) -> None:
         try:
-            self.broker.cancel(work.record.client_order_id)
+            self.broker.cancel(name)
         except BrokerError as error:
             self.on_fault(str(error), now)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from hftcl.durable import make_folder, storage_faults, write_atomically
 from hftcl.errors import LockHeldError
+from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
@@ -18,14 +19,16 @@ from hftcl.trading.assembling import capital_of, home_of, locked
 from hftcl.trading.bot import KILL_SWITCH
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.clock import Clock
-from hftcl.trading.desk import FLATTEN, Desk, Scene, Wish
+from hftcl.trading.desk import Desk
 from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours, next_hours
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.ledger_reader import LedgerReader
+from hftcl.trading.loop import STAGE
 from hftcl.trading.reconciliation import reconcile
+from hftcl.trading.scene import FLATTEN, Scene, Wish
 
-WAIT: Final = timedelta(seconds=90)
+WAIT: Final = timedelta(minutes=3)
 """How long `--flatten` waits for a running bot to be flat: a paper order fills with the next minute's bar."""
 
 
@@ -48,7 +51,7 @@ class ClearReport:
     file: bool
 
 
-def flatten(settings: Settings, *, clock: Clock, reason: str) -> HaltReport:
+def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent = ignore) -> HaltReport:
     """Press the kill switch: what is held is closed, and nothing is opened until `clear`.
 
     A running bot does it within a second, and is waited for; without one the orders are sent from here, where the
@@ -62,6 +65,8 @@ def flatten(settings: Settings, *, clock: Clock, reason: str) -> HaltReport:
         with locked(places, "bot"), Ledger(places.ledger) as ledger:
             return _without_bot(settings, places, ledger, clock.now(), reason)
     except LockHeldError:
+        text = f"the bot that runs closes everything; waiting at most {WAIT.total_seconds():.0f} s for it"
+        on_event(Event(STAGE, text=text, level=Level.NOTE))
         return _with_bot(places, clock)
 
 

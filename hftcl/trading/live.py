@@ -195,7 +195,7 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
                 if once:
                     return note
                 continue
-            if once and not hours.begins - LEAD <= clock.now():
+            if once and clock.now() < hours.begins:
                 return f"The market is closed; session {hours.session} begins at {hours.begins:%Y-%m-%d %H:%M} UTC."
             present.service.status(f"waiting for session {hours.session}, {hours.begins:%H:%M} UTC")
             loop.wait_until(hours.begins - LEAD)

@@ -79,24 +79,23 @@ class Loop:
         known_at = min(first, self.clock.now())
         self.bot.begin(hours, self.feed.begin(hours, known_at), self.clock.now())
         for minute in (first, *waiting):
-            self._wait(minute + MINUTE + self.grace)
+            self.wait_until(minute + MINUTE + self.grace)
             if self.controls.stop:
                 self.bot.leave()
                 return
             self._decide(minute)
             self.look_if_due()
-        self.bot.end(self.clock.now())
+        if minute >= hours.ends - MINUTE:
+            self.bot.end(self.clock.now())
+        else:
+            self.bot.leave()
 
     def wait_until(self, moment: datetime) -> None:
-        """Wait between sessions, with an eye on the controls and the production file."""
-        while not (self.controls.stop or self.clock.wait_until(moment)):
-            self._glance()
-            self.look_if_due()
-
-    def _wait(self, moment: datetime) -> None:
+        """Wait for a minute to end or a session to begin, with an eye on the controls and the production file."""
         self._glance()
         while not (self.controls.stop or self.clock.wait_until(moment)):
             self._glance()
+            self.look_if_due()
         self._glance()
 
     def _glance(self) -> None:

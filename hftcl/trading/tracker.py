@@ -49,8 +49,10 @@ def performance(
     with LedgerReader(path) as reader, reader.snapshot():
         meta = reader.meta()
         every = read(reader, settings, "production")
-        shadow = read(reader, settings, "shadow")
         chosen = _chosen(every.sessions, since, until, path, replay=replay)
+        if chosen[-1] != every.sessions[-1]:  # what is held, and what is to be noted, is that of the span's end
+            every = read(reader, settings, "production", chosen[-1])
+        shadow = read(reader, settings, "shadow", chosen[-1])
         closes = [
             Close(session, ticker, first, last)
             for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
@@ -73,8 +75,8 @@ def _chosen(
     chosen = tuple(day for day in sessions if (since is None or day >= since) and (until is None or day <= until))
     if not chosen:
         raise NoDataError(
-            f"The ledger {path} holds {sessions[0]} to {sessions[-1]}, and no session from {since or sessions[0]} to "
-            f"{until or sessions[-1]}."
+            f"The ledger {path} holds {sessions[0]} to {sessions[-1]}, and no session "
+            f"{f'from {since} ' if since else ''}{f'until {until}' if until else 'on'}. Ask for days within these."
         )
     return chosen
 

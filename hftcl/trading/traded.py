@@ -72,10 +72,16 @@ def synthetic(meta: Mapping[str, str]) -> bool:
     return meta.get("synthetic", "0") not in {"0", "false", "False"}
 
 
-def read(reader: LedgerReader, settings: Settings, book: BookName) -> Book:
-    """Return a book as the ledger has it now. Raises NoDataError for one that does not tell its capital."""
+def read(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:
+    """Return a book as the ledger has it now, or as it was when the session `until` ended.
+
+    Raises NoDataError for one that does not tell its capital.
+    """
     fills, equity = reader.fills(book).sort("ts", maintain_order=True), reader.equity(book)
     executions = _executions(fills, settings)
+    if until is not None:
+        executions = [each for each in executions if each.session <= until]
+        equity = equity.filter(pl.col("session") <= until)
     days = sorted({*equity["session"].to_list(), *(each.session for each in executions)})
     closes = {
         (session, ticker): close

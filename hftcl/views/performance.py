@@ -100,12 +100,11 @@ def _models(models: Sequence[Any]) -> None:
 
 
 def _parts(kind: str, parts: Sequence[Any]) -> None:
-    columns = (kind, "net USD", "net P&L", "turnover", "trades", "won", "profit factor", "cost bp")
+    columns = (kind, "net USD", "turnover", "trades", "won", "profit factor", "cost bp")  # 80 columns; --html has more
     rows = [
         (
             part.name,
             number(part.net_usd, "+,.2f"),
-            number(part.pnl, "+.3%"),
             number(part.turnover, ".1f"),
             str(part.trades),
             number(part.hit_rate, ".1%"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.learning.scheduling import Observer
+from hftcl.learning.roles import Observer
 from hftcl.views import Styled, say, table
 
 if TYPE_CHECKING:

@@ -221,6 +221,24 @@ def test_an_outbox_that_cannot_be_written_raises_nothing_and_leaves_the_alert_in
     assert "The source is down" in caplog.text
 
 
+def test_a_damaged_outbox_raises_nothing_even_while_another_process_sends(tmp_path: Path) -> None:
+    (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+    alerts = told_to(tmp_path, *writing(tmp_path))
+    with durable.lock(tmp_path / LOCK, "delivery of alerts"):
+        (fault,) = alerts.deliver(NOW).faults
+    assert str(tmp_path / "alerts.sqlite") in fault
+    assert "Move it away" in fault
+
+
+def test_a_message_that_cannot_be_read_is_a_fault_and_no_crash(tmp_path: Path) -> None:
+    alerts = told_to(tmp_path, *writing(tmp_path))
+    alerts.tell(error(NOW))
+    with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
+        db.execute("UPDATE messages SET kind = 'of another release'")
+        db.commit()
+    assert "of another release" in alerts.deliver(NOW).faults[0]
+
+
 def test_an_outbox_of_a_newer_hftcl_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alerts = told_to(tmp_path, *writing(tmp_path))
     alerts.tell(error(NOW))

@@ -130,6 +130,17 @@ def test_a_refused_login_is_told_and_the_password_is_nowhere(
 
 
 @pytest.mark.hazard(62)
+def test_a_password_that_is_not_ascii_is_told_and_not_quoted(trusted: trustme.CA, tmp_path: Path) -> None:
+    umlaut = "geheimnis-\u00fc"
+    with serving(context_for(trusted, "127.0.0.1")) as mailbox:
+        alerts = mailing(tmp_path, mailbox.port, SMTP_PASSWORD=umlaut)
+        alerts.tell(DEPLOYED)
+        (fault,) = alerts.deliver(NOW).faults
+    assert "SMTP_PASSWORD has a character that is not ASCII" in fault
+    assert "\u00fc" not in fault
+    assert "xfc" not in fault
+
+
 def test_what_a_server_refuses_waits_and_is_sent_when_it_takes_it(trusted: trustme.CA, tmp_path: Path) -> None:
     with serving(context_for(trusted, "127.0.0.1")) as mailbox:
         mailbox.refuse = "451 greylisted, try again"

@@ -8,37 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hftcl.archive.occurrences import Occurred, Occurrences
 from hftcl.archive.registry import Registry
-from tests.hazards.loop_processes import QUICK_TOML, Case, assert_production_is_whole, left_behind, run
-
-NEVER = "0 0 29 2 MON"
-"""A day that is years away, for the jobs that a test does not want."""
-
-
-def a_home(folder: Path, *, due: str = "check", trees: int = 8, more: str = "") -> Path:
-    """Return a home in which one job came due a minute or two ago."""
-    folder.mkdir(exist_ok=True)
-    now = datetime.now(UTC) - timedelta(minutes=1)  # noqa: TID251 - the process has the clock of this machine
-    times = {"check": NEVER, "retrain": NEVER, "digest": NEVER, due: f"{now.minute} {now.hour} * * *"}
-    section = "".join(f'{name} = "{text}"\n' for name, text in times.items())
-    toml = QUICK_TOML.replace("n_estimators = 8", f"n_estimators = {trees}")
-    toml += f'\n[exam]\nsessions = 5\nmin_sessions = 5\n\n[schedule]\ntimezone = "UTC"\n{section}'
-    toml += f"collect_delay_minutes = {delay_out_of_the_way(now.hour * 60 + now.minute)}\n{more}"
-    (folder / "hftcl.toml").write_text(toml)
-    return folder
-
-
-def delay_out_of_the_way(minute: int) -> int:
-    """Return a delay with which no collection comes due around `minute` of a UTC day, whatever the day and season."""
-    closes = (21 * 60, 22 * 60, 24 * 60, 25 * 60)  # 17:00 and 20:00 in New York
-    apart = {d: min(abs((minute - c - d + 720) % 1440 - 720) for c in closes) for d in range(0, 1440, 60)}
-    return max(apart, key=lambda delay: apart[delay])
+from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind, run
+from tests.schedule_homes import a_home
 
 
 def accounted(home: Path) -> list[Occurred]:
@@ -100,7 +77,9 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
 
 
 @pytest.mark.hazard(45)
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
@@ -185,10 +164,9 @@ def test_systemd_hears_that_it_is_ready_that_training_gets_on_and_nothing_from_o
         process = case.start(home, "schedule", environment={"NOTIFY_SOCKET": address})
         said = receiver.recv(1024)
         assert said == b"READY=1"
-        while not trainers(case, process):
-            said = receiver.recv(1024)
         while receiver.recv(1024) != b"WATCHDOG=1":
             pass
+        wait_for(lambda: trainers(case, process), process)
         for pid in trainers(case, process):
             os.kill(pid, signal.SIGSTOP)
         receiver.settimeout(0.2)  # what was on its way

@@ -10,8 +10,9 @@ from hftcl.alerts import Alert, Delivery
 from hftcl.archive.occurrences import Occurred, Occurrences, State
 from hftcl.config.times import parse
 from hftcl.events import OnEvent
+from hftcl.learning.roles import Done, Duty, Observer
 from hftcl.learning.schedule import Job, Occurrence, Rule, SessionsRule, TimesRule
-from hftcl.learning.scheduling import Done, Duty, Observer, Scheduler
+from hftcl.learning.scheduling import Scheduler
 from hftcl.learning.stopping import Stop
 from hftcl.systemd import Notifier
 

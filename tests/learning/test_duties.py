@@ -20,8 +20,8 @@ from hftcl.archive.registry import Registry
 from hftcl.events import Event, ignore
 from hftcl.learning.collecting import collect
 from hftcl.learning.duties import duties, rules
+from hftcl.learning.roles import Done
 from hftcl.learning.schedule import Job, Occurrence, upcoming
-from hftcl.learning.scheduling import Done
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from tests import loop_cases
@@ -33,7 +33,12 @@ DAY = timedelta(days=1)
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
-    chosen: dict[str, dict[str, object]] = {"model": {"n_estimators": 8}, "promote": {"min_sharpe": -100}, **sections}
+    chosen: dict[str, dict[str, object]] = {
+        "model": {"n_estimators": 8},
+        "exam": {"sessions": 5, "min_sessions": 5},
+        "promote": {"min_sharpe": -100},
+        **sections,
+    }
     return loop_cases.small(home, **chosen)
 
 

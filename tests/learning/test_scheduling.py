@@ -21,8 +21,8 @@ from hftcl.alerts import Alert, Kind
 from hftcl.archive.occurrences import Occurrences
 from hftcl.errors import HftclError, LockHeldError, NewerVersionError, SourceError, StorageError
 from hftcl.events import Event, OnEvent
+from hftcl.learning.roles import Done, Duty
 from hftcl.learning.schedule import Job, Occurrence
-from hftcl.learning.scheduling import Done, Duty
 from hftcl.learning.stopping import Stop, Stopped
 from hftcl.systemd import Notifier
 from tests.learning.schedule_cases import NEW_YORK, START, Box, Clock, all_jobs, done_in, scheduler
@@ -88,9 +88,24 @@ def test_a_host_that_sleeps_for_days_does_the_newest_once_and_tells(tmp_path: Pa
     run_until(START + 6 * DAY, tmp_path, clock, {Job.CHECK: done_in(clock, log, minutes=1)}, box=box)
     assert [str(each.local_date) for each in log] == ["2026-01-08", "2026-01-12", "2026-01-13"]
     assert Counter(state for _, _, state in states(tmp_path)) == {"done": 3, "missed": 3}
-    missed, late = (each for each in box.told if each.kind is Kind.BEHIND)
-    assert "3 times, 2026-01-09 to 2026-01-11" in missed.text
-    assert late.subject == "check began late"
+    (alert,) = (each for each in box.told if each.kind is Kind.BEHIND)
+    assert "check was missed: 3 times, 2026-01-09 to 2026-01-11." in alert.text
+
+
+def test_a_job_that_begins_hours_late_is_told_although_none_was_missed(tmp_path: Path) -> None:
+    clock, log, box = Clock(), list[Occurrence](), Box()
+    clock.at(START + timedelta(hours=10), lambda: clock.pass_by(hours=9))
+    run_until(START + DAY, tmp_path, clock, {Job.CHECK: done_in(clock, log, minutes=1)}, box=box)
+    assert [(each.kind, each.subject) for each in box.told] == [(Kind.BEHIND, "check began late")]
+    assert "due at 2026-01-08 07:00 UTC and began at 2026-01-08 12:00 UTC" in box.told[0].text
+
+
+@pytest.mark.hazard(43)
+def test_a_clock_that_is_put_back_while_the_loop_waits_has_its_days_too(tmp_path: Path) -> None:
+    clock, log = Clock(), list[Occurrence]()
+    clock.at(START + timedelta(hours=1), lambda: clock.put(-3 * DAY))
+    run_until(START + 4 * DAY, tmp_path, clock, {Job.CHECK: done_in(clock, log, minutes=1)})
+    assert [str(each.local_date) for each in log] == ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 
 
 @pytest.mark.hazard(44)

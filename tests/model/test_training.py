@@ -282,6 +282,33 @@ def test_a_training_that_does_not_end_in_time_is_stopped(sleeper: TrainingTask) 
     assert children(os.getpid()) == []
 
 
+@pytest.mark.hazard(47)
+def test_a_fit_that_says_nothing_for_long_tells_the_processor_time_that_it_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "thinker", 'more["on_step"](0, 1); max(iter(int, 1), key=hash)')
+    monkeypatch.syspath_prepend(tmp_path)
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(task(family="thinker", params={}), listen, timeout_s=60, silence_s=0.5)
+    assert [each.text.endswith(" s of processor time") for each in heard] == [False, True, True]
+    assert len({each.text for each in heard}) == 3, "each is news"
+
+
+@pytest.mark.hazard(47)
+def test_a_fit_that_stands_still_tells_nothing(sleeper: TrainingTask) -> None:
+    heard: list[Event] = []
+    with pytest.raises(TrainingError, match="did not end"):
+        train(sleeper, heard.append, timeout_s=4, silence_s=0.5)
+    assert len(heard) <= 1
+
+
 def test_an_error_of_the_listener_ends_the_child(sleeper: TrainingTask) -> None:
     def fail(event: Event) -> None:
         raise RuntimeError("the screen is gone")

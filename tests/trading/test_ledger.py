@@ -91,6 +91,7 @@ def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_created(path: Path
 
 def test_writing_the_same_minute_twice_changes_nothing(path: Path) -> None:
     with Ledger(path) as ledger:
+        assert ledger.positions() == {}
         for changed in (False, True):
             target, quantity = (0.9, 77.0) if changed else (0.05, 10.0)
             ledger.decide([a_decision(0, target=target)], [a_record(0, quantity=quantity)])

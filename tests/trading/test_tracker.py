@@ -190,6 +190,20 @@ def test_a_position_that_is_still_open_is_worth_its_last_close(tmp_path: Path) -
     assert (report.held, report.total.trades) == ({"AAPL": -10.0}, 0)
 
 
+def test_a_span_that_ends_earlier_tells_what_was_held_then(tmp_path: Path) -> None:
+    opens = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(capital="1000", mode="paper")
+        sold = fill("a", opens, -10, 10.0, "20250531_010000")
+        bought = fill("b", opens + timedelta(days=1), 14, 9.0, "20250531_010000")
+        ledger.settle(fills=[sold, bought])
+        ledger.note_closes([CloseRow(session=MONDAY, ticker="AAPL", ts=opens, open=10.0, close=9.5)])
+    assert performance(at(tmp_path)).held == {"AAPL": 4.0}
+    monday = performance(at(tmp_path), until=MONDAY)
+    assert monday.held == {"AAPL": -10.0}
+    assert monday.total.net_usd == pytest.approx(5.0 - 1.0)
+
+
 def test_a_fill_that_was_learnt_of_late_counts_when_it_traded(tmp_path: Path) -> None:
     opens = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)
     old, new, newest = "20250529_010000", "20250530_010000", "20250531_010000"

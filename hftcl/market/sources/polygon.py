@@ -18,7 +18,7 @@ import polars as pl
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sources import Split
-from hftcl.market.sources.polygon_rest import Key, Rest, quoted, same_path
+from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quoted, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 
@@ -45,10 +45,12 @@ class PolygonSource:
         key: str | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        tries: int = TRIES,
     ) -> None:
         """Find the key; nothing is sent yet. Raises ConfigError where there is none, or the address is not one.
 
         key: instead of the one in the environment or the .env file. clock (Unix seconds) and sleep: for tests.
+        tries: of one call, where it is not answered.
         """
         ours = settings.polygon
         counted = Path(settings.paths.home) / "bars" / ".polygon_calls"
@@ -59,6 +61,7 @@ class PolygonSource:
             limiter=RateLimiter(counted, ours.calls_per_minute, clock=clock, sleep=sleep),
             clock=clock,
             sleep=sleep,
+            tries=tries,
         )
 
     def fingerprint(self, ticker: str) -> str:

@@ -78,10 +78,11 @@ class Rest:
         limiter: RateLimiter,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        tries: int = TRIES,
     ) -> None:
         """Prepare; nothing is sent yet. Raises ConfigError for an address that is none.
 
-        timeout_s: the total time of one request, from the connection to the last byte.
+        timeout_s: the total time of one request, from the connection to the last byte. tries: at most, of one request.
         """
         self._scheme, self._host, self._port, self._prefix = _address(base_url)
         self._key = key
@@ -89,13 +90,14 @@ class Rest:
         self._limiter = limiter
         self._clock = clock
         self._sleep = sleep
+        self._tries = tries
         self._client: Any = None
 
     def get(self, path: str, query: Mapping[str, str], what: str) -> dict[str, Any]:
         """Return the JSON object that the service answers; its status is OK or DELAYED.
 
         path: as sent, that is quoted. what: what is asked for, as the messages call it: "page 2 of AAPL 2026-01-05".
-        Raises SourceError: refused key or plan (not retried), no answer, still busy or failing after `TRIES` tries, or
+        Raises SourceError: refused key or plan (not retried), no answer, still busy or failing after `tries` tries, or
         an answer that is not what was asked for.
         """
         target = path + (f"?{urlencode(query)}" if query else "")
@@ -142,22 +144,22 @@ class Rest:
         return path, parts.query
 
     def _ask(self, target: str, what: str) -> _Answer:
-        """Send the request until it is answered by something else than "busy" or "failed", at most `TRIES` times."""
+        """Send the request until it is answered by something else than "busy" or "failed", at most `tries` times."""
         unreached = 0
-        for n in range(TRIES):
+        for n in range(self._tries):
             self._limiter.acquire()
             try:
                 answer = self._send(target)
             except urllib3.exceptions.HTTPError as error:
                 unreached += 1
-                if unreached == TRIES_UNREACHED or n == TRIES - 1:
+                if unreached == TRIES_UNREACHED or n == self._tries - 1:
                     raise SourceError(self._unreached(error, what)) from error
                 wait = _FAILED_WAITS_S[n]
                 log.warning("no answer, asking again what=%r error=%s wait_s=%.0f", what, type(error).__name__, wait)
             else:
                 if answer.status != 429 and answer.status < 500:
                     return answer
-                if n == TRIES - 1:
+                if n == self._tries - 1:
                     break
                 wait = self._pause(answer, n)
                 log.warning("busy or failing, asking again what=%r status=%d wait_s=%.0f", what, answer.status, wait)
@@ -167,7 +169,7 @@ class Rest:
             if answer.status == 429
             else "Try again later."
         )
-        raise SourceError(f"Polygon answered {answer.status} to {what}, {TRIES} times in a row. {remedy}")
+        raise SourceError(f"Polygon answered {answer.status} to {what}{_times(self._tries, ' in a row')}. {remedy}")
 
     def _pause(self, answer: _Answer, tries: int) -> float:
         """Seconds until the next try: Retry-After where it makes sense, at most LONGEST_WAIT_S."""
@@ -227,13 +229,17 @@ class Rest:
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # to urllib3 that is a kind of time-out
         if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
             return (
-                f"{place} did not send {what} within {self._timeout_s:g} s, {TRIES_UNREACHED} times. "
+                f"{place} did not send {what} within {self._timeout_s:g} s{_times(min(self._tries, TRIES_UNREACHED))}. "
                 "Try again later, or raise [polygon] timeout_s."
             )
         return (
             f"{what} could not be had from {place}: {self._key.redact(_cause(error))}. "
             "Check the network and [polygon] base_url."
         )
+
+
+def _times(tries: int, how: str = "") -> str:
+    return f", {tries} times{how}" if tries > 1 else ""
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:

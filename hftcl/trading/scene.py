@@ -1,0 +1,36 @@
+"""What a minute asks of a desk, and what an order meets in it. Values only; made by the bot, read by its desks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+
+REBALANCE: Final = "r"
+FLATTEN: Final = "f"
+"""Purposes of an order, a part of its id: to follow the model, and to close whatever is held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a position shall be: a signed fraction of capital at `price`. unchanged: as it was a minute before."""
+
+    target: float
+    price: float
+    unchanged: bool = False
+    purpose: str = REBALANCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What an order meets in this minute, the same for every desk. minute: start of the bar that was decided on.
+
+    prices: last good close of each ticker, USD. ages: bars since each ticker's newest one.
+    """
+
+    session: date
+    minute: datetime
+    now: datetime
+    prices: Mapping[str, float]
+    ages: Mapping[str, float]
+    minutes_to_close: float
+    market_open: bool = True

@@ -1,0 +1,112 @@
+"""What a minute costs the bot in a replay, what a prediction costs, and whether its memory grows. Figures, not limits
+of time: those depend on the machine.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.archive.artifact import load
+from hftcl.model.families.forest import Forest
+from hftcl.model.features import FEATURE_NAMES, features
+from hftcl.model.serving import Predictor
+from hftcl.model.target import targets
+from tests.trading.bot_stand import CALENDAR, TRAINED, archived, market_bars, meta_of, model_file, stand
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.bench, pytest.mark.slow]
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Print a line of figures whatever pytest captures."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}")
+
+    return line
+
+
+def named(count: int) -> tuple[str, ...]:
+    return tuple(f"T{number:03d}" for number in range(count))
+
+
+@pytest.mark.parametrize(("tickers", "target_ms"), [(20, 20), (500, 150)])
+def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, target_ms: int) -> None:
+    """At full load: each prediction is a signal, and shares are cheap enough that every change of a target trades."""
+    day = date(2025, 6, 2)
+    archived(tmp_path, threshold=0.0)
+    bars = market_bars(CALENDAR.previous_session(day, 5), day, named(tickers))
+    rules = {"risk": {"max_gross": 5.0, "max_net": 5.0}, "paper": {"cash": 1e9, "max_volume_share": 1.0}}
+    bot = stand(tmp_path, bars=bars, sections=rules)
+    bot.run(day)
+    ms = np.array([1000 * done.latency_s for done in bot.minutes])
+    orders = np.array([done.ordered for done in bot.minutes])
+    p50, p99 = np.percentile(ms, [50, 99])
+    late = np.percentile(ms[-60:], 50)
+    say(
+        f"{tickers} tickers: bar to order p50 {p50:.1f} ms, p99 {p99:.1f} ms (target {target_ms}), last hour p50 "
+        f"{late:.1f} ms; {orders.mean():.0f} orders a minute, at most {orders.max()}"
+    )
+    assert bot.ledger.decisions().height == 390 * tickers
+    assert orders.mean() > tickers / 10
+    bot.close()
+
+
+def test_one_row_against_scikit_learn(tmp_path: Path, say: Say) -> None:
+    """The same forest, 200 trees of depth 12, by onnxruntime and by scikit-learn's own predict."""
+    bars = market_bars(date(2025, 5, 1), date(2025, 5, 20))
+    rows = pl.concat([features(bars), targets(bars, 30)], how="horizontal").drop_nulls()
+    X = np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+    params = {**Forest().parameters(), "n_estimators": 200, "max_depth": 12}
+    fitted = Forest().fit(X, rows["target"].to_numpy(), params, seed=1, jobs=1, on_step=lambda done, total: None)
+    ours = Predictor(fitted.onnx, X.shape[1])
+
+    def best_ms(predict: Callable[[np.ndarray], object], count: int) -> float:
+        times = []
+        for place in range(count):
+            row = X[place : place + 1]
+            began = perf_counter()
+            predict(row)
+            times.append(perf_counter() - began)
+        return 1000 * float(np.median(times))
+
+    onnx, sklearn = best_ms(ours.predict, 2000), best_ms(fitted.estimator.predict, 100)
+    say(f"one row: onnxruntime {onnx:.4f} ms, scikit-learn {sklearn:.2f} ms, {sklearn / onnx:.0f} times")
+    assert np.allclose(ours.predict(X[:500]), fitted.estimator.predict(X[:500]), atol=1e-5)
+    assert sklearn / onnx > 100
+
+
+def test_memory_stays_flat_over_two_hundred_sessions(tmp_path: Path, say: Say) -> None:
+    archived(tmp_path, TRAINED)
+    command = [sys.executable, "-m", "tests.benchmarks.trading_memory", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    held = ", ".join(f"{each:.0f}" for each in found["held"])
+    say(f"resident MB after each 20 of 200 sessions: {held}")
+    assert found["last"].startswith("2025-10-")
+    assert found["held"][-1] < found["held"][0] + 20
+    assert max(found["held"]) < 400
+
+
+def test_a_reload(tmp_path: Path, say: Say) -> None:
+    """Load, verify and swap: what the pause between two minutes must hold."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_file("20250531_120000"))
+    times = []
+    for _ in range(20):
+        began = perf_counter()
+        load(path)
+        times.append(perf_counter() - began)
+    say(f"load and verify a model of {path.stat().st_size / 1e6:.1f} MB: {1000 * float(np.median(times)):.0f} ms")
+    assert meta_of("20250531_120000").model_id == load(path).meta.model_id

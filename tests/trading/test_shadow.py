@@ -1,0 +1,132 @@
+"""A narrowly rejected candidate trades virtually beside production, in its own book and its own paper account."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.trading.shadow import narrow
+from hftcl.trading.status import status
+from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
+
+HOUR = timedelta(hours=1)
+SHADOW: dict[str, dict[str, object]] = {"trade": {"shadow": True}}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return a home with a model that serves and a narrowly rejected candidate."""
+    archived(tmp_path)
+    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report={"p_better": 0.55})
+    return tmp_path
+
+
+def ids(home: Path) -> tuple[str, str]:
+    """Return the ids of the one that serves and of the candidate."""
+    models = Registry(home).models()
+    return models[1].model_id, models[0].model_id
+
+
+def test_both_books_trade_the_same_minutes_with_their_own_models(home: Path) -> None:
+    serving, candidate = ids(home)
+    bot = stand(home, first=110, sections=SHADOW)
+    bot.run(DAY, some_minutes(110, 12))
+    production, shadow = bot.ledger.decisions("production"), bot.ledger.decisions("shadow")
+    assert (set(production["model_id"]), set(shadow["model_id"])) == ({serving}, {candidate})
+    assert production["ts"].to_list() == shadow["ts"].to_list()
+    assert not production["target"].equals(shadow["target"])
+    assert bot.ledger.fills("shadow").height > 0
+    assert bot.ledger.positions("shadow") != bot.ledger.positions("production")
+    ours = bot.loop.shadow
+    assert ours is not None
+    assert ours.broker.account().positions == bot.ledger.positions("shadow")
+    assert bot.broker is not None
+    assert bot.broker.account().positions == bot.ledger.positions("production")
+    assert all("hftcl-s-" in name for name in bot.ledger.orders("shadow")["client_order_id"])
+
+
+def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    together = stand(home, first=110, sections=SHADOW)
+    together.run(DAY, some_minutes(110, 8))
+    folder = tmp_path_factory.mktemp("alone")
+    archived(folder)
+    alone = stand(folder, first=110)
+    alone.run(DAY, some_minutes(110, 8))
+    assert together.ledger.decisions().equals(alone.ledger.decisions())
+    assert together.ledger.orders().equals(alone.ledger.orders())
+    assert together.ledger.equity().equals(alone.ledger.equity())
+
+
+def test_the_status_has_a_row_for_each(home: Path) -> None:
+    bot = stand(home, first=110, sections=SHADOW)
+    bot.run(DAY, some_minutes(110, 4))
+    found = status(settings_of(home))
+    assert [(book.book, book.model_id) for book in found.books] == [
+        ("production", ids(home)[0]),
+        ("shadow", ids(home)[1]),
+    ]
+    assert found.books[1].equity is not None
+    assert [event.kind for event in bot.ledger.events() if event.kind == "shadow"] == ["shadow"]
+
+
+def test_a_damaged_candidate_is_told_and_production_trades_on(home: Path) -> None:
+    path = Registry(home).onnx_of(ids(home)[1])
+    path.write_bytes(path.read_bytes()[:-100])
+    bot = stand(home, first=110, sections=SHADOW)
+    bot.run(DAY, some_minutes(110, 2))
+    assert any("no shadow" in event.text for event in bot.events)
+    assert bot.ledger.decisions("shadow").is_empty()
+    assert bot.ledger.decisions().height == 6
+
+
+def record(hours: int, outcome: str = "rejected", p_better: float | None = 0.55, **more: object) -> ModelRecord:
+    values: dict[str, object] = {
+        "model_id": f"20250601_{hours:02d}0000",
+        "trained_at": datetime(2025, 6, 1, hours, tzinfo=UTC),
+        "outcome": outcome,
+        "reason": "",
+        "source": "synthetic",
+        "synthetic": True,
+        "family": "forest",
+        "rows": 1,
+        "sessions": 1,
+        "tickers": (),
+        "trained_from": date(2025, 5, 1),
+        "trained_to": date(2025, 5, 2),
+        "label_end": datetime(2025, 5, 2, tzinfo=UTC),
+        "exam_from": None,
+        "exam_to": None,
+        "val_sharpe": None,
+        "report": {"p_better": p_better},
+        "sha256": "",
+        "pkl_sha256": "",
+        "parent": None,
+        "passed": False,
+        "is_deployed": False,
+        "served": (),
+        "kept": True,
+    }
+    return ModelRecord(**{**values, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen"),
+    [
+        ([record(5)], 5),
+        ([record(7), record(6), record(5)], 7),
+        ([record(7, p_better=0.2), record(6)], 6),
+        ([record(7, p_better=None), record(6, outcome="deployed")], None),
+        ([record(7, kept=False)], None),
+        ([record(7, synthetic=False)], None),
+        ([record(3)], None),  # from before the model that serves: it was compared with another one
+        ([], None),
+    ],
+)
+def test_the_newest_narrow_candidate_since_the_model_that_serves_is_the_shadow(
+    models: list[ModelRecord], chosen: int | None
+) -> None:
+    serving = record(4, outcome="deployed")
+    found = narrow((*models, serving), serving, 0.4)
+    assert (found.trained_at.hour if found else None) == chosen

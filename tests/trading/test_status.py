@@ -1,0 +1,177 @@
+"""`hftcl trade --status`: what the bot is doing, read beside it, and the same when nobody runs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.learning.archive_reports import document
+from hftcl.trading.assembling import locked
+from hftcl.trading.halting import clear, flatten
+from hftcl.trading.home import Places
+from hftcl.trading.ledger import Ledger
+from hftcl.trading.records import Event
+from hftcl.trading.status import StatusReport, status
+from tests.loop_cases import SMALL_TOML
+from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> Stand:
+    """Return a bot in the midst of a session, with positions."""
+    archived(tmp_path)
+    made = stand(tmp_path, first=110)
+    made.run(DAY, some_minutes(110, 10))
+    return made
+
+
+def asked(home: Path) -> StatusReport:
+    return status(settings_of(home))
+
+
+def test_it_tells_the_model_the_account_and_the_limits(bot: Stand) -> None:
+    with locked(Places.live(bot.home), "bot"):
+        found = asked(bot.home)
+    equity = bot.ledger.last_equity().row(0, named=True)
+    assert (found.running, found.mode, found.pid) == (True, "paper", os.getpid())
+    assert (found.source, found.synthetic, found.session) == ("synthetic", True, "2025-06-02")
+    assert found.model_id == bot.loop.serving.in_use.model_id  # type: ignore[union-attr]
+    assert found.last_decision == some_minutes(119, 1)[0]
+    assert found.last_minute == some_minutes(119, 1)[0]
+    assert found.data_lag_s == 3.0, "the grace"
+    assert found.positions == bot.ledger.positions() != {}
+    assert found.equity == equity["equity"]
+    assert found.pnl_today == pytest.approx(equity["equity"] - 100_000, abs=1e-9)
+    assert found.limits["gross"].used == equity["gross"] > 0
+    assert found.limits["gross"].limit == pytest.approx(110_000)
+    assert found.limits["daily_loss"].limit == pytest.approx(3_000)
+    assert (found.halted, found.reloads, found.errors) == (None, 0, ())
+    assert [book.book for book in found.books] == ["production"]
+    assert found.books[0].fills == bot.ledger.fills().height
+
+
+def test_asking_changes_nothing_and_the_bot_goes_on(bot: Stand) -> None:
+    def marks() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in bot.home.iterdir() if path.is_file()}
+
+    before = marks()
+    asked(bot.home)
+    assert marks() == before
+    bot.run(DAY, some_minutes(120, 2))
+    assert asked(bot.home).last_decision == some_minutes(121, 1)[0]
+
+
+def test_a_bot_that_was_killed_is_not_running(bot: Stand) -> None:
+    (bot.home / ".trading.lock").write_text("4711\n")  # what a killed holder leaves; the kernel let go of the lock
+    assert asked(bot.home).running is False
+
+
+def test_a_home_without_a_bot_is_no_error(tmp_path: Path) -> None:
+    found = asked(tmp_path)
+    assert (found.running, found.mode, found.model_id, found.positions) == (False, None, None, {})
+    json.dumps(document(found), allow_nan=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_last_day_and_latches_are_told(bot: Stand) -> None:
+    now = bot.clock.now()
+    for age, text in ((timedelta(days=3), "long ago"), (timedelta(hours=1), "the broker was away")):
+        bot.ledger.note(Event(at=now - age, kind="error", text=text))
+    bot.ledger.latch("daily_loss", "the session has lost 3,100.00 USD", now)
+    found = asked(bot.home)
+    assert [error.partition(" UTC ")[2] for error in found.errors] == ["the broker was away"]
+    assert found.halted is not None
+    assert "daily_loss" in found.halted
+    assert "3,100.00" in found.halted
+
+
+def run(home: Path, *arguments: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    (home / "hftcl.toml").write_text(SMALL_TOML)
+    done = subprocess.run(
+        [HFTCL, *arguments],
+        cwd=home,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def test_the_command_draws_it_and_prints_one_document(bot: Stand) -> None:
+    drawn = run(bot.home, "trade", "--status")
+    for text in ("NOT RUNNING, paper", "SYNTHETIC bars", "limit gross", "production", "2025-06-02 15:29 UTC"):
+        assert text in drawn
+    assert "\x1b" not in drawn
+    assert set(json.loads(run(bot.home, "trade", "--status", "--json"))) >= {
+        "running",
+        "model_id",
+        "since",
+        "last_decision",
+        "data_lag_s",
+        "positions",
+        "pnl_today",
+        "limits",
+        "halted",
+        "errors",
+        "reloads",
+    }
+
+
+# ---- the kill switch from outside ------------------------------------------------------------------------------------
+
+
+class Beside:
+    """A clock that lets the bot beside it trade on while it is waited for."""
+
+    def __init__(self, bot: Stand, step: Callable[[], None]) -> None:
+        self._bot, self._step = bot, step
+
+    def now(self):  # type: ignore[no-untyped-def]
+        return self._bot.clock.now()
+
+    def wait_until(self, moment):  # type: ignore[no-untyped-def]
+        self._step()
+        return True
+
+
+def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
+    bot.controls.halt_file = Places.live(bot.home).halt_file
+    minutes = iter(range(120, 140))
+
+    def step() -> None:
+        bot.run(DAY, some_minutes(next(minutes), 1))
+
+    with locked(Places.live(bot.home), "bot"):
+        found = flatten(settings_of(bot.home), clock=Beside(bot, step), reason="a test")
+    assert (found.halted, found.by_bot, found.positions) == (True, True, {})
+    assert bot.ledger.positions() == {}
+    assert [latch.name for latch in bot.ledger.latches()] == ["kill_switch"]
+    cleared = clear(settings_of(bot.home), by="a person", now=bot.clock.now())
+    assert (cleared.cleared, cleared.file) == (("kill_switch",), True)
+    bot.run(DAY, some_minutes(next(minutes), 1))
+    assert bot.ledger.latches() == (), "a bot that runs trades again"
+
+
+def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:
+    held = bot.ledger.positions()
+    bot.close()
+    found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
+    assert (found.halted, found.by_bot, found.positions) == (True, False, held)
+    assert found.orders == len(held)
+    with Ledger(Places.live(bot.home).ledger) as ledger:
+        closing = ledger.orders(first=some_minutes(119, 1)[0])
+        assert {name[-2:] for name in closing["client_order_id"]} >= {"-f"}
+        assert [latch.name for latch in ledger.latches()] == ["kill_switch"]
+    again = stand(bot.home, first=121)  # paper fills them with the next bars, whoever runs then
+    again.run(DAY, some_minutes(121, 10))
+    assert again.ledger.positions() == {}
