@@ -28,6 +28,7 @@ from hftcl.archive.occurrences import Occurrences
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
 from hftcl.doctor.examination import CHECKS
 from hftcl.doctor.row import Patient
+from hftcl.errors import SourceError
 from hftcl.trading.ledger import Ledger
 from tests.configured import loaded
 from tests.polygon_server import PolygonServer, says
@@ -158,6 +159,12 @@ def test_a_registry_that_is_no_database_is_a_fault_and_hides_no_other_row(home: 
     rows = examine(patient(home))
     assert statuses(rows)["archive"] == "fault"
     assert {"calendar", "disk", "units"} <= set(statuses(rows))
+
+
+def test_model_files_whose_registry_was_lost_are_told(home: Path) -> None:
+    (home / "models" / "registry.sqlite").write_bytes(b"")
+    found = row(tuple(archive.models(patient(home))), "archive files")
+    assert (found.status, "backup" in found.remedy) == ("warning", True)
 
 
 @pytest.mark.hazard(19)
@@ -337,18 +344,18 @@ def test_a_key_is_tried_with_one_call_and_a_refused_or_missing_one_is_a_fault(
     assert "canary" not in str(rows)
 
 
-def test_a_source_that_cannot_be_reached_or_fails_is_a_fault_after_one_call(
+def test_a_source_that_cannot_be_reached_or_fails_is_an_error_after_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLYGON_API_KEY", "k")
     with PolygonServer({"AAPL": []}) as server:
         text = POLYGON.format(url=server.url)
         server.always = says(503, b"busy")
-        assert "503" in row(examine(patient(tmp_path, text)), "source").detail
-        assert sum("splits" in hit.path for hit in server.hits) == 1
-    found = row(examine(patient(tmp_path, text)), "source")
-    assert (found.status, "calls" in found.detail) == ("fault", False), found
-    assert found.remedy
+        with pytest.raises(SourceError, match=r"503 .*\. Try again later"):
+            list(market.source(patient(tmp_path, text)))
+        assert len(server.hits) == 1
+    with pytest.raises(SourceError, match=r"Connection refused\. Check the network"):
+        list(market.source(patient(tmp_path, text)))
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -101,10 +102,10 @@ def test_a_secret_is_masked_in_every_line_of_ours_and_of_libraries(form: str) ->
 @pytest.mark.hazard(59)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_secret_of_quotes_and_invisible_letters_is_masked_however_it_is_written(form: str) -> None:
-    secret = "q'\"\\ /\u00f6\u200bzz"
-    logs.hide("SMTP_PASSWORD", secret)
+    awkward = "q'\"\\ /\u00f6\u200bzz"
+    logs.hide("SMTP_PASSWORD", awkward)
     stream = lines(Log(format=form))  # type: ignore[arg-type]
-    ways = (secret, repr(secret), quote(secret), json.dumps(secret), json.dumps(secret, ensure_ascii=False))
+    ways = (awkward, repr(awkward), quote(awkward), json.dumps(awkward), json.dumps(awkward, ensure_ascii=False))
     for text in ways:
         logging.getLogger("other").warning("sent %s", text)
         logging.getLogger("other").warning("sent", extra={"it": text})

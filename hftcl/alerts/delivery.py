@@ -57,11 +57,15 @@ class Alerts:
 
         return cls(Path(settings.paths.home), settings.alerts, lambda name: config.secret(name, settings, environ))
 
-    def tell(self, alert: Alert) -> int | None:
-        """Put `alert` into the outbox, durably, and return its number; nothing is sent yet. None without a channel.
+    def tell(self, alert: Alert) -> None:
+        """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
 
         An outbox that cannot be written is an error in the log, with the alert in it: the log is what is left.
         """
+        self.put(alert)
+
+    def put(self, alert: Alert) -> int | None:
+        """Do what `tell` does, and return the number of the message; None where there is none."""
         if not self.channels or alert.kind in self._settings.mute:
             return None
         tidy = cleaned(alert, logs.masked)

@@ -35,6 +35,13 @@ def models(patient: Patient) -> Iterator[Row]:
     if not broken:
         signed = " and signed" if signing.current_key() is not None else ""
         yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
+    known = {archive.onnx_of(record.model_id) for record in records}
+    if strays := sorted(path.name for path in archive.folder.glob("model_*.onnx") if path not in known):
+        yield warning(
+            "archive files",
+            f"{len(strays)} in {archive.folder} are of no registered model, such as {strays[0]}",
+            "Restore registry.sqlite from a backup if it was lost; else move them away.",
+        )
     if not archive.csv.is_file() or archive.csv.read_bytes() != csv_bytes(records):
         yield warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."

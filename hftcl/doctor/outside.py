@@ -71,7 +71,7 @@ def test_alert(patient: Patient) -> tuple[Row, ...]:
     if not told.channels:
         remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
         return (fault("test alert", "nobody is to be told", remedy),)
-    number = told.tell(
+    number = told.put(
         Alert(
             kind=Kind.TEST,
             subject="Test alert",
