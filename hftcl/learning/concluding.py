@@ -105,6 +105,7 @@ class Ending:
 
     def _deployed(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
+        self.on_event(Event("deploy", 0, 1))  # again: what a refit told has let a stop cut in
         try:
             switched = self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
         except PinnedError:  # rolled back while this trained

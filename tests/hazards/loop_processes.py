@@ -132,11 +132,16 @@ def deploy_twice(home: Path) -> dict[str, Any]:
 
 
 def left_behind(home: Path) -> list[Path]:
-    """Return the temporary and claim files under `home`, and a journal of SQLite that still holds something."""
+    """Return the temporary and claim files under `home`, and a journal of SQLite that holds a transaction cut off.
+
+    One that is empty or begins with a zero byte holds none: its process was killed before the header was written, and
+    SQLite ignores it and uses it up at the next change (see "hot journals" in its documentation of atomic commit).
+    """
     return sorted(
         path
         for path in home.rglob("*")
-        if path.suffix in {".tmp", ".claim"} or (path.name.endswith("-journal") and path.stat().st_size)
+        if path.suffix in {".tmp", ".claim"}
+        or (path.name.endswith("-journal") and path.read_bytes()[:1] not in {b"", b"\0"})
     )
 
 

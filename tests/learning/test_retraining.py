@@ -118,13 +118,33 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
 
 
 @pytest.fixture(scope="module")
-def refitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a home whose one deployment was refitted, as of 2025-12-18."""
+def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, bool]]]:
+    """Return a home whose deployment was refitted, as of 2025-12-18, and each stage told with whether a model serves."""
     home = tmp_path_factory.mktemp("refitted")
-    rule = {"min_sharpe": -100, "refit_on_promote": True}
-    report = learning(small(home, promote=rule, model={"n_estimators": 12})).retrain(force=True, as_of="2025-12-18")
+    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
+    settings = small(home, promote=rule, model={"n_estimators": 12})
+    told: list[tuple[str, bool]] = []
+
+    def hear(event: Event) -> None:
+        told.append((event.stage, Registry(home).live() is not None))
+
+    report = learning(settings, on_event=hear).retrain(force=True, as_of="2025-12-18")
     assert report.outcome == "deployed", report.reason
-    return home
+    return home, told
+
+
+@pytest.fixture(scope="module")
+def refitted(refitting: tuple[Path, list[tuple[str, bool]]]) -> Path:
+    """Return the home of `refitting`."""
+    return refitting[0]
+
+
+def test_after_a_refit_the_deployment_is_announced_again_before_it_begins(
+    refitting: tuple[Path, list[tuple[str, bool]]],
+) -> None:
+    _, told = refitting
+    last = max(place for place, (stage, _) in enumerate(told) if stage == "fit")
+    assert told[last + 1] == ("deploy", False), "else the scheduler lets SIGTERM cut through what follows"
 
 
 def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:
