@@ -310,9 +310,13 @@ class Trade:
     ] = 3.0
     capital: Annotated[
         float,
-        Meta(ge=0, le=1e12, description="Dollars that positions are shares of; 0 is the account's equity at the start."),
+        Meta(
+            ge=0, le=1e12, description="Dollars that positions are shares of; 0 is the account's equity at the start."
+        ),
     ] = 0.0
-    broker: Annotated[str, _text("Who carries orders out.", allowed='"paper", "alpaca", or an installed plug-in')] = "paper"
+    broker: Annotated[str, _text("Who carries orders out.", allowed='"paper", "alpaca", or an installed plug-in')] = (
+        "paper"
+    )
     fractional: Annotated[bool, _text("Trade parts of a share; whole shares otherwise, rounded toward zero.")] = False
     reload_interval_hours: Annotated[
         float, Meta(gt=0, le=168, description="Hours between two looks at the production model.")
@@ -323,9 +327,9 @@ class Trade:
     max_model_age_days: Annotated[
         float, Meta(gt=0, le=3650, description="A model trained longer ago than this decides nothing.")
     ] = 60
-    live: Annotated[
-        bool, _text("Let the bot trade real money; it also takes `--live` and an edge that is live.")
-    ] = False
+    live: Annotated[bool, _text("Let the bot trade real money; it also takes `--live` and an edge that is live.")] = (
+        False
+    )
     override_edge: Annotated[
         bool, _text('Trade real money although the edge says "stand aside". Paper trades whatever the edge says.')
     ] = False
@@ -351,7 +355,9 @@ class Risk:
     ] = "auto"
     max_gross: Annotated[
         float,
-        Meta(gt=0, le=10, description="Greatest sum of all positions' sizes as a share of capital; the strategy uses 1."),
+        Meta(
+            gt=0, le=10, description="Greatest sum of all positions' sizes as a share of capital; the strategy uses 1."
+        ),
     ] = 1.1
     max_net: Annotated[
         float, Meta(gt=0, le=10, description="Greatest surplus of long over short, or short over long, likewise.")
@@ -364,14 +370,15 @@ class Risk:
         float, Meta(gt=0, le=1, description="A price further than this from the last good close is not traded on.")
     ] = 0.10
     stale_bars: Annotated[
-        float, Meta(ge=0, le=240, description="A ticker whose newest bar is more than this many bars old is not traded.")
+        float,
+        Meta(ge=0, le=240, description="A ticker whose newest bar is more than this many bars old is not traded."),
     ] = 2
     max_daily_loss: Annotated[
         float,
         Meta(
             gt=0,
             le=1,
-            description="Loss of one session, as a share of capital, at which the bot closes all and waits for a person.",
+            description="Loss of a session, as a share of capital, at which the bot closes all and waits for a person.",
         ),
     ] = 0.03
 
@@ -410,7 +417,9 @@ class Alpaca:
             pattern=r"^https?://[^\s@?#]+$",
         ),
     ] = "https://paper-api.alpaca.markets"
-    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Total time for one request to Alpaca, in seconds.")] = 10.0
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="Total time for one request to Alpaca, in seconds.")] = (
+        10.0
+    )
     shorting: Annotated[bool, _text("Let the bot sell what it does not hold, which takes a margin account.")] = True
 
 

@@ -50,12 +50,12 @@ class Deathbed:
     def _mortal(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self.left -= 1
-            before = self.random.random() < 0.5
-            if self.left == 0 and before:
+            last, before = self.left == 0, self.random.random() < 0.5
+            if last and before:
                 self.calls[f"before {name}"] += 1
                 raise Killed
             found = method(*args, **options)
-            if self.left == 0:
+            if last:  # not `left == 0`: the method may have called another of them
                 self.calls[f"after {name}"] += 1
                 raise Killed
             return found

@@ -106,7 +106,7 @@ def test_a_second_retrain_on_the_same_bars_finds_no_session_unseen_by_both_and_p
 
 
 def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_not_one_more(home: Path) -> None:
-    rule = {"min_sharpe": 100}
+    rule: dict[str, object] = {"min_sharpe": 100}
     trials = []
     for hour, trees in enumerate((10, 12, 10), 1):
         settings = small(home, promote=rule, model={"n_estimators": trees})
@@ -119,7 +119,7 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
 
 @pytest.fixture(scope="module")
 def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, bool]]]:
-    """Return a home whose deployment was refitted, as of 2025-12-18, and each stage told with whether a model serves."""
+    """Return a home whose deployment was refitted, as of 2025-12-18, and each stage told, with: does a model serve."""
     home = tmp_path_factory.mktemp("refitted")
     rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
     settings = small(home, promote=rule, model={"n_estimators": 12})

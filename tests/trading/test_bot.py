@@ -13,9 +13,11 @@ from hftcl.archive.registry import Registry
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.strategy.positions import target_positions
+from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.hours import Hours
+from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
 from tests.trading.bot_stand import DAY, HALF_DAY, Stand, archived, bars_of, session_minutes, some_minutes, stand
 
 
@@ -211,3 +213,61 @@ def test_two_missing_tickers_are_held_and_the_third_is_traded(home: Path) -> Non
     assert {at(bot, minute)["AAPL"] for minute in minutes} == {"trade"}
     late = bot.ledger.orders(first=minutes[1]).filter(pl.col("state") != "refused")
     assert set(late["ticker"]) <= {"AAPL"}
+
+
+@pytest.mark.parametrize("code", [Code.HOLD_DELAYED, Code.HOLD_BAD_PRICE, Code.HOLD_NO_BAR])
+def test_where_the_data_are_not_to_be_trusted_a_changed_target_sends_no_order(home: Path, code: Code) -> None:
+    minutes = some_minutes(112, 8)
+    feed = Wire(bars_of(DAY))
+    for minute in minutes[2:5]:
+        bars = bars_of(DAY).filter(pl.col("ts") == minute)
+        feed.changes[minute] = Delivery(minute=minute, bars=bars, codes=dict.fromkeys(("AAPL", "AMD", "TSLA"), code))
+    bot = stand(home, first=112, feed=feed)
+    bot.run(DAY, minutes)
+    moved = decided(bot).sort("ts").group_by("ticker").agg(pl.col("target").diff().abs().sum())
+    assert (moved["target"] > 0).any()
+    assert bot.ledger.orders(first=minutes[2], last=minutes[4]).is_empty()
+    assert bot.ledger.orders(first=minutes[5]).height > 0
+    assert set(bot.ledger.decisions(first=minutes[2], last=minutes[4])["code"]) == {str(code)}
+
+
+def test_what_a_paper_broker_owed_while_nobody_was_there_fills_at_the_bar_it_was_due(home: Path) -> None:
+    minutes = some_minutes(112, 8)
+    bot = stand(home, first=112)
+    bot.run(DAY, minutes[:2])
+    waiting = bot.ledger.working_orders()
+    assert waiting
+    bot.close()
+    later = stand(home, first=117)
+    later.run(DAY, minutes[5:6])
+    fills = later.ledger.fills().filter(pl.col("client_order_id").is_in([order.client_order_id for order in waiting]))
+    assert minutes[2] in set(fills["ts"]), "the bar after the last that was decided on"
+
+
+def test_what_is_on_its_way_is_taken_back_before_anything_goes_the_other_way(home: Path) -> None:
+    """A thin market fills little: the rest of an opening order is canceled when everything is to be closed."""
+    rules: dict[str, dict[str, object]] = {"paper": {"max_volume_share": 0.01}}
+    bot = stand(home, first=112, sections=rules)
+    bot.run(DAY, some_minutes(112, 3))
+    opening = bot.ledger.working_orders()
+    assert any(order.state == "partially_filled" for order in opening)
+    bot.controls.halt = True
+    bot.run(DAY, some_minutes(115, 1))
+    states = [bot.ledger.order(order.client_order_id).state for order in opening]  # type: ignore[union-attr]
+    assert set(states) == {"canceled"}
+    sides: dict[str, set[bool]] = {}
+    for order in bot.ledger.working_orders():
+        sides.setdefault(order.ticker, set()).add(order.quantity > 0)
+    assert sides
+    assert all(len(each) == 1 for each in sides.values())
+
+
+def test_while_ledger_and_broker_disagree_nothing_is_sent_not_even_to_close(home: Path) -> None:
+    """What is held is not known then: a closing order might open the other side."""
+    bot = stand(home, first=112)
+    bot.run(DAY, some_minutes(112, 3))
+    assert bot.ledger.positions() != {}
+    bot.ledger.latch(UNEXPLAINED, "5 shares too many at the broker", bot.clock.now())
+    bot.run(DAY, some_minutes(115, 3))
+    assert set(bot.ledger.decisions(first=some_minutes(115, 1)[0])["code"]) == {"hold_halted"}
+    assert bot.ledger.orders(first=some_minutes(115, 1)[0]).is_empty()

@@ -250,6 +250,7 @@ def test_a_halt_closes_everything_and_stays_latched_over_a_restart(home: Path, h
         codes = ledger.decisions(first=minutes[67])["code"].unique().to_list()
         closing = ledger.orders(first=minutes[66]).filter(pl.col("client_order_id").str.ends_with("-f"))
         assert closing.height > 0
+        assert closing["created_at"].min() == minutes[66] + timedelta(seconds=63), "at once, not with the next minute"
         assert ledger.orders(first=minutes[68]).is_empty(), "nothing is opened any more"
     assert codes == ["hold_halted"]
     assert report.halted is not None

@@ -237,7 +237,7 @@ def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_pa
     hftcl = str(Path(sys.executable).parent / "hftcl")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
     bot = subprocess.Popen(
-        [hftcl, "trade", "--replay", "2025-06-02..2025-06-04", "--json"],
+        [hftcl, "trade", "--replay", "2025-06-02..2025-06-03", "--json"],
         cwd=tmp_path,
         env=kept,
         stdout=subprocess.PIPE,
@@ -254,7 +254,7 @@ def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_pa
         assert told[:3] == ["=" * 60, "NEW MODEL DETECTED - RELOADING", "=" * 60]
         out, _ = bot.communicate(timeout=120)
         assert json.loads(out)["reloads"] == 1
-        assert json.loads(out)["decisions"] == 3 * 390
+        assert json.loads(out)["decisions"] == 2 * 390
     finally:
         bot.kill()
         bot.communicate(timeout=15)

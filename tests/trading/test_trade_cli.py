@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hftcl.cli import app
+from hftcl.errors import HftclError
 from tests.loop_cases import SMALL_TOML
 from tests.polygon_server import PolygonServer
 from tests.trading.bot_stand import archived
@@ -179,20 +181,27 @@ def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Pat
         (("--live", "--replay", "2025-06-02"), 2, "--replay moves no real money"),
         (("--json",), 2, "--json goes with"),
         (("--replay", "soon"), 2, "is no span of days"),
-        (("--nonsense",), 2, "--nonsense"),
-        ((), 78, "has no bars of the present"),
         (("--replay", "2025-06-02"), 1, "no model to replay with"),
+        ((), 78, "has no bars of the present"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(
-    tmp_path: Path, arguments: tuple[str, ...], status: int, said: str
+def test_what_cannot_be_done_is_refused_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
-    done = run(tmp_path, "-q", "trade", *arguments)
-    assert (done.returncode, done.stdout) == (status, "")
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HftclError, match=said) as refused:
+        app(["-q", "trade", *arguments], standalone_mode=False)
+    assert refused.value.exit_code == status
+    assert len(str(refused.value).splitlines()) <= 2
+
+
+def test_a_refusal_is_a_line_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
+    done = run(tmp_path, "-q", "trade")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith("hftcl: [market] source = 'synthetic' has no bars of the present")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_plan_that_is_too_slow_for_the_watchlist_is_said_at_the_start(home: Path) -> None:
