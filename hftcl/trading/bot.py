@@ -119,6 +119,11 @@ class Bot:
             for side in self.active:
                 side.desk.settle(missed, scene)
 
+    def resume(self) -> None:
+        """Read again what production holds and what is working, after ledger and broker were made to agree."""
+        if self._hours is not None:
+            self.production.desk.open(self._hours.session, self._hours.begins, self._tape.prices)
+
     def use(self, in_use: InUse | None, side: Side | None = None) -> None:
         """Let `in_use` decide from the next minute on, in place of what decided before."""
         side = side or self.production

@@ -27,6 +27,17 @@ def faults(doing: str, path: Path) -> Iterator[None]:
         raise _told(doing, path, error) from error
 
 
+@contextlib.contextmanager
+def unreadable_rows(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Tell a row that cannot be what was written as the damage to `path` that it is. others: of the frames' library."""
+    damage: tuple[type[Exception], ...] = (ValueError, TypeError, OverflowError, *others)
+    try:
+        yield
+    except damage as error:
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise _damaged(path, f"a row cannot be read: {first}") from error
+
+
 def _told(doing: str, path: Path, error: sqlite3.Error) -> HftclError:
     primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
@@ -38,8 +49,13 @@ def _told(doing: str, path: Path, error: sqlite3.Error) -> HftclError:
         )
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return IntegrityError(f"{doing[:1].upper()}{doing[1:]} failed: a row cannot be kept in {path}: {error}.")
+    return _damaged(path, str(error))
+
+
+def _damaged(path: Path, how: str) -> IntegrityError:
+    how = " ".join(how.split())  # SQLite quotes what it found, line breaks and all
     return IntegrityError(
-        f"{path} is damaged or not a file of hftcl ({error}). Restore it from a backup; or move it away, and hftcl "
+        f"{path} is damaged or not a file of hftcl ({how}). Restore it from a backup; or move it away, and hftcl "
         "begins a new one: positions that the broker still holds then have to be closed there."
     )
 

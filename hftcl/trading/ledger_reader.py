@@ -91,12 +91,14 @@ class LedgerQueries:
     def last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""
         found = self._rows("SELECT max(ts) FROM decisions WHERE book = ?", (book,))[0][0]
-        return None if found is None else moment(found)
+        with database.unreadable_rows(self.path):
+            return None if found is None else moment(found)
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
         found = self._rows("SELECT max(ts) FROM equity WHERE book = ?", (book,))[0][0]
-        at = moment(found or 0)
+        with database.unreadable_rows(self.path):
+            at = moment(found or 0)
         return self.equity(book, at, at)
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
@@ -111,9 +113,7 @@ class LedgerQueries:
     def account(self, book: BookName = "production") -> BookAccount:
         """Return positions, average prices, realised P&L and what the fills took out of the cash."""
         return account(
-            self._db.execute(
-                "SELECT ticker, quantity, price, commission FROM fills WHERE book = ? ORDER BY number", (book,)
-            )
+            self._rows("SELECT ticker, quantity, price, commission FROM fills WHERE book = ? ORDER BY number", (book,))
         )
 
     def cash(self, book: BookName = "production") -> float:
@@ -159,7 +159,10 @@ class LedgerQueries:
     def events(self, last: int = 100) -> tuple[Event, ...]:
         """Return the newest events, at most `last`, oldest first."""
         rows = self._rows("SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?", (last,))
-        return tuple(Event(at=moment(at), kind=kind, text=text, model_id=model) for at, kind, text, model in rows[::-1])
+        with database.unreadable_rows(self.path):
+            return tuple(
+                Event(at=moment(at), kind=kind, text=text, model_id=model) for at, kind, text, model in rows[::-1]
+            )
 
     def meta(self) -> dict[str, str]:
         """Return the facts that the bot keeps beside the tables."""
@@ -167,24 +170,26 @@ class LedgerQueries:
 
     def _latches(self, where: str) -> tuple[Latch, ...]:
         rows = self._rows(f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since", ())  # noqa: S608
-        return tuple(
-            Latch(
-                name=name,
-                since=moment(since),
-                reason=reason,
-                cleared_at=None if cleared is None else moment(cleared),
-                cleared_by=by,
+        with database.unreadable_rows(self.path):
+            return tuple(
+                Latch(
+                    name=name,
+                    since=moment(since),
+                    reason=reason,
+                    cleared_at=None if cleared is None else moment(cleared),
+                    cleared_by=by,
+                )
+                for name, since, reason, cleared, by in rows
             )
-            for name, since, reason, cleared, by in rows
-        )
 
     def _orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
         names = _COLUMNS["orders"]
         rows = self._rows(f"SELECT {names} FROM orders WHERE {where}", values)  # noqa: S608
-        return tuple(_order(dict(zip(names.split(", "), row, strict=True))) for row in rows)
+        with database.unreadable_rows(self.path):
+            return tuple(_order(dict(zip(names.split(", "), row, strict=True))) for row in rows)
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with database.faults("reading the ledger", self.path):
+        with database.faults("reading the ledger", self.path), database.unreadable_rows(self.path):
             return self._db.execute(sql, values).fetchall()
 
     def _frame(
@@ -203,11 +208,12 @@ class LedgerQueries:
             tuple(values),
         )
         kinds = {name: pl.Int64 if name in _TIMES else pl.Float64 if name in _NUMBERS else pl.String for name in names}
-        frame = pl.DataFrame(rows, schema=pl.Schema(kinds), orient="row")
-        return frame.with_columns(
-            pl.col(sorted(_TIMES.intersection(names))).cast(pl.Datetime("us", "UTC")),
-            *([pl.col("session").str.to_date("%Y-%m-%d")] if "session" in names else []),
-        )
+        with database.unreadable_rows(self.path, pl.exceptions.PolarsError):
+            frame = pl.DataFrame(rows, schema=pl.Schema(kinds), orient="row")
+            return frame.with_columns(
+                pl.col(sorted(_TIMES.intersection(names))).cast(pl.Datetime("us", "UTC")),
+                *([pl.col("session").str.to_date("%Y-%m-%d")] if "session" in names else []),
+            )
 
 
 class LedgerReader(LedgerQueries):

@@ -20,6 +20,7 @@ from hftcl.trading.clock import Clock
 from hftcl.trading.feeds import Delivery, Feed
 from hftcl.trading.hours import Hours
 from hftcl.trading.ledger import Ledger
+from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.serving import Look, Serving
 from hftcl.trading.shadow import Shadow
 
@@ -63,9 +64,12 @@ class Loop:
     on_alert: Callable[[Alert], None]
     on_minute: Callable[[Minute], None] = lambda _: None
     shadow: Shadow | None = None
+    reconcile: Callable[[], None] = lambda: None
+    """Make ledger and broker agree; in a replay nobody else trades in the account."""
     reloads: int = 0
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
+    _unexplained: bool = field(default=False, init=False)
 
     def session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
         """Trade one session: decide on each of `minutes`, unless stopped before."""
@@ -105,7 +109,18 @@ class Loop:
             self.bot.flatten(self.clock.now())
         self.controls.halt = False
 
+    def _settle_differences(self) -> None:
+        """Take the broker's side once a person has cleared that ledger and broker differ: that is what it means."""
+        if self._unexplained and not self._differ():
+            self.reconcile()
+            self.bot.resume()
+        self._unexplained = self._differ()
+
+    def _differ(self) -> bool:
+        return any(latch.name == UNEXPLAINED for latch in self.ledger.latches())
+
     def _decide(self, minute: datetime) -> None:
+        self._settle_differences()
         try:
             delivery = self.feed.minute(minute, self.clock.now())
         except SourceError as error:

@@ -26,11 +26,12 @@ def recent(settings: Settings, model_id: str, *, until: date, most: int, of_synt
     such session. Raises as `LedgerReader` does.
     """
     with LedgerReader(ledger_path(Path(settings.paths.home))) as reader, reader.snapshot():
-        if synthetic(reader.meta()) != of_synthetic:
+        ledger = reader.meta().get("mode", "unknown")
+        # a replay's ledger may lie here as a copy that a person made: a rehearsal is no trading
+        if synthetic(reader.meta()) != of_synthetic or ledger == "replay":
             return None
         book = read(reader, settings, "production")
         models = served(reader, book, book.sessions)[1]
-        ledger = reader.meta().get("mode", "unknown")
     filled = {key.session for key, amounts in book.found.booked.items() if amounts.fills}
     others = {day for model, days in models.items() if model != model_id for day in days}
     days = [day for day in sorted(models.get(model_id, set()) & filled - others) if day <= until][-most:]

@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -21,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
+from hftcl.trading import database
 from hftcl.trading.account import account
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.ledger_reader import LedgerReader
 from hftcl.trading.records import RANKS, CloseRow, EquityRow, Event, OrderUpdate, State
+from tests.trading.ledger_cases import write_ledger
 from tests.trading.trading_cases import NOW, SESSION, TICKERS, a_decision, a_fill, a_record, at
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -237,6 +240,45 @@ def test_a_newer_a_foreign_and_a_damaged_file_are_named_and_left_alone(tmp_path:
             with pytest.raises(error, match=path.name):
                 kind(path)
         assert path.read_bytes() == before
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """Return `content` with a byte or a run of them overwritten somewhere behind the header."""
+    chance, changed = random.Random(seed), bytearray(content)  # noqa: S311
+    for _ in range(chance.choice((1, 1, 3, 20))):
+        place, length = chance.randrange(100, len(changed) - 64), chance.choice((1, 64))
+        changed[place : place + length] = chance.randbytes(length)
+    return bytes(changed)
+
+
+def ask_everything(path: Path) -> None:
+    with LedgerReader(path) as ledger, ledger.snapshot():
+        questions: tuple[Callable[[], object], ...] = (
+            *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
+            *(ledger.last_decided, ledger.positions, ledger.account, ledger.cash, ledger.working_orders),
+            *(ledger.refusals, ledger.all_latches, ledger.events, ledger.meta),
+        )
+        for question in questions:
+            question()
+
+
+def test_damage_anywhere_is_told_as_damage_or_changes_nothing_that_can_be_noticed(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.sqlite", tmp_path / "ledger.sqlite"
+    write_ledger(whole, last=date(2025, 6, 4))
+    with Ledger(whole) as ledger:
+        ledger.latch("kill_switch", "a test", NOW)
+        ledger.note(Event(at=NOW, kind="error", text="something"))
+    content, told = whole.read_bytes(), []
+    for seed in range(150):
+        path.write_bytes(damaged(content, seed))
+        try:
+            ask_everything(path)
+        except IntegrityError as error:
+            told.append(str(error))
+        database.remove(path)
+    assert len(told) > 40
+    assert {text.count("is damaged") for text in told} == {1}
+    assert {len(text.splitlines()) for text in told} == {1}
 
 
 def test_a_full_disk_stops_the_minute_and_not_the_positions(path: Path) -> None:

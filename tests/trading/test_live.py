@@ -20,12 +20,16 @@ from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.clock import SimulatedClock
 from hftcl.trading.feeds import Delivery, Feed, Morning
 from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.halting import clear
 from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours
 from hftcl.trading.ledger_reader import LedgerReader
 from hftcl.trading.live import Present, TradeReport, require_consent, require_present, trade
 from hftcl.trading.loop import Controls
+from tests.trading.alpaca_server import AlpacaServer
 from tests.trading.bot_stand import DAY, HALF_DAY, archived, bars_of, market_bars, session_minutes, settings_of
+
+NEXT_DAY = date(2025, 6, 3)
 
 
 @dataclass
@@ -287,3 +291,54 @@ def test_an_account_that_nobody_can_explain_halts_before_the_first_order(home: P
     assert report.halted is not None
     assert "reconciliation" in report.halted
     assert Kind.HALTED in [alert.kind for alert in later.alerts]
+
+
+def test_a_difference_that_a_person_clears_while_the_bot_runs_is_taken_over_before_the_next_order(home: Path) -> None:
+    """Else the bot would count on from a position that nobody has, and trade twice what it means to."""
+    minutes = session_minutes()
+    world = World(home, minutes[110], bars_of(DAY))
+    world.script = {minutes[114]: world.stop}
+    world.run()
+    held = PaperBroker(settings_of(home), folder=home).account().positions
+    assert held
+    for suffix in ("", "-wal", "-shm"):  # the ledger is lost; what it held is still in the account
+        Places.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+    later = World(home, minutes[120], bars_of(DAY))
+    later.script = {
+        minutes[123]: lambda: clear(settings_of(home), by="anna", now=later.clock.now()),  # type: ignore[dict-item]
+        minutes[127]: later.stop,
+    }
+    report = later.run()
+    assert report.halted is None
+    with later.ledger() as ledger:
+        codes = ledger.decisions(first=minutes[119])
+        assert set(codes.filter(pl.col("ts") <= minutes[122])["code"]) == {"hold_halted"}
+        assert "hold_halted" not in set(codes.filter(pl.col("ts") > minutes[124])["code"])
+        adopted = ledger.fills().filter(pl.col("client_order_id") == "adopted")
+        assert dict(adopted.select("ticker", "quantity").iter_rows()) == held
+        assert ledger.positions() == PaperBroker(settings_of(home), folder=home).account().positions
+
+
+def test_what_the_account_became_overnight_halts_the_next_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a stock dividend: the account holds shares that no order bought."""
+    monkeypatch.setenv("APCA_API_KEY_ID", "key-123456")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "secret-123456")
+    morning = session_minutes(NEXT_DAY)[0]
+    with AlpacaServer() as server:
+        rules: dict[str, dict[str, object]] = {
+            "market": {"source": "files", "watchlist": ("AAPL", "AMD", "TSLA")},
+            "trade": {"broker": "alpaca", "live": True},
+            "alpaca": {"base_url": server.url},
+        }
+        world = World(home, session_minutes()[385], market_bars(DAY - timedelta(days=12), NEXT_DAY), rules)
+        shares = {"symbol": "AAPL", "qty": "5", "side": "long", "current_price": "100"}
+        world.script = {
+            session_minutes()[389]: lambda: server.positions.append(shares),
+            morning + 3 * MINUTE: world.stop,
+        }
+        report = world.run(real_money=True)
+    assert report.halted is not None
+    assert "AAPL: 5 shares at the broker, 0 in the ledger" in report.halted
+    with world.ledger() as ledger:
+        assert set(ledger.decisions(first=morning)["code"]) == {"hold_halted"}
+        assert set(ledger.decisions(last=morning - MINUTE)["code"]) == {"hold_no_model"}

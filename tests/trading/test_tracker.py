@@ -350,6 +350,10 @@ def test_the_trigger_gets_nothing_of_other_bars_of_another_model_or_of_a_replay(
     assert recent(at(home), "20240101_000000", until=date(2025, 6, 30), most=20, of_synthetic=False) is None
     write_ledger(tmp_path / "replay" / "ledger.sqlite", last=MONDAY)
     assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
+    write_ledger(
+        tmp_path / "ledger.sqlite", last=MONDAY, meta={"mode": "replay"}
+    )  # a copy, put where it does not belong
+    assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
 
 
 # --- pure figures -----------------------------------------------------------------------------------------------------
