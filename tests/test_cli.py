@@ -65,6 +65,13 @@ def test_help_is_there_by_both_names_even_with_a_broken_configuration(tmp_path: 
         assert "Usage: hftcl" in done.stdout
 
 
+def test_commands_are_listed_in_the_order_of_their_use(tmp_path: Path) -> None:
+    listed = [line.split()[0] for line in run(tmp_path, "--help").stdout.partition("Commands:")[2].splitlines() if line]
+    learning = ["init", "check", "retrain", "prove", "exam", "backtest"]
+    commands = [*learning, "history", "rollback", "unpin", "trade", "report", "schedule", "doctor"]
+    assert [word for word in listed if word in commands] == commands
+
+
 def test_the_version_is_the_package_s(tmp_path: Path) -> None:
     from importlib.metadata import version
 
@@ -163,6 +170,31 @@ def test_a_reader_that_leaves_early_hears_no_complaint(trained: Path) -> None:
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("--json | true; exit ${PIPESTATUS[0]}", 0, ""),
+        (
+            "> /dev/full",
+            1,
+            "hftcl: the output could not be written: No space left on device. What the command did is done.\n",
+        ),
+    ],
+)
+def test_an_output_that_takes_nothing_breaks_no_command(trained: Path, redirected: str, status: int, told: str) -> None:
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{HFTCL} history {redirected}"],
+        cwd=trained,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", told)
 
 
 def test_rollback_goes_back_pins_and_unpin_lets_go(home: Path) -> None:

@@ -3,6 +3,7 @@
 The edge of the program: here the clock, the environment and the signals are read, and errors become exit statuses.
 """
 
+import errno
 import io
 import os
 import signal
@@ -18,8 +19,13 @@ from hftcl.cli.app import app
 from hftcl.cli.telling import send_what_was_told
 from hftcl.errors import HftclError
 
-COMMANDS = (learning, models, schedule, trading, performance, doctor)
-"""The files whose commands `app` has; importing one registers them."""
+COMMANDS = (learning, models, trading, performance, schedule, doctor)
+"""The files whose commands `app` has, in the order of `--help`; importing one registers them."""
+app.registered_commands.sort(
+    key=lambda command: [file.__name__ for file in COMMANDS].index(getattr(command.callback, "__module__", ""))
+)
+
+_STDERR = 2
 
 
 def globals_first(arguments: Sequence[str]) -> list[str]:
@@ -43,34 +49,59 @@ def globals_first(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """Run the command line; the exit status is the contract of docs/commands.md."""
     signal.signal(signal.SIGTERM, _terminated)
+    _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
     arguments = globals_first(sys.argv[1:])
     try:
         code = app(args=arguments, prog_name="hftcl", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has left, as `head` does: there is nobody to tell, and the interpreter's own flush must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except typer.Abort:
-        typer.echo(err=True)  # the question that was not answered has no end of line
-        code = _fail("stopped; nothing was changed", 1)
-    except (HftclError, typer.TyperException) as error:
-        if arguments.count("-v") + 2 * arguments.count("-vv") > 1:
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
             raise
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
-        message = "\n".join([*repaired, message])
-        code = _fail(message, error.exit_code)
-    except Exception as error:
-        if arguments.count("-v") + 2 * arguments.count("-vv") > 1:
-            raise
-        code = _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
+        code = _told(ended.__context__, traceback=False)  # the library ends with 1 where a reader leaves
+    except Exception as error:  # noqa: BLE001 - told, or raised again
+        code = _told(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
     if code == 130:
         _fail("interrupted; what was live still is", 130)
     send_what_was_told()
     raise SystemExit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Open /dev/null in place of each standard stream that is closed: else the next file, a database, took its number,
+    and what is printed would be written into it.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
+    sys.stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _told(error: Exception, *, traceback: bool) -> int:
+    """Say what happened in a line, or raise it again where a traceback is asked for; return the exit status."""
+    if isinstance(error, BrokenPipeError):
+        _discard_output()  # the reader has left, as `head` does: there is nobody to tell
+        return 0
+    if isinstance(error, typer.Abort):
+        typer.echo(err=True)  # the question that was not answered has no end of line
+        return _fail("stopped; nothing was changed", 1)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        _discard_output()  # a full disk under a file of ours is told by the storage, and is no OSError by now
+        return _fail(f"the output could not be written: {error.strerror}. What the command did is done.", 1)
+    if traceback:
+        raise error
+    if isinstance(error, HftclError | typer.TyperException):
+        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
+        return _fail("\n".join([*repaired, message]), error.exit_code)
+    return _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer go nowhere, so that the interpreter's own flush at the end does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:
