@@ -88,10 +88,19 @@ def refresh(registry: Registry, state: State, *, mending: bool) -> tuple[str, ..
 
 def _refresh_csv(registry: Registry, state: State) -> Path | None:
     wanted = csv_bytes(tuple(state.record(model_id) for model_id in sorted(state.rows, reverse=True)))
-    if registry.csv.is_file() and registry.csv.read_bytes() == wanted:
+    before = registry.csv.read_bytes() if registry.csv.is_file() else b""
+    if before == wanted:
         return None
+    if _lists_others(before, state):  # all that a lost registry has left behind is not to be lost too
+        durable.write_atomically(registry.csv.with_name("model_metadata.before.csv"), before)
     durable.write_atomically(registry.csv, wanted)
     return registry.csv
+
+
+def _lists_others(content: bytes, state: State) -> bool:
+    """Whether a CSV lists a model that the registry does not know."""
+    names = {line.partition(",")[0] for line in content.decode("utf-8", "replace").splitlines()[1:]}
+    return not names <= state.rows.keys()
 
 
 def _refresh_pkl(registry: Registry, state: State) -> Path | None:

@@ -26,7 +26,7 @@ def broker(patient: Patient) -> Iterator[Row]:
 def bot(patient: Patient) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
     report = status(patient.settings)
-    if report.mode is None:
+    if report.mode in (None, "replay"):  # a rehearsal is no bot
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return
     runs = "runs" if report.running else "does not run"

@@ -355,6 +355,16 @@ def test_the_csv_is_rebuilt_as_it_was_and_that_is_told(tmp_path: Path, change: s
     assert archive.csv.read_bytes() == before
 
 
+def test_what_a_lost_registry_has_left_in_the_csv_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 2)
+    before = archive.csv.read_bytes()
+    (tmp_path / "models" / "registry.sqlite").unlink()
+    archive_in(tmp_path).recover(LATER)
+    assert archive.csv.read_bytes() != before
+    assert archive.csv.with_name("model_metadata.before.csv").read_bytes() == before
+
+
 def test_a_claim_of_a_process_that_lives_is_left_and_one_of_a_dead_process_is_swept(tmp_path: Path) -> None:
     alive, other = archive_in(tmp_path), archive_in(tmp_path)
     claimed = alive.claim_id(T0)
