@@ -29,6 +29,8 @@ from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, p
 from hftcl.doctor.examination import CHECKS
 from hftcl.doctor.row import Patient
 from hftcl.errors import SourceError
+from hftcl.trading.assembling import locked
+from hftcl.trading.home import Places
 from hftcl.trading.ledger import Ledger
 from tests.configured import loaded
 from tests.polygon_server import PolygonServer, says
@@ -262,6 +264,19 @@ def test_a_bot_that_is_halted_waits_for_a_person_and_says_why(tmp_path: Path) ->
     found = samples(prometheus.text(patient(tmp_path).settings, NOW))
     assert found["hftcl_bot_halted"] == 1
     assert found["hftcl_bot_heartbeat_timestamp_seconds"] == NOW.timestamp()
+
+
+def test_a_rehearsal_hides_no_halt_and_is_no_bot(tmp_path: Path) -> None:
+    replay = Places.replay(tmp_path)
+    with locked(replay, "replay"), Ledger(replay.ledger) as rehearsed:
+        rehearsed.set_meta(mode="replay", heartbeat=NOW.isoformat())
+        (nothing,) = bot.bot(patient(tmp_path))
+        assert (nothing.status, "not traded here" in nothing.detail) == ("ok", True)
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.set_meta(mode="paper", heartbeat=NOW.isoformat())
+            ledger.latch("daily_loss", "3.1 % of capital", NOW)
+        (halted,) = bot.bot(patient(tmp_path))
+        assert (halted.status, "3.1 % of capital" in halted.detail) == ("warning", True)
 
 
 def test_a_broker_that_is_not_installed_is_a_fault_and_paper_needs_nothing(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _refresh_csv(registry: Registry, state: State) -> Path | None:
     if before == wanted:
         return None
     if _lists_others(before, state):  # all that a lost registry has left behind is not to be lost too
-        durable.write_atomically(registry.csv.with_name("model_metadata.before.csv"), before)
+        registry.csv.replace(registry.csv.with_name("model_metadata.before.csv"))
     durable.write_atomically(registry.csv, wanted)
     return registry.csv
 

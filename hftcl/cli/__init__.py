@@ -89,7 +89,7 @@ def _told(error: Exception, *, traceback: bool) -> int:
         return _fail("stopped; nothing was changed", 1)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         _discard_output()  # a full disk under a file of ours is told by the storage, and is no OSError by now
-        return _fail(f"the output could not be written: {error.strerror}. What the command did is done.", 1)
+        return _fail(f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1)
     if traceback:
         raise error
     if isinstance(error, HftclError | typer.TyperException):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from hftcl.doctor.row import Patient, Row, ok, warning
 from hftcl.trading.brokers import find_broker
-from hftcl.trading.status import status
+from hftcl.trading.home import Places
+from hftcl.trading.status import status_at
 
 
 def broker(patient: Patient) -> Iterator[Row]:
@@ -25,8 +26,8 @@ def broker(patient: Patient) -> Iterator[Row]:
 
 def bot(patient: Patient) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
-    report = status(patient.settings)
-    if report.mode in (None, "replay"):  # a rehearsal is no bot
+    report = status_at(Places.live(Path(patient.settings.paths.home)))  # not of a replay, which may hide a halt
+    if report.mode is None:
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return
     runs = "runs" if report.running else "does not run"

@@ -19,7 +19,6 @@ from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.hours import Hours
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.mind import Mind
-from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.records import Decision, EquityRow, Event
 from hftcl.trading.scene import FLATTEN, REBALANCE, Scene, Wish
 from hftcl.trading.serving import InUse
@@ -83,6 +82,8 @@ class Bot:
         self._alert = on_alert
         self.production = Side(desk=production)
         self.shadow = Side(desk=shadow) if shadow else None
+        self.agreed = True
+        """Whether the ledger holds what the broker holds. Else nothing is sent: a closing order might open."""
         self._hours: Hours | None = None
         self._tickers: tuple[str, ...] = ()
 
@@ -275,8 +276,8 @@ class Bot:
                 price = scene.prices[ticker]
                 wishes[ticker] = Wish(target=target, price=price, unchanged=side.targets.get(ticker) == target)
         side.targets |= {ticker: target for ticker, (_, target) in rows.items() if target is not None}
-        if hold is Code.HOLD_HALTED and any(latch.name == UNEXPLAINED for latch in self._ledger.latches()):
-            return decisions, {}  # what is held is not known: to close it might open the other side
+        if not self.agreed:
+            return decisions, {}
         if hold:
             return decisions, self._flat(side, scene, FLATTEN)
         if scene.minutes_to_close <= max(self._flat_minutes(side), 1):
@@ -292,7 +293,7 @@ class Bot:
 
     def _hold(self, side: Side, scene: Scene) -> Code | None:
         """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""
-        if self._ledger.latches():
+        if self._ledger.latches() or not self.agreed:  # cleared, and not compared yet
             return Code.HOLD_HALTED
         if side.in_use is None:
             return Code.HOLD_NO_MODEL
@@ -340,7 +341,7 @@ class Bot:
 
     def flatten(self, now: datetime) -> None:
         """Send the orders that close every position now, within a minute; the next minutes follow what is left."""
-        if self._hours is None:
+        if self._hours is None or not self.agreed:
             return
         minute = now.replace(second=0, microsecond=0)
         scene = self._scene(minute, now)

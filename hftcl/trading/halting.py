@@ -76,7 +76,7 @@ def _with_bot(places: Places, clock: Clock) -> HaltReport:
     latched = False
     while clock.now() < until:
         with LedgerReader(places.ledger) as ledger:
-            latched = any(latch.name == KILL_SWITCH for latch in ledger.latches())
+            latched = ledger.latched(KILL_SWITCH)
             positions = ledger.positions()
             if latched and not positions and not ledger.working_orders():
                 break

@@ -5,11 +5,11 @@ A reader works while the bot writes, disturbs it never, and finds an empty ledge
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hftcl.archive.schema import snapshot
 from hftcl.trading import database
@@ -20,6 +20,7 @@ from hftcl.trading.records import WORKING, BookName, Event, Latch, OrderRecord
 if TYPE_CHECKING:
     import polars as pl
 
+_T = TypeVar("_T")
 _TIMES: Final = frozenset({"ts", "decided_at", "created_at", "updated_at", "filled_at", "at"})
 _COLUMNS: Final = {
     "decisions": "book, ts, ticker, model_id, features_hash, prediction, target, code, decided_at",
@@ -90,15 +91,11 @@ class LedgerQueries:
 
     def last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""
-        found = self._rows("SELECT max(ts) FROM decisions WHERE book = ?", (book,))[0][0]
-        with database.unreadable_rows(self.path):
-            return None if found is None else moment(found)
+        return self._records("SELECT max(ts) FROM decisions WHERE book = ?", (book,), _moment)[0]
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
-        found = self._rows("SELECT max(ts) FROM equity WHERE book = ?", (book,))[0][0]
-        with database.unreadable_rows(self.path):
-            at = moment(found or 0)
+        at = self._records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _moment)[0] or moment(0)
         return self.equity(book, at, at)
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
@@ -152,41 +149,36 @@ class LedgerQueries:
         """Return what is latched now, oldest first."""
         return self._latches("WHERE cleared_at IS NULL")
 
+    def latched(self, name: str) -> bool:
+        """Whether `name` is latched now."""
+        return any(latch.name == name for latch in self.latches())
+
     def all_latches(self) -> tuple[Latch, ...]:
         """Return every latch there ever was, oldest first."""
         return self._latches("")
 
     def events(self, last: int = 100) -> tuple[Event, ...]:
         """Return the newest events, at most `last`, oldest first."""
-        rows = self._rows("SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?", (last,))
-        with database.unreadable_rows(self.path):
-            return tuple(
-                Event(at=moment(at), kind=kind, text=text, model_id=model) for at, kind, text, model in rows[::-1]
-            )
+        sql = "SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?"
+        return tuple(self._records(sql, (last,), _event)[::-1])
 
     def meta(self) -> dict[str, str]:
         """Return the facts that the bot keeps beside the tables."""
         return dict(self._rows("SELECT key, value FROM meta ORDER BY key", ()))
 
     def _latches(self, where: str) -> tuple[Latch, ...]:
-        rows = self._rows(f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since", ())  # noqa: S608
-        with database.unreadable_rows(self.path):
-            return tuple(
-                Latch(
-                    name=name,
-                    since=moment(since),
-                    reason=reason,
-                    cleared_at=None if cleared is None else moment(cleared),
-                    cleared_by=by,
-                )
-                for name, since, reason, cleared, by in rows
-            )
+        sql = f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since"  # noqa: S608
+        return tuple(self._records(sql, (), _latch))
 
     def _orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
-        names = _COLUMNS["orders"]
-        rows = self._rows(f"SELECT {names} FROM orders WHERE {where}", values)  # noqa: S608
+        sql = f"SELECT {_COLUMNS['orders']} FROM orders WHERE {where}"  # noqa: S608
+        return tuple(self._records(sql, values, _order))
+
+    def _records(self, sql: str, values: tuple[Any, ...], read: Callable[..., _T]) -> list[_T]:
+        """Return what `read` makes of each row's columns."""
+        rows = self._rows(sql, values)
         with database.unreadable_rows(self.path):
-            return tuple(_order(dict(zip(names.split(", "), row, strict=True))) for row in rows)
+            return [read(*row) for row in rows]
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with database.faults("reading the ledger", self.path), database.unreadable_rows(self.path):
@@ -225,7 +217,20 @@ class LedgerReader(LedgerQueries):
             super().__init__(path, database.open_to_read(path, SCHEMA, SCHEMA_VERSION))
 
 
-def _order(row: dict[str, Any]) -> OrderRecord:
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)
+
+
+def _event(at: int, kind: Any, text: str, model_id: str | None) -> Event:
+    return Event(at=moment(at), kind=kind, text=text, model_id=model_id)
+
+
+def _latch(name: str, since: int, reason: str, cleared_at: int | None, cleared_by: str | None) -> Latch:
+    return Latch(name=name, since=moment(since), reason=reason, cleared_at=_moment(cleared_at), cleared_by=cleared_by)
+
+
+def _order(*columns: Any) -> OrderRecord:
+    row = dict(zip(_COLUMNS["orders"].split(", "), columns, strict=True))
     nothing = float("nan")  # SQLite keeps no NaN, and only a refused order has one
     return OrderRecord(
         **row

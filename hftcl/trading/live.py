@@ -26,7 +26,7 @@ from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours, next_hours
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.loop import STAGE, Controls, Loop
-from hftcl.trading.reconciliation import LATCH, reconcile
+from hftcl.trading.reconciliation import reconcile
 from hftcl.trading.serving import Market, Serving
 from hftcl.trading.shadow import Shadow
 
@@ -179,8 +179,8 @@ def _counting(count: _Count, service: Service) -> Callable[[Minute], None]:
 def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
     """Reconcile, then trade; return why it ended, for a person."""
     clock, controls = present.clock, present.controls
-    _reconcile(loop, broker, present)
-    loop.reconcile = lambda: _reconcile_or_halt(loop, broker, present)
+    loop.reconcile = lambda: _reconcile(loop.ledger, broker, present)
+    loop.compare()
     loop.ledger.note(records.Event(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
     loop.look_if_due()
     present.service.ready()
@@ -200,7 +200,7 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
             if controls.stop:
                 break
             present.service.status(f"trading session {hours.session}")
-            _session(loop, hours, clock.now(), lambda: _reconcile(loop, broker, present), once=once)
+            _session(loop, hours, clock.now(), once=once)
             if once:
                 return f"One minute of session {hours.session} was decided."
     finally:
@@ -208,34 +208,25 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
     return "Stopped as asked."
 
 
-def _reconcile(loop: Loop, broker: Broker, present: Present) -> None:
+def _reconcile(ledger: Ledger, broker: Broker, present: Present) -> bool:
     """Make ledger and broker agree; what cannot be explained halts the bot and is told. Raises BrokerError."""
-    found = reconcile(loop.ledger, broker, present.clock.now())
+    found = reconcile(ledger, broker, present.clock.now())
     if not found.agrees:
         present.on_event(Event(STAGE, text=found.text, level=Level.WARNING))
         present.on_alert(Alert(Kind.HALTED, "ledger and broker do not agree", found.text, present.clock.now()))
+    return found.agrees
 
 
-def _reconcile_or_halt(loop: Loop, broker: Broker, present: Present) -> None:
-    """Do the same in the middle of a session, where a broker that does not answer must not end the bot."""
-    try:
-        _reconcile(loop, broker, present)
-    except BrokerError as error:
-        text = f"The broker could not be asked what is held: {error} `hftcl trade --clear` asks again."
-        loop.ledger.latch(LATCH, text, present.clock.now())
-        present.on_alert(Alert(Kind.HALTED, "ledger and broker were not compared", text, present.clock.now()))
-
-
-def _session(loop: Loop, hours: Hours, now: datetime, agree: Callable[[], None], *, once: bool) -> None:
+def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
     """Trade from the minute that has just ended on: a bot that was killed within it decides on it after all.
 
-    agree: compares ledger and broker, in whose account others may have traded overnight. A session that cannot be
+    Ledger and broker are compared first: others may have traded in the account overnight. A session that cannot be
     prepared, because source or broker fails or another process collects, is tried again.
     """
     newest = now.replace(second=0, microsecond=0) - MINUTE
     minutes = hours.minutes(newest)
     try:
-        agree()
+        loop.compare()
         loop.session(hours, minutes[:1] if once else minutes)
     except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
         if once:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import HftclError, SourceError
+from hftcl.errors import BrokerError, HftclError, SourceError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.trading import records
@@ -64,12 +64,11 @@ class Loop:
     on_alert: Callable[[Alert], None]
     on_minute: Callable[[Minute], None] = lambda _: None
     shadow: Shadow | None = None
-    reconcile: Callable[[], None] = lambda: None
-    """Make ledger and broker agree; in a replay nobody else trades in the account."""
+    reconcile: Callable[[], bool] = lambda: True
+    """Make ledger and broker agree, and say whether they do; in a replay nobody else trades in the account."""
     reloads: int = 0
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
-    _unexplained: bool = field(default=False, init=False)
 
     def session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
         """Trade one session: decide on each of `minutes`, unless stopped before."""
@@ -109,18 +108,22 @@ class Loop:
             self.bot.flatten(self.clock.now())
         self.controls.halt = False
 
-    def _settle_differences(self) -> None:
-        """Take the broker's side once a person has cleared that ledger and broker differ: that is what it means."""
-        if self._unexplained and not self._differ():
-            self.reconcile()
-            self.bot.resume()
-        self._unexplained = self._differ()
+    def compare(self) -> None:
+        """Make ledger and broker agree; while they do not, the bot sends nothing. Raises BrokerError."""
+        self.bot.agreed = self.reconcile()
 
-    def _differ(self) -> bool:
-        return any(latch.name == UNEXPLAINED for latch in self.ledger.latches())
+    def _compare_if_cleared(self) -> None:
+        """Compare again once a person has cleared a difference, which takes the broker's side."""
+        if self.bot.agreed or self.ledger.latched(UNEXPLAINED):
+            return
+        try:
+            self.compare()
+        except BrokerError as error:  # in the middle of a session it must not end the bot
+            self.bot.latch(UNEXPLAINED, f"the broker could not be asked what is held: {error}", self.clock.now())
+        self.bot.resume()
 
     def _decide(self, minute: datetime) -> None:
-        self._settle_differences()
+        self._compare_if_cleared()
         try:
             delivery = self.feed.minute(minute, self.clock.now())
         except SourceError as error:

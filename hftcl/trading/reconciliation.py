@@ -204,7 +204,7 @@ def _compare(ledger: Ledger, broker: Broker, book: BookName, unfilled: Mapping[s
 def _cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
     """Whether a person was shown these very shares and cleared the latch, which nothing has set again."""
     shown = ledger.meta().get(_UNEXPLAINED)
-    latched = any(latch.name == LATCH for latch in ledger.latches())
+    latched = ledger.latched(LATCH)
     return book == "production" and bool(gap.shares) and not latched and shown == json.dumps(gap.shares, sort_keys=True)
 
 

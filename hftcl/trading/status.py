@@ -75,12 +75,16 @@ def status(settings: Settings) -> StatusReport:
     """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded."""
     home = Path(settings.paths.home)
     live, replay = Places.live(home), Places.replay(home)
-    running = {places: _holder(places.lock) for places in (live, replay)}
     chosen = live
-    if running[live] is None and (running[replay] is not None or not live.ledger.exists()):
+    if _holder(live.lock) is None and (_holder(replay.lock) is not None or not live.ledger.exists()):
         chosen = replay
-    with LedgerReader(chosen.ledger) as ledger, ledger.snapshot():
-        return _report(ledger, running[chosen], chosen)
+    return status_at(chosen)
+
+
+def status_at(places: Places) -> StatusReport:
+    """Return what the bot or the replay of these very files does or did last."""
+    with LedgerReader(places.ledger) as ledger, ledger.snapshot():
+        return _report(ledger, _holder(places.lock), places)
 
 
 def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusReport:

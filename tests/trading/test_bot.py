@@ -17,7 +17,9 @@ from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.hours import Hours
+from hftcl.trading.orders import desired_quantity
 from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
+from hftcl.trading.reconciliation import reconcile
 from tests.trading.bot_stand import DAY, HALF_DAY, Stand, archived, bars_of, session_minutes, some_minutes, stand
 
 
@@ -267,7 +269,39 @@ def test_while_ledger_and_broker_disagree_nothing_is_sent_not_even_to_close(home
     bot = stand(home, first=112)
     bot.run(DAY, some_minutes(112, 3))
     assert bot.ledger.positions() != {}
+    bot.loop.bot.agreed = False
     bot.ledger.latch(UNEXPLAINED, "5 shares too many at the broker", bot.clock.now())
-    bot.run(DAY, some_minutes(115, 3))
+    bot.run(DAY, some_minutes(115, 2))
+    bot.controls.halt = True
+    bot.run(DAY, some_minutes(117, 2))
     assert set(bot.ledger.decisions(first=some_minutes(115, 1)[0])["code"]) == {"hold_halted"}
     assert bot.ledger.orders(first=some_minutes(115, 1)[0]).is_empty()
+
+
+def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the_next_minute(home: Path) -> None:
+    """Else an order that ended meanwhile would count as on its way, and what is missing would never be sent."""
+    rules: dict[str, dict[str, object]] = {"paper": {"max_volume_share": 0.01}}
+    bot = stand(home, first=112, sections=rules)
+    bot.run(DAY, some_minutes(112, 3))
+    last = some_minutes(114, 1)[0]  # older ones are asked for by their ids, whatever happened
+    waiting = [order for order in bot.ledger.working_orders() if order.ts == last]
+    assert waiting
+    broker = bot.broker
+    assert broker is not None
+    for order in waiting:
+        broker.cancel(order.client_order_id)
+    bot.loop.bot.agreed = False
+    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
+    bot.run(DAY, some_minutes(115, 1))
+    targets = dict(decided(bot).filter(pl.col("ts") == bot.minutes[-1].minute).select("ticker", "target").iter_rows())
+    working = bot.ledger.working_orders()
+    for order in waiting:
+        sent = [each for each in working if each.ticker == order.ticker]
+        wanted = desired_quantity(
+            targets[order.ticker],
+            capital=bot.loop.bot.production.desk.capital,
+            price=sent[-1].reference_price,
+            fractional=False,
+        )
+        left = sum(each.quantity - bot.ledger.filled(each.client_order_id) for each in sent)
+        assert bot.ledger.positions()[order.ticker] + left == wanted

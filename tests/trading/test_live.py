@@ -1,6 +1,6 @@
 """The bot on the present, on a simulated clock: who may trade what, sessions in turn, stops and restarts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from hftcl.trading.hours import Hours
 from hftcl.trading.ledger_reader import LedgerReader
 from hftcl.trading.live import Present, TradeReport, require_consent, require_present, trade
 from hftcl.trading.loop import Controls
-from tests.trading.alpaca_server import AlpacaServer
+from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, archived, bars_of, market_bars, session_minutes, settings_of
 
 NEXT_DAY = date(2025, 6, 3)
@@ -60,7 +60,8 @@ class Scripted(StoredFeed):
         self.faults = 0
 
     def begin(self, hours: Hours, now: datetime) -> Morning:
-        """Fail as often as it was told to, then begin."""
+        """Do what the script says for the minute before the session, fail as often as it was told to, then begin."""
+        self.script.get(hours.begins - MINUTE, lambda: None)()
         if self.faults:
             self.faults -= 1
             raise SourceError("Polygon is not there.")
@@ -293,8 +294,8 @@ def test_an_account_that_nobody_can_explain_halts_before_the_first_order(home: P
     assert Kind.HALTED in [alert.kind for alert in later.alerts]
 
 
-def test_a_difference_that_a_person_clears_while_the_bot_runs_is_taken_over_before_the_next_order(home: Path) -> None:
-    """Else the bot would count on from a position that nobody has, and trade twice what it means to."""
+def ledger_lost(home: Path) -> dict[str, float]:
+    """Trade, lose the ledger, and return what is still held in the account."""
     minutes = session_minutes()
     world = World(home, minutes[110], bars_of(DAY))
     world.script = {minutes[114]: world.stop}
@@ -303,42 +304,103 @@ def test_a_difference_that_a_person_clears_while_the_bot_runs_is_taken_over_befo
     assert held
     for suffix in ("", "-wal", "-shm"):  # the ledger is lost; what it held is still in the account
         Places.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+    return dict(held)
+
+
+@pytest.mark.parametrize("cleared", [-1, 123], ids=["before the first minute", "between two minutes"])
+def test_a_difference_that_a_person_clears_while_the_bot_runs_is_taken_over_before_the_next_order(
+    home: Path, cleared: int
+) -> None:
+    """Else the bot would count on from a position that nobody has, and trade twice what it means to."""
+    held, minutes = ledger_lost(home), session_minutes()
     later = World(home, minutes[120], bars_of(DAY))
     later.script = {
-        minutes[123]: lambda: clear(settings_of(home), by="anna", now=later.clock.now()),  # type: ignore[dict-item]
+        minutes[0] + cleared * MINUTE: lambda: clear(settings_of(home), by="anna", now=later.clock.now()),  # type: ignore[dict-item]
         minutes[127]: later.stop,
     }
     report = later.run()
     assert report.halted is None
     with later.ledger() as ledger:
         codes = ledger.decisions(first=minutes[119])
-        assert set(codes.filter(pl.col("ts") <= minutes[122])["code"]) == {"hold_halted"}
-        assert "hold_halted" not in set(codes.filter(pl.col("ts") > minutes[124])["code"])
+        halted = codes.filter(pl.col("ts") <= minutes[max(cleared, 0)])
+        assert set(halted["code"]) == ({"hold_halted"} if cleared > 0 else set())
+        assert "hold_halted" not in set(codes.filter(pl.col("ts") > minutes[max(cleared, 0)])["code"])
         adopted = ledger.fills().filter(pl.col("client_order_id") == "adopted")
         assert dict(adopted.select("ticker", "quantity").iter_rows()) == held
         assert ledger.positions() == PaperBroker(settings_of(home), folder=home).account().positions
 
 
-def test_what_the_account_became_overnight_halts_the_next_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a stock dividend: the account holds shares that no order bought."""
+@pytest.fixture
+def alpaca(monkeypatch: pytest.MonkeyPatch) -> Iterator[AlpacaServer]:
+    """Start a broker in whose account a test can do what others do."""
     monkeypatch.setenv("APCA_API_KEY_ID", "key-123456")
     monkeypatch.setenv("APCA_API_SECRET_KEY", "secret-123456")
-    morning = session_minutes(NEXT_DAY)[0]
     with AlpacaServer() as server:
-        rules: dict[str, dict[str, object]] = {
-            "market": {"source": "files", "watchlist": ("AAPL", "AMD", "TSLA")},
-            "trade": {"broker": "alpaca", "live": True},
-            "alpaca": {"base_url": server.url},
-        }
-        world = World(home, session_minutes()[385], market_bars(DAY - timedelta(days=12), NEXT_DAY), rules)
-        shares = {"symbol": "AAPL", "qty": "5", "side": "long", "current_price": "100"}
-        world.script = {
-            session_minutes()[389]: lambda: server.positions.append(shares),
-            morning + 3 * MINUTE: world.stop,
-        }
-        report = world.run(real_money=True)
+        yield server
+
+
+DIVIDEND = {"symbol": "AAPL", "qty": "5", "side": "long", "current_price": "100"}
+
+
+def world_of(alpaca: AlpacaServer, home: Path, start: datetime) -> World:
+    """Return a bot without a model, but with money: a server of ours is none of the paper addresses."""
+    rules: dict[str, dict[str, object]] = {
+        "market": {"source": "files", "watchlist": ("AAPL", "AMD", "TSLA")},
+        "trade": {"broker": "alpaca", "live": True},
+        "alpaca": {"base_url": alpaca.url},
+    }
+    return World(home, start, market_bars(DAY - timedelta(days=12), NEXT_DAY), rules)
+
+
+def test_what_the_account_became_overnight_halts_the_next_session(home: Path, alpaca: AlpacaServer) -> None:
+    morning = session_minutes(NEXT_DAY)[0]
+    world = world_of(alpaca, home, session_minutes()[385])
+    world.script = {
+        session_minutes()[389]: lambda: alpaca.positions.append(DIVIDEND),
+        morning + 3 * MINUTE: world.stop,
+    }
+    report = world.run(real_money=True)
     assert report.halted is not None
     assert "AAPL: 5 shares at the broker, 0 in the ledger" in report.halted
     with world.ledger() as ledger:
         assert set(ledger.decisions(first=morning)["code"]) == {"hold_halted"}
         assert set(ledger.decisions(last=morning - MINUTE)["code"]) == {"hold_no_model"}
+
+
+def test_a_broker_that_does_not_answer_in_the_morning_is_asked_again(home: Path, alpaca: AlpacaServer) -> None:
+    morning = session_minutes(NEXT_DAY)[0]
+    world = world_of(alpaca, home, session_minutes()[385])
+
+    def down() -> None:
+        alpaca.faults["GET /v2/account"] = [says(500, {"message": "oops"})] * 3
+
+    world.script = {session_minutes()[389]: down, morning + 3 * MINUTE: world.stop}
+    report = world.run(real_money=True)
+    assert report.halted is None
+    told = [alert for alert in world.alerts if alert.subject == "the session cannot be prepared"]
+    assert len(told) == 3
+    with world.ledger() as ledger:
+        assert ledger.decisions(first=morning)["ts"].min() == morning, "it was asked before the session began"
+
+
+def test_a_broker_that_does_not_answer_when_a_difference_is_cleared_halts_again(
+    home: Path, alpaca: AlpacaServer
+) -> None:
+    minutes = session_minutes()
+    world = world_of(alpaca, home, minutes[100])
+    alpaca.positions.append(DIVIDEND)
+
+    def clear_now() -> None:
+        clear(settings_of(home), by="anna", now=world.clock.now())
+
+    def clear_while_down() -> None:
+        alpaca.faults["GET /v2/account"] = [says(500, {"message": "oops"})]
+        clear_now()
+
+    world.script = {minutes[102]: clear_while_down, minutes[104]: clear_now, minutes[107]: world.stop}
+    report = world.run(real_money=True)
+    assert (report.halted, report.positions) == (None, {"AAPL": 5.0})
+    with world.ledger() as ledger:
+        assert ["could not be asked" in latch.reason for latch in ledger.all_latches()] == [False, True]
+        halted = ledger.decisions().filter(pl.col("code") == "hold_halted")
+        assert halted["ts"].unique().sort().to_list() == list(minutes[99:105])

@@ -348,11 +348,12 @@ def test_the_trigger_gets_nothing_of_other_bars_of_another_model_or_of_a_replay(
     home = traded[0]
     assert recent(at(home), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=True) is None
     assert recent(at(home), "20240101_000000", until=date(2025, 6, 30), most=20, of_synthetic=False) is None
-    write_ledger(tmp_path / "replay" / "ledger.sqlite", last=MONDAY)
+    write_ledger(tmp_path / "replay" / "ledger.sqlite")
     assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
-    write_ledger(
-        tmp_path / "ledger.sqlite", last=MONDAY, meta={"mode": "replay"}
-    )  # a copy, put where it does not belong
+    write_ledger(tmp_path / "ledger.sqlite")
+    assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is not None
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:  # as if a replay's had been put where the bot's own belongs
+        ledger.set_meta(mode="replay")
     assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
 
 
