@@ -72,6 +72,13 @@ def _status(settings: "Settings", as_json: bool) -> None:
     show(status(settings), trading.status, as_json)
 
 
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers: the kill switch works all the same
+        return f"user {os.getuid()}"
+
+
 def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.progress import listener
     from hftcl.trading.clock import SystemClock
@@ -79,7 +86,7 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.views import show, trading
 
     heard = listener(verbosity if verbosity < 0 else 1)
-    reason = f"{getpass.getuser()} asked for it (--flatten)"
+    reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=heard)
     show(report, trading.halted, as_json)
     raise typer.Exit(0 if report.halted else 1)
@@ -91,7 +98,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
     if not yes:
         typer.confirm("Let the bot trade again?", abort=True, err=True)
-    show(clear(settings, by=getpass.getuser(), now=now()), trading.cleared, as_json)
+    show(clear(settings, by=_person(), now=now()), trading.cleared, as_json)
 
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:

@@ -75,6 +75,7 @@ class Desk:
             for record in self.ledger.working_orders(self.book)
         }
         self._ids = set(self.ledger.known_ids(begins - timedelta(days=1)))
+        self._recent = deque(self.ledger.sent_since(self.book, begins))
         day, _, value = meta.get(at_open, "").partition(" ")
         if day == session.isoformat():
             self.equity_at_open = float(value)  # started again: the session's loss is counted on

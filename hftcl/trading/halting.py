@@ -87,16 +87,23 @@ def _with_bot(places: Places, clock: Clock) -> HaltReport:
 
 def _without_bot(settings: Settings, places: Places, ledger: Ledger, now: datetime, reason: str) -> HaltReport:
     ledger.latch(KILL_SWITCH, reason, now)
+    sent = 0
     broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
     try:
-        reconcile(ledger, broker, now)
-        sent = _close_all(settings, ledger, broker, now)
+        found = reconcile(ledger, broker, now)
+        if found.agrees:
+            sent = _close_all(settings, ledger, broker, now)
     finally:
         broker.close()
     positions = ledger.positions()
-    note = "Nothing is held." if not positions else "No bot runs. "
-    if positions:
-        note += f"{sent} closing orders were sent." if sent else "The market is closed: the next bot closes them first."
+    if not found.agrees:  # as the bot would: an order that closes what the ledger holds might open something
+        note = f"Nothing was sent, for ledger and broker do not agree: {found.text}. Close the positions at the broker."
+    elif not positions:
+        note = "Nothing is held."
+    elif sent:
+        note = f"No bot runs. {sent} closing orders were sent."
+    else:
+        note = "No bot runs. The market is closed: the next bot closes them first."
     return HaltReport(halted=True, by_bot=False, orders=sent, positions=positions, note=note)
 
 

@@ -136,6 +136,11 @@ class LedgerQueries:
         rows = self._rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
         return frozenset(name for (name,) in rows)
 
+    def sent_since(self, book: BookName, first: datetime) -> tuple[datetime, ...]:
+        """Return when each order of bars from `first` on was handed to the broker, oldest first."""
+        sql = "SELECT created_at FROM orders WHERE book = ? AND ts >= ? AND state <> 'refused' ORDER BY created_at"
+        return tuple(self._records(sql, (book, microseconds(first)), moment))
+
     def refusals(self, book: BookName = "production", first: datetime | None = None) -> dict[str, int]:
         """Return how many orders were refused or rejected by code, of bars from `first` on."""
         rows = self._rows(

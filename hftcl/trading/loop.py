@@ -31,6 +31,10 @@ BANNER: Final = "banner"
 """The stage of an event whose text is a line of the banner, to be shown as it is."""
 
 
+SILENCE_MINUTES: Final = 5
+"""Regular minutes without a bar of any ticker after which a person is told."""
+
+
 @dataclass(slots=True)
 class Controls:
     """What a person wants of a running bot. Signal handlers set these; the halt file is the one that outlives it."""
@@ -69,6 +73,7 @@ class Loop:
     reloads: int = 0
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
+    _silent: int = field(default=0, init=False)
 
     def session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
         """Trade one session: decide on each of `minutes`, unless stopped before."""
@@ -86,7 +91,7 @@ class Loop:
             if self.controls.stop:
                 self.bot.leave()
                 return
-            self._decide(minute)
+            self._decide(minute, hours)
             self.look_if_due()
         if minute >= hours.ends - MINUTE:
             self.bot.end(self.clock.now())
@@ -122,7 +127,7 @@ class Loop:
             self.bot.latch(UNEXPLAINED, f"the broker could not be asked what is held: {error}", self.clock.now())
         self.bot.resume()
 
-    def _decide(self, minute: datetime) -> None:
+    def _decide(self, minute: datetime, hours: Hours) -> None:
         self._compare_if_cleared()
         try:
             delivery = self.feed.minute(minute, self.clock.now())
@@ -130,6 +135,8 @@ class Loop:
             self.fault("no bars", str(error))
             delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
         self.on_minute(self.bot.minute(delivery, self.clock.now()))
+        self._tell_hold()
+        self._tell_silence(delivery, hours)
         problem = self.feed.problem()
         if problem and problem != self._problem:
             self.fault("the feed has a problem", problem)
@@ -137,6 +144,20 @@ class Loop:
         for finding in delivery.findings:
             text = f"{finding.ticker}: {finding.count} bar dropped, {finding.reason}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+
+    def _tell_silence(self, delivery: Delivery, hours: Hours) -> None:
+        """Tell once of a market in which no ticker trades any more: a feed may fail and find nothing wrong with it."""
+        regular = hours.opens <= delivery.minute < hours.closes
+        if not regular or delivery.bars.height:
+            self._silent = 0
+            return
+        self._silent += 1
+        if self._silent == SILENCE_MINUTES:
+            text = (
+                f"No ticker has had a bar for {SILENCE_MINUTES} minutes, and the session is open: nothing is traded, "
+                "and what is held stays until bars come or the close is near. Look at the vendor, or for a halt."
+            )
+            self.fault("no bars of any ticker", text)
 
     def fault(self, subject: str, text: str) -> None:
         """Tell a person, the log and the ledger that bars are missing."""
@@ -199,8 +220,13 @@ class Loop:
             if look.before is not None:
                 for line in look.banner:
                     self.on_event(Event(BANNER, text=line, level=Level.NOTE))
+        self._tell_hold()
+
+    def _tell_hold(self) -> None:
+        """Tell why nothing is traded, in the minute in which it begins; of a model that is too old, each day anew."""
+        now, in_use = self.clock.now(), self.serving.in_use
         hold = self.bot.held_back(now)
         if hold and hold != self._hold:
             self.on_event(Event(STAGE, text=hold, level=Level.WARNING))
-            self.on_alert(Alert(Kind.HALTED, "nothing is traded", hold, now, look.after))
+            self.on_alert(Alert(Kind.HALTED, "nothing is traded", hold, now, in_use.model_id if in_use else None))
         self._hold = hold

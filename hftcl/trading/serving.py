@@ -95,16 +95,16 @@ class Serving:
     def look(self, now: datetime) -> Look:
         """Look at the production file, and take it up where it is another registered model that may serve here."""
         self._looked = now
-        self.edge = self._newest_edge()
         before = self.in_use.model_id if self.in_use else None
         mark = _mark(self._registry.production)
-        if mark == self._mark:
-            return Look(outcome="same", at=now, before=before, after=before)
         try:
+            self.edge = self._newest_edge()
+            if mark == self._mark:
+                return Look(outcome="same", at=now, before=before, after=before)
             found = self._load(now)
         except HftclError as error:
-            # A file that is being replaced, or a disk that fails, is looked at again; a bad file stays as bad as it is.
-            self._mark = mark if isinstance(error, IntegrityError) else "never"
+            # The registry or the disk may be at fault, and not the file: what was refused is looked at again.
+            self._mark = "never"
             told, self.refused = self.refused, str(error)
             outcome: Literal["same", "refused"] = "same" if told == self.refused else "refused"
             return Look(outcome=outcome, at=now, before=before, after=before, reason=self.refused)

@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,17 @@ def test_a_feed_that_repeats_yesterday_is_silence(home: Path) -> None:
     assert sent(bot, minutes[2]).is_empty()
 
 
+@pytest.mark.hazard(49)
+def test_a_feed_that_finds_nothing_and_no_fault_is_told_once(home: Path) -> None:
+    minutes = some_minutes(90, 20)
+    hole = pl.col("ts").is_between(minutes[2], minutes[12], closed="left")
+    bot = stand(home, first=90, bars=bars_of(DAY).filter(~hole))
+    bot.run(DAY, minutes)
+    assert [(alert.kind, alert.at - minutes[7]) for alert in bot.alerts] == [(Kind.DATA_HOLE, timedelta(seconds=3))]
+    assert "No ticker has had a bar for 5 minutes" in bot.alerts[0].text
+    assert [event.kind for event in bot.ledger.events()].count("data") == 1
+
+
 # ---- 50 restarts, 52 fills -------------------------------------------------------------------------------------------
 
 
@@ -128,6 +139,22 @@ def test_ten_thousand_deaths_send_nothing_twice_and_break_no_limit(tmp_path: Pat
             break
     assert deaths >= 1000
     assert {"before submit", "after submit", "before decide", "after decide", "before settle", "after settle"} <= calls
+
+
+@pytest.mark.hazard(56)
+def test_orders_of_before_a_restart_count_within_their_minute(home: Path) -> None:
+    rules: dict[str, Any] = {"risk": {"max_orders_per_minute": 1}}
+    minutes = some_minutes(112, 2)
+    made: list[Stand] = []
+    bot = stand(home, first=112, feed=Late(bars_of(DAY), made, minutes[0], 40), sections=rules)
+    made.append(bot)
+    bot.run(DAY, minutes[:1])
+    assert sent(bot, minutes[0]).height == 1
+    bot.close()
+    again = stand(home, first=113, sections=rules)  # its minute ends 20 seconds after that order
+    again.run(DAY, minutes[1:])
+    assert sent(again, minutes[1]).is_empty()
+    assert "rate" in set(again.ledger.orders(first=minutes[1])["code"])
 
 
 def killed_at(home: Path, places: Sequence[int], last: int) -> int:
@@ -233,7 +260,7 @@ def test_a_market_that_falls_silent_is_left_with_a_closing_order_and_an_alert(ho
     closing = sent(bot, minutes[207])
     assert set(closing["ticker"]) == set(bot.ledger.positions())
     assert set(closing["state"]) == {"canceled"}, "the order was for the day"
-    assert [alert.subject for alert in bot.alerts] == ["positions are held overnight"]
+    assert [alert.subject for alert in bot.alerts] == ["no bars of any ticker", "positions are held overnight"]
 
 
 # ---- 55 warm-up ------------------------------------------------------------------------------------------------------

@@ -102,6 +102,25 @@ def test_a_ticker_that_fails_is_told_and_its_bar_comes_late(connect: Connect) ->
         feed.close()
 
 
+def test_a_ticker_that_failed_for_long_is_asked_for_all_that_it_lacks(connect: Connect) -> None:
+    """Else its features would be computed over a hole, and nobody would know."""
+    with served() as server:
+        feed = connect(server.url)
+        feed.begin(HOURS, MINUTES[0])
+        asked(feed, MINUTES[0])
+        server.always = says(404, {"status": "NOT_FOUND"})
+        for minute in MINUTES[1:10]:
+            asked(feed, minute)
+        server.always = None
+        found = asked(feed, MINUTES[10])
+        assert found.corrected is not None
+        for ticker in ("AAPL", "AMD"):
+            came = found.corrected.filter(pl.col("ticker") == ticker)["ts"].to_list()
+            stored = bars_of(DAY).filter((pl.col("ticker") == ticker) & pl.col("ts").is_in(list(MINUTES[1:10])))
+            assert came == stored["ts"].to_list()
+        feed.close()
+
+
 @pytest.mark.hazard(23)
 def test_a_service_that_hangs_costs_the_patience_and_not_the_minute(connect: Connect) -> None:
     with served() as server:
@@ -240,6 +259,41 @@ def test_what_is_no_message_is_passed_over() -> None:
         found = feed.minute(MINUTES[0], MINUTES[1])
         assert found.bars["ticker"].to_list() == ["AAPL", "AMD"]
         assert feed.problem() == ""
+        feed.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("error", "not authorized to subscribe to AM.AAPL"),
+        ("max_connections", "Maximum number of connections exceeded"),
+    ],
+)
+def test_what_the_service_complains_of_is_told_and_forgotten_with_the_next_connection(status: str, text: str) -> None:
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[1]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        server.send({"ev": "status", "status": status, "message": text})
+        until(lambda: feed.problem() == f"the service says: {status}: {text}")
+        server.drop()
+        until(lambda: "websocket is down" in feed.problem())
+        assert text in feed.problem()
+        server.wait_for(2)
+        until(lambda: feed.problem() == "")
+        feed.close()
+
+
+def test_the_drops_of_a_long_life_do_not_add_up_to_a_long_wait() -> None:
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[1]))
+        feed.begin(HOURS, MINUTES[0])
+        for life in range(1, 6):
+            server.wait_for(life, timeout_s=4.0)  # half a second each, not 0.5, 1, 2, 5 and 10
+            until(lambda: feed.problem() == "")
+            server.drop()
+            until(lambda: feed.problem() != "")
         feed.close()
 
 

@@ -131,6 +131,24 @@ def test_a_refused_model_leaves_the_old_one_trading_and_alerts(tmp_path: Path) -
     assert "reload_refused" in [event.kind for event in bot.ledger.events()]
 
 
+def test_a_registry_that_cannot_be_read_leaves_the_bot_trading_and_is_told_once(tmp_path: Path) -> None:
+    old = archived(tmp_path)
+    bot = stand(tmp_path, first=40)
+    bot.run(DAY, some_minutes(40, 2))
+    registry = tmp_path / "models" / "registry.sqlite"
+    whole = registry.read_bytes()
+    registry.write_bytes(b"no database" * 1000)
+    for minute in some_minutes(42, 2):
+        bot.controls.look = True
+        bot.run(DAY, [minute])
+    assert [alert.kind for alert in bot.alerts] == [Kind.RELOAD_REFUSED]
+    registry.write_bytes(whole)
+    new = archived(tmp_path, TRAINED + HOUR, seed=2)
+    bot.controls.look = True
+    bot.run(DAY, some_minutes(44, 2))
+    assert bot.ledger.decisions()["model_id"].unique(maintain_order=True).to_list() == [old, new]
+
+
 def swapping(home: Path, swaps: int, first: int = 40) -> tuple[list[str], pl.DataFrame, int]:
     """Trade `swaps` minutes; after each, the other of two models is put into production. Return what was decided."""
     ids = [archived(home), archived(home, TRAINED + HOUR, seed=2)]
@@ -220,6 +238,17 @@ def test_a_model_that_is_too_old_holds_is_told_and_its_positions_are_closed(tmp_
     assert [alert.kind for alert in later.alerts] == [Kind.HALTED]
     assert "trained 2 days ago" in later.alerts[0].text
     assert "max_model_age_days is 2" in later.alerts[0].text
+
+
+def test_a_model_that_becomes_too_old_while_it_serves_is_told_in_that_minute(tmp_path: Path) -> None:
+    archived(tmp_path)
+    minutes = some_minutes(60, 6)
+    days = (minutes[3] - TRAINED) / timedelta(days=1)
+    bot = stand(tmp_path, first=60, sections={"trade": {"max_model_age_days": days}})
+    bot.run(DAY, minutes)
+    held = bot.ledger.decisions().filter(pl.col("code") == "hold_model_old")
+    assert held["ts"].min() == minutes[2]
+    assert [alert.at for alert in bot.alerts if alert.kind is Kind.HALTED] == [minutes[3] + timedelta(seconds=3)]
 
 
 def test_a_rollback_reaches_the_bot_like_any_other_deployment(tmp_path: Path) -> None:

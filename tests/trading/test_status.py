@@ -15,7 +15,7 @@ from hftcl.trading.assembling import locked
 from hftcl.trading.halting import clear, flatten
 from hftcl.trading.home import Places
 from hftcl.trading.ledger import Ledger
-from hftcl.trading.records import Event
+from hftcl.trading.records import Event, FillRecord
 from hftcl.trading.status import StatusReport, status
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
@@ -160,6 +160,23 @@ def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
     assert (cleared.cleared, cleared.file) == (("kill_switch",), True)
     bot.run(DAY, some_minutes(next(minutes), 1))
     assert bot.ledger.latches() == (), "a bot that runs trades again"
+
+
+def test_without_a_bot_nothing_is_sent_where_ledger_and_broker_do_not_agree(bot: Stand) -> None:
+    """An order that closes what only the ledger holds would open a position."""
+    bot.close()
+    with Ledger(Places.live(bot.home).ledger) as ledger:
+        ticker, quantity = next(iter(ledger.positions().items()))
+        number = ledger.fills().height
+        last = ledger.fills().row(number - 1, named=True)
+        stranger = {"fill_id": "elsewhere", "client_order_id": "elsewhere", "ticker": ticker, "quantity": -quantity}
+        ledger.settle(fills=[FillRecord(**(last | stranger))])
+    found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
+    assert (found.halted, found.orders) == (True, 0)
+    assert f"{ticker}: {quantity:g} shares at the broker, 0 in the ledger" in found.note
+    with Ledger(Places.live(bot.home).ledger) as ledger:
+        assert {latch.name for latch in ledger.latches()} == {"kill_switch", "reconciliation"}
+        assert ledger.orders().filter(ledger.orders()["client_order_id"].str.ends_with("-f")).is_empty()
 
 
 def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:

@@ -38,9 +38,10 @@ class PolygonRestFeed:
         self._stop = stop
         self._patience_s = patience_s
         self._threads = ThreadPoolExecutor(_THREADS, "polygon")
-        self._asked: dict[Future[tuple[list[RawBar], bool]], str] = {}
+        self._asked: dict[Future[tuple[list[RawBar], bool]], tuple[str, datetime]] = {}
         self._delayed: set[str] = set()
         self._failed: dict[str, str] = {}
+        self._answered: dict[str, datetime] = {}
         self._intake: Intake | None = None
         self._tickers: tuple[str, ...] = ()
 
@@ -50,20 +51,22 @@ class PolygonRestFeed:
         self._tickers = found.tickers
         self._intake = Intake(hours, found.tickers, found.so_far)
         self._delayed.clear()
+        self._answered = dict.fromkeys(found.tickers, now - MINUTE)
         return found
 
     def minute(self, minute: datetime, now: datetime) -> Delivery:
-        """Ask for the minute and a few before it; what has not come in time is left to the next minute."""
+        """Ask for the minute and a few before it, after a gap for all of it; what is late is left to the next one."""
         if self._intake is None:
             raise AssertionError("begin comes first")
-        waiting = set(self._asked.values())
+        waiting = {ticker for ticker, _ in self._asked.values()}
         for ticker in self._tickers:
             if ticker not in waiting:  # one question a ticker: a service that hangs is not asked ever more
-                self._asked[self._threads.submit(ask, self._rest, ticker, minute - _BACK * MINUTE, minute)] = ticker
+                first = min(minute - _BACK * MINUTE, self._answered[ticker])
+                self._asked[self._threads.submit(ask, self._rest, ticker, first, minute)] = ticker, minute
         done, _ = wait(self._asked, timeout=self._patience_s)
         rows: list[RawBar] = []
         for future in done:
-            ticker = self._asked.pop(future)
+            ticker, upto = self._asked.pop(future)
             try:
                 found, delayed = future.result()
             except SourceError as error:
@@ -72,6 +75,7 @@ class PolygonRestFeed:
                 self._failed[ticker] = str(error)
                 continue
             self._failed.pop(ticker, None)
+            self._answered[ticker] = max(upto, self._answered.get(ticker, upto))
             rows += found
             (self._delayed.add if delayed else self._delayed.discard)(ticker)
         return self._intake.deliver(rows, minute, now, delayed=frozenset(self._delayed))

@@ -30,6 +30,7 @@ _SILENT_S: Final = 20.0
 _WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _AT_ONCE: Final = 200
 """Tickers in one subscription message."""
+_GOOD_NEWS: Final = frozenset({"connected", "auth_success", "success"})
 _DELAY_S: Final = 300.0
 """Bars that come later than this after their minute's end are those of a delayed plan."""
 
@@ -52,6 +53,7 @@ class PolygonWebsocketFeed:
         self._rows: list[RawBar] = []
         self._delayed: set[str] = set()
         self._fault = "it is not connected yet"
+        self._complaint = ""
         self._lost: datetime | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,7 +98,10 @@ class PolygonWebsocketFeed:
         with self._lock:
             if self._delayed:
                 return "the plan of the key delivers delayed bars; nothing is traded on them"
-            return f"the websocket is down: {self._fault}" if self._fault else ""
+            said = f"the service says: {self._complaint}" if self._complaint else ""
+            if self._fault:
+                return f"the websocket is down: {self._fault}{f' ({said})' if said else ''}"
+            return said
 
     def close(self) -> None:
         """End the connection."""
@@ -115,18 +120,21 @@ class PolygonWebsocketFeed:
         while not self._stopping.is_set():
             try:
                 self._converse()
-                failures = 0
             except Exception as error:  # noqa: BLE001 - whatever the library, TLS or the network raise ends in a new connection
-                self._down(self._key.redact(f"{type(error).__name__}: {error}"))
+                if self._down(self._key.redact(f"{type(error).__name__}: {error}")):
+                    failures = 0  # it had been up: the drops of a year do not add up
             self._stopping.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)])
             failures += 1
 
-    def _down(self, why: str) -> None:
+    def _down(self, why: str) -> bool:
+        """Note that it is down, and return whether it was up before."""
         with self._lock:
-            if not self._fault:
+            was_up = not self._fault
+            if was_up:
                 log.warning("the websocket was lost url=%s why=%s", self._url, why)
                 self._lost = datetime.fromtimestamp(self._clock(), UTC)
             self._fault = why
+            return was_up
 
     def _converse(self) -> None:
         """Connect, authenticate, subscribe, and take messages until the connection ends or `close` is called."""
@@ -143,25 +151,29 @@ class PolygonWebsocketFeed:
                 except TimeoutError:
                     continue
                 for message in _messages(text):
-                    if message.get("ev") == "status" and not subscribed:
-                        subscribed = self._status(socket, message)
+                    if message.get("ev") == "status":
+                        subscribed = self._status(socket, message, subscribed=subscribed)
                     elif message.get("ev") == "AM":
                         self._take(message)
             with contextlib.suppress(OSError):
                 socket.close()
 
-    def _status(self, socket: Any, message: dict[str, Any]) -> bool:
-        """Subscribe once the key was taken. Raises SourceError where it was not."""
-        status = message.get("status")
+    def _status(self, socket: Any, message: dict[str, Any], *, subscribed: bool) -> bool:
+        """Subscribe once the key was taken; return whether that is done. Raises SourceError where it was not taken."""
+        status, text = message.get("status"), self._key.redact(str(message.get("message", "")))
         if status == "auth_failed":
-            raise SourceError(f"the key in {self._key.variable} was refused: {message.get('message', '')}")
-        if status != "auth_success":
-            return False
+            raise SourceError(f"the key in {self._key.variable} was refused: {text}")
+        if status not in _GOOD_NEWS:  # of a subscription, or of too many connections, after which it hangs up
+            log.warning("the websocket complains status=%r message=%r", status, text)
+            with self._lock:
+                self._complaint = f"{status}: {text}"
+        if status != "auth_success" or subscribed:
+            return subscribed
         for place in range(0, len(self._tickers), _AT_ONCE):
             topics = ",".join(f"AM.{ticker}" for ticker in self._tickers[place : place + _AT_ONCE])
             socket.send(json.dumps({"action": "subscribe", "params": topics}))
         with self._lock:
-            self._fault = ""
+            self._fault = self._complaint = ""
         log.info("the websocket is connected url=%s tickers=%d", self._url, len(self._tickers))
         return True
 
