@@ -129,6 +129,7 @@ def exam(report: Any) -> None:
     title = f"Exam: {report.sessions} sessions, {report.from_} to {report.to}, unseen by the model"
     table(title, ("", report.model_id), rows, numbers=frozenset({1}))
     _slices(report, "P&L")
+    say(f"positions_sha256 {report.positions_sha256}", "dim")
 
 
 def _findings(findings: Sequence[Any], *, everything: bool) -> None:

@@ -83,6 +83,11 @@ def test_exam_and_bot_agree_on_every_position(home: Path, report: dict[str, Any]
     assert max(map(abs, apart)) < 3e-4, "whole shares and held quantities cost a few basis points of capital at most"
 
 
+def test_both_commands_print_the_hash_for_a_person_too(home: Path, report: dict[str, Any]) -> None:
+    exam = run(home, "exam", report["model_id"], "--from", str(HALF_DAY), "--to", "2025-07-06")
+    assert exam.stdout.splitlines()[-1] == f"positions_sha256 {report['positions_sha256']}"
+
+
 def test_the_document_holds_the_fields_of_the_contract(home: Path, report: dict[str, Any]) -> None:
     assert report["decisions"] == 3 * 210
     assert report["decisions"] == sum(report["codes"].values())
