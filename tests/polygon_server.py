@@ -30,12 +30,13 @@ PRICES = "https://polygon.io/pricing"
 
 @dataclass(frozen=True)
 class Hit:
-    """One request as it arrived: `at` is of the monotonic clock."""
+    """One request as it arrived: `at` is of the monotonic clock, `client` its end of the connection."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     at: float
+    client: tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class PolygonServer:
                 parts = urlsplit(self.path)
                 query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                hit = Hit(parts.path, query, headers, time.monotonic())
+                hit = Hit(parts.path, query, headers, time.monotonic(), self.client_address)
                 try:
                     self._send(service.answer(hit), compress="gzip" in headers.get("accept-encoding", ""))
                 except OSError:  # the client gave up, which is what some tests are about

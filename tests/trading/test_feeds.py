@@ -121,6 +121,18 @@ def test_a_ticker_that_failed_for_long_is_asked_for_all_that_it_lacks(connect: C
         feed.close()
 
 
+def test_connections_are_kept_from_minute_to_minute(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    with served() as server:
+        feed = connect(server.url)
+        feed.begin(HOURS, MINUTES[0])
+        server.always = slow(delay_s=0.2)  # both tickers are under way at the same time
+        for minute in MINUTES[:3]:
+            assert asked(feed, minute).bars.height == 2
+        feed.close()
+    assert len({hit.client for hit in server.hits}) == 2
+    assert "pool" not in caplog.text
+
+
 @pytest.mark.hazard(23)
 def test_a_service_that_hangs_costs_the_patience_and_not_the_minute(connect: Connect) -> None:
     with served() as server:

@@ -8,6 +8,7 @@ no total deadline, and follow a next_url for ever.
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ TRIES: Final = 5
 TRIES_UNREACHED: Final = 2
 LONGEST_WAIT_S: Final = 120.0
 LARGEST_BODY: Final = 64 * 2**20  # a full page of 50,000 bars is 5 MB
+CONNECTIONS: Final = 16
+"""Kept open between requests."""
 _CONNECT_S: Final = 10.0
 _BUSY_WAITS_S: Final = (5.0, 15.0, 30.0, 60.0)  # together more than the minute that the limit counts
 _FAILED_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
@@ -92,6 +95,7 @@ class Rest:
         self._sleep = sleep
         self._tries = tries
         self._client: Any = None
+        self._making = threading.Lock()
 
     def get(self, path: str, query: Mapping[str, str], what: str) -> dict[str, Any]:
         """Return the JSON object that the service answers; its status is OK or DELAYED.
@@ -181,8 +185,9 @@ class Rest:
         return min(asked, LONGEST_WAIT_S)
 
     def _send(self, target: str) -> _Answer:
-        if self._client is None:
-            self._client = _official_client(self._key.value, f"{self._scheme}://{self._host}", self._timeout_s)
+        with self._making:
+            if self._client is None:
+                self._client = _official_client(self._key.value, f"{self._scheme}://{self._host}", self._timeout_s)
         host = f"[{self._host}]" if ":" in self._host else self._host
         answer = self._client.client.request(
             "GET",
@@ -296,6 +301,7 @@ def _official_client(key: str, base: str, timeout_s: float) -> Any:
     logging.getLogger("RESTClient").handlers.clear()  # the library logs to stdout, where only our JSON may be
     client = RESTClient(api_key=key, base=base, connect_timeout=timeout_s, read_timeout=timeout_s, retries=0)
     client.client.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedSecurePool}
+    client.client.connection_pool_kw["maxsize"] = CONNECTIONS  # else every request but one at a time shakes hands anew
     return client
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
-from hftcl.market.sources.polygon_rest import Rest, quoted
+from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quoted
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 _BACK: Final = 5
 """Minutes before the one asked for that are asked for again: late bars and corrections come with them."""
-_THREADS: Final = 16
 _PATIENCE_S: Final = 20.0
 _LAST_MS: Final = 253_402_300_799_999
 
@@ -37,7 +36,7 @@ class PolygonRestFeed:
         self._rest = rest
         self._stop = stop
         self._patience_s = patience_s
-        self._threads = ThreadPoolExecutor(_THREADS, "polygon")
+        self._threads = ThreadPoolExecutor(CONNECTIONS, "polygon")
         self._asked: dict[Future[tuple[list[RawBar], bool]], tuple[str, datetime]] = {}
         self._delayed: set[str] = set()
         self._failed: dict[str, str] = {}
