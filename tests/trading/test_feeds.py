@@ -248,6 +248,52 @@ def test_a_lost_connection_is_mended_and_what_was_missed_comes_late(caplog: pyte
     assert "the websocket was lost" in caplog.text
 
 
+def test_a_connection_that_is_up_and_brings_nothing_is_made_anew_and_its_silence_asked_for() -> None:
+    gaps: Gaps = []
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[3]), gaps=gaps)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        assert feed.minute(MINUTES[0], MINUTES[1]).bars.height == 2
+        assert feed.minute(MINUTES[1], MINUTES[2]).bars.is_empty()
+        found = feed.minute(MINUTES[2], MINUTES[3])
+        assert gaps[1:] == [(MINUTES[1], MINUTES[2])]
+        assert found.bars["ts"].unique().to_list() == [MINUTES[2]]
+        assert found.corrected is not None
+        assert found.corrected["ts"].unique().to_list() == [MINUTES[1]]
+        server.wait_for(2)
+        until(lambda: feed.problem() == "")
+        server.send(*messages(MINUTES[3], "AAPL", "AMD"))
+        until(lambda: len(feed._rows) == 2)
+        assert feed.minute(MINUTES[3], MINUTES[4]).bars.height == 2
+        feed.close()
+
+
+def test_a_gap_that_is_still_open_is_not_forgotten_with_the_next_break(tmp_path: Path) -> None:
+    asked_for: list[datetime] = []
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        asked_for.append(first)
+        raise SourceError("busy")
+
+    with PolygonSocket() as server:
+        feed = PolygonWebsocketFeed(
+            from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill, clock=Moment(MINUTES[5])
+        )
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        feed.minute(MINUTES[0], MINUTES[1])
+        server.drop()
+        until(lambda: feed.problem() != "")
+        server.wait_for(2)
+        until(lambda: feed.problem() == "")
+        feed.minute(MINUTES[5], MINUTES[6])
+        assert asked_for == [MINUTES[0], MINUTES[0]]
+        feed.close()
+
+
 @pytest.mark.hazard(59)
 def test_a_refused_key_is_told_without_the_key(caplog: pytest.LogCaptureFixture) -> None:
     with PolygonSocket(key="another") as server:
@@ -338,6 +384,8 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
         until(lambda: feed.problem() == "")
         feed.minute(MINUTES[0], MINUTES[1])
         feed.minute(MINUTES[1], MINUTES[2])
+        server.send(*messages(MINUTES[2], "AAPL"))
+        until(lambda: len(feed._rows) == 1)
         feed.minute(MINUTES[2], MINUTES[3])
         assert asked_for == [MINUTES[0], MINUTES[0]]
         feed.close()

@@ -38,7 +38,10 @@ class PolygonSocket:
         """Send one frame to each subscriber; a text goes as it is."""
         text = messages[0] if isinstance(messages[0], str) else json.dumps(messages)
         for client in list(self._clients):
-            client.send(text)
+            try:
+                client.send(text)
+            except (ConnectionClosed, OSError):  # killed without a farewell
+                self._clients.remove(client)
 
     def drop(self) -> None:
         """Hang up without a word of farewell."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from hftcl.errors import SourceError
+from hftcl.market.bars import MINUTE
 from hftcl.market.sources.polygon_rest import Key
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -27,6 +28,9 @@ Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
 
 _OPEN_S: Final = 10.0
 _SILENT_S: Final = 20.0
+_SILENT_MINUTES: Final = 2
+_SILENT_EVERY: Final = 10
+"""Regular minutes without any message, after which it connects anew, and then again: it may be the market."""
 _WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _AT_ONCE: Final = 200
 """Tickers in one subscription message."""
@@ -55,15 +59,19 @@ class PolygonWebsocketFeed:
         self._fault = "it is not connected yet"
         self._complaint = ""
         self._lost: datetime | None = None
+        self._quiet = 0
+        self._hang_up = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._tickers: tuple[str, ...] = ()
         self._intake: Intake | None = None
+        self._hours: Hours | None = None
 
     def begin(self, hours: Hours, now: datetime) -> Morning:
         """Collect the earlier sessions and today's bars so far, and connect."""
         found = self._begin(hours, now)
-        self._intake = Intake(hours, found.tickers, found.so_far)
+        self._hours, self._intake = hours, Intake(hours, found.tickers, found.so_far)
+        self._quiet = -1  # it may have connected after the first minute's bars were sent
         with self._lock:
             self._rows, self._lost = [], now
         if self._tickers != found.tickers:
@@ -84,6 +92,10 @@ class PolygonWebsocketFeed:
             lost, fault, delayed = self._lost, self._fault, frozenset(self._delayed)
             if not fault:
                 self._lost = None
+        if self._falls_silent(minute, heard=bool(rows or fault)):
+            since = minute - (self._quiet - 1) * MINUTE
+            lost = min(lost or since, since)
+            self._hang_up.set()
         if lost is not None and not fault:
             try:
                 rows = [*self._backfill(self._tickers, lost, minute), *rows]
@@ -92,6 +104,13 @@ class PolygonWebsocketFeed:
                 with self._lock:
                     self._lost = lost
         return self._intake.deliver(rows, minute, now, delayed=delayed)
+
+    def _falls_silent(self, minute: datetime, *, heard: bool) -> bool:
+        """Whether a connection that seems well has brought nothing for so long that it is to be made anew."""
+        assert self._hours is not None  # noqa: S101 - begin comes first
+        regular = self._hours.opens <= minute < self._hours.closes
+        self._quiet = self._quiet + 1 if regular and not heard else 0
+        return self._quiet % _SILENT_EVERY == _SILENT_MINUTES
 
     def problem(self) -> str:
         """Say that it is not connected, or that the bars are delayed."""
@@ -132,7 +151,7 @@ class PolygonWebsocketFeed:
             was_up = not self._fault
             if was_up:
                 log.warning("the websocket was lost url=%s why=%s", self._url, why)
-                self._lost = datetime.fromtimestamp(self._clock(), UTC)
+                self._lost = self._lost or datetime.fromtimestamp(self._clock(), UTC)  # or of a gap before, still open
             self._fault = why
             return was_up
 
@@ -145,7 +164,10 @@ class PolygonWebsocketFeed:
         ) as socket:
             socket.send(json.dumps({"action": "auth", "params": self._key.value}))
             subscribed = False
+            self._hang_up.clear()
             while not self._stopping.is_set():
+                if self._hang_up.is_set():
+                    raise SourceError("it was connected, and brought nothing")
                 try:
                     text = socket.recv(timeout=0.5)
                 except TimeoutError:
