@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LAST_COLUMN = 40
+"""Characters that suffice for the last column of a table, which is prose and folds well."""
 SPARKS = "▁▂▃▄▅▆▇█"
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
 
@@ -38,22 +40,21 @@ def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) 
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: frozenset[int] = frozenset()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    numbers: frozenset[int] = frozenset(),
+    spare: Sequence[str] = (),
 ) -> None:
-    """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more."""
+    """Draw rows: a table on a terminal; in a pipe one uncut line a row, columns apart by two spaces or more.
+
+    spare: columns that a terminal which is too narrow goes without, the first of them first; it says which.
+    """
     body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
     console = terminal()
     if console is not None:
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(title=title or None, title_justify="left", title_style="bold")
-        for index, name in enumerate(columns):
-            side: Literal["left", "right"] = "right" if index in numbers else "left"
-            drawn.add_column(name, justify=side, overflow="fold", no_wrap=name == "model")
-        for row in body:
-            drawn.add_row(*(Text(cell.text, cell.style) for cell in row))
-        console.print(drawn)
+        _draw(console, title, columns, body, numbers, spare)
         return
     cells = [list(columns), *([cell.text.replace("\n", " ") for cell in row] for row in body)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
@@ -65,6 +66,36 @@ def table(
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def _draw(
+    console: "Console",
+    title: str,
+    columns: Sequence[str],
+    body: Sequence[Sequence[Styled]],
+    numbers: frozenset[int],
+    spare: Sequence[str],
+) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    wanted = [max(len(name), *(len(row[index].text) for row in body), 0) for index, name in enumerate(columns)]
+    wanted[-1] = min(wanted[-1], _LAST_COLUMN)
+    shown, missing = list(range(len(columns))), []
+    for name in spare:
+        if sum(wanted[index] + 3 for index in shown) + 1 <= console.width:
+            break
+        shown.remove(columns.index(name))
+        missing.append(name)
+    drawn = Table(title=title or None, title_justify="left", title_style="bold")
+    for index in shown:
+        side: Literal["left", "right"] = "right" if index in numbers else "left"
+        drawn.add_column(columns[index], justify=side, overflow="fold", no_wrap=columns[index] == "model")
+    for row in body:
+        drawn.add_row(*(Text(row[index].text, row[index].style) for index in shown))
+    console.print(drawn)
+    if missing:
+        console.print(Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim"))
 
 
 def say(text: str, style: str = "") -> None:

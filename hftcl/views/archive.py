@@ -41,7 +41,7 @@ def history(rows: Sequence[Any]) -> None:
         )
         for row in rows
     ]
-    table("", columns, drawn, numbers=frozenset({3, 4}))
+    table("", columns, drawn, numbers=frozenset({3, 4}), spare=("rows", "bars", "trained, UTC", "on sessions", "edge"))
     if len(rows) > 1:
         course = [row.val_sharpe for row in reversed(rows)]
         say(f"Sharpe of the exams, oldest to newest: {sparkline(course)}")

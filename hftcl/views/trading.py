@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,6 +49,21 @@ def replay(report: Any) -> None:
     say(f"`{exam}` gives the same positions_sha256. {report.seconds:.1f} s", "dim")
 
 
+_BOOK_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("model", lambda book: book.model_id or "none"),
+    ("since", lambda book: _time(book.since)),
+    ("P&L today, USD", lambda book: number(book.pnl_today, "+,.2f")),
+    ("equity, USD", lambda book: number(book.equity, ",.2f")),
+    ("orders today", lambda book: f"{book.orders:,}"),
+    ("fills today", lambda book: f"{book.fills:,}"),
+    ("refused today", lambda book: _counts(book.refusals)),
+    (
+        "positions",
+        lambda book: ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in book.positions.items()) or "flat",
+    ),
+)
+
+
 def status(report: Any) -> None:
     """Draw a StatusReport."""
     if report.mode is None:
@@ -59,7 +74,6 @@ def status(report: Any) -> None:
     if report.halted:
         say(f"HALTED: {report.halted}. `hftcl trade --clear` lets it trade again.", "bold red")
     rows = [
-        ("model", f"{report.model_id or 'none'}{_since(report.since)}"),
         ("bars", _SYNTHETIC if report.synthetic else report.source or "-"),
         ("session", report.session or "-"),
         ("last decision on", _time(report.last_decision)),
@@ -68,21 +82,8 @@ def status(report: Any) -> None:
         *((f"limit {name}", _used(usage)) for name, usage in report.limits.items()),
     ]
     table("", ("", "bot"), rows)
-    books = [
-        (
-            book.book,
-            book.model_id or "none",
-            number(book.pnl_today, "+,.2f"),
-            number(book.equity, ",.2f"),
-            f"{book.orders:,}",
-            f"{book.fills:,}",
-            _counts(book.refusals),
-            ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in book.positions.items()) or "flat",
-        )
-        for book in report.books
-    ]
-    columns = ("book", "model", "P&L today", "equity", "orders", "fills", "refused", "positions")
-    table("", columns, books, numbers=frozenset({2, 3, 4, 5}))
+    books = [(name, *(form(book) for book in report.books)) for name, form in _BOOK_ROWS]
+    table("", ("", *(book.book for book in report.books)), books)
     for error in report.errors:
         say(f"error: {error}", "red")
 
@@ -127,10 +128,6 @@ def _used(usage: Any) -> Styled:
 
 def _time(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def _since(at: datetime | None) -> str:
-    return "" if at is None else f", since {_time(at)}"
 
 
 class Listening:
