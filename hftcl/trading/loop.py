@@ -49,8 +49,18 @@ class Controls:
         if self.halt:
             return "the signal SIGUSR1 was received"
         if self.halt_file is not None and self.halt_file.exists():
-            return f"the file {self.halt_file.name} exists"
+            return f"the file {self.halt_file.name} exists{_said_in(self.halt_file)}"
         return ""
+
+
+def _said_in(path: Path) -> str:
+    """Return what a person, or `--flatten`, wrote into the file, as one line; it halts whatever it says."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            said = " ".join(file.read(200).split())
+    except OSError:
+        return ""
+    return f": {said}" if said else ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -155,7 +155,10 @@ def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
         found = flatten(settings_of(bot.home), clock=Beside(bot, step), reason="a test")
     assert (found.halted, found.by_bot, found.positions) == (True, True, {})
     assert bot.ledger.positions() == {}
-    assert [latch.name for latch in bot.ledger.latches()] == ["kill_switch"]
+    latch = bot.ledger.latches()[0]
+    assert latch.name == "kill_switch"
+    assert latch.reason.startswith("the file trade.halt exists: ")
+    assert latch.reason.endswith(" a test")
     cleared = clear(settings_of(bot.home), by="a person", now=bot.clock.now())
     assert (cleared.cleared, cleared.file) == (("kill_switch",), True)
     bot.run(DAY, some_minutes(next(minutes), 1))
