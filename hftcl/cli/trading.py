@@ -146,7 +146,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 
     present = Present(
         clock=clock,
-        feed=lambda calendar, extended: polygon_feed(settings, calendar, extended, heard),
+        feed=lambda calendar, extended, hears: polygon_feed(settings, calendar, extended, hears),
         service=Notifier.from_environment(os.environ, pid=os.getpid()),
         controls=controls,
         on_event=heard,

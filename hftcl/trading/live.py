@@ -74,8 +74,8 @@ class Present:
     """What the story needs of the world: tests bring their own feed and clock, the command the real ones."""
 
     clock: Clock
-    feed: Callable[[Calendar, Callable[[], bool]], Feed]
-    """(calendar, whether extended hours count) -> the feed."""
+    feed: Callable[[Calendar, Callable[[], bool], OnEvent], Feed]
+    """(calendar, whether extended hours count, who hears of its progress) -> the feed."""
     service: Service
     controls: Controls
     on_event: OnEvent
@@ -109,7 +109,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     places=places,
                     ledger=ledger,
                     broker=broker,
-                    feed=present.feed(calendar, lambda: _extended(settings, serving)),
+                    feed=present.feed(calendar, lambda: _extended(settings, serving), _hearing(present)),
                     clock=clock,
                     serving=serving,
                     controls=present.controls,
@@ -118,10 +118,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     on_event=present.on_event,
                     on_alert=present.on_alert,
                     shadow_broker=shadow.broker if shadow else None,
-                    on_minute=_counting(count, present.service),
+                    on_minute=_counting(count),
                 ),
             )
-            loop.shadow = shadow
+            loop.shadow, loop.alive = shadow, present.service.alive
             note = _run(loop, settings, present, calendar, broker, once=once)
             return _report(loop, count, note)
         finally:
@@ -160,11 +160,20 @@ def _extended(settings: Settings, serving: Serving) -> bool:
     return serving.in_use.model.meta.extended_hours if serving.in_use else settings.market.extended_hours
 
 
-def _counting(count: _Count, service: Service) -> Callable[[Minute], None]:
+def _hearing(present: Present) -> OnEvent:
+    """Return who hears of the feed: to collect a month at five calls a minute takes longer than a watchdog waits."""
+
+    def heard(event: Event) -> None:
+        present.service.alive()
+        present.on_event(event)
+
+    return heard
+
+
+def _counting(count: _Count) -> Callable[[Minute], None]:
     def counted(done: Minute) -> None:
         count.decisions += done.decided
         count.orders += done.ordered
-        service.alive()
         log.info(
             "decided minute=%s decisions=%d orders=%d latency_ms=%.1f",
             done.minute.isoformat(),

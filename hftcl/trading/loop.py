@@ -80,6 +80,8 @@ class Loop:
     shadow: Shadow | None = None
     reconcile: Callable[[], bool] = lambda: True
     """Make ledger and broker agree, and say whether they do; in a replay nobody else trades in the account."""
+    alive: Callable[[], None] = lambda: None
+    """Called whenever the loop has looked around: at least each second while it waits."""
     reloads: int = 0
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
@@ -118,6 +120,7 @@ class Loop:
 
     def _glance(self) -> None:
         """Act on the kill switch at once, not with the next minute."""
+        self.alive()
         reason = self.controls.halted()
         if reason and self.bot.latch(KILL_SWITCH, reason, self.clock.now()):
             self.bot.flatten(self.clock.now())

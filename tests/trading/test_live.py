@@ -1,5 +1,6 @@
 """The bot on the present, on a simulated clock: who may trade what, sessions in turn, stops and restarts."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,7 @@ import pytest
 
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import ConfigError, LockHeldError, SourceError, UsageError
-from hftcl.events import Event
+from hftcl.events import Event, OnEvent
 from hftcl.market.bars import MINUTE
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
@@ -98,7 +99,8 @@ class World:
     def run(self, *, once: bool = False, real_money: bool = False) -> TradeReport:
         settings = settings_of(self.home, **self.sections)
 
-        def feed(_: Calendar, __: Callable[[], bool]) -> Feed:
+        def feed(_: Calendar, __: Callable[[], bool], hears: OnEvent) -> Feed:
+            hears(Event("collect", 0, 1))
             made = Scripted(self.bars, self.script)
             made.faults = self.faults
             return made
@@ -199,13 +201,33 @@ def test_it_waits_for_the_open_trades_the_session_and_waits_for_the_next(home: P
     assert report.orders > 20, "paper trades although the edge stands aside, so that a record grows"
     assert events[:3] == ["reconciled", "started", "reloaded"]
     assert events[-1] == "stopped"
-    assert world.service.told[:3] == [
+    assert [text for text in world.service.told if text != "alive"][:3] == [
         "ready",
         "waiting for session 2025-07-03, 13:30 UTC",
         "trading session 2025-07-03",
     ]
-    assert world.service.told.count("alive") == 213
     assert world.service.told[-1] == "stopping"
+
+
+class Piecemeal(SimulatedClock):
+    """Waits as the system's clock does: a little, and then the caller looks around."""
+
+    def wait_until(self, moment: datetime) -> bool:
+        """Wait half a minute at most."""
+        super().wait_until(min(moment, self.now() + timedelta(seconds=30)))
+        return self.now() >= moment
+
+
+def test_the_watchdog_hears_of_it_all_night(home: Path) -> None:
+    """A service that is silent for longer than WatchdogSec, 5 minutes, is killed, and before long given up."""
+    world = World(home, session_minutes()[386], market_bars(date(2025, 5, 20), NEXT_DAY))
+    clock = world.clock = Piecemeal(session_minutes()[386])
+    heard: list[datetime] = []
+    world.service.alive = lambda: heard.append(clock.now())  # type: ignore[method-assign]
+    world.script[session_minutes(NEXT_DAY)[2]] = world.stop
+    world.run()
+    assert heard[-1] - heard[0] > timedelta(hours=17)
+    assert max(after - before for before, after in itertools.pairwise(heard)) <= timedelta(minutes=1)
 
 
 def test_once_decides_on_the_minute_that_has_just_ended(home: Path) -> None:
