@@ -210,13 +210,14 @@ class Bot:
     def _scene(self, minute: datetime, now: datetime) -> Scene:
         assert self._hours is not None  # noqa: S101 - begin comes first
         known = now - MINUTE - self._rules.grace
+        fills_at = max(minute + MINUTE, now.replace(second=0, microsecond=0))  # a bot that lags trades at the present
         return Scene(
             session=self._hours.session,
             minute=minute,
             now=now,
             prices=self._tape.prices,
             ages={ticker: max(0.0, (known - ts) / MINUTE) for ticker, ts in self._tape.last.items()},
-            minutes_to_close=self._hours.minutes_to_close(minute + MINUTE),
+            minutes_to_close=self._hours.minutes_to_close(fills_at),
             market_open=self._hours.begins <= now < self._hours.ends,
         )
 

@@ -250,6 +250,30 @@ def test_a_half_day_is_flat_before_its_close_and_sends_nothing_after_it(home: Pa
     assert bot.ledger.orders()["ts"].max() <= session_minutes(HALF_DAY)[-2]  # type: ignore[operator]
 
 
+class Slow(StoredFeed):
+    """Takes a minute and a half for each minute from some moment on."""
+
+    def __init__(self, bars: pl.DataFrame, bot: list[Stand], since: datetime) -> None:
+        super().__init__(bars, ("AAPL", "AMD", "TSLA"))
+        self._bot, self._since = bot, since
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Deliver at length."""
+        if minute >= self._since:
+            self._bot[0].clock.advance(90)
+        return super().minute(minute, now)
+
+
+@pytest.mark.hazard(53)
+def test_a_bot_that_lags_behind_is_flat_before_the_close_all_the_same(home: Path) -> None:
+    minutes, made = session_minutes(HALF_DAY), list[Stand]()
+    bot = stand(home, first=150, day=HALF_DAY, feed=Slow(bars_of(HALF_DAY), made, minutes[180]))
+    made.append(bot)
+    bot.run(HALF_DAY, minutes[150:])
+    assert bot.ledger.fills(last=minutes[180])["quantity"].sum() != 0, "there was something to close"
+    assert bot.ledger.positions() == {}
+
+
 @pytest.mark.hazard(53)
 def test_a_market_that_falls_silent_is_left_with_a_closing_order_and_an_alert(home: Path) -> None:
     minutes = session_minutes(HALF_DAY)
