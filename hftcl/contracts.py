@@ -101,6 +101,10 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     promises.hold(
         bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
     )
+    promises.hold(
+        isinstance(broker.shorting, bool) and isinstance(broker.turns, bool),
+        "it says whether what is not held may be sold, and whether an order may turn a position",
+    )
     before = broker.account()
     promises.hold(
         all(math.isfinite(value) for value in (before.cash, before.equity, before.buying_power)),

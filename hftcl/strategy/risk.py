@@ -5,7 +5,7 @@ Called by the bot between sizing and broker, once a minute, with everything that
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
@@ -143,11 +143,13 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Whether an order may go, and if not, the code for the ledger and a sentence for a person."""
+    """Whether an order may go, and if not, or not all of it, the code for the ledger and a sentence for a person."""
 
     allowed: bool
     code: Code | None = None
     text: str = ""
+    quantity: float | None = None
+    """How many shares may go instead: those that close the position, of an order that would turn it. None: all."""
 
 
 ALLOWED: Final = Ruling(allowed=True)
@@ -163,7 +165,8 @@ def review(orders: Sequence[Order], book: Book, limits: Limits) -> tuple[Ruling,
 
     Limits hold whichever part of the open orders fills. An order that reduces a position, and cannot turn it even if
     all that is open fills too, passes wherever the market is open, the id is new, and the ticker has a price: no limit
-    may keep a position from being closed. So a reduction may leave the net exposure above its limit, where the other
+    may keep a position from being closed; and of an order that would turn one and is refused, the part that closes it
+    may go. So a reduction may leave the net exposure above its limit, where the other
     side stays; from there on only orders that bring it back pass.
     """
     standing = _Standing(book, limits)
@@ -223,16 +226,22 @@ class _Standing:
             self.net_high += exposure.high * price if exposure.high else 0.0
 
     def judge(self, order: Order) -> Ruling:
-        refused = self._malformed(order)
+        malformed = self._malformed(order)
+        if malformed is not None:
+            return Ruling(allowed=False, code=malformed[0], text=malformed[1])
+        before = self._exposure(order.ticker)
+        closes = max(0.0, -before.high) if order.quantity > 0 else min(0.0, -before.low)
+        refused = None
+        if abs(order.quantity) > abs(closes):
+            refused = self._forbidden(order) or self._too_large(order, before)
         if refused is None:
-            before = self._exposure(order.ticker)
-            reduces = before.high + order.quantity <= 0 if order.quantity > 0 else before.low + order.quantity >= 0
-            refused = None if reduces else self._forbidden(order) or self._too_large(order, before)
-            if refused is None:
-                self._take(order, before)
-                return ALLOWED
+            self._take(order, before)
+            return ALLOWED
         code, text = refused
-        return Ruling(allowed=False, code=code, text=text)
+        if not closes:
+            return Ruling(allowed=False, code=code, text=text)
+        self._take(replace(order, quantity=closes), before)
+        return Ruling(allowed=True, code=code, text=f"{text}; only what closes the position goes", quantity=closes)
 
     def _exposure(self, ticker: str) -> _Exposure:
         if ticker not in self.exposures:
@@ -277,6 +286,7 @@ class _Standing:
         limits, after = self.limits, before.after(order.quantity)
         price = max(order.reference_price, before.price)
         growth = (after.worst - before.worst) * price
+        side = after.high if order.quantity > 0 else -after.low  # not the worst: that may be the side which it leaves
         high, low = self.net_high + max(order.quantity, 0.0) * price, self.net_low + min(order.quantity, 0.0) * price
         net = high if order.quantity > 0 else -low
         power = self.book.buying_power
@@ -284,7 +294,7 @@ class _Standing:
             return Code.NO_SHORT, f"{-after.low:g} shares would be sold short"
         for code, value, most, applies in (
             (Code.MAX_NOTIONAL, abs(order.quantity) * price, limits.order, True),
-            (Code.MAX_POSITION, after.worst * price, limits.position, growth > 0),
+            (Code.MAX_POSITION, side * price, limits.position, True),
             (Code.MAX_GROSS, self.gross + growth, limits.gross, growth > 0),
             (Code.MAX_NET, net, limits.net, True),
             (Code.BUYING_POWER, self.used + growth, math.inf if power is None else power, growth > 0),

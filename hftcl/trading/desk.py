@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
@@ -19,7 +19,7 @@ from hftcl.strategy.risk import Book, Code, Limits, Order, Ruling, review
 from hftcl.trading.account import DECIMALS
 from hftcl.trading.brokers import Broker, Fill
 from hftcl.trading.ledger import Ledger
-from hftcl.trading.orders import client_order_id, desired_quantity, order_quantity
+from hftcl.trading.orders import client_order_id, desired_quantity, order_quantity, within_side
 from hftcl.trading.reconciliation import fill_record, fills_cursor, order_update
 from hftcl.trading.records import WORKING, BookName, Decision, EquityRow, OrderRecord, OrderUpdate
 from hftcl.trading.scene import Scene, Wish
@@ -192,6 +192,10 @@ class Desk:
         """
         wanted = self._orders(wishes, scene)
         rulings = self._rulings(wanted, scene, equity)
+        wanted = [
+            order if ruling.quantity is None else replace(order, quantity=ruling.quantity)
+            for order, ruling in zip(wanted, rulings, strict=True)
+        ]
         records = [self._intended(order, ruling, scene.now) for order, ruling in zip(wanted, rulings, strict=True)]
         self.ledger.decide(decisions, records)
         updates = [
@@ -243,14 +247,17 @@ class Desk:
         positions, working = self.positions, self._by_ticker()
         found = {}
         for ticker, wish in wishes.items():
+            held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
             quantity = order_quantity(
                 desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=self.fractional),
-                position=positions.get(ticker, 0.0),
-                working=math.fsum(work.left for work in working.get(ticker, ())),
+                position=held,
+                working=under_way,
                 price=wish.price,
                 fractional=self.fractional,
                 unchanged=wish.unchanged,
             )
+            if not self.broker.turns:
+                quantity = within_side(quantity, held=held, working=under_way)
             if quantity:
                 found[ticker] = quantity
         return found

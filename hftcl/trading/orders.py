@@ -71,6 +71,17 @@ def order_quantity(
     return 0.0 if fractional and abs(quantity) * price < LEAST_NOTIONAL else quantity
 
 
+def within_side(quantity: float, *, held: float, working: float) -> float:
+    """Return `quantity`, cut to what closes the position where it would turn it: the rest is for when that has filled.
+
+    For a broker that takes no order which leads from long to short or back. working: what open orders may still add.
+    """
+    if not held * quantity < 0:  # NaN passes, for risk to refuse
+        return quantity
+    closes = -(held + working) if (held + working) * held > 0 else 0.0
+    return closes if abs(quantity) > abs(closes) else quantity
+
+
 def _toward_zero(shares: float, *, fractional: bool) -> float:
     scale = 10.0**DECIMALS if fractional else 1.0
     scaled = shares * scale

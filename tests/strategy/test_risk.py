@@ -101,6 +101,32 @@ def test_a_position_may_be_closed_whatever_else_forbids_trading() -> None:
     assert code(an_order(quantity=-400.0), replace(dire, prices={})) is Code.NO_PRICE
 
 
+def test_a_position_that_has_outgrown_its_limit_is_not_turned_into_another_one_beyond_it() -> None:
+    limits = replace(LIMITS, position=10_000.0, order=1e6)
+    book = a_book(positions={"AAPL": 150.0}, prices={"AAPL": 100.0})
+    turn = an_order(quantity=-299.0, reference_price=100.0)
+    ruling = allow(turn, book, limits)
+    assert (ruling.allowed, ruling.quantity, ruling.code) == (True, -150.0, Code.MAX_POSITION)
+    assert allow(replace(turn, quantity=-250.0), book, limits) == Ruling(allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("in_book", "code"),
+    [
+        ({"recent_orders": 10_000}, Code.RATE),
+        ({"ages": {"AAPL": 9.0}}, Code.STALE),
+        ({"minutes_to_close": 1.0}, Code.NEAR_CLOSE),
+    ],
+)
+def test_of_an_order_that_may_not_turn_a_position_the_part_that_closes_it_goes(
+    in_book: dict[str, Any], code: Code
+) -> None:
+    book = a_book(positions={"AAPL": -10.0}, open_quantities={"AAPL": (4.0, -3.0)}, **in_book)
+    ruling = allow(an_order(quantity=20.0), book, LIMITS)
+    assert (ruling.allowed, ruling.quantity, ruling.code) == (True, 6.0, code), "4 are on their way"
+    assert "only what closes the position goes" in ruling.text
+
+
 def test_two_orders_to_close_the_same_position_do_not_turn_it() -> None:
     book = a_book(positions={"AAPL": 100.0}, latches=frozenset({"kill_switch"}))
     twice = review([an_order(quantity=-100.0), an_order(client_order_id="two", quantity=-100.0)], book, LIMITS)
@@ -213,6 +239,11 @@ def test_whatever_is_ordered_no_limit_is_ever_passed(book: Book, sent: list[Orde
             assert ruling.code is not None
             continue
         before = worst(book, taken)
+        if ruling.quantity is not None:
+            assert 0 < ruling.quantity / order.quantity < 1
+            assert ruling.code is not None
+            order = replace(order, quantity=ruling.quantity)
+            assert closes(order, before)
         taken.setdefault(order.ticker, []).append(order.quantity)
         after = worst(book, taken)
         earlier = sum(map(len, taken.values())) - 1
@@ -244,7 +275,7 @@ def assert_within(
     low, high = after[order.ticker]
     assert abs(order.quantity) * PRICES[order.ticker] <= limits.order * slack
     grown = max(-low, high) > max(-before[order.ticker][0], before[order.ticker][1])
-    assert not grown or max(-low, high) * PRICES[order.ticker] <= limits.position * slack
+    assert (high if order.quantity > 0 else -low) * PRICES[order.ticker] <= limits.position * slack
     assert not grown or sizes(after) <= limits.gross * slack
     side = sum((h if order.quantity > 0 else -lo) * PRICES[name] for name, (lo, h) in after.items())
     assert side <= limits.net * slack

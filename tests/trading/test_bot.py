@@ -10,17 +10,30 @@ from polars.testing import assert_frame_equal
 
 from hftcl.archive.artifact import Model, load
 from hftcl.archive.registry import Registry
+from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.strategy.positions import target_positions
-from hftcl.strategy.risk import Code
+from hftcl.strategy.risk import Code, Order
+from hftcl.trading.brokers import OrderState
+from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.hours import Hours
 from hftcl.trading.orders import desired_quantity
 from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.reconciliation import reconcile
-from tests.trading.bot_stand import DAY, HALF_DAY, Stand, archived, bars_of, session_minutes, some_minutes, stand
+from tests.trading.bot_stand import (
+    DAY,
+    HALF_DAY,
+    Stand,
+    archived,
+    bars_of,
+    session_minutes,
+    settings_of,
+    some_minutes,
+    stand,
+)
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +257,29 @@ def test_what_a_paper_broker_owed_while_nobody_was_there_fills_at_the_bar_it_was
     later.run(DAY, minutes[5:6])
     fills = later.ledger.fills().filter(pl.col("client_order_id").is_in([order.client_order_id for order in waiting]))
     assert minutes[2] in set(fills["ts"]), "the bar after the last that was decided on"
+
+
+class OneSided(PaperBroker):
+    """A broker that, as Alpaca, sells no more than is held, and buys back no more than is short."""
+
+    turns = False
+
+    def submit(self, order: Order) -> OrderState:
+        """Take what stays on its side."""
+        held = self.account().positions.get(order.ticker, 0.0)
+        if held * order.quantity < 0 and abs(order.quantity) > abs(held):
+            raise OrderRefusedError(order.client_order_id, "insufficient qty available for order")
+        return super().submit(order)
+
+
+def test_a_broker_that_turns_no_position_is_asked_to_close_it_first(home: Path) -> None:
+    broker = OneSided(settings_of(home), folder=home, durable=False)
+    bot = stand(home, broker=broker)
+    bot.run(DAY)
+    assert set(bot.ledger.orders()["state"]) <= {"filled", "canceled"}, "none was rejected"
+    held = bot.ledger.fills().with_columns(pl.col("quantity").cum_sum().over("ticker").alias("held"))
+    assert held.filter(pl.col("held") > 0).height > 20
+    assert held.filter(pl.col("held") < 0).height > 20, "it was on both sides"
 
 
 def test_what_is_on_its_way_is_taken_back_before_anything_goes_the_other_way(home: Path) -> None:

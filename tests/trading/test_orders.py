@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl.trading.orders import DRIFT, client_order_id, desired_quantity, order_quantity
+from hftcl.trading.orders import DRIFT, client_order_id, desired_quantity, order_quantity, within_side
 
 TS = datetime(2025, 6, 2, 14, 31, tzinfo=UTC)
 
@@ -125,3 +125,21 @@ def test_what_is_left_of_a_share_is_sold_when_the_position_closes() -> None:
     assert order_quantity(0.0, position=0.000001, working=0.0, price=100.0, fractional=True) == -0.000001
     assert order_quantity(0.005, position=0.0, working=0.0, price=100.0, fractional=True) == 0.0
     assert order_quantity(0.02, position=0.0, working=0.0, price=100.0, fractional=True) == 0.02
+
+
+@pytest.mark.parametrize(
+    ("quantity", "held", "working", "expected"),
+    [
+        (-30.0, 10.0, 0.0, -10.0),
+        (30.0, -10.0, 0.0, 10.0),
+        (-30.0, 10.0, -4.0, -6.0),
+        (-30.0, 10.0, -10.0, 0.0),
+        (-5.0, 10.0, 0.0, -5.0),
+        (20.0, 10.0, 0.0, 20.0),
+        (-20.0, 0.0, 0.0, -20.0),
+    ],
+)
+def test_an_order_that_would_turn_a_position_is_cut_to_what_closes_it(
+    quantity: float, held: float, working: float, expected: float
+) -> None:
+    assert within_side(quantity, held=held, working=working) == expected

@@ -73,6 +73,8 @@ class Broker(Protocol):
     """Whether real money moves."""
     shorting: bool
     """Whether what is not held may be sold."""
+    turns: bool
+    """Whether one order may lead from long to short or back; else the position is closed first."""
 
     def submit(self, order: Order) -> OrderState:
         """Hand `order` over, once: an id that the broker knows already is answered with that order's state.

@@ -65,6 +65,7 @@ class AlpacaBroker:
     """An account at Alpaca, or at its paper service, which is the default."""
 
     name = "alpaca"
+    turns = False  # "insufficient qty available": more than is held is not sold, nor bought back, in one order
 
     def __init__(
         self, settings: Settings, *, key: str, secret_key: str, clock: Callable[[], float] = time.time
