@@ -181,6 +181,7 @@ class Bot:
         if delivery.corrected is not None and delivery.corrected.height:
             revised = frozenset(delivery.corrected["ticker"])
             self._sight.correct(delivery.corrected)
+            self._tape.catch_up(delivery.corrected)
             for side in self.active:
                 self._equip(side)
         suspect = self._tape.take(delivery.bars)

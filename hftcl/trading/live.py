@@ -93,8 +93,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     places, clock = Places.live(home_of(settings)), present.clock
     with locked(places, "bot"), Ledger(places.ledger) as ledger:
         broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+        feed: Feed | None = None
         try:
             require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
+            require_same_account(ledger, settings, broker)
             serving = Serving(
                 home_of(settings),
                 Market(calendar=calendar.name, synthetic=source.synthetic),
@@ -102,6 +104,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             )
             count = _Count()
             shadow = Shadow.of(settings, places) if settings.trade.shadow else None
+            feed = present.feed(calendar, lambda: _extended(settings, serving), _hearing(present))
             loop = assemble(
                 settings,
                 Parts(
@@ -109,7 +112,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     places=places,
                     ledger=ledger,
                     broker=broker,
-                    feed=present.feed(calendar, lambda: _extended(settings, serving), _hearing(present)),
+                    feed=feed,
                     clock=clock,
                     serving=serving,
                     controls=present.controls,
@@ -126,6 +129,8 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             return _report(loop, count, note)
         finally:
             present.service.stopping()
+            if feed is not None:
+                feed.close()  # else a call that waits keeps the process from its end
             broker.close()
 
 
@@ -144,6 +149,31 @@ def require_consent(settings: Settings, broker: Broker, *, real_money: bool, syn
     missing = [name for name, given in said.items() if not given]
     if missing:
         raise UsageError(f"The broker {broker.name} would move real money, and that needs {' and '.join(missing)} too.")
+
+
+def require_same_account(ledger: Ledger, settings: Settings, broker: Broker) -> None:
+    """Raise ConfigError where the ledger is of another account, or of other capital, than the settings ask for.
+
+    Its fills and its profits mean nothing in another one, and every target and limit is a share of its capital.
+    """
+    meta, path = ledger.meta(), ledger.path
+    remedy = (
+        f"Close what it holds, then move {path} away with its -wal and -shm files: the next start begins a new one. "
+        "`hftcl report` reads the old one where it is moved back."
+    )
+    before = meta.get("broker"), meta.get("mode")
+    now = broker.name, "live" if broker.live_money else "paper"
+    if before[0] is not None and before != now:
+        raise ConfigError(
+            f"The ledger is that of the broker {before[0]} ({before[1]} money), and [trade] broker is now {now[0]} "
+            f"({now[1]} money). One ledger holds one account. {remedy}"
+        )
+    capital = settings.trade.capital
+    if capital and "capital" in meta and float(meta["capital"]) != capital:
+        raise ConfigError(
+            f"The ledger began with a capital of {float(meta['capital']):,.2f} USD, and [trade] capital is now "
+            f"{capital:,.2f}. Targets, limits and profits are shares of it. Set it back, or begin anew. {remedy}"
+        )
 
 
 def require_present(settings: Settings) -> None:

@@ -48,6 +48,12 @@ class Tape:
                 doubted.add(ticker)
         return frozenset(doubted)
 
+    def catch_up(self, bars: pl.DataFrame) -> None:
+        """Take bars of earlier minutes where they are news: a feed that is a minute late still says what is lost."""
+        for ticker, part in bars.sort("ts").group_by("ticker", maintain_order=True):
+            newest = self.last.get(str(ticker[0]))
+            self.take(part if newest is None else part.filter(pl.col("ts") > newest))
+
     def _near(self, close: float, other: float | None) -> bool:
         return other is not None and abs(close / other - 1.0) <= self._collar
 

@@ -187,6 +187,32 @@ def test_a_correction_after_the_decision_holds_its_ticker_for_a_minute_and_is_us
     assert_frame_equal(decided(bot).filter(pl.col("ts") == minutes[5]).sort("ticker"), expected, check_exact=True)
 
 
+class MinuteLate(StoredFeed):
+    """Brings each bar a minute late, as a correction."""
+
+    late: pl.DataFrame | None = None
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Deliver the bars of the minute before."""
+        found = super().minute(minute, now).bars
+        late, self.late = self.late, found
+        return Delivery(minute=minute, bars=found.clear(), corrected=late)
+
+
+def test_bars_that_come_late_are_prices_all_the_same(home: Path) -> None:
+    """Else the account would stand still, and the daily loss limit with it."""
+    bot = stand(home, first=110)
+    bot.run(DAY, some_minutes(110, 10))
+    assert bot.ledger.positions() != {}
+    bot.close()
+    later = stand(home, first=120, feed=MinuteLate(bars_of(DAY), ("AAPL", "AMD", "TSLA")))
+    later.run(DAY, some_minutes(120, 6))
+    closes = bars_of(DAY).filter(pl.col("ts") == some_minutes(124, 1)[0]).select("ticker", "close").rows()
+    account, row = later.ledger.account(), later.ledger.last_equity()
+    worth = sum(account.positions.get(ticker, 0.0) * close for ticker, close in closes)
+    assert row["equity"][0] == pytest.approx(row["cash"][0] + worth, abs=1e-6)
+
+
 def test_a_price_ten_times_off_is_held_back_and_never_becomes_the_price_to_compare_with(home: Path) -> None:
     minutes = some_minutes(60, 6)
     bars = bars_of(DAY)

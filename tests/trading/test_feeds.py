@@ -16,7 +16,7 @@ from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
-from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds import Delivery, Morning, polygon_websocket
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
@@ -388,6 +388,37 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
         until(lambda: len(feed._rows) == 1)
         feed.minute(MINUTES[2], MINUTES[3])
         assert asked_for == [MINUTES[0], MINUTES[0]]
+        feed.close()
+
+
+def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polygon_websocket, "_PATIENCE_S", 0.05)
+    answered, asked_for = threading.Event(), list[datetime]()
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        asked_for.append(first)
+        answered.wait(10)
+        rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
+        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+
+    with PolygonSocket() as server:
+        feed = PolygonWebsocketFeed(
+            from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill, clock=Moment(MINUTES[2])
+        )
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        assert feed.minute(MINUTES[0], MINUTES[1]).bars.is_empty()
+        server.send(*messages(MINUTES[1], "AAPL", "AMD"))
+        until(lambda: len(feed._rows) == 2)
+        assert feed.minute(MINUTES[1], MINUTES[2]).bars.height == 2
+        answered.set()
+        server.send(*messages(MINUTES[2], "AAPL", "AMD"))
+        until(lambda: len(feed._rows) == 2)
+        found = feed.minute(MINUTES[2], MINUTES[3])
+        assert found.corrected is not None
+        assert found.corrected["ts"].unique().to_list() == [MINUTES[0]]
+        assert asked_for == [MINUTES[0]]
         feed.close()
 
 

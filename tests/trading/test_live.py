@@ -24,8 +24,16 @@ from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.halting import clear
 from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours
+from hftcl.trading.ledger import Ledger
 from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.live import Present, TradeReport, require_consent, require_present, trade
+from hftcl.trading.live import (
+    Present,
+    TradeReport,
+    require_consent,
+    require_present,
+    require_same_account,
+    trade,
+)
 from hftcl.trading.loop import Controls
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, archived, bars_of, market_bars, session_minutes, settings_of
@@ -59,6 +67,7 @@ class Scripted(StoredFeed):
         super().__init__(bars, ("AAPL", "AMD", "TSLA"))
         self.script = script
         self.faults = 0
+        self.closed = False
 
     def begin(self, hours: Hours, now: datetime) -> Morning:
         """Do what the script says for the minute before the session, fail as often as it was told to, then begin."""
@@ -67,6 +76,10 @@ class Scripted(StoredFeed):
             self.faults -= 1
             raise SourceError("Polygon is not there.")
         return super().begin(hours, now)
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
 
     def minute(self, minute: datetime, now: datetime) -> Delivery:
         """Do what the script says, then deliver."""
@@ -88,6 +101,7 @@ class World:
     alerts: list[Alert] = field(default_factory=list)
     script: dict[datetime, Callable[[], None]] = field(default_factory=dict)
     faults: int = 0
+    feed: Scripted = field(init=False)
 
     def __post_init__(self) -> None:
         self.controls.halt_file = Places.live(self.home).halt_file
@@ -103,6 +117,7 @@ class World:
             hears(Event("collect", 0, 1))
             made = Scripted(self.bars, self.script)
             made.faults = self.faults
+            self.feed = made
             return made
 
         present = Present(
@@ -165,6 +180,21 @@ def test_real_money_is_never_traded_on_an_invented_market(tmp_path: Path, bank: 
 def test_the_live_option_with_a_paper_broker_is_a_misunderstanding(home: Path) -> None:
     with pytest.raises(UsageError, match=r"--live asks for real money, and .* 'paper' moves none"):
         World(home, session_minutes()[0], bars_of(DAY)).run(real_money=True)
+
+
+def test_another_account_or_other_capital_is_not_traded_on_the_same_ledger(home: Path, bank: Account) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[60], bars_of(DAY))
+    world.script = {minutes[62]: world.stop}
+    world.run()
+    with pytest.raises(ConfigError, match=r"capital of 100,000.00 USD, and \[trade\] capital is now 10,000.00"):
+        World(home, minutes[64], bars_of(DAY), sections={"trade": {"capital": 10_000.0}}).run()
+    another = r"of the broker paper \(paper money\), and .* now bank \(live money\)"
+    with Ledger(Places.live(home).ledger) as ledger, pytest.raises(ConfigError, match=another):
+        require_same_account(ledger, settings_of(home), bank)
+    again = World(home, minutes[64], bars_of(DAY), sections={"trade": {"capital": 100_000.0}})
+    again.script = {minutes[66]: again.stop}
+    assert again.run().decisions > 0
 
 
 @pytest.mark.parametrize("source", ["synthetic", "files"])
@@ -234,6 +264,7 @@ def test_once_decides_on_the_minute_that_has_just_ended(home: Path) -> None:
     minutes = session_minutes()
     world = World(home, minutes[60] + timedelta(seconds=20), bars_of(DAY))
     report = world.run(once=True)
+    assert world.feed.closed
     assert (report.decisions, report.note) == (3, "One minute of session 2025-06-02 was decided.")
     with world.ledger() as ledger:
         assert ledger.last_decided() == minutes[59]

@@ -48,7 +48,7 @@ def polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], 
     if settings.trade.feed == "polygon-rest":
         require_pace(settings)
         return PolygonRestFeed(begin, rest, stop)
-    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _backfill(rest))
+    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _backfill(rest), stop=stop)
 
 
 def _rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:

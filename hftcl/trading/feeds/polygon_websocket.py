@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
 
 _OPEN_S: Final = 10.0
 _SILENT_S: Final = 20.0
+_PATIENCE_S: Final = 10.0
 _SILENT_MINUTES: Final = 2
 _SILENT_EVERY: Final = 10
 """Regular minutes without any message, after which it connects anew, and then again: it may be the market."""
@@ -45,9 +47,20 @@ class PolygonWebsocketFeed:
     name = "polygon-websocket"
 
     def __init__(
-        self, begin: Begin, url: str, key: Key, backfill: Backfill, *, clock: Callable[[], float] = time.time
+        self,
+        begin: Begin,
+        url: str,
+        key: Key,
+        backfill: Backfill,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """begin: prepares a session. url: such as wss://socket.polygon.io/stocks. clock: Unix seconds."""
+        """begin: prepares a session. url: such as wss://socket.polygon.io/stocks. clock: Unix seconds.
+
+        stop: ends the waits of `backfill` when it is set, which `close` does.
+        """
+        self._stop = stop
         self._begin = begin
         self._url = url
         self._key = key
@@ -59,6 +72,8 @@ class PolygonWebsocketFeed:
         self._fault = "it is not connected yet"
         self._complaint = ""
         self._lost: datetime | None = None
+        self._filler = ThreadPoolExecutor(1, "gap")
+        self._filling: tuple[datetime, Future[list[RawBar]]] | None = None
         self._quiet = 0
         self._hang_up = threading.Event()
         self._stopping = threading.Event()
@@ -70,6 +85,7 @@ class PolygonWebsocketFeed:
     def begin(self, hours: Hours, now: datetime) -> Morning:
         """Collect the earlier sessions and today's bars so far, and connect."""
         found = self._begin(hours, now)
+        self._filling = None  # what comes of an earlier session is nobody's any more
         self._hours, self._intake = hours, Intake(hours, found.tickers, found.so_far)
         self._quiet = -1  # it may have connected after the first minute's bars were sent
         with self._lock:
@@ -97,13 +113,35 @@ class PolygonWebsocketFeed:
             lost = min(lost or since, since)
             self._hang_up.set()
         if lost is not None and not fault:
-            try:
-                rows = [*self._backfill(self._tickers, lost, minute), *rows]
-            except SourceError as error:
-                log.warning("the gap was not filled from=%s error=%s", lost.isoformat(), error)
-                with self._lock:
-                    self._lost = lost
+            rows = [*self._filled(lost, minute), *rows]
+        elif self._filling is not None:
+            rows = [*self._filled(minute, minute), *rows]
         return self._intake.deliver(rows, minute, now, delayed=delayed)
+
+    def _filled(self, lost: datetime, minute: datetime) -> list[RawBar]:
+        """Return what REST knows of the gap since `lost`, where it says so in time; else it comes with a later minute.
+
+        One question at a time: a plan of few calls, or a service that hangs, must not keep the bot from its minute.
+        """
+        if self._filling is None:
+            self._filling = lost, self._filler.submit(self._backfill, self._tickers, lost, minute)
+        elif lost < minute:
+            self._still_lost(lost)  # another gap: asked for when this one is filled
+        since, future = self._filling
+        done, _ = wait([future], timeout=_PATIENCE_S)
+        if not done:
+            return []
+        self._filling = None
+        try:
+            return future.result()
+        except SourceError as error:
+            log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
+            self._still_lost(since)
+            return []
+
+    def _still_lost(self, since: datetime) -> None:
+        with self._lock:
+            self._lost = min(self._lost or since, since)
 
     def _falls_silent(self, minute: datetime, *, heard: bool) -> bool:
         """Whether a connection that seems well has brought nothing for so long that it is to be made anew."""
@@ -124,7 +162,10 @@ class PolygonWebsocketFeed:
 
     def close(self) -> None:
         """End the connection."""
+        if self._stop is not None:
+            self._stop.set()
         self._disconnect()
+        self._filler.shutdown(wait=False, cancel_futures=True)
 
     def _disconnect(self) -> None:
         if self._thread is not None:
