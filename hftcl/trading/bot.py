@@ -105,10 +105,7 @@ class Bot:
         self._tape.start(morning.earlier)
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
             self._tape.take(minute)
-        for ticker, price in self._ledger.account().average_price.items():
-            self._tape.prices.setdefault(
-                ticker, price
-            )  # held, and no longer on the watchlist: it is closed all the same
+        self._price_what_is_held()
         self._ledger.set_meta(session_opened=hours.begins.isoformat())
         for side in self.active:
             self._equip(side)
@@ -123,7 +120,30 @@ class Bot:
     def resume(self) -> None:
         """Read again what production holds and what is working, after ledger and broker were made to agree."""
         if self._hours is not None:
+            self._price_what_is_held()
             self.production.desk.open(self._hours.session, self._hours.begins, self._tape.prices)
+
+    def stand_by(self, hours: Hours) -> None:
+        """Take up a session whose bars cannot be had: what is held can be closed, and nothing else is done."""
+        if self._hours is not None and self._hours.session == hours.session:
+            return
+        self._hours, self._tickers = hours, ()
+        self._tape = Tape(self._rules.limits(1, 0).collar)
+        closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
+        self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
+        self._price_what_is_held()
+        for side in self.active:
+            side.desk.open(hours.session, hours.begins, self._tape.prices)
+
+    def _price_what_is_held(self) -> None:
+        """Let what is held and not on the watchlist have the price that it cost: it is closed all the same."""
+        for ticker, price in self._ledger.account().average_price.items():
+            self._tape.prices.setdefault(ticker, price)
+
+    def close_if_late(self, now: datetime) -> None:
+        """While standing by: close what is held when the close is near."""
+        if self._hours is not None and self._hours.minutes_to_close(now) <= max(self._flat_minutes(self.production), 1):
+            self.flatten(now)
 
     def use(self, in_use: InUse | None, side: Side | None = None) -> None:
         """Let `in_use` decide from the next minute on, in place of what decided before."""

@@ -271,6 +271,7 @@ def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
         if once:
             raise
         loop.fault("the session cannot be prepared", str(error))
+        loop.stand_by(hours)
         loop.wait_until(loop.clock.now() + MINUTE)
         return
     if not once:

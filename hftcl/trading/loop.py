@@ -110,6 +110,17 @@ class Loop:
         else:
             self.bot.leave()
 
+    def stand_by(self, hours: Hours) -> None:
+        """Be able to close what is held although no bars can be had: for the kill switch, and near the close."""
+        now = self.clock.now()
+        if not hours.begins <= now < hours.ends:
+            return
+        self.bot.stand_by(hours)
+        if self.ledger.latches():
+            self.bot.flatten(now)
+        else:
+            self.bot.close_if_late(now)
+
     def wait_until(self, moment: datetime) -> None:
         """Wait for a minute to end or a session to begin, with an eye on the controls and the production file."""
         self._glance()

@@ -322,6 +322,34 @@ def test_a_halt_closes_everything_and_stays_latched_over_a_restart(home: Path, h
         assert ledger.orders(first=minutes[74]).is_empty()
 
 
+@pytest.mark.parametrize("pressed", [True, False], ids=["kill switch", "the close"])
+def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, pressed: bool) -> None:
+    minutes = session_minutes()
+    before = World(home, minutes[110], bars_of(DAY))
+    before.script = {minutes[120]: before.stop}
+    held = before.run().positions
+    assert held
+    start = 125 if pressed else 380
+    world = World(home, minutes[start], bars_of(DAY), faults=10_000)
+    clock = world.clock = Piecemeal(minutes[start])
+
+    def look_around() -> None:
+        if pressed and clock.now() >= minutes[130]:
+            press(world)
+        if clock.now() >= minutes[140 if pressed else 389]:
+            world.stop()
+
+    world.service.alive = look_around  # type: ignore[method-assign]
+    world.run()
+    with world.ledger() as ledger:
+        closing = ledger.orders(first=minutes[start])
+        assert dict(closing.select("ticker", "quantity").iter_rows()) == {
+            name: -shares for name, shares in held.items()
+        }
+        assert closing.height == len(held), "and once"
+        assert closing["ts"].min() == minutes[130 if pressed else 388]
+
+
 @pytest.mark.hazard(54)
 def test_where_the_calendar_ends_nothing_is_traded_and_a_person_is_told(home: Path) -> None:
     world = World(home, datetime(2099, 1, 5, 15, 0, tzinfo=UTC), bars_of(DAY))
