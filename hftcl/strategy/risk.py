@@ -286,6 +286,7 @@ class _Standing:
         limits, after = self.limits, before.after(order.quantity)
         price = max(order.reference_price, before.price)
         growth = (after.worst - before.worst) * price
+        turns = before.high < 0 if order.quantity > 0 else before.low > 0
         side = after.high if order.quantity > 0 else -after.low  # not the worst: that may be the side which it leaves
         high, low = self.net_high + max(order.quantity, 0.0) * price, self.net_low + min(order.quantity, 0.0) * price
         net = high if order.quantity > 0 else -low
@@ -295,7 +296,7 @@ class _Standing:
         for code, value, most, applies in (
             (Code.MAX_NOTIONAL, abs(order.quantity) * price, limits.order, True),
             (Code.MAX_POSITION, side * price, limits.position, True),
-            (Code.MAX_GROSS, self.gross + growth, limits.gross, growth > 0),
+            (Code.MAX_GROSS, self.gross + growth, limits.gross, growth > 0 or turns),
             (Code.MAX_NET, net, limits.net, True),
             (Code.BUYING_POWER, self.used + growth, math.inf if power is None else power, growth > 0),
         ):

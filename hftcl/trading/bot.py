@@ -125,12 +125,11 @@ class Bot:
 
     def stand_by(self, hours: Hours) -> None:
         """Take up a session whose bars cannot be had: what is held can be closed, and nothing else is done."""
-        if self._hours is not None and self._hours.session == hours.session:
-            return
-        self._hours, self._tickers = hours, ()
-        self._tape = Tape(self._rules.limits(1, 0).collar)
-        closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
-        self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
+        if self._hours is None or self._hours.session != hours.session:
+            self._hours, self._tickers = hours, ()
+            self._tape = Tape(self._rules.limits(1, 0).collar)
+            closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
+            self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
         self._price_what_is_held()
         for side in self.active:
             side.desk.open(hours.session, hours.begins, self._tape.prices)
@@ -149,7 +148,7 @@ class Bot:
         """Let `in_use` decide from the next minute on, in place of what decided before."""
         side = side or self.production
         side.in_use = in_use
-        if self._hours is not None:
+        if self._hours is not None and self._tickers:  # else it has no bars, and gets its model when it begins
             self._equip(side)
 
     def _equip(self, side: Side) -> None:
@@ -198,10 +197,11 @@ class Bot:
         stopwatch = self.production.desk.stopwatch
         began = stopwatch()
         revised: frozenset[str] = frozenset()
+        settled = delivery.bars
         if delivery.corrected is not None and delivery.corrected.height:
             revised = frozenset(delivery.corrected["ticker"])
             self._sight.correct(delivery.corrected)
-            self._tape.catch_up(delivery.corrected)
+            settled = pl.concat([self._tape.catch_up(delivery.corrected), delivery.bars])
             for side in self.active:
                 self._equip(side)
         suspect = self._tape.take(delivery.bars)
@@ -211,7 +211,7 @@ class Bot:
         decided = ordered = 0
         handed_at = began
         for side in self.active:
-            equity = side.desk.settle(delivery.bars, scene, self._heartbeat(delivery, now))
+            equity = side.desk.settle(settled, scene, self._heartbeat(delivery, now))
             self._watch_loss(side, equity, now)
             decisions, wishes = self._decide(side, seen, codes, scene)
             records = side.desk.trade(decisions, wishes, scene, equity)

@@ -273,6 +273,8 @@ def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
         loop.fault("the session cannot be prepared", str(error))
         loop.stand_by(hours)
         loop.wait_until(loop.clock.now() + MINUTE)
+        if loop.clock.now() >= hours.ends:
+            loop.bot.end(loop.clock.now())  # what could not be closed is told
         return
     if not once:
         loop.wait_until(hours.ends)

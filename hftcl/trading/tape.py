@@ -4,7 +4,10 @@ from datetime import date, datetime
 
 import polars as pl
 
+from hftcl.market.bars import TS
 from hftcl.trading.records import CloseRow
+
+_KNOWN = pl.Schema([("ticker", pl.String), ("known", TS)])
 
 
 class Tape:
@@ -48,11 +51,13 @@ class Tape:
                 doubted.add(ticker)
         return frozenset(doubted)
 
-    def catch_up(self, bars: pl.DataFrame) -> None:
-        """Take bars of earlier minutes where they are news: a feed that is a minute late still says what is lost."""
-        for ticker, part in bars.sort("ts").group_by("ticker", maintain_order=True):
-            newest = self.last.get(str(ticker[0]))
-            self.take(part if newest is None else part.filter(pl.col("ts") > newest))
+    def catch_up(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Take those bars of earlier minutes that are news, and return them: a late feed still says what is lost."""
+        known = pl.DataFrame({"ticker": list(self.last), "known": list(self.last.values())}, schema=_KNOWN)
+        news = bars.join(known, on="ticker", how="left").filter((pl.col("ts") > pl.col("known")).fill_null(value=True))
+        news = news.select(bars.columns).sort("ts")
+        self.take(news)
+        return news
 
     def _near(self, close: float, other: float | None) -> bool:
         return other is not None and abs(close / other - 1.0) <= self._collar

@@ -211,6 +211,9 @@ def test_bars_that_come_late_are_prices_all_the_same(home: Path) -> None:
     account, row = later.ledger.account(), later.ledger.last_equity()
     worth = sum(account.positions.get(ticker, 0.0) * close for ticker, close in closes)
     assert row["equity"][0] == pytest.approx(row["cash"][0] + worth, abs=1e-6)
+    later.controls.halt = True
+    later.run(DAY, some_minutes(126, 6))
+    assert later.ledger.positions() == {}, "paper fills in bars that come late, as a market would have"
 
 
 def test_a_price_ten_times_off_is_held_back_and_never_becomes_the_price_to_compare_with(home: Path) -> None:

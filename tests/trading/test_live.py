@@ -36,7 +36,7 @@ from hftcl.trading.live import (
 )
 from hftcl.trading.loop import Controls
 from tests.trading.alpaca_server import AlpacaServer, says
-from tests.trading.bot_stand import DAY, HALF_DAY, archived, bars_of, market_bars, session_minutes, settings_of
+from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
 
 NEXT_DAY = date(2025, 6, 3)
 
@@ -333,10 +333,16 @@ def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, p
     world = World(home, minutes[start], bars_of(DAY), faults=10_000)
     clock = world.clock = Piecemeal(minutes[start])
 
+    new: list[str] = []
+
     def look_around() -> None:
+        if pressed and clock.now() >= minutes[134] and not new:
+            new.append("")
+            new[0] = archived(home, TRAINED + timedelta(hours=1), seed=2)
+            world.controls.look = True
         if pressed and clock.now() >= minutes[130]:
             press(world)
-        if clock.now() >= minutes[140 if pressed else 389]:
+        if clock.now() >= (minutes[140] if pressed else minutes[389] + 3 * MINUTE):
             world.stop()
 
     world.service.alive = look_around  # type: ignore[method-assign]
@@ -348,6 +354,8 @@ def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, p
         }
         assert closing.height == len(held), "and once"
         assert closing["ts"].min() == minutes[130 if pressed else 388]
+        assert not pressed or ledger.meta()["model_id"] == new[0], "a new model does no harm"
+    assert ("positions are held overnight" in [alert.subject for alert in world.alerts]) == (not pressed)
 
 
 @pytest.mark.hazard(54)

@@ -192,7 +192,8 @@ class PolygonWebsocketFeed:
             was_up = not self._fault
             if was_up:
                 log.warning("the websocket was lost url=%s why=%s", self._url, why)
-                self._lost = self._lost or datetime.fromtimestamp(self._clock(), UTC)  # or of a gap before, still open
+                now = datetime.fromtimestamp(self._clock(), UTC).replace(second=0, microsecond=0)
+                self._lost = self._lost or now - MINUTE  # whose bar may not have come; or of a gap that is still open
             self._fault = why
             return was_up
 
