@@ -124,3 +124,19 @@ def test_the_pointer_reads_the_equity_curve_and_a_heading_sorts(opened: Any) -> 
     assert tickers.locator("tbody tr td:first-child").all_inner_texts() == first[::-1]
     assert first == sorted(first, reverse=True)
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "number"), [("closed, UTC", False), ("held, min", True), ("net USD", True)], ids=["day", "min", "usd"]
+)
+def test_a_column_sorts_by_what_it_holds(opened: Any, heading: str, number: bool) -> None:
+    """A day and time is no number 2025, and 1,024.50 is no text."""
+    tab, _ = opened(viewport={"width": 1100, "height": 900})
+    trades = tab.locator("table", has=tab.locator("th", has_text="closed, UTC"))
+    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    column = trades.locator("th").all_inner_texts().index(heading)
+    trades.locator("th").nth(column).dblclick()
+    shown = [cells.split("\t")[column].strip() for cells in trades.locator("tbody tr").all_inner_texts()]
+    wanted = sorted(shown, key=lambda text: float(text.replace(",", "")) if number else text)
+    assert len(set(shown)) > 5
+    assert shown == wanted

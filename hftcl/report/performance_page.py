@@ -42,7 +42,8 @@ s.curve.forEach(function(p,i){if(Math.abs(p[0]-x)<Math.abs(s.curve[best][0]-x))b
 var p=s.curve[best];hair.setAttribute("d","M"+p[0]+" "+s.frame[1]+"V"+s.frame[2]);
 told.textContent=p[1]+" UTC: "+(p[2]>=0?"+":"")+p[2].toFixed(3)+" %"});
 svg.addEventListener("pointerleave",function(){hair.removeAttribute("d");told.textContent=""})}
-function value(row,i){var t=row.cells[i].textContent,n=parseFloat(t.replace(/,/g,""));return isNaN(n)?t:n}
+function value(row,i){var t=row.cells[i].textContent,n=/^[+-]?[0-9,.]+(?=$|[ %])/.exec(t);
+return n?parseFloat(n[0].replace(/,/g,"")):t}
 document.querySelectorAll("table").forEach(function(t){
 Array.prototype.forEach.call(t.tHead.rows[0].cells,function(th,i){
 th.className+=" sorts";var up=false;th.addEventListener("click",function(){
@@ -129,7 +130,7 @@ def _equity_key(report: Any) -> str:
     if bench is None:
         return f'<p class="soft">{text}</p>'
     found = (
-        f"Dashed: equal amounts of {len(bench.tickers)} tickers, bought at the first open and held: {bench.pnl:+.2%}, "
+        f"Dashed: equal amounts of {len(bench.tickers)} tickers, bought once and held: {bench.pnl:+.2%}, "
         f"Sharpe {number(bench.sharpe)} ({bounds(bench.sharpe_interval)}). Sharpe of the bot less its: "
         f"{number(bench.difference, '+.2f')} ({bounds(bench.difference_interval)})."
     )

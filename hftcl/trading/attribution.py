@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 OVERNIGHT: Final = -1
 _FLAT: Final = 1e-9  # shares: what sums of fractional quantities leave where the position is none
+_USD_DECIMALS: Final = 6  # of a trade's net: one that comes out even is neither won nor lost, whatever its sum leaves
 
 
 class Execution(NamedTuple):
@@ -161,7 +162,7 @@ class _Open:
             quantity=self.largest,
             entry=self.paid / self.entered,
             exit=self.received / self.left if self.left else last.price,
-            net=-self.paid - self.received - self.commission,
+            net=round(-self.paid - self.received - self.commission, _USD_DECIMALS),
             fills=self.fills,
         )
 
@@ -182,20 +183,23 @@ class _Book:
         own.traded += abs(each.quantity) * each.price
         own.fills += 1
         self._match(each, booked)
-        return self._follow(each)
+        ended = self._follow(each)
+        if not self.position:
+            self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
+        return ended
 
     def _match(self, each: Execution, booked: dict[Key, Amounts]) -> None:
         left = each.quantity
-        while left and self.lots and (self.lots[0].quantity > 0) != (left > 0):
+        while abs(left) > _FLAT and self.lots and (self.lots[0].quantity > 0) != (left > 0):
             lot = self.lots[0]
-            closed = lot.quantity if abs(lot.quantity) <= abs(left) else -left
+            closed = lot.quantity if abs(lot.quantity) <= abs(left) + _FLAT else -left
             key = _key(lot, each.session, each.ticker)
             booked[key].moved += closed * (each.price - lot.price)
             left += closed
             lot.quantity -= closed
             if not lot.quantity:
                 self.lots.popleft()
-        if left:
+        if abs(left) > _FLAT:
             self.lots.append(_Lot(left, each.price, each.model_id, each.session, each.hour))
 
     def _follow(self, each: Execution) -> list[Trade]:
