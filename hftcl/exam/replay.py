@@ -293,19 +293,30 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[Mark]:
     A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
     capital. No ticker at all: zeros.
     """
-    prices = np.asarray(closes, dtype=np.float64)
-    prices = prices[:, np.isfinite(prices[0])]
-    if prices.shape[1] == 0:
-        return [NOTHING] * (prices.shape[0] - 1)
-    for row in range(1, prices.shape[0]):
-        prices[row] = np.where(np.isfinite(prices[row]), prices[row], prices[row - 1])
-    worth = (prices / prices[0]).mean(axis=1)
+    worth = worth_of_holding(closes)
+    if worth is None:
+        return [NOTHING] * (np.shape(closes)[0] - 1)
     returns = worth[1:] / worth[:-1] - 1.0
     paid = cost_bps / 1e4
     return [
         Mark(gross=float(gross), net=float(gross) - (0.0 if place else paid), turnover=0.0 if place else 1.0)
         for place, gross in enumerate(returns)
     ]
+
+
+def worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
+    """Return what equal amounts of each ticker of `closes`, as in `buy_and_hold`, are worth at each of its rows.
+
+    float64, shape (1 + n_sessions,), from 1.0; None where the first row has no price at all.
+    """
+    prices = np.array(closes, dtype=np.float64)
+    prices = prices[:, np.isfinite(prices[0])]
+    if prices.shape[1] == 0:
+        return None
+    for row in range(1, prices.shape[0]):
+        prices[row] = np.where(np.isfinite(prices[row]), prices[row], prices[row - 1])
+    worth: FloatArray = (prices / prices[0]).mean(axis=1)
+    return worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

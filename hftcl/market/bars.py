@@ -344,8 +344,6 @@ def unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[F
         .with_columns((pl.col("last").shift(1) / pl.col("first")).over("ticker").alias("ratio"))
         .with_columns((pl.col("bars").cum_sum() - pl.col("bars")).over("ticker").alias("before"))
     )
-    size = pl.max_horizontal("ratio", 1 / pl.col("ratio"))
-    near = pl.any_horizontal((size / whole).log().abs() < _SPLIT_TOLERANCE for whole in _SPLIT_RATIOS)
     return tuple(
         Finding(
             row["ticker"],
@@ -355,8 +353,14 @@ def unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[F
             row["session"],
             f"the price changed by a factor of {1 / row['ratio']:.3g} over the night before {row['session']}",
         )
-        for row in nights.filter(near).iter_rows(named=True)
+        for row in nights.filter(looks_like_split(pl.col("ratio"))).iter_rows(named=True)
     )
+
+
+def looks_like_split(ratio: pl.Expr) -> pl.Expr:
+    """Whether `ratio`, of the price before a night to the one after it, is near a whole number from 2, either way."""
+    size = pl.max_horizontal(ratio, 1 / ratio)
+    return pl.any_horizontal((size / whole).log().abs() < _SPLIT_TOLERANCE for whole in _SPLIT_RATIOS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ Called by `trading.tracker` with the first open and the last close of each sessi
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from hftcl.exam import metrics, replay
-from hftcl.market.bars import unannounced_splits
+from hftcl.market.bars import looks_like_split
 from hftcl.trading.tracker_figures import FloatArray, defined, sharpe_interval
 from hftcl.trading.tracker_reports import BenchmarkFigures
 
@@ -25,27 +25,31 @@ class Close(NamedTuple):
     close: float
 
 
+_Prices = Mapping[tuple[date, str], tuple[float, float]]
+
+
 def benchmark(
     rows: Sequence[Close], sessions: Sequence[date], net: FloatArray, *, cost_bps: float
 ) -> BenchmarkFigures | None:
-    """Return the buy-and-hold of the tickers that have an open in the first of `sessions`; None where none has.
+    """Return the buy-and-hold of the tickers that have an open in the first of `sessions` with any; None without one.
 
-    net: the bot's P&L over the same sessions, to be compared in pairs. Bought at the first session's open, held over
-    night, without dividends. The ledger knows no splits: a night whose jump looks like one counts as no return.
+    net: the bot's P&L over the same sessions, to be compared in pairs. Bought at that session's open, held over night,
+    without dividends; a session's P&L is the change of what the holding is worth, a fraction of what was paid for it.
+    Sessions before it count 0. The ledger knows no splits: a night whose jump looks like one counts as no return.
     """
     span = set(sessions)
     prices = {(row.session, row.ticker): (row.open, row.close) for row in rows if row.session in span}
-    tickers = tuple(sorted(ticker for session, ticker in prices if session == sessions[0]))
-    if not tickers:
+    if not prices:
         return None
+    bought = min(session for session, _ in prices)
+    tickers = tuple(sorted(ticker for session, ticker in prices if session == bought))
     whole, split = _in_one_currency(prices, tickers)
-    closes = np.full((1 + len(sessions), len(tickers)), np.nan)
-    for column, ticker in enumerate(tickers):
-        closes[0, column] = whole[sessions[0], ticker][0]
-        for row, session in enumerate(sessions, start=1):
-            closes[row, column] = whole.get((session, ticker), (np.nan, np.nan))[1]
-    held = np.array([mark.net for mark in replay.buy_and_hold(closes, cost_bps=cost_bps)])
+    held = _held(whole, tickers, sessions, bought, cost_bps)
     difference = replay.compare(net, held)
+    told = [
+        f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
+        f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
+    ]
     return BenchmarkFigures(
         tickers=tickers,
         sharpe=defined(lambda: metrics.sharpe(held)),
@@ -55,21 +59,38 @@ def benchmark(
         difference=difference.difference,
         difference_interval=difference.interval,
         pnl_by_session={day.isoformat(): each for day, each in zip(sessions, held.tolist(), strict=True)},
-        note=f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
+        note="; ".join(filter(None, told)),
     )
 
 
+def _held(
+    prices: _Prices, tickers: Sequence[str], sessions: Sequence[date], bought: date, cost_bps: float
+) -> FloatArray:
+    """Return each session's P&L, as a fraction of capital, of equal amounts bought at the open of `bought`."""
+    days = [session for session in sessions if session >= bought]
+    closes = np.full((1 + len(days), len(tickers)), np.nan)
+    for column, ticker in enumerate(tickers):
+        closes[0, column] = prices[bought, ticker][0]
+        for row, session in enumerate(days, start=1):
+            closes[row, column] = prices.get((session, ticker), (np.nan, np.nan))[1]
+    worth = replay.worth_of_holding(closes)
+    assert worth is not None  # noqa: S101 - every one of the tickers has an open on that day
+    changes = np.diff(worth)
+    changes[0] -= cost_bps / 1e4
+    return np.concatenate([np.zeros(len(sessions) - len(days)), changes])
+
+
 def _in_one_currency(
-    prices: Mapping[tuple[date, str], tuple[float, float]], tickers: Sequence[str]
+    prices: _Prices, tickers: Sequence[str]
 ) -> tuple[dict[tuple[date, str], tuple[float, float]], list[str]]:
     """Return the prices in the shares of the first session, and the nights that were taken for a split."""
-    nights = {(finding.session, finding.ticker) for finding in unannounced_splits(_as_bars(prices), ())}
+    nights = _split_nights(prices)
     found, told = {}, []
     for ticker in tickers:
         factor, before = 1.0, 0.0
         for session in sorted(day for day, name in prices if name == ticker):
             first, last = prices[session, ticker]
-            if before and (session, ticker) in nights:
+            if (session, ticker) in nights:
                 factor *= before / first
                 told.append(f"{ticker} before {session}")
             found[session, ticker] = (first * factor, last * factor)
@@ -77,10 +98,9 @@ def _in_one_currency(
     return found, told
 
 
-def _as_bars(prices: Mapping[tuple[date, str], tuple[float, float]]) -> pl.DataFrame:
-    """Return two bars a session, at its open and its close, for the one rule that knows a split by its looks."""
-    rows = []
-    for (session, ticker), (first, last) in prices.items():
-        noon = datetime.combine(session, time(12), UTC)
-        rows += [(ticker, noon, session, first), (ticker, noon + timedelta(minutes=1), session, last)]
-    return pl.DataFrame(rows, schema=["ticker", "ts", "session", "close"], orient="row")
+def _split_nights(prices: _Prices) -> set[tuple[date, str]]:
+    """Return the sessions before which a ticker's price changed as in a split, from the last close to the open."""
+    rows = [(session, ticker, first, last) for (session, ticker), (first, last) in prices.items()]
+    frame = pl.DataFrame(rows, schema=["session", "ticker", "open", "close"], orient="row").sort("ticker", "session")
+    ratio = (pl.col("close").shift(1) / pl.col("open")).over("ticker")
+    return set(frame.filter(looks_like_split(ratio)).select("session", "ticker").iter_rows())
