@@ -102,8 +102,8 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
         bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
     )
     promises.hold(
-        isinstance(broker.shorting, bool) and isinstance(broker.turns, bool),
-        "it says whether what is not held may be sold, and whether an order may turn a position",
+        all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
+        "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
     )
     before = broker.account()
     promises.hold(

@@ -128,9 +128,10 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     from hftcl.alerts import Alerts
     from hftcl.systemd import Notifier
     from hftcl.trading.clock import SystemClock
+    from hftcl.trading.consent import require_present
     from hftcl.trading.feeds.polygon import polygon_feed
     from hftcl.trading.home import Places
-    from hftcl.trading.live import Present, require_present, trade
+    from hftcl.trading.live import Present, trade
     from hftcl.trading.loop import Controls
     from hftcl.views import show, trading
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.durable import make_folder, storage_faults, write_atomically
-from hftcl.errors import LockHeldError
+from hftcl.errors import ConfigError, LockHeldError
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar, HorizonError
@@ -19,6 +19,7 @@ from hftcl.trading.assembling import capital_of, home_of, locked
 from hftcl.trading.bot import KILL_SWITCH
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.clock import Clock
+from hftcl.trading.consent import require_same_account
 from hftcl.trading.desk import Desk
 from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours, next_hours
@@ -87,17 +88,22 @@ def _with_bot(places: Places, clock: Clock) -> HaltReport:
 
 def _without_bot(settings: Settings, places: Places, ledger: Ledger, now: datetime, reason: str) -> HaltReport:
     ledger.latch(KILL_SWITCH, reason, now)
-    sent = 0
+    sent, problem = 0, ""
     broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
     try:
+        require_same_account(ledger, settings, broker)
         found = reconcile(ledger, broker, now)
         if found.agrees:
             sent = _close_all(settings, ledger, broker, now)
+        else:
+            problem = f"ledger and broker do not agree: {found.text}. Close the positions at the broker."
+    except ConfigError as error:
+        problem = str(error)
     finally:
         broker.close()
     positions = ledger.positions()
-    if not found.agrees:  # as the bot would: an order that closes what the ledger holds might open something
-        note = f"Nothing was sent, for ledger and broker do not agree: {found.text}. Close the positions at the broker."
+    if problem:  # as the bot would: an order that closes what the ledger holds might open something
+        note = f"Trading is halted, but nothing was sent: {problem}"
     elif not positions:
         note = "Nothing is held."
     elif sent:

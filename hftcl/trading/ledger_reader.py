@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from hftcl.archive.schema import snapshot
 from hftcl.trading import database
 from hftcl.trading.account import DECIMALS, BookAccount, account
+from hftcl.trading.facts import Facts
 from hftcl.trading.ledger_schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
 from hftcl.trading.records import WORKING, BookName, Event, Latch, OrderRecord
 
@@ -93,6 +94,14 @@ class LedgerQueries:
         """Return the start of the newest bar that was decided on."""
         return self._records("SELECT max(ts) FROM decisions WHERE book = ?", (book,), _moment)[0]
 
+    def decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
+        """Return the start of the first and of the newest bar that was decided on from `first` to `last`, if any."""
+        sql = "SELECT min(ts), max(ts) FROM decisions WHERE book = ? AND ts BETWEEN ? AND ?"
+        ((low, high),) = self._records(
+            sql, (book, microseconds(first), microseconds(last)), lambda *row: tuple(map(_moment, row))
+        )
+        return None if low is None or high is None else (low, high)
+
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
         at = self._records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _moment)[0] or moment(0)
@@ -115,7 +124,7 @@ class LedgerQueries:
 
     def cash(self, book: BookName = "production") -> float:
         """Return the capital less what the fills took, commissions included; before a capital is noted, from 0."""
-        return float(self.meta().get("capital", 0.0)) - self.account(book).paid
+        return (self.meta().number("capital") or 0.0) - self.account(book).paid
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""
@@ -167,9 +176,9 @@ class LedgerQueries:
         sql = "SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?"
         return tuple(self._records(sql, (last,), _event)[::-1])
 
-    def meta(self) -> dict[str, str]:
+    def meta(self) -> Facts:
         """Return the facts that the bot keeps beside the tables."""
-        return dict(self._rows("SELECT key, value FROM meta ORDER BY key", ()))
+        return Facts(self.path, self._rows("SELECT key, value FROM meta ORDER BY key", ()))
 
     def _latches(self, where: str) -> tuple[Latch, ...]:
         sql = f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since"  # noqa: S608

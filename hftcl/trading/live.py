@@ -1,7 +1,4 @@
-"""The story of `trade`: the bot on the bars of the present, session after session. Called by `cli`.
-
-Money moves only where three things say so: [trade] live, `--live`, and an edge that is live or overridden.
-"""
+"""The story of `trade`: the bot on the bars of the present, session after session. Called by `cli`."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import BrokerError, ConfigError, LockHeldError, NoDataError, SourceError, UsageError
+from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.market.bars import MINUTE
 from hftcl.market.sessions import Calendar, HorizonError
@@ -21,6 +18,7 @@ from hftcl.trading.assembling import Parts, assemble, home_of, interval_s, locke
 from hftcl.trading.bot import Minute
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.clock import Clock
+from hftcl.trading.consent import require_consent, require_hours, require_same_account
 from hftcl.trading.feeds import Feed
 from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours, next_hours
@@ -97,9 +95,14 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
         try:
             require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
             require_same_account(ledger, settings, broker)
+            require_hours(settings, broker)
             serving = Serving(
                 home_of(settings),
-                Market(calendar=calendar.name, synthetic=source.synthetic),
+                Market(
+                    calendar=calendar.name,
+                    synthetic=source.synthetic,
+                    extended_hours=None if broker.extended_hours else False,
+                ),
                 interval_s=interval_s(settings),
             )
             count = _Count()
@@ -132,57 +135,6 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             if feed is not None:
                 feed.close()  # else a call that waits keeps the process from its end
             broker.close()
-
-
-def require_consent(settings: Settings, broker: Broker, *, real_money: bool, synthetic: bool) -> None:
-    """Raise UsageError unless configuration, command line and broker agree on whether money moves."""
-    if real_money and not broker.live_money:
-        raise UsageError(
-            f"--live asks for real money, and [trade] broker = {settings.trade.broker!r} moves none here. "
-            "Leave --live out, or set a broker, and its address, that trades real money."
-        )
-    if not broker.live_money:
-        return
-    if synthetic:
-        raise UsageError("[market] source is synthetic: no real money is traded on an invented market.")
-    said = {"[trade] live = true in the configuration": settings.trade.live, "--live on the command line": real_money}
-    missing = [name for name, given in said.items() if not given]
-    if missing:
-        raise UsageError(f"The broker {broker.name} would move real money, and that needs {' and '.join(missing)} too.")
-
-
-def require_same_account(ledger: Ledger, settings: Settings, broker: Broker) -> None:
-    """Raise ConfigError where the ledger is of another account, or of other capital, than the settings ask for.
-
-    Its fills and its profits mean nothing in another one, and every target and limit is a share of its capital.
-    """
-    meta, path = ledger.meta(), ledger.path
-    remedy = (
-        f"Close what it holds, then move {path} away with its -wal and -shm files: the next start begins a new one. "
-        "`hftcl report` reads the old one where it is moved back."
-    )
-    before = meta.get("broker"), meta.get("mode")
-    now = broker.name, "live" if broker.live_money else "paper"
-    if before[0] is not None and before != now:
-        raise ConfigError(
-            f"The ledger is that of the broker {before[0]} ({before[1]} money), and [trade] broker is now {now[0]} "
-            f"({now[1]} money). One ledger holds one account. {remedy}"
-        )
-    capital = settings.trade.capital
-    if capital and "capital" in meta and float(meta["capital"]) != capital:
-        raise ConfigError(
-            f"The ledger began with a capital of {float(meta['capital']):,.2f} USD, and [trade] capital is now "
-            f"{capital:,.2f}. Targets, limits and profits are shares of it. Set it back, or begin anew. {remedy}"
-        )
-
-
-def require_present(settings: Settings) -> None:
-    """Raise ConfigError where the bars of [market] source have no present to trade in."""
-    if settings.market.source != "polygon":
-        raise ConfigError(
-            f"[market] source = {settings.market.source!r} has no bars of the present, so there is nothing to trade "
-            'on. Replay stored bars with `hftcl trade --replay FROM..TO`, or set source to "polygon".'
-        )
 
 
 def _extended(settings: Settings, serving: Serving) -> bool:
@@ -298,7 +250,7 @@ def _report(loop: Loop, count: _Count, note: str) -> TradeReport:
     return TradeReport(
         mode=meta["mode"],
         model_id=meta.get("model_id"),
-        started_at=datetime.fromisoformat(meta["started_at"]),
+        started_at=meta.moment("started_at") or loop.clock.now(),
         stopped_at=loop.clock.now(),
         decisions=count.decisions,
         orders=count.orders,

@@ -156,9 +156,11 @@ class Serving:
             )
         held = self.in_use.model.meta.extended_hours if self.in_use else market.extended_hours
         if held is not None and meta.extended_hours != held:
+            hours: Mapping[bool, str] = {True: "extended", False: "regular"}
+            remedy = "Start the bot again to trade with it." if self.in_use else "Set [market] extended_hours, retrain."
             raise IntegrityError(
-                f"Model {meta.model_id} was trained on other hours of the day than the model in use. "
-                "Start the bot again to trade with it."
+                f"Model {meta.model_id} was trained on {hours[meta.extended_hours]} hours, and {hours[held]} ones are "
+                f"traded. {remedy}"
             )
 
 

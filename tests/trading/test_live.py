@@ -17,8 +17,10 @@ from hftcl.market.bars import MINUTE
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from hftcl.trading.assembling import locked
+from hftcl.trading.brokers.alpaca import AlpacaBroker
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.clock import SimulatedClock
+from hftcl.trading.consent import require_consent, require_hours, require_present, require_same_account
 from hftcl.trading.feeds import Delivery, Feed, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.halting import clear
@@ -26,14 +28,7 @@ from hftcl.trading.home import Places
 from hftcl.trading.hours import Hours
 from hftcl.trading.ledger import Ledger
 from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.live import (
-    Present,
-    TradeReport,
-    require_consent,
-    require_present,
-    require_same_account,
-    trade,
-)
+from hftcl.trading.live import Present, TradeReport, trade
 from hftcl.trading.loop import Controls
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
@@ -197,6 +192,23 @@ def test_another_account_or_other_capital_is_not_traded_on_the_same_ledger(home:
     assert again.run().decisions > 0
 
 
+class Regular(PaperBroker):
+    """A broker that fills in regular hours only."""
+
+    name = "regular"
+    extended_hours = False
+
+
+def test_extended_hours_take_a_broker_that_fills_in_them(tmp_path: Path) -> None:
+    """Else what is held at the regular close stays over night, whatever the bot wants."""
+    extended = settings_of(tmp_path, market={"extended_hours": True})
+    with pytest.raises(ConfigError, match="broker regular fills orders in regular hours only"):
+        require_hours(extended, Regular(extended, folder=tmp_path, durable=False))
+    require_hours(extended, PaperBroker(extended, folder=tmp_path, durable=False))
+    require_hours(settings_of(tmp_path), Regular(extended, folder=tmp_path, durable=False))
+    assert not AlpacaBroker.extended_hours
+
+
 @pytest.mark.parametrize("source", ["synthetic", "files"])
 def test_bars_without_a_present_are_for_replays(source: str) -> None:
     settings = Settings()
@@ -355,6 +367,7 @@ def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, p
         assert closing.height == len(held), "and once"
         assert closing["ts"].min() == minutes[130 if pressed else 388]
         assert not pressed or ledger.meta()["model_id"] == new[0], "a new model does no harm"
+        assert ledger.meta().moment("session_opened") == minutes[0], "what --status counts as today's"
     assert ("positions are held overnight" in [alert.subject for alert in world.alerts]) == (not pressed)
 
 

@@ -102,7 +102,7 @@ def test_a_file_that_is_not_registered_changes_nothing_and_is_told_once(tmp_path
         ({}, Market(calendar="XNYS", synthetic=False), "trained on synthetic bars and would trade on real ones"),
         ({"calendar": "XLON"}, HERE, "sessions of XLON, and .* is XNYS"),
         ({"features_hash": "0" * 64}, HERE, "trained on other features"),
-        ({"extended_hours": True}, Market(calendar="XNYS", synthetic=True, extended_hours=False), "other hours"),
+        ({"extended_hours": True}, Market(calendar="XNYS", synthetic=True, extended_hours=False), "on extended hours"),
     ],
 )
 def test_a_model_of_another_market_is_refused(

@@ -75,6 +75,8 @@ class Broker(Protocol):
     """Whether what is not held may be sold."""
     turns: bool
     """Whether one order may lead from long to short or back; else the position is closed first."""
+    extended_hours: bool
+    """Whether orders fill before the regular open and after the regular close."""
 
     def submit(self, order: Order) -> OrderState:
         """Hand `order` over, once: an id that the broker knows already is answered with that order's state.

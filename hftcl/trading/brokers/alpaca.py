@@ -65,6 +65,7 @@ class AlpacaBroker:
     """An account at Alpaca, or at its paper service, which is the default."""
 
     name = "alpaca"
+    extended_hours = False  # there it takes limit orders only, and a market order would wait for the next open
     turns = False  # "insufficient qty available": more than is held is not sold, nor bought back, in one order
 
     def __init__(

@@ -44,6 +44,7 @@ class PaperBroker:
     name = "paper"
     live_money = False
     turns = True
+    extended_hours = True
 
     def __init__(self, settings: Settings, *, folder: Path, durable: bool = True) -> None:
         """Open the account, or begin one with [paper] cash. durable: it survives a power cut, not only a kill.
