@@ -66,10 +66,8 @@ def capital_of(ledger: Ledger, settings: Settings, broker: Broker) -> float:
 
     It stays what it was, so that profits are not reinvested and sessions add up, as in the exam.
     """
-    known = ledger.meta().get("capital")
-    if known is not None:
-        return float(known)
-    return settings.trade.capital or broker.account().equity
+    known = ledger.meta().number("capital")
+    return known if known is not None else settings.trade.capital or broker.account().equity
 
 
 def assemble(settings: Settings, parts: Parts) -> Loop:

@@ -106,6 +106,7 @@ class Bot:
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
             self._tape.take(minute)
         self._price_what_is_held()
+        self._ledger.forget_closes(hours.session)
         self._ledger.set_meta(session_opened=hours.begins.isoformat())
         for side in self.active:
             self._equip(side)
@@ -130,6 +131,7 @@ class Bot:
             self._tape = Tape(self._rules.limits(1, 0).collar)
             closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
             self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
+            self._ledger.set_meta(session_opened=hours.begins.isoformat())
         self._price_what_is_held()
         for side in self.active:
             side.desk.open(hours.session, hours.begins, self._tape.prices)

@@ -68,7 +68,7 @@ class Desk:
 
     def open(self, session: date, begins: datetime, prices: Mapping[str, float]) -> None:
         """Take up a session: what is working, which ids were used, and the equity before its first order."""
-        meta, at_open = self.ledger.meta(), f"equity_at_open_{self.book}"
+        meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
         self._working = {
             record.client_order_id: _Working(record, self.ledger.filled(record.client_order_id))
@@ -76,12 +76,12 @@ class Desk:
         }
         self._ids = set(self.ledger.known_ids(begins - timedelta(days=1)))
         self._recent = deque(self.ledger.sent_since(self.book, begins))
-        day, _, value = meta.get(at_open, "").partition(" ")
-        if day == session.isoformat():
-            self.equity_at_open = float(value)  # started again: the session's loss is counted on
+        day, at_open = meta.at_open(self.book)
+        if day == session.isoformat() and at_open is not None:
+            self.equity_at_open = at_open  # started again: the session's loss is counted on
         else:
             self.equity_at_open = self.account(session, begins, prices).equity
-            self.ledger.set_meta(**{at_open: f"{session.isoformat()} {self.equity_at_open!r}"})
+            self.ledger.set_meta(**{f"equity_at_open_{self.book}": f"{session.isoformat()} {self.equity_at_open!r}"})
 
     def close_session(self, scene: Scene) -> None:
         """Cancel what is still open, for every order is for the day, and book how it ended."""

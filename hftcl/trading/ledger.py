@@ -5,7 +5,7 @@ A minute is two transactions: what was decided, with the orders about to be sent
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -107,6 +107,11 @@ class Ledger(LedgerQueries):
                 _CLOSE,
                 [(row.session.isoformat(), row.ticker, microseconds(row.ts), row.open, row.close) for row in rows],
             )
+
+    def forget_closes(self, session: date) -> None:
+        """Forget what a stop had noted of a session that goes on: until its end, nothing is its close."""
+        with database.faults("writing the ledger", self.path), transaction(self._db):
+            self._db.execute("DELETE FROM closes WHERE session = ?", (session.isoformat(),))
 
     def set_meta(self, **values: str) -> None:
         """Keep facts, each replacing the older one of its name."""

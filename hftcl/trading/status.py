@@ -2,13 +2,13 @@
 
 import fcntl
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hftcl.settings import Settings
+from hftcl.trading.facts import Facts
 from hftcl.trading.home import Places
 from hftcl.trading.ledger_reader import LedgerReader
 
@@ -93,7 +93,7 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
     halted = "; ".join(f"{latch.name} since {latch.since:%Y-%m-%d %H:%M} UTC: {latch.reason}" for latch in latches)
     if not halted and places.halt_file.exists():
         halted = f"the file {places.halt_file.name} exists"
-    heartbeat = _moment(meta, "heartbeat")
+    heartbeat = meta.moment("heartbeat")
     events = ledger.events(200)
     recent = [
         event
@@ -103,7 +103,7 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
     ]
     production = _book(ledger, "production", meta)
     shadow = _book(ledger, "shadow", meta)
-    last_bar, capital = _moment(meta, "last_bar"), _number(meta, "capital")
+    last_bar, capital = meta.moment("last_bar"), meta.number("capital")
     return StatusReport(
         running=pid is not None,
         mode=meta.get("mode"),
@@ -113,35 +113,35 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
         model_id=production.model_id,
         since=production.since,
         last_decision=ledger.last_decided(),
-        last_minute=_moment(meta, "minute"),
+        last_minute=meta.moment("minute"),
         data_lag_s=(heartbeat - last_bar).total_seconds() - 60 if heartbeat and last_bar else None,
-        session=meta.get("equity_at_open_production", "").partition(" ")[0] or None,
+        session=meta.at_open("production")[0] or None,
         positions=production.positions,
         pnl_today=production.pnl_today,
         equity=production.equity,
         capital=capital,
         limits=_limits(ledger, meta, production),
         halted=halted or None,
-        reloads=int(meta.get("reloads", "0")),
+        reloads=meta.count("reloads"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
         books=(production, *([shadow] if shadow.model_id else [])),
     )
 
 
-def _book(ledger: LedgerReader, book: "BookName", meta: Mapping[str, str]) -> BookStatus:
+def _book(ledger: LedgerReader, book: "BookName", meta: Facts) -> BookStatus:
     prefix = "" if book == "production" else "shadow_"
-    day, _, at_open = meta.get(f"equity_at_open_{book}", "").partition(" ")
+    day, at_open = meta.at_open(book)
     equity = ledger.last_equity(book)
     known = equity["equity"][0] if equity.height else None
     today = equity.height > 0 and equity["session"][0].isoformat() == day
-    opened = _moment(meta, "session_opened")
+    opened = meta.moment("session_opened")
     orders = ledger.orders(book, opened) if opened else None
     return BookStatus(
         book=book,
         model_id=meta.get(f"{prefix}model_id"),
-        since=_moment(meta, f"{prefix}model_since"),
+        since=meta.moment(f"{prefix}model_since"),
         positions=ledger.positions(book),
-        pnl_today=known - float(at_open) if today and known is not None else None,
+        pnl_today=known - at_open if today and known is not None and at_open is not None else None,
         equity=known,
         orders=orders.filter(orders["state"] != "refused").height if orders is not None else 0,
         fills=ledger.fills(book, opened).height if opened else 0,
@@ -149,26 +149,15 @@ def _book(ledger: LedgerReader, book: "BookName", meta: Mapping[str, str]) -> Bo
     )
 
 
-def _limits(ledger: LedgerReader, meta: Mapping[str, str], production: BookStatus) -> dict[str, Usage]:
+def _limits(ledger: LedgerReader, meta: Facts, production: BookStatus) -> dict[str, Usage]:
     row = ledger.last_equity()
     used = {
         "gross": row["gross"][0] if row.height else 0.0,
         "net": abs(row["net"][0]) if row.height else 0.0,
         "daily_loss": max(0.0, -(production.pnl_today or 0.0)),
     }
-    return {
-        name: Usage(used=value, limit=float(meta[f"limit_{name}"]))
-        for name, value in used.items()
-        if f"limit_{name}" in meta
-    }
-
-
-def _moment(meta: Mapping[str, str], name: str) -> datetime | None:
-    return datetime.fromisoformat(meta[name]) if meta.get(name) else None
-
-
-def _number(meta: Mapping[str, str], name: str) -> float | None:
-    return float(meta[name]) if name in meta else None
+    limits = {name: meta.number(f"limit_{name}") for name in used}
+    return {name: Usage(used=used[name], limit=limit) for name, limit in limits.items() if limit is not None}
 
 
 def _holder(lock: Path) -> int | None:

@@ -20,6 +20,7 @@ from hftcl.settings import Settings
 from hftcl.trading import tracker_figures as work
 from hftcl.trading.attribution import Amounts, Key, Trade
 from hftcl.trading.benchmark import Close, benchmark
+from hftcl.trading.facts import Facts
 from hftcl.trading.ledger_reader import LedgerReader
 from hftcl.trading.tracker_reports import (
     TRADES_SHOWN,
@@ -83,7 +84,7 @@ def _chosen(
 
 def _report(
     settings: Settings,
-    meta: Mapping[str, str],
+    meta: Facts,
     book: Book,
     shadow: Book,
     closes: Sequence[Close],
@@ -95,7 +96,8 @@ def _report(
     booked, trades, sessions, capital = book.found.booked, book.found.trades, book.sessions, book.capital
     net = work.net_by_session(booked, sessions, capital)
     pnl = {day.isoformat(): each for day, each in zip(sessions, net.tolist(), strict=True)}
-    assumed = float(meta.get("cost_bps", settings.strategy.cost_bps))
+    noted = meta.number("cost_bps")
+    assumed = settings.strategy.cost_bps if noted is None else noted
     window = settings.triggers.recent_sessions
     in_use = swaps[-1].model_id if swaps else None
     return PerformanceReport(
@@ -181,9 +183,11 @@ def _curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
             continue
         kept = rows.gather(_spread(rows.height, each)).select("ts", "equity")
         # from what the fills say of its end, backwards: so that a curve over restarts and deposits is the P&L's
-        end = float(rows["equity"][-1])
+        at, known = float(rows["equity"][-1]), after[session]
+        if book.unpriced and session == book.sessions[-1]:  # its end is not known yet: from its beginning, forwards
+            at, known = float(rows["equity"][0]), points[-1].pnl if points else 0.0
         for ts, equity in kept.iter_rows():
-            points.append(CurvePoint(ts=ts, session=session, pnl=after[session] + (equity - end) / book.capital))
+            points.append(CurvePoint(ts=ts, session=session, pnl=known + (equity - at) / book.capital))
     return tuple(points)
 
 

@@ -38,7 +38,8 @@ class Book:
     found: Attribution
     equity: pl.DataFrame
     unpriced: tuple[str, ...]
-    """Tickers that are held and have no close in the last session yet: they are worth what was paid, for now."""
+    """Tickers that are held and have no close in the last session yet: for now they are worth what was paid, or their
+    last close."""
 
     def cut(self, chosen: Sequence[date]) -> "Book":
         """Return the part that lies in the sessions `chosen`."""
@@ -98,13 +99,11 @@ def read(reader: LedgerReader, settings: Settings, book: BookName, until: date |
 
 
 def _capital(reader: LedgerReader, anything: Sequence[object]) -> float:
-    text = reader.meta().get("capital", "")
-    try:
-        capital = float(text)
-    except ValueError:
-        capital = 0.0
+    capital = reader.meta().number("capital") or 0.0
     if anything and not 0.0 < capital < float("inf"):
-        raise NoDataError(f"{reader.path} does not say with what capital it was traded ({text!r}): no figure follows.")
+        raise NoDataError(
+            f"{reader.path} does not say with what capital it was traded ({capital:g}): no figure follows."
+        )
     return capital or 1.0  # of an empty book, which divides nothing by it
 
 
@@ -113,7 +112,8 @@ def _executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
     if fills.is_empty():
         return []
     first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
-    table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last)
+    # a session of the Far East begins on the day before, by UTC
+    table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
     counted = "extended_open" if settings.market.extended_hours else "open"
     begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
     placed = fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
@@ -148,11 +148,12 @@ def _deciders(reader: LedgerReader, first: datetime, last: datetime, traded: set
 
     A session's decisions are many: unless its first and last minutes, or its fills, name two models, they stay unread.
     """
-    minute = timedelta(minutes=1)
-    edges = [reader.decisions("production", at - minute, at + minute) for at in (first, last)]
-    seen = pl.concat([_by_model(edge) for edge in edges])
+    bounds = reader.decided_between("production", first, last)
+    if bounds is None:
+        return []
+    seen = pl.concat([_by_model(reader.decisions("production", at, at)) for at in bounds])
     if len({*seen["model_id"].to_list(), *traded}) > 1:
-        seen = _by_model(reader.decisions("production", first - minute, last + minute))
+        seen = _by_model(reader.decisions("production", *bounds))
     found: list[tuple[datetime, str]] = []
     for ts, model in seen.iter_rows():
         if not found or found[-1][1] != model:
@@ -170,7 +171,8 @@ def notes(book: Book) -> tuple[str, ...]:
         return ()
     if book.unpriced:
         return (
-            f"the session is not over: what is held of {', '.join(book.unpriced)} counts at the price that was paid",
+            f"the session {book.sessions[-1]} is under way, or was cut short: what is held of "
+            f"{', '.join(book.unpriced)} has no close in it, and counts at the price that was paid or its last close",
         )
     last = book.equity.tail(1)
     session, equity = last["session"][0], float(last["equity"][0])

@@ -288,6 +288,23 @@ def test_what_a_paper_broker_owed_while_nobody_was_there_fills_at_the_bar_it_was
     assert minutes[2] in set(fills["ts"]), "the bar after the last that was decided on"
 
 
+def test_what_a_stop_noted_as_the_close_is_none_while_the_session_goes_on(home: Path) -> None:
+    """Else a power cut later in the day would leave what was bought after the stop settled at the stop's price."""
+    first = stand(home, first=110)
+    first.run(DAY, some_minutes(110, 8))
+    noted = first.ledger.closes()
+    assert noted.height == 3, "a stop says what its session was worth"
+    first.close()
+    second = stand(home, first=120)
+    seen: list[int] = []
+    second.loop.on_minute = lambda _: seen.append(second.ledger.closes().height)
+    second.run(DAY, some_minutes(120, 8))
+    assert seen == [0] * 8
+    after = second.ledger.closes()
+    assert after["open"].equals(noted["open"]), "the first opens of the day, as before"
+    assert (after["ts"] > noted["ts"]).all()
+
+
 class OneSided(PaperBroker):
     """A broker that, as Alpaca, sells no more than is held, and buys back no more than is short."""
 

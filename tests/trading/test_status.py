@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hftcl.errors import IntegrityError
 from hftcl.learning.archive_reports import document
 from hftcl.trading.assembling import locked
 from hftcl.trading.halting import clear, flatten
@@ -127,6 +128,23 @@ def test_the_command_draws_it_and_prints_one_document(bot: Stand) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"heartbeat": "noon"},
+        {"last_bar": "2025-06-02T15:00:00"},
+        {"reloads": "some"},
+        {"limit_gross": "high"},
+        {"equity_at_open_production": "2025-06-02 much"},
+    ],
+    ids=lambda facts: next(iter(facts)),
+)
+def test_a_fact_that_cannot_be_what_was_written_is_damage(bot: Stand, facts: dict[str, str]) -> None:
+    bot.ledger.set_meta(**facts)
+    with pytest.raises(IntegrityError, match=r"ledger\.sqlite is damaged"):
+        asked(bot.home)
+
+
 # ---- the kill switch from outside ------------------------------------------------------------------------------------
 
 
@@ -180,6 +198,16 @@ def test_without_a_bot_nothing_is_sent_where_ledger_and_broker_do_not_agree(bot:
     with Ledger(Places.live(bot.home).ledger) as ledger:
         assert {latch.name for latch in ledger.latches()} == {"kill_switch", "reconciliation"}
         assert ledger.orders().filter(ledger.orders()["client_order_id"].str.ends_with("-f")).is_empty()
+
+
+def test_without_a_bot_nothing_is_sent_to_another_account(bot: Stand) -> None:
+    bot.close()
+    other = settings_of(bot.home, trade={"capital": 10_000.0})
+    found = flatten(other, clock=bot.clock, reason="a test")
+    assert (found.halted, found.orders) == (True, 0)
+    assert found.note.startswith("Trading is halted, but nothing was sent: The ledger began with a capital of 100,000")
+    with Ledger(Places.live(bot.home).ledger) as ledger:
+        assert ledger.latched("kill_switch")
 
 
 def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:

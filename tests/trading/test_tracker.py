@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftcl.errors import NoDataError, UsageError
+from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.exam import metrics
 from hftcl.settings import Settings
 from hftcl.trading.attribution import Trade
@@ -23,8 +23,10 @@ from hftcl.trading.tracker_figures import profit_factor, trade_bins
 from hftcl.trading.tracker_reports import PerformanceReport
 from tests.archive.sample_models import a_model, archive_in, onnx_bytes
 from tests.trading.ledger_cases import CAPITAL, MODELS, World, write_ledger
+from tests.trading.trading_cases import a_decision
 
 CENT = 0.005
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 MONDAY = date(2025, 6, 2)
 
 
@@ -230,17 +232,63 @@ def test_an_equity_that_the_fills_do_not_explain_is_said(tmp_path: Path) -> None
 
 
 def test_in_the_middle_of_a_session_what_is_held_counts_at_its_price_and_that_is_said(tmp_path: Path) -> None:
-    """The bot notes closes when a session ends, and equity minute by minute."""
+    """The bot notes closes when a session ends, and equity minute by minute; the curve follows the equity."""
+    opens, tuesday = datetime(2025, 6, 2, 13, 30, tzinfo=UTC), MONDAY + timedelta(days=1)
+    today = opens + timedelta(days=1)
+    model = "20250531_010000"
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(capital="1000", mode="paper")
+        there = [
+            fill("a", opens, 10, 10.0, model),
+            fill("b", opens + MINUTE, -10, 11.0, model),
+            fill("c", today + MINUTE, 10, 10.0, model),
+        ]
+        account = [(opens, 1000), (opens + MINUTE, 1008), (today, 1008), (today + MINUTE, 1007), (today + HOUR, 1019)]
+        rows = [equity_at(ts, equity) for ts, equity in account]
+        ledger.settle(fills=there, equity=rows)
+    report = performance(at(tmp_path))
+    assert report.total.net_usd == pytest.approx(8.0 - 1.0)
+    (note,) = report.notes
+    assert note.startswith(f"the session {tuesday} is under way, or was cut short: what is held of AAPL has no close")
+    assert [round(point.pnl * 1000) for point in report.curve] == [0, 8, 8, 7, 19]
+    assert [round(point.pnl * 1000) for point in performance(at(tmp_path), since=tuesday).curve] == [0, -1, 11]
+
+
+def equity_at(ts: datetime, equity: float) -> EquityRow:
+    return EquityRow(
+        book="production", ts=ts, session=ts.date(), equity=equity, cash=equity, gross=0, net=0, realised=0
+    )
+
+
+def test_what_a_person_flattens_without_a_bot_hides_no_swap(tmp_path: Path) -> None:
+    """`--flatten` notes the account in a minute that nobody decided on."""
     opens = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="1000", mode="paper")
-        row = EquityRow(
-            book="production", ts=opens, session=MONDAY, equity=1019, cash=899, gross=120, net=120, realised=0
-        )
-        ledger.settle(fills=[fill("a", opens, 10, 10.0, "20250531_010000")], equity=[row])
+        for place, model in enumerate(MODELS):
+            ledger.decide([a_decision(ts=opens + place * MINUTE, model_id=model)])
+        ledger.settle(equity=[equity_at(opens, 1000), equity_at(opens + HOUR, 1000)])
     report = performance(at(tmp_path))
-    assert report.total.net_usd == pytest.approx(-1.0)
-    assert report.notes == ("the session is not over: what is held of AAPL counts at the price that was paid",)
+    assert [(swap.ts, swap.model_id) for swap in report.swaps] == [(opens, MODELS[0]), (opens + MINUTE, MODELS[1])]
+    assert [model.model_id for model in report.models if model.in_use] == [MODELS[1]]
+
+
+def test_a_session_that_begins_on_the_day_before_by_utc_has_its_first_fills(tmp_path: Path) -> None:
+    """Sydney opens at 23:00 UTC in its summer."""
+    opens = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(capital="1000", mode="paper")
+        ledger.settle(fills=[fill("a", opens + MINUTE, 10, 10.0, "20250531_010000")])
+    sydney = replace(at(tmp_path), market=replace(Settings().market, calendar="XASX"))
+    report = performance(sydney)
+    assert (report.from_, report.to) == (date(2026, 1, 6), date(2026, 1, 6))
+    assert [part.name for part in report.hours] == ["0 to 59"]
+
+
+def test_a_fact_that_cannot_be_what_was_written_is_damage(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=MONDAY, meta={"cost_bps": "cheap"})
+    with pytest.raises(IntegrityError, match=r"ledger\.sqlite is damaged.*cheap"):
+        performance(at(tmp_path))
 
 
 def test_the_shadow_s_book_is_a_row_of_its_own(tmp_path: Path) -> None:
@@ -267,7 +315,7 @@ def test_a_span_without_a_session_says_which_there_are(traded: tuple[Path, World
         performance(at(traded[0]), since=date(2026, 1, 7), until=date(2026, 1, 6))
 
 
-@pytest.mark.parametrize("capital", ["", "0", "nan", "much", "inf", "-5"])
+@pytest.mark.parametrize("capital", ["", "0", "nan", "inf", "-5"])
 def test_without_a_capital_no_figure_is_guessed(tmp_path: Path, capital: str) -> None:
     write_ledger(tmp_path / "ledger.sqlite", last=MONDAY, meta={"capital": capital})
     with pytest.raises(NoDataError, match="capital"):
@@ -311,11 +359,43 @@ def test_a_split_over_night_is_no_return_and_is_said() -> None:
     rows = closes({"A": [(100, 102), (25.6, 26), (26, 26)]})
     found = benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
     assert found is not None
-    assert list(found.pnl_by_session.values()) == pytest.approx([0.02, 26 / 25.6 - 1, 0.0])
+    assert list(found.pnl_by_session.values()) == pytest.approx([0.02, 1.02 * (26 / 25.6 - 1), 0.0])
     assert "A before 2025-06-03" in found.note
     fell = benchmark(closes({"A": [(100, 102), (70, 71), (71, 71)]}), DAYS, np.zeros(3), cost_bps=0.0)
     assert fell is not None
     assert (fell.note, fell.pnl < -0.25) == ("", True), "a third less is news, not a split"
+
+
+def test_what_is_held_grows_from_what_it_is_worth() -> None:
+    """Bought once: a stock that doubles each day makes 1, 2 and 4 times what was paid, and no more on the way down."""
+    grown = benchmark(closes({"A": [(10, 20), (20, 40), (40, 80)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    fell = benchmark(closes({"A": [(10, 20), (20, 10), (10, 5)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    assert grown is not None
+    assert fell is not None
+    assert list(grown.pnl_by_session.values()) == pytest.approx([1.0, 2.0, 4.0])
+    assert [grown.pnl, fell.pnl] == pytest.approx([7.0, -0.5])
+
+
+def test_a_split_is_told_by_the_night_and_not_by_the_day() -> None:
+    """A 4:1 split after a day up and before a day down; and days of such moves without a split."""
+    split = benchmark(closes({"A": [(100, 160), (40, 28), (28, 28)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    assert split is not None
+    assert list(split.pnl_by_session.values()) == pytest.approx([0.6, (28 / 40 - 1) * 1.6, 0.0])
+    assert "A before 2025-06-03" in split.note
+    wild = benchmark(closes({"A": [(100, 100), (98, 302), (302, 302)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    assert wild is not None
+    assert wild.note == ""
+    assert wild.pnl == pytest.approx(2.02)
+
+
+def test_a_first_session_without_prices_does_not_cost_the_benchmark() -> None:
+    rows = closes({"A": [(10, 11), (11, 12), (12, 12)], "B": [(5, 5)]})
+    late = benchmark([row for row in rows if row.session > DAYS[0]], DAYS, np.zeros(3), cost_bps=0.0)
+    assert late is not None
+    assert late.tickers == ("A",)
+    assert list(late.pnl_by_session.values()) == pytest.approx([0.0, 12 / 11 - 1, 0.0])
+    assert "bought on 2025-06-03" in late.note
+    assert benchmark([], DAYS, np.zeros(3), cost_bps=0.0) is None
 
 
 def test_the_difference_from_buy_and_hold_is_paired(report: PerformanceReport) -> None:
