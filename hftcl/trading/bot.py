@@ -328,6 +328,14 @@ class Bot:
             return Code.HOLD_STAND_ASIDE
         return None
 
+    def without_bars(self, minute: datetime) -> dict[str, int]:
+        """Return for each ticker that production holds how many regular minutes up to `minute` have brought no bar."""
+        if self._hours is None:
+            return {}
+        before = self._hours.opens - MINUTE
+        newest = {ticker: max(before, self._tape.last.get(ticker, before)) for ticker in self.production.desk.positions}
+        return {ticker: (minute - ts) // MINUTE for ticker, ts in newest.items()}
+
     def held_back(self, now: datetime) -> str:
         """Say why production would trade nothing at `now`, "" where nothing keeps it from trading."""
         in_use, most = self.production.in_use, self._rules.max_model_age_days

@@ -33,6 +33,8 @@ BANNER: Final = "banner"
 
 SILENCE_MINUTES: Final = 5
 """Regular minutes without a bar of any ticker after which a person is told."""
+HELD_SILENCE_MINUTES: Final = 15
+"""The same of one ticker that is held, while others trade: it may be halted, or its feed broken."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class Loop:
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
     _silent: int = field(default=0, init=False)
+    _stuck: set[str] = field(default_factory=set, init=False)
 
     def session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
         """Trade one session: decide on each of `minutes`, unless stopped before."""
@@ -174,6 +177,8 @@ class Loop:
         regular = hours.opens <= delivery.minute < hours.closes
         if not regular or delivery.bars.height:
             self._silent = 0
+            if regular:
+                self._tell_stuck(delivery.minute)
             return
         self._silent += 1
         if self._silent == SILENCE_MINUTES:
@@ -182,6 +187,17 @@ class Loop:
                 "and what is held stays until bars come or the close is near. Look at the vendor, or for a halt."
             )
             self.fault("no bars of any ticker", text)
+
+    def _tell_stuck(self, minute: datetime) -> None:
+        """Tell once of a ticker that is held and has fallen silent alone."""
+        silent = {ticker for ticker, n in self.bot.without_bars(minute).items() if n >= HELD_SILENCE_MINUTES}
+        for ticker in sorted(silent - self._stuck):
+            text = (
+                f"{ticker} is held and has had no bar for {HELD_SILENCE_MINUTES} minutes, while others trade: it is "
+                "not traded, and stays until its bars come or the close is near. Look at the vendor, or for a halt."
+            )
+            self.fault(f"no bars of {ticker}, which is held", text)
+        self._stuck = silent
 
     def fault(self, subject: str, text: str) -> None:
         """Tell a person, the log and the ledger that bars are missing."""

@@ -15,6 +15,7 @@ import pytest
 from hftcl.alerts import Kind
 from hftcl.archive.registry import Registry
 from hftcl.errors import BrokerTimeoutError
+from hftcl.market.bars import MINUTE
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers import Account, OrderState
 from hftcl.trading.brokers.paper import PaperBroker
@@ -99,6 +100,25 @@ def test_a_feed_that_finds_nothing_and_no_fault_is_told_once(home: Path) -> None
     assert [(alert.kind, alert.at - minutes[7]) for alert in bot.alerts] == [(Kind.DATA_HOLE, timedelta(seconds=3))]
     assert "No ticker has had a bar for 5 minutes" in bot.alerts[0].text
     assert [event.kind for event in bot.ledger.events()].count("data") == 1
+
+
+@pytest.mark.hazard(53)
+def test_a_ticker_that_is_held_and_halted_is_told_once_and_again_after_it_has_traded(home: Path) -> None:
+    minutes = some_minutes(110, 60)
+    first = stand(home, first=110)
+    first.run(DAY, minutes[:10])
+    held = next(iter(first.ledger.positions()))
+    first.close()
+    halted = pl.col("ts").is_between(minutes[10], minutes[30], closed="left")
+    again = pl.col("ts") > minutes[30]
+    bars = bars_of(DAY).filter((pl.col("ticker") != held) | ~(halted | again))
+    bot = stand(home, first=120, bars=bars)
+    bot.run(DAY, minutes[10:])
+    told = [(alert.subject, round((alert.at - minutes[9]) / MINUTE) - 1) for alert in bot.alerts]
+    expected = f"no bars of {held}, which is held"
+    assert told == [(expected, 15), (expected, 36)]
+    holds = bot.ledger.decisions(first=minutes[13], last=minutes[29]).filter(pl.col("ticker") == held)
+    assert set(holds["code"]) == {"hold_stale"}
 
 
 # ---- 50 restarts, 52 fills -------------------------------------------------------------------------------------------
