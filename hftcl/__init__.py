@@ -7,12 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from hftcl.learning.loop import ContinuousLearning as ContinuousLearning
-    from hftcl.performance import PerformanceTracker as PerformanceTracker
+    from hftcl.api.continuous_learning import ContinuousLearning as ContinuousLearning
+    from hftcl.api.performance_tracker import PerformanceTracker as PerformanceTracker
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {"ContinuousLearning": "hftcl.learning.loop", "PerformanceTracker": "hftcl.performance"}
+_HOMES: Final = {
+    "ContinuousLearning": "hftcl.api.continuous_learning",
+    "PerformanceTracker": "hftcl.api.performance_tracker",
+}
 
 __all__ = ["ContinuousLearning", "PerformanceTracker", "__version__"]
 

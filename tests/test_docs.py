@@ -79,8 +79,9 @@ def test_no_command_is_documented_that_is_not_there() -> None:
 def test_the_json_fields_of_each_report_are_documented() -> None:
     from dataclasses import fields
 
-    from hftcl.learning import archive_reports, reports, schedule_reports
-    from hftcl.trading import tracker_reports
+    from hftcl.learning import archive_reports, reports
+    from hftcl.performance import reports as tracker_reports
+    from hftcl.schedule import reports as schedule_reports
 
     told = (DOCS / "commands.md").read_text()
     for report in (

@@ -19,7 +19,7 @@ def loaded_after(statement: str) -> set[str]:
     [
         "import hftcl",
         "import hftcl.cli",
-        "from hftcl.learning.restoring import history",
+        "from hftcl.learning.stories.history import history",
         "from hftcl import ContinuousLearning",
         "from hftcl import views",
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hftcl import config
 from hftcl.errors import ConfigError
-from tests.configured import loaded
+from tests.config.configured import loaded
 
 
 def secret_from(folder: Path, text: str, name: str = "POLYGON_API_KEY", **environ: str) -> str | None:

@@ -15,7 +15,7 @@ from hftcl import config
 from hftcl.doctor.units import NAMES, VERSION, Installation, program_of, unit, version_of
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
-from tests.configured import loaded
+from tests.config.configured import loaded
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "systemd"
 DOCUMENTED = Installation(

@@ -11,8 +11,8 @@ import typer
 from hftcl import __version__
 
 if TYPE_CHECKING:
+    from hftcl.api.continuous_learning import ContinuousLearning
     from hftcl.config import Configuration
-    from hftcl.learning.loop import ContinuousLearning
 
 app = typer.Typer(
     name="hftcl",
@@ -45,8 +45,8 @@ class Invocation:
 
     def learning(self, **overrides: object) -> "ContinuousLearning":
         from hftcl import logs
-        from hftcl.learning.loop import ContinuousLearning
-        from hftcl.progress import listener
+        from hftcl.api.continuous_learning import ContinuousLearning
+        from hftcl.views.progress import listener
 
         settings = self.configuration(**overrides).settings
         logs.configure(settings.log, self.verbosity)

@@ -60,7 +60,7 @@ def _rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "tuple[tu
     from hftcl import doctor as room
     from hftcl.doctor import outside, repairs
     from hftcl.doctor.row import fault
-    from hftcl.progress import listener
+    from hftcl.views.progress import listener
 
     try:
         patient = _patient(invocation)

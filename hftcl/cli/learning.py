@@ -54,7 +54,7 @@ def retrain(
     exit_code: ExitCode = False,
 ) -> None:
     """Check, and if a retrain is due: collect, train, examine, and deploy what earned it."""
-    from hftcl.learning.telling import of_retrain
+    from hftcl.learning.alert_texts import of_retrain
     from hftcl.views import loop, show
 
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
@@ -107,7 +107,7 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Replay the learning loop over history: did retraining pay? Changes nothing that serves."""
-    from hftcl import report as page
+    from hftcl import pages as page
     from hftcl.views import loop, show
 
     if html is not None:

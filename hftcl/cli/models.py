@@ -17,7 +17,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Every model with its exam and verdict, newest first, and which one serves."""
-    from hftcl.learning.restoring import history as read
+    from hftcl.learning.stories.history import history as read
     from hftcl.views import archive, show
 
     home = Path(ctx.obj.configuration().settings.paths.home)
@@ -37,9 +37,9 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Back to the previous deployed model, or a named one, and pin it there."""
-    from hftcl.learning.restoring import plan_rollback
-    from hftcl.learning.restoring import rollback as restore
-    from hftcl.learning.telling import of_rollback
+    from hftcl.learning.alert_texts import of_rollback
+    from hftcl.learning.stories.history import plan_rollback
+    from hftcl.learning.stories.history import rollback as restore
     from hftcl.views import archive, show
 
     settings = ctx.obj.configuration().settings
@@ -56,7 +56,7 @@ def rollback(
 @app.command()
 def unpin(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Let automatic deployment run again after a rollback."""
-    from hftcl.learning.restoring import unpin as let_go
+    from hftcl.learning.stories.history import unpin as let_go
     from hftcl.views import archive, show
 
     home = Path(ctx.obj.configuration().settings.paths.home)

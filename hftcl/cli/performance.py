@@ -24,8 +24,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Tell what was traded, what it made, and whose work it was. Changes nothing; the bot may be running."""
-    from hftcl import report as page
-    from hftcl.performance import PerformanceTracker
+    from hftcl import pages as page
+    from hftcl.api.performance_tracker import PerformanceTracker
     from hftcl.views import performance, show
 
     if html is not None:

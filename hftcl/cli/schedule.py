@@ -16,10 +16,10 @@ from hftcl.cli.app import AsJson, app, now
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
-    from hftcl.learning.roles import Observer
-    from hftcl.learning.schedule import Rule
-    from hftcl.learning.scheduling import Scheduler
-    from hftcl.learning.stopping import Stop
+    from hftcl.schedule.interfaces import Observer
+    from hftcl.schedule.rules import Rule
+    from hftcl.schedule.scheduler import Scheduler
+    from hftcl.schedule.stop import Stop
     from hftcl.settings import Settings
 
 
@@ -47,38 +47,38 @@ def schedule(
 
 
 def _preview(settings: "Settings", count: int, as_json: bool) -> None:
-    from hftcl.archive.occurrences import Occurrences
-    from hftcl.learning import duties, schedule_reports
+    from hftcl.schedule import jobs, reports
+    from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
     known = Occurrences(Path(settings.paths.home)).known()
     zone = ZoneInfo(settings.schedule.timezone)
-    show(schedule_reports.preview(duties.rules(settings), zone, now(), known, count), schedule.coming, as_json)
+    show(reports.preview(jobs.rules(settings), zone, now(), known, count), schedule.coming, as_json)
 
 
 def _once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl import logs
-    from hftcl.learning import duties, schedule_reports
-    from hftcl.learning.stopping import Stopped
-    from hftcl.progress import listener
+    from hftcl.schedule import jobs, reports
+    from hftcl.schedule.stop import Stopped
     from hftcl.views import schedule, show
+    from hftcl.views.progress import listener
 
     logs.configure(settings.log, verbosity)
     stop = _stop_at_signals()
-    rules = duties.rules(settings)
+    rules = jobs.rules(settings)
     try:
         found = _scheduler(settings, rules, stop, schedule.Listening(listener(verbosity))).once()
     except Stopped:
         raise typer.Exit(128 + (stop.asked or 0)) from None
-    show(schedule_reports.ran(found, ZoneInfo(settings.schedule.timezone)), schedule.ran, as_json)
+    show(reports.ran(found, ZoneInfo(settings.schedule.timezone)), schedule.ran, as_json)
     raise typer.Exit(1 if any(each.state == "failed" for each in found) else 0)
 
 
 def _run(settings: "Settings", verbosity: int) -> None:
     from hftcl import logs
     from hftcl.archive.registry import Registry
-    from hftcl.learning import duties
-    from hftcl.learning.roles import Observer
+    from hftcl.schedule import jobs
+    from hftcl.schedule.interfaces import Observer
     from hftcl.views import schedule
 
     stop = _stop_at_signals()
@@ -89,12 +89,12 @@ def _run(settings: "Settings", verbosity: int) -> None:
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)
-    _scheduler(settings, duties.rules(settings), stop, observer).run()
+    _scheduler(settings, jobs.rules(settings), stop, observer).run()
     raise typer.Exit(130 if stop.asked == signal.SIGINT else 0)  # SIGTERM is the normal way to end a service
 
 
 def _stop_at_signals() -> "Stop":
-    from hftcl.learning.stopping import Stop
+    from hftcl.schedule.stop import Stop
 
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,9 +104,9 @@ def _stop_at_signals() -> "Stop":
 
 def _scheduler(settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer") -> "Scheduler":
     from hftcl.alerts import Alerts
-    from hftcl.archive.occurrences import Occurrences
-    from hftcl.learning.duties import duties
-    from hftcl.learning.scheduling import Scheduler
+    from hftcl.schedule.claims import Occurrences
+    from hftcl.schedule.jobs import duties
+    from hftcl.schedule.scheduler import Scheduler
     from hftcl.systemd import Notifier
 
     def publish(moment: datetime) -> None:

@@ -37,7 +37,7 @@ def errors_told(settings: "Settings", doing: str) -> Iterator[None]:
     except (UsageError, LockHeldError):
         raise
     except Exception as error:
-        from hftcl.learning.telling import of_error
+        from hftcl.learning.alert_texts import of_error
 
         tell(settings, of_error(error, doing, now()))
         raise

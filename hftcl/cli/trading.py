@@ -18,8 +18,8 @@ from hftcl.errors import UsageError
 if TYPE_CHECKING:
     from hftcl.alerts import Alert
     from hftcl.settings import Settings
-    from hftcl.trading.clock import SystemClock
-    from hftcl.trading.loop import Controls
+    from hftcl.trading.run.clock import SystemClock
+    from hftcl.trading.run.session_loop import Controls
 
 
 @app.command()
@@ -66,7 +66,7 @@ def _modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: b
 
 
 def _status(settings: "Settings", as_json: bool) -> None:
-    from hftcl.trading.status import status
+    from hftcl.trading.run.status import status
     from hftcl.views import show, trading
 
     show(status(settings), trading.status, as_json)
@@ -80,10 +80,10 @@ def _person() -> str:
 
 
 def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
-    from hftcl.progress import listener
-    from hftcl.trading.clock import SystemClock
-    from hftcl.trading.halting import flatten
+    from hftcl.trading.run.clock import SystemClock
+    from hftcl.trading.run.kill_switch import flatten
     from hftcl.views import show, trading
+    from hftcl.views.progress import listener
 
     heard = listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
@@ -93,7 +93,7 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
 
 
 def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
-    from hftcl.trading.halting import clear
+    from hftcl.trading.run.kill_switch import clear
     from hftcl.views import show, trading
 
     if not yes:
@@ -103,10 +103,10 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:
     from hftcl import logs
-    from hftcl.progress import listener
-    from hftcl.trading.loop import Controls
-    from hftcl.trading.replaying import replay
+    from hftcl.trading.run.replay import replay
+    from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
+    from hftcl.views.progress import listener
 
     logs.configure(settings.log, verbosity)
     controls = Controls()
@@ -126,13 +126,13 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> N
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:
     from hftcl import logs
     from hftcl.alerts import Alerts
+    from hftcl.home import Places
     from hftcl.systemd import Notifier
-    from hftcl.trading.clock import SystemClock
-    from hftcl.trading.consent import require_present
     from hftcl.trading.feeds.polygon import polygon_feed
-    from hftcl.trading.home import Places
-    from hftcl.trading.live import Present, trade
-    from hftcl.trading.loop import Controls
+    from hftcl.trading.run.clock import SystemClock
+    from hftcl.trading.run.guards import require_present
+    from hftcl.trading.run.live import Present, trade
+    from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
 
     require_present(settings)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hftcl.doctor.row import Patient, Row, ok, warning
+from hftcl.home import Places
 from hftcl.trading.brokers import find_broker
-from hftcl.trading.home import Places
-from hftcl.trading.status import status_at
+from hftcl.trading.run.status import status_at
 
 
 def broker(patient: Patient) -> Iterator[Row]:

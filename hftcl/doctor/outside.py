@@ -9,10 +9,10 @@ from hftcl import logs
 from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.alerts.channels import COMMAND, Channel
 from hftcl.alerts.sending import send
-from hftcl.archive.occurrences import Occurrences
 from hftcl.doctor import units as unit_files
 from hftcl.doctor.row import Patient, Row, fault, ok, warning
 from hftcl.errors import ConfigError
+from hftcl.schedule.claims import Occurrences
 
 _PATIENCE_S = 15.0
 _STUCK = timedelta(hours=6)

@@ -14,12 +14,12 @@ from typing import Final
 
 from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
-from hftcl.archive.occurrences import Occurrences
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
+from hftcl.ledger.reader import LedgerReader
+from hftcl.performance.book import ledger_path
+from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
-from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.traded import ledger_path
 
 _CODES: Final = {"ok": 0, "warning": 1, "fault": 2}
 

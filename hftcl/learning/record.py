@@ -25,7 +25,7 @@ from hftcl.exam.edge import Edge, State, edge
 from hftcl.exam.split import Session, Split, sessions_of, split, unseen
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.examining import examine, require_same_hours
+from hftcl.learning.score import examine, require_same_hours
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 

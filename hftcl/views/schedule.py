@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.learning.roles import Observer
+from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, say, table
 
 if TYPE_CHECKING:
-    from hftcl.archive.occurrences import Occurred
     from hftcl.archive.records import ModelRecord
-    from hftcl.learning.schedule import Occurrence
+    from hftcl.schedule.claims import Occurred
+    from hftcl.schedule.rules import Occurrence
 
 _LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"
 _STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}

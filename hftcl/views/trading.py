@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.trading.loop import BANNER
+from hftcl.trading.run.session_loop import BANNER
 from hftcl.views import Styled, number, say, sparkline, table
 
 log = logging.getLogger("hftcl.trade")

@@ -11,7 +11,7 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import build, canary_rows, describe, load
 from hftcl.errors import ConfigError, IntegrityError
 from tests.archive.test_artifact import META, forest, rows
-from tests.configured import faults, loaded
+from tests.config.configured import faults, loaded
 
 KEY, OTHER = "canary-signing-key-0001", "canary-signing-key-0002"
 

@@ -16,7 +16,7 @@ from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import sessions_of, split
 from hftcl.learning.candidate import parameters, train_candidate
 from hftcl.learning.dataset import with_features
-from hftcl.learning.examining import Examined, examine
+from hftcl.learning.score import Examined, examine
 from hftcl.market.bars import clean
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from hftcl.market.bars import label
+from hftcl.market.hours import hours_of
 from hftcl.market.sources.synthetic import SyntheticSource
-from hftcl.trading.hours import hours_of
 from tests.loop_cases import small
 from tests.trading.bot_stand import CALENDAR, stand
 

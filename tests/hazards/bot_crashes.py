@@ -14,12 +14,12 @@ from typing import Any
 
 import polars as pl
 
+from hftcl.home import Places
+from hftcl.ledger.reader import LedgerReader
 from hftcl.market.bars import MINUTE
 from hftcl.trading.brokers import Broker
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.home import Places
-from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.reconciliation import reconcile
+from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.bot_stand import DAY, Stand, session_minutes, settings_of, some_minutes, stand
 
 LEDGER_CALLS = ("decide", "settle", "set_meta", "note_closes", "note")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hftcl.archive.occurrences import Occurred, Occurrences
 from hftcl.archive.registry import Registry
+from hftcl.schedule.claims import Occurred, Occurrences
 from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind, run
-from tests.schedule_homes import a_home
+from tests.schedule.schedule_homes import a_home
 
 
 def accounted(home: Path) -> list[Occurred]:

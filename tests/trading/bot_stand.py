@@ -16,7 +16,10 @@ from hftcl.archive.artifact import ModelMeta
 from hftcl.archive.deployment import Archive
 from hftcl.archive.records import NewModel
 from hftcl.events import Event
+from hftcl.home import Places
+from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import label
+from hftcl.market.hours import Hours, hours_of
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families.forest import Forest
@@ -24,18 +27,15 @@ from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.model.serving import Predictor
 from hftcl.model.target import targets
 from hftcl.settings import Settings
-from hftcl.trading.assembling import Parts, assemble, interval_s
-from hftcl.trading.bot import Minute
 from hftcl.trading.brokers import Broker, find_broker
-from hftcl.trading.clock import SimulatedClock
+from hftcl.trading.decide.bot import Minute
+from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds import Feed
 from hftcl.trading.feeds.replay import StoredFeed
-from hftcl.trading.home import Places
-from hftcl.trading.hours import Hours, hours_of
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.loop import Controls, Loop
-from hftcl.trading.serving import Market, Serving
-from hftcl.trading.shadow import Shadow
+from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.session_loop import Controls, Loop
+from hftcl.trading.run.wiring import Parts, assemble, interval_s
 from tests.loop_cases import small
 
 TICKERS = ("AAPL", "AMD", "TSLA")

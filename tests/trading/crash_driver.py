@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hftcl.errors import OrderRefusedError
+from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.rows import EquityRow, OrderUpdate
+from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.reconciliation import order_update, reconcile
-from hftcl.trading.records import EquityRow, OrderUpdate
+from hftcl.trading.execute.reconciliation import order_update, reconcile
 from tests.trading.trading_cases import MINUTE, NOW, SESSION, TICKERS, a_decision, a_fill, a_record, at, bars, sent
 
 WANTED = {"AAPL": [10.0, 10.0, -5.0, 0.0, 0.0, 0.0], "AMD": [-4.0, 6.0, 6.0, 0.0, 0.0, 0.0]}

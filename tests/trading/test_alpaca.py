@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
+from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, OrderState, find_broker
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.reconciliation import reconcile
+from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.alpaca_server import START, AlpacaServer, says, slow
 from tests.trading.trading_cases import NOW, SESSION, a_record, an_order, at, sent
 

@@ -12,17 +12,17 @@ from hftcl.archive.artifact import Model, load
 from hftcl.archive.registry import Registry
 from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA
+from hftcl.market.hours import Hours
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.strategy.positions import target_positions
 from hftcl.strategy.risk import Code, Order
 from hftcl.trading.brokers import OrderState
 from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.execute.orders import desired_quantity
+from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
+from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
-from hftcl.trading.hours import Hours
-from hftcl.trading.orders import desired_quantity
-from hftcl.trading.reconciliation import LATCH as UNEXPLAINED
-from hftcl.trading.reconciliation import reconcile
 from tests.trading.bot_stand import (
     DAY,
     HALF_DAY,

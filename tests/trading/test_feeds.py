@@ -12,6 +12,7 @@ import pytest
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours, hours_of
 from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
@@ -21,7 +22,6 @@ from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
-from hftcl.trading.hours import Hours, hours_of
 from tests.polygon_server import PolygonServer, Reply, says, slow
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
 from tests.trading.websocket_server import PolygonSocket, minute_message

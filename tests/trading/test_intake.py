@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
+from hftcl.market.hours import hours_of, next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
 from hftcl.strategy.risk import Code
@@ -14,7 +15,6 @@ from hftcl.trading.feeds import Delivery
 from hftcl.trading.feeds.history import in_todays_shares
 from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.trading.feeds.replay import StoredFeed
-from hftcl.trading.hours import hours_of, next_hours
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
 
 HOURS = hours_of(CALENDAR, DAY, extended_hours=False)

@@ -13,23 +13,23 @@ import pytest
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import ConfigError, LockHeldError, SourceError, UsageError
 from hftcl.events import Event, OnEvent
+from hftcl.home import Places
+from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
-from hftcl.trading.assembling import locked
 from hftcl.trading.brokers.alpaca import AlpacaBroker
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.clock import SimulatedClock
-from hftcl.trading.consent import require_consent, require_hours, require_present, require_same_account
 from hftcl.trading.feeds import Delivery, Feed, Morning
 from hftcl.trading.feeds.replay import StoredFeed
-from hftcl.trading.halting import clear
-from hftcl.trading.home import Places
-from hftcl.trading.hours import Hours
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.live import Present, TradeReport, trade
-from hftcl.trading.loop import Controls
+from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.guards import require_consent, require_hours, require_present, require_same_account
+from hftcl.trading.run.kill_switch import clear
+from hftcl.trading.run.live import Present, TradeReport, trade
+from hftcl.trading.run.session_loop import Controls
+from hftcl.trading.run.wiring import locked
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
 

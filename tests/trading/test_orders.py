@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl.trading.orders import DRIFT, client_order_id, desired_quantity, order_quantity, within_side
+from hftcl.trading.execute.orders import DRIFT, client_order_id, desired_quantity, order_quantity, within_side
 
 TS = datetime(2025, 6, 2, 14, 31, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.orders import desired_quantity, order_quantity
+from hftcl.trading.execute.orders import desired_quantity, order_quantity
 from tests.trading.trading_cases import NOW, SESSION, an_order, at, bars, with_paper
 
 FREE: dict[str, Any] = {"half_spread_bps": 0.0, "slippage_bps": 0.0}

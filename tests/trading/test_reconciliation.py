@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.reconciliation import LATCH, reconcile
-from tests.trading.test_ledger import crash_driver
+from hftcl.trading.execute.reconciliation import LATCH, reconcile
+from tests.ledger.test_ledger import crash_driver
 from tests.trading.trading_cases import NOW, a_fill, a_record, an_order, at, bars, sent
 
 

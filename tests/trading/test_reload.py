@@ -16,9 +16,9 @@ from hftcl.alerts import Kind
 from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry
 from hftcl.events import Level
-from hftcl.trading.bot import Minute
-from hftcl.trading.loop import BANNER
-from hftcl.trading.serving import Market, Serving
+from hftcl.trading.decide.bot import Minute
+from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.run.session_loop import BANNER
 from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, some_minutes, stand
 
 HERE = Market(calendar="XNYS", synthetic=True)

@@ -20,10 +20,10 @@ from hftcl.errors import LockHeldError, ModelNotFoundError, NoDataError, UsageEr
 from hftcl.events import Event, Level
 from hftcl.exam.simulation import accounts, simulate
 from hftcl.learning.archive_reports import document
+from hftcl.ledger.reader import LedgerReader
 from hftcl.settings import Settings
-from hftcl.trading.ledger_reader import LedgerReader
-from hftcl.trading.loop import Controls
-from hftcl.trading.replaying import ReplayReport, parse_span, replay
+from hftcl.trading.run.replay import ReplayReport, parse_span, replay
+from hftcl.trading.run.session_loop import Controls
 from tests import shared_data
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import HALF_DAY, archived, market_bars, settings_of

@@ -7,8 +7,8 @@ import pytest
 
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.trading.shadow import narrow
-from hftcl.trading.status import status
+from hftcl.trading.decide.shadow import narrow
+from hftcl.trading.run.status import status
 from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
 
 HOUR = timedelta(hours=1)

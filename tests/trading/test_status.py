@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from hftcl.errors import IntegrityError
+from hftcl.home import Places
 from hftcl.learning.archive_reports import document
-from hftcl.trading.assembling import locked
-from hftcl.trading.halting import clear, flatten
-from hftcl.trading.home import Places
-from hftcl.trading.ledger import Ledger
-from hftcl.trading.records import Event, FillRecord
-from hftcl.trading.status import StatusReport, status
+from hftcl.ledger.rows import Event, FillRecord
+from hftcl.ledger.writer import Ledger
+from hftcl.trading.run.kill_switch import clear, flatten
+from hftcl.trading.run.status import StatusReport, status
+from hftcl.trading.run.wiring import locked
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from hftcl.ledger.rows import Decision, FillRecord, OrderRecord
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Order
-from hftcl.trading.orders import client_order_id
-from hftcl.trading.records import Decision, FillRecord, OrderRecord
+from hftcl.trading.execute.orders import client_order_id
 
 SESSION = date(2025, 6, 2)
 OPEN = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)

@@ -18,8 +18,8 @@ import requests
 
 from hftcl.config import secret
 from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
+from hftcl.ledger.account import DECIMALS
 from hftcl.settings import Settings
-from hftcl.trading.account import DECIMALS
 from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
 from hftcl.trading.brokers.alpaca_transport import bounded_session, one_line
 

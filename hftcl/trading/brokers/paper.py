@@ -10,13 +10,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hftcl import sqlite
 from hftcl.archive.schema import transaction
 from hftcl.errors import OrderRefusedError
+from hftcl.ledger.account import DECIMALS, account
 from hftcl.settings import Settings
 from hftcl.strategy.costs import BASIS_POINT
 from hftcl.strategy.risk import is_price
-from hftcl.trading import database
-from hftcl.trading.account import DECIMALS, account
 from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
 from hftcl.trading.brokers.paper_schema import (
     INSERT_FILL,
@@ -57,9 +57,9 @@ class PaperBroker:
         self._path = folder / FILE
         self._durable = durable
         self._room: float | None = None
-        with database.faults("opening the paper account", self._path):
-            sync: database.Sync = "NORMAL" if durable else "OFF"
-            self._db = database.open_to_write(self._path, SCHEMA, SCHEMA_VERSION, sync=sync)
+        with sqlite.faults("opening the paper account", self._path):
+            sync: sqlite.Sync = "NORMAL" if durable else "OFF"
+            self._db = sqlite.open_to_write(self._path, SCHEMA, SCHEMA_VERSION, sync=sync)
             self._load()
 
     def submit(self, order: Order) -> OrderState:
@@ -74,7 +74,7 @@ class PaperBroker:
                 order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
             )
         growth, refusal = self._judge(order)
-        with database.faults("writing the paper account", self._path), transaction(self._db):
+        with sqlite.faults("writing the paper account", self._path), transaction(self._db):
             self._db.execute(INSERT_ORDER, order_row(order, "rejected" if refusal else "open", refusal))
         if refusal:
             raise OrderRefusedError(order.client_order_id, refusal)
@@ -86,7 +86,7 @@ class PaperBroker:
         """Return what became of an order."""
         if work := self._working.get(client_order_id):
             return _state(client_order_id, work.status, work.filled, "")
-        with database.faults("reading the paper account", self._path):
+        with sqlite.faults("reading the paper account", self._path):
             row = self._db.execute(
                 "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
                 "WHERE client_order_id = ?1",
@@ -107,7 +107,7 @@ class PaperBroker:
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
-        with database.faults("reading the paper account", self._path):
+        with sqlite.faults("reading the paper account", self._path):
             found, number = fills_after(self._db, int(since or 0))
         return found, str(number)
 
@@ -161,7 +161,7 @@ class PaperBroker:
     def _changing(self) -> Iterator[None]:
         """Change file and memory alike: where the disk refuses, the memory is what the file still is."""
         try:
-            with database.faults("writing the paper account", self._path):
+            with sqlite.faults("writing the paper account", self._path):
                 yield
         except BaseException:
             self._load()
@@ -230,7 +230,7 @@ class PaperBroker:
         """Write a minute; with it, everything since the last one is on the disk."""
         partly = {fill.client_order_id for fill in fills}.difference(done, expired)
         if self._durable:
-            database.set_sync(self._db, "FULL")
+            sqlite.set_sync(self._db, "FULL")
         with transaction(self._db):
             self._db.executemany(INSERT_FILL, [fill_row(fill) for fill in fills])
             self._db.executemany(SET_STATUS, [("filled", "", name) for name in done])
@@ -238,7 +238,7 @@ class PaperBroker:
             self._db.executemany(SET_STATUS, [("canceled", "the session ended", name) for name in expired])
             self._db.executemany(SET_MARK, list(marks.items()))
         if self._durable:
-            database.set_sync(self._db, "NORMAL")
+            sqlite.set_sync(self._db, "NORMAL")
 
     def _judge(self, order: Order) -> tuple[float, str]:
         """Return by how much (USD) the order may enlarge the gross exposure, and why it is refused, "" if it is not."""

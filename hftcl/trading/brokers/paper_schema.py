@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
-from hftcl.trading.account import DECIMALS
+from hftcl.ledger.account import DECIMALS
+from hftcl.ledger.schema import microseconds, moment
 from hftcl.trading.brokers import Fill, Order, Status
-from hftcl.trading.ledger_schema import microseconds, moment
 
 SCHEMA_VERSION: Final = 1
 SCHEMA: Final = """

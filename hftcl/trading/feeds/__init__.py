@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hftcl.market.bars import Finding
-    from hftcl.trading.hours import Hours
+    from hftcl.market.hours import Hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

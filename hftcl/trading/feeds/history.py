@@ -7,13 +7,13 @@ import polars as pl
 
 from hftcl.events import OnEvent
 from hftcl.market.bars import BAR_SCHEMA, adjust_for_splits
+from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore
 from hftcl.model.features import WARMUP_SESSIONS
 from hftcl.settings import Market
 from hftcl.trading.feeds import Morning
-from hftcl.trading.hours import Hours
 
 
 def morning(

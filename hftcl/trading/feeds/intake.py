@@ -9,9 +9,9 @@ from datetime import datetime
 import polars as pl
 
 from hftcl.market.bars import BAR_SCHEMA, DROPPED, RAW_SCHEMA, Finding, clean
+from hftcl.market.hours import Hours
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery
-from hftcl.trading.hours import Hours
 
 RawBar = tuple[str, datetime | None, float | None, float | None, float | None, float | None, float | None]
 """A row of RAW_SCHEMA: ticker, ts (start of the minute, UTC), open, high, low, close, volume."""

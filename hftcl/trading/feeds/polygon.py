@@ -12,6 +12,7 @@ from typing import Final
 from hftcl.config import secret
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
+from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.polygon import KEY_VARIABLES, PolygonSource
 from hftcl.market.sources.polygon_rest import Key, Rest
@@ -23,7 +24,6 @@ from hftcl.trading.feeds.history import morning
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
-from hftcl.trading.hours import Hours
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""

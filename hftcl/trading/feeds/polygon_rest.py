@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quoted
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
-from hftcl.trading.hours import Hours
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_rest import Key
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.trading.feeds.polygon_rest import aggregate
-from hftcl.trading.hours import Hours
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Final
 import polars as pl
 
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
+from hftcl.market.hours import Hours
 from hftcl.model.features import WARMUP_SESSIONS
 from hftcl.trading.feeds import Delivery, Morning
-from hftcl.trading.hours import Hours
 
 _NONE: Final = BAR_SCHEMA.to_frame()
 

@@ -1,0 +1,1 @@
+"""The two classes of the Python API."""

@@ -1,0 +1,185 @@
+"""The loop for Python: `ContinuousLearning`, with the names of the user's guide. Called by `cli` and by notebooks.
+
+Holds the settings and the clock; the stories themselves are in the modules beside it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hftcl.errors import UsageError
+from hftcl.events import OnEvent, ignore
+from hftcl.learning.archive_reports import RollbackReport, UnpinReport, document
+from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
+from hftcl.learning.stories import history
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hftcl.archive.artifact import Model
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)  # noqa: TID251  # this is the edge
+
+
+class ContinuousLearning:
+    """Keeps one model fresh. Every method may be called from a notebook, a script or a running event loop; all block.
+
+    settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use, with
+        the guide's names on top: retrain_frequency_days is [triggers] max_age_days, validation_threshold_sharpe is
+        [promote] min_sharpe.
+    on_event: called with each `hftcl.events.Event`. clock: returns the time, UTC.
+    Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        retrain_frequency_days: float | None = None,
+        validation_threshold_sharpe: float | None = None,
+        on_event: OnEvent = ignore,
+        clock: Clock = utc_now,
+    ) -> None:
+        chosen = {
+            "triggers.max_age_days": retrain_frequency_days,
+            "promote.min_sharpe": validation_threshold_sharpe,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        if settings is not None and given:
+            raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
+        self.settings = _configured(given) if settings is None else settings
+        self._on_event = on_event
+        self._clock = clock
+
+    @property
+    def home(self) -> Path:
+        """Folder of models, bars and registry."""
+        return Path(self.settings.paths.home)
+
+    def check(self, *, as_of: str | None = None) -> CheckReport:
+        """Return whether a retrain is due, every trigger with its evidence. Changes nothing."""
+        from hftcl.learning.stories.check import check
+
+        return check(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
+
+    def should_retrain(self) -> tuple[bool, str]:
+        """Return whether a retrain is due, and why."""
+        report = self.check()
+        return report.due, report.reason
+
+    def retrain(
+        self,
+        *,
+        force: bool = False,
+        dry_run: bool = False,
+        params: Mapping[str, object] | Sequence[str] | None = None,
+        as_of: str | None = None,
+    ) -> RetrainReport:
+        """Run the loop once: check, collect, train, examine, deploy what earned it. `force` skips the check only."""
+        from hftcl.learning.stories.retrain import retrain
+
+        return retrain(
+            self.settings,
+            force=force,
+            dry_run=dry_run,
+            params=params,
+            as_of=as_of,
+            now=self._clock(),
+            on_event=self._on_event,
+        )
+
+    def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:
+        """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing."""
+        from hftcl.learning.stories.prove import prove
+
+        return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
+
+    def backtest(self, from_: date | str, to: date | str) -> BacktestReport:
+        """Replay the loop over the sessions `from_` to `to` (dates or ISO texts), and compare ways to run it.
+
+        Changes nothing that serves; trainings are kept under <home>/backtest, so that a second call goes on there.
+        """
+        from hftcl.learning.backtest.story import backtest
+
+        return backtest(self.settings, from_, to, now=self._clock(), on_event=self._on_event)
+
+    def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
+        """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
+
+        Changes nothing. The values of `exam --json`.
+        """
+        from hftcl.learning.stories.exam import score
+
+        return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
+
+    def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
+        """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.
+
+        Columns: ticker, ts (start of the minute, UTC), session, minute, session_minutes, regular, open, high, low,
+        close, volume, the 31 features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
+        where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
+        """
+        from hftcl.learning.dataset import assemble, find_as_of, open_market, to_pandas
+        from hftcl.learning.timing import Stopwatch
+
+        settings = self.settings
+        if lookback_days is not None:
+            settings = replace(settings, market=replace(settings.market, lookback_days=lookback_days))
+        source, calendar = open_market(settings)
+        known = find_as_of(source, calendar, settings, as_of, self._clock())
+        data = assemble(settings, source, calendar, known, save=True, on_event=self._on_event, watch=Stopwatch())
+        frame = to_pandas(data.frame)
+        frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
+        return frame
+
+    def train_new_model(
+        self, df: "pd.DataFrame", model_params: Mapping[str, object] | None = None
+    ) -> "tuple[Model, dict[str, Any], int]":
+        """Train on `df`, from `collect_training_data`, and examine on its last sessions. Archives and deploys nothing.
+
+        Returns the model (`model.predict(X)` takes float32 rows of the 31 features), the figures of its exam as in
+        `retrain --json` under "challenger", and the number of training rows.
+        """
+        from hftcl.learning.stories.research import try_model
+
+        candidate, report = try_model(
+            df, self.settings, params=model_params, now=self._clock(), on_event=self._on_event
+        )
+        return candidate.model, document(report), candidate.rows
+
+    def get_model_history(self, limit: int | None = None) -> "pd.DataFrame":
+        """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed, outcome, reason, ..."""
+        import pandas as pd
+
+        rows = [document(row) for row in history.history(self.home, limit=limit)]
+        frame = pd.DataFrame(rows, columns=history.HISTORY_COLUMNS)
+        frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True)
+        return frame
+
+    def rollback_to_previous_model(self, model_id: str | None = None, *, reason: str = "") -> RollbackReport:
+        """Go back to the model that served before, or to a named one, and pin it there."""
+        plan = history.plan_rollback(self.home, model_id)
+        return history.rollback(self.home, model_id, plan, reason=reason, now=self._clock())
+
+    def unpin(self) -> UnpinReport:
+        """Let automatic deployment run again after a rollback."""
+        return history.unpin(self.home, now=self._clock())
+
+
+def _configured(overrides: Mapping[str, object]) -> Settings:
+    import os
+
+    from hftcl import config
+
+    return config.load(None, environ=os.environ, cwd=Path.cwd(), overrides=overrides).settings
+
+
+__all__: Sequence[str] = ["ContinuousLearning"]

@@ -1,0 +1,59 @@
+"""What was traded, for Python: `PerformanceTracker`, with the names of the user's guide. Called by `cli` and notebooks.
+
+It stands above the views because it prints; the story itself, which prints nothing, is `trading.tracker`.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    from hftcl.performance.reports import PerformanceReport
+
+
+class PerformanceTracker:
+    """Reads the ledger of the bot and the registry of the models; changes neither, and works while the bot trades.
+
+    settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use.
+    replay: read the ledger of the last replay instead of the live one. Days are dates or ISO texts, both included.
+    The methods raise HftclError: NoDataError where nothing was traded.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:
+        self.settings = _configured() if settings is None else settings
+        self._replay = replay
+
+    def report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> "PerformanceReport":
+        """Return the figures of the sessions `start_date` to `end_date`: the values of `report --json`."""
+        from hftcl.learning.dataset import parse_day
+        from hftcl.performance.story import performance
+
+        return performance(
+            self.settings,
+            replay=self._replay,
+            since=None if start_date is None else parse_day("The first day", start_date),
+            until=None if end_date is None else parse_day("The last day", end_date),
+        )
+
+    def print_report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> None:
+        """Print the same: tables on a terminal, one line a row elsewhere."""
+        from hftcl.views import performance, show
+
+        show(self.report(start_date, end_date), performance.performance, as_json=False)
+
+    def html(self, report: "PerformanceReport") -> str:
+        """Return `report` as one self-contained page, with the features that its newest model looks at."""
+        from hftcl import pages as page
+        from hftcl.performance.story import importances
+
+        return page.performance(report, importances(Path(self.settings.paths.home), report.model_id))
+
+
+def _configured() -> Settings:
+    import os
+
+    from hftcl import config
+
+    return config.load(None, environ=os.environ, cwd=Path.cwd()).settings

@@ -1,0 +1,33 @@
+"""Where a bot's files lie under the home. Called by the stories around the bot."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from hftcl.performance.book import ledger_path
+
+LOCK: Final = ".trading.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The files of a live bot, paper included, or of a replay, which never touches those of the other."""
+
+    folder: Path
+    """Of the broker's own files."""
+    ledger: Path
+    lock: Path
+    halt_file: Path
+
+    @classmethod
+    def live(cls, home: Path) -> Self:
+        """Return where the bot that trades keeps its files."""
+        return cls(folder=home, ledger=ledger_path(home), lock=home / LOCK, halt_file=home / "trade.halt")
+
+    @classmethod
+    def replay(cls, home: Path) -> Self:
+        """Return where a replay keeps its files."""
+        folder = home / "replay"
+        return cls(
+            folder=folder, ledger=ledger_path(home, replay=True), lock=folder / ".lock", halt_file=folder / "trade.halt"
+        )

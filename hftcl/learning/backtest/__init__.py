@@ -1,0 +1,1 @@
+"""The loop over history: did retraining pay."""

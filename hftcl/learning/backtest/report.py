@@ -1,0 +1,149 @@
+"""What `backtest` tells: the replayed courses as plain figures, their differences, and the conclusion in one line.
+
+Called by `backtest`. Computes no figure of its own: `exam.metrics` and `exam.replay` do.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Final
+
+from hftcl.exam import metrics, policies
+from hftcl.exam.policies import Course, Step
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
+from hftcl.learning.score import defined, sharpe_interval
+from hftcl.settings import Settings
+
+POLICY: Final = "policy"
+FREE: Final = "policy, ungated"
+NEVER: Final = "never retrain"
+RULES: Final = {
+    POLICY: "retrain weekly, promote by [promote], trade while [edge] lets it",
+    FREE: "the same without the edge gate: trade whatever the record says",
+    NEVER: "the first model, whatever its exam said, for ever",
+    "always newest": "retrain weekly, deploy each model",
+    "seed, stored scores": "retrain weekly; a model's Sharpe on its own exam against the champion's as it was stored",
+    "stand aside": "no trade at all",
+    "buy and hold": "equal amounts of the watchlist, bought at the close before the first session; no dividends",
+}
+
+
+def told(
+    courses: Mapping[str, Course],
+    settings: Settings,
+    data: Dataset,
+    *,
+    first: date,
+    trainings: int,
+    resumed: int,
+    notes: tuple[str, ...],
+    timings: dict[str, float],
+) -> BacktestReport:
+    """Return the report; `first` is the first session that is compared."""
+    pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
+    differences = tuple(_difference(courses, mine, theirs) for mine, theirs in pairs)
+    found = policies.compare(courses[POLICY].net, courses[NEVER].net)
+    return BacktestReport(
+        conclusion=found.conclusion,
+        reason=_reason(courses[POLICY], differences),
+        policies={name: _policy(name, course) for name, course in courses.items()},
+        differences=differences,
+        attempts=tuple(
+            _attempt(step, courses[POLICY].steps[:place]) for place, step in enumerate(courses[POLICY].steps)
+        ),
+        from_=first,
+        to=data.sessions[-1],
+        sessions=len(courses[POLICY].days),
+        trainings=trainings,
+        resumed=resumed,
+        tickers=data.tickers,
+        left_out=data.left_out,
+        notes=notes,
+        promote_policy=settings.promote.policy,
+        cost_bps=settings.strategy.cost_bps,
+        source=data.source,
+        synthetic=data.synthetic,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
+        timings_s=timings,
+    )
+
+
+def _policy(name: str, course: Course) -> PolicyReport:
+    net = course.net
+    return PolicyReport(
+        rule=RULES[name],
+        sharpe=defined(lambda: metrics.sharpe(net)),
+        interval=sharpe_interval(net),
+        gross_sharpe=defined(lambda: metrics.sharpe(course.gross)),
+        pnl=float(net.sum()),
+        gross_pnl=float(course.gross.sum()),
+        turnover=float(course.turnover.sum()),
+        max_drawdown=metrics.max_drawdown(net),
+        traded_sessions=course.days_traded,
+        deployments=len(course.deployments),
+        served=tuple(_served(step, course.days) for step in course.deployments),
+        pnl_by_session={day.isoformat(): pnl for day, pnl in zip(course.days, net.tolist(), strict=True)},
+    )
+
+
+def _served(step: Step, days: Sequence[date]) -> ServedReport:
+    later = [day for day in days if day > step.attempt.window[-1].day]
+    return ServedReport(model_id=step.attempt.model_id, from_=later[0] if later else None, reason=step.decision.reason)
+
+
+def _difference(courses: Mapping[str, Course], mine: str, theirs: str) -> DifferenceReport:
+    found = policies.compare(courses[mine].net, courses[theirs].net)
+    return DifferenceReport(
+        policy=mine,
+        against=theirs,
+        difference=found.difference,
+        interval=found.interval,
+        standard_error=found.standard_error,
+        p_better=found.p_better,
+    )
+
+
+def _attempts(steps: Sequence[Step]) -> tuple[AttemptReport, ...]:
+    return tuple(_attempt(step, steps[:place]) for place, step in enumerate(steps))
+
+
+def _attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
+    verdict, edge = step.decision.verdict, step.edge
+    served = [each.attempt.model_id for each in earlier if each.decision.deploys]
+    return AttemptReport(
+        model_id=step.attempt.model_id,
+        at=step.attempt.at,
+        outcome=str(verdict.outcome) if verdict else "",
+        reason=step.decision.reason,
+        exam_sessions=len(step.decision.exam),
+        sharpe=verdict.challenger_sharpe if verdict else None,
+        champion=served[-1] if served else None,
+        champion_sharpe=verdict.champion_sharpe if verdict else None,
+        p_better=verdict.p_better if verdict else None,
+        edge=str(edge.state) if edge else None,
+        edge_reason=edge.reason if edge else "",
+        p_edge=edge.p_edge if edge else None,
+        record_sessions=edge.sessions if edge else 0,
+    )
+
+
+def _reason(policy: Course, differences: Sequence[DifferenceReport]) -> str:
+    """Say by which figures it was concluded, and what they owe to standing aside."""
+    by_name = {(each.policy, each.against): each for each in differences}
+    main, free = by_name[POLICY, NEVER], by_name[FREE, NEVER]
+    n = len(policy.days)
+    if main.interval is None or main.difference is None:
+        return f"the difference of policy and never retrain is not defined on these {n} sessions"
+    low, high = main.interval
+    where = "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
+    text = (
+        f"Sharpe of the policy less that of never retrain is {main.difference:+.2f} over {n} sessions; its 90 % "
+        f"interval, {low:+.2f} to {high:+.2f}, {where}"
+    )
+    if policy.days_traded < n and free.interval is not None and free.difference is not None:
+        text += (
+            f". The policy traded in {policy.days_traded} of {n} sessions; without the edge gate the difference is "
+            f"{free.difference:+.2f} ({free.interval[0]:+.2f} to {free.interval[1]:+.2f})"
+        )
+    return text

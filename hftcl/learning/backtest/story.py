@@ -1,0 +1,314 @@
+"""The story of `backtest`: the loop replayed over history, week by week, and what each way to run it would have earned.
+
+Called by `loop`. Trains and scores through `trainings`; who is promoted and who trades is replayed by `exam.replay`.
+Changes nothing that serves: bars are cached as by every collection, and trainings under <home>/backtest.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl import durable
+from hftcl.errors import NoDataError, UsageError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam import policies
+from hftcl.exam.policies import Attempt, Course
+from hftcl.exam.split import Session, Split, sessions_of, split
+from hftcl.learning.backtest.report import FREE, NEVER, POLICY, told
+from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache, score_all, train_all
+from hftcl.learning.candidate import parameters
+from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day, window
+from hftcl.learning.record import folds
+from hftcl.learning.reports import BacktestReport
+from hftcl.learning.timing import Stopwatch
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource
+from hftcl.settings import Settings
+
+MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios
+_WEEK: Final = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The bars of the whole span with features, and the trainings on it, oldest first; `first` is asked for."""
+
+    first: date
+    data: Dataset
+    weeks: tuple[date, ...]
+    sessions: tuple[Session, ...]
+    """Every session after the first training, oldest first."""
+    notes: tuple[str, ...]
+
+    @property
+    def counted(self) -> tuple[Session, ...]:
+        """The sessions that are compared."""
+        return tuple(session for session in self.sessions if session.day >= self.first)
+
+
+def backtest(
+    settings: Settings, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
+) -> BacktestReport:
+    """Replay the loop over the sessions `first` to `last` (dates or ISO texts, both included); compare ways to run it.
+
+    A training at the close of the last session of each ISO week, on the `[market] lookback_days` window that ends
+    there. The first is the newest before `first` whose window is full of bars, or else the first one that is.
+    Raises UsageError for dates that are none, or in the wrong order; NoDataError for too few sessions.
+    """
+    begin, end = parse_day("--from", first), parse_day("--to", last)
+    if begin > end:
+        raise UsageError(f"--from {begin} lies after --to {end}. Exchange them.")
+    params = parameters(settings)
+    source, calendar = open_market(settings)
+    watch = Stopwatch()
+    with _alone(settings):
+        known = known_up_to(source, calendar, settings, begin, end, now)
+        history = _history(settings, source, calendar, begin, known, watch, on_event)
+        for note in history.notes:
+            on_event(Event("backtest", text=note, level=Level.WARNING))
+        data = history.data
+        shop = Workshop(
+            settings=settings, frame=data.frame, params=params, source=data.source, synthetic=data.synthetic
+        )
+        units, weekly = _units(history, calendar, settings)
+        with watch("train"):
+            files, failed, resumed = train_all([*weekly, *units], shop, on_event)
+        with watch("score"):
+            days = tuple(session.day for session in history.sessions)
+            kept = [unit for unit in weekly if unit.model_id not in failed]
+            scores = score_all(kept, files, shop, days, on_event)
+            walked = score_all([unit for unit in units if unit.model_id not in failed], files, shop, (), on_event)
+    attempts = [_attempt(unit, scores[unit.model_id], calendar) for unit in kept]
+    if not attempts:
+        raise NoDataError(f"No week could be trained on. The first: {next(iter(failed.values()), 'no reason given')}")
+    with watch("replay"):
+        courses = _courses(settings, history, attempts, _begun(weekly, units, scores, walked))
+    return told(
+        courses,
+        settings,
+        history.data,
+        first=history.counted[0].day,
+        trainings=len(weekly) + len(units),
+        resumed=resumed,
+        notes=(*history.notes, *(f"{name} has no model: {why}" for name, why in failed.items())),
+        timings=watch.timings(),
+    )
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with durable.storage_faults("preparing the folder of the backtest"):
+            durable.make_folder(cache(settings))
+            stack.enter_context(durable.lock(cache(settings) / ".lock", "backtest"))
+        yield
+
+
+def _close(calendar: Calendar, session: date) -> datetime:
+    close: datetime = calendar.sessions(session, session)["close"][0]
+    return close
+
+
+def week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
+    """Return the last session of each ISO week that lies in `first` to `last`, oldest first."""
+    days = calendar.sessions(first, last + _WEEK)["session"].to_list()
+    return tuple(
+        day for day, later in pairwise(days) if day.isocalendar()[:2] != later.isocalendar()[:2] and day <= last
+    )
+
+
+def _history(
+    settings: Settings,
+    source: BarSource,
+    calendar: Calendar,
+    begin: date,
+    known: AsOf,
+    watch: Stopwatch,
+    on_event: OnEvent,
+) -> History:
+    """Collect the bars of the whole span at once, and say when the loop can first train.
+
+    Features look back only, so those of a week are what they would have been at its end. Which tickers are left out
+    for lack of bars is decided for each window, or later bars would decide it.
+    """
+    last = calendar.last_complete(known.at)
+    ends = week_ends(calendar, begin - 4 * _WEEK, last)
+    ends = ends[max(sum(day < begin for day in ends) - 1, 0) :]
+    if not ends:
+        raise NoDataError(f"From {begin} to {last} there is no end of a week. Ask for more sessions.")
+    span = (last - ends[0]).days + settings.market.lookback_days
+    wide = replace(settings, market=replace(settings.market, lookback_days=span, min_coverage=0.0))
+    data = assemble(wide, source, calendar, known, save=True, on_event=on_event, watch=watch)
+    found = sessions_of(data.frame)
+    full = tuple(day for day in ends if _window(calendar, settings, day)[0] >= found[0].day and day < last)
+    sessions = tuple(session for session in found if full and session.day > full[0])
+    counted = [session for session in sessions if session.day >= begin]
+    late = not full or full[0] != ends[0]
+    if len(counted) < MIN_SESSIONS:
+        why = (
+            f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
+            f"{found[0].day}. Ask for a later --to, or lower [market] lookback_days"
+            if late
+            else ". Ask for a later --to"
+        )
+        raise NoDataError(
+            f"{len(counted)} sessions from {begin} to {last} can be compared, needs {MIN_SESSIONS} or more{why}."
+        )
+    notes = []
+    if late:
+        notes.append(
+            f"the bars begin on {found[0].day}: the first full window of {settings.market.lookback_days} days ends on "
+            f"{full[0]}, and what is compared begins on {counted[0].day}"
+        )
+    return History(first=begin, data=data, weeks=full, sessions=sessions, notes=tuple(notes))
+
+
+def _window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
+    return window(calendar, settings, AsOf(at=_close(calendar, day), note="", explicit=True))
+
+
+# --- what is trained --------------------------------------------------------------------------------------------------
+
+
+def _units(history: History, calendar: Calendar, settings: Settings) -> tuple[list[Unit], list[Unit]]:
+    """Return the trainings of the walk-forward that begins the record, and those of the weeks, oldest first."""
+    held = _Held.of(history.data.frame)
+    weekly = []
+    for day in history.weeks:
+        days = _window(calendar, settings, day)
+        sessions = tuple(session for session in held.sessions if days[0] <= session.day <= days[-1])
+        division = split(
+            sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+        )
+        tickers = held.tickers(days, settings.market.min_coverage)
+        model_id = f"{_close(calendar, day):%Y%m%d_%H%M%S}"
+        weekly.append(held.unit(model_id, sessions, tickers, division))
+    first = weekly[0]
+    parts = folds(first.window, first.split, embargo_sessions=settings.exam.embargo_sessions)
+    walked = [
+        held.unit(f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part)
+        for index, part in enumerate(parts)
+        if part.train != first.split.train
+    ]
+    return walked, weekly
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the span's bars hold: sessions, which tickers each has, and a digest of each session's rows."""
+
+    sessions: tuple[Session, ...]
+    present: Mapping[date, frozenset[str]]
+    digests: Mapping[date, bytes]
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> "_Held":
+        present, digests = {}, {}
+        for (day,), rows in frame.partition_by("session", as_dict=True).items():
+            present[day] = frozenset(rows["ticker"].unique().to_list())
+            digests[day] = _digest(rows)
+        return cls(sessions_of(frame), present, digests)
+
+    def tickers(self, days: Sequence[date], share: float) -> tuple[str, ...]:
+        """Return the tickers with bars in at least `share` of `days`, sorted; all that have any where none has."""
+        counts: dict[str, int] = {}
+        for day in days:
+            for ticker in self.present.get(day, ()):
+                counts[ticker] = counts.get(ticker, 0) + 1
+        kept = sorted(ticker for ticker, count in counts.items() if count >= share * len(days))
+        return tuple(kept or sorted(counts))
+
+    def unit(self, model_id: str, sessions: tuple[Session, ...], tickers: tuple[str, ...], division: Split) -> Unit:
+        digest = hashlib.sha256(" ".join(tickers).encode())
+        for session in sessions:
+            digest.update(self.digests[session.day])
+        return Unit(model_id=model_id, window=sessions, tickers=tickers, split=division, key=digest.hexdigest())
+
+
+def _digest(rows: pl.DataFrame) -> bytes:
+    """Return the SHA-256 of every value of `rows`, bars and features alike."""
+    digest = hashlib.sha256()
+    for name in rows.columns:
+        values = rows[name]
+        nulls = values.is_null().to_numpy()
+        plain = values.fill_null(strategy="zero") if values.dtype.is_numeric() else values
+        data = plain.to_numpy() if plain.dtype.is_numeric() else plain.cast(pl.String).fill_null("").str.join("\n")
+        digest.update(name.encode() + nulls.tobytes())
+        digest.update(data.tobytes() if isinstance(data, np.ndarray) else data.item().encode())
+    return digest.digest()
+
+
+# --- what is replayed -------------------------------------------------------------------------------------------------
+
+
+def _attempt(unit: Unit, score: Score, calendar: Calendar) -> Attempt:
+    return Attempt(
+        model_id=unit.model_id,
+        at=_close(calendar, unit.window[-1].day),
+        label_end=score.meta.label_end,
+        window=unit.window,
+        marks=score.marks,
+        synthetic=score.meta.synthetic,
+        fault=score.fault,
+    )
+
+
+def _begun(
+    weekly: Sequence[Unit], walked: Sequence[Unit], scores: Mapping[str, Score], folded: Mapping[str, Score]
+) -> tuple[float, ...]:
+    """Return the net P&L of the walk-forward over the first exam: of each fold by its own model, oldest first."""
+    by_day: dict[date, float] = {}
+    first = weekly[0]
+    if first.model_id in scores:
+        by_day = {day: scores[first.model_id].marks[day].net for day in first.split.exam_days}
+    for unit in walked:
+        if unit.model_id in folded:
+            by_day |= {day: folded[unit.model_id].marks[day].net for day in unit.split.exam_days}
+    return tuple(by_day[day] for day in sorted(by_day))
+
+
+def _courses(
+    settings: Settings, history: History, attempts: Sequence[Attempt], begun: Sequence[float]
+) -> dict[str, Course]:
+    """Return what each way to run the loop earned on the sessions that are compared, by its name."""
+    promote, exam, sessions = settings.promote, settings.exam, history.sessions
+    free = policies.replay(attempts, policies.judged(promote, exam), sessions)
+    courses = {
+        POLICY: policies.with_edge(free, sessions, begun=begun, rule=settings.edge, policy=promote.policy),
+        FREE: free,
+        NEVER: policies.replay(attempts, policies.never_retrain, sessions),
+        "always newest": policies.replay(attempts, policies.always_newest, sessions),
+        "seed, stored scores": policies.replay(attempts, policies.stored_scores(promote, exam), sessions),
+        "stand aside": policies.course([policies.NOTHING] * len(sessions), sessions),
+    }
+    counted = history.counted
+    cut = {name: course.since(counted[0].day) for name, course in courses.items()}
+    held = policies.buy_and_hold(_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
+    return {**cut, "buy and hold": policies.course(held, counted)}
+
+
+def _closes(frame: pl.DataFrame, counted: Sequence[Session]) -> npt.NDArray[np.float64]:
+    """Return the closes of the regular session: a row for the session before the first, then one for each of `counted`.
+
+    NaN where a ticker has no bar; columns by ticker.
+    """
+    last = (
+        frame.filter(pl.col("regular"))
+        .sort("ts")
+        .group_by("session", "ticker")
+        .agg(pl.col("close").last())
+        .pivot("ticker", index="session", values="close")
+        .sort("session")
+    )
+    before = last.filter(pl.col("session") < counted[0].day).tail(1)
+    days = pl.DataFrame({"session": [session.day for session in counted]})
+    rows = pl.concat([before, days.join(last, on="session", how="left")])
+    return np.asarray(rows.drop("session").cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)

@@ -1,0 +1,242 @@
+"""The trainings of a backtest: independent units of work, each kept on disk as the file of its model.
+
+Called by `backtest`. A unit that was trained before, with the same settings, code and bars, is read and not trained
+again: whoever is killed goes on where he was. The units run under joblib, in threads, because each trains in a process
+of its own; `joblib.parallel_config` sends them elsewhere.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+import hftcl
+from hftcl import durable
+from hftcl.archive import artifact
+from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
+from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.exam.policies import Mark
+from hftcl.exam.split import Session, Split
+from hftcl.exam.verdict import prediction_fault
+from hftcl.learning.candidate import train_candidate
+from hftcl.learning.score import examine
+from hftcl.settings import Settings
+
+# What makes a model of rows; not what judges it, so that another gate is replayed over the same trainings.
+_CODE: Final = (
+    "market",
+    "model",
+    "archive/artifact.py",
+    "exam/split.py",
+    "learning/candidate.py",
+    "learning/dataset.py",
+)
+_LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One training: its window's rows by session and ticker, divided by `split`. `key`: of the rows' values."""
+
+    model_id: str
+    window: tuple[Session, ...]
+    tickers: tuple[str, ...]
+    split: Split
+    key: str
+
+    @property
+    def file(self) -> str:
+        """Name of its file in the cache."""
+        return f"{self.model_id}-{self.key[:16]}.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where and by what the units are trained. frame: see `dataset.Dataset`; params: complete."""
+
+    settings: Settings
+    frame: pl.DataFrame = field(repr=False)
+    params: Mapping[str, object]
+    source: str
+    synthetic: bool
+
+    @property
+    def folder(self) -> Path:
+        """The cache of these settings, this code and this source; others lie beside it."""
+        return cache(self.settings) / self._digest()[:16]
+
+    def _digest(self) -> str:
+        ours = self.settings
+        parts = {
+            "market": asdict(ours.market),
+            "model": {**asdict(ours.model), **self.params},
+            "strategy": asdict(ours.strategy),
+            "exam": asdict(ours.exam),
+            "source": self.source,
+            "code": _code(),
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def cache(settings: Settings) -> Path:
+    """Return the folder of all caches; it may be deleted at any time."""
+    return Path(settings.paths.home) / "backtest"
+
+
+def _code() -> str:
+    package = Path(hftcl.__file__).parent
+    digest = hashlib.sha256()
+    for name in _CODE:
+        path = package / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple[dict[str, Path], dict[str, str], int]:
+    """Train what the cache lacks. Return the files by model id, why some units have no model, and how many were there.
+
+    A file is written when its unit is done. Raises TrainingError where a training fails, StorageError for the disk.
+    """
+    folder = shop.folder
+    with durable.storage_faults("preparing the folder of the backtest"):
+        durable.make_folder(folder)
+        durable.sweep_temporary(folder, ("*.onnx",))
+    files = {unit.model_id: folder / unit.file for unit in units}
+    lacking = [unit for unit in units if not _held(files[unit.model_id], on_event)]
+    done, failed = len(units) - len(lacking), {}
+    on_event(Event("train", done, len(units)))
+    for model_id, trained in _trained(lacking, shop):
+        if isinstance(trained, str):
+            failed[model_id] = trained
+            on_event(Event("train", text=f"{model_id} has no model: {trained}", level=Level.WARNING))
+        else:
+            with durable.storage_faults("keeping a model of the backtest"):
+                durable.write_atomically(files[model_id], trained)
+        done += 1
+        on_event(Event("train", done, len(units), model_id))
+    return {name: path for name, path in files.items() if name not in failed}, failed, len(units) - len(lacking)
+
+
+def _held(path: Path, on_event: OnEvent) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        artifact.load(path, expected_features=artifact.our_features())
+    except (IntegrityError, NewerVersionError) as fault:
+        on_event(Event("train", text=f"{fault} It is trained again.", level=Level.WARNING))
+        return False
+    return True
+
+
+def _trained(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, bytes | str]]:
+    """Yield (model id, file or why there is none) as they are done: one training a core, each on one core.
+
+    Two trainings on a core each are as fast as one on two, and the seconds in which a child starts overlap.
+    """
+    if not units:
+        return
+    import joblib
+
+    at_once = min(_cores(shop.settings), len(units))
+    settings = replace(
+        shop.settings, compute=replace(shop.settings.compute, jobs=max(1, _cores(shop.settings) // at_once))
+    )
+    tasks = (
+        joblib.delayed(_train)(_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic)
+        for unit in units
+    )
+    yield from joblib.Parallel(n_jobs=at_once, prefer="threads", return_as="generator_unordered")(tasks)
+
+
+def _cores(settings: Settings) -> int:
+    import joblib
+
+    return settings.compute.jobs or int(joblib.cpu_count())
+
+
+def _window(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    return frame.filter(
+        pl.col("session").is_between(unit.window[0].day, unit.window[-1].day) & pl.col("ticker").is_in(unit.tickers)
+    )
+
+
+def _train(
+    rows: pl.DataFrame, unit: Unit, settings: Settings, params: Mapping[str, object], source: str, synthetic: bool
+) -> tuple[str, bytes | str]:
+    try:
+        candidate = train_candidate(
+            rows,
+            unit.split,
+            settings,
+            model_id=unit.model_id,
+            params=params,
+            source=source,
+            synthetic=synthetic,
+            on_event=ignore,
+        )
+    except NoDataError as error:  # a week of which too little is known: the loop would have had no candidate either
+        return unit.model_id, str(error)
+    return unit.model_id, candidate.onnx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One model on its exam's sessions and on later ones; `fault` as `verdict.prediction_fault` says of the exam."""
+
+    meta: artifact.ModelMeta
+    marks: dict[date, Mark]
+    fault: str | None
+
+
+def score_all(
+    units: Sequence[Unit], files: Mapping[str, Path], shop: Workshop, later: Sequence[date], on_event: OnEvent
+) -> dict[str, Score]:
+    """Score each unit's model on the exam of its split, and on the sessions of `later` after its window.
+
+    By the code that `retrain` examines with. A model trades the tickers that it was trained on, each with 1/N.
+    """
+    import joblib
+
+    tasks = (
+        joblib.delayed(_score)(
+            files[unit.model_id].read_bytes(),
+            unit,
+            shop.frame.filter(pl.col("ticker").is_in(unit.tickers)),
+            tuple(day for day in later if day > unit.window[-1].day),
+            shop.settings.strategy.cost_bps,
+        )
+        for unit in units
+    )
+    found: dict[str, Score] = {}
+    on_event(Event("score", 0, len(units)))
+    parallel = joblib.Parallel(n_jobs=_cores(shop.settings), prefer="threads", return_as="generator_unordered")
+    for model_id, score in parallel(tasks):
+        found[model_id] = score
+        on_event(Event("score", len(found), len(units), model_id))
+    return found
+
+
+def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], cost_bps: float) -> tuple[str, Score]:
+    model = artifact.load(onnx, expected_features=artifact.our_features())
+    marks: dict[date, Mark] = {}
+    fault = None
+    for days in (unit.split.exam_days, later):
+        if not days:
+            continue
+        examined = examine(model, frame, days, cost_bps=cost_bps)
+        found = examined.simulation
+        for day, gross, net, turnover in zip(
+            found.sessions, found.gross.tolist(), found.net.tolist(), found.turnover.tolist(), strict=True
+        ):
+            marks[day] = Mark(gross=gross, net=net, turnover=turnover)
+        if days == unit.split.exam_days:
+            fault = prediction_fault(examined.predictions)
+    return unit.model_id, Score(meta=model.meta, marks=marks, fault=fault)

@@ -1,0 +1,127 @@
+"""The story of `exam`: one archived model on other bars, by the very code of a retrain's exam. Called by `loop`.
+
+Changes nothing: bars that the cache lacks are fetched and not kept, and no record is written.
+"""
+
+from dataclasses import fields, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import Model
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import IntegrityError, NoDataError, UsageError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.split import Session, sessions_of, unseen
+from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day
+from hftcl.learning.reports import ExamReport, ScoreReport
+from hftcl.learning.score import examine, require_same_hours
+from hftcl.learning.timing import Stopwatch
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource
+from hftcl.settings import Settings
+
+
+def score(
+    settings: Settings, model_id: str, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
+) -> ExamReport:
+    """Return what an archived model would have earned from session `first` to `last`, both included.
+
+    Costs, watchlist and embargo are those of `settings`; features, threshold, horizon and the hours of the session
+    those of the model. Where the bars end before `last`, so does the exam, with a warning.
+    Raises UsageError for a malformed id or date, ModelNotFoundError for an unknown id, IntegrityError for a file that
+    is damaged or was pruned, and NoDataError for sessions that the model has seen, or that it cannot be scored on:
+    without bars, of another calendar, or synthetic ones for a model of real bars and the reverse.
+    """
+    registry = Registry(Path(settings.paths.home))
+    record = registry.find(model_id)
+    begin, end = parse_day("--from", first), parse_day("--to", last)
+    if begin > end:
+        raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
+    model = _archived(registry, record)
+    source, calendar = open_market(settings)
+    _require_comparable(model, source)
+    require_same_hours(model.meta, replace(settings.market, extended_hours=model.meta.extended_hours))
+    _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
+    known = known_up_to(source, calendar, settings, begin, end, now)
+    if not known.explicit:
+        on_event(Event("exam", text=f"{known.note}, before {end}; so does the exam", level=Level.WARNING))
+    data = assemble(
+        _as_the_model(settings, model, begin, known, calendar),
+        source,
+        calendar,
+        known,
+        save=False,
+        on_event=on_event,
+        watch=Stopwatch(),
+    )
+    for ticker, why in data.left_out.items():
+        on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
+    return _examined(model, data, settings, on_event)
+
+
+def _archived(registry: Registry, record: ModelRecord) -> Model:
+    if not record.kept:
+        raise IntegrityError(
+            f"The file of model {record.model_id} was deleted by [archive] keep. "
+            "`hftcl history --json` tells which are kept."
+        )
+    return artifact.load(
+        registry.onnx_of(record.model_id),
+        expected_sha256=record.sha256,
+        expected_features=artifact.our_features(),
+    )
+
+
+def _require_comparable(model: Model, source: BarSource) -> None:
+    meta = model.meta
+    if meta.synthetic != source.synthetic:
+        theirs, ours = ("synthetic", "real") if meta.synthetic else ("real", "synthetic")
+        raise NoDataError(
+            f"Model {meta.model_id} was trained on {theirs} bars, and those of [market] source = {source.name!r} are "
+            f"{ours}: what one market taught says nothing about the other. Choose a source of {theirs} bars."
+        )
+
+
+def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessions: int) -> None:
+    """Refuse sessions up to the last label of the training, and the embargo after them: see `exam.split.unseen`."""
+    seen = model.meta.label_end
+    ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
+    sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
+    allowed = unseen(sessions, seen, embargo_sessions=embargo_sessions)[0].day
+    if begin < allowed:
+        raise NoDataError(
+            f"Model {model.meta.model_id} was trained on bars up to {seen:%Y-%m-%d %H:%M} UTC, and the embargo is "
+            f"{embargo_sessions} session{'s' if embargo_sessions > 1 else ''}: it may be examined from {allowed} on, "
+            f"not from {begin}. Use --from {allowed}."
+        )
+
+
+def _as_the_model(settings: Settings, model: Model, begin: date, known: AsOf, calendar: Calendar) -> Settings:
+    """Return the settings whose window begins at `begin`, with the model's own hours and horizon."""
+    meta, days = model.meta, (calendar.last_complete(known.at) - begin).days + 1
+    return replace(
+        settings,
+        market=replace(settings.market, lookback_days=days, extended_hours=meta.extended_hours),
+        model=replace(settings.model, horizon_minutes=meta.horizon_minutes),
+    )
+
+
+def _examined(model: Model, data: Dataset, settings: Settings, on_event: OnEvent) -> ExamReport:
+    days = tuple(session.day for session in sessions_of(data.frame))
+    on_event(Event("exam", 0, 1))
+    found = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).report
+    on_event(Event("exam", 1, 1))
+    return ExamReport(
+        **{item.name: getattr(found, item.name) for item in fields(ScoreReport)},
+        from_=days[0],
+        to=days[-1],
+        sessions=len(days),
+        tickers=data.tickers,
+        left_out=data.left_out,
+        trained_from=model.meta.trained_from,
+        trained_to=model.meta.trained_to,
+        source=data.source,
+        synthetic=data.synthetic,
+    )

@@ -1,0 +1,255 @@
+"""The story of `prove`: shows on the user's own bars that nothing looks ahead. Changes nothing. Called by `loop`.
+
+Whatever comes after a cut is replaced, and everything decided up to the cut must stay equal to the bit. A leak planted
+on purpose goes through the same comparison, so that a proof that could not fail is not taken for one.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import Model
+from hftcl.archive.registry import Registry
+from hftcl.errors import NoDataError
+from hftcl.events import Event, OnEvent
+from hftcl.exam.split import sessions_of, split
+from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
+from hftcl.learning.reports import ProofReport
+from hftcl.learning.score import matrix
+from hftcl.learning.timing import Stopwatch
+from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
+from hftcl.market.sessions import Calendar
+from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate
+from hftcl.model.grid import minute_grid
+from hftcl.model.streaming import StreamingFeatures
+from hftcl.settings import Settings
+from hftcl.strategy.positions import target_positions
+
+LEAK: Final = Feature(
+    name="leak",
+    group="planted",
+    expr=pl.col("close").shift(-1) / pl.col("close") - 1,
+    lookback=0,
+    formula="close(t+1) / close(t) - 1",
+    reason="A leak planted on purpose: the comparison that misses it proves nothing.",
+)
+_HUGE: Final = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """One point in time in one session, and the bars that decide there: its session and those that features read."""
+
+    ts: datetime
+    session: date
+    bars: pl.DataFrame
+
+
+Tampering = Callable[[pl.DataFrame, np.random.Generator, Calendar], pl.DataFrame]
+"""Takes the bars after a cut, and returns what stands in their place; no bar at all is allowed."""
+
+
+def prove(
+    settings: Settings, *, cases: int, seed: int, as_of: str | None, now: datetime, on_event: OnEvent
+) -> ProofReport:
+    """Return what was compared and how often it differed; the proof holds where every count of differences is 0.
+
+    cases: cut points, each with all four replacements. seed: of the cuts. Bars that the cache lacks are not kept.
+    Raises NoDataError where no session has the earlier sessions that features read.
+    """
+    source, calendar = open_market(settings)
+    known = find_as_of(source, calendar, settings, as_of, now)
+    data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
+    model = _serving(settings)
+    decide = _decider(settings, model)
+    random = np.random.default_rng(seed)
+    differences, compared, leak_caught = 0, 0, True
+    table = (*FEATURES, LEAK)
+    for done, cut in enumerate(_cuts(data.frame, cases, random)):
+        before = _decided(cut.bars, cut, table, decide)
+        for replace_later in TAMPERINGS.values():
+            after = _decided(_replaced(cut, replace_later, random, calendar), cut, table, decide)
+            honest = [name for name in before.columns if name != LEAK.name]
+            differences += _unequal(before.select(honest), after.select(honest))
+            compared += before.height * len(honest)
+            leak_caught &= _unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
+        on_event(Event("prove", done + 1, cases))
+    streamed, streaming_differences = _streaming(data.frame, random, on_event)
+    return ProofReport(
+        proved=differences == 0 and streaming_differences == 0 and leak_caught and _label_overlap(data, settings) == 0,
+        cases=cases,
+        replacements=tuple(TAMPERINGS),
+        values_compared=compared,
+        differences=differences,
+        planted_leak_caught=leak_caught,
+        label_overlap=_label_overlap(data, settings),
+        streamed_bars=streamed,
+        streaming_differences=streaming_differences,
+        model_id=model.meta.model_id if model else None,
+        source=data.source,
+        synthetic=data.synthetic,
+        as_of=known.at,
+        as_of_note=known.note,
+        sessions=len(data.sessions),
+        tickers=data.tickers,
+    )
+
+
+def _serving(settings: Settings) -> Model | None:
+    registry = Registry(Path(settings.paths.home))
+    live = registry.live()
+    if live is None:
+        return None
+    return artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
+
+
+Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decider:
+    """From features to a position: the serving model, or a fixed sum of features where none serves."""
+
+    predict: Predict
+    threshold: float
+    horizon_minutes: int
+    flat_minutes_before_close: int
+
+
+def _decider(settings: Settings, model: Model | None) -> Decider:
+    if model is not None:
+        return Decider(
+            predict=model.predict,
+            threshold=model.meta.threshold,
+            horizon_minutes=model.meta.horizon_minutes,
+            flat_minutes_before_close=model.meta.flat_minutes_before_close,
+        )
+    weights = np.random.default_rng(0).normal(size=len(FEATURES)).astype(np.float32)
+
+    def predict(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        # Row by row in float64: a matrix product may add in another order for another number of rows.
+        return np.array([np.sum(row.astype(np.float64) * weights) for row in X], dtype=np.float32)
+
+    return Decider(
+        predict=predict,
+        threshold=1.0,
+        horizon_minutes=settings.model.horizon_minutes,
+        flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
+    )
+
+
+def _cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> Iterator[Cut]:
+    """Yield random cuts: any minute of any session that has the earlier sessions before it and one after it."""
+    days = sorted(frame["session"].unique().to_list())
+    eligible = days[WARMUP_SESSIONS:-1]
+    if not eligible:
+        raise NoDataError(
+            f"{len(days)} sessions with bars; a proof needs {WARMUP_SESSIONS + 2}: raise [market] lookback_days."
+        )
+    by_day = frame.select(BAR_SCHEMA.names()).partition_by("session", as_dict=True)
+    for _ in range(cases):
+        place = int(random.integers(len(eligible))) + WARMUP_SESSIONS
+        window = pl.concat([by_day[(day,)] for day in days[place - WARMUP_SESSIONS : place + 2]]).sort("ticker", "ts")
+        stamps = by_day[(days[place],)]["ts"].unique().sort()
+        yield Cut(ts=stamps[int(random.integers(stamps.len() - 1))], session=days[place], bars=window)
+
+
+def _decided(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
+    """Return features, prediction and position of the cut's session up to the cut, sorted by ticker and ts."""
+    rows = pl.concat([bars, evaluate(minute_grid(bars), table)], how="horizontal")
+    rows = rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
+    known = rows.select(pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)).to_series()
+    predicted = np.full(rows.height, np.nan, dtype=np.float32)
+    predicted[known.to_numpy()] = decide.predict(matrix(rows.filter(known)))
+    rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
+    positions = target_positions(
+        rows,
+        threshold=decide.threshold,
+        horizon_minutes=decide.horizon_minutes,
+        weight=1.0,
+        flat_minutes_before_close=decide.flat_minutes_before_close,
+    )
+    return rows.select([feature.name for feature in table] + ["prediction"]).with_columns(positions["position"])
+
+
+def _unequal(before: pl.DataFrame, after: pl.DataFrame) -> int:
+    """Return how many values differ in any bit; a null equals a null. Another number of rows counts as all of them."""
+    if before.height != after.height:
+        return max(before.height, after.height) * before.width
+    return sum(int(before[name].ne_missing(after[name]).sum()) for name in before.columns)
+
+
+def _replaced(cut: Cut, later: Tampering, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+    known = cut.bars.filter(pl.col("ts") <= cut.ts)
+    tampered = later(cut.bars.filter(pl.col("ts") > cut.ts), random, calendar)
+    return pl.concat([known, tampered.select(known.columns)]).sort("ticker", "ts")
+
+
+def _removed(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+    return bars.clear()
+
+
+def _huge(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+    return bars.with_columns(pl.col("open", "high", "low", "close", "volume") * _HUGE)
+
+
+def _shuffled(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+    """Deal the bars of each ticker out anew over its minutes, scaled so that none stays as it was."""
+    values = ["open", "high", "low", "close", "volume"]
+    parts = []
+    for part in bars.partition_by("ticker"):
+        dealt = part.select(pl.col(values) * 1.01)[random.permutation(part.height).tolist()]
+        parts.append(part.with_columns(*(dealt[name] for name in values)))
+    return pl.concat(parts) if parts else bars
+
+
+def _nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+    """Make every later price NaN and pass the bars through the cleaning, as a source's NaN would go."""
+    parts = []
+    for part in bars.partition_by("ticker"):
+        faulty = part.with_columns(pl.lit(float("nan")).alias(name) for name in ("open", "high", "low", "close"))
+        sessions = calendar.sessions(part["session"].min(), part["session"].max())  # type: ignore[arg-type]
+        cleaned, _ = clean(faulty.select(RAW_SCHEMA.names()), sessions, ticker=str(part["ticker"][0]))
+        parts.append(cleaned)
+    return pl.concat(parts) if parts else bars
+
+
+TAMPERINGS: Final[dict[str, Tampering]] = {"nan": _nan, "huge": _huge, "shuffled": _shuffled, "removed": _removed}
+
+
+def _label_overlap(data: Dataset, settings: Settings) -> int:
+    """Return how many training rows have a label that ends at or after the first bar that they must not have seen."""
+    division = split(
+        sessions_of(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+    )
+    trained = data.frame.filter(division.trains(data.frame))
+    return int((trained["label_end"] >= division.cut).sum()) + int(
+        trained["session"].is_in([session.day for session in division.exam + division.embargoed]).sum()
+    )
+
+
+def _streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEvent) -> tuple[int, int]:
+    """Feed one session to what the bot runs, minute by minute, and compare each minute's features with the batch's."""
+    days = sorted(frame["session"].unique().to_list())
+    place = int(random.integers(WARMUP_SESSIONS, len(days)))
+    bars = frame.select(BAR_SCHEMA.names()).filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
+    batch = pl.concat([bars, evaluate(minute_grid(bars), FEATURES)], how="horizontal")
+    streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=FEATURES)
+    streaming.start(days[place])
+    minutes = (
+        batch.filter(pl.col("session") == days[place]).sort("ts", "ticker").partition_by("ts", maintain_order=True)
+    )
+    differences = compared = 0
+    for done, minute in enumerate(minutes):
+        live = streaming.push(minute.select(BAR_SCHEMA.names()))
+        differences += _unequal(minute.select(FEATURE_NAMES), live.select(FEATURE_NAMES))
+        compared += live.height
+        on_event(Event("stream", done + 1, len(minutes)))
+    return compared, differences

@@ -1,0 +1,70 @@
+"""Train and examine on a frame that a researcher holds, without the archive. Called by `loop.train_new_model`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from hftcl.errors import UsageError
+from hftcl.events import OnEvent
+from hftcl.exam.split import sessions_of, split
+from hftcl.learning.candidate import Candidate, parameters, train_candidate
+from hftcl.learning.reports import ScoreReport
+from hftcl.learning.score import examine
+from hftcl.market.bars import BAR_SCHEMA, TS
+from hftcl.model.features import FEATURE_NAMES
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    **BAR_SCHEMA,
+    **dict.fromkeys(FEATURE_NAMES, pl.Float32),
+    "target": pl.Float32,
+    "label_end": TS,
+}
+
+
+def try_model(
+    df: "pd.DataFrame", settings: Settings, *, params: Mapping[str, object] | None, now: datetime, on_event: OnEvent
+) -> tuple[Candidate, ScoreReport]:
+    """Return the candidate trained on `df` and its exam on the last sessions of `df`; writes nothing."""
+    frame = from_pandas(df)
+    division = split(
+        sessions_of(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+    )
+    candidate = train_candidate(
+        frame,
+        division,
+        settings,
+        model_id=f"{now:%Y%m%d_%H%M%S}",
+        params=parameters(settings, params),
+        source=str(df.attrs.get("source", "frame")),
+        synthetic=bool(df.attrs.get("synthetic", False)),
+        on_event=on_event,
+    )
+    examined = examine(candidate.model, frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
+    return candidate, examined.report
+
+
+def from_pandas(df: "pd.DataFrame") -> pl.DataFrame:
+    """Return the frame of `collect_training_data` as the rooms know it, NaN as null. Raises UsageError without it."""
+    missing = [name for name in _SCHEMA if name not in df.columns]
+    if missing:
+        raise UsageError(
+            f"The frame lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}. "
+            "Give the one that collect_training_data returned; rows may be left out, columns not."
+        )
+    columns = []
+    for name, dtype in _SCHEMA.items():
+        values = df[name]
+        if dtype == TS:
+            naive = values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+            columns.append(pl.Series(name, naive).dt.replace_time_zone("UTC"))
+        elif dtype in (pl.String, pl.Date):
+            columns.append(pl.Series(name, values.tolist(), dtype=dtype))
+        else:
+            columns.append(pl.Series(name, values.to_numpy(), nan_to_null=True).cast(dtype))
+    return pl.DataFrame(columns).sort("ticker", "ts")

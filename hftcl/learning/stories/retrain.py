@@ -1,0 +1,370 @@
+"""The story of `retrain`: check, collect, train, examine, judge, archive, deploy. Called by `loop`.
+
+One retrain at a time (a lock); whatever stops it, the model that served before still serves, whole.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import Final
+
+from hftcl import durable
+from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
+from hftcl.archive.records import ModelRecord
+from hftcl.errors import HftclError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.edge import Edge
+from hftcl.exam.metrics import noise_deviation, sharpe
+from hftcl.exam.split import Split, sessions_of, split
+from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
+from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
+from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
+from hftcl.learning.promote import Ending
+from hftcl.learning.record import Record, continued, judged
+from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
+from hftcl.learning.score import Examined, defined, examine, require_same_hours, sharpe_interval
+from hftcl.learning.stories.check import check
+from hftcl.learning.timing import Stopwatch
+from hftcl.learning.triggers import manual
+from hftcl.settings import Settings
+
+_ROOM_BYTES: Final = 20 << 20  # 200 trees by default: 5 MB of ONNX, 4 MB of joblib, each twice for a moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The model that serves, as far as the exam is concerned: scored, excused with a reason, or with a problem."""
+
+    record: ModelRecord
+    model: artifact.Model | None = None
+    problem: str | None = None
+    excused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """What the exam found and what was decided."""
+
+    split: Split
+    challenger: Examined
+    champion: Examined | None
+    verdict: Verdict
+
+
+def retrain(
+    settings: Settings,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    params: Parameters = None,
+    as_of: str | None = None,
+    now: datetime,
+    on_event: OnEvent,
+) -> RetrainReport:
+    """Run the loop once and return what happened. Raises HftclError where it could not be run.
+
+    force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
+    before anything is collected. as_of: see `dataset.find_as_of`. now: UTC.
+    """
+    chosen = parameters(settings, params)
+    home = Path(settings.paths.home)
+    watch = Stopwatch()
+    archive = Archive(home)
+    with _alone(home, dry_run=dry_run):
+        repaired = () if dry_run else archive.recover(now)
+        checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
+        if checked is not None and not checked.due:
+            return _skipped(checked, repaired, dry_run, watch)
+        if not dry_run:
+            durable.require_space(home / "models", _ROOM_BYTES, "archiving a model")
+        source, calendar = open_market(settings)
+        known = find_as_of(source, calendar, settings, as_of, now)
+        data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
+        for ticker, why in data.left_out.items():
+            on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
+        with _claimed(archive, now, dry_run=dry_run) as model_id:
+            champion = _champion(archive, data, settings)
+            candidate, exam = _examined(settings, data, champion, archive, model_id, chosen, on_event, watch)
+            with watch("record"):
+                record = continued(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
+            edge = judged(record, archive, data, settings, obstacle=_idle(exam, champion))
+            report = _report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
+            report = _with_edge(report, record, edge)
+            if dry_run:
+                return report
+            with watch("deploy"):
+                on_event(Event("deploy", 0, 1))
+                archive.record(record.added, now=now)
+                ends = Ending(archive, settings, data, chosen, now, on_event)
+                report = ends.concluded(candidate, report, champion.record.model_id if champion else None)
+                on_event(Event("deploy", 1, 1))
+            return replace(report, timings_s=watch.timings())
+
+
+@contextlib.contextmanager
+def _alone(home: Path, *, dry_run: bool) -> Iterator[None]:
+    if dry_run:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        with durable.storage_faults("locking the training"):
+            durable.make_folder(home / "models")
+            stack.enter_context(durable.lock(home / "models" / ".training.lock", "retrain"))
+        yield
+
+
+@contextlib.contextmanager
+def _claimed(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
+    """Hold a model id; a candidate that never reaches the archive gives it back."""
+    if dry_run:
+        yield f"{now:%Y%m%d_%H%M%S}"
+        return
+    model_id = archive.claim_id(now)
+    try:
+        yield model_id
+    finally:
+        archive.discard(model_id)
+
+
+def _champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
+    live = archive.live()
+    if live is None:
+        return None
+    if live.synthetic != data.synthetic:
+        theirs, ours = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
+        excused = (
+            f"champion {live.model_id} does not defend: it was trained on {theirs} bars, the challenger on {ours} ones"
+        )
+        return Champion(record=live, excused=excused)
+    try:
+        examined = archive.examined(live)  # a refit has seen the exam; its twin has not
+        path = archive.production if examined is live else archive.onnx_of(examined.model_id)
+        model = artifact.load(path, expected_sha256=examined.sha256, expected_features=artifact.our_features())
+        require_same_hours(model.meta, settings.market)
+    except HftclError as fault:
+        return Champion(record=live, problem=str(fault))
+    return Champion(record=live, model=model)
+
+
+def _examined(
+    settings: Settings,
+    data: Dataset,
+    champion: Champion | None,
+    archive: Archive,
+    model_id: str,
+    params: Mapping[str, object],
+    on_event: OnEvent,
+    watch: Stopwatch,
+) -> tuple[Candidate, Exam]:
+    defender = champion.model if champion else None
+    division = split(
+        sessions_of(data.frame),
+        exam_sessions=settings.exam.sessions,
+        embargo_sessions=settings.exam.embargo_sessions,
+        champion_last_label=defender.meta.label_end if defender else None,
+    )
+    with watch("fit"):
+        candidate = train_candidate(
+            data.frame,
+            division,
+            settings,
+            model_id=model_id,
+            params=params,
+            source=data.source,
+            synthetic=data.synthetic,
+            on_event=on_event,
+        )
+    with watch("exam"):
+        exam = _exam(settings, data, division, champion, candidate, archive, on_event)
+        return candidate.sliced(exam.challenger.slices), exam
+
+
+def _exam(
+    settings: Settings,
+    data: Dataset,
+    division: Split,
+    champion: Champion | None,
+    candidate: Candidate,
+    archive: Archive,
+    on_event: OnEvent,
+) -> Exam:
+    models = [candidate.model, *([champion.model] if champion and champion.model else [])]
+    scores = []
+    for done, model in enumerate(models):
+        on_event(Event("exam", done, len(models)))
+        scores.append(examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps))
+    challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    verdict = judge(
+        challenger.scored(),
+        defender.scored() if defender else None,
+        promote=settings.promote,
+        exam=settings.exam,
+        pinned=archive.pinned() is not None,
+        champion_problem=champion.problem if champion else None,
+        champion_excused=champion.excused if champion else None,
+        earlier_sharpes=_conceding(archive, champion, data, division, settings),
+        tried_sharpes=_tried(archive, challenger, synthetic=data.synthetic),
+    )
+    on_event(Event("exam", len(models), len(models)))
+    return Exam(split=division, challenger=challenger, champion=defender, verdict=verdict)
+
+
+def _conceding(
+    archive: Archive, champion: Champion | None, data: Dataset, division: Split, settings: Settings
+) -> tuple[float, ...]:
+    """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
+
+    So concessions do not add up. One that cannot be scored any more is NaN, which makes the verdict inconclusive.
+    """
+    found: list[float] = []
+    record = champion.record if champion and champion.model else None
+    while record is not None and record.report.get("conceded") and record.parent:
+        record = archive.find(record.parent)
+        try:
+            examined = archive.examined(record)
+            model = artifact.load(
+                archive.onnx_of(examined.model_id),
+                expected_sha256=examined.sha256,
+                expected_features=artifact.our_features(),
+            )
+            scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
+            found.append(sharpe(scored.simulation.net))
+        except HftclError:
+            found.append(math.nan)
+    return tuple(found)
+
+
+def _tried(archive: Archive, challenger: Examined, *, synthetic: bool) -> tuple[float, ...]:
+    """Return the Sharpe ratios of the other configurations that were examined on the very sessions of `challenger`.
+
+    The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
+    """
+    sessions = list(challenger.report.pnl_by_session)
+    found = set()
+    for model in archive.models():
+        score = model.report.get("challenger") or {}
+        if model.synthetic == synthetic and list(score.get("pnl_by_session", ())) == sessions:
+            found.add(score["sharpe"])
+    return tuple(sorted(found - {None, challenger.report.sharpe}))
+
+
+def _idle(exam: Exam, champion: Champion | None) -> str | None:
+    """Return why no model of ours can trade after this retrain; None where one can."""
+    if exam.verdict.outcome is Outcome.DEPLOYED:
+        return None
+    if champion is None or champion.excused is not None:
+        return "no model serves"
+    return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
+
+
+def _report(
+    settings: Settings,
+    data: Dataset,
+    candidate: Candidate,
+    exam: Exam,
+    champion: Champion | None,
+    checked: CheckReport | None,
+    repaired: tuple[str, ...],
+    dry_run: bool,
+    watch: Stopwatch,
+) -> RetrainReport:
+    verdict, division, meta = exam.verdict, exam.split, candidate.model.meta
+    return RetrainReport(
+        outcome=str(verdict.outcome),
+        reason=verdict.reason,
+        model_id=None if dry_run else meta.model_id,
+        dry_run=dry_run,
+        source=data.source,
+        synthetic=data.synthetic,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
+        rows=candidate.rows,
+        sessions=candidate.sessions,
+        tickers=data.tickers,
+        left_out=data.left_out,
+        findings=tuple(
+            FindingReport(ticker=f.ticker, reason=f.reason, count=f.count, first=f.first, detail=f.detail)
+            for f in data.findings
+        ),
+        engine=candidate.trained.engine,
+        threshold=candidate.trained.threshold,
+        challenger=exam.challenger.report,
+        champion=exam.champion.report if exam.champion else None,
+        exam=_span(division, candidate, champion, settings.promote.min_sharpe),
+        evidence=_told(verdict.evidence),
+        p_better=verdict.p_better,
+        conceded=verdict.conceded,
+        policy=verdict.policy,
+        trials=verdict.trials,
+        deflated_sharpe=verdict.deflated_sharpe,
+        repaired=repaired,
+        triggers=checked.triggers if checked else (manual(asked=True),),
+        timings_s=watch.timings(),
+    )
+
+
+def _span(division: Split, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
+    noise = noise_deviation(len(division.exam)) if division.exam else None
+    defender = champion.model if champion else None
+    return ExamSpan(
+        from_=division.exam_days[0] if division.exam else None,
+        to=division.exam_days[-1] if division.exam else None,
+        sessions=len(division.exam),
+        overlap_challenger=division.overlap(candidate.model.meta.label_end),
+        overlap_champion=division.overlap(defender.meta.label_end) if defender else 0,
+        noise_deviation=noise,
+        chance_of_noise=NormalDist().cdf(-min_sharpe / noise) if noise else None,
+    )
+
+
+def _told(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ...]:
+    return tuple(
+        EvidenceReport(
+            name=fact.name,
+            value=fact.value,
+            threshold=fact.threshold,
+            passed=fact.passed,
+            decides=fact.decides,
+            text=str(fact),
+        )
+        for fact in evidence
+    )
+
+
+def _with_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
+    """Return the report with the second decision: whether the policy's record lets the bot trade."""
+    days = [each.session for each in record.sessions]
+    return replace(
+        report,
+        edge=str(edge.state),
+        edge_reason=edge.reason,
+        edge_evidence=_told(edge.evidence),
+        p_edge=edge.p_edge,
+        record_sessions=edge.sessions,
+        record_from=days[0] if days else None,
+        record_to=days[-1] if days else None,
+        record_sharpe=defined(lambda: sharpe(record.net)),
+        record_interval=sharpe_interval(record.net),
+        record_psr=edge.psr,
+        sessions_missing=edge.sessions_missing,
+    )
+
+
+def _skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bool, watch: Stopwatch) -> RetrainReport:
+    return RetrainReport(
+        outcome="skipped",
+        reason=checked.reason,
+        dry_run=dry_run,
+        source=checked.source,
+        synthetic=checked.synthetic,
+        as_of=checked.as_of,
+        as_of_note=checked.as_of_note,
+        repaired=repaired,
+        triggers=checked.triggers,
+        timings_s=watch.timings(),
+    )

@@ -1,0 +1,1 @@
+"""What was decided, ordered and filled: the ledger of a book."""

@@ -1,0 +1,219 @@
+"""The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
+nothing. Called by the bot and by reconciliation; whoever only reads takes `ledger_reader`.
+
+A minute is two transactions: what was decided, with the orders about to be sent, and then what became of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+from hftcl import sqlite
+from hftcl.archive.schema import transaction
+from hftcl.ledger.account import BookAccount
+from hftcl.ledger.reader import LedgerQueries
+from hftcl.ledger.rows import (
+    RANKS,
+    BookName,
+    CloseRow,
+    Decision,
+    EquityRow,
+    Event,
+    FillRecord,
+    OrderRecord,
+    OrderUpdate,
+)
+from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds
+
+__all__ = ["Ledger"]
+
+_DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_ORDER: Final = "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_EQUITY: Final = "INSERT INTO equity VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_CLOSE: Final = (
+    "INSERT INTO closes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close "
+    "WHERE excluded.ts > closes.ts"
+)
+_META: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
+_UPDATE: Final = (
+    "UPDATE orders SET state = ?, updated_at = ?, code = coalesce(?, code), reason = coalesce(?, reason), "  # noqa: S608
+    f"broker_order_id = coalesce(?, broker_order_id) WHERE client_order_id = ? AND {_RANK} < ?"
+)
+
+
+class Ledger(LedgerQueries):
+    """The ledger at `path`, to write; there is one writer of decisions, orders and fills at a time.
+
+    What is there already stays as it is, whatever is written again under its key. Latches and events may be written,
+    and are seen, while another process has the ledger open.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """Open it, created where it is missing. durable: what is written survives a power cut, not only a kill.
+
+        Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
+        """
+        with sqlite.faults("opening the ledger", path):
+            db = sqlite.open_to_write(path, SCHEMA, SCHEMA_VERSION, sync="FULL" if durable else "OFF")
+            super().__init__(path, db)
+            self._accounts: dict[BookName, BookAccount] = {}
+
+    def account(self, book: BookName = "production") -> BookAccount:
+        """Return what the book's fills add up to; kept from minute to minute. Not to be changed."""
+        if book not in self._accounts:
+            self._accounts[book] = super().account(book)
+        return self._accounts[book]
+
+    def positions(self, book: BookName = "production") -> dict[str, float]:
+        """Return the shares held; - for short, without those of zero."""
+        return dict(sorted(self.account(book).positions.items()))
+
+    def decide(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
+        """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            self._db.executemany(_DECISION, [_decision(row) for row in decisions])
+            self._db.executemany(_ORDER, [_order(row) for row in orders])
+
+    def settle(
+        self,
+        *,
+        updates: Iterable[OrderUpdate] = (),
+        fills: Iterable[FillRecord] = (),
+        equity: Iterable[EquityRow] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> tuple[FillRecord, ...]:
+        """Write what became of orders: all of it or nothing. Returns the fills that were new.
+
+        An order's state never goes back; see `records.RANKS`. Positions follow from the fills alone.
+        """
+        new: list[FillRecord] = []
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            new.extend(fill for fill in fills if self._db.execute(_FILL, _fill(fill)).rowcount)
+            self._db.executemany(_UPDATE, [_update(row) for row in updates])
+            self._db.executemany(_EQUITY, [_equity(row) for row in equity])
+            self._db.executemany(_META, list((meta or {}).items()))
+        for fill in new:  # what a reader of the file would add up too, and only once it is committed
+            if fill.book in self._accounts:
+                self._accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
+        return tuple(new)
+
+    def note_closes(self, rows: Sequence[CloseRow]) -> None:
+        """Keep each ticker's first open of the session, and the close of its newest bar."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            self._db.executemany(
+                _CLOSE,
+                [(row.session.isoformat(), row.ticker, microseconds(row.ts), row.open, row.close) for row in rows],
+            )
+
+    def forget_closes(self, session: date) -> None:
+        """Forget what a stop had noted of a session that goes on: until its end, nothing is its close."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            self._db.execute("DELETE FROM closes WHERE session = ?", (session.isoformat(),))
+
+    def set_meta(self, **values: str) -> None:
+        """Keep facts, each replacing the older one of its name."""
+        self.settle(meta=values)
+
+    def note(self, event: Event) -> None:
+        """Write an event."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            self._note(event)
+
+    def latch(self, name: str, reason: str, at: datetime) -> bool:
+        """Latch `name`, with an event. False, and nothing is written, where it is latched already."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            done = self._db.execute(
+                "INSERT INTO latches VALUES (?, ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
+                (name, microseconds(at), reason),
+            )
+            if done.rowcount:
+                self._note(Event(at=at, kind="halted", text=f"{name}: {reason}"))
+            return bool(done.rowcount)
+
+    def clear(self, name: str, by: str, at: datetime) -> bool:
+        """Clear the latch `name` in the name of a person, with an event. False where it is not latched."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            done = self._db.execute(
+                "UPDATE latches SET cleared_at = ?, cleared_by = ? WHERE name = ? AND cleared_at IS NULL",
+                (microseconds(at), by, name),
+            )
+            if done.rowcount:
+                self._note(Event(at=at, kind="cleared", text=f"{name}, by {by}"))
+            return bool(done.rowcount)
+
+    def _note(self, event: Event) -> None:
+        self._db.execute(
+            "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)",
+            (microseconds(event.at), event.kind, event.text, event.model_id),
+        )
+
+
+def _decision(row: Decision) -> tuple[object, ...]:
+    return (
+        row.book,
+        microseconds(row.ts),
+        row.ticker,
+        row.model_id,
+        row.features_hash,
+        row.prediction,
+        row.target,
+        str(row.code),
+        microseconds(row.decided_at),
+    )
+
+
+def _order(row: OrderRecord) -> tuple[object, ...]:
+    return (
+        row.client_order_id,
+        row.book,
+        microseconds(row.ts),
+        row.session.isoformat(),
+        row.ticker,
+        row.model_id,
+        row.quantity,
+        row.reference_price,
+        row.state,
+        str(row.code),
+        row.reason,
+        row.broker_order_id,
+        microseconds(row.created_at),
+        microseconds(row.updated_at),
+    )
+
+
+def _fill(row: FillRecord) -> tuple[object, ...]:
+    return (
+        row.fill_id,
+        row.client_order_id,
+        row.book,
+        microseconds(row.ts),
+        row.ticker,
+        row.model_id,
+        row.quantity,
+        row.price,
+        row.commission,
+        row.reference_price,
+        microseconds(row.filled_at),
+    )
+
+
+def _update(row: OrderUpdate) -> tuple[object, ...]:
+    rank = RANKS[row.state]
+    at = microseconds(row.at)
+    return row.state, at, str(row.code) or None, row.reason or None, row.broker_order_id, row.client_order_id, rank
+
+
+def _equity(row: EquityRow) -> tuple[object, ...]:
+    return (
+        row.book,
+        microseconds(row.ts),
+        row.session.isoformat(),
+        row.equity,
+        row.cash,
+        row.gross,
+        row.net,
+        row.realised,
+    )

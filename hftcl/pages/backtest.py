@@ -1,0 +1,295 @@
+"""The page of `hftcl backtest`: did retraining pay? Without script. Called through `hftcl.pages`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from html import escape
+from typing import Any, Final
+
+from hftcl.pages.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    bounds,
+    grid,
+    months,
+    number,
+    page,
+    svg,
+    table,
+    ticks,
+)
+
+SESSIONS_PER_YEAR: Final = 252
+SCALED_TO: Final = 0.10  # annual volatility of the second chart
+_DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")
+_VERDICTS: Final = {
+    "paid": "Retraining paid",
+    "not shown": "Not shown that retraining paid",
+    "cost": "Retraining cost",
+}
+
+
+def backtest(report: Any) -> str:
+    """Return the page of a BacktestReport."""
+    return page("hftcl backtest", _backtest_body(report))
+
+
+def _backtest_body(report: Any) -> list[str]:
+    curves = _curves(report.policies)
+    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    return [
+        "<header>",
+        "<h1>Did retraining pay?</h1>",
+        f'<p class="soft">{kind}; {report.sessions} sessions, {report.from_} to {report.to}; '
+        f"{escape(', '.join(report.tickers))}; {report.trainings} trainings; policy {escape(report.promote_policy)}; "
+        f"{report.cost_bps:g} basis point{'' if report.cost_bps == 1 else 's'} per unit of turnover.</p>",
+        *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
+        "</header>",
+        f'<section class="verdict {report.conclusion.replace(" ", "-")}"><b>{_VERDICTS[report.conclusion]}.</b>',
+        f"<p>{escape(report.reason)}.</p></section>",
+        "<h2>Cumulative net P&amp;L, % of capital</h2>",
+        _key(curves),
+        _chart(curves, report.attempts, "Cumulative net P&L of each policy, in percent of capital"),
+        '<p class="soft">Dots: a model was deployed. Strip below: green where the configured policy was let trade by '
+        "its record, grey where it stood aside. Profits are not reinvested.</p>",
+        f"<h2>The same at equal risk: each scaled to {100 * SCALED_TO:.0f} % volatility a year</h2>",
+        _chart(
+            [curve.scaled() for curve in curves],
+            report.attempts,
+            f"Cumulative net P&L of each policy, scaled to {100 * SCALED_TO:.0f} % annual volatility",
+        ),
+        '<p class="soft">The slope is the Sharpe ratio. The scale is the whole span\'s, known only afterwards.</p>',
+        "<h2>Policies</h2>",
+        _policies(report.policies),
+        "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
+        _intervals(report.differences),
+        '<p class="soft">Paired on the same sessions (Ledoit and Wolf 2008). An interval that includes 0 shows '
+        "nothing. Rule of the conclusion: the interval of policy less never retrain lies above 0 (paid), includes 0 "
+        "(not shown) or lies below 0 (cost).</p>",
+        "<h2>Week by week</h2>",
+        _weeks(report.attempts),
+    ]
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """One policy: net P&L per session, where it deployed (place of the session, what), and how it is drawn."""
+
+    name: str
+    place: int
+    days: tuple[date, ...]
+    net: tuple[float, ...]
+    deployed: tuple[tuple[int, str], ...]
+
+    @property
+    def colour(self) -> str:
+        return f"var(--c{self.place % 7})"
+
+    @property
+    def style(self) -> str:
+        dash = _DASHES[self.place % 7]
+        return f'stroke="{self.colour}"' + (f' stroke-dasharray="{dash}"' if dash else "")
+
+    @property
+    def wealth(self) -> tuple[float, ...]:
+        """Cumulative P&L in percent: 0 before the first session."""
+        total, found = 0.0, [0.0]
+        for each in self.net:
+            total += each
+            found.append(100.0 * total)
+        return tuple(found)
+
+    def scaled(self) -> "_Curve":
+        n = len(self.net)
+        mean = sum(self.net) / n
+        deviation = math.sqrt(sum((each - mean) ** 2 for each in self.net) / (n - 1)) if n > 1 else 0.0
+        factor = SCALED_TO / math.sqrt(SESSIONS_PER_YEAR) / deviation if deviation > 0 else 0.0
+        return _Curve(
+            name=self.name,
+            place=self.place,
+            days=self.days,
+            net=tuple(factor * each for each in self.net),
+            deployed=self.deployed,
+        )
+
+
+def _curves(policies: Mapping[str, Any]) -> list[_Curve]:
+    found = []
+    for place, (name, policy) in enumerate(policies.items()):
+        days = tuple(date.fromisoformat(day) for day in policy.pnl_by_session)
+        where = {day: index for index, day in enumerate(days)}
+        deployed: dict[int, str] = {}
+        for each in policy.served:
+            if each.from_ is not None:
+                deployed[where[each.from_]] = f"{each.model_id} from {each.from_}: {each.reason}"
+        found.append(
+            _Curve(
+                name=name,
+                place=place,
+                days=days,
+                net=tuple(policy.pnl_by_session.values()),
+                deployed=tuple(deployed.items()),
+            )
+        )
+    return found
+
+
+def _key(curves: Sequence[_Curve]) -> str:
+    items = []
+    for curve in curves:
+        width = "main" if curve.place == 0 else ""
+        items.append(
+            f'<li><svg viewBox="0 0 34 12" aria-hidden="true"><path class="curve {width}" {curve.style} '
+            f'd="M1 6H33"/></svg>{escape(curve.name)} <span class="soft">{curve.wealth[-1]:+.2f} %</span></li>'
+        )
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
+def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str:
+    days = curves[0].days
+    values = [value for curve in curves for value in curve.wealth]
+    low, high = min(values), max(values)
+    pad = 0.05 * (high - low) or 0.5
+    low, high = low - pad, high + pad
+
+    def x(place: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * place / len(days)
+
+    def y(value: float) -> float:
+        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+
+    parts = [*grid(ticks(low, high), y), *months(days, x), *_strip(days, attempts, x)]
+    for curve in sorted(curves, key=lambda each: -each.place):  # the configured policy is drawn last, on top
+        points = " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in enumerate(curve.wealth))
+        width = " main" if curve.place == 0 else ""
+        parts.append(
+            f'<polyline class="curve{width}" {curve.style} points="{points}">'
+            f"<title>{escape(curve.name)}</title></polyline>"
+        )
+        parts += [
+            f'<circle class="mark" fill="{curve.colour}" r="{4 if curve.place == 0 else 3}" cx="{x(place):.1f}" '
+            f'cy="{y(curve.wealth[place]):.1f}"><title>{escape(f"{curve.name}: {text}")}</title></circle>'
+            for place, text in curve.deployed
+        ]
+    return svg(HEIGHT, title, parts)
+
+
+def _strip(days: Sequence[date], attempts: Sequence[Any], x: Callable[[float], float]) -> list[str]:
+    """Return a bar under the chart: where the configured policy was let trade by its record, and where it was not."""
+    parts, state = [], "stand aside"
+    decided = {each.at.date(): each for each in attempts}
+    pending = sorted(decided)
+    begin, told = 0, ""
+    for place, day in enumerate([*days, date.max]):
+        new, why = state, told
+        while pending and pending[0] < day:
+            attempt = decided[pending.pop(0)]
+            new, why = attempt.edge or state, f"{attempt.edge}: {attempt.edge_reason}"
+        if place and (new != state or day == date.max):
+            parts.append(_bar(x(begin), x(place), state, f"{days[begin]} to {days[place - 1]}: {told}"))
+            begin = place
+        state, told = new, why
+    return parts
+
+
+def _bar(left: float, right: float, state: str, told: str) -> str:
+    kind = "live" if state == "live" else "aside"
+    return (
+        f'<rect class="{kind}" x="{left:.1f}" y="{HEIGHT - BOTTOM + 10:.0f}" width="{right - left:.1f}" height="8">'
+        f"<title>{escape(told)}</title></rect>"
+    )
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _policies(policies: Mapping[str, Any]) -> str:
+    columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
+    rows = [
+        (
+            f'{escape(name)}<br><span class="soft">{escape(each.rule)}</span>',
+            number(each.sharpe),
+            bounds(each.interval),
+            number(each.pnl, "+.2%"),
+            number(each.gross_pnl, "+.2%"),
+            number(each.turnover, ".1f"),
+            number(each.max_drawdown, ".2%"),
+            str(each.traded_sessions),
+            str(each.deployments),
+        )
+        for name, each in policies.items()
+    ]
+    return table(columns, rows)
+
+
+def _intervals(differences: Sequence[Any]) -> str:
+    """Return a dot with its interval for each difference, on one axis."""
+    known = [each for each in differences if each.interval is not None]
+    if not known:
+        return '<p class="soft">Not defined on these sessions.</p>'
+    low = float(min(0.0, *(each.interval[0] for each in known)))
+    high = float(max(0.0, *(each.interval[1] for each in known)))
+    left, height = 300.0, 28.0 * len(differences) + 34.0
+
+    def x(value: float) -> float:
+        return left + (WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
+
+    parts = []
+    for value in ticks(low, high):
+        kind = "zero" if abs(value) < 1e-9 else "grid"
+        parts.append(
+            f'<path class="{kind}" d="M{x(value):.1f} 4V{height - 24:.0f}"/>'
+            f'<text class="soft" x="{x(value):.1f}" y="{height - 8:.0f}" text-anchor="middle">{value + 0.0:g}</text>'
+        )
+    for row, each in enumerate(differences):
+        at = 20.0 + 28.0 * row
+        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(f"{each.policy} - {each.against}")}</text>')
+        if each.interval is None:
+            continue
+        parts.append(
+            f'<path class="curve main" stroke="var(--c0)" d="M{x(each.interval[0]):.1f} {at:.0f}'
+            f'H{x(each.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" cx="{x(each.difference):.1f}" cy="{at:.0f}"/>'
+            f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">{each.difference:+.2f} '
+            f"({each.interval[0]:+.1f} to {each.interval[1]:+.1f})</text>"
+        )
+    return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
+
+
+def _weeks(attempts: Sequence[Any]) -> str:
+    columns = (
+        "judged, UTC",
+        "candidate",
+        "Sharpe",
+        "champion's",
+        "P(better)",
+        "verdict",
+        "why",
+        "edge",
+        "P(edge)",
+        "why",
+    )
+    kinds = {"deployed": "good", "rejected": "bad"}
+    rows = [
+        (
+            f"{each.at:%Y-%m-%d %H:%M}",
+            escape(each.model_id),
+            number(each.sharpe),
+            number(each.champion_sharpe),
+            number(each.p_better),
+            f'<span class="{kinds.get(each.outcome, "")}">{escape(each.outcome)}</span>',
+            escape(each.reason),
+            escape(each.edge or "-"),
+            number(each.p_edge),
+            escape(each.edge_reason),
+        )
+        for each in attempts
+    ]
+    return table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))

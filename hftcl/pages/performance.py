@@ -1,0 +1,259 @@
+"""The page of `hftcl report`: what was traded, what it made, and whose work it was. Called through `hftcl.pages`.
+
+Whole without JavaScript; the little script reads the series, which lie in the page as JSON, out under the pointer and
+sorts the tables.
+"""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from typing import Any, Final
+
+from hftcl.pages import performance_charts as charts
+from hftcl.pages.drawing import TOP, WIDTH, bounds, number, page, table
+
+_LEDGERS: Final = {"live": "LIVE ledger", "paper": "paper ledger", "replay": "replay ledger"}
+_MODELS_DRAWN: Final = 12
+_ROWS_OPEN: Final = 30
+_STYLE: Final = """
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:10px;margin:18px 0}
+.tile{background:var(--box);padding:10px 12px;border-radius:6px}.tile b{display:block;font-size:20px;line-height:1.3;
+font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;display:block}
+.bench{stroke:var(--c5);stroke-dasharray:5 3}.swap{stroke:var(--c2);stroke-width:1;stroke-dasharray:2 3;opacity:.7}
+.tick{stroke:var(--line);stroke-width:1;opacity:.55}.under{fill:var(--bad);fill-opacity:.28;stroke:var(--bad);
+stroke-width:1.2}.gain{fill:var(--good)}.loss{fill:var(--bad)}.none{fill:var(--box)}.share{fill:var(--c0)}
+.hair{stroke:var(--soft);stroke-width:1;pointer-events:none}#told{min-height:1.5em;color:var(--soft);
+font-variant-numeric:tabular-nums}
+details>summary{cursor:pointer;color:var(--soft);margin:6px 0}
+th.sorts{cursor:pointer}th.sorts:hover{color:var(--text)}
+@media (max-width:640px){body{padding:14px 10px 32px}h1{font-size:21px}.tiles{grid-template-columns:1fr 1fr}}
+"""
+# Whole without it: the readout under the pointer, and tables that sort by a click on a heading.
+_SCRIPT: Final = """
+(function(){
+var s=JSON.parse(document.getElementById("series").textContent);
+var svg=document.querySelector("#equity svg"),told=document.getElementById("told");
+if(svg&&s.curve.length){
+var ns="http://www.w3.org/2000/svg",hair=document.createElementNS(ns,"path");
+hair.setAttribute("class","hair");svg.appendChild(hair);
+svg.addEventListener("pointermove",function(e){
+var box=svg.getBoundingClientRect(),x=(e.clientX-box.left)/box.width*s.frame[0],best=0;
+s.curve.forEach(function(p,i){if(Math.abs(p[0]-x)<Math.abs(s.curve[best][0]-x))best=i});
+var p=s.curve[best];hair.setAttribute("d","M"+p[0]+" "+s.frame[1]+"V"+s.frame[2]);
+told.textContent=p[1]+" UTC: "+(p[2]>=0?"+":"")+p[2].toFixed(3)+" %"});
+svg.addEventListener("pointerleave",function(){hair.removeAttribute("d");told.textContent=""})}
+function value(row,i){var t=row.cells[i].textContent,n=/^[+-]?[0-9,.]+(?=$|[ %])/.exec(t);
+return n?parseFloat(n[0].replace(/,/g,"")):t}
+document.querySelectorAll("table").forEach(function(t){
+Array.prototype.forEach.call(t.tHead.rows[0].cells,function(th,i){
+th.className+=" sorts";var up=false;th.addEventListener("click",function(){
+up=!up;Array.prototype.slice.call(t.tBodies[0].rows).sort(function(a,b){
+var p=value(a,i),q=value(b,i),c=typeof p===typeof q?(p<q?-1:p>q?1:0):(typeof p==="number"?-1:1);
+return up?-c:c}).forEach(function(r){t.tBodies[0].appendChild(r)})})})})
+})();
+"""
+
+
+def performance(report: Any, importances: Any) -> str:
+    """Return the page of a PerformanceReport with the Importances of the model in use."""
+    return page("hftcl report", _body(report, importances), style=_STYLE.strip() + "\n", script=_SCRIPT)
+
+
+def _body(report: Any, importances: Any) -> list[str]:
+    return [
+        *_header(report),
+        _tiles(report),
+        '<h2>Equity, % of capital</h2><div id="equity">',
+        charts.equity(report),
+        '</div><p id="told"></p>',
+        _equity_key(report),
+        "<h2>Drawdown, % of capital</h2>",
+        charts.drawdown(report),
+        f"<h2>Sharpe ratio over {report.rolling_sessions} sessions</h2>",
+        _rolling(report),
+        "<h2>Months, net P&amp;L in % of capital</h2>",
+        charts.monthly(report),
+        "<h2>Models: the exam, and live</h2>",
+        *_models(report),
+        "<h2>Cost</h2>",
+        _cost(report),
+        "<h2>Weekday and hour of the session, net P&amp;L in USD</h2>",
+        charts.weekly(report),
+        '<p class="soft">A position belongs to the hour in which it was opened, counted from the open.</p>',
+        "<h2>Tickers</h2>",
+        _folded(_parts("ticker", report.tickers), len(report.tickers), "tickers"),
+        "<h2>Trades</h2>",
+        *_trades(report),
+        *_importances(report, importances),
+        f'<script type="application/json" id="series">{_series(report)}</script>',
+    ]
+
+
+def _header(report: Any) -> list[str]:
+    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    model = f"; model in use {escape(report.model_id)}" if report.model_id else ""
+    return [
+        "<header>",
+        "<h1>What was traded</h1>",
+        f'<p class="soft">{kind}; {_LEDGERS.get(report.ledger, escape(report.ledger))}; {report.total.sessions} '
+        f"sessions, {report.from_} to {report.to}; capital {report.capital_usd:,.0f} USD{model}; as of "
+        f"{report.as_of:%Y-%m-%d %H:%M} UTC.</p>",
+        *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
+        "</header>",
+    ]
+
+
+def _tiles(report: Any) -> str:
+    total = report.total
+    factor = total.profit_factor
+    shown = (
+        ("Net P&L", f"{total.pnl:+.2%}", f"{total.net_usd:+,.2f} USD"),
+        ("Sharpe ratio", number(total.sharpe), f"90 %: {bounds(total.sharpe_interval)}"),
+        ("Drawdown", f"{total.max_drawdown:.2%}", "deepest, session to session"),
+        ("Win rate", number(total.hit_rate, ".1%"), f"of {total.trades:,} trades"),
+        ("Profit factor", number(factor), "won / lost"),
+        ("Turnover", f"{total.turnover:,.1f}", f"x capital, in {total.fills:,} fills"),
+        ("Exposure", number(total.exposure, ".1%"), "mean gross, of capital"),
+        ("Cost", f"{number(total.cost_bps)} bp", f"assumed {report.assumed_cost_bps:g} bp"),
+        ("Break-even cost", f"{number(total.break_even_bps)} bp", "of turnover"),
+    )
+    tiles = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(detail)}</span></div>'
+        for name, value, detail in shown
+    )
+    return f'<section class="tiles">{tiles}</section>'
+
+
+def _equity_key(report: Any) -> str:
+    bench = report.benchmark
+    text = "Dots: from there on another model decided. Net of every cost; profits are not reinvested."
+    if bench is None:
+        return f'<p class="soft">{text}</p>'
+    found = (
+        f"Dashed: equal amounts of {len(bench.tickers)} tickers, bought once and held: {bench.pnl:+.2%}, "
+        f"Sharpe {number(bench.sharpe)} ({bounds(bench.sharpe_interval)}). Sharpe of the bot less its: "
+        f"{number(bench.difference, '+.2f')} ({bounds(bench.difference_interval)})."
+    )
+    note = f" Note: {escape(bench.note)}." if bench.note else ""
+    return f'<p class="soft">{text} {found}{note}</p>'
+
+
+def _rolling(report: Any) -> str:
+    if len(report.rolling) < 2:
+        needed, found = report.rolling_sessions + 1, report.total.sessions
+        return f'<p class="soft">A curve needs {needed} sessions; the ledger has {found} in this span.</p>'
+    return charts.rolling(report)
+
+
+def _models(report: Any) -> list[str]:
+    columns = ("model", "sessions", "from", "to", "net USD", "Sharpe live", "exam", "trades", "won", "cost bp")
+    rows = [
+        (
+            escape(each.model_id) + ("&nbsp;<b>in&nbsp;use</b>" if each.in_use else ""),
+            str(each.live.sessions),
+            str(each.from_),
+            str(each.to),
+            f"{each.live.net_usd:+,.2f}",
+            number(each.live.sharpe),
+            number(each.exam_sharpe),
+            str(each.live.trades),
+            number(each.live.hit_rate, ".1%"),
+            number(each.live.cost_bps),
+        )
+        for each in report.models
+    ]
+    newest = report.models[-_MODELS_DRAWN:]
+    return [
+        charts.exam_against_live(newest),
+        '<p class="soft">Grey: what the exam said, with its 90 % interval. Blue: what it made live.</p>',
+        table(columns, rows),
+    ]
+
+
+def _cost(report: Any) -> str:
+    total = report.total
+    if total.cost_bps is None:
+        return '<p class="soft">Nothing was traded.</p>'
+    verdict = "less" if total.cost_bps <= report.assumed_cost_bps else "more"
+    return (
+        f"<p>{total.commission_usd:,.2f} USD of commission and {total.slippage_usd:+,.2f} USD of slippage against the "
+        f"decision's reference price: {total.cost_bps:.2f} basis points of each unit of turnover, {verdict} than the "
+        f"{report.assumed_cost_bps:g} that exams assume. Gross P&amp;L {total.gross_usd:+,.2f} USD: it would be used "
+        f"up at {number(total.break_even_bps)} basis points.</p>"
+    )
+
+
+def _parts(kind: str, parts: Sequence[Any]) -> str:
+    columns = (kind, "net USD", "net P&L", "turnover", "trades", "won", "profit factor", "cost bp")
+    rows = [
+        (
+            escape(part.name),
+            f"{part.net_usd:+,.2f}",
+            f"{part.pnl:+.3%}",
+            f"{part.turnover:.1f}",
+            str(part.trades),
+            number(part.hit_rate, ".1%"),
+            number(part.profit_factor),
+            number(part.cost_bps),
+        )
+        for part in sorted(parts, key=lambda each: -each.net_usd)
+    ]
+    return table(columns, rows)
+
+
+def _folded(content: str, rows: int, what: str) -> str:
+    opened = " open" if rows <= _ROWS_OPEN else ""
+    return f"<details{opened}><summary>{rows} {what}</summary>{content}</details>"
+
+
+def _trades(report: Any) -> list[str]:
+    if not report.trade_bins:
+        return ['<p class="soft">No trade has ended in this span.</p>']
+    columns = ("closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
+    rows = [
+        (
+            f"{each.closed:%Y-%m-%d %H:%M}",
+            escape(each.ticker),
+            f"{each.quantity:+,.6g}",
+            f"{each.entry:,.4f}",
+            f"{each.exit:,.4f}",
+            f'<span class="{"good" if each.net_usd > 0 else "bad"}">{each.net_usd:+,.2f}</span>',
+            f"{(each.closed - each.opened).total_seconds() / 60:.0f}",
+            escape(each.model_id),
+        )
+        for each in report.trades
+    ]
+    return [
+        charts.trade_bins(report.trade_bins),
+        '<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.</p>',
+        _folded(table(columns, rows), len(rows), f"newest of {report.total.trades:,} trades"),
+    ]
+
+
+def _importances(report: Any, found: Any) -> list[str]:
+    if not found.shares:
+        return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(found.problem)}</p>']
+    return [
+        f"<h2>Feature importance of {escape(report.model_id)}</h2>",
+        charts.importances(found.shares),
+        '<p class="soft">Impurity decrease in training; it tells what the model looks at, not what earns.</p>',
+    ]
+
+
+def _series(report: Any) -> str:
+    """Return the series as JSON; `curve` holds the x of each point in the chart, its minute and % of capital."""
+    places, plot = charts.places(report), charts.equity_plot(report)
+    document = {
+        "sessions": list(report.pnl_by_session),
+        "pnl": list(report.pnl_by_session.values()),
+        "buy_and_hold": list(report.benchmark.pnl_by_session.values()) if report.benchmark else None,
+        "rolling": [[each.session.isoformat(), each.sharpe] for each in report.rolling],
+        "models": [[each.ts.isoformat(), each.model_id] for each in report.swaps],
+        "frame": [WIDTH, TOP, plot.bottom],
+        "curve": [
+            [round(plot.x(place), 1), f"{point.ts:%Y-%m-%d %H:%M}", round(value, 5)]
+            for point, (place, value) in zip(report.curve, places[1:], strict=True)
+        ],
+    }
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")  # nothing in it can end the element

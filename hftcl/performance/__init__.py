@@ -1,0 +1,1 @@
+"""What the ledger earned, and whose work it was."""

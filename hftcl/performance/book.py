@@ -1,0 +1,185 @@
+"""What a ledger tells of one book: its sessions, what its fills made, which model decided when. Called by `tracker`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from hftcl.errors import NoDataError
+from hftcl.exam.slices import HOUR_MINUTES
+from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.rows import BookName
+from hftcl.market.sessions import Calendar
+from hftcl.performance import figures as work
+from hftcl.performance.attribution import Attribution, Execution, attribute
+from hftcl.performance.reports import Figures, Swap
+from hftcl.settings import Settings
+
+NO_MODEL: Final = "no model"
+"""Whose the fills are that no model decided, as a person's `--flatten`."""
+
+_CENT: Final = 0.01
+
+
+def ledger_path(home: Path, *, replay: bool = False) -> Path:
+    """Return where the live ledger, or that of the last replay, lies under `home`."""
+    return home / "replay" / "ledger.sqlite" if replay else home / "ledger.sqlite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """One book of a ledger: its sessions, what its fills made, and the bot's minutes."""
+
+    capital: float
+    sessions: tuple[date, ...]
+    found: Attribution
+    equity: pl.DataFrame
+    unpriced: tuple[str, ...]
+    """Tickers that are held and have no close in the last session yet: for now they are worth what was paid, or their
+    last close."""
+
+    def cut(self, chosen: Sequence[date]) -> "Book":
+        """Return the part that lies in the sessions `chosen`."""
+        span = set(chosen)
+        return Book(
+            capital=self.capital,
+            sessions=tuple(session for session in self.sessions if session in span),
+            found=Attribution(
+                {key: amounts for key, amounts in self.found.booked.items() if key.session in span},
+                tuple(trade for trade in self.found.trades if trade.session in span),
+                self.found.held,
+            ),
+            equity=self.equity.filter(pl.col("session").is_in(list(span))),
+            unpriced=self.unpriced,
+        )
+
+    @property
+    def exposure(self) -> float | None:
+        """Mean gross position over the recorded minutes, as a fraction of capital."""
+        mean = self.equity["gross"].mean()
+        return float(mean) / self.capital if isinstance(mean, float) else None
+
+    def figures(self) -> Figures:
+        return work.figures(
+            self.found.booked, self.found.trades, self.sessions, capital=self.capital, exposure=self.exposure
+        )
+
+
+def synthetic(meta: Mapping[str, str]) -> bool:
+    """Whether the ledger with these facts was traded on synthetic bars."""
+    return meta.get("synthetic", "0") not in {"0", "false", "False"}
+
+
+def read(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:
+    """Return a book as the ledger has it now, or as it was when the session `until` ended.
+
+    Raises NoDataError for one that does not tell its capital.
+    """
+    fills, equity = reader.fills(book).sort("ts", maintain_order=True), reader.equity(book)
+    executions = _executions(fills, settings)
+    if until is not None:
+        executions = [each for each in executions if each.session <= until]
+        equity = equity.filter(pl.col("session") <= until)
+    days = sorted({*equity["session"].to_list(), *(each.session for each in executions)})
+    closes = {
+        (session, ticker): close
+        for session, ticker, close in reader.closes().select("session", "ticker", "close").iter_rows()
+    }
+    found = attribute(executions, closes, days)
+    return Book(
+        capital=_capital(reader, executions or days),
+        sessions=tuple(days),
+        found=found,
+        equity=equity,
+        unpriced=tuple(sorted(ticker for ticker in found.held if (days[-1], ticker) not in closes)),
+    )
+
+
+def _capital(reader: LedgerReader, anything: Sequence[object]) -> float:
+    capital = reader.meta().number("capital") or 0.0
+    if anything and not 0.0 < capital < float("inf"):
+        raise NoDataError(
+            f"{reader.path} does not say with what capital it was traded ({capital:g}): no figure follows."
+        )
+    return capital or 1.0  # of an empty book, which divides nothing by it
+
+
+def _executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
+    """Return `fills`, by ts, with session and hour. A fill is of the newest session that had begun at its bar."""
+    if fills.is_empty():
+        return []
+    first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
+    # a session of the Far East begins on the day before, by UTC
+    table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
+    counted = "extended_open" if settings.market.extended_hours else "open"
+    begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
+    placed = fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
+        hour=((pl.col("ts") - pl.col("from")).dt.total_minutes() // HOUR_MINUTES).clip(lower_bound=0),
+        model_id=pl.col("model_id").fill_null(NO_MODEL),
+    )
+    columns = ("session", "hour", "ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
+    return [Execution(*row) for row in placed.select(columns).iter_rows()]
+
+
+def served(reader: LedgerReader, book: Book, chosen: Sequence[date]) -> tuple[tuple[Swap, ...], dict[str, set[date]]]:
+    """Return where another model began to decide, and the sessions in which each model decided or traded."""
+    swaps: list[Swap] = []
+    served: dict[str, set[date]] = {}
+    for key in book.found.booked:
+        served.setdefault(key.model_id, set()).add(key.session)
+    bounds = book.equity.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
+    minutes = {session: (first, last) for session, first, last in bounds.iter_rows()}
+    for session in chosen:
+        if session not in minutes:
+            continue
+        traded = {model for model, days in served.items() if session in days and model != NO_MODEL}
+        for ts, model in _deciders(reader, *minutes[session], traded):
+            served.setdefault(model, set()).add(session)
+            if not swaps or swaps[-1].model_id != model:
+                swaps.append(Swap(ts=ts, session=session, model_id=model))
+    return tuple(swaps), served
+
+
+def _deciders(reader: LedgerReader, first: datetime, last: datetime, traded: set[str]) -> list[tuple[datetime, str]]:
+    """Return the models that decided from `first` to `last`, with the bar from which on.
+
+    A session's decisions are many: unless its first and last minutes, or its fills, name two models, they stay unread.
+    """
+    bounds = reader.decided_between("production", first, last)
+    if bounds is None:
+        return []
+    seen = pl.concat([_by_model(reader.decisions("production", at, at)) for at in bounds])
+    if len({*seen["model_id"].to_list(), *traded}) > 1:
+        seen = _by_model(reader.decisions("production", *bounds))
+    found: list[tuple[datetime, str]] = []
+    for ts, model in seen.iter_rows():
+        if not found or found[-1][1] != model:
+            found.append((ts, model))
+    return found
+
+
+def _by_model(decisions: pl.DataFrame) -> pl.DataFrame:
+    return decisions.select("ts", "model_id").drop_nulls().unique(maintain_order=True)
+
+
+def notes(book: Book) -> tuple[str, ...]:
+    """Return what a reader should know before the figures of `book`, which is whole, are believed."""
+    if book.equity.is_empty():
+        return ()
+    if book.unpriced:
+        return (
+            f"the session {book.sessions[-1]} is under way, or was cut short: what is held of "
+            f"{', '.join(book.unpriced)} has no close in it, and counts at the price that was paid or its last close",
+        )
+    last = book.equity.tail(1)
+    session, equity = last["session"][0], float(last["equity"][0])
+    derived = book.capital + sum(each.net for key, each in book.found.booked.items() if key.session <= session)
+    if abs(equity - derived) <= _CENT:
+        return ()
+    return (
+        f"the bot's equity at the end of {session} is {equity:,.2f} USD, and its fills add up to {derived:,.2f}; the "
+        "figures here follow the fills",
+    )

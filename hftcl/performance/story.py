@@ -1,0 +1,233 @@
+"""The story of `report`: read the ledger and the registry, say what was made and whose work it was. Changes nothing.
+
+Called by `performance`, which prints it. P&L is derived from fills and the sessions' closes alone; the equity that the
+bot noted minute by minute gives the shape of the curve within a session and the exposure, no more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from hftcl.archive import artifact
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError, NoDataError, UsageError
+from hftcl.ledger.meta import Facts
+from hftcl.ledger.reader import LedgerReader
+from hftcl.performance import figures as work
+from hftcl.performance.attribution import Amounts, Key, Trade
+from hftcl.performance.benchmark import Close, benchmark
+from hftcl.performance.book import NO_MODEL, Book, ledger_path, notes, read, served, synthetic
+from hftcl.performance.reports import (
+    TRADES_SHOWN,
+    CurvePoint,
+    ModelFigures,
+    PerformanceReport,
+    Swap,
+    TradeRow,
+)
+from hftcl.settings import Settings
+
+_CURVE_POINTS: Final = 600
+
+
+def performance(
+    settings: Settings, *, replay: bool = False, since: date | None = None, until: date | None = None
+) -> PerformanceReport:
+    """Return what was traded in the sessions `since` to `until`, both included; all of them if left out.
+
+    Raises NoDataError where the ledger has no such session, UsageError for a span that ends before it begins, and what
+    `LedgerReader` raises for a damaged file.
+    """
+    if since is not None and until is not None and since > until:
+        raise UsageError(f"The span from {since} to {until} ends before it begins.")
+    home = Path(settings.paths.home)
+    path = ledger_path(home, replay=replay)
+    with LedgerReader(path) as reader, reader.snapshot():
+        meta = reader.meta()
+        every = read(reader, settings, "production")
+        chosen = _chosen(every.sessions, since, until, path, replay=replay)
+        if chosen[-1] != every.sessions[-1]:  # what is held, and what is to be noted, is that of the span's end
+            every = read(reader, settings, "production", chosen[-1])
+        shadow = read(reader, settings, "shadow", chosen[-1])
+        closes = [
+            Close(session, ticker, first, last)
+            for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
+        ]
+        swaps, deciders = served(reader, every, chosen)
+    models = {record.model_id: record for record in Registry(home).models()}
+    return _report(settings, meta, every.cut(chosen), shadow.cut(chosen), closes, swaps, deciders, models, notes(every))
+
+
+def _chosen(
+    sessions: Sequence[date], since: date | None, until: date | None, path: Path, *, replay: bool
+) -> tuple[date, ...]:
+    if not sessions:
+        how = (
+            "`hftcl trade --replay FROM..TO` writes one"
+            if replay
+            else "`hftcl trade` writes it; --replay reads a replay"
+        )
+        raise NoDataError(f"Nothing has been traded yet: the ledger {path} is empty or missing. {how}.")
+    chosen = tuple(day for day in sessions if (since is None or day >= since) and (until is None or day <= until))
+    if not chosen:
+        raise NoDataError(
+            f"The ledger {path} holds {sessions[0]} to {sessions[-1]}, and no session "
+            f"{f'from {since} ' if since else ''}{f'until {until}' if until else 'on'}. Ask for days within these."
+        )
+    return chosen
+
+
+def _report(
+    settings: Settings,
+    meta: Facts,
+    book: Book,
+    shadow: Book,
+    closes: Sequence[Close],
+    swaps: tuple[Swap, ...],
+    deciders: Mapping[str, set[date]],
+    models: Mapping[str, ModelRecord],
+    told: tuple[str, ...],
+) -> PerformanceReport:
+    booked, trades, sessions, capital = book.found.booked, book.found.trades, book.sessions, book.capital
+    net = work.net_by_session(booked, sessions, capital)
+    pnl = {day.isoformat(): each for day, each in zip(sessions, net.tolist(), strict=True)}
+    noted = meta.number("cost_bps")
+    assumed = settings.strategy.cost_bps if noted is None else noted
+    window = settings.triggers.recent_sessions
+    in_use = swaps[-1].model_id if swaps else None
+    return PerformanceReport(
+        ledger=meta.get("mode", "unknown"),
+        source=meta.get("source", "unknown"),
+        synthetic=synthetic(meta),
+        capital_usd=capital,
+        as_of=_as_of(book),
+        from_=sessions[0],
+        to=sessions[-1],
+        total=book.figures(),
+        assumed_cost_bps=assumed,
+        shadow=shadow.figures() if shadow.sessions else None,
+        benchmark=benchmark(closes, sessions, net, cost_bps=assumed),
+        models=tuple(
+            _model(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
+            for model_id, days in sorted(deciders.items(), key=lambda each: (min(each[1]), each[0]))
+            if days & set(sessions)
+        ),
+        tickers=work.parts(booked, trades, capital=capital, of=lambda each: each.ticker, name=str),
+        weekdays=work.parts(
+            booked, trades, capital=capital, of=lambda each: each.session.weekday(), name=work.weekday_name
+        ),
+        hours=work.parts(booked, trades, capital=capital, of=lambda each: each.hour, name=work.hour_name),
+        cells=work.cells(booked),
+        months=work.months(pnl),
+        pnl_by_session=pnl,
+        rolling_sessions=window,
+        rolling=work.rolling(net, sessions, window),
+        swaps=swaps,
+        curve=_curve(book, net),
+        trades=tuple(_row(trade) for trade in reversed(trades[-TRADES_SHOWN:])),
+        trade_bins=work.trade_bins(trades),
+        held=book.found.held,
+        notes=told,
+    )
+
+
+def _as_of(book: Book) -> datetime:
+    """Return the end of the newest minute that the ledger tells of."""
+    stamps: list[datetime] = [*book.equity["ts"].tail(1).to_list(), *(trade.closed for trade in book.found.trades[-1:])]
+    if stamps:
+        return max(stamps) + timedelta(minutes=1)
+    return _midnight(book.sessions[-1])
+
+
+def _midnight(session: date) -> datetime:
+    return datetime.combine(session, time(), UTC)
+
+
+def _model(book: Book, model_id: str, days: set[date], record: ModelRecord | None, *, in_use: bool) -> ModelFigures:
+    sessions = sorted(days)
+    booked: dict[Key, Amounts] = {key: each for key, each in book.found.booked.items() if key.model_id == model_id}
+    trades = [trade for trade in book.found.trades if trade.model_id == model_id]
+    known = [*sessions, *(key.session for key in booked)]
+    interval = (record.report.get("challenger") or {}).get("sharpe_interval") if record else None
+    return ModelFigures(
+        model_id=model_id,
+        from_=sessions[0],
+        to=sessions[-1],
+        live=work.figures(booked, trades, sorted(set(known)), capital=book.capital, exposure=None),
+        exam_sharpe=record.val_sharpe if record else None,
+        exam_interval=(interval[0], interval[1]) if interval else None,
+        exam_from=record.exam_from if record else None,
+        exam_to=record.exam_to if record else None,
+        in_use=in_use,
+    )
+
+
+def _curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
+    """Return the equity since the span began, thinned evenly to about 600 points; each session's last is kept.
+
+    A session without a recorded minute has one point, at its end.
+    """
+    each = max(1, _CURVE_POINTS // len(book.sessions))
+    after = dict(zip(book.sessions, np.cumsum(net).tolist(), strict=True))
+    by_session = {str(key[0]): rows for key, rows in book.equity.partition_by("session", as_dict=True).items()}
+    points: list[CurvePoint] = []
+    for session in book.sessions:
+        rows = by_session.get(str(session))
+        if rows is None:
+            points.append(CurvePoint(ts=_midnight(session), session=session, pnl=after[session]))
+            continue
+        kept = rows.gather(_spread(rows.height, each)).select("ts", "equity")
+        # from what the fills say of its end, backwards: so that a curve over restarts and deposits is the P&L's
+        at, known = float(rows["equity"][-1]), after[session]
+        if book.unpriced and session == book.sessions[-1]:  # its end is not known yet: from its beginning, forwards
+            at, known = float(rows["equity"][0]), points[-1].pnl if points else 0.0
+        for ts, equity in kept.iter_rows():
+            points.append(CurvePoint(ts=ts, session=session, pnl=known + (equity - at) / book.capital))
+    return tuple(points)
+
+
+def _spread(n: int, wanted: int) -> list[int]:
+    """Return at most `wanted` places out of `n`, evenly spread, the last among them."""
+    count = min(n, wanted)
+    return [round((place + 1) * n / count) - 1 for place in range(count)]
+
+
+def _row(trade: Trade) -> TradeRow:
+    return TradeRow(
+        ticker=trade.ticker,
+        model_id=trade.model_id,
+        opened=trade.opened,
+        closed=trade.closed,
+        quantity=trade.quantity,
+        entry=trade.entry,
+        exit=trade.exit,
+        net_usd=trade.net,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importances:
+    """What a model looks at: (feature, share) in the order of the model; or why that is not known."""
+
+    shares: tuple[tuple[str, float], ...]
+    problem: str = ""
+
+
+def importances(home: Path, model_id: str | None) -> Importances:
+    """Return the importances that the archived file of `model_id` tells; a file that cannot be read is no error."""
+    if model_id is None or model_id == NO_MODEL:
+        return Importances(shares=(), problem="no model decided")
+    registry = Registry(home)
+    try:
+        registry.find(model_id)
+        meta: Any = artifact.describe(registry.onnx_of(model_id))
+    except HftclError as fault:
+        return Importances(shares=(), problem=str(fault))
+    if meta.importances is None:
+        return Importances(shares=(), problem=f"the family {meta.family} does not tell")
+    return Importances(shares=tuple(zip(meta.feature_names, meta.importances, strict=True)))

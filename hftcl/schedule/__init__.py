@@ -1,0 +1,1 @@
+"""Unattended: what is due, and the loop that does it."""

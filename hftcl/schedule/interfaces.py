@@ -1,0 +1,53 @@
+"""Whom the scheduler works with: who does a job, who takes alerts, who watches. Interfaces and what passes over them.
+
+Used by `scheduling`; filled by `duties`, `hftcl.alerts` and the views.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from hftcl.alerts import Alert, Delivery
+from hftcl.events import Event, OnEvent
+from hftcl.schedule.claims import Occurred
+from hftcl.schedule.rules import Occurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a duty came to, in one line, and whom to tell what."""
+
+    outcome: str
+    alerts: tuple[Alert, ...] = ()
+
+
+Duty = Callable[[Occurrence, OnEvent], Done]
+"""Does one job. Raises HftclError where it cannot; status 75 of that means that another process is at it."""
+
+
+class Teller(Protocol):
+    """Who takes alerts: `hftcl.alerts.Alerts`. Nothing of it raises."""
+
+    def tell(self, alert: Alert) -> None: ...
+    def deliver(self, now: datetime, timeout_s: float) -> Delivery: ...
+    def heartbeat(self, timeout_s: float) -> bool: ...
+
+
+class Observer:
+    """Who watches the scheduler, such as the live line of a terminal. This one does not look."""
+
+    def heard(self, event: Event) -> None:
+        """Hear what a job reports while it works."""
+
+    def began(self, occurrence: Occurrence) -> None:
+        """Hear that a job begins."""
+
+    def ended(self, occurred: Occurred) -> None:
+        """Hear what became of a job, or that it was passed over."""
+
+    def waits(self, upcoming: Occurrence | None, now: datetime) -> None:
+        """Hear every few seconds what is waited for; None while the registry cannot be read or written."""
+
+    def stopped(self) -> None:
+        """Hear that the loop has ended."""

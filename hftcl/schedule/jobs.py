@@ -1,0 +1,112 @@
+"""What each job of the scheduler does: it calls a story, and says in a line what came of it. Called by `cli.schedule`.
+
+The scheduler knows nothing of models and markets, and the stories nothing of the scheduler: they meet here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from hftcl.alerts import Alert, Kind
+from hftcl.config import times
+from hftcl.events import OnEvent
+from hftcl.learning import alert_texts
+from hftcl.learning.reports import RetrainReport
+from hftcl.learning.stories.collect import Collection, collect
+from hftcl.learning.stories.retrain import retrain
+from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.schedule.claims import Occurrences
+from hftcl.schedule.interfaces import Done, Duty
+from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
+from hftcl.settings import Settings
+
+_WEEK: Final = timedelta(days=7)
+
+
+def rules(settings: Settings) -> tuple[Rule, ...]:
+    """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist."""
+    rule, zone = settings.schedule, ZoneInfo(settings.schedule.timezone)
+    calendar = Calendar(settings.market.calendar)
+    delay = timedelta(minutes=rule.collect_delay_minutes)
+    return (
+        TimesRule(Job.RETRAIN, times.parse(rule.retrain), zone),
+        TimesRule(Job.CHECK, times.parse(rule.check), zone),
+        SessionsRule(Job.COLLECT, lambda first: _sessions(calendar, first), delay),
+        TimesRule(Job.DIGEST, times.parse(rule.digest), zone),
+    )
+
+
+def _sessions(calendar: Calendar, first: date) -> Iterator[tuple[date, datetime]]:
+    """Yield the sessions from `first` on, each with the end of its extended hours, as far as the calendar reaches."""
+    while True:
+        try:
+            week = calendar.sessions(first, first + _WEEK - timedelta(days=1))
+        except HorizonError:
+            return
+        yield from zip(week["session"].to_list(), week["extended_close"].to_list(), strict=True)
+        first += _WEEK
+
+
+def duties(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, Duty]:
+    """Return what each job does. clock: returns the time, UTC."""
+
+    def check(occurrence: Occurrence, on_event: OnEvent) -> Done:
+        report = retrain(settings, now=clock(), on_event=on_event)
+        return Done(_told(report), alert_texts.of_retrain(report, clock()))
+
+    def forced(occurrence: Occurrence, on_event: OnEvent) -> Done:
+        report = retrain(settings, force=True, now=clock(), on_event=on_event)
+        return Done(_told(report), alert_texts.of_retrain(report, clock(), weekly=True))
+
+    def collection(occurrence: Occurrence, on_event: OnEvent) -> Done:
+        found = collect(settings, now=clock(), on_event=on_event)
+        return Done(_collected(found), tuple(_holes(found, clock())))
+
+    def digest(occurrence: Occurrence, on_event: OnEvent) -> Done:
+        home, now = Path(settings.paths.home), clock()
+        alert = alert_texts.digest(home, now - _WEEK, now, tuple(_week_of_jobs(home, now)))
+        return Done(alert.subject, (alert,))
+
+    return {Job.CHECK: check, Job.RETRAIN: forced, Job.COLLECT: collection, Job.DIGEST: digest}
+
+
+def _told(report: RetrainReport) -> str:
+    if report.outcome == "skipped":
+        return f"not due: {report.reason}"
+    return f"{report.outcome} {report.model_id}: {report.reason}"
+
+
+def _collected(found: Collection) -> str:
+    told = f"{len(found.tickers)} tickers up to {found.session}"
+    if found.left_out:
+        told += f", {len(found.left_out)} left out"
+    if found.problem:
+        return f"{told}; the record lacks sessions: {found.problem}"
+    return f"{told}; {len(found.recorded)} sessions added to the record"
+
+
+def _holes(found: Collection, at: datetime) -> Iterator[Alert]:
+    """Yield the alert about tickers without bars; none where each has some."""
+    lines = [f"{ticker}: no bar on {found.session}" for ticker in found.silent]
+    lines += [f"{ticker}: left out, {why}" for ticker, why in found.left_out.items()]
+    names = [*found.silent, *found.left_out]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
+
+
+def _week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what each job did in the last week, counted, then each that failed or was missed."""
+    week = [each for each in Occurrences(home).known() if now - _WEEK < each.due_at <= now]
+    for job in Job:
+        yield f"job {job}", _counted(each.state for each in week if each.job == job)
+    for each in week:
+        if each.state in {"failed", "missed"}:
+            yield f"{each.job} {each.local_date}", f"{each.state}: {each.outcome}"
+
+
+def _counted(states: Iterable[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items()) or "none"

@@ -1,0 +1,57 @@
+"""What `schedule --preview` and `schedule --once` return: the values of their tables and of their JSON."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from itertools import islice
+
+from hftcl.schedule.claims import Occurred
+from hftcl.schedule.rules import Accounted, Rule, upcoming
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """One occurrence that comes. local: in the zone of the schedule. note: what is odd about its time."""
+
+    job: str
+    local: datetime
+    utc: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """What became of one occurrence: `state` "done", "failed", "skipped" or "missed", and `outcome` in words.
+
+    local, utc: when it was due.
+    """
+
+    job: str
+    local: datetime
+    utc: datetime
+    state: str
+    outcome: str
+
+
+def preview(
+    rules: Sequence[Rule], zone: tzinfo, now: datetime, accounted: Iterable[Accounted], count: int
+) -> tuple[Coming, ...]:
+    """Return the next `count` occurrences, earliest first; fewer where the exchange calendar is all that is left."""
+    return tuple(
+        Coming(job=str(each.job), local=each.due_at.astimezone(zone), utc=each.due_at, note=each.note)
+        for each in islice(upcoming(rules, now, accounted), count)
+    )
+
+
+def ran(occurred: Iterable[Occurred], zone: tzinfo) -> tuple[Ran, ...]:
+    """Return what became of occurrences, in their order."""
+    return tuple(
+        Ran(
+            job=each.job,
+            local=each.due_at.astimezone(zone),
+            utc=each.due_at,
+            state=each.state,
+            outcome=each.outcome or "",
+        )
+        for each in occurred
+    )

@@ -1,0 +1,319 @@
+"""The scheduler: does each job when it is due, once, and says what happened. Called by `hftcl schedule`.
+
+A loop in the foreground. The clock, the sleep and the work itself are passed in, so that a year can be played in a
+second; what is due is decided by `schedule`, what was done is kept by `archive.occurrences`.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from hftcl import logs
+from hftcl.alerts import Alert, Kind
+from hftcl.errors import HftclError
+from hftcl.events import Event, Level
+from hftcl.learning.alert_texts import of_error
+from hftcl.schedule.claims import Claim, Occurred, Occurrences, State
+from hftcl.schedule.interfaces import Done, Duty, Observer, Teller
+from hftcl.schedule.rules import Job, Occurrence, Rule, due, upcoming
+from hftcl.schedule.stop import Stop, Stopped
+from hftcl.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 15.0
+"""Longest sleep: a host that was suspended, or whose clock was put, is noticed within it."""
+BEHIND: Final = timedelta(hours=1)
+"""A job that begins later than this is told: the host slept, was down, or has too much to do."""
+_BUSY: Final = 75
+_INVALID: Final = 78
+
+
+@dataclass(slots=True)
+class _Unrecorded:
+    """A job that is done and could not be recorded as such yet; its claim is held until it is."""
+
+    claim: Claim
+    state: State
+    outcome: str
+
+
+class Scheduler:
+    """Does what `rules` say by the `duties`, one job at a time. Times are UTC.
+
+    clock: returns the time. sleep: waits so many seconds. by: who claims, such as host and process. stop: what ends it.
+    publish: called with the time when there is news, such as to write a file for a monitor; may raise HftclError.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        occurrences: Occurrences,
+        duties: Mapping[Job, Duty],
+        *,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None],
+        by: str,
+        stop: Stop,
+        alerts: Teller,
+        notifier: Notifier,
+        observer: Observer,
+        publish: Callable[[datetime], None] = lambda now: None,
+        tick_s: float = TICK_S,
+    ) -> None:
+        self._rules = rules
+        self._occurrences = occurrences
+        self._duties = duties
+        self._clock = clock
+        self._sleep = sleep
+        self._by = by
+        self._stop = stop
+        self._alerts = alerts
+        self._notifier = notifier
+        self._observer = observer
+        self._publish = publish
+        self._tick_s = tick_s
+        self._unrecorded: list[_Unrecorded] = []
+        self._told = ""
+        self._late_told = False
+        self._progress: tuple[str, int, str] = ("", -1, "")
+
+    def run(self) -> None:
+        """Do every job in its time until `stop` is asked. Raises HftclError for what no waiting mends (status 78)."""
+        self._notifier.ready()
+        try:
+            while True:
+                self._rest(self._round())
+        except Stopped:
+            log.info("stopping")
+        finally:
+            self._notifier.stopping()
+            self._observer.stopped()
+
+    def once(self) -> tuple[Occurred, ...]:
+        """Do what is due now, and return what became of it. Raises HftclError where the registry fails, Stopped."""
+        found: list[Occurred] = []
+        while (done := self._next_job(found)) is not None:
+            if not done:  # another scheduler is at it
+                break
+        self._record_waiting(found)
+        self._deliver()
+        self._published()
+        return tuple(found)
+
+    def _round(self) -> Occurrence | None:
+        """Do what is due; return what comes next, None where that is to be asked again soon."""
+        try:
+            while (done := self._next_job([])) is not None:
+                if not done:
+                    return None
+            following = next(upcoming(self._rules, self._clock(), self._occurrences.known()), None)
+        except HftclError as fault:
+            if fault.exit_code == _INVALID:
+                raise
+            self._trouble(fault)
+            return None
+        self._told, self._late_told = "", False
+        self._published()
+        return following
+
+    def _next_job(self, found: list[Occurred]) -> bool | None:
+        """Do the job that is due first, and add to `found` what became of it and of what was passed over.
+
+        Returns None where nothing is due, False where it was left: another process has it, or it is not recorded yet.
+        """
+        self._record_waiting(found)
+        now = self._clock()
+        for lost in self._occurrences.settle(now=now):
+            self._ended(lost, found)
+            self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _interrupted(lost))
+        decided = due(self._rules, now, self._occurrences.known())
+        self._record_passed_over(decided.before, "skipped", now)
+        self._tell_missed(self._record_passed_over(decided.missed, "missed", now), found)
+        for skipped in self._record_passed_over(decided.skipped, "skipped", now):
+            self._ended(skipped, found)
+        if not decided.run:
+            return None
+        occurrence = decided.run[0]
+        claim = self._occurrences.claim(
+            occurrence.job, occurrence.local_date, occurrence.due_at, by=self._by, now=self._clock()
+        )
+        if claim is None:
+            return False
+        with logs.bound(job=str(occurrence.job)):
+            self._work(claim, occurrence, found)
+        self._deliver()
+        if not self._unrecorded and found[-1].state != "failed":
+            with self._stop.interruptible():
+                self._alerts.heartbeat(_HEARTBEAT_S)
+        return not self._unrecorded
+
+    def _work(self, claim: Claim, occurrence: Occurrence, found: list[Occurred]) -> None:
+        now = claim.occurred.claimed_at
+        log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
+        if now - occurrence.due_at > BEHIND:
+            late = f"It was due at {occurrence.due_at:%Y-%m-%d %H:%M} UTC and began at {now:%Y-%m-%d %H:%M} UTC."
+            self._tell_late(f"{occurrence.job} began late", late)
+        self._observer.began(occurrence)
+        self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
+        try:
+            with self._stop.interruptible():
+                done = self._duties[occurrence.job](occurrence, self._heard)
+        except Stopped:
+            self._give_back(claim)
+            raise
+        except HftclError as error:
+            if error.exit_code == _BUSY:
+                self._conclude(claim, "skipped", Done(str(error)), found)
+            else:
+                self._conclude(claim, "failed", self._fault(error, occurrence), found)
+        except Exception as error:
+            log.exception("job failed unexpectedly")
+            self._conclude(claim, "failed", self._fault(error, occurrence), found)
+        else:
+            self._conclude(claim, "done", done, found)
+
+    def _fault(self, error: Exception, occurrence: Occurrence) -> Done:
+        alert = of_error(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())
+        return Done(alert.text.partition("\n")[0], (alert,))
+
+    def _give_back(self, claim: Claim) -> None:
+        try:
+            claim.give_back()
+        except HftclError as fault:  # then it counts as interrupted
+            log.warning("job stopped, and could not be given back: %s", fault)
+        else:
+            log.info("job stopped and given back: it is due again after the restart")
+
+    def _conclude(self, claim: Claim, state: State, done: Done, found: list[Occurred]) -> None:
+        """Tell and record what a job came to."""
+        for alert in done.alerts:
+            self._alerts.tell(alert)
+        self._unrecorded.append(_Unrecorded(claim, state, done.outcome))
+        try:
+            self._record_waiting(found)
+        except HftclError as fault:
+            self._trouble(fault)
+
+    def _record_waiting(self, found: list[Occurred]) -> None:
+        """Record what is done. What cannot be recorded now, as on a full disk, is kept and tried again."""
+        while self._unrecorded:
+            first = self._unrecorded[0]
+            occurred = first.claim.finish(first.state, first.outcome, now=self._clock())
+            self._unrecorded.pop(0)
+            self._told = ""
+            self._ended(occurred, found)
+
+    def _record_passed_over(
+        self, occurrences: Sequence[tuple[Occurrence, str]], state: State, now: datetime
+    ) -> tuple[Occurred, ...]:
+        """Record what is not done, with the reason; return what was not accounted for already."""
+        rows = [
+            Occurred(
+                job=each.job,
+                local_date=each.local_date,
+                due_at=each.due_at,
+                state=state,
+                by=self._by,
+                claimed_at=now,
+                finished_at=now,
+                outcome=why,
+            )
+            for each, why in occurrences
+        ]
+        return self._occurrences.pass_over(rows)
+
+    def _tell_missed(self, rows: Sequence[Occurred], found: list[Occurred]) -> None:
+        """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""
+        found += rows
+        lines = []
+        for job in dict.fromkeys(row.job for row in rows):
+            days = [row.local_date for row in rows if row.job == job]
+            span = f"{days[0]}" if len(days) == 1 else f"{len(days)} times, {days[0]} to {days[-1]}"
+            log.warning("jobs missed name=%s: %s", job, span)
+            lines.append(f"{job} was missed: {span}.")
+        if lines:
+            self._tell_late("jobs were missed", "\n".join([*lines, "Of each the newest runs now."]))
+
+    def _tell_late(self, subject: str, text: str) -> None:
+        """Tell that the scheduler is behind, once until it has caught up."""
+        if not self._late_told:
+            self._late_told = True
+            self._tell(Kind.BEHIND, subject, f"{text}\n{_WHY_LATE}")
+
+    def _ended(self, occurred: Occurred, found: list[Occurred]) -> None:
+        found.append(occurred)
+        level = logging.WARNING if occurred.state == "failed" else logging.INFO
+        fields = (occurred.job, occurred.local_date, occurred.state, occurred.outcome)
+        log.log(level, "job ended name=%s local_date=%s state=%s: %s", *fields)
+        self._observer.ended(occurred)
+
+    def _heard(self, event: Event) -> None:
+        """Pass on what a job reports: the watchdog hears of what is new in it, and a deployment is not cut through."""
+        self._observer.heard(event)
+        if event.level is not Level.PROGRESS:
+            log.log(
+                logging.WARNING if event.level is Level.WARNING else logging.INFO, "%s: %s", event.stage, event.text
+            )
+            return
+        progress = (event.stage, event.done, event.text)
+        if progress != self._progress:
+            self._progress = progress
+            self._notifier.alive()
+        if event.stage == "deploy":
+            self._stop.forbid()
+        else:
+            self._stop.allow()
+
+    def _rest(self, following: Occurrence | None) -> None:
+        """Sleep until `following` is due, looking up every few seconds; return early where the clock was put back."""
+        if following is not None:
+            at = f"{following.due_at:%Y-%m-%d %H:%M} UTC"
+            log.info("waiting next=%s local_date=%s due=%s", following.job, following.local_date, at)
+            self._notifier.status(f"next: {following.job} at {at}")
+        last = self._clock()
+        while True:
+            self._observer.waits(following, last)
+            left = (following.due_at - last).total_seconds() if following else self._tick_s
+            with self._stop.interruptible():
+                self._sleep(min(self._tick_s, max(left, 0.0)))
+            self._notifier.alive()  # the loop turns: there is nothing else to do
+            self._deliver()
+            now = self._clock()
+            if following is None or now >= following.due_at or now < last:
+                return
+            last = now
+
+    def _deliver(self) -> None:
+        with self._stop.interruptible():  # what waits in the outbox waits on
+            self._alerts.deliver(self._clock(), timeout_s=_DELIVERY_S)
+
+    def _published(self) -> None:
+        try:
+            self._publish(self._clock())
+        except HftclError as fault:
+            log.warning("the state was not published: %s", fault)
+
+    def _trouble(self, fault: HftclError) -> None:
+        """Tell what keeps the scheduler from its work, once; it tries again after a moment."""
+        if str(fault) != self._told:
+            self._told = str(fault)
+            log.error("the scheduler cannot work: %s", fault)
+            self._tell(Kind.ERROR, "the scheduler cannot work", str(fault))
+
+    def _tell(self, kind: Kind, subject: str, text: str) -> None:
+        self._alerts.tell(Alert(kind, subject, text, self._clock()))
+
+
+_DELIVERY_S: Final = 20.0
+_HEARTBEAT_S: Final = 10.0
+_WHY_LATE: Final = "The host was asleep or down, its clock was put, the scheduler did not run, or a job took long."
+
+
+def _interrupted(lost: Occurred) -> str:
+    return (
+        f"{lost.job} of {lost.local_date}, begun {lost.claimed_at:%Y-%m-%d %H:%M} UTC by {lost.by}, was cut off: its "
+        "process was killed, or the host went down. It is not repeated; the next one runs in its time."
+    )

@@ -1,0 +1,1 @@
+"""From a minute of bars to target positions."""

@@ -1,0 +1,388 @@
+"""The bot: one decision a minute, the same live and in a replay. Called by the loop, which owns the clock and the feed.
+
+Here the minute's order of things is kept: what filled, what is known, what the model makes of it, what may be traded.
+It is handed `now` and bars, and reads no clock.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import polars as pl
+
+from hftcl.alerts import Alert, Kind
+from hftcl.ledger.rows import Decision, EquityRow, Event
+from hftcl.ledger.writer import Ledger
+from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours
+from hftcl.strategy.risk import Book, Code, Limits, breached
+from hftcl.trading.decide.last_prices import Tape
+from hftcl.trading.decide.live_features import Sight
+from hftcl.trading.decide.model_decisions import Mind
+from hftcl.trading.decide.model_in_use import InUse
+from hftcl.trading.execute.desk import Desk
+from hftcl.trading.execute.minute import FLATTEN, REBALANCE, Scene, Wish
+from hftcl.trading.feeds import Delivery, Morning
+
+OnAlert = Callable[[Alert], None]
+
+_SILENT: Final = frozenset(
+    {Code.HOLD_STALE, Code.HOLD_BAD_PRICE, Code.HOLD_REVISED, Code.HOLD_NO_BAR, Code.HOLD_DELAYED}
+)
+"""Where a ticker has one of these, no order is sent for it this minute, be its target what it may."""
+KILL_SWITCH: Final = "kill_switch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the bot is to trade, from the settings and the edge.
+
+    max_model_age_days: None in a replay, where the bars are older than the model. may_trade: whether the model may
+    move this broker's money; it may always in a paper account.
+    """
+
+    limits: Callable[[int, int], Limits]
+    """(tickers, flat_minutes_before_close) -> what no order may lead beyond."""
+    flat_minutes: int
+    """Before the close, where there is no model to say."""
+    grace: timedelta
+    max_model_age_days: float | None
+    may_trade: Callable[[InUse], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class Side:
+    """A desk and the model that it trades for. targets: of the minute before, by ticker."""
+
+    desk: Desk
+    in_use: InUse | None = None
+    mind: Mind | None = None
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """What a minute came to. latency_s: from the bars' arrival until the last order was with the broker."""
+
+    minute: datetime
+    decided: int
+    ordered: int
+    latency_s: float
+
+
+class Bot:
+    """Decides on each minute of one session after the other."""
+
+    def __init__(
+        self, ledger: Ledger, production: Desk, rules: Rules, *, on_alert: OnAlert, shadow: Desk | None = None
+    ) -> None:
+        self._ledger = ledger
+        self._rules = rules
+        self._alert = on_alert
+        self.production = Side(desk=production)
+        self.shadow = Side(desk=shadow) if shadow else None
+        self.agreed = True
+        """Whether the ledger holds what the broker holds. Else nothing is sent: a closing order might open."""
+        self._hours: Hours | None = None
+        self._tickers: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> tuple[Side, ...]:
+        """Production, and the shadow where a candidate trades or has left something behind."""
+        shadow = self.shadow
+        if shadow is None or (shadow.in_use is None and not shadow.desk.touched()):
+            return (self.production,)
+        return self.production, shadow
+
+    # --- a session --------------------------------------------------------------------------------------------------
+
+    def begin(self, hours: Hours, morning: Morning, now: datetime) -> None:
+        """Take up a session, at its beginning or within it; see `Mind` for what that means for the positions."""
+        self._hours, self._tickers = hours, morning.tickers
+        self._sight = Sight(hours.session, morning.earlier, morning.so_far)
+        self._tape = Tape(self._rules.limits(len(self._tickers), 0).collar)
+        self._tape.start(morning.earlier)
+        for minute in morning.so_far.partition_by("ts", maintain_order=True):
+            self._tape.take(minute)
+        self._price_what_is_held()
+        self._ledger.forget_closes(hours.session)
+        self._ledger.set_meta(session_opened=hours.begins.isoformat())
+        for side in self.active:
+            self._equip(side)
+            side.desk.open(hours.session, hours.begins, self._tape.prices)
+        settled = self._ledger.last_equity()["ts"].max()
+        missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
+        if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
+            scene = self._scene(missed["ts"].max(), now)  # type: ignore[arg-type]
+            for side in self.active:
+                side.desk.settle(missed, scene)
+
+    def resume(self) -> None:
+        """Read again what production holds and what is working, after ledger and broker were made to agree."""
+        if self._hours is not None:
+            self._price_what_is_held()
+            self.production.desk.open(self._hours.session, self._hours.begins, self._tape.prices)
+
+    def stand_by(self, hours: Hours) -> None:
+        """Take up a session whose bars cannot be had: what is held can be closed, and nothing else is done."""
+        if self._hours is None or self._hours.session != hours.session:
+            self._hours, self._tickers = hours, ()
+            self._tape = Tape(self._rules.limits(1, 0).collar)
+            closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
+            self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
+            self._ledger.set_meta(session_opened=hours.begins.isoformat())
+        self._price_what_is_held()
+        for side in self.active:
+            side.desk.open(hours.session, hours.begins, self._tape.prices)
+
+    def _price_what_is_held(self) -> None:
+        """Let what is held and not on the watchlist have the price that it cost: it is closed all the same."""
+        for ticker, price in self._ledger.account().average_price.items():
+            self._tape.prices.setdefault(ticker, price)
+
+    def close_if_late(self, now: datetime) -> None:
+        """While standing by: close what is held when the close is near."""
+        if self._hours is not None and self._hours.minutes_to_close(now) <= max(self._flat_minutes(self.production), 1):
+            self.flatten(now)
+
+    def use(self, in_use: InUse | None, side: Side | None = None) -> None:
+        """Let `in_use` decide from the next minute on, in place of what decided before."""
+        side = side or self.production
+        side.in_use = in_use
+        if self._hours is not None and self._tickers:  # else it has no bars, and gets its model when it begins
+            self._equip(side)
+
+    def _equip(self, side: Side) -> None:
+        """Give a side the model that it uses, as of now, and the limits that go with it."""
+        side.mind, side.targets = None, {}
+        if side.in_use is not None:
+            model = side.in_use.model
+            side.mind = Mind(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
+            side.targets = side.mind.last_targets
+            side.desk.model_id = side.in_use.model_id
+        side.desk.limits = limits = self._rules.limits(len(self._tickers), self._flat_minutes(side))
+        if side is self.production:
+            self._ledger.set_meta(
+                limit_gross=repr(limits.gross), limit_net=repr(limits.net), limit_daily_loss=repr(limits.daily_loss)
+            )
+
+    def _flat_minutes(self, side: Side) -> int:
+        model = side.in_use.model if side.in_use else None
+        return model.meta.flat_minutes_before_close if model else self._rules.flat_minutes
+
+    def leave(self) -> None:
+        """Write down what a stop within the session would lose: its first opens and newest closes."""
+        if self._hours is not None:
+            self._ledger.note_closes(self._tape.closes(self._hours.session))
+
+    def end(self, now: datetime) -> None:
+        """End the session: what is open is canceled, and what is held, because nothing traded any more, is told."""
+        if self._hours is None:
+            return
+        self.leave()
+        scene = self._scene(self._hours.ends - MINUTE, now)
+        for side in self.active:
+            side.desk.close_session(scene)
+        held = dict(self.production.desk.positions)
+        if held:
+            text = ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in sorted(held.items()))
+            self._tell(Kind.ERROR, "positions are held overnight", f"After the close the book holds {text}.", now)
+        self._hours = None
+
+    # --- a minute ---------------------------------------------------------------------------------------------------
+
+    def minute(self, delivery: Delivery, now: datetime) -> Minute:
+        """Decide on the bars of one minute, all that is known of it being in `delivery`; orders go out, or a code says
+        why not. Every decision, order and fill is in the ledger when it returns.
+        """
+        stopwatch = self.production.desk.stopwatch
+        began = stopwatch()
+        revised: frozenset[str] = frozenset()
+        settled = delivery.bars
+        if delivery.corrected is not None and delivery.corrected.height:
+            revised = frozenset(delivery.corrected["ticker"])
+            self._sight.correct(delivery.corrected)
+            settled = pl.concat([self._tape.catch_up(delivery.corrected), delivery.bars])
+            for side in self.active:
+                self._equip(side)
+        suspect = self._tape.take(delivery.bars)
+        scene = self._scene(delivery.minute, now)
+        codes = self._codes(delivery, scene, revised, suspect)
+        seen = self._sight.see(delivery.bars)
+        decided = ordered = 0
+        handed_at = began
+        for side in self.active:
+            equity = side.desk.settle(settled, scene, self._heartbeat(delivery, now))
+            self._watch_loss(side, equity, now)
+            decisions, wishes = self._decide(side, seen, codes, scene)
+            records = side.desk.trade(decisions, wishes, scene, equity)
+            if side is self.production:
+                decided, ordered = len(decisions), sum(record.state != "refused" for record in records)
+                handed_at = side.desk.handed_at
+        return Minute(minute=delivery.minute, decided=decided, ordered=ordered, latency_s=handed_at - began)
+
+    def _heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
+        newest = self._tape.newest
+        return {
+            "heartbeat": now.isoformat(),
+            "minute": delivery.minute.isoformat(),
+            "last_bar": newest.isoformat() if newest else "",
+        }
+
+    def _scene(self, minute: datetime, now: datetime) -> Scene:
+        assert self._hours is not None  # noqa: S101 - begin comes first
+        known = now - MINUTE - self._rules.grace
+        fills_at = max(minute + MINUTE, now.replace(second=0, microsecond=0))  # a bot that lags trades at the present
+        return Scene(
+            session=self._hours.session,
+            minute=minute,
+            now=now,
+            prices=self._tape.prices,
+            ages={ticker: max(0.0, (known - ts) / MINUTE) for ticker, ts in self._tape.last.items()},
+            minutes_to_close=self._hours.minutes_to_close(fills_at),
+            market_open=self._hours.begins <= now < self._hours.ends,
+        )
+
+    def _codes(
+        self, delivery: Delivery, scene: Scene, revised: frozenset[str], suspect: frozenset[str]
+    ) -> dict[str, Code]:
+        """Say of each ticker what its data allow this minute; TRADE where nothing is wrong with them."""
+        there = set(delivery.bars["ticker"])
+        stale_bars = self.production.desk.limits.stale_bars
+        found: dict[str, Code] = {}
+        for ticker in self._tickers:
+            code = delivery.codes.get(ticker)
+            if code is not None:
+                found[ticker] = code
+            elif not scene.ages.get(ticker, stale_bars + 1) <= stale_bars:
+                found[ticker] = Code.HOLD_STALE
+            elif ticker not in there:
+                found[ticker] = Code.HOLD_NO_BAR
+            elif ticker in revised:
+                found[ticker] = Code.HOLD_REVISED
+            elif ticker in suspect:
+                found[ticker] = Code.HOLD_BAD_PRICE
+            else:
+                found[ticker] = Code.TRADE
+        return found
+
+    def _decide(
+        self, side: Side, seen: pl.DataFrame, codes: Mapping[str, Code], scene: Scene
+    ) -> tuple[list[Decision], dict[str, Wish]]:
+        """Return the minute's decisions of one side, and what its positions shall be."""
+        hold = self._hold(side, scene)
+        rows: dict[str, tuple[float | None, float | None]] = {}
+        if side.mind is not None:
+            decided = side.mind.decide(seen)
+            rows = {ticker: (prediction, target) for ticker, _, prediction, target in decided.iter_rows()}
+        in_use = side.in_use
+        decisions, wishes = [], {}
+        for ticker in self._tickers:
+            prediction, target = rows.get(ticker, (None, None))
+            code = hold or codes[ticker]
+            if code is Code.TRADE and prediction is None:
+                code = Code.HOLD_WARMUP
+            decisions.append(
+                Decision(
+                    book=side.desk.book,
+                    ts=scene.minute,
+                    ticker=ticker,
+                    model_id=in_use.model_id if in_use else None,
+                    features_hash=in_use.model.meta.features_hash if in_use else None,
+                    prediction=prediction,
+                    target=target,
+                    code=code,
+                    decided_at=scene.now,
+                )
+            )
+            if target is not None and code not in _SILENT:
+                price = scene.prices[ticker]
+                wishes[ticker] = Wish(target=target, price=price, unchanged=side.targets.get(ticker) == target)
+        side.targets |= {ticker: target for ticker, (_, target) in rows.items() if target is not None}
+        if not self.agreed:
+            return decisions, {}
+        if hold:
+            return decisions, self._flat(side, scene, FLATTEN)
+        if scene.minutes_to_close <= max(self._flat_minutes(side), 1):
+            return decisions, self._flat(side, scene)
+        return decisions, wishes
+
+    def _flat(self, side: Side, scene: Scene, purpose: str = REBALANCE) -> dict[str, Wish]:
+        """Return the wishes that close every position, priced at the last good close."""
+        return {
+            ticker: Wish(target=0.0, price=scene.prices.get(ticker, float("nan")), purpose=purpose)
+            for ticker in side.desk.touched()
+        }
+
+    def _hold(self, side: Side, scene: Scene) -> Code | None:
+        """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""
+        if self._ledger.latches() or not self.agreed:  # cleared, and not compared yet
+            return Code.HOLD_HALTED
+        if side.in_use is None:
+            return Code.HOLD_NO_MODEL
+        most = self._rules.max_model_age_days
+        if most is not None and side.in_use.age_days(scene.now) > most:
+            return Code.HOLD_MODEL_OLD
+        if not self._rules.may_trade(side.in_use):
+            return Code.HOLD_STAND_ASIDE
+        return None
+
+    def without_bars(self, minute: datetime) -> dict[str, int]:
+        """Return for each ticker that production holds how many regular minutes up to `minute` have brought no bar."""
+        if self._hours is None:
+            return {}
+        before = self._hours.opens - MINUTE
+        newest = {ticker: max(before, self._tape.last.get(ticker, before)) for ticker in self.production.desk.positions}
+        return {ticker: (minute - ts) // MINUTE for ticker, ts in newest.items()}
+
+    def held_back(self, now: datetime) -> str:
+        """Say why production would trade nothing at `now`, "" where nothing keeps it from trading."""
+        in_use, most = self.production.in_use, self._rules.max_model_age_days
+        if in_use is None:
+            return "There is no model to trade with. `hftcl retrain` trains one."
+        if most is not None and in_use.age_days(now) > most:
+            return (
+                f"Model {in_use.model_id} was trained {in_use.age_days(now):.0f} days ago, and [trade] "
+                f"max_model_age_days is {most:g}. `hftcl retrain` trains a newer one."
+            )
+        if not self._rules.may_trade(in_use):
+            return f'The edge of model {in_use.model_id} is "stand aside": it trades no real money.'
+        return ""
+
+    # --- stops ------------------------------------------------------------------------------------------------------
+
+    def _watch_loss(self, side: Side, equity: EquityRow, now: datetime) -> None:
+        """Latch the daily loss limit of production; a shadow moves no money."""
+        if side is not self.production:
+            return
+        desk = side.desk
+        code = breached(Book(equity=equity.equity, equity_at_open=desk.equity_at_open), desk.limits)
+        if code is not None:
+            lost = desk.equity_at_open - equity.equity
+            self.latch(code, f"the session has lost {lost:,.2f} USD of {desk.limits.daily_loss:,.2f} allowed", now)
+
+    def latch(self, name: str, reason: str, now: datetime) -> bool:
+        """Latch: what is held is closed, and nothing is opened until a person clears it. False if it is latched."""
+        if not self._ledger.latch(name, reason, now):
+            return False
+        self._tell(
+            Kind.HALTED, f"trading is halted: {name}", f"{reason}. `hftcl trade --clear` lets it trade again.", now
+        )
+        return True
+
+    def flatten(self, now: datetime) -> None:
+        """Send the orders that close every position now, within a minute; the next minutes follow what is left."""
+        if self._hours is None or not self.agreed:
+            return
+        minute = now.replace(second=0, microsecond=0)
+        scene = self._scene(minute, now)
+        for side in self.active:
+            equity = side.desk.account(scene.session, scene.minute, scene.prices)
+            side.desk.trade([], self._flat(side, scene, FLATTEN), scene, equity)
+
+    def _tell(self, kind: Kind, subject: str, text: str, now: datetime) -> None:
+        model_id = self.production.in_use.model_id if self.production.in_use else None
+        if kind is not Kind.HALTED:  # a latch notes itself
+            self._ledger.note(Event(at=now, kind="error", text=text, model_id=model_id))
+        self._alert(Alert(kind, subject, text, now, model_id))

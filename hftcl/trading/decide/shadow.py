@@ -1,0 +1,68 @@
+"""The shadow: a candidate that was rejected narrowly trades virtually beside the model that serves. Called by the loop.
+
+It has a paper account of its own and the book `shadow` of the same ledger; it never moves money.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hftcl.archive import artifact
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.home import Places
+from hftcl.settings import Settings
+from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.decide.model_in_use import InUse
+
+
+@dataclass(slots=True, kw_only=True)
+class Shadow:
+    """Which candidate trades as the shadow, chosen anew before each session."""
+
+    home: Path
+    broker: Broker
+    min_p_better: float
+
+    @classmethod
+    def of(cls, settings: Settings, places: Places, *, durable: bool = True) -> "Shadow":
+        """Return the shadow of a bot whose files lie at `places`."""
+        folder = places.folder / "shadow"
+        return cls(
+            home=Path(settings.paths.home),
+            broker=find_broker("paper")(settings, folder=folder, durable=durable),
+            min_p_better=settings.trade.shadow_min_p_better,
+        )
+
+    def candidate(self, serving: InUse, now: datetime) -> InUse | None:
+        """Return the newest narrowly rejected candidate since `serving` was trained, loaded; None for none.
+
+        Raises IntegrityError for a file that is not what was archived.
+        """
+        registry = Registry(self.home)
+        record = narrow(registry.models(), serving.record, self.min_p_better)
+        if record is None:
+            return None
+        model = artifact.load(
+            registry.onnx_of(record.model_id),
+            expected_sha256=record.sha256,
+            expected_features=artifact.our_features(),
+        )
+        if model.meta.extended_hours != serving.model.meta.extended_hours:
+            return None
+        return InUse(model=model, since=now, record=record)
+
+
+def narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_better: float) -> ModelRecord | None:
+    """Return the newest of `models` (newest first) that was rejected although P(better than the champion) came close.
+
+    Only candidates trained after the model that serves count: what an older one was compared with is gone.
+    """
+    for record in models:
+        if record.trained_at <= serving.trained_at:
+            return None
+        p_better = record.report.get("p_better")
+        close = isinstance(p_better, float) and p_better >= min_p_better
+        if record.outcome == "rejected" and close and record.kept and record.synthetic == serving.synthetic:
+            return record
+    return None

@@ -1,0 +1,1 @@
+"""From target positions to orders and fills."""

@@ -1,0 +1,91 @@
+"""From target to order: how many shares, under which id. Pure; called by the bot once a minute."""
+
+import hashlib
+import math
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from hftcl.ledger.account import DECIMALS
+from hftcl.ledger.rows import BookName
+
+LONGEST_ID: Final = 48
+LEAST_NOTIONAL: Final = 1.0
+"""USD: the least value of an order for a part of a share, as brokers ask for."""
+DRIFT: Final = 0.02
+"""How far position and open orders may be from an unchanged target, as a share of it, before they are trued up."""
+
+_DIGEST: Final = 12
+
+
+def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r", generation: int = 0) -> str:
+    """Return the id of the order that `book` decided for `ticker` on the bar `ts`: the same one whenever it is asked.
+
+    purpose: one or two lower-case letters, such as "r" to rebalance and "f" to flatten. generation: counts the orders
+    of one bar and purpose, where there are several. At most 48 characters of A-Z a-z 0-9 - _ and the dot; different
+    arguments give different ids, whatever characters a ticker holds.
+    """
+    at = ts.astimezone(UTC)
+    when = at.strftime("%Y%m%dT%H%M" if at.second == 0 else "%Y%m%dT%H%M%S")
+    head, tail = f"hftcl-{'' if book == 'production' else 's-'}{when}-", f"-{purpose}{generation or ''}"
+    return head + _encoded(ticker, LONGEST_ID - len(head) - len(tail)) + tail
+
+
+def _encoded(ticker: str, room: int) -> str:
+    """Return `ticker` with each byte that is not a capital, a digit or a dot as _ and two hexadecimal digits."""
+    text = "".join(chr(byte) if re.match(rb"[A-Z0-9.]", bytes([byte])) else f"_{byte:02x}" for byte in ticker.encode())
+    if text and len(text) <= room:
+        return text
+    return "__" + hashlib.sha256(ticker.encode()).hexdigest()[:_DIGEST]  # no encoding of a ticker begins like this
+
+
+def desired_quantity(target: float, *, capital: float, price: float, fractional: bool) -> float:
+    """Return the shares, - for short, that `target` (a signed fraction of `capital` USD) is at `price`.
+
+    Whole shares, or multiples of 1e-9 where `fractional`; rounded toward zero. NaN where an argument is not finite or
+    the price is not positive: risk refuses what comes of it.
+    """
+    if not (math.isfinite(target) and math.isfinite(capital) and math.isfinite(price) and price > 0):
+        return math.nan
+    return _toward_zero(target * capital / price, fractional=fractional)
+
+
+def order_quantity(
+    desired: float, *, position: float, working: float, price: float, fractional: bool, unchanged: bool = False
+) -> float:
+    """Return the shares to order, + to buy, so that `position` becomes `desired`; 0.0 for no order.
+
+    working: what open orders may still add, signed; where they are of both signs, cancel them first.
+    unchanged: the target is the one that was decided a minute ago. Then a price that drifts asks for nothing, up to
+        `DRIFT` of the desired position or one share: the exam does not trade on drift either.
+    No order is below one share, or where `fractional` below `LEAST_NOTIONAL`, unless it closes the position.
+    """
+    missing = desired - (position + working)
+    if not math.isfinite(missing):
+        return missing
+    quantity = _toward_zero(missing, fractional=fractional)
+    if desired == 0:
+        return quantity
+    if unchanged and abs(missing) <= max(DRIFT * abs(desired), 0.0 if fractional else 1.0):
+        return 0.0
+    return 0.0 if fractional and abs(quantity) * price < LEAST_NOTIONAL else quantity
+
+
+def within_side(quantity: float, *, held: float, working: float) -> float:
+    """Return `quantity`, cut to what closes the position where it would turn it: the rest is for when that has filled.
+
+    For a broker that takes no order which leads from long to short or back. working: what open orders may still add.
+    """
+    if not held * quantity < 0:  # NaN passes, for risk to refuse
+        return quantity
+    closes = -(held + working) if (held + working) * held > 0 else 0.0
+    return closes if abs(quantity) > abs(closes) else quantity
+
+
+def _toward_zero(shares: float, *, fractional: bool) -> float:
+    scale = 10.0**DECIMALS if fractional else 1.0
+    scaled = shares * scale
+    # 29.999999999999996 is thirty shares that went through a division
+    nearest = round(scaled)
+    close = math.isclose(scaled, nearest, rel_tol=1e-12)
+    return (nearest if close else math.trunc(scaled)) / scale

@@ -1,0 +1,1 @@
+"""The running process: live, replay, status, stop."""

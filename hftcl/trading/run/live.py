@@ -1,0 +1,262 @@
+"""The story of `trade`: the bot on the bars of the present, session after session. Called by `cli`."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from hftcl.alerts import Alert, Kind
+from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.home import Places
+from hftcl.ledger import rows
+from hftcl.ledger.writer import Ledger
+from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours, next_hours
+from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.market.sources import find_source
+from hftcl.settings import Settings
+from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.decide.bot import Minute
+from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.feeds import Feed
+from hftcl.trading.run.clock import Clock
+from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
+from hftcl.trading.run.session_loop import STAGE, Controls, Loop
+from hftcl.trading.run.wiring import Parts, assemble, home_of, interval_s, locked
+
+log = logging.getLogger(__name__)
+
+LEAD: Final = timedelta(minutes=20)
+"""Before a session begins its earlier bars are collected: at five calls a minute that takes a while."""
+_PATIENCE: Final = timedelta(hours=1)
+
+
+class Service(Protocol):
+    """Who supervises this process; `systemd.Notifier` is one."""
+
+    def ready(self) -> None: ...
+    def alive(self) -> None: ...
+    def status(self, text: str) -> None: ...
+    def stopping(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeReport:
+    """What a bot did between its start and its end; counts are of this run. Times UTC."""
+
+    mode: str
+    model_id: str | None
+    started_at: datetime
+    stopped_at: datetime
+    decisions: int
+    orders: int
+    reloads: int
+    positions: dict[str, float]
+    equity: float
+    halted: str | None
+    note: str
+
+
+@dataclass(slots=True)
+class _Count:
+    decisions: int = 0
+    orders: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What the story needs of the world: tests bring their own feed and clock, the command the real ones."""
+
+    clock: Clock
+    feed: Callable[[Calendar, Callable[[], bool], OnEvent], Feed]
+    """(calendar, whether extended hours count, who hears of its progress) -> the feed."""
+    service: Service
+    controls: Controls
+    on_event: OnEvent
+    on_alert: Callable[[Alert], None]
+
+
+def trade(settings: Settings, present: Present, *, real_money: bool, once: bool = False) -> TradeReport:
+    """Trade until the controls say stop; `once`: one minute of the session that is open, then return.
+
+    real_money: what `--live` says. Raises UsageError or ConfigError where what was asked for may not be, before
+    anything is touched; LockHeldError where another bot of this home runs; BrokerError where the broker does not
+    answer at the start: nothing is assumed then.
+    """
+    source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
+    places, clock = Places.live(home_of(settings)), present.clock
+    with locked(places, "bot"), Ledger(places.ledger) as ledger:
+        broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+        feed: Feed | None = None
+        try:
+            require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
+            require_same_account(ledger, settings, broker)
+            require_hours(settings, broker)
+            serving = Serving(
+                home_of(settings),
+                Market(
+                    calendar=calendar.name,
+                    synthetic=source.synthetic,
+                    extended_hours=None if broker.extended_hours else False,
+                ),
+                interval_s=interval_s(settings),
+            )
+            count = _Count()
+            shadow = Shadow.of(settings, places) if settings.trade.shadow else None
+            feed = present.feed(calendar, lambda: _extended(settings, serving), _hearing(present))
+            loop = assemble(
+                settings,
+                Parts(
+                    mode="live" if broker.live_money else "paper",
+                    places=places,
+                    ledger=ledger,
+                    broker=broker,
+                    feed=feed,
+                    clock=clock,
+                    serving=serving,
+                    controls=present.controls,
+                    source=source.name,
+                    synthetic=source.synthetic,
+                    on_event=present.on_event,
+                    on_alert=present.on_alert,
+                    shadow_broker=shadow.broker if shadow else None,
+                    on_minute=_counting(count),
+                ),
+            )
+            loop.shadow, loop.alive = shadow, present.service.alive
+            note = _run(loop, settings, present, calendar, broker, once=once)
+            return _report(loop, count, note)
+        finally:
+            present.service.stopping()
+            if feed is not None:
+                feed.close()  # else a call that waits keeps the process from its end
+            broker.close()
+
+
+def _extended(settings: Settings, serving: Serving) -> bool:
+    """Return whether extended hours are traded: those of the model, where there is one."""
+    return serving.in_use.model.meta.extended_hours if serving.in_use else settings.market.extended_hours
+
+
+def _hearing(present: Present) -> OnEvent:
+    """Return who hears of the feed: to collect a month at five calls a minute takes longer than a watchdog waits."""
+
+    def heard(event: Event) -> None:
+        present.service.alive()
+        present.on_event(event)
+
+    return heard
+
+
+def _counting(count: _Count) -> Callable[[Minute], None]:
+    def counted(done: Minute) -> None:
+        count.decisions += done.decided
+        count.orders += done.ordered
+        log.info(
+            "decided minute=%s decisions=%d orders=%d latency_ms=%.1f",
+            done.minute.isoformat(),
+            done.decided,
+            done.ordered,
+            1000 * done.latency_s,
+        )
+
+    return counted
+
+
+def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
+    """Reconcile, then trade; return why it ended, for a person."""
+    clock, controls = present.clock, present.controls
+    loop.reconcile = lambda: _reconcile(loop.ledger, broker, present)
+    loop.compare()
+    loop.ledger.note(rows.Event(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
+    loop.look_if_due()
+    present.service.ready()
+    try:
+        while not controls.stop:
+            try:
+                hours = next_hours(calendar, clock.now(), extended_hours=_extended(settings, loop.serving))
+            except HorizonError as error:
+                note = _without_calendar(loop, present, error)
+                if once:
+                    return note
+                continue
+            if once and clock.now() < hours.begins:
+                return f"The market is closed; session {hours.session} begins at {hours.begins:%Y-%m-%d %H:%M} UTC."
+            present.service.status(f"waiting for session {hours.session}, {hours.begins:%H:%M} UTC")
+            loop.wait_until(hours.begins - LEAD)
+            if controls.stop:
+                break
+            present.service.status(f"trading session {hours.session}")
+            _session(loop, hours, clock.now(), once=once)
+            if once:
+                return f"One minute of session {hours.session} was decided."
+    finally:
+        loop.ledger.note(rows.Event(at=clock.now(), kind="stopped", text="stopped"))
+    return "Stopped as asked."
+
+
+def _reconcile(ledger: Ledger, broker: Broker, present: Present) -> bool:
+    """Make ledger and broker agree; what cannot be explained halts the bot and is told. Raises BrokerError."""
+    found = reconcile(ledger, broker, present.clock.now())
+    if not found.agrees:
+        present.on_event(Event(STAGE, text=found.text, level=Level.WARNING))
+        present.on_alert(Alert(Kind.HALTED, "ledger and broker do not agree", found.text, present.clock.now()))
+    return found.agrees
+
+
+def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
+    """Trade from the minute that has just ended on: a bot that was killed within it decides on it after all.
+
+    Ledger and broker are compared first: others may have traded in the account overnight. A session that cannot be
+    prepared, because source or broker fails or another process collects, is tried again.
+    """
+    newest = now.replace(second=0, microsecond=0) - MINUTE
+    minutes = hours.minutes(newest)
+    try:
+        loop.compare()
+        loop.session(hours, minutes[:1] if once else minutes)
+    except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
+        if once:
+            raise
+        loop.fault("the session cannot be prepared", str(error))
+        loop.stand_by(hours)
+        loop.wait_until(loop.clock.now() + MINUTE)
+        if loop.clock.now() >= hours.ends:
+            loop.bot.end(loop.clock.now())  # what could not be closed is told
+        return
+    if not once:
+        loop.wait_until(hours.ends)
+
+
+def _without_calendar(loop: Loop, present: Present, error: HorizonError) -> str:
+    """Trade nothing, for what is not known to be a session is none; say so, and look again in an hour."""
+    now = present.clock.now()
+    text = f"{error} Nothing is traded (hold_calendar)."
+    loop.ledger.note(rows.Event(at=now, kind="error", text=text))
+    present.on_event(Event(STAGE, text=text, level=Level.WARNING))
+    present.on_alert(Alert(Kind.HALTED, "the exchange calendar has ended", text, now))
+    loop.wait_until(now + _PATIENCE)
+    return text
+
+
+def _report(loop: Loop, count: _Count, note: str) -> TradeReport:
+    ledger, desk = loop.ledger, loop.bot.production.desk
+    meta, row = ledger.meta(), ledger.last_equity()
+    latches = ledger.latches()
+    return TradeReport(
+        mode=meta["mode"],
+        model_id=meta.get("model_id"),
+        started_at=meta.moment("started_at") or loop.clock.now(),
+        stopped_at=loop.clock.now(),
+        decisions=count.decisions,
+        orders=count.orders,
+        reloads=loop.reloads,
+        positions=dict(desk.positions),
+        equity=float(row["equity"][0]) if row.height else desk.capital,
+        halted="; ".join(f"{latch.name}: {latch.reason}" for latch in latches) or None,
+        note=note,
+    )

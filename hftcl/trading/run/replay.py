@@ -1,0 +1,329 @@
+"""The story of `trade --replay`: the very bot over stored bars, as fast as it can. Called by `cli`.
+
+Only clock, feed and broker differ from live trading. Nothing of the live bot is touched: the replay has its own ledger
+and paper account, begun anew each time.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from hftcl import sqlite
+from hftcl.alerts import Alert
+from hftcl.durable import storage_faults
+from hftcl.errors import ModelNotFoundError, NoDataError, UsageError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.split import Session, unseen
+from hftcl.home import Places
+from hftcl.ledger.writer import Ledger
+from hftcl.market.bars import Finding
+from hftcl.market.hours import hours_of
+from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.market.sources import BarSource, find_source
+from hftcl.market.store import BarStore
+from hftcl.model.features import WARMUP_SESSIONS
+from hftcl.settings import Settings
+from hftcl.strategy.positions import positions_sha256
+from hftcl.trading.brokers import find_broker
+from hftcl.trading.brokers.paper import FILE as PAPER_FILE
+from hftcl.trading.decide.bot import Minute
+from hftcl.trading.decide.model_in_use import InUse, Market, Serving
+from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.session_loop import STAGE, Controls, Loop
+from hftcl.trading.run.wiring import Parts, assemble, home_of, interval_s, locked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """The values of `trade --replay`. P&L is net, a fraction of capital, by session; USD only where a name says so.
+
+    unseen: whether none of the sessions, nor their embargo, was trained on; else what is earned here proves nothing.
+    decisions, orders, fills: how many; orders are those that were sent. refusals: of orders, by code; codes: of
+    decisions. positions_sha256: of the target positions, as in `exam`. latency_ms: from a minute's bars to its last
+    order, p50 and p99.
+    """
+
+    model_id: str
+    from_: date
+    to: date
+    sessions: int
+    tickers: tuple[str, ...]
+    left_out: dict[str, str]
+    source: str
+    synthetic: bool
+    unseen: bool
+    edge: str | None
+    decisions: int
+    orders: int
+    fills: int
+    reloads: int
+    pnl: float
+    pnl_by_session: dict[str, float]
+    positions_sha256: str
+    latency_ms: dict[str, float | None]
+    refusals: dict[str, int]
+    codes: dict[str, int]
+    capital: float
+    halted: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The bars of a replay, those that features read before them included, and the sessions that are played."""
+
+    bars: pl.DataFrame
+    days: tuple[date, ...]
+    tickers: tuple[str, ...]
+    left_out: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted while a replay runs. positions: a frame of ticker, ts, position for each session."""
+
+    latencies: list[float] = field(default_factory=list)
+    positions: list[pl.DataFrame] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
+
+    def minute(self, done: Minute) -> None:
+        if done.decided:
+            self.latencies.append(1000.0 * done.latency_s)
+
+    def session(self, ledger: Ledger, first: datetime, last: datetime) -> None:
+        made = ledger.decisions("production", first, last)
+        self.codes.update(made["code"].to_list())
+        self.positions.append(made.select("ticker", "ts", pl.col("target").alias("position")).drop_nulls())
+
+
+def replay(
+    settings: Settings,
+    span: str,
+    *,
+    now: datetime,
+    stopwatch: Callable[[], float],
+    controls: Controls,
+    on_event: OnEvent,
+    on_alert: Callable[[Alert], None],
+) -> ReplayReport:
+    """Trade the sessions of `span`, "FROM..TO" with both ends included, with the model that serves.
+
+    Raises UsageError for a span that is none, ModelNotFoundError where nothing serves that may trade on these bars,
+    NoDataError where there are no bars, LockHeldError where another replay runs.
+    """
+    began = stopwatch()
+    first, last = parse_span(span)
+    source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
+    serving = Serving(
+        home_of(settings),
+        Market(calendar=calendar.name, synthetic=source.synthetic),
+        interval_s=interval_s(settings),
+    )
+    look = serving.look(now)
+    if serving.in_use is None:
+        raise ModelNotFoundError(f"There is no model to replay with: {look.reason}")
+    window = collected(settings, serving.in_use, source, calendar, first, last, now, on_event)
+    seen = not _is_unseen(serving.in_use, calendar, window.days[0], settings.exam.embargo_sessions)
+    _warn(serving, window, seen=seen, on_event=on_event)
+    places = Places.replay(home_of(settings))
+    with locked(places, "replay"):
+        loop, tally = _begun(settings, places, serving, window, source, controls, on_event, on_alert)
+        with loop.ledger:
+            _play(loop, window, calendar, serving.in_use, tally, on_event)
+            return _report(loop, window, source, tally, unseen=not seen, seconds=stopwatch() - began)
+
+
+def parse_span(text: str) -> tuple[date, date]:
+    """Return both ends of "2025-06-02..2025-06-06"; one date alone is a span of one day. Raises UsageError."""
+    begin, _, end = text.partition("..")
+    try:
+        first, last = date.fromisoformat(begin), date.fromisoformat(end or begin)
+    except ValueError:
+        raise UsageError(f"--replay {text!r} is no span of days. Give one such as 2025-06-02..2025-06-06.") from None
+    if first > last:
+        raise UsageError(f"--replay {text}: {first} is after {last}. Exchange them.")
+    return first, last
+
+
+def collected(
+    settings: Settings,
+    in_use: InUse,
+    source: BarSource,
+    calendar: Calendar,
+    first: date,
+    last: date,
+    now: datetime,
+    on_event: OnEvent,
+) -> Window:
+    """Collect the very bars that `exam --from first --to last` collects: same window, same end of what is known."""
+    known = source.known_until(settings.market.watchlist, now)
+    whole = None if known is None else calendar.last_complete(min(known, now))
+    if whole is None or whole < first:
+        there = "has no bars" if whole is None else f"has none after {whole}"
+        raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {there}.")
+    if whole < last:
+        on_event(Event(STAGE, text=f"the bars end on {whole}, before {last}; so does the replay", level=Level.WARNING))
+    table = calendar.sessions(first, min(last, whole))
+    if table.is_empty():
+        raise NoDataError(f"There is no session from {first} to {last} in the calendar {calendar.name}.")
+    days = tuple(table["session"].to_list())
+    try:
+        warm_up = calendar.previous_session(days[0], WARMUP_SESSIONS)
+    except HorizonError:
+        warm_up = days[0]
+    found = BarStore(home_of(settings) / "bars", source, calendar).collect(
+        settings.market.watchlist,
+        warm_up,
+        days[-1],
+        as_of=table["close"][-1],
+        extended_hours=in_use.model.meta.extended_hours,
+        min_coverage=settings.market.min_coverage,
+        save=False,
+        on_event=on_event,
+    )
+    played = found.bars.filter(pl.col("session") >= days[0])
+    if played.is_empty():
+        raise NoDataError(f"The source {source.name!r} has no bar of the watchlist from {first} to {last}.")
+    return Window(
+        bars=found.bars,
+        days=days,
+        tickers=tuple(played["ticker"].unique().sort().to_list()),
+        left_out=dict(found.left_out),
+        findings=found.findings,
+    )
+
+
+def _is_unseen(in_use: InUse, calendar: Calendar, begin: date, embargo_sessions: int) -> bool:
+    seen = in_use.model.meta.label_end
+    try:
+        ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
+    except HorizonError:
+        return False
+    sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
+    left = unseen(sessions, seen, embargo_sessions=embargo_sessions)
+    return bool(left) and begin >= left[0].day
+
+
+def _warn(serving: Serving, window: Window, *, seen: bool, on_event: OnEvent) -> None:
+    def warn(text: str) -> None:
+        on_event(Event(STAGE, text=text, level=Level.WARNING))
+
+    for ticker, why in window.left_out.items():
+        warn(f"{ticker} is left out: {why}")
+    if seen:
+        warn("the model was trained on some of these sessions: what it earns here says nothing")
+    if serving.edge == "stand aside":
+        warn('the edge is "stand aside": a replay decides and trades all the same, for it is a rehearsal')
+
+
+def _begun(
+    settings: Settings,
+    places: Places,
+    serving: Serving,
+    window: Window,
+    source: BarSource,
+    controls: Controls,
+    on_event: OnEvent,
+    on_alert: Callable[[Alert], None],
+) -> tuple[Loop, _Tally]:
+    with storage_faults("beginning the ledger of the replay"):
+        for path in (places.ledger, places.folder / PAPER_FILE, places.folder / "shadow" / PAPER_FILE):
+            sqlite.remove(path)
+    ledger, tally = Ledger(places.ledger, durable=False), _Tally()
+    broker = find_broker("paper")(settings, folder=places.folder, durable=False)
+    hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
+    start = hours_of(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
+    shadow = Shadow.of(settings, places, durable=False) if settings.trade.shadow else None
+    parts = Parts(
+        mode="replay",
+        places=places,
+        ledger=ledger,
+        broker=broker,
+        feed=StoredFeed(window.bars, window.tickers, window.left_out),
+        clock=SimulatedClock(start),
+        serving=serving,
+        controls=controls,
+        source=source.name,
+        synthetic=source.synthetic,
+        on_event=on_event,
+        on_alert=on_alert,
+        shadow_broker=shadow.broker if shadow else None,
+        on_minute=tally.minute,
+    )
+    loop = assemble(settings, parts)
+    loop.shadow = shadow
+    loop.adopt()
+    return loop, tally
+
+
+def _play(loop: Loop, window: Window, calendar: Calendar, in_use: InUse, tally: _Tally, on_event: OnEvent) -> None:
+    extended = in_use.model.meta.extended_hours
+    for done, day in enumerate(window.days):
+        on_event(Event(STAGE, done, len(window.days), str(day)))
+        hours = hours_of(calendar, day, extended_hours=extended)
+        loop.wait_until(hours.begins)
+        loop.session(hours, hours.minutes(hours.begins))
+        tally.session(loop.ledger, hours.begins, hours.ends)
+        if loop.controls.stop:
+            return
+    on_event(Event(STAGE, len(window.days), len(window.days)))
+
+
+def _report(
+    loop: Loop, window: Window, source: BarSource, tally: _Tally, *, unseen: bool, seconds: float
+) -> ReplayReport:
+    ledger, capital = loop.ledger, loop.bot.production.desk.capital
+    by_session = pnl_by_session(ledger.equity(), window.days, capital)
+    orders, in_use = ledger.orders(), loop.serving.in_use
+    latches = ledger.latches()
+    return ReplayReport(
+        model_id=in_use.model_id if in_use else "",
+        from_=window.days[0],
+        to=window.days[-1],
+        sessions=len(window.days),
+        tickers=window.tickers,
+        left_out=window.left_out,
+        source=source.name,
+        synthetic=source.synthetic,
+        unseen=unseen,
+        edge=loop.serving.edge,
+        decisions=sum(tally.codes.values()),
+        orders=orders.filter(pl.col("state") != "refused").height,
+        fills=ledger.fills().height,
+        reloads=loop.reloads,
+        pnl=float(sum(by_session.values())),
+        pnl_by_session=by_session,
+        positions_sha256=positions_sha256(pl.concat(tally.positions)),
+        latency_ms=percentiles(tally.latencies),
+        refusals=ledger.refusals(),
+        codes=dict(sorted(tally.codes.items())),
+        capital=capital,
+        halted="; ".join(f"{latch.name}: {latch.reason}" for latch in latches) or None,
+        seconds=seconds,
+    )
+
+
+def pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -> dict[str, float]:
+    """Return what each session added to the equity, as a fraction of capital; 0.0 for one without a row."""
+    last = dict(equity.group_by("session", maintain_order=True).agg(pl.col("equity").last()).iter_rows())
+    found, before = {}, capital
+    for day in days:
+        after = last.get(day, before)
+        found[day.isoformat()] = (after - before) / capital
+        before = after
+    return found
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """Return the median and the 99th percentile; None where there is no value."""
+    if not values:
+        return {"p50": None, "p99": None}
+    p50, p99 = np.percentile(np.asarray(values), [50, 99])
+    return {"p50": float(p50), "p99": float(p99)}

@@ -1,0 +1,181 @@
+"""What the bot is doing, read from its ledger and its lock, so that asking never disturbs it. Called by `cli`."""
+
+import fcntl
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hftcl.home import Places
+from hftcl.ledger.meta import Facts
+from hftcl.ledger.reader import LedgerReader
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    from hftcl.ledger.rows import BookName
+
+_ERRORS_SHOWN = 5
+_ERRORS_SINCE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """A limit and how much of it is used, both in USD or in orders."""
+
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookStatus:
+    """One book: of the model that serves, or of the shadow. USD; pnl_today is None before a session's first bar."""
+
+    book: str
+    model_id: str | None
+    since: datetime | None
+    positions: dict[str, float]
+    pnl_today: float | None
+    equity: float | None
+    orders: int
+    fills: int
+    refusals: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """The values of `trade --status`. mode: "paper", "live" or "replay"; None where no bot ever ran here. Times UTC.
+
+    data_lag_s: seconds since the newest bar's end, by the bot's clock. halted: why nothing is traded, None if it is.
+    """
+
+    running: bool
+    mode: str | None
+    pid: int | None
+    source: str | None
+    synthetic: bool | None
+    model_id: str | None
+    since: datetime | None
+    last_decision: datetime | None
+    last_minute: datetime | None
+    data_lag_s: float | None
+    session: str | None
+    positions: dict[str, float]
+    pnl_today: float | None
+    equity: float | None
+    capital: float | None
+    limits: dict[str, Usage]
+    halted: str | None
+    reloads: int
+    errors: tuple[str, ...]
+    books: tuple[BookStatus, ...]
+
+
+def status(settings: Settings) -> StatusReport:
+    """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded."""
+    home = Path(settings.paths.home)
+    live, replay = Places.live(home), Places.replay(home)
+    chosen = live
+    if _holder(live.lock) is None and (_holder(replay.lock) is not None or not live.ledger.exists()):
+        chosen = replay
+    return status_at(chosen)
+
+
+def status_at(places: Places) -> StatusReport:
+    """Return what the bot or the replay of these very files does or did last."""
+    with LedgerReader(places.ledger) as ledger, ledger.snapshot():
+        return _report(ledger, _holder(places.lock), places)
+
+
+def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusReport:
+    meta = ledger.meta()
+    latches = ledger.latches()
+    halted = "; ".join(f"{latch.name} since {latch.since:%Y-%m-%d %H:%M} UTC: {latch.reason}" for latch in latches)
+    if not halted and places.halt_file.exists():
+        halted = f"the file {places.halt_file.name} exists"
+    heartbeat = meta.moment("heartbeat")
+    events = ledger.events(200)
+    recent = [
+        event
+        for event in events
+        if event.kind in ("error", "data", "reload_refused")
+        and (heartbeat is None or event.at > heartbeat - _ERRORS_SINCE)
+    ]
+    production = _book(ledger, "production", meta)
+    shadow = _book(ledger, "shadow", meta)
+    last_bar, capital = meta.moment("last_bar"), meta.number("capital")
+    return StatusReport(
+        running=pid is not None,
+        mode=meta.get("mode"),
+        pid=pid,
+        source=meta.get("source"),
+        synthetic=meta["synthetic"] == "1" if "synthetic" in meta else None,
+        model_id=production.model_id,
+        since=production.since,
+        last_decision=ledger.last_decided(),
+        last_minute=meta.moment("minute"),
+        data_lag_s=(heartbeat - last_bar).total_seconds() - 60 if heartbeat and last_bar else None,
+        session=meta.at_open("production")[0] or None,
+        positions=production.positions,
+        pnl_today=production.pnl_today,
+        equity=production.equity,
+        capital=capital,
+        limits=_limits(ledger, meta, production),
+        halted=halted or None,
+        reloads=meta.count("reloads"),
+        errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
+        books=(production, *([shadow] if shadow.model_id else [])),
+    )
+
+
+def _book(ledger: LedgerReader, book: "BookName", meta: Facts) -> BookStatus:
+    prefix = "" if book == "production" else "shadow_"
+    day, at_open = meta.at_open(book)
+    equity = ledger.last_equity(book)
+    known = equity["equity"][0] if equity.height else None
+    today = equity.height > 0 and equity["session"][0].isoformat() == day
+    opened = meta.moment("session_opened")
+    orders = ledger.orders(book, opened) if opened else None
+    return BookStatus(
+        book=book,
+        model_id=meta.get(f"{prefix}model_id"),
+        since=meta.moment(f"{prefix}model_since"),
+        positions=ledger.positions(book),
+        pnl_today=known - at_open if today and known is not None and at_open is not None else None,
+        equity=known,
+        orders=orders.filter(orders["state"] != "refused").height if orders is not None else 0,
+        fills=ledger.fills(book, opened).height if opened else 0,
+        refusals=ledger.refusals(book, opened) if opened else {},
+    )
+
+
+def _limits(ledger: LedgerReader, meta: Facts, production: BookStatus) -> dict[str, Usage]:
+    row = ledger.last_equity()
+    used = {
+        "gross": row["gross"][0] if row.height else 0.0,
+        "net": abs(row["net"][0]) if row.height else 0.0,
+        "daily_loss": max(0.0, -(production.pnl_today or 0.0)),
+    }
+    limits = {name: meta.number(f"limit_{name}") for name in used}
+    return {name: Usage(used=used[name], limit=limit) for name, limit in limits.items() if limit is not None}
+
+
+def _holder(lock: Path) -> int | None:
+    """Return the process that holds a lock, None where nobody does. Takes nothing and leaves nothing behind."""
+    try:
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # A shared lock for the blink of an eye: a bot that starts at this very moment would take it for another one,
+        # so what the holder wrote into the file is asked first.
+        written = os.pread(fd, 32, 0).strip()
+        if not written.isdigit():
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(written)
+        return None  # it was killed: the kernel let go of the lock, nobody of the number
+    finally:
+        os.close(fd)

@@ -1,0 +1,142 @@
+"""The bot put together from settings: ledger, broker, desks, rules, loop. Called by `live` and `replaying`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from hftcl.alerts import Alert, Kind
+from hftcl.durable import lock, make_folder, storage_faults
+from hftcl.events import Event, Level, OnEvent
+from hftcl.home import Places
+from hftcl.ledger import rows
+from hftcl.ledger.writer import Ledger
+from hftcl.settings import Settings
+from hftcl.strategy.risk import Limits
+from hftcl.trading.brokers import Broker
+from hftcl.trading.decide.bot import Bot, Minute, Rules
+from hftcl.trading.decide.model_in_use import InUse, Serving
+from hftcl.trading.execute.desk import Desk
+from hftcl.trading.feeds import Feed
+from hftcl.trading.run.clock import Clock
+from hftcl.trading.run.session_loop import STAGE, Controls, Loop
+
+Mode = Literal["paper", "live", "replay"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What differs between the present and a replay, and who is told."""
+
+    mode: Mode
+    places: Places
+    ledger: Ledger
+    broker: Broker
+    feed: Feed
+    clock: Clock
+    serving: Serving
+    controls: Controls
+    source: str
+    synthetic: bool
+    on_event: OnEvent
+    on_alert: Callable[[Alert], None]
+    shadow_broker: Broker | None = None
+    on_minute: Callable[[Minute], None] = lambda _: None
+
+
+@contextmanager
+def locked(places: Places, what: str) -> Iterator[None]:
+    """Hold the lock of a bot or a replay. Raises LockHeldError where another one runs."""
+    with storage_faults("preparing the folder of the ledger"):
+        make_folder(places.folder)
+    with lock(places.lock, what):
+        yield
+
+
+def interval_s(settings: Settings) -> float:
+    """Return how often the production file is looked at, seconds."""
+    trade = settings.trade
+    return 60.0 * trade.reload_interval_minutes or 3600.0 * trade.reload_interval_hours
+
+
+def capital_of(ledger: Ledger, settings: Settings, broker: Broker) -> float:
+    """Return the USD that targets are fractions of: what the ledger began with, and the first time what it shall be.
+
+    It stays what it was, so that profits are not reinvested and sessions add up, as in the exam.
+    """
+    known = ledger.meta().number("capital")
+    return known if known is not None else settings.trade.capital or broker.account().equity
+
+
+def assemble(settings: Settings, parts: Parts) -> Loop:
+    """Return the loop of a bot that is ready for its first session. The ledger learns what it is the ledger of."""
+    ledger, replayed = parts.ledger, parts.mode == "replay"
+    capital = capital_of(ledger, settings, parts.broker)
+    ledger.set_meta(
+        capital=repr(capital),
+        mode=parts.mode,
+        source=parts.source,
+        synthetic=str(int(parts.synthetic)),
+        cost_bps=repr(settings.strategy.cost_bps),
+        broker=parts.broker.name,
+        started_at=parts.clock.now().isoformat(),
+        reloads="0",
+    )
+    grace = timedelta(0) if replayed else timedelta(seconds=settings.trade.grace_s)
+
+    def limits(tickers: int, flat_minutes: int) -> Limits:
+        return Limits.of(
+            settings.risk,
+            capital=capital,
+            tickers=max(tickers, 1),
+            flat_minutes=flat_minutes,
+            shorting=parts.broker.shorting,
+        )
+
+    def may_trade(_: InUse) -> bool:
+        return not parts.broker.live_money or settings.trade.override_edge or parts.serving.edge == "live"
+
+    def fault(text: str, at: datetime) -> None:
+        ledger.note(rows.Event(at=at, kind="error", text=text))
+        parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        parts.on_alert(Alert(Kind.ERROR, f"the broker {parts.broker.name} has a fault", text, at))
+
+    def desk(book: rows.BookName, broker: Broker) -> Desk:
+        return Desk(
+            book=book,
+            broker=broker,
+            ledger=ledger,
+            capital=capital,
+            fractional=settings.trade.fractional,
+            limits=limits(len(settings.market.watchlist), settings.strategy.flat_minutes_before_close),
+            on_fault=fault,
+        )
+
+    rules = Rules(
+        limits=limits,
+        flat_minutes=settings.strategy.flat_minutes_before_close,
+        grace=grace,
+        max_model_age_days=None if replayed else settings.trade.max_model_age_days,
+        may_trade=may_trade,
+    )
+    shadow = desk("shadow", parts.shadow_broker) if parts.shadow_broker else None
+    bot = Bot(ledger, desk("production", parts.broker), rules, on_alert=parts.on_alert, shadow=shadow)
+    return Loop(
+        bot=bot,
+        ledger=ledger,
+        serving=parts.serving,
+        feed=parts.feed,
+        clock=parts.clock,
+        grace=grace,
+        controls=parts.controls,
+        on_event=parts.on_event,
+        on_alert=parts.on_alert,
+        on_minute=parts.on_minute,
+    )
+
+
+def home_of(settings: Settings) -> Path:
+    """Return the folder of all that hftcl keeps."""
+    return Path(settings.paths.home)

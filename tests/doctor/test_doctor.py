@@ -1,0 +1,541 @@
+"""`hftcl doctor`: what is sound is ok, each thing that is broken on purpose is told by its own row, and repaired."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hftcl import durable
+from hftcl.alerts import Alert, Alerts, Kind
+from hftcl.alerts.delivery import LOCK
+from hftcl.archive import artifact
+from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
+from hftcl.doctor.examination import CHECKS
+from hftcl.doctor.row import Patient
+from hftcl.errors import SourceError
+from hftcl.home import Places
+from hftcl.ledger.writer import Ledger
+from hftcl.schedule.claims import Occurrences
+from hftcl.trading.run.wiring import locked
+from tests.config.configured import loaded
+from tests.polygon_server import PolygonServer, says
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+TOML = """\
+[market]
+watchlist = ["AAPL", "AMD"]
+lookback_days = 46
+
+[model]
+n_estimators = 8
+
+[promote]
+min_sharpe = -100
+"""
+NOW = datetime(2025, 12, 16, 12, tzinfo=UTC)
+
+
+def run(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    return subprocess.run(
+        [HFTCL, *arguments], cwd=home, env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("trained")
+    (home / "hftcl.toml").write_text(TOML)
+    done = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15")
+    assert json.loads(done.stdout)["outcome"] == "deployed", done.stderr
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+def patient(folder: Path, text: str | None = None, *, now: datetime = NOW, **environ: str) -> Patient:
+    return Patient(configuration=loaded(folder, text), environ=environ, now=now)
+
+
+def row(rows: tuple[Row, ...], name: str) -> Row:
+    (found,) = (each for each in rows if each.name == name)
+    return found
+
+
+def statuses(rows: tuple[Row, ...]) -> dict[str, str]:
+    return {each.name: each.status for each in rows}
+
+
+def test_a_sound_installation_is_ok_in_every_row(home: Path) -> None:
+    rows = examine(patient(home))
+    assert set(statuses(rows).values()) == {"ok"}, rows
+    assert set(statuses(rows)) == {name for name, _ in CHECKS}
+    assert "SYNTHETIC" in row(rows, "bars").detail
+
+
+def test_an_empty_folder_is_no_fault_and_stays_empty(tmp_path: Path) -> None:
+    rows = examine(patient(tmp_path))
+    assert {name for name, status in statuses(rows).items() if status != "ok"} == {"production"}
+    assert "hftcl retrain --force" in row(rows, "production").remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_json_it_is_a_list_of_rows_and_a_fault_is_status_one(home: Path) -> None:
+    sound = run(home, "doctor", "--json")
+    rows = json.loads(sound.stdout)
+    assert all(set(each) == {"name", "status", "detail", "remedy"} for each in rows)
+    assert (sound.returncode, {each["status"] for each in rows} <= {"ok", "warning"}) == (0, True)
+    (home / "trained_stock_model.onnx").unlink()
+    broken = run(home, "doctor", "--json")
+    assert broken.returncode == 1
+    found = [each for each in json.loads(broken.stdout) if each["status"] == "fault"]
+    assert [each["name"] for each in found] == ["production"]
+    assert "--repair" in found[0]["remedy"]
+
+
+def test_a_configuration_that_is_invalid_is_told_fault_by_fault(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text("[model]\nmax_depth = 7.9\nn_tree = 3\n")
+    done = run(tmp_path, "doctor", "--json")
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [(each["name"], each["status"]) for each in rows] == [("configuration", "fault")] * 2
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def test_what_can_be_mended_safely_is_mended_and_everything_is_ok_again(home: Path) -> None:
+    bars = sorted((home / "bars").rglob("*.parquet"))
+    untouched = bars[1].read_bytes()
+    flip(bars[0])
+    (home / "trained_stock_model.onnx").write_bytes(b"garbage")
+    (home / "models" / "model_metadata.csv").write_text("edited")
+    (home / "trained_stock_model.pkl").unlink()
+    left = home / "models" / ".model_metadata.csv.x.tmp"
+    left.write_text("of a killed process")
+    broken = examine(patient(home))
+    assert {name: status for name, status in statuses(broken).items() if status != "ok"} == {
+        "bars AAPL": "fault",
+        "production": "fault",
+        "archive csv": "warning",
+    }
+    done = run(home, "doctor", "--repair", "--json")
+    mended = [each for each in json.loads(done.stdout) if each["name"].startswith("repair")]
+    assert {each["status"] for each in mended} == {"ok"}
+    assert len(mended) == 4, mended
+    assert set(statuses(examine(patient(home))).values()) == {"ok"}
+    assert bars[1].read_bytes() == untouched
+    assert not left.exists()
+
+
+def test_an_archived_model_that_rotted_is_told_by_its_id(home: Path) -> None:
+    (path,) = (home / "models").glob("model_*.onnx")
+    flip(path)
+    (found,) = (each for each in archive.models(patient(home)) if each.status == "fault")
+    assert found.name == f"archive {path.stem.removeprefix('model_')}"
+
+
+def test_a_registry_that_is_no_database_is_a_fault_and_hides_no_other_row(home: Path) -> None:
+    (home / "models" / "registry.sqlite").write_bytes(b"x" * 8192)
+    rows = examine(patient(home))
+    assert statuses(rows)["archive"] == "fault"
+    assert {"calendar", "disk", "units"} <= set(statuses(rows))
+
+
+def test_model_files_whose_registry_was_lost_are_told(home: Path) -> None:
+    (home / "models" / "registry.sqlite").write_bytes(b"")
+    found = row(tuple(archive.models(patient(home))), "archive files")
+    assert (found.status, "backup" in found.remedy) == ("warning", True)
+
+
+@pytest.mark.hazard(19)
+def test_a_model_that_predicts_otherwise_than_when_it_was_trained_is_a_fault(home: Path) -> None:
+    production = home / "trained_stock_model.onnx"
+    graph, meta = artifact._opened("the model", production.read_bytes())
+    del graph.metadata_props[:]
+    drifted = tuple(prediction + 1e-3 for prediction in meta.canary_predictions)
+    data = artifact._written(graph, replace(meta, canary_predictions=drifted))
+    production.write_bytes(data)
+    (home / "models" / f"model_{meta.model_id}.onnx").write_bytes(data)
+    with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db:
+        db.execute("UPDATE models SET sha256 = ?", (hashlib.sha256(data).hexdigest(),))
+        db.commit()
+    rows = examine(patient(home))
+    assert statuses(rows)["production"] == "ok", "it is the registered file"
+    assert "predicts otherwise" in row(rows, "model").detail
+    assert row(rows, "model").status == "fault"
+
+
+def test_bars_that_are_behind_and_too_few_are_a_warning_each_by_ticker(home: Path) -> None:
+    late = market.bars(patient(home, now=NOW + timedelta(days=14)))
+    found = {each.name: each for each in late}
+    assert {each.status for name, each in found.items() if name != "bars"} == {"warning"}
+    assert "behind" in found["bars AAPL"].detail
+    for path in (home / "bars" / "synthetic" / "AMD").iterdir():
+        if "2025-12" not in path.name:
+            path.unlink()
+    few = {each.name: each for each in market.bars(patient(home))}
+    assert "of the last" in few["bars AMD"].detail
+
+
+@pytest.mark.parametrize(
+    ("day", "status"), [("2026-01-05", "ok"), ("2030-06-01", "fault")], ids=["reaches", "has ended"]
+)
+def test_the_calendar_s_reach_is_told(tmp_path: Path, day: str, status: str) -> None:
+    moment = datetime.fromisoformat(f"{day}T12:00:00+00:00")
+    (found,) = market.calendar(patient(tmp_path, now=moment))
+    assert found.status == status
+
+
+@pytest.mark.hazard(18)
+@pytest.mark.parametrize(
+    ("what", "mode", "status"),
+    [
+        ("models", 0o777, "fault"),
+        ("trained_stock_model.onnx", 0o666, "fault"),
+        (".", 0o777, "fault"),
+        ("hftcl.toml", 0o646, "fault"),
+        ("models", 0o755, "ok"),
+    ],
+)
+def test_it_says_so_when_somebody_else_can_write_what_serves(home: Path, what: str, mode: int, status: str) -> None:
+    (home / what).chmod(mode)
+    rows = tuple(machine.permissions(patient(home)))
+    assert {each.status for each in rows} == {status}
+    if status == "fault":
+        assert any("everyone on this machine can write" in each.detail for each in rows)
+        assert all(each.remedy.startswith("chmod o-w") for each in rows)
+
+
+@pytest.mark.hazard(18)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_model_file_that_belongs_to_somebody_else_is_a_fault(home: Path) -> None:
+    (path,) = (home / "models").glob("model_*.onnx")
+    os.chown(path, 65534, -1)
+    (found,) = machine.permissions(patient(home))
+    assert (found.status, str(path) in found.detail) == ("fault", True)
+
+
+def test_a_scheduler_that_has_stopped_or_failed_is_a_warning(tmp_path: Path) -> None:
+    (fresh,) = outside.schedule(patient(tmp_path))
+    assert fresh.status == "ok"
+    occurrences = Occurrences(tmp_path)
+    for day, state in ((14, "failed"), (15, "done")):
+        due = datetime(2025, 12, day, 7, tzinfo=UTC)
+        claim = occurrences.claim("check", due.date(), due, by="a test", now=due)
+        assert claim is not None
+        claim.finish(state, "because", now=due)  # type: ignore[arg-type]
+        (found,) = outside.schedule(patient(tmp_path, now=due))
+        assert (found.status, "because" in found.detail) == ("ok" if state == "done" else "warning", True)
+    (idle,) = outside.schedule(patient(tmp_path, now=NOW + timedelta(days=3)))
+    assert idle.status == "warning"
+
+
+def test_a_bot_that_is_halted_waits_for_a_person_and_says_why(tmp_path: Path) -> None:
+    (fresh,) = bot.bot(patient(tmp_path))
+    assert (fresh.status, list(tmp_path.iterdir())) == ("ok", [])
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.set_meta(mode="paper", heartbeat=NOW.isoformat())
+        assert [each.status for each in bot.bot(patient(tmp_path))] == ["ok"]
+        ledger.latch("daily_loss", "3.1 % of capital", NOW)
+    (halted,) = bot.bot(patient(tmp_path))
+    assert (halted.status, "3.1 % of capital" in halted.detail) == ("warning", True)
+    found = samples(prometheus.text(patient(tmp_path).settings, NOW))
+    assert found["hftcl_bot_halted"] == 1
+    assert found["hftcl_bot_heartbeat_timestamp_seconds"] == NOW.timestamp()
+
+
+def test_a_rehearsal_hides_no_halt_and_is_no_bot(tmp_path: Path) -> None:
+    replay = Places.replay(tmp_path)
+    with locked(replay, "replay"), Ledger(replay.ledger) as rehearsed:
+        rehearsed.set_meta(mode="replay", heartbeat=NOW.isoformat())
+        (nothing,) = bot.bot(patient(tmp_path))
+        assert (nothing.status, "not traded here" in nothing.detail) == ("ok", True)
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.set_meta(mode="paper", heartbeat=NOW.isoformat())
+            ledger.latch("daily_loss", "3.1 % of capital", NOW)
+        (halted,) = bot.bot(patient(tmp_path))
+        assert (halted.status, "3.1 % of capital" in halted.detail) == ("warning", True)
+
+
+def test_a_broker_that_is_not_installed_is_a_fault_and_paper_needs_nothing(tmp_path: Path) -> None:
+    assert [each.status for each in bot.broker(patient(tmp_path))] == ["ok"]
+    rows = examine(patient(tmp_path, "[trade]\nbroker = 'nonsense'\n"))
+    assert row(rows, "broker").status == "fault"
+
+
+def test_an_outbox_that_is_no_database_is_a_fault_of_the_alerts_alone(tmp_path: Path) -> None:
+    (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+    found = statuses(examine(patient(tmp_path)))
+    assert (found["alerts"], found["units"]) == ("fault", "ok")
+
+
+def test_a_ledger_whose_schema_is_rotten_is_a_fault_of_the_bot_alone(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.set_meta(mode="paper")
+    path = tmp_path / "ledger.sqlite"
+    # no UTF-8 in the schema: SQLite's own message about it cannot be decoded
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE meta", b"CREATE TA\xff\xfe\xfd meta"))
+    found = statuses(examine(patient(tmp_path)))
+    assert (found["bot"], found["permissions"], found["units"]) == ("fault", "ok", "ok")
+
+
+def test_rows_are_told_where_the_state_for_prometheus_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+    done = run(tmp_path, "doctor", "--json", "--prometheus", str(tmp_path / "state.prom"))
+    remedies = {each["name"]: each["remedy"] for each in json.loads(done.stdout) if each["status"] == "fault"}
+    assert "Move it away" in remedies["alerts"]
+    assert (done.returncode, "unexpected" in done.stderr, "alerts.sqlite" in done.stderr) == (1, False, True)
+
+
+def test_an_address_of_apprise_is_judged_without_a_message_being_sent(tmp_path: Path) -> None:
+    urls = "json://127.0.0.1:9/x nonsense://x"  # nobody listens there
+    found = statuses(tuple(outside.alerts(patient(tmp_path, ALERT_URLS=urls))))
+    assert found == {"alerts apprise 1 (json)": "ok", "alerts apprise 2 (nonsense)": "fault"}
+
+
+def test_secrets_that_everyone_can_read_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SMTP_HOST=x\n")
+    (tmp_path / ".env").chmod(0o644)
+    rows = tuple(machine.configuration(patient(tmp_path)))
+    assert row(rows, "secrets").remedy.startswith("chmod 600")
+
+
+@given(
+    tickers=st.integers(1, 1000),
+    bars=st.integers(0, 10**12),
+    months=st.integers(0, 10_000),
+    model=st.integers(0, 10**9),
+)
+def test_more_tickers_need_more_room(tickers: int, bars: int, months: int, model: int) -> None:
+    needed = machine.needed_bytes(tickers=tickers, bars=bars, ticker_months=months, model=model)
+    assert 0 < needed < machine.needed_bytes(tickers=tickers + 1, bars=bars, ticker_months=months, model=model)
+
+
+def test_room_for_ninety_days_is_three_months_of_the_stored_bars_thirty_models_and_a_ledger() -> None:
+    # By hand: 10 tickers x 3 months x 1 MB + 30 x 4 MB + 10 x 200 B x 390 x 90.
+    assert machine.needed_bytes(tickers=10, bars=20_000_000, ticker_months=20, model=4_000_000) == (
+        30_000_000 + 120_000_000 + 70_200_000
+    )
+
+
+POLYGON = '[market]\nsource = "polygon"\nwatchlist = ["AAPL"]\n[polygon]\nbase_url = "{url}"\ncalls_per_minute = 50\n'
+
+
+def test_a_key_is_tried_with_one_call_and_a_refused_or_missing_one_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PolygonServer({"AAPL": []}, key="canary-good-key") as server:
+        monkeypatch.setenv("POLYGON_API_KEY", "canary-good-key")
+        (good,) = market.source(patient(tmp_path, POLYGON.format(url=server.url)))
+        assert (good.status, len(server.hits)) == ("ok", 1)
+        monkeypatch.setenv("POLYGON_API_KEY", "canary-bad-key")
+        rows = examine(patient(tmp_path))
+        assert row(rows, "source").status == "fault"
+        monkeypatch.delenv("POLYGON_API_KEY")
+        rows = examine(patient(tmp_path))
+        assert "POLYGON_API_KEY" in row(rows, "source").detail
+    assert "canary" not in str(rows)
+
+
+def test_a_source_that_cannot_be_reached_or_fails_is_an_error_after_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({"AAPL": []}) as server:
+        text = POLYGON.format(url=server.url)
+        server.always = says(503, b"busy")
+        with pytest.raises(SourceError, match=r"503 .*\. Try again later"):
+            list(market.source(patient(tmp_path, text)))
+        assert len(server.hits) == 1
+    with pytest.raises(SourceError, match=r"Connection refused\. Check the network"):
+        list(market.source(patient(tmp_path, text)))
+
+
+def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({"AAPL": []}) as server:
+        text = POLYGON.format(url=server.url).replace("= 50", "= 1")
+        assert [each.status for each in market.source(patient(tmp_path, text))] == ["ok"]
+        assert [each.status for each in market.source(patient(tmp_path))] == ["warning"]
+
+
+@contextlib.contextmanager
+def saying_it_is(shift_s: float | None) -> Iterator[str]:
+    """Run a server whose Date is `shift_s` seconds ahead of this machine's clock; None: it sends none."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            date = format_datetime(datetime.now(UTC) + timedelta(seconds=shift_s or 0), usegmt=True)  # noqa: TID251
+            head = f"HTTP/1.1 404 answer\r\nContent-Length: 0\r\n{f'Date: {date}' if shift_s is not None else 'X: y'}"
+            self.wfile.write(f"{head}\r\n\r\n".encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("shift_s", "status", "told"),
+    [(0, "ok", "within"), (-30, "warning", "ahead"), (3600, "fault", "behind"), (None, "warning", "did not say")],
+)
+def test_the_clock_is_compared_with_the_source_s(tmp_path: Path, shift_s: float | None, status: str, told: str) -> None:
+    with saying_it_is(shift_s) as url:
+        (found,) = market.clock(patient(tmp_path, POLYGON.format(url=url)))
+    assert (found.status, told in found.detail) == (status, True)
+
+
+def test_mail_that_is_asked_for_and_cannot_go_out_is_a_fault_and_mail_that_is_not_is_none(tmp_path: Path) -> None:
+    half = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9", "ALERT_EMAIL_TO": "a@example.org"}
+    assert [each.status for each in outside.alerts(patient(tmp_path, None, now=NOW, **half))] == ["ok"]
+    (found,) = outside.alerts(patient(tmp_path, None, now=NOW, **half, ALERT_EMAIL_ENABLED="true"))
+    assert (found.name, found.status) == ("alerts mail", "fault")
+    (found,) = outside.alerts(patient(tmp_path, ALERT_EMAIL_ENABLED="true"))
+    assert "SMTP_HOST is not set" in found.detail
+
+
+def test_alerts_that_have_waited_long_are_a_warning(tmp_path: Path) -> None:
+    asked = patient(tmp_path, "[alerts]\ncommand = ['/bin/false']\n")
+    alerts = Alerts.configured(asked.settings, {})
+    alerts.tell(Alert(Kind.TEST, "x", "y", NOW - timedelta(hours=8)))
+    alerts.deliver(NOW)
+    assert statuses(tuple(outside.alerts(asked))) == {"alerts command": "ok", "alerts outbox": "warning"}
+
+
+def test_a_test_alert_goes_out_on_every_way_and_says_which_one_failed(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(f"[alerts]\ncommand = ['/bin/sh', '-c', 'cat > {tmp_path}/heard']\n")
+    done = run(tmp_path, "doctor", "--send-test-alert", "--json", ALERT_URLS="nonsense://x")
+    assert done.returncode == 1
+    found = {each["name"]: each["status"] for each in json.loads(done.stdout)}
+    assert found == {"test alert apprise 1 (nonsense)": "fault", "test alert command": "ok"}
+    assert json.loads((tmp_path / "heard").read_text())["kind"] == "test"
+
+
+@pytest.mark.parametrize("trouble", ["a damaged outbox", "no outbox", "another process sends"])
+def test_a_test_alert_is_called_sent_only_where_it_was(tmp_path: Path, trouble: str) -> None:
+    asked = patient(tmp_path, "[alerts]\ncommand = ['/bin/true']\n")
+    with contextlib.ExitStack() as stack:
+        if trouble == "a damaged outbox":
+            (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+        elif trouble == "no outbox":
+            (tmp_path / "alerts.sqlite").symlink_to(tmp_path / "gone" / "alerts.sqlite")
+        else:
+            stack.enter_context(durable.lock(tmp_path / LOCK, "delivery of alerts"))
+        (found,) = outside.test_alert(asked)
+    assert found.status == "fault"
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("[Unit]\nDescription=of a release before there were versions\n", "warning"),
+        (f"[Unit]\nX-Hftcl-Unit={units.VERSION - 1}\n", "warning"),
+        (f"[Unit]\nX-Hftcl-Unit={units.VERSION + 1}\n", "warning"),
+        (f"[Unit]\nX-Hftcl-Unit={units.VERSION}\n[Service]\nExecStart=/gone/python -m hftcl schedule\n", "fault"),
+        (f"[Unit]\nX-Hftcl-Unit={units.VERSION}\n[Service]\nExecStart={sys.executable} -m hftcl schedule\n", "ok"),
+    ],
+)
+def test_an_installed_unit_of_another_version_or_installation_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, status: str
+) -> None:
+    monkeypatch.setattr(units, "FOLDERS", (tmp_path,))
+    (tmp_path / "hftcl-schedule.service").write_text(text)
+    (found,) = outside.units(patient(tmp_path))
+    assert (found.name, found.status) == ("unit schedule", status)
+    if status != "ok" and "newer" not in found.detail:
+        assert "hftcl doctor --unit schedule" in found.remedy
+
+
+@pytest.mark.hazard(48)
+def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text("[nonsense]\n")
+    failed = {"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "78"}
+    done = run(tmp_path, "doctor", "--stopped", "schedule", ALERT_URLS="nonsense://x", **failed)
+    assert done.returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
+        ((subject, text),) = db.execute("SELECT subject, text FROM messages").fetchall()
+    assert subject == "The service hftcl-schedule ended by a failure"
+    assert "configuration is invalid" in text
+    assert outside.service_failed("schedule", {"SERVICE_RESULT": "success"}, NOW) is None
+
+
+def samples(text: str) -> dict[str, float]:
+    """Return metric with labels -> value, by the grammar of the exposition format."""
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            found[name] = float(value)
+    return found
+
+
+def test_the_state_for_prometheus_is_written_whole_and_says_what_serves(home: Path, tmp_path: Path) -> None:
+    done = run(home, "doctor", "--prometheus", str(tmp_path / "hftcl.prom"))
+    assert done.returncode == 0, done.stdout
+    found = samples((tmp_path / "hftcl.prom").read_text())
+    assert found["hftcl_model_serves"] == 1
+    assert found['hftcl_doctor_status{name="archive"}'] == 0
+    assert found['hftcl_retrains_total{outcome="deployed"}'] == 1
+    assert any(name.startswith("hftcl_model_info{model_id=") and 'synthetic="true"' in name for name in found)
+    assert [path.name for path in tmp_path.glob("*.prom*")] == ["hftcl.prom"]
+
+
+def test_the_scheduler_s_refresh_writes_where_it_is_set_and_nowhere_else(tmp_path: Path) -> None:
+    prometheus.refresh(loaded(tmp_path).settings, NOW)
+    assert list(tmp_path.iterdir()) == []
+    prometheus.refresh(loaded(tmp_path, "[log]\nprometheus = 'hftcl.prom'\n").settings, NOW)
+    found = samples((tmp_path / "hftcl.prom").read_text())
+    assert (found["hftcl_model_serves"], found["hftcl_written_timestamp_seconds"]) == (0, NOW.timestamp())
+
+
+def test_a_repair_that_cannot_be_done_is_a_fault_of_its_own(home: Path) -> None:
+    text = (home / "hftcl.toml").read_text()
+    (home / "hftcl.toml").write_text(text.replace("[market]", '[market]\nsource = "nonsense"'))
+    assert statuses(repairs.repair(patient(home))) == {"repair bars": "fault"}
+
+
+def test_a_unit_is_printed_alone(home: Path) -> None:
+    argv = [sys.executable, "-m", "hftcl", "doctor", "--unit", "schedule"]
+    done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
+    assert done.stdout == units.unit("schedule", units.Installation.found(loaded(home)))
+    unknown = run(home, "doctor", "--unit", "scheduler")
+    assert unknown.returncode == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that has no name")
+def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
+    environ = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "USERNAME"}}
+    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units._user())"
+    done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "54321\n", done.stderr

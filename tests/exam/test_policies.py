@@ -1,0 +1,268 @@
+"""A gate replayed over hand-made trainings: who serves when, what that earns, and what it is compared with."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from hftcl.exam import metrics
+from hftcl.exam.edge import State
+from hftcl.exam.policies import (
+    NOTHING,
+    Attempt,
+    Course,
+    Mark,
+    always_newest,
+    buy_and_hold,
+    compare,
+    judged,
+    never_retrain,
+    replay,
+    stored_scores,
+    with_edge,
+)
+from hftcl.exam.split import Session
+from hftcl.settings import Edge, Exam, Promote
+
+EXAM = Exam(sessions=10, embargo_sessions=1, min_sessions=5)
+WINDOW = 22  # 11 to train on, 1 embargoed, 10 for the exam
+WEEKS = 6
+
+
+def days(count: int) -> tuple[Session, ...]:
+    """Return weekdays from Monday 2025-01-06, each opening at 14:30 UTC."""
+    found: list[Session] = []
+    day = date(2025, 1, 6)
+    while len(found) < count:
+        if day.weekday() < 5:
+            found.append(Session(start=datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC), day=day))
+        day += timedelta(days=1)
+    return tuple(found)
+
+
+SESSIONS = days(WINDOW + 5 * WEEKS)
+
+
+def close(session: Session) -> datetime:
+    return session.start + timedelta(hours=6.5)
+
+
+def pnl(sharpe: float, place: int) -> float:
+    """Return the P&L of the session at `place`; 10 in a row, from an even one on, have exactly this Sharpe ratio."""
+    deviation = 0.01 / math.sqrt(10 / 9)  # alternating +-a has a ddof=1 deviation of a * sqrt(n / (n - 1))
+    return sharpe / math.sqrt(252) * 0.01 + deviation * (1 if place % 2 else -1)
+
+
+def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float = 1.0) -> Attempt:
+    """Return the training at the end of `week`, 0 the first; `earns` is a Sharpe ratio, or gives each session's P&L."""
+    end = WINDOW + 5 * week
+    window = SESSIONS[end - WINDOW : end]
+    earned = earns if callable(earns) else lambda place: pnl(earns, place)
+    marks = {
+        session.day: Mark(gross=earned(place) + 0.0001, net=earned(place), turnover=turnover)
+        for place, session in enumerate(SESSIONS)
+        if session.day >= window[-10].day
+    }
+    return Attempt(
+        model_id=f"week{week}",
+        at=close(window[-1]),
+        label_end=close(window[10]),
+        window=window,
+        marks=marks,
+        synthetic=True,
+    )
+
+
+def served(course: Course) -> list[str]:
+    return [step.attempt.model_id for step in course.deployments]
+
+
+LATER = SESSIONS[WINDOW:]
+
+
+def test_a_model_earns_only_in_sessions_that_start_after_its_deployment() -> None:
+    def level(week: int) -> Callable[[int], float]:
+        return lambda place: week + place / 1000
+
+    attempts = [attempt(week, level(week)) for week in range(3)]
+    course = replay(attempts, always_newest, LATER)
+    expected = [min(index // 5, 2) + (WINDOW + index) / 1000 for index in range(len(LATER))]
+    assert course.net.tolist() == expected
+    assert course.gross.tolist() == pytest.approx([net + 0.0001 for net in expected])
+
+
+def test_nothing_is_earned_before_the_first_deployment() -> None:
+    attempts = [attempt(0, -3.0), attempt(1, -3.0), attempt(2, 6.0)]
+    course = replay(attempts, judged(Promote(policy="guarded"), EXAM), LATER)
+    assert served(course) == ["week2"]
+    assert not course.net[:10].any()
+    assert course.net[10:].tolist() == [pnl(6.0, WINDOW + index) for index in range(10, len(LATER))]
+
+
+def test_the_first_model_for_ever_and_the_newest_each_week_ask_no_exam() -> None:
+    attempts = [attempt(week, -9.0) for week in range(4)]
+    assert served(replay(attempts, never_retrain, LATER)) == ["week0"]
+    assert served(replay(attempts, always_newest, LATER)) == ["week0", "week1", "week2", "week3"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "own", "deploys"),
+    [(5.0, 4.6, True), (5.0, 4.4, False), (5.0, 5.1, True), (0.4, 9.0, True), (5.0, 0.4, False)],
+    ids=["8 % below", "12 % below", "above", "the first failed, so there is none to beat", "below the least Sharpe"],
+)
+def test_the_rule_on_stored_scores_takes_ten_percent_off_the_champion_s_own_exam(
+    stored: float, own: float, deploys: bool
+) -> None:
+    course = replay([attempt(0, stored), attempt(2, own)], stored_scores(Promote(), EXAM), LATER)
+    assert ("week2" in served(course)) is deploys
+
+
+def test_the_stored_rule_ratchets_where_the_paired_rule_sees_that_the_champion_has_decayed() -> None:
+    lucky = attempt(0, lambda place: pnl(8.0 if place < WINDOW else -2.0, place))
+    steady = [attempt(week, 3.0) for week in (2, 4)]
+    assert served(replay([lucky, *steady], stored_scores(Promote(), EXAM), LATER)) == ["week0"]
+    assert "week2" in served(replay([lucky, *steady], judged(Promote(policy="seed"), EXAM), LATER))
+
+
+def test_champion_and_challenger_are_scored_on_sessions_unseen_by_both() -> None:
+    course = replay([attempt(0, 3.0), attempt(1, 4.0)], judged(Promote(policy="seed"), EXAM), LATER)
+    first, second = course.steps
+    assert first.decision.exam == tuple(session.day for session in SESSIONS[12:22])
+    assert second.decision.exam == tuple(session.day for session in SESSIONS[17:27])
+    assert second.decision.verdict is not None
+    assert second.decision.verdict.champion_sharpe == pytest.approx(
+        metrics.sharpe([pnl(3.0, place) for place in range(17, 27)])
+    )
+
+
+def test_sessions_that_the_champion_has_seen_are_left_out_of_the_exam() -> None:
+    champion = replace(attempt(0, 3.0), label_end=close(SESSIONS[18]))
+    course = replay([champion, attempt(1, 4.0)], judged(Promote(policy="seed"), EXAM), LATER)
+    assert course.steps[1].decision.exam == tuple(session.day for session in SESSIONS[20:27]), "19 is its embargo"
+
+
+def test_concessions_do_not_add_up() -> None:
+    attempts = [attempt(week, 6.0 * 0.96**week) for week in range(WEEKS)]
+    course = replay(attempts, judged(Promote(policy="seed"), EXAM), LATER)
+    assert served(course) == ["week0", "week1", "week2"], "0.96 ** 3 is more than 10 % below the best"
+
+
+def test_no_decision_changes_with_what_comes_after_it() -> None:
+    random = np.random.default_rng(3)
+    attempts = [attempt(week, float(random.normal(3, 2))) for week in range(WEEKS)]
+    cut = attempts[2].at
+
+    def tampered(one: Attempt) -> Attempt:
+        later = {session.day for session in SESSIONS if session.start > cut}
+        marks = {
+            day: Mark(gross=0, net=float(random.normal()), turnover=9.0) if day in later else mark
+            for day, mark in one.marks.items()
+        }
+        return replace(one, marks=marks)
+
+    gates = [judged(Promote(), EXAM), judged(Promote(policy="seed"), EXAM), stored_scores(Promote(), EXAM)]
+    for gate in gates:
+        honest = replay(attempts, gate, LATER)
+        other = replay([tampered(one) for one in attempts], gate, LATER)
+        for before, after in zip(honest.steps[:3], other.steps[:3], strict=True):
+            assert (before.attempt.model_id, before.decision) == (after.attempt.model_id, after.decision)
+        assert honest.net[:10].tolist() == other.net[:10].tolist()
+        assert honest.net[10:].tolist() != other.net[10:].tolist() or not honest.net.any()
+
+
+def gated(attempts: Sequence[Attempt], begun: Sequence[float], policy: str = "guarded") -> Course:
+    free = replay(attempts, judged(Promote(policy=policy), EXAM), LATER)  # type: ignore[arg-type]
+    return with_edge(free, LATER, begun=begun, rule=Edge(), policy=policy)  # type: ignore[arg-type]
+
+
+def test_the_bot_stands_aside_until_the_record_shows_an_edge() -> None:
+    attempts = [attempt(week, 7.0) for week in range(WEEKS)]
+    course = gated(attempts, begun=[pnl(7.0, place) for place in range(10)])
+    sizes = [step.edge.sessions for step in course.steps if step.edge]
+    assert sizes == [10, 15, 20, 25, 30, 35], "the walk-forward, and a week more at each attempt"
+    states = [step.edge.state for step in course.steps if step.edge]
+    live = states.index(State.LIVE)
+    assert live >= 2, "20 sessions are asked for"
+    assert not course.net[: 5 * live].any()
+    assert course.net[5 * live :].all()
+
+
+def test_a_worthless_record_never_trades_and_grows_with_the_last_candidate_before_any_serves() -> None:
+    course = gated([attempt(week, -4.0) for week in range(WEEKS)], begun=[])
+    assert not course.net.any()
+    assert course.days_traded == 0
+    last = course.steps[-1].edge
+    assert last is not None
+    assert last.sessions == 25
+    assert last.p_edge is not None
+    assert last.p_edge < 0.5
+
+
+def test_under_the_seed_policy_what_is_promoted_trades() -> None:
+    attempts = [attempt(week, 2.0) for week in range(3)]
+    free = replay(attempts, judged(Promote(policy="seed"), EXAM), LATER)
+    course = gated(attempts, begun=[pnl(-9.0, place) for place in range(10)], policy="seed")
+    assert course.net.tolist() == free.net.tolist()
+
+
+def test_a_course_can_begin_later() -> None:
+    course = replay([attempt(0, 3.0)], always_newest, LATER)
+    cut = course.since(LATER[7].day)
+    assert cut.days == course.days[7:]
+    assert cut.net.tolist() == course.net[7:].tolist()
+    assert len(cut.turnover) == len(cut.gross) == len(cut.days)
+
+
+def test_buy_and_hold_is_the_return_of_equal_amounts_bought_once() -> None:
+    # 100 each of two: 200 -> 210 (110 + 100) -> 201 (121 + 80)
+    marks = buy_and_hold([[100.0, 50.0], [110.0, 50.0], [121.0, 40.0]], cost_bps=10.0)
+    assert [mark.gross for mark in marks] == pytest.approx([0.05, 201 / 210 - 1])
+    assert [mark.net for mark in marks] == pytest.approx([0.05 - 0.001, 201 / 210 - 1])
+    assert [mark.turnover for mark in marks] == [1.0, 0.0]
+
+
+def test_a_ticker_without_a_close_keeps_its_worth_and_one_without_the_first_is_not_bought() -> None:
+    nan = float("nan")
+    marks = buy_and_hold([[100.0, 50.0, nan], [nan, 60.0, 7.0], [120.0, 60.0, 70.0]], cost_bps=0.0)
+    assert [mark.gross for mark in marks] == pytest.approx([0.10, 2.4 / 2.2 - 1])
+    assert buy_and_hold([[nan], [5.0]], cost_bps=1.0) == [NOTHING]
+
+
+def test_a_difference_is_the_paired_one_with_1_645_standard_errors_to_each_side() -> None:
+    random = np.random.default_rng(1)
+    shared = random.normal(size=120)
+    mine, theirs = shared + random.normal(0.3, 1, 120), shared + random.normal(0, 1, 120)
+    found, expected = compare(mine, theirs), metrics.sharpe_difference(mine, theirs)
+    assert found.difference == expected.difference
+    assert found.interval == pytest.approx(
+        (
+            expected.difference - 1.6449 * expected.standard_error,
+            expected.difference + 1.6449 * expected.standard_error,
+        ),
+        rel=1e-4,
+    )
+
+
+def test_against_a_book_that_never_traded_the_difference_is_one_s_own_sharpe_ratio() -> None:
+    x = np.random.default_rng(2).normal(0.1, 1, 60)
+    flat = np.zeros(60)
+    found, mirrored = compare(x, flat), compare(flat, x)
+    assert found.difference == pytest.approx(metrics.sharpe(x))
+    assert found.standard_error == pytest.approx(metrics.sharpe_standard_error(x) * math.sqrt(60 / 56))
+    assert mirrored.difference == -(found.difference or 0)
+    assert (compare(flat, flat).difference, compare(flat, flat).conclusion) == (0.0, "not shown")
+
+
+@pytest.mark.parametrize(("mean", "conclusion"), [(1.0, "paid"), (0.0, "not shown"), (-1.0, "cost")])
+def test_the_conclusion_follows_the_interval(mean: float, conclusion: str) -> None:
+    random = np.random.default_rng(6)
+    theirs = random.normal(0, 1, 100)
+    assert compare(random.normal(mean, 1, 100), theirs).conclusion == conclusion
+
+
+def test_sessions_that_define_nothing_show_nothing() -> None:
+    short = compare(np.array([0.1, -0.2]), np.array([0.0, 0.3]))
+    assert (short.difference, short.interval, short.conclusion) == (None, None, "not shown")

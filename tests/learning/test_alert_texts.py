@@ -1,0 +1,127 @@
+"""What a person hears about the loop, from real retrains, rollbacks and errors."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.alerts import Kind
+from hftcl.api.continuous_learning import ContinuousLearning
+from hftcl.archive.records import Outcome
+from hftcl.errors import SourceError
+from hftcl.learning.alert_texts import digest, of_error, of_retrain
+from hftcl.learning.reports import RetrainReport
+from tests.archive.sample_models import T0, added, archive_in, deployed
+from tests.loop_cases import small
+
+HFTCL = str(Path(sys.executable).parent / "hftcl")
+NOW = datetime(2026, 1, 5, 7, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def home_of_rejected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def rejected(home_of_rejected: Path) -> RetrainReport:
+    settings = small(home_of_rejected, promote={"min_sharpe": 100.0}, model={"n_estimators": 4})
+    return ContinuousLearning(settings).retrain(force=True, as_of="2025-12-15")
+
+
+def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected: RetrainReport) -> None:
+    assert rejected.outcome == "rejected"
+    (alert,) = of_retrain(rejected, NOW)
+    assert (alert.kind, alert.model_id) == (Kind.REJECTED, rejected.model_id)
+    assert "needs more than 100.00" in alert.subject
+    assert "SYNTHETIC" in alert.text
+    missed = [name for name, value in alert.facts if value == "MISSED" and not name.startswith("edge: ")]
+    assert len(missed) == 1
+    assert "needs more than 100.00" in missed[0]
+
+
+def test_the_weekly_retrain_is_told_as_done_beside_its_verdict(rejected: RetrainReport) -> None:
+    assert [alert.kind for alert in of_retrain(rejected, NOW, weekly=True)] == [Kind.REJECTED, Kind.RETRAINED]
+
+
+def test_a_dry_run_and_a_check_that_finds_none_due_are_not_told(tmp_path: Path) -> None:
+    common = {"reason": "x", "source": "synthetic", "synthetic": True, "as_of": NOW, "as_of_note": ""}
+    assert of_retrain(RetrainReport(outcome="skipped", dry_run=False, **common), NOW) == ()  # type: ignore[arg-type]
+    assert of_retrain(RetrainReport(outcome="deployed", dry_run=True, **common), NOW) == ()  # type: ignore[arg-type]
+
+
+def test_an_error_of_ours_is_told_as_it_is_and_another_one_by_its_type() -> None:
+    assert of_error(SourceError("It is down. Wait."), "the daily check", NOW).subject == "The daily check failed"
+    assert of_error(SourceError("It is down. Wait."), "x", NOW).text.startswith("It is down. Wait.")
+    assert "unexpected ZeroDivisionError" in of_error(ZeroDivisionError("1/0"), "x", NOW).text
+
+
+def test_the_digest_says_what_serves_and_counts_what_happened_since(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    assert ("serving model", "none") in digest(tmp_path, T0, T0).facts
+    _, second = deployed(archive, 2)
+    refused: Outcome = "rejected"
+    added(archive, T0 + timedelta(days=8), refused, "P(better) 0.50, needs 0.60")
+    for day, outcome in ((-1, "deployed"), (1, "rejected"), (2, "rejected"), (3, "skipped")):
+        archive.record_attempt(T0 + timedelta(days=7 + day), kind="check", outcome=outcome, reason="because")
+    archive.rollback(now=T0 + timedelta(days=9))
+    alert = digest(tmp_path, T0 + timedelta(days=7), T0 + timedelta(days=14), (("missed", "1 check"),))
+    assert "2 rejected" in alert.subject
+    assert "1 skipped" in alert.subject
+    assert "deployed" not in alert.subject
+    facts = [" ".join(fact) for fact in alert.facts]
+    assert any("pinned" in fact for fact in facts)
+    assert any(f"deploy of model {second}" in fact for fact in facts)
+    assert any("rollback of model" in fact for fact in facts)
+    assert facts[-1] == "missed 1 check"
+
+
+def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+    return subprocess.run([HFTCL, *arguments], cwd=home, env=kept, capture_output=True, text=True, check=False)
+
+
+TOML = """\
+[market]
+watchlist = ["AAPL", "AMD", "TSLA"]
+lookback_days = 46
+source = "{source}"
+[synthetic]
+edge = 4.0
+[exam]
+sessions = 10
+[model]
+n_estimators = 4
+[promote]
+min_sharpe = 100
+[alerts]
+command = ["/bin/sh", "-c", "cat >> heard; exit 9"]
+"""
+
+
+@pytest.mark.hazard(62)
+def test_a_command_tells_its_verdict_a_rollback_and_an_error_and_a_failing_delivery_changes_nothing(
+    home_of_rejected: Path, rejected: RetrainReport, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(home_of_rejected, tmp_path / "home"))
+    (home / "hftcl.toml").write_text(TOML.format(source="synthetic"))
+    verdict = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15")
+    assert (verdict.returncode, json.loads(verdict.stdout)["outcome"]) == (0, "rejected")
+    assert run(home, "rollback", str(rejected.model_id), "--reason", "to see", "--yes").returncode == 0
+    (home / "hftcl.toml").write_text(TOML.format(source="files"))
+    assert run(home, "retrain", "--force").returncode == 1
+    assert run(home, "retrain", "--force", "--param", "nonsense=1").returncode == 2
+    heard = [json.loads(line) for line in (home / "heard").read_text().splitlines()]
+    assert [event["kind"] for event in heard] == ["rejected", "rollback", "error"]
+    assert (heard[2]["subject"], heard[2]["count"]) == ("The retrain failed", 1)
+
+
+def test_where_nobody_is_to_be_told_no_outbox_is_made(tmp_path: Path) -> None:
+    deployed(archive_in(tmp_path), 1)
+    assert run(tmp_path, "rollback", "--yes").returncode == 1
+    assert not (tmp_path / "alerts.sqlite").exists()

@@ -1,0 +1,252 @@
+"""The HTML report: whole without network and script, the same bytes for the same input, and a browser can draw it."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hftcl import pages as page
+from hftcl.errors import StorageError, UsageError
+from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
+from tests.cli.test_cli import one_line, run
+
+BROWSER = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+NAMES = ("policy", "policy, ungated", "never retrain", "always newest", "stand aside")
+HOSTILE = '<script src="http://x/y.js">&"\'</script>'
+DAYS = [date(2025, 1, 6) + timedelta(days=n) for n in range(60) if (date(2025, 1, 6) + timedelta(days=n)).weekday() < 5]
+VOID = {"meta", "br"}
+
+
+def policy(seed: int, deployments: int) -> PolicyReport:
+    net = np.random.default_rng(seed).normal(0.0004, 0.003, len(DAYS)) if seed else np.zeros(len(DAYS))
+    served = tuple(
+        ServedReport(model_id=f"m{n}", from_=DAYS[5 * n], reason=f"because {HOSTILE}") for n in range(deployments)
+    )
+    return PolicyReport(
+        rule="a rule",
+        sharpe=1.25 if seed else None,
+        interval=(-1.5, 4.0) if seed else None,
+        gross_sharpe=2.0 if seed else None,
+        pnl=float(net.sum()),
+        gross_pnl=float(net.sum()),
+        turnover=12.0,
+        max_drawdown=0.01,
+        traded_sessions=len(DAYS) if seed else 0,
+        deployments=deployments,
+        served=served,
+        pnl_by_session={day.isoformat(): float(each) for day, each in zip(DAYS, net, strict=True)},
+    )
+
+
+def attempt(week: int) -> AttemptReport:
+    return AttemptReport(
+        model_id=f"m{week}",
+        at=datetime(2025, 1, 3, 21, 0, tzinfo=UTC) + timedelta(days=7 * week),
+        outcome="deployed" if week % 2 else "rejected",
+        reason=f"Sharpe {HOSTILE}",
+        exam_sessions=20,
+        sharpe=1.0,
+        champion=None,
+        champion_sharpe=None,
+        p_better=None,
+        edge="live" if week >= 3 else "stand aside",
+        edge_reason="the record holds",
+        p_edge=0.85,
+        record_sessions=20 + 5 * week,
+    )
+
+
+REPORT = BacktestReport(
+    conclusion="not shown",
+    reason=f"the interval includes 0 {HOSTILE}",
+    policies={name: policy(place % 4, min(place, 4)) for place, name in enumerate(NAMES, start=1)},
+    differences=(
+        DifferenceReport(
+            policy="policy",
+            against="never retrain",
+            difference=0.5,
+            interval=(-1.0, 2.0),
+            standard_error=0.9,
+            p_better=0.7,
+        ),
+        DifferenceReport(
+            policy="policy",
+            against="stand aside",
+            difference=None,
+            interval=None,
+            standard_error=None,
+            p_better=None,
+        ),
+    ),
+    attempts=tuple(attempt(week) for week in range(6)),
+    from_=DAYS[0],
+    to=DAYS[-1],
+    sessions=len(DAYS),
+    trainings=9,
+    resumed=0,
+    tickers=("AAPL", "A&B"),
+    left_out={},
+    notes=("the bars begin late",),
+    promote_policy="guarded",
+    cost_bps=1.0,
+    source="files",
+    synthetic=True,
+    as_of=datetime(2025, 3, 6, 21, 0, tzinfo=UTC),
+    as_of_note="as asked",
+    timings_s={"total": 12.0},
+)
+
+
+class Tags(HTMLParser):
+    """Hold every element and text, and refuse one that is not closed in its place."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, tag: str, name: str = "", value: str = "") -> int:
+        return sum(each == tag and value in (attrs.get(name) or "") for each, attrs in self.found)
+
+
+def test_the_same_report_gives_the_same_bytes_whatever_it_took() -> None:
+    text = page.backtest(REPORT)
+    assert page.backtest(replace(REPORT, timings_s={"total": 99.0}, resumed=9)) == text
+
+
+def test_it_is_well_formed_and_nothing_is_fetched_or_run() -> None:
+    tags = Tags(page.backtest(REPORT))
+    assert tags.open == []
+    assert tags.count("script") == tags.count("link") == tags.count("img") == tags.count("iframe") == 0
+    for tag, attributes in tags.found:
+        assert not {"src", "href", "style"} & set(attributes), tag
+        assert not [name for name in attributes if name.startswith("on")], tag
+    assert "url(" not in page.backtest(REPORT)
+    assert "@import" not in page.backtest(REPORT)
+    policies = [attributes["content"] for tag, attributes in tags.found if tag == "meta" and "http-equiv" in attributes]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_a_text_from_elsewhere_stays_a_text() -> None:
+    text = page.backtest(REPORT)
+    assert "<script" not in text
+    assert HOSTILE in Tags(text).text, "it is shown as it is"
+
+
+def test_every_policy_has_a_curve_and_every_deployment_a_mark_on_it() -> None:
+    tags = Tags(page.backtest(REPORT))
+    assert tags.count("polyline") == 2 * len(NAMES), "as it is, and at equal risk"
+    deployments = sum(each.deployments for each in REPORT.policies.values())
+    assert tags.count("circle", "class", "mark") == 2 * deployments
+    for name in NAMES:
+        assert name in tags.text
+    for _, attributes in tags.found:
+        if points := attributes.get("points"):
+            assert len(points.split()) == len(DAYS) + 1
+
+
+def test_marks_lie_on_their_curve_at_the_session_from_which_the_model_serves() -> None:
+    text = page.backtest(REPORT)
+    first = text[text.index('<svg viewBox="0 0 960') : text.index("The same at equal risk")]
+    lines = [set(points.split()) for points in re.findall(r'points="([^"]+)"', first)]
+    marks = re.findall(r'<circle class="mark"[^>]*cx="([\d.]+)" cy="([\d.]+)"', first)
+    assert all(any(f"{x},{y}" in line for line in lines) for x, y in marks)
+    weeks = {f"{56 + (960 - 56 - 16) * 5 * week / len(DAYS):.1f}" for week in range(4)}
+    assert {x for x, _ in marks} == weeks
+
+
+def test_the_strip_is_green_from_the_week_in_which_the_record_let_the_policy_trade() -> None:
+    bars = re.findall(r'<rect class="(live|aside)" x="([\d.]+)"[^>]*width="([\d.]+)"', page.backtest(REPORT))
+    (aside, x, width), (live, start, _) = bars[:2]
+    assert (aside, live) == ("aside", "live")
+    assert float(x) + float(width) == pytest.approx(float(start), abs=0.11)
+    assert float(start) == pytest.approx(56 + (960 - 56 - 16) * 15 / len(DAYS), abs=0.1), "15 sessions are 3 weeks"
+
+
+def test_what_is_undefined_is_a_dash_and_no_nan_is_drawn() -> None:
+    empty = replace(REPORT, differences=(), attempts=(), policies={"policy": policy(0, 0)})
+    for each in (REPORT, empty):
+        text = page.backtest(each)
+        assert Tags(text).open == []
+        assert not re.search(r"\bnan\b|\binf\b|None", text)
+
+
+def test_synthetic_bars_are_called_so() -> None:
+    assert "SYNTHETIC" in page.backtest(REPORT)
+    assert "SYNTHETIC" not in page.backtest(replace(REPORT, synthetic=False))
+
+
+@given(low=st.floats(-1e4, 1e4), span=st.floats(1e-3, 1e4))
+@settings(max_examples=100, deadline=None)
+def test_ticks_are_round_and_lie_within_the_axis(low: float, span: float) -> None:
+    found = page.ticks(low, low + span)
+    assert len(found) <= 8
+    assert all(low - 1e-6 * span <= value <= low + span + 1e-6 * span for value in found)
+    if len(found) > 1:
+        step = found[1] - found[0]
+        assert f"{step:.0e}"[0] in "125"
+
+
+def test_a_place_that_cannot_hold_the_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    done = run(tmp_path, "backtest", "--from", "2025-01-06", "--to", "2025-02-03", "--html", "missing/page.html")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the folder" in one_line(done)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="is a folder"):
+        page.require_place(tmp_path)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"page\.html"):
+        page.write(tmp_path / "gone" / "page.html", "<!doctype html>")
+
+
+@pytest.mark.skipif(not BROWSER, reason="no chromium on this machine")
+def test_a_browser_draws_it_in_light_and_in_dark(tmp_path: Path) -> None:
+    page.write(tmp_path / "page.html", page.backtest(REPORT))
+    shots = {}
+    for scheme, number in (("light", 1), ("dark", 0)):
+        shot = tmp_path / f"{scheme}.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1800"]
+        blink = f"--blink-settings=preferredColorScheme={number}"
+        profile = f"--user-data-dir={tmp_path / scheme}"
+        target = (tmp_path / "page.html").as_uri()
+        done = subprocess.run(
+            [BROWSER, *options, blink, profile, f"--screenshot={shot}", target],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert shot.is_file(), done.stderr
+        assert "Refused to" not in done.stderr, "the page asked for something that its own policy forbids"
+        shots[scheme] = shot.read_bytes()
+    assert min(map(len, shots.values())) > 50_000, "a blank page of this size has about 10 kB"
+    assert shots["light"] != shots["dark"]

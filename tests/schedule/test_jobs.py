@@ -1,0 +1,194 @@
+"""What each job of the scheduler does, with real stories on a small synthetic market, and when the jobs come due."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.alerts import Kind
+from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.registry import Registry
+from hftcl.events import Event, ignore
+from hftcl.learning.stories.collect import collect
+from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.schedule.claims import Occurred, Occurrences
+from hftcl.schedule.interfaces import Done
+from hftcl.schedule.jobs import duties, rules
+from hftcl.schedule.rules import Job, Occurrence, upcoming
+from hftcl.settings import Settings
+from tests import loop_cases
+from tests.schedule.schedule_cases import NEW_YORK
+
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+"""A Friday, 02:00 in New York; the last complete session is Thursday's."""
+DAY = timedelta(days=1)
+
+
+def small(home: Path, **sections: dict[str, object]) -> Settings:
+    chosen: dict[str, dict[str, object]] = {
+        "model": {"n_estimators": 8},
+        "exam": {"sessions": 5, "min_sessions": 5},
+        "promote": {"min_sharpe": -100},
+        **sections,
+    }
+    return loop_cases.small(home, **chosen)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home after its first retrain, which deployed and began the record."""
+    home = tmp_path_factory.mktemp("trained")
+    report = ContinuousLearning(small(home), clock=lambda: NOW).retrain(force=True)
+    assert report.outcome == "deployed", report.reason
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+def do(job: Job, settings: Settings, now: datetime) -> Done:
+    work = duties(settings, clock=lambda: now)[job]
+    return work(Occurrence(job, now.date(), now), ignore)
+
+
+def recorded(home: Path) -> Sequence[RecordedSession]:
+    return read(Registry(home), synthetic=True)
+
+
+# --- when -------------------------------------------------------------------------------------------------------------
+
+
+def test_bars_are_collected_after_the_extended_hours_of_each_session_and_on_no_holiday(tmp_path: Path) -> None:
+    (rule,) = (rule for rule in rules(small(tmp_path)) if rule.job is Job.COLLECT)
+    found = islice(rule.after(datetime(2025, 11, 25, 20, tzinfo=UTC)), 4)
+    assert [each.due_at.astimezone(NEW_YORK).isoformat() for each in found] == [
+        "2025-11-25T20:20:00-05:00",
+        "2025-11-26T20:20:00-05:00",
+        "2025-11-28T17:20:00-05:00",  # after Thanksgiving, a half day
+        "2025-12-01T20:20:00-05:00",
+    ]
+
+
+def test_the_collection_ends_where_the_calendar_does_and_the_other_jobs_go_on(tmp_path: Path) -> None:
+    far = datetime(2060, 1, 1, tzinfo=UTC)
+    assert {each.job for each in islice(upcoming(rules(small(tmp_path)), far, ()), 40)} == set(Job) - {Job.COLLECT}
+    before_the_calendar = datetime(1970, 1, 1, tzinfo=UTC)
+    coming = islice(upcoming(rules(small(tmp_path)), before_the_calendar, ()), 40)
+    assert {each.job for each in coming} == set(Job) - {Job.COLLECT}
+
+
+# --- collection -------------------------------------------------------------------------------------------------------
+
+
+def test_collected_day_by_day_the_record_is_what_a_retrain_would_have_made_of_it(home: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(home, tmp_path / "other"))
+    known = recorded(home)
+    for day in range(1, 5):
+        done = do(Job.COLLECT, small(home), NOW - timedelta(hours=5) + day * DAY)
+        assert done.alerts == ()
+    assert "3 tickers up to 2026-01-12; 0 sessions added" not in done.outcome
+    added = recorded(home)[len(known) :]
+    assert [str(each.session) for each in added] == ["2026-01-09", "2026-01-12"]
+    assert {each.model_id for each in added} == {"20260109_070000"}
+    ContinuousLearning(small(other), clock=lambda: NOW + 4 * DAY).retrain(force=True)
+    assert recorded(other) == recorded(home)
+
+
+def test_bars_are_in_the_store_before_a_retrain_asks_for_them(home: Path) -> None:
+    month = home / "bars" / "synthetic" / "AAPL" / "2026-01.json"
+    assert "2026-01-09" not in json.loads(month.read_text())["sessions"]
+    collect(small(home), now=NOW + timedelta(days=4, hours=1), on_event=ignore)
+    # the synthetic market ends with Monday's close, so of Monday the extended hours are not over
+    assert "2026-01-09" in json.loads(month.read_text())["sessions"]
+
+
+def test_without_a_record_bars_are_collected_and_nothing_is_scored(tmp_path: Path) -> None:
+    found = collect(small(tmp_path), now=NOW, on_event=ignore)
+    assert (found.recorded, found.problem, str(found.session)) == ((), None, "2026-01-08")
+    assert list(tmp_path.glob("bars/synthetic/*/*.parquet"))
+    assert not (tmp_path / "models").exists(), "no registry for nothing"
+
+
+def test_a_session_that_cannot_be_scored_is_told_and_left_for_the_retrain(home: Path) -> None:
+    for file in home.glob("models/model_*.onnx"):
+        file.write_bytes(b"not a model")
+    before = recorded(home)
+    heard: list[Event] = []
+    found = collect(small(home), now=NOW + DAY, on_event=heard.append)
+    assert found.recorded == ()
+    assert "cannot be scored" in str(found.problem)
+    assert recorded(home) == before
+
+
+def test_a_ticker_without_bars_in_the_last_session_is_told_as_a_hole(tmp_path: Path) -> None:
+    source = SyntheticSource(small(tmp_path))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    first, last = date(2025, 12, 1), date(2026, 1, 8)
+    for ticker, until in (("AAPL", last), ("AMD", last - DAY), ("TSLA", last)):
+        source.minutes(ticker, first, until).select("ts", "open", "high", "low", "close", "volume").write_parquet(
+            folder / f"{ticker}.parquet"
+        )
+    settings = small(tmp_path, market={"source": "files"}, files={"folder": str(folder)})
+    done = do(Job.COLLECT, replace(settings, market=replace(settings.market, lookback_days=30)), NOW)
+    (alert,) = done.alerts
+    assert (alert.kind, alert.subject) == (Kind.DATA_HOLE, "Data hole: AMD")
+    assert alert.text == "AMD: no bar on 2026-01-08"
+
+
+# --- retrains and the digest ------------------------------------------------------------------------------------------
+
+
+def test_the_daily_check_says_why_nothing_is_due_and_alerts_nobody(home: Path) -> None:
+    done = do(Job.CHECK, small(home), NOW + DAY)
+    assert done.outcome.startswith("not due: ")
+    assert done.alerts == ()
+
+
+def test_the_weekly_retrain_is_told_with_its_verdict_and_that_it_was_completed(home: Path) -> None:
+    done = do(Job.RETRAIN, small(home, promote={"min_sharpe": 100}), NOW + 2 * DAY)
+    assert done.outcome.startswith("rejected 20260111_070000: Sharpe ")
+    assert [alert.kind for alert in done.alerts] == [Kind.REJECTED, Kind.RETRAINED]
+    assert "needs more than 100" in done.alerts[0].text, "the failing condition is in it"
+
+
+def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) -> None:
+    occurrences = Occurrences(home)
+    states = ["done", "done", "failed", "missed"]
+    rows = [
+        Occurred(
+            job="check",
+            local_date=NOW.date() - n * DAY,
+            due_at=NOW - n * DAY,
+            state=state,  # type: ignore[arg-type]
+            by="a test",
+            claimed_at=NOW,
+            finished_at=NOW,
+            outcome="the source is down",
+        )
+        for n, state in enumerate([*states, "done", "done", "done", "failed"])
+    ]
+    occurrences.pass_over(rows)
+    (alert,) = do(Job.DIGEST, small(home), NOW).alerts
+    facts = dict(alert.facts)
+    assert alert.kind is Kind.DIGEST
+    assert facts["job check"] == "5 done, 1 missed, 1 failed", "the eighth day is not of this week"
+    assert facts["check 2026-01-07"] == "failed: the source is down"
+    assert facts["serving model"].startswith("20260109_070000, 0.0 days old")
+
+
+def test_a_damaged_registry_fails_the_digest_in_one_line(home: Path) -> None:
+    with closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db:
+        db.execute("DROP TABLE attempts")
+    with pytest.raises(Exception, match=r"models/registry\.sqlite is damaged"):
+        do(Job.DIGEST, small(home), NOW)
