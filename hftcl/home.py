@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from hftcl.performance.book import ledger_path
-
 LOCK: Final = ".trading.lock"
 
 
@@ -31,3 +29,8 @@ class Places:
         return cls(
             folder=folder, ledger=ledger_path(home, replay=True), lock=folder / ".lock", halt_file=folder / "trade.halt"
         )
+
+
+def ledger_path(home: Path, *, replay: bool = False) -> Path:
+    """Return where the live ledger, or that of the last replay, lies under `home`."""
+    return home / "replay" / "ledger.sqlite" if replay else home / "ledger.sqlite"

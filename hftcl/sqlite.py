@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hftcl import durable
-from hftcl.archive.schema import transaction
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
 
 _BUSY_S: Final = 10.0
@@ -145,3 +144,29 @@ def _version(db: sqlite3.Connection, path: Path, known: int) -> int:
 
 def _connect(name: str) -> sqlite3.Connection:
     return sqlite3.connect(name, timeout=_BUSY_S, isolation_level=None, uri=True)
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing; begins with the write lock, so that no read inside it can grow old."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk makes SQLite roll back by itself
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Every SELECT sees the same moment; nested in a transaction it changes nothing."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")

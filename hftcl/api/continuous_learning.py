@@ -9,9 +9,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hftcl.document import document
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
-from hftcl.learning.archive_reports import RollbackReport, UnpinReport, document
+from hftcl.learning.archive_reports import RollbackReport, UnpinReport
 from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
 from hftcl.settings import Settings
@@ -127,8 +128,9 @@ class ContinuousLearning:
         close, volume, the 31 features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
         where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
         """
-        from hftcl.learning.dataset import assemble, find_as_of, open_market, to_pandas
-        from hftcl.learning.timing import Stopwatch
+        from hftcl.events import Stopwatch
+        from hftcl.learning.dataset import assemble, to_pandas
+        from hftcl.market.window import find_as_of, open_market
 
         settings = self.settings
         if lookback_days is not None:

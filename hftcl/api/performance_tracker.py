@@ -27,7 +27,7 @@ class PerformanceTracker:
 
     def report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> "PerformanceReport":
         """Return the figures of the sessions `start_date` to `end_date`: the values of `report --json`."""
-        from hftcl.learning.dataset import parse_day
+        from hftcl.market.window import parse_day
         from hftcl.performance.story import performance
 
         return performance(

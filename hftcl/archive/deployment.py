@@ -20,7 +20,7 @@ from hftcl.archive.production import utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
 from hftcl.archive.registry import Registry, State
-from hftcl.archive.schema import faults, opened_to_change, transaction
+from hftcl.archive.schema import faults, opened_to_change
 from hftcl.errors import (
     HftclError,
     IntegrityError,
@@ -29,6 +29,7 @@ from hftcl.errors import (
     SupersededError,
     UsageError,
 )
+from hftcl.sqlite import transaction
 
 Verify = Callable[[Path, str], None]
 """Called with an archived model file and its SHA-256; raises HftclError if that may not serve."""

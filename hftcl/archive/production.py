@@ -14,8 +14,9 @@ from hftcl import durable
 from hftcl.archive import export
 from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, State, whole
-from hftcl.archive.schema import faults, transaction
+from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError
+from hftcl.sqlite import transaction
 
 CLAIMS = ".model_*.claim"
 

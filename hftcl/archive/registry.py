@@ -25,12 +25,13 @@ from hftcl.archive.records import (
     parse_model_id,
     some_ids,
 )
-from hftcl.archive.schema import faults, opened_to_read, snapshot
+from hftcl.archive.schema import faults, opened_to_read
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
     RollbackError,
 )
+from hftcl.sqlite import snapshot
 
 JUDGED: Final = ("deployed", "rejected")
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out

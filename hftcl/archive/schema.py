@@ -11,6 +11,7 @@ from typing import Final
 
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
+from hftcl.sqlite import transaction
 
 SCHEMA_VERSION: Final = 2
 _OCCURRENCES: Final = """TABLE occurrences (
@@ -123,29 +124,3 @@ def _bring_up_to_date(db: sqlite3.Connection) -> None:
     elif version < 2:  # what the scheduler has claimed
         db.execute(f"CREATE {_OCCURRENCES}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing; begins with the write lock, so that no read inside it can grow old."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk makes SQLite roll back by itself
-            db.execute("ROLLBACK")
-        raise
-
-
-@contextlib.contextmanager
-def snapshot(db: sqlite3.Connection) -> Iterator[None]:
-    """Every SELECT sees the same moment; nested in a transaction it changes nothing."""
-    if db.in_transaction:
-        yield
-        return
-    db.execute("BEGIN")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")

@@ -9,10 +9,10 @@ from typing import Final, Never
 
 from hftcl.doctor.row import Patient, Row, fault, ok, told, warning
 from hftcl.errors import HftclError
-from hftcl.learning.dataset import find_as_of, open_market, window
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, find_source
 from hftcl.market.store import BarStore
+from hftcl.market.window import find_as_of, open_market, window
 from hftcl.settings import Settings
 
 _PATIENCE_S: Final = 10.0

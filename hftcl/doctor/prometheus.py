@@ -16,8 +16,8 @@ from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
+from hftcl.home import ledger_path
 from hftcl.ledger.reader import LedgerReader
-from hftcl.performance.book import ledger_path
 from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from hftcl.archive.deployment import Archive
 from hftcl.doctor.row import Patient, Row, ok, told
 from hftcl.errors import HftclError, NoDataError
-from hftcl.learning.dataset import find_as_of, open_market
 from hftcl.market.store import BarStore
+from hftcl.market.window import find_as_of, open_market
 
 
 def repair(patient: Patient) -> tuple[Row, ...]:

@@ -17,14 +17,12 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
+from hftcl.exam.compare import worth_of_holding
 from hftcl.exam.edge import Edge, State, edge
 from hftcl.exam.split import Session, Split, split
 from hftcl.exam.verdict import Scored, Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
-Conclusion = Literal["paid", "not shown", "cost"]
-
-_Z90: Final = 1.6448536269514722  # of a two-sided interval of 90 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,63 +300,3 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[Mark]:
         Mark(gross=float(gross), net=float(gross) - (0.0 if place else paid), turnover=0.0 if place else 1.0)
         for place, gross in enumerate(returns)
     ]
-
-
-def worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
-    """Return what equal amounts of each ticker of `closes`, as in `buy_and_hold`, are worth at each of its rows.
-
-    float64, shape (1 + n_sessions,), from 1.0; None where the first row has no price at all.
-    """
-    prices = np.array(closes, dtype=np.float64)
-    prices = prices[:, np.isfinite(prices[0])]
-    if prices.shape[1] == 0:
-        return None
-    for row in range(1, prices.shape[0]):
-        prices[row] = np.where(np.isfinite(prices[row]), prices[row], prices[row - 1])
-    worth: FloatArray = (prices / prices[0]).mean(axis=1)
-    return worth
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Sharpe ratio of one course less another's on the same sessions, annual; all None where it is not defined."""
-
-    difference: float | None
-    standard_error: float | None
-    p_better: float | None
-    interval: tuple[float, float] | None
-
-    @property
-    def conclusion(self) -> Conclusion:
-        """Return "paid" where the 90 % interval lies above 0, "cost" where it lies below, else "not shown"."""
-        low, high = self.interval or (-math.inf, math.inf)
-        return "paid" if low > 0 else "cost" if high < 0 else "not shown"
-
-
-def compare(mine: FloatArray, theirs: FloatArray) -> Difference:
-    """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
-
-    A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
-    """
-    try:
-        found = _paired(mine, theirs)
-    except UndefinedStatisticError:
-        return Difference(difference=None, standard_error=None, p_better=None, interval=None)
-    half = _Z90 * found.standard_error
-    return Difference(
-        difference=found.difference,
-        standard_error=found.standard_error,
-        p_better=found.p_better,
-        interval=(found.difference - half, found.difference + half),
-    )
-
-
-def _paired(mine: FloatArray, theirs: FloatArray) -> metrics.SharpeDifference:
-    if not np.any(mine) and not np.any(theirs):
-        return metrics.SharpeDifference(difference=0.0, standard_error=0.0, correlation=0.0)
-    if not np.any(theirs):
-        return metrics.sharpe_against_flat(mine)
-    if not np.any(mine):
-        found = metrics.sharpe_against_flat(theirs)
-        return replace(found, difference=-found.difference)
-    return metrics.sharpe_difference(mine, theirs)

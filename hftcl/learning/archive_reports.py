@@ -4,11 +4,8 @@ Apart from `reports`, so that `history` does not wait for those: to make a datac
 `restoring` and by whoever shows a report.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import PurePath
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +56,3 @@ class HistoryRow:
     kept: bool
     edge: str | None
     twin: str | None
-
-
-def document(report: Any) -> Any:
-    """Return a frozen dataclass, or a sequence of them, as the document of `--json`.
-
-    Dates are ISO 8601 texts; a field whose name Python reserves, such as `from_`, loses its underscore.
-    """
-    if is_dataclass(report) and not isinstance(report, type):
-        return {item.name.rstrip("_"): document(getattr(report, item.name)) for item in fields(report)}
-    if isinstance(report, Mapping):
-        return {str(name): document(item) for name, item in report.items()}
-    if isinstance(report, (list, tuple)):
-        return [document(item) for item in report]
-    if isinstance(report, (date, datetime)):
-        return report.isoformat()
-    if isinstance(report, PurePath):
-        return str(report)
-    return report

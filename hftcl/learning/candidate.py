@@ -19,8 +19,8 @@ from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import Split
 from hftcl.learning.dataset import ready
-from hftcl.learning.score import matrix
 from hftcl.model.families import Family, complete, find_family
+from hftcl.model.features import matrix
 from hftcl.model.training import Trained, TrainingTask, train
 from hftcl.settings import Settings
 

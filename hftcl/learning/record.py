@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.archive import artifact
+from hftcl.archive.fitness import require_same_hours
 from hftcl.archive.record import Kind, RecordedSession, read
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -25,7 +26,7 @@ from hftcl.exam.edge import Edge, State, edge
 from hftcl.exam.split import Session, Split, sessions_of, split, unseen
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.score import examine, require_same_hours
+from hftcl.learning.score import examine
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Self
 
-from hftcl.learning.archive_reports import document as document  # the JSON of all of them
+from hftcl.document import document as document
 from hftcl.learning.triggers import Trigger
 
 if TYPE_CHECKING:

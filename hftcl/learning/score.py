@@ -10,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.archive.artifact import Model, ModelMeta
-from hftcl.errors import NoDataError, UndefinedStatisticError
+from hftcl.archive.artifact import Model
+from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.exam.simulation import Simulation, accounts, held_intervals, simulate
 from hftcl.exam.slices import Slice, slices
 from hftcl.exam.verdict import Scored
 from hftcl.learning.dataset import ready
 from hftcl.learning.reports import ScoreReport, SliceReport
-from hftcl.model.features import FEATURE_NAMES
-from hftcl.settings import Market
+from hftcl.model.features import matrix
 from hftcl.strategy.positions import positions_sha256, target_positions
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,30 +68,6 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
         slices=parts,
         report=_report(model, simulation, parts, positions, predicted, rows),
     )
-
-
-def require_same_hours(meta: ModelMeta, market: Market) -> None:
-    """Raise NoDataError where `meta` is of a model that knows other sessions than `market` has.
-
-    Its features count minutes from another open and its labels end at another close: the figures would mean nothing.
-    """
-    if meta.calendar != market.calendar:
-        raise NoDataError(
-            f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
-            f"{market.calendar}. Set it to {meta.calendar}, or let another model serve: `hftcl rollback MODEL_ID`."
-        )
-    if meta.extended_hours != market.extended_hours:
-        theirs, ours = ("with", "without") if meta.extended_hours else ("without", "with")
-        raise NoDataError(
-            f"Model {meta.model_id} was trained {theirs} extended hours, and these bars are {ours} them. Set [market] "
-            f"extended_hours = {str(meta.extended_hours).lower()}, or let another model serve: "
-            "`hftcl rollback MODEL_ID`."
-        )
-
-
-def matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
-    """Return the features of `rows` as a C-ordered float32 array, shape (n, 31), in the order of FEATURES."""
-    return np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
 
 
 def defined(statistic: object) -> float | None:

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hftcl import sqlite
-from hftcl.archive.schema import snapshot
 from hftcl.ledger.account import DECIMALS, BookAccount, account
 from hftcl.ledger.meta import Facts
 from hftcl.ledger.rows import WORKING, BookName, Event, Latch, OrderRecord
 from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
+from hftcl.sqlite import snapshot
 
 if TYPE_CHECKING:
     import polars as pl

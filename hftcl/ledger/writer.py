@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import sqlite
-from hftcl.archive.schema import transaction
 from hftcl.ledger.account import BookAccount
 from hftcl.ledger.reader import LedgerQueries
 from hftcl.ledger.rows import (
@@ -25,6 +24,7 @@ from hftcl.ledger.rows import (
     OrderUpdate,
 )
 from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds
+from hftcl.sqlite import transaction
 
 __all__ = ["Ledger"]
 

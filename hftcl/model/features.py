@@ -12,6 +12,7 @@ from math import log
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hftcl.model.grid import (
@@ -449,3 +450,8 @@ def _documented(number: int, feature: Feature) -> str:
     sessions = {0: "", 1: ", previous session"}.get(feature.sessions, f", {feature.sessions} earlier sessions")
     formula = feature.formula.replace("|", "\\|")
     return f"| {number} | `{feature.name}` | {formula} | {feature.lookback} min{sessions} | {feature.reason} |"
+
+
+def matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
+    """Return the features of `rows` as a C-ordered float32 array, shape (n, 31), in the order of FEATURES."""
+    return np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from hftcl.exam import metrics, policies
+from hftcl.exam import metrics
+from hftcl.exam.compare import compare, worth_of_holding
 from hftcl.market.bars import looks_like_split
 from hftcl.performance.figures import FloatArray, defined, sharpe_interval
 from hftcl.performance.reports import BenchmarkFigures
@@ -45,7 +46,7 @@ def benchmark(
     tickers = tuple(sorted(ticker for session, ticker in prices if session == bought))
     whole, split = _in_one_currency(prices, tickers)
     held = _held(whole, tickers, sessions, bought, cost_bps)
-    difference = policies.compare(net, held)
+    difference = compare(net, held)
     told = [
         f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
         f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
@@ -73,7 +74,7 @@ def _held(
         closes[0, column] = prices[bought, ticker][0]
         for row, session in enumerate(days, start=1):
             closes[row, column] = prices.get((session, ticker), (np.nan, np.nan))[1]
-    worth = policies.worth_of_holding(closes)
+    worth = worth_of_holding(closes)
     assert worth is not None  # noqa: S101 - every one of the tickers has an open on that day
     changes = np.diff(worth)
     changes[0] -= cost_bps / 1e4

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -22,11 +21,6 @@ NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
 
 _CENT: Final = 0.01
-
-
-def ledger_path(home: Path, *, replay: bool = False) -> Path:
-    """Return where the live ledger, or that of the last replay, lies under `home`."""
-    return home / "replay" / "ledger.sqlite" if replay else home / "ledger.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from hftcl.home import ledger_path
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
-from hftcl.performance.book import ledger_path, read, served, synthetic
+from hftcl.performance.book import read, served, synthetic
 from hftcl.settings import Settings
 
 

@@ -16,12 +16,13 @@ from hftcl.archive import artifact
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, NoDataError, UsageError
+from hftcl.home import ledger_path
 from hftcl.ledger.meta import Facts
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, benchmark
-from hftcl.performance.book import NO_MODEL, Book, ledger_path, notes, read, served, synthetic
+from hftcl.performance.book import NO_MODEL, Book, notes, read, served, synthetic
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,

@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 from hftcl import durable
 from hftcl.archive.production import utc
-from hftcl.archive.schema import faults, opened_to_change, opened_to_read, transaction
+from hftcl.archive.schema import faults, opened_to_change, opened_to_read
 from hftcl.errors import LockHeldError
+from hftcl.sqlite import transaction
 
 State = Literal["claimed", "done", "failed", "missed", "skipped"]
 INTERRUPTED: Final = "interrupted: its process ended before the work did"

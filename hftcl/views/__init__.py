@@ -32,7 +32,7 @@ Cell = str | Styled
 def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
     """Print `report` as one JSON document, or draw it with `view`."""
     if as_json:
-        from hftcl.learning.archive_reports import document
+        from hftcl.document import document
 
         sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:

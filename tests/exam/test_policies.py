@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hftcl.exam import metrics
+from hftcl.exam.compare import compare
 from hftcl.exam.edge import State
 from hftcl.exam.policies import (
     NOTHING,
@@ -17,7 +18,6 @@ from hftcl.exam.policies import (
     Mark,
     always_newest,
     buy_and_hold,
-    compare,
     judged,
     never_retrain,
     replay,

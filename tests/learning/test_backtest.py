@@ -19,9 +19,9 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.learning.backtest.story import week_ends
-from hftcl.learning.dataset import open_market
 from hftcl.learning.reports import BacktestReport, document
 from hftcl.market.sessions import Calendar
+from hftcl.market.window import open_market
 from hftcl.settings import Settings
 from tests.loop_cases import small
 

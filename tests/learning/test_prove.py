@@ -9,9 +9,9 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.errors import NoDataError
-from hftcl.learning.dataset import open_market
 from hftcl.learning.reports import ProofReport
 from hftcl.learning.stories import prove as proof
+from hftcl.market.window import open_market
 from hftcl.model.features import FEATURES, Feature
 from tests.loop_cases import small
 

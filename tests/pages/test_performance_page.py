@@ -15,8 +15,8 @@ import pytest
 
 from hftcl import PerformanceTracker
 from hftcl import pages as page
+from hftcl.document import document
 from hftcl.errors import IntegrityError
-from hftcl.learning.archive_reports import document
 from hftcl.performance.reports import PerformanceReport
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings

@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hftcl.document import document
 from hftcl.errors import LockHeldError, ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level
 from hftcl.exam.simulation import accounts, simulate
-from hftcl.learning.archive_reports import document
 from hftcl.ledger.reader import LedgerReader
 from hftcl.settings import Settings
 from hftcl.trading.run.replay import ReplayReport, parse_span, replay

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hftcl.document import document
 from hftcl.errors import IntegrityError
 from hftcl.home import Places
-from hftcl.learning.archive_reports import document
 from hftcl.ledger.rows import Event, FillRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.run.kill_switch import clear, flatten

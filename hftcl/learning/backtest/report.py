@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from hftcl.exam import metrics, policies
+from hftcl.exam import metrics
+from hftcl.exam.compare import compare
 from hftcl.exam.policies import Course, Step
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
@@ -42,7 +43,7 @@ def told(
     """Return the report; `first` is the first session that is compared."""
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
     differences = tuple(_difference(courses, mine, theirs) for mine, theirs in pairs)
-    found = policies.compare(courses[POLICY].net, courses[NEVER].net)
+    found = compare(courses[POLICY].net, courses[NEVER].net)
     return BacktestReport(
         conclusion=found.conclusion,
         reason=_reason(courses[POLICY], differences),
@@ -93,7 +94,7 @@ def _served(step: Step, days: Sequence[date]) -> ServedReport:
 
 
 def _difference(courses: Mapping[str, Course], mine: str, theirs: str) -> DifferenceReport:
-    found = policies.compare(courses[mine].net, courses[theirs].net)
+    found = compare(courses[mine].net, courses[theirs].net)
     return DifferenceReport(
         policy=mine,
         against=theirs,

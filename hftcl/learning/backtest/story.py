@@ -18,19 +18,19 @@ import polars as pl
 
 from hftcl import durable
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam import policies
 from hftcl.exam.policies import Attempt, Course
 from hftcl.exam.split import Session, Split, sessions_of, split
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, told
 from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache, score_all, train_all
 from hftcl.learning.candidate import parameters
-from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day, window
+from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.record import folds
 from hftcl.learning.reports import BacktestReport
-from hftcl.learning.timing import Stopwatch
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
+from hftcl.market.window import AsOf, known_up_to, open_market, parse_day, window
 from hftcl.settings import Settings
 
 MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios

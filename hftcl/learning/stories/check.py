@@ -11,22 +11,24 @@ from pathlib import Path
 import polars as pl
 
 from hftcl.archive import artifact
+from hftcl.archive.fitness import require_same_hours
 from hftcl.archive.record import read
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.events import OnEvent
+from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import sessions_of, unseen
 from hftcl.learning import triggers
-from hftcl.learning.dataset import AsOf, Dataset, assemble, find_as_of, open_market, ready
+from hftcl.learning.dataset import Dataset, assemble, ready
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
-from hftcl.learning.score import defined, examine, matrix, require_same_hours
-from hftcl.learning.timing import Stopwatch
+from hftcl.learning.score import defined, examine
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
+from hftcl.market.window import AsOf, find_as_of, open_market
+from hftcl.model.features import matrix
 from hftcl.performance.recent import recent
 from hftcl.settings import Settings
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession
-from hftcl.events import OnEvent
+from hftcl.events import OnEvent, Stopwatch
 from hftcl.learning.candidate import parameters
-from hftcl.learning.dataset import assemble, find_as_of, open_market
+from hftcl.learning.dataset import assemble
 from hftcl.learning.record import caught_up
-from hftcl.learning.timing import Stopwatch
+from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
 
 

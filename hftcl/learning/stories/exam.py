@@ -9,17 +9,18 @@ from pathlib import Path
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import Model
+from hftcl.archive.fitness import require_same_hours
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, NoDataError, UsageError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import Session, sessions_of, unseen
-from hftcl.learning.dataset import AsOf, Dataset, assemble, known_up_to, open_market, parse_day
+from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ExamReport, ScoreReport
-from hftcl.learning.score import examine, require_same_hours
-from hftcl.learning.timing import Stopwatch
+from hftcl.learning.score import examine
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
+from hftcl.market.window import AsOf, known_up_to, open_market, parse_day
 from hftcl.settings import Settings
 
 

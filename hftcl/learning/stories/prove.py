@@ -18,15 +18,14 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import Model
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
-from hftcl.events import Event, OnEvent
+from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.split import sessions_of, split
-from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
+from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ProofReport
-from hftcl.learning.score import matrix
-from hftcl.learning.timing import Stopwatch
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate
+from hftcl.market.window import find_as_of, open_market
+from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, matrix
 from hftcl.model.grid import minute_grid
 from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Settings

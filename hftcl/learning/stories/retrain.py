@@ -15,22 +15,23 @@ from typing import Final
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
+from hftcl.archive.fitness import require_same_hours
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import HftclError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import Split, sessions_of, split
 from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
-from hftcl.learning.dataset import Dataset, assemble, find_as_of, open_market
+from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.promote import Ending
 from hftcl.learning.record import Record, continued, judged
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
-from hftcl.learning.score import Examined, defined, examine, require_same_hours, sharpe_interval
+from hftcl.learning.score import Examined, defined, examine, sharpe_interval
 from hftcl.learning.stories.check import check
-from hftcl.learning.timing import Stopwatch
 from hftcl.learning.triggers import manual
+from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
 
 _ROOM_BYTES: Final = 20 << 20  # 200 trees by default: 5 MB of ONNX, 4 MB of joblib, each twice for a moment

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
-from hftcl.archive.schema import transaction
 from hftcl.errors import OrderRefusedError
 from hftcl.ledger.account import DECIMALS, account
 from hftcl.settings import Settings
+from hftcl.sqlite import transaction
 from hftcl.strategy.costs import BASIS_POINT
 from hftcl.strategy.risk import is_price
 from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status

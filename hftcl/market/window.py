@@ -1,0 +1,101 @@
+"""What is known as of when, and which sessions that makes: the end of the bars, and the window before it.
+
+Reads the source and the calendar; after `as_of`, no bar exists for the program.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from hftcl.errors import NoDataError, UsageError
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import BarSource, find_source
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
+    """The end of what is known: no bar after `at` (UTC) exists for the program. `note` says where that came from."""
+
+    at: datetime
+    note: str
+    explicit: bool
+
+
+def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of: str | None, now: datetime) -> AsOf:
+    """Return the end of what is known: what the caller said, else the last complete session that the source has.
+
+    as_of: ISO 8601 with time (UTC where it names no zone), or a date, which means the close of its session or, on a
+        day without one, of the last before. A live source knows everything up to `now`.
+    Raises UsageError for a text that is neither, and NoDataError where the source has no bar at all.
+    """
+    if as_of is not None:
+        return AsOf(at=_parse_as_of(as_of, calendar), note="as asked", explicit=True)
+    known = source.known_until(settings.market.watchlist, now)
+    if known is None:
+        raise NoDataError(
+            f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}. "
+            f"Check [market] watchlist and the section [{source.name}] of the configuration."
+        )
+    last = calendar.last_complete(min(known, now))
+    closed = _close(calendar, last)
+    if known >= now and not source.synthetic:
+        return AsOf(at=now, note="now", explicit=False)
+    return AsOf(at=closed, note=f"the last complete session, {last}", explicit=False)
+
+
+def _parse_as_of(text: str, calendar: Calendar) -> datetime:
+    try:
+        if len(text) == len("2026-01-31"):
+            day = date.fromisoformat(text)
+            end = datetime.combine(day + timedelta(days=1), time(), UTC)
+            return _close(calendar, calendar.last_complete(end))
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--as-of {text!r} is no time. Give a date such as 2026-01-31, or ISO 8601 such as 2026-01-31T21:00:00Z."
+        ) from None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def parse_day(option: str, text: date | str) -> date:
+    """Return the date that `option` was given. Raises UsageError for a text that is none."""
+    try:
+        return date.fromisoformat(text) if isinstance(text, str) else text
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no date. Give one such as 2026-01-31.") from None
+
+
+def known_up_to(
+    source: BarSource, calendar: Calendar, settings: Settings, begin: date, end: date, now: datetime
+) -> AsOf:
+    """Return the close of the last session up to `end` that the source has: no later bar exists for the caller.
+
+    `explicit` is False where the bars end before `end`. Raises NoDataError where they end before `begin`.
+    """
+    asked = find_as_of(source, calendar, settings, end.isoformat(), now)
+    there = find_as_of(source, calendar, settings, None, now)
+    last = calendar.last_complete(min(asked.at, there.at))
+    if last < begin:
+        raise NoDataError(
+            f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
+            f"on {calendar.last_complete(there.at)}. Ask for other dates."
+        )
+    whole = there.at >= asked.at
+    return AsOf(at=_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
+
+
+def _close(calendar: Calendar, session: date) -> datetime:
+    close: datetime = calendar.sessions(session, session)["close"][0]
+    return close
+
+
+def open_market(settings: Settings) -> tuple[BarSource, Calendar]:
+    """Return the configured source and calendar."""
+    return find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
+
+
+def window(calendar: Calendar, settings: Settings, as_of: AsOf) -> tuple[date, ...]:
+    """Return the complete sessions of the last `[market] lookback_days` calendar days before `as_of`."""
+    last = calendar.last_complete(as_of.at)
+    first = last - timedelta(days=settings.market.lookback_days - 1)
+    return tuple(calendar.sessions(first, last)["session"].to_list())
