@@ -1,4 +1,4 @@
-"""Where a bot's files lie under the home. Called by the stories around the bot."""
+"""Where a bot's files lie under the home."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How log lines look and where they go: stderr, one line each, secrets masked. Called by the edges, before they work.
+"""How log lines look and where they go: stderr, one line each, secrets masked.
 
 Rooms use the standard `logging`, and so do the libraries; the one handler, at the root, serves them all.
 """

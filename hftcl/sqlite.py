@@ -1,4 +1,4 @@
-"""How the SQLite files of the bot are opened, and what their faults are called. Called by the ledger and by `paper`.
+"""How the SQLite files of the bot are opened, and what their faults are called.
 
 Write-ahead logging: a reader never waits for the bot, nor the bot for it, and a minute costs one sync.
 """

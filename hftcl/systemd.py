@@ -1,4 +1,4 @@
-"""What a service tells systemd: that it is ready, alive, busy with what, and going. Called by the schedule and the bot.
+"""What a service tells systemd: that it is ready, alive, busy with what, and going.
 
 The protocol of sd_notify(3): a datagram a message to the socket in $NOTIFY_SOCKET. Outside systemd nothing is sent.
 """

@@ -1,4 +1,4 @@
-"""The ways out that are set up: mail, the addresses of Apprise, a command. Called by `delivery` and by the doctor.
+"""The ways out that are set up: mail, the addresses of Apprise, a command.
 
 A channel turns a message into an order to the courier; what cannot be ordered is its `fault`, which a person mends.
 """

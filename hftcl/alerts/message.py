@@ -1,4 +1,4 @@
-"""How an alert reads: subject, plain text, HTML, and the JSON of `[alerts] command`. Pure. Called by `channels`."""
+"""How an alert reads: subject, plain text, HTML, and the JSON of `[alerts] command`. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Where alerts wait: SQLite, `alerts.sqlite` in the home, shared by every process there. Called by `delivery`.
+"""Where alerts wait: SQLite, `alerts.sqlite` in the home, shared by every process there.
 
 A message has one row, and one row more for each channel that it must go out on.
 """

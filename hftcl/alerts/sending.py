@@ -1,4 +1,4 @@
-"""Hands one order to a process of its own and waits for it, never longer than it was told to. Called by `delivery`.
+"""Hands one order to a process of its own and waits for it, never longer than it was told to.
 
 The process gets neither arguments nor variables that hold a secret, and whatever it started is killed with it.
 """

@@ -1,4 +1,4 @@
-"""The loop for Python: `ContinuousLearning`, with the names of the user's guide. Called by `cli` and by notebooks.
+"""The loop for Python: `ContinuousLearning`, with the names of the user's guide.
 
 Holds the settings and the clock; the stories themselves are in the modules beside it.
 """

@@ -1,4 +1,4 @@
-"""What was traded, for Python: `PerformanceTracker`, with the names of the user's guide. Called by `cli` and notebooks.
+"""What was traded, for Python: `PerformanceTracker`, with the names of the user's guide.
 
 It stands above the views because it prints; the story itself, which prints nothing, is `trading.tracker`.
 """

@@ -1,5 +1,4 @@
-"""A model file: written whole, checked before anything in it is believed, served. Called by the registry, the exam
-story and the bot.
+"""A model file: written whole, checked before anything in it is believed, served.
 
 The file is an ONNX model that describes itself: one metadata entry holds a `ModelMeta` as JSON, the last entry the
 SHA-256 of every byte before it; between them there is a signature where a key is set. The last entry is the file's

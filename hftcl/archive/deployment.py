@@ -1,4 +1,4 @@
-"""The archive of models, changed: ids, adding, deploying, rolling back, pruning. Called by the stories of `learning`.
+"""The archive of models, changed: ids, adding, deploying, rolling back, pruning.
 
 Every change holds the lock of the registry and begins with recovery, so that nothing builds on what a crash left.
 """

@@ -1,6 +1,6 @@
 """What the archive writes for people and their scripts: `models/model_metadata.csv` and `trained_stock_model.pkl`.
 
-Both are copies that hftcl itself never reads, rewritten whole from the registry. Called by `archive.production`.
+Both are copies that hftcl itself never reads, rewritten whole from the registry.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """The production file, `trained_stock_model.onnx`: the one place that writes it, and the recovery of all around it.
 
-The rename over it is the only commit point. Called by `archive.deployment`, always with the lock of the registry held.
+The rename over it is the only commit point.
 """
 
 import contextlib

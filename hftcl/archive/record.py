@@ -1,7 +1,7 @@
 """The policy's own record in the registry: each out-of-sample session once, with the model that was then current.
 
-Called by `learning.record`, which earns the sessions, and by whoever must know whether the bot may trade. Only the
-standard library is imported. A record of the synthetic market and one of real bars are two records that never mix.
+Only the standard library is imported. A record of the synthetic market and one of real bars are two records that never
+mix.
 """
 
 import sqlite3

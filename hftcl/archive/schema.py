@@ -1,6 +1,6 @@
 """The file `models/registry.sqlite`: its schema and version, how it is opened, and what its faults are called.
 
-Called by `archive.registry` to read and by `archive.deployment` to change. Only the standard library is imported.
+Only the standard library is imported.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Signatures of model files: where a key is set, a file that was not signed with it is refused. Called by `artifact`.
+"""Signatures of model files: where a key is set, a file that was not signed with it is refused.
 
 HMAC-SHA-256 (RFC 2104). A hash tells that a file is whole; only a key tells that it is ours where somebody else can
 write the models folder, the registry included. The key comes from the environment or a credential of the systemd unit,

@@ -1,4 +1,4 @@
-"""TOML, environment and flags into `Settings`, and secrets beside them. Called by the edges: cli, a notebook.
+"""TOML, environment and flags into `Settings`, and secrets beside them.
 
 `loading` reads and collects every fault, `tree` says what a setting allows, `checks` what settings together allow,
 `suggest` what was meant, `dotenv` holds the secrets, `documents` writes the example, the reference and what is in

@@ -1,7 +1,4 @@
-"""What a single setting cannot show: names that must exist or be distinct, and settings that must agree.
-
-Called by `config.loading`, which says which settings are concerned and where each came from.
-"""
+"""What a single setting cannot show: names that must exist or be distinct, and settings that must agree."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """What is written about the settings: the example, the reference, the `.env` template, and what is in force.
 
-One text per setting, its description in `settings`, serves them all. Called by `hftcl init` and by the tests.
+One text per setting, its description in `settings`, serves them all.
 """
 
 import textwrap

@@ -1,7 +1,4 @@
-"""Secrets: from the environment, systemd credentials or the `.env` file, never hftcl.toml. No message shows a value.
-
-Called by whoever needs a key, by `config.loading`, which refuses settings in `.env`, and by `init --show`.
-"""
+"""Secrets: from the environment, systemd credentials or the `.env` file, never hftcl.toml. No message shows a value."""
 
 import re
 import stat

@@ -1,6 +1,6 @@
 """hftcl.toml, environment and arguments into one `Settings`, or every fault in them at once.
 
-The file is read here; environment and working folder come from the caller. Called by the edges through `hftcl.config`.
+The file is read here; environment and working folder come from the caller.
 """
 
 import tomllib

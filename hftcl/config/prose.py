@@ -1,7 +1,4 @@
-"""The text around the settings: the heads of hftcl.toml.example, docs/configuration.md and the `.env` template.
-
-Called by `config.documents`, which adds the settings themselves.
-"""
+"""The text around the settings: the heads of hftcl.toml.example, docs/configuration.md and the `.env` template."""
 
 from typing import Final
 

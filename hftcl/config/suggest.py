@@ -1,4 +1,4 @@
-"""What was meant by a name that does not exist. Pure. Called by `config.loading` only when there is such a fault."""
+"""What was meant by a name that does not exist. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping

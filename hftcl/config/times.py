@@ -1,7 +1,6 @@
 """When something is to happen: "02:00", "Sun 01:00" or cron syntax, read as one minute of certain days. Pure.
 
-Called by `config.checks`, which refuses what cannot be, and by `learning.schedule`. No time zone here: these are dates
-and times as a clock on the wall shows them.
+No time zone here: these are dates and times as a clock on the wall shows them.
 """
 
 import calendar

@@ -1,6 +1,6 @@
 """The settings tree as a flat list of leaves: what each is called, what it allows, and whether a value is allowed.
 
-Pure. Called by `config.loading`, which collects the faults, and by `config.documents`, which writes the reference.
+Pure.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Is this installation sound? One line for each thing that must hold: ok, warning or fault, and what to do about it.
 
 `market`, `archive`, `bot`, `machine` and `outside` hold the checks, `repairs` what can be mended safely, `units` the
-systemd units, `prometheus` the state for node_exporter. Called by `cli`, which keeps the latter fresh for the schedule.
+systemd units, `prometheus` the state for node_exporter.
 """
 
 from hftcl.doctor.examination import examine

@@ -1,6 +1,5 @@
 """The state of an installation as a text file for Prometheus, read by node_exporter's textfile collector.
 
-Called by `hftcl doctor --prometheus`, and by the schedule after each duty, which is why nothing here asks the network.
 Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4).
 """
 

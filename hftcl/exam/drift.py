@@ -1,8 +1,4 @@
-"""The judge: have the features moved away from those that a model was trained on? Pure; arrays in, numbers out.
-
-Called by `learning.candidate`, which keeps the bins of the training rows in the model file, and by `learning.checking`,
-which counts recent rows in them.
-"""
+"""The judge: have the features moved away from those that a model was trained on? Pure; arrays in, numbers out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """The judge: does the best model there is deserve real money? Pure; a record and the settings in, live or not out.
 
-Called by `learning.record` and, over many of its results, by the backtest. `exam.verdict` says which model is the
-best; that is another question, and one that beats its champion may still be worth nothing. What is not shown stands
-aside.
+`exam.verdict` says which model is the best; that is another question, and one that beats its champion may still be
+worth nothing. What is not shown stands aside.
 """
 
 import bisect

@@ -1,6 +1,6 @@
 """The judge's arithmetic: net P&L per session in, figures of merit out. Pure: no file, no clock, no environment.
 
-Called by `exam.verdict`, by the reports of `learning`, and by whoever measures what was traded. In every function:
+In every function:
 
 pnl: float64, shape (n_sessions,), oldest first; a fraction of capital or USD, costs deducted, 0.0 for a session without
     a trade. A session is a trading day of the exchange. Not minutes: overlapping holds correlate those, and sampling

@@ -1,7 +1,6 @@
 """The judge: a gate replayed over the results of many trainings, and what each way to run the loop earned. Pure.
 
-Called by `learning.backtest`, which trains and scores first: no gate decides what is trained, so one set of results
-serves them all. A gate sees what was known at the close on which it decides; what is earned comes after.
+A gate sees what was known at the close on which it decides; what is earned comes after.
 """
 
 import bisect

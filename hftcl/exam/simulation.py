@@ -1,7 +1,4 @@
-"""The judge: what target positions would have earned on bars, net of cost, session by session. Pure.
-
-Called by `learning.loop` for challenger and champion alike, and by the backtest.
-"""
+"""The judge: what target positions would have earned on bars, net of cost, session by session. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

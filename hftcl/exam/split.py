@@ -1,8 +1,4 @@
-"""The judge: who is examined on which bars. Pure; the one place that knows what is purged and embargoed.
-
-Called by `learning.loop` for the exam of a candidate, for the inner split on which a threshold is chosen, and by the
-walk-forward and the backtest: they differ in the sessions they pass, not in the rule.
-"""
+"""The judge: who is examined on which bars. Pure; the one place that knows what is purged and embargoed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

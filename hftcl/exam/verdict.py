@@ -1,7 +1,7 @@
 """The judge: is the challenger promoted? Pure; two scores and the settings in, a verdict with its evidence out.
 
-Called by `learning.loop` and, over many of its results, by the backtest. Whatever is not shown is not promoted: a
-missing, faulty or short score ends "rejected" or "inconclusive" with its reason, never in an exception.
+Whatever is not shown is not promoted: a missing, faulty or short score ends "rejected" or "inconclusive" with its
+reason, never in an exception.
 """
 
 import math

@@ -1,6 +1,6 @@
 """What a person hears about the loop: an alert from a retrain, a rollback, an error, and the weekly digest.
 
-Pure but for `digest`, which reads the registry. Called by `cli` and by the schedule, which hand them to `Alerts.tell`.
+Pure but for `digest`, which reads the registry.
 """
 
 from collections.abc import Sequence

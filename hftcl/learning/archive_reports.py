@@ -1,7 +1,6 @@
 """What the stories about models that are there already return, and the JSON of every report.
 
-Apart from `reports`, so that `history` does not wait for those: to make a dataclass takes half a millisecond. Called by
-`restoring` and by whoever shows a report.
+Apart from `reports`, so that `history` does not wait for those: to make a dataclass takes half a millisecond.
 """
 
 from dataclasses import dataclass

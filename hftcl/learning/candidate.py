@@ -1,4 +1,4 @@
-"""From a window of rows to a candidate that is trained but not yet judged. Called by `retraining` and `loop`.
+"""From a window of rows to a candidate that is trained but not yet judged.
 
 Knows which rows train: those that `exam.split` lets, with every feature and the target known.
 """

@@ -1,6 +1,6 @@
 """From bars to rows that a model learns from and is examined on: collect, features, target, in one frame.
 
-Called by the stories of `loop`. Knows what "now" means for a source: after `as_of`, no bar is known.
+Knows what "now" means for a source: after `as_of`, no bar is known.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """What becomes of a candidate that was judged: archived whatever the verdict, refitted where that is wanted, deployed
-where it passed. Called by `retraining`, with the training lock held.
+where it passed.
 """
 
 from collections.abc import Mapping

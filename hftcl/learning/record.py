@@ -1,7 +1,7 @@
 """The policy's own out-of-sample record: begun by a walk-forward, continued by each retrain, judged for an edge.
 
-Called by `retraining`. A policy is the whole procedure: what it trains, what it promotes, what then serves. So each
-session counts once, with the model that was current on that day, and no later choice changes it.
+A policy is the whole procedure: what it trains, what it promotes, what then serves. So each session counts once, with
+the model that was current on that day, and no later choice changes it.
 """
 
 import hashlib

@@ -1,6 +1,4 @@
-"""One model on the bars of an exam: predictions, positions, P&L and the figures of merit. Called by `retraining`,
-`checking` and whoever else scores a model: challenger and champion go through this one function.
-"""
+"""One model on the bars of an exam: predictions, positions, P&L and the figures of merit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

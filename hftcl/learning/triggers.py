@@ -1,7 +1,4 @@
-"""Is a retrain due, and why. Pure: facts in, one `Trigger` per rule out.
-
-Called by the stories of `loop`, which gather the facts; the same triggers are drawn by `check` and stored by `retrain`.
-"""
+"""Is a retrain due, and why. Pure: facts in, one `Trigger` per rule out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The facts that the bot keeps beside the ledger's tables, read as what they are. Called by whoever asks the ledger."""
+"""The facts that the bot keeps beside the ledger's tables, read as what they are."""
 
 from datetime import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Questions to the ledger. Called by the views, the tracker and the triggers, and by the bot through `ledger`.
+"""Questions to the ledger.
 
 A reader works while the bot writes, disturbs it never, and finds an empty ledger where there is no file.
 """

@@ -1,4 +1,4 @@
-"""The file `ledger.sqlite`: its tables and version, and its unit of time. Called by the ledger and its reader.
+"""The file `ledger.sqlite`: its tables and version, and its unit of time.
 
 Times are INTEGER microseconds since 1970 UTC, sessions ISO dates, money REAL in USD and rounded nowhere.
 """

@@ -1,5 +1,5 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
-nothing. Called by the bot and by reconciliation; whoever only reads takes `ledger_reader`.
+nothing.
 
 A minute is two transactions: what was decided, with the orders about to be sent, and then what became of them.
 """

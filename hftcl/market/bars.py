@@ -1,7 +1,4 @@
-"""The bar schema, and what turns raw bars into clean ones with findings. Pure.
-
-Called by `store`; the other rooms know the schema from here.
-"""
+"""The bar schema, and what turns raw bars into clean ones with findings. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

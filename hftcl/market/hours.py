@@ -1,4 +1,4 @@
-"""One session as the bot sees it: when it may trade, and how far the close is. Called by loop, bot and feeds."""
+"""One session as the bot sees it: when it may trade, and how far the close is."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

@@ -1,7 +1,7 @@
 """The exchange calendar: which sessions there are, and when they open and close in UTC.
 
-Called by `store`, by sources and by whoever counts in sessions. Reads no file of ours; the calendars are those of
-exchange_calendars, imported on first use because that takes a third of a second.
+Reads no file of ours; the calendars are those of exchange_calendars, imported on first use because that takes a third
+of a second.
 """
 
 import warnings

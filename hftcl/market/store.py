@@ -1,6 +1,5 @@
 """The Parquet cache of bars: fetches what is missing, keeps it so that a kill or a flipped bit cannot hurt, reads it.
 
-Called by `learning` and by whoever else wants bars; the one place that joins a source, the calendar and the cleaning.
 One file per ticker and month, AAPL/2026-01.parquet: unadjusted clean bars, extended hours included. Beside it a record,
 2026-01.json: which sessions are held, the file's SHA-256, and what cleaning found. The bars are written first, then the
 record, so that a record never promises bars that are not there.

@@ -1,7 +1,7 @@
 """The 31 features: one table that training, exam, bot, proof and documentation read. Pure: a frame in, a frame out.
 
-Called by `learning.loop`, `exam` and the bot. The expressions run over the minute grid of `model.grid`, whose columns
-and conventions are described there: a row for each minute, prices, log returns `r` and volumes `v` in whole numbers.
+The expressions run over the minute grid of `model.grid`, whose columns and conventions are described there: a row for
+each minute, prices, log returns `r` and volumes `v` in whole numbers.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """Bars on a grid of minutes, with the facts that several features share. Pure: a frame in, a frame out.
 
-Called by `model.features`, `model.target` and `model.streaming`. Three rules make a value the same to the bit in
-training, exam and bot:
+Three rules make a value the same to the bit in training, exam and bot:
 
 1. A row is a minute, not a bar. A part, which is one ticker in one session, has a row for each minute from its first
    bar to the newest minute of that session over all tickers. A minute without a trade keeps the last close as its

@@ -1,8 +1,4 @@
-"""One ONNX graph, served by one thread: the only place that opens an onnxruntime session.
-
-Called by the families, which compare the graph with what they fitted, by the training process, which takes the entry
-threshold from it, and by `archive.artifact`, which serves it: examined, thresholded and traded on the same arithmetic.
-"""
+"""One ONNX graph, served by one thread: the only place that opens an onnxruntime session."""
 
 from typing import Any, Final
 

@@ -1,7 +1,6 @@
 """What a ticker's session has come to since its first bar, one step a minute. Pure: arrays in, arrays out.
 
-Called by `model.grid`, which steps down whole sessions, and by `model.streaming`, which takes one step a minute. Both
-run these same steps in the same order of addition, so that the bot finds the bits that training saw.
+Both run these same steps in the same order of addition, so that the bot finds the bits that training saw.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The features of the newest minute, as the bot needs them: fast, and to the bit what `model.features` finds. No I/O.
 
-Called by the bot and by `learning.prove`. What the session has come to is stepped on minute by minute; what reads back
-at most half an hour is computed afresh by the expressions of the batch, over the window of the newest minutes alone.
+What the session has come to is stepped on minute by minute; what reads back at most half an hour is computed afresh by
+the expressions of the batch, over the window of the newest minutes alone.
 """
 
 from datetime import date

@@ -1,7 +1,4 @@
-"""What the model learns to predict: the next minutes' return in units of volatility. Pure: a frame in, a frame out.
-
-Called by `learning.loop` when it builds the training window; the bot never needs it.
-"""
+"""What the model learns to predict: the next minutes' return in units of volatility. Pure: a frame in, a frame out."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""Training in a child process: rows in, a model and its entry threshold out. Called by `learning`.
+"""Training in a child process: rows in, a model and its entry threshold out.
 
 A child, because a fit holds the interpreter until it is done: Ctrl-C, SIGTERM, a deadline or a lack of memory then end
 the child and not the caller. Spawned, not forked, so that it works from a notebook, a running event loop, a script

@@ -1,4 +1,4 @@
-"""The page of `hftcl backtest`: did retraining pay? Without script. Called through `hftcl.pages`."""
+"""The page of `hftcl backtest`: did retraining pay? Without script."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

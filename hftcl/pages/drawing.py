@@ -1,4 +1,4 @@
-"""The pens of the HTML pages: the frame of a page, its style, axes, tables. Called by the pages beside it."""
+"""The pens of the HTML pages: the frame of a page, its style, axes, tables."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The page of `hftcl report`: what was traded, what it made, and whose work it was. Called through `hftcl.pages`.
+"""The page of `hftcl report`: what was traded, what it made, and whose work it was.
 
 Whole without JavaScript; the little script reads the series, which lie in the page as JSON, out under the pointer and
 sorts the tables.

@@ -1,4 +1,4 @@
-"""The charts of the performance page: curves over sessions, heat maps, intervals, bars. Called by that page."""
+"""The charts of the performance page: curves over sessions, heat maps, intervals, bars."""
 
 import math
 from collections.abc import Sequence

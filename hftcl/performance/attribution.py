@@ -1,6 +1,6 @@
 """Who earned it: the P&L of fills, to the cent, booked on session, model, ticker and hour. Pure; fills and closes in.
 
-Called by `trading.tracker`. Derived from fills and the sessions' closes only, so that a restart changes no figure.
+Derived from fills and the sessions' closes only, so that a restart changes no figure.
 """
 
 from collections import defaultdict, deque

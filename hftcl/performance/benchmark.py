@@ -1,7 +1,4 @@
-"""What doing nothing clever would have made: the watchlist in equal amounts, bought once and held. Pure.
-
-Called by `trading.tracker` with the first open and the last close of each session, as the ledger holds them.
-"""
+"""What doing nothing clever would have made: the watchlist in equal amounts, bought once and held. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

@@ -1,4 +1,4 @@
-"""What a ledger tells of one book: its sessions, what its fills made, which model decided when. Called by `tracker`."""
+"""What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Figures of merit of what was traded: booked P&L in, frozen figures out. Pure; the arithmetic of `exam.metrics`.
 
-Called by `trading.tracker`. Net P&L per session is a fraction of a constant capital, 0.0 for a session without a trade.
+Net P&L per session is a fraction of a constant capital, 0.0 for a session without a trade.
 """
 
 import math

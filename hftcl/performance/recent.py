@@ -1,4 +1,4 @@
-"""What the serving model has made of late, by the ledger of the bot that trades. Called by the `check` trigger."""
+"""What the serving model has made of late, by the ledger of the bot that trades."""
 
 from dataclasses import dataclass
 from datetime import date

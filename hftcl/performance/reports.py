@@ -1,7 +1,7 @@
 """What the tracker found, as frozen values: the document of `report --json`, and what every view of it draws.
 
-Called by `tracker` and by whoever shows a report. Names ending in `_usd` are US dollars; `pnl` and the others without a
-unit are fractions of the constant capital, so that sessions add up. What is not defined is None.
+Names ending in `_usd` are US dollars; `pnl` and the others without a unit are fractions of the constant capital, so
+that sessions add up. What is not defined is None.
 """
 
 from dataclasses import dataclass

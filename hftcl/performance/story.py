@@ -1,7 +1,7 @@
 """The story of `report`: read the ledger and the registry, say what was made and whose work it was. Changes nothing.
 
-Called by `performance`, which prints it. P&L is derived from fills and the sessions' closes alone; the equity that the
-bot noted minute by minute gives the shape of the curve within a session and the exposure, no more.
+P&L is derived from fills and the sessions' closes alone; the equity that the bot noted minute by minute gives the shape
+of the curve within a session and the exposure, no more.
 """
 
 from collections.abc import Mapping, Sequence

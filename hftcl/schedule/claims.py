@@ -1,8 +1,7 @@
 """What the scheduler has claimed, done and passed over: one row for each job and local date, in the registry.
 
-Called by `learning.scheduling`. A claim is a row, written before the work, and a lock that the kernel drops when its
-holder is killed: so a row that is claimed while nobody holds the lock tells of work that was cut off. Only the standard
-library is imported.
+A claim is a row, written before the work, and a lock that the kernel drops when its holder is killed: so a row that is
+claimed while nobody holds the lock tells of work that was cut off. Only the standard library is imported.
 """
 
 import contextlib

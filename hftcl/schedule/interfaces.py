@@ -1,7 +1,4 @@
-"""Whom the scheduler works with: who does a job, who takes alerts, who watches. Interfaces and what passes over them.
-
-Used by `scheduling`; filled by `duties`, `hftcl.alerts` and the views.
-"""
+"""Those with whom the scheduler works: who does a job, takes alerts, watches. Interfaces and what passes over them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What each job of the scheduler does: it calls a story, and says in a line what came of it. Called by `cli.schedule`.
+"""What each job of the scheduler does: it calls a story, and says in a line what came of it.
 
 The scheduler knows nothing of models and markets, and the stories nothing of the scheduler: they meet here.
 """

@@ -1,7 +1,7 @@
 """What is due. Pure: rules, the time and what is accounted for already in, occurrences out.
 
-Called by `scheduling`, which does the work, and by `schedule --preview`. An occurrence is one job on one local date:
-whatever the clock does, that date is claimed once. Nothing here reads a clock or a file.
+An occurrence is one job on one local date: whatever the clock does, that date is claimed once. Nothing here reads a
+clock or a file.
 """
 
 import heapq

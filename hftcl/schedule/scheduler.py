@@ -1,4 +1,4 @@
-"""The scheduler: does each job when it is due, once, and says what happened. Called by `hftcl schedule`.
+"""The scheduler: does each job when it is due, once, and says what happened.
 
 A loop in the foreground. The clock, the sleep and the work itself are passed in, so that a year can be played in a
 second; what is due is decided by `schedule`, what was done is kept by `archive.occurrences`.

@@ -1,7 +1,4 @@
-"""The hand: what a trade costs. Pure.
-
-Called by `exam.simulation`; the bot's paper broker charges by the same rule.
-"""
+"""The hand: what a trade costs. Pure."""
 
 from typing import Final
 

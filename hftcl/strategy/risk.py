@@ -1,7 +1,4 @@
-"""The hand: which orders may reach the broker, and why the others may not. Pure.
-
-Called by the bot between sizing and broker, once a minute, with everything that it knows about its account.
-"""
+"""The hand: which orders may reach the broker, and why the others may not. Pure."""
 
 import math
 from collections.abc import Container, Mapping, Sequence

@@ -1,7 +1,6 @@
 """What a person sees: Rich tables and progress on a terminal, one plain line a row in a pipe, JSON where asked.
 
-Called by `cli` with a report and the view that draws it: the files here, one a room. They draw what the stories found,
-and find nothing themselves. In this file are their pens.
+They draw what the stories found, and find nothing themselves. In this file are their pens.
 """
 
 import json

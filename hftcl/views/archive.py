@@ -1,4 +1,4 @@
-"""Draws the archive: the history, a rollback, an unpin. Called by `cli`."""
+"""Draws the archive: the history, a rollback, an unpin."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Draws what the doctor found. Called by `cli`."""
+"""Draws what the doctor found."""
 
 from collections.abc import Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Draws the configuration. Called by `cli`."""
+"""Draws the configuration."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Draws what the loop found: triggers, a retrain, an exam, a proof, a backtest. Called by `cli`."""
+"""Draws what the loop found: triggers, a retrain, an exam, a proof, a backtest."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Draws what was traded: figures, models, tickers, weekdays, hours and the course of the equity. Called by `cli`."""
+"""Draws what was traded: figures, models, tickers, weekdays, hours and the course of the equity."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final

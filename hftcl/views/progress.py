@@ -1,4 +1,4 @@
-"""What a person sees while a story works: bars on a terminal, plain lines on stderr otherwise. Called by `cli`."""
+"""What a person sees while a story works: bars on a terminal, plain lines on stderr otherwise."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Draws the schedule: what comes, what was done, and the live line of the foreground loop. Called by `cli`."""
+"""Draws the schedule: what comes, what was done, and the live line of the foreground loop."""
 
 import contextlib
 import shutil

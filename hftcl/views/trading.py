@@ -1,4 +1,4 @@
-"""Draws the bot: a replay, its status, its end, the kill switch; and what it says while it works. Called by `cli`."""
+"""Draws the bot: a replay, its status, its end, the kill switch; and what it says while it works."""
 
 import logging
 import sys

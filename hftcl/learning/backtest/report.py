@@ -1,6 +1,6 @@
 """What `backtest` tells: the replayed courses as plain figures, their differences, and the conclusion in one line.
 
-Called by `backtest`. Computes no figure of its own: `exam.metrics` and `exam.replay` do.
+Computes no figure of its own: `exam.metrics` and `exam.replay` do.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """The story of `backtest`: the loop replayed over history, week by week, and what each way to run it would have earned.
 
-Called by `loop`. Trains and scores through `trainings`; who is promoted and who trades is replayed by `exam.replay`.
-Changes nothing that serves: bars are cached as by every collection, and trainings under <home>/backtest.
+Trains and scores through `trainings`; who is promoted and who trades is replayed by `exam.replay`. Changes nothing that
+serves: bars are cached as by every collection, and trainings under <home>/backtest.
 """
 
 import contextlib

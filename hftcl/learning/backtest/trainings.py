@@ -1,8 +1,8 @@
 """The trainings of a backtest: independent units of work, each kept on disk as the file of its model.
 
-Called by `backtest`. A unit that was trained before, with the same settings, code and bars, is read and not trained
-again: whoever is killed goes on where he was. The units run under joblib, in threads, because each trains in a process
-of its own; `joblib.parallel_config` sends them elsewhere.
+A unit that was trained before, with the same settings, code and bars, is read and not trained again: whoever is killed
+goes on where he was. The units run under joblib, in threads, because each trains in a process of its own;
+`joblib.parallel_config` sends them elsewhere.
 """
 
 import hashlib

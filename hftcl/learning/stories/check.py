@@ -1,7 +1,4 @@
-"""The story of `check`: gather the facts, let `triggers` decide. Changes nothing, on disk or elsewhere.
-
-Called by `loop`, and by `retraining` before it begins.
-"""
+"""The story of `check`: gather the facts, let `triggers` decide. Changes nothing, on disk or elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The story of the daily collection: bars into the store, and the sessions since the last one into the record.
 
-Called by `duties` after each session. So a retrain has nothing to catch up, and the record is as of today.
+So a retrain has nothing to catch up, and the record is as of today.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The story of `exam`: one archived model on other bars, by the very code of a retrain's exam. Called by `loop`.
+"""The story of `exam`: one archived model on other bars, by the very code of a retrain's exam.
 
 Changes nothing: bars that the cache lacks are fetched and not kept, and no record is written.
 """

@@ -1,7 +1,4 @@
-"""The stories about models that are there already: history, rollback, unpin. Light: no room of the market loads.
-
-Called by `cli` and `loop`.
-"""
+"""The stories about models that are there already: history, rollback, unpin. Light: no room of the market loads."""
 
 from dataclasses import fields
 from datetime import datetime

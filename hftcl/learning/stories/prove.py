@@ -1,4 +1,4 @@
-"""The story of `prove`: shows on the user's own bars that nothing looks ahead. Changes nothing. Called by `loop`.
+"""The story of `prove`: shows on the user's own bars that nothing looks ahead. Changes nothing.
 
 Whatever comes after a cut is replaced, and everything decided up to the cut must stay equal to the bit. A leak planted
 on purpose goes through the same comparison, so that a proof that could not fail is not taken for one.

@@ -1,4 +1,4 @@
-"""Train and examine on a frame that a researcher holds, without the archive. Called by `loop.train_new_model`."""
+"""Train and examine on a frame that a researcher holds, without the archive."""
 
 from collections.abc import Mapping
 from datetime import datetime

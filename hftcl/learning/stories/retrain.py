@@ -1,4 +1,4 @@
-"""The story of `retrain`: check, collect, train, examine, judge, archive, deploy. Called by `loop`.
+"""The story of `retrain`: check, collect, train, examine, judge, archive, deploy.
 
 One retrain at a time (a lock); whatever stops it, the model that served before still serves, whole.
 """

@@ -1,4 +1,4 @@
-"""What a source of bars is, and how one is found by name. Called by `store` and by whoever sets a collection up."""
+"""What a source of bars is, and how one is found by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Connections that end in time, however slowly the bytes trickle. Called by `polygon_rest`.
+"""Connections that end in time, however slowly the bytes trickle.
 
 A socket's time-out starts anew with every byte: a server that sends one byte a second holds a client for ever.
 """

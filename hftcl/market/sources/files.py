@@ -1,7 +1,7 @@
 """The source `files`: a folder of Parquet or CSV, one file per ticker or many tickers in one. Reads, never writes.
 
-Called by `store` through the entry point `files`. What a file holds is delivered as it is, cells that cannot be read
-as null: `bars.clean` counts and reports it. Reading of cells: `stamps`.
+What a file holds is delivered as it is, cells that cannot be read as null: `bars.clean` counts and reports it. Reading
+of cells: `stamps`.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The source `polygon`: minute bars and splits from Polygon's REST service, also named Massive. Called by `store`.
+"""The source `polygon`: minute bars and splits from Polygon's REST service, also named Massive.
 
 Pages are followed and checked one by one: what comes back is the whole range, or a SourceError.
 """

@@ -1,4 +1,4 @@
-"""One call to Polygon's REST service: a JSON object that may be trusted, or a plain error. Called by `polygon`.
+"""One call to Polygon's REST service: a JSON object that may be trusted, or a plain error.
 
 The official client (`massive` where it is installed, else `polygon`) brings key, headers and certificates. Its own
 paging and error handling are not used: they end silently at a page that is not JSON, lose status and Retry-After, know

@@ -1,4 +1,4 @@
-"""At most so many calls a minute, by all processes together: a small file counts them. Called by `polygon_rest`.
+"""At most so many calls a minute, by all processes together: a small file counts them.
 
 The file is locked while it is read and written, and never deleted; the clock and the sleep are arguments.
 """

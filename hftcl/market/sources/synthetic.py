@@ -1,6 +1,5 @@
 """The source `synthetic`: a seeded market that looks real, with a planted edge. Reads no file, no clock, no network.
 
-Called by `store` through the entry point `synthetic`, so that a newcomer without an API key sees the whole loop run.
 The market begins at EPOCH and prices accumulate from there, so a bar depends on seed, edge, ticker, calendar and
 session, never on the watchlist, on the range asked for or on the day of asking. Regular hours only.
 """

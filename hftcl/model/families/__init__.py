@@ -1,4 +1,4 @@
-"""What a model family is, and how one is found by name. Called by `model.training` and by its child process."""
+"""What a model family is, and how one is found by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,5 +1,4 @@
-"""The family `forest`: a random forest of regression trees. Called by the training process and, for its parameters, by
-whoever prepares a training.
+"""The family `forest`: a random forest of regression trees.
 
 scikit-learn-intelex fits it where installed (450 s become 20 s), scikit-learn elsewhere. A regressor on purpose: the
 intelex classifier exports trees whose leaves are 0 or 1, the regressor exports exactly.

@@ -1,4 +1,4 @@
-"""What a broker is, and how one is found by name. Called by the bot and by reconciliation."""
+"""What a broker is, and how one is found by name."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime

@@ -1,4 +1,4 @@
-"""How requests to Alpaca travel: each bounded by one total deadline. Called by `alpaca` only."""
+"""How requests to Alpaca travel: each bounded by one total deadline."""
 
 from collections.abc import Iterable
 from typing import Any, Final

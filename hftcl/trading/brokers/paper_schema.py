@@ -1,4 +1,4 @@
-"""The file `paper.sqlite`: its tables and version, and how orders and fills become rows. Called by `paper` only."""
+"""The file `paper.sqlite`: its tables and version, and how orders and fills become rows."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The bot: one decision a minute, the same live and in a replay. Called by the loop, which owns the clock and the feed.
+"""The bot: one decision a minute, the same live and in a replay.
 
 Here the minute's order of things is kept: what filled, what is known, what the model makes of it, what may be traded.
 It is handed `now` and bars, and reads no clock.

@@ -1,4 +1,4 @@
-"""The last good price of each ticker, and which price is too far off to be believed. Called by the bot. No I/O."""
+"""The last good price of each ticker, and which price is too far off to be believed. No I/O."""
 
 from datetime import date, datetime
 

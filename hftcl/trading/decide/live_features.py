@@ -1,6 +1,6 @@
 """What the bot sees of one session: the features of each minute's bars, as training and exam would compute them.
 
-Called by the bot. Keeps what it has seen today, for a model that comes in the middle of a session.
+Keeps what it has seen today, for a model that comes in the middle of a session.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a model makes of a session: predictions of bars, and the positions that follow from them. Called by a desk."""
+"""What a model makes of a session: predictions of bars, and the positions that follow from them."""
 
 import numpy as np
 import numpy.typing as npt

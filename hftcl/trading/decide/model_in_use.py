@@ -1,6 +1,6 @@
 """The model in use: a changed production file is read once, verified, and swapped in whole between two minutes.
 
-Called by the bot's loop. The registry says which file may serve; nothing here writes.
+The registry says which file may serve; nothing here writes.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The shadow: a candidate that was rejected narrowly trades virtually beside the model that serves. Called by the loop.
+"""The shadow: a candidate that was rejected narrowly trades virtually beside the model that serves.
 
 It has a paper account of its own and the book `shadow` of the same ledger; it never moves money.
 """

@@ -1,4 +1,4 @@
-"""One book's trading: fills in, wishes to orders, risk, broker, ledger. Called by the bot, once a minute for each book.
+"""One book's trading: fills in, wishes to orders, risk, broker, ledger.
 
 Production and shadow are two desks over one ledger. A minute here is: `settle` what filled at the opens of its bars,
 then `trade` towards what was decided on them.

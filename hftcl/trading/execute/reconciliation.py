@@ -1,7 +1,4 @@
-"""Ledger and broker made to agree after a stop: what happened meanwhile is taken over, what cannot be explained halts.
-
-Called by the bot at its start, before it decides anything.
-"""
+"""Ledger and broker made to agree after a stop: what happened meanwhile is taken over; the unexplained halts."""
 
 import json
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """From what a vendor sends to what the bot may trade on: clean, of this minute, and told apart from corrections.
 
-Called by the feeds of the present, one `Intake` a session. No clock, no network.
+No clock, no network.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The time as the bot knows it: the system's live, a simulated one in a replay. Called by the loop and its stories.
+"""The time as the bot knows it: the system's live, a simulated one in a replay.
 
 The bot itself never reads a clock: it is handed `now`.
 """

@@ -1,7 +1,7 @@
 """What must be so before the bot may trade: consent to real money, one ledger for one account, hours, bars.
 
-Called by `live`, `halting` and `cli`. Money moves only where three things say so: [trade] live, `--live`, and an edge
-that is live or overridden; of the edge the bot takes care, model by model.
+Money moves only where three things say so: [trade] live, `--live`, and an edge that is live or overridden; of the edge
+the bot takes care, model by model.
 """
 
 from hftcl.errors import ConfigError, UsageError

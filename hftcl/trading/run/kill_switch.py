@@ -1,7 +1,7 @@
 """The kill switch from outside: `trade --flatten` presses it, whether a bot runs or not, and `--clear` lets go of it.
 
 The switch is a file, so that it works while the ledger is locked, and a latch in the ledger, so that it is remembered
-with its reason. Called by `cli`.
+with its reason.
 """
 
 from dataclasses import dataclass

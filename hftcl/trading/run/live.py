@@ -1,4 +1,4 @@
-"""The story of `trade`: the bot on the bars of the present, session after session. Called by `cli`."""
+"""The story of `trade`: the bot on the bars of the present, session after session."""
 
 import logging
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""The loop around the bot: sessions, minutes, reloads, stops. One and the same live and in a replay.
-
-Called by the stories `live` and `replaying`, which bring the clock, the feed and what ends it.
-"""
+"""The loop around the bot: sessions, minutes, reloads, stops. One and the same live and in a replay."""
 
 import logging
 from collections.abc import Callable, Iterable

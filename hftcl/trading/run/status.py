@@ -1,4 +1,4 @@
-"""What the bot is doing, read from its ledger and its lock, so that asking never disturbs it. Called by `cli`."""
+"""What the bot is doing, read from its ledger and its lock, so that asking never disturbs it."""
 
 import fcntl
 import os

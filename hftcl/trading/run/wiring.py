@@ -1,4 +1,4 @@
-"""The bot put together from settings: ledger, broker, desks, rules, loop. Called by `live` and `replaying`."""
+"""The bot put together from settings: ledger, broker, desks, rules, loop."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
