@@ -25,16 +25,16 @@ _ROWS, _FEATURES = 400, 5
 
 
 @dataclass(slots=True)
-class _Promises:
+class _Findings:
     broken: list[str] = field(default_factory=list)
 
-    def hold(self, kept: bool, promise: str) -> bool:
+    def check(self, kept: bool, promise: str) -> bool:
         """Note `promise` as broken unless it was kept, and say which."""
         if not kept:
             self.broken.append(promise)
         return kept
 
-    def refuses(self, act: Callable[[], object], error: type[Exception], promise: str) -> None:
+    def check_refusal(self, act: Callable[[], object], error: type[Exception], promise: str) -> None:
         try:
             act()
         except error:
@@ -50,43 +50,47 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
 
     now: UTC, later than `last`.
     """
-    promises = _Promises()
-    promises.hold(
+    promises = _Findings()
+    promises.check(
         bool(source.name) and isinstance(source.synthetic, bool), "it has a name, and says if it is synthetic"
     )
     mark = source.fingerprint(ticker)
     bars = source.minutes(ticker, first, last)
-    if promises.hold(bars.schema == RAW_SCHEMA, "minutes() has the columns and types of RAW_SCHEMA") and promises.hold(
-        bars.height > 0, f"minutes() has bars of {ticker} from {first} to {last}"
-    ):
-        _bars_in_range(promises, bars, ticker, first, last)
-        promises.hold(_equal(bars, source.minutes(ticker, first, last)), "minutes() asked twice gives the same bars")
-    promises.hold(bool(mark) and mark == source.fingerprint(ticker), "fingerprint() is a text that stays the same")
+    if promises.check(
+        bars.schema == RAW_SCHEMA, "minutes() has the columns and types of RAW_SCHEMA"
+    ) and promises.check(bars.height > 0, f"minutes() has bars of {ticker} from {first} to {last}"):
+        _check_bars(promises, bars, ticker, first, last)
+        promises.check(
+            _is_equal(bars, source.minutes(ticker, first, last)), "minutes() asked twice gives the same bars"
+        )
+    promises.check(bool(mark) and mark == source.fingerprint(ticker), "fingerprint() is a text that stays the same")
     long_ago = date(1995, 1, 1)  # a Sunday, and a holiday
     none = source.minutes(ticker, long_ago, long_ago)
-    promises.hold(none.schema == RAW_SCHEMA and none.is_empty(), "minutes() of a time without bars is empty, not wrong")
+    promises.check(
+        none.schema == RAW_SCHEMA and none.is_empty(), "minutes() of a time without bars is empty, not wrong"
+    )
     splits = source.splits(ticker)
-    promises.hold(isinstance(splits, tuple), "splits() is a tuple")
-    promises.hold(
+    promises.check(isinstance(splits, tuple), "splits() is a tuple")
+    promises.check(
         list(splits) == sorted(splits, key=lambda split: split.execution_date), "splits() is sorted, oldest first"
     )
-    promises.hold(
+    promises.check(
         all(split.ticker == ticker and split.split_from > 0 and split.split_to > 0 for split in splits),
         "splits() are of the ticker that was asked for, with positive shares",
     )
     known = source.known_until((ticker,), now)
-    promises.hold(
+    promises.check(
         known is not None and known.utcoffset() == timedelta(0) and known <= now,
         "known_until() is a time in UTC that is not after now",
     )
     return tuple(promises.broken)
 
 
-def _bars_in_range(promises: _Promises, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
-    promises.hold(set(bars["ticker"]) == {ticker}, "minutes() names the ticker that was asked for")
+def _check_bars(promises: _Findings, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
+    promises.check(set(bars["ticker"]) == {ticker}, "minutes() names the ticker that was asked for")
     stamps = bars["ts"].drop_nulls().dt.date()
     day = timedelta(days=1)  # a session may begin or end on another day of UTC
-    promises.hold(
+    promises.check(
         bool(((stamps >= first - day) & (stamps <= last + day)).all()), "minutes() tells only of what was asked for"
     )
 
@@ -97,37 +101,37 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     order: one to buy, that the account can pay for, in a ticker without a position or open order; its id and ids that
         begin with it must be new. trade: lets time pass until whatever is open has filled.
     """
-    promises = _Promises()
-    promises.hold(
+    promises = _Findings()
+    promises.check(
         bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
     )
-    promises.hold(
+    promises.check(
         all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
         "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
     )
     before = broker.account()
-    promises.hold(
+    promises.check(
         all(math.isfinite(value) for value in (before.cash, before.equity, before.buying_power)),
         "account() is in finite numbers",
     )
     _, cursor = broker.fills(None)
-    promises.hold(broker.find(order.client_order_id) is None, "find() of an id that was never sent is None")
-    _submits_once(promises, broker, order)
+    promises.check(broker.find(order.client_order_id) is None, "find() of an id that was never sent is None")
+    _check_submit(promises, broker, order)
     trade()
-    _fills(promises, broker, order, cursor)
+    _check_fills(promises, broker, order, cursor)
     after = broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)
-    promises.hold(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
-    _cancels(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
+    promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
+    _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
     for n, quantity in enumerate((math.nan, math.inf, 0.0)):
         nonsense = replace(order, client_order_id=f"{order.client_order_id}-n{n}", quantity=quantity)
-        promises.refuses(
+        promises.check_refusal(
             lambda nonsense=nonsense: broker.submit(nonsense),  # type: ignore[misc]
             OrderRefusedError,
             f"submit() refuses {quantity} shares with OrderRefusedError",
         )
     broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
     trade()
-    promises.hold(
+    promises.check(
         abs(broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)) <= _SHARES,
         "selling what was bought leaves the position as it was",
     )
@@ -135,39 +139,41 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     return tuple(promises.broken)
 
 
-def _submits_once(promises: _Promises, broker: Broker, order: Order) -> None:
+def _check_submit(promises: _Findings, broker: Broker, order: Order) -> None:
     name = order.client_order_id
     state = broker.submit(order)
-    promises.hold(state.client_order_id == name, "submit() answers with the id of the order")
-    promises.hold(_same(broker.find(name), state), "find() tells of the order that was submitted")
-    promises.hold(_same(broker.submit(order), state), "submit() of an id that is known answers with the known order")
+    promises.check(state.client_order_id == name, "submit() answers with the id of the order")
+    promises.check(_is_same(broker.find(name), state), "find() tells of the order that was submitted")
+    promises.check(
+        _is_same(broker.submit(order), state), "submit() of an id that is known answers with the known order"
+    )
     ids = [other.client_order_id for other in broker.open_orders()]
-    promises.hold(not state.working or ids.count(name) == 1, "open_orders() has an order that may still fill, once")
+    promises.check(not state.working or ids.count(name) == 1, "open_orders() has an order that may still fill, once")
 
 
-def _fills(promises: _Promises, broker: Broker, order: Order, cursor: str) -> None:
+def _check_fills(promises: _Findings, broker: Broker, order: Order, cursor: str) -> None:
     name = order.client_order_id
     state = broker.find(name)
-    promises.hold(state is not None and state.status == "filled", "an order that traded is filled")
+    promises.check(state is not None and state.status == "filled", "an order that traded is filled")
     told, newer = broker.fills(cursor)
     fills = {fill.fill_id: fill for fill in told if fill.client_order_id == name}
-    promises.hold(all(_sound(fill, order) for fill in fills.values()), "fills() have the order's ticker and side")
+    promises.check(all(_is_sound(fill, order) for fill in fills.values()), "fills() have the order's ticker and side")
     filled = math.fsum(fill.quantity for fill in fills.values())
-    promises.hold(abs(filled - order.quantity) <= _SHARES, "the fills of an order add up to its quantity")
-    promises.hold(
+    promises.check(abs(filled - order.quantity) <= _SHARES, "the fills of an order add up to its quantity")
+    promises.check(
         state is not None and abs(state.filled - filled) <= _SHARES, "the fills of an order add up to what find() tells"
     )
     again, _ = broker.fills(newer)
-    promises.hold(
+    promises.check(
         {fill.fill_id for fill in again} <= {fill.fill_id for fill in told}, "no fill comes again by another id"
     )
-    promises.hold(
+    promises.check(
         broker.submit(order).status == "filled" and len(broker.fills(cursor)[0]) == len(told),
         "submit() of an order that has filled does not trade again",
     )
 
 
-def _sound(fill: Fill, order: Order) -> bool:
+def _is_sound(fill: Fill, order: Order) -> bool:
     return (
         fill.ticker == order.ticker
         and fill.quantity * order.quantity > 0
@@ -178,20 +184,20 @@ def _sound(fill: Fill, order: Order) -> bool:
     )
 
 
-def _cancels(promises: _Promises, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
+def _check_cancel(promises: _Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
     broker.submit(order)
     broker.cancel(order.client_order_id)
     broker.cancel(order.client_order_id)
     broker.cancel(f"{order.client_order_id}-never-sent")
     trade()
     state = broker.find(order.client_order_id)
-    promises.hold(state is not None and not state.working, "an order that was canceled is done")
+    promises.check(state is not None and not state.working, "an order that was canceled is done")
     if state is not None and state.filled:  # it may fill before the broker hears of the cancellation
         broker.submit(replace(order, client_order_id=f"{order.client_order_id}-b", quantity=-state.filled))
         trade()
 
 
-def _same(one: OrderState | None, other: OrderState) -> bool:
+def _is_same(one: OrderState | None, other: OrderState) -> bool:
     """Whether two states are of one order at the broker; it may have filled in between."""
     return one is not None and (one.client_order_id, one.broker_order_id) == (
         other.client_order_id,
@@ -201,11 +207,11 @@ def _same(one: OrderState | None, other: OrderState) -> bool:
 
 def check_family(family: Family) -> tuple[str, ...]:
     """Return the promises that `family` breaks on a small problem that holds something to learn."""
-    promises = _Promises()
-    promises.hold(bool(family.name), "it has a name")
+    promises = _Findings()
+    promises.check(bool(family.name), "it has a name")
     params = complete(family, {})
-    promises.hold(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
-    promises.refuses(
+    promises.check(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
+    promises.check_refusal(
         lambda: complete(family, {"no such parameter": 1}), UsageError, "a parameter that it does not know is refused"
     )
     chance = np.random.default_rng(5)
@@ -217,24 +223,24 @@ def check_family(family: Family) -> tuple[str, ...]:
         steps.clear()
         fitted = family.fit(X, y, params, seed=3, jobs=jobs, on_step=lambda done, total: steps.append((done, total)))
         shares = fitted.importances
-        promises.hold(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
+        promises.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
         return Predictor(fitted.onnx, _FEATURES)
 
     one, two = fit(1), fit(2)
-    promises.hold(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
+    promises.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
     told = one.predict(X)
-    promises.hold(told.dtype == np.float32 and told.shape == (_ROWS,), "the graph gives one float32 for each row")
-    promises.hold(bool(np.isfinite(told).all()), "the graph gives finite numbers")
-    promises.hold(
+    promises.check(told.dtype == np.float32 and told.shape == (_ROWS,), "the graph gives one float32 for each row")
+    promises.check(bool(np.isfinite(told).all()), "the graph gives finite numbers")
+    promises.check(
         np.array_equal(told, two.predict(X)), "the same rows and seed give the same model, whatever the cores"
     )
     alone = np.concatenate([one.predict(X[n : n + 1]) for n in range(20)])
-    promises.hold(np.array_equal(alone, told[:20]), "a row alone is predicted as it is among others, to the bit")
-    promises.hold(float(np.corrcoef(told, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
+    promises.check(np.array_equal(alone, told[:20]), "a row alone is predicted as it is among others, to the bit")
+    promises.check(float(np.corrcoef(told, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
     return tuple(promises.broken)
 
 
-def _equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+def _is_equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:
     try:
         assert_frame_equal(one, other)
     except AssertionError:

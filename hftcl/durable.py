@@ -25,7 +25,7 @@ def write_temporary(path: Path, data: bytes, *, mode: int = 0o644) -> Path:
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with _naming(path), os.fdopen(fd, "wb") as file:
+        with _name_errors(path), os.fdopen(fd, "wb") as file:
             os.fchmod(fd, mode)  # mkstemp gives 0600, but the bot may run as another user
             file.write(data)
             file.flush()
@@ -56,14 +56,14 @@ def sync_folder(folder: Path) -> None:
     """Make the names in `folder` (created, renamed, deleted) survive a power cut. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with _naming(folder):
+        with _name_errors(folder):
             os.fsync(fd)
     finally:
         os.close(fd)
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _name_errors(path: Path) -> Iterator[None]:
     """Put the name into an OSError that has none, as those of write and fsync, which know a descriptor only."""
     try:
         yield
@@ -87,7 +87,7 @@ def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
     The caller holds the lock under which those files are written, else it would sweep a write that is under way.
     """
     patterns = [f".{name}.*.tmp" for name in names]
-    left = [entry for entry in _entries(folder) if any(fnmatchcase(entry.name, pattern) for pattern in patterns)]
+    left = [entry for entry in _list_entries(folder) if any(fnmatchcase(entry.name, pattern) for pattern in patterns)]
     for entry in left:
         entry.unlink(missing_ok=True)
     return tuple(left)
@@ -95,7 +95,7 @@ def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
 
 def require_space(folder: Path, needed: int, doing: str) -> None:
     """Raise StorageError unless the existing `folder` has `needed` bytes free for this user."""
-    with storage_faults(doing):
+    with convert_storage_faults(doing):
         free = shutil.disk_usage(folder).free
     if free < needed:
         raise StorageError(
@@ -104,7 +104,7 @@ def require_space(folder: Path, needed: int, doing: str) -> None:
         )
 
 
-def _entries(folder: Path) -> list[Path]:
+def _list_entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
@@ -135,7 +135,7 @@ def _acquire(path: Path, what: str, wait_s: float) -> int:
             # flock, not a pid file: the kernel drops it when the holder is killed
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(fd)
+            holder = _read_holder(fd)
             os.close(fd)
             if time.monotonic() >= deadline:
                 raise LockHeldError(what, *holder) from None
@@ -147,7 +147,7 @@ def _acquire(path: Path, what: str, wait_s: float) -> int:
             return fd
 
 
-def _holder(fd: int) -> tuple[int | None, datetime | None]:
+def _read_holder(fd: int) -> tuple[int | None, datetime | None]:
     """Who holds the lock and since when; nothing where the holder has not come to write it yet."""
     written = os.pread(fd, 32, 0).strip()
     if not written.isdigit():
@@ -156,12 +156,12 @@ def _holder(fd: int) -> tuple[int | None, datetime | None]:
 
 
 @contextlib.contextmanager
-def storage_faults(doing: str) -> Iterator[None]:
+def convert_storage_faults(doing: str) -> Iterator[None]:
     """Turn an OSError into one StorageError that says what failed while `doing`, such as "archiving the model"."""
     try:
         yield
     except OSError as error:
-        raise StorageError(storage_fault(doing, error)) from error
+        raise StorageError(describe_storage_fault(doing, error)) from error
 
 
 _REMEDIES = {
@@ -174,7 +174,7 @@ _REMEDIES = {
 }
 
 
-def storage_fault(doing: str, error: OSError) -> str:
+def describe_storage_fault(doing: str, error: OSError) -> str:
     """Say in one line what `error` stopped, where, and what to do about it."""
     where = f": {error.filename}" if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0, "Check that folder and run it again")

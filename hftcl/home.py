@@ -8,7 +8,7 @@ LOCK: Final = ".trading.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Home:
     """The files of a live bot, paper included, or of a replay, which never touches those of the other."""
 
     folder: Path

@@ -58,7 +58,7 @@ def configure(
 
 
 @contextlib.contextmanager
-def bound(**fields: object) -> Iterator[None]:
+def bind_fields(**fields: object) -> Iterator[None]:
     """Put `fields`, such as job="check", on every line that is logged within; those that are None are left out."""
     token = _bound.set({**_bound.get(), **{name: value for name, value in fields.items() if value is not None}})
     try:
@@ -68,7 +68,7 @@ def bound(**fields: object) -> Iterator[None]:
 
 
 def hide(name: str, value: str) -> None:
-    """Let `masked` replace the secret `value` by `name` from now on; a setting that is no secret is left readable."""
+    """Let `mask` replace the secret `value` by `name` from now on; a setting that is no secret is left readable."""
     if not _CONFIDENTIAL.search(name):
         return
     for part in {value, *(value.split() if "URLS" in name else ())}:
@@ -79,17 +79,17 @@ def hide(name: str, value: str) -> None:
                 _hidden[form] = name
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
     """Return `text` with every secret that was read replaced by its name, such as [SMTP_PASSWORD]."""
     for value in sorted(_hidden, key=len, reverse=True):  # a long one first: another may be a part of it
         text = text.replace(value, f"[{_hidden[value]}]")
     return text
 
 
-def on_one_line(text: str) -> str:
+def to_one_line(text: str) -> str:
     r"""Return `text` masked, with line ends and control characters written out (\n, \x1b): none forges a line."""
-    kept = masked(text)  # before what is written out garbles a secret, and after: two pieces may have become one
-    return masked("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept))
+    kept = mask(text)  # before what is written out garbles a secret, and after: two pieces may have become one
+    return mask("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept))
 
 
 def _is_journal(stream: TextIO) -> bool:
@@ -132,9 +132,9 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = [] if self._journal else [self.formatTime(record)]
         fields = self.fields(record) | ({"exception": fault} if (fault := self.fault(record)) else {})
-        told = (f"{name}={_value(value)}" for name, value in fields.items())
-        parts = [*head, record.levelname, record.name, on_one_line(record.getMessage()), *told]
-        return self.priority(record) + masked(" ".join(parts))
+        told = (f"{name}={_format_value(value)}" for name, value in fields.items())
+        parts = [*head, record.levelname, record.name, to_one_line(record.getMessage()), *told]
+        return self.priority(record) + mask(" ".join(parts))
 
 
 class _Json(_Formatter):
@@ -145,18 +145,18 @@ class _Json(_Formatter):
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": masked(record.getMessage()),
-            **{name: _plain(value) for name, value in self.fields(record).items()},
+            "event": mask(record.getMessage()),
+            **{name: _to_plain(value) for name, value in self.fields(record).items()},
         }
         if fault := self.fault(record):
-            line["exception"] = masked(fault)
-        return self.priority(record) + masked(json.dumps(line, ensure_ascii=True, allow_nan=False))
+            line["exception"] = mask(fault)
+        return self.priority(record) + mask(json.dumps(line, ensure_ascii=True, allow_nan=False))
 
 
-def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, (bool, int)) else masked(str(value))
+def _to_plain(value: object) -> object:
+    return value if value is None or isinstance(value, (bool, int)) else mask(str(value))
 
 
-def _value(value: object) -> str:
-    text = masked(str(value))
-    return text if _PLAIN.fullmatch(text) and text.isprintable() else on_one_line(json.dumps(text, ensure_ascii=False))
+def _format_value(value: object) -> str:
+    text = mask(str(value))
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else to_one_line(json.dumps(text, ensure_ascii=False))

@@ -20,24 +20,24 @@ _SUFFIXES: Final = ("", "-wal", "-shm")
 def faults(doing: str, path: Path) -> Iterator[None]:
     """Turn what the disk and SQLite may raise while `doing` something with `path` into one HftclError."""
     try:
-        with durable.storage_faults(doing):
+        with durable.convert_storage_faults(doing):
             yield
     except sqlite3.Error as error:
-        raise _told(doing, path, error) from error
+        raise _build_fault(doing, path, error) from error
 
 
 @contextlib.contextmanager
-def unreadable_rows(path: Path, *others: type[Exception]) -> Iterator[None]:
+def guard_rows(path: Path, *others: type[Exception]) -> Iterator[None]:
     """Tell a row that cannot be what was written as the damage to `path` that it is. others: of the frames' library."""
     damage: tuple[type[Exception], ...] = (ValueError, TypeError, OverflowError, *others)
     try:
         yield
     except damage as error:
         first, *_ = str(error).splitlines() or [type(error).__name__]
-        raise _damaged(path, f"a row cannot be read: {first}") from error
+        raise _build_damage_error(path, f"a row cannot be read: {first}") from error
 
 
-def _told(doing: str, path: Path, error: sqlite3.Error) -> HftclError:
+def _build_fault(doing: str, path: Path, error: sqlite3.Error) -> HftclError:
     primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockHeldError(f"program with {path} open", None, None)
@@ -48,10 +48,10 @@ def _told(doing: str, path: Path, error: sqlite3.Error) -> HftclError:
         )
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return IntegrityError(f"{doing[:1].upper()}{doing[1:]} failed: a row cannot be kept in {path}: {error}.")
-    return _damaged(path, str(error))
+    return _build_damage_error(path, str(error))
 
 
-def _damaged(path: Path, how: str) -> IntegrityError:
+def _build_damage_error(path: Path, how: str) -> IntegrityError:
     how = " ".join(how.split())  # SQLite quotes what it found, line breaks and all
     return IntegrityError(
         f"{path} is damaged or not a file of hftcl ({how}). Restore it from a backup; or move it away, and hftcl "
@@ -69,7 +69,7 @@ def open_to_write(path: Path, schema: str, version: int, *, sync: Sync) -> sqlit
     durable.make_folder(path.parent)
     db = _connect(path.absolute().as_uri())
     try:
-        known = _version(db, path, version)
+        known = _read_version(db, path, version)
         db.execute("PRAGMA journal_mode = WAL")
         set_sync(db, sync)
         if known == 0:
@@ -89,7 +89,7 @@ def set_sync(db: sqlite3.Connection, sync: Sync) -> None:
 
 def _create(db: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
     with transaction(db):
-        if _version(db, path, version) == 0:  # nobody else was faster
+        if _read_version(db, path, version) == 0:  # nobody else was faster
             for statement in schema.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {version}")
@@ -107,7 +107,7 @@ def open_to_read(path: Path, schema: str, version: int) -> sqlite3.Connection:
         for mode in ("mode=rw", "immutable=1") if alone else ("mode=rw",):
             db = _connect(f"{path.absolute().as_uri()}?{mode}")
             try:
-                if _version(db, path, version):
+                if _read_version(db, path, version):
                     db.execute("PRAGMA query_only = ON")
                     return db
                 db.close()
@@ -130,7 +130,7 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _version(db: sqlite3.Connection, path: Path, known: int) -> int:
+def _read_version(db: sqlite3.Connection, path: Path, known: int) -> int:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > known:
         raise NewerVersionError(

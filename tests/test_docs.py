@@ -112,8 +112,8 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.ServedReport,
         reports.DifferenceReport,
         reports.AttemptReport,
-        schedule_reports.Coming,
-        schedule_reports.Ran,
+        schedule_reports.ComingReport,
+        schedule_reports.RanReport,
     ):
         for item in fields(report):
             assert f"`{item.name.rstrip('_')}`" in told, f"docs/commands.md lacks {report.__name__}.{item.name}"

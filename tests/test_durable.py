@@ -205,7 +205,7 @@ def test_two_threads_exclude_each_other_as_two_processes_do(tmp_path: Path) -> N
 def test_a_disk_fault_becomes_one_line_with_the_file_and_the_remedy(number: int, remedy: str) -> None:
     with (
         pytest.raises(StorageError, match=remedy) as caught,
-        durable.storage_faults("archiving the model"),
+        durable.convert_storage_faults("archiving the model"),
     ):
         raise OSError(number, os.strerror(number), "models/a.onnx")
     assert str(caught.value).startswith(f"Archiving the model failed: {os.strerror(number)}: models/a.onnx. ")

@@ -47,7 +47,7 @@ def document(stream: io.StringIO) -> dict[str, Any]:
 
 def test_a_line_says_when_how_bad_who_what_and_which_job_and_model() -> None:
     stream = lines(Log())
-    with logs.bound(job="check", model_id=None), logs.bound(model_id="20260105_070000"):
+    with logs.bind_fields(job="check", model_id=None), logs.bind_fields(model_id="20260105_070000"):
         logging.getLogger("hftcl.market.store").warning("bars quarantined ticker=%s count=%d", "AAPL", 3)
     time, line = stream.getvalue().rstrip("\n").split(" ", 1)
     assert time.endswith("Z")
@@ -58,7 +58,7 @@ def test_a_line_says_when_how_bad_who_what_and_which_job_and_model() -> None:
 
 def test_in_json_a_line_is_one_object() -> None:
     stream = lines(Log(format="json"))
-    with logs.bound(job="retrain"):
+    with logs.bind_fields(job="retrain"):
         logging.getLogger("hftcl.x").error("it failed", extra={"count": 3, "who": 'a "b"'})
     found = document(stream)
     assert found.pop("time").endswith("Z")
@@ -74,7 +74,7 @@ def test_in_json_a_line_is_one_object() -> None:
 
 def test_what_is_bound_ends_with_its_block() -> None:
     stream = lines(Log())
-    with logs.bound(job="check"):
+    with logs.bind_fields(job="check"):
         pass
     logging.getLogger("hftcl").info("idle")
     assert "job=" not in stream.getvalue()
@@ -91,7 +91,7 @@ def test_a_secret_is_masked_in_every_line_of_ours_and_of_libraries(form: str) ->
         int(CANARY)
     except ValueError:
         logging.getLogger("hftcl").exception("it failed", extra={"key": CANARY})
-    with logs.bound(job=CANARY):
+    with logs.bind_fields(job=CANARY):
         logging.getLogger("other").warning({"key": CANARY})
     told = stream.getvalue()
     assert "canary-9f" not in told
@@ -116,12 +116,12 @@ def test_a_secret_of_quotes_and_invisible_letters_is_masked_however_it_is_writte
 def test_a_host_or_a_switch_is_no_secret() -> None:
     logs.hide("SMTP_HOST", "mail.example.org")
     logs.hide("ALERT_EMAIL_ENABLED", "true")
-    assert logs.masked("mail.example.org is true") == "mail.example.org is true"
+    assert logs.mask("mail.example.org is true") == "mail.example.org is true"
 
 
 def test_each_of_several_addresses_is_a_secret() -> None:
     logs.hide("ALERT_URLS", "slack://T1/B2/canary77 tgram://canary88/1")
-    assert logs.masked("to tgram://canary88/1 failed") == "to [ALERT_URLS] failed"
+    assert logs.mask("to tgram://canary88/1 failed") == "to [ALERT_URLS] failed"
 
 
 @pytest.mark.hazard(61)
@@ -132,7 +132,7 @@ def test_whatever_is_logged_is_one_printable_line(text: str) -> None:
         logging.getLogger("hftcl").error("heard %s", text, extra={"said": text})
         (line,) = stream.getvalue().split("\n")[:-1]
         assert line.isprintable()
-    assert json.loads(line)["said"] == logs.masked(text)
+    assert json.loads(line)["said"] == logs.mask(text)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.doctor.units import NAMES, VERSION, Installation, program_of, unit, version_of
+from hftcl.doctor.units import NAMES, VERSION, Installation, build_unit, read_program, read_version
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
 from tests.config.configured import loaded
@@ -64,13 +64,13 @@ def test_a_watchdog_for_another_process_or_none_is_none(usec: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_documented_unit_is_what_the_doctor_prints(name: str) -> None:
-    assert (DOCS / f"hftcl-{name}.service").read_text() == unit(name, DOCUMENTED)
+    assert (DOCS / f"hftcl-{name}.service").read_text() == build_unit(name, DOCUMENTED)
 
 
 @pytest.mark.hazard(48)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: str) -> None:
-    lines = unit(name, DOCUMENTED).splitlines()
+    lines = build_unit(name, DOCUMENTED).splitlines()
     assert {
         "Type=notify",
         "Restart=always",
@@ -98,7 +98,7 @@ def test_systemd_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> N
         user="root",
     )
     path = tmp_path / f"hftcl-{name}.service"
-    path.write_text(unit(name, place))
+    path.write_text(build_unit(name, place))
     done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -109,9 +109,9 @@ def test_systemd_takes_a_unit_of_whatever_folder(folder: str, tmp_path: Path) ->
     home = tmp_path / folder
     home.mkdir()
     (home / ".env").write_text("SMTP_HOST=h\n")
-    place = replace(Installation.found(loaded(home, "")), python=Path(sys.executable), user="root")
+    place = replace(Installation.find(loaded(home, "")), python=Path(sys.executable), user="root")
     path = tmp_path / "hftcl-schedule.service"
-    path.write_text(unit("schedule", place))
+    path.write_text(build_unit("schedule", place))
     done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"LoadCredential=env:{home}/.env\n".replace("%", "%%") in path.read_text()
@@ -134,15 +134,15 @@ def test_the_exposure_of_a_unit_is_at_most_one_and_a_half(name: str) -> None:
 
 def test_a_unit_is_fitted_to_the_installation_it_is_printed_in(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SMTP_HOST=h\n")
-    printed = unit("schedule", Installation.found(loaded(tmp_path, "[log]\nprometheus = 'out/hftcl.prom'\n")))
-    assert program_of(printed) == sys.executable
+    printed = build_unit("schedule", Installation.find(loaded(tmp_path, "[log]\nprometheus = 'out/hftcl.prom'\n")))
+    assert read_program(printed) == sys.executable
     assert f"--config {tmp_path}/hftcl.toml schedule" in printed
     assert f"WorkingDirectory={tmp_path}\n" in printed
     assert f"LoadCredential=env:{tmp_path}/.env\n" in printed
     assert f"ReadWritePaths={tmp_path}/out\n" in printed
-    assert version_of(printed) == VERSION
+    assert read_version(printed) == VERSION
     with pytest.raises(UsageError, match="schedule, trade"):
-        unit("scheduler", DOCUMENTED)
+        build_unit("scheduler", DOCUMENTED)
 
 
 def test_what_lies_under_home_is_shown_to_the_service_and_nothing_else_there() -> None:
@@ -154,7 +154,7 @@ def test_what_lies_under_home_is_shown_to_the_service_and_nothing_else_there() -
         env_file=None,
         user="me",
     )
-    printed = unit("trade", place)
+    printed = build_unit("trade", place)
     assert "ProtectHome=tmpfs\n" in printed
     assert "BindReadOnlyPaths=/home/me/venv\n" in printed
     assert 'BindPaths="/home/me/my trading"\n' in printed
@@ -166,9 +166,9 @@ def test_a_percent_or_dollar_in_a_path_is_no_specifier() -> None:
     place = Installation(
         python=Path('/opt/100%/"p$y'), code=(), config=None, home=Path("/srv/50%"), env_file=None, user="me"
     )
-    printed = unit("schedule", place)
+    printed = build_unit("schedule", place)
     assert "WorkingDirectory=/srv/50%%\n" in printed
-    assert program_of(printed) == '/opt/100%/"p$y'
+    assert read_program(printed) == '/opt/100%/"p$y'
 
 
 def test_a_credential_of_the_unit_is_a_secret_and_stands_in_for_the_env_file(tmp_path: Path) -> None:

@@ -5,6 +5,6 @@
 """
 
 from hftcl.alerts.alert import Alert, Kind
-from hftcl.alerts.delivery import Alerts, Delivery
+from hftcl.alerts.delivery import Alerts, SendResult
 
-__all__ = ["Alert", "Alerts", "Delivery", "Kind"]
+__all__ = ["Alert", "Alerts", "Kind", "SendResult"]

@@ -68,17 +68,17 @@ class Message:
     again: bool
 
 
-def cleaned(alert: Alert, mask: Callable[[str], str]) -> Alert:
+def clean_alert(alert: Alert, mask: Callable[[str], str]) -> Alert:
     """Return `alert` with its texts through `mask`, without control characters, and no longer than a mail should be.
 
     Subject and facts are one line each: what they quote cannot begin a new header, line or escape sequence.
     """
 
     def line(text: str) -> str:
-        kept = " ".join(_printable(mask(text)).split())
+        kept = " ".join(_strip_controls(mask(text)).split())
         return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 4]} ..."
 
-    lines = (_printable(each) for each in re.split(r"\r\n|\r|\n", mask(alert.text)))
+    lines = (_strip_controls(each) for each in re.split(r"\r\n|\r|\n", mask(alert.text)))
     return replace(
         alert,
         subject=line(alert.subject),
@@ -88,5 +88,5 @@ def cleaned(alert: Alert, mask: Callable[[str], str]) -> Alert:
     )
 
 
-def _printable(text: str) -> str:
+def _strip_controls(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)

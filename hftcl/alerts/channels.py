@@ -32,7 +32,7 @@ class Channel:
     order: Mapping[str, Any] | None = field(default=None, repr=False)
     fault: str = ""
 
-    def order_for(self, message: Rendered, *, message_id: str) -> dict[str, Any]:
+    def build_order(self, message: Rendered, *, message_id: str) -> dict[str, Any]:
         """Return the order to send `message`. message_id: the same for each try, so that a mail box keeps one."""
         return {
             **(self.order or {}),
@@ -51,9 +51,9 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
     """
     found: list[Channel] = []
     try:
-        wanted = _mail_wanted(settings, secrets)
+        wanted = _wants_mail(settings, secrets)
         if wanted:
-            found.append(Channel(name=MAIL, order=_mail_order(settings, secrets, host)))
+            found.append(Channel(name=MAIL, order=_build_mail_order(settings, secrets, host)))
     except ConfigError as error:
         found.append(Channel(name=MAIL, fault=" ".join(error.faults)))
     try:
@@ -69,7 +69,7 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
     return tuple(found)
 
 
-def _mail_wanted(settings: Alerts, secrets: Secrets) -> bool:
+def _wants_mail(settings: Alerts, secrets: Secrets) -> bool:
     said = secrets("ALERT_EMAIL_ENABLED")
     if said is None:
         return settings.email
@@ -78,7 +78,7 @@ def _mail_wanted(settings: Alerts, secrets: Secrets) -> bool:
     return said.lower() in _TRUE
 
 
-def _mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str, Any]:
+def _build_mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str, Any]:
     """Return the order for mail, everything checked that needs no network; every fault is told at once."""
     server, user, password = secrets("SMTP_HOST"), secrets("SMTP_USER"), secrets("SMTP_PASSWORD")
     port = secrets("SMTP_PORT") or str(_SUBMISSION_PORT)
@@ -87,7 +87,10 @@ def _mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str, Any]
     faults = []
     if not to:
         faults.append("ALERT_EMAIL_TO is not set: whom should the mails go to?")
-    faults += [f"{name} holds {bad[:40]!r}, which is no mail address." for name, bad in _bad(to, settings.sender)]
+    faults += [
+        f"{name} holds {bad[:40]!r}, which is no mail address."
+        for name, bad in _find_bad_addresses(to, settings.sender)
+    ]
     if server is None:
         faults.append("SMTP_HOST is not set: which server takes the mails?")
     elif not _HOST.fullmatch(server):
@@ -111,7 +114,7 @@ def _mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str, Any]
     }
 
 
-def _bad(to: list[str], sender: str) -> list[tuple[str, str]]:
+def _find_bad_addresses(to: list[str], sender: str) -> list[tuple[str, str]]:
     named = [("ALERT_EMAIL_TO", each) for each in to] + ([("[alerts] sender", sender)] if sender else [])
     return [(name, each) for name, each in named if not _ADDRESS.fullmatch(each)]
 

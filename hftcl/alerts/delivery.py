@@ -15,9 +15,9 @@ from typing import Final, Self
 
 from hftcl import __version__, durable, logs
 from hftcl.alerts import sending
-from hftcl.alerts.alert import Alert, cleaned
+from hftcl.alerts.alert import Alert, clean_alert
 from hftcl.alerts.channels import Channel, Secrets, find_channels
-from hftcl.alerts.message import rendered
+from hftcl.alerts.message import render_message
 from hftcl.alerts.outbox import Outbox, Waiting
 from hftcl.errors import HftclError, LockHeldError
 from hftcl.settings import Alerts as AlertSettings
@@ -31,7 +31,7 @@ _FAULTS: Final = (HftclError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class SendResult:
     """What one round of sending did: deliveries that were made, messages that still wait, and what hindered them."""
 
     sent: int = 0
@@ -51,7 +51,7 @@ class Alerts:
         self._running: threading.Thread | None = None
 
     @classmethod
-    def configured(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
+    def from_settings(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
         """Return the alerts that `settings`, and the secrets in `environ` or beside it, ask for."""
         from hftcl import config
 
@@ -68,7 +68,7 @@ class Alerts:
         """Do what `tell` does, and return the number of the message; None where there is none."""
         if not self.channels or alert.kind in self._settings.mute:
             return None
-        tidy = cleaned(alert, logs.masked)
+        tidy = clean_alert(alert, logs.mask)
         try:
             durable.make_folder(self._home)
             repeat = timedelta(hours=self._settings.repeat_hours)
@@ -78,23 +78,23 @@ class Alerts:
             log.error("alert not stored kind=%s subject=%r text=%r why=%r", *told)  # noqa: TRY400 - no traceback needed
             return None
 
-    def deliver(self, now: datetime, timeout_s: float = 30.0) -> Delivery:
+    def deliver(self, now: datetime, timeout_s: float = 30.0) -> SendResult:
         """Send what is due, in at most `timeout_s` seconds; what fails waits, each time longer, up to six hours.
 
         Only one process sends at a time: another one returns at once, since its messages go out too. now: UTC.
         """
         if not self._outbox.path.exists():
-            return Delivery()
+            return SendResult()
         ends = time.monotonic() + timeout_s
         try:
             sent, faults = 0, list[str]()
             with contextlib.suppress(LockHeldError), durable.lock(self._home / LOCK, "delivery of alerts"):
-                sent, faults = self._round(now, ends)
-                self._outbox.forget(now)
-            return Delivery(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
+                sent, faults = self._send_round(now, ends)
+                self._outbox.delete_done(now)
+            return SendResult(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
         except _FAULTS as error:
             log.error("alerts not delivered why=%r", str(error))  # noqa: TRY400 - a full disk needs no traceback
-            return Delivery(faults=(str(error),))
+            return SendResult(faults=(str(error),))
 
     def deliver_in_background(self, clock: Callable[[], datetime], timeout_s: float = 60.0) -> None:
         """Begin `deliver` in a thread and return at once; nothing happens while the last one is at work."""
@@ -109,26 +109,26 @@ class Alerts:
         url = self._settings.heartbeat_url
         fault = sending.fetch(url, timeout_s) if url else ""
         if fault:
-            log.warning("heartbeat not sent why=%r", logs.masked(fault))
+            log.warning("heartbeat not sent why=%r", logs.mask(fault))
         return not fault
 
-    def waiting(self) -> int:
+    def count_waiting(self) -> int:
         """Return how many messages wait. Raises HftclError where the outbox cannot be read."""
         return self._outbox.count_waiting()
 
-    def stuck(self) -> tuple[datetime, str] | None:
+    def find_oldest_stuck(self) -> tuple[datetime, str] | None:
         """Return since when (UTC) the oldest message waits that was not sent, and why. Raises as `waiting` does."""
-        return self._outbox.oldest_fault()
+        return self._outbox.find_oldest_fault()
 
-    def unsent(self, number: int) -> dict[str, str]:
+    def find_unsent(self, number: int) -> dict[str, str]:
         """Return the channels on which a message still waits, and what failed there. Raises as `waiting` does."""
-        return self._outbox.unsent(number)
+        return self._outbox.list_unsent(number)
 
-    def _round(self, now: datetime, ends: float) -> tuple[int, list[str]]:
+    def _send_round(self, now: datetime, ends: float) -> tuple[int, list[str]]:
         """Send until all is sent or the time is up; a channel that failed is left alone for the rest of the round."""
         known = {channel.name: channel for channel in self.channels}
         sent, failed = 0, dict[str, str]()
-        for waiting in self._outbox.due(now):
+        for waiting in self._outbox.list_due(now):
             channel = known.get(waiting.channel)
             left = ends - time.monotonic()
             if waiting.channel in failed:
@@ -136,18 +136,18 @@ class Alerts:
             if left < _LEAST_S:
                 break
             if channel is None:
-                self._outbox.sent(waiting, now, "the channel is no longer set up")
+                self._outbox.record_sent(waiting, now, "the channel is no longer set up")
                 continue
             answer = self._send(channel, waiting, min(left, self._settings.timeout_s))
-            fault, note = logs.masked(answer.fault), logs.masked(answer.note)
+            fault, note = logs.mask(answer.fault), logs.mask(answer.note)
             if fault:
                 failed[channel.name] = fault
-                kept = self._outbox.failed(waiting, now, fault)
+                kept = self._outbox.record_failure(waiting, now, fault)
                 level = logging.WARNING if kept else logging.ERROR
                 log.log(level, "alert not sent channel=%r kept=%s why=%r", channel.name, kept, fault)
             else:
                 sent += 1
-                self._outbox.sent(waiting, now, note)
+                self._outbox.record_sent(waiting, now, note)
         return sent, [f"{name}: {fault}" for name, fault in failed.items()]
 
     def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.Answer:
@@ -156,5 +156,7 @@ class Alerts:
         message = waiting.message
         made = int(message.alert.at.timestamp() * 1e6)
         message_id = f"<{message.number}.{message.count}.{made}@{self._host}>"
-        order = channel.order_for(rendered(message, host=self._host, version=__version__), message_id=message_id)
+        order = channel.build_order(
+            render_message(message, host=self._host, version=__version__), message_id=message_id
+        )
         return sending.send(order, timeout_s)

@@ -21,11 +21,11 @@ class Rendered:
     document: dict[str, Any]
 
 
-def rendered(message: Message, *, host: str, version: str) -> Rendered:
+def render_message(message: Message, *, host: str, version: str) -> Rendered:
     """Return `message` as it reads on every channel; `host` and `version` say which box and which hftcl it is from."""
     alert = message.alert
     times = f" ({message.count} times)" if message.count > 1 else ""
-    notes = [*_repetition(message), _footer(message, host, version)]
+    notes = [*_describe_repetition(message), _footer(message, host, version)]
     document = {
         "kind": str(alert.kind),
         "subject": alert.subject,
@@ -46,8 +46,8 @@ def rendered(message: Message, *, host: str, version: str) -> Rendered:
     )
 
 
-def _repetition(message: Message) -> list[str]:
-    first, last = _time(message.alert.at), _time(message.last_at)
+def _describe_repetition(message: Message) -> list[str]:
+    first, last = _format_time(message.alert.at), _format_time(message.last_at)
     if message.again:
         times = f"{message.count} more times, from {first} to {last}" if message.count > 1 else f"again, on {first}"
         return [f"It goes on: this has happened {times}, since it was last told."]
@@ -56,10 +56,10 @@ def _repetition(message: Message) -> list[str]:
 
 def _footer(message: Message, host: str, version: str) -> str:
     model = f", model {message.alert.model_id}" if message.alert.model_id else ""
-    return f"{_time(message.last_at)}{model}, from hftcl {version} on {host}"
+    return f"{_format_time(message.last_at)}{model}, from hftcl {version} on {host}"
 
 
-def _time(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 

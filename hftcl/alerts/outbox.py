@@ -54,12 +54,12 @@ class Outbox:
 
         repeat: how long after a message of the same fault the next one is held back. Returns the message's number.
         """
-        with self._opened() as db, _transaction(db):
+        with self._open() as db, _transaction(db):
             if alert.key is None:
                 return _insert(db, alert, channels, due=alert.at, again=False)
             before = db.execute("SELECT * FROM messages WHERE key = ? ORDER BY number DESC LIMIT 1", (alert.key,))
             row = before.fetchone()
-            ended = _ended(db, row["number"]) if row else None
+            ended = _find_first_send(db, row["number"]) if row else None
             if row and ended is None:
                 _count_up(db, row["number"], alert)
                 return int(row["number"])
@@ -67,20 +67,22 @@ class Outbox:
             again = ended is not None and held_until > alert.at
             return _insert(db, alert, channels, due=held_until if again else alert.at, again=again)
 
-    def due(self, now: datetime) -> tuple[Waiting, ...]:
+    def list_due(self, now: datetime) -> tuple[Waiting, ...]:
         """Return what is to be sent now, oldest first. A clock that was set back makes everything due."""
         moment = now.timestamp()
-        with self._opened() as db:
+        with self._open() as db:
             rows = db.execute(
                 "SELECT * FROM messages JOIN deliveries USING (number) "
                 "WHERE ended IS NULL AND (due <= ? OR since > ?) ORDER BY number, channel",
                 (moment, moment),
             ).fetchall()
-            return tuple(Waiting(message=_message(row), channel=row["channel"], tries=row["tries"]) for row in rows)
+            return tuple(
+                Waiting(message=_read_message(row), channel=row["channel"], tries=row["tries"]) for row in rows
+            )
 
-    def unsent(self, number: int) -> dict[str, str]:
+    def list_unsent(self, number: int) -> dict[str, str]:
         """Return the channels on which a message still waits, with what failed there last, "" where nothing did."""
-        with self._opened() as db:
+        with self._open() as db:
             rows = db.execute("SELECT channel, fault FROM deliveries WHERE number = ? AND ended IS NULL", (number,))
             return dict(tuple(row) for row in rows)
 
@@ -88,32 +90,32 @@ class Outbox:
         """Return how many messages are not with everybody yet."""
         if not self.path.exists():
             return 0
-        with self._opened() as db:
+        with self._open() as db:
             found = db.execute("SELECT count(DISTINCT number) FROM deliveries WHERE ended IS NULL").fetchone()[0]
         return int(found)
 
-    def oldest_fault(self) -> tuple[datetime, str] | None:
+    def find_oldest_fault(self) -> tuple[datetime, str] | None:
         """Return the time and the last fault of the oldest message that failed and waits; None where none does."""
         if not self.path.exists():
             return None
-        with self._opened() as db:
+        with self._open() as db:
             row = db.execute(
                 "SELECT at, channel, fault FROM messages JOIN deliveries USING (number) "
                 "WHERE ended IS NULL AND fault != '' ORDER BY number LIMIT 1"
             ).fetchone()
         return (datetime.fromisoformat(row["at"]), f"{row['channel']}: {row['fault']}") if row else None
 
-    def sent(self, waiting: Waiting, now: datetime, note: str = "") -> None:
+    def record_sent(self, waiting: Waiting, now: datetime, note: str = "") -> None:
         """Record that a message went out on its channel."""
-        self._settle(waiting, now, note)
+        self._finish(waiting, now, note)
 
-    def failed(self, waiting: Waiting, now: datetime, fault: str) -> bool:
+    def record_failure(self, waiting: Waiting, now: datetime, fault: str) -> bool:
         """Record that it did not, and when to try again; False where it was tried long enough and is given up."""
         if now - waiting.message.last_at > KEPT:
-            self._settle(waiting, now, f"given up: {fault}")
+            self._finish(waiting, now, f"given up: {fault}")
             return False
         delay = RETRIES_S[min(waiting.tries, len(RETRIES_S) - 1)]
-        with self._opened() as db, _transaction(db):
+        with self._open() as db, _transaction(db):
             db.execute(
                 "UPDATE deliveries SET tries = tries + 1, since = ?, due = ?, fault = ? "
                 "WHERE number = ? AND channel = ?",
@@ -121,26 +123,26 @@ class Outbox:
             )
         return True
 
-    def forget(self, now: datetime) -> None:
+    def delete_done(self, now: datetime) -> None:
         """Delete what has been done for long."""
-        with self._opened() as db, _transaction(db):
+        with self._open() as db, _transaction(db):
             db.execute(
                 "DELETE FROM messages WHERE last_at < ? AND number NOT IN "
                 "(SELECT number FROM deliveries WHERE ended IS NULL)",
                 ((now - KEPT).isoformat(),),
             )
 
-    def _settle(self, waiting: Waiting, now: datetime, note: str) -> None:
-        with self._opened() as db, _transaction(db):
+    def _finish(self, waiting: Waiting, now: datetime, note: str) -> None:
+        with self._open() as db, _transaction(db):
             db.execute(
                 "UPDATE deliveries SET ended = ?, fault = ? WHERE number = ? AND channel = ?",
                 (now.timestamp(), note, waiting.message.number, waiting.channel),
             )
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._connected() as db:
+            with self._connect() as db:
                 yield db
         except sqlite3.OperationalError as error:
             raise StorageError(
@@ -154,21 +156,21 @@ class Outbox:
             ) from error
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA synchronous = EXTRA")
             db.execute("PRAGMA foreign_keys = ON")
-            if _version(db) == 0:
+            if _read_version(db) == 0:
                 with _transaction(db):
-                    if _version(db) == 0:  # nobody else was faster
+                    if _read_version(db) == 0:  # nobody else was faster
                         for statement in SCHEMA.split(";"):
                             db.execute(statement)
                         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             yield db
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _read_version(db: sqlite3.Connection) -> int:
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
         raise NewerVersionError(
@@ -229,13 +231,13 @@ def _count_up(db: sqlite3.Connection, number: int, alert: Alert) -> None:
     )
 
 
-def _ended(db: sqlite3.Connection, number: int) -> datetime | None:
+def _find_first_send(db: sqlite3.Connection, number: int) -> datetime | None:
     """Return when the message began to go out; None where it is with nobody yet."""
     row = db.execute("SELECT max(ended) AS ended FROM deliveries WHERE number = ?", (number,)).fetchone()
     return datetime.fromtimestamp(row["ended"], UTC) if row["ended"] is not None else None
 
 
-def _message(row: sqlite3.Row) -> Message:
+def _read_message(row: sqlite3.Row) -> Message:
     alert = Alert(
         kind=Kind(row["kind"]),
         subject=row["subject"],

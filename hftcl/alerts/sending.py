@@ -36,7 +36,7 @@ def send(order: Mapping[str, Any], timeout_s: float) -> Answer:
     if order["way"] == "command":
         return _run_command(order["command"], json.dumps(order["document"]).encode() + b"\n", timeout_s)
     job = json.dumps({**order, "timeout_s": timeout_s}).encode()
-    code, out, tail = _bounded(_courier(), job, timeout_s)
+    code, out, tail = _run_bounded(_sender_command(), job, timeout_s)
     if code is None:
         return Answer(fault=f"not done within {timeout_s:.0f} s")
     try:
@@ -46,10 +46,10 @@ def send(order: Mapping[str, Any], timeout_s: float) -> Answer:
     return Answer(fault=answer["fault"], note=answer["note"])
 
 
-def _courier() -> list[str]:
+def _sender_command() -> list[str]:
     # -P: an apprise.py in the current folder is not Apprise. -W: warnings of libraries are not the user's to see.
     # The path is for a hftcl that is not installed; at the end, where it hides no module of the standard library.
-    start = "import sys; sys.path.append(sys.argv[1]); from hftcl.alerts.courier import main; main()"
+    start = "import sys; sys.path.append(sys.argv[1]); from hftcl.alerts.sender import main; main()"
     return [sys.executable, "-P", "-W", "ignore", "-c", start, str(Path(hftcl.__file__).resolve().parents[1])]
 
 
@@ -60,18 +60,18 @@ def fetch(url: str, timeout_s: float) -> str:
 
 def _run_command(command: Sequence[str], document: bytes, timeout_s: float) -> Answer:
     """Run the user's program with the event on its stdin; it must end with status 0."""
-    code, _, tail = _bounded(command, document, timeout_s)
+    code, _, tail = _run_bounded(command, document, timeout_s)
     if code is None:
         return Answer(fault=f"{command[0]} did not end within {timeout_s:.0f} s")
     return Answer(fault=f"{command[0]} failed with status {code}: {tail}".rstrip(": ") if code else "")
 
 
-def _bounded(command: Sequence[str], given: bytes, timeout_s: float) -> tuple[int | None, bytes, str]:
+def _run_bounded(command: Sequence[str], given: bytes, timeout_s: float) -> tuple[int | None, bytes, str]:
     """Return exit status (None: killed because its time was up), stdout, and the end of stderr on one line.
 
     Files in memory, not pipes: whatever inherits a pipe and outlives the child would keep us waiting.
     """
-    with _in_memory(given) as stdin, _in_memory() as stdout, _in_memory() as stderr:
+    with _open_in_memory(given) as stdin, _open_in_memory() as stdout, _open_in_memory() as stderr:
         try:
             child = subprocess.Popen(  # noqa: S603 - our own module, or what the user configured
                 command, stdin=stdin, stdout=stdout, stderr=stderr, env=open_environment(), start_new_session=True
@@ -96,7 +96,7 @@ def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
             child.wait()
 
 
-def _in_memory(content: bytes = b"") -> BinaryIO:
+def _open_in_memory(content: bytes = b"") -> BinaryIO:
     file = open(os.memfd_create("hftcl"), "w+b")  # noqa: SIM115, PTH123 - the caller closes it; it has no path
     file.write(content)
     file.seek(0)

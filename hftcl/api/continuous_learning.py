@@ -56,7 +56,7 @@ class ContinuousLearning:
         given = {name: value for name, value in chosen.items() if value is not None}
         if settings is not None and given:
             raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
-        self.settings = _configured(given) if settings is None else settings
+        self.settings = _load_settings(given) if settings is None else settings
         self._on_event = on_event
         self._clock = clock
 
@@ -176,7 +176,7 @@ class ContinuousLearning:
         return history.unpin(self.home, now=self._clock())
 
 
-def _configured(overrides: Mapping[str, object]) -> Settings:
+def _load_settings(overrides: Mapping[str, object]) -> Settings:
     import os
 
     from hftcl import config

@@ -22,7 +22,7 @@ class PerformanceTracker:
     """
 
     def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:
-        self.settings = _configured() if settings is None else settings
+        self.settings = _load_settings() if settings is None else settings
         self._replay = replay
 
     def report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> "PerformanceReport":
@@ -41,17 +41,17 @@ class PerformanceTracker:
         """Print the same: tables on a terminal, one line a row elsewhere."""
         from hftcl.views import performance, show
 
-        show(self.report(start_date, end_date), performance.performance, as_json=False)
+        show(self.report(start_date, end_date), performance.draw_performance, as_json=False)
 
     def html(self, report: "PerformanceReport") -> str:
         """Return `report` as one self-contained page, with the features that its newest model looks at."""
         from hftcl import pages as page
-        from hftcl.performance.story import importances
+        from hftcl.performance.story import read_importances
 
-        return page.performance(report, importances(Path(self.settings.paths.home), report.model_id))
+        return page.performance(report, read_importances(Path(self.settings.paths.home), report.model_id))
 
 
-def _configured() -> Settings:
+def _load_settings() -> Settings:
     import os
 
     from hftcl import config

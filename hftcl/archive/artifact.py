@@ -153,7 +153,7 @@ def library_versions(engine: str) -> dict[str, str]:
     return found
 
 
-def data_digest(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:
+def digest_data(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:
     """Return the SHA-256, hexadecimal, of the training rows, in their order: shapes, then values, then targets."""
     digest = hashlib.sha256(f"{X.dtype} {X.shape} {y.dtype} {y.shape}".encode())
     digest.update(np.ascontiguousarray(X).data)
@@ -161,7 +161,7 @@ def data_digest(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:
     return digest.hexdigest()
 
 
-def canary_rows(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def pick_canary_rows(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return 16 rows, float32 (16, k), to tell one model from another: training rows, and extremes around them."""
     extremes = [X.min(axis=0), X.max(axis=0), np.zeros(X.shape[1]), np.full(X.shape[1], _LARGE)]
     extremes.append(-extremes[-1])
@@ -175,7 +175,7 @@ def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> by
     canaries: float32 (m, k), m at least 1, finite. Raises IntegrityError for a graph that `load` would refuse,
     TrainingError for one that is too large.
     """
-    model = _parsed(onnx, "The trained graph")
+    model = _parse_graph(onnx, "The trained graph")
     del model.metadata_props[:]
     _require_known_graph(model, len(meta.feature_names), "The trained graph")
     predictions = Predictor(model.SerializeToString(), len(meta.feature_names)).predict(canaries)
@@ -184,28 +184,28 @@ def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> by
         canary_rows=tuple(tuple(row) for row in canaries.tolist()),
         canary_predictions=tuple(predictions.tolist()),
     )
-    return _written(model, whole)
+    return _serialize(model, whole)
 
 
-def with_slices(data: bytes, slices: Mapping[str, tuple[Slice, ...]]) -> bytes:
+def add_slices(data: bytes, slices: Mapping[str, tuple[Slice, ...]]) -> bytes:
     """Return the model file `data` with the slices of its exam beside its metadata.
 
     Graph and canaries are those of `data`, so what was examined is what is archived. Raises as `build` does.
     """
-    model, meta = _opened("The examined model", data)
+    model, meta = _open_verified("The examined model", data)
     del model.metadata_props[:]
-    return _written(model, replace(meta, exam_slices=dict(slices)))
+    return _serialize(model, replace(meta, exam_slices=dict(slices)))
 
 
-def _written(model: Any, meta: ModelMeta) -> bytes:
+def _serialize(model: Any, meta: ModelMeta) -> bytes:
     """Return the bytes of a graph (onnx.ModelProto without metadata) with `meta` and the digest of it all."""
     text = msgspec.json.encode(meta).decode()
-    _decoded(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
+    _decode_meta(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
     model.metadata_props.add(key=_META_KEY, value=text)
     body = bytes(model.SerializeToString(deterministic=True))
-    key = signing.current_key()
+    key = signing.read_key()
     if key is not None:
-        body += _SIGNED_HEAD + signing.signature(key, body).encode()
+        body += _SIGNED_HEAD + signing.sign_data(key, body).encode()
     if len(body) + _TAIL_BYTES > MAX_BYTES:
         raise TrainingError(
             f"The model takes {len(body) / 2**20:.0f} MiB, and a model file may have {MAX_BYTES / 2**20:.0f}. "
@@ -224,13 +224,13 @@ def load(
     equal to `expected_features`, where given; canary predictions within 1e-6. Raises IntegrityError saying which
     failed, NewerVersionError for a file of a newer hftcl, StorageError where the file cannot be read.
     """
-    name, data = _named(source)
+    name, data = _read_source(source)
     sha256 = hashlib.sha256(data).hexdigest()
     if expected_sha256 is not None and sha256 != expected_sha256:
         raise IntegrityError(
             f"{name} is not the one that was registered: its SHA-256 begins {sha256[:12]}, not {expected_sha256[:12]}."
         )
-    model, meta = _opened(name, data)
+    model, meta = _open_verified(name, data)
     if expected_features is not None:
         _require_features(meta.features, expected_features, name)
     del model.metadata_props[:]  # onnxruntime gets the graph alone
@@ -244,10 +244,10 @@ def load(
 
 def describe(source: Path | bytes) -> ModelMeta:
     """Return what a model file says about itself: verified as by `load`, but no session is opened, no canary asked."""
-    return _opened(*_named(source))[1]
+    return _open_verified(*_read_source(source))[1]
 
 
-def _named(source: Path | bytes) -> tuple[str, bytes]:
+def _read_source(source: Path | bytes) -> tuple[str, bytes]:
     if isinstance(source, bytes):
         _require_bounded("The model", len(source))
         return "The model", source
@@ -279,7 +279,7 @@ def _read(path: Path) -> bytes:
         raise StorageError(f"{name} cannot be read: {error.strerror or error}.") from error
 
 
-def _opened(name: str, data: bytes) -> tuple[Any, ModelMeta]:
+def _open_verified(name: str, data: bytes) -> tuple[Any, ModelMeta]:
     """Return the graph (onnx.ModelProto) and the metadata of a file that passes every check that needs no session."""
     body, tail = data[:-_TAIL_BYTES], data[-_TAIL_BYTES:]
     if not tail.startswith(_TAIL_HEAD):
@@ -289,16 +289,16 @@ def _opened(name: str, data: bytes) -> tuple[Any, ModelMeta]:
     signed = body[-_TAIL_BYTES:] if body[-_TAIL_BYTES:].startswith(_SIGNED_HEAD) else b""
     found = signed[len(_SIGNED_HEAD) :].decode("ascii", "replace") if signed else None
     signing.require(name, body[: len(body) - len(signed)], found)
-    model = _parsed(data, name)
+    model = _parse_graph(data, name)
     expected = [_META_KEY, *([_SIGNATURE_KEY] if signed else []), _DIGEST_KEY]
     if [entry.key for entry in model.metadata_props] != expected:
         raise IntegrityError(f"{name} does not hold exactly the metadata that hftcl writes.")
-    meta = _decoded(model.metadata_props[0].value, name)
+    meta = _decode_meta(model.metadata_props[0].value, name)
     _require_known_graph(model, len(meta.feature_names), name)
     return model, meta
 
 
-def _parsed(data: bytes, name: str) -> Any:
+def _parse_graph(data: bytes, name: str) -> Any:
     import onnx
 
     try:
@@ -307,7 +307,7 @@ def _parsed(data: bytes, name: str) -> Any:
         raise IntegrityError(f"{name} is not an ONNX model.") from error
 
 
-def _decoded(text: str, name: str) -> ModelMeta:
+def _decode_meta(text: str, name: str) -> ModelMeta:
     try:
         stated = msgspec.json.decode(text, type=dict[str, Any]).get("format")
         if isinstance(stated, int) and stated > FORMAT:
@@ -371,12 +371,12 @@ def _require_features(theirs: FeatureSet, ours: FeatureSet, name: str) -> None:
     if theirs.names == ours.names and theirs.definitions_hash == ours.definitions_hash:
         return
     raise IntegrityError(
-        f"{name} was trained on other features than this hftcl computes: {_difference(theirs, ours)}. "
+        f"{name} was trained on other features than this hftcl computes: {_describe_difference(theirs, ours)}. "
         "Retrain, or go back to the hftcl that trained it."
     )
 
 
-def _difference(theirs: FeatureSet, ours: FeatureSet) -> str:
+def _describe_difference(theirs: FeatureSet, ours: FeatureSet) -> str:
     said = [f"{name} is gone" for name in theirs.names if name not in ours.names]
     said += [f"{name} is new" for name in ours.names if name not in theirs.names]
     if not said and theirs.names != ours.names:
@@ -393,12 +393,12 @@ def _require_canaries(meta: ModelMeta, predictor: Predictor, name: str) -> None:
     apart = float(np.abs(predictor.predict(rows).astype(np.float64) - np.asarray(meta.canary_predictions)).max())
     if not apart <= CANARY_TOLERANCE:
         raise IntegrityError(
-            f"{name} predicts otherwise than when it was trained, by {apart:.2g}{_changed(meta.versions)}. "
+            f"{name} predicts otherwise than when it was trained, by {apart:.2g}{_describe_change(meta.versions)}. "
             "Retrain, or go back to those versions."
         )
 
 
-def _changed(then: Mapping[str, str]) -> str:
+def _describe_change(then: Mapping[str, str]) -> str:
     now = library_versions(then.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     return f" (trained with {'; '.join(changed)})" if changed else ""

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from hftcl import durable
 from hftcl.archive import export, production, record
-from hftcl.archive.production import utc
+from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
-from hftcl.archive.registry import Registry, State
-from hftcl.archive.schema import faults, opened_to_change
+from hftcl.archive.registry import Registry, RegistryState
+from hftcl.archive.schema import faults, open_to_change
 from hftcl.errors import (
     HftclError,
     IntegrityError,
@@ -71,16 +71,20 @@ class Archive(Registry):
 
         The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
         """
-        with self._changing(now, "reserving a model id") as (db, _):
+        with self._hold_registry(now, "reserving a model id") as (db, _):
             moment = now.astimezone(UTC)
             while not self._claim(db, f"{moment:%Y%m%d_%H%M%S}"):
                 moment += timedelta(seconds=1)
             return f"{moment:%Y%m%d_%H%M%S}"
 
     def _claim(self, db: sqlite3.Connection, model_id: str) -> bool:
-        if model_id in self.state_in(db).rows or self.onnx_of(model_id).exists() or self.pkl_of(model_id).exists():
+        if (
+            model_id in self.read_state_in(db).rows
+            or self.onnx_path(model_id).exists()
+            or self.pkl_path(model_id).exists()
+        ):
             return False
-        claim = production.claim_of(self, model_id)
+        claim = production.claim_path(self, model_id)
         try:
             os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         except FileExistsError:
@@ -94,7 +98,7 @@ class Archive(Registry):
         claim = self._claims.pop(model_id, None)
         if claim is not None:
             with contextlib.suppress(OSError):  # what stays is swept by recovery
-                production.claim_of(self, model_id).unlink()
+                production.claim_path(self, model_id).unlink()
             claim.close()
 
     def add(self, model: NewModel, onnx: bytes, pkl: bytes, *, now: datetime) -> ModelRecord:
@@ -108,10 +112,10 @@ class Archive(Registry):
             self.discard(model.model_id)
 
     def _add(self, model: NewModel, onnx: bytes, pkl: bytes, now: datetime) -> ModelRecord:
-        row = _row(model, onnx, pkl)
-        with self._changing(now, "archiving the model") as (db, _):
+        row = _build_row(model, onnx, pkl)
+        with self._hold_registry(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
-            state = self.state_in(db)
+            state = self.read_state_in(db)
             twins = [each for each, old in state.rows.items() if old["sha256"] == row["sha256"]]
             if twins or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
                 raise IntegrityError(
@@ -119,49 +123,49 @@ class Archive(Registry):
                     f"{f'its file is that of model {twins[0]}' if twins else 'its id is taken'}. Train it again."
                 )
             try:
-                durable.write_atomically(self.onnx_of(model.model_id), onnx)
-                durable.write_atomically(self.pkl_of(model.model_id), pkl)
+                durable.write_atomically(self.onnx_path(model.model_id), onnx)
+                durable.write_atomically(self.pkl_path(model.model_id), pkl)
                 with transaction(db):
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({places})", row)  # noqa: S608 - our names
             except BaseException:
                 self._remove_files(db, model.model_id)
                 raise
-            state = self.state_in(db)
+            state = self.read_state_in(db)
             export.refresh(self, state, mending=False)
-            return state.record(model.model_id)
+            return state.find_record(model.model_id)
 
     def _remove_files(self, db: sqlite3.Connection, model_id: str) -> None:
         with contextlib.suppress(OSError, sqlite3.Error):
-            if model_id not in self.state_in(db).rows:  # a commit may have reached the disk although it raised
-                self.onnx_of(model_id).unlink(missing_ok=True)
-                self.pkl_of(model_id).unlink(missing_ok=True)
+            if model_id not in self.read_state_in(db).rows:  # a commit may have reached the disk although it raised
+                self.onnx_path(model_id).unlink(missing_ok=True)
+                self.pkl_path(model_id).unlink(missing_ok=True)
 
     def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
         """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
-        with self._changing(now, "recording the outcome") as (db, _):
-            state = self.state_in(db)
+        with self._hold_registry(now, "recording the outcome") as (db, _):
+            state = self.read_state_in(db)
             model_id = state.require(text)
             if model_id in state.parents:
                 raise UsageError(f"Model {model_id} has served; its outcome stays {state.rows[model_id]['outcome']!r}.")
             with transaction(db):
                 db.execute("UPDATE models SET outcome = ?, reason = ? WHERE model_id = ?", (outcome, reason, model_id))
-            export.refresh(self, self.state_in(db), mending=False)
+            export.refresh(self, self.read_state_in(db), mending=False)
 
     def record_attempt(
         self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
     ) -> None:
-        """Record one run that wanted a new model, whatever became of it; see `attempts` and `last_judged`."""
-        with self._changing(now, "recording the attempt") as (db, _), transaction(db):
+        """Record one run that wanted a new model, whatever became of it; see `attempts` and `find_last_judged`."""
+        with self._hold_registry(now, "recording the attempt") as (db, _), transaction(db):
             db.execute(
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
-                (utc(now), kind, outcome, reason, model_id),
+                (format_utc(now), kind, outcome, reason, model_id),
             )
 
-    def record(self, sessions: Iterable[RecordedSession], *, now: datetime) -> None:
+    def record_sessions(self, sessions: Iterable[RecordedSession], *, now: datetime) -> None:
         """Add sessions to the policy's record, all of them or none; one that is there already stays as it is."""
-        with self._changing(now, "writing the record") as (db, _), transaction(db):
-            record.insert(db, sessions)
+        with self._hold_registry(now, "writing the record") as (db, _), transaction(db):
+            record.insert_sessions(db, sessions)
 
     def deploy(
         self, text: str, *, now: datetime, reason: str, by: str = "retrain", champion: str | None = _ANY
@@ -172,8 +176,8 @@ class Archive(Registry):
         comparison is void and SupersededError is raised. Left out, that is not asked. Raises PinnedError after a
         rollback, NotPromotedError for a model that did not pass, IntegrityError for a file that is not whole.
         """
-        with self._changing(now, "deploying the model") as (db, notes):
-            state = self.state_in(db)
+        with self._hold_registry(now, "deploying the model") as (db, notes):
+            state = self.read_state_in(db)
             model_id = state.require(text)
             pin = state.pin
             if pin is not None:
@@ -209,9 +213,9 @@ class Archive(Registry):
         there is nowhere to go, UsageError for a model that never passed when no reason is given, IntegrityError for a
         file that is not whole.
         """
-        with self._changing(now, "rolling back") as (db, notes):
+        with self._hold_registry(now, "rolling back") as (db, notes):
             actual = self.plan_rollback(text)
-            if plan is not None and _ids(plan) != _ids(actual):
+            if plan is not None and _list_plan_ids(plan) != _list_plan_ids(actual):
                 raise SupersededError(
                     "The serving model has changed since the rollback was planned: nothing was done. Run it again."
                 )
@@ -221,13 +225,13 @@ class Archive(Registry):
                     f"Model {target} never passed an exam ({actual.target.outcome}: {actual.target.reason}). "
                     "To let it serve all the same, say why: --reason TEXT."
                 )
-            state = self.state_in(db)
+            state = self.read_state_in(db)
             return self._switch(db, state, target, kind="rollback", reason=reason, by=by, now=now, notes=notes)
 
     def _switch(
         self,
         db: sqlite3.Connection,
-        state: State,
+        state: RegistryState,
         model_id: str,
         *,
         kind: Kind,
@@ -238,19 +242,19 @@ class Archive(Registry):
     ) -> Switched:
         if model_id == state.live_id:
             raise UsageError(f"Model {model_id} is the one that serves already.")
-        data = self.intact(state, model_id)
-        self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
+        data = self.read_intact(state, model_id)
+        self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])
         done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
         return dataclasses.replace(done, notes=(*notes, *done.notes))
 
     def unpin(self, *, now: datetime) -> Pin | None:
         """Let models deploy by themselves again; return the pin that was there, None if there was none."""
-        with self._changing(now, "unpinning") as (db, _):
-            pin = self.state_in(db).pin
+        with self._hold_registry(now, "unpinning") as (db, _):
+            pin = self.read_state_in(db).pin
             with transaction(db):
                 db.execute(
                     "UPDATE deployments SET unpinned_at = ? WHERE kind = 'rollback' AND unpinned_at IS NULL",
-                    (utc(now),),
+                    (format_utc(now),),
                 )
             return pin
 
@@ -258,7 +262,7 @@ class Archive(Registry):
         """Mend what a crash or a hand has left; return a line about each thing mended. Where no archive is, nothing."""
         if not self.database.exists() and not self.production.exists():
             return ()
-        with self._changing(now, "recovering the archive") as (_, notes):
+        with self._hold_registry(now, "recovering the archive") as (_, notes):
             return notes
 
     def prune(self, keep: int, *, now: datetime) -> tuple[str, ...]:
@@ -266,34 +270,34 @@ class Archive(Registry):
 
         Never deleted: the serving model, those it stands on, and the one that should serve.
         """
-        with self._changing(now, "pruning the archive") as (db, _):
-            state = self.state_in(db)
+        with self._hold_registry(now, "pruning the archive") as (db, _):
+            state = self.read_state_in(db)
             needed = {*sorted(state.rows, reverse=True)[:keep], state.live_id, state.intended_id}
-            needed |= {*state.ancestors(state.live_id), *state.ancestors(state.intended_id)}
+            needed |= {*state.list_ancestors(state.live_id), *state.list_ancestors(state.intended_id)}
             needed |= {twin for twin, refit in state.refits.items() if refit in needed}
             gone = tuple(each for each in sorted(state.rows) if state.rows[each]["kept"] and each not in needed)
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
                 db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(each,) for each in gone])
             for model_id in gone:
-                self.onnx_of(model_id).unlink(missing_ok=True)
-                self.pkl_of(model_id).unlink(missing_ok=True)
-            export.refresh(self, self.state_in(db), mending=False)
+                self.onnx_path(model_id).unlink(missing_ok=True)
+                self.pkl_path(model_id).unlink(missing_ok=True)
+            export.refresh(self, self.read_state_in(db), mending=False)
             return gone
 
     def verify_all(self) -> tuple[tuple[str, str], ...]:
         """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing."""
-        state = self.state()
+        state = self.read_state()
         found = []
         for model_id in (each for each in sorted(state.rows, reverse=True) if state.rows[each]["kept"]):
             try:
-                self.intact(state, model_id)
-                self._verify(self.onnx_of(model_id), state.rows[model_id]["sha256"])
+                self.read_intact(state, model_id)
+                self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])
             except HftclError as fault:
                 found.append((model_id, str(fault)))
         return tuple(found)
 
     @contextlib.contextmanager
-    def _changing(self, now: datetime, doing: str) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
+    def _hold_registry(self, now: datetime, doing: str) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
         """Hold the registry's lock, with everything recovered; yields the connection and what was mended.
 
         What the disk and SQLite raise while it is held becomes an error that says what was being done.
@@ -301,18 +305,18 @@ class Archive(Registry):
         with contextlib.ExitStack() as stack, faults(doing):
             durable.make_folder(self.folder)
             stack.enter_context(durable.lock(self.folder / ".lock", "change of the archive", wait_s=self._wait_s))
-            db = stack.enter_context(opened_to_change(self.database))
+            db = stack.enter_context(open_to_change(self.database))
             notes = production.recover(self, db, now)
             for note in notes:
                 self._on_note(note)
             yield db, notes
 
 
-def _ids(plan: RollbackPlan) -> tuple[str | None, str]:
+def _list_plan_ids(plan: RollbackPlan) -> tuple[str | None, str]:
     return plan.current.model_id if plan.current else None, plan.target.model_id
 
 
-def _row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
+def _build_row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
     """Return the model's row. Raises UsageError for a malformed id, ValueError for a value that JSON or UTC lack."""
     if parse_model_id(model.model_id) != model.model_id:
         raise UsageError(f"{model.model_id!r} is not an id from Archive.claim_id.")
@@ -323,8 +327,8 @@ def _row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
         value = getattr(model, name)
         row[name] = None if value is None else value.isoformat()
     return row | {
-        "trained_at": utc(model.trained_at),
-        "label_end": utc(model.label_end),
+        "trained_at": format_utc(model.trained_at),
+        "label_end": format_utc(model.label_end),
         "synthetic": int(model.synthetic),
         "tickers": json.dumps(model.tickers),
         "report": json.dumps(model.report, allow_nan=False),

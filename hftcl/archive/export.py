@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hftcl import durable
 from hftcl.archive.records import ModelRecord
-from hftcl.archive.registry import Registry, State, digest, whole
+from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
 
 COLUMNS: Final = (
     "model_id",
@@ -72,22 +72,22 @@ def _cell(value: object) -> object:
     return value if value is None or isinstance(value, bool | int | float) else safe_text(str(value))
 
 
-def refresh(registry: Registry, state: State, *, mending: bool) -> tuple[str, ...]:
+def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple[str, ...]:
     """Bring both copies up to date; return a line about each that could not be, and when `mending` about each that was.
 
     Raises OSError.
     """
     written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
     notes = [f"{path} was not what the registry says; it has been written again." for path in written if mending]
-    if state.live_id and digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
+    if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
         notes.append(
-            f"{registry.pkl_of(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
+            f"{registry.pkl_path(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
         )
     return tuple(notes)
 
 
-def _refresh_csv(registry: Registry, state: State) -> Path | None:
-    wanted = csv_bytes(tuple(state.record(model_id) for model_id in sorted(state.rows, reverse=True)))
+def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
+    wanted = csv_bytes(tuple(state.find_record(model_id) for model_id in sorted(state.rows, reverse=True)))
     before = registry.csv.read_bytes() if registry.csv.is_file() else b""
     if before == wanted:
         return None
@@ -97,19 +97,19 @@ def _refresh_csv(registry: Registry, state: State) -> Path | None:
     return registry.csv
 
 
-def _lists_others(content: bytes, state: State) -> bool:
+def _lists_others(content: bytes, state: RegistryState) -> bool:
     """Whether a CSV lists a model that the registry does not know."""
     names = {line.partition(",")[0] for line in content.decode("utf-8", "replace").splitlines()[1:]}
     return not names <= state.rows.keys()
 
 
-def _refresh_pkl(registry: Registry, state: State) -> Path | None:
+def _refresh_pkl(registry: Registry, state: RegistryState) -> Path | None:
     if state.live_id is None:
         return None
     sha256 = state.rows[state.live_id]["pkl_sha256"]
-    if digest(registry.production_pkl) == sha256:
+    if compute_digest(registry.production_pkl) == sha256:
         return None
-    data = whole(registry.pkl_of(state.live_id), sha256)
+    data = read_verified(registry.pkl_path(state.live_id), sha256)
     if data is None:
         return None
     durable.write_atomically(registry.production_pkl, data)

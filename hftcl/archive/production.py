@@ -13,7 +13,7 @@ from pathlib import Path
 from hftcl import durable
 from hftcl.archive import export
 from hftcl.archive.records import Deployment, Kind, Switched
-from hftcl.archive.registry import Registry, State, whole
+from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError
 from hftcl.sqlite import transaction
@@ -38,8 +38,8 @@ def switch(
     recovery finishes the rest. An error before or at the rename is raised (OSError, sqlite3.Error), and the old model
     serves; one after it becomes a note, because the work is done: the next command that changes something mends it.
     """
-    state = registry.state_in(db)
-    begun = _record(db, model_id, state, kind, reason, by, at, pending=True)
+    state = registry.read_state_in(db)
+    begun = _write_deployment(db, model_id, state, kind, reason, by, at, pending=True)
     previous = registry.production.read_bytes() if state.live_id else None
     try:
         durable.write_atomically(registry.production, data)
@@ -47,20 +47,20 @@ def switch(
         _take_back(registry, db, data, previous)
         raise
     # From memory, not read again: nothing may fail any more now that the model serves.
-    after = State(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
+    after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
     try:
         with faults("finishing the deployment"):
-            settle(db)
-            notes = export.refresh(registry, registry.state_in(db), mending=False)
+            finish_deployment(db)
+            notes = export.refresh(registry, registry.read_state_in(db), mending=False)
     except HftclError as fault:
         notes = (f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",)
-    return Switched(model=after.record(model_id), replaced=begun.replaced, notes=notes)
+    return Switched(model=after.find_record(model_id), replaced=begun.replaced, notes=notes)
 
 
-def _record(
+def _write_deployment(
     db: sqlite3.Connection,
     model_id: str,
-    state: State,
+    state: RegistryState,
     kind: Kind,
     reason: str,
     by: str,
@@ -74,7 +74,7 @@ def _record(
         db.execute("DELETE FROM deployments WHERE pending")
         number = db.execute(
             "INSERT INTO deployments (model_id, replaced, at, kind, reason, by, pending) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (model_id, replaced, utc(at), kind, reason, by, int(pending)),
+            (model_id, replaced, format_utc(at), kind, reason, by, int(pending)),
         ).lastrowid
     return Deployment(
         number=number or 0,
@@ -94,7 +94,7 @@ def _take_back(registry: Registry, db: sqlite3.Connection, data: bytes, previous
     with contextlib.suppress(
         OSError, sqlite3.Error
     ):  # what cannot be undone now, recovery settles by production's hash
-        if whole(registry.production, hashlib.sha256(data).hexdigest()) is not None:
+        if read_verified(registry.production, hashlib.sha256(data).hexdigest()) is not None:
             if previous is None:
                 registry.production.unlink()
             else:
@@ -103,7 +103,7 @@ def _take_back(registry: Registry, db: sqlite3.Connection, data: bytes, previous
             db.execute("DELETE FROM deployments WHERE pending")
 
 
-def settle(db: sqlite3.Connection) -> None:
+def finish_deployment(db: sqlite3.Connection) -> None:
     """Mark the deployment under way as done."""
     with transaction(db):
         db.execute("UPDATE deployments SET pending = 0 WHERE pending")
@@ -118,8 +118,8 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
         _check(db)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
         notes += _mend_archive(registry, db)
-        fresh = not registry.csv.exists() and not registry.state_in(db).rows
-        return (*notes, *(() if fresh else export.refresh(registry, registry.state_in(db), mending=True)))
+        fresh = not registry.csv.exists() and not registry.read_state_in(db).rows
+        return (*notes, *(() if fresh else export.refresh(registry, registry.read_state_in(db), mending=True)))
 
 
 def _check(db: sqlite3.Connection) -> None:
@@ -144,19 +144,19 @@ def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _delete(registry: Registry, model_id: str) -> bool:
-    files = [path for path in (registry.onnx_of(model_id), registry.pkl_of(model_id)) if path.exists()]
+    files = [path for path in (registry.onnx_path(model_id), registry.pkl_path(model_id)) if path.exists()]
     for path in files:
         path.unlink()
     return bool(files)
 
 
 def _settle_intent(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
-    state = registry.state_in(db)
+    state = registry.read_state_in(db)
     if state.pending is None:
         return
     if state.pending.model_id == state.live_id:
         durable.sync_folder(registry.home)  # the rename may not be on disk yet
-        settle(db)
+        finish_deployment(db)
         yield f"Model {state.pending.model_id} was deployed, but the process ended before it was recorded; now it is."
     else:
         with transaction(db):
@@ -165,24 +165,24 @@ def _settle_intent(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _mend_production(registry: Registry, db: sqlite3.Connection, at: datetime) -> Iterator[str]:
-    state = registry.state_in(db)
+    state = registry.read_state_in(db)
     name = registry.production
     if state.live_id == state.intended_id:
         if state.production.state == "unknown":
             yield f"{name} is not a model of this archive. It was left alone; the next deployment replaces it."
     elif state.live_id is not None:
-        _record(db, state.live_id, state, "hand", "the production file was replaced by hand", "recovery", at)
+        _write_deployment(db, state.live_id, state, "hand", "the production file was replaced by hand", "recovery", at)
         yield f"{name} was replaced by hand with model {state.live_id}, which serves now; that is recorded."
     else:
         yield _restore(registry, db, state, at)
 
 
-def _restore(registry: Registry, db: sqlite3.Connection, state: State, at: datetime) -> str:
+def _restore(registry: Registry, db: sqlite3.Connection, state: RegistryState, at: datetime) -> str:
     fault = "was missing" if state.production.state == "missing" else "was not a model of this archive"
-    for model_id in (state.intended_id, *state.ancestors(state.intended_id)):
+    for model_id in (state.intended_id, *state.list_ancestors(state.intended_id)):
         assert model_id is not None  # noqa: S101 - the caller found that there is an intended model
         row = state.rows[model_id]
-        data = whole(registry.onnx_of(model_id), row["sha256"]) if row["kept"] else None
+        data = read_verified(registry.onnx_path(model_id), row["sha256"]) if row["kept"] else None
         if data is None:
             continue
         if model_id == state.intended_id:
@@ -201,13 +201,13 @@ def _restore(registry: Registry, db: sqlite3.Connection, state: State, at: datet
 
 def _mend_archive(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     """Restore the serving model's archived file from production, which is the same model."""
-    state = registry.state_in(db)
+    state = registry.read_state_in(db)
     if state.live_id is None:
         return
-    path, sha256 = registry.onnx_of(state.live_id), state.rows[state.live_id]["sha256"]
-    if whole(path, sha256) is not None:
+    path, sha256 = registry.onnx_path(state.live_id), state.rows[state.live_id]["sha256"]
+    if read_verified(path, sha256) is not None:
         return
-    data = whole(registry.production, sha256)
+    data = read_verified(registry.production, sha256)
     if data is not None:
         durable.write_atomically(path, data)
         with transaction(db):  # a pruned model that a person put back must not be swept again
@@ -215,13 +215,13 @@ def _mend_archive(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
         yield f"{path} was missing or altered; it was restored from the production file."
 
 
-def utc(moment: datetime) -> str:
+def format_utc(moment: datetime) -> str:
     """Return `moment` as the registry stores it. Raises ValueError for one without a time zone."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone.")
     return moment.astimezone(UTC).isoformat()
 
 
-def claim_of(registry: Registry, model_id: str) -> Path:
+def claim_path(registry: Registry, model_id: str) -> Path:
     """Return the file that reserves `model_id` while its model is being trained."""
     return registry.folder / f".model_{model_id}.claim"

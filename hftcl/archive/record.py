@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final, Literal
 
 from hftcl.archive.registry import Registry
-from hftcl.archive.schema import faults, opened_to_read
+from hftcl.archive.schema import faults, open_to_read
 
 Kind = Literal["walk-forward", "scored"]
 
@@ -39,25 +39,25 @@ class RecordedSession:
 _NAMES: Final = tuple(item.name for item in fields(RecordedSession))
 
 
-def insert(db: sqlite3.Connection, sessions: Iterable[RecordedSession]) -> None:
+def insert_sessions(db: sqlite3.Connection, sessions: Iterable[RecordedSession]) -> None:
     """Write sessions in the transaction that is open. One that is there already stays as it is: no day counts twice."""
     # The names are ours, from the fields above.
     db.executemany(
         f"INSERT INTO record ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608
         "ON CONFLICT (synthetic, session) DO NOTHING",
-        [_row(each) for each in sessions],
+        [_build_row(each) for each in sessions],
     )
 
 
-def _row(session: RecordedSession) -> tuple[object, ...]:
+def _build_row(session: RecordedSession) -> tuple[object, ...]:
     values = {name: getattr(session, name) for name in _NAMES}
     values |= {"session": session.session.isoformat(), "synthetic": int(session.synthetic)}
     return tuple(values.values())
 
 
-def read(registry: Registry, *, synthetic: bool) -> tuple[RecordedSession, ...]:
+def read_sessions(registry: Registry, *, synthetic: bool) -> tuple[RecordedSession, ...]:
     """Return the record on bars of this kind, oldest first; empty where there is none yet."""
-    with faults("reading the record"), opened_to_read(registry.database) as db:
+    with faults("reading the record"), open_to_read(registry.database) as db:
         rows = db.execute("SELECT * FROM record WHERE synthetic = ? ORDER BY session", (int(synthetic),)).fetchall()
     return tuple(
         RecordedSession(

@@ -144,6 +144,6 @@ class Switched:
     notes: tuple[str, ...]
 
 
-def some_ids(models: Iterable[str]) -> str:
+def list_ids(models: Iterable[str]) -> str:
     """Return the newest three of `models` as a phrase for an error, such as "20260109_020000, 20260102_020000"."""
     return ", ".join(sorted(models, reverse=True)[:3]) or "none yet"

@@ -22,10 +22,10 @@ from hftcl.archive.records import (
     Pin,
     Production,
     RollbackPlan,
+    list_ids,
     parse_model_id,
-    some_ids,
 )
-from hftcl.archive.schema import faults, opened_to_read
+from hftcl.archive.schema import faults, open_to_read
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
@@ -39,7 +39,7 @@ _LOOKS = 10
 
 
 @dataclass(frozen=True)
-class State:
+class RegistryState:
     """The registry at one moment, with the hash that the production file had just before."""
 
     production_there: bool
@@ -90,7 +90,7 @@ class State:
         with_twin = (model_id for model_id in self.parents if '"twin": "' in self.rows[model_id]["report"])
         return {json.loads(self.rows[model_id]["report"])["twin"]: model_id for model_id in with_twin}
 
-    def ancestors(self, model_id: str | None) -> tuple[str, ...]:
+    def list_ancestors(self, model_id: str | None) -> tuple[str, ...]:
         """Return the models that `model_id` stands on, nearest first."""
         line: list[str] = []
         parent = self.parents.get(model_id or "")
@@ -104,13 +104,13 @@ class State:
         pins = [each for each in self.deployments if each.kind == "rollback" and each.unpinned_at is None]
         return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
 
-    def served(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
+    def list_serving_spans(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
         ends = [*(each.at for each in self.deployments[1:]), None]
         return tuple(
             (each.at, end) for each, end in zip(self.deployments, ends, strict=False) if each.model_id == model_id
         )
 
-    def record(self, model_id: str) -> ModelRecord:
+    def find_record(self, model_id: str) -> ModelRecord:
         row = self.rows[model_id]
         passed = row["outcome"] == "deployed"
         outcome, reason = row["outcome"], row["reason"]
@@ -130,15 +130,15 @@ class State:
             trained_from=date.fromisoformat(row["trained_from"]),
             trained_to=date.fromisoformat(row["trained_to"]),
             label_end=datetime.fromisoformat(row["label_end"]),
-            exam_from=_date(row["exam_from"]),
-            exam_to=_date(row["exam_to"]),
+            exam_from=_parse_date(row["exam_from"]),
+            exam_to=_parse_date(row["exam_to"]),
             report=json.loads(row["report"]),
             sha256=row["sha256"],
             pkl_sha256=row["pkl_sha256"],
             parent=self.parents.get(model_id),
             passed=passed,
             is_deployed=model_id == self.live_id,
-            served=self.served(model_id),
+            served=self.list_serving_spans(model_id),
             kept=bool(row["kept"]),
         )
 
@@ -147,7 +147,7 @@ class State:
         model_id = parse_model_id(text)
         if model_id not in self.rows:
             raise ModelNotFoundError(
-                f"No model {model_id} is in the archive. The newest there: {some_ids(self.rows)}; see `hftcl history`."
+                f"No model {model_id} is in the archive. The newest there: {list_ids(self.rows)}; see `hftcl history`."
             )
         return model_id
 
@@ -163,30 +163,30 @@ class Registry:
         self.production = self.home / "trained_stock_model.onnx"
         self.production_pkl = self.home / "trained_stock_model.pkl"
 
-    def onnx_of(self, model_id: str) -> Path:
+    def onnx_path(self, model_id: str) -> Path:
         """Return where the archived model file lies."""
         return self.folder / f"model_{model_id}.onnx"
 
-    def pkl_of(self, model_id: str) -> Path:
+    def pkl_path(self, model_id: str) -> Path:
         """Return where the archived scikit-learn estimator lies."""
         return self.folder / f"model_{model_id}.pkl"
 
     def models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
         """Return the archived models, newest first; at most `limit`. Empty where there is no archive yet."""
-        state = self.state()
-        return tuple(state.record(model_id) for model_id in sorted(state.rows, reverse=True)[:limit])
+        state = self.read_state()
+        return tuple(state.find_record(model_id) for model_id in sorted(state.rows, reverse=True)[:limit])
 
     def find(self, text: str) -> ModelRecord:
         """Return the model named by a user. Raises UsageError (malformed) or ModelNotFoundError (unknown)."""
-        state = self.state()
-        return state.record(state.require(text))
+        state = self.read_state()
+        return state.find_record(state.require(text))
 
-    def live(self) -> ModelRecord | None:
+    def find_live(self) -> ModelRecord | None:
         """Return the registered model whose SHA-256 the production file has; None where there is none."""
-        state = self.state()
-        return state.record(state.live_id) if state.live_id else None
+        state = self.read_state()
+        return state.find_record(state.live_id) if state.live_id else None
 
-    def examined(self, model: ModelRecord) -> ModelRecord:
+    def find_examined(self, model: ModelRecord) -> ModelRecord:
         """Return the model that stands for `model` in an exam: its twin where it is a refit, else itself.
 
         Raises ModelNotFoundError where the registry has lost the twin.
@@ -195,32 +195,32 @@ class Registry:
 
     def lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
         """Return a model, by default the one that serves, then its parent, and so on to the first."""
-        state = self.state()
+        state = self.read_state()
         first = state.require(text) if text is not None else state.live_id or state.intended_id
-        return tuple(state.record(each) for each in (first, *state.ancestors(first)) if each is not None)
+        return tuple(state.find_record(each) for each in (first, *state.list_ancestors(first)) if each is not None)
 
-    def production_state(self) -> Production:
+    def read_production(self) -> Production:
         """Return what the production file is at this moment."""
-        return self.state().production
+        return self.read_state().production
 
-    def pinned(self) -> Pin | None:
+    def find_pin(self) -> Pin | None:
         """Return the rollback that keeps automatic deployment waiting, if there is one."""
-        return self.state().pin
+        return self.read_state().pin
 
     def deployments(self) -> tuple[Deployment, ...]:
         """Return every change of the serving model, oldest first."""
-        return self.state().deployments
+        return self.read_state().deployments
 
     def attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
         """Return the runs that wanted a new model, newest first; at most `limit`."""
-        with faults("reading the model registry"), opened_to_read(self.database) as db:
+        with faults("reading the model registry"), open_to_read(self.database) as db:
             found = db.execute(
                 "SELECT at, kind, outcome, reason, model_id FROM attempts ORDER BY number DESC LIMIT ?",
                 (-1 if limit is None else limit,),
             ).fetchall()
         return tuple(Attempt(**{**dict(row), "at": datetime.fromisoformat(row["at"])}) for row in found)
 
-    def last_judged(self) -> Attempt | None:
+    def find_last_judged(self) -> Attempt | None:
         """Return the newest attempt whose exam came to a verdict, deployed or rejected; age is counted from it."""
         return next((each for each in self.attempts() if each.outcome in JUDGED), None)
 
@@ -230,12 +230,12 @@ class Registry:
         Without `text`: from the serving model to its parent. With it: to that model, whatever it is. Raises
         RollbackError where there is nowhere to go, IntegrityError where the target's file is not what was archived.
         """
-        state = self.state()
+        state = self.read_state()
         current = state.live_id or state.intended_id
         if text is not None:
             target: str | None = state.require(text)
             if target == state.live_id:
-                raise RollbackError(f"Model {target} is the one that serves. Name another: {self._others(state)}.")
+                raise RollbackError(f"Model {target} is the one that serves. Name another: {self._name_others(state)}.")
         elif current is None:
             raise RollbackError("No model has ever been deployed, so there is nothing to roll back.")
         else:
@@ -243,62 +243,64 @@ class Registry:
         if target is None:
             raise RollbackError(
                 f"Model {current} was the first to be deployed: there is none before it. "
-                f"Name another: {self._others(state)}."
+                f"Name another: {self._name_others(state)}."
             )
-        self.intact(state, target)
-        return RollbackPlan(current=state.record(current) if current else None, target=state.record(target))
+        self.read_intact(state, target)
+        return RollbackPlan(current=state.find_record(current) if current else None, target=state.find_record(target))
 
-    def _others(self, state: State) -> str:
-        return some_ids(each for each, row in state.rows.items() if row["kept"] and each != state.live_id)
+    def _name_others(self, state: RegistryState) -> str:
+        return list_ids(each for each, row in state.rows.items() if row["kept"] and each != state.live_id)
 
     @faults("reading the archived model")
-    def intact(self, state: State, model_id: str) -> bytes:
+    def read_intact(self, state: RegistryState, model_id: str) -> bytes:
         """Return the bytes of an archived model file. Raises IntegrityError, naming an alternative, if not whole."""
         row = state.rows[model_id]
         if not row["kept"]:
             fault = "was pruned ([archive] keep)"
         else:
-            data = whole(self.onnx_of(model_id), row["sha256"])
+            data = read_verified(self.onnx_path(model_id), row["sha256"])
             if data is not None:
                 return data
             fault = (
-                "is missing" if not self.onnx_of(model_id).exists() else "is not what was archived (SHA-256 differs)"
+                "is missing" if not self.onnx_path(model_id).exists() else "is not what was archived (SHA-256 differs)"
             )
-        other = self.alternative(state, model_id)
+        other = self.find_alternative(state, model_id)
         remedy = f"`hftcl rollback {other}` has a whole file." if other else "Restore it from a backup."
-        raise IntegrityError(f"The file of model {model_id}, {self.onnx_of(model_id)}, {fault}. {remedy}")
+        raise IntegrityError(f"The file of model {model_id}, {self.onnx_path(model_id)}, {fault}. {remedy}")
 
-    def alternative(self, state: State, instead_of: str) -> str | None:
+    def find_alternative(self, state: RegistryState, instead_of: str) -> str | None:
         """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""
         passed = sorted((each for each, row in state.rows.items() if row["outcome"] == "deployed"), reverse=True)
-        for each in (*state.ancestors(instead_of), *state.ancestors(state.live_id), *passed):
+        for each in (*state.list_ancestors(instead_of), *state.list_ancestors(state.live_id), *passed):
             row = state.rows[each]
             if each in {instead_of, state.live_id} or not row["kept"]:
                 continue
-            if whole(self.onnx_of(each), row["sha256"]) is not None:
+            if read_verified(self.onnx_path(each), row["sha256"]) is not None:
                 return each
         return None
 
-    def state(self) -> State:
+    def read_state(self) -> RegistryState:
         """Return registry and production as they are now; no file of either is created or changed."""
-        with faults("reading the model registry"), opened_to_read(self.database) as db:
-            return self.state_in(db)
+        with faults("reading the model registry"), open_to_read(self.database) as db:
+            return self.read_state_in(db)
 
-    def state_in(self, db: sqlite3.Connection) -> State:
+    def read_state_in(self, db: sqlite3.Connection) -> RegistryState:
         """Return the same through a connection that is open."""
         for _ in range(_LOOKS):
-            before = _mark(self.production)
+            before = _read_stamp(self.production)
             # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
             there, found = _look(self.production)
             with snapshot(db):
                 rows = {row["model_id"]: row for row in db.execute("SELECT * FROM models")}
-                deployments = tuple(_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number"))
-            if _mark(self.production) == before:  # else it was replaced meanwhile: look again at one moment
+                deployments = tuple(
+                    _read_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number")
+                )
+            if _read_stamp(self.production) == before:  # else it was replaced meanwhile: look again at one moment
                 break
-        return State(there, found, rows, deployments)
+        return RegistryState(there, found, rows, deployments)
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
+def _read_stamp(path: Path) -> tuple[int, int, int] | None:
     """Return what changes whenever `path` is replaced."""
     try:
         about = path.stat()
@@ -307,7 +309,7 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def digest(path: Path) -> str | None:
+def compute_digest(path: Path) -> str | None:
     """Return the SHA-256 of a file; None where it is missing, no regular file, or too long to be a model."""
     return _look(path)[1]
 
@@ -328,15 +330,15 @@ def _look(path: Path) -> tuple[bool, str | None]:
         os.close(fd)
 
 
-def whole(path: Path, sha256: str) -> bytes | None:
+def read_verified(path: Path, sha256: str) -> bytes | None:
     """Return the bytes of `path` if they have this SHA-256, else None."""
-    if digest(path) != sha256:
+    if compute_digest(path) != sha256:
         return None
     data = path.read_bytes()
     return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
-def _deployment(row: sqlite3.Row) -> Deployment:
+def _read_deployment(row: sqlite3.Row) -> Deployment:
     unpinned = row["unpinned_at"]
     return Deployment(
         **{name: row[name] for name in ("number", "model_id", "replaced", "kind", "reason", "by")},
@@ -346,5 +348,5 @@ def _deployment(row: sqlite3.Row) -> Deployment:
     )
 
 
-def _date(text: str | None) -> date | None:
+def _parse_date(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None

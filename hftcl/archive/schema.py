@@ -43,13 +43,13 @@ _BUSY_S = 10.0
 def faults(doing: str) -> Iterator[None]:
     """Turn what the disk and SQLite may raise while `doing` into one HftclError with the remedy."""
     try:
-        with durable.storage_faults(doing):
+        with durable.convert_storage_faults(doing):
             yield
     except sqlite3.Error as error:
-        raise _told(doing, error) from error
+        raise _build_fault(doing, error) from error
 
 
-def _told(doing: str, error: sqlite3.Error) -> HftclError:
+def _build_fault(doing: str, error: sqlite3.Error) -> HftclError:
     primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
     if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return LockHeldError("program with the model registry open", None, None)
@@ -65,7 +65,7 @@ def _told(doing: str, error: sqlite3.Error) -> HftclError:
 
 
 @contextlib.contextmanager
-def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
+def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the registry at `path` to read: nothing is created, and where there is none it reads as empty."""
     # mode=rw, not ro: it creates nothing either, opens a read-only file too, and after a crash can undo the
     # transaction that was cut off, which ro refuses to.
@@ -103,7 +103,7 @@ def _connect(name: str) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def opened_to_change(path: Path) -> Iterator[sqlite3.Connection]:
+def open_to_change(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the registry at `path`, created where it is missing, so that what is committed survives a power cut."""
     with contextlib.closing(_connect(path.absolute().as_uri())) as db:
         db.execute("PRAGMA journal_mode = DELETE")

@@ -10,15 +10,15 @@ import os
 from hashlib import sha256
 from typing import Final
 
-from hftcl.config.dotenv import SIGNING_KEY, given
+from hftcl.config.dotenv import SIGNING_KEY, find_given
 from hftcl.errors import ConfigError, IntegrityError
 
 SHORTEST: Final = 16  # characters
 
 
-def current_key() -> bytes | None:
+def read_key() -> bytes | None:
     """Return the key of this process; None where none is set. Raises ConfigError for one that is too short."""
-    value, origin = given(SIGNING_KEY, os.environ)
+    value, origin = find_given(SIGNING_KEY, os.environ)
     if not value:
         return None
     if len(value) < SHORTEST:
@@ -28,7 +28,7 @@ def current_key() -> bytes | None:
     return value.encode()
 
 
-def signature(key: bytes, data: bytes) -> str:
+def sign_data(key: bytes, data: bytes) -> str:
     """Return the signature of `data`, 64 hexadecimal digits."""
     return hmac.new(key, data, sha256).hexdigest()
 
@@ -38,7 +38,7 @@ def require(name: str, data: bytes, found: str | None) -> None:
 
     name: what the message calls the file. found: None for a file without a signature.
     """
-    key = current_key()
+    key = read_key()
     if key is None:
         return
     if found is None:
@@ -46,5 +46,5 @@ def require(name: str, data: bytes, found: str | None) -> None:
             f"{name} is not signed, and {SIGNING_KEY} is set. Train one with the key (`hftcl retrain --force`) and "
             "put it in place: `hftcl rollback MODEL_ID --reason TEXT`."
         )
-    if not hmac.compare_digest(found.encode(), signature(key, data).encode()):
+    if not hmac.compare_digest(found.encode(), sign_data(key, data).encode()):
         raise IntegrityError(f"{name} is not signed with this {SIGNING_KEY}. Use the key that it was trained with.")

@@ -16,7 +16,7 @@ import typer
 
 from hftcl.cli import doctor, learning, models, performance, schedule, trading
 from hftcl.cli.app import app
-from hftcl.cli.telling import send_what_was_told
+from hftcl.cli.telling import send_alerts
 from hftcl.errors import HftclError
 
 COMMANDS = (learning, models, trading, performance, schedule, doctor)
@@ -28,7 +28,7 @@ app.registered_commands.sort(
 _STDERR = 2
 
 
-def globals_first(arguments: Sequence[str]) -> list[str]:
+def move_globals_first(arguments: Sequence[str]) -> list[str]:
     """Return `arguments` with the global options in front, so that `hftcl retrain --config F -v` works too."""
     front: list[str] = []
     rest: list[str] = []
@@ -48,23 +48,23 @@ def globals_first(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; the exit status is the contract of docs/commands.md."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _unwind)
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
-    arguments = globals_first(sys.argv[1:])
+    arguments = move_globals_first(sys.argv[1:])
     try:
         code = app(args=arguments, prog_name="hftcl", standalone_mode=False)
         sys.stdout.flush()
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
-        code = _told(ended.__context__, traceback=False)  # the library ends with 1 where a reader leaves
+        code = _report_error(ended.__context__, traceback=False)  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
-        code = _told(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
+        code = _report_error(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
     if code == 130:
         _fail("interrupted; what was live still is", 130)
-    send_what_was_told()
+    send_alerts()
     raise SystemExit(code)
 
 
@@ -79,7 +79,7 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _told(error: Exception, *, traceback: bool) -> int:
+def _report_error(error: Exception, *, traceback: bool) -> int:
     """Say what happened in a line, or raise it again where a traceback is asked for; return the exit status."""
     if isinstance(error, BrokenPipeError):
         _discard_output()  # the reader has left, as `head` does: there is nobody to tell
@@ -110,7 +110,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _terminated(signum: int, frame: FrameType | None) -> Never:
+def _unwind(signum: int, frame: FrameType | None) -> Never:
     """Unwind like any error, so that the training process ends and temporary files go."""
     raise SystemExit(128 + signum)
 

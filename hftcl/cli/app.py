@@ -46,14 +46,14 @@ class Invocation:
     def learning(self, **overrides: object) -> "ContinuousLearning":
         from hftcl import logs
         from hftcl.api.continuous_learning import ContinuousLearning
-        from hftcl.views.progress import listener
+        from hftcl.views.progress import build_listener
 
         settings = self.configuration(**overrides).settings
         logs.configure(settings.log, self.verbosity)
-        return ContinuousLearning(settings, on_event=listener(self.verbosity))
+        return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"hftcl {__version__}")
         raise typer.Exit(0)
@@ -64,7 +64,7 @@ def hftcl(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option("--config", metavar="PATH", help="Configuration file.")] = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv: tracebacks.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,

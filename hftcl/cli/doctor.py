@@ -12,7 +12,7 @@ from hftcl.errors import ConfigError
 
 if TYPE_CHECKING:
     from hftcl.doctor import Row
-    from hftcl.doctor.row import Patient
+    from hftcl.doctor.row import Context
 
 
 @app.command()
@@ -40,13 +40,13 @@ def doctor(
     if unit is not None:
         from hftcl.doctor import units
 
-        sys.stdout.write(units.unit(unit, units.Installation.found(ctx.obj.configuration())))
+        sys.stdout.write(units.build_unit(unit, units.Installation.find(ctx.obj.configuration())))
         return
     if stopped is not None:
         _tell_stopped(ctx.obj, stopped)
         return
-    rows, patient = _rows(ctx.obj, repair=repair, only_test=send_test_alert)
-    show(rows, view.rows, as_json)
+    rows, patient = _collect_rows(ctx.obj, repair=repair, only_test=send_test_alert)
+    show(rows, view.draw_rows, as_json)
     if prometheus is not None and patient is not None and not send_test_alert:
         from hftcl.doctor import prometheus as exposition
 
@@ -55,44 +55,44 @@ def doctor(
     raise typer.Exit(1 if any(row.status == "fault" for row in rows) else 0)
 
 
-def _rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "tuple[tuple[Row, ...], Patient | None]":
+def _collect_rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "tuple[tuple[Row, ...], Context | None]":
     """Return what the doctor found, and who was examined: nobody where the configuration is invalid."""
     from hftcl import doctor as room
     from hftcl.doctor import outside, repairs
     from hftcl.doctor.row import fault
-    from hftcl.views.progress import listener
+    from hftcl.views.progress import build_listener
 
     try:
-        patient = _patient(invocation)
+        patient = _build_context(invocation)
     except ConfigError as error:
         remedy = "Correct it; `hftcl init --show` prints what is in force."
         return tuple(fault("configuration", text, remedy) for text in error.faults), None
     if only_test:
-        return outside.test_alert(patient), patient
+        return outside.send_test_alert(patient), patient
     mended = repairs.repair(patient) if repair else ()
-    return (*mended, *room.examine(patient, listener(invocation.verbosity))), patient
+    return (*mended, *room.examine(patient, build_listener(invocation.verbosity))), patient
 
 
-def _patient(invocation: Invocation) -> "Patient":
+def _build_context(invocation: Invocation) -> "Context":
     from hftcl import logs
-    from hftcl.doctor.row import Patient
+    from hftcl.doctor.row import Context
 
     configuration = invocation.configuration()
     logs.configure(configuration.settings.log, invocation.verbosity)
-    return Patient(configuration=configuration, environ=os.environ, now=now())
+    return Context(configuration=configuration, environ=os.environ, now=now())
 
 
 def _tell_stopped(invocation: Invocation, name: str) -> None:
     """Tell an alert where systemd says that the service failed, and send it: nobody else is there to do so."""
     from hftcl.cli.telling import tell
-    from hftcl.doctor.outside import service_failed
+    from hftcl.doctor.outside import build_failure_alert
     from hftcl.settings import Settings
 
-    alert = service_failed(name, os.environ, now())
+    alert = build_failure_alert(name, os.environ, now())
     if alert is None:
         return
     try:
-        settings = _patient(invocation).settings
+        settings = _build_context(invocation).settings
     except ConfigError:
         settings = Settings()  # the secrets say whom to tell; the unit's working folder is the home
     tell(settings, alert)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hftcl.cli.app import AsJson, AsOf, ExitCode, app, now
-from hftcl.cli.telling import errors_told, tell
+from hftcl.cli.telling import tell, tell_errors
 
 
 @app.command()
@@ -23,9 +23,9 @@ def init(
     from hftcl.views import installation
 
     if show:
-        views.show(config.effective(ctx.obj.configuration(), os.environ), installation.settings, as_json)
+        views.show(config.list_effective(ctx.obj.configuration(), os.environ), installation.draw_settings, as_json)
     else:
-        views.show(config.write_example(Path.cwd()), installation.written, as_json)
+        views.show(config.write_example(Path.cwd()), installation.draw_written, as_json)
 
 
 @app.command()
@@ -34,7 +34,7 @@ def check(ctx: typer.Context, as_of: AsOf = None, as_json: AsJson = False, exit_
     from hftcl.views import loop, show
 
     report = ctx.obj.learning().check(as_of=as_of)
-    show(report, loop.triggers, as_json)
+    show(report, loop.draw_check, as_json)
     raise typer.Exit(3 if exit_code and report.due else 0)
 
 
@@ -54,15 +54,15 @@ def retrain(
     exit_code: ExitCode = False,
 ) -> None:
     """Check, and if a retrain is due: collect, train, examine, and deploy what earned it."""
-    from hftcl.learning.alert_texts import of_retrain
+    from hftcl.learning.alert_texts import build_retrain_alerts
     from hftcl.views import loop, show
 
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
     learner = ctx.obj.learning(**overrides)
-    with errors_told(learner.settings, "the retrain"):
+    with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
-    tell(learner.settings, *of_retrain(report, now()))
-    show(report, loop.retrain, as_json, verbosity=ctx.obj.verbosity)
+    tell(learner.settings, *build_retrain_alerts(report, now()))
+    show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
     raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)
 
 
@@ -78,7 +78,7 @@ def prove(
     from hftcl.views import loop, show
 
     report = ctx.obj.learning().prove(cases=cases, seed=seed, as_of=as_of)
-    show(report, loop.proof, as_json)
+    show(report, loop.draw_proof, as_json)
     raise typer.Exit(0 if report.proved else 1)
 
 
@@ -93,7 +93,7 @@ def exam(
     """Score an archived model on other bars; refuses bars that it has seen. Changes nothing."""
     from hftcl.views import loop, show
 
-    show(ctx.obj.learning().exam(model_id, start, end), loop.exam, as_json)
+    show(ctx.obj.learning().exam(model_id, start, end), loop.draw_exam, as_json)
 
 
 @app.command()
@@ -113,6 +113,6 @@ def backtest(
     if html is not None:
         page.require_place(html)
     report = ctx.obj.learning().backtest(start, end)
-    show(report, loop.backtest, as_json)
+    show(report, loop.draw_backtest, as_json)
     if html is not None:  # last: where it fails, what was found has been told
         page.write(html, page.backtest(report))

@@ -21,7 +21,7 @@ def history(
     from hftcl.views import archive, show
 
     home = Path(ctx.obj.configuration().settings.paths.home)
-    show(read(home, limit=limit, lineage=lineage), archive.history, as_json)
+    show(read(home, limit=limit, lineage=lineage), archive.draw_history, as_json)
 
 
 @app.command()
@@ -37,7 +37,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Back to the previous deployed model, or a named one, and pin it there."""
-    from hftcl.learning.alert_texts import of_rollback
+    from hftcl.learning.alert_texts import build_rollback_alert
     from hftcl.learning.stories.history import plan_rollback
     from hftcl.learning.stories.history import rollback as restore
     from hftcl.views import archive, show
@@ -46,11 +46,11 @@ def rollback(
     home = Path(settings.paths.home)
     plan = plan_rollback(home, model_id)
     if not yes:
-        archive.rollback_plan(plan)
+        archive.draw_rollback_plan(plan)
         typer.confirm("Roll back?", abort=True, err=True)
     report = restore(home, model_id, plan, reason=reason, now=now())
-    tell(settings, of_rollback(report, now()))
-    show(report, archive.rollback, as_json)
+    tell(settings, build_rollback_alert(report, now()))
+    show(report, archive.draw_rollback, as_json)
 
 
 @app.command()
@@ -60,4 +60,4 @@ def unpin(ctx: typer.Context, as_json: AsJson = False) -> None:
     from hftcl.views import archive, show
 
     home = Path(ctx.obj.configuration().settings.paths.home)
-    show(let_go(home, now=now()), archive.unpinned, as_json)
+    show(let_go(home, now=now()), archive.draw_unpin, as_json)

@@ -32,6 +32,6 @@ def report(
         page.require_place(html)
     tracker = PerformanceTracker(ctx.obj.configuration().settings, replay=replay)
     found = tracker.report(since, until)
-    show(found, performance.performance, as_json)
+    show(found, performance.draw_performance, as_json)
     if html is not None:  # last: where it fails, what was found has been told
         page.write(html, tracker.html(found))

@@ -39,38 +39,38 @@ def schedule(
         raise UsageError("--json goes with --preview or --once: the foreground loop has no end to report.")
     settings = ctx.obj.configuration().settings
     if preview is not None:
-        _preview(settings, preview, as_json)
+        _show_preview(settings, preview, as_json)
     elif once:
-        _once(settings, ctx.obj.verbosity, as_json)
+        _run_once(settings, ctx.obj.verbosity, as_json)
     else:
         _run(settings, ctx.obj.verbosity)
 
 
-def _preview(settings: "Settings", count: int, as_json: bool) -> None:
+def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
     from hftcl.schedule import jobs, reports
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
-    known = Occurrences(Path(settings.paths.home)).known()
+    known = Occurrences(Path(settings.paths.home)).list_known()
     zone = ZoneInfo(settings.schedule.timezone)
-    show(reports.preview(jobs.rules(settings), zone, now(), known, count), schedule.coming, as_json)
+    show(reports.preview(jobs.build_rules(settings), zone, now(), known, count), schedule.draw_coming, as_json)
 
 
-def _once(settings: "Settings", verbosity: int, as_json: bool) -> None:
+def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl import logs
     from hftcl.schedule import jobs, reports
-    from hftcl.schedule.stop import Stopped
+    from hftcl.schedule.stop import StopRequest
     from hftcl.views import schedule, show
-    from hftcl.views.progress import listener
+    from hftcl.views.progress import build_listener
 
     logs.configure(settings.log, verbosity)
     stop = _stop_at_signals()
-    rules = jobs.rules(settings)
+    rules = jobs.build_rules(settings)
     try:
-        found = _scheduler(settings, rules, stop, schedule.Listening(listener(verbosity))).once()
-    except Stopped:
+        found = _build_scheduler(settings, rules, stop, schedule.Listening(build_listener(verbosity))).run_once()
+    except StopRequest:
         raise typer.Exit(128 + (stop.asked or 0)) from None
-    show(reports.ran(found, ZoneInfo(settings.schedule.timezone)), schedule.ran, as_json)
+    show(reports.report_ran(found, ZoneInfo(settings.schedule.timezone)), schedule.draw_ran, as_json)
     raise typer.Exit(1 if any(each.state == "failed" for each in found) else 0)
 
 
@@ -85,11 +85,11 @@ def _run(settings: "Settings", verbosity: int) -> None:
     observer = Observer()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
         registry = Registry(Path(settings.paths.home))
-        observer = live = schedule.LiveLine(sys.stderr, ZoneInfo(settings.schedule.timezone), registry.live)
+        observer = live = schedule.LiveLine(sys.stderr, ZoneInfo(settings.schedule.timezone), registry.find_live)
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)
-    _scheduler(settings, jobs.rules(settings), stop, observer).run()
+    _build_scheduler(settings, jobs.build_rules(settings), stop, observer).run()
     raise typer.Exit(130 if stop.asked == signal.SIGINT else 0)  # SIGTERM is the normal way to end a service
 
 
@@ -102,10 +102,12 @@ def _stop_at_signals() -> "Stop":
     return stop
 
 
-def _scheduler(settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer") -> "Scheduler":
+def _build_scheduler(
+    settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer"
+) -> "Scheduler":
     from hftcl.alerts import Alerts
     from hftcl.schedule.claims import Occurrences
-    from hftcl.schedule.jobs import duties
+    from hftcl.schedule.jobs import build_jobs
     from hftcl.schedule.scheduler import Scheduler
     from hftcl.systemd import Notifier
 
@@ -118,12 +120,12 @@ def _scheduler(settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", ob
     return Scheduler(
         rules,
         Occurrences(Path(settings.paths.home)),
-        duties(settings, clock=now),
+        build_jobs(settings, clock=now),
         clock=now,
         sleep=time.sleep,
         by=f"{socket.gethostname()}, process {os.getpid()}",
         stop=stop,
-        alerts=Alerts.configured(settings, os.environ),
+        alerts=Alerts.from_settings(settings, os.environ),
         notifier=Notifier.from_environment(os.environ, pid=os.getpid()),
         observer=observer,
         publish=publish,

@@ -19,10 +19,10 @@ _told: list["Alerts"] = []
 
 
 def tell(settings: "Settings", *alerts: "Alert") -> None:
-    """Put `alerts` into the outbox, for `send_what_was_told`; nothing happens where nobody is to be told."""
+    """Put `alerts` into the outbox, for `send_alerts`; nothing happens where nobody is to be told."""
     from hftcl.alerts import Alerts
 
-    outbox = Alerts.configured(settings, os.environ)
+    outbox = Alerts.from_settings(settings, os.environ)
     if outbox.channels and alerts:
         for alert in alerts:
             outbox.tell(alert)
@@ -30,20 +30,20 @@ def tell(settings: "Settings", *alerts: "Alert") -> None:
 
 
 @contextlib.contextmanager
-def errors_told(settings: "Settings", doing: str) -> Iterator[None]:
+def tell_errors(settings: "Settings", doing: str) -> Iterator[None]:
     """Tell an error that ends `doing`, such as "the retrain"; wrong usage and a lock that is held are none."""
     try:
         yield
     except (UsageError, LockHeldError):
         raise
     except Exception as error:
-        from hftcl.learning.alert_texts import of_error
+        from hftcl.learning.alert_texts import build_error_alert
 
-        tell(settings, of_error(error, doing, now()))
+        tell(settings, build_error_alert(error, doing, now()))
         raise
 
 
-def send_what_was_told() -> None:
+def send_alerts() -> None:
     """Try to send what this command told, in bounded time. Ctrl-C ends that: the work is done, and the rest waits."""
     with contextlib.suppress(KeyboardInterrupt):
         while _told:

@@ -40,7 +40,7 @@ def trade(
     as_json: AsJson = False,
 ) -> None:
     """Run the bot: decide once a minute with the production model, and trade; paper money unless told otherwise."""
-    chosen = [name for name, given in _modes(replay, once, status, flatten, clear).items() if given]
+    chosen = [name for name, given in _read_modes(replay, once, status, flatten, clear).items() if given]
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
     if live and chosen not in ([], ["--once"]):
@@ -49,7 +49,7 @@ def trade(
         raise UsageError("--json goes with --replay, --once, --status, --flatten or --clear: a bot runs on.")
     settings = ctx.obj.configuration().settings
     if status:
-        _status(settings, as_json)
+        _show_status(settings, as_json)
     elif flatten:
         _flatten(settings, ctx.obj.verbosity, as_json)
     elif clear:
@@ -60,19 +60,19 @@ def trade(
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 
 
-def _modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
+def _read_modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
     named = {"--replay": replay is not None, "--once": once, "--status": status}
     return {**named, "--flatten": flatten, "--clear": clear}
 
 
-def _status(settings: "Settings", as_json: bool) -> None:
+def _show_status(settings: "Settings", as_json: bool) -> None:
     from hftcl.trading.run.status import status
     from hftcl.views import show, trading
 
-    show(status(settings), trading.status, as_json)
+    show(status(settings), trading.draw_status, as_json)
 
 
-def _person() -> str:
+def _find_person() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers: the kill switch works all the same
@@ -83,12 +83,12 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.kill_switch import flatten
     from hftcl.views import show, trading
-    from hftcl.views.progress import listener
+    from hftcl.views.progress import build_listener
 
-    heard = listener(verbosity if verbosity < 0 else 1)
-    reason = f"{_person()} asked for it (--flatten)"
+    heard = build_listener(verbosity if verbosity < 0 else 1)
+    reason = f"{_find_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=heard)
-    show(report, trading.halted, as_json)
+    show(report, trading.draw_halt, as_json)
     raise typer.Exit(0 if report.halted else 1)
 
 
@@ -98,7 +98,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
     if not yes:
         typer.confirm("Let the bot trade again?", abort=True, err=True)
-    show(clear(settings, by=_person(), now=now()), trading.cleared, as_json)
+    show(clear(settings, by=_find_person(), now=now()), trading.draw_clear, as_json)
 
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:
@@ -106,29 +106,29 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> N
     from hftcl.trading.run.replay import replay
     from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
-    from hftcl.views.progress import listener
+    from hftcl.views.progress import build_listener
 
     logs.configure(settings.log, verbosity)
     controls = Controls()
-    with _signals(controls, stops=False):
+    with _handle_signals(controls, stops=False):
         report = replay(
             settings,
             span,
             now=now(),
             stopwatch=time.perf_counter,
             controls=controls,
-            on_event=trading.Listening(listener(verbosity)),
+            on_event=trading.Listening(build_listener(verbosity)),
             on_alert=lambda _: None,
         )
-    show(report, trading.replay, as_json)
+    show(report, trading.draw_replay, as_json)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:
     from hftcl import logs
     from hftcl.alerts import Alerts
-    from hftcl.home import Places
+    from hftcl.home import Home
     from hftcl.systemd import Notifier
-    from hftcl.trading.feeds.polygon import polygon_feed
+    from hftcl.trading.feeds.polygon import build_polygon_feed
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.guards import require_present
     from hftcl.trading.run.live import Present, trade
@@ -138,8 +138,8 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     require_present(settings)
     logs.configure(settings.log, verbosity, service=not once)
     clock = SystemClock()
-    controls = Controls(halt_file=Places.live(Path(settings.paths.home)).halt_file)
-    heard, alerts = trading.Logging(as_text=settings.log.format == "text"), Alerts.configured(settings, os.environ)
+    controls = Controls(halt_file=Home.live(Path(settings.paths.home)).halt_file)
+    heard, alerts = trading.Logging(as_text=settings.log.format == "text"), Alerts.from_settings(settings, os.environ)
 
     def tell(alert: "Alert") -> None:
         alerts.tell(alert)
@@ -147,20 +147,20 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 
     present = Present(
         clock=clock,
-        feed=lambda calendar, extended, hears: polygon_feed(settings, calendar, extended, hears),
+        feed=lambda calendar, extended, hears: build_polygon_feed(settings, calendar, extended, hears),
         service=Notifier.from_environment(os.environ, pid=os.getpid()),
         controls=controls,
         on_event=heard,
         on_alert=tell,
     )
-    with _signals(controls, stops=True, clock=clock):
+    with _handle_signals(controls, stops=True, clock=clock):
         report = trade(settings, present, real_money=live, once=once)
-    show(report, trading.ended, as_json)
+    show(report, trading.draw_trade, as_json)
     raise typer.Exit(0)
 
 
 @contextlib.contextmanager
-def _signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
+def _handle_signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
     """While the bot works: SIGHUP looks for a new model, SIGUSR1 halts; with `stops`, SIGTERM and Ctrl-C end it."""
 
     def heard(number: int, _: FrameType | None) -> None:

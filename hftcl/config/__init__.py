@@ -13,8 +13,8 @@ from hftcl.config.loading import Configuration, from_text, load
 
 if TYPE_CHECKING:
     from hftcl.config.documents import EffectiveSetting as EffectiveSetting
-    from hftcl.config.documents import effective as effective
     from hftcl.config.documents import example as example
+    from hftcl.config.documents import list_effective as list_effective
     from hftcl.config.documents import reference as reference
     from hftcl.config.documents import to_toml as to_toml
     from hftcl.config.documents import write_example as write_example
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DOCUMENTS: Final = (
     "EffectiveSetting",
     "WrittenExample",
-    "effective",
+    "list_effective",
     "example",
     "reference",
     "to_toml",

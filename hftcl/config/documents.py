@@ -32,10 +32,10 @@ class EffectiveSetting:
     @property
     def text(self) -> str:
         """The value as hftcl.toml writes it; a secret's as it is."""
-        return str(self.value) if self.key in SECRETS else _toml_text(self.value)
+        return str(self.value) if self.key in SECRETS else _format_toml(self.value)
 
 
-def effective(configuration: Configuration, environ: Mapping[str, str]) -> tuple[EffectiveSetting, ...]:
+def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> tuple[EffectiveSetting, ...]:
     """Return every setting with its value and origin, in the order of hftcl.toml, then the secrets, masked.
 
     Raises ConfigError where the `.env` file cannot be understood.
@@ -71,7 +71,7 @@ def write_example(folder: Path) -> tuple[Path, ...]:
     """
     from hftcl.durable import make_folder
 
-    texts = {folder / FILE_NAME: (example(), 0o644), folder / Settings().paths.env_file: (_env_template(), 0o600)}
+    texts = {folder / FILE_NAME: (example(), 0o644), folder / Settings().paths.env_file: (_build_env_template(), 0o600)}
     try:
         make_folder(folder)
         written = tuple(path for path, (text, mode) in texts.items() if _create(path, text, mode))
@@ -86,7 +86,7 @@ def write_example(folder: Path) -> tuple[Path, ...]:
 
 def example() -> str:
     """Return hftcl.toml.example: every setting with its meaning, what it allows, and its default as the value."""
-    return EXAMPLE_HEAD + "".join(_example_section(section) for section in sections())
+    return EXAMPLE_HEAD + "".join(_build_example_section(section) for section in sections())
 
 
 def reference() -> str:
@@ -94,60 +94,60 @@ def reference() -> str:
     guide = "".join(f"| `{old}` | `{new}` |\n" for old, new in GUIDE_NAMES.items())
     secrets = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in SECRETS.items())
     head = REFERENCE_HEAD.format(guide=guide.rstrip("\n"), secrets=secrets.rstrip("\n"))
-    return head + "".join(_reference_section(section) for section in sections())
+    return head + "".join(_build_reference_section(section) for section in sections())
 
 
-def _of(section: str) -> Iterator[Leaf]:
+def _list_leaves(section: str) -> Iterator[Leaf]:
     return (leaf for leaf in leaves().values() if leaf.section == section)
 
 
-def _meaning(section: str) -> str:
+def _describe_section(section: str) -> str:
     return " ".join((sections()[section].__doc__ or "").split())
 
 
-def _example_section(section: str) -> str:
-    lines = ["", "", f"[{section}]", *_comment(_meaning(section))]
-    for leaf in _of(section):
-        lines += ["", *_comment(leaf.description), *_comment(f"Allowed: {leaf.allowed}.")]
-        lines.append(f"{leaf.name} = {_toml_text(leaf.default)}")
+def _build_example_section(section: str) -> str:
+    lines = ["", "", f"[{section}]", *_format_comment(_describe_section(section))]
+    for leaf in _list_leaves(section):
+        lines += ["", *_format_comment(leaf.description), *_format_comment(f"Allowed: {leaf.allowed}.")]
+        lines.append(f"{leaf.name} = {_format_toml(leaf.default)}")
     return "\n".join(lines) + "\n"
 
 
-def _reference_section(section: str) -> str:
+def _build_reference_section(section: str) -> str:
     rows = "".join(
-        f"| `{leaf.key}` | `{_toml_text(leaf.default)}` | {_cell(leaf.allowed)} | {_cell(leaf.description)} |\n"
-        for leaf in _of(section)
+        f"| `{leaf.key}` | `{_format_toml(leaf.default)}` | {_to_cell(leaf.allowed)} | {_to_cell(leaf.description)} |\n"
+        for leaf in _list_leaves(section)
     )
     head = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
-    return f"\n### [{section}]\n\n{_meaning(section)}\n\n{head}{rows}"
+    return f"\n### [{section}]\n\n{_describe_section(section)}\n\n{head}{rows}"
 
 
-def _cell(text: str) -> str:
+def _to_cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _comment(text: str) -> list[str]:
+def _format_comment(text: str) -> list[str]:
     # Neither hyphens nor long words are broken: a key that is split over two lines cannot be searched for.
     return textwrap.wrap(
         text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
     )
 
 
-def _toml_text(value: object) -> str:
+def _format_toml(value: object) -> str:
     """Return one value as TOML, on one line."""
     import tomli_w
 
     match value:
         case tuple() | list():
-            return f"[{', '.join(_toml_text(element) for element in value)}]"
+            return f"[{', '.join(_format_toml(element) for element in value)}]"
         case dict():
-            pairs = ", ".join(f"{name} = {_toml_text(element)}" for name, element in value.items())
+            pairs = ", ".join(f"{name} = {_format_toml(element)}" for name, element in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
         case _:
             return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
 
 
-def _env_template() -> str:
+def _build_env_template() -> str:
     return ENV_HEAD + "".join(f"\n# {meaning}\n# {name}=\n" for name, meaning in SECRETS.items())
 
 

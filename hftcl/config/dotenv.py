@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hftcl.config.tree import PREFIX, shown_key
+from hftcl.config.tree import PREFIX, format_key
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 
@@ -76,13 +76,13 @@ def locate(name: str, settings: Settings, environ: Mapping[str, str]) -> tuple[s
 
     After what is `given` comes the `.env` file, unless the credentials hold a file `env`, which stands in for it.
     """
-    value, origin = given(name, environ)
-    if value is not None or _bundle(environ) is not None:
+    value, origin = find_given(name, environ)
+    if value is not None or _find_bundle(environ) is not None:
         return value, origin
-    return _in_file(name, Path(settings.paths.env_file))
+    return _find_in_file(name, Path(settings.paths.env_file))
 
 
-def given(name: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
+def find_given(name: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
     """Return the secret `name` from the environment or the credentials of a systemd unit, and where it was found.
 
     The credentials are in $CREDENTIALS_DIRECTORY: a file of that name, or a line of the file `env` there.
@@ -91,19 +91,19 @@ def given(name: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
         return value, "environment"
     if folder := environ.get(CREDENTIALS_VARIABLE, ""):
         single = Path(folder) / name
-        if value := _whole_file(single):
+        if value := _read_whole_file(single):
             return value, str(single)
-    bundle = _bundle(environ)
-    return _in_file(name, bundle) if bundle is not None else (None, "")
+    bundle = _find_bundle(environ)
+    return _find_in_file(name, bundle) if bundle is not None else (None, "")
 
 
-def _bundle(environ: Mapping[str, str]) -> Path | None:
+def _find_bundle(environ: Mapping[str, str]) -> Path | None:
     folder = environ.get(CREDENTIALS_VARIABLE, "")
     path = Path(folder) / CREDENTIALS_FILE
     return path if folder and path.exists() else None
 
 
-def _in_file(name: str, path: Path) -> tuple[str | None, str]:
+def _find_in_file(name: str, path: Path) -> tuple[str | None, str]:
     found = read_env_file(path)
     if value := found.values.get(name, "").strip():
         return value, str(path)
@@ -112,7 +112,7 @@ def _in_file(name: str, path: Path) -> tuple[str | None, str]:
     return None, ""
 
 
-def _whole_file(path: Path) -> str:
+def _read_whole_file(path: Path) -> str:
     """Return the text of a credential without the blanks around it; "" where there is none."""
     try:
         return read_text(path, str(path)).strip()
@@ -159,7 +159,7 @@ def read_env_file(path: Path) -> EnvFile:
     return EnvFile(values, tuple(faults))
 
 
-def settings_in(path: Path) -> tuple[str, ...]:
+def find_settings_in(path: Path) -> tuple[str, ...]:
     """Return a fault for each setting in the `.env` file at `path`. An unreadable one is a fault for `secret` only."""
     try:
         names = read_env_file(path).settings
@@ -169,7 +169,7 @@ def settings_in(path: Path) -> tuple[str, ...]:
     return tuple(
         f"{path}: {SIGNING_KEY} {beside}"
         if name == SIGNING_KEY
-        else f"{path}: {shown_key(name)} is a setting, but .env is for secrets only. Move it to hftcl.toml."
+        else f"{path}: {format_key(name)} is a setting, but .env is for secrets only. Move it to hftcl.toml."
         for name in names
     )
 

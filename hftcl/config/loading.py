@@ -14,8 +14,8 @@ import msgspec
 
 from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
-from hftcl.config.dotenv import SIGNING_KEY, read_text, settings_in
-from hftcl.config.tree import PREFIX, Leaf, leaves, refusals, sections, shown, shown_key
+from hftcl.config.dotenv import SIGNING_KEY, find_settings_in, read_text
+from hftcl.config.tree import PREFIX, Leaf, find_refusals, format_key, format_value, leaves, sections
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 
@@ -44,7 +44,7 @@ class Configuration:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _Gathering:
     """What has been read so far; a later value replaces an earlier one, a fault stays a fault."""
 
     values: dict[str, object] = field(default_factory=lambda: {key: leaf.default for key, leaf in leaves().items()})
@@ -53,25 +53,25 @@ class _Gathered:
     faulty: set[str] = field(default_factory=set)
     only_flags: bool = True
 
-    def fault(self, text: str, origin: str) -> None:
+    def add_fault(self, text: str, origin: str) -> None:
         self.faults.append(text)
         self.only_flags &= origin == FLAG
 
     def take(self, leaf: Leaf, value: object, where: str, origin: str) -> None:
         """Check `value` and keep it; `where` is what a fault begins with."""
         self.origins[leaf.key] = origin
-        refused = [str(refusal) for refusal in refusals(leaf.key, leaf.annotation, value)]
+        refused = [str(refusal) for refusal in find_refusals(leaf.key, leaf.annotation, value)]
         for text in refused:
-            self.fault(f"{where}: {text}.", origin)
+            self.add_fault(f"{where}: {text}.", origin)
         if refused:
             self.faulty.add(leaf.key)
         else:
             self.values[leaf.key] = msgspec.convert(value, leaf.annotation, strict=True)
 
-    def said(self, key: str) -> str:
-        return f"{key} = {shown(self.values[key])} ({self.origins[key]})"
+    def describe(self, key: str) -> str:
+        return f"{key} = {format_value(self.values[key])} ({self.origins[key]})"
 
-    def settings(self) -> Settings:
+    def build_settings(self) -> Settings:
         """Return the tree; a setting without a value that is allowed has its default, or an earlier value."""
         of_section: dict[str, dict[str, object]] = {section: {} for section in sections()}
         for key, leaf in leaves().items():
@@ -92,7 +92,7 @@ def load(
     overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
     Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
     """
-    gathered = _Gathered()
+    gathered = _Gathering()
     file = _find(path, environ, cwd)
     if file is not None:
         where = str(file.relative_to(cwd)) if file.is_relative_to(cwd) else str(file)
@@ -100,14 +100,14 @@ def load(
             _take_file(gathered, _parse(file, where), where, str(file))
         except ConfigError as error:
             for text in error.faults:
-                gathered.fault(text, str(file))
+                gathered.add_fault(text, str(file))
     _take_environment(gathered, environ)
     _take_arguments(gathered, overrides)
     _make_absolute(gathered, cwd if file is None else file.parent, environ.get("HOME", ""))
-    settings = gathered.settings()
+    settings = gathered.build_settings()
     _cross_check(gathered, settings)
-    for text in settings_in(Path(settings.paths.env_file)):
-        gathered.fault(text, settings.paths.env_file)
+    for text in find_settings_in(Path(settings.paths.env_file)):
+        gathered.add_fault(text, settings.paths.env_file)
     if gathered.faults:
         raise UsageError("\n".join(gathered.faults)) if gathered.only_flags else ConfigError(*gathered.faults)
     return Configuration(settings=settings, file=file, origins=MappingProxyType(gathered.origins))
@@ -120,8 +120,8 @@ def from_text(key: str, text: str) -> object:
     Raises UsageError for a key that does not exist.
     """
     if (leaf := leaves().get(key)) is None:
-        raise UsageError(f"argument: {_unknown(key)}")
-    value = _toml_value(text)
+        raise UsageError(f"argument: {_describe_unknown(key)}")
+    value = _parse_toml_value(text)
     if leaf.takes_text:
         return value if isinstance(value, str) else text
     if leaf.takes_list and not isinstance(value, list):
@@ -158,22 +158,28 @@ def _parse(file: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: cannot be read as TOML: {error}.") from None
 
 
-def _take_file(gathered: _Gathered, document: Mapping[str, Any], where: str, origin: str) -> None:
+def _take_file(gathered: _Gathering, document: Mapping[str, Any], where: str, origin: str) -> None:
     for section, content in document.items():
         if section not in sections():
-            text = suggest.section_fault(section) if isinstance(content, dict) else suggest.key_fault("", section)
-            gathered.fault(f"{where}: {text}", origin)
+            text = (
+                suggest.describe_section_fault(section)
+                if isinstance(content, dict)
+                else suggest.describe_key_fault("", section)
+            )
+            gathered.add_fault(f"{where}: {text}", origin)
         elif not isinstance(content, dict):
-            gathered.fault(f"{where}: {section} = {shown(content)}, but it must be a section, [{section}].", origin)
+            gathered.add_fault(
+                f"{where}: {section} = {format_value(content)}, but it must be a section, [{section}].", origin
+            )
         else:
             for name, value in content.items():
                 if leaf := leaves().get(f"{section}.{name}"):
                     gathered.take(leaf, value, where, origin)
                 else:
-                    gathered.fault(f"{where}: {suggest.key_fault(section, name)}", origin)
+                    gathered.add_fault(f"{where}: {suggest.describe_key_fault(section, name)}", origin)
 
 
-def _take_environment(gathered: _Gathered, environ: Mapping[str, str]) -> None:
+def _take_environment(gathered: _Gathering, environ: Mapping[str, str]) -> None:
     by_variable = {leaf.variable: leaf for leaf in leaves().values()}
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
@@ -181,27 +187,29 @@ def _take_environment(gathered: _Gathered, environ: Mapping[str, str]) -> None:
         if leaf := by_variable.get(variable):
             gathered.take(leaf, from_text(leaf.key, environ[variable]), variable, variable)
         else:
-            gathered.fault(f"{shown_key(variable)}: {suggest.variable_fault(variable)}", variable)
+            gathered.add_fault(f"{format_key(variable)}: {suggest.describe_variable_fault(variable)}", variable)
 
 
-def _take_arguments(gathered: _Gathered, overrides: Mapping[str, object]) -> None:
+def _take_arguments(gathered: _Gathering, overrides: Mapping[str, object]) -> None:
     for key, value in overrides.items():
         if value is None:
             continue
         if leaf := leaves().get(key):
             gathered.take(leaf, str(value) if isinstance(value, Path) else value, "argument", FLAG)
         else:
-            gathered.fault(f"argument: {_unknown(key)}", FLAG)
+            gathered.add_fault(f"argument: {_describe_unknown(key)}", FLAG)
 
 
-def _unknown(key: str) -> str:
+def _describe_unknown(key: str) -> str:
     section, _, name = key.partition(".")
     if not name:
-        return suggest.key_fault("", section)
-    return suggest.key_fault(section, name) if section in sections() else suggest.section_fault(section)
+        return suggest.describe_key_fault("", section)
+    return (
+        suggest.describe_key_fault(section, name) if section in sections() else suggest.describe_section_fault(section)
+    )
 
 
-def _toml_value(text: str) -> object:
+def _parse_toml_value(text: str) -> object:
     try:
         document = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -209,14 +217,14 @@ def _toml_value(text: str) -> object:
     return document["value"] if set(document) == {"value"} else _NOT_TOML  # "1\nother = 2" is no value
 
 
-def _cross_check(gathered: _Gathered, settings: Settings) -> None:
+def _cross_check(gathered: _Gathering, settings: Settings) -> None:
     for keys, check in CHECKS:
         if gathered.faulty.isdisjoint(keys) and (complaint := check(settings)):
             by_flag = FLAG in {gathered.origins[key] for key in keys}
-            gathered.fault(f"{' and '.join(map(gathered.said, keys))}: {complaint}", FLAG if by_flag else "")
+            gathered.add_fault(f"{' and '.join(map(gathered.describe, keys))}: {complaint}", FLAG if by_flag else "")
 
 
-def _make_absolute(gathered: _Gathered, folder: Path, home: str) -> None:
+def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
     for key in PATHS:
         text = str(gathered.values[key])
         if not text:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hftcl.config.dotenv import SECRETS
-from hftcl.config.tree import PREFIX, leaves, sections, shown_key
+from hftcl.config.tree import PREFIX, format_key, leaves, sections
 
 GUIDE_NAMES: Final[Mapping[str, str]] = {
     "retrain_frequency_days": "triggers.max_age_days",
@@ -17,45 +17,45 @@ GUIDE_NAMES: Final[Mapping[str, str]] = {
 _SECRET: Final = re.compile(r"api_?key|secret|passw|token", re.IGNORECASE)
 
 
-def section_fault(name: str) -> str:
+def describe_section_fault(name: str) -> str:
     """Say that hftcl.toml has no section `name`, and which one was meant."""
-    if close := _closest(name, sections()):
-        return f"there is no section [{shown_key(name)}]; did you mean [{close}]?"
-    return f"there is no section [{shown_key(name)}]; the sections are {', '.join(sections())}."
+    if close := _find_closest(name, sections()):
+        return f"there is no section [{format_key(name)}]; did you mean [{close}]?"
+    return f"there is no section [{format_key(name)}]; the sections are {', '.join(sections())}."
 
 
-def key_fault(section: str, name: str) -> str:
+def describe_key_fault(section: str, name: str) -> str:
     """Say that `section` ("" for the top of the file) has no setting `name`, and which one was meant."""
-    said = f"there is no setting {shown_key(f'{section}.{name}' if section else name)}"
+    said = f"there is no setting {format_key(f'{section}.{name}' if section else name)}"
     here = {leaf.name: leaf.key for leaf in leaves().values() if leaf.section == section}
     anywhere = {leaf.name: leaf.key for leaf in leaves().values()}
     guide = {old.lower(): new for old, new in GUIDE_NAMES.items()}
     for names in (guide, here, anywhere):
         exact = name.lower() if name.lower() in names else None
-        if close := exact or (None if names is guide else _closest(name, names)):
+        if close := exact or (None if names is guide else _find_closest(name, names)):
             return f"{said}; did you mean {names[close]}?"
     if _SECRET.search(name):
         return f"{said}; keys and passwords belong in the environment or in .env, such as {next(iter(SECRETS))}."
     return f"{said}; " + (f"[{section}] has {', '.join(here)}." if here else "a setting stands below its [section].")
 
 
-def variable_fault(name: str) -> str:
+def describe_variable_fault(name: str) -> str:
     """Say that no setting has the environment variable `name`, and which one was meant."""
     known = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves().values()}
     known |= {other: other for other in SECRETS}
-    if close := _closest(name.removeprefix(PREFIX), known):
+    if close := _find_closest(name.removeprefix(PREFIX), known):
         return f"there is no such setting; did you mean {known[close]}?"
     return f"there is no such setting; a setting's variable looks like {next(iter(known.values()))}."
 
 
-def closest_zone(name: str) -> str | None:
+def find_closest_zone(name: str) -> str | None:
     """Return the time zone that was meant by `name`; None where nothing is near."""
     from zoneinfo import available_timezones
 
-    return _closest(name, sorted(available_timezones()))
+    return _find_closest(name, sorted(available_timezones()))
 
 
-def _closest(name: str, names: Iterable[str]) -> str | None:
+def _find_closest(name: str, names: Iterable[str]) -> str | None:
     """Return the nearest of `names`, whatever the case of `name`; long names are cut, difflib being quadratic."""
     from difflib import get_close_matches
 

@@ -50,7 +50,7 @@ class Leaf:
 
     @property
     def allowed(self) -> str:
-        return allowed(self.annotation)
+        return describe_allowed(self.annotation)
 
     @property
     def takes_text(self) -> bool:
@@ -72,7 +72,7 @@ class Refusal:
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.key} = {shown(self.value)}, but it must be {self.allowed}"
+        return f"{self.key} = {format_value(self.value)}, but it must be {self.allowed}"
 
 
 @cache
@@ -89,34 +89,34 @@ def leaves() -> Mapping[str, Leaf]:
         hints = get_type_hints(tree, include_extras=True)
         for item in fields(tree):
             key = f"{section}.{item.name}"
-            found[key] = Leaf(key=key, annotation=hints[item.name], default=_default(item))
+            found[key] = Leaf(key=key, annotation=hints[item.name], default=_find_default(item))
     return found
 
 
-def refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
+def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
     """Yield every fault of `value`, one per element of a list or a table. Strict: 7.0, "7" and true are no integers."""
     core, meta = _split(annotation)
     match get_origin(core), value:
         case (kind, list() | tuple()) if kind is tuple:
             if not (meta.min_length or 0) <= len(value) <= (meta.max_length or len(value)):
-                yield Refusal(key, value, allowed(annotation))
+                yield Refusal(key, value, describe_allowed(annotation))
             for position, element in enumerate(value):
-                yield from refusals(f"{key}[{position}]", get_args(core)[0], element)
+                yield from find_refusals(f"{key}[{position}]", get_args(core)[0], element)
         case (kind, dict()) if kind is dict:
             names, of_value = get_args(core)
             for name, element in value.items():
                 if name in get_args(names):
-                    yield from refusals(f"{key}.{name}", of_value, element)
+                    yield from find_refusals(f"{key}.{name}", of_value, element)
                 else:
-                    yield Refusal(key, {name: element}, allowed(annotation))
+                    yield Refusal(key, {name: element}, describe_allowed(annotation))
         case _:
             if isinstance(value, str) and _UNPRINTABLE.search(value):
                 yield Refusal(key, value, _ONE_LINE)
             elif not _fits(value, annotation):
-                yield Refusal(key, value, allowed(annotation))
+                yield Refusal(key, value, describe_allowed(annotation))
 
 
-def allowed(annotation: Any) -> str:
+def describe_allowed(annotation: Any) -> str:
     """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ..."."""
     core, meta = _split(annotation)
     if meta.extra and "allowed" in meta.extra:
@@ -124,20 +124,20 @@ def allowed(annotation: Any) -> str:
     if core is bool:
         return "true or false"
     if core is int or core is float:
-        return ("an integer" if core is int else "a number") + _range(meta)
+        return ("an integer" if core is int else "a number") + _describe_range(meta)
     if core is str:
         return "a text, not empty" if meta.min_length else "a text"
     if get_origin(core) is Literal:
-        return _alternatives(tuple(f'"{choice}"' for choice in get_args(core)))
+        return _describe_alternatives(tuple(f'"{choice}"' for choice in get_args(core)))
     if get_origin(core) is tuple:
-        return f"a list of {meta.min_length or 0} to {meta.max_length}, each {allowed(get_args(core)[0])}"
+        return f"a list of {meta.min_length or 0} to {meta.max_length}, each {describe_allowed(get_args(core)[0])}"
     if get_origin(core) is dict:
         names, of_value = get_args(core)
-        return f"a table with some of the keys {', '.join(get_args(names))}, each {allowed(of_value)}"
-    return ", or ".join(allowed(choice) for choice in get_args(core))
+        return f"a table with some of the keys {', '.join(get_args(names))}, each {describe_allowed(of_value)}"
+    return ", or ".join(describe_allowed(choice) for choice in get_args(core))
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep."""
     match value:
         case bool():
@@ -146,10 +146,12 @@ def shown(value: object) -> str:
             value = _IN_ADDRESS.sub("...", value)
             text = f'"{value}"' if value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
         case list() | tuple():
-            text = f"[{', '.join(_element(element) for element in value[:20])}{', ...' if len(value) > 20 else ''}]"
+            text = (
+                f"[{', '.join(_format_element(element) for element in value[:20])}{', ...' if len(value) > 20 else ''}]"
+            )
         case dict():
             pairs = list(value.items())[:20]
-            text = f"{{ {', '.join(f'{shown_key(name)} = {_element(element)}' for name, element in pairs)} }}"
+            text = f"{{ {', '.join(f'{format_key(name)} = {_format_element(element)}' for name, element in pairs)} }}"
         case int():
             text = str(value) if abs(value) < 10**40 else "an integer of more than 40 digits"
         case _:
@@ -157,22 +159,22 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 4]} ..."
 
 
-def shown_key(key: str) -> str:
+def format_key(key: str) -> str:
     """Return `key` bare where TOML allows that, else quoted, escaped and cut."""
-    return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", key) else shown(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", key) else format_value(key)
 
 
-def _element(value: object) -> str:
+def _format_element(value: object) -> str:
     match value:
         case list() | tuple():
             return "[...]"
         case dict():
             return "{ ... }"
         case _:
-            return shown(value)
+            return format_value(value)
 
 
-def _default(item: "Field[Any]") -> object:
+def _find_default(item: "Field[Any]") -> object:
     return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
@@ -191,7 +193,7 @@ def _fits(value: object, annotation: Any) -> bool:
     return True
 
 
-def _range(meta: Meta) -> str:
+def _describe_range(meta: Meta) -> str:
     """Return " from 1 to 64", " above 0, at most 1" and so on. Both ends are set, which also keeps NaN out."""
     low = f" above {meta.gt}" if meta.gt is not None else f" from {meta.ge}"
     if meta.lt is not None:
@@ -199,5 +201,5 @@ def _range(meta: Meta) -> str:
     return f"{low}{', at most' if meta.gt is not None else ' to'} {meta.le}"
 
 
-def _alternatives(choices: tuple[str, ...]) -> str:
+def _describe_alternatives(choices: tuple[str, ...]) -> str:
     return " or ".join((", ".join(choices[:-1]), choices[-1])) if len(choices) > 1 else choices[0]

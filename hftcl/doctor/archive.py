@@ -8,34 +8,34 @@ from pathlib import Path
 from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
-from hftcl.archive.registry import Registry, digest
-from hftcl.archive.schema import faults, opened_to_read
-from hftcl.doctor.row import Patient, Row, fault, ok, told, warning
+from hftcl.archive.registry import Registry, compute_digest
+from hftcl.archive.schema import faults, open_to_read
+from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
 
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
 _REWRITE = "`hftcl doctor --repair` writes it again."
 
 
-def models(patient: Patient) -> Iterator[Row]:
+def check_models(patient: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
     archive = Archive(Path(patient.settings.paths.home))
     if not archive.database.exists():
         yield ok("archive", "no model yet")
         return
-    with faults("checking the model registry"), opened_to_read(archive.database) as db:
+    with faults("checking the model registry"), open_to_read(archive.database) as db:
         found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found.splitlines()[-1])
     broken = archive.verify_all()
     for model_id, why in broken:
-        yield told(f"archive {model_id}", IntegrityError(why))
+        yield build_fault(f"archive {model_id}", IntegrityError(why))
     records = archive.models()
     kept = sum(record.kept for record in records)
     if not broken:
-        signed = " and signed" if signing.current_key() is not None else ""
+        signed = " and signed" if signing.read_key() is not None else ""
         yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
-    known = {archive.onnx_of(record.model_id) for record in records}
+    known = {archive.onnx_path(record.model_id) for record in records}
     if strays := sorted(path.name for path in archive.folder.glob("model_*.onnx") if path not in known):
         yield warning(
             "archive files",
@@ -48,10 +48,10 @@ def models(patient: Patient) -> Iterator[Row]:
         )
 
 
-def production(patient: Patient) -> Iterator[Row]:
+def check_production(patient: Context) -> Iterator[Row]:
     """Whether the production file is the model that was last deployed."""
     registry = Registry(Path(patient.settings.paths.home))
-    state = registry.state()
+    state = registry.read_state()
     found, name = state.production, registry.production.name
     if state.intended_id is None:
         if found.state == "unknown":
@@ -72,14 +72,14 @@ def production(patient: Patient) -> Iterator[Row]:
         pinned = ", pinned by a rollback" if state.pin else ""
         yield ok("production", f"{found.model_id} serves{pinned}")
         copy = registry.production_pkl
-        if digest(copy) != state.rows[state.intended_id]["pkl_sha256"]:
+        if compute_digest(copy) != state.rows[state.intended_id]["pkl_sha256"]:
             yield warning("production pkl", f"{copy.name} is not the model that serves", _REWRITE)
 
 
-def live_model(patient: Patient) -> Iterator[Row]:
+def check_live_model(patient: Context) -> Iterator[Row]:
     """Whether the serving model predicts as it did when it was trained, reads these features, and is not too old."""
     registry = Registry(Path(patient.settings.paths.home))
-    live = registry.live()
+    live = registry.find_live()
     if live is None:
         return
     model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from hftcl.doctor.row import Patient, Row, ok, warning
-from hftcl.home import Places
+from hftcl.doctor.row import Context, Row, ok, warning
+from hftcl.home import Home
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.run.status import status_at
 
 
-def broker(patient: Patient) -> Iterator[Row]:
+def check_broker(patient: Context) -> Iterator[Row]:
     """Whether the broker answers with this key: one call that orders nothing."""
     name = patient.settings.trade.broker
     if name == "paper":
@@ -24,9 +24,9 @@ def broker(patient: Patient) -> Iterator[Row]:
     yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD")
 
 
-def bot(patient: Patient) -> Iterator[Row]:
+def check_bot(patient: Context) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
-    report = status_at(Places.live(Path(patient.settings.paths.home)))  # not of a replay, which may hide a halt
+    report = status_at(Home.live(Path(patient.settings.paths.home)))  # not of a replay, which may hide a halt
     if report.mode is None:
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return

@@ -4,32 +4,32 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hftcl.doctor import archive, bot, machine, market, outside
-from hftcl.doctor.row import Patient, Row, told
+from hftcl.doctor.row import Context, Row, build_fault
 from hftcl.events import Event, OnEvent, ignore
 
-Check = Callable[[Patient], Iterable[Row]]
+Check = Callable[[Context], Iterable[Row]]
 
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
-    ("configuration", machine.configuration),
-    ("source", market.source),
-    ("clock", market.clock),
-    ("calendar", market.calendar),
-    ("bars", market.bars),
-    ("archive", archive.models),
-    ("production", archive.production),
-    ("model", archive.live_model),
-    ("broker", bot.broker),
-    ("bot", bot.bot),
-    ("permissions", machine.permissions),
-    ("disk", machine.disk),
-    ("schedule", outside.schedule),
-    ("alerts", outside.alerts),
-    ("units", outside.units),
+    ("configuration", machine.check_configuration),
+    ("source", market.check_source),
+    ("clock", market.check_clock),
+    ("calendar", market.check_calendar),
+    ("bars", market.check_bars),
+    ("archive", archive.check_models),
+    ("production", archive.check_production),
+    ("model", archive.check_live_model),
+    ("broker", bot.check_broker),
+    ("bot", bot.check_bot),
+    ("permissions", machine.check_permissions),
+    ("disk", machine.check_disk),
+    ("schedule", outside.check_schedule),
+    ("alerts", outside.check_alerts),
+    ("units", outside.check_units),
 )
 """Every check with the name of its row, or of its rows' first word."""
 
 
-def examine(patient: Patient, on_event: OnEvent = ignore) -> tuple[Row, ...]:
+def examine(patient: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
     """Return the rows of every check. Changes nothing; asks the source, the mail server and no one else."""
     rows: list[Row] = []
     for done, (name, check) in enumerate(CHECKS):
@@ -37,6 +37,6 @@ def examine(patient: Patient, on_event: OnEvent = ignore) -> tuple[Row, ...]:
         try:
             rows += check(patient)
         except Exception as error:  # noqa: BLE001 - what is damaged can make a library raise anything
-            rows.append(told(name, error))
+            rows.append(build_fault(name, error))
     on_event(Event("doctor", len(CHECKS), len(CHECKS)))
     return tuple(rows)

@@ -13,7 +13,7 @@ from typing import Final
 from hftcl import __version__, config
 from hftcl.archive.registry import Registry
 from hftcl.config.loading import DEFAULT
-from hftcl.doctor.row import Patient, Row, fault, ok, warning
+from hftcl.doctor.row import Context, Row, fault, ok, warning
 
 DAYS: Final = 90
 _MODELS: Final = 30  # a retrain every third day, which is what the cooldown allows
@@ -22,7 +22,7 @@ _LEDGER_BYTES: Final = 200  # a ticker and minute, with what is traded on it
 _MINUTES: Final = 390
 
 
-def configuration(patient: Patient) -> Iterator[Row]:
+def check_configuration(patient: Context) -> Iterator[Row]:
     """Which configuration is in force, and whether the file of secrets is in order."""
     found = patient.configuration
     changed = sum(origin != DEFAULT for origin in found.origins.values())
@@ -34,28 +34,28 @@ def configuration(patient: Patient) -> Iterator[Row]:
         yield warning("secrets", f"{detail}.", f"{remedy}" if remedy else "Correct that line.")
 
 
-def permissions(patient: Patient) -> Iterator[Row]:
+def check_permissions(patient: Context) -> Iterator[Row]:
     """Whether this user can write the home, and nobody else what serves: a model file decides over money."""
     home = Path(patient.settings.paths.home)
     if not home.is_dir():
         yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
         return
     if not os.access(home, os.W_OK | os.X_OK):
-        yield fault("permissions", f"{home} cannot be written by {_user(os.geteuid())}", "Run as its owner.")
+        yield fault("permissions", f"{home} cannot be written by {_find_user(os.geteuid())}", "Run as its owner.")
     owner = home.stat().st_uid
     if os.geteuid() not in {0, owner}:
-        yield warning("permissions", f"{home} belongs to {_user(owner)}", f"Run hftcl as {_user(owner)}.")
+        yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
     trusted = {0, os.geteuid(), owner}
-    judged = [_judged(path, trusted) for path in _guarded(home, patient.configuration.file)]
-    judged += [_judged_parent(path) for path in home.resolve().parents]
+    judged = [_judge_path(path, trusted) for path in _list_guarded(home, patient.configuration.file)]
+    judged += [_judge_parent(path) for path in home.resolve().parents]
     found = [row for row in judged if row is not None]
     yield from found
     if not found:
-        who = f"{_user(owner)} and root" if owner else "root"
+        who = f"{_find_user(owner)} and root" if owner else "root"
         yield ok("permissions", f"nobody but {who} can change what serves")
 
 
-def _guarded(home: Path, file: Path | None) -> Iterator[Path]:
+def _list_guarded(home: Path, file: Path | None) -> Iterator[Path]:
     """Yield what decides which model serves: its folders and files, and the configuration."""
     registry = Registry(home)
     yield home
@@ -67,21 +67,21 @@ def _guarded(home: Path, file: Path | None) -> Iterator[Path]:
         yield from sorted(path for path in registry.folder.iterdir() if path.suffix in {".onnx", ".pkl", ".sqlite"})
 
 
-def _judged(path: Path, trusted: Iterable[int]) -> Row | None:
+def _judge_path(path: Path, trusted: Iterable[int]) -> Row | None:
     about = path.stat()
     kind = "-R " if path.is_dir() else ""
     if about.st_uid not in trusted:
-        remedy = f"chown {kind}{_user(path.parent.stat().st_uid)} {path}"
-        return fault("permissions", f"{path} belongs to {_user(about.st_uid)}, who can change it", remedy)
+        remedy = f"chown {kind}{_find_user(path.parent.stat().st_uid)} {path}"
+        return fault("permissions", f"{path} belongs to {_find_user(about.st_uid)}, who can change it", remedy)
     if about.st_mode & stat.S_IWOTH:
         return fault("permissions", f"everyone on this machine can write {path}", f"chmod o-w {path}")
-    if about.st_mode & stat.S_IWGRP and (others := _others(about.st_gid, trusted)):
+    if about.st_mode & stat.S_IWGRP and (others := _list_others(about.st_gid, trusted)):
         members = ", ".join(others[:5])
         return warning("permissions", f"{members} can write {path} as members of its group", f"chmod g-w {path}")
     return None
 
 
-def _judged_parent(path: Path) -> Row | None:
+def _judge_parent(path: Path) -> Row | None:
     """Return the fault of a folder above the home in which anybody could put another one in its place."""
     mode = path.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -89,24 +89,24 @@ def _judged_parent(path: Path) -> Row | None:
     return None
 
 
-def _others(gid: int, trusted: Iterable[int]) -> list[str]:
+def _list_others(gid: int, trusted: Iterable[int]) -> list[str]:
     """Return the members of a group who are not trusted anyway."""
     try:
         members = {pwd.getpwnam(name).pw_uid for name in grp.getgrgid(gid).gr_mem}
     except KeyError:
         return [f"group {gid}"]
     members |= {entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == gid}
-    return sorted(_user(uid) for uid in members - set(trusted))
+    return sorted(_find_user(uid) for uid in members - set(trusted))
 
 
-def _user(uid: int) -> str:
+def _find_user(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
 
 
-def disk(patient: Patient) -> Iterator[Row]:
+def check_disk(patient: Context) -> Iterator[Row]:
     """Whether there is room for 90 days of bars, models and ledger."""
     settings = patient.settings
     home = Path(settings.paths.home)
@@ -114,7 +114,7 @@ def disk(patient: Patient) -> Iterator[Row]:
     free = shutil.disk_usage(there).free
     stored = [path for path in (home / "bars").rglob("*.parquet") if path.is_file()]
     newest = max((home / "models").glob("model_*.onnx"), key=lambda path: path.name, default=None)
-    needed = needed_bytes(
+    needed = compute_needed_bytes(
         tickers=len(settings.market.watchlist),
         bars=sum(path.stat().st_size for path in stored),
         ticker_months=len(stored),
@@ -130,7 +130,7 @@ def disk(patient: Patient) -> Iterator[Row]:
         yield ok("disk", detail)
 
 
-def needed_bytes(*, tickers: int, bars: int, ticker_months: int, model: int) -> int:
+def compute_needed_bytes(*, tickers: int, bars: int, ticker_months: int, model: int) -> int:
     """Return the bytes that 90 days may add: bars as large as the stored ones, models, and a ledger of every minute.
 
     bars: bytes stored, of `ticker_months` files; model: bytes of the newest model's files, 0 where there is none.

@@ -7,12 +7,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final, Never
 
-from hftcl.doctor.row import Patient, Row, fault, ok, told, warning
+from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, find_source
 from hftcl.market.store import BarStore
-from hftcl.market.window import find_as_of, open_market, window
+from hftcl.market.window import find_as_of, list_window, open_market
 from hftcl.settings import Settings
 
 _PATIENCE_S: Final = 10.0
@@ -25,7 +25,7 @@ class _BusyError(HftclError):
     """The source would have to be waited for, which a check does not."""
 
 
-def source(patient: Patient) -> Iterator[Row]:
+def check_source(patient: Context) -> Iterator[Row]:
     """Whether the source is there and, where it needs a key, takes it: one cheap call."""
     name = patient.settings.market.source
     if name != "polygon":
@@ -33,24 +33,24 @@ def source(patient: Patient) -> Iterator[Row]:
         yield ok("source", f"{name}, which needs no key")
         return
     try:
-        _polygon(patient.settings).splits(patient.settings.market.watchlist[0])
+        _open_polygon(patient.settings).splits(patient.settings.market.watchlist[0])
     except _BusyError:
         yield warning("source", "polygon: the calls of this minute are used up, so the key was not tried", "Try again.")
     else:
         yield ok("source", f"polygon: {patient.settings.polygon.base_url} takes the key")
 
 
-def _polygon(settings: Settings) -> BarSource:
+def _open_polygon(settings: Settings) -> BarSource:
     from hftcl.market.sources.polygon import PolygonSource
 
-    def no_waiting(seconds: float) -> Never:
+    def refuse_waiting(seconds: float) -> Never:
         raise _BusyError
 
     quick = replace(settings, polygon=replace(settings.polygon, timeout_s=min(settings.polygon.timeout_s, _PATIENCE_S)))
-    return PolygonSource(quick, sleep=no_waiting, tries=1)  # so that only the rate limit waits
+    return PolygonSource(quick, sleep=refuse_waiting, tries=1)  # so that only the rate limit waits
 
 
-def clock(patient: Patient) -> Iterator[Row]:
+def check_clock(patient: Context) -> Iterator[Row]:
     """Whether this machine's clock is that of the source, by the Date that its server sends."""
     settings = patient.settings
     if settings.market.source != "polygon":
@@ -58,7 +58,7 @@ def clock(patient: Patient) -> Iterator[Row]:
             "clock", f"{patient.now:%Y-%m-%d %H:%M:%S} UTC; the source {settings.market.source} has none to compare"
         )
         return
-    theirs = _date_of(settings.polygon.base_url)
+    theirs = _fetch_date(settings.polygon.base_url)
     if theirs is None:
         yield warning("clock", f"{settings.polygon.base_url} did not say what time it is", "Try again later.")
         return
@@ -73,7 +73,7 @@ def clock(patient: Patient) -> Iterator[Row]:
         yield ok("clock", f"within {_CLOCK_WARNING_S} s of {settings.polygon.base_url}")
 
 
-def _date_of(url: str) -> datetime | None:
+def _fetch_date(url: str) -> datetime | None:
     """Return the time in an answer's Date header, UTC; None where nothing in time says it. No key is sent."""
     import urllib3
 
@@ -96,7 +96,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the clock itself is what is examined, at the moment of the answer
 
 
-def calendar(patient: Patient) -> Iterator[Row]:
+def check_calendar(patient: Context) -> Iterator[Row]:
     """Whether the calendar reaches far enough ahead: a day that it does not know is not traded."""
     name = patient.settings.market.calendar
     today, known = patient.now.date(), Calendar(name)
@@ -110,25 +110,25 @@ def calendar(patient: Patient) -> Iterator[Row]:
     yield ok("calendar", f"{name} reaches beyond {today + _HORIZON_WARNING}")
 
 
-def bars(patient: Patient) -> Iterator[Row]:
+def check_bars(patient: Context) -> Iterator[Row]:
     """Whether the stored bars are whole, of each ticker of the watchlist, fresh, and cover the window."""
     settings = patient.settings
     source, sessions = open_market(settings)
     store = BarStore(Path(settings.paths.home) / "bars", source, sessions)
     try:
         known = find_as_of(source, sessions, settings, None, patient.now)
-        days = window(sessions, settings, known)
+        days = list_window(sessions, settings, known)
     except HftclError as error:
-        yield told("bars", error)
+        yield build_fault("bars", error)
         return
     whole, size, stored = 0, 0, 0
     for ticker in settings.market.watchlist:
-        held, findings, ticker_size = store.held(ticker)
+        held, findings, ticker_size = store.read_held(ticker)
         damaged = [finding.detail for finding in findings if finding.reason == "damaged_file"]
         size, stored = size + ticker_size, stored + len(held)
         if damaged:
             yield fault(f"bars {ticker}", "; ".join(damaged), "`hftcl doctor --repair` fetches them again.")
-        elif held and (row := _lacking(ticker, held, days, settings)):
+        elif held and (row := _find_lacking(ticker, held, days, settings)):
             yield row
         else:
             whole += bool(held)
@@ -140,7 +140,7 @@ def bars(patient: Patient) -> Iterator[Row]:
         yield ok("bars", f"{label}: {whole} of {count} tickers whole and fresh, {stored} sessions, {size / 1e6:.1f} MB")
 
 
-def _lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], settings: Settings) -> Row | None:
+def _find_lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], settings: Settings) -> Row | None:
     """Return what is wrong with the sessions that are held, of those that the next retrain wants."""
     covered = [day for day in days if day in held]
     behind = len([day for day in days if day > max(held)])

@@ -10,7 +10,7 @@ from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.alerts.channels import COMMAND, Channel
 from hftcl.alerts.sending import send
 from hftcl.doctor import units as unit_files
-from hftcl.doctor.row import Patient, Row, fault, ok, warning
+from hftcl.doctor.row import Context, Row, fault, ok, warning
 from hftcl.errors import ConfigError
 from hftcl.schedule.claims import Occurrences
 
@@ -19,9 +19,9 @@ _STUCK = timedelta(hours=6)
 _IDLE = timedelta(hours=50)  # two daily checks, and two hours for a clock change and a long retrain
 
 
-def schedule(patient: Patient) -> Iterator[Row]:
+def check_schedule(patient: Context) -> Iterator[Row]:
     """Whether the scheduler, where it has ever run, still does, and what its last job came to."""
-    known = Occurrences(Path(patient.settings.paths.home)).known()
+    known = Occurrences(Path(patient.settings.paths.home)).list_known()
     ended = [each for each in known if each.finished_at is not None and each.state in {"done", "failed"}]
     if not ended:
         yield ok("schedule", "`hftcl schedule` has not done anything here yet")
@@ -37,20 +37,20 @@ def schedule(patient: Patient) -> Iterator[Row]:
         yield ok("schedule", detail)
 
 
-def alerts(patient: Patient) -> Iterator[Row]:
+def check_alerts(patient: Context) -> Iterator[Row]:
     """Whether each way that is set up would take an alert: the mail server is asked, up to the log-in."""
-    told = Alerts.configured(patient.settings, patient.environ)
+    told = Alerts.from_settings(patient.settings, patient.environ)
     if not told.channels:
         yield ok("alerts", "nobody is to be told; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
     for channel in told.channels:
-        yield _tried(channel)
-    stuck = told.stuck()
+        yield _try_channel(channel)
+    stuck = told.find_oldest_stuck()
     if stuck is not None and patient.now - stuck[0] > _STUCK:
-        detail = f"{told.waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
+        detail = f"{told.count_waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
         yield warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
 
 
-def _tried(channel: Channel) -> Row:
+def _try_channel(channel: Channel) -> Row:
     name = f"alerts {channel.name}"
     if channel.order is None:
         return fault(name, channel.fault, "Set it in the environment or in .env; docs/alerts.md has an example.")
@@ -61,13 +61,13 @@ def _tried(channel: Channel) -> Row:
         return ok(name, program)
     answer = send(channel.order, _PATIENCE_S)
     if answer.fault:
-        return fault(name, logs.masked(answer.fault), "Correct it, then `hftcl doctor --send-test-alert`.")
+        return fault(name, logs.mask(answer.fault), "Correct it, then `hftcl doctor --send-test-alert`.")
     return ok(name, "would take an alert; `hftcl doctor --send-test-alert` sends one")
 
 
-def test_alert(patient: Patient) -> tuple[Row, ...]:
+def send_test_alert(patient: Context) -> tuple[Row, ...]:
     """Send a test alert now on every way that is set up; a row for each, and what waited goes out with it."""
-    told = Alerts.configured(patient.settings, patient.environ)
+    told = Alerts.from_settings(patient.settings, patient.environ)
     if not told.channels:
         remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
         return (fault("test alert", "nobody is to be told", remedy),)
@@ -84,11 +84,11 @@ def test_alert(patient: Patient) -> tuple[Row, ...]:
     if number is None:
         remedy = "Mend what the log line names, then `hftcl doctor --send-test-alert`."
         return (fault("test alert", "the outbox cannot be written, so nothing was sent", remedy),)
-    unsent = told.unsent(number)
-    return tuple(_sent(channel.name, unsent, done.faults) for channel in told.channels)
+    unsent = told.find_unsent(number)
+    return tuple(_report_sent(channel.name, unsent, done.faults) for channel in told.channels)
 
 
-def _sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str]) -> Row:
+def _report_sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str]) -> Row:
     """Return what became of the test alert on `channel`: sent is only what the outbox says is."""
     name, begins = f"test alert {channel}", f"{channel}: "
     if channel not in unsent:
@@ -99,7 +99,7 @@ def _sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str]) -> Row
     return fault(name, why, "It waits in the outbox; `hftcl schedule` tries it again.")
 
 
-def service_failed(name: str, environ: Mapping[str, str], at: datetime) -> Alert | None:
+def build_failure_alert(name: str, environ: Mapping[str, str], at: datetime) -> Alert | None:
     """Return what systemd says about a service that has ended; None where it ended well. at: UTC.
 
     Source: systemd.exec(5), $SERVICE_RESULT, $EXIT_CODE and $EXIT_STATUS of ExecStopPost=.
@@ -123,7 +123,7 @@ def service_failed(name: str, environ: Mapping[str, str], at: datetime) -> Alert
     )
 
 
-def units(patient: Patient) -> Iterator[Row]:
+def check_units(patient: Context) -> Iterator[Row]:
     """Whether the units that systemd has are of this version, and start a program that is there."""
     found = [
         (name, folder / f"hftcl-{name}.service")
@@ -134,19 +134,19 @@ def units(patient: Patient) -> Iterator[Row]:
     if not found:
         yield ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
     for name, path in found:
-        yield _judged(name, path)
+        yield _judge_unit(name, path)
 
 
-def _judged(name: str, path: Path) -> Row:
+def _judge_unit(name: str, path: Path) -> Row:
     text = path.read_text(errors="replace")
     anew = f"`hftcl doctor --unit {name} > {path}`, then `systemctl daemon-reload` and restart it."
-    version = unit_files.version_of(text)
+    version = unit_files.read_version(text)
     if version is None or version < unit_files.VERSION:
         written = f"is of version {version}" if version is not None else "names no version"
         return warning(f"unit {name}", f"{path} {written}, and this hftcl writes version {unit_files.VERSION}", anew)
     if version > unit_files.VERSION:
         return warning(f"unit {name}", f"{path} is of version {version}, of a newer hftcl", "Upgrade hftcl.")
-    program = unit_files.program_of(text)
+    program = unit_files.read_program(text)
     if program is not None and not Path(program).exists():
         return fault(f"unit {name}", f"{path} starts {program}, which is not there", anew)
     return ok(f"unit {name}", f"{path}, version {version}")

@@ -41,33 +41,33 @@ def refresh(settings: Settings, now: datetime) -> None:
 
 def write(path: Path, settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> None:
     """Replace `path` by the state at `now` (UTC), with the doctor's `rows` where there are some. Raises HftclError."""
-    document = text(settings, now, rows)
-    with durable.storage_faults(f"writing {path}"):
+    document = render_text(settings, now, rows)
+    with durable.convert_storage_faults(f"writing {path}"):
         durable.write_atomically(path, document.encode())
 
 
-def text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> str:
+def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> str:
     """Return the state at `now` (UTC), metrics in a fixed order; one that has no sample is left out."""
     home = Path(settings.paths.home)
     found = [
         _Metric("info", "gauge", "The program.", [({"version": __version__}, 1)]),
         _Metric("written_timestamp_seconds", "gauge", "When this file was written.", [({}, now.timestamp())]),
-        *_of_models(home),
-        *_of_duties(home),
-        *_of_bot(home),
+        *_measure_models(home),
+        *_measure_jobs(home),
+        *_measure_bot(home),
         _Metric("alerts_waiting", "gauge", "Alerts that are not sent yet.", [({}, Outbox(home).count_waiting())]),
-        *_of_disk(home),
-        _of_rows(rows),
+        *_measure_disk(home),
+        _measure_rows(rows),
     ]
-    return "".join(line for metric in found if metric.samples for line in _lines(metric))
+    return "".join(line for metric in found if metric.samples for line in _format_lines(metric))
 
 
-def _of_models(home: Path) -> Iterator[_Metric]:
+def _measure_models(home: Path) -> Iterator[_Metric]:
     registry = Registry(home)
-    live = registry.live()
+    live = registry.find_live()
     attempts = registry.attempts()
     yield _Metric("model_serves", "gauge", "Whether a registered model serves.", [({}, int(live is not None))])
-    yield _Metric("pinned", "gauge", "Whether a rollback pins it.", [({}, int(registry.pinned() is not None))])
+    yield _Metric("pinned", "gauge", "Whether a rollback pins it.", [({}, int(registry.find_pin() is not None))])
     if live is not None:
         about = {"model_id": live.model_id, "source": live.source, "synthetic": str(live.synthetic).lower()}
         yield _Metric("model_info", "gauge", "The model that serves.", [(about, 1)])
@@ -86,8 +86,8 @@ def _of_models(home: Path) -> Iterator[_Metric]:
         yield _Metric("last_retrain_timestamp_seconds", "gauge", "When the last of them was.", last)
 
 
-def _of_duties(home: Path) -> Iterator[_Metric]:
-    known = Occurrences(home).known()
+def _measure_jobs(home: Path) -> Iterator[_Metric]:
+    known = Occurrences(home).list_known()
     counted = Counter((each.job, each.state) for each in known)
     samples = [({"job": job, "state": state}, float(count)) for (job, state), count in sorted(counted.items())]
     yield _Metric("duties_total", "counter", "What the scheduler has accounted for.", samples)
@@ -96,9 +96,9 @@ def _of_duties(home: Path) -> Iterator[_Metric]:
     yield _Metric("last_done_timestamp_seconds", "gauge", "When each job was last done.", ends)
 
 
-def _of_bot(home: Path) -> Iterator[_Metric]:
+def _measure_bot(home: Path) -> Iterator[_Metric]:
     with LedgerReader(ledger_path(home)) as ledger, ledger.snapshot():
-        meta, latches, decided = ledger.meta(), ledger.latches(), ledger.last_decided()
+        meta, latches, decided = ledger.meta(), ledger.latches(), ledger.find_last_decided()
         equity = ledger.last_equity()["equity"].to_list() if meta else []
     if meta:
         yield _Metric("bot_halted", "gauge", "Whether a latch keeps the bot from trading.", [({}, int(bool(latches)))])
@@ -111,13 +111,13 @@ def _of_bot(home: Path) -> Iterator[_Metric]:
         yield _Metric("bot_last_decision_timestamp_seconds", "gauge", "The bar that it last decided on.", [({}, at)])
 
 
-def _of_disk(home: Path) -> Iterator[_Metric]:
+def _measure_disk(home: Path) -> Iterator[_Metric]:
     if home.is_dir():
         free = shutil.disk_usage(home).free
         yield _Metric("disk_free_bytes", "gauge", "Room on the disk of the home.", [({}, free)])
 
 
-def _of_rows(rows: Iterable[Row]) -> _Metric:
+def _measure_rows(rows: Iterable[Row]) -> _Metric:
     worst: dict[str, int] = {}
     for row in rows:
         worst[row.name] = max(worst.get(row.name, 0), _CODES[row.status])
@@ -125,12 +125,12 @@ def _of_rows(rows: Iterable[Row]) -> _Metric:
     return _Metric("doctor_status", "gauge", "What the doctor found: 0 ok, 1 warning, 2 fault.", samples)
 
 
-def _lines(metric: _Metric) -> Iterator[str]:
+def _format_lines(metric: _Metric) -> Iterator[str]:
     yield f"# HELP hftcl_{metric.name} {metric.help}\n# TYPE hftcl_{metric.name} {metric.kind}\n"
     for labels, value in metric.samples:
-        told = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+        told = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
         yield f"hftcl_{metric.name}{f'{{{told}}}' if told else ''} {float(value)!r}\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

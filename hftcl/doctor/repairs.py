@@ -5,43 +5,43 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from hftcl.archive.deployment import Archive
-from hftcl.doctor.row import Patient, Row, ok, told
+from hftcl.doctor.row import Context, Row, build_fault, ok
 from hftcl.errors import HftclError, NoDataError
 from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, open_market
 
 
-def repair(patient: Patient) -> tuple[Row, ...]:
+def repair(patient: Context) -> tuple[Row, ...]:
     """Mend archive, production, CSV and damaged bars; a row for each thing mended, and a fault for what would not be.
 
     No model is chosen, no permission changed, no bar invented: that is left to a person.
     """
     rows: list[Row] = []
-    for name, mend in (("repair archive", _archive), ("repair bars", _bars)):
+    for name, mend in (("repair archive", _repair_archive), ("repair bars", _repair_bars)):
         try:
             rows += [ok(name, note) for note in mend(patient)]
         except HftclError as error:
-            rows.append(told(name, error))
+            rows.append(build_fault(name, error))
     return tuple(rows)
 
 
-def _archive(patient: Patient) -> tuple[str, ...]:
+def _repair_archive(patient: Context) -> tuple[str, ...]:
     return Archive(Path(patient.settings.paths.home)).recover(patient.now)
 
 
-def _bars(patient: Patient) -> Iterator[str]:
+def _repair_bars(patient: Context) -> Iterator[str]:
     """Fetch the months anew whose file is not what was recorded; the store replaces them, the rest stays."""
     settings = patient.settings
     source, calendar = open_market(settings)
     store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
     for ticker in settings.market.watchlist:
-        _, findings, _ = store.held(ticker)
+        _, findings, _ = store.read_held(ticker)
         damaged = [finding.detail.partition(":")[0] for finding in findings if finding.reason == "damaged_file"]
         for file in damaged:
             first = date.fromisoformat(f"{Path(file).stem}-01")
             known = find_as_of(source, calendar, settings, None, patient.now)
             last = min(
-                (first + timedelta(days=31)).replace(day=1) - timedelta(days=1), calendar.last_complete(known.at)
+                (first + timedelta(days=31)).replace(day=1) - timedelta(days=1), calendar.find_last_complete(known.at)
             )
             try:
                 store.collect(

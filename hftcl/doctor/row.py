@@ -23,7 +23,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class Context:
     """What is examined: the configuration in force, the environment it is read from, and the time, UTC."""
 
     configuration: Configuration
@@ -47,7 +47,7 @@ def fault(name: str, detail: str, remedy: str) -> Row:
     return Row(name=name, status="fault", detail=detail, remedy=remedy)
 
 
-def told(name: str, error: Exception) -> Row:
+def build_fault(name: str, error: Exception) -> Row:
     """Return an error as a fault: the last sentence of one of ours is what to do."""
     text = " ".join(str(error).split())
     detail, stop, remedy = text.rstrip(".").rpartition(". ")

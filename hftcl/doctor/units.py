@@ -1,4 +1,4 @@
-"""The systemd units of `schedule` and `trade`, fitted to an installation. Pure but for `Installation.found`.
+"""The systemd units of `schedule` and `trade`, fitted to an installation. Pure but for `Installation.find`.
 
 docs/systemd/ holds those of the installation that docs/systemd/README.md describes.
 """
@@ -45,7 +45,7 @@ class Installation:
     writable: tuple[Path, ...] = ()
 
     @classmethod
-    def found(cls, configuration: Configuration) -> Self:
+    def find(cls, configuration: Configuration) -> Self:
         """Return this installation; run by root, it is fitted to a user `hftcl`."""
         paths = configuration.settings.paths
         env_file, prometheus = Path(paths.env_file), configuration.settings.log.prometheus
@@ -56,7 +56,7 @@ class Installation:
             config=configuration.file,
             home=Path(paths.home).absolute(),
             env_file=env_file if env_file.is_file() else None,
-            user="hftcl" if os.geteuid() == 0 else _user(),
+            user="hftcl" if os.geteuid() == 0 else _find_user(),
             writable=(Path(prometheus).parent,) if prometheus else (),
         )
 
@@ -65,7 +65,7 @@ class Installation:
         return str(self.home.relative_to("/var/lib")) if self.home.is_relative_to("/var/lib/") else ""
 
 
-def unit(name: str, place: Installation) -> str:
+def build_unit(name: str, place: Installation) -> str:
     """Return the unit of "schedule" or "trade". Raises UsageError for another name."""
     if name not in NAMES:
         raise UsageError(f"There is no unit {name!r}. Print one of: {', '.join(NAMES)}.")
@@ -85,10 +85,10 @@ def unit(name: str, place: Installation) -> str:
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecStart={' '.join(map(_word, command))}",
-        f"ExecStopPost={' '.join(map(_word, stopped))}",
+        f"ExecStart={' '.join(map(_quote_word, command))}",
+        f"ExecStopPost={' '.join(map(_quote_word, stopped))}",
         f"User={place.user}",
-        *_places(place),
+        *_list_places(place),
         "",
         "# It pings only when work gets on; a loop that is stuck is ended and started again.",
         f"WatchdogSec={_WATCHDOG[name]}",
@@ -109,29 +109,29 @@ def unit(name: str, place: Installation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _places(place: Installation) -> list[str]:
+def _list_places(place: Installation) -> list[str]:
     """Return what it may see and write, and how it gets its secrets."""
-    lines = [f"WorkingDirectory={_line(place.home)}"]
+    lines = [f"WorkingDirectory={_format_line(place.home)}"]
     if place.config is None:
-        lines.append(f"Environment={_text(f'HFTCL_PATHS__HOME={place.home}')}")
+        lines.append(f"Environment={_quote_text(f'HFTCL_PATHS__HOME={place.home}')}")
     if place.state:
-        lines += [f"StateDirectory={_text(place.state)}", "StateDirectoryMode=0750"]
+        lines += [f"StateDirectory={_quote_text(place.state)}", "StateDirectoryMode=0750"]
     writable = [*([] if place.state else [place.home]), *place.writable]
     seen = [*place.code, *([place.config.parent] if place.config else [])]
     hidden = [path for path in seen if _is_hidden(path)]
-    lines += [f"ReadWritePaths={_text(path)}" for path in writable if not _is_hidden(path)]
+    lines += [f"ReadWritePaths={_quote_text(path)}" for path in writable if not _is_hidden(path)]
     lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
-    lines += [f"BindReadOnlyPaths={_text(path)}" for path in dict.fromkeys(hidden) if path not in writable]
-    lines += [f"BindPaths={_text(path)}" for path in dict.fromkeys(writable) if _is_hidden(path)]
+    lines += [f"BindReadOnlyPaths={_quote_text(path)}" for path in dict.fromkeys(hidden) if path not in writable]
+    lines += [f"BindPaths={_quote_text(path)}" for path in dict.fromkeys(writable) if _is_hidden(path)]
     if place.env_file is not None:
         lines += [
             "# systemd reads the file as root and shows it to this service only; hftcl takes its secrets from there.",
-            f"LoadCredential=env:{_line(place.env_file)}",
+            f"LoadCredential=env:{_format_line(place.env_file)}",
         ]
     return lines
 
 
-def _user() -> str:
+def _find_user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name; systemd takes the number
@@ -142,30 +142,30 @@ def _is_hidden(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in _HIDDEN)
 
 
-def _word(text: str) -> str:
+def _quote_word(text: str) -> str:
     """Return `text` as one word of a command line in a unit, to be taken as it is."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\$-]+", escaped) else f'"{escaped}"'
 
 
-def _text(value: object) -> str:
+def _quote_text(value: object) -> str:
     """Return a path or a variable as a setting of a unit takes it: quoted where needed, and no specifier."""
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\-]+", escaped) else f'"{escaped}"'
 
 
-def _line(path: Path) -> str:
+def _format_line(path: Path) -> str:
     """Return a path as a setting takes it that knows no quotes and reads to the end of the line."""
     return str(path).replace("%", "%%")
 
 
-def version_of(text: str) -> int | None:
+def read_version(text: str) -> int | None:
     """Return the version of a unit that hftcl wrote; None where it names none."""
     found = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 
-def program_of(text: str) -> str | None:
+def read_program(text: str) -> str | None:
     """Return the program that a unit starts."""
     found = re.search(r'^ExecStart=(?:"((?:[^"\\]|\\.)*)"|(\S+))', text, re.MULTILINE)
     if found is None:

@@ -17,7 +17,7 @@ Conclusion = Literal["paid", "not shown", "cost"]
 _Z90: Final = 1.6448536269514722  # of a two-sided interval of 90 %
 
 
-def worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
+def compute_worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
     """Return what equal amounts of each ticker of `closes`, as in `buy_and_hold`, are worth at each of its rows.
 
     float64, shape (1 + n_sessions,), from 1.0; None where the first row has no price at all.
@@ -54,7 +54,7 @@ def compare(mine: FloatArray, theirs: FloatArray) -> Difference:
     A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
     """
     try:
-        found = _paired(mine, theirs)
+        found = _compute_paired_difference(mine, theirs)
     except UndefinedStatisticError:
         return Difference(difference=None, standard_error=None, p_better=None, interval=None)
     half = _Z90 * found.standard_error
@@ -66,7 +66,7 @@ def compare(mine: FloatArray, theirs: FloatArray) -> Difference:
     )
 
 
-def _paired(mine: FloatArray, theirs: FloatArray) -> metrics.SharpeDifference:
+def _compute_paired_difference(mine: FloatArray, theirs: FloatArray) -> metrics.SharpeDifference:
     if not np.any(mine) and not np.any(theirs):
         return metrics.SharpeDifference(difference=0.0, standard_error=0.0, correlation=0.0)
     if not np.any(theirs):

@@ -37,7 +37,7 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     found = []
     for column, values in zip(edges.T, X.T, strict=True):
         inner = np.unique(column)
-        shares = _counts(values, inner) / len(values)
+        shares = _count(values, inner) / len(values)
         found.append(FeatureBins(edges=tuple(inner.tolist()), shares=tuple(shares.tolist())))
     return tuple(found)
 
@@ -58,17 +58,17 @@ def population_stability(
     _require_rows(X)
     found = []
     for known, values in zip(bins, X.T, strict=True):
-        p = _smoothed(np.asarray(known.shares), observations)
-        q = _smoothed(_counts(values, np.asarray(known.edges)) / len(values), observations)
+        p = _smooth(np.asarray(known.shares), observations)
+        q = _smooth(_count(values, np.asarray(known.edges)) / len(values), observations)
         found.append(float(((q - p) * np.log(q / p)).sum()))
     return np.asarray(found, dtype=np.float64)
 
 
-def _smoothed(shares: npt.NDArray[np.float64], observations: int) -> npt.NDArray[np.float64]:
+def _smooth(shares: npt.NDArray[np.float64], observations: int) -> npt.NDArray[np.float64]:
     return np.asarray((shares * observations + 0.5) / (observations + 0.5 * shares.size), dtype=np.float64)
 
 
-def _counts(values: npt.NDArray[np.float32], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _count(values: npt.NDArray[np.float32], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
 
 

@@ -34,7 +34,7 @@ FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR  # what takes longer at the pre
 _NORMAL: Final = NormalDist()
 
 
-class State(StrEnum):
+class EdgeState(StrEnum):
     """What the bot may do with the model that serves."""
 
     LIVE = "live"
@@ -45,8 +45,8 @@ class State(StrEnum):
 class Edge:
     """Whether the policy's record lets the bot trade, with the facts that decided it."""
 
-    state: State
-    previous: State
+    state: EdgeState
+    previous: EdgeState
     evidence: tuple[Evidence, ...]
     sessions: int
     p_edge: float | None = None
@@ -72,9 +72,9 @@ class _Bar:
     psr: float | None
 
 
-def edge(
+def judge_edge(
     record: npt.ArrayLike,
-    previous: State,
+    previous: EdgeState,
     *,
     rule: settings.Edge,
     policy: Policy,
@@ -98,18 +98,18 @@ def edge(
         p_edge=max(rule.min_p_edge, STRICT_P_EDGE) if policy == "strict" else rule.min_p_edge,
         psr=rule.min_psr if policy == "guarded" else None,
     )
-    facts = [_told("obstacle", why, decides=True) for why in obstacles]
-    found = _posterior(x, facts, decides=policy != "seed")
-    confidence = _defined(lambda: psr(x))
+    facts = [_build_evidence("obstacle", why, decides=True) for why in obstacles]
+    found = _compute_posterior(x, facts, decides=policy != "seed")
+    confidence = _compute_or_none(lambda: psr(x))
     if found is not None:
-        staying = previous is State.LIVE
-        facts += _figures(x.size, found.p_edge, confidence, bar, rule, policy=policy, staying=staying)
+        staying = previous is EdgeState.LIVE
+        facts += _compare_figures(x.size, found.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
-    track = _defined(lambda: min_track_record_length(x))
-    missing = _missing(x, found, bar) if found is not None else None
-    facts += _outlook(track, missing)
+    track = _compute_or_none(lambda: min_track_record_length(x))
+    missing = _count_missing(x, found, bar) if found is not None else None
+    facts += _describe_outlook(track, missing)
     return Edge(
-        state=State.LIVE if passed else State.STAND_ASIDE,
+        state=EdgeState.LIVE if passed else EdgeState.STAND_ASIDE,
         previous=previous,
         evidence=tuple(facts),
         sessions=x.size,
@@ -120,27 +120,29 @@ def edge(
     )
 
 
-def _told(name: str, detail: str, *, decides: bool = False, passed: bool = False) -> Evidence:
+def _build_evidence(name: str, detail: str, *, decides: bool = False, passed: bool = False) -> Evidence:
     return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
 
 
-def _defined(statistic: Callable[[], float]) -> float | None:
+def _compute_or_none(statistic: Callable[[], float]) -> float | None:
     try:
         return statistic()
     except UndefinedStatisticError:
         return None
 
 
-def _posterior(record: npt.NDArray[np.float64], facts: list[Evidence], *, decides: bool) -> EdgePosterior | None:
+def _compute_posterior(
+    record: npt.NDArray[np.float64], facts: list[Evidence], *, decides: bool
+) -> EdgePosterior | None:
     """Return what the record tells; where it tells nothing, None, with a fact that says why."""
     try:
         return edge_posterior(record)
     except UndefinedStatisticError as error:
-        facts.append(_told("record", f"the record has no P(edge): {error}", decides=decides))
+        facts.append(_build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
 
 
-def _figures(
+def _compare_figures(
     n: int, p_edge: float, confidence: float | None, bar: _Bar, rule: settings.Edge, *, policy: Policy, staying: bool
 ) -> list[Evidence]:
     """Return the record's figures against what is asked of them; a policy that is live is asked for P(edge) alone."""
@@ -173,7 +175,7 @@ def _figures(
     return facts
 
 
-def _missing(record: npt.NDArray[np.float64], found: EdgePosterior, bar: _Bar) -> int | None:
+def _count_missing(record: npt.NDArray[np.float64], found: EdgePosterior, bar: _Bar) -> int | None:
     """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
 
     Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
@@ -183,24 +185,24 @@ def _missing(record: npt.NDArray[np.float64], found: EdgePosterior, bar: _Bar) -
     prior = found.deviation**-2 - held
     seen = found.mean * found.deviation**-2 / held  # the prior's mean is 0
 
-    def enough(size: int) -> bool:
-        information = held * _weight(size) / _weight(n)
+    def is_enough(size: int) -> bool:
+        information = held * _compute_weight(size) / _compute_weight(n)
         p_edge = _NORMAL.cdf(seen * information / (information + prior) ** 0.5)
         if size < bar.sessions or p_edge < bar.p_edge:
             return False
-        return bar.psr is None or (_defined(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
+        return bar.psr is None or (_compute_or_none(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
 
-    ahead = bisect.bisect_left(range(n, n + FORESEEN_SESSIONS), True, key=enough)
+    ahead = bisect.bisect_left(range(n, n + FORESEEN_SESSIONS), True, key=is_enough)
     return ahead if ahead < FORESEEN_SESSIONS else None
 
 
-def _weight(n: int) -> float:
+def _compute_weight(n: int) -> float:
     """Return (sum w)^2 / sum w^2 of the weights 2^(-age / half-life): how many sessions `n` of them count for."""
     decay: float = 2.0 ** (-1.0 / HALF_LIFE_SESSIONS)
     return (1.0 - decay**n) * (1.0 + decay) / ((1.0 - decay) * (1.0 + decay**n))
 
 
-def _outlook(track: float | None, missing: int | None) -> list[Evidence]:
+def _describe_outlook(track: float | None, missing: int | None) -> list[Evidence]:
     """Return, to be read, how long a record like this one must be."""
     shown = (
         "no length of such a record shows a Sharpe ratio above 0"
@@ -212,5 +214,5 @@ def _outlook(track: float | None, missing: int | None) -> list[Evidence]:
         if missing is None
         else f"{missing} more sessions at the present rate let the bot trade"
     )
-    facts = [_told("minimum track record", shown, passed=track is not None)]
-    return facts if missing == 0 else [*facts, _told("sessions missing", needed)]
+    facts = [_build_evidence("minimum track record", shown, passed=track is not None)]
+    return facts if missing == 0 else [*facts, _build_evidence("sessions missing", needed)]

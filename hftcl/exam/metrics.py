@@ -28,7 +28,7 @@ EULER_GAMMA: Final = 0.5772156649015329
 _NORMAL: Final = NormalDist()
 
 
-def checked(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
+def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
     """Return `pnl` as float64 scaled by a power of two to about 1, or raise UndefinedStatisticError.
 
     Every figure here is free of scale but the drawdown, so the scaling changes no bit of it; it keeps the squares of
@@ -57,7 +57,7 @@ class Moments:
     skewness: float
     kurtosis: float
 
-    def spread(self, at: float | None = None) -> float:
+    def compute_spread(self, at: float | None = None) -> float:
         """Return n * Var of the Sharpe ratio per session, at its own value or at another one: Mertens (2002).
 
         1 - skewness * SR + (kurtosis - 1) / 4 * SR^2. Raises UndefinedStatisticError where it is not above 0, which
@@ -72,7 +72,7 @@ class Moments:
 
 def moments(pnl: npt.ArrayLike) -> Moments:
     """Return the moments of `pnl`; the standard deviation in the Sharpe ratio has ddof=1."""
-    x = checked(pnl)
+    x = check_pnl(pnl)
     centred = x - x.mean()
     variance = float((centred**2).mean())
     return Moments(
@@ -116,7 +116,7 @@ def autocorrelation(pnl: npt.ArrayLike) -> float:
     1/n is added, since it is biased by -1/n; it is moved towards 0 by one standard error (1 / sqrt(n)) and cut to
     [-0.3, 0.5]. Source of the bias: Marriott and Pope (1954), Biometrika 41; the rest is soft thresholding.
     """
-    x = checked(pnl, at_least=3)
+    x = check_pnl(pnl, at_least=3)
     centred = x - x.mean()
     raw = float((centred[1:] * centred[:-1]).sum() / (centred**2).sum()) + 1.0 / x.size
     shrunk = math.copysign(max(abs(raw) - 1.0 / math.sqrt(x.size), 0.0), raw)
@@ -155,7 +155,7 @@ def sharpe_standard_error(pnl: npt.ArrayLike, *, form: Literal["lo", "mertens", 
     if form == "lo":
         spread = 1.0 + m.sharpe_per_session**2 / 2.0
     elif form == "mertens":
-        spread = m.spread()
+        spread = m.compute_spread()
     else:
         r = autocorrelation(pnl)
         a, b = 1.0 + 2.0 * r / (1.0 - r), 1.0 + r / (1.0 - r) + r**2 / (1.0 - r**2)
@@ -198,8 +198,8 @@ def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form 
     """Return the probabilistic Sharpe ratio: P(true Sharpe > benchmark). See `psr`."""
     distance = m.sharpe_per_session - benchmark_per_session
     if form == "2012":
-        return _NORMAL.cdf(distance * math.sqrt(m.n - 1) / math.sqrt(m.spread()))
-    return _NORMAL.cdf(distance * math.sqrt(m.n) / math.sqrt(m.spread(benchmark_per_session)))
+        return _NORMAL.cdf(distance * math.sqrt(m.n - 1) / math.sqrt(m.compute_spread()))
+    return _NORMAL.cdf(distance * math.sqrt(m.n) / math.sqrt(m.compute_spread(benchmark_per_session)))
 
 
 def psr(pnl: npt.ArrayLike, benchmark: float = 0.0, form: Form = "2012") -> float:
@@ -220,7 +220,7 @@ def min_track_record_from_moments(
     if not distance > 0:
         raise UndefinedStatisticError("A Sharpe ratio at or below the benchmark never shows to be above it.")
     ratio = (_NORMAL.inv_cdf(1.0 - alpha) / distance) ** 2
-    return 1.0 + m.spread() * ratio if form == "2012" else m.spread(benchmark_per_session) * ratio
+    return 1.0 + m.compute_spread() * ratio if form == "2012" else m.compute_spread(benchmark_per_session) * ratio
 
 
 def min_track_record_length(
@@ -283,14 +283,14 @@ def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lag
     Raises UndefinedStatisticError as the module says, for fewer than 5 sessions, or for two lengths.
     Source: Ledoit and Wolf (2008), "Robust Performance Hypothesis Testing with the Sharpe Ratio", JEF 15(5).
     """
-    x, y = checked(challenger, at_least=5), checked(champion, at_least=5)
+    x, y = check_pnl(challenger, at_least=5), check_pnl(champion, at_least=5)
     if x.size != y.size:
         raise UndefinedStatisticError(f"{x.size} sessions cannot be compared with {y.size}: score both on the same.")
-    influence = _influence(x) - _influence(y)
+    influence = _compute_influence(x) - _compute_influence(y)
     n = x.size
     variance = float((influence**2).mean())
     for lag in range(1, lags + 1):
-        variance += 2.0 * _parzen(lag / (lags + 1)) * float((influence[lag:] * influence[:-lag]).sum()) / n
+        variance += 2.0 * _weigh_parzen(lag / (lags + 1)) * float((influence[lag:] * influence[:-lag]).sum()) / n
     error = math.sqrt(max(variance, 0.0) / (n - 4))
     annual = math.sqrt(SESSIONS_PER_YEAR)
     difference = float(x.mean() / x.std(ddof=1) - y.mean() / y.std(ddof=1))
@@ -308,19 +308,19 @@ def sharpe_against_flat(pnl: npt.ArrayLike) -> SharpeDifference:
 
     So the standard error is that of `pnl` alone, with the factor n / (n - 4) of `sharpe_difference`. Raises as it does.
     """
-    n = checked(pnl, at_least=5).size
+    n = check_pnl(pnl, at_least=5).size
     error = sharpe_standard_error(pnl) * math.sqrt(n / (n - 4))
     return SharpeDifference(difference=sharpe(pnl), standard_error=error, correlation=0.0)
 
 
-def _influence(x: FloatArray) -> FloatArray:
+def _compute_influence(x: FloatArray) -> FloatArray:
     """Return what each session adds to the Sharpe ratio per session: the gradient times (x - m, x^2 - q)."""
     mean, second = float(x.mean()), float((x**2).mean())
     cubed = (second - mean**2) ** 1.5
     return np.asarray((second * (x - mean) - mean / 2.0 * (x**2 - second)) / cubed, dtype=np.float64)
 
 
-def _parzen(share: float) -> float:
+def _weigh_parzen(share: float) -> float:
     return 1.0 - 6.0 * share**2 + 6.0 * share**3 if share <= 0.5 else 2.0 * (1.0 - share) ** 3
 
 
@@ -355,7 +355,7 @@ def edge_posterior(
     mean = (S_w n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
     Source: conjugate normal updating with Var(S) = 252 / n (Lo 2002 at a Sharpe ratio near 0).
     """
-    x = checked(record)
+    x = check_pnl(record)
     weights = 2.0 ** (-np.arange(x.size - 1, -1, -1) / half_life)
     weights /= weights.sum()
     effective = 1.0 / float((weights**2).sum())
@@ -378,7 +378,7 @@ _CLIP: Final = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShiryaevRoberts:
-    """A detector of a fallen Sharpe ratio, session by session. Immutable: `after` returns the next state.
+    """A detector of a fallen Sharpe ratio, session by session. Immutable: `update` returns the next state.
 
     R = (1 + R) * (1 + bet * (floor / sqrt(252) - z)), averaged over several bets; an alarm when the mean reaches
     `alarm_at`, and then it starts from 0. z is the session's P&L in standard deviations known before it (exponential,
@@ -405,7 +405,7 @@ class ShiryaevRoberts:
         """Whether the last session brought the alarm."""
         return self.statistic >= self.alarm_at
 
-    def after(self, pnl: float) -> Self:
+    def update(self, pnl: float) -> Self:
         """Return the state after a session with net P&L `pnl`, in the unit of all others.
 
         The first 10 sessions only teach the standard deviation. Raises UndefinedStatisticError if it is not finite.

@@ -16,16 +16,16 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.compare import worth_of_holding
-from hftcl.exam.edge import Edge, State, edge
-from hftcl.exam.split import Session, Split, split
+from hftcl.exam.compare import compute_worth_of_holding
+from hftcl.exam.edge import Edge, EdgeState, judge_edge
+from hftcl.exam.split import ExamSplit, Session, split
 from hftcl.exam.verdict import Scored, Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class SessionPnl:
     """What a model earned in one session it has not seen: fractions of capital, turnover in capitals."""
 
     gross: float
@@ -33,11 +33,11 @@ class Mark:
     turnover: float
 
 
-NOTHING: Final = Mark(gross=0.0, net=0.0, turnover=0.0)
+NOTHING: Final = SessionPnl(gross=0.0, net=0.0, turnover=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class PolicyAttempt:
     """One training, and its marks on its own exam and on every later session of the history.
 
     at: close (UTC) of the newest session that was known, when its verdict falls. window: the sessions it was trained
@@ -48,7 +48,7 @@ class Attempt:
     at: datetime
     label_end: datetime
     window: tuple[Session, ...]
-    marks: Mapping[date, Mark]
+    marks: Mapping[date, SessionPnl]
     synthetic: bool
     fault: str | None = None
 
@@ -56,7 +56,7 @@ class Attempt:
         """Return the net P&L of `days`, float64. Raises KeyError for a session that this model may not be scored on."""
         return np.array([self.marks[day].net for day in days], dtype=np.float64)
 
-    def scored(self, days: Sequence[date]) -> Scored:
+    def build_scored(self, days: Sequence[date]) -> Scored:
         """Return what the verdict needs; it asks of `trades` only whether there is any, and turnover tells."""
         return Scored(
             model_id=self.model_id,
@@ -69,7 +69,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class GateDecision:
     """Whether a gate deploys an attempt, and why; with the verdict and the exam's sessions, where there was one."""
 
     deploys: bool
@@ -82,18 +82,18 @@ class Decision:
 class Step:
     """One attempt, and what became of it."""
 
-    attempt: Attempt
-    decision: Decision
+    attempt: PolicyAttempt
+    decision: GateDecision
     edge: Edge | None = None
     """Whether the model that then serves may trade; None where nobody asked."""
 
 
-Gate = Callable[[Attempt, Sequence[Step]], Decision]
+Gate = Callable[[PolicyAttempt, Sequence[Step]], GateDecision]
 """Takes the challenger and the steps that deployed, oldest first; the last of them is the champion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class PolicyRun:
     """What one way to run the loop earned. Arrays are float64, one value a session, in the order of `days`."""
 
     days: tuple[date, ...]
@@ -112,7 +112,7 @@ class Course:
         """How many sessions had a trade."""
         return int((self.turnover > 0).sum())
 
-    def since(self, first: date) -> "Course":
+    def cut_since(self, first: date) -> "PolicyRun":
         """Return the course from the session `first` on, with all steps."""
         start = bisect.bisect_left(self.days, first)
         return replace(
@@ -124,7 +124,7 @@ class Course:
         )
 
 
-def replay(attempts: Sequence[Attempt], gate: Gate, sessions: Sequence[Session]) -> Course:
+def run_policy(attempts: Sequence[PolicyAttempt], gate: Gate, sessions: Sequence[Session]) -> PolicyRun:
     """Return what `sessions` earned with the models that `gate` let serve.
 
     attempts: oldest first. A model serves the sessions that start after the close at which it was deployed, until the
@@ -133,17 +133,19 @@ def replay(attempts: Sequence[Attempt], gate: Gate, sessions: Sequence[Session])
     steps: list[Step] = []
     for attempt in attempts:
         steps.append(Step(attempt=attempt, decision=gate(attempt, [step for step in steps if step.decision.deploys])))
-    return course([_mark(serving(steps, session), session) for session in sessions], sessions, steps)
+    return build_run(
+        [_compute_session_pnl(find_serving(steps, session), session) for session in sessions], sessions, steps
+    )
 
 
-def with_edge(
-    free: Course,
+def apply_edge(
+    free: PolicyRun,
     sessions: Sequence[Session],
     *,
     begun: Sequence[float],
     rule: settings.Edge,
     policy: Literal["seed", "guarded", "balanced", "strict"],
-) -> Course:
+) -> PolicyRun:
     """Return the course `free` as a bot trades it that stands aside until the policy's own record lets it.
 
     free, sessions: of `replay`. begun: net P&L of the walk-forward that begins the record, at the first attempt. At
@@ -151,45 +153,48 @@ def with_edge(
     that served or, before any did, the last candidate. So the record grows while the bot stands aside.
     """
     steps: list[Step] = []
-    state = State.STAND_ASIDE
+    state = EdgeState.STAND_ASIDE
     for done, step in enumerate(free.steps, start=1):
         known = [session for session in sessions if session.start < step.attempt.at]
-        record = [*begun, *(_mark(_current(free.steps, session), session).net for session in known)]
+        record = [*begun, *(_compute_session_pnl(_find_current(free.steps, session), session).net for session in known)]
         obstacles = () if any(each.decision.deploys for each in free.steps[:done]) else ("no model serves",)
-        found = edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
+        found = judge_edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
         state = found.state
         steps.append(replace(step, edge=found))
-    return course(
-        [_mark(serving(steps, session) if _live(steps, session) else None, session) for session in sessions],
+    return build_run(
+        [
+            _compute_session_pnl(find_serving(steps, session) if _is_live(steps, session) else None, session)
+            for session in sessions
+        ],
         sessions,
         steps,
     )
 
 
-def _live(steps: Sequence[Step], session: Session) -> bool:
+def _is_live(steps: Sequence[Step], session: Session) -> bool:
     before = [step.edge for step in steps if step.attempt.at < session.start]
-    return bool(before) and before[-1] is not None and before[-1].state is State.LIVE
+    return bool(before) and before[-1] is not None and before[-1].state is EdgeState.LIVE
 
 
-def _current(steps: Sequence[Step], session: Session) -> Attempt | None:
+def _find_current(steps: Sequence[Step], session: Session) -> PolicyAttempt | None:
     tried = [step.attempt for step in steps if step.attempt.at < session.start]
-    return serving(steps, session) or (tried[-1] if tried else None)
+    return find_serving(steps, session) or (tried[-1] if tried else None)
 
 
-def _mark(model: Attempt | None, session: Session) -> Mark:
+def _compute_session_pnl(model: PolicyAttempt | None, session: Session) -> SessionPnl:
     return NOTHING if model is None else model.marks[session.day]
 
 
-def course(marks: Sequence[Mark], sessions: Sequence[Session], steps: Sequence[Step] = ()) -> Course:
+def build_run(marks: Sequence[SessionPnl], sessions: Sequence[Session], steps: Sequence[Step] = ()) -> PolicyRun:
     """Return `marks`, one a session, as a course."""
     columns = np.array([(mark.gross, mark.net, mark.turnover) for mark in marks], dtype=np.float64).reshape(-1, 3)
     gross, net, turnover = columns.T
-    return Course(
+    return PolicyRun(
         days=tuple(session.day for session in sessions), gross=gross, net=net, turnover=turnover, steps=tuple(steps)
     )
 
 
-def serving(steps: Sequence[Step], session: Session) -> Attempt | None:
+def find_serving(steps: Sequence[Step], session: Session) -> PolicyAttempt | None:
     """Return the model that served when `session` began; None before the first."""
     before = [step.attempt for step in steps if step.decision.deploys and step.attempt.at < session.start]
     return before[-1] if before else None
@@ -198,41 +203,41 @@ def serving(steps: Sequence[Step], session: Session) -> Attempt | None:
 # --- gates ------------------------------------------------------------------------------------------------------------
 
 
-def never_retrain(challenger: Attempt, served: Sequence[Step]) -> Decision:
+def never_retrain(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
     """Deploy the first model, whatever its exam says, and no other."""
-    return Decision(deploys=not served, reason="a model serves" if served else "the first model")
+    return GateDecision(deploys=not served, reason="a model serves" if served else "the first model")
 
 
-def always_newest(challenger: Attempt, served: Sequence[Step]) -> Decision:
+def always_newest(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
     """Deploy each model, whatever its exam says."""
-    return Decision(deploys=True, reason="the newest model")
+    return GateDecision(deploys=True, reason="the newest model")
 
 
-def stored_scores(promote: settings.Promote, exam: settings.Exam) -> Gate:
+def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
     """Return the rule as most people write it: each model's Sharpe ratio on its own exam, champion's as it was stored.
 
     Deployed if above `min_sharpe`, and above the champion's or no more than the tolerance below it.
     """
 
-    def gate(challenger: Attempt, served: Sequence[Step]) -> Decision:
-        own = _stored(challenger, exam)
+    def gate(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
+        own = _find_stored_score(challenger, exam)
         if own is None:
-            return Decision(deploys=False, reason="its exam has no Sharpe ratio")
+            return GateDecision(deploys=False, reason="its exam has no Sharpe ratio")
         if not own > promote.min_sharpe:
-            return Decision(deploys=False, reason=f"Sharpe {own:.2f}, needs more than {promote.min_sharpe:.2f}")
-        theirs = _stored(served[-1].attempt, exam) if served else None
+            return GateDecision(deploys=False, reason=f"Sharpe {own:.2f}, needs more than {promote.min_sharpe:.2f}")
+        theirs = _find_stored_score(served[-1].attempt, exam) if served else None
         floor = -math.inf if theirs is None else theirs - promote.tolerance * abs(theirs)
         told = "there is no model to beat" if theirs is None else f"the champion stored {theirs:.2f}"
-        return Decision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {told}")
+        return GateDecision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {told}")
 
     return gate
 
 
-def _stored(attempt: Attempt, exam: settings.Exam) -> float | None:
-    return _sharpe(attempt.net(_division(attempt, exam, None).exam_days))
+def _find_stored_score(attempt: PolicyAttempt, exam: settings.Exam) -> float | None:
+    return _compute_sharpe(attempt.net(_divide(attempt, exam, None).exam_days))
 
 
-def _division(attempt: Attempt, exam: settings.Exam, champion: Attempt | None) -> Split:
+def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt | None) -> ExamSplit:
     return split(
         attempt.window,
         exam_sessions=exam.sessions,
@@ -241,36 +246,36 @@ def _division(attempt: Attempt, exam: settings.Exam, champion: Attempt | None) -
     )
 
 
-def judged(promote: settings.Promote, exam: settings.Exam) -> Gate:
+def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
     """Return the gate of `retrain`: challenger and champion on the same unseen sessions, `verdict.judge` decides."""
 
-    def gate(challenger: Attempt, served: Sequence[Step]) -> Decision:
+    def gate(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
         champion = served[-1].attempt if served else None
-        days = _division(challenger, exam, champion).exam_days
+        days = _divide(challenger, exam, champion).exam_days
         verdict = judge(
-            challenger.scored(days),
-            champion.scored(days) if champion else None,
+            challenger.build_scored(days),
+            champion.build_scored(days) if champion else None,
             promote=promote,
             exam=exam,
-            earlier_sharpes=_conceding(served, days),
+            earlier_sharpes=_list_conceding_sharpes(served, days),
         )
-        return Decision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
+        return GateDecision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
 
     return gate
 
 
-def _conceding(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:
+def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:
     """Return the Sharpe ratios, on `days`, of the champions that gave way by the tolerance alone; NaN if undefined."""
     found: list[float] = []
     for older, newer in zip(reversed(served[:-1]), reversed(served), strict=False):
         if newer.decision.verdict is None or not newer.decision.verdict.conceded:
             break
-        own = _sharpe(older.attempt.net(days))
+        own = _compute_sharpe(older.attempt.net(days))
         found.append(math.nan if own is None else own)
     return tuple(found)
 
 
-def _sharpe(net: FloatArray) -> float | None:
+def _compute_sharpe(net: FloatArray) -> float | None:
     try:
         return metrics.sharpe(net)
     except UndefinedStatisticError:
@@ -280,7 +285,7 @@ def _sharpe(net: FloatArray) -> float | None:
 # --- what to compare with, and the conclusion -------------------------------------------------------------------------
 
 
-def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[Mark]:
+def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[SessionPnl]:
     """Return the marks of equal amounts of each ticker, bought at the first close and held to the last.
 
     closes: float64, shape (1 + n_sessions, n_tickers), oldest first, adjusted for splits; NaN where a ticker has none.
@@ -290,12 +295,12 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[Mark]:
     A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
     capital. No ticker at all: zeros.
     """
-    worth = worth_of_holding(closes)
+    worth = compute_worth_of_holding(closes)
     if worth is None:
         return [NOTHING] * (np.shape(closes)[0] - 1)
     returns = worth[1:] / worth[:-1] - 1.0
     paid = cost_bps / 1e4
     return [
-        Mark(gross=float(gross), net=float(gross) - (0.0 if place else paid), turnover=0.0 if place else 1.0)
+        SessionPnl(gross=float(gross), net=float(gross) - (0.0 if place else paid), turnover=0.0 if place else 1.0)
         for place, gross in enumerate(returns)
     ]

@@ -93,16 +93,16 @@ def simulate(
         found = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
         raise NoDataError(f"A simulation of {len(days)} sessions got {found}. Give it the bars of its own sessions.")
     place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())
-    trades = held_intervals(rows, cost_bps)
+    trades = list_trades(rows, cost_bps)
     return Simulation(
         sessions=days,
-        gross=_sums(place, rows["gross"], len(days)),
-        turnover=_sums(place, rows["turnover"], len(days)),
+        gross=_sum_by_place(place, rows["gross"], len(days)),
+        turnover=_sum_by_place(place, rows["turnover"], len(days)),
         cost_bps=float(cost_bps),
         trades=trades.height,
         wins=int((trades["net"].to_numpy() > 0).sum()),
-        exposure=_exposure(rows),
-        tickers=_by_ticker(rows, trades, cost_bps),
+        exposure=_compute_exposure(rows),
+        tickers=_sum_by_ticker(rows, trades, cost_bps),
     )
 
 
@@ -145,7 +145,7 @@ def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) ->
     return filled.select("ticker", "ts", "session", "held", "gross", "turnover", pl.Series("cost", taken))
 
 
-def _sums(place: npt.NDArray[np.intp], values: pl.Series, size: int) -> FloatArray:
+def _sum_by_place(place: npt.NDArray[np.intp], values: pl.Series, size: int) -> FloatArray:
     # bincount adds in row order, a parallel group_by in any: the same bars give the same bits
     return np.asarray(np.bincount(place, values.to_numpy(), size), dtype=np.float64)
 
@@ -158,7 +158,7 @@ def _check_positions(positions: pl.DataFrame) -> None:
         )
 
 
-def held_intervals(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
+def list_trades(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
     """Return one row a trade: ticker, opened (`ts` of the bar at whose open it began), net.
 
     A turn from long to short ends one trade and begins another.
@@ -180,7 +180,7 @@ def held_intervals(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
     return trades.select("ticker", "opened", net=trades["gross"].to_numpy() - taken)
 
 
-def _exposure(rows: pl.DataFrame) -> float:
+def _compute_exposure(rows: pl.DataFrame) -> float:
     """Return the mean gross position: each bar counts until the ticker's next bar, the last one for its minute."""
     minute_us = 60_000_000
     until_next = (pl.col("ts").shift(-1) - pl.col("ts")).over("ticker", "session").dt.total_microseconds()
@@ -190,7 +190,7 @@ def _exposure(rows: pl.DataFrame) -> float:
     return float(rows.select(held).item()) / time if time else 0.0
 
 
-def _by_ticker(rows: pl.DataFrame, trades: pl.DataFrame, cost_bps: float) -> tuple[TickerResult, ...]:
+def _sum_by_ticker(rows: pl.DataFrame, trades: pl.DataFrame, cost_bps: float) -> tuple[TickerResult, ...]:
     sums = rows.group_by("ticker").agg(pl.col("gross", "turnover").sum()).sort("ticker")
     counts = dict(trades.group_by("ticker").len().iter_rows())
     taken = cost(sums["turnover"].to_numpy(), cost_bps=cost_bps)

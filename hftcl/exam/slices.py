@@ -55,7 +55,7 @@ class _Accounts:
     opens: npt.NDArray[np.bool_]
     cost_bps: float
 
-    def sliced(self, groups: Groups, names: Sequence[str], details: Sequence[str] = ()) -> tuple[Slice, ...]:
+    def slice_by(self, groups: Groups, names: Sequence[str], details: Sequence[str] = ()) -> tuple[Slice, ...]:
         """Return one slice a name; `groups` tells which one each bar belongs to."""
         n = len(names)
         gross, turnover, trades, held = (
@@ -78,12 +78,12 @@ class _Accounts:
         )
 
 
-def slices(
+def compute_slices(
     accounts: "pl.DataFrame", trades: "pl.DataFrame", bars: "pl.DataFrame", *, cost_bps: float
 ) -> dict[str, tuple[Slice, ...]]:
     """Return the slices by "ticker", "hour", "volatility" and "side". Each of the four adds up to the whole exam.
 
-    accounts, trades: of `simulation.accounts` and `simulation.held_intervals`. bars: ticker, ts, session, minute (from
+    accounts, trades: of `simulation.accounts` and `simulation.list_trades`. bars: ticker, ts, session, minute (from
         the session's open), close; the very bars of the accounts, in any order.
     hour: 60 minutes of the session from its open, named by the first and the last; half an hour is left for the last
         of 390. volatility: the sessions of the exam in three equal parts by their realised volatility (root of the
@@ -103,28 +103,30 @@ def slices(
         opens=opens.is_not_null().to_numpy(),
         cost_bps=cost_bps,
     )
-    names, tickers = _groups(bars["ticker"])
-    days, sessions = _groups(bars["session"])
+    names, tickers = _group(bars["ticker"])
+    days, sessions = _group(bars["session"])
     first = np.ones(bars.height, dtype=np.bool_)
     first[1:] = (tickers[1:] != tickers[:-1]) | (sessions[1:] != sessions[:-1])
-    regimes, details = _regimes(bars["close"].to_numpy(), first, sessions, len(days))
-    hours, hour_of = _groups(bars["minute"] // HOUR_MINUTES)
+    regimes, details = _find_regimes(bars["close"].to_numpy(), first, sessions, len(days))
+    hours, hour_of = _group(bars["minute"] // HOUR_MINUTES)
     spans = [f"{HOUR_MINUTES * hour} to {HOUR_MINUTES * (hour + 1) - 1}" for hour in hours]
     return {
-        "ticker": account.sliced(tickers, names),
-        "hour": account.sliced(hour_of, spans, ["minutes from the open"] * len(spans)),
-        "volatility": account.sliced(regimes, REGIMES, details),
-        "side": _by_side(account, first),
+        "ticker": account.slice_by(tickers, names),
+        "hour": account.slice_by(hour_of, spans, ["minutes from the open"] * len(spans)),
+        "volatility": account.slice_by(regimes, REGIMES, details),
+        "side": _slice_by_side(account, first),
     }
 
 
-def _groups(values: "pl.Series") -> tuple[list[Any], Groups]:
+def _group(values: "pl.Series") -> tuple[list[Any], Groups]:
     """Return the distinct values, sorted, and for each value the place of its like among them."""
     distinct = values.unique().sort()
     return distinct.to_list(), distinct.search_sorted(values).to_numpy().astype(np.intp)
 
 
-def _regimes(close: FloatArray, first: npt.NDArray[np.bool_], sessions: Groups, n: int) -> tuple[Groups, list[str]]:
+def _find_regimes(
+    close: FloatArray, first: npt.NDArray[np.bool_], sessions: Groups, n: int
+) -> tuple[Groups, list[str]]:
     """Return, for each bar, the place of its session's regime in REGIMES, and what each regime stands for."""
     logs = np.log(close)
     returns = np.where(first, 0.0, np.diff(logs, prepend=logs[:1]))
@@ -132,17 +134,17 @@ def _regimes(close: FloatArray, first: npt.NDArray[np.bool_], sessions: Groups, 
     volatility = np.sqrt(np.bincount(sessions, returns**2, n) / tickers)
     regime = np.empty(n, dtype=np.intp)
     regime[np.argsort(volatility, kind="stable")] = np.arange(n) * len(REGIMES) // max(n, 1)
-    return regime[sessions], [_range(volatility[regime == index]) for index in range(len(REGIMES))]
+    return regime[sessions], [_format_range(volatility[regime == index]) for index in range(len(REGIMES))]
 
 
-def _range(volatility: FloatArray) -> str:
+def _format_range(volatility: FloatArray) -> str:
     if not volatility.size:
         return "no session"
     count = f"{volatility.size} session{'s' if volatility.size > 1 else ''}"
     return f"{count} of {100 * volatility.min():.2f} % to {100 * volatility.max():.2f} % realised volatility"
 
 
-def _by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Slice, ...]:
+def _slice_by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Slice, ...]:
     """Return long and short. What a fill turns over belongs to the side that it opens, changes or closes."""
     before = np.where(first, 0.0, np.concatenate([[0.0], account.held[:-1]]))
     last = np.append(first[1:], True)
@@ -156,5 +158,5 @@ def _by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Slice, .
             opens=account.opens & (now > 0),
             cost_bps=account.cost_bps,
         )
-        found += part.sliced(np.zeros(len(now), dtype=np.intp), [name])
+        found += part.slice_by(np.zeros(len(now), dtype=np.intp), [name])
     return tuple(found)

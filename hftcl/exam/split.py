@@ -18,14 +18,14 @@ class Session:
     day: date
 
 
-def sessions_of(bars: pl.DataFrame) -> tuple[Session, ...]:
+def list_sessions(bars: pl.DataFrame) -> tuple[Session, ...]:
     """Return the sessions of `bars` (session, ts), oldest first, over all tickers."""
     found = bars.group_by("session").agg(pl.col("ts").min()).sort("session")
     return tuple(Session(start=start, day=day) for day, start in found.select("session", "ts").iter_rows())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class ExamSplit:
     """Who sees what. `train`, `embargoed`, `exam` and `withheld` are parts of one window, each oldest first."""
 
     train: tuple[Session, ...]
@@ -52,7 +52,7 @@ class Split:
         later = self.embargoed + self.withheld + self.exam
         return later[0].start if later else datetime.max.replace(tzinfo=UTC)
 
-    def trains(self, rows: pl.DataFrame) -> pl.Series:
+    def mask_training(self, rows: pl.DataFrame) -> pl.Series:
         """Return, row for row, whether a row may be trained on.
 
         rows: session (Date), label_end (UTC; null where the target is undefined). False outside the training
@@ -61,12 +61,12 @@ class Split:
         kept = pl.col("session").is_in(self.train_days) & (pl.col("label_end") < self.cut)
         return rows.select(kept.fill_null(value=False).alias("trains")).to_series()
 
-    def purged(self, rows: pl.DataFrame) -> int:
+    def count_purged(self, rows: pl.DataFrame) -> int:
         """Return how many rows of the training sessions are dropped because their label ends at or after `cut`."""
         reaches = pl.col("session").is_in(self.train_days) & (pl.col("label_end") >= self.cut)
         return int(rows.select(reaches.sum()).item())
 
-    def overlap(self, last_label: datetime) -> int:
+    def count_overlap(self, last_label: datetime) -> int:
         """Return how many exam sessions a model has seen whose last label ends at `last_label` (UTC); must be 0."""
         return sum(session.start <= last_label for session in self.exam)
 
@@ -77,7 +77,7 @@ def split(
     exam_sessions: int,
     embargo_sessions: int,
     champion_last_label: datetime | None = None,
-) -> Split:
+) -> ExamSplit:
     """Divide a window of sessions, oldest first, into training, embargo and exam.
 
     The exam is the last `exam_sessions` sessions wherever that leaves at least three quarters as many to train on; in a
@@ -86,7 +86,7 @@ def split(
     inconclusive, not for the split to hide.
 
     champion_last_label: when the last label of the champion's training ended (UTC), from its own file. Both models are
-    then scored only on sessions that are unseen by both: see `unseen`; the rest of the exam is `withheld`.
+    then scored only on sessions that are unseen by both: see `find_unseen`; the rest of the exam is `withheld`.
     Raises NoDataError for fewer than 2 + embargo_sessions sessions (one to train, one to examine), for sessions that
     are not in order, and for an exam or embargo below 1 session.
     """
@@ -107,8 +107,8 @@ def split(
     held_out = tuple(sessions[first:])
     shared = set(held_out)
     if champion_last_label is not None:
-        shared &= set(unseen(sessions, champion_last_label, embargo_sessions=embargo_sessions))
-    return Split(
+        shared &= set(find_unseen(sessions, champion_last_label, embargo_sessions=embargo_sessions))
+    return ExamSplit(
         train=tuple(sessions[: first - embargo_sessions]),
         embargoed=tuple(sessions[first - embargo_sessions : first]),
         exam=tuple(session for session in held_out if session in shared),
@@ -116,12 +116,12 @@ def split(
     )
 
 
-def everything(sessions: Sequence[Session]) -> Split:
+def split_for_refit(sessions: Sequence[Session]) -> ExamSplit:
     """Return the split of a refit: all of `sessions` train, none is left to examine."""
-    return Split(train=tuple(sessions), embargoed=(), exam=(), withheld=())
+    return ExamSplit(train=tuple(sessions), embargoed=(), exam=(), withheld=())
 
 
-def unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_sessions: int) -> tuple[Session, ...]:
+def find_unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_sessions: int) -> tuple[Session, ...]:
     """Return the sessions, oldest first, that a model may be scored on whose last label ends at `last_label` (UTC).
 
     Those that start strictly after it, less the first `embargo_sessions` of them. Where `last_label` lies before the

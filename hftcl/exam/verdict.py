@@ -89,7 +89,9 @@ class Scored:
             )
 
     @classmethod
-    def of(cls, simulation: Simulation, predictions: npt.ArrayLike, *, model_id: str, synthetic: bool) -> Self:
+    def from_simulation(
+        cls, simulation: Simulation, predictions: npt.ArrayLike, *, model_id: str, synthetic: bool
+    ) -> Self:
         """Return the score of a simulation; `predictions` are those of the exam's bars with complete features."""
         return cls(
             model_id=model_id,
@@ -195,20 +197,20 @@ def judge(
     Policy "guarded": that, and P(better) >= promote.min_p_better. A challenger that is worse on the same sessions has
     P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
     """
-    facts = _examinable(challenger, exam)
-    notes, defender = _defender(challenger, champion, champion_problem, champion_excused)
+    facts = _check_examinable(challenger, exam)
+    notes, defender = _find_defender(challenger, champion, champion_problem, champion_excused)
     facts += notes
-    own = None if challenger.trades == 0 else _sharpe_of(challenger, facts)
-    against = None if defender is None else _sharpe_of(defender, facts)
+    own = None if challenger.trades == 0 else _compute_sharpe(challenger, facts)
+    against = None if defender is None else _compute_sharpe(defender, facts)
     difference = None
     if own is not None and against is not None and defender is not None:
-        facts += _faulty_peers(earlier_sharpes)
-        difference = _difference(challenger, defender, facts, guarded=promote.policy != "seed")
+        facts += _find_faulty_peers(earlier_sharpes)
+        difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
-    facts += _figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
-    deflated = None if own is None else _deflated(challenger, own, tried_sharpes)
+    facts += _compare_figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
+    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes)
     if tried_sharpes:
-        facts.append(_trials(1 + len(tried_sharpes), deflated))
+        facts.append(_describe_trials(1 + len(tried_sharpes), deflated))
     passed = all(fact.passed for fact in facts if fact.decides)
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
     if unfit or pinned or (could_tell and not passed):
@@ -228,11 +230,11 @@ def judge(
     )
 
 
-def _told(name: str, detail: str, *, passed: bool = False, decides: bool = True) -> Evidence:
+def _build_evidence(name: str, detail: str, *, passed: bool = False, decides: bool = True) -> Evidence:
     return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
 
 
-def _examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
+def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
     """Return what must hold before figures mean anything: enough sessions, sound predictions, trades."""
     n, needed = len(challenger.sessions), exam.min_sessions
     told = f"{n} exam sessions that no compared model has seen, needs {needed}"
@@ -242,13 +244,13 @@ def _examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
     if n == 0:
         return facts
     if challenger.fault is not None:
-        facts.append(_told("predictions", f"the challenger cannot be examined: {challenger.fault}"))
+        facts.append(_build_evidence("predictions", f"the challenger cannot be examined: {challenger.fault}"))
     elif challenger.trades == 0:
-        facts.append(_told("trades", "nothing to examine: the challenger made no trade"))
+        facts.append(_build_evidence("trades", "nothing to examine: the challenger made no trade"))
     return facts
 
 
-def _defender(
+def _find_defender(
     challenger: Scored, champion: Scored | None, problem: str | None, excused: str | None
 ) -> tuple[list[Evidence], Scored | None]:
     """Return who defends, and what there is to say about that."""
@@ -259,49 +261,53 @@ def _defender(
             f"the challenger on {kind[challenger.synthetic]} ones"
         )
     if excused is not None:
-        return [_told("champion", excused, passed=True, decides=False)], None
+        return [_build_evidence("champion", excused, passed=True, decides=False)], None
     if problem is None and champion is not None:
         problem = champion.fault
         if problem is None and champion.sessions != challenger.sessions:
             problem = "it was not scored on the same sessions"
     if problem is not None:
-        return [_told("champion", f"the champion cannot be compared: {problem}")], None
+        return [_build_evidence("champion", f"the champion cannot be compared: {problem}")], None
     if champion is None:
-        return [_told("champion", "there is no model to beat", passed=True, decides=False)], None
+        return [_build_evidence("champion", "there is no model to beat", passed=True, decides=False)], None
     if champion.flat:
-        return [_told("champion", "the champion made no trade: it scores 0", passed=True, decides=False)], champion
+        return [
+            _build_evidence("champion", "the champion made no trade: it scores 0", passed=True, decides=False)
+        ], champion
     return [], champion
 
 
-def _sharpe_of(scored: Scored, facts: list[Evidence]) -> float | None:
+def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
     """Return the annual Sharpe ratio, 0 for a flat book; where it is undefined, None, with a fact that says so."""
     try:
         return 0.0 if scored.flat else sharpe(scored.net)
     except UndefinedStatisticError as error:
-        facts.append(_told("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
+        facts.append(_build_evidence("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
         return None
 
 
-def _deflated(challenger: Scored, own: float, tried_sharpes: Sequence[float]) -> float | None:
+def _compute_deflated(challenger: Scored, own: float, tried_sharpes: Sequence[float]) -> float | None:
     try:
         return deflated_sharpe(challenger.net, [own, *tried_sharpes])
     except UndefinedStatisticError:
         return None
 
 
-def _trials(trials: int, deflated: float | None) -> Evidence:
+def _describe_trials(trials: int, deflated: float | None) -> Evidence:
     figure = "not defined" if deflated is None else f"{deflated:.2f}"
     told = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
     return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=told, decides=False)
 
 
-def _faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
+def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
     if all(math.isfinite(one) for one in earlier_sharpes):
         return []
-    return [_told("earlier champions", "an earlier champion that gave way has no Sharpe ratio on these sessions")]
+    return [
+        _build_evidence("earlier champions", "an earlier champion that gave way has no Sharpe ratio on these sessions")
+    ]
 
 
-def _difference(
+def _compute_difference(
     challenger: Scored, champion: Scored, facts: list[Evidence], *, guarded: bool
 ) -> SharpeDifference | None:
     """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
@@ -310,11 +316,11 @@ def _difference(
             return sharpe_against_flat(challenger.net)
         return sharpe_difference(challenger.net, champion.net)
     except UndefinedStatisticError as error:
-        facts.append(_told("P(better)", f"P(better) is not defined: {error}", decides=guarded))
+        facts.append(_build_evidence("P(better)", f"P(better) is not defined: {error}", decides=guarded))
         return None
 
 
-def _figures(
+def _compare_figures(
     own: float | None,
     against: float | None,
     difference: SharpeDifference | None,
@@ -331,7 +337,7 @@ def _figures(
             Evidence(name="Sharpe", value=own, threshold=least, passed=own > least, above=True, decides=decides)
         )
     if own is not None and against is not None:
-        facts.append(_against_champion(own, against, promote.tolerance, earlier_sharpes, decides=decides))
+        facts.append(_compare_with_champion(own, against, promote.tolerance, earlier_sharpes, decides=decides))
     if difference is not None:
         p, needed = difference.p_better, promote.min_p_better
         decisive = decides and promote.policy != "seed"
@@ -341,7 +347,7 @@ def _figures(
     return facts
 
 
-def _against_champion(
+def _compare_with_champion(
     own: float, against: float, tolerance: float, earlier_sharpes: Sequence[float], *, decides: bool
 ) -> Evidence:
     """Return whether `own` is above the champion's Sharpe ratio, or within the tolerance of the best champion's."""

@@ -17,18 +17,18 @@ from hftcl.learning.reports import RetrainReport, ScoreReport
 Facts = tuple[tuple[str, str], ...]
 
 
-def of_retrain(report: RetrainReport, at: datetime, *, weekly: bool = False) -> tuple[Alert, ...]:
+def build_retrain_alerts(report: RetrainReport, at: datetime, *, weekly: bool = False) -> tuple[Alert, ...]:
     """Return what there is to tell about a retrain: its verdict, and that the weekly one is done.
 
     Empty for a dry run, and for a check that found none due.
     """
     if report.dry_run:
         return ()
-    verdict = () if report.outcome == "skipped" else (_verdict(report, at),)
-    return (*verdict, _weekly(report, at)) if weekly else verdict
+    verdict = () if report.outcome == "skipped" else (_build_verdict_alert(report, at),)
+    return (*verdict, _build_weekly_alert(report, at)) if weekly else verdict
 
 
-def of_rollback(report: RollbackReport, at: datetime) -> Alert:
+def build_rollback_alert(report: RollbackReport, at: datetime) -> Alert:
     """Return that an older model serves again."""
     reason = f" The reason given: {report.reason}." if report.reason else ""
     return Alert(
@@ -42,7 +42,7 @@ def of_rollback(report: RollbackReport, at: datetime) -> Alert:
     )
 
 
-def of_error(error: BaseException, doing: str, at: datetime) -> Alert:
+def build_error_alert(error: BaseException, doing: str, at: datetime) -> Alert:
     """Return that `doing`, such as "the daily check", failed; an error that is not ours has its type told too."""
     what = str(error) if isinstance(error, HftclError) else f"unexpected {type(error).__name__}: {error}"
     return Alert(
@@ -54,20 +54,20 @@ def of_error(error: BaseException, doing: str, at: datetime) -> Alert:
     )
 
 
-def digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
+def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
     """Return what happened from `since` to `now` (UTC). extra: what the caller has to add, such as missed duties.
 
     Raises HftclError where the registry cannot be read.
     """
     registry = Registry(home)
-    live, pin = registry.live(), registry.pinned()
+    live, pin = registry.find_live(), registry.find_pin()
     attempts = [each for each in registry.attempts() if since <= each.at <= now]
     outcomes = ", ".join(
         f"{sum(each.outcome == outcome for each in attempts)} {outcome}"
         for outcome in dict.fromkeys(each.outcome for each in attempts)
     )
     changes = [each for each in registry.deployments() if since <= each.at <= now]
-    facts: list[tuple[str, str]] = [("serving model", _serving(live, now))]
+    facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
     if live is not None and live.report.get("edge"):
@@ -86,7 +86,7 @@ def digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) -> Ale
     )
 
 
-def _serving(live: ModelRecord | None, now: datetime) -> str:
+def _describe_serving(live: ModelRecord | None, now: datetime) -> str:
     if live is None:
         return "none"
     sharpe = "" if live.val_sharpe is None else f", exam Sharpe {live.val_sharpe:.2f}"
@@ -94,7 +94,7 @@ def _serving(live: ModelRecord | None, now: datetime) -> str:
     return f"{live.model_id}, {(now - live.trained_at) / timedelta(days=1):.1f} days old{sharpe}{bars}"
 
 
-def _verdict(report: RetrainReport, at: datetime) -> Alert:
+def _build_verdict_alert(report: RetrainReport, at: datetime) -> Alert:
     kind = Kind(report.outcome)
     subject = {
         Kind.DEPLOYED: f"New model {report.model_id} deployed",
@@ -109,11 +109,11 @@ def _verdict(report: RetrainReport, at: datetime) -> Alert:
     if report.synthetic:
         lines.append("The bars are SYNTHETIC: none of these figures says anything about a market.")
     return Alert(
-        kind=kind, subject=subject, text="\n".join(lines), at=at, model_id=report.model_id, facts=_facts(report)
+        kind=kind, subject=subject, text="\n".join(lines), at=at, model_id=report.model_id, facts=_list_facts(report)
     )
 
 
-def _weekly(report: RetrainReport, at: datetime) -> Alert:
+def _build_weekly_alert(report: RetrainReport, at: datetime) -> Alert:
     total = report.timings_s.get("total")
     took = f" It took {total:.0f} s." if total is not None else ""
     return Alert(
@@ -125,9 +125,9 @@ def _weekly(report: RetrainReport, at: datetime) -> Alert:
     )
 
 
-def _facts(report: RetrainReport) -> Facts:
+def _list_facts(report: RetrainReport) -> Facts:
     """Return the verdict as a table: both scores, then each condition and whether it was met."""
-    scores = (*_score("challenger", report.challenger), *_score("champion", report.champion))
+    scores = (*_list_score("challenger", report.challenger), *_list_score("champion", report.champion))
     span = report.exam
     exam = (("exam", f"{span.sessions} sessions, {span.from_} to {span.to}"),) if span is not None else ()
     conditions = tuple(
@@ -141,7 +141,7 @@ def _facts(report: RetrainReport) -> Facts:
     return (*exam, *scores, *conditions, trained, *left_out, *repaired)
 
 
-def _score(who: str, score: ScoreReport | None) -> Sequence[tuple[str, str]]:
+def _list_score(who: str, score: ScoreReport | None) -> Sequence[tuple[str, str]]:
     if score is None:
         return ()
     low, high = score.sharpe_interval or (None, None)

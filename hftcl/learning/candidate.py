@@ -17,10 +17,10 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
-from hftcl.exam.split import Split
-from hftcl.learning.dataset import ready
+from hftcl.exam.split import ExamSplit
+from hftcl.learning.dataset import is_ready
 from hftcl.model.families import Family, complete, find_family
-from hftcl.model.features import matrix
+from hftcl.model.features import build_matrix
 from hftcl.model.training import Trained, TrainingTask, train
 from hftcl.settings import Settings
 
@@ -36,9 +36,9 @@ class Candidate:
     rows: int
     sessions: int
 
-    def sliced(self, slices: Mapping[str, tuple[Slice, ...]]) -> "Candidate":
+    def with_slices(self, slices: Mapping[str, tuple[Slice, ...]]) -> "Candidate":
         """Return the candidate whose file keeps the slices of its exam; it predicts as before, by the same graph."""
-        onnx = artifact.with_slices(self.onnx, slices)
+        onnx = artifact.add_slices(self.onnx, slices)
         return replace(self, onnx=onnx, model=artifact.load(onnx, expected_features=self.model.meta.features))
 
 
@@ -46,19 +46,19 @@ Parameters = Mapping[str, object] | Sequence[str] | None
 """Of a model family: by name, or as texts K=V."""
 
 
-def parameters(settings: Settings, chosen: Parameters = None) -> dict[str, object]:
+def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, object]:
     """Return the parameters of the configured family: `chosen` before the settings before the family's defaults.
 
     Raises UsageError for a name that the family does not know, or a value out of its range.
     """
     family = find_family(settings.model.family)
     if chosen is not None and not isinstance(chosen, Mapping):
-        chosen = _parsed(family, chosen)
+        chosen = _parse_parameters(family, chosen)
     ours = {name: getattr(settings.model, name) for name in family.parameters() if hasattr(settings.model, name)}
     return complete(family, {**ours, **(chosen or {})})
 
 
-def _parsed(family: Family, texts: Sequence[str]) -> dict[str, object]:
+def _parse_parameters(family: Family, texts: Sequence[str]) -> dict[str, object]:
     """Return the parameters given as K=V; a value is an int, a float or a text. Raises UsageError for another form."""
     parsed: dict[str, object] = {}
     for text in texts:
@@ -66,11 +66,11 @@ def _parsed(family: Family, texts: Sequence[str]) -> dict[str, object]:
         if not equals or not name.strip():
             known = ", ".join(family.parameters())
             raise UsageError(f"--param {text!r} is not K=V, such as n_estimators=300. The parameters are: {known}.")
-        parsed[name.strip()] = _value(value.strip())
+        parsed[name.strip()] = _parse_value(value.strip())
     return parsed
 
 
-def _value(text: str) -> object:
+def _parse_value(text: str) -> object:
     for kind in (int, float):
         try:
             return kind(text)
@@ -81,7 +81,7 @@ def _value(text: str) -> object:
 
 def train_candidate(
     frame: pl.DataFrame,
-    split: Split,
+    split: ExamSplit,
     settings: Settings,
     *,
     model_id: str,
@@ -92,17 +92,17 @@ def train_candidate(
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
-    frame: see `dataset.Dataset`. params: complete, as `parameters` returns them. Raises NoDataError where no row is
+    frame: see `dataset.Dataset`. params: complete, as `merge_params` returns them. Raises NoDataError where no row is
     left, TrainingError where the training process fails.
     """
-    rows = frame.filter(split.trains(frame)).filter(ready() & pl.col("target").is_not_null())
+    rows = frame.filter(split.mask_training(frame)).filter(is_ready() & pl.col("target").is_not_null())
     if rows.is_empty():
         raise NoDataError(
             f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a target. "
             f"Features need half an hour of bars in a session, and {settings.market.lookback_days} days may be few: "
             "raise [market] lookback_days, or look at the findings (-v)."
         )
-    X, y = matrix(rows), rows["target"].to_numpy().astype(np.float32)
+    X, y = build_matrix(rows), rows["target"].to_numpy().astype(np.float32)
     ordinals = rows["session"].rank("dense").to_numpy().astype(np.int32)
     trained = train(
         TrainingTask(
@@ -119,7 +119,7 @@ def train_candidate(
         on_event,
         timeout_s=3600 * settings.compute.max_training_hours,
     )
-    meta = _described(
+    meta = _describe_model(
         rows,
         X,
         y,
@@ -131,7 +131,7 @@ def train_candidate(
         synthetic=synthetic,
         tickers=tuple(frame["ticker"].unique().sort().to_list()),
     )
-    onnx = artifact.build(trained.onnx, meta, artifact.canary_rows(X))
+    onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
         model=artifact.load(onnx, expected_features=artifact.our_features()),
         onnx=onnx,
@@ -142,12 +142,12 @@ def train_candidate(
     )
 
 
-def _described(
+def _describe_model(
     rows: pl.DataFrame,
     X: npt.NDArray[np.float32],
     y: npt.NDArray[np.float32],
     trained: Trained,
-    split: Split,
+    split: ExamSplit,
     settings: Settings,
     *,
     model_id: str,
@@ -179,7 +179,7 @@ def _described(
         exam_from=exam_days[0] if exam_days else None,
         exam_to=exam_days[-1] if exam_days else None,
         rows=rows.height,
-        data_digest=artifact.data_digest(X, y),
+        data_digest=artifact.digest_data(X, y),
         family=settings.model.family,
         params=trained.params,
         seed=settings.model.seed,

@@ -15,7 +15,7 @@ from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore
-from hftcl.market.window import AsOf, window
+from hftcl.market.window import AsOf, list_window
 from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, features
 from hftcl.model.target import targets
 from hftcl.settings import Settings
@@ -52,12 +52,12 @@ def assemble(
     watch: Stopwatch,
 ) -> Dataset:
     """Collect the window's bars, with the sessions before it that features read, and compute features and target."""
-    days = window(calendar, settings, as_of)
+    days = list_window(calendar, settings, as_of)
     store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
     with watch("collect"):
         collected = store.collect(
             settings.market.watchlist,
-            _warm_up(calendar, days[0]),
+            _find_warm_up(calendar, days[0]),
             days[-1],
             as_of=as_of.at,
             extended_hours=settings.market.extended_hours,
@@ -69,7 +69,7 @@ def assemble(
         on_event(Event("collect", text=f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}", level=Level.WARNING))
     with watch("features"):
         on_event(Event("features", 0, 1))
-        frame = with_features(collected.bars, settings.model.horizon_minutes)
+        frame = add_features(collected.bars, settings.model.horizon_minutes)
         frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
         on_event(Event("features", 1, 1))
     return Dataset(
@@ -84,19 +84,19 @@ def assemble(
     )
 
 
-def with_features(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+def add_features(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     """Return `bars` with the features, the target and label_end beside them, row for row."""
     return pl.concat([bars, features(bars), targets(bars, horizon_minutes)], how="horizontal")
 
 
-def _warm_up(calendar: Calendar, first: date) -> date:
+def _find_warm_up(calendar: Calendar, first: date) -> date:
     try:
-        return calendar.previous_session(first, WARMUP_SESSIONS)
+        return calendar.find_previous_session(first, WARMUP_SESSIONS)
     except HorizonError:
         return first  # the exchange's first sessions: features that read earlier ones are null there
 
 
-def ready() -> pl.Expr:
+def is_ready() -> pl.Expr:
     """Whether every feature of a row is known: only there a model is trained or decides."""
     return pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)
 

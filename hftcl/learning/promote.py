@@ -10,7 +10,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.records import NewModel
 from hftcl.errors import HftclError, PinnedError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.split import everything, sessions_of
+from hftcl.exam.split import list_sessions, split_for_refit
 from hftcl.exam.verdict import Outcome
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
@@ -19,7 +19,7 @@ from hftcl.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Promotion:
     """The end of one retrain. params: complete, of the model family; now: UTC."""
 
     archive: Archive
@@ -29,7 +29,7 @@ class Ending:
     now: datetime
     on_event: OnEvent
 
-    def concluded(self, candidate: Candidate, report: RetrainReport, champion: str | None) -> RetrainReport:
+    def archive_and_deploy(self, candidate: Candidate, report: RetrainReport, champion: str | None) -> RetrainReport:
         """Archive the candidate, deploy it or its refit where it passed, and delete what `[archive] keep` lets go.
 
         champion: id of the model that serves. Returns the report of what really became of it.
@@ -37,8 +37,8 @@ class Ending:
         self._archive(candidate, report)
         if report.outcome == Outcome.DEPLOYED:
             if self.settings.promote.refit_on_promote:
-                report = self._refitted(candidate, report)
-            report = self._deployed(report, champion)
+                report = self._refit(candidate, report)
+            report = self._deploy(report, champion)
         try:
             self.archive.record_attempt(
                 self.now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=report.model_id
@@ -76,7 +76,7 @@ class Ending:
             now=self.now,
         )
 
-    def _refitted(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
+    def _refit(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
         """Train the same again on every session of the window; where that fails, the examined model itself serves."""
         twin = candidate.model.meta.model_id
         model_id = None
@@ -84,7 +84,7 @@ class Ending:
             model_id = self.archive.claim_id(self.now)
             refit = train_candidate(
                 self.data.frame,
-                everything(sessions_of(self.data.frame)),
+                split_for_refit(list_sessions(self.data.frame)),
                 self.settings,
                 model_id=model_id,
                 params=self.params,
@@ -103,7 +103,7 @@ class Ending:
             if model_id is not None:
                 self.archive.discard(model_id)
 
-    def _deployed(self, report: RetrainReport, champion: str | None) -> RetrainReport:
+    def _deploy(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
         self.on_event(Event("deploy", 0, 1))  # again: what a refit told has let a stop cut in
         try:

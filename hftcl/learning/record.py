@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from hftcl.archive import artifact
 from hftcl.archive.fitness import require_same_hours
-from hftcl.archive.record import Kind, RecordedSession, read
+from hftcl.archive.record import Kind, RecordedSession, read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, NoDataError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.edge import Edge, State, edge
-from hftcl.exam.split import Session, Split, sessions_of, split, unseen
+from hftcl.exam.edge import Edge, EdgeState, judge_edge
+from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.score import examine
@@ -59,10 +59,10 @@ class Record:
         return np.asarray(gross - cost(turnover, cost_bps=self.cost_bps), dtype=np.float64)
 
 
-def continued(
+def extend_record(
     archive: Registry,
     data: Dataset,
-    division: Split,
+    division: ExamSplit,
     candidate: Candidate,
     settings: Settings,
     *,
@@ -76,12 +76,14 @@ def continued(
     """
     known = tuple(
         each
-        for each in read(archive, synthetic=data.synthetic)
+        for each in read_sessions(archive, synthetic=data.synthetic)
         if not data.sessions or each.session <= data.sessions[-1]
     )
-    story = _Story(archive, data, settings, params, on_event)
+    story = _RecordScorer(archive, data, settings, params, on_event)
     try:
-        added, problem = story.since(known[-1].session) if known else (story.walk_forward(division, candidate), None)
+        added, problem = (
+            story.score_since(known[-1].session) if known else (story.walk_forward(division, candidate), None)
+        )
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         added, problem = (), f"the walk-forward could not be done: {error}"
     if problem is not None:
@@ -89,7 +91,7 @@ def continued(
     return Record(known=known, added=added, cost_bps=settings.strategy.cost_bps, problem=problem)
 
 
-def caught_up(
+def catch_up(
     archive: Registry, data: Dataset, settings: Settings, *, params: Mapping[str, object], on_event: OnEvent
 ) -> Record:
     """Return the record with the sessions since its last one, as a retrain would score them; writes nothing.
@@ -97,36 +99,36 @@ def caught_up(
     Where there is none on bars of this kind it stays empty: the first retrain begins it. Where a session cannot be
     scored, `problem` says why, and nothing is added: what is passed over now no later retrain would make up for.
     """
-    known = read(archive, synthetic=data.synthetic)
-    story = _Story(archive, data, settings, params, on_event)
-    added, problem = story.since(known[-1].session) if known else ((), None)
+    known = read_sessions(archive, synthetic=data.synthetic)
+    story = _RecordScorer(archive, data, settings, params, on_event)
+    added, problem = story.score_since(known[-1].session) if known else ((), None)
     return Record(known=known, added=() if problem else added, cost_bps=settings.strategy.cost_bps, problem=problem)
 
 
-def judged(record: Record, archive: Registry, data: Dataset, settings: Settings, *, obstacle: str | None) -> Edge:
+def decide_edge(record: Record, archive: Registry, data: Dataset, settings: Settings, *, obstacle: str | None) -> Edge:
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
     policy = settings.promote.policy
-    previous = _previous(archive, data, policy)
-    return edge(record.net, previous, rule=settings.edge, policy=policy, obstacles=obstacles)
+    previous = _find_previous(archive, data, policy)
+    return judge_edge(record.net, previous, rule=settings.edge, policy=policy, obstacles=obstacles)
 
 
-def _previous(archive: Registry, data: Dataset, policy: str) -> State:
+def _find_previous(archive: Registry, data: Dataset, policy: str) -> EdgeState:
     """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned anew."""
     for model in archive.models():
-        if model.synthetic == data.synthetic and known_at(model) <= data.as_of.at:
+        if model.synthetic == data.synthetic and find_known_end(model) <= data.as_of.at:
             same = model.report.get("policy") == policy
-            return State.LIVE if same and model.report.get("edge") == State.LIVE else State.STAND_ASIDE
-    return State.STAND_ASIDE
+            return EdgeState.LIVE if same and model.report.get("edge") == EdgeState.LIVE else EdgeState.STAND_ASIDE
+    return EdgeState.STAND_ASIDE
 
 
-def known_at(model: ModelRecord) -> datetime:
+def find_known_end(model: ModelRecord) -> datetime:
     """Return the end of the bars that were known when a model was judged: from then on it was current."""
     told = model.report.get("as_of")
     return datetime.fromisoformat(told) if told else model.trained_at
 
 
-def digest(settings: Settings, params: Mapping[str, object]) -> str:
+def hash_policy(settings: Settings, params: Mapping[str, object]) -> str:
     """Return a hash of the settings that decide what the policy trains and trades, not of cost, paths or schedule."""
     market, strategy = settings.market, settings.strategy
     parts = {
@@ -138,7 +140,7 @@ def digest(settings: Settings, params: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def folds(sessions: Sequence[Session], division: Split, *, embargo_sessions: int) -> tuple[Split, ...]:
+def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_sessions: int) -> tuple[ExamSplit, ...]:
     """Divide the exam's span into a few weeks, each with a training window before it as long as the candidate's.
 
     sessions: those of the window that `division` divides. At most 4 folds of at least 5 sessions (the last may have
@@ -158,7 +160,7 @@ def folds(sessions: Sequence[Session], division: Split, *, embargo_sessions: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Story:
+class _RecordScorer:
     """The way in which a retrain, and between two of them the daily collection, earns sessions for the record."""
 
     archive: Registry
@@ -167,22 +169,24 @@ class _Story:
     params: Mapping[str, object]
     on_event: OnEvent
 
-    def walk_forward(self, division: Split, candidate: Candidate) -> tuple[RecordedSession, ...]:
+    def walk_forward(self, division: ExamSplit, candidate: Candidate) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
-        parts = folds(sessions_of(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions)
-        taken = {each.session for each in read(self.archive, synthetic=self.data.synthetic)}
+        parts = split_folds(
+            list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
+        )
+        taken = {each.session for each in read_sessions(self.archive, synthetic=self.data.synthetic)}
         found: list[RecordedSession] = []
         for index, part in enumerate(parts):
             self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
             if part.train == division.train:
                 model = candidate.model
             else:
-                model = self._trained(part, candidate, _within(self.on_event, index, len(parts)))
-            found += self._scored(model, part.exam_days, "walk-forward")
+                model = self._train(part, candidate, _scale_progress(self.on_event, index, len(parts)))
+            found += self._score(model, part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
         return tuple(each for each in found if each.session not in taken)
 
-    def _trained(self, part: Split, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
+    def _train(self, part: ExamSplit, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
         return train_candidate(
             self.data.frame,
             part,
@@ -194,41 +198,41 @@ class _Story:
             on_event=on_event,
         ).model
 
-    def since(self, last: date) -> tuple[tuple[RecordedSession, ...], str | None]:
+    def score_since(self, last: date) -> tuple[tuple[RecordedSession, ...], str | None]:
         """Score the sessions after `last`, each with the model that was then current; and say what could not be.
 
         Sessions on which no model was current, or that it had seen, are no one's and left out.
         """
-        current = _Timeline.of(self.archive, synthetic=self.data.synthetic)
-        later = [session for session in sessions_of(self.data.frame) if session.day > last]
+        current = _Timeline.from_archive(self.archive, synthetic=self.data.synthetic)
+        later = [session for session in list_sessions(self.data.frame) if session.day > last]
         found: list[RecordedSession] = []
         problem = None
         self.on_event(Event(STAGE, 0, 1, text="scoring"))
-        for owner, days_of_owner in groupby(later, key=lambda session: current.at(session.start)):
+        for owner, days_of_owner in groupby(later, key=lambda session: current.find_at(session.start)):
             if owner is None:
                 continue
             group = tuple(days_of_owner)
             try:
-                examined = self.archive.examined(owner)
-                days = self._unseen_by(examined, group)
+                examined = self.archive.find_examined(owner)
+                days = self._list_unseen(examined, group)
                 model = artifact.load(
-                    self.archive.onnx_of(examined.model_id),
+                    self.archive.onnx_path(examined.model_id),
                     expected_sha256=examined.sha256,
                     expected_features=artifact.our_features(),
                 )
                 require_same_hours(model.meta, self.settings.market)
-                found += self._scored(model, days, "scored")
+                found += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return tuple(found), problem
 
-    def _unseen_by(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
+    def _list_unseen(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
         embargo = self.settings.exam.embargo_sessions
-        free = set(unseen(sessions_of(self.data.frame), owner.label_end, embargo_sessions=embargo))
+        free = set(find_unseen(list_sessions(self.data.frame), owner.label_end, embargo_sessions=embargo))
         return tuple(session.day for session in group if session in free)
 
-    def _scored(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
+    def _score(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
         if not days:
             return []
         earned = examine(model, self.data.frame, days, cost_bps=self.settings.strategy.cost_bps).simulation
@@ -244,7 +248,7 @@ class _Story:
                 kind=kind,
                 source=self.data.source,
                 synthetic=self.data.synthetic,
-                settings_digest=digest(self.settings, self.params),
+                settings_digest=hash_policy(self.settings, self.params),
             )
             for day, net, gross, turnover in zip(
                 days, earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist(), strict=True
@@ -260,7 +264,7 @@ class _Timeline:
     tried: tuple[tuple[datetime, ModelRecord], ...]
 
     @classmethod
-    def of(cls, archive: Registry, *, synthetic: bool) -> "_Timeline":
+    def from_archive(cls, archive: Registry, *, synthetic: bool) -> "_Timeline":
         """Return it for models of one kind of bars.
 
         A model that was promoted is current from the end of the bars by which it was judged, so that a loop replayed
@@ -270,13 +274,13 @@ class _Timeline:
         changes = [change for change in archive.deployments() if change.model_id in models]
         return cls(
             served=tuple(
-                (known_at(models[each.model_id]) if each.kind == "deploy" else each.at, models[each.model_id])
+                (find_known_end(models[each.model_id]) if each.kind == "deploy" else each.at, models[each.model_id])
                 for each in changes
             ),
-            tried=tuple((known_at(model), model) for _, model in sorted(models.items())),
+            tried=tuple((find_known_end(model), model) for _, model in sorted(models.items())),
         )
 
-    def at(self, start: datetime) -> ModelRecord | None:
+    def find_at(self, start: datetime) -> ModelRecord | None:
         """Return the model that was current when a session began."""
         for since, model in (*reversed(self.served), *reversed(self.tried)):
             if since < start:
@@ -284,7 +288,7 @@ class _Timeline:
         return None
 
 
-def _within(on_event: OnEvent, index: int, count: int) -> OnEvent:
+def _scale_progress(on_event: OnEvent, index: int, count: int) -> OnEvent:
     """Return a listener that tells a training's progress as a part of the walk-forward's."""
 
     def tell(event: Event) -> None:

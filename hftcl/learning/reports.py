@@ -42,7 +42,7 @@ class SliceReport:
     held_share: float
 
     @classmethod
-    def of(cls, part: "Slice") -> Self:
+    def from_slice(cls, part: "Slice") -> Self:
         """Return `part` with its net P&L told."""
         return cls(**{item.name: getattr(part, item.name) for item in fields(cls)})
 

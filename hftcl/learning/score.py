@@ -11,19 +11,19 @@ import polars as pl
 from hftcl.archive.artifact import Model
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.simulation import Simulation, accounts, held_intervals, simulate
-from hftcl.exam.slices import Slice, slices
+from hftcl.exam.simulation import Simulation, accounts, list_trades, simulate
+from hftcl.exam.slices import Slice, compute_slices
 from hftcl.exam.verdict import Scored
-from hftcl.learning.dataset import ready
+from hftcl.learning.dataset import is_ready
 from hftcl.learning.reports import ScoreReport, SliceReport
-from hftcl.model.features import matrix
+from hftcl.model.features import build_matrix
 from hftcl.strategy.positions import positions_sha256, target_positions
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examined:
+class ExamResult:
     """What one model did on the bars of an exam; `predictions` are those of the bars with complete features."""
 
     model: Model
@@ -32,20 +32,22 @@ class Examined:
     slices: dict[str, tuple[Slice, ...]]
     report: ScoreReport
 
-    def scored(self) -> Scored:
+    def build_scored(self) -> Scored:
         """Return what the verdict needs."""
         meta = self.model.meta
-        return Scored.of(self.simulation, self.predictions, model_id=meta.model_id, synthetic=meta.synthetic)
+        return Scored.from_simulation(
+            self.simulation, self.predictions, model_id=meta.model_id, synthetic=meta.synthetic
+        )
 
 
-def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float) -> Examined:
+def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
     Each ticker of the exam gets the weight 1/N. A bar whose features are not complete has no prediction: no signal.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
-    known = rows.select(ready()).to_series()
-    predictions = model.predict(matrix(rows.filter(known)))
+    known = rows.select(is_ready()).to_series()
+    predictions = model.predict(build_matrix(rows.filter(known)))
     places = np.full(rows.height, np.nan, dtype=np.float32)
     places[known.to_numpy()] = predictions
     predicted = pl.Series("prediction", places, nan_to_null=True)
@@ -58,17 +60,17 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
     )
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
     booked = accounts(rows, positions, cost_bps=cost_bps)
-    parts = slices(booked, held_intervals(booked, cost_bps), rows, cost_bps=cost_bps)
-    return Examined(
+    parts = compute_slices(booked, list_trades(booked, cost_bps), rows, cost_bps=cost_bps)
+    return ExamResult(
         model=model,
         simulation=simulation,
         predictions=predictions,
         slices=parts,
-        report=_report(model, simulation, parts, positions, predicted, rows),
+        report=_build_report(model, simulation, parts, positions, predicted, rows),
     )
 
 
-def defined(statistic: object) -> float | None:
+def compute_or_none(statistic: object) -> float | None:
     """Return `statistic()`, or None where these numbers do not define it."""
     try:
         return float(statistic())  # type: ignore[operator]
@@ -76,7 +78,7 @@ def defined(statistic: object) -> float | None:
         return None
 
 
-def _report(
+def _build_report(
     model: Model,
     simulation: Simulation,
     parts: Mapping[str, tuple[Slice, ...]],
@@ -87,10 +89,10 @@ def _report(
     net = simulation.net
     return ScoreReport(
         model_id=model.meta.model_id,
-        sharpe=defined(lambda: metrics.sharpe(net)),
-        sharpe_interval=sharpe_interval(net),
-        gross_sharpe=defined(lambda: metrics.sharpe(simulation.gross)),
-        psr=defined(lambda: metrics.psr(net)),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
+        sharpe_interval=compute_sharpe_interval(net),
+        gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross)),
+        psr=compute_or_none(lambda: metrics.psr(net)),
         pnl=float(net.sum()),
         gross_pnl=float(simulation.gross.sum()),
         cost=float(simulation.cost.sum()),
@@ -99,15 +101,15 @@ def _report(
         hit_rate=simulation.hit_rate,
         max_drawdown=float(simulation.max_drawdown),
         exposure=simulation.exposure,
-        information_coefficient=_information_coefficient(predicted, rows["target"]),
+        information_coefficient=_compute_information_coefficient(predicted, rows["target"]),
         pnl_by_session=simulation.pnl_by_session,
         pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
-        slices={by: tuple(SliceReport.of(part) for part in found) for by, found in parts.items()},
+        slices={by: tuple(SliceReport.from_slice(part) for part in found) for by, found in parts.items()},
         positions_sha256=positions_sha256(positions),
     )
 
 
-def sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
+def compute_sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
     """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
         interval = metrics.sharpe_interval(net)
@@ -116,7 +118,7 @@ def sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
     return interval.low, interval.high
 
 
-def _information_coefficient(predicted: pl.Series, target: pl.Series) -> float | None:
+def _compute_information_coefficient(predicted: pl.Series, target: pl.Series) -> float | None:
     """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined."""
     both = pl.DataFrame({"prediction": predicted, "target": target}).drop_nulls().cast(pl.Float64)
     if both.height < 3 or both["prediction"].n_unique() < 2 or both["target"].n_unique() < 2:

@@ -17,7 +17,7 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class LastVerdict:
     """The last candidate that reached a verdict, whatever the verdict was."""
 
     model_id: str | None
@@ -25,14 +25,14 @@ class Judged:
     outcome: str
 
 
-def no_model(live: str | None) -> Trigger:
+def check_no_model(live: str | None) -> Trigger:
     """Fire where no model serves. `live` is the id of the production model."""
     if live is None:
         return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence="no model serves")
     return Trigger(name="no_model", fired=False, value=None, threshold=None, evidence=f"{live} serves")
 
 
-def age(last: Judged | None, now: datetime, max_age_days: float) -> Trigger:
+def check_age(last: LastVerdict | None, now: datetime, max_age_days: float) -> Trigger:
     """Fire when the last judged candidate is `max_age_days` old.
 
     Counted from the last verdict, not from the last deployment: a rejected candidate was an honest attempt, and must
@@ -47,7 +47,7 @@ def age(last: Judged | None, now: datetime, max_age_days: float) -> Trigger:
     return Trigger(name="age", fired=days >= max_age_days, value=days, threshold=max_age_days, evidence=evidence)
 
 
-def recent_sharpe(
+def check_recent_sharpe(
     value: float | None,
     sessions: int,
     *,
@@ -76,7 +76,7 @@ def recent_sharpe(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class DetectorRun:
     """What the degradation detector has seen: `recorded` sessions of the policy's record and `later` ones.
 
     statistic: its R after the last of them; alarm: the newest session since the last verdict that brought an alarm,
@@ -89,11 +89,13 @@ class Watched:
     alarm: tuple[date, float] | None
 
 
-def degraded(seen: Watched | None, *, floor: float, alarm_at: float, problem: str | None = None) -> Trigger:
+def check_degradation(
+    seen: DetectorRun | None, *, floor: float, alarm_at: float, problem: str | None = None
+) -> Trigger:
     """Fire when the Shiryaev-Roberts detector has raised an alarm since the last verdict: see `exam.metrics`.
 
     floor: annual Sharpe ratio that is still healthy. alarm_at: the alarms' least mean distance, in sessions, while it
-    is. The delays in the evidence were simulated at a floor of 0.3 and 126 sessions, as those of `recent_sharpe`.
+    is. The delays in the evidence were simulated at a floor of 0.3 and 126 sessions, as those of `check_recent_sharpe`.
     """
     if problem is not None or seen is None:
         return Trigger(name="degraded", fired=False, value=None, threshold=alarm_at, evidence=problem or "no session")
@@ -110,7 +112,7 @@ def degraded(seen: Watched | None, *, floor: float, alarm_at: float, problem: st
     return Trigger(name="degraded", fired=True, value=value, threshold=alarm_at, evidence=told)
 
 
-def drift(
+def check_drift(
     stability: Mapping[str, float] | None, sessions: int, *, threshold: float, needed: int, problem: str | None = None
 ) -> Trigger:
     """Fire when a feature has moved: its population stability index over recent sessions is above `threshold`.
@@ -130,13 +132,13 @@ def drift(
     return Trigger(name="drift", fired=largest > threshold, value=largest, threshold=threshold, evidence=evidence)
 
 
-def manual(*, asked: bool) -> Trigger:
+def check_manual(*, asked: bool) -> Trigger:
     """Fire where a person asks: `hftcl retrain --force` skips the check, and is recorded as this trigger."""
     evidence = "asked for by --force; the check was skipped" if asked else "`hftcl retrain --force` asks for one"
     return Trigger(name="manual", fired=asked, value=None, threshold=None, evidence=evidence)
 
 
-def cooling(last: Judged | None, now: datetime, cooldown_hours: float) -> str | None:
+def explain_cooldown(last: LastVerdict | None, now: datetime, cooldown_hours: float) -> str | None:
     """Return why nothing is due yet: a candidate was judged within `cooldown_hours`. None where that is not so."""
     if last is None or now - last.at >= timedelta(hours=cooldown_hours) or now < last.at:
         return None

@@ -40,7 +40,7 @@ class BookAccount:
             self.average_price.pop(ticker, None)
 
 
-def account(fills: Iterable[tuple[str, float, float, float]]) -> BookAccount:
+def compute_account(fills: Iterable[tuple[str, float, float, float]]) -> BookAccount:
     """Return what `fills` (ticker, quantity, price, commission), oldest first, add up to."""
     found = BookAccount()
     for fill in fills:

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hftcl import sqlite
-from hftcl.ledger.account import DECIMALS, BookAccount, account
-from hftcl.ledger.meta import Facts
-from hftcl.ledger.rows import WORKING, BookName, Event, Latch, OrderRecord
+from hftcl.ledger.account import DECIMALS, BookAccount, compute_account
+from hftcl.ledger.meta import LedgerMeta
+from hftcl.ledger.rows import WORKING, BookName, Latch, LedgerEvent, OrderRecord
 from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
 from hftcl.sqlite import snapshot
 
@@ -66,93 +66,95 @@ class LedgerQueries:
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
         """Return the decisions on bars that start from `first` to `last`, both included, by ts and ticker."""
-        return self._frame("decisions", book, first, last, "ts, ticker")
+        return self._read_frame("decisions", book, first, last, "ts, ticker")
 
     def orders(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
         """Return the orders that were decided on those bars, refused ones too, by ts and ticker."""
-        return self._frame("orders", book, first, last, "ts, ticker")
+        return self._read_frame("orders", book, first, last, "ts, ticker")
 
     def fills(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
         """Return the fills in those bars, in the order in which the ledger learnt of them."""
-        return self._frame("fills", book, first, last, "number")
+        return self._read_frame("fills", book, first, last, "number")
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
         """Return the account minute by minute."""
-        return self._frame("equity", book, first, last, "ts")
+        return self._read_frame("equity", book, first, last, "ts")
 
     def closes(self) -> "pl.DataFrame":
         """Return each ticker's first open and last close, by session and ticker."""
-        return self._frame("closes", None, None, None, "session, ticker")
+        return self._read_frame("closes", None, None, None, "session, ticker")
 
-    def last_decided(self, book: BookName = "production") -> datetime | None:
+    def find_last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""
-        return self._records("SELECT max(ts) FROM decisions WHERE book = ?", (book,), _moment)[0]
+        return self._read_records("SELECT max(ts) FROM decisions WHERE book = ?", (book,), _parse_moment)[0]
 
-    def decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
+    def find_decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
         """Return the start of the first and of the newest bar that was decided on from `first` to `last`, if any."""
         sql = "SELECT min(ts), max(ts) FROM decisions WHERE book = ? AND ts BETWEEN ? AND ?"
-        ((low, high),) = self._records(
-            sql, (book, microseconds(first), microseconds(last)), lambda *row: tuple(map(_moment, row))
+        ((low, high),) = self._read_records(
+            sql, (book, microseconds(first), microseconds(last)), lambda *row: tuple(map(_parse_moment, row))
         )
         return None if low is None or high is None else (low, high)
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
-        at = self._records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _moment)[0] or moment(0)
+        at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _parse_moment)[0] or moment(0)
         return self.equity(book, at, at)
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""
-        rows = self._rows(
+        rows = self._read_rows(
             f"SELECT ticker, round(sum(quantity), {DECIMALS}) AS held FROM fills WHERE book = ? "  # noqa: S608
             "GROUP BY ticker HAVING held <> 0 ORDER BY ticker",
             (book,),
         )
         return dict(rows)
 
-    def account(self, book: BookName = "production") -> BookAccount:
+    def read_account(self, book: BookName = "production") -> BookAccount:
         """Return positions, average prices, realised P&L and what the fills took out of the cash."""
-        return account(
-            self._rows("SELECT ticker, quantity, price, commission FROM fills WHERE book = ? ORDER BY number", (book,))
+        return compute_account(
+            self._read_rows(
+                "SELECT ticker, quantity, price, commission FROM fills WHERE book = ? ORDER BY number", (book,)
+            )
         )
 
     def cash(self, book: BookName = "production") -> float:
         """Return the capital less what the fills took, commissions included; before a capital is noted, from 0."""
-        return (self.meta().number("capital") or 0.0) - self.account(book).paid
+        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""
-        found = self._orders("client_order_id = ?", (client_order_id,))
+        found = self._read_orders("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
     def working_orders(self, book: BookName = "production") -> tuple[OrderRecord, ...]:
         """Return the orders that may still fill, those of unknown fate included, oldest first."""
-        return self._orders(f"book = ? AND state IN {WORKING} ORDER BY ts, client_order_id", (book,))
+        return self._read_orders(f"book = ? AND state IN {WORKING} ORDER BY ts, client_order_id", (book,))
 
-    def filled(self, client_order_id: str) -> float:
+    def sum_filled(self, client_order_id: str) -> float:
         """Return the shares of an order that filled, signed."""
-        found = self._rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
+        found = self._read_rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
         return round(found or 0.0, DECIMALS)
 
-    def known_ids(self, since: datetime) -> frozenset[str]:
+    def list_known_ids(self, since: datetime) -> frozenset[str]:
         """Return the ids of the orders that were decided on bars from `since` on."""
-        rows = self._rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
+        rows = self._read_rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
         return frozenset(name for (name,) in rows)
 
-    def sent_since(self, book: BookName, first: datetime) -> tuple[datetime, ...]:
+    def list_sent_since(self, book: BookName, first: datetime) -> tuple[datetime, ...]:
         """Return when each order of bars from `first` on was handed to the broker, oldest first."""
         sql = "SELECT created_at FROM orders WHERE book = ? AND ts >= ? AND state <> 'refused' ORDER BY created_at"
-        return tuple(self._records(sql, (book, microseconds(first)), moment))
+        return tuple(self._read_records(sql, (book, microseconds(first)), moment))
 
-    def refusals(self, book: BookName = "production", first: datetime | None = None) -> dict[str, int]:
+    def count_refusals(self, book: BookName = "production", first: datetime | None = None) -> dict[str, int]:
         """Return how many orders were refused or rejected by code, of bars from `first` on."""
-        rows = self._rows(
+        rows = self._read_rows(
             "SELECT code, count(*) FROM orders WHERE book = ? AND ts >= ? AND state IN ('refused', 'rejected') "
             "GROUP BY code ORDER BY code",
             (book, microseconds(first) if first else 0),
@@ -161,44 +163,44 @@ class LedgerQueries:
 
     def latches(self) -> tuple[Latch, ...]:
         """Return what is latched now, oldest first."""
-        return self._latches("WHERE cleared_at IS NULL")
+        return self._read_latches("WHERE cleared_at IS NULL")
 
-    def latched(self, name: str) -> bool:
+    def is_latched(self, name: str) -> bool:
         """Whether `name` is latched now."""
         return any(latch.name == name for latch in self.latches())
 
-    def all_latches(self) -> tuple[Latch, ...]:
+    def list_all_latches(self) -> tuple[Latch, ...]:
         """Return every latch there ever was, oldest first."""
-        return self._latches("")
+        return self._read_latches("")
 
-    def events(self, last: int = 100) -> tuple[Event, ...]:
+    def events(self, last: int = 100) -> tuple[LedgerEvent, ...]:
         """Return the newest events, at most `last`, oldest first."""
         sql = "SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?"
-        return tuple(self._records(sql, (last,), _event)[::-1])
+        return tuple(self._read_records(sql, (last,), _read_event)[::-1])
 
-    def meta(self) -> Facts:
+    def meta(self) -> LedgerMeta:
         """Return the facts that the bot keeps beside the tables."""
-        return Facts(self.path, self._rows("SELECT key, value FROM meta ORDER BY key", ()))
+        return LedgerMeta(self.path, self._read_rows("SELECT key, value FROM meta ORDER BY key", ()))
 
-    def _latches(self, where: str) -> tuple[Latch, ...]:
+    def _read_latches(self, where: str) -> tuple[Latch, ...]:
         sql = f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since"  # noqa: S608
-        return tuple(self._records(sql, (), _latch))
+        return tuple(self._read_records(sql, (), _read_latch))
 
-    def _orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
+    def _read_orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
         sql = f"SELECT {_COLUMNS['orders']} FROM orders WHERE {where}"  # noqa: S608
-        return tuple(self._records(sql, values, _order))
+        return tuple(self._read_records(sql, values, _read_order))
 
-    def _records(self, sql: str, values: tuple[Any, ...], read: Callable[..., _T]) -> list[_T]:
+    def _read_records(self, sql: str, values: tuple[Any, ...], read: Callable[..., _T]) -> list[_T]:
         """Return what `read` makes of each row's columns."""
-        rows = self._rows(sql, values)
-        with sqlite.unreadable_rows(self.path):
+        rows = self._read_rows(sql, values)
+        with sqlite.guard_rows(self.path):
             return [read(*row) for row in rows]
 
-    def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with sqlite.faults("reading the ledger", self.path), sqlite.unreadable_rows(self.path):
+    def _read_rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with sqlite.faults("reading the ledger", self.path), sqlite.guard_rows(self.path):
             return self._db.execute(sql, values).fetchall()
 
-    def _frame(
+    def _read_frame(
         self, table: str, book: BookName | None, first: datetime | None, last: datetime | None, order: str
     ) -> "pl.DataFrame":
         import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
@@ -209,12 +211,12 @@ class LedgerQueries:
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
-        rows = self._rows(
+        rows = self._read_rows(
             f"SELECT {_COLUMNS[table]} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}",  # noqa: S608
             tuple(values),
         )
         kinds = {name: pl.Int64 if name in _TIMES else pl.Float64 if name in _NUMBERS else pl.String for name in names}
-        with sqlite.unreadable_rows(self.path, pl.exceptions.PolarsError):
+        with sqlite.guard_rows(self.path, pl.exceptions.PolarsError):
             frame = pl.DataFrame(rows, schema=pl.Schema(kinds), orient="row")
             return frame.with_columns(
                 pl.col(sorted(_TIMES.intersection(names))).cast(pl.Datetime("us", "UTC")),
@@ -231,19 +233,21 @@ class LedgerReader(LedgerQueries):
             super().__init__(path, sqlite.open_to_read(path, SCHEMA, SCHEMA_VERSION))
 
 
-def _moment(at: int | None) -> datetime | None:
+def _parse_moment(at: int | None) -> datetime | None:
     return None if at is None else moment(at)
 
 
-def _event(at: int, kind: Any, text: str, model_id: str | None) -> Event:
-    return Event(at=moment(at), kind=kind, text=text, model_id=model_id)
+def _read_event(at: int, kind: Any, text: str, model_id: str | None) -> LedgerEvent:
+    return LedgerEvent(at=moment(at), kind=kind, text=text, model_id=model_id)
 
 
-def _latch(name: str, since: int, reason: str, cleared_at: int | None, cleared_by: str | None) -> Latch:
-    return Latch(name=name, since=moment(since), reason=reason, cleared_at=_moment(cleared_at), cleared_by=cleared_by)
+def _read_latch(name: str, since: int, reason: str, cleared_at: int | None, cleared_by: str | None) -> Latch:
+    return Latch(
+        name=name, since=moment(since), reason=reason, cleared_at=_parse_moment(cleared_at), cleared_by=cleared_by
+    )
 
 
-def _order(*columns: Any) -> OrderRecord:
+def _read_order(*columns: Any) -> OrderRecord:
     row = dict(zip(_COLUMNS["orders"].split(", "), columns, strict=True))
     nothing = float("nan")  # SQLite keeps no NaN, and only a refused order has one
     return OrderRecord(

@@ -130,7 +130,7 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class LedgerEvent:
     """What happened to the bot: started, stopped, reloaded, reload_refused, halted, cleared, error, reconciled, ..."""
 
     at: datetime

@@ -18,8 +18,8 @@ from hftcl.ledger.rows import (
     CloseRow,
     Decision,
     EquityRow,
-    Event,
     FillRecord,
+    LedgerEvent,
     OrderRecord,
     OrderUpdate,
 )
@@ -61,23 +61,23 @@ class Ledger(LedgerQueries):
             super().__init__(path, db)
             self._accounts: dict[BookName, BookAccount] = {}
 
-    def account(self, book: BookName = "production") -> BookAccount:
+    def read_account(self, book: BookName = "production") -> BookAccount:
         """Return what the book's fills add up to; kept from minute to minute. Not to be changed."""
         if book not in self._accounts:
-            self._accounts[book] = super().account(book)
+            self._accounts[book] = super().read_account(book)
         return self._accounts[book]
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held; - for short, without those of zero."""
-        return dict(sorted(self.account(book).positions.items()))
+        return dict(sorted(self.read_account(book).positions.items()))
 
-    def decide(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
+    def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
         """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
         with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            self._db.executemany(_DECISION, [_decision(row) for row in decisions])
-            self._db.executemany(_ORDER, [_order(row) for row in orders])
+            self._db.executemany(_DECISION, [_build_decision_row(row) for row in decisions])
+            self._db.executemany(_ORDER, [_build_order_row(row) for row in orders])
 
-    def settle(
+    def write_outcomes(
         self,
         *,
         updates: Iterable[OrderUpdate] = (),
@@ -91,9 +91,9 @@ class Ledger(LedgerQueries):
         """
         new: list[FillRecord] = []
         with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            new.extend(fill for fill in fills if self._db.execute(_FILL, _fill(fill)).rowcount)
-            self._db.executemany(_UPDATE, [_update(row) for row in updates])
-            self._db.executemany(_EQUITY, [_equity(row) for row in equity])
+            new.extend(fill for fill in fills if self._db.execute(_FILL, _build_fill_row(fill)).rowcount)
+            self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
+            self._db.executemany(_EQUITY, [_build_equity_row(row) for row in equity])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
@@ -115,12 +115,12 @@ class Ledger(LedgerQueries):
 
     def set_meta(self, **values: str) -> None:
         """Keep facts, each replacing the older one of its name."""
-        self.settle(meta=values)
+        self.write_outcomes(meta=values)
 
-    def note(self, event: Event) -> None:
+    def write_event(self, event: LedgerEvent) -> None:
         """Write an event."""
         with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            self._note(event)
+            self._insert_event(event)
 
     def latch(self, name: str, reason: str, at: datetime) -> bool:
         """Latch `name`, with an event. False, and nothing is written, where it is latched already."""
@@ -130,7 +130,7 @@ class Ledger(LedgerQueries):
                 (name, microseconds(at), reason),
             )
             if done.rowcount:
-                self._note(Event(at=at, kind="halted", text=f"{name}: {reason}"))
+                self._insert_event(LedgerEvent(at=at, kind="halted", text=f"{name}: {reason}"))
             return bool(done.rowcount)
 
     def clear(self, name: str, by: str, at: datetime) -> bool:
@@ -141,17 +141,17 @@ class Ledger(LedgerQueries):
                 (microseconds(at), by, name),
             )
             if done.rowcount:
-                self._note(Event(at=at, kind="cleared", text=f"{name}, by {by}"))
+                self._insert_event(LedgerEvent(at=at, kind="cleared", text=f"{name}, by {by}"))
             return bool(done.rowcount)
 
-    def _note(self, event: Event) -> None:
+    def _insert_event(self, event: LedgerEvent) -> None:
         self._db.execute(
             "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)",
             (microseconds(event.at), event.kind, event.text, event.model_id),
         )
 
 
-def _decision(row: Decision) -> tuple[object, ...]:
+def _build_decision_row(row: Decision) -> tuple[object, ...]:
     return (
         row.book,
         microseconds(row.ts),
@@ -165,7 +165,7 @@ def _decision(row: Decision) -> tuple[object, ...]:
     )
 
 
-def _order(row: OrderRecord) -> tuple[object, ...]:
+def _build_order_row(row: OrderRecord) -> tuple[object, ...]:
     return (
         row.client_order_id,
         row.book,
@@ -184,7 +184,7 @@ def _order(row: OrderRecord) -> tuple[object, ...]:
     )
 
 
-def _fill(row: FillRecord) -> tuple[object, ...]:
+def _build_fill_row(row: FillRecord) -> tuple[object, ...]:
     return (
         row.fill_id,
         row.client_order_id,
@@ -200,13 +200,13 @@ def _fill(row: FillRecord) -> tuple[object, ...]:
     )
 
 
-def _update(row: OrderUpdate) -> tuple[object, ...]:
+def _build_update_row(row: OrderUpdate) -> tuple[object, ...]:
     rank = RANKS[row.state]
     at = microseconds(row.at)
     return row.state, at, str(row.code) or None, row.reason or None, row.broker_order_id, row.client_order_id, rank
 
 
-def _equity(row: EquityRow) -> tuple[object, ...]:
+def _build_equity_row(row: EquityRow) -> tuple[object, ...]:
     return (
         row.book,
         microseconds(row.ts),

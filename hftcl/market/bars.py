@@ -119,22 +119,22 @@ def clean(
     bar is good depends on itself, other bars of its minute, and the first good bar of its session, never on a later
     minute: otherwise cleaning would look ahead, and the bot could not repeat it.
     """
-    rows = raw.select(RAW_SCHEMA.names()).with_columns(_session_index(sessions))
-    rows = rows.with_columns(_fault(ticker, as_of).alias("reason")).sort("ts", maintain_order=True)
+    rows = raw.select(RAW_SCHEMA.names()).with_columns(_find_session_index(sessions))
+    rows = rows.with_columns(_find_fault(ticker, as_of).alias("reason")).sort("ts", maintain_order=True)
     good, faulty = rows.filter(pl.col("reason").is_null()), [rows.filter(pl.col("reason").is_not_null())]
     for sift in (_sift_duplicates, _sift_bad_ticks):
         good, bad = sift(good)
         faulty.append(bad)
     bars = label(good.select(RAW_SCHEMA.names()), sessions)
-    dropped = _findings(pl.concat(faulty), sessions, ticker)
-    return bars, dropped + _stuck(bars, ticker)
+    dropped = _list_findings(pl.concat(faulty), sessions, ticker)
+    return bars, dropped + _find_stuck(bars, ticker)
 
 
 def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA."""
     if sessions.is_empty() or bars.is_empty():
         return BAR_SCHEMA.to_frame()
-    indexed = bars.with_columns(_session_index(sessions)).filter(pl.col("inside"))
+    indexed = bars.with_columns(_find_session_index(sessions)).filter(pl.col("inside"))
     of_session = sessions.select("session", "open", "close")[indexed["nth"]].rename({"open": "from", "close": "to"})
     return pl.concat([indexed, of_session], how="horizontal").select(
         "ticker",
@@ -148,7 +148,7 @@ def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
+def _find_session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
     """`nth`: row of the session that began last before ts, 0 before the first; `inside`: whether it had not ended."""
     if sessions.is_empty():
         return [pl.lit(0, pl.UInt32).alias("nth"), pl.lit(value=False).alias("inside")]
@@ -161,7 +161,7 @@ def _session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
     return [nth.alias("nth"), inside.alias("inside")]
 
 
-def _fault(ticker: str, as_of: datetime | None) -> pl.Expr:
+def _find_fault(ticker: str, as_of: datetime | None) -> pl.Expr:
     """Return the first reason to drop a row that can be seen in the row itself, else null."""
     ts = pl.col("ts")
     figures = [pl.col(name) for name in (*PRICES, "volume")]
@@ -209,7 +209,7 @@ def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return marked.filter(~pl.col("off")).drop("off"), bad.drop("off")
 
 
-def _findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+def _list_findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """One finding per session and reason, in the order of time."""
     groups = faulty.group_by("nth", "reason").agg(pl.len(), pl.col("ts").min()).sort("nth", "ts", "reason")
     days = sessions["session"].to_list()
@@ -219,7 +219,7 @@ def _findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) -> tupl
     )
 
 
-def _stuck(bars: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+def _find_stuck(bars: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """Long runs of one price in regular hours. They are kept: it takes the end of a run to know that it was one."""
     flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
     runs = (
@@ -265,7 +265,7 @@ def _merge(group: Sequence[Finding]) -> Finding:
     )
 
 
-def label_doubt(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+def find_label_doubt(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
     """Return the suspicion that the stamps of `ticker` are the wrong end of their minute; empty where there is none.
 
     bars: BAR_SCHEMA of one ticker, extended hours included. The minute in which an exchange opens trades far more than
@@ -321,7 +321,7 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
     return adjusted.with_columns(*(pl.col(p) / factor for p in PRICES), pl.col("volume") * factor).select(bars.columns)
 
 
-def unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[Finding, ...]:
+def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[Finding, ...]:
     """Return the overnight jumps near a whole ratio, either way, that remain after adjusting unadjusted `bars`.
 
     `session` of a finding is the first after the jump, `count` the bars of that ticker before it. Compared are the
@@ -392,7 +392,7 @@ class Coverage:
         return (*found, *self.gaps)
 
 
-def coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:
+def measure_coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:
     """Return what `bars` (BAR_SCHEMA) hold of `sessions` for `ticker`: the calendar decides what was to be expected."""
     mine = bars.filter((pl.col("ticker") == ticker) & pl.col("session").is_in(sessions["session"].to_list())).sort("ts")
     rows = mine.filter("regular")
@@ -410,14 +410,14 @@ def coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Cove
         minutes=rows.height,
         expected_minutes=int(length.sum()),
         missing=missing,
-        gaps=_gaps(rows, ticker),
+        gaps=_find_gaps(rows, ticker),
         unextended=tuple(day for day in sorted(present) if day not in extended)
         if 0 < len(extended) < _MOSTLY * len(present)
         else (),
     )
 
 
-def _gaps(rows: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
+def _find_gaps(rows: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """Long runs of absent minutes within a session, also at its start and its end; rows sorted by ts."""
     minute, by = pl.col("minute"), "session"
     before = minute - minute.shift(1, fill_value=-1).over(by) - 1

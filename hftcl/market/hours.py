@@ -35,25 +35,25 @@ class Hours:
         return [start + n * MINUTE for n in range(count)]
 
 
-def hours_of(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
+def find_hours(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
     """Return the hours of the session `day`. Raises HorizonError where the calendar does not reach it."""
-    return _hours(calendar.sessions(day, day), extended_hours=extended_hours)
+    return _build_hours(calendar.sessions(day, day), extended_hours=extended_hours)
 
 
-def next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) -> Hours:
+def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) -> Hours:
     """Return the session that trades at `now`, else the next one. Raises HorizonError where the calendar ends."""
     day = now.date() - timedelta(days=1)  # around the clock, or in the far East, a session began the UTC day before
     while True:
         # Asked day by day, not as a span: a span that reaches beyond the calendar's end would fail a fortnight early.
         table = calendar.sessions(day, day)
         if not table.is_empty():
-            found = _hours(table, extended_hours=extended_hours)
+            found = _build_hours(table, extended_hours=extended_hours)
             if found.ends > now:
                 return found
         day += timedelta(days=1)
 
 
-def _hours(table: pl.DataFrame, *, extended_hours: bool) -> Hours:
+def _build_hours(table: pl.DataFrame, *, extended_hours: bool) -> Hours:
     row: dict[str, Any] = table.row(0, named=True)
     return Hours(
         session=row["session"],

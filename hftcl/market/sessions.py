@@ -34,7 +34,7 @@ class Calendar:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._table = _table(name)
+        self._table = _build_table(name)
 
     def sessions(self, first: date, last: date) -> pl.DataFrame:
         """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.
@@ -42,45 +42,45 @@ class Calendar:
         Columns: session Date; open, close, extended_open, extended_close Datetime us UTC, the closes exclusive.
         Raises HorizonError where the calendar does not reach all of `first` to `last`.
         """
-        self._reach(first)
-        self._reach(last)
+        self._require_reach(first)
+        self._require_reach(last)
         return self._table.filter(pl.col("session").is_between(first, last))
 
-    def last_complete(self, known_until: datetime) -> date:
+    def find_last_complete(self, known_until: datetime) -> date:
         """Return the newest session whose regular close is not after `known_until` (UTC). Raises HorizonError."""
-        self._reach(known_until.date())
+        self._require_reach(known_until.date())
         done = self._table.filter(pl.col("close") <= known_until)
         if done.is_empty():
             raise HorizonError(
                 f"No session of the calendar {self.name} had closed by {known_until:%Y-%m-%d %H:%M} UTC."
             )
-        return _day(done["session"][-1])
+        return _to_day(done["session"][-1])
 
-    def next_session(self, after: date, n: int = 1) -> date:
+    def find_next_session(self, after: date, n: int = 1) -> date:
         """Return the `n`th session after the date `after`. Raises HorizonError."""
-        self._reach(after)
+        self._require_reach(after)
         later = self._table.filter(pl.col("session") > after)
         if later.height < n:
-            raise self._beyond(after)
-        return _day(later["session"][n - 1])
+            raise self._build_horizon_error(after)
+        return _to_day(later["session"][n - 1])
 
-    def previous_session(self, before: date, n: int = 1) -> date:
+    def find_previous_session(self, before: date, n: int = 1) -> date:
         """Return the `n`th session before the date `before`. Raises HorizonError."""
-        self._reach(before)
+        self._require_reach(before)
         earlier = self._table.filter(pl.col("session") < before)
         if earlier.height < n:
-            raise self._beyond(before)
-        return _day(earlier["session"][-n])
+            raise self._build_horizon_error(before)
+        return _to_day(earlier["session"][-n])
 
-    def _reach(self, day: date) -> None:
+    def _require_reach(self, day: date) -> None:
         """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks anew first."""
-        if day > _day(self._table["session"][-1]):
-            _table.cache_clear()
-            self._table = _table(self.name)
-        if not _day(self._table["session"][0]) <= day <= _day(self._table["session"][-1]):
-            raise self._beyond(day)
+        if day > _to_day(self._table["session"][-1]):
+            _build_table.cache_clear()
+            self._table = _build_table(self.name)
+        if not _to_day(self._table["session"][0]) <= day <= _to_day(self._table["session"][-1]):
+            raise self._build_horizon_error(day)
 
-    def _beyond(self, day: date) -> HorizonError:
+    def _build_horizon_error(self, day: date) -> HorizonError:
         first, last = self._table["session"][0], self._table["session"][-1]
         return HorizonError(
             f"The calendar {self.name} reaches from {first} to {last}, and {day} needs more. "
@@ -88,12 +88,12 @@ class Calendar:
         )
 
 
-def _day(value: Any) -> date:
+def _to_day(value: Any) -> date:
     return date(value.year, value.month, value.day)
 
 
 @cache
-def _table(name: str) -> pl.DataFrame:
+def _build_table(name: str) -> pl.DataFrame:
     """All sessions of the calendar `name`."""
     # exchange_calendars 4.13 meets deprecations of pandas 3.1; they are not the user's to see
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def _build(name: str) -> Any:
     if name not in exchange_calendars.get_calendar_names():
         raise ConfigError(f'[market] calendar: {name!r} is not an exchange calendar. Use one such as "XNYS" or "24/7".')
     try:
-        calendar = _from_earliest(name)
+        calendar = _build_from_earliest(name)
     except (ValueError, NotImplementedError) as error:  # 4.13 cannot build ASEX, BVB and TASE with pandas 3.1
         reason = str(error)[:80]
         raise ConfigError(
@@ -132,7 +132,7 @@ def _build(name: str) -> Any:
     return calendar
 
 
-def _from_earliest(name: str) -> Any:
+def _build_from_earliest(name: str) -> Any:
     from exchange_calendars import get_calendar
 
     try:

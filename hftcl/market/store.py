@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from hftcl.durable import lock, make_folder, storage_faults, sweep_temporary, write_atomically
+from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
 from hftcl.errors import NoDataError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import bars as market
@@ -64,7 +64,7 @@ class _Note:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
+class _HeldSession:
     """One session that the cache has, perhaps without a bar; `revisions` counts bars that the source changed later."""
 
     notes: tuple[_Note, ...] = ()
@@ -72,7 +72,7 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
+class _MonthRecord:
     """What lies beside a Parquet file. `seal` is the SHA-256 of the record itself without it."""
 
     format: int
@@ -81,15 +81,15 @@ class _Record:
     calendar: str
     fingerprint: str
     sha256: str
-    sessions: dict[date, _Held]
+    sessions: dict[date, _HeldSession]
     seal: str = ""
 
-    def sealed(self) -> "_Record":
+    def add_seal(self) -> "_MonthRecord":
         return replace(self, seal=hashlib.sha256(msgspec.json.encode(replace(self, seal=""))).hexdigest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Window:
+class _CollectWindow:
     """The sessions that are wanted and what is known of them at `as_of`.
 
     closed: those whose regular hours have ended; over: those whose extended hours have, so that they can be kept.
@@ -106,7 +106,7 @@ class _Window:
     def days(self) -> list[date]:
         return self.sessions["session"].to_list()
 
-    def wanted(self, held: Iterable[date]) -> list[date]:
+    def list_wanted(self, held: Iterable[date]) -> list[date]:
         """Return the sessions to fetch: all that is not held, and the last two again, for vendors correct late."""
         again = [day for day in self.days if day in self.over][-_ASKED_AGAIN:]
         kept = set(held) - set(again)
@@ -117,7 +117,7 @@ class _Window:
 class _Shelf:
     """What the cache holds of one ticker in the months of a window; `bars` are of _FILE_SCHEMA."""
 
-    held: dict[date, _Held] = field(default_factory=dict)
+    held: dict[date, _HeldSession] = field(default_factory=dict)
     bars: pl.DataFrame = field(default_factory=_FILE_SCHEMA.to_frame)
     changed: set[str] = field(default_factory=set)
 
@@ -163,16 +163,16 @@ class BarStore:
         if not tickers:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
         wanted = tuple(dict.fromkeys(tickers))
-        window = self._window(wanted, first, last, as_of, extended_hours, min_coverage)
+        window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage)
         parts: dict[str, _Part] = {}
-        with self._locked() if save else contextlib.nullcontext():
+        with self._hold_lock() if save else contextlib.nullcontext():
             for done, ticker in enumerate(wanted):
                 on_event(Event("collect", done, len(wanted), ticker))
                 parts[ticker] = self._collect_one(ticker, window, save)
         on_event(Event("collect", len(wanted), len(wanted)))
         left_out = {ticker: part.left_out for ticker, part in parts.items() if part.left_out}
         if len(left_out) == len(wanted):
-            raise self._nothing(left_out, first, last, as_of)
+            raise self._build_no_data_error(left_out, first, last, as_of)
         frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
         return Collected(
             bars=pl.concat(frames),
@@ -183,7 +183,7 @@ class BarStore:
             fetched_sessions=sum(part.fetched for part in parts.values()),
         )
 
-    def held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
+    def read_held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
         """Return the sessions that the cache holds of `ticker`, what in it cannot be trusted, and its size in bytes.
 
         Every hash is checked; the source is asked for no bar. A finding names the file. Raises StorageError.
@@ -191,8 +191,8 @@ class BarStore:
         fingerprint = self._source.fingerprint(ticker)
         days: set[date] = set()
         findings: list[Finding] = []
-        with storage_faults(f"reading the stored bars of {ticker}"):
-            folder = self._path(ticker, "").parent
+        with convert_storage_faults(f"reading the stored bars of {ticker}"):
+            folder = self._month_path(ticker, "").parent
             files = [path for path in folder.glob("????-??.*") if path.suffix in {".parquet", ".json"}]
             for month in sorted({path.stem for path in files}):
                 found = self._read(ticker, month, fingerprint)
@@ -203,13 +203,13 @@ class BarStore:
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
 
-    def _window(
+    def _build_window(
         self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
-    ) -> _Window:
+    ) -> _CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
         known = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
-        return _Window(
+        return _CollectWindow(
             sessions=begun,
             closed=begun.filter(known["close"] <= known["known"]),
             over=frozenset(known.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
@@ -219,14 +219,14 @@ class BarStore:
         )
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            with storage_faults("preparing the folder of bars"):
+            with convert_storage_faults("preparing the folder of bars"):
                 make_folder(self._folder)
                 stack.enter_context(lock(self._folder / _LOCK, "collection of bars"))
             yield
 
-    def _nothing(self, left_out: dict[str, str], first: date, last: date, as_of: datetime) -> NoDataError:
+    def _build_no_data_error(self, left_out: dict[str, str], first: date, last: date, as_of: datetime) -> NoDataError:
         shown = [f"{ticker}: {reason}" for ticker, reason in list(left_out.items())[:5]]
         more = f"; {len(left_out) - 5} more" if len(left_out) > 5 else ""
         return NoDataError(
@@ -234,40 +234,44 @@ class BarStore:
             f"{as_of:%Y-%m-%d %H:%M} UTC ({'; '.join(shown)}{more}). Check [market] source, watchlist and the dates."
         )
 
-    def _collect_one(self, ticker: str, window: _Window, save: bool) -> _Part:
+    def _collect_one(self, ticker: str, window: _CollectWindow, save: bool) -> _Part:
         fingerprint = self._source.fingerprint(ticker)
-        with storage_faults(f"reading the stored bars of {ticker}"):
+        with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
-        wanted = window.wanted(shelf.held)
+        wanted = window.list_wanted(shelf.held)
         unfinished = [_FILE_SCHEMA.to_frame()]
-        for sessions in _runs(window.sessions, wanted):
+        for sessions in _group_runs(window.sessions, wanted):
             fetched, found = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
             findings += _put(shelf, ticker, over, fetched, found)
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in found if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
-                with storage_faults(f"storing the bars of {ticker}"):
+                with convert_storage_faults(f"storing the bars of {ticker}"):
                     self._save(ticker, fingerprint, shelf)
-        findings += [told for day in window.days if day in shelf.held for told in _told(ticker, day, shelf.held[day])]
-        return self._part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted))
+        findings += [
+            told for day in window.days if day in shelf.held for told in _build_findings(ticker, day, shelf.held[day])
+        ]
+        return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted))
 
-    def _part(self, ticker: str, bars: pl.DataFrame, window: _Window, findings: list[Finding], fetched: int) -> _Part:
+    def _build_part(
+        self, ticker: str, bars: pl.DataFrame, window: _CollectWindow, findings: list[Finding], fetched: int
+    ) -> _Part:
         """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
         bars = bars.filter(pl.col("session").is_in(window.days)).sort("ts")
         labelled = market.label(bars.select(market.RAW_SCHEMA.names()), window.sessions)
         if labelled.height < bars.height:  # the calendar was corrected since they were stored
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
-        doubts = market.label_doubt(labelled, ticker=ticker)
+        doubts = market.find_label_doubt(labelled, ticker=ticker)
         splits = self._source.splits(ticker)
-        jumps = market.unannounced_splits(labelled, splits)
+        jumps = market.find_unannounced_splits(labelled, splits)
         for jump in jumps:
             labelled = labelled.filter(pl.col("session") >= jump.session)
         adjusted = market.adjust_for_splits(labelled, splits)
         if not window.extended_hours:
             adjusted = adjusted.filter("regular")
-        covered = market.coverage(adjusted, window.closed, ticker=ticker)
+        covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
         if adjusted.is_empty():
             dropped = sum(finding.count for finding in findings if finding.reason in market.DROPPED)
@@ -293,15 +297,17 @@ class BarStore:
         bars, findings = market.clean(raw, sessions, ticker=ticker, as_of=as_of)
         return bars.select(_FILE_SCHEMA.names()), findings
 
-    def _path(self, ticker: str, month: str) -> Path:
+    def _month_path(self, ticker: str, month: str) -> Path:
         return self._folder / folder_name(ticker) / f"{month}.parquet"
 
-    def _load(self, ticker: str, fingerprint: str, window: _Window, *, sweep: bool) -> tuple[_Shelf, list[Finding]]:
+    def _load(
+        self, ticker: str, fingerprint: str, window: _CollectWindow, *, sweep: bool
+    ) -> tuple[_Shelf, list[Finding]]:
         """Read the months of the window; what cannot be trusted is a finding and counts as not held."""
         if sweep:
             sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
         shelf, findings = _Shelf(), []
-        for month in dict.fromkeys(map(_month, window.days)):
+        for month in dict.fromkeys(map(_format_month, window.days)):
             found = self._read(ticker, month, fingerprint)
             if isinstance(found, Finding):
                 findings.append(found)
@@ -311,9 +317,9 @@ class BarStore:
                 shelf.bars = shelf.bars.vstack(bars)
         return shelf, findings
 
-    def _read(self, ticker: str, month: str, fingerprint: str) -> tuple[_Record, pl.DataFrame] | Finding | None:
-        path = self._path(ticker, month)
-        written, stored = _bytes(path.with_suffix(".json")), _bytes(path)
+    def _read(self, ticker: str, month: str, fingerprint: str) -> tuple[_MonthRecord, pl.DataFrame] | Finding | None:
+        path = self._month_path(ticker, month)
+        written, stored = _read_bytes(path.with_suffix(".json")), _read_bytes(path)
         if written is None and stored is None:
             return None
 
@@ -321,10 +327,10 @@ class BarStore:
             return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
 
         try:
-            record = msgspec.json.decode(written or b"", type=_Record)
+            record = msgspec.json.decode(written or b"", type=_MonthRecord)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return unusable("damaged_file", "its record is missing or cannot be read")
-        if record != record.sealed() or (record.format, record.ticker) != (_FORMAT, ticker):
+        if record != record.add_seal() or (record.format, record.ticker) != (_FORMAT, ticker):
             return unusable("damaged_file", "its record was altered or is of another version")
         if stored is None or hashlib.sha256(stored).hexdigest() != record.sha256:
             return unusable("damaged_file", "the bars are not those that were recorded")
@@ -337,21 +343,21 @@ class BarStore:
     def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
         """Write the months that changed: bars first, so that a record is never ahead of them."""
         for month in sorted(shelf.changed):
-            path = self._path(ticker, month)
+            path = self._month_path(ticker, month)
             make_folder(path.parent)
             buffer = io.BytesIO()
             shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(buffer)
-            record = _Record(
+            record = _MonthRecord(
                 format=_FORMAT,
                 ticker=ticker,
                 source=self._source.name,
                 calendar=self._calendar.name,
                 fingerprint=fingerprint,
                 sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-                sessions={day: held for day, held in sorted(shelf.held.items()) if _month(day) == month},
+                sessions={day: held for day, held in sorted(shelf.held.items()) if _format_month(day) == month},
             )
             write_atomically(path, buffer.getvalue())
-            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.sealed())))
+            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
         shelf.changed.clear()
 
 
@@ -371,18 +377,18 @@ def folder_name(ticker: str) -> str:
     return encoded
 
 
-def _month(day: date) -> str:
+def _format_month(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
-def _bytes(path: Path) -> bytes | None:
+def _read_bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
 
 
-def _runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataFrame]:
+def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataFrame]:
     """Group `wanted` into runs of sessions that follow each other: each is one question to the source."""
     if not wanted:
         return []
@@ -401,10 +407,10 @@ def _put(
             _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail) for f in found if f.session == day
         )
         before = shelf.held.get(day)
-        held = _Held(notes=notes, revisions=before.revisions if before else 0)
+        held = _HeldSession(notes=notes, revisions=before.revisions if before else 0)
         if before:
             old, new = (frame.filter(pl.col("session") == day) for frame in (shelf.bars, fetched))
-            revised = _revised(old, new)
+            revised = _find_revised(old, new)
             if new.is_empty() and not old.is_empty():  # an outage looks like this; a holiday is not in the calendar
                 findings.append(Finding(ticker, "vanished_session", old.height, old["ts"][0], day, str(day)))
                 kept.add(day)
@@ -414,17 +420,17 @@ def _put(
                 held = replace(held, revisions=held.revisions + revised.len())
         if held != before:
             shelf.held[day] = held
-            shelf.changed.add(_month(day))
+            shelf.changed.add(_format_month(day))
     replaced = pl.col("session").is_in([day for day in days if day not in kept])
     shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced)]).sort("ts")
     return findings
 
 
-def _revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:
+def _find_revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:
     """Return the minutes, oldest first, that are not the same bar in both."""
     differing = [old.join(new, on=old.columns, how="anti"), new.join(old, on=old.columns, how="anti")]
     return pl.concat(differing)["ts"].unique().sort()
 
 
-def _told(ticker: str, day: date, held: _Held) -> list[Finding]:
+def _build_findings(ticker: str, day: date, held: _HeldSession) -> list[Finding]:
     return [Finding(ticker, note.reason, note.count, note.first, day, note.detail) for note in held.notes]

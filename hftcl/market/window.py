@@ -36,8 +36,8 @@ def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of:
             f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}. "
             f"Check [market] watchlist and the section [{source.name}] of the configuration."
         )
-    last = calendar.last_complete(min(known, now))
-    closed = _close(calendar, last)
+    last = calendar.find_last_complete(min(known, now))
+    closed = _find_close(calendar, last)
     if known >= now and not source.synthetic:
         return AsOf(at=now, note="now", explicit=False)
     return AsOf(at=closed, note=f"the last complete session, {last}", explicit=False)
@@ -48,7 +48,7 @@ def _parse_as_of(text: str, calendar: Calendar) -> datetime:
         if len(text) == len("2026-01-31"):
             day = date.fromisoformat(text)
             end = datetime.combine(day + timedelta(days=1), time(), UTC)
-            return _close(calendar, calendar.last_complete(end))
+            return _find_close(calendar, calendar.find_last_complete(end))
         at = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(
@@ -65,7 +65,7 @@ def parse_day(option: str, text: date | str) -> date:
         raise UsageError(f"{option} {text!r} is no date. Give one such as 2026-01-31.") from None
 
 
-def known_up_to(
+def find_known_end(
     source: BarSource, calendar: Calendar, settings: Settings, begin: date, end: date, now: datetime
 ) -> AsOf:
     """Return the close of the last session up to `end` that the source has: no later bar exists for the caller.
@@ -74,17 +74,17 @@ def known_up_to(
     """
     asked = find_as_of(source, calendar, settings, end.isoformat(), now)
     there = find_as_of(source, calendar, settings, None, now)
-    last = calendar.last_complete(min(asked.at, there.at))
+    last = calendar.find_last_complete(min(asked.at, there.at))
     if last < begin:
         raise NoDataError(
             f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
-            f"on {calendar.last_complete(there.at)}. Ask for other dates."
+            f"on {calendar.find_last_complete(there.at)}. Ask for other dates."
         )
     whole = there.at >= asked.at
-    return AsOf(at=_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
+    return AsOf(at=_find_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
 
 
-def _close(calendar: Calendar, session: date) -> datetime:
+def _find_close(calendar: Calendar, session: date) -> datetime:
     close: datetime = calendar.sessions(session, session)["close"][0]
     return close
 
@@ -94,8 +94,8 @@ def open_market(settings: Settings) -> tuple[BarSource, Calendar]:
     return find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
 
 
-def window(calendar: Calendar, settings: Settings, as_of: AsOf) -> tuple[date, ...]:
+def list_window(calendar: Calendar, settings: Settings, as_of: AsOf) -> tuple[date, ...]:
     """Return the complete sessions of the last `[market] lookback_days` calendar days before `as_of`."""
-    last = calendar.last_complete(as_of.at)
+    last = calendar.find_last_complete(as_of.at)
     first = last - timedelta(days=settings.market.lookback_days - 1)
     return tuple(calendar.sessions(first, last)["session"].to_list())

@@ -22,9 +22,9 @@ from hftcl.model.grid import (
     MAX_LOG_MOVE,
     VOLATILITY_MINUTES,
     Grid,
-    in_volatility,
-    minute_grid,
-    whole,
+    build_grid,
+    count_whole,
+    divide_by_volatility,
 )
 
 DEFINITIONS_VERSION: Final = 1
@@ -74,12 +74,12 @@ def _ratio(part: pl.Expr, total: pl.Expr, *, neutral: float) -> pl.Expr:
 
 
 def _mean(logs: pl.Expr, minutes: int) -> pl.Expr:
-    return whole(logs, LOG_UNIT).rolling_sum(minutes) / minutes * LOG_UNIT
+    return count_whole(logs, LOG_UNIT).rolling_sum(minutes) / minutes * LOG_UNIT
 
 
 def _mean_square(logs: pl.Expr, minutes: int) -> pl.Expr:
     cut = logs.clip(-MAX_LOG_MOVE, MAX_LOG_MOVE)
-    return whole(cut, LOG_UNIT).pow(2).rolling_sum(minutes) / minutes * LOG_UNIT**2
+    return count_whole(cut, LOG_UNIT).pow(2).rolling_sum(minutes) / minutes * LOG_UNIT**2
 
 
 def _bollinger() -> pl.Expr:
@@ -110,7 +110,7 @@ def _true_range() -> pl.Expr:
 
 def _money_flow(minutes: int) -> pl.Expr:
     location = _ratio(2 * _close - _high - _low, _high - _low, neutral=0.0)
-    return _ratio(whole(location * _volume, 1).rolling_sum(minutes), _volume.rolling_sum(minutes), neutral=0.0)
+    return _ratio(count_whole(location * _volume, 1).rolling_sum(minutes), _volume.rolling_sum(minutes), neutral=0.0)
 
 
 def _vwap() -> pl.Expr:
@@ -128,7 +128,7 @@ FEATURES: Final = (
     Feature(
         name="ret_1",
         group="momentum",
-        expr=in_volatility(_change(1), 1),
+        expr=divide_by_volatility(_change(1), 1),
         lookback=30,
         formula="ln(c[t] / c[t-1]) / vol_30",
         reason="The last minute's move; minute returns tend to bounce.",
@@ -136,7 +136,7 @@ FEATURES: Final = (
     Feature(
         name="ret_5",
         group="momentum",
-        expr=in_volatility(_change(5), 5),
+        expr=divide_by_volatility(_change(5), 5),
         lookback=30,
         formula="ln(c[t] / c[t-5]) / (vol_30 * sqrt(5))",
         reason="Short momentum. In units of volatility, so that one forest serves calm and wild tickers.",
@@ -144,7 +144,7 @@ FEATURES: Final = (
     Feature(
         name="ret_15",
         group="momentum",
-        expr=in_volatility(_change(15), 15),
+        expr=divide_by_volatility(_change(15), 15),
         lookback=30,
         formula="ln(c[t] / c[t-15]) / (vol_30 * sqrt(15))",
         reason="Momentum over half the horizon.",
@@ -152,7 +152,7 @@ FEATURES: Final = (
     Feature(
         name="ret_30",
         group="momentum",
-        expr=in_volatility(_change(30), 30),
+        expr=divide_by_volatility(_change(30), 30),
         lookback=30,
         formula="ln(c[t] / c[t-30]) / (vol_30 * sqrt(30))",
         reason="Momentum over the horizon itself; near its bounds of +-sqrt(30) the move was a straight line.",
@@ -160,7 +160,7 @@ FEATURES: Final = (
     Feature(
         name="ret_since_open",
         group="momentum",
-        expr=in_volatility(_since_open(), 30),
+        expr=divide_by_volatility(_since_open(), 30),
         lookback=30,
         formula="ln(c[t] / first open of the session) / (vol_30 * sqrt(30))",
         reason="Where the day stands; late moves often continue the day's.",
@@ -176,7 +176,7 @@ FEATURES: Final = (
     Feature(
         name="vol_ratio_5_30",
         group="volatility",
-        expr=in_volatility(_mean_square(_change(1), 5).sqrt()),
+        expr=divide_by_volatility(_mean_square(_change(1), 5).sqrt()),
         lookback=30,
         formula="sqrt(mean over 5 minutes of ln(c[t] / c[t-1])^2) / vol_30",
         reason="Is volatility rising or dying down right now?",
@@ -192,7 +192,7 @@ FEATURES: Final = (
     Feature(
         name="atr_14",
         group="volatility",
-        expr=in_volatility(_mean(_true_range(), 14)),
+        expr=divide_by_volatility(_mean(_true_range(), 14)),
         lookback=30,
         formula="mean over 14 minutes of ln(max(h[t], c[t-1]) / min(l[t], c[t-1])) / vol_30",
         reason="Average true range; large against vol_30 when prices swing within minutes and come back.",
@@ -209,7 +209,7 @@ FEATURES: Final = (
     Feature(
         name="ma_dist_10",
         group="average",
-        expr=in_volatility(_since_first - _mean(_since_first, 10), 10),
+        expr=divide_by_volatility(_since_first - _mean(_since_first, 10), 10),
         lookback=30,
         formula="(ln c[t] - mean over 10 minutes of ln c) / (vol_30 * sqrt(10))",
         reason="Distance from the fast average: stretched prices snap back or break out.",
@@ -217,7 +217,7 @@ FEATURES: Final = (
     Feature(
         name="ma_dist_30",
         group="average",
-        expr=in_volatility(_since_first - _mean(_since_first, 30), 30),
+        expr=divide_by_volatility(_since_first - _mean(_since_first, 30), 30),
         lookback=30,
         formula="(ln c[t] - mean over 30 minutes of ln c) / (vol_30 * sqrt(30))",
         reason="Distance from the slow average.",
@@ -225,7 +225,7 @@ FEATURES: Final = (
     Feature(
         name="vwap_dist",
         group="average",
-        expr=in_volatility((_close / _vwap()).log(), 30),
+        expr=divide_by_volatility((_close / _vwap()).log(), 30),
         lookback=30,
         formula="ln(c[t] / VWAP) / (vol_30 * sqrt(30)); VWAP = sum of v * (h + l + c) / 3 since the open / sum of v",
         reason="Institutions are measured by the day's VWAP and trade towards it.",
@@ -233,7 +233,7 @@ FEATURES: Final = (
     Feature(
         name="macd_12_26",
         group="average",
-        expr=in_volatility(_macd),
+        expr=divide_by_volatility(_macd),
         lookback=30,
         formula="(EMA12(ln c) - EMA26(ln c)) / vol_30; EMAs (alpha = 2 / (n + 1)) start at the first close",
         reason="The trend as two horizons see it (Appel's MACD line).",
@@ -241,7 +241,7 @@ FEATURES: Final = (
     Feature(
         name="macd_histogram_9",
         group="average",
-        expr=in_volatility(_macd - pl.col("macd_signal")),
+        expr=divide_by_volatility(_macd - pl.col("macd_signal")),
         lookback=30,
         formula="(MACD line - EMA9(MACD line)) / vol_30, where MACD line = EMA12(ln c) - EMA26(ln c)",
         reason="Is the trend gaining or losing strength?",
@@ -393,11 +393,11 @@ def features(bars: pl.DataFrame) -> pl.DataFrame:
         minutes are counted from the session's first bar of any ticker. Sessions must be whole up to the newest bar.
     A value uses no bar after its own, so later bars never change it, to the bit. Null where it is not known: in the
     first `lookback` minutes of a ticker's session, without the earlier sessions it reads, or for a division by a
-    volatility of 0. Never NaN or infinite. Raises ValueError for bars that are not clean (see `grid.minute_grid`).
+    volatility of 0. Never NaN or infinite. Raises ValueError for bars that are not clean (see `grid.build_grid`).
     """
     if bars.is_empty():
         return pl.DataFrame(schema=dict.fromkeys(FEATURE_NAMES, pl.Float32))
-    return evaluate(minute_grid(bars), FEATURES)
+    return evaluate(build_grid(bars), FEATURES)
 
 
 def evaluate(grid: Grid, table: tuple[Feature, ...]) -> pl.DataFrame:
@@ -440,18 +440,20 @@ def definitions_hash(table: tuple[Feature, ...] = FEATURES) -> str:
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
-def documentation() -> str:
+def build_documentation() -> str:
     """Return the table of docs/features.md, as Markdown; docs/features.md says how to put it there."""
     head = ["| # | name | formula | look-back | reason |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*head, *(_documented(number, feature) for number, feature in enumerate(FEATURES, 1))]) + "\n"
+    return (
+        "\n".join([*head, *(_document_feature(number, feature) for number, feature in enumerate(FEATURES, 1))]) + "\n"
+    )
 
 
-def _documented(number: int, feature: Feature) -> str:
+def _document_feature(number: int, feature: Feature) -> str:
     sessions = {0: "", 1: ", previous session"}.get(feature.sessions, f", {feature.sessions} earlier sessions")
     formula = feature.formula.replace("|", "\\|")
     return f"| {number} | `{feature.name}` | {formula} | {feature.lookback} min{sessions} | {feature.reason} |"
 
 
-def matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
+def build_matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
     """Return the features of `rows` as a C-ordered float32 array, shape (n, 31), in the order of FEATURES."""
     return np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)

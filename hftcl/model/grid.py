@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.model.since_open import IntArray, down_parts, since_open
+from hftcl.model.since_open import IntArray, fold_down_parts, since_open
 
 LOG_UNIT: Final = 1e-9
 """Log returns are counted in billionths: a cent on 200 USD is 50,000 of them."""
@@ -71,43 +71,43 @@ class Grid:
     rows: IntArray
 
 
-def whole(values: pl.Expr, unit: float) -> pl.Expr:
+def count_whole(values: pl.Expr, unit: float) -> pl.Expr:
     """Count in whole `unit`s, so that sums are exact."""
     return (values / unit).round().cast(pl.Int64)
 
 
-def in_volatility(log_move: pl.Expr, minutes: int = 1) -> pl.Expr:
+def divide_by_volatility(log_move: pl.Expr, minutes: int = 1) -> pl.Expr:
     """Divide by the volatility of so many minutes; null where the price has not moved for 30 minutes."""
     return pl.when(pl.col("vol") > 0).then(log_move / (pl.col("vol") * minutes**0.5))
 
 
-def minute_grid(bars: pl.DataFrame) -> Grid:
+def build_grid(bars: pl.DataFrame) -> Grid:
     """Place clean bars (any order; ticker, ts, session, OHLCV, optionally minute) on the grid.
 
     Raises ValueError for a price that is not finite and positive, a volume that is not finite and at least 0, two bars
     of one minute, or a session longer than a day: all things that cleaning removes.
     """
-    placed = placed_bars(bars)
-    parts = _parts(placed)
-    rows = _rows(placed, parts)
-    frame = with_windows(_with_since_open(_minutes(placed, parts, rows)), _within_part)
-    handed_on = HandedOn.of(frame, parts)
-    frame = frame.hstack(handed_on.columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
-    return Grid(frame=with_peers(frame, "session_no", "minute"), rows=rows)
+    placed = place_bars(bars)
+    parts = _find_parts(placed)
+    rows = _find_rows(placed, parts)
+    frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows)), _within_part)
+    handed_on = HandedOn.from_frame(frame, parts)
+    frame = frame.hstack(handed_on.build_columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
+    return Grid(frame=add_peers(frame, "session_no", "minute"), rows=rows)
 
 
 def _within_part(expr: pl.Expr) -> pl.Expr:
     return expr.over("part")
 
 
-def placed_bars(bars: pl.DataFrame) -> pl.DataFrame:
+def place_bars(bars: pl.DataFrame) -> pl.DataFrame:
     """Return the bars in their order, in the grid's numbers."""
     _refuse_unclean(bars)
     if "minute" in bars.columns:
         minute = pl.col("minute")
     else:
         minute = (pl.col("ts") - pl.col("ts").min().over("session")).dt.total_minutes()
-    volume = whole(pl.col("volume").cast(pl.Float64).clip(0, _MAX_VOLUME), VOLUME_UNIT)
+    volume = count_whole(pl.col("volume").cast(pl.Float64).clip(0, _MAX_VOLUME), VOLUME_UNIT)
     return bars.select(
         pl.col("ticker").cast(pl.String),
         "session",
@@ -132,7 +132,7 @@ def _refuse_unclean(bars: pl.DataFrame) -> None:
         )
 
 
-def _parts(placed: pl.DataFrame) -> pl.DataFrame:
+def _find_parts(placed: pl.DataFrame) -> pl.DataFrame:
     """One row per ticker and session, sorted: part, session_no (dense, over all tickers), first minute, size, start."""
     sessions = placed.group_by("session").agg(
         oldest=pl.col("minute").min(), newest=pl.col("minute").max(), session_minutes=pl.lit(0, pl.Int32)
@@ -158,7 +158,7 @@ def refuse_long(session: date, minutes: int) -> None:
         )
 
 
-def _rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
+def _find_rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
     """Row on the grid of each bar, in the order of the bars."""
     keys = ["ticker", "session"]
     joined = placed.select(*keys, "minute").join(
@@ -174,7 +174,7 @@ def _rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
     return rows.to_numpy()
 
 
-def _minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) -> pl.DataFrame:
+def _build_minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) -> pl.DataFrame:
     """Return a row for each minute of each part, with the last close carried through minutes without a trade."""
     source: IntArray = np.full(int(parts["size"].sum()), -1, dtype=np.int64)
     source[rows] = np.arange(rows.size)
@@ -193,16 +193,16 @@ def _minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) -> pl.Da
     return frame.with_columns(pl.col("open", "high", "low").fill_null(pl.col("close")))
 
 
-def _with_since_open(frame: pl.DataFrame) -> pl.DataFrame:
+def _add_since_open(frame: pl.DataFrame) -> pl.DataFrame:
     part, age = (frame[name].to_numpy().astype(np.int64) for name in ("part", "age"))
     minutes = {name: frame[name].to_numpy() for name in ("open", "high", "low", "close", "v", "turnover")}
     return frame.with_columns(
-        pl.Series(name, values) for name, values in since_open(minutes, down_parts(part, age)).items()
+        pl.Series(name, values) for name, values in since_open(minutes, fold_down_parts(part, age)).items()
     )
 
 
-def with_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
-    """Add r, volume_5, deviation(_squares), vol and own_5, own_15, own_30, which are whole LOG_UNITs for `with_peers`.
+def add_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
+    """Add r, volume_5, deviation(_squares), vol and own_5, own_15, own_30, which are whole LOG_UNITs for `add_peers`.
 
     frame: close Float64 and v Int64, of minutes without a hole. A row's values are right where `window` lets it read
     its part's last 30 minutes, or all of them if there are fewer.
@@ -212,15 +212,15 @@ def with_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
     # Added afresh for each minute: exactly 0 when flat, wherever the day began.
     deviations = [(close / close.shift(back)).log() for back in range(1, BAND_MINUTES)]
     frame = frame.with_columns(
-        r=window(whole(change, LOG_UNIT)),
+        r=window(count_whole(change, LOG_UNIT)),
         volume_5=window(pl.col("v").rolling_sum(5, min_samples=1)),
         deviation=window(pl.sum_horizontal(deviations)),
         deviation_squares=window(pl.sum_horizontal(d.pow(2) for d in deviations)),
     )
     mean_square = pl.col("r").pow(2).rolling_sum(VOLATILITY_MINUTES) / VOLATILITY_MINUTES
     frame = frame.with_columns(vol=window(mean_square.sqrt() * LOG_UNIT))
-    own = {f"own_{n}": in_volatility((close / close.shift(n)).log(), n) for n in PEER_HORIZONS}
-    return frame.with_columns(window(whole(z, LOG_UNIT)).alias(name) for name, z in own.items())
+    own = {f"own_{n}": divide_by_volatility((close / close.shift(n)).log(), n) for n in PEER_HORIZONS}
+    return frame.with_columns(window(count_whole(z, LOG_UNIT)).alias(name) for name, z in own.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +237,7 @@ class HandedOn:
     _volume_5: IntArray  # of each row
 
     @classmethod
-    def of(cls, frame: pl.DataFrame, parts: pl.DataFrame) -> "HandedOn":
+    def from_frame(cls, frame: pl.DataFrame, parts: pl.DataFrame) -> "HandedOn":
         square = pl.col("r").pow(2).drop_nulls().cast(pl.Float64)  # cum_sum adds in the order of time, sum need not
         facts = frame.group_by("part", maintain_order=True).agg(
             close=pl.col("close").last(),
@@ -247,7 +247,7 @@ class HandedOn:
         parts = parts.with_columns(facts.select("close", "vol", "volume")).with_columns(
             vol=pl.when(pl.col("vol") > 0).then("vol")  # a previous session without a move, or of one bar, is no scale
         )
-        earlier = [_part_before(parts, back) for back in range(1, EARLIER_SESSIONS + 1)]
+        earlier = [_find_part_before(parts, back) for back in range(1, EARLIER_SESSIONS + 1)]
         minutes = sum(parts["session_minutes"].gather(before).fill_null(0) for before in earlier)
         volume = sum(parts["volume"].gather(before).fill_null(0) for before in earlier)
         per_part = pl.DataFrame(
@@ -265,7 +265,7 @@ class HandedOn:
             _volume_5=frame["volume_5"].to_numpy(),
         )
 
-    def columns(self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]) -> pl.DataFrame:
+    def build_columns(self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]) -> pl.DataFrame:
         """Return previous_close, previous_vol, usual_minute_volume and usual_volume_5 of those minutes of those parts.
 
         usual_volume_5: mean volume of the same five minutes over those earlier sessions that had them; null where none
@@ -289,23 +289,23 @@ class HandedOn:
         )
 
 
-def handed_on_to(session: date, placed: pl.DataFrame) -> tuple[dict[str, int], HandedOn]:
-    """Return each ticker's part in a session that has no bars yet, and what `placed_bars` of earlier ones hand on."""
+def hand_on_to(session: date, placed: pl.DataFrame) -> tuple[dict[str, int], HandedOn]:
+    """Return each ticker's part in a session that has no bars yet, and what `place_bars` of earlier ones hand on."""
     stubs = placed.unique("ticker").with_columns(session=pl.lit(session), minute=pl.lit(0, pl.Int32))
     placed = pl.concat([placed, stubs])
-    parts = _parts(placed)
-    frame = with_windows(_minutes(placed, parts, _rows(placed, parts)), _within_part)
+    parts = _find_parts(placed)
+    frame = add_windows(_build_minutes(placed, parts, _find_rows(placed, parts)), _within_part)
     new = parts.filter(pl.col("session") == session)
-    return dict(zip(new["ticker"].to_list(), new["part"].to_list(), strict=True)), HandedOn.of(frame, parts)
+    return dict(zip(new["ticker"].to_list(), new["part"].to_list(), strict=True)), HandedOn.from_frame(frame, parts)
 
 
-def _part_before(parts: pl.DataFrame, back: int) -> pl.Series:
+def _find_part_before(parts: pl.DataFrame, back: int) -> pl.Series:
     """Return the part of the same ticker `back` sessions earlier, for each part; null where there is none."""
     earlier = parts.select("ticker", pl.col("session_no") + back, before="part")
     return parts.join(earlier, on=["ticker", "session_no"], how="left", maintain_order="left")["before"]
 
 
-def with_peers(frame: pl.DataFrame, *minute: str) -> pl.DataFrame:
+def add_peers(frame: pl.DataFrame, *minute: str) -> pl.DataFrame:
     """Turn own_5, own_15, own_30 into units of volatility, and add the mean of the other tickers' at that minute.
 
     minute: the columns that tell minutes apart. The sums are of whole LOG_UNITs: the order of tickers does not matter.

@@ -69,7 +69,7 @@ def _ema(span: int) -> Step:
     return lambda before, now: before + alpha * (now - before)
 
 
-def down_parts(part: IntArray, age: IntArray) -> Fold:
+def fold_down_parts(part: IntArray, age: IntArray) -> Fold:
     """Fold all minutes of all parts; the rows are sorted by part, then age, which counts from 0 in each part."""
     if part.size == 0:
         return lambda _name, now, _step: now

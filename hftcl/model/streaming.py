@@ -14,11 +14,11 @@ from hftcl.model.features import FEATURES, Feature, value
 from hftcl.model.grid import (
     EARLIER_SESSIONS,
     VOLATILITY_MINUTES,
-    handed_on_to,
-    placed_bars,
+    add_peers,
+    add_windows,
+    hand_on_to,
+    place_bars,
     refuse_long,
-    with_peers,
-    with_windows,
 )
 from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
 
@@ -38,11 +38,11 @@ class StreamingFeatures:
         earlier: `BAR_SCHEMA`, clean, any order; the newest `features.WARMUP_SESSIONS` of its sessions are kept.
         """
         self._table = table
-        self._earlier = _newest_sessions(earlier.select(_KEPT))
-        self._today: _Session | None = None
+        self._earlier = _keep_newest_sessions(earlier.select(_KEPT))
+        self._today: _StreamingSession | None = None
 
     @classmethod
-    def of(
+    def replay_today(
         cls, earlier: pl.DataFrame, today: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES
     ) -> "StreamingFeatures":
         """Return it as it would be after `start` and a `push` of each minute of `today`, all of one session.
@@ -59,14 +59,14 @@ class StreamingFeatures:
     def start(self, session: date) -> None:
         """Begin a session, later than all before it.
 
-        Raises ValueError where it is not, where one goes on, or where earlier bars are unclean (`grid.minute_grid`).
+        Raises ValueError where it is not, where one goes on, or where earlier bars are unclean (`grid.build_grid`).
         """
         if self._today is not None:
             raise ValueError(f"Session {self._today.day} goes on. End it before {session} starts.")
         not_before = self._earlier.filter(pl.col("session") >= session)
         if not_before.height:
             raise ValueError(f"Session {session} does not come after {not_before['session'][-1]}, which has ended.")
-        self._today = _Session(session, self._earlier, self._table)
+        self._today = _StreamingSession(session, self._earlier, self._table)
 
     def push(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take one minute's bars; return ticker, ts, session, minute, session_minutes and a Float32 column per feature.
@@ -78,16 +78,18 @@ class StreamingFeatures:
         """
         today = self._take(bars)
         told = bars.select(_TOLD)
-        return told.hstack(today.features(told["ticker"].to_list()) if bars.height else _nothing(self._table))
+        return told.hstack(
+            today.compute_features(told["ticker"].to_list()) if bars.height else _build_empty(self._table)
+        )
 
     def end(self) -> None:
         """Make the session an earlier one. Raises ValueError where none goes on."""
         if self._today is None:
             raise ValueError("No session goes on that could end. Start one first.")
-        self._earlier = _newest_sessions(pl.concat([self._earlier, *self._today.bars]))
+        self._earlier = _keep_newest_sessions(pl.concat([self._earlier, *self._today.bars]))
         self._today = None
 
-    def _take(self, bars: pl.DataFrame) -> "_Session":
+    def _take(self, bars: pl.DataFrame) -> "_StreamingSession":
         if self._today is None:
             raise ValueError("No session goes on. Start it before its bars come.")
         if bars.height:
@@ -95,31 +97,31 @@ class StreamingFeatures:
         return self._today
 
 
-def _newest_sessions(bars: pl.DataFrame) -> pl.DataFrame:
+def _keep_newest_sessions(bars: pl.DataFrame) -> pl.DataFrame:
     days = bars["session"].unique().sort().tail(EARLIER_SESSIONS)
     return bars.filter(pl.col("session").is_in(days.implode())).rechunk()
 
 
-def _nothing(table: tuple[Feature, ...]) -> pl.DataFrame:
+def _build_empty(table: tuple[Feature, ...]) -> pl.DataFrame:
     return pl.DataFrame(schema={feature.name: pl.Float32 for feature in table})
 
 
-class _Session:
+class _StreamingSession:
     """One session so far: its bars, what was handed on to it, and the newest minutes of each ticker on the grid."""
 
     def __init__(self, day: date, earlier: pl.DataFrame, table: tuple[Feature, ...]) -> None:
         self.day = day
         self.bars: list[pl.DataFrame] = []
         self._values = [value(feature).alias(feature.name) for feature in table]
-        self._parts, self._handed_on = handed_on_to(day, placed_bars(earlier))
+        self._parts, self._handed_on = hand_on_to(day, place_bars(earlier))
         self._part: IntArray = np.empty(0, dtype=np.int64)
         self._slots: dict[str, int] = {}
         self._oldest: int | None = None
         self._newest: int | None = None
-        self._window = _Window(1 + max(VOLATILITY_MINUTES, *(feature.lookback for feature in table)))
+        self._window = _MinuteWindow(1 + max(VOLATILITY_MINUTES, *(feature.lookback for feature in table)))
 
     def take(self, bars: pl.DataFrame) -> None:
-        placed = self._checked(bars)
+        placed = self._check_bars(bars)
         minute = int(placed["minute"][0])
         if self._newest is None:
             self._oldest = minute
@@ -131,14 +133,14 @@ class _Session:
         self._newest = minute
         self.bars.append(bars)
 
-    def features(self, tickers: list[str]) -> pl.DataFrame:
+    def compute_features(self, tickers: list[str]) -> pl.DataFrame:
         """Return the features of these tickers at the newest minute."""
-        frame = with_peers(with_windows(self._window.frame(), _unbounded), "minute")
+        frame = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
         newest = np.array([self._slots[ticker] for ticker in tickers]) * self._window.length + self._window.length - 1
         return frame.select(self._values)[newest]
 
-    def _checked(self, bars: pl.DataFrame) -> pl.DataFrame:
-        placed = placed_bars(bars)
+    def _check_bars(self, bars: pl.DataFrame) -> pl.DataFrame:
+        placed = place_bars(bars)
         if placed["minute"].n_unique() > 1 or placed["session"].n_unique() > 1:
             raise ValueError(f"Bars of more than one minute were pushed at once, one of them {bars['ts'][0]}.")
         if placed["session"][0] != self.day:
@@ -169,25 +171,25 @@ class _Session:
         at = np.array([self._slots[ticker] for ticker in placed["ticker"]], dtype=np.int64)
         seen = np.zeros(window.tickers, dtype=np.bool_)
         seen[at] = True
-        close = window.newest("close")
+        close = window.read_newest("close")
         close[at] = placed["close"].to_numpy()
         minutes: dict[str, Array] = {"close": close}
         for name, empty in (("open", close), ("high", close), ("low", close), ("v", 0), ("turnover", 0)):
             minutes[name] = np.empty(window.tickers, dtype=_COLUMNS[name])
             minutes[name][:] = empty
             minutes[name][at] = placed[name].to_numpy()
-        age = window.newest("age") + 1
+        age = window.read_newest("age") + 1
 
         def fold(name: str, now: Array, step: Step) -> Array:
-            return np.where(age == 0, now, step(window.newest(name), now))
+            return np.where(age == 0, now, step(window.read_newest(name), now))
 
         minutes |= since_open(minutes, fold)
-        minutes |= self._handed(minute)
+        minutes |= self._read_handed_on(minute)
         window.append(minutes | {"age": age, "seen": seen, "minute": np.full(window.tickers, minute)})
 
-    def _handed(self, minute: int) -> dict[str, Array]:
+    def _read_handed_on(self, minute: int) -> dict[str, Array]:
         known = self._part >= 0
-        found = self._handed_on.columns(self._part[known], np.full(int(known.sum()), minute))
+        found = self._handed_on.build_columns(self._part[known], np.full(int(known.sum()), minute))
         columns = {}
         for name in found.columns:
             columns[name] = np.full(known.size, np.nan)
@@ -195,7 +197,7 @@ class _Session:
         return columns
 
 
-def _unbounded(expr: pl.Expr) -> pl.Expr:
+def _drop_bounds(expr: pl.Expr) -> pl.Expr:
     """Let windows run across tickers: only the newest row of each is used, and it reads no further than its own."""
     return expr
 
@@ -213,7 +215,7 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
 _BEFORE_THE_FIRST_BAR: Final = {"age": -1}
 
 
-class _Window:
+class _MinuteWindow:
     """The newest `length` minutes of each ticker, one ticker after the other.
 
     A table per column has a row a ticker and room for several windows, so that most minutes are appended without
@@ -224,14 +226,14 @@ class _Window:
         self.length = length
         self.tickers = 0
         self._end = length
-        self._tables = {name: _table(name, 0, 4 * length) for name in _COLUMNS}
+        self._tables = {name: _build_table(name, 0, 4 * length) for name in _COLUMNS}
 
     def enrol(self, tickers: int) -> None:
         self.tickers += tickers
         for name, table in self._tables.items():
-            self._tables[name] = np.concatenate([table, _table(name, tickers, 4 * self.length)])
+            self._tables[name] = np.concatenate([table, _build_table(name, tickers, 4 * self.length)])
 
-    def newest(self, name: str) -> Array:
+    def read_newest(self, name: str) -> Array:
         return self._tables[name][:, self._end - 1].copy()
 
     def append(self, minute: dict[str, Array]) -> None:
@@ -242,13 +244,13 @@ class _Window:
             table[:, self.length if full else self._end] = minute[name]
         self._end = self.length + 1 if full else self._end + 1
 
-    def frame(self) -> pl.DataFrame:
+    def build_frame(self) -> pl.DataFrame:
         """Return `length` rows a ticker, the newest minute last."""
         newest = slice(self._end - self.length, self._end)
         return pl.DataFrame({name: table[:, newest].ravel() for name, table in self._tables.items()}, nan_to_null=True)
 
 
-def _table(name: str, rows: int, columns: int) -> Array:
+def _build_table(name: str, rows: int, columns: int) -> Array:
     kind = _COLUMNS[name]
     empty = np.nan if kind is np.float64 else _BEFORE_THE_FIRST_BAR.get(name, 0)
     return np.full((rows, columns), empty, dtype=kind)

@@ -3,7 +3,7 @@
 import polars as pl
 
 from hftcl.market.bars import TS
-from hftcl.model.grid import minute_grid
+from hftcl.model.grid import build_grid
 
 
 def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
@@ -24,7 +24,7 @@ def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
         raise ValueError(f"A horizon needs at least 1 minute, got {horizon_minutes}.")
     if bars.is_empty():
         return pl.DataFrame(schema={"target": pl.Float32, "label_end": TS})
-    grid = minute_grid(bars)
+    grid = build_grid(bars)
     fills = pl.col("fill", "ts").backward_fill()
     frame = grid.frame.with_columns(fill=pl.when("seen").then("open")).select(
         "vol",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from hftcl.errors import HftclError
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.serving import Predictor
-from hftcl.model.training import inner_split
+from hftcl.model.training import split_inner
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -66,16 +66,16 @@ def _open_channel() -> Any:
 
 
 def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
-    X, y, session_index = _rows(order)
+    X, y, session_index = _map_rows(order)
     family = find_family(order["family"])
-    fit_on, held = inner_split(session_index, share=order["inner_share"], embargo=order["embargo_sessions"])
+    fit_on, held = split_inner(session_index, share=order["inner_share"], embargo=order["embargo_sessions"])
     began = time.monotonic()
-    inner = _fit(family, X[fit_on], y[fit_on], order, _stepper(say, "entry threshold", half=0))
+    inner = _fit(family, X[fit_on], y[fit_on], order, _build_stepper(say, "entry threshold", half=0))
     predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held])
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
     del inner
     halfway = time.monotonic()
-    final = _fit(family, X, y, order, _stepper(say, "all rows", half=1))
+    final = _fit(family, X, y, order, _build_stepper(say, "all rows", half=1))
     fitted = time.monotonic()
     _export(final, order["files"])
     return {
@@ -92,7 +92,7 @@ def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
     }
 
 
-def _rows(order: dict[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+def _map_rows(order: dict[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Map the rows that the parent wrote, without copying them."""
     n, k = order["shape"]
     files = {name: os.fdopen(order["files"][name], "rb", closefd=False) for name in ("X", "y", "session_index")}
@@ -108,7 +108,7 @@ def _fit(
     return family.fit(X, y, order["params"], seed=order["seed"], jobs=order["jobs"], on_step=on_step)
 
 
-def _stepper(say: Any, text: str, *, half: int) -> OnStep:
+def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
     """Count the two fits as one run of steps: the second starts where the first ended."""
 
     def on_step(done: int, total: int) -> None:

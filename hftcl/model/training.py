@@ -48,7 +48,7 @@ class TrainingTask:
     X: float32 (n, k), finite. y: float32 (n,), finite, in units of the target. session_index: int32 (n,), the ordinal
     of each row's session, the oldest lowest; a label must end within its row's session. seed: 0 to 2**32 - 1.
     params: some or all of the family's parameters. jobs: processor cores, 0 for all; changes no result.
-    entry_quantile: in [0, 1). inner_share, embargo_sessions: see `inner_split`.
+    entry_quantile: in [0, 1). inner_share, embargo_sessions: see `split_inner`.
     """
 
     X: npt.NDArray[np.float32] = field(repr=False)
@@ -100,7 +100,7 @@ class Trained:
     seconds: Seconds
 
 
-def inner_split(
+def split_inner(
     session_index: npt.NDArray[np.int32], *, share: float = 0.25, embargo: int = 1
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return two masks of shape (n,): the rows to fit on, and the later rows to take the threshold from.
@@ -135,22 +135,22 @@ def train(
     than `timeout_s`; the end of what it wrote to stderr is a note on that error. ValueError for wrong arrays.
     """
     _require_arrays(task)
-    inner_split(task.session_index, share=task.inner_share, embargo=task.embargo_sessions)
+    split_inner(task.session_index, share=task.inner_share, embargo=task.embargo_sessions)
     params = complete(find_family(task.family), task.params)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(_handed_over(rows)) for name, rows in _arrays(task).items()}
-        files |= {name: stack.enter_context(_unnamed_file()) for name in ("onnx", "pkl")}
-        child = stack.enter_context(_spawned([file.fileno() for file in files.values()]))
-        _tell(child, _order(task, params, files))
+        files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
+        files |= {name: stack.enter_context(_open_unnamed_file()) for name in ("onnx", "pkl")}
+        child = stack.enter_context(_spawn([file.fileno() for file in files.values()]))
+        _tell(child, _build_order(task, params, files))
         facts = _follow(child, on_event, timeout_s, silence_s)
-        models = {name: _whole(files[name]) for name in ("onnx", "pkl")}
+        models = {name: _read_whole(files[name]) for name in ("onnx", "pkl")}
         return msgspec.convert({**facts, **models, "params": params}, Trained)
 
 
 def _require_arrays(task: TrainingTask) -> None:
     rows = len(task.X)
     wanted = {"X": (np.float32, 2), "y": (np.float32, 1), "session_index": (np.int32, 1)}
-    for name, array in _arrays(task).items():
+    for name, array in _build_arrays(task).items():
         dtype, dimensions = wanted[name]
         if array.dtype != dtype or array.ndim != dimensions or len(array) != rows:
             raise ValueError(f"{name} must be {np.dtype(dtype)} with {rows} rows, got {array.dtype} {array.shape}.")
@@ -158,45 +158,45 @@ def _require_arrays(task: TrainingTask) -> None:
             raise ValueError(f"{name} holds a value that is not finite; leave such rows out.")
 
 
-def _arrays(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
+def _build_arrays(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
     return {"X": task.X, "y": task.y, "session_index": task.session_index}
 
 
 @contextmanager
-def _unnamed_file() -> Iterator[IO[bytes]]:
+def _open_unnamed_file() -> Iterator[IO[bytes]]:
     """Open a file that no folder lists (O_TMPFILE): it is gone with its last descriptor, even after kill -9."""
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     except OSError as error:
-        raise _no_room(error) from error
+        raise _build_no_room_error(error) from error
     with file:
         yield file
 
 
 @contextmanager
-def _handed_over(array: npt.NDArray[Any]) -> Iterator[IO[bytes]]:
-    with _unnamed_file() as file:
+def _hand_over(array: npt.NDArray[Any]) -> Iterator[IO[bytes]]:
+    with _open_unnamed_file() as file:
         try:
             file.write(np.ascontiguousarray(array).data.cast("B"))  # not tofile, which forgets why it failed
             file.flush()
         except OSError as error:
-            raise _no_room(error) from error
+            raise _build_no_room_error(error) from error
         yield file
 
 
-def _no_room(error: OSError) -> StorageError:
+def _build_no_room_error(error: OSError) -> StorageError:
     return StorageError(
         f"The training rows could not be written to {tempfile.gettempdir()}: {error.strerror or error}. "
         "Free space there, or set TMPDIR to another folder."
     )
 
 
-def _whole(file: IO[bytes]) -> bytes:
+def _read_whole(file: IO[bytes]) -> bytes:
     file.seek(0)
     return file.read()
 
 
-def _order(task: TrainingTask, params: Mapping[str, object], files: Mapping[str, IO[bytes]]) -> dict[str, object]:
+def _build_order(task: TrainingTask, params: Mapping[str, object], files: Mapping[str, IO[bytes]]) -> dict[str, object]:
     """Return what the child is told, in one line of JSON, on its stdin."""
     return {
         "parent": os.getpid(),
@@ -213,7 +213,7 @@ def _order(task: TrainingTask, params: Mapping[str, object], files: Mapping[str,
     }
 
 
-def _environment() -> dict[str, str]:
+def _build_environment() -> dict[str, str]:
     """Return the child's environment: no secret in it, and hftcl on its path where only this process's has it."""
     kept = {
         name: value
@@ -229,7 +229,7 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _spawned(descriptors: list[int]) -> Iterator["subprocess.Popen[bytes]"]:
+def _spawn(descriptors: list[int]) -> Iterator["subprocess.Popen[bytes]"]:
     """Start the child in a session of its own, where a terminal's Ctrl-C does not reach it; kill it on the way out."""
     # -P: a numpy.py in the current folder is not numpy. -W: warnings are ours to deal with, not the user's.
     command = [sys.executable, "-P", "-W", "ignore", "-m", "hftcl.model.trainer"]
@@ -239,7 +239,7 @@ def _spawned(descriptors: list[int]) -> Iterator["subprocess.Popen[bytes]"]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=_build_environment(),
             pass_fds=descriptors,
             start_new_session=True,
         )
@@ -269,10 +269,10 @@ def _follow(
     """Pass the child's progress on until it has ended, and return the facts of its last line."""
     messages, tail, facts, failed = b"", b"", None, None
     last, told_at, used = Event("fit"), time.monotonic(), 0.0
-    for channel, chunk in _chunks(child, timeout_s):
+    for channel, chunk in _read_chunks(child, timeout_s):
         if channel == _IDLE:
             if last.total and time.monotonic() - told_at >= silence_s:
-                told_at, spent = time.monotonic(), _processor_s(child.pid)
+                told_at, spent = time.monotonic(), _measure_processor_s(child.pid)
                 if spent >= used + 1:
                     used = spent
                     on_event(replace(last, text=f"{last.text}, {used:.0f} s of processor time"))
@@ -285,16 +285,16 @@ def _follow(
             message = json.loads(line)
             if "done" in message:
                 last = Event("fit", message["done"], message["total"], message["text"])
-                told_at, used = time.monotonic(), _processor_s(child.pid)
+                told_at, used = time.monotonic(), _measure_processor_s(child.pid)
                 on_event(last)
             failed, facts = message.get("failed"), message.get("facts")
     status = child.wait()
     if failed is not None or status != 0 or facts is None:
-        raise _failure(failed or _death(status, tail), tail)
+        raise _build_failure(failed or _describe_death(status, tail), tail)
     return dict(facts)
 
 
-def _chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
+def _read_chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
     """Yield ("stdout" or "stderr", bytes) as the child writes, (_IDLE, b"") while it does not, until it has ended."""
     began = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -303,7 +303,7 @@ def _chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterat
         while selector.get_map():
             left = _GLANCE_S if timeout_s is None else began + timeout_s - time.monotonic()
             if left <= 0:
-                raise _failure(f"did not end within {timeout_s:g} s and was stopped", b"")
+                raise _build_failure(f"did not end within {timeout_s:g} s and was stopped", b"")
             ended = child.poll() is not None  # before the look: what it wrote is then already in the pipes
             ready = selector.select(min(left, _GLANCE_S))
             if ended and not ready:  # something that it started still holds the pipes
@@ -318,7 +318,7 @@ def _chunks(child: "subprocess.Popen[bytes]", timeout_s: float | None) -> Iterat
                     selector.unregister(key.fileobj)
 
 
-def _processor_s(pid: int) -> float:
+def _measure_processor_s(pid: int) -> float:
     """Return the seconds of processor time that all threads of a process have used; 0 for one that is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -327,7 +327,7 @@ def _processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime: see proc(5)
 
 
-def _death(status: int, tail: bytes) -> str:
+def _describe_death(status: int, tail: bytes) -> str:
     if status == -signal.SIGKILL:
         return "was killed (SIGKILL), most likely for lack of memory; use fewer tickers, days or trees"
     if status < 0:
@@ -336,7 +336,7 @@ def _death(status: int, tail: bytes) -> str:
     return f"failed with exit status {status}: {last or 'it said nothing'}"
 
 
-def _failure(reason: str, tail: bytes) -> TrainingError:
+def _build_failure(reason: str, tail: bytes) -> TrainingError:
     error = TrainingError(f"The training process {reason}. The serving model is untouched.")
     if tail:
         error.add_note(tail.decode(errors="replace"))

@@ -25,5 +25,5 @@ def require_place(path: Path) -> None:
 
 def write(path: Path, page: str) -> None:
     """Write `page` to `path`, whole or not at all. Raises StorageError."""
-    with durable.storage_faults(f"writing {path}"):
+    with durable.convert_storage_faults(f"writing {path}"):
         durable.write_atomically(path.absolute(), page.encode())

@@ -59,7 +59,7 @@ def _backtest_body(report: Any) -> list[str]:
         "its record, grey where it stood aside. Profits are not reinvested.</p>",
         f"<h2>The same at equal risk: each scaled to {100 * SCALED_TO:.0f} % volatility a year</h2>",
         _chart(
-            [curve.scaled() for curve in curves],
+            [curve.scale() for curve in curves],
             report.attempts,
             f"Cumulative net P&L of each policy, scaled to {100 * SCALED_TO:.0f} % annual volatility",
         ),
@@ -107,7 +107,7 @@ class _Curve:
             found.append(100.0 * total)
         return tuple(found)
 
-    def scaled(self) -> "_Curve":
+    def scale(self) -> "_Curve":
         n = len(self.net)
         mean = sum(self.net) / n
         deviation = math.sqrt(sum((each - mean) ** 2 for each in self.net) / (n - 1)) if n > 1 else 0.0

@@ -81,7 +81,7 @@ def _body(report: Any, importances: Any) -> list[str]:
         charts.weekly(report),
         '<p class="soft">A position belongs to the hour in which it was opened, counted from the open.</p>',
         "<h2>Tickers</h2>",
-        _folded(_parts("ticker", report.tickers), len(report.tickers), "tickers"),
+        _fold(_parts("ticker", report.tickers), len(report.tickers), "tickers"),
         "<h2>Trades</h2>",
         *_trades(report),
         *_importances(report, importances),
@@ -201,7 +201,7 @@ def _parts(kind: str, parts: Sequence[Any]) -> str:
     return table(columns, rows)
 
 
-def _folded(content: str, rows: int, what: str) -> str:
+def _fold(content: str, rows: int, what: str) -> str:
     opened = " open" if rows <= _ROWS_OPEN else ""
     return f"<details{opened}><summary>{rows} {what}</summary>{content}</details>"
 
@@ -226,7 +226,7 @@ def _trades(report: Any) -> list[str]:
     return [
         charts.trade_bins(report.trade_bins),
         '<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.</p>',
-        _folded(table(columns, rows), len(rows), f"newest of {report.total.trades:,} trades"),
+        _fold(table(columns, rows), len(rows), f"newest of {report.total.trades:,} trades"),
     ]
 
 

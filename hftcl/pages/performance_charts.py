@@ -27,7 +27,7 @@ class Plot:
     height: float
 
     @classmethod
-    def around(cls, sessions: Sequence[date], values: Sequence[float], *, height: float) -> "Plot":
+    def fit_around(cls, sessions: Sequence[date], values: Sequence[float], *, height: float) -> "Plot":
         """Return the plot that holds `values` with a little air."""
         low, high = min(values, default=0.0), max(values, default=0.0)
         pad = 0.06 * (high - low) or 0.5
@@ -86,7 +86,7 @@ def places(report: Any) -> list[Point]:
 def equity_plot(report: Any) -> Plot:
     """Return where the equity curve and the watchlist's are drawn."""
     values = [value for _, value in (*places(report), *_benchmark(report))]
-    return Plot.around(_sessions(report), values, height=340.0)
+    return Plot.fit_around(_sessions(report), values, height=340.0)
 
 
 def equity(report: Any) -> str:
@@ -131,7 +131,7 @@ def drawdown(report: Any) -> str:
     for place, value in places(report):
         top = max(top, value)
         points.append((place, value - top))
-    plot = Plot.around(_sessions(report), [value for _, value in points], height=150.0)
+    plot = Plot.fit_around(_sessions(report), [value for _, value in points], height=150.0)
     end = points[-1][0]
     area = f"M{plot.x(0):.1f} {plot.y(0):.1f}L{plot.path(points)}L{plot.x(end):.1f} {plot.y(0):.1f}Z"
     parts = [*plot.axes(), f'<path class="under" d="{area}"/>']
@@ -148,7 +148,7 @@ def rolling(report: Any) -> str:
         else:
             runs[-1].append((index[each.session] + 1.0, each.sharpe))
     values = [value for run in runs for _, value in run]
-    plot = Plot.around(_sessions(report), [0.0, *values], height=170.0)
+    plot = Plot.fit_around(_sessions(report), [0.0, *values], height=170.0)
     parts = plot.axes()
     parts += [f'<polyline class="curve" stroke="var(--c3)" points="{plot.path(run)}"/>' for run in runs if len(run) > 1]
     parts += [

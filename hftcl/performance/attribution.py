@@ -114,15 +114,15 @@ def attribute(
     by_session: dict[date, list[Execution]] = defaultdict(list)
     for execution in executions:
         by_session[execution.session].append(execution)
-    books: dict[str, _Book] = defaultdict(_Book)
+    books: dict[str, _LotBook] = defaultdict(_LotBook)
     booked: dict[Key, Amounts] = defaultdict(Amounts)
     trades: list[Trade] = []
     for session in sessions:
         for each in by_session.get(session, ()):
-            trades += books[each.ticker].fill(each, booked)
+            trades += books[each.ticker].book_fill(each, booked)
         for ticker, book in books.items():
             if (close := closes.get((session, ticker))) is not None:
-                book.settle(session, ticker, close, booked)
+                book.book_close(session, ticker, close, booked)
     held = {ticker: book.position for ticker, book in books.items() if abs(book.position) > _FLAT}
     return Attribution(dict(booked), tuple(trades), held)
 
@@ -151,7 +151,7 @@ class _Open:
     largest: float = 0.0
     fills: int = 0
 
-    def ended(self, last: Execution) -> Trade:
+    def close(self, last: Execution) -> Trade:
         return Trade(
             ticker=last.ticker,
             model_id=self.first.model_id,
@@ -168,14 +168,14 @@ class _Open:
 
 
 @dataclass(slots=True)
-class _Book:
+class _LotBook:
     """One ticker: its lots, oldest first, and the trade under way."""
 
     lots: deque[_Lot] = field(default_factory=deque)
     position: float = 0.0
     open: _Open | None = None
 
-    def fill(self, each: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
+    def book_fill(self, each: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
         """Take a fill: book what it closes and what it cost; return the trade that it ended, if one."""
         own = booked[Key(each.session, each.model_id, each.ticker, each.hour)]
         own.commission += each.commission
@@ -193,7 +193,7 @@ class _Book:
         while abs(left) > _FLAT and self.lots and (self.lots[0].quantity > 0) != (left > 0):
             lot = self.lots[0]
             closed = lot.quantity if abs(lot.quantity) <= abs(left) + _FLAT else -left
-            key = _key(lot, each.session, each.ticker)
+            key = _build_key(lot, each.session, each.ticker)
             booked[key].moved += closed * (each.price - lot.price)
             left += closed
             lot.quantity -= closed
@@ -212,7 +212,7 @@ class _Book:
             closing = -before if abs(rest) >= abs(before) - _FLAT else rest
             self._leave(self.open, each, closing)
             if not self.position or (self.position > 0) != (before > 0):
-                ended.append(self.open.ended(each))
+                ended.append(self.open.close(each))
                 self.open = None
             rest = self.position if self.open is None else 0.0
         if rest and self.position:
@@ -235,12 +235,12 @@ class _Book:
         trade.largest = max(trade.largest, self.position, key=abs)
         trade.fills += 1
 
-    def settle(self, session: date, ticker: str, close: float, booked: dict[Key, Amounts]) -> None:
+    def book_close(self, session: date, ticker: str, close: float, booked: dict[Key, Amounts]) -> None:
         """Book what every lot has made by the close, and let it go on from there."""
         for lot in self.lots:
-            booked[_key(lot, session, ticker)].moved += lot.quantity * (close - lot.price)
+            booked[_build_key(lot, session, ticker)].moved += lot.quantity * (close - lot.price)
             lot.price = close
 
 
-def _key(lot: _Lot, session: date, ticker: str) -> Key:
+def _build_key(lot: _Lot, session: date, ticker: str) -> Key:
     return Key(session, lot.model_id, ticker, lot.hour if lot.session == session else OVERNIGHT)

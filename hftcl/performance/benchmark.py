@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from hftcl.exam import metrics
-from hftcl.exam.compare import compare, worth_of_holding
+from hftcl.exam.compare import compare, compute_worth_of_holding
 from hftcl.market.bars import looks_like_split
-from hftcl.performance.figures import FloatArray, defined, sharpe_interval
+from hftcl.performance.figures import FloatArray, compute_or_none, compute_sharpe_interval
 from hftcl.performance.reports import BenchmarkFigures
 
 
@@ -26,7 +26,7 @@ class Close(NamedTuple):
 _Prices = Mapping[tuple[date, str], tuple[float, float]]
 
 
-def benchmark(
+def compute_benchmark(
     rows: Sequence[Close], sessions: Sequence[date], net: FloatArray, *, cost_bps: float
 ) -> BenchmarkFigures | None:
     """Return the buy-and-hold of the tickers that have an open in the first of `sessions` with any; None without one.
@@ -41,8 +41,8 @@ def benchmark(
         return None
     bought = min(session for session, _ in prices)
     tickers = tuple(sorted(ticker for session, ticker in prices if session == bought))
-    whole, split = _in_one_currency(prices, tickers)
-    held = _held(whole, tickers, sessions, bought, cost_bps)
+    whole, split = _adjust_to_first_session(prices, tickers)
+    held = _compute_holding_pnl(whole, tickers, sessions, bought, cost_bps)
     difference = compare(net, held)
     told = [
         f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
@@ -50,8 +50,8 @@ def benchmark(
     ]
     return BenchmarkFigures(
         tickers=tickers,
-        sharpe=defined(lambda: metrics.sharpe(held)),
-        sharpe_interval=sharpe_interval(held),
+        sharpe=compute_or_none(lambda: metrics.sharpe(held)),
+        sharpe_interval=compute_sharpe_interval(held),
         pnl=float(held.sum()),
         max_drawdown=metrics.max_drawdown(held),
         difference=difference.difference,
@@ -61,7 +61,7 @@ def benchmark(
     )
 
 
-def _held(
+def _compute_holding_pnl(
     prices: _Prices, tickers: Sequence[str], sessions: Sequence[date], bought: date, cost_bps: float
 ) -> FloatArray:
     """Return each session's P&L, as a fraction of capital, of equal amounts bought at the open of `bought`."""
@@ -71,18 +71,18 @@ def _held(
         closes[0, column] = prices[bought, ticker][0]
         for row, session in enumerate(days, start=1):
             closes[row, column] = prices.get((session, ticker), (np.nan, np.nan))[1]
-    worth = worth_of_holding(closes)
+    worth = compute_worth_of_holding(closes)
     assert worth is not None  # noqa: S101 - every one of the tickers has an open on that day
     changes = np.diff(worth)
     changes[0] -= cost_bps / 1e4
     return np.concatenate([np.zeros(len(sessions) - len(days)), changes])
 
 
-def _in_one_currency(
+def _adjust_to_first_session(
     prices: _Prices, tickers: Sequence[str]
 ) -> tuple[dict[tuple[date, str], tuple[float, float]], list[str]]:
     """Return the prices in the shares of the first session, and the nights that were taken for a split."""
-    nights = _split_nights(prices)
+    nights = _find_split_nights(prices)
     found, told = {}, []
     for ticker in tickers:
         factor, before = 1.0, 0.0
@@ -96,7 +96,7 @@ def _in_one_currency(
     return found, told
 
 
-def _split_nights(prices: _Prices) -> set[tuple[date, str]]:
+def _find_split_nights(prices: _Prices) -> set[tuple[date, str]]:
     """Return the sessions before which a ticker's price changed as in a split, from the last close to the open."""
     rows = [(session, ticker, first, last) for (session, ticker), (first, last) in prices.items()]
     frame = pl.DataFrame(rows, schema=["session", "ticker", "open", "close"], orient="row").sort("ticker", "session")

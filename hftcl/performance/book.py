@@ -35,7 +35,7 @@ class Book:
     """Tickers that are held and have no close in the last session yet: for now they are worth what was paid, or their
     last close."""
 
-    def cut(self, chosen: Sequence[date]) -> "Book":
+    def cut_sessions(self, chosen: Sequence[date]) -> "Book":
         """Return the part that lies in the sessions `chosen`."""
         span = set(chosen)
         return Book(
@@ -57,23 +57,23 @@ class Book:
         return float(mean) / self.capital if isinstance(mean, float) else None
 
     def figures(self) -> Figures:
-        return work.figures(
+        return work.compute_figures(
             self.found.booked, self.found.trades, self.sessions, capital=self.capital, exposure=self.exposure
         )
 
 
-def synthetic(meta: Mapping[str, str]) -> bool:
+def is_synthetic(meta: Mapping[str, str]) -> bool:
     """Whether the ledger with these facts was traded on synthetic bars."""
     return meta.get("synthetic", "0") not in {"0", "false", "False"}
 
 
-def read(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:
+def read_book(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:
     """Return a book as the ledger has it now, or as it was when the session `until` ended.
 
     Raises NoDataError for one that does not tell its capital.
     """
     fills, equity = reader.fills(book).sort("ts", maintain_order=True), reader.equity(book)
-    executions = _executions(fills, settings)
+    executions = _build_executions(fills, settings)
     if until is not None:
         executions = [each for each in executions if each.session <= until]
         equity = equity.filter(pl.col("session") <= until)
@@ -84,7 +84,7 @@ def read(reader: LedgerReader, settings: Settings, book: BookName, until: date |
     }
     found = attribute(executions, closes, days)
     return Book(
-        capital=_capital(reader, executions or days),
+        capital=_read_capital(reader, executions or days),
         sessions=tuple(days),
         found=found,
         equity=equity,
@@ -92,7 +92,7 @@ def read(reader: LedgerReader, settings: Settings, book: BookName, until: date |
     )
 
 
-def _capital(reader: LedgerReader, anything: Sequence[object]) -> float:
+def _read_capital(reader: LedgerReader, anything: Sequence[object]) -> float:
     capital = reader.meta().number("capital") or 0.0
     if anything and not 0.0 < capital < float("inf"):
         raise NoDataError(
@@ -101,7 +101,7 @@ def _capital(reader: LedgerReader, anything: Sequence[object]) -> float:
     return capital or 1.0  # of an empty book, which divides nothing by it
 
 
-def _executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
+def _build_executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
     """Return `fills`, by ts, with session and hour. A fill is of the newest session that had begun at its bar."""
     if fills.is_empty():
         return []
@@ -118,7 +118,9 @@ def _executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
     return [Execution(*row) for row in placed.select(columns).iter_rows()]
 
 
-def served(reader: LedgerReader, book: Book, chosen: Sequence[date]) -> tuple[tuple[Swap, ...], dict[str, set[date]]]:
+def find_served(
+    reader: LedgerReader, book: Book, chosen: Sequence[date]
+) -> tuple[tuple[Swap, ...], dict[str, set[date]]]:
     """Return where another model began to decide, and the sessions in which each model decided or traded."""
     swaps: list[Swap] = []
     served: dict[str, set[date]] = {}
@@ -130,24 +132,26 @@ def served(reader: LedgerReader, book: Book, chosen: Sequence[date]) -> tuple[tu
         if session not in minutes:
             continue
         traded = {model for model, days in served.items() if session in days and model != NO_MODEL}
-        for ts, model in _deciders(reader, *minutes[session], traded):
+        for ts, model in _list_deciders(reader, *minutes[session], traded):
             served.setdefault(model, set()).add(session)
             if not swaps or swaps[-1].model_id != model:
                 swaps.append(Swap(ts=ts, session=session, model_id=model))
     return tuple(swaps), served
 
 
-def _deciders(reader: LedgerReader, first: datetime, last: datetime, traded: set[str]) -> list[tuple[datetime, str]]:
+def _list_deciders(
+    reader: LedgerReader, first: datetime, last: datetime, traded: set[str]
+) -> list[tuple[datetime, str]]:
     """Return the models that decided from `first` to `last`, with the bar from which on.
 
     A session's decisions are many: unless its first and last minutes, or its fills, name two models, they stay unread.
     """
-    bounds = reader.decided_between("production", first, last)
+    bounds = reader.find_decided_between("production", first, last)
     if bounds is None:
         return []
-    seen = pl.concat([_by_model(reader.decisions("production", at, at)) for at in bounds])
+    seen = pl.concat([_group_by_model(reader.decisions("production", at, at)) for at in bounds])
     if len({*seen["model_id"].to_list(), *traded}) > 1:
-        seen = _by_model(reader.decisions("production", *bounds))
+        seen = _group_by_model(reader.decisions("production", *bounds))
     found: list[tuple[datetime, str]] = []
     for ts, model in seen.iter_rows():
         if not found or found[-1][1] != model:
@@ -155,11 +159,11 @@ def _deciders(reader: LedgerReader, first: datetime, last: datetime, traded: set
     return found
 
 
-def _by_model(decisions: pl.DataFrame) -> pl.DataFrame:
+def _group_by_model(decisions: pl.DataFrame) -> pl.DataFrame:
     return decisions.select("ts", "model_id").drop_nulls().unique(maintain_order=True)
 
 
-def notes(book: Book) -> tuple[str, ...]:
+def list_notes(book: Book) -> tuple[str, ...]:
     """Return what a reader should know before the figures of `book`, which is whole, are believed."""
     if book.equity.is_empty():
         return ()

@@ -23,7 +23,7 @@ WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BINS: Final = 24
 
 
-def figures(
+def compute_figures(
     booked: Mapping[Key, Amounts],
     trades: Sequence[Trade],
     sessions: Sequence[date],
@@ -32,13 +32,13 @@ def figures(
     exposure: float | None,
 ) -> Figures:
     """Return the figures of these amounts and trades over `sessions`, which hold all sessions of the amounts."""
-    total = summed(booked.values())
+    total = sum_amounts(booked.values())
     net = net_by_session(booked, sessions, capital)
     return Figures(
         sessions=len(sessions),
-        sharpe=defined(lambda: metrics.sharpe(net)),
-        sharpe_interval=sharpe_interval(net),
-        psr=defined(lambda: metrics.psr(net)),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
+        sharpe_interval=compute_sharpe_interval(net),
+        psr=compute_or_none(lambda: metrics.psr(net)),
         net_usd=total.net,
         pnl=total.net / capital,
         gross_usd=total.gross,
@@ -56,7 +56,7 @@ def figures(
     )
 
 
-def summed(amounts: Iterable[Amounts]) -> Amounts:
+def sum_amounts(amounts: Iterable[Amounts]) -> Amounts:
     """Return the sum of `amounts`."""
     total = Amounts()
     for each in amounts:
@@ -89,7 +89,7 @@ def profit_factor(trades: Sequence[Trade]) -> float | None:
     return math.fsum(trade.net for trade in trades if trade.net > 0) / lost if lost > 0 else None
 
 
-def parts(
+def split_parts(
     booked: Mapping[Key, Amounts],
     trades: Sequence[Trade],
     *,
@@ -131,7 +131,7 @@ def hour_name(hour: object) -> str:
     return f"{HOUR_MINUTES * hour} to {HOUR_MINUTES * (hour + 1) - 1}"
 
 
-def cells(booked: Mapping[Key, Amounts]) -> tuple[CellFigures, ...]:
+def split_cells(booked: Mapping[Key, Amounts]) -> tuple[CellFigures, ...]:
     """Return the net P&L of each weekday's hour, sorted; hours without a fill are left out."""
     sums: dict[tuple[int, int], float] = defaultdict(float)
     for key, amounts in booked.items():
@@ -149,10 +149,10 @@ def months(net: Mapping[str, float]) -> dict[str, float]:
     return dict(sums)
 
 
-def rolling(net: FloatArray, sessions: Sequence[date], window: int) -> tuple[RollingPoint, ...]:
+def compute_rolling(net: FloatArray, sessions: Sequence[date], window: int) -> tuple[RollingPoint, ...]:
     """Return the Sharpe ratio over each `window` consecutive sessions; empty where there are fewer."""
     return tuple(
-        RollingPoint(session=sessions[end - 1], sharpe=_sharpe(net[end - window : end]))
+        RollingPoint(session=sessions[end - 1], sharpe=_compute_sharpe(net[end - window : end]))
         for end in range(window, len(sessions) + 1)
     )
 
@@ -171,7 +171,7 @@ def trade_bins(trades: Sequence[Trade]) -> tuple[TradeBin, ...]:
     )
 
 
-def defined(statistic: Callable[[], float]) -> float | None:
+def compute_or_none(statistic: Callable[[], float]) -> float | None:
     """Return `statistic()`, or None where these numbers do not define it."""
     try:
         return statistic()
@@ -179,11 +179,11 @@ def defined(statistic: Callable[[], float]) -> float | None:
         return None
 
 
-def _sharpe(net: FloatArray) -> float | None:
-    return defined(lambda: metrics.sharpe(net))
+def _compute_sharpe(net: FloatArray) -> float | None:
+    return compute_or_none(lambda: metrics.sharpe(net))
 
 
-def sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
+def compute_sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
     """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
         found = metrics.sharpe_interval(net)

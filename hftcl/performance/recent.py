@@ -7,7 +7,7 @@ from pathlib import Path
 from hftcl.home import ledger_path
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
-from hftcl.performance.book import read, served, synthetic
+from hftcl.performance.book import find_served, is_synthetic, read_book
 from hftcl.settings import Settings
 
 
@@ -19,7 +19,7 @@ class Recent:
     ledger: str
 
 
-def recent(settings: Settings, model_id: str, *, until: date, most: int, of_synthetic: bool) -> Recent | None:
+def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of_synthetic: bool) -> Recent | None:
     """Return the newest sessions up to `until`, at most `most`, that `model_id` alone decided and in which it traded.
 
     A session of a swap tells of two models, and one without a fill of a bot that stood aside as much as of a model that
@@ -29,10 +29,10 @@ def recent(settings: Settings, model_id: str, *, until: date, most: int, of_synt
     with LedgerReader(ledger_path(Path(settings.paths.home))) as reader, reader.snapshot():
         ledger = reader.meta().get("mode", "unknown")
         # a replay's ledger may lie here as a copy that a person made: a rehearsal is no trading
-        if synthetic(reader.meta()) != of_synthetic or ledger == "replay":
+        if is_synthetic(reader.meta()) != of_synthetic or ledger == "replay":
             return None
-        book = read(reader, settings, "production")
-        models = served(reader, book, book.sessions)[1]
+        book = read_book(reader, settings, "production")
+        models = find_served(reader, book, book.sessions)[1]
     filled = {key.session for key, amounts in book.found.booked.items() if amounts.fills}
     others = {day for model, days in models.items() if model != model_id for day in days}
     days = [day for day in sorted(models.get(model_id, set()) & filled - others) if day <= until][-most:]

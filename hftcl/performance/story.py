@@ -17,12 +17,12 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.home import ledger_path
-from hftcl.ledger.meta import Facts
+from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
-from hftcl.performance.benchmark import Close, benchmark
-from hftcl.performance.book import NO_MODEL, Book, notes, read, served, synthetic
+from hftcl.performance.benchmark import Close, compute_benchmark
+from hftcl.performance.book import NO_MODEL, Book, find_served, is_synthetic, list_notes, read_book
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,
@@ -50,21 +50,31 @@ def performance(
     path = ledger_path(home, replay=replay)
     with LedgerReader(path) as reader, reader.snapshot():
         meta = reader.meta()
-        every = read(reader, settings, "production")
-        chosen = _chosen(every.sessions, since, until, path, replay=replay)
+        every = read_book(reader, settings, "production")
+        chosen = _choose_sessions(every.sessions, since, until, path, replay=replay)
         if chosen[-1] != every.sessions[-1]:  # what is held, and what is to be noted, is that of the span's end
-            every = read(reader, settings, "production", chosen[-1])
-        shadow = read(reader, settings, "shadow", chosen[-1])
+            every = read_book(reader, settings, "production", chosen[-1])
+        shadow = read_book(reader, settings, "shadow", chosen[-1])
         closes = [
             Close(session, ticker, first, last)
             for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
         ]
-        swaps, deciders = served(reader, every, chosen)
+        swaps, deciders = find_served(reader, every, chosen)
     models = {record.model_id: record for record in Registry(home).models()}
-    return _report(settings, meta, every.cut(chosen), shadow.cut(chosen), closes, swaps, deciders, models, notes(every))
+    return _build_report(
+        settings,
+        meta,
+        every.cut_sessions(chosen),
+        shadow.cut_sessions(chosen),
+        closes,
+        swaps,
+        deciders,
+        models,
+        list_notes(every),
+    )
 
 
-def _chosen(
+def _choose_sessions(
     sessions: Sequence[date], since: date | None, until: date | None, path: Path, *, replay: bool
 ) -> tuple[date, ...]:
     if not sessions:
@@ -83,9 +93,9 @@ def _chosen(
     return chosen
 
 
-def _report(
+def _build_report(
     settings: Settings,
-    meta: Facts,
+    meta: LedgerMeta,
     book: Book,
     shadow: Book,
     closes: Sequence[Close],
@@ -104,40 +114,40 @@ def _report(
     return PerformanceReport(
         ledger=meta.get("mode", "unknown"),
         source=meta.get("source", "unknown"),
-        synthetic=synthetic(meta),
+        synthetic=is_synthetic(meta),
         capital_usd=capital,
-        as_of=_as_of(book),
+        as_of=_find_as_of(book),
         from_=sessions[0],
         to=sessions[-1],
         total=book.figures(),
         assumed_cost_bps=assumed,
         shadow=shadow.figures() if shadow.sessions else None,
-        benchmark=benchmark(closes, sessions, net, cost_bps=assumed),
+        benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed),
         models=tuple(
-            _model(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
+            _build_model_figures(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
             for model_id, days in sorted(deciders.items(), key=lambda each: (min(each[1]), each[0]))
             if days & set(sessions)
         ),
-        tickers=work.parts(booked, trades, capital=capital, of=lambda each: each.ticker, name=str),
-        weekdays=work.parts(
+        tickers=work.split_parts(booked, trades, capital=capital, of=lambda each: each.ticker, name=str),
+        weekdays=work.split_parts(
             booked, trades, capital=capital, of=lambda each: each.session.weekday(), name=work.weekday_name
         ),
-        hours=work.parts(booked, trades, capital=capital, of=lambda each: each.hour, name=work.hour_name),
-        cells=work.cells(booked),
+        hours=work.split_parts(booked, trades, capital=capital, of=lambda each: each.hour, name=work.hour_name),
+        cells=work.split_cells(booked),
         months=work.months(pnl),
         pnl_by_session=pnl,
         rolling_sessions=window,
-        rolling=work.rolling(net, sessions, window),
+        rolling=work.compute_rolling(net, sessions, window),
         swaps=swaps,
-        curve=_curve(book, net),
-        trades=tuple(_row(trade) for trade in reversed(trades[-TRADES_SHOWN:])),
+        curve=_build_curve(book, net),
+        trades=tuple(_build_row(trade) for trade in reversed(trades[-TRADES_SHOWN:])),
         trade_bins=work.trade_bins(trades),
         held=book.found.held,
         notes=told,
     )
 
 
-def _as_of(book: Book) -> datetime:
+def _find_as_of(book: Book) -> datetime:
     """Return the end of the newest minute that the ledger tells of."""
     stamps: list[datetime] = [*book.equity["ts"].tail(1).to_list(), *(trade.closed for trade in book.found.trades[-1:])]
     if stamps:
@@ -149,7 +159,9 @@ def _midnight(session: date) -> datetime:
     return datetime.combine(session, time(), UTC)
 
 
-def _model(book: Book, model_id: str, days: set[date], record: ModelRecord | None, *, in_use: bool) -> ModelFigures:
+def _build_model_figures(
+    book: Book, model_id: str, days: set[date], record: ModelRecord | None, *, in_use: bool
+) -> ModelFigures:
     sessions = sorted(days)
     booked: dict[Key, Amounts] = {key: each for key, each in book.found.booked.items() if key.model_id == model_id}
     trades = [trade for trade in book.found.trades if trade.model_id == model_id]
@@ -159,7 +171,7 @@ def _model(book: Book, model_id: str, days: set[date], record: ModelRecord | Non
         model_id=model_id,
         from_=sessions[0],
         to=sessions[-1],
-        live=work.figures(booked, trades, sorted(set(known)), capital=book.capital, exposure=None),
+        live=work.compute_figures(booked, trades, sorted(set(known)), capital=book.capital, exposure=None),
         exam_sharpe=record.val_sharpe if record else None,
         exam_interval=(interval[0], interval[1]) if interval else None,
         exam_from=record.exam_from if record else None,
@@ -168,7 +180,7 @@ def _model(book: Book, model_id: str, days: set[date], record: ModelRecord | Non
     )
 
 
-def _curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
+def _build_curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
     """Return the equity since the span began, thinned evenly to about 600 points; each session's last is kept.
 
     A session without a recorded minute has one point, at its end.
@@ -182,7 +194,7 @@ def _curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
         if rows is None:
             points.append(CurvePoint(ts=_midnight(session), session=session, pnl=after[session]))
             continue
-        kept = rows.gather(_spread(rows.height, each)).select("ts", "equity")
+        kept = rows.gather(_pick_evenly(rows.height, each)).select("ts", "equity")
         # from what the fills say of its end, backwards: so that a curve over restarts and deposits is the P&L's
         at, known = float(rows["equity"][-1]), after[session]
         if book.unpriced and session == book.sessions[-1]:  # its end is not known yet: from its beginning, forwards
@@ -192,13 +204,13 @@ def _curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
     return tuple(points)
 
 
-def _spread(n: int, wanted: int) -> list[int]:
+def _pick_evenly(n: int, wanted: int) -> list[int]:
     """Return at most `wanted` places out of `n`, evenly spread, the last among them."""
     count = min(n, wanted)
     return [round((place + 1) * n / count) - 1 for place in range(count)]
 
 
-def _row(trade: Trade) -> TradeRow:
+def _build_row(trade: Trade) -> TradeRow:
     return TradeRow(
         ticker=trade.ticker,
         model_id=trade.model_id,
@@ -219,14 +231,14 @@ class Importances:
     problem: str = ""
 
 
-def importances(home: Path, model_id: str | None) -> Importances:
+def read_importances(home: Path, model_id: str | None) -> Importances:
     """Return the importances that the archived file of `model_id` tells; a file that cannot be read is no error."""
     if model_id is None or model_id == NO_MODEL:
         return Importances(shares=(), problem="no model decided")
     registry = Registry(home)
     try:
         registry.find(model_id)
-        meta: Any = artifact.describe(registry.onnx_of(model_id))
+        meta: Any = artifact.describe(registry.onnx_path(model_id))
     except HftclError as fault:
         return Importances(shares=(), problem=str(fault))
     if meta.importances is None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hftcl import durable
-from hftcl.archive.production import utc
-from hftcl.archive.schema import faults, opened_to_change, opened_to_read
+from hftcl.archive.production import format_utc
+from hftcl.archive.schema import faults, open_to_change, open_to_read
 from hftcl.errors import LockHeldError
 from hftcl.sqlite import transaction
 
@@ -24,7 +24,7 @@ _WAIT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Occurred:
+class OccurrenceRecord:
     """One job on one local date. by: who claimed or recorded it; times UTC; outcome: in words, None while it runs."""
 
     job: str
@@ -40,26 +40,26 @@ class Occurred:
 class Claim:
     """The right to do one occurrence, until `finish` or `give_back`, or until this process ends."""
 
-    def __init__(self, database: Path, occurred: Occurred, lock: contextlib.ExitStack) -> None:
+    def __init__(self, database: Path, occurred: OccurrenceRecord, lock: contextlib.ExitStack) -> None:
         self.occurred = occurred
         self._database = database
         self._lock = lock
 
-    def finish(self, state: State, outcome: str, *, now: datetime) -> Occurred:
+    def finish(self, state: State, outcome: str, *, now: datetime) -> OccurrenceRecord:
         """Record what became of it. Where that raises, the claim is still held: try again."""
-        with faults("recording what a job did"), opened_to_change(self._database) as db, transaction(db):
+        with faults("recording what a job did"), open_to_change(self._database) as db, transaction(db):
             db.execute(
                 "UPDATE occurrences SET state = ?, outcome = ?, finished_at = ? WHERE job = ? AND local_date = ?",
-                (state, outcome, utc(now), *_key(self.occurred)),
+                (state, outcome, format_utc(now), *_build_key(self.occurred)),
             )
-            (row,) = db.execute("SELECT * FROM occurrences WHERE job = ? AND local_date = ?", _key(self.occurred))
+            (row,) = db.execute("SELECT * FROM occurrences WHERE job = ? AND local_date = ?", _build_key(self.occurred))
         self._lock.close()
-        return _read(row)
+        return _read_row(row)
 
     def give_back(self) -> None:
         """Forget the claim, as work that was stopped on purpose: it is due again."""
-        with self._lock, faults("giving back a claim"), opened_to_change(self._database) as db, transaction(db):
-            db.execute("DELETE FROM occurrences WHERE job = ? AND local_date = ?", _key(self.occurred))
+        with self._lock, faults("giving back a claim"), open_to_change(self._database) as db, transaction(db):
+            db.execute("DELETE FROM occurrences WHERE job = ? AND local_date = ?", _build_key(self.occurred))
 
 
 class Occurrences:
@@ -73,58 +73,62 @@ class Occurrences:
         self._folder = Path(home) / "models"
         self._database = self._folder / "registry.sqlite"
 
-    def known(self) -> tuple[Occurred, ...]:
+    def list_known(self) -> tuple[OccurrenceRecord, ...]:
         """Return everything that is accounted for, in the order of its time. Creates nothing."""
-        with faults("reading the schedule's record"), opened_to_read(self._database) as db:
-            return tuple(_read(row) for row in db.execute("SELECT * FROM occurrences ORDER BY due_at, job"))
+        with faults("reading the schedule's record"), open_to_read(self._database) as db:
+            return tuple(_read_row(row) for row in db.execute("SELECT * FROM occurrences ORDER BY due_at, job"))
 
     def claim(self, job: str, local_date: date, due_at: datetime, *, by: str, now: datetime) -> Claim | None:
         """Claim an occurrence before its work; None where it is accounted for, or another process does this job now."""
-        occurred = Occurred(job=job, local_date=local_date, due_at=due_at, state="claimed", by=by, claimed_at=now)
+        occurred = OccurrenceRecord(
+            job=job, local_date=local_date, due_at=due_at, state="claimed", by=by, claimed_at=now
+        )
         with contextlib.ExitStack() as stack, faults("claiming a job"):
             durable.make_folder(self._folder)
             try:
-                stack.enter_context(durable.lock(self._lock_of(job), job, wait_s=_WAIT_S))
+                stack.enter_context(durable.lock(self._lock_path(job), job, wait_s=_WAIT_S))
             except LockHeldError:
                 return None
-            with opened_to_change(self._database) as db, transaction(db):
+            with open_to_change(self._database) as db, transaction(db):
                 if not _insert(db, occurred):
                     return None
             return Claim(self._database, occurred, stack.pop_all())
 
-    def pass_over(self, occurrences: Iterable[Occurred]) -> tuple[Occurred, ...]:
+    def pass_over(self, occurrences: Iterable[OccurrenceRecord]) -> tuple[OccurrenceRecord, ...]:
         """Record, all or none, what is missed or skipped; return what was not accounted for already."""
         wanted = tuple(occurrences)
         if not wanted:
             return ()
         with faults("recording what was not done"):
             durable.make_folder(self._folder)
-            with opened_to_change(self._database) as db, transaction(db):
+            with open_to_change(self._database) as db, transaction(db):
                 return tuple(each for each in wanted if _insert(db, each))
 
-    def settle(self, *, now: datetime) -> tuple[Occurred, ...]:
+    def fail_abandoned(self, *, now: datetime) -> tuple[OccurrenceRecord, ...]:
         """Record as failed what nobody who lives has claimed, and return it: what was cut off is not repeated."""
         found = []
-        for each in self._claimed():
+        for each in self._list_claimed():
             with (
                 contextlib.suppress(LockHeldError),  # its holder lives
                 faults("settling a claim"),
-                durable.lock(self._lock_of(each.job), each.job),
+                durable.lock(self._lock_path(each.job), each.job),
             ):
-                if each in self._claimed():  # looked at again under the lock: its holder may have finished meanwhile
+                if (
+                    each in self._list_claimed()
+                ):  # looked at again under the lock: its holder may have finished meanwhile
                     orphan = Claim(self._database, each, contextlib.ExitStack())
                     found.append(orphan.finish("failed", INTERRUPTED, now=now))
         return tuple(found)
 
-    def _claimed(self) -> tuple[Occurred, ...]:
-        with faults("reading the schedule's record"), opened_to_read(self._database) as db:
-            return tuple(_read(row) for row in db.execute("SELECT * FROM occurrences WHERE state = 'claimed'"))
+    def _list_claimed(self) -> tuple[OccurrenceRecord, ...]:
+        with faults("reading the schedule's record"), open_to_read(self._database) as db:
+            return tuple(_read_row(row) for row in db.execute("SELECT * FROM occurrences WHERE state = 'claimed'"))
 
-    def _lock_of(self, job: str) -> Path:
+    def _lock_path(self, job: str) -> Path:
         return self._folder / f".schedule-{job}.lock"
 
 
-def _insert(db: sqlite3.Connection, each: Occurred) -> bool:
+def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
     """Write a row in the transaction that is open; False where that job and date have one.
 
     One that a clock that ran ahead has passed over, at a time that is to come, counts for nothing and is replaced.
@@ -136,25 +140,25 @@ def _insert(db: sqlite3.Connection, each: Occurred) -> bool:
         "finished_at = excluded.finished_at, outcome = excluded.outcome "
         "WHERE state IN ('missed', 'skipped') AND claimed_at > excluded.claimed_at",
         (
-            *_key(each),
-            utc(each.due_at),
+            *_build_key(each),
+            format_utc(each.due_at),
             each.state,
             each.by,
-            utc(each.claimed_at),
-            utc(each.finished_at) if each.finished_at else None,
+            format_utc(each.claimed_at),
+            format_utc(each.finished_at) if each.finished_at else None,
             each.outcome,
         ),
     )
     return done.rowcount == 1
 
 
-def _key(each: Occurred) -> tuple[str, str]:
+def _build_key(each: OccurrenceRecord) -> tuple[str, str]:
     return each.job, each.local_date.isoformat()
 
 
-def _read(row: sqlite3.Row) -> Occurred:
+def _read_row(row: sqlite3.Row) -> OccurrenceRecord:
     job, local_date, due_at, state, by, claimed_at, finished_at, outcome = row
-    return Occurred(
+    return OccurrenceRecord(
         job=job,
         local_date=date.fromisoformat(local_date),
         due_at=datetime.fromisoformat(due_at),

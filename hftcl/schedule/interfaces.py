@@ -5,21 +5,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from hftcl.alerts import Alert, Delivery
+from hftcl.alerts import Alert, SendResult
 from hftcl.events import Event, OnEvent
-from hftcl.schedule.claims import Occurred
+from hftcl.schedule.claims import OccurrenceRecord
 from hftcl.schedule.rules import Occurrence
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class JobResult:
     """What a duty came to, in one line, and whom to tell what."""
 
     outcome: str
     alerts: tuple[Alert, ...] = ()
 
 
-Duty = Callable[[Occurrence, OnEvent], Done]
+Duty = Callable[[Occurrence, OnEvent], JobResult]
 """Does one job. Raises HftclError where it cannot; status 75 of that means that another process is at it."""
 
 
@@ -27,24 +27,24 @@ class Teller(Protocol):
     """Who takes alerts: `hftcl.alerts.Alerts`. Nothing of it raises."""
 
     def tell(self, alert: Alert) -> None: ...
-    def deliver(self, now: datetime, timeout_s: float) -> Delivery: ...
+    def deliver(self, now: datetime, timeout_s: float) -> SendResult: ...
     def heartbeat(self, timeout_s: float) -> bool: ...
 
 
 class Observer:
     """Who watches the scheduler, such as the live line of a terminal. This one does not look."""
 
-    def heard(self, event: Event) -> None:
+    def hear_event(self, event: Event) -> None:
         """Hear what a job reports while it works."""
 
-    def began(self, occurrence: Occurrence) -> None:
+    def hear_begin(self, occurrence: Occurrence) -> None:
         """Hear that a job begins."""
 
-    def ended(self, occurred: Occurred) -> None:
+    def hear_end(self, occurred: OccurrenceRecord) -> None:
         """Hear what became of a job, or that it was passed over."""
 
-    def waits(self, upcoming: Occurrence | None, now: datetime) -> None:
+    def hear_wait(self, upcoming: Occurrence | None, now: datetime) -> None:
         """Hear every few seconds what is waited for; None while the registry cannot be read or written."""
 
-    def stopped(self) -> None:
+    def hear_stop(self) -> None:
         """Hear that the loop has ended."""

@@ -19,14 +19,14 @@ from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.schedule.claims import Occurrences
-from hftcl.schedule.interfaces import Done, Duty
+from hftcl.schedule.interfaces import Duty, JobResult
 from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
 from hftcl.settings import Settings
 
 _WEEK: Final = timedelta(days=7)
 
 
-def rules(settings: Settings) -> tuple[Rule, ...]:
+def build_rules(settings: Settings) -> tuple[Rule, ...]:
     """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist."""
     rule, zone = settings.schedule, ZoneInfo(settings.schedule.timezone)
     calendar = Calendar(settings.market.calendar)
@@ -34,12 +34,12 @@ def rules(settings: Settings) -> tuple[Rule, ...]:
     return (
         TimesRule(Job.RETRAIN, times.parse(rule.retrain), zone),
         TimesRule(Job.CHECK, times.parse(rule.check), zone),
-        SessionsRule(Job.COLLECT, lambda first: _sessions(calendar, first), delay),
+        SessionsRule(Job.COLLECT, lambda first: _list_sessions(calendar, first), delay),
         TimesRule(Job.DIGEST, times.parse(rule.digest), zone),
     )
 
 
-def _sessions(calendar: Calendar, first: date) -> Iterator[tuple[date, datetime]]:
+def _list_sessions(calendar: Calendar, first: date) -> Iterator[tuple[date, datetime]]:
     """Yield the sessions from `first` on, each with the end of its extended hours, as far as the calendar reaches."""
     while True:
         try:
@@ -50,36 +50,36 @@ def _sessions(calendar: Calendar, first: date) -> Iterator[tuple[date, datetime]
         first += _WEEK
 
 
-def duties(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, Duty]:
+def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, Duty]:
     """Return what each job does. clock: returns the time, UTC."""
 
-    def check(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def run_check(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         report = retrain(settings, now=clock(), on_event=on_event)
-        return Done(_told(report), alert_texts.of_retrain(report, clock()))
+        return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock()))
 
-    def forced(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def run_forced(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         report = retrain(settings, force=True, now=clock(), on_event=on_event)
-        return Done(_told(report), alert_texts.of_retrain(report, clock(), weekly=True))
+        return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock(), weekly=True))
 
-    def collection(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         found = collect(settings, now=clock(), on_event=on_event)
-        return Done(_collected(found), tuple(_holes(found, clock())))
+        return JobResult(_summarize_collection(found), tuple(_find_holes(found, clock())))
 
-    def digest(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         home, now = Path(settings.paths.home), clock()
-        alert = alert_texts.digest(home, now - _WEEK, now, tuple(_week_of_jobs(home, now)))
-        return Done(alert.subject, (alert,))
+        alert = alert_texts.build_digest(home, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
+        return JobResult(alert.subject, (alert,))
 
-    return {Job.CHECK: check, Job.RETRAIN: forced, Job.COLLECT: collection, Job.DIGEST: digest}
+    return {Job.CHECK: run_check, Job.RETRAIN: run_forced, Job.COLLECT: run_collection, Job.DIGEST: run_digest}
 
 
-def _told(report: RetrainReport) -> str:
+def _summarize_check(report: RetrainReport) -> str:
     if report.outcome == "skipped":
         return f"not due: {report.reason}"
     return f"{report.outcome} {report.model_id}: {report.reason}"
 
 
-def _collected(found: Collection) -> str:
+def _summarize_collection(found: Collection) -> str:
     told = f"{len(found.tickers)} tickers up to {found.session}"
     if found.left_out:
         told += f", {len(found.left_out)} left out"
@@ -88,7 +88,7 @@ def _collected(found: Collection) -> str:
     return f"{told}; {len(found.recorded)} sessions added to the record"
 
 
-def _holes(found: Collection, at: datetime) -> Iterator[Alert]:
+def _find_holes(found: Collection, at: datetime) -> Iterator[Alert]:
     """Yield the alert about tickers without bars; none where each has some."""
     lines = [f"{ticker}: no bar on {found.session}" for ticker in found.silent]
     lines += [f"{ticker}: left out, {why}" for ticker, why in found.left_out.items()]
@@ -98,15 +98,15 @@ def _holes(found: Collection, at: datetime) -> Iterator[Alert]:
         yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
 
 
-def _week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
+def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what each job did in the last week, counted, then each that failed or was missed."""
-    week = [each for each in Occurrences(home).known() if now - _WEEK < each.due_at <= now]
+    week = [each for each in Occurrences(home).list_known() if now - _WEEK < each.due_at <= now]
     for job in Job:
-        yield f"job {job}", _counted(each.state for each in week if each.job == job)
+        yield f"job {job}", _count_states(each.state for each in week if each.job == job)
     for each in week:
         if each.state in {"failed", "missed"}:
             yield f"{each.job} {each.local_date}", f"{each.state}: {each.outcome}"
 
 
-def _counted(states: Iterable[str]) -> str:
+def _count_states(states: Iterable[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in Counter(states).items()) or "none"

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import islice
 
-from hftcl.schedule.claims import Occurred
-from hftcl.schedule.rules import Accounted, Rule, upcoming
+from hftcl.schedule.claims import OccurrenceRecord
+from hftcl.schedule.rules import Accounted, Rule, list_upcoming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coming:
+class ComingReport:
     """One occurrence that comes. local: in the zone of the schedule. note: what is odd about its time."""
 
     job: str
@@ -20,7 +20,7 @@ class Coming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class RanReport:
     """What became of one occurrence: `state` "done", "failed", "skipped" or "missed", and `outcome` in words.
 
     local, utc: when it was due.
@@ -35,18 +35,18 @@ class Ran:
 
 def preview(
     rules: Sequence[Rule], zone: tzinfo, now: datetime, accounted: Iterable[Accounted], count: int
-) -> tuple[Coming, ...]:
+) -> tuple[ComingReport, ...]:
     """Return the next `count` occurrences, earliest first; fewer where the exchange calendar is all that is left."""
     return tuple(
-        Coming(job=str(each.job), local=each.due_at.astimezone(zone), utc=each.due_at, note=each.note)
-        for each in islice(upcoming(rules, now, accounted), count)
+        ComingReport(job=str(each.job), local=each.due_at.astimezone(zone), utc=each.due_at, note=each.note)
+        for each in islice(list_upcoming(rules, now, accounted), count)
     )
 
 
-def ran(occurred: Iterable[Occurred], zone: tzinfo) -> tuple[Ran, ...]:
+def report_ran(occurred: Iterable[OccurrenceRecord], zone: tzinfo) -> tuple[RanReport, ...]:
     """Return what became of occurrences, in their order."""
     return tuple(
-        Ran(
+        RanReport(
             job=each.job,
             local=each.due_at.astimezone(zone),
             utc=each.due_at,

@@ -140,14 +140,14 @@ class Due:
     before: tuple[tuple[Occurrence, str], ...]
 
 
-def due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Due:
+def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Due:
     """Return what is due at `now` (UTC) and not accounted for.
 
     Of each job the newest occurrence runs; the older ones, of a time in which nobody looked, are missed. A check that
     came due while a retrain ran is skipped. Nothing that was ever claimed is due again, wherever the clock is put; what
     was recorded as missed by a clock that ran ahead comes due in its time.
     """
-    known = [each for each in accounted if not _premature(each, now)]
+    known = [each for each in accounted if not _is_premature(each, now)]
     retrains = [each for each in known if each.job == Job.RETRAIN]
     run: list[Occurrence] = []
     missed: list[tuple[Occurrence, str]] = []
@@ -157,7 +157,7 @@ def due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) ->
         theirs = [each for each in known if each.job == rule.job]
         since = max((each.due_at for each in theirs if each.due_at <= now), default=None)
         if since is None:
-            first = _before_the_first(rule, now)
+            first = _find_before_first(rule, now)
             before += [(first, "before the scheduler was first started")] if first else []
             since = first.due_at if first else now - FIRST_GRACE
         taken = {each.local_date for each in theirs}
@@ -168,28 +168,28 @@ def due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) ->
             continue
         newest, older = found[-1], found[-1 - MOST_MISSED : -1]
         missed += [(each, f"nobody looked in its time; {newest.local_date} runs instead") for each in older]
-        running = _running_at(newest.due_at, retrains) if rule.job is Job.CHECK else None
+        running = _find_running(newest.due_at, retrains) if rule.job is Job.CHECK else None
         if running is not None:
             skipped.append((newest, f"the retrain of {running.local_date} was still running"))
         else:
             run.append(newest)
-    return Due(tuple(sorted(run, key=_in_order)), tuple(missed), tuple(skipped), tuple(before))
+    return Due(tuple(sorted(run, key=_order_key)), tuple(missed), tuple(skipped), tuple(before))
 
 
-def upcoming(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Iterator[Occurrence]:
+def list_upcoming(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Iterator[Occurrence]:
     """Yield what comes due later than `now` and is not claimed, in the order in which it runs."""
-    taken = {(each.job, each.local_date) for each in accounted if not _premature(each, now)}
-    for each in heapq.merge(*(rule.after(now) for rule in rules), key=_in_order):
+    taken = {(each.job, each.local_date) for each in accounted if not _is_premature(each, now)}
+    for each in heapq.merge(*(rule.after(now) for rule in rules), key=_order_key):
         if (each.job, each.local_date) not in taken:
             yield each
 
 
-def _premature(each: Accounted, now: datetime) -> bool:
+def _is_premature(each: Accounted, now: datetime) -> bool:
     """Whether it was passed over by a clock that ran ahead: what was said at a time to come counts for nothing."""
     return each.state in {"missed", "skipped"} and each.claimed_at > now
 
 
-def _before_the_first(rule: Rule, now: datetime) -> Occurrence | None:
+def _find_before_first(rule: Rule, now: datetime) -> Occurrence | None:
     """Return the newest occurrence that lies before the first start: later ones count."""
     last = None
     for each in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.after(now - _LOOKBACK)):
@@ -197,7 +197,7 @@ def _before_the_first(rule: Rule, now: datetime) -> Occurrence | None:
     return last
 
 
-def _running_at(moment: datetime, retrains: Iterable[Accounted]) -> Accounted | None:
+def _find_running(moment: datetime, retrains: Iterable[Accounted]) -> Accounted | None:
     for each in retrains:
         ended = moment + _MINUTE if each.finished_at is None else min(each.finished_at, each.claimed_at + _LONGEST)
         if each.claimed_at <= moment < ended:
@@ -205,5 +205,5 @@ def _running_at(moment: datetime, retrains: Iterable[Accounted]) -> Accounted | 
     return None
 
 
-def _in_order(occurrence: Occurrence) -> tuple[datetime, int]:
+def _order_key(occurrence: Occurrence) -> tuple[datetime, int]:
     return occurrence.due_at, _ORDER[occurrence.job]

@@ -14,11 +14,11 @@ from hftcl import logs
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level
-from hftcl.learning.alert_texts import of_error
-from hftcl.schedule.claims import Claim, Occurred, Occurrences, State
-from hftcl.schedule.interfaces import Done, Duty, Observer, Teller
-from hftcl.schedule.rules import Job, Occurrence, Rule, due, upcoming
-from hftcl.schedule.stop import Stop, Stopped
+from hftcl.learning.alert_texts import build_error_alert
+from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
+from hftcl.schedule.interfaces import Duty, JobResult, Observer, Teller
+from hftcl.schedule.rules import Job, Occurrence, Rule, find_due, list_upcoming
+from hftcl.schedule.stop import Stop, StopRequest
 from hftcl.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -85,55 +85,55 @@ class Scheduler:
         self._notifier.ready()
         try:
             while True:
-                self._rest(self._round())
-        except Stopped:
+                self._rest(self._run_round())
+        except StopRequest:
             log.info("stopping")
         finally:
             self._notifier.stopping()
-            self._observer.stopped()
+            self._observer.hear_stop()
 
-    def once(self) -> tuple[Occurred, ...]:
+    def run_once(self) -> tuple[OccurrenceRecord, ...]:
         """Do what is due now, and return what became of it. Raises HftclError where the registry fails, Stopped."""
-        found: list[Occurred] = []
-        while (done := self._next_job(found)) is not None:
+        found: list[OccurrenceRecord] = []
+        while (done := self._run_next_job(found)) is not None:
             if not done:  # another scheduler is at it
                 break
         self._record_waiting(found)
         self._deliver()
-        self._published()
+        self._publish_state()
         return tuple(found)
 
-    def _round(self) -> Occurrence | None:
+    def _run_round(self) -> Occurrence | None:
         """Do what is due; return what comes next, None where that is to be asked again soon."""
         try:
-            while (done := self._next_job([])) is not None:
+            while (done := self._run_next_job([])) is not None:
                 if not done:
                     return None
-            following = next(upcoming(self._rules, self._clock(), self._occurrences.known()), None)
+            following = next(list_upcoming(self._rules, self._clock(), self._occurrences.list_known()), None)
         except HftclError as fault:
             if fault.exit_code == _INVALID:
                 raise
-            self._trouble(fault)
+            self._tell_trouble(fault)
             return None
         self._told, self._late_told = "", False
-        self._published()
+        self._publish_state()
         return following
 
-    def _next_job(self, found: list[Occurred]) -> bool | None:
+    def _run_next_job(self, found: list[OccurrenceRecord]) -> bool | None:
         """Do the job that is due first, and add to `found` what became of it and of what was passed over.
 
         Returns None where nothing is due, False where it was left: another process has it, or it is not recorded yet.
         """
         self._record_waiting(found)
         now = self._clock()
-        for lost in self._occurrences.settle(now=now):
-            self._ended(lost, found)
-            self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _interrupted(lost))
-        decided = due(self._rules, now, self._occurrences.known())
+        for lost in self._occurrences.fail_abandoned(now=now):
+            self._report_end(lost, found)
+            self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _describe_interruption(lost))
+        decided = find_due(self._rules, now, self._occurrences.list_known())
         self._record_passed_over(decided.before, "skipped", now)
         self._tell_missed(self._record_passed_over(decided.missed, "missed", now), found)
         for skipped in self._record_passed_over(decided.skipped, "skipped", now):
-            self._ended(skipped, found)
+            self._report_end(skipped, found)
         if not decided.run:
             return None
         occurrence = decided.run[0]
@@ -142,42 +142,42 @@ class Scheduler:
         )
         if claim is None:
             return False
-        with logs.bound(job=str(occurrence.job)):
-            self._work(claim, occurrence, found)
+        with logs.bind_fields(job=str(occurrence.job)):
+            self._run_job(claim, occurrence, found)
         self._deliver()
         if not self._unrecorded and found[-1].state != "failed":
-            with self._stop.interruptible():
+            with self._stop.permit_interrupts():
                 self._alerts.heartbeat(_HEARTBEAT_S)
         return not self._unrecorded
 
-    def _work(self, claim: Claim, occurrence: Occurrence, found: list[Occurred]) -> None:
+    def _run_job(self, claim: Claim, occurrence: Occurrence, found: list[OccurrenceRecord]) -> None:
         now = claim.occurred.claimed_at
         log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
         if now - occurrence.due_at > BEHIND:
             late = f"It was due at {occurrence.due_at:%Y-%m-%d %H:%M} UTC and began at {now:%Y-%m-%d %H:%M} UTC."
             self._tell_late(f"{occurrence.job} began late", late)
-        self._observer.began(occurrence)
+        self._observer.hear_begin(occurrence)
         self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
-            with self._stop.interruptible():
-                done = self._duties[occurrence.job](occurrence, self._heard)
-        except Stopped:
+            with self._stop.permit_interrupts():
+                done = self._duties[occurrence.job](occurrence, self._hear)
+        except StopRequest:
             self._give_back(claim)
             raise
         except HftclError as error:
             if error.exit_code == _BUSY:
-                self._conclude(claim, "skipped", Done(str(error)), found)
+                self._conclude(claim, "skipped", JobResult(str(error)), found)
             else:
-                self._conclude(claim, "failed", self._fault(error, occurrence), found)
+                self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
         except Exception as error:
             log.exception("job failed unexpectedly")
-            self._conclude(claim, "failed", self._fault(error, occurrence), found)
+            self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
         else:
             self._conclude(claim, "done", done, found)
 
-    def _fault(self, error: Exception, occurrence: Occurrence) -> Done:
-        alert = of_error(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())
-        return Done(alert.text.partition("\n")[0], (alert,))
+    def _build_fault(self, error: Exception, occurrence: Occurrence) -> JobResult:
+        alert = build_error_alert(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())
+        return JobResult(alert.text.partition("\n")[0], (alert,))
 
     def _give_back(self, claim: Claim) -> None:
         try:
@@ -187,7 +187,7 @@ class Scheduler:
         else:
             log.info("job stopped and given back: it is due again after the restart")
 
-    def _conclude(self, claim: Claim, state: State, done: Done, found: list[Occurred]) -> None:
+    def _conclude(self, claim: Claim, state: State, done: JobResult, found: list[OccurrenceRecord]) -> None:
         """Tell and record what a job came to."""
         for alert in done.alerts:
             self._alerts.tell(alert)
@@ -195,23 +195,23 @@ class Scheduler:
         try:
             self._record_waiting(found)
         except HftclError as fault:
-            self._trouble(fault)
+            self._tell_trouble(fault)
 
-    def _record_waiting(self, found: list[Occurred]) -> None:
+    def _record_waiting(self, found: list[OccurrenceRecord]) -> None:
         """Record what is done. What cannot be recorded now, as on a full disk, is kept and tried again."""
         while self._unrecorded:
             first = self._unrecorded[0]
             occurred = first.claim.finish(first.state, first.outcome, now=self._clock())
             self._unrecorded.pop(0)
             self._told = ""
-            self._ended(occurred, found)
+            self._report_end(occurred, found)
 
     def _record_passed_over(
         self, occurrences: Sequence[tuple[Occurrence, str]], state: State, now: datetime
-    ) -> tuple[Occurred, ...]:
+    ) -> tuple[OccurrenceRecord, ...]:
         """Record what is not done, with the reason; return what was not accounted for already."""
         rows = [
-            Occurred(
+            OccurrenceRecord(
                 job=each.job,
                 local_date=each.local_date,
                 due_at=each.due_at,
@@ -225,7 +225,7 @@ class Scheduler:
         ]
         return self._occurrences.pass_over(rows)
 
-    def _tell_missed(self, rows: Sequence[Occurred], found: list[Occurred]) -> None:
+    def _tell_missed(self, rows: Sequence[OccurrenceRecord], found: list[OccurrenceRecord]) -> None:
         """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""
         found += rows
         lines = []
@@ -243,16 +243,16 @@ class Scheduler:
             self._late_told = True
             self._tell(Kind.BEHIND, subject, f"{text}\n{_WHY_LATE}")
 
-    def _ended(self, occurred: Occurred, found: list[Occurred]) -> None:
+    def _report_end(self, occurred: OccurrenceRecord, found: list[OccurrenceRecord]) -> None:
         found.append(occurred)
         level = logging.WARNING if occurred.state == "failed" else logging.INFO
         fields = (occurred.job, occurred.local_date, occurred.state, occurred.outcome)
         log.log(level, "job ended name=%s local_date=%s state=%s: %s", *fields)
-        self._observer.ended(occurred)
+        self._observer.hear_end(occurred)
 
-    def _heard(self, event: Event) -> None:
+    def _hear(self, event: Event) -> None:
         """Pass on what a job reports: the watchdog hears of what is new in it, and a deployment is not cut through."""
-        self._observer.heard(event)
+        self._observer.hear_event(event)
         if event.level is not Level.PROGRESS:
             log.log(
                 logging.WARNING if event.level is Level.WARNING else logging.INFO, "%s: %s", event.stage, event.text
@@ -275,9 +275,9 @@ class Scheduler:
             self._notifier.status(f"next: {following.job} at {at}")
         last = self._clock()
         while True:
-            self._observer.waits(following, last)
+            self._observer.hear_wait(following, last)
             left = (following.due_at - last).total_seconds() if following else self._tick_s
-            with self._stop.interruptible():
+            with self._stop.permit_interrupts():
                 self._sleep(min(self._tick_s, max(left, 0.0)))
             self._notifier.alive()  # the loop turns: there is nothing else to do
             self._deliver()
@@ -287,16 +287,16 @@ class Scheduler:
             last = now
 
     def _deliver(self) -> None:
-        with self._stop.interruptible():  # what waits in the outbox waits on
+        with self._stop.permit_interrupts():  # what waits in the outbox waits on
             self._alerts.deliver(self._clock(), timeout_s=_DELIVERY_S)
 
-    def _published(self) -> None:
+    def _publish_state(self) -> None:
         try:
             self._publish(self._clock())
         except HftclError as fault:
             log.warning("the state was not published: %s", fault)
 
-    def _trouble(self, fault: HftclError) -> None:
+    def _tell_trouble(self, fault: HftclError) -> None:
         """Tell what keeps the scheduler from its work, once; it tries again after a moment."""
         if str(fault) != self._told:
             self._told = str(fault)
@@ -312,7 +312,7 @@ _HEARTBEAT_S: Final = 10.0
 _WHY_LATE: Final = "The host was asleep or down, its clock was put, the scheduler did not run, or a job took long."
 
 
-def _interrupted(lost: Occurred) -> str:
+def _describe_interruption(lost: OccurrenceRecord) -> str:
     return (
         f"{lost.job} of {lost.local_date}, begun {lost.claimed_at:%Y-%m-%d %H:%M} UTC by {lost.by}, was cut off: its "
         "process was killed, or the host went down. It is not repeated; the next one runs in its time."

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stopped(BaseException):
+class StopRequest(BaseException):
     """Someone asked the loop to end. No `except Exception` on the way keeps it."""
 
 
@@ -25,7 +25,7 @@ class Stop:
         self._raise_if_asked()
 
     @contextlib.contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def permit_interrupts(self) -> Iterator[None]:
         """Let a signal interrupt what is done within; one that came before does so at once."""
         try:
             self.allow()
@@ -45,4 +45,4 @@ class Stop:
     def _raise_if_asked(self) -> None:
         if self.asked is not None and self._may_interrupt:
             self._may_interrupt = False  # once: what cleans up on the way is left in peace
-            raise Stopped
+            raise StopRequest

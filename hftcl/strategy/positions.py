@@ -47,8 +47,10 @@ def target_positions(
     """
     _refuse(threshold, horizon_minutes)
     minute = pl.col("minute").cast(pl.Int64)
-    held = _signal(threshold).rolling_sum_by(minute, window_size=f"{horizon_minutes}i").over("ticker", "session")
-    position = _position(held, horizon_minutes, weight, flat_minutes_before_close)
+    held = (
+        _compute_signal(threshold).rolling_sum_by(minute, window_size=f"{horizon_minutes}i").over("ticker", "session")
+    )
+    position = _compute_position(held, horizon_minutes, weight, flat_minutes_before_close)
     return predictions.select("ticker", "ts", position.alias("position"))
 
 
@@ -72,8 +74,8 @@ class PositionBook:
     ) -> None:
         _refuse(threshold, horizon_minutes)
         self._horizon_minutes = horizon_minutes
-        self._signal = _signal(threshold)
-        self._position = _position(pl.col("held"), horizon_minutes, weight, flat_minutes_before_close)
+        self._signal = _compute_signal(threshold)
+        self._position = _compute_position(pl.col("held"), horizon_minutes, weight, flat_minutes_before_close)
         self._signals: dict[str, _Signals] = {}
 
     def push(self, predictions: pl.DataFrame) -> pl.DataFrame:
@@ -110,13 +112,13 @@ def _refuse(threshold: float, horizon_minutes: int) -> None:
         )
 
 
-def _signal(threshold: float) -> pl.Expr:
+def _compute_signal(threshold: float) -> pl.Expr:
     prediction = pl.col("prediction").cast(pl.Float64)
     decided = prediction.is_finite() & (prediction.abs() > threshold)
     return pl.when(decided).then(prediction.sign()).otherwise(0.0).cast(pl.Int64)
 
 
-def _position(held: pl.Expr, horizon_minutes: int, weight: float, flat_minutes_before_close: int) -> pl.Expr:
+def _compute_position(held: pl.Expr, horizon_minutes: int, weight: float, flat_minutes_before_close: int) -> pl.Expr:
     fills_in_time = pl.col("minute") + 1 < pl.col("session_minutes") - flat_minutes_before_close
     # Times the reciprocal: polars divides by a number so, but not in a frame of one row, which a bot's minute may be.
     share = held.cast(pl.Float64) * (1 / horizon_minutes)

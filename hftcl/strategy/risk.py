@@ -85,7 +85,7 @@ class Limits:
     shorting: bool = True
 
     @classmethod
-    def of(
+    def from_settings(
         cls, settings: Risk, *, capital: float, tickers: int, flat_minutes: int = 0, shorting: bool = True
     ) -> "Limits":
         """Return the limits for `capital` USD traded in `tickers` tickers of equal weight.
@@ -112,7 +112,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Book:
+class RiskBook:
     """The account as an order meets it."""
 
     positions: Mapping[str, float] = field(default_factory=dict)
@@ -152,12 +152,12 @@ class Ruling:
 ALLOWED: Final = Ruling(allowed=True)
 
 
-def allow(order: Order, book: Book, limits: Limits) -> Ruling:
+def allow(order: Order, book: RiskBook, limits: Limits) -> Ruling:
     """Judge one order; see `review`."""
     return _Standing(book, limits).judge(order)
 
 
-def review(orders: Sequence[Order], book: Book, limits: Limits) -> tuple[Ruling, ...]:
+def review(orders: Sequence[Order], book: RiskBook, limits: Limits) -> tuple[Ruling, ...]:
     """Judge each order as it comes, those before it that were allowed being open at the broker.
 
     Limits hold whichever part of the open orders fills. An order that reduces a position, and cannot turn it even if
@@ -170,7 +170,7 @@ def review(orders: Sequence[Order], book: Book, limits: Limits) -> tuple[Ruling,
     return tuple(standing.judge(order) for order in orders)
 
 
-def breached(book: Book, limits: Limits) -> Code | None:
+def find_breach(book: RiskBook, limits: Limits) -> Code | None:
     """Return DAILY_LOSS where the session has lost the limit or more, or where its equity cannot be told."""
     loss = book.equity_at_open - book.equity
     return None if loss < limits.daily_loss else Code.DAILY_LOSS  # NaN is not below anything
@@ -193,7 +193,7 @@ class _Exposure:
     def worst(self) -> float:
         return max(abs(self.low), abs(self.high))
 
-    def after(self, quantity: float) -> "_Exposure":
+    def add(self, quantity: float) -> "_Exposure":
         return _Exposure(self.low + min(quantity, 0.0), self.high + max(quantity, 0.0), self.price)
 
 
@@ -201,7 +201,7 @@ class _Exposure:
 class _Standing:
     """The book while a minute's orders pass, with its sums kept up to date: 500 orders cost 500 steps, not 250,000."""
 
-    book: Book
+    book: RiskBook
     limits: Limits
     exposures: dict[str, _Exposure] = field(default_factory=dict)
     ids: set[str] = field(default_factory=set)
@@ -213,7 +213,7 @@ class _Standing:
 
     def __post_init__(self) -> None:
         for ticker in self.book.positions.keys() | self.book.open_quantities.keys():
-            exposure = self._exposure(ticker)
+            exposure = self._compute_exposure(ticker)
             if exposure.low == exposure.high == 0:
                 continue
             # What has no price could be worth anything: nothing may be added to such a book.
@@ -223,14 +223,14 @@ class _Standing:
             self.net_high += exposure.high * price if exposure.high else 0.0
 
     def judge(self, order: Order) -> Ruling:
-        malformed = self._malformed(order)
+        malformed = self._find_malformation(order)
         if malformed is not None:
             return Ruling(allowed=False, code=malformed[0], text=malformed[1])
-        before = self._exposure(order.ticker)
+        before = self._compute_exposure(order.ticker)
         closes = max(0.0, -before.high) if order.quantity > 0 else min(0.0, -before.low)
         refused = None
         if abs(order.quantity) > abs(closes):
-            refused = self._forbidden(order) or self._too_large(order, before)
+            refused = self._find_prohibition(order) or self._find_excess(order, before)
         if refused is None:
             self._take(order, before)
             return ALLOWED
@@ -240,16 +240,16 @@ class _Standing:
         self._take(replace(order, quantity=closes), before)
         return Ruling(allowed=True, code=code, text=f"{text}; only what closes the position goes", quantity=closes)
 
-    def _exposure(self, ticker: str) -> _Exposure:
+    def _compute_exposure(self, ticker: str) -> _Exposure:
         if ticker not in self.exposures:
             held = self.book.positions.get(ticker, 0.0)
             bought, sold = self.book.open_quantities.get(ticker, (0.0, 0.0))
             self.exposures[ticker] = _Exposure(held + sold, held + bought, self.book.prices.get(ticker, math.nan))
         return self.exposures[ticker]
 
-    def _malformed(self, order: Order) -> tuple[Code, str] | None:
+    def _find_malformation(self, order: Order) -> tuple[Code, str] | None:
         """Return why nobody could carry this order out, be it to close a position."""
-        exposure = self._exposure(order.ticker)
+        exposure = self._compute_exposure(order.ticker)
         if not (math.isfinite(order.quantity) and order.quantity and math.isfinite(exposure.worst)):
             return Code.NOT_FINITE, f"{order.quantity} shares are not a quantity"
         if order.client_order_id in self.ids or order.client_order_id in self.book.known_ids:
@@ -260,7 +260,7 @@ class _Standing:
             return Code.NO_PRICE, f"{order.ticker} has no price"
         return None
 
-    def _forbidden(self, order: Order) -> tuple[Code, str] | None:
+    def _find_prohibition(self, order: Order) -> tuple[Code, str] | None:
         """Return why no position may be opened or enlarged now, however small."""
         book, limits = self.book, self.limits
         if book.latches:
@@ -270,7 +270,7 @@ class _Standing:
         age = book.ages.get(order.ticker, math.inf)
         if not age <= limits.stale_bars:
             return Code.STALE, f"the newest bar is {age:g} bars old, at most {limits.stale_bars:g} are allowed"
-        price = self._exposure(order.ticker).price
+        price = self._compute_exposure(order.ticker).price
         away = abs(order.reference_price / price - 1.0)
         if not away <= limits.collar:
             return Code.COLLAR, f"priced at {order.reference_price:g}, {away:.0%} away from the last close of {price:g}"
@@ -278,9 +278,9 @@ class _Standing:
             return Code.RATE, f"{book.recent_orders + self.sent} orders in a minute, at most {limits.orders_per_minute}"
         return None
 
-    def _too_large(self, order: Order, before: _Exposure) -> tuple[Code, str] | None:
+    def _find_excess(self, order: Order, before: _Exposure) -> tuple[Code, str] | None:
         """Return which limit would be passed if this order and whatever is open filled."""
-        limits, after = self.limits, before.after(order.quantity)
+        limits, after = self.limits, before.add(order.quantity)
         price = max(order.reference_price, before.price)
         growth = (after.worst - before.worst) * price
         turns = before.high < 0 if order.quantity > 0 else before.low > 0
@@ -302,7 +302,7 @@ class _Standing:
         return None
 
     def _take(self, order: Order, before: _Exposure) -> None:
-        after = before.after(order.quantity)
+        after = before.add(order.quantity)
         price = max(order.reference_price, before.price)
         growth = max(0.0, after.worst - before.worst) * price
         self.exposures[order.ticker] = after

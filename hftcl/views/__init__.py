@@ -38,7 +38,7 @@ def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) 
         view(report, **options)
 
 
-def table(
+def draw_table(
     title: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[Cell]],
@@ -51,7 +51,7 @@ def table(
     spare: columns that a terminal which is too narrow goes without, the first of them first; it says which.
     """
     body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
-    console = terminal()
+    console = find_terminal()
     if console is not None:
         _draw(console, title, columns, body, numbers, spare)
         return
@@ -99,7 +99,7 @@ def _draw(
 
 def say(text: str, style: str = "") -> None:
     """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
-    console = terminal()
+    console = find_terminal()
     if console is None:
         sys.stdout.write(text + "\n")
     else:
@@ -108,7 +108,7 @@ def say(text: str, style: str = "") -> None:
         console.print(Text(text, style=style))
 
 
-def terminal() -> "Console | None":
+def find_terminal() -> "Console | None":
     """Return the terminal that stdout is, None for a pipe or a file."""
     if not sys.stdout.isatty() and _TERMINAL_BY_REQUEST.isdisjoint(os.environ):
         return None
@@ -118,12 +118,12 @@ def terminal() -> "Console | None":
     return console if console.is_terminal else None
 
 
-def number(value: float | None, form: str = ".2f") -> str:
+def format_number(value: float | None, form: str = ".2f") -> str:
     """Format a figure; an undefined one is a dash."""
     return "-" if value is None else format(value, form)
 
 
-def sparkline(values: Sequence[float | None]) -> str:
+def draw_sparkline(values: Sequence[float | None]) -> str:
     """Draw one block a value between the least and the greatest; an undefined one is a dot."""
     known = [value for value in values if value is not None]
     if not known:
@@ -133,12 +133,12 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
 
 
-def interval(bounds: Sequence[float] | None) -> str:
+def format_interval(bounds: Sequence[float] | None) -> str:
     """Format two bounds; an undefined interval is a dash."""
     return "-" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
 
 
-def source(report: Any) -> str:
+def describe_source(report: Any) -> str:
     label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
     known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
     return f"{label}{known}{f' ({report.as_of_note})' if report.as_of_note else ''}"

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hftcl.views import Styled, number, say, sparkline, table
+from hftcl.views import Styled, draw_sparkline, draw_table, format_number, say
 
 
-def history(rows: Sequence[Any]) -> None:
+def draw_history(rows: Sequence[Any]) -> None:
     """Draw the archive, newest first: a row a model, then a line with the course of the exams' Sharpe ratios."""
     if not rows:
         say("No model yet. `hftcl retrain --force` trains the first.")
@@ -31,23 +31,25 @@ def history(rows: Sequence[Any]) -> None:
             f"{row.trained_date:%Y-%m-%d %H:%M}",
             f"{row.trained_from} to {row.trained_to}",
             str(row.rows),
-            number(row.val_sharpe)
+            format_number(row.val_sharpe)
             + (f" ({row.sharpe_interval[0]:.1f} to {row.sharpe_interval[1]:.1f})" if row.sharpe_interval else ""),
             Styled(row.outcome, marks.get(row.outcome, "")),
             Styled(row.edge or "-", "green" if row.edge == "live" else ""),
-            _serving(row),
+            _describe_serving(row),
             Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
             row.reason,
         )
         for row in rows
     ]
-    table("", columns, drawn, numbers=frozenset({3, 4}), spare=("rows", "bars", "trained, UTC", "on sessions", "edge"))
+    draw_table(
+        "", columns, drawn, numbers=frozenset({3, 4}), spare=("rows", "bars", "trained, UTC", "on sessions", "edge")
+    )
     if len(rows) > 1:
         course = [row.val_sharpe for row in reversed(rows)]
-        say(f"Sharpe of the exams, oldest to newest: {sparkline(course)}")
+        say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(course)}")
 
 
-def _serving(row: Any) -> str:
+def _describe_serving(row: Any) -> str:
     if row.is_deployed:
         since = row.served[-1][0] if row.served else None
         return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
@@ -55,25 +57,25 @@ def _serving(row: Any) -> str:
     return ", ".join(spans) or "never"
 
 
-def rollback_plan(plan: Any) -> None:
+def draw_rollback_plan(plan: Any) -> None:
     """Draw what a rollback would change, on stderr, before it asks."""
-    current = _one_model(plan.current) if plan.current else "no model"
+    current = _describe_model(plan.current) if plan.current else "no model"
     for line in (
         f"serves now: {current}",
-        f"will serve: {_one_model(plan.target)}",
+        f"will serve: {_describe_model(plan.target)}",
         "It will be pinned: no retrain replaces it until `hftcl unpin`.",
     ):
         sys.stderr.write(line + "\n")
 
 
-def _one_model(record: Any) -> str:
+def _describe_model(record: Any) -> str:
     return (
         f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
-        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {number(record.val_sharpe)}"
+        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {format_number(record.val_sharpe)}"
     )
 
 
-def rollback(report: Any) -> None:
+def draw_rollback(report: Any) -> None:
     """Draw a RollbackReport."""
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")
@@ -81,7 +83,7 @@ def rollback(report: Any) -> None:
     say(f"{report.to_model} serves now{before}. It is pinned until `hftcl unpin`.", "bold green")
 
 
-def unpinned(report: Any) -> None:
+def draw_unpin(report: Any) -> None:
     """Draw an UnpinReport."""
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")

@@ -3,42 +3,50 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hftcl.views import Cell, Styled, interval, number, say, source, table
+from hftcl.views import Cell, Styled, describe_source, draw_table, format_interval, format_number, say
 
 
-def triggers(report: Any) -> None:
+def draw_check(report: Any) -> None:
     """Draw a CheckReport."""
     rows = [
-        (t.name, Styled("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
+        (
+            t.name,
+            Styled("due", "bold yellow") if t.fired else "no",
+            format_number(t.value),
+            format_number(t.threshold),
+            t.evidence,
+        )
         for t in report.triggers
     ]
-    table(source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3}))
+    draw_table(
+        describe_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3})
+    )
     say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
 
 
 _SCORE_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    ("Sharpe, net", lambda s: number(s.sharpe)),
+    ("Sharpe, net", lambda s: format_number(s.sharpe)),
     (
         "  90 % interval",
         lambda s: "-" if not s.sharpe_interval else f"{s.sharpe_interval[0]:.1f} .. {s.sharpe_interval[1]:.1f}",
     ),
-    ("Sharpe, gross", lambda s: number(s.gross_sharpe)),
-    ("P(true Sharpe > 0)", lambda s: number(s.psr)),
-    ("P&L, net", lambda s: number(s.pnl, "+.3%")),
-    ("P&L, gross", lambda s: number(s.gross_pnl, "+.3%")),
-    ("cost", lambda s: number(s.cost, ".3%")),
-    ("turnover, x capital", lambda s: number(s.turnover, ".1f")),
+    ("Sharpe, gross", lambda s: format_number(s.gross_sharpe)),
+    ("P(true Sharpe > 0)", lambda s: format_number(s.psr)),
+    ("P&L, net", lambda s: format_number(s.pnl, "+.3%")),
+    ("P&L, gross", lambda s: format_number(s.gross_pnl, "+.3%")),
+    ("cost", lambda s: format_number(s.cost, ".3%")),
+    ("turnover, x capital", lambda s: format_number(s.turnover, ".1f")),
     ("trades", lambda s: str(s.trades)),
-    ("hit rate", lambda s: number(s.hit_rate, ".1%")),
-    ("max drawdown", lambda s: number(s.max_drawdown, ".3%")),
-    ("exposure", lambda s: number(s.exposure, ".1%")),
-    ("information coefficient", lambda s: number(s.information_coefficient, "+.4f")),
+    ("hit rate", lambda s: format_number(s.hit_rate, ".1%")),
+    ("max drawdown", lambda s: format_number(s.max_drawdown, ".3%")),
+    ("exposure", lambda s: format_number(s.exposure, ".1%")),
+    ("information coefficient", lambda s: format_number(s.information_coefficient, "+.4f")),
 )
 
 
-def retrain(report: Any, verbosity: int = 0) -> None:
+def draw_retrain(report: Any, verbosity: int = 0) -> None:
     """Draw a RetrainReport."""
-    say(source(report), "bold magenta" if report.synthetic else "")
+    say(describe_source(report), "bold magenta" if report.synthetic else "")
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")
     if report.outcome == "skipped":
@@ -46,12 +54,12 @@ def retrain(report: Any, verbosity: int = 0) -> None:
         return
     for ticker, why in report.left_out.items():
         say(f"left out: {ticker}: {why}", "yellow")
-    _findings(report.findings, everything=verbosity > 0)
+    _draw_findings(report.findings, everything=verbosity > 0)
     say(f"{report.rows} training rows, {report.sessions} sessions, {len(report.tickers)} tickers; {report.engine}")
     if report.challenger is not None:
-        _scores(report)
+        _draw_scores(report)
     if verbosity > 0 and report.challenger is not None:
-        _slices(report.challenger, "Challenger")
+        _draw_slices(report.challenger, "Challenger")
     style = "bold green" if report.outcome == "deployed" else "bold red"
     dry = " (dry run: nothing was archived or deployed)" if report.dry_run else ""
     say(f"{report.outcome.upper()} {report.model_id or ''}: {report.reason}{dry}".replace(" :", ":"), style)
@@ -61,63 +69,63 @@ def retrain(report: Any, verbosity: int = 0) -> None:
     say(f"{total:.1f} s: {parts}" if total is not None else parts, "dim")
 
 
-def _scores(report: Any) -> None:
+def _draw_scores(report: Any) -> None:
     exam, champion = report.exam, report.champion
     whom = "both" if champion else "the challenger"
     title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by {whom}"
     columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
     rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
-    table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
+    draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     if exam.chance_of_noise is not None:
         say(
             f"A coin flip shows a Sharpe ratio of 0 +- {exam.noise_deviation:.1f} (one standard deviation) over "
             f"{exam.sessions} sessions and passes the threshold in {exam.chance_of_noise:.0%} of such exams."
         )
-    _facts("Promote: is it the best model there is?", report.evidence)
-    _facts(_edge_title(report), report.edge_evidence)
+    _draw_facts("Promote: is it the best model there is?", report.evidence)
+    _draw_facts(_build_edge_title(report), report.edge_evidence)
 
 
-def _edge_title(report: Any) -> str:
+def _build_edge_title(report: Any) -> str:
     title = "Edge: does the record of this policy let the bot trade?"
     if not report.record_sessions:
         return title
     low, high = report.record_interval or (None, None)
     return (
         f"{title} {report.record_sessions} sessions, {report.record_from} to {report.record_to}, unseen by "
-        f"the model of their day: net Sharpe {number(report.record_sharpe)} "
-        f"(90 %: {number(low, '.1f')} to {number(high, '.1f')})"
+        f"the model of their day: net Sharpe {format_number(report.record_sharpe)} "
+        f"(90 %: {format_number(low, '.1f')} to {format_number(high, '.1f')})"
     )
 
 
-def _facts(title: str, evidence: Sequence[Any]) -> None:
+def _draw_facts(title: str, evidence: Sequence[Any]) -> None:
     rows: list[list[Cell]] = [
         [fact.text, Styled("ok", "green") if fact.passed else Styled("missed", "red") if fact.decides else ""]
         for fact in evidence
     ]
-    table(title, ("condition", ""), rows)
+    draw_table(title, ("condition", ""), rows)
 
 
-def _slices(report: Any, whose: str) -> None:
+def _draw_slices(report: Any, whose: str) -> None:
     for by, parts in report.slices.items():
         rows = [
             (
                 part.name,
-                number(part.net, "+.3%"),
-                number(part.gross, "+.3%"),
-                number(part.turnover, ".1f"),
+                format_number(part.net, "+.3%"),
+                format_number(part.gross, "+.3%"),
+                format_number(part.turnover, ".1f"),
                 str(part.trades),
-                number(part.held_share, ".1%"),
+                format_number(part.held_share, ".1%"),
                 part.detail,
             )
             for part in parts
         ]
         columns = (by, "net P&L", "gross P&L", "turnover", "trades", "held", "")
-        table(f"{whose} by {by}", columns, rows, numbers=frozenset(range(1, 6)))
-    days = [(day, number(net, "+.3%")) for day, net in report.pnl_by_session.items()]
-    table(f"{whose} by session", ("session", "net P&L"), days, numbers=frozenset({1}))
+        draw_table(f"{whose} by {by}", columns, rows, numbers=frozenset(range(1, 6)))
+    days = [(day, format_number(net, "+.3%")) for day, net in report.pnl_by_session.items()]
+    draw_table(f"{whose} by session", ("session", "net P&L"), days, numbers=frozenset({1}))
 
 
-def exam(report: Any) -> None:
+def draw_exam(report: Any) -> None:
     """Draw an ExamReport."""
     bars = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
     say(
@@ -127,12 +135,12 @@ def exam(report: Any) -> None:
     )
     rows = [(name, form(report)) for name, form in _SCORE_ROWS]
     title = f"Exam: {report.sessions} sessions, {report.from_} to {report.to}, unseen by the model"
-    table(title, ("", report.model_id), rows, numbers=frozenset({1}))
-    _slices(report, "P&L")
+    draw_table(title, ("", report.model_id), rows, numbers=frozenset({1}))
+    _draw_slices(report, "P&L")
     say(f"positions_sha256 {report.positions_sha256}", "dim")
 
 
-def _findings(findings: Sequence[Any], *, everything: bool) -> None:
+def _draw_findings(findings: Sequence[Any], *, everything: bool) -> None:
     if not findings:
         return
     if not everything:
@@ -146,12 +154,14 @@ def _findings(findings: Sequence[Any], *, everything: bool) -> None:
         (item.ticker, item.reason, str(item.count), f"{item.first:%Y-%m-%d %H:%M}" if item.first else "-", item.detail)
         for item in findings
     ]
-    table("Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2}))
+    draw_table(
+        "Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2})
+    )
 
 
-def proof(report: Any) -> None:
+def draw_proof(report: Any) -> None:
     """Draw a ProofReport."""
-    say(source(report), "bold magenta" if report.synthetic else "")
+    say(describe_source(report), "bold magenta" if report.synthetic else "")
     decider = f"model {report.model_id}" if report.model_id else "a fixed sum of the features (no model serves)"
     rows = [
         (f"values that changed when later bars were {' / '.join(report.replacements)}", str(report.differences)),
@@ -164,7 +174,7 @@ def proof(report: Any) -> None:
     title = (
         f"{report.cases} cuts in {report.sessions} sessions of {len(report.tickers)} tickers; decisions by {decider}"
     )
-    table(title, ("", "found"), rows, numbers=frozenset({1}))
+    draw_table(title, ("", "found"), rows, numbers=frozenset({1}))
     if report.proved:
         say("PROVED: nothing that was decided depends on a later bar.", "bold green")
     else:
@@ -176,19 +186,19 @@ def proof(report: Any) -> None:
 VERDICTS = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retraining paid", "cost": "RETRAINING COST"}
 
 
-def backtest(report: Any) -> None:
+def draw_backtest(report: Any) -> None:
     """Draw a BacktestReport; the last line is its conclusion."""
-    say(source(report), "bold magenta" if report.synthetic else "")
+    say(describe_source(report), "bold magenta" if report.synthetic else "")
     for ticker, why in report.left_out.items():
         say(f"left out: {ticker}: {why}", "yellow")
     columns = ("", "Sharpe", "90 %", "net P&L", "turnover", "deployed")  # what fits into 80 columns; --html has more
     rows = [
         (
             name,
-            number(each.sharpe),
+            format_number(each.sharpe),
             "-" if each.interval is None else f"{each.interval[0]:.1f} to {each.interval[1]:.1f}",
-            number(each.pnl, "+.2%"),
-            number(each.turnover, ".1f"),
+            format_number(each.pnl, "+.2%"),
+            format_number(each.turnover, ".1f"),
             str(each.deployments),
         )
         for name, each in report.policies.items()
@@ -197,17 +207,17 @@ def backtest(report: Any) -> None:
         f"{report.sessions} sessions, {report.from_} to {report.to}, {len(report.tickers)} tickers, "
         f"{report.trainings} trainings, policy {report.promote_policy}, {report.cost_bps:g} bp"
     )
-    table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
+    draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     against = [
         (
             f"{each.policy} - {each.against}",
-            number(each.difference, "+.2f"),
-            interval(each.interval),
-            number(each.p_better),
+            format_number(each.difference, "+.2f"),
+            format_interval(each.interval),
+            format_number(each.p_better),
         )
         for each in report.differences
     ]
-    table(
+    draw_table(
         "Differences of Sharpe ratios on the same sessions",
         ("", "difference", "90 % interval", "P(better)"),
         against,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def listener(verbosity: int) -> OnEvent:
+def build_listener(verbosity: int) -> OnEvent:
     """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
 
     verbosity: -1 warnings only, 0 stages, 1 and more also notes.
@@ -67,7 +67,7 @@ class _Live:
                 head = "warning" if event.level is Level.WARNING else event.stage
                 self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
             return
-        display = self._started()
+        display = self._start()
         if event.stage not in self.tasks:
             self.tasks[event.stage] = display.add_task(event.stage, total=event.total, what="")
         display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
@@ -80,7 +80,7 @@ class _Live:
 
         return self.display.console if self.display else Console(stderr=True, highlight=False)
 
-    def _started(self) -> "Progress":
+    def _start(self) -> "Progress":
         if self.display is None:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

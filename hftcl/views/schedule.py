@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.schedule.interfaces import Observer
-from hftcl.views import Styled, say, table
+from hftcl.views import Styled, draw_table, say
 
 if TYPE_CHECKING:
     from hftcl.archive.records import ModelRecord
-    from hftcl.schedule.claims import Occurred
+    from hftcl.schedule.claims import OccurrenceRecord
     from hftcl.schedule.rules import Occurrence
 
 _LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"
@@ -22,13 +22,13 @@ _STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped
 _LOOK: Final = timedelta(minutes=1)
 
 
-def coming(rows: Sequence[Any]) -> None:
+def draw_coming(rows: Sequence[Any]) -> None:
     """Draw what comes next, a row an occurrence."""
     drawn = [(row.job, f"{row.local:{_LOCAL}}", f"{row.utc:%Y-%m-%d %H:%M}", row.note) for row in rows]
-    table("", ("job", "local", "UTC", "note"), drawn)
+    draw_table("", ("job", "local", "UTC", "note"), drawn)
 
 
-def ran(rows: Sequence[Any]) -> None:
+def draw_ran(rows: Sequence[Any]) -> None:
     """Draw what was done and what was passed over."""
     if not rows:
         say("Nothing was due. `hftcl schedule --preview 5` shows what comes.")
@@ -36,7 +36,7 @@ def ran(rows: Sequence[Any]) -> None:
     drawn = [
         (row.job, f"{row.local:{_LOCAL}}", Styled(row.state, _STYLES.get(row.state, "")), row.outcome) for row in rows
     ]
-    table("", ("job", "was due", "state", "outcome"), drawn)
+    draw_table("", ("job", "was due", "state", "outcome"), drawn)
 
 
 class Listening(Observer):
@@ -45,7 +45,7 @@ class Listening(Observer):
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
 
-    def heard(self, event: Event) -> None:
+    def hear_event(self, event: Event) -> None:
         """Pass on what the job reports; its warnings are in the log already."""
         if event.level is Level.PROGRESS:
             self._on_event(event)
@@ -74,17 +74,17 @@ class LiveLine(TextIOBase, Observer):
         self._terminal.flush()
         return len(text)
 
-    def heard(self, event: Event) -> None:
+    def hear_event(self, event: Event) -> None:
         """Show how far the job is."""
         if event.level is Level.PROGRESS and event.total:
             self._draw(f"{self._job}: {event.stage} {event.done} of {event.total} {event.text}".rstrip())
 
-    def began(self, occurrence: "Occurrence") -> None:
+    def hear_begin(self, occurrence: "Occurrence") -> None:
         """Show that a job begins."""
         self._job = f"{occurrence.job} of {occurrence.local_date}"
         self._draw(f"{self._job} begins")
 
-    def ended(self, occurred: "Occurred") -> None:
+    def hear_end(self, occurred: "OccurrenceRecord") -> None:
         """Leave a line about what became of a job."""
         at = (occurred.finished_at or occurred.due_at).astimezone(self._zone)
         self._last = f"{occurred.job} {occurred.state} {at:%a %H:%M}"
@@ -92,12 +92,12 @@ class LiveLine(TextIOBase, Observer):
         if occurred.state != "failed":  # of that the log has a line
             self.write(f"{at:{_LOCAL}}  {occurred.job} {occurred.local_date} {occurred.state}: {occurred.outcome}\n")
 
-    def stopped(self) -> None:
+    def hear_stop(self) -> None:
         """Leave the line as it is."""
         self._terminal.write("\n")
         self._terminal.flush()
 
-    def waits(self, upcoming: "Occurrence | None", now: datetime) -> None:
+    def hear_wait(self, upcoming: "Occurrence | None", now: datetime) -> None:
         """Show what is waited for."""
         if self._looked is None or abs(now - self._looked) > _LOOK:
             self._looked, self._model = now, None
@@ -106,7 +106,9 @@ class LiveLine(TextIOBase, Observer):
         parts = ["the registry cannot be used; trying again"]
         if upcoming is not None:
             left = upcoming.due_at - now
-            parts = [f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {_span(left)}"]
+            parts = [
+                f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {_format_span(left)}"
+            ]
         parts += [f"last: {self._last}"] if self._last else []
         model = self._model
         age = (
@@ -120,7 +122,7 @@ class LiveLine(TextIOBase, Observer):
         self._terminal.flush()
 
 
-def _span(left: timedelta) -> str:
+def _format_span(left: timedelta) -> str:
     minutes = max(0, -(-int(left.total_seconds()) // 60))
     days, hours = divmod(minutes // 60, 24)
     if days:

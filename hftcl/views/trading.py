@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.trading.run.session_loop import BANNER
-from hftcl.views import Styled, number, say, sparkline, table
+from hftcl.views import Styled, draw_sparkline, draw_table, format_number, say
 
 log = logging.getLogger("hftcl.trade")
 
 _SYNTHETIC: Final = "SYNTHETIC bars"
 
 
-def replay(report: Any) -> None:
+def draw_replay(report: Any) -> None:
     """Draw a ReplayReport."""
     label = _SYNTHETIC if report.synthetic else f"bars from {report.source}"
     say(
@@ -27,36 +27,39 @@ def replay(report: Any) -> None:
         say("The model was trained on some of these sessions: what it earns here says nothing.", "bold yellow")
     if report.halted:
         say(f"HALTED {report.halted}", "bold red")
-    days = [(day, number(net, "+.3%"), f"{net * report.capital:+,.2f}") for day, net in report.pnl_by_session.items()]
-    table("P&L by session, net", ("session", "net", "USD"), days, numbers=frozenset({1, 2}))
+    days = [
+        (day, format_number(net, "+.3%"), f"{net * report.capital:+,.2f}") for day, net in report.pnl_by_session.items()
+    ]
+    draw_table("P&L by session, net", ("session", "net", "USD"), days, numbers=frozenset({1, 2}))
     rows = [
-        ("P&L, net", number(report.pnl, "+.3%")),
+        ("P&L, net", format_number(report.pnl, "+.3%")),
         ("decisions", f"{report.decisions:,}"),
         ("orders", f"{report.orders:,}"),
         ("fills", f"{report.fills:,}"),
-        ("refused orders", _counts(report.refusals)),
-        ("codes of decisions", _counts(report.codes)),
+        ("refused orders", _format_counts(report.refusals)),
+        ("codes of decisions", _format_counts(report.codes)),
         ("reloads", str(report.reloads)),
         (
             "bar to order, ms",
-            f"p50 {number(report.latency_ms['p50'], '.1f')}, p99 {number(report.latency_ms['p99'], '.1f')}",
+            f"p50 {format_number(report.latency_ms['p50'], '.1f')}, "
+            f"p99 {format_number(report.latency_ms['p99'], '.1f')}",
         ),
         ("positions_sha256", report.positions_sha256),
     ]
-    table("", ("", "replay"), rows)
-    say(sparkline(list(report.pnl_by_session.values())))
+    draw_table("", ("", "replay"), rows)
+    say(draw_sparkline(list(report.pnl_by_session.values())))
     exam = f"hftcl exam {report.model_id} --from {report.from_} --to {report.to}"
     say(f"`{exam}` gives the same positions_sha256. {report.seconds:.1f} s", "dim")
 
 
 _BOOK_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("model", lambda book: book.model_id or "none"),
-    ("since", lambda book: _time(book.since)),
-    ("P&L today, USD", lambda book: number(book.pnl_today, "+,.2f")),
-    ("equity, USD", lambda book: number(book.equity, ",.2f")),
+    ("since", lambda book: _format_time(book.since)),
+    ("P&L today, USD", lambda book: format_number(book.pnl_today, "+,.2f")),
+    ("equity, USD", lambda book: format_number(book.equity, ",.2f")),
     ("orders today", lambda book: f"{book.orders:,}"),
     ("fills today", lambda book: f"{book.fills:,}"),
-    ("refused today", lambda book: _counts(book.refusals)),
+    ("refused today", lambda book: _format_counts(book.refusals)),
     (
         "positions",
         lambda book: ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in book.positions.items()) or "flat",
@@ -64,7 +67,7 @@ _BOOK_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
 )
 
 
-def status(report: Any) -> None:
+def draw_status(report: Any) -> None:
     """Draw a StatusReport."""
     if report.mode is None:
         say("No bot has traded here yet. `hftcl trade` starts one, `hftcl trade --replay FROM..TO` rehearses.")
@@ -76,19 +79,19 @@ def status(report: Any) -> None:
     rows = [
         ("bars", _SYNTHETIC if report.synthetic else report.source or "-"),
         ("session", report.session or "-"),
-        ("last decision on", _time(report.last_decision)),
-        ("lag of the data, s", number(report.data_lag_s, ".0f")),
+        ("last decision on", _format_time(report.last_decision)),
+        ("lag of the data, s", format_number(report.data_lag_s, ".0f")),
         ("reloads", str(report.reloads)),
-        *((f"limit {name}", _used(usage)) for name, usage in report.limits.items()),
+        *((f"limit {name}", _format_usage(usage)) for name, usage in report.limits.items()),
     ]
-    table("", ("", "bot"), rows)
+    draw_table("", ("", "bot"), rows)
     books = [(name, *(form(book) for book in report.books)) for name, form in _BOOK_ROWS]
-    table("", ("", *(book.book for book in report.books)), books)
+    draw_table("", ("", *(book.book for book in report.books)), books)
     for error in report.errors:
         say(f"error: {error}", "red")
 
 
-def ended(report: Any) -> None:
+def draw_trade(report: Any) -> None:
     """Draw a TradeReport."""
     say(
         f"{report.note} {report.mode}, model {report.model_id or 'none'}: {report.decisions:,} decisions, "
@@ -100,7 +103,7 @@ def ended(report: Any) -> None:
         say(f"held: {quantity:g} {ticker}")
 
 
-def halted(report: Any) -> None:
+def draw_halt(report: Any) -> None:
     """Draw a HaltReport."""
     say(f"HALTED. {report.note}", "bold red")
     for ticker, quantity in report.positions.items():
@@ -108,7 +111,7 @@ def halted(report: Any) -> None:
     say("`hftcl trade --clear` lets it trade again.")
 
 
-def cleared(report: Any) -> None:
+def draw_clear(report: Any) -> None:
     """Draw a ClearReport."""
     if not report.cleared and not report.file:
         say("Nothing was halted.")
@@ -116,17 +119,17 @@ def cleared(report: Any) -> None:
     say(f"Cleared: {', '.join(report.cleared) or 'the halt file'}. The bot may trade again.", "bold green")
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
-def _used(usage: Any) -> Styled:
+def _format_usage(usage: Any) -> Styled:
     share = usage.used / usage.limit if usage.limit else 0.0
     text = f"{usage.used:,.2f} of {usage.limit:,.2f} USD ({share:.0%})"
     return Styled(text, "red" if share >= 1 else "yellow" if share >= 0.8 else "")
 
 
-def _time(at: datetime | None) -> str:
+def _format_time(at: datetime | None) -> str:
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
 
 

@@ -30,7 +30,7 @@ def told_to(home: Path, *command: str, urls: str = "", **settings: object) -> Al
     tree = Settings()
     paths = replace(tree.paths, home=str(home), env_file=str(home / "none.env"))
     section = replace(AlertSettings(), command=command, **settings)  # type: ignore[arg-type]
-    return Alerts.configured(replace(tree, paths=paths, alerts=section), {"ALERT_URLS": urls})
+    return Alerts.from_settings(replace(tree, paths=paths, alerts=section), {"ALERT_URLS": urls})
 
 
 def writing(home: Path) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def test_what_fails_is_tried_again_later_and_later_and_given_up_after_two_weeks(
         at += timedelta(seconds=delay)
         assert alerts.deliver(at).faults != ()
         assert len((tmp_path / "tries").read_text().splitlines()) == number + 1
-    assert alerts.stuck() == (NOW, "command: /bin/sh failed with status 7: no way")
+    assert alerts.find_oldest_stuck() == (NOW, "command: /bin/sh failed with status 7: no way")
     assert alerts.deliver(NOW + KEPT + HOUR).waiting == 0
 
 

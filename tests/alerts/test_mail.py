@@ -56,7 +56,7 @@ def mailing(home: Path, port: int, *, tls: str = "auto", timeout_s: str = "20", 
         "SMTP_USER": USER,
         "SMTP_PASSWORD": PASSWORD,
     }
-    return Alerts.configured(settings, environ | secrets)
+    return Alerts.from_settings(settings, environ | secrets)
 
 
 @pytest.mark.parametrize(("implicit", "tls"), [(False, "auto"), (True, "implicit")])

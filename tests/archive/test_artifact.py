@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.archive import artifact
-from hftcl.archive.artifact import FeatureSet, ModelMeta, build, canary_rows, describe, load
+from hftcl.archive.artifact import FeatureSet, ModelMeta, build, describe, load, pick_canary_rows
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 from hftcl.exam.drift import FeatureBins, feature_bins
 from hftcl.exam.slices import Slice
@@ -67,7 +67,7 @@ META = ModelMeta(
     exam_from=date(2025, 12, 9),
     exam_to=None,
     rows=2000,
-    data_digest=artifact.data_digest(rows(), rows()[:, 0]),
+    data_digest=artifact.digest_data(rows(), rows()[:, 0]),
     family="forest",
     params={"n_estimators": 100, "max_features": "sqrt"},
     seed=1,
@@ -86,7 +86,7 @@ def graph() -> bytes:
 @pytest.fixture(scope="module")
 def data(graph: bytes) -> bytes:
     """Return the bytes of a good model file."""
-    return build(graph, META, canary_rows(rows()))
+    return build(graph, META, pick_canary_rows(rows()))
 
 
 @pytest.fixture
@@ -134,28 +134,28 @@ def test_a_model_file_is_an_onnx_model_that_any_onnx_tool_accepts(path: Path) ->
 
 
 def test_the_same_model_gives_the_same_file(graph: bytes, data: bytes) -> None:
-    assert build(graph, META, canary_rows(rows())) == data
-    assert build(forest(seed=2), META, canary_rows(rows())) != data
+    assert build(graph, META, pick_canary_rows(rows())) == data
+    assert build(forest(seed=2), META, pick_canary_rows(rows())) != data
 
 
 def test_the_slices_of_the_exam_join_the_file_and_leave_graph_canaries_and_the_rest_as_they_were(data: bytes) -> None:
     part = Slice(name="AAPL", gross=0.01, cost=0.001, turnover=10.0, trades=3, held_share=0.2)
-    sliced = artifact.with_slices(data, {"ticker": (part,)})
+    sliced = artifact.add_slices(data, {"ticker": (part,)})
     before, after = load(data), load(sliced, expected_features=FEATURES)
     assert after.meta == replace(before.meta, exam_slices={"ticker": (part,)})
     assert (after.predict(rows()) == before.predict(rows())).all()
     graphs = [onnx.load_model_from_string(file).graph for file in (data, sliced)]
     assert graphs[0] == graphs[1]
-    assert artifact.with_slices(sliced, {"ticker": (part,)}) == sliced
+    assert artifact.add_slices(sliced, {"ticker": (part,)}) == sliced
 
 
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
     bins = feature_bins(rows())
-    file = build(graph, replace(META, feature_bins=bins), canary_rows(rows()))
+    file = build(graph, replace(META, feature_bins=bins), pick_canary_rows(rows()))
     assert describe(file).feature_bins == bins
     for wrong in (bins[:-1], (*bins[:-1], FeatureBins(edges=(0.0,), shares=(1.0,)))):
         with pytest.raises(IntegrityError, match="its bins are not those of 31 features"):
-            build(graph, replace(META, feature_bins=wrong), canary_rows(rows()))
+            build(graph, replace(META, feature_bins=wrong), pick_canary_rows(rows()))
 
 
 def test_a_file_of_a_release_without_bins_and_slices_still_serves(data: bytes) -> None:
@@ -170,7 +170,7 @@ def test_the_canaries_are_training_rows_and_extremes_and_tell_models_apart(data:
     meta = describe(data)
     canaries = np.array(meta.canary_rows, dtype=np.float32)
     assert canaries.shape == (16, 31)
-    assert (canaries == canary_rows(rows())).all()
+    assert (canaries == pick_canary_rows(rows())).all()
     assert np.abs(canaries).max() == np.float32(1e30)
     assert len(set(meta.canary_predictions)) > 8
 
@@ -374,7 +374,7 @@ def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data
 
 def test_metadata_that_could_not_be_read_back_are_refused_when_the_file_is_built(graph: bytes) -> None:
     with pytest.raises(IntegrityError, match="incomplete metadata"):
-        build(graph, replace(META, threshold=float("nan")), canary_rows(rows()))
+        build(graph, replace(META, threshold=float("nan")), pick_canary_rows(rows()))
 
 
 def test_a_file_of_a_newer_hftcl_says_so(data: bytes) -> None:
@@ -467,13 +467,13 @@ def test_arbitrary_bytes_under_a_fitting_digest_are_an_integrity_error_and_nothi
 def test_the_digest_of_the_training_rows_tells_values_targets_and_order_apart() -> None:
     X, y = rows(50), rows(50)[:, 0]
     digests = {
-        artifact.data_digest(X, y),
-        artifact.data_digest(X, -y),
-        artifact.data_digest(X[::-1], y),
-        artifact.data_digest(np.nextafter(X, np.float32(9)), y),
+        artifact.digest_data(X, y),
+        artifact.digest_data(X, -y),
+        artifact.digest_data(X[::-1], y),
+        artifact.digest_data(np.nextafter(X, np.float32(9)), y),
     }
     assert len(digests) == 4
-    assert artifact.data_digest(np.asfortranarray(X), y) in digests
+    assert artifact.digest_data(np.asfortranarray(X), y) in digests
 
 
 def test_importing_the_room_loads_neither_onnx_nor_a_learning_library() -> None:

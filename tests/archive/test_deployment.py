@@ -27,7 +27,7 @@ LATER = T0 + timedelta(weeks=10)
 
 
 def live_id(archive: Archive) -> str | None:
-    record = archive.live()
+    record = archive.find_live()
     return record.model_id if record else None
 
 
@@ -36,7 +36,7 @@ def test_a_deployed_model_is_the_production_file_and_its_estimator_lies_beside_i
     first, second = deployed(archive, 2)
     assert archive.production.read_bytes() == onnx_bytes(second)
     assert archive.production_pkl.read_bytes() == b"pkl" + second.encode()
-    assert archive.production_state().model_id == second
+    assert archive.read_production().model_id == second
     assert [each.is_deployed for each in archive.models()] == [True, False]
     assert archive.find(second).parent == first
     assert archive.production.stat().st_mode & 0o777 == 0o644
@@ -102,11 +102,11 @@ def test_a_model_that_was_rolled_back_does_not_return_until_unpinned(tmp_path: P
     with pytest.raises(PinnedError, match=f"pinned model {a}.*unpin"):
         archive.deploy(c, now=LATER, reason="better")
     assert live_id(archive) == a
-    pin = archive.pinned()
+    pin = archive.find_pin()
     assert pin is not None
     assert (pin.model_id, pin.since, pin.reason) == (a, LATER, "it lost money")
     assert archive.unpin(now=LATER) == pin
-    assert archive.unpin(now=LATER) is archive.pinned() is None
+    assert archive.unpin(now=LATER) is archive.find_pin() is None
     archive.deploy(c, now=LATER, reason="better")
     assert live_id(archive) == c
 
@@ -179,12 +179,12 @@ def test_a_model_that_its_verifier_refuses_is_not_deployed(tmp_path: Path) -> No
 def test_a_rollback_to_a_missing_file_is_refused_and_another_model_is_named(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     a, b, c = deployed(archive, 3)
-    archive.onnx_of(b).unlink()
+    archive.onnx_path(b).unlink()
     for action in (archive.plan_rollback, lambda: archive.rollback(now=LATER)):
         with pytest.raises(IntegrityError, match=f"{b}.*is missing.*`hftcl rollback {a}`"):
             action()
     assert live_id(archive) == c
-    archive.onnx_of(a).unlink()
+    archive.onnx_path(a).unlink()
     with pytest.raises(IntegrityError, match="Restore it from a backup"):
         archive.rollback(now=LATER)
 
@@ -221,7 +221,7 @@ def test_a_production_file_that_is_no_model_is_restored_before_the_next_change(t
         archive.production.symlink_to(tmp_path / "nowhere")
     elif damage == "pipe":
         os.mkfifo(archive.production)
-    assert archive.live() is None
+    assert archive.find_live() is None
     assert [each.is_deployed for each in archive.models()] == [False, False]
     switched = archive.rollback(now=LATER)
     assert (switched.model.model_id, switched.replaced) == (a, b)
@@ -241,7 +241,7 @@ def test_a_registered_model_copied_over_production_serves_and_is_recorded(tmp_pa
     assert "trained_stock_model.pkl" in pickled
     assert (archive.deployments()[-1].kind, archive.deployments()[-1].replaced) == ("hand", c)
     assert archive.recover(LATER) == ()
-    assert archive.pinned() is None
+    assert archive.find_pin() is None
     assert b == archive.rollback(b, now=LATER).model.model_id
 
 
@@ -294,7 +294,7 @@ def test_a_pruned_model_that_a_person_put_back_is_archived_again(tmp_path: Path)
     for _ in range(2):
         archive.recover(LATER)
         assert archive.find(b).kept
-        assert archive.onnx_of(b).read_bytes() == onnx_bytes(b)
+        assert archive.onnx_path(b).read_bytes() == onnx_bytes(b)
     assert archive.rollback(a, now=LATER).replaced == b
 
 
@@ -302,10 +302,10 @@ def test_a_pruned_model_that_a_person_put_back_is_archived_again(tmp_path: Path)
 def test_a_rotted_archive_file_of_the_serving_model_is_restored_from_production(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
-    archive.onnx_of(a).write_bytes(b"rot")
+    archive.onnx_path(a).write_bytes(b"rot")
     assert archive.verify_all()[0][0] == a
     assert "restored from the production file" in archive.recover(LATER)[0]
-    assert archive.onnx_of(a).read_bytes() == onnx_bytes(a)
+    assert archive.onnx_path(a).read_bytes() == onnx_bytes(a)
     assert archive.verify_all() == ()
 
 
@@ -314,7 +314,7 @@ def test_when_production_and_its_archive_are_both_lost_the_model_before_serves(t
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
     archive.production.unlink()
-    archive.onnx_of(b).write_bytes(b"rot")
+    archive.onnx_path(b).write_bytes(b"rot")
     (note, *_) = archive.recover(LATER)
     assert f"model {a}, an older one, serves now" in note
     assert live_id(archive) == a
@@ -326,9 +326,9 @@ def test_when_every_copy_is_lost_recovery_says_that_nothing_serves(tmp_path: Pat
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
     archive.production.write_bytes(b"garbage")
-    archive.onnx_of(a).unlink()
+    archive.onnx_path(a).unlink()
     assert "nothing serves" in archive.recover(LATER)[0]
-    assert archive.live() is None
+    assert archive.find_live() is None
     b = added(archive, LATER).model_id
     archive.deploy(b, now=LATER, reason="first again", champion=None)
     assert live_id(archive) == b
@@ -372,11 +372,11 @@ def test_a_claim_of_a_process_that_lives_is_left_and_one_of_a_dead_process_is_sw
     assert (other.folder / f".model_{claimed}.claim").exists()
     dead = "20260105_030000"
     (other.folder / f".model_{dead}.claim").touch()
-    other.onnx_of(dead).write_bytes(b"half")
+    other.onnx_path(dead).write_bytes(b"half")
     assert other.recover(T0) == (
         f"Model {dead} had been archived by half when its process ended; its files were deleted.",
     )
-    assert not other.onnx_of(dead).exists()
+    assert not other.onnx_path(dead).exists()
     assert not (other.folder / f".model_{dead}.claim").exists()
     assert alive.add(a_model(claimed), b"onnx", b"pkl", now=T0).model_id == claimed
 
@@ -402,11 +402,11 @@ def test_pruning_that_was_cut_off_is_finished_by_recovery(tmp_path: Path) -> Non
     archive = archive_in(tmp_path)
     deployed(archive, 2)
     c = added(archive, LATER, "rejected").model_id
-    data = archive.onnx_of(c).read_bytes()
+    data = archive.onnx_path(c).read_bytes()
     archive.prune(0, now=LATER)
-    archive.onnx_of(c).write_bytes(data)
+    archive.onnx_path(c).write_bytes(data)
     assert archive.recover(LATER) == ()
-    assert not archive.onnx_of(c).exists()
+    assert not archive.onnx_path(c).exists()
 
 
 @pytest.mark.hazard(6)

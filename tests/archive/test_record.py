@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from tests.archive.sample_models import T0, archive_in, deployed
@@ -33,44 +33,44 @@ def sessions(count: int, *, first: int = 0, net: float = 0.001, synthetic: bool 
 
 def test_what_was_recorded_is_read_again_oldest_first(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    archive.record(reversed(sessions(5)), now=T0)
-    assert read(Registry(tmp_path), synthetic=False) == tuple(sessions(5))
+    archive.record_sessions(reversed(sessions(5)), now=T0)
+    assert read_sessions(Registry(tmp_path), synthetic=False) == tuple(sessions(5))
 
 
 def test_a_home_without_a_registry_has_no_record_and_gets_no_file(tmp_path: Path) -> None:
-    assert read(Registry(tmp_path), synthetic=False) == ()
+    assert read_sessions(Registry(tmp_path), synthetic=False) == ()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_session_counts_once_and_the_first_word_stands(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    archive.record(sessions(3), now=T0)
-    archive.record(sessions(4, first=2, net=9.0), now=T0)
-    found = read(archive, synthetic=False)
+    archive.record_sessions(sessions(3), now=T0)
+    archive.record_sessions(sessions(4, first=2, net=9.0), now=T0)
+    found = read_sessions(archive, synthetic=False)
     assert [each.session for each in found] == [MONDAY + timedelta(days=n) for n in range(6)]
     assert list(found[:3]) == sessions(3)
 
 
 def test_the_record_of_the_synthetic_market_is_not_that_of_real_bars(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    archive.record(sessions(3) + sessions(4, synthetic=True), now=T0)
-    assert len(read(archive, synthetic=False)) == 3
-    assert len(read(archive, synthetic=True)) == 4
+    archive.record_sessions(sessions(3) + sessions(4, synthetic=True), now=T0)
+    assert len(read_sessions(archive, synthetic=False)) == 3
+    assert len(read_sessions(archive, synthetic=True)) == 4
 
 
 def test_one_session_that_cannot_be_written_leaves_none_of_them(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    archive.record(sessions(2), now=T0)
+    archive.record_sessions(sessions(2), now=T0)
     faulty = [*sessions(3, first=2), replace(sessions(1, first=5)[0], net=float("nan"))]
     with pytest.raises(HftclError):
-        archive.record(faulty, now=T0)
-    assert list(read(archive, synthetic=False)) == sessions(2)
+        archive.record_sessions(faulty, now=T0)
+    assert list(read_sessions(archive, synthetic=False)) == sessions(2)
 
 
 def test_the_record_stands_beside_models_and_neither_touches_the_other(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    archive.record(sessions(2), now=T0)
+    archive.record_sessions(sessions(2), now=T0)
     ids = deployed(archive, 2)
-    archive.record(sessions(2, first=2), now=T0)
+    archive.record_sessions(sessions(2, first=2), now=T0)
     assert [model.model_id for model in archive.models()] == ids[::-1]
-    assert len(read(archive, synthetic=False)) == 4
+    assert len(read_sessions(archive, synthetic=False)) == 4

@@ -42,9 +42,9 @@ def test_an_empty_home_has_an_empty_history_and_stays_empty(tmp_path: Path) -> N
     registry = Registry(tmp_path / "nowhere")
     for many in (registry.models, registry.attempts, registry.lineage, registry.deployments):
         assert many() == ()
-    for one in (registry.live, registry.pinned, registry.last_judged):
+    for one in (registry.find_live, registry.find_pin, registry.find_last_judged):
         assert one() is None
-    assert registry.production_state().state == "missing"
+    assert registry.read_production().state == "missing"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,7 +58,7 @@ def test_reading_changes_no_file(tmp_path: Path) -> None:
     first, _, _ = deployed(archive, 3)
     before = everything_in(tmp_path)
     registry = Registry(tmp_path)
-    for read in (registry.models, registry.live, registry.lineage, registry.pinned, registry.attempts):
+    for read in (registry.models, registry.find_live, registry.lineage, registry.find_pin, registry.attempts):
         read()
     registry.find(first)
     registry.plan_rollback()
@@ -80,7 +80,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.errors import StorageError
 os.setgid(65534); os.setuid(65534)
 archive = Archive(Path({str(home)!r}))
-print(*[each.model_id for each in archive.models()], archive.live().model_id)
+print(*[each.model_id for each in archive.models()], archive.find_live().model_id)
 try:
     archive.unpin(now=datetime(2026, 1, 5, tzinfo=UTC))
 except StorageError as error:
@@ -122,8 +122,8 @@ def test_a_model_comes_back_as_it_was_added(tmp_path: Path) -> None:
         (),
         True,
     )
-    assert archive.onnx_of(model_id).read_bytes() == b"onnx"
-    assert archive.pkl_of(model_id).read_bytes() == b"pkl"
+    assert archive.onnx_path(model_id).read_bytes() == b"onnx"
+    assert archive.pkl_path(model_id).read_bytes() == b"pkl"
     assert record.trained_at == T0
     assert record.exam_from == date(2025, 12, 8)
 
@@ -146,7 +146,7 @@ def test_nan_and_times_without_a_zone_never_enter_the_registry(tmp_path: Path, c
     with pytest.raises(ValueError, match=r"nan|JSON|time zone"):
         archive.add(model, b"onnx", b"pkl", now=T0)
     assert archive.models() == ()
-    assert not archive.onnx_of(model.model_id).exists()
+    assert not archive.onnx_path(model.model_id).exists()
 
 
 def test_history_is_newest_first_and_limited(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) ->
     archive = archive_in(tmp_path)
     for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
         archive.record_attempt(T0 + timedelta(days=day), kind="forced", outcome=outcome, reason="r", model_id=None)
-    judged = archive.last_judged()
+    judged = archive.find_last_judged()
     assert judged is not None
     assert (judged.outcome, judged.at) == ("rejected", T0 + timedelta(days=1))
     assert [each.outcome for each in archive.attempts(limit=2)] == ["failed", "skipped"]
@@ -341,7 +341,7 @@ def test_a_plan_names_both_models_and_changes_nothing(tmp_path: Path) -> None:
     plan = archive.plan_rollback()
     assert plan.current is not None
     assert (plan.current.model_id, plan.target.model_id, plan.needs_reason) == (second, first, False)
-    assert archive.live() == plan.current
+    assert archive.find_live() == plan.current
 
 
 def test_there_is_no_plan_without_a_model_before(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hftcl import config
 from hftcl.archive import artifact
-from hftcl.archive.artifact import build, canary_rows, describe, load
+from hftcl.archive.artifact import build, describe, load, pick_canary_rows
 from hftcl.errors import ConfigError, IntegrityError
 from tests.archive.test_artifact import META, forest, rows
 from tests.config.configured import faults, loaded
@@ -32,7 +32,7 @@ def built(graph: bytes, key: str | None, monkeypatch: pytest.MonkeyPatch) -> byt
         monkeypatch.delenv("HFTCL_SIGNING_KEY", raising=False)
     else:
         monkeypatch.setenv("HFTCL_SIGNING_KEY", key)
-    return build(graph, META, canary_rows(rows()))
+    return build(graph, META, pick_canary_rows(rows()))
 
 
 @pytest.mark.hazard(18)
@@ -54,7 +54,7 @@ def test_a_signature_moved_to_another_model_is_refused(graph: bytes, monkeypatch
     tail = 82  # bytes of an entry with 12 letters and 64 digits
     signature = signed[-2 * tail : -tail]
     monkeypatch.delenv("HFTCL_SIGNING_KEY")
-    other = build(graph, META, canary_rows(rows(seed=2)))
+    other = build(graph, META, pick_canary_rows(rows(seed=2)))
     body = other[:-tail] + signature
     forged = body + other[-tail:-64] + hashlib.sha256(body).hexdigest().encode()
     assert load(forged).meta.model_id == META.model_id, "whole but for the signature"
@@ -64,7 +64,7 @@ def test_a_signature_moved_to_another_model_is_refused(graph: bytes, monkeypatch
 
 
 def test_the_slices_of_an_exam_are_signed_too(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_slices = artifact.with_slices(built(graph, KEY, monkeypatch), {})
+    with_slices = artifact.add_slices(built(graph, KEY, monkeypatch), {})
     assert load(with_slices).meta.exam_slices == {}
     assert KEY.encode() not in with_slices
     onnx.checker.check_model(onnx.ModelProto.FromString(with_slices))

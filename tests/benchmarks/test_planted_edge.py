@@ -13,10 +13,10 @@ import pytest
 
 from hftcl.events import ignore
 from hftcl.exam.metrics import sharpe
-from hftcl.exam.split import sessions_of, split
-from hftcl.learning.candidate import parameters, train_candidate
-from hftcl.learning.dataset import with_features
-from hftcl.learning.score import Examined, examine
+from hftcl.exam.split import list_sessions, split
+from hftcl.learning.candidate import merge_params, train_candidate
+from hftcl.learning.dataset import add_features
+from hftcl.learning.score import ExamResult, examine
 from hftcl.market.bars import clean
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -44,28 +44,28 @@ class Truth:
 
 def frame(settings: Settings, first: date, last: date) -> pl.DataFrame:
     """Features and targets of the sessions `first` to `last`, as the loop would compute them."""
-    warm = CALENDAR.previous_session(first, WARMUP_SESSIONS)
+    warm = CALENDAR.find_previous_session(first, WARMUP_SESSIONS)
     source, sessions = SyntheticSource(settings), CALENDAR.sessions(warm, last)
     parts = [clean(source.minutes(t, warm, last), sessions, ticker=t)[0] for t in settings.market.watchlist]
-    return with_features(pl.concat(parts), settings.model.horizon_minutes).filter(pl.col("session") >= first)
+    return add_features(pl.concat(parts), settings.model.horizon_minutes).filter(pl.col("session") >= first)
 
 
 def truth(seed: int, edge: float) -> Truth:
     settings = Settings(synthetic=Synthetic(seed=seed, edge=edge))
     window = frame(settings, AS_OF - timedelta(days=settings.market.lookback_days - 1), AS_OF)
-    parts = split(sessions_of(window), exam_sessions=20, embargo_sessions=1)
+    parts = split(list_sessions(window), exam_sessions=20, embargo_sessions=1)
     candidate = train_candidate(
         window,
         parts,
         settings,
         model_id="20230303_220000",
-        params=parameters(settings),
+        params=merge_params(settings),
         source="synthetic",
         synthetic=True,
         on_event=ignore,
     )
 
-    def score(rows: pl.DataFrame, days: list[date]) -> Examined:
+    def score(rows: pl.DataFrame, days: list[date]) -> ExamResult:
         return examine(candidate.model, rows, days, cost_bps=settings.strategy.cost_bps)
 
     exam = score(window, list(parts.exam_days)).simulation

@@ -46,7 +46,7 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
     """At full load: each prediction is a signal, and shares are cheap enough that every change of a target trades."""
     day = date(2025, 6, 2)
     archived(tmp_path, threshold=0.0)
-    bars = market_bars(CALENDAR.previous_session(day, 5), day, named(tickers))
+    bars = market_bars(CALENDAR.find_previous_session(day, 5), day, named(tickers))
     rules = {"risk": {"max_gross": 5.0, "max_net": 5.0}, "paper": {"cash": 1e9, "max_volume_share": 1.0}}
     bot = stand(tmp_path, bars=bars, sections=rules)
     bot.run(day)

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from hftcl.market.bars import label
-from hftcl.market.hours import hours_of
+from hftcl.market.hours import find_hours
 from hftcl.market.sources.synthetic import SyntheticSource
 from tests.loop_cases import small
 from tests.trading.bot_stand import CALENDAR, stand
@@ -24,7 +24,7 @@ SESSIONS = 200
 def main(home: Path) -> None:
     """Trade, and print."""
     days = CALENDAR.sessions(date(2025, 1, 2), date(2025, 12, 31))["session"].to_list()[:SESSIONS]
-    first = CALENDAR.previous_session(days[0], 5)
+    first = CALENDAR.find_previous_session(days[0], 5)
     sessions, source = CALENDAR.sessions(first, days[-1]), SyntheticSource(small(Path()))
     parts = [
         label(source.minutes(ticker, first, days[-1]), sessions).filter(pl.col("minute") < 60) for ticker in TICKERS
@@ -34,7 +34,7 @@ def main(home: Path) -> None:
     del parts
     held = []
     for number, day in enumerate(days, 1):
-        hours = hours_of(CALENDAR, day, extended_hours=False)
+        hours = find_hours(CALENDAR, day, extended_hours=False)
         minutes = hours.minutes(hours.begins)
         bot.loop.wait_until(minutes[0])
         bot.run(day, [*minutes[:60], minutes[-1]])
@@ -43,7 +43,7 @@ def main(home: Path) -> None:
             gc.collect()
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             held.append(round(pages * resource.getpagesize() / 2**20, 1))
-    decided = bot.ledger.last_decided()
+    decided = bot.ledger.find_last_decided()
     bot.close()
     json.dump({"held": held, "last": str(decided)}, sys.stdout)
 

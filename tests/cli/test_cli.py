@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hftcl.cli import globals_first
+from hftcl.cli import move_globals_first
 from tests.loop_cases import SMALL_TOML
 
 HFTCL = str(Path(sys.executable).parent / "hftcl")
@@ -342,14 +342,14 @@ def test_a_traceback_is_shown_only_on_request(tmp_path: Path) -> None:
 
 
 def test_global_options_may_follow_the_command() -> None:
-    assert globals_first(["retrain", "--force", "--config", "a.toml", "-v"]) == [
+    assert move_globals_first(["retrain", "--force", "--config", "a.toml", "-v"]) == [
         "--config",
         "a.toml",
         "-v",
         "retrain",
         "--force",
     ]
-    assert globals_first(["rollback", "--", "-v"]) == ["rollback", "--", "-v"]
+    assert move_globals_first(["rollback", "--", "-v"]) == ["rollback", "--", "-v"]
 
 
 def test_shell_completion_knows_the_commands(tmp_path: Path) -> None:

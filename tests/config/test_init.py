@@ -49,7 +49,7 @@ def test_every_setting_in_force_is_shown_with_its_origin_and_no_secret(tmp_path:
     (tmp_path / "hftcl.toml").write_text("[market]\nwatchlist = ['V']\n")
     environ = {"POLYGON_API_KEY": "CANARY", "HFTCL_MODEL__SEED": "9"}
     found = config.load(None, environ=environ, cwd=tmp_path)
-    shown = {row.key: row for row in config.effective(found, environ)}
+    shown = {row.key: row for row in config.list_effective(found, environ)}
     assert [key for key in shown if key in leaves()] == list(leaves())
     assert (shown["market.watchlist"].text, shown["market.watchlist"].value) == ('["V"]', ("V",))
     assert shown["model.seed"].origin == "HFTCL_MODEL__SEED"

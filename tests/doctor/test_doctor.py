@@ -26,12 +26,12 @@ from hftcl.alerts.delivery import LOCK
 from hftcl.archive import artifact
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
 from hftcl.doctor.examination import CHECKS
-from hftcl.doctor.row import Patient
+from hftcl.doctor.row import Context
 from hftcl.errors import SourceError
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.schedule.claims import Occurrences
-from hftcl.trading.run.wiring import locked
+from hftcl.trading.run.wiring import hold_lock
 from tests.config.configured import loaded
 from tests.polygon_server import PolygonServer, says
 
@@ -71,8 +71,8 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
-def patient(folder: Path, text: str | None = None, *, now: datetime = NOW, **environ: str) -> Patient:
-    return Patient(configuration=loaded(folder, text), environ=environ, now=now)
+def patient(folder: Path, text: str | None = None, *, now: datetime = NOW, **environ: str) -> Context:
+    return Context(configuration=loaded(folder, text), environ=environ, now=now)
 
 
 def row(rows: tuple[Row, ...], name: str) -> Row:
@@ -152,7 +152,7 @@ def test_what_can_be_mended_safely_is_mended_and_everything_is_ok_again(home: Pa
 def test_an_archived_model_that_rotted_is_told_by_its_id(home: Path) -> None:
     (path,) = (home / "models").glob("model_*.onnx")
     flip(path)
-    (found,) = (each for each in archive.models(patient(home)) if each.status == "fault")
+    (found,) = (each for each in archive.check_models(patient(home)) if each.status == "fault")
     assert found.name == f"archive {path.stem.removeprefix('model_')}"
 
 
@@ -165,17 +165,17 @@ def test_a_registry_that_is_no_database_is_a_fault_and_hides_no_other_row(home: 
 
 def test_model_files_whose_registry_was_lost_are_told(home: Path) -> None:
     (home / "models" / "registry.sqlite").write_bytes(b"")
-    found = row(tuple(archive.models(patient(home))), "archive files")
+    found = row(tuple(archive.check_models(patient(home))), "archive files")
     assert (found.status, "backup" in found.remedy) == ("warning", True)
 
 
 @pytest.mark.hazard(19)
 def test_a_model_that_predicts_otherwise_than_when_it_was_trained_is_a_fault(home: Path) -> None:
     production = home / "trained_stock_model.onnx"
-    graph, meta = artifact._opened("the model", production.read_bytes())
+    graph, meta = artifact._open_verified("the model", production.read_bytes())
     del graph.metadata_props[:]
     drifted = tuple(prediction + 1e-3 for prediction in meta.canary_predictions)
-    data = artifact._written(graph, replace(meta, canary_predictions=drifted))
+    data = artifact._serialize(graph, replace(meta, canary_predictions=drifted))
     production.write_bytes(data)
     (home / "models" / f"model_{meta.model_id}.onnx").write_bytes(data)
     with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db:
@@ -188,14 +188,14 @@ def test_a_model_that_predicts_otherwise_than_when_it_was_trained_is_a_fault(hom
 
 
 def test_bars_that_are_behind_and_too_few_are_a_warning_each_by_ticker(home: Path) -> None:
-    late = market.bars(patient(home, now=NOW + timedelta(days=14)))
+    late = market.check_bars(patient(home, now=NOW + timedelta(days=14)))
     found = {each.name: each for each in late}
     assert {each.status for name, each in found.items() if name != "bars"} == {"warning"}
     assert "behind" in found["bars AAPL"].detail
     for path in (home / "bars" / "synthetic" / "AMD").iterdir():
         if "2025-12" not in path.name:
             path.unlink()
-    few = {each.name: each for each in market.bars(patient(home))}
+    few = {each.name: each for each in market.check_bars(patient(home))}
     assert "of the last" in few["bars AMD"].detail
 
 
@@ -204,7 +204,7 @@ def test_bars_that_are_behind_and_too_few_are_a_warning_each_by_ticker(home: Pat
 )
 def test_the_calendar_s_reach_is_told(tmp_path: Path, day: str, status: str) -> None:
     moment = datetime.fromisoformat(f"{day}T12:00:00+00:00")
-    (found,) = market.calendar(patient(tmp_path, now=moment))
+    (found,) = market.check_calendar(patient(tmp_path, now=moment))
     assert found.status == status
 
 
@@ -221,7 +221,7 @@ def test_the_calendar_s_reach_is_told(tmp_path: Path, day: str, status: str) -> 
 )
 def test_it_says_so_when_somebody_else_can_write_what_serves(home: Path, what: str, mode: int, status: str) -> None:
     (home / what).chmod(mode)
-    rows = tuple(machine.permissions(patient(home)))
+    rows = tuple(machine.check_permissions(patient(home)))
     assert {each.status for each in rows} == {status}
     if status == "fault":
         assert any("everyone on this machine can write" in each.detail for each in rows)
@@ -233,12 +233,12 @@ def test_it_says_so_when_somebody_else_can_write_what_serves(home: Path, what: s
 def test_a_model_file_that_belongs_to_somebody_else_is_a_fault(home: Path) -> None:
     (path,) = (home / "models").glob("model_*.onnx")
     os.chown(path, 65534, -1)
-    (found,) = machine.permissions(patient(home))
+    (found,) = machine.check_permissions(patient(home))
     assert (found.status, str(path) in found.detail) == ("fault", True)
 
 
 def test_a_scheduler_that_has_stopped_or_failed_is_a_warning(tmp_path: Path) -> None:
-    (fresh,) = outside.schedule(patient(tmp_path))
+    (fresh,) = outside.check_schedule(patient(tmp_path))
     assert fresh.status == "ok"
     occurrences = Occurrences(tmp_path)
     for day, state in ((14, "failed"), (15, "done")):
@@ -246,41 +246,41 @@ def test_a_scheduler_that_has_stopped_or_failed_is_a_warning(tmp_path: Path) -> 
         claim = occurrences.claim("check", due.date(), due, by="a test", now=due)
         assert claim is not None
         claim.finish(state, "because", now=due)  # type: ignore[arg-type]
-        (found,) = outside.schedule(patient(tmp_path, now=due))
+        (found,) = outside.check_schedule(patient(tmp_path, now=due))
         assert (found.status, "because" in found.detail) == ("ok" if state == "done" else "warning", True)
-    (idle,) = outside.schedule(patient(tmp_path, now=NOW + timedelta(days=3)))
+    (idle,) = outside.check_schedule(patient(tmp_path, now=NOW + timedelta(days=3)))
     assert idle.status == "warning"
 
 
 def test_a_bot_that_is_halted_waits_for_a_person_and_says_why(tmp_path: Path) -> None:
-    (fresh,) = bot.bot(patient(tmp_path))
+    (fresh,) = bot.check_bot(patient(tmp_path))
     assert (fresh.status, list(tmp_path.iterdir())) == ("ok", [])
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.set_meta(mode="paper", heartbeat=NOW.isoformat())
-        assert [each.status for each in bot.bot(patient(tmp_path))] == ["ok"]
+        assert [each.status for each in bot.check_bot(patient(tmp_path))] == ["ok"]
         ledger.latch("daily_loss", "3.1 % of capital", NOW)
-    (halted,) = bot.bot(patient(tmp_path))
+    (halted,) = bot.check_bot(patient(tmp_path))
     assert (halted.status, "3.1 % of capital" in halted.detail) == ("warning", True)
-    found = samples(prometheus.text(patient(tmp_path).settings, NOW))
+    found = samples(prometheus.render_text(patient(tmp_path).settings, NOW))
     assert found["hftcl_bot_halted"] == 1
     assert found["hftcl_bot_heartbeat_timestamp_seconds"] == NOW.timestamp()
 
 
 def test_a_rehearsal_hides_no_halt_and_is_no_bot(tmp_path: Path) -> None:
-    replay = Places.replay(tmp_path)
-    with locked(replay, "replay"), Ledger(replay.ledger) as rehearsed:
+    replay = Home.replay(tmp_path)
+    with hold_lock(replay, "replay"), Ledger(replay.ledger) as rehearsed:
         rehearsed.set_meta(mode="replay", heartbeat=NOW.isoformat())
-        (nothing,) = bot.bot(patient(tmp_path))
+        (nothing,) = bot.check_bot(patient(tmp_path))
         assert (nothing.status, "not traded here" in nothing.detail) == ("ok", True)
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             ledger.set_meta(mode="paper", heartbeat=NOW.isoformat())
             ledger.latch("daily_loss", "3.1 % of capital", NOW)
-        (halted,) = bot.bot(patient(tmp_path))
+        (halted,) = bot.check_bot(patient(tmp_path))
         assert (halted.status, "3.1 % of capital" in halted.detail) == ("warning", True)
 
 
 def test_a_broker_that_is_not_installed_is_a_fault_and_paper_needs_nothing(tmp_path: Path) -> None:
-    assert [each.status for each in bot.broker(patient(tmp_path))] == ["ok"]
+    assert [each.status for each in bot.check_broker(patient(tmp_path))] == ["ok"]
     rows = examine(patient(tmp_path, "[trade]\nbroker = 'nonsense'\n"))
     assert row(rows, "broker").status == "fault"
 
@@ -311,14 +311,14 @@ def test_rows_are_told_where_the_state_for_prometheus_cannot_be_made(tmp_path: P
 
 def test_an_address_of_apprise_is_judged_without_a_message_being_sent(tmp_path: Path) -> None:
     urls = "json://127.0.0.1:9/x nonsense://x"  # nobody listens there
-    found = statuses(tuple(outside.alerts(patient(tmp_path, ALERT_URLS=urls))))
+    found = statuses(tuple(outside.check_alerts(patient(tmp_path, ALERT_URLS=urls))))
     assert found == {"alerts apprise 1 (json)": "ok", "alerts apprise 2 (nonsense)": "fault"}
 
 
 def test_secrets_that_everyone_can_read_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SMTP_HOST=x\n")
     (tmp_path / ".env").chmod(0o644)
-    rows = tuple(machine.configuration(patient(tmp_path)))
+    rows = tuple(machine.check_configuration(patient(tmp_path)))
     assert row(rows, "secrets").remedy.startswith("chmod 600")
 
 
@@ -329,13 +329,13 @@ def test_secrets_that_everyone_can_read_are_a_warning(tmp_path: Path) -> None:
     model=st.integers(0, 10**9),
 )
 def test_more_tickers_need_more_room(tickers: int, bars: int, months: int, model: int) -> None:
-    needed = machine.needed_bytes(tickers=tickers, bars=bars, ticker_months=months, model=model)
-    assert 0 < needed < machine.needed_bytes(tickers=tickers + 1, bars=bars, ticker_months=months, model=model)
+    needed = machine.compute_needed_bytes(tickers=tickers, bars=bars, ticker_months=months, model=model)
+    assert 0 < needed < machine.compute_needed_bytes(tickers=tickers + 1, bars=bars, ticker_months=months, model=model)
 
 
 def test_room_for_ninety_days_is_three_months_of_the_stored_bars_thirty_models_and_a_ledger() -> None:
     # By hand: 10 tickers x 3 months x 1 MB + 30 x 4 MB + 10 x 200 B x 390 x 90.
-    assert machine.needed_bytes(tickers=10, bars=20_000_000, ticker_months=20, model=4_000_000) == (
+    assert machine.compute_needed_bytes(tickers=10, bars=20_000_000, ticker_months=20, model=4_000_000) == (
         30_000_000 + 120_000_000 + 70_200_000
     )
 
@@ -348,7 +348,7 @@ def test_a_key_is_tried_with_one_call_and_a_refused_or_missing_one_is_a_fault(
 ) -> None:
     with PolygonServer({"AAPL": []}, key="canary-good-key") as server:
         monkeypatch.setenv("POLYGON_API_KEY", "canary-good-key")
-        (good,) = market.source(patient(tmp_path, POLYGON.format(url=server.url)))
+        (good,) = market.check_source(patient(tmp_path, POLYGON.format(url=server.url)))
         assert (good.status, len(server.hits)) == ("ok", 1)
         monkeypatch.setenv("POLYGON_API_KEY", "canary-bad-key")
         rows = examine(patient(tmp_path))
@@ -367,18 +367,18 @@ def test_a_source_that_cannot_be_reached_or_fails_is_an_error_after_one_call(
         text = POLYGON.format(url=server.url)
         server.always = says(503, b"busy")
         with pytest.raises(SourceError, match=r"503 .*\. Try again later"):
-            list(market.source(patient(tmp_path, text)))
+            list(market.check_source(patient(tmp_path, text)))
         assert len(server.hits) == 1
     with pytest.raises(SourceError, match=r"Connection refused\. Check the network"):
-        list(market.source(patient(tmp_path, text)))
+        list(market.check_source(patient(tmp_path, text)))
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYGON_API_KEY", "k")
     with PolygonServer({"AAPL": []}) as server:
         text = POLYGON.format(url=server.url).replace("= 50", "= 1")
-        assert [each.status for each in market.source(patient(tmp_path, text))] == ["ok"]
-        assert [each.status for each in market.source(patient(tmp_path))] == ["warning"]
+        assert [each.status for each in market.check_source(patient(tmp_path, text))] == ["ok"]
+        assert [each.status for each in market.check_source(patient(tmp_path))] == ["warning"]
 
 
 @contextlib.contextmanager
@@ -411,25 +411,25 @@ def saying_it_is(shift_s: float | None) -> Iterator[str]:
 )
 def test_the_clock_is_compared_with_the_source_s(tmp_path: Path, shift_s: float | None, status: str, told: str) -> None:
     with saying_it_is(shift_s) as url:
-        (found,) = market.clock(patient(tmp_path, POLYGON.format(url=url)))
+        (found,) = market.check_clock(patient(tmp_path, POLYGON.format(url=url)))
     assert (found.status, told in found.detail) == (status, True)
 
 
 def test_mail_that_is_asked_for_and_cannot_go_out_is_a_fault_and_mail_that_is_not_is_none(tmp_path: Path) -> None:
     half = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9", "ALERT_EMAIL_TO": "a@example.org"}
-    assert [each.status for each in outside.alerts(patient(tmp_path, None, now=NOW, **half))] == ["ok"]
-    (found,) = outside.alerts(patient(tmp_path, None, now=NOW, **half, ALERT_EMAIL_ENABLED="true"))
+    assert [each.status for each in outside.check_alerts(patient(tmp_path, None, now=NOW, **half))] == ["ok"]
+    (found,) = outside.check_alerts(patient(tmp_path, None, now=NOW, **half, ALERT_EMAIL_ENABLED="true"))
     assert (found.name, found.status) == ("alerts mail", "fault")
-    (found,) = outside.alerts(patient(tmp_path, ALERT_EMAIL_ENABLED="true"))
+    (found,) = outside.check_alerts(patient(tmp_path, ALERT_EMAIL_ENABLED="true"))
     assert "SMTP_HOST is not set" in found.detail
 
 
 def test_alerts_that_have_waited_long_are_a_warning(tmp_path: Path) -> None:
     asked = patient(tmp_path, "[alerts]\ncommand = ['/bin/false']\n")
-    alerts = Alerts.configured(asked.settings, {})
+    alerts = Alerts.from_settings(asked.settings, {})
     alerts.tell(Alert(Kind.TEST, "x", "y", NOW - timedelta(hours=8)))
     alerts.deliver(NOW)
-    assert statuses(tuple(outside.alerts(asked))) == {"alerts command": "ok", "alerts outbox": "warning"}
+    assert statuses(tuple(outside.check_alerts(asked))) == {"alerts command": "ok", "alerts outbox": "warning"}
 
 
 def test_a_test_alert_goes_out_on_every_way_and_says_which_one_failed(tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_a_test_alert_is_called_sent_only_where_it_was(tmp_path: Path, trouble: 
             (tmp_path / "alerts.sqlite").symlink_to(tmp_path / "gone" / "alerts.sqlite")
         else:
             stack.enter_context(durable.lock(tmp_path / LOCK, "delivery of alerts"))
-        (found,) = outside.test_alert(asked)
+        (found,) = outside.send_test_alert(asked)
     assert found.status == "fault"
     assert found.remedy
 
@@ -471,7 +471,7 @@ def test_an_installed_unit_of_another_version_or_installation_is_told(
 ) -> None:
     monkeypatch.setattr(units, "FOLDERS", (tmp_path,))
     (tmp_path / "hftcl-schedule.service").write_text(text)
-    (found,) = outside.units(patient(tmp_path))
+    (found,) = outside.check_units(patient(tmp_path))
     assert (found.name, found.status) == ("unit schedule", status)
     if status != "ok" and "newer" not in found.detail:
         assert "hftcl doctor --unit schedule" in found.remedy
@@ -487,7 +487,7 @@ def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_p
         ((subject, text),) = db.execute("SELECT subject, text FROM messages").fetchall()
     assert subject == "The service hftcl-schedule ended by a failure"
     assert "configuration is invalid" in text
-    assert outside.service_failed("schedule", {"SERVICE_RESULT": "success"}, NOW) is None
+    assert outside.build_failure_alert("schedule", {"SERVICE_RESULT": "success"}, NOW) is None
 
 
 def samples(text: str) -> dict[str, float]:
@@ -528,7 +528,7 @@ def test_a_repair_that_cannot_be_done_is_a_fault_of_its_own(home: Path) -> None:
 def test_a_unit_is_printed_alone(home: Path) -> None:
     argv = [sys.executable, "-m", "hftcl", "doctor", "--unit", "schedule"]
     done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
-    assert done.stdout == units.unit("schedule", units.Installation.found(loaded(home)))
+    assert done.stdout == units.build_unit("schedule", units.Installation.find(loaded(home)))
     unknown = run(home, "doctor", "--unit", "scheduler")
     assert unknown.returncode == 2
 

@@ -11,14 +11,14 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from hftcl import settings
-from hftcl.exam.edge import Edge, Policy, State, edge
+from hftcl.exam.edge import Edge, EdgeState, Policy, judge_edge
 from hftcl.exam.metrics import edge_posterior, psr
 from tests.exam.generator import stream
 from tests.exam.universe import Models, World, a_year, a_year_by_stored_scores, one_retrain, years
 
 FloatArray = npt.NDArray[np.float64]
 RULE = settings.Edge()
-LIVE, ASIDE = State.LIVE, State.STAND_ASIDE
+LIVE, ASIDE = EdgeState.LIVE, EdgeState.STAND_ASIDE
 
 
 def with_sharpe(annual: float, n: int) -> FloatArray:
@@ -30,12 +30,12 @@ def with_sharpe(annual: float, n: int) -> FloatArray:
 
 def decided(
     record: Sequence[float] | FloatArray,
-    previous: State = ASIDE,
+    previous: EdgeState = ASIDE,
     policy: Policy = "guarded",
     rule: settings.Edge = RULE,
     obstacles: Sequence[str] = (),
 ) -> Edge:
-    return edge(np.asarray(record, dtype=np.float64), previous, rule=rule, policy=policy, obstacles=obstacles)
+    return judge_edge(np.asarray(record, dtype=np.float64), previous, rule=rule, policy=policy, obstacles=obstacles)
 
 
 def test_a_long_good_record_goes_live_and_a_poor_one_stands_aside() -> None:
@@ -85,8 +85,8 @@ def test_under_seed_the_record_is_told_and_decides_nothing() -> None:
 
 
 @pytest.mark.parametrize("policy", ["seed", "guarded", "balanced", "strict"])
-@pytest.mark.parametrize("previous", list(State))
-def test_an_obstacle_keeps_the_bot_aside_whatever_the_record_says(policy: Policy, previous: State) -> None:
+@pytest.mark.parametrize("previous", list(EdgeState))
+def test_an_obstacle_keeps_the_bot_aside_whatever_the_record_says(policy: Policy, previous: EdgeState) -> None:
     found = decided(with_sharpe(9.0, 100), previous, policy, obstacles=["no model serves"])
     assert (found.state, found.reason) == (ASIDE, "no model serves")
 
@@ -94,8 +94,8 @@ def test_an_obstacle_keeps_the_bot_aside_whatever_the_record_says(policy: Policy
 @pytest.mark.parametrize(
     "record", [[], [0.01], [0.0] * 40, [0.01] * 40, [0.01, float("nan")] * 20, [0.01, float("inf")] * 20], ids=str
 )
-@pytest.mark.parametrize("previous", list(State))
-def test_a_record_that_tells_nothing_stands_aside(record: list[float], previous: State) -> None:
+@pytest.mark.parametrize("previous", list(EdgeState))
+def test_a_record_that_tells_nothing_stands_aside(record: list[float], previous: EdgeState) -> None:
     found = decided(record, previous)
     assert (found.state, found.p_edge, found.sessions_missing) == (ASIDE, None, None)
     assert found.reason.startswith("the record has no P(edge): ")

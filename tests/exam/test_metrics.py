@@ -101,7 +101,7 @@ def test_capital_does_not_change_a_figure(scale: float) -> None:
 
 def test_the_hedge_fund_of_the_paper() -> None:
     # Lopez de Prado, Lipton and Zoonekynd (2025), numerical example
-    assert math.sqrt(HEDGE_FUND.spread() / 24) == pytest.approx(0.3286, abs=5e-5)
+    assert math.sqrt(HEDGE_FUND.compute_spread() / 24) == pytest.approx(0.3286, abs=5e-5)
     assert psr_from_moments(HEDGE_FUND) == pytest.approx(0.9127, abs=5e-5)
     assert psr_from_moments(HEDGE_FUND, form="null") == pytest.approx(0.9872, abs=5e-5)
     assert min_track_record_from_moments(HEDGE_FUND) == pytest.approx(34.76, abs=5e-3)
@@ -305,7 +305,7 @@ def first_alarm(pnl: FloatArray) -> int:
     """Return after how many sessions the detector first alarms; all of them if it does not."""
     detector = ShiryaevRoberts()
     for n, value in enumerate(pnl.tolist(), start=1):
-        detector = detector.after(value)
+        detector = detector.update(value)
         if detector.alarmed:
             return n
     return pnl.size
@@ -320,7 +320,7 @@ def test_row_g1_a_model_at_its_floor_or_above_is_left_alone_for_long(true: float
 def alarms(pnl: FloatArray) -> list[int]:
     detector, found = ShiryaevRoberts(), []
     for n, value in enumerate(pnl.tolist()):
-        detector = detector.after(value)
+        detector = detector.update(value)
         if detector.alarmed:
             found.append(n)
     return found
@@ -352,23 +352,23 @@ def test_row_g3_a_model_that_turns_is_found_within_two_months() -> None:
 def test_a_session_without_a_trade_tells_the_detector_nothing() -> None:
     detector = ShiryaevRoberts()
     for value in SESSIONS[SESSIONS != 0]:
-        detector = detector.after(float(value)).after(0.0)
+        detector = detector.update(float(value)).update(0.0)
     alone = ShiryaevRoberts()
     for value in SESSIONS[SESSIONS != 0]:
-        alone = alone.after(float(value))
+        alone = alone.update(float(value))
     assert detector == alone
 
 
 def test_the_detector_refuses_what_is_not_a_number() -> None:
     with pytest.raises(UndefinedStatisticError, match="nan"):
-        ShiryaevRoberts().after(float("nan"))
+        ShiryaevRoberts().update(float("nan"))
 
 
 def test_the_detector_starts_from_nothing_after_an_alarm() -> None:
     detector = ShiryaevRoberts(alarm_at=3.0)
     while not detector.alarmed:
-        detector = detector.after(0.01 if detector.sessions % 2 else -0.013)
-    following = detector.after(-0.01)
+        detector = detector.update(0.01 if detector.sessions % 2 else -0.013)
+    following = detector.update(-0.01)
     assert following.statistic < 1.5 < 3.0 <= detector.statistic
 
 

@@ -10,19 +10,19 @@ import pytest
 
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare
-from hftcl.exam.edge import State
+from hftcl.exam.edge import EdgeState
 from hftcl.exam.policies import (
     NOTHING,
-    Attempt,
-    Course,
-    Mark,
+    PolicyAttempt,
+    PolicyRun,
+    SessionPnl,
     always_newest,
+    apply_edge,
+    build_stored_scores_gate,
+    build_verdict_gate,
     buy_and_hold,
-    judged,
     never_retrain,
-    replay,
-    stored_scores,
-    with_edge,
+    run_policy,
 )
 from hftcl.exam.split import Session
 from hftcl.settings import Edge, Exam, Promote
@@ -56,17 +56,17 @@ def pnl(sharpe: float, place: int) -> float:
     return sharpe / math.sqrt(252) * 0.01 + deviation * (1 if place % 2 else -1)
 
 
-def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float = 1.0) -> Attempt:
+def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float = 1.0) -> PolicyAttempt:
     """Return the training at the end of `week`, 0 the first; `earns` is a Sharpe ratio, or gives each session's P&L."""
     end = WINDOW + 5 * week
     window = SESSIONS[end - WINDOW : end]
     earned = earns if callable(earns) else lambda place: pnl(earns, place)
     marks = {
-        session.day: Mark(gross=earned(place) + 0.0001, net=earned(place), turnover=turnover)
+        session.day: SessionPnl(gross=earned(place) + 0.0001, net=earned(place), turnover=turnover)
         for place, session in enumerate(SESSIONS)
         if session.day >= window[-10].day
     }
-    return Attempt(
+    return PolicyAttempt(
         model_id=f"week{week}",
         at=close(window[-1]),
         label_end=close(window[10]),
@@ -76,7 +76,7 @@ def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float
     )
 
 
-def served(course: Course) -> list[str]:
+def served(course: PolicyRun) -> list[str]:
     return [step.attempt.model_id for step in course.deployments]
 
 
@@ -88,7 +88,7 @@ def test_a_model_earns_only_in_sessions_that_start_after_its_deployment() -> Non
         return lambda place: week + place / 1000
 
     attempts = [attempt(week, level(week)) for week in range(3)]
-    course = replay(attempts, always_newest, LATER)
+    course = run_policy(attempts, always_newest, LATER)
     expected = [min(index // 5, 2) + (WINDOW + index) / 1000 for index in range(len(LATER))]
     assert course.net.tolist() == expected
     assert course.gross.tolist() == pytest.approx([net + 0.0001 for net in expected])
@@ -96,7 +96,7 @@ def test_a_model_earns_only_in_sessions_that_start_after_its_deployment() -> Non
 
 def test_nothing_is_earned_before_the_first_deployment() -> None:
     attempts = [attempt(0, -3.0), attempt(1, -3.0), attempt(2, 6.0)]
-    course = replay(attempts, judged(Promote(policy="guarded"), EXAM), LATER)
+    course = run_policy(attempts, build_verdict_gate(Promote(policy="guarded"), EXAM), LATER)
     assert served(course) == ["week2"]
     assert not course.net[:10].any()
     assert course.net[10:].tolist() == [pnl(6.0, WINDOW + index) for index in range(10, len(LATER))]
@@ -104,8 +104,8 @@ def test_nothing_is_earned_before_the_first_deployment() -> None:
 
 def test_the_first_model_for_ever_and_the_newest_each_week_ask_no_exam() -> None:
     attempts = [attempt(week, -9.0) for week in range(4)]
-    assert served(replay(attempts, never_retrain, LATER)) == ["week0"]
-    assert served(replay(attempts, always_newest, LATER)) == ["week0", "week1", "week2", "week3"]
+    assert served(run_policy(attempts, never_retrain, LATER)) == ["week0"]
+    assert served(run_policy(attempts, always_newest, LATER)) == ["week0", "week1", "week2", "week3"]
 
 
 @pytest.mark.parametrize(
@@ -116,19 +116,19 @@ def test_the_first_model_for_ever_and_the_newest_each_week_ask_no_exam() -> None
 def test_the_rule_on_stored_scores_takes_ten_percent_off_the_champion_s_own_exam(
     stored: float, own: float, deploys: bool
 ) -> None:
-    course = replay([attempt(0, stored), attempt(2, own)], stored_scores(Promote(), EXAM), LATER)
+    course = run_policy([attempt(0, stored), attempt(2, own)], build_stored_scores_gate(Promote(), EXAM), LATER)
     assert ("week2" in served(course)) is deploys
 
 
 def test_the_stored_rule_ratchets_where_the_paired_rule_sees_that_the_champion_has_decayed() -> None:
     lucky = attempt(0, lambda place: pnl(8.0 if place < WINDOW else -2.0, place))
     steady = [attempt(week, 3.0) for week in (2, 4)]
-    assert served(replay([lucky, *steady], stored_scores(Promote(), EXAM), LATER)) == ["week0"]
-    assert "week2" in served(replay([lucky, *steady], judged(Promote(policy="seed"), EXAM), LATER))
+    assert served(run_policy([lucky, *steady], build_stored_scores_gate(Promote(), EXAM), LATER)) == ["week0"]
+    assert "week2" in served(run_policy([lucky, *steady], build_verdict_gate(Promote(policy="seed"), EXAM), LATER))
 
 
 def test_champion_and_challenger_are_scored_on_sessions_unseen_by_both() -> None:
-    course = replay([attempt(0, 3.0), attempt(1, 4.0)], judged(Promote(policy="seed"), EXAM), LATER)
+    course = run_policy([attempt(0, 3.0), attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
     first, second = course.steps
     assert first.decision.exam == tuple(session.day for session in SESSIONS[12:22])
     assert second.decision.exam == tuple(session.day for session in SESSIONS[17:27])
@@ -140,13 +140,13 @@ def test_champion_and_challenger_are_scored_on_sessions_unseen_by_both() -> None
 
 def test_sessions_that_the_champion_has_seen_are_left_out_of_the_exam() -> None:
     champion = replace(attempt(0, 3.0), label_end=close(SESSIONS[18]))
-    course = replay([champion, attempt(1, 4.0)], judged(Promote(policy="seed"), EXAM), LATER)
+    course = run_policy([champion, attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
     assert course.steps[1].decision.exam == tuple(session.day for session in SESSIONS[20:27]), "19 is its embargo"
 
 
 def test_concessions_do_not_add_up() -> None:
     attempts = [attempt(week, 6.0 * 0.96**week) for week in range(WEEKS)]
-    course = replay(attempts, judged(Promote(policy="seed"), EXAM), LATER)
+    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
     assert served(course) == ["week0", "week1", "week2"], "0.96 ** 3 is more than 10 % below the best"
 
 
@@ -155,27 +155,31 @@ def test_no_decision_changes_with_what_comes_after_it() -> None:
     attempts = [attempt(week, float(random.normal(3, 2))) for week in range(WEEKS)]
     cut = attempts[2].at
 
-    def tampered(one: Attempt) -> Attempt:
+    def tampered(one: PolicyAttempt) -> PolicyAttempt:
         later = {session.day for session in SESSIONS if session.start > cut}
         marks = {
-            day: Mark(gross=0, net=float(random.normal()), turnover=9.0) if day in later else mark
+            day: SessionPnl(gross=0, net=float(random.normal()), turnover=9.0) if day in later else mark
             for day, mark in one.marks.items()
         }
         return replace(one, marks=marks)
 
-    gates = [judged(Promote(), EXAM), judged(Promote(policy="seed"), EXAM), stored_scores(Promote(), EXAM)]
+    gates = [
+        build_verdict_gate(Promote(), EXAM),
+        build_verdict_gate(Promote(policy="seed"), EXAM),
+        build_stored_scores_gate(Promote(), EXAM),
+    ]
     for gate in gates:
-        honest = replay(attempts, gate, LATER)
-        other = replay([tampered(one) for one in attempts], gate, LATER)
+        honest = run_policy(attempts, gate, LATER)
+        other = run_policy([tampered(one) for one in attempts], gate, LATER)
         for before, after in zip(honest.steps[:3], other.steps[:3], strict=True):
             assert (before.attempt.model_id, before.decision) == (after.attempt.model_id, after.decision)
         assert honest.net[:10].tolist() == other.net[:10].tolist()
         assert honest.net[10:].tolist() != other.net[10:].tolist() or not honest.net.any()
 
 
-def gated(attempts: Sequence[Attempt], begun: Sequence[float], policy: str = "guarded") -> Course:
-    free = replay(attempts, judged(Promote(policy=policy), EXAM), LATER)  # type: ignore[arg-type]
-    return with_edge(free, LATER, begun=begun, rule=Edge(), policy=policy)  # type: ignore[arg-type]
+def gated(attempts: Sequence[PolicyAttempt], begun: Sequence[float], policy: str = "guarded") -> PolicyRun:
+    free = run_policy(attempts, build_verdict_gate(Promote(policy=policy), EXAM), LATER)  # type: ignore[arg-type]
+    return apply_edge(free, LATER, begun=begun, rule=Edge(), policy=policy)  # type: ignore[arg-type]
 
 
 def test_the_bot_stands_aside_until_the_record_shows_an_edge() -> None:
@@ -184,7 +188,7 @@ def test_the_bot_stands_aside_until_the_record_shows_an_edge() -> None:
     sizes = [step.edge.sessions for step in course.steps if step.edge]
     assert sizes == [10, 15, 20, 25, 30, 35], "the walk-forward, and a week more at each attempt"
     states = [step.edge.state for step in course.steps if step.edge]
-    live = states.index(State.LIVE)
+    live = states.index(EdgeState.LIVE)
     assert live >= 2, "20 sessions are asked for"
     assert not course.net[: 5 * live].any()
     assert course.net[5 * live :].all()
@@ -203,14 +207,14 @@ def test_a_worthless_record_never_trades_and_grows_with_the_last_candidate_befor
 
 def test_under_the_seed_policy_what_is_promoted_trades() -> None:
     attempts = [attempt(week, 2.0) for week in range(3)]
-    free = replay(attempts, judged(Promote(policy="seed"), EXAM), LATER)
+    free = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
     course = gated(attempts, begun=[pnl(-9.0, place) for place in range(10)], policy="seed")
     assert course.net.tolist() == free.net.tolist()
 
 
 def test_a_course_can_begin_later() -> None:
-    course = replay([attempt(0, 3.0)], always_newest, LATER)
-    cut = course.since(LATER[7].day)
+    course = run_policy([attempt(0, 3.0)], always_newest, LATER)
+    cut = course.cut_since(LATER[7].day)
     assert cut.days == course.days[7:]
     assert cut.net.tolist() == course.net[7:].tolist()
     assert len(cut.turnover) == len(cut.gross) == len(cut.days)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import NoDataError
-from hftcl.exam.simulation import accounts, held_intervals, simulate
-from hftcl.exam.slices import Slice, slices
+from hftcl.exam.simulation import accounts, list_trades, simulate
+from hftcl.exam.slices import Slice, compute_slices
 
 OPEN = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ def bars_of(closes: dict[tuple[str, int], list[float]], step: int = 1) -> pl.Dat
 def sliced(bars: pl.DataFrame, positions: list[float], cost_bps: float = 1.0) -> dict[str, tuple[Slice, ...]]:
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
     rows = accounts(bars, decided, cost_bps=cost_bps)
-    return slices(rows, held_intervals(rows, cost_bps), bars, cost_bps=cost_bps)
+    return compute_slices(rows, list_trades(rows, cost_bps), bars, cost_bps=cost_bps)
 
 
 @st.composite
@@ -73,7 +73,7 @@ def test_the_sides_are_those_of_the_trades(exam: tuple[pl.DataFrame, list[float]
     bars, positions = exam
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
     rows = accounts(bars, decided, cost_bps=cost_bps)
-    trades = held_intervals(rows, cost_bps).join(
+    trades = list_trades(rows, cost_bps).join(
         rows.select("ticker", pl.col("ts").alias("opened"), "held"), on=["ticker", "opened"]
     )
     for side, sign in zip(sliced(bars, positions, cost_bps)["side"], (1, -1), strict=True):
@@ -88,8 +88,10 @@ def test_the_order_of_the_bars_does_not_matter_to_the_bit(exam: tuple[pl.DataFra
     bars, positions = exam
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
     rows = accounts(bars, decided, cost_bps=1.0)
-    trades = held_intervals(rows, 1.0)
-    assert slices(rows, trades, bars.reverse(), cost_bps=1.0) == slices(rows, trades, bars, cost_bps=1.0)
+    trades = list_trades(rows, 1.0)
+    assert compute_slices(rows, trades, bars.reverse(), cost_bps=1.0) == compute_slices(
+        rows, trades, bars, cost_bps=1.0
+    )
 
 
 def test_a_turn_charges_the_old_side_for_closing_and_the_new_one_for_opening() -> None:
@@ -148,4 +150,4 @@ def test_bars_of_another_exam_are_refused() -> None:
     decided = bars.select("ticker", "ts").with_columns(position=pl.lit(0.0))
     rows = accounts(bars, decided, cost_bps=1.0)
     with pytest.raises(NoDataError, match="2 accounts and 1 bars"):
-        slices(rows, held_intervals(rows, 1.0), bars.head(1), cost_bps=1.0)
+        compute_slices(rows, list_trades(rows, 1.0), bars.head(1), cost_bps=1.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import NoDataError
-from hftcl.exam.split import Session, Split, sessions_of, split, unseen
+from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
 from hftcl.market.bars import TS
 
 FIRST = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
@@ -28,7 +28,7 @@ def labels(ends: list[tuple[date, datetime | None]]) -> pl.DataFrame:
     return pl.DataFrame(ends, schema=schema, orient="row")
 
 
-def divide(n: int, exam: int = 20, embargo: int = 1, champion_last_label: datetime | None = None) -> Split:
+def divide(n: int, exam: int = 20, embargo: int = 1, champion_last_label: datetime | None = None) -> ExamSplit:
     return split(window(n), exam_sessions=exam, embargo_sessions=embargo, champion_last_label=champion_last_label)
 
 
@@ -86,8 +86,8 @@ def test_a_label_that_ends_in_the_embargo_or_at_its_first_bar_is_purged() -> Non
         ]
     )
     assert found.cut == cut
-    assert found.trains(rows).to_list() == [True, True, False, False, False, False, False]
-    assert found.purged(rows) == 2
+    assert found.mask_training(rows).to_list() == [True, True, False, False, False, False, False]
+    assert found.count_purged(rows) == 2
 
 
 def test_a_champion_is_examined_only_after_its_own_last_label_and_embargo() -> None:
@@ -97,7 +97,7 @@ def test_a_champion_is_examined_only_after_its_own_last_label_and_embargo() -> N
     assert found.exam == tuple(sessions[29:])
     assert found.withheld == tuple(sessions[21:29])
     assert len(found.train) == 20
-    assert found.overlap(knows) == 0
+    assert found.count_overlap(knows) == 0
     assert found.cut == sessions[20].start
 
 
@@ -114,19 +114,21 @@ def test_a_champion_that_has_seen_everything_leaves_an_empty_exam(sessions_left:
 
 def test_an_overlap_is_counted_from_the_label_not_assumed() -> None:
     found = divide(41)
-    assert found.overlap(close(found.train[-1])) == 0
-    assert found.overlap(found.exam[0].start - timedelta(microseconds=1)) == 0
-    assert found.overlap(found.exam[0].start) == 1
-    assert found.overlap(close(found.exam[4])) == 5
+    assert found.count_overlap(close(found.train[-1])) == 0
+    assert found.count_overlap(found.exam[0].start - timedelta(microseconds=1)) == 0
+    assert found.count_overlap(found.exam[0].start) == 1
+    assert found.count_overlap(close(found.exam[4])) == 5
 
 
 def test_a_label_that_reaches_into_a_session_makes_all_of_it_seen() -> None:
     sessions = window(6)
     inside = sessions[2].start + timedelta(minutes=5)
-    assert unseen(sessions, inside, embargo_sessions=1) == tuple(sessions[4:])
-    assert unseen(sessions, sessions[2].start, embargo_sessions=1) == tuple(sessions[4:])
-    assert unseen(sessions, sessions[2].start - timedelta(microseconds=1), embargo_sessions=1) == tuple(sessions[3:])
-    assert unseen(sessions, FIRST - timedelta(days=9), embargo_sessions=2) == tuple(sessions[2:])
+    assert find_unseen(sessions, inside, embargo_sessions=1) == tuple(sessions[4:])
+    assert find_unseen(sessions, sessions[2].start, embargo_sessions=1) == tuple(sessions[4:])
+    assert find_unseen(sessions, sessions[2].start - timedelta(microseconds=1), embargo_sessions=1) == tuple(
+        sessions[3:]
+    )
+    assert find_unseen(sessions, FIRST - timedelta(days=9), embargo_sessions=2) == tuple(sessions[2:])
 
 
 def test_the_sessions_of_bars_start_with_the_first_bar_of_any_ticker() -> None:
@@ -138,7 +140,7 @@ def test_the_sessions_of_bars_start_with_the_first_bar_of_any_ticker() -> None:
             "ts": [FIRST + timedelta(days=1), FIRST + timedelta(minutes=7), FIRST + timedelta(minutes=2)],
         }
     ).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
-    found = sessions_of(bars)
+    found = list_sessions(bars)
     assert [s.day for s in found] == [day, day + timedelta(days=1)]
     assert [s.start for s in found] == [FIRST + timedelta(minutes=2), FIRST + timedelta(days=1)]
 
@@ -160,13 +162,13 @@ def test_no_model_is_ever_scored_on_what_it_has_seen(
     champion = FIRST + timedelta(days=champion_day, minutes=minutes)
     found = divide(n, exam, embargo, champion)
     rows = labels([(s.day, s.start + timedelta(minutes=reach)) for s in window(n)])
-    trained_until = rows.filter(found.trains(rows))["label_end"].max()
+    trained_until = rows.filter(found.mask_training(rows))["label_end"].max()
     for session in found.exam:
         # at least `embargo` whole sessions lie between the last label of either model and each examined session
         for last in (champion, trained_until):
             if isinstance(last, datetime):
                 between = [s for s in window(n) if last < s.start < session.start]
                 assert len(between) >= embargo
-    assert found.overlap(champion) == 0
+    assert found.count_overlap(champion) == 0
     assert 4 * len(found.train) >= 3 * (len(found.exam) + len(found.withheld)) >= 3
     assert list(found.train + found.embargoed + found.withheld + found.exam) == window(n)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl import settings
-from hftcl.exam.edge import State, edge
+from hftcl.exam.edge import EdgeState, judge_edge
 from hftcl.exam.metrics import sharpe
 from hftcl.exam.verdict import Outcome, Scored, judge
 from tests.exam.generator import pair, scales
@@ -89,14 +89,14 @@ def promotes(challenger: FloatArray, champion: FloatArray | None, policy: Policy
     return verdict.outcome is Outcome.DEPLOYED
 
 
-def lives(record: FloatArray, policy: Policy = "guarded", previous: State = State.STAND_ASIDE) -> bool:
+def lives(record: FloatArray, policy: Policy = "guarded", previous: EdgeState = EdgeState.STAND_ASIDE) -> bool:
     """Return whether the product's edge is live."""
-    return edge(record, previous, rule=settings.Edge(), policy=policy).state is State.LIVE
+    return judge_edge(record, previous, rule=settings.Edge(), policy=policy).state is EdgeState.LIVE
 
 
 def a_year(models: Models, policy: Policy) -> Year:
     """Retrain 52 times: judge the week's candidate against the champion, continue the record, decide on the edge."""
-    year, champion, state = Year(), None, State.STAND_ASIDE
+    year, champion, state = Year(), None, EdgeState.STAND_ASIDE
     current, record = 0, models.walk_forward
     for week in range(WEEKS):
         now = EXAM + week * WEEK
@@ -108,10 +108,10 @@ def a_year(models: Models, policy: Policy) -> Year:
             champion = week
         current = week if champion is None else champion  # before any served, the last candidate
         if champion is None:
-            state = State.STAND_ASIDE
+            state = EdgeState.STAND_ASIDE
         else:
-            state = edge(record, state, rule=settings.Edge(), policy=policy).state
-        year.live.append(state is State.LIVE)
+            state = judge_edge(record, state, rule=settings.Edge(), policy=policy).state
+        year.live.append(state is EdgeState.LIVE)
         year.true.append(float(models.true[current, now : now + WEEK].mean()))
     return year
 

@@ -21,7 +21,7 @@ def run(home: Path, command: str, model_id: str) -> None:
     elif command == "deploy":
         archive.deploy(model_id, now=NOW, reason="better")
     elif command == "compete":
-        champion = archive.live()
+        champion = archive.find_live()
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()
         archive.deploy(model_id, now=NOW, reason="better", champion=champion.model_id if champion else None)

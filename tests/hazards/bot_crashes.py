@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.market.bars import MINUTE
 from hftcl.trading.brokers import Broker
@@ -103,7 +103,7 @@ def newest(now: datetime) -> datetime:
 
 
 def _judged(home: Path, deaths: int, calls: Counter[str]) -> Lives:
-    with LedgerReader(Places.live(home).ledger) as ledger:
+    with LedgerReader(Home.live(home).ledger) as ledger:
         orders, fills, codes = ledger.orders(), ledger.fills(), ledger.decisions()["code"].value_counts()
         ours, paper = ledger.positions(), PaperBroker(settings_of(home), folder=home, durable=False)
         limits = {name: float(ledger.meta()[name]) for name in ("limit_gross", "limit_net")}
@@ -138,14 +138,14 @@ def uninterrupted(home: Path, first: int, last: int) -> dict[str, float]:
     bot = stand(home, first=first)
     bot.run(DAY, some_minutes(first, last + 1 - first))
     bot.close()
-    with LedgerReader(Places.live(home).ledger) as ledger:
+    with LedgerReader(Home.live(home).ledger) as ledger:
         return ledger.positions()
 
 
 def main(home: Path, first: int, last: int) -> None:
     """Trade the minutes from where a killed bot left off; say each one, so that a test knows when to kill."""
-    with LedgerReader(Places.live(home).ledger) as ledger:
-        decided = ledger.last_decided()
+    with LedgerReader(Home.live(home).ledger) as ledger:
+        decided = ledger.find_last_decided()
     minutes = session_minutes()
     place = first if decided is None else minutes.index(decided)
     bot: Stand = stand(home, first=place)

@@ -153,7 +153,7 @@ def contents(home: Path) -> dict[str, bytes]:
 def assert_production_is_whole(home: Path) -> str:
     """Assert that production is a complete, registered model that predicts as when it was archived; return its id."""
     registry = Registry(home)
-    production = registry.production_state()
+    production = registry.read_production()
     assert (production.state, production.model_id is None) == ("ok", False)
     record = registry.find(str(production.model_id))
     model = artifact.load(registry.production, expected_sha256=record.sha256)  # asks for the canary predictions too

@@ -22,7 +22,7 @@ import pytest
 from hftcl import durable
 from hftcl.archive.export import safe_text
 from hftcl.archive.records import parse_model_id
-from hftcl.archive.registry import digest
+from hftcl.archive.registry import compute_digest
 from hftcl.errors import HftclError, IntegrityError, StorageError, UsageError
 from tests.archive.sample_models import T0, a_model, added, archive_in, deployed, hash_only, onnx_bytes
 
@@ -43,10 +43,10 @@ ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EINTR")
 def assert_whole(home: Path) -> None:
     """Production is a complete, registered model, or there has never been one; and the next commands work."""
     archive = archive_in(home)
-    assert archive.production_state().state != "unknown"
+    assert archive.read_production().state != "unknown"
     ever = bool(archive.deployments())
     archive.recover(LATER)
-    live = archive.live()
+    live = archive.find_live()
     assert (live is not None) is ever
     if live is not None:
         hash_only(archive.production, live.sha256)
@@ -58,7 +58,7 @@ def assert_whole(home: Path) -> None:
     archive.unpin(now=LATER)
     model_id = added(archive, LATER).model_id
     archive.deploy(model_id, now=LATER, reason="better")
-    assert archive.live() == archive.find(model_id)
+    assert archive.find_live() == archive.find(model_id)
 
 
 def live_until_killed(home: Path, seed: int) -> None:
@@ -145,9 +145,9 @@ def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int
     home, template = folder / "home", folder / "template"
     words = prepared(home, command)
     shutil.copytree(home, template)
-    before = digest(home / "trained_stock_model.onnx")
+    before = compute_digest(home / "trained_stock_model.onnx")
     assert traced(home, words, folder / "trace").returncode == 0
-    after = digest(home / "trained_stock_model.onnx")
+    after = compute_digest(home / "trained_stock_model.onnx")
     found = calls(home, folder / "trace")
     points = [each for each in found if faults == ("KILL",) or each.name in MAY_FAIL][::stride]
     for point, fault in zip(points, itertools.cycle(faults), strict=False):
@@ -157,7 +157,7 @@ def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int
         injection = ("-e", f"inject={point.name}:{what}:when={point.when}")
         done = traced(home, words, folder / "injected", *injection)
         told = f"{command}: {what} at {point.line}\n{done.returncode} {done.stderr}"
-        now = digest(home / "trained_stock_model.onnx")
+        now = compute_digest(home / "trained_stock_model.onnx")
         if fault == "KILL":
             assert done.returncode in {-9, 137}, told
             assert now in {before, after}, told
@@ -238,11 +238,11 @@ def test_a_sync_that_fails_is_not_tried_again_and_leaves_the_old_model_and_no_te
     for point in (of_file, of_folder):
         shutil.rmtree(home)
         shutil.copytree(tmp_path / "template", home)
-        before = digest(home / "trained_stock_model.onnx")
+        before = compute_digest(home / "trained_stock_model.onnx")
         done = traced(home, words, tmp_path / "injected", "-e", f"inject=fsync:error=EIO:when={point.when}")
         assert done.returncode == 1
         assert "dmesg" in done.stderr
-        assert digest(home / "trained_stock_model.onnx") == before
+        assert compute_digest(home / "trained_stock_model.onnx") == before
         assert list(home.glob(".*.tmp")) == []
         failed = next(each.line for each in calls(home, tmp_path / "injected") if "(INJECTED)" in each.line)
         descriptor = re.search(r"<([^>]+)>", failed)
@@ -268,11 +268,11 @@ def test_readers_of_two_thousand_replacements_only_ever_meet_a_registered_model(
         for turn in itertools.count():
             if stop.is_set():
                 return
-            found = digest(archive.production)
+            found = compute_digest(archive.production)
             if found not in hashes:
                 strange.append(found)
             if turn % 50 == 0:
-                states[mine.production_state().state] += 1
+                states[mine.read_production().state] += 1
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
@@ -296,7 +296,7 @@ def test_readers_during_deployments_only_ever_meet_a_registered_model(tmp_path: 
     def read() -> None:
         mine = archive_in(tmp_path)
         while not stop.is_set():
-            state = mine.state()
+            state = mine.read_state()
             if state.live_id not in state.rows or state.intended_id != state.live_id:
                 strange.append(f"{state.production} {state.intended_id}")
 
@@ -338,7 +338,7 @@ def test_of_many_processes_that_deploy_at_once_one_wins_and_the_others_exit_75(t
     told = [process.communicate()[1] for process in racing]
     codes = [process.returncode for process in racing]
     assert Counter(codes) == {0: 1, 75: many - 1}, told
-    live = archive.live()
+    live = archive.find_live()
     assert live is not None
     assert live.model_id == ids[codes.index(0)]
     assert_whole(tmp_path)
@@ -348,7 +348,7 @@ def test_of_many_processes_that_deploy_at_once_one_wins_and_the_others_exit_75(t
 def test_a_flip_of_each_thousandth_byte_of_an_archived_file_is_refused(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
-    path = archive.onnx_of(a)
+    path = archive.onnx_path(a)
     good = path.read_bytes()
     places = range(0, len(good), 1_000)
     for place in places:
@@ -400,7 +400,7 @@ def fill_a_small_disk(home: Path) -> None:
         with pytest.raises(StorageError) as caught:
             action()
         assert "\n" not in str(caught.value)
-    live = archive.live()
+    live = archive.find_live()
     assert live is not None
     assert live.model_id == first
     (home / "filler").unlink()

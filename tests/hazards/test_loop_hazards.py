@@ -92,7 +92,7 @@ class Killer:
     def _rollback(self) -> tuple[str, ...]:
         """Go back where there is a model before this one, else to another one."""
         registry = Registry(self.home)
-        live = registry.live()
+        live = registry.find_live()
         if live is not None and live.parent is not None and self.chance.random() < 0.5:
             return "rollback", "--yes"
         others = [model.model_id for model in registry.models() if not model.is_deployed]

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from hftcl.archive.registry import Registry
-from hftcl.schedule.claims import Occurred, Occurrences
+from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind, run
 from tests.schedule.schedule_homes import a_home
 
 
-def accounted(home: Path) -> list[Occurred]:
+def accounted(home: Path) -> list[OccurrenceRecord]:
     """Return what is accounted for since the first start."""
-    return [each for each in Occurrences(home).known() if not str(each.outcome).startswith("before the scheduler")]
+    return [each for each in Occurrences(home).list_known() if not str(each.outcome).startswith("before the scheduler")]
 
 
 def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]", within_s: float = 60) -> None:

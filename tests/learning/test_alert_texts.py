@@ -14,7 +14,7 @@ from hftcl.alerts import Kind
 from hftcl.api.continuous_learning import ContinuousLearning
 from hftcl.archive.records import Outcome
 from hftcl.errors import SourceError
-from hftcl.learning.alert_texts import digest, of_error, of_retrain
+from hftcl.learning.alert_texts import build_digest, build_error_alert, build_retrain_alerts
 from hftcl.learning.reports import RetrainReport
 from tests.archive.sample_models import T0, added, archive_in, deployed
 from tests.loop_cases import small
@@ -36,7 +36,7 @@ def rejected(home_of_rejected: Path) -> RetrainReport:
 
 def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected: RetrainReport) -> None:
     assert rejected.outcome == "rejected"
-    (alert,) = of_retrain(rejected, NOW)
+    (alert,) = build_retrain_alerts(rejected, NOW)
     assert (alert.kind, alert.model_id) == (Kind.REJECTED, rejected.model_id)
     assert "needs more than 100.00" in alert.subject
     assert "SYNTHETIC" in alert.text
@@ -46,31 +46,33 @@ def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected
 
 
 def test_the_weekly_retrain_is_told_as_done_beside_its_verdict(rejected: RetrainReport) -> None:
-    assert [alert.kind for alert in of_retrain(rejected, NOW, weekly=True)] == [Kind.REJECTED, Kind.RETRAINED]
+    assert [alert.kind for alert in build_retrain_alerts(rejected, NOW, weekly=True)] == [Kind.REJECTED, Kind.RETRAINED]
 
 
 def test_a_dry_run_and_a_check_that_finds_none_due_are_not_told(tmp_path: Path) -> None:
     common = {"reason": "x", "source": "synthetic", "synthetic": True, "as_of": NOW, "as_of_note": ""}
-    assert of_retrain(RetrainReport(outcome="skipped", dry_run=False, **common), NOW) == ()  # type: ignore[arg-type]
-    assert of_retrain(RetrainReport(outcome="deployed", dry_run=True, **common), NOW) == ()  # type: ignore[arg-type]
+    assert build_retrain_alerts(RetrainReport(outcome="skipped", dry_run=False, **common), NOW) == ()  # type: ignore[arg-type]
+    assert build_retrain_alerts(RetrainReport(outcome="deployed", dry_run=True, **common), NOW) == ()  # type: ignore[arg-type]
 
 
 def test_an_error_of_ours_is_told_as_it_is_and_another_one_by_its_type() -> None:
-    assert of_error(SourceError("It is down. Wait."), "the daily check", NOW).subject == "The daily check failed"
-    assert of_error(SourceError("It is down. Wait."), "x", NOW).text.startswith("It is down. Wait.")
-    assert "unexpected ZeroDivisionError" in of_error(ZeroDivisionError("1/0"), "x", NOW).text
+    assert (
+        build_error_alert(SourceError("It is down. Wait."), "the daily check", NOW).subject == "The daily check failed"
+    )
+    assert build_error_alert(SourceError("It is down. Wait."), "x", NOW).text.startswith("It is down. Wait.")
+    assert "unexpected ZeroDivisionError" in build_error_alert(ZeroDivisionError("1/0"), "x", NOW).text
 
 
 def test_the_digest_says_what_serves_and_counts_what_happened_since(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    assert ("serving model", "none") in digest(tmp_path, T0, T0).facts
+    assert ("serving model", "none") in build_digest(tmp_path, T0, T0).facts
     _, second = deployed(archive, 2)
     refused: Outcome = "rejected"
     added(archive, T0 + timedelta(days=8), refused, "P(better) 0.50, needs 0.60")
     for day, outcome in ((-1, "deployed"), (1, "rejected"), (2, "rejected"), (3, "skipped")):
         archive.record_attempt(T0 + timedelta(days=7 + day), kind="check", outcome=outcome, reason="because")
     archive.rollback(now=T0 + timedelta(days=9))
-    alert = digest(tmp_path, T0 + timedelta(days=7), T0 + timedelta(days=14), (("missed", "1 check"),))
+    alert = build_digest(tmp_path, T0 + timedelta(days=7), T0 + timedelta(days=14), (("missed", "1 check"),))
     assert "2 rejected" in alert.subject
     assert "1 skipped" in alert.subject
     assert "deployed" not in alert.subject

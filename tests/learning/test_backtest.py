@@ -18,7 +18,7 @@ from hftcl.archive import artifact
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.learning.backtest.story import week_ends
+from hftcl.learning.backtest.story import list_week_ends
 from hftcl.learning.reports import BacktestReport, document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
@@ -113,7 +113,7 @@ def test_a_week_trains_and_is_judged_as_retrain_would_have_done_it(report: Backt
     assert done.challenger is not None
     assert done.model_id is not None
     kept = next((home / "backtest").glob(f"*/{attempt.model_id}-*.onnx"))
-    ours, theirs = (artifact.load(path).meta for path in (kept, Registry(other).onnx_of(done.model_id)))
+    ours, theirs = (artifact.load(path).meta for path in (kept, Registry(other).onnx_path(done.model_id)))
     assert (ours.data_digest, ours.threshold) == (theirs.data_digest, theirs.threshold)
     assert (ours.exam_from, ours.exam_to) == (theirs.exam_from, theirs.exam_to)
     assert attempt.sharpe == done.challenger.sharpe, "to the bit"
@@ -312,5 +312,5 @@ def test_dates_that_cannot_be_compared_are_one_line(
 
 
 def test_a_week_ends_with_its_last_session_also_where_friday_is_a_holiday() -> None:
-    ends = week_ends(Calendar("XNYS"), date(2025, 4, 7), date(2025, 5, 1))
+    ends = list_week_ends(Calendar("XNYS"), date(2025, 4, 7), date(2025, 5, 1))
     assert ends == (date(2025, 4, 11), date(2025, 4, 17), date(2025, 4, 25)), "Good Friday; 2025-05-01 is no end"

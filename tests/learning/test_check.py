@@ -12,7 +12,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
 from hftcl.exam.metrics import ShiryaevRoberts, sharpe
@@ -104,13 +104,13 @@ def test_a_market_that_moves_three_times_as_much_has_drifted_and_the_volatility_
 def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> None:
     """The very model that serves, archived again without the bins, as the release before wrote it."""
     archive, live = Archive(home), Registry(home).models()[0]
-    file = archive.onnx_of(live.model_id).read_bytes()
+    file = archive.onnx_path(live.model_id).read_bytes()
     known = artifact.describe(file)
     model_id = archive.claim_id(NOW + timedelta(minutes=1))
     meta = replace(known, model_id=model_id, feature_bins=None, exam_slices=None)
     older = artifact.build(file, meta, np.asarray(known.canary_rows, dtype=np.float32))
     new = {item.name: getattr(live, item.name) for item in fields(NewModel)}
-    pkl = archive.pkl_of(live.model_id).read_bytes()
+    pkl = archive.pkl_path(live.model_id).read_bytes()
     archive.add(NewModel(**{**new, "model_id": model_id}), older, pkl, now=NOW)
     archive.deploy(model_id, now=NOW, reason="as the release before wrote it")
     report = learning(on_files(home)).check()
@@ -123,7 +123,7 @@ def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> N
 def recorded(home: Path, returns: list[float], *, last: date) -> None:
     """Give the policy a record of these returns on consecutive days up to `last`, before what it has."""
     archive, model = Archive(home), Registry(home).models()[0]
-    archive.record(
+    archive.record_sessions(
         [
             RecordedSession(
                 session=last - timedelta(days=len(returns) - 1 - index),
@@ -148,9 +148,9 @@ def test_the_detector_reads_the_record_and_then_the_sessions_since(home: Path) -
     found = trigger(learning(on_files(home)).check(), "degraded")
     scored = learning(on_files(home)).exam(Registry(home).models()[0].model_id, "2026-01-09", "2026-02-05")
     state = ShiryaevRoberts()
-    known = [each.net for each in read(Registry(home), synthetic=False)]
+    known = [each.net for each in read_sessions(Registry(home), synthetic=False)]
     for net in (*known, *scored.pnl_by_session.values()):
-        state = state.after(net)
+        state = state.update(net)
     assert found.value == pytest.approx(state.statistic, rel=1e-9)
     assert f"({len(known)} recorded, {scored.sessions} since)" in found.evidence
     assert len(known) == 30 + Registry(home).models()[0].report["exam"]["sessions"]

@@ -154,7 +154,7 @@ def test_what_does_not_exist_is_refused(
 
 def test_a_damaged_or_deleted_file_is_refused(trained: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(trained, tmp_path / "home"))
-    file = Registry(home).onnx_of(archived(home))
+    file = Registry(home).onnx_path(archived(home))
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(IntegrityError, match="not the one that was registered"):
         learning(small(home)).exam(archived(home), "2026-01-12", "2026-01-16")

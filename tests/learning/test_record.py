@@ -12,11 +12,11 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from hftcl import ContinuousLearning
-from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.events import Event
 from hftcl.exam.split import Session, split
-from hftcl.learning.record import Record, _Timeline, digest, folds
+from hftcl.learning.record import Record, _Timeline, hash_policy, split_folds
 from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Settings
 from tests import loop_cases
@@ -69,7 +69,7 @@ def test_the_folds_cover_the_exam_once_and_train_on_as_much_as_the_candidate(n: 
         return
     sessions = window(n)
     division = split(sessions, exam_sessions=exam, embargo_sessions=embargo)
-    parts = folds(sessions, division, embargo_sessions=embargo)
+    parts = split_folds(sessions, division, embargo_sessions=embargo)
     assert len(parts) <= 4
     assert [day for part in parts for day in part.exam_days] == list(division.exam_days)
     for part in parts:
@@ -82,7 +82,7 @@ def test_the_folds_cover_the_exam_once_and_train_on_as_much_as_the_candidate(n: 
 
 def test_an_exam_of_twenty_sessions_is_four_weeks() -> None:
     sessions = window(41)
-    parts = folds(sessions, split(sessions, exam_sessions=20, embargo_sessions=1), embargo_sessions=1)
+    parts = split_folds(sessions, split(sessions, exam_sessions=20, embargo_sessions=1), embargo_sessions=1)
     assert [len(part.exam) for part in parts] == [5, 5, 5, 5]
 
 
@@ -110,30 +110,30 @@ def test_the_current_model_is_the_one_that_served_and_a_rollback_does_not_rewrit
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
     archive.rollback(now=T0 + timedelta(days=10), reason="it loses")
-    current = _Timeline.of(archive, synthetic=True)
+    current = _Timeline.from_archive(archive, synthetic=True)
     days = (1, 8, 9, 11, 40)
-    found = [current.at(T0 + timedelta(days=day)) for day in days]
+    found = [current.find_at(T0 + timedelta(days=day)) for day in days]
     assert [each.model_id for each in found if each] == [a, b, b, a, a]
-    assert current.at(T0 - timedelta(days=1)) is None
-    assert _Timeline.of(archive, synthetic=False).at(T0 + timedelta(days=40)) is None
+    assert current.find_at(T0 - timedelta(days=1)) is None
+    assert _Timeline.from_archive(archive, synthetic=False).find_at(T0 + timedelta(days=40)) is None
 
 
 def test_before_any_model_served_the_last_candidate_is_current(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     one = added(archive, T0, "rejected").model_id
     two = added(archive, T0 + WEEK, "rejected").model_id
-    current = _Timeline.of(archive, synthetic=True)
-    found = [current.at(T0 + timedelta(days=day)) for day in (1, 6, 8)]
+    current = _Timeline.from_archive(archive, synthetic=True)
+    found = [current.find_at(T0 + timedelta(days=day)) for day in (1, 6, 8)]
     assert [each.model_id for each in found if each] == [one, one, two]
 
 
 def test_the_digest_tells_what_the_policy_is_and_not_where_or_at_what_cost(tmp_path: Path) -> None:
     base = Settings()
-    known = digest(base, {})
-    assert digest(small(tmp_path), {}) != known
-    assert digest(base, {"n_estimators": 300}) != known
-    assert digest(replace(base, strategy=replace(base.strategy, cost_bps=3.0)), {}) == known
-    assert digest(replace(base, paths=replace(base.paths, home=str(tmp_path))), {}) == known
+    known = hash_policy(base, {})
+    assert hash_policy(small(tmp_path), {}) != known
+    assert hash_policy(base, {"n_estimators": 300}) != known
+    assert hash_policy(replace(base, strategy=replace(base.strategy, cost_bps=3.0)), {}) == known
+    assert hash_policy(replace(base, paths=replace(base.paths, home=str(tmp_path))), {}) == known
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_the_digest_tells_what_the_policy_is_and_not_where_or_at_what_cost(tmp_p
 
 def test_the_first_retrain_begins_the_record_with_the_sessions_of_its_exam(first: tuple[Path, RetrainReport]) -> None:
     home, report = first
-    record = read(Registry(home), synthetic=True)
+    record = read_sessions(Registry(home), synthetic=True)
     assert report.challenger is not None
     exam = report.challenger.pnl_by_session
     assert [each.session.isoformat() for each in record] == list(exam)
@@ -152,7 +152,7 @@ def test_the_first_retrain_begins_the_record_with_the_sessions_of_its_exam(first
     same = [ours[day] == exam[day] for day in exam]
     assert same[:5] == [True] * 5, "the first fold trains on the very sessions of the candidate"
     assert not all(same[5:]), "later folds were trained anew"
-    assert read(Registry(home), synthetic=False) == ()
+    assert read_sessions(Registry(home), synthetic=False) == ()
 
 
 def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, RetrainReport]) -> None:
@@ -169,10 +169,10 @@ def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, Retr
 
 
 def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> None:
-    before = read(Registry(home), synthetic=True)
-    champion = Registry(home).live()
+    before = read_sessions(Registry(home), synthetic=True)
+    champion = Registry(home).find_live()
     report = retrained(small(home, promote={"min_sharpe": 100}), NOW + WEEK)
-    after = read(Registry(home), synthetic=True)
+    after = read_sessions(Registry(home), synthetic=True)
     assert champion is not None
     assert report.champion is not None
     new = after[len(before) :]
@@ -187,12 +187,12 @@ def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> 
 
 
 def test_the_same_bars_again_add_nothing_and_a_dry_run_stores_nothing(home: Path) -> None:
-    before = read(Registry(home), synthetic=True)
+    before = read_sessions(Registry(home), synthetic=True)
     again = retrained(small(home), NOW + timedelta(hours=1))
     assert again.record_sessions == len(before)
     dry = retrained(small(home), NOW + WEEK, dry_run=True)
     assert dry.record_sessions == len(before) + 5
-    assert read(Registry(home), synthetic=True) == before
+    assert read_sessions(Registry(home), synthetic=True) == before
 
 
 def test_what_lies_after_as_of_is_not_known_to_the_record(home: Path) -> None:
@@ -207,7 +207,7 @@ def test_where_none_served_the_last_candidate_earns_the_record(tmp_path: Path) -
     one = retrained(refusing, NOW)
     two = retrained(refusing, NOW + WEEK)
     assert (one.outcome, two.outcome) == ("rejected", "rejected")
-    new = [each for each in read(Registry(tmp_path), synthetic=True) if each.kind == "scored"]
+    new = [each for each in read_sessions(Registry(tmp_path), synthetic=True) if each.kind == "scored"]
     assert {each.model_id for each in new} == {one.model_id}
     assert len(new) == 5
     assert two.edge == "stand aside"
@@ -224,7 +224,7 @@ def test_a_retrain_that_is_stopped_before_its_end_leaves_no_half_record(tmp_path
 
     with pytest.raises(StopError):
         retrained(small(tmp_path, promote={"min_sharpe": -100}), NOW, on_event=stop)
-    assert read(Registry(tmp_path), synthetic=True) == ()
+    assert read_sessions(Registry(tmp_path), synthetic=True) == ()
 
 
 def test_an_edge_is_kept_by_the_policy_that_earned_it_and_by_no_other(home: Path) -> None:
@@ -238,7 +238,7 @@ def test_an_edge_is_kept_by_the_policy_that_earned_it_and_by_no_other(home: Path
 
 
 def test_a_current_model_that_cannot_be_scored_stands_aside_and_says_so(home: Path) -> None:
-    live = Registry(home).live()
+    live = Registry(home).find_live()
     assert live is not None
     archived = home / "models" / f"model_{live.model_id}.onnx"
     archived.write_bytes(archived.read_bytes()[:-1])

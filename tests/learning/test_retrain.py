@@ -11,7 +11,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
-from hftcl.archive.record import read
+from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event
@@ -96,7 +96,7 @@ def test_a_second_retrain_on_the_same_bars_finds_no_session_unseen_by_both_and_p
     assert report.exam is not None
     assert report.exam.overlap_champion == 0
     assert report.outcome in {"deployed", "rejected"}, "the champion's training ends before the same exam"
-    live = Registry(home).live()
+    live = Registry(home).find_live()
     assert live is not None
     if report.outcome == "rejected":
         assert (home / "trained_stock_model.onnx").read_bytes() == before
@@ -126,7 +126,7 @@ def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     told: list[tuple[str, bool]] = []
 
     def hear(event: Event) -> None:
-        told.append((event.stage, Registry(home).live() is not None))
+        told.append((event.stage, Registry(home).find_live() is not None))
 
     report = learning(settings, on_event=hear).retrain(force=True, as_of="2025-12-18")
     assert report.outcome == "deployed", report.reason
@@ -170,7 +170,7 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
     assert report.champion.model_id == twin.model_id
     assert report.exam is not None
     assert (report.exam.sessions, report.exam.overlap_champion) == (10, 0), "the refit has seen half of these"
-    later = [each for each in read(Registry(refitted), synthetic=True) if str(each.session) > "2025-12-18"]
+    later = [each for each in read_sessions(Registry(refitted), synthetic=True) if str(each.session) > "2025-12-18"]
     assert {each.model_id for each in later} == {twin.model_id}
     assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
     kept = {record.model_id for record in Registry(refitted).models() if record.kept}
@@ -178,11 +178,11 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
 
 
 def test_a_candidate_that_is_too_weak_is_rejected_archived_and_does_not_serve(home: Path) -> None:
-    before = Registry(home).live()
+    before = Registry(home).find_live()
     report = learning(small(home, promote={"min_sharpe": 100}), NOW + timedelta(days=1)).retrain(force=True)
     assert report.outcome == "rejected"
     assert "Sharpe" in report.reason
-    assert Registry(home).live() == before
+    assert Registry(home).find_live() == before
     assert [record.outcome for record in Registry(home).models()] == ["rejected", "deployed"]
 
 
@@ -205,13 +205,13 @@ def test_a_champion_that_was_trained_beyond_the_exam_leaves_it_inconclusive(home
 def test_a_champion_of_another_calendar_or_of_other_hours_is_not_compared_and_stays(
     home: Path, market: dict[str, object], told: str
 ) -> None:
-    before = Registry(home).live()
+    before = Registry(home).find_live()
     settings = small(home, market=market, promote={"min_sharpe": -100, "policy": "seed"}, model={"n_estimators": 10})
     report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
     assert report.outcome == "inconclusive"
     assert "the champion cannot be compared" in report.reason
     assert told in report.reason
-    assert Registry(home).live() == before
+    assert Registry(home).find_live() == before
     due = {trigger.name: trigger for trigger in learning(settings).check().triggers}
     assert told in due["recent_sharpe"].evidence
 
@@ -256,7 +256,7 @@ def test_a_dry_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
 
 def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None:
     settings = small(home, promote={"policy": "seed", "min_sharpe": -100, "tolerance": 0.99}, model={"seed": 3})
-    first = Registry(home).live()
+    first = Registry(home).find_live()
     assert first is not None
     later = NOW + timedelta(days=20)
     second = learning(settings, later).retrain(force=True)
@@ -266,7 +266,7 @@ def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None
     assert (back.to_model, back.pinned) == (first.model_id, True)
     third = learning(settings, later + timedelta(hours=2)).retrain(force=True)
     assert (third.outcome, third.reason) == ("rejected", "pinned")
-    live = Registry(home).live()
+    live = Registry(home).find_live()
     assert live is not None
     assert live.model_id == first.model_id
     assert learning(settings, later + timedelta(hours=3)).unpin().unpinned == first.model_id

@@ -7,105 +7,105 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hftcl.learning.triggers import (
-    Judged,
-    Watched,
-    age,
-    cooling,
+    DetectorRun,
+    LastVerdict,
+    check_age,
+    check_degradation,
+    check_drift,
+    check_manual,
+    check_no_model,
+    check_recent_sharpe,
     decide,
-    degraded,
-    drift,
-    manual,
-    no_model,
-    recent_sharpe,
+    explain_cooldown,
 )
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 
 
-def judged(days_ago: float, outcome: str = "deployed") -> Judged:
-    return Judged(model_id="20260102_060000", at=NOW - timedelta(days=days_ago), outcome=outcome)
+def judged(days_ago: float, outcome: str = "deployed") -> LastVerdict:
+    return LastVerdict(model_id="20260102_060000", at=NOW - timedelta(days=days_ago), outcome=outcome)
 
 
 def test_a_home_without_a_model_is_due() -> None:
-    due, reason = decide((no_model(None), age(None, NOW, 7)), cooling(None, NOW, 72))
+    due, reason = decide((check_no_model(None), check_age(None, NOW, 7)), explain_cooldown(None, NOW, 72))
     assert due
     assert reason == "no_model: no model serves; age: no candidate was ever judged"
 
 
 @pytest.mark.parametrize(("days", "fired"), [(6.99, False), (7.0, True), (30.0, True)])
 def test_a_model_is_old_at_seven_days_and_not_before(days: float, fired: bool) -> None:
-    assert age(judged(days), NOW, 7).fired is fired
+    assert check_age(judged(days), NOW, 7).fired is fired
 
 
 def test_a_rejected_candidate_resets_the_age_so_that_it_does_not_fire_every_night() -> None:
-    assert not age(judged(1, "rejected"), NOW, 7).fired
+    assert not check_age(judged(1, "rejected"), NOW, 7).fired
 
 
 @pytest.mark.parametrize(("value", "fired"), [(0.29, True), (0.3, False), (2.0, False)])
 def test_a_recent_sharpe_below_the_threshold_is_weak(value: float, fired: bool) -> None:
-    assert recent_sharpe(value, 20, threshold=0.3, needed=10).fired is fired
+    assert check_recent_sharpe(value, 20, threshold=0.3, needed=10).fired is fired
 
 
 def test_a_few_sessions_are_no_evidence_of_weakness() -> None:
-    trigger = recent_sharpe(-9.0, 9, threshold=0.3, needed=10)
+    trigger = check_recent_sharpe(-9.0, 9, threshold=0.3, needed=10)
     assert not trigger.fired
     assert trigger.value is None
     assert "9 unseen sessions" in trigger.evidence
 
 
 def test_a_model_that_cannot_be_scored_says_why_and_does_not_fire() -> None:
-    trigger = recent_sharpe(None, 0, threshold=0.3, needed=10, problem="the file is damaged")
+    trigger = check_recent_sharpe(None, 0, threshold=0.3, needed=10, problem="the file is damaged")
     assert (trigger.fired, trigger.evidence) == (False, "the file is damaged")
 
 
 def test_a_recent_sharpe_tells_how_often_it_is_wrong() -> None:
-    assert "5 to 6 times a year" in recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+    assert "5 to 6 times a year" in check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
 
 
 def test_the_detector_fires_for_an_alarm_since_the_last_verdict_and_tells_its_limits() -> None:
-    quiet = degraded(Watched(statistic=40.0, recorded=20, later=5, alarm=None), floor=0.3, alarm_at=126)
+    quiet = check_degradation(DetectorRun(statistic=40.0, recorded=20, later=5, alarm=None), floor=0.3, alarm_at=126)
     assert (quiet.fired, quiet.value, quiet.threshold) == (False, 40.0, 126)
     assert "R 40.0 after 25 sessions (20 recorded, 5 since)" in quiet.evidence
     assert "126 sessions apart or more" in quiet.evidence
     assert "57 sessions (median)" in quiet.evidence
-    alarm = Watched(statistic=0.9, recorded=20, later=5, alarm=(date(2026, 1, 6), 131.0))
-    fired = degraded(alarm, floor=0.3, alarm_at=126)
+    alarm = DetectorRun(statistic=0.9, recorded=20, later=5, alarm=(date(2026, 1, 6), 131.0))
+    fired = check_degradation(alarm, floor=0.3, alarm_at=126)
     assert (fired.fired, fired.value) == (True, 131.0), "the R of the alarm, not that of the new beginning after it"
     assert "R 131.0 on 2026-01-06, after the last verdict" in fired.evidence
 
 
 @pytest.mark.parametrize(("largest", "fired"), [(1.5, False), (1.51, True)])
 def test_drift_fires_above_the_limit_and_names_the_features_that_moved_most(largest: float, fired: bool) -> None:
-    trigger = drift({"ret_1": 0.1, "vol_30": largest, "ret_5": 0.2, "rsi_14": 0.0}, 20, threshold=1.5, needed=10)
+    trigger = check_drift({"ret_1": 0.1, "vol_30": largest, "ret_5": 0.2, "rsi_14": 0.0}, 20, threshold=1.5, needed=10)
     assert (trigger.fired, trigger.value) == (fired, largest)
     assert trigger.evidence.endswith(f"over 20 unseen sessions: vol_30 {largest:.2f}, ret_5 0.20, ret_1 0.10")
 
 
 def test_drift_of_too_few_sessions_or_against_an_unknown_past_is_not_told() -> None:
-    few = drift({"ret_1": 9.0}, 9, threshold=1.5, needed=10)
-    old = drift(None, 20, threshold=1.5, needed=10)
+    few = check_drift({"ret_1": 9.0}, 9, threshold=1.5, needed=10)
+    old = check_drift(None, 20, threshold=1.5, needed=10)
     assert (few.fired, few.value, few.evidence) == (False, None, "9 unseen sessions, needs 10")
     assert (old.fired, old.value) == (False, None)
     assert "earlier hftcl" in old.evidence
 
 
 def test_a_forced_retrain_is_its_own_trigger() -> None:
-    assert manual(asked=True).fired
-    assert decide((manual(asked=False),), None) == (False, "no trigger fired")
+    assert check_manual(asked=True).fired
+    assert decide((check_manual(asked=False),), None) == (False, "no trigger fired")
 
 
 def test_nothing_is_due_while_a_verdict_is_fresh() -> None:
     last = judged(1)
-    due, reason = decide((no_model(None),), cooling(last, NOW, 72))
+    due, reason = decide((check_no_model(None),), explain_cooldown(last, NOW, 72))
     assert not due
     assert reason.startswith("cooling down until 2026-01-11 07:00 UTC")
 
 
 def test_a_clock_that_was_set_back_does_not_cool_down_for_years() -> None:
-    assert cooling(judged(-4000), NOW, 72) is None
+    assert explain_cooldown(judged(-4000), NOW, 72) is None
 
 
 @given(days=st.floats(0, 5000), limit=st.floats(0.01, 3650))
 def test_age_fires_exactly_from_the_limit_on(days: float, limit: float) -> None:
     last = judged(days)
-    assert age(last, NOW, limit).fired == ((NOW - last.at) / timedelta(days=1) >= limit)
+    assert check_age(last, NOW, limit).fired == ((NOW - last.at) / timedelta(days=1) >= limit)

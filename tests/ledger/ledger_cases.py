@@ -113,8 +113,8 @@ def write_ledger(
                         book=book, ts=ts, session=day, equity=cash + net, cash=cash, gross=gross, net=net, realised=0.0
                     )
                 )
-            ledger.decide(rows)
-            ledger.settle(fills=fills, equity=equity)
+            ledger.write_decisions(rows)
+            ledger.write_outcomes(fills=fills, equity=equity)
             ledger.note_closes(
                 [CloseRow(session=day, ticker=t, ts=opens, open=opened[t], close=price[t]) for t in tickers]
             )

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from hftcl import sqlite
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
-from hftcl.ledger.account import account
+from hftcl.ledger.account import compute_account
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, Event, OrderUpdate, State
+from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, LedgerEvent, OrderUpdate, State
 from hftcl.ledger.writer import Ledger
 from tests.ledger.ledger_cases import write_ledger
 from tests.trading.trading_cases import NOW, SESSION, TICKERS, a_decision, a_fill, a_record, at
@@ -55,10 +55,12 @@ def an_equity(minute: int, equity: float = 100_000.0) -> EquityRow:
 def test_what_is_written_is_read_back_as_it_was(path: Path) -> None:
     refused = a_record(0, "AMD", math.nan, reference_price=math.nan, state="refused", code="not_finite", reason="no")
     with Ledger(path) as ledger:
-        ledger.decide([a_decision(0), a_decision(0, "AMD", prediction=None, target=None)], [a_record(0), refused])
-        ledger.settle(fills=[a_fill()], equity=[an_equity(1)], meta={"capital": "100000.0", "mode": "paper"})
+        ledger.write_decisions(
+            [a_decision(0), a_decision(0, "AMD", prediction=None, target=None)], [a_record(0), refused]
+        )
+        ledger.write_outcomes(fills=[a_fill()], equity=[an_equity(1)], meta={"capital": "100000.0", "mode": "paper"})
         ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(0), open=1.0, close=2.0)])
-        ledger.note(Event(at=NOW, kind="started", text="hello", model_id="m1"))
+        ledger.write_event(LedgerEvent(at=NOW, kind="started", text="hello", model_id="m1"))
     with LedgerReader(path) as reader:
         assert reader.order(a_record(0).client_order_id) == a_record(0)
         read = reader.order(refused.client_order_id)
@@ -74,12 +76,12 @@ def test_what_is_written_is_read_back_as_it_was(path: Path) -> None:
         assert reader.fills().select("quantity", "price", "commission", "ts").rows() == [(10.0, 101.0, 0.5, at(1))]
         assert reader.equity().rows(named=True)[0]["equity"] == 100_000.0
         assert reader.last_equity()["ts"].to_list() == [at(1)]
-        assert reader.last_decided() == at(0)
+        assert reader.find_last_decided() == at(0)
         assert reader.events()[0].text == "hello"
         assert reader.meta() == {"capital": "100000.0", "mode": "paper"}
         assert reader.positions() == {"AAPL": 10.0}
         assert reader.cash() == 100_000.0 - 10 * 101.0 - 0.5
-        assert reader.refusals() == {"not_finite": 1}
+        assert reader.count_refusals() == {"not_finite": 1}
 
 
 def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_created(path: Path) -> None:
@@ -87,7 +89,7 @@ def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_created(path: Path
         assert (reader.positions(), reader.latches(), reader.meta(), reader.events()) == ({}, (), {}, ())
         assert reader.decisions().is_empty()
         assert reader.last_equity().is_empty()
-        assert reader.last_decided() is None
+        assert reader.find_last_decided() is None
         assert reader.order("one") is None
     assert not path.exists()
 
@@ -97,8 +99,10 @@ def test_writing_the_same_minute_twice_changes_nothing(path: Path) -> None:
         assert ledger.positions() == {}
         for changed in (False, True):
             target, quantity = (0.9, 77.0) if changed else (0.05, 10.0)
-            ledger.decide([a_decision(0, target=target)], [a_record(0, quantity=quantity)])
-            new = ledger.settle(fills=[a_fill(quantity=quantity), a_fill(quantity=quantity)], equity=[an_equity(1)])
+            ledger.write_decisions([a_decision(0, target=target)], [a_record(0, quantity=quantity)])
+            new = ledger.write_outcomes(
+                fills=[a_fill(quantity=quantity), a_fill(quantity=quantity)], equity=[an_equity(1)]
+            )
             assert len(new) == (0 if changed else 1)
         assert ledger.positions() == {"AAPL": 10.0}
         assert ledger.decisions()["target"].to_list() == [0.05]
@@ -116,9 +120,9 @@ def test_news_about_an_order_may_come_twice_late_and_in_any_order(news: list[Sta
     name = a_record(0).client_order_id
     for told in (news, shuffled):
         with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite", durable=False) as ledger:
-            ledger.decide([], [a_record(0)])
+            ledger.write_decisions([], [a_record(0)])
             for state in told:
-                ledger.settle(updates=[OrderUpdate(client_order_id=name, state=state, at=NOW)])
+                ledger.write_outcomes(updates=[OrderUpdate(client_order_id=name, state=state, at=NOW)])
             kept = ledger.order(name)
             assert kept is not None
             assert RANKS[kept.state] == max([RANKS[state] for state in news], default=0)
@@ -127,10 +131,10 @@ def test_news_about_an_order_may_come_twice_late_and_in_any_order(news: list[Sta
 def test_an_order_that_was_canceled_as_its_last_share_traded_is_filled(path: Path) -> None:
     name = a_record(0).client_order_id
     with Ledger(path) as ledger:
-        ledger.decide([], [a_record(0)])
+        ledger.write_decisions([], [a_record(0)])
         states: tuple[State, ...] = ("submitted", "canceled", "filled", "submitted")
         for state in states:
-            ledger.settle(updates=[OrderUpdate(client_order_id=name, state=state, at=NOW, reason=state)])
+            ledger.write_outcomes(updates=[OrderUpdate(client_order_id=name, state=state, at=NOW, reason=state)])
         found = ledger.order(name)
         assert found is not None
         assert (found.state, found.reason) == ("filled", "filled")
@@ -151,7 +155,7 @@ FILLS = st.lists(
 @pytest.mark.hazard(52)
 @given(fills=FILLS)
 def test_the_account_is_what_the_fills_add_up_to(fills: list[tuple[str, float, float, float]]) -> None:
-    found = account(fills)
+    found = compute_account(fills)
     for ticker in TICKERS:
         exact = math.fsum(quantity for name, quantity, _, _ in fills if name == ticker)
         assert found.positions.get(ticker, 0.0) == pytest.approx(exact, abs=2e-9 * len(fills) + 1e-12)
@@ -164,7 +168,7 @@ def test_the_account_is_what_the_fills_add_up_to(fills: list[tuple[str, float, f
 
 
 def test_realised_profit_is_that_of_a_hand_calculation() -> None:
-    found = account([("AAPL", 10, 100.0, 1.0), ("AAPL", 10, 110.0, 1.0), ("AAPL", -30, 120.0, 3.0)])
+    found = compute_account([("AAPL", 10, 100.0, 1.0), ("AAPL", 10, 110.0, 1.0), ("AAPL", -30, 120.0, 3.0)])
     # 20 shares that cost 105 on average were sold at 120; ten more are short at 120; five dollars of commission.
     assert found.realised == 20 * (120 - 105) - 5
     assert (found.positions, found.average_price) == ({"AAPL": -10.0}, {"AAPL": 120.0})
@@ -172,7 +176,7 @@ def test_realised_profit_is_that_of_a_hand_calculation() -> None:
 
 
 def test_parts_of_shares_leave_no_dust() -> None:
-    found = account([("AAPL", 0.1, 1.0, 0.0), ("AAPL", 0.2, 1.0, 0.0), ("AAPL", -0.3, 1.0, 0.0)])
+    found = compute_account([("AAPL", 0.1, 1.0, 0.0), ("AAPL", 0.2, 1.0, 0.0), ("AAPL", -0.3, 1.0, 0.0)])
     assert (found.positions, found.average_price) == ({}, {})
 
 
@@ -180,12 +184,12 @@ def test_parts_of_shares_leave_no_dust() -> None:
 def test_fills_that_come_late_and_in_parts_count_whatever_the_order_is_called_by_then(path: Path) -> None:
     name = a_record(0).client_order_id
     with Ledger(path) as ledger:
-        ledger.decide([], [a_record(0)])
-        ledger.settle(fills=[a_fill(1, quantity=4.0)])
-        ledger.settle(updates=[OrderUpdate(client_order_id=name, state="canceled", at=NOW)])
-        ledger.settle(fills=[a_fill(2, quantity=3.0), a_fill(1, quantity=4.0)])
+        ledger.write_decisions([], [a_record(0)])
+        ledger.write_outcomes(fills=[a_fill(1, quantity=4.0)])
+        ledger.write_outcomes(updates=[OrderUpdate(client_order_id=name, state="canceled", at=NOW)])
+        ledger.write_outcomes(fills=[a_fill(2, quantity=3.0), a_fill(1, quantity=4.0)])
         assert ledger.positions() == {"AAPL": 7.0}
-        assert ledger.filled(name) == 7.0
+        assert ledger.sum_filled(name) == 7.0
     with Ledger(path) as again, LedgerReader(path) as reader:
         assert again.positions() == reader.positions() == {"AAPL": 7.0}
 
@@ -202,7 +206,7 @@ def test_a_latch_holds_over_a_restart_until_a_person_clears_it(path: Path) -> No
             assert not person.clear("daily_loss", "anna", NOW + timedelta(hours=1))
         assert bot.latches() == ()
         assert bot.latch("daily_loss", "again", NOW + timedelta(days=1))
-        assert [(latch.name, latch.cleared_by) for latch in bot.all_latches()] == [
+        assert [(latch.name, latch.cleared_by) for latch in bot.list_all_latches()] == [
             ("daily_loss", "anna"),
             ("daily_loss", None),
         ]
@@ -220,10 +224,10 @@ def test_the_first_open_of_a_session_and_its_newest_close_are_kept(path: Path) -
 def test_a_fill_without_a_number_is_refused_and_takes_the_whole_minute_with_it(path: Path) -> None:
     with Ledger(path) as ledger:
         with pytest.raises(IntegrityError, match="cannot be kept"):
-            ledger.settle(fills=[a_fill(1), a_fill(2, price=math.nan)], equity=[an_equity(1)])
+            ledger.write_outcomes(fills=[a_fill(1), a_fill(2, price=math.nan)], equity=[an_equity(1)])
         assert ledger.positions() == {}
         assert ledger.equity().is_empty()
-        ledger.settle(fills=[a_fill(1)])
+        ledger.write_outcomes(fills=[a_fill(1)])
         assert ledger.positions() == {"AAPL": 10.0}
 
 
@@ -255,8 +259,8 @@ def ask_everything(path: Path) -> None:
     with LedgerReader(path) as ledger, ledger.snapshot():
         questions: tuple[Callable[[], object], ...] = (
             *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
-            *(ledger.last_decided, ledger.positions, ledger.account, ledger.cash, ledger.working_orders),
-            *(ledger.refusals, ledger.all_latches, ledger.events, ledger.meta),
+            *(ledger.find_last_decided, ledger.positions, ledger.read_account, ledger.cash, ledger.working_orders),
+            *(ledger.count_refusals, ledger.list_all_latches, ledger.events, ledger.meta),
         )
         for question in questions:
             question()
@@ -267,7 +271,7 @@ def test_damage_anywhere_is_told_as_damage_or_changes_nothing_that_can_be_notice
     write_ledger(whole, last=date(2025, 6, 4))
     with Ledger(whole) as ledger:
         ledger.latch("kill_switch", "a test", NOW)
-        ledger.note(Event(at=NOW, kind="error", text="something"))
+        ledger.write_event(LedgerEvent(at=NOW, kind="error", text="something"))
     content, told = whole.read_bytes(), []
     for seed in range(150):
         path.write_bytes(damaged(content, seed))
@@ -283,12 +287,12 @@ def test_damage_anywhere_is_told_as_damage_or_changes_nothing_that_can_be_notice
 
 def test_a_full_disk_stops_the_minute_and_not_the_positions(path: Path) -> None:
     with Ledger(path) as ledger:
-        ledger.settle(fills=[a_fill(1)])
+        ledger.write_outcomes(fills=[a_fill(1)])
         pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
         ledger._db.execute(f"PRAGMA max_page_count = {pages + 1}")
         many = [a_fill(number, fill_id=f"x-{number}") for number in range(2000)]
         with pytest.raises(StorageError, match="space"):
-            ledger.settle(fills=many)
+            ledger.write_outcomes(fills=many)
         assert ledger.positions() == {"AAPL": 10.0}
         assert LedgerReader(path).positions() == {"AAPL": 10.0}
 
@@ -297,7 +301,7 @@ def test_a_folder_that_may_only_be_read_still_shows_the_ledger(path: Path) -> No
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     with Ledger(path) as ledger:
-        ledger.settle(fills=[a_fill(1)])
+        ledger.write_outcomes(fills=[a_fill(1)])
     path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         with LedgerReader(path) as reader:
@@ -323,7 +327,7 @@ def test_a_reader_sees_whole_minutes_while_the_bot_writes_and_holds_nothing_up(p
         reading.start()
         for minute in range(60):
             rows = [(ticker, minute) for ticker in TICKERS]
-            ledger.decide([a_decision(m, t) for t, m in rows], [a_record(m, t) for t, m in rows])
+            ledger.write_decisions([a_decision(m, t) for t, m in rows], [a_record(m, t) for t, m in rows])
         stop.set()
         reading.join()
         assert torn == []
@@ -332,7 +336,7 @@ def test_a_reader_sees_whole_minutes_while_the_bot_writes_and_holds_nothing_up(p
 
 def test_a_book_beside_production_has_an_account_of_its_own(path: Path) -> None:
     with Ledger(path) as ledger:
-        ledger.settle(fills=[a_fill(1), replace(a_fill(2, quantity=-3.0), book="shadow", fill_id="s")])
+        ledger.write_outcomes(fills=[a_fill(1), replace(a_fill(2, quantity=-3.0), book="shadow", fill_id="s")])
         assert (ledger.positions(), ledger.positions("shadow")) == ({"AAPL": 10.0}, {"AAPL": -3.0})
         assert ledger.fills("shadow").height == 1
 
@@ -340,9 +344,9 @@ def test_a_book_beside_production_has_an_account_of_its_own(path: Path) -> None:
 def test_questions_can_be_bounded_by_time(path: Path) -> None:
     with Ledger(path) as ledger:
         for minute in range(5):
-            ledger.decide([a_decision(minute)], [a_record(minute)])
+            ledger.write_decisions([a_decision(minute)], [a_record(minute)])
         assert ledger.decisions(first=at(1), last=at(3))["ts"].to_list() == [at(1), at(2), at(3)]
-        assert ledger.known_ids(at(3)) == {a_record(minute).client_order_id for minute in (3, 4)}
+        assert ledger.list_known_ids(at(3)) == {a_record(minute).client_order_id for minute in (3, 4)}
         assert [order.ts for order in ledger.working_orders()] == [at(minute) for minute in range(5)]
 
 

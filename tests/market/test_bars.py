@@ -17,11 +17,11 @@ from hftcl.market.bars import (
     Finding,
     adjust_for_splits,
     clean,
-    coverage,
+    find_label_doubt,
+    find_unannounced_splits,
     label,
-    label_doubt,
+    measure_coverage,
     merge_findings,
-    unannounced_splits,
 )
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
@@ -271,20 +271,20 @@ def test_a_split_table_with_a_ratio_of_zero_is_refused() -> None:
 @pytest.mark.parametrize("ratio", [2, 3, 4, 5, 8, 10, 15, 20, 1 / 2, 1 / 10, 1 / 50])
 def test_a_jump_like_a_split_is_found_both_ways_and_a_known_split_is_not(ratio: float) -> None:
     bars = two_sessions(300.0 * ratio, 310.0)
-    (finding,) = unannounced_splits(bars, ())
+    (finding,) = find_unannounced_splits(bars, ())
     assert (finding.reason, finding.session, finding.count) == ("unannounced_split", MONDAY, 10)
-    assert unannounced_splits(bars, (Split("A", MONDAY, 1, ratio),)) == ()
+    assert find_unannounced_splits(bars, (Split("A", MONDAY, 1, ratio),)) == ()
 
 
 @pytest.mark.parametrize("change", [-0.42, -0.3, -0.2, 0.2, 0.3, 0.6])
 def test_bad_or_good_news_overnight_is_a_return_and_no_split(change: float) -> None:
-    assert unannounced_splits(two_sessions(300.0, 300.0 * (1 + change)), ()) == ()
+    assert find_unannounced_splits(two_sessions(300.0, 300.0 * (1 + change)), ()) == ()
 
 
 def test_one_wrong_bar_at_the_open_makes_no_split() -> None:
     rows = [bar(m) for m in range(10)] + [bar(m, ts=OPEN + timedelta(days=3, minutes=m)) for m in range(1, 10)]
     opening = bar(0, 200.0, ts=OPEN + timedelta(days=3))
-    assert unannounced_splits(label(frame(*rows, opening), SESSIONS).sort("ts"), ()) == ()
+    assert find_unannounced_splits(label(frame(*rows, opening), SESSIONS).sort("ts"), ()) == ()
 
 
 @pytest.mark.hazard(37)
@@ -294,7 +294,7 @@ def test_coverage_tells_missing_sessions_and_long_gaps_and_counts_minutes() -> N
     gap = pl.col("ts").is_between(OPEN + timedelta(minutes=100), OPEN + timedelta(minutes=136))
     late = pl.col("ts") < OPEN + timedelta(days=4, minutes=12)
     bars, _ = clean(raw.filter(~monday & ~gap & ~(late & (pl.col("ts").dt.date() == TUESDAY))), SESSIONS, ticker="A")
-    got = coverage(bars, SESSIONS, ticker="A")
+    got = measure_coverage(bars, SESSIONS, ticker="A")
     assert (got.sessions, got.expected_sessions, got.missing) == (2, 3, (MONDAY,))
     assert (got.minutes, got.expected_minutes) == (390 - 37 + 390 - 12, 3 * 390)
     assert [(f.reason, f.count, f.detail) for f in got.findings] == [
@@ -308,7 +308,7 @@ def test_the_calendar_decides_that_a_holiday_is_no_hole() -> None:
     first, last = date(2025, 1, 8), date(2025, 1, 10)
     sessions = Calendar("XNYS").sessions(first, last)
     bars, _ = clean(quiet_bars("A", first=first, last=last), sessions, ticker="A")
-    got = coverage(bars, sessions, ticker="A")
+    got = measure_coverage(bars, sessions, ticker="A")
     assert (got.share, got.findings, got.minutes) == (1.0, (), 780)
 
 
@@ -337,6 +337,6 @@ def test_a_label_is_doubted_where_the_opening_minute_stands_beside_the_open(sess
         for k in range(-3, 4)
     ]
     bars = label(pl.DataFrame(rows, schema=RAW_SCHEMA, orient="row"), days)
-    doubts = label_doubt(bars, ticker="A")
+    doubts = find_label_doubt(bars, ticker="A")
     wanted = [(sessions, {-1: "start", 1: "end"}[busy])] if busy and sessions >= 5 else []
     assert [(doubt.count, doubt.detail.split()[4]) for doubt in doubts] == wanted

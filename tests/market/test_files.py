@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from hftcl.errors import ConfigError, SourceError
-from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, coverage, label_doubt
+from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt, measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files import FilesSource
 from hftcl.settings import Files, Market, Settings
@@ -393,7 +393,7 @@ def test_a_wrong_label_shows_in_where_the_opening_minute_stands(tmp_path: Path, 
     volume = pl.when(pl.int_range(pl.len()) % 30 == 0).then(9999.0).otherwise(pl.col("volume"))
     pl.concat(frames).with_columns(volume.alias("volume")).write_parquet(tmp_path / "AAPL.parquet")
     raw = source(tmp_path, label=said).minutes("AAPL", date(2026, 1, 5), date(2026, 1, 9))
-    notes = label_doubt(clean(raw, sessions, ticker="AAPL")[0], ticker="AAPL")
+    notes = find_label_doubt(clean(raw, sessions, ticker="AAPL")[0], ticker="AAPL")
     truth = {1: "end", -1: "start"}.get(late)
     assert [note.detail for note in notes] == ([f'stamps look like the {truth} of the minute; for the source `files` set [files] label = "{truth}"'] if truth else [])  # fmt: skip  # noqa: E501
     assert all(note.count == 5 for note in notes)
@@ -463,12 +463,12 @@ def test_stamps_at_the_end_of_new_york_minutes_become_full_regular_sessions() ->
     assert len(tickers) == 24
     for ticker in tickers:
         kept, _ = clean(right.minutes(ticker, first, last), sessions, ticker=ticker)
-        minutes[ticker] = coverage(kept, sessions, ticker=ticker).minutes
+        minutes[ticker] = measure_coverage(kept, sessions, ticker=ticker).minutes
         assert kept["regular"].all()
     assert {ticker for ticker, count in minutes.items() if count == 5 * 390} >= {"BAC", "JPM", "V"}
     assert minutes["VIX"] == 0  # an index: its volume is 0 in every minute, so nothing of it can be traded
     doubts = {
-        name: label_doubt(clean(read.minutes("AAPL", first, last), sessions, ticker="AAPL")[0], ticker="AAPL")
+        name: find_label_doubt(clean(read.minutes("AAPL", first, last), sessions, ticker="AAPL")[0], ticker="AAPL")
         for name, read in {"right": right, "wrong": wrong}.items()
     }
     assert doubts["right"] == ()

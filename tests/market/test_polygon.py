@@ -28,8 +28,8 @@ from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split, polygon_rest
 from hftcl.market.sources.polygon import PolygonSource
-from hftcl.market.sources.polygon_rest import retry_after_s
-from hftcl.market.sources.rate_limit import RateLimiter, wait_s
+from hftcl.market.sources.polygon_rest import parse_retry_after_s
+from hftcl.market.sources.rate_limit import RateLimiter, compute_wait_s
 from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
 from tests import shared_data
@@ -400,9 +400,9 @@ def test_busy_is_asked_again_after_the_time_it_asks_for_within_reason(
 
 def test_a_date_in_retry_after_is_a_wait_from_now() -> None:
     now = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-    assert retry_after_s("Mon, 05 Jan 2026 12:00:30 GMT", now) == 30
-    assert retry_after_s("Mon, 05 Jan 2026 11:00:00 GMT", now) == 0
-    assert retry_after_s("Mon, 99 Jan 2026 11:00:00 GMT", now) is None
+    assert parse_retry_after_s("Mon, 05 Jan 2026 12:00:30 GMT", now) == 30
+    assert parse_retry_after_s("Mon, 05 Jan 2026 11:00:00 GMT", now) == 0
+    assert parse_retry_after_s("Mon, 99 Jan 2026 11:00:00 GMT", now) is None
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -500,7 +500,7 @@ def test_no_stretch_of_a_minute_ever_holds_more_calls_than_allowed(gaps: list[fl
     now, calls = 1_000_000.0, list[float]()
     for gap in gaps:
         now += gap
-        while (wait := wait_s(calls, now, most=most, window_s=60.0)) > 0:
+        while (wait := compute_wait_s(calls, now, most=most, window_s=60.0)) > 0:
             now += wait
         calls.append(now)
     assert all(after - before >= 60 - 1e-6 for before, after in zip(calls, calls[most:], strict=False))
@@ -509,7 +509,7 @@ def test_no_stretch_of_a_minute_ever_holds_more_calls_than_allowed(gaps: list[fl
 @given(calls=st.lists(st.floats(0, 2e9), max_size=20), now=st.floats(0, 2e9), most=st.integers(1, 6))
 @settings(max_examples=100, deadline=None)
 def test_no_clock_step_makes_a_wait_longer_than_the_minute(calls: list[float], now: float, most: int) -> None:
-    assert 0 <= wait_s(calls, now, most=most, window_s=60.0) <= 60.0
+    assert 0 <= compute_wait_s(calls, now, most=most, window_s=60.0) <= 60.0
 
 
 def test_a_clock_that_is_set_back_costs_one_minute_and_not_the_year(tmp_path: Path) -> None:

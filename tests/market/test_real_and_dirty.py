@@ -15,8 +15,8 @@ from hftcl.market.bars import (
     Finding,
     adjust_for_splits,
     clean,
-    coverage,
-    unannounced_splits,
+    find_unannounced_splits,
+    measure_coverage,
 )
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
@@ -44,8 +44,8 @@ def test_of_ten_months_of_real_bars_not_one_is_dropped_or_suspected(ticker: str)
     sessions = sessions_of(date(2024, 9, 3), date(2025, 6, 30))
     bars, findings = clean(raw, sessions, ticker=ticker)
     assert (bars.height, findings) == (raw.height, ())
-    assert unannounced_splits(bars, ()) == ()
-    got = coverage(bars, sessions, ticker=ticker)
+    assert find_unannounced_splits(bars, ()) == ()
+    got = measure_coverage(bars, sessions, ticker=ticker)
     assert (got.sessions, got.expected_sessions, got.findings) == (206, 206, ())
     assert got.minutes > 0.98 * got.expected_minutes
 
@@ -71,10 +71,10 @@ def test_a_feed_that_silently_turns_to_extended_hours_keeps_its_regular_sessions
     assert (lengths["len"] == lengths["session_minutes"]).all()
     premarket = bars.filter(pl.col("minute") < 0)["session"].unique().sort()
     assert (premarket[0], premarket.len()) == (date(2025, 3, 27), 4)
-    found = {finding.reason: finding for finding in coverage(bars, sessions, ticker="SPY").findings}
+    found = {finding.reason: finding for finding in measure_coverage(bars, sessions, ticker="SPY").findings}
     # 255 sessions; five after the change, and three half days with bars until four, have more than regular hours
     assert (found["partly_extended"].count, found["partly_extended"].session) == (255 - 5 - 3, date(2024, 3, 26))
-    assert coverage(bars.filter("regular"), sessions, ticker="SPY").findings == ()
+    assert measure_coverage(bars.filter("regular"), sessions, ticker="SPY").findings == ()
 
 
 @needs_split_bars
@@ -87,14 +87,14 @@ def test_the_splits_of_2020_are_returns_only_where_the_table_is_missing_and_then
     day = date(2020, 8, 31)
     bars, findings = clean(raw, sessions_of(date(2020, 7, 1), date(2020, 10, 30)), ticker=ticker)
     assert [f for f in findings if f.reason in DROPPED] == []
-    (found,) = unannounced_splits(bars, ())
+    (found,) = find_unannounced_splits(bars, ())
     assert (found.ticker, found.session, found.first) == (ticker, day, datetime(2020, 8, 31, 8, tzinfo=UTC))
     assert found.count == bars.filter(pl.col("session") < day).height
     splits = tuple(
         Split(s["ticker"], date.fromisoformat(s["execution_date"]), s["split_from"], s["split_to"])
         for s in json.loads((DATA / "real" / "splits.json").read_text())["splits"]
     )
-    assert unannounced_splits(bars, splits) == ()
+    assert find_unannounced_splits(bars, splits) == ()
     change = (pl.col("open") / pl.col("close").shift(1)).log().abs()
     assert abs(bars.select(change.max()).item() - pl.Series([ratio]).log().item()) < 0.1
     adjusted = adjust_for_splits(bars, splits)
@@ -171,7 +171,7 @@ def test_each_labelled_fault_is_found_under_its_reason_and_nothing_else_is() -> 
     assert bars.height + counted.total() == dirty_bars().height
     (stuck,) = [finding for finding in findings if finding.reason == "stuck_price"]
     assert (stuck.count, stuck.first) == (25, datetime(2024, 11, 27, 16, 25, tzinfo=UTC))
-    (gap,) = coverage(bars, sessions, ticker="AMD").gaps
+    (gap,) = measure_coverage(bars, sessions, ticker="AMD").gaps
     assert (gap.count, gap.first) == (37, datetime(2024, 11, 29, 15, 17, tzinfo=UTC))
 
 

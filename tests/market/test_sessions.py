@@ -57,21 +57,21 @@ def test_nasdaq_keeps_new_yorks_hours() -> None:
 
 def test_the_newest_complete_session_is_the_one_whose_close_is_known() -> None:
     calendar = Calendar("XNYS")
-    assert calendar.last_complete(at("2025-01-10 20:59")) == date(2025, 1, 8)
-    assert calendar.last_complete(at("2025-01-10 21:00")) == date(2025, 1, 10)
-    assert calendar.last_complete(at("2025-01-12 12:00")) == date(2025, 1, 10)
+    assert calendar.find_last_complete(at("2025-01-10 20:59")) == date(2025, 1, 8)
+    assert calendar.find_last_complete(at("2025-01-10 21:00")) == date(2025, 1, 10)
+    assert calendar.find_last_complete(at("2025-01-12 12:00")) == date(2025, 1, 10)
 
 
 def test_counting_in_sessions_steps_over_weekends_and_closures() -> None:
     calendar = Calendar("XNYS")
-    assert calendar.next_session(date(2025, 1, 8)) == date(2025, 1, 10)
-    assert calendar.previous_session(date(2025, 1, 13), n=2) == date(2025, 1, 8)
+    assert calendar.find_next_session(date(2025, 1, 8)) == date(2025, 1, 10)
+    assert calendar.find_previous_session(date(2025, 1, 13), n=2) == date(2025, 1, 8)
 
 
 @pytest.mark.parametrize("day", [date(1901, 1, 1), date(2300, 1, 1)])
 def test_beyond_its_horizon_the_calendar_refuses_instead_of_guessing(day: date) -> None:
     calendar = Calendar("XNYS")
-    for asking in (lambda: calendar.sessions(day, day), lambda: calendar.next_session(day)):
+    for asking in (lambda: calendar.sessions(day, day), lambda: calendar.find_next_session(day)):
         with pytest.raises(HorizonError, match=rf"XNYS reaches from 1990-01-02 to .*{day}"):
             asking()
 

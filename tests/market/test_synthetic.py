@@ -11,9 +11,9 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import ConfigError
-from hftcl.market.bars import PRICES, RAW_SCHEMA, clean, coverage, unannounced_splits
+from hftcl.market.bars import PRICES, RAW_SCHEMA, clean, find_unannounced_splits, measure_coverage
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources.synthetic import EPOCH, SyntheticSource, _market
+from hftcl.market.sources.synthetic import EPOCH, SyntheticSource, _build_market
 from hftcl.settings import DEFAULT_WATCHLIST, Market, Settings, Synthetic
 
 FIRST, LAST = date(2024, 1, 2), date(2024, 12, 31)
@@ -21,7 +21,7 @@ FIRST, LAST = date(2024, 1, 2), date(2024, 12, 31)
 
 def source(*, seed: int = 7, edge: float = 1.0, calendar: str = "XNYS", fresh: bool = False) -> SyntheticSource:
     if fresh:
-        _market.cache_clear()
+        _build_market.cache_clear()
     return SyntheticSource(Settings(synthetic=Synthetic(seed=seed, edge=edge), market=Market(calendar=calendar)))
 
 
@@ -147,8 +147,8 @@ def test_a_market_that_never_closes_has_no_gap_at_midnight() -> None:
 def test_its_bars_are_clean_whole_cents_and_hold_together(ticker: str) -> None:
     bars = year(ticker)  # which asserts that cleaning has nothing to report
     sessions = Calendar("XNYS").sessions(FIRST, LAST)
-    assert coverage(bars, sessions, ticker=ticker).findings == ()
-    assert unannounced_splits(bars, ()) == ()
+    assert measure_coverage(bars, sessions, ticker=ticker).findings == ()
+    assert find_unannounced_splits(bars, ()) == ()
     cents = bars.select(pl.col(PRICES) * 100)
     assert (cents - cents.select(pl.all().round())).select(pl.all().abs().max()).max_horizontal().item() < 1e-6
     assert (bars["volume"] == bars["volume"].round()).all()

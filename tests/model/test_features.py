@@ -21,7 +21,7 @@ from hftcl.model.features import (
     evaluate,
     features,
 )
-from hftcl.model.grid import minute_grid
+from hftcl.model.grid import build_grid
 from tests.model.feature_cases import Values, market, one_session, reference
 from tests.shared_data import REAL_BARS, needs_real_bars
 
@@ -38,7 +38,7 @@ def differences_when_cut(bars: pl.DataFrame, now: datetime, compute: Compute = f
 
 def planted(expr: pl.Expr) -> Compute:
     leak = Feature(name="leak", group="", expr=expr, lookback=0, formula="", reason="")
-    return lambda bars: evaluate(minute_grid(bars), (leak,))
+    return lambda bars: evaluate(build_grid(bars), (leak,))
 
 
 @cache

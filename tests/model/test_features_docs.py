@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from hftcl.model.features import FEATURES, WARMUP_SESSIONS, documentation
+from hftcl.model.features import FEATURES, WARMUP_SESSIONS, build_documentation
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
 
 def test_the_page_holds_the_table_of_the_code_word_for_word() -> None:
-    assert documentation() in PAGE.read_text(encoding="utf-8"), "docs/features.md says how to regenerate its table"
+    assert build_documentation() in PAGE.read_text(encoding="utf-8"), (
+        "docs/features.md says how to regenerate its table"
+    )
 
 
 def test_the_table_names_each_feature_with_formula_lookback_and_reason() -> None:
-    rows = documentation().splitlines()[2:]
+    rows = build_documentation().splitlines()[2:]
     assert len(rows) == len(FEATURES) == 31
     for row, feature in zip(rows, FEATURES, strict=True):
         cells = [cell.strip() for cell in row.strip("|").split(" | ")]

@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_the_graph_predicts_what_the_forest_does_even_where_a_value_sits_on_a_threshold(engine: str) -> None:
     X, y = market()
     fitted = fit(X, y)
-    on_thresholds = forest._on_thresholds(fitted.estimator, X)
+    on_thresholds = forest._move_onto_thresholds(fitted.estimator, X)
     beside = np.vstack(
         [np.nextafter(on_thresholds, np.float32(np.inf)), np.nextafter(on_thresholds, -np.float32("inf"))]
     )

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
-from hftcl.model.grid import minute_grid
-from hftcl.model.since_open import Array, down_parts, since_open
+from hftcl.model.grid import build_grid
+from hftcl.model.since_open import Array, fold_down_parts, since_open
 from hftcl.model.streaming import StreamingFeatures
 from tests.model.feature_cases import market
 from tests.model.test_features import real_bars
@@ -95,7 +95,7 @@ def test_a_session_much_longer_than_the_window_is_equal_to_its_last_minute() -> 
 def test_the_comparison_finds_a_feature_that_reads_further_back_than_it_says() -> None:
     bars = complete(market(12, sessions=2, minutes=70))
     deep = Feature(name="deep", group="", expr=pl.col("close").shift(40), lookback=0, formula="", reason="")
-    batch = bars.select("ticker", "ts").hstack(evaluate(minute_grid(bars), (deep,)))
+    batch = bars.select("ticker", "ts").hstack(evaluate(build_grid(bars), (deep,)))
     live = streamed(bars, 1, table=(deep,))
     both = live.join(batch, on=["ticker", "ts"], suffix="_batch")
     assert both.select(pl.col("deep").ne_missing(pl.col("deep_batch")).sum()).item() > 0
@@ -139,7 +139,7 @@ def test_the_steps_since_the_open_are_polars_own_sums_and_averages_to_the_bit() 
         "v": random.integers(0, 10**9, part.size),
         "turnover": random.lognormal(9, 2, part.size),
     }
-    found = since_open(minutes, down_parts(part, age))
+    found = since_open(minutes, fold_down_parts(part, age))
     frame = pl.DataFrame({"part": part} | minutes | {"since_first": found["since_first"], "macd": found["macd"]})
     expected = frame.select(
         first_open=pl.col("open").first().over("part"),
@@ -168,14 +168,14 @@ def eight_sessions() -> tuple[pl.DataFrame, date, pl.DataFrame, pl.DataFrame]:
 def test_a_bot_that_starts_within_the_session_goes_on_as_if_it_had_seen_it_all() -> None:
     bars, _, earlier, today = eight_sessions()
     *before, newest = minutes_of(today)
-    rebuilt = StreamingFeatures.of(earlier, pl.concat(before).sort("ticker", "ts"))
+    rebuilt = StreamingFeatures.replay_today(earlier, pl.concat(before).sort("ticker", "ts"))
     expected = at_once(bars, 7).filter(pl.col("ts") == newest["ts"][0])
     assert_frame_equal(rebuilt.push(newest), expected, check_exact=True)
 
 
 def test_without_a_bar_yet_a_bot_starts_the_session_itself() -> None:
     bars, last, earlier, today = eight_sessions()
-    rebuilt = StreamingFeatures.of(earlier, today.clear())
+    rebuilt = StreamingFeatures.replay_today(earlier, today.clear())
     rebuilt.start(last)
     first = minutes_of(today)[0]
     expected = at_once(bars, 7).filter(pl.col("ts") == first["ts"][0])
@@ -185,7 +185,7 @@ def test_without_a_bar_yet_a_bot_starts_the_session_itself() -> None:
 def test_rows_come_back_in_the_order_of_the_bars_with_their_minute() -> None:
     _, _, earlier, today = eight_sessions()
     *before, newest = minutes_of(today)
-    pushed = StreamingFeatures.of(earlier, pl.concat(before)).push(newest.reverse())
+    pushed = StreamingFeatures.replay_today(earlier, pl.concat(before)).push(newest.reverse())
     assert pushed["ticker"].to_list() == newest["ticker"].to_list()[::-1]
     assert pushed.columns == ["ticker", "ts", "session", "minute", "session_minutes", *FEATURE_NAMES]
     assert set(pushed.dtypes[5:]) == {pl.Float32}
@@ -232,7 +232,7 @@ def test_what_it_holds_does_not_grow_with_the_sessions() -> None:
 def test_bars_that_are_not_of_the_next_minute_are_refused_and_change_nothing() -> None:
     bars, last, earlier, today = eight_sessions()
     *before, late, newest = minutes_of(today)
-    stream = StreamingFeatures.of(earlier, pl.concat([*before, late]))
+    stream = StreamingFeatures.replay_today(earlier, pl.concat([*before, late]))
     tomorrow = newest.with_columns(session=pl.lit(last + timedelta(days=1)))
     broken = newest.with_columns(close=pl.lit(float("nan")))
     far = newest.with_columns(minute=pl.lit(10**8, pl.Int32))

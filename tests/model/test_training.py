@@ -22,7 +22,7 @@ import pytest
 from hftcl.errors import ConfigError, NoDataError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
-from hftcl.model.training import Trained, TrainingTask, inner_split, train
+from hftcl.model.training import Trained, TrainingTask, split_inner, train
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
@@ -201,7 +201,7 @@ def test_the_inner_split_holds_the_last_quarter_and_leaves_one_session_between(
 ) -> None:
     ordinals = np.repeat(np.arange(sessions, dtype=np.int32) * 3 + 5, 10)  # weekends leave gaps
     shuffled = np.random.default_rng(0).permutation(ordinals)
-    fit_on, held_out = inner_split(shuffled)
+    fit_on, held_out = split_inner(shuffled)
     assert sorted(set((shuffled[fit_on] - 5) // 3)) == fitted
     assert sorted(set((shuffled[held_out] - 5) // 3)) == held
     assert (fit_on.sum(), held_out.sum()) == (10 * len(fitted), 10 * len(held))

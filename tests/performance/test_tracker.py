@@ -15,11 +15,11 @@ from hftcl.exam import metrics
 from hftcl.ledger.rows import CloseRow, EquityRow, FillRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.performance.attribution import Trade
-from hftcl.performance.benchmark import Close, benchmark
+from hftcl.performance.benchmark import Close, compute_benchmark
 from hftcl.performance.figures import profit_factor, trade_bins
-from hftcl.performance.recent import recent
+from hftcl.performance.recent import read_recent
 from hftcl.performance.reports import PerformanceReport
-from hftcl.performance.story import importances, performance
+from hftcl.performance.story import performance, read_importances
 from hftcl.settings import Settings
 from tests.archive.sample_models import a_model, archive_in, onnx_bytes
 from tests.ledger.ledger_cases import CAPITAL, MODELS, World, write_ledger
@@ -138,8 +138,8 @@ def test_each_model_stands_beside_its_exam(tmp_path: Path) -> None:
     known, unknown = performance(at(tmp_path)).models
     assert (known.exam_sharpe, known.exam_interval) == (2.5, (-1.0, 6.0))
     assert (unknown.exam_sharpe, unknown.exam_interval) == (None, None)
-    assert "No model" in importances(tmp_path, MODELS[1]).problem
-    assert importances(tmp_path, MODELS[0]).shares == (), "those bytes are no model, which is told and is no error"
+    assert "No model" in read_importances(tmp_path, MODELS[1]).problem
+    assert read_importances(tmp_path, MODELS[0]).shares == (), "those bytes are no model, which is told and is no error"
 
 
 def test_what_no_model_decided_is_told_apart_and_counts(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_no_model_decided_is_told_apart_and_counts(tmp_path: Path) -> None:
         ledger.set_meta(capital="1000", mode="live", source="polygon", synthetic="0")
         bought = fill("a", opens, 10, 10.0, "20250531_010000")
         sold = fill("b", opens + timedelta(minutes=61), -10, 11.0, None)
-        ledger.settle(fills=[bought, sold])
+        ledger.write_outcomes(fills=[bought, sold])
     report = performance(at(tmp_path))
     assert {model.model_id: model.live.net_usd for model in report.models} == {
         "20250531_010000": pytest.approx(9.0),
@@ -185,7 +185,7 @@ def test_a_position_that_is_still_open_is_worth_its_last_close(tmp_path: Path) -
     opens = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="1000", mode="paper")
-        ledger.settle(fills=[fill("a", opens, -10, 10.0, "20250531_010000")])
+        ledger.write_outcomes(fills=[fill("a", opens, -10, 10.0, "20250531_010000")])
         ledger.note_closes([CloseRow(session=MONDAY, ticker="AAPL", ts=opens, open=10.0, close=9.5)])
     report = performance(at(tmp_path))
     assert report.total.net_usd == pytest.approx(5.0 - 1.0)
@@ -198,7 +198,7 @@ def test_a_span_that_ends_earlier_tells_what_was_held_then(tmp_path: Path) -> No
         ledger.set_meta(capital="1000", mode="paper")
         sold = fill("a", opens, -10, 10.0, "20250531_010000")
         bought = fill("b", opens + timedelta(days=1), 14, 9.0, "20250531_010000")
-        ledger.settle(fills=[sold, bought])
+        ledger.write_outcomes(fills=[sold, bought])
         ledger.note_closes([CloseRow(session=MONDAY, ticker="AAPL", ts=opens, open=10.0, close=9.5)])
     assert performance(at(tmp_path)).held == {"AAPL": 4.0}
     monday = performance(at(tmp_path), until=MONDAY)
@@ -211,9 +211,9 @@ def test_a_fill_that_was_learnt_of_late_counts_when_it_traded(tmp_path: Path) ->
     old, new, newest = "20250529_010000", "20250530_010000", "20250531_010000"
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="1000", mode="paper")
-        ledger.settle(fills=[fill("b", opens + timedelta(minutes=1), 10, 20.0, new)])
-        ledger.settle(fills=[fill("a", opens, 10, 10.0, old)])
-        ledger.settle(fills=[fill("c", opens + timedelta(minutes=2), -10, 30.0, newest)])
+        ledger.write_outcomes(fills=[fill("b", opens + timedelta(minutes=1), 10, 20.0, new)])
+        ledger.write_outcomes(fills=[fill("a", opens, 10, 10.0, old)])
+        ledger.write_outcomes(fills=[fill("c", opens + timedelta(minutes=2), -10, 30.0, newest)])
     made = {model.model_id: model.live.net_usd for model in performance(at(tmp_path)).models}
     assert made == {old: pytest.approx(200.0 - 1.0), new: pytest.approx(-1.0), newest: pytest.approx(-1.0)}
 
@@ -225,7 +225,7 @@ def test_an_equity_that_the_fills_do_not_explain_is_said(tmp_path: Path) -> None
         row = EquityRow(
             book="production", ts=opens, session=MONDAY, equity=1005.5, cash=1005.5, gross=0, net=0, realised=0
         )
-        ledger.settle(equity=[row])
+        ledger.write_outcomes(equity=[row])
     (note,) = performance(at(tmp_path)).notes
     assert "1,005.50" in note
     assert "1,000.00" in note
@@ -245,7 +245,7 @@ def test_in_the_middle_of_a_session_what_is_held_counts_at_its_price_and_that_is
         ]
         account = [(opens, 1000), (opens + MINUTE, 1008), (today, 1008), (today + MINUTE, 1007), (today + HOUR, 1019)]
         rows = [equity_at(ts, equity) for ts, equity in account]
-        ledger.settle(fills=there, equity=rows)
+        ledger.write_outcomes(fills=there, equity=rows)
     report = performance(at(tmp_path))
     assert report.total.net_usd == pytest.approx(8.0 - 1.0)
     (note,) = report.notes
@@ -266,8 +266,8 @@ def test_what_a_person_flattens_without_a_bot_hides_no_swap(tmp_path: Path) -> N
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="1000", mode="paper")
         for place, model in enumerate(MODELS):
-            ledger.decide([a_decision(ts=opens + place * MINUTE, model_id=model)])
-        ledger.settle(equity=[equity_at(opens, 1000), equity_at(opens + HOUR, 1000)])
+            ledger.write_decisions([a_decision(ts=opens + place * MINUTE, model_id=model)])
+        ledger.write_outcomes(equity=[equity_at(opens, 1000), equity_at(opens + HOUR, 1000)])
     report = performance(at(tmp_path))
     assert [(swap.ts, swap.model_id) for swap in report.swaps] == [(opens, MODELS[0]), (opens + MINUTE, MODELS[1])]
     assert [model.model_id for model in report.models if model.in_use] == [MODELS[1]]
@@ -278,7 +278,7 @@ def test_a_session_that_begins_on_the_day_before_by_utc_has_its_first_fills(tmp_
     opens = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="1000", mode="paper")
-        ledger.settle(fills=[fill("a", opens + MINUTE, 10, 10.0, "20250531_010000")])
+        ledger.write_outcomes(fills=[fill("a", opens + MINUTE, 10, 10.0, "20250531_010000")])
     sydney = replace(at(tmp_path), market=replace(Settings().market, calendar="XASX"))
     report = performance(sydney)
     assert (report.from_, report.to) == (date(2026, 1, 6), date(2026, 1, 6))
@@ -346,30 +346,30 @@ def closes(prices: Mapping[str, list[tuple[float, float]]]) -> list[Close]:
 def test_buy_and_hold_is_bought_at_the_first_open_in_equal_amounts() -> None:
     """By hand: A goes 10 -> 11 -> 12, B 100 -> 100 -> 90; the holding is worth 1, 1.05, 1.05, 1.05."""
     rows = closes({"A": [(10, 11), (11, 12), (12, 12)], "B": [(100, 100), (100, 90), (90, 90)]})
-    found = benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
+    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
     assert found is not None
     assert found.tickers == ("A", "B")
     assert list(found.pnl_by_session.values()) == pytest.approx([0.05, 0.0, 0.0], abs=1e-12)
-    dear = benchmark(rows, DAYS, np.zeros(3), cost_bps=10.0)
+    dear = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=10.0)
     assert dear is not None
     assert dear.pnl == pytest.approx(0.05 - 0.001)
 
 
 def test_a_split_over_night_is_no_return_and_is_said() -> None:
     rows = closes({"A": [(100, 102), (25.6, 26), (26, 26)]})
-    found = benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
+    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
     assert found is not None
     assert list(found.pnl_by_session.values()) == pytest.approx([0.02, 1.02 * (26 / 25.6 - 1), 0.0])
     assert "A before 2025-06-03" in found.note
-    fell = benchmark(closes({"A": [(100, 102), (70, 71), (71, 71)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    fell = compute_benchmark(closes({"A": [(100, 102), (70, 71), (71, 71)]}), DAYS, np.zeros(3), cost_bps=0.0)
     assert fell is not None
     assert (fell.note, fell.pnl < -0.25) == ("", True), "a third less is news, not a split"
 
 
 def test_what_is_held_grows_from_what_it_is_worth() -> None:
     """Bought once: a stock that doubles each day makes 1, 2 and 4 times what was paid, and no more on the way down."""
-    grown = benchmark(closes({"A": [(10, 20), (20, 40), (40, 80)]}), DAYS, np.zeros(3), cost_bps=0.0)
-    fell = benchmark(closes({"A": [(10, 20), (20, 10), (10, 5)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    grown = compute_benchmark(closes({"A": [(10, 20), (20, 40), (40, 80)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    fell = compute_benchmark(closes({"A": [(10, 20), (20, 10), (10, 5)]}), DAYS, np.zeros(3), cost_bps=0.0)
     assert grown is not None
     assert fell is not None
     assert list(grown.pnl_by_session.values()) == pytest.approx([1.0, 2.0, 4.0])
@@ -378,11 +378,11 @@ def test_what_is_held_grows_from_what_it_is_worth() -> None:
 
 def test_a_split_is_told_by_the_night_and_not_by_the_day() -> None:
     """A 4:1 split after a day up and before a day down; and days of such moves without a split."""
-    split = benchmark(closes({"A": [(100, 160), (40, 28), (28, 28)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    split = compute_benchmark(closes({"A": [(100, 160), (40, 28), (28, 28)]}), DAYS, np.zeros(3), cost_bps=0.0)
     assert split is not None
     assert list(split.pnl_by_session.values()) == pytest.approx([0.6, (28 / 40 - 1) * 1.6, 0.0])
     assert "A before 2025-06-03" in split.note
-    wild = benchmark(closes({"A": [(100, 100), (98, 302), (302, 302)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    wild = compute_benchmark(closes({"A": [(100, 100), (98, 302), (302, 302)]}), DAYS, np.zeros(3), cost_bps=0.0)
     assert wild is not None
     assert wild.note == ""
     assert wild.pnl == pytest.approx(2.02)
@@ -390,12 +390,12 @@ def test_a_split_is_told_by_the_night_and_not_by_the_day() -> None:
 
 def test_a_first_session_without_prices_does_not_cost_the_benchmark() -> None:
     rows = closes({"A": [(10, 11), (11, 12), (12, 12)], "B": [(5, 5)]})
-    late = benchmark([row for row in rows if row.session > DAYS[0]], DAYS, np.zeros(3), cost_bps=0.0)
+    late = compute_benchmark([row for row in rows if row.session > DAYS[0]], DAYS, np.zeros(3), cost_bps=0.0)
     assert late is not None
     assert late.tickers == ("A",)
     assert list(late.pnl_by_session.values()) == pytest.approx([0.0, 12 / 11 - 1, 0.0])
     assert "bought on 2025-06-03" in late.note
-    assert benchmark([], DAYS, np.zeros(3), cost_bps=0.0) is None
+    assert compute_benchmark([], DAYS, np.zeros(3), cost_bps=0.0) is None
 
 
 def test_the_difference_from_buy_and_hold_is_paired(report: PerformanceReport) -> None:
@@ -413,11 +413,11 @@ def test_the_trigger_gets_the_sessions_that_a_model_alone_decided(traded: tuple[
     home, world = traded
     swap = world.swapped[1][0].date()
     later = [net / CAPITAL for day, net in world.net.items() if day > swap]
-    found = recent(at(home), MODELS[1], until=date(2025, 6, 30), most=20, of_synthetic=False)
+    found = read_recent(at(home), MODELS[1], until=date(2025, 6, 30), most=20, of_synthetic=False)
     assert found is not None
     assert found.net == pytest.approx(later, abs=1e-9)
     assert found.ledger == "paper"
-    early = recent(at(home), MODELS[1], until=date(2025, 6, 26), most=3, of_synthetic=False)
+    early = read_recent(at(home), MODELS[1], until=date(2025, 6, 26), most=3, of_synthetic=False)
     assert early is not None
     assert early.net == pytest.approx(later[-5:-2], abs=1e-9), "nothing after `until`, and the newest of the rest"
 
@@ -426,15 +426,15 @@ def test_the_trigger_gets_nothing_of_other_bars_of_another_model_or_of_a_replay(
     traded: tuple[Path, World], tmp_path: Path
 ) -> None:
     home = traded[0]
-    assert recent(at(home), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=True) is None
-    assert recent(at(home), "20240101_000000", until=date(2025, 6, 30), most=20, of_synthetic=False) is None
+    assert read_recent(at(home), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=True) is None
+    assert read_recent(at(home), "20240101_000000", until=date(2025, 6, 30), most=20, of_synthetic=False) is None
     write_ledger(tmp_path / "replay" / "ledger.sqlite")
-    assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
+    assert read_recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
     write_ledger(tmp_path / "ledger.sqlite")
-    assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is not None
+    assert read_recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is not None
     with Ledger(tmp_path / "ledger.sqlite") as ledger:  # as if a replay's had been put where the bot's own belongs
         ledger.set_meta(mode="replay")
-    assert recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
+    assert read_recent(at(tmp_path), MODELS[0], until=date(2025, 6, 30), most=20, of_synthetic=False) is None
 
 
 # --- pure figures -----------------------------------------------------------------------------------------------------

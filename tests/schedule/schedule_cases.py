@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from hftcl.alerts import Alert, Delivery
+from hftcl.alerts import Alert, SendResult
 from hftcl.config.times import parse
 from hftcl.events import OnEvent
-from hftcl.schedule.claims import Occurred, Occurrences, State
-from hftcl.schedule.interfaces import Done, Duty, Observer
+from hftcl.schedule.claims import OccurrenceRecord, Occurrences, State
+from hftcl.schedule.interfaces import Duty, JobResult, Observer
 from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
 from hftcl.schedule.scheduler import Scheduler
 from hftcl.schedule.stop import Stop
@@ -41,10 +41,12 @@ def all_jobs(zone: ZoneInfo = NEW_YORK) -> list[Rule]:
     ]
 
 
-def row(occurrence: Occurrence, state: State = "done", *, at: datetime, until: datetime | None = None) -> Occurred:
+def row(
+    occurrence: Occurrence, state: State = "done", *, at: datetime, until: datetime | None = None
+) -> OccurrenceRecord:
     """Return what the registry would say of `occurrence`, claimed at `at`."""
     ended = None if state == "claimed" else until or at
-    return Occurred(
+    return OccurrenceRecord(
         job=occurrence.job,
         local_date=occurrence.local_date,
         due_at=occurrence.due_at,
@@ -98,8 +100,8 @@ class Box:
     def tell(self, alert: Alert) -> None:
         self.told.append(alert)
 
-    def deliver(self, now: datetime, timeout_s: float) -> Delivery:
-        return Delivery()
+    def deliver(self, now: datetime, timeout_s: float) -> SendResult:
+        return SendResult()
 
     def heartbeat(self, timeout_s: float) -> bool:
         self.heartbeats += 1
@@ -109,10 +111,10 @@ class Box:
 def done_in(clock: Clock, log: list[Occurrence], **span: float) -> Duty:
     """Return a duty that takes so long and writes what it did to `log`."""
 
-    def work(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         log.append(occurrence)
         clock.pass_by(**span)
-        return Done("did it")
+        return JobResult("did it")
 
     return work
 

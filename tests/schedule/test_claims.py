@@ -18,7 +18,7 @@ import pytest
 from hftcl.archive import record
 from hftcl.archive.registry import Registry
 from hftcl.errors import StorageError
-from hftcl.schedule.claims import INTERRUPTED, Claim, Occurred, Occurrences
+from hftcl.schedule.claims import INTERRUPTED, Claim, OccurrenceRecord, Occurrences
 from tests.archive.sample_models import T0, archive_in, deployed
 
 MONDAY = date(2026, 1, 5)
@@ -55,10 +55,10 @@ def held(found: Claim | None) -> Claim:
     return found
 
 
-def passed_over(state: str, day: date, at: datetime = T0) -> Occurred:
+def passed_over(state: str, day: date, at: datetime = T0) -> OccurrenceRecord:
     """Return what is recorded, at a time `at`, about the check of `day` that was not done."""
     due = T0 + (day - MONDAY)
-    return Occurred(
+    return OccurrenceRecord(
         job="check",
         local_date=day,
         due_at=due,
@@ -72,10 +72,10 @@ def passed_over(state: str, day: date, at: datetime = T0) -> Occurred:
 
 def test_a_claim_is_recorded_before_the_work_and_its_outcome_after_it(tmp_path: Path) -> None:
     found = held(claim(tmp_path))
-    (before,) = Occurrences(tmp_path).known()
+    (before,) = Occurrences(tmp_path).list_known()
     assert (before.state, before.claimed_at, before.finished_at, before.outcome) == ("claimed", T0, None, None)
     after = found.finish("done", "not due", now=T0 + DAY)
-    assert Occurrences(tmp_path).known() == (after,)
+    assert Occurrences(tmp_path).list_known() == (after,)
     assert (after.state, after.outcome, after.finished_at, after.by) == ("done", "not due", T0 + DAY, "a test")
 
 
@@ -88,21 +88,21 @@ def test_what_is_accounted_for_is_not_claimed_again(tmp_path: Path, state: str) 
 
 def test_a_claim_that_is_given_back_is_there_for_the_next(tmp_path: Path) -> None:
     held(claim(tmp_path)).give_back()
-    assert Occurrences(tmp_path).known() == ()
+    assert Occurrences(tmp_path).list_known() == ()
     held(claim(tmp_path, by="the next")).finish("done", "", now=T0)
 
 
 def test_another_date_of_a_job_waits_until_the_first_is_done(tmp_path: Path) -> None:
     first = held(claim(tmp_path))
     assert claim(tmp_path, day=MONDAY + DAY) is None
-    assert len(Occurrences(tmp_path).known()) == 1
+    assert len(Occurrences(tmp_path).list_known()) == 1
     first.finish("done", "", now=T0)
     held(claim(tmp_path, day=MONDAY + DAY)).finish("done", "", now=T0)
 
 
 def test_reading_creates_nothing_and_an_empty_home_has_no_occurrence(tmp_path: Path) -> None:
-    assert Occurrences(tmp_path).known() == ()
-    assert Occurrences(tmp_path).settle(now=T0) == ()
+    assert Occurrences(tmp_path).list_known() == ()
+    assert Occurrences(tmp_path).fail_abandoned(now=T0) == ()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -113,7 +113,7 @@ def test_of_many_that_claim_at_once_one_has_it(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [each for each in pool.map(attempt, range(8)) if each is not None]
     assert len(found) == 1
-    assert [each.by for each in Occurrences(tmp_path).known()] == [found[0].occurred.by]
+    assert [each.by for each in Occurrences(tmp_path).list_known()] == [found[0].occurred.by]
     found[0].give_back()
 
 
@@ -144,16 +144,16 @@ def a_holder(home: Path) -> Iterator[int]:
 @pytest.mark.hazard(41)
 def test_work_that_was_cut_off_is_recorded_as_interrupted_and_not_while_its_process_lives(tmp_path: Path) -> None:
     with a_holder(tmp_path) as pid:
-        assert Occurrences(tmp_path).settle(now=T0) == ()
+        assert Occurrences(tmp_path).fail_abandoned(now=T0) == ()
         assert claim(tmp_path) is None
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + 10
-        while not (lost := Occurrences(tmp_path).settle(now=T0 + DAY)):
+        while not (lost := Occurrences(tmp_path).fail_abandoned(now=T0 + DAY)):
             assert time.monotonic() < deadline
     assert [(each.state, each.by, each.outcome) for each in lost] == [("failed", "the child", INTERRUPTED)]
-    assert Occurrences(tmp_path).known() == lost
+    assert Occurrences(tmp_path).list_known() == lost
     assert claim(tmp_path) is None, "it is not repeated"
-    assert Occurrences(tmp_path).settle(now=T0) == ()
+    assert Occurrences(tmp_path).fail_abandoned(now=T0) == ()
 
 
 def test_what_was_passed_over_is_recorded_once_and_the_first_word_stands(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_what_was_passed_over_is_recorded_once_and_the_first_word_stands(tmp_pat
     wanted = [passed_over("missed", MONDAY + n * DAY) for n in range(3)]
     assert occurrences.pass_over(wanted) == tuple(wanted[1:])
     assert occurrences.pass_over(wanted) == ()
-    assert [each.state for each in occurrences.known()] == ["done", "missed", "missed"]
+    assert [each.state for each in occurrences.list_known()] == ["done", "missed", "missed"]
 
 
 @pytest.mark.hazard(43)
@@ -172,7 +172,7 @@ def test_what_a_clock_that_ran_ahead_passed_over_comes_in_its_time_and_what_it_d
     occurrences.pass_over([passed_over("missed", MONDAY + n * DAY, ahead) for n in range(1, 3653)])
     held(claim(tmp_path, day=MONDAY + 3653 * DAY)).finish("done", "ran ahead", now=ahead)
     held(claim(tmp_path, day=MONDAY + DAY)).finish("done", "in its time", now=T0 + DAY)
-    told = [each.outcome for each in occurrences.known()]
+    told = [each.outcome for each in occurrences.list_known()]
     assert (told[0], told[-1], set(told[1:-1])) == ("in its time", "ran ahead", {"why"})
     assert claim(tmp_path, day=MONDAY + 3653 * DAY) is None
 
@@ -203,26 +203,26 @@ def test_a_registry_of_the_first_release_is_read_as_it_is_and_brought_up_to_date
 ) -> None:
     database = version_1 / "models" / "registry.sqlite"
     before = database.read_bytes()
-    assert Occurrences(version_1).known() == ()
+    assert Occurrences(version_1).list_known() == ()
     models = Registry(version_1).models()
     assert len(models) == 2
     assert database.read_bytes() == before, "who reads changes nothing"
     held(claim(version_1)).finish("done", "", now=T0)
-    assert [each.state for each in Occurrences(version_1).known()] == ["done"]
+    assert [each.state for each in Occurrences(version_1).list_known()] == ["done"]
     assert Registry(version_1).models() == models
-    assert len(record.read(Registry(version_1), synthetic=False)) == 1
+    assert len(record.read_sessions(Registry(version_1), synthetic=False)) == 1
     with contextlib.closing(sqlite3.connect(database)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_of_many_that_bring_a_registry_up_to_date_at_once_each_finds_it_whole(version_1: Path) -> None:
-    def attempt(n: int) -> tuple[Occurred, ...]:
+    def attempt(n: int) -> tuple[OccurrenceRecord, ...]:
         return Occurrences(version_1).pass_over([passed_over("missed", MONDAY + n * DAY)])
 
     with ThreadPoolExecutor(8) as pool:
         assert [len(each) for each in pool.map(attempt, range(8))] == [1] * 8
-    assert len(Occurrences(version_1).known()) == 8
+    assert len(Occurrences(version_1).list_known()) == 8
 
 
 def test_a_disk_that_refuses_the_outcome_leaves_the_claim_held_for_another_try(tmp_path: Path) -> None:
@@ -234,6 +234,6 @@ def test_a_disk_that_refuses_the_outcome_leaves_the_claim_held_for_another_try(t
         found.finish("done", "it worked", now=T0)
     database.rmdir()
     away.rename(database)
-    assert Occurrences(tmp_path).settle(now=T0) == (), "the holder lives"
+    assert Occurrences(tmp_path).fail_abandoned(now=T0) == (), "the holder lives"
     assert found.finish("done", "it worked", now=T0).state == "done"
     held(claim(tmp_path, day=MONDAY + DAY)).give_back()

@@ -14,15 +14,15 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.alerts import Kind
-from hftcl.archive.record import RecordedSession, read
+from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.events import Event, ignore
 from hftcl.learning.stories.collect import collect
 from hftcl.market.sources.synthetic import SyntheticSource
-from hftcl.schedule.claims import Occurred, Occurrences
-from hftcl.schedule.interfaces import Done
-from hftcl.schedule.jobs import duties, rules
-from hftcl.schedule.rules import Job, Occurrence, upcoming
+from hftcl.schedule.claims import OccurrenceRecord, Occurrences
+from hftcl.schedule.interfaces import JobResult
+from hftcl.schedule.jobs import build_jobs, build_rules
+from hftcl.schedule.rules import Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.schedule.schedule_cases import NEW_YORK
@@ -56,20 +56,20 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
-def do(job: Job, settings: Settings, now: datetime) -> Done:
-    work = duties(settings, clock=lambda: now)[job]
+def do(job: Job, settings: Settings, now: datetime) -> JobResult:
+    work = build_jobs(settings, clock=lambda: now)[job]
     return work(Occurrence(job, now.date(), now), ignore)
 
 
 def recorded(home: Path) -> Sequence[RecordedSession]:
-    return read(Registry(home), synthetic=True)
+    return read_sessions(Registry(home), synthetic=True)
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
 
 
 def test_bars_are_collected_after_the_extended_hours_of_each_session_and_on_no_holiday(tmp_path: Path) -> None:
-    (rule,) = (rule for rule in rules(small(tmp_path)) if rule.job is Job.COLLECT)
+    (rule,) = (rule for rule in build_rules(small(tmp_path)) if rule.job is Job.COLLECT)
     found = islice(rule.after(datetime(2025, 11, 25, 20, tzinfo=UTC)), 4)
     assert [each.due_at.astimezone(NEW_YORK).isoformat() for each in found] == [
         "2025-11-25T20:20:00-05:00",
@@ -81,9 +81,11 @@ def test_bars_are_collected_after_the_extended_hours_of_each_session_and_on_no_h
 
 def test_the_collection_ends_where_the_calendar_does_and_the_other_jobs_go_on(tmp_path: Path) -> None:
     far = datetime(2060, 1, 1, tzinfo=UTC)
-    assert {each.job for each in islice(upcoming(rules(small(tmp_path)), far, ()), 40)} == set(Job) - {Job.COLLECT}
+    assert {each.job for each in islice(list_upcoming(build_rules(small(tmp_path)), far, ()), 40)} == set(Job) - {
+        Job.COLLECT
+    }
     before_the_calendar = datetime(1970, 1, 1, tzinfo=UTC)
-    coming = islice(upcoming(rules(small(tmp_path)), before_the_calendar, ()), 40)
+    coming = islice(list_upcoming(build_rules(small(tmp_path)), before_the_calendar, ()), 40)
     assert {each.job for each in coming} == set(Job) - {Job.COLLECT}
 
 
@@ -166,7 +168,7 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
     occurrences = Occurrences(home)
     states = ["done", "done", "failed", "missed"]
     rows = [
-        Occurred(
+        OccurrenceRecord(
             job="check",
             local_date=NOW.date() - n * DAY,
             due_at=NOW - n * DAY,

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.config.times import parse
-from hftcl.schedule.claims import Occurred
-from hftcl.schedule.rules import FIRST_GRACE, Job, Occurrence, TimesRule, due, resolve, upcoming
+from hftcl.schedule.claims import OccurrenceRecord
+from hftcl.schedule.rules import FIRST_GRACE, Job, Occurrence, TimesRule, find_due, list_upcoming, resolve
 from tests.schedule.schedule_cases import NEW_YORK, START, all_jobs, daily_and_weekly, row
 
 BEGIN, END = datetime(2010, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
@@ -66,13 +66,13 @@ def zones_in_which_clocks_change() -> dict[str, list[str]]:
 def played(zone: ZoneInfo) -> Iterator[tuple[datetime, Occurrence]]:
     """Yield what a scheduler does that wakes up whenever something is due, from BEGIN to END, and when."""
     rules = daily_and_weekly(zone)
-    rows: list[Occurred] = []
+    rows: list[OccurrenceRecord] = []
     now = BEGIN
     while now < END:
-        for occurrence in due(rules, now, rows).run:
+        for occurrence in find_due(rules, now, rows).run:
             yield now, occurrence
             rows = [*rows[-8:], row(occurrence, at=now)]  # it knows less than the registry would tell it
-        now = next(upcoming(rules, now, rows)).due_at
+        now = next(list_upcoming(rules, now, rows)).due_at
 
 
 def assert_none_missed_none_doubled(zone: ZoneInfo) -> int:
@@ -131,12 +131,12 @@ def test_in_spring_a_job_in_the_hour_that_is_left_out_runs_at_the_next_minute_th
 def test_in_autumn_a_job_in_the_hour_that_comes_twice_runs_in_the_first_also_after_a_restart_between() -> None:
     rules = daily_and_weekly()
     first, second = local("2026-11-01T01:00-04:00"), local("2026-11-01T01:00-05:00")
-    before = [row(each, at=START) for each in islice(upcoming(rules, START, ()), 400) if each.due_at < first]
-    (occurrence,) = due(rules, first, before).run
+    before = [row(each, at=START) for each in islice(list_upcoming(rules, START, ()), 400) if each.due_at < first]
+    (occurrence,) = find_due(rules, first, before).run
     assert (occurrence.job, occurrence.due_at) == (Job.RETRAIN, first)
     assert occurrence.note == "01:00 comes twice on this day: the first"
     claimed = [*before, row(occurrence, at=first)]
-    assert due(rules, second, claimed).run == (), "a scheduler that starts between knows only the registry"
+    assert find_due(rules, second, claimed).run == (), "a scheduler that starts between knows only the registry"
 
 
 def test_a_day_that_a_zone_leaves_out_has_its_job_at_the_beginning_of_the_next() -> None:
@@ -185,17 +185,17 @@ def test_a_wall_time_is_resolved_to_the_first_minute_that_shows_it_or_a_later_on
 # --- downtime, the first start, jobs that meet ------------------------------------------------------------------------
 
 
-def accounted_until(moment: datetime) -> list[Occurred]:
+def accounted_until(moment: datetime) -> list[OccurrenceRecord]:
     """Return what a scheduler has done that ran for a month before `moment`."""
     begin = moment - timedelta(days=30)
-    coming = upcoming(all_jobs(), begin, ())
+    coming = list_upcoming(all_jobs(), begin, ())
     return [row(each, at=each.due_at) for each in islice(coming, 200) if each.due_at <= moment]
 
 
 @pytest.mark.hazard(42)
 def test_after_downtime_the_newest_of_each_job_runs_once_and_the_older_ones_are_missed() -> None:
     asleep, awake = local("2026-01-08T12:00"), local("2026-01-20T12:00")
-    found = due(all_jobs(), awake, accounted_until(asleep))
+    found = find_due(all_jobs(), awake, accounted_until(asleep))
     assert [(each.job, str(each.local_date)) for each in found.run] == [
         ("retrain", "2026-01-18"),
         ("digest", "2026-01-18"),
@@ -207,24 +207,24 @@ def test_after_downtime_the_newest_of_each_job_runs_once_and_the_older_ones_are_
     assert "2026-01-20 runs instead" in next(why for each, why in found.missed if each.job is Job.CHECK)
     assert found.skipped == ()
     told = [row(each, at=awake) for each in found.run] + [row(each, "missed", at=awake) for each, _ in found.missed]
-    after = due(all_jobs(), awake + MINUTE, [*accounted_until(asleep), *told])
+    after = find_due(all_jobs(), awake + MINUTE, [*accounted_until(asleep), *told])
     assert (after.run, after.missed, after.skipped) == ((), (), ())
 
 
 def test_what_lies_before_the_first_start_is_not_made_up_for_but_the_last_hour_is() -> None:
     rules = daily_and_weekly()
-    noon = due(rules, START, ())
+    noon = find_due(rules, START, ())
     assert noon.run == ()
     assert [(each.job, str(each.local_date)) for each, _ in noon.before] == [
         ("retrain", "2026-01-04"),
         ("check", "2026-01-07"),
     ]
     at_five_past = local("2026-01-08T02:05")
-    assert [each.job for each in due(rules, at_five_past, ()).run] == [Job.CHECK]
-    assert due(rules, local("2026-01-08T02:00") + FIRST_GRACE, ()).run == ()
+    assert [each.job for each in find_due(rules, at_five_past, ()).run] == [Job.CHECK]
+    assert find_due(rules, local("2026-01-08T02:00") + FIRST_GRACE, ()).run == ()
     baseline = [row(each, "skipped", at=START) for each, _ in noon.before]
-    assert [each.job for each in due(rules, local("2026-01-09T02:00"), baseline).run] == [Job.CHECK]
-    assert [str(each.local_date) for each, _ in due(rules, local("2026-01-09T02:00"), baseline).missed] == [
+    assert [each.job for each in find_due(rules, local("2026-01-09T02:00"), baseline).run] == [Job.CHECK]
+    assert [str(each.local_date) for each, _ in find_due(rules, local("2026-01-09T02:00"), baseline).missed] == [
         "2026-01-08"
     ]
 
@@ -234,28 +234,30 @@ def test_a_check_that_comes_due_while_the_retrain_runs_is_skipped_whether_that_h
     rules = daily_and_weekly()
     one, two = local("2026-01-11T01:00"), local("2026-01-11T02:00")
     before = accounted_until(one - MINUTE)
-    (retrain,) = due(rules, one, before).run
+    (retrain,) = find_due(rules, one, before).run
     for claimed in (row(retrain, "claimed", at=one), row(retrain, at=one, until=two + timedelta(minutes=30))):
-        found = due(rules, two + timedelta(minutes=31), [*before, claimed])
+        found = find_due(rules, two + timedelta(minutes=31), [*before, claimed])
         assert found.run == ()
         ((check, why),) = found.skipped
         assert (check.job, str(check.local_date)) == ("check", "2026-01-11")
         assert why == "the retrain of 2026-01-11 was still running"
     jumped = row(retrain, at=one, until=two + timedelta(days=3653))
     later = local("2026-01-13T02:00")
-    assert [each.job for each in due(rules, later, [*before, jumped]).run] == [Job.CHECK], "the clock was put in it"
+    assert [each.job for each in find_due(rules, later, [*before, jumped]).run] == [Job.CHECK], (
+        "the clock was put in it"
+    )
     quick = row(retrain, at=one, until=one + timedelta(minutes=20))
-    assert [each.job for each in due(rules, two, [*before, quick]).run] == [Job.CHECK]
+    assert [each.job for each in find_due(rules, two, [*before, quick]).run] == [Job.CHECK]
 
 
 def test_after_downtime_over_both_the_retrain_goes_first_and_the_check_runs_too() -> None:
     rules = daily_and_weekly()
     before = accounted_until(local("2026-01-10T12:00"))
     noon = local("2026-01-11T12:00")
-    found = due(rules, noon, before)
+    found = find_due(rules, noon, before)
     assert [each.job for each in found.run] == [Job.RETRAIN, Job.CHECK]
     done = row(found.run[0], at=noon, until=noon + timedelta(minutes=10))
-    later = due(rules, noon + timedelta(minutes=11), [*before, done])
+    later = find_due(rules, noon + timedelta(minutes=11), [*before, done])
     assert ([each.job for each in later.run], later.skipped) == ([Job.CHECK], ())
 
 
@@ -263,16 +265,16 @@ def test_a_job_moved_to_a_later_hour_does_not_run_twice_on_that_day() -> None:
     early, late = daily_and_weekly(check="02:00"), daily_and_weekly(check="18:00")
     two = local("2026-01-08T02:00")
     rows = accounted_until(two)
-    assert due(late, local("2026-01-08T18:00"), rows).run == ()
-    assert [str(each.local_date) for each in due(late, local("2026-01-09T18:00"), rows).run] == ["2026-01-09"]
-    assert due(early, two, rows).run == ()
+    assert find_due(late, local("2026-01-08T18:00"), rows).run == ()
+    assert [str(each.local_date) for each in find_due(late, local("2026-01-09T18:00"), rows).run] == ["2026-01-09"]
+    assert find_due(early, two, rows).run == ()
 
 
 def test_what_comes_is_told_in_order_and_without_what_is_claimed() -> None:
-    coming = list(islice(upcoming(all_jobs(), START, ()), 12))
+    coming = list(islice(list_upcoming(all_jobs(), START, ()), 12))
     assert all(a.due_at <= b.due_at for a, b in pairwise(coming))
     claimed = [row(coming[0], "claimed", at=START)]
-    assert list(islice(upcoming(all_jobs(), START, claimed), 11)) == coming[1:]
+    assert list(islice(list_upcoming(all_jobs(), START, claimed), 11)) == coming[1:]
 
 
 # --- clocks that are put ----------------------------------------------------------------------------------------------
@@ -299,13 +301,13 @@ def test_wherever_the_clock_is_put_nothing_is_claimed_twice_and_afterwards_all_g
     chance = random.Random(seed)  # noqa: S311
     rules = daily_and_weekly()
     true, offset = START, timedelta()
-    rows: dict[tuple[str, date], Occurred] = {}
+    rows: dict[tuple[str, date], OccurrenceRecord] = {}
     ran: Counter[tuple[str, date]] = Counter()
 
     def work() -> None:
         now = true + offset
         for _ in range(2):  # what was decided is looked at again at once, as the loop does
-            found = due(rules, now, rows.values())
+            found = find_due(rules, now, rows.values())
             for occurrence, state in (
                 *((each, "missed") for each, _ in found.missed),
                 *((each, "skipped") for each, _ in (*found.skipped, *found.before)),

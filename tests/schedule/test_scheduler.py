@@ -21,9 +21,9 @@ from hftcl.alerts import Alert, Kind
 from hftcl.errors import HftclError, LockHeldError, NewerVersionError, SourceError, StorageError
 from hftcl.events import Event, OnEvent
 from hftcl.schedule.claims import Occurrences
-from hftcl.schedule.interfaces import Done, Duty
+from hftcl.schedule.interfaces import Duty, JobResult
 from hftcl.schedule.rules import Job, Occurrence
-from hftcl.schedule.stop import Stop, Stopped
+from hftcl.schedule.stop import Stop, StopRequest
 from hftcl.systemd import Notifier
 from tests.schedule.schedule_cases import NEW_YORK, START, Box, Clock, all_jobs, done_in, scheduler
 
@@ -33,7 +33,7 @@ SIGTERM = 15
 
 def states(home: Path) -> list[tuple[str, str, str]]:
     """Return what is accounted for, but for what lies before the first start."""
-    rows = [each for each in Occurrences(home).known() if each.outcome != "before the scheduler was first started"]
+    rows = [each for each in Occurrences(home).list_known() if each.outcome != "before the scheduler was first started"]
     return [(each.job, str(each.local_date), each.state) for each in rows]
 
 
@@ -51,7 +51,7 @@ def test_each_job_is_done_once_in_its_time_and_the_loop_looks_up_every_fifteen_s
     clock, log = Clock(), list[Occurrence]()
     begun: list[datetime] = []
 
-    def work(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         begun.append(clock())
         return done_in(clock, log, minutes=1)(occurrence, on_event)
 
@@ -77,7 +77,7 @@ def test_a_second_scheduler_and_a_restart_find_nothing_left_to_do(tmp_path: Path
     duties = {Job.CHECK: done_in(clock, log, minutes=1)}
     run_until(START + 3 * DAY, tmp_path, clock, duties)
     assert len(log) == 3
-    assert scheduler(tmp_path, clock, duties, by="another").once() == ()
+    assert scheduler(tmp_path, clock, duties, by="another").run_once() == ()
     assert len(log) == 3
 
 
@@ -121,7 +121,7 @@ def test_a_retrain_that_takes_two_hours_lets_the_check_be_skipped_and_collection
 
 
 def failing(error: Exception) -> Duty:
-    def work(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         raise error
 
     return work
@@ -142,7 +142,7 @@ def test_work_that_fails_is_recorded_and_told_and_the_next_one_runs(
     clock, log, box = Clock(), list[Occurrence](), Box()
     duties = {Job.CHECK: failing(error), Job.COLLECT: done_in(clock, log, minutes=1)}
     run_until(START + DAY, tmp_path, clock, duties, rules=all_jobs(), box=box)
-    (row,) = (each for each in Occurrences(tmp_path).known() if each.job == "check" and each.local_date.day == 8)
+    (row,) = (each for each in Occurrences(tmp_path).list_known() if each.job == "check" and each.local_date.day == 8)
     assert row.state == state
     assert told in str(row.outcome)
     assert [each.kind for each in box.told] == ([Kind.ERROR] if state == "failed" else [])
@@ -153,7 +153,7 @@ def test_work_that_fails_is_recorded_and_told_and_the_next_one_runs(
 
 def test_a_registry_of_a_newer_hftcl_ends_the_loop_with_the_status_that_is_not_restarted(tmp_path: Path) -> None:
     clock = Clock()
-    scheduler(tmp_path, clock, {Job.CHECK: done_in(clock, [], minutes=1)}).once()
+    scheduler(tmp_path, clock, {Job.CHECK: done_in(clock, [], minutes=1)}).run_once()
     with contextlib.closing(sqlite3.connect(tmp_path / "models" / "registry.sqlite")) as db:
         db.execute("PRAGMA user_version = 7")
     with pytest.raises(NewerVersionError) as caught:
@@ -176,10 +176,10 @@ def test_on_a_full_disk_no_work_begins_without_its_claim_and_what_was_done_is_re
     with a_full_disk() as fill:
         free = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-        def work(occurrence: Occurrence, on_event: OnEvent) -> Done:
+        def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
             log.append(occurrence)
             fill()
-            return Done("did it")
+            return JobResult("did it")
 
         clock.at(START + 2 * DAY, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, free))
         run_until(START + 2 * DAY + timedelta(hours=1), tmp_path, clock, {Job.CHECK: work}, box=box, tick_s=900)
@@ -197,7 +197,7 @@ def test_on_a_full_disk_no_work_begins_without_its_claim_and_what_was_done_is_re
 def test_work_that_a_stop_cuts_off_is_given_back_and_done_after_the_restart(tmp_path: Path) -> None:
     clock, log, stop = Clock(START + 3 * DAY), list[Occurrence](), Stop()
 
-    def interrupted(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def interrupted(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         on_event(Event("fit", 3, 10))
         stop.ask(SIGTERM)
         raise AssertionError("the signal came in the middle")
@@ -206,7 +206,7 @@ def test_work_that_a_stop_cuts_off_is_given_back_and_done_after_the_restart(tmp_
     assert states(tmp_path) == []
     restarted = scheduler(tmp_path, clock, {Job.RETRAIN: done_in(clock, log, minutes=1)})
     clock.pass_by(minutes=3)
-    assert [each.state for each in restarted.once()] == ["done"]
+    assert [each.state for each in restarted.run_once()] == ["done"]
     assert [str(each.local_date) for each in log] == ["2026-01-11"]
 
 
@@ -215,11 +215,11 @@ def test_a_stop_does_not_cut_through_a_deployment_but_ends_the_loop_right_after_
     clock, stop = Clock(START), Stop()
     reached: list[str] = []
 
-    def deploying(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def deploying(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         on_event(Event("deploy", 0, 1))
         stop.ask(SIGTERM)
         reached.append("the end of the deployment")
-        return Done("deployed")
+        return JobResult("deployed")
 
     scheduler(tmp_path, clock, {Job.CHECK: deploying}, stop=stop).run()
     assert reached == ["the end of the deployment"]
@@ -229,7 +229,7 @@ def test_a_stop_does_not_cut_through_a_deployment_but_ends_the_loop_right_after_
 def test_a_refit_after_the_first_archiving_may_be_interrupted_again(tmp_path: Path) -> None:
     clock, stop = Clock(START), Stop()
 
-    def refitting(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def refitting(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         on_event(Event("deploy", 0, 1))
         stop.ask(SIGTERM)
         on_event(Event("fit", 1, 10))
@@ -273,7 +273,7 @@ def test_the_watchdog_hears_of_new_progress_only(tmp_path: Path, supervisor: Sup
     clock, stop = Clock(START), Stop()
     heard: list[Counter[str]] = []
 
-    def work(occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         supervisor.read()
         for done in (1, 2, 3):
             on_event(Event("fit", done, 10))
@@ -319,17 +319,17 @@ class Year:
     stop: Stop = field(default_factory=Stop)
     befell: Counter[str] = field(default_factory=Counter)
 
-    def work(self, occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def work(self, occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         """Do what the script says, and note whether a stop cut it off."""
         key = (str(occurrence.job), occurrence.local_date)
         self.begun.append(key)
         try:
             return self._script(occurrence, on_event)
-        except Stopped:
+        except StopRequest:
             self.given_back.add(key)
             raise
 
-    def _script(self, occurrence: Occurrence, on_event: OnEvent) -> Done:
+    def _script(self, occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         """Take some minutes, a retrain now and then hours; one time in ten something goes wrong."""
         on_event(Event("fit", 1, 10))
         long = occurrence.job is Job.RETRAIN and self.chance.random() < 0.3
@@ -352,7 +352,7 @@ class Year:
         outcome = "rejected" if self.chance.random() < 0.7 else "deployed"
         self.befell[outcome] += 1
         kind = Kind.REJECTED if outcome == "rejected" else Kind.DEPLOYED
-        return Done(outcome, (Alert(kind, outcome, "why", self.clock()),))
+        return JobResult(outcome, (Alert(kind, outcome, "why", self.clock()),))
 
     def kill(self) -> None:
         self.befell["killed at rest"] += 1
@@ -441,7 +441,7 @@ def test_in_a_year_with_all_that_befalls_a_host_each_occurrence_is_accounted_for
     finally:
         full_disk(False)
 
-    rows = {(each.job, each.local_date): each for each in Occurrences(quick_home).known()}
+    rows = {(each.job, each.local_date): each for each in Occurrences(quick_home).list_known()}
     due = wanted(begin, end)
     assert [key for key in due if key not in rows] == [], "none is forgotten"
     count = Counter(rows[key].state for key in due)

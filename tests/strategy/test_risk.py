@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.settings import Risk
-from hftcl.strategy.risk import Book, Code, Limits, Order, Ruling, allow, breached, review
+from hftcl.strategy.risk import Code, Limits, Order, RiskBook, Ruling, allow, find_breach, review
 
 CAPITAL = 100_000.0
 TICKERS = ("AAPL", "AMD", "TSLA")
 PRICES = {"AAPL": 200.0, "AMD": 100.0, "TSLA": 250.0}
-LIMITS = Limits.of(Risk(), capital=CAPITAL, tickers=4, flat_minutes=2)
+LIMITS = Limits.from_settings(Risk(), capital=CAPITAL, tickers=4, flat_minutes=2)
 FRESH = dict.fromkeys(TICKERS, 0.0)
 
 
@@ -31,11 +31,11 @@ def an_order(**changes: Any) -> Order:
     return replace(order, **changes)
 
 
-def a_book(**changes: Any) -> Book:
-    return replace(Book(prices=PRICES, ages=FRESH, equity=CAPITAL, equity_at_open=CAPITAL), **changes)
+def a_book(**changes: Any) -> RiskBook:
+    return replace(RiskBook(prices=PRICES, ages=FRESH, equity=CAPITAL, equity_at_open=CAPITAL), **changes)
 
 
-def code(order: Order, book: Book, limits: Limits = LIMITS) -> Code | None:
+def code(order: Order, book: RiskBook, limits: Limits = LIMITS) -> Code | None:
     return allow(order, book, limits).code
 
 
@@ -139,13 +139,13 @@ def test_two_orders_to_close_the_same_position_do_not_turn_it() -> None:
 
 def test_auto_limits_leave_room_for_what_the_strategy_asks_for_and_not_for_much_more() -> None:
     for tickers in (1, 2, 3, 8, 500):
-        limits = Limits.of(Risk(), capital=CAPITAL, tickers=tickers)
+        limits = Limits.from_settings(Risk(), capital=CAPITAL, tickers=tickers)
         weight = CAPITAL / tickers
         assert weight <= limits.position <= 2 * weight
         assert 2 * weight <= limits.order
         assert limits.gross >= CAPITAL
         assert limits.orders_per_minute >= 2 * tickers
-    said = Limits.of(
+    said = Limits.from_settings(
         Risk(max_position_share=0.1, max_order_notional=500.0, max_orders_per_minute=3), capital=CAPITAL, tickers=8
     )
     assert (said.position, said.order, said.orders_per_minute) == (10_000.0, 500.0, 3)
@@ -153,12 +153,12 @@ def test_auto_limits_leave_room_for_what_the_strategy_asks_for_and_not_for_much_
 
 @pytest.mark.hazard(57)
 def test_a_session_that_lost_the_limit_or_cannot_be_valued_is_breached() -> None:
-    assert breached(a_book(equity=CAPITAL - 2999.99), LIMITS) is None
-    assert breached(a_book(equity=CAPITAL - 3000.0), LIMITS) is Code.DAILY_LOSS
-    assert breached(a_book(equity=CAPITAL + 50_000), LIMITS) is None
+    assert find_breach(a_book(equity=CAPITAL - 2999.99), LIMITS) is None
+    assert find_breach(a_book(equity=CAPITAL - 3000.0), LIMITS) is Code.DAILY_LOSS
+    assert find_breach(a_book(equity=CAPITAL + 50_000), LIMITS) is None
     for equity in (math.nan, -math.inf):
-        assert breached(a_book(equity=equity), LIMITS) is Code.DAILY_LOSS
-    assert breached(a_book(equity_at_open=math.nan), LIMITS) is Code.DAILY_LOSS
+        assert find_breach(a_book(equity=equity), LIMITS) is Code.DAILY_LOSS
+    assert find_breach(a_book(equity_at_open=math.nan), LIMITS) is Code.DAILY_LOSS
 
 
 ANY_NUMBER = st.one_of(
@@ -195,7 +195,7 @@ def orders(draw: st.DrawFn) -> list[Order]:
 
 
 @st.composite
-def books(draw: st.DrawFn) -> Book:
+def books(draw: st.DrawFn) -> RiskBook:
     """Books within their limits, of which prices and quantities are anything that an account can hold."""
     positions = {ticker: draw(st.floats(-100, 100)) for ticker in TICKERS if draw(st.booleans())}
     working = {ticker: (draw(st.floats(0, 50)), draw(st.floats(-50, 0))) for ticker in TICKERS if draw(st.booleans())}
@@ -216,7 +216,7 @@ def books(draw: st.DrawFn) -> Book:
     )
 
 
-def worst(book: Book, quantities: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
+def worst(book: RiskBook, quantities: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
     """Return the positions (lowest, highest) that what is open can lead to: a second implementation, by sums."""
     found = {}
     for ticker in TICKERS:
@@ -230,7 +230,7 @@ def worst(book: Book, quantities: dict[str, list[float]]) -> dict[str, tuple[flo
 @pytest.mark.hazard(56)
 @settings(max_examples=250, deadline=None)
 @given(book=books(), sent=orders(), shorting=st.booleans())
-def test_whatever_is_ordered_no_limit_is_ever_passed(book: Book, sent: list[Order], shorting: bool) -> None:
+def test_whatever_is_ordered_no_limit_is_ever_passed(book: RiskBook, sent: list[Order], shorting: bool) -> None:
     limits = replace(LIMITS, shorting=shorting, position=30_000.0, gross=60_000.0, net=40_000.0)
     rulings = review(sent, book, limits)
     taken: dict[str, list[float]] = {}
@@ -260,7 +260,7 @@ def closes(order: Order, standing: dict[str, tuple[float, float]]) -> bool:
 
 def assert_within(
     order: Order,
-    book: Book,
+    book: RiskBook,
     limits: Limits,
     before: dict[str, tuple[float, float]],
     after: dict[str, tuple[float, float]],

@@ -16,10 +16,10 @@ from hftcl.archive.artifact import ModelMeta
 from hftcl.archive.deployment import Archive
 from hftcl.archive.records import NewModel
 from hftcl.events import Event
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import label
-from hftcl.market.hours import Hours, hours_of
+from hftcl.market.hours import Hours, find_hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families.forest import Forest
@@ -29,7 +29,7 @@ from hftcl.model.target import targets
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds import Feed
 from hftcl.trading.feeds.replay import StoredFeed
@@ -63,7 +63,7 @@ def market_bars(first: date, last: date, tickers: tuple[str, ...] = TICKERS) -> 
 @cache
 def bars_of(day: date, sessions_before: int = 5) -> pl.DataFrame:
     """Return the bars of a session and of those before it that features read."""
-    return market_bars(CALENDAR.previous_session(day, sessions_before), day)
+    return market_bars(CALENDAR.find_previous_session(day, sessions_before), day)
 
 
 @cache
@@ -117,7 +117,7 @@ def meta_of(model_id: str, **changes: object) -> ModelMeta:
 def model_file(model_id: str, *, seed: int = 1, **changes: object) -> bytes:
     """Return the bytes of a model file."""
     onnx, X, _ = trained_graph(seed)
-    return artifact.build(onnx, meta_of(model_id, **changes), artifact.canary_rows(X))
+    return artifact.build(onnx, meta_of(model_id, **changes), artifact.pick_canary_rows(X))
 
 
 def archived(
@@ -183,13 +183,15 @@ class Stand:
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
-        places = Places.live(self.home)
+        places = Home.live(self.home)
         self.clock = SimulatedClock(self.start)
         self.ledger = Ledger(places.ledger, durable=False)
         self.broker = self.broker or find_broker("paper")(self.settings, folder=places.folder, durable=False)
         tickers = tuple(self.bars["ticker"].unique().sort().to_list())
-        serving = Serving(self.home, Market(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings))
-        shadow = Shadow.of(self.settings, places, durable=False) if self.settings.trade.shadow else None
+        serving = ProductionWatch(
+            self.home, BotMarket(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings)
+        )
+        shadow = Shadow.from_settings(self.settings, places, durable=False) if self.settings.trade.shadow else None
         self.loop = assemble(
             self.settings,
             Parts(
@@ -213,8 +215,8 @@ class Stand:
 
     def run(self, day: date = DAY, minutes: Iterable[datetime] | None = None) -> None:
         """Trade a session, or some minutes of it."""
-        hours = hours_of(CALENDAR, day, extended_hours=False)
-        self.loop.session(hours, hours.minutes(hours.begins) if minutes is None else minutes)
+        hours = find_hours(CALENDAR, day, extended_hours=False)
+        self.loop.trade_session(hours, hours.minutes(hours.begins) if minutes is None else minutes)
 
     def close(self) -> None:
         """End as a process does: what is in the files stays."""
@@ -225,7 +227,7 @@ class Stand:
 
 def session_minutes(day: date = DAY) -> Sequence[datetime]:
     """Return the minutes of a session."""
-    hours: Hours = hours_of(CALENDAR, day, extended_hours=False)
+    hours: Hours = find_hours(CALENDAR, day, extended_hours=False)
     return hours.minutes(hours.begins)
 
 

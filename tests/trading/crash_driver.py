@@ -26,7 +26,7 @@ WANTED = {"AAPL": [10.0, 10.0, -5.0, 0.0, 0.0, 0.0], "AMD": [-4.0, 6.0, 6.0, 0.0
 
 
 def write_minute(ledger: Ledger, minute: int) -> None:
-    ledger.decide([a_decision(minute, t) for t in TICKERS], [a_record(minute, t, 1.0) for t in TICKERS])
+    ledger.write_decisions([a_decision(minute, t) for t in TICKERS], [a_record(minute, t, 1.0) for t in TICKERS])
     equity = EquityRow(
         book="production",
         ts=at(minute),
@@ -44,7 +44,7 @@ def write_minute(ledger: Ledger, minute: int) -> None:
     updates = [
         OrderUpdate(client_order_id=a_record(minute, t).client_order_id, state="filled", at=NOW) for t in TICKERS
     ]
-    ledger.settle(fills=fills, updates=updates, equity=[equity])
+    ledger.write_outcomes(fills=fills, updates=updates, equity=[equity])
 
 
 def write_on(folder: Path) -> None:
@@ -123,7 +123,7 @@ def trade(folder: Path, kill_before: int) -> None:
     broker = PaperBroker(Settings(), folder=folder, durable=False)
     killed_at(kill_before, [ledger._db, broker._db])
     assert reconcile(ledger, broker, NOW).agrees
-    last = ledger.last_decided()
+    last = ledger.find_last_decided()
     for minute in range(len(WANTED["AAPL"])):
         broker.on_bars(bars(*((minute, ticker, 100.0 + minute) for ticker in WANTED)), at(minute) + MINUTE)
         assert reconcile(ledger, broker, NOW).agrees
@@ -134,7 +134,7 @@ def trade(folder: Path, kill_before: int) -> None:
             missing = wanted[minute] - ledger.positions().get(ticker, 0.0)
             if missing:
                 orders.append(a_record(minute, ticker, missing))
-        ledger.decide([a_decision(minute, ticker) for ticker in WANTED], orders)
+        ledger.write_decisions([a_decision(minute, ticker) for ticker in WANTED], orders)
         for record in orders:
             try:
                 update = order_update(broker.submit(sent(record)), record.client_order_id, NOW)
@@ -142,7 +142,7 @@ def trade(folder: Path, kill_before: int) -> None:
                 update = OrderUpdate(
                     client_order_id=record.client_order_id, state="rejected", at=NOW, reason=str(error)
                 )
-            ledger.settle(updates=[update])
+            ledger.write_outcomes(updates=[update])
     broker.close()
     ledger.close()
 

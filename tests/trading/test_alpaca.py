@@ -309,7 +309,7 @@ def test_a_bot_that_was_killed_while_it_sent_finds_its_order_and_its_fills(
 ) -> None:
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(fills_cursor_production=START.isoformat())
-        ledger.decide([], [a_record(0), a_record(1)])
+        ledger.write_decisions([], [a_record(0), a_record(1)])
         broker.submit(sent(a_record(0)))
         server.fill(NAME, 10, 101.0)
         server.positions = [{"symbol": "AAPL", "qty": "10", "side": "long", "current_price": "101"}]

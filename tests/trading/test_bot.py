@@ -18,7 +18,7 @@ from hftcl.strategy.positions import target_positions
 from hftcl.strategy.risk import Code, Order
 from hftcl.trading.brokers import OrderState
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.execute.orders import desired_quantity
+from hftcl.trading.execute.orders import compute_desired_quantity
 from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds import Delivery, Morning
@@ -208,7 +208,7 @@ def test_bars_that_come_late_are_prices_all_the_same(home: Path) -> None:
     later = stand(home, first=120, feed=MinuteLate(bars_of(DAY), ("AAPL", "AMD", "TSLA")))
     later.run(DAY, some_minutes(120, 6))
     closes = bars_of(DAY).filter(pl.col("ts") == some_minutes(124, 1)[0]).select("ticker", "close").rows()
-    account, row = later.ledger.account(), later.ledger.last_equity()
+    account, row = later.ledger.read_account(), later.ledger.last_equity()
     worth = sum(account.positions.get(ticker, 0.0) * close for ticker, close in closes)
     assert row["equity"][0] == pytest.approx(row["cash"][0] + worth, abs=1e-6)
     later.controls.halt = True
@@ -379,11 +379,11 @@ def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the
     working = bot.ledger.working_orders()
     for order in waiting:
         sent = [each for each in working if each.ticker == order.ticker]
-        wanted = desired_quantity(
+        wanted = compute_desired_quantity(
             targets[order.ticker],
             capital=bot.loop.bot.production.desk.capital,
             price=sent[-1].reference_price,
             fractional=False,
         )
-        left = sum(each.quantity - bot.ledger.filled(each.client_order_id) for each in sent)
+        left = sum(each.quantity - bot.ledger.sum_filled(each.client_order_id) for each in sent)
         assert bot.ledger.positions()[order.ticker] + left == wanted

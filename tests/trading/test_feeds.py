@@ -12,21 +12,21 @@ import pytest
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
-from hftcl.market.hours import Hours, hours_of
+from hftcl.market.hours import Hours, find_hours
 from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery, Morning, polygon_websocket
 from hftcl.trading.feeds.intake import RawBar
-from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
+from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
 from tests.polygon_server import PolygonServer, Reply, says, slow
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
 from tests.trading.websocket_server import PolygonSocket, minute_message
 
-HOURS = hours_of(CALENDAR, DAY, extended_hours=False)
+HOURS = find_hours(CALENDAR, DAY, extended_hours=False)
 MINUTES = some_minutes(60, 12)
 Gaps = list[tuple[datetime, datetime]]
 
@@ -432,7 +432,7 @@ def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch:
 def test_a_range_of_minutes_is_one_call(tmp_path: Path) -> None:
     with served() as server:
         rest = Rest(server.url, Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=RateLimiter(tmp_path / "n", 100))
-        rows, delayed = ask(rest, "AAPL", MINUTES[0], MINUTES[3])
+        rows, delayed = fetch_minutes(rest, "AAPL", MINUTES[0], MINUTES[3])
         assert [row[1] for row in rows] == MINUTES[:4]
         assert delayed is False
         assert len(server.hits) == 1

@@ -7,17 +7,17 @@ import polars as pl
 import pytest
 
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
-from hftcl.market.hours import hours_of, next_hours
+from hftcl.market.hours import find_hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery
-from hftcl.trading.feeds.history import in_todays_shares
+from hftcl.trading.feeds.history import convert_to_todays_shares
 from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.trading.feeds.replay import StoredFeed
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
 
-HOURS = hours_of(CALENDAR, DAY, extended_hours=False)
+HOURS = find_hours(CALENDAR, DAY, extended_hours=False)
 MINUTES = some_minutes(60, 12)
 EMPTY = BAR_SCHEMA.to_frame()
 
@@ -113,19 +113,19 @@ def test_a_delayed_ticker_has_its_code_whatever_it_brings() -> None:
 
 def test_the_session_that_trades_now_or_the_next_one_is_found() -> None:
     noon = datetime(2025, 7, 3, 16, 0, tzinfo=UTC)
-    assert next_hours(CALENDAR, noon, extended_hours=False).session == date(2025, 7, 3)
+    assert find_next_hours(CALENDAR, noon, extended_hours=False).session == date(2025, 7, 3)
     after = datetime(2025, 7, 3, 17, 0, tzinfo=UTC)  # 13:00 in New York: the half day has closed
-    assert next_hours(CALENDAR, after, extended_hours=False).session == date(2025, 7, 7)
-    assert next_hours(CALENDAR, after - MINUTE, extended_hours=False).closes == after
-    assert next_hours(CALENDAR, after, extended_hours=True).session == date(2025, 7, 3), "until 17:00 New York"
-    around = next_hours(Calendar("24/7"), noon, extended_hours=False)
+    assert find_next_hours(CALENDAR, after, extended_hours=False).session == date(2025, 7, 7)
+    assert find_next_hours(CALENDAR, after - MINUTE, extended_hours=False).closes == after
+    assert find_next_hours(CALENDAR, after, extended_hours=True).session == date(2025, 7, 3), "until 17:00 New York"
+    around = find_next_hours(Calendar("24/7"), noon, extended_hours=False)
     assert (around.session, len(around.minutes(around.begins))) == (date(2025, 7, 3), 1440)
 
 
 @pytest.mark.hazard(54)
 def test_where_the_calendar_ends_there_is_no_next_session() -> None:
     with pytest.raises(HorizonError):
-        next_hours(CALENDAR, datetime(2099, 1, 1, tzinfo=UTC), extended_hours=False)
+        find_next_hours(CALENDAR, datetime(2099, 1, 1, tzinfo=UTC), extended_hours=False)
 
 
 def test_minutes_begin_with_the_first_that_is_asked_for() -> None:
@@ -157,13 +157,13 @@ def test_a_split_of_this_morning_is_applied_before_the_first_bar_of_the_day() ->
         Split("AMD", date(2025, 5, 28), 1.0, 2.0),
         Split("TSLA", date(2025, 6, 3), 1.0, 2.0),
     )
-    found = in_todays_shares(yesterday, source, DAY)
+    found = convert_to_todays_shares(yesterday, source, DAY)
     ratio = (yesterday["close"] / found["close"]).alias("ratio")
     by_ticker = pl.DataFrame([yesterday["ticker"], ratio]).group_by("ticker").agg(pl.col("ratio").unique())
     assert dict(by_ticker.iter_rows()) == {"AAPL": [4.0], "AMD": [1.0], "TSLA": [1.0]}
     assert found.height == yesterday.height
     today = bars_of(DAY).filter(pl.col("ts") < MINUTES[0])
-    assert in_todays_shares(today, source, DAY).equals(today), "with bars of today the store has applied it"
+    assert convert_to_todays_shares(today, source, DAY).equals(today), "with bars of today the store has applied it"
 
 
 # ---- stored bars -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import ConfigError, LockHeldError, SourceError, UsageError
 from hftcl.events import Event, OnEvent
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
@@ -29,7 +29,7 @@ from hftcl.trading.run.guards import require_consent, require_hours, require_pre
 from hftcl.trading.run.kill_switch import clear
 from hftcl.trading.run.live import Present, TradeReport, trade
 from hftcl.trading.run.session_loop import Controls
-from hftcl.trading.run.wiring import locked
+from hftcl.trading.run.wiring import hold_lock
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
 
@@ -99,7 +99,7 @@ class World:
     feed: Scripted = field(init=False)
 
     def __post_init__(self) -> None:
-        self.controls.halt_file = Places.live(self.home).halt_file
+        self.controls.halt_file = Home.live(self.home).halt_file
         self.clock = SimulatedClock(self.start)
 
     def stop(self) -> None:
@@ -126,7 +126,7 @@ class World:
         return trade(settings, present, real_money=real_money, once=once)
 
     def ledger(self) -> LedgerReader:
-        return LedgerReader(Places.live(self.home).ledger)
+        return LedgerReader(Home.live(self.home).ledger)
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_another_account_or_other_capital_is_not_traded_on_the_same_ledger(home:
     with pytest.raises(ConfigError, match=r"capital of 100,000.00 USD, and \[trade\] capital is now 10,000.00"):
         World(home, minutes[64], bars_of(DAY), sections={"trade": {"capital": 10_000.0}}).run()
     another = r"of the broker paper \(paper money\), and .* now bank \(live money\)"
-    with Ledger(Places.live(home).ledger) as ledger, pytest.raises(ConfigError, match=another):
+    with Ledger(Home.live(home).ledger) as ledger, pytest.raises(ConfigError, match=another):
         require_same_account(ledger, settings_of(home), bank)
     again = World(home, minutes[64], bars_of(DAY), sections={"trade": {"capital": 100_000.0}})
     again.script = {minutes[66]: again.stop}
@@ -218,7 +218,7 @@ def test_bars_without_a_present_are_for_replays(source: str) -> None:
 
 
 def test_a_second_bot_of_the_same_home_is_refused(home: Path) -> None:
-    with locked(Places.live(home), "bot"), pytest.raises(LockHeldError):
+    with hold_lock(Home.live(home), "bot"), pytest.raises(LockHeldError):
         World(home, session_minutes()[0], bars_of(DAY)).run()
 
 
@@ -279,7 +279,7 @@ def test_once_decides_on_the_minute_that_has_just_ended(home: Path) -> None:
     assert world.feed.closed
     assert (report.decisions, report.note) == (3, "One minute of session 2025-06-02 was decided.")
     with world.ledger() as ledger:
-        assert ledger.last_decided() == minutes[59]
+        assert ledger.find_last_decided() == minutes[59]
 
 
 def test_once_while_the_market_is_closed_says_when_it_opens(home: Path) -> None:
@@ -385,9 +385,9 @@ def test_an_account_that_nobody_can_explain_halts_before_the_first_order(home: P
     world = World(home, minutes[60], bars_of(DAY))
     world.script = {minutes[64]: world.stop}
     world.run()
-    Places.live(home).ledger.unlink()  # the ledger is lost; what it held is still in the account
+    Home.live(home).ledger.unlink()  # the ledger is lost; what it held is still in the account
     for suffix in ("-wal", "-shm"):
-        Places.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+        Home.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
     later: Any = World(home, minutes[70], bars_of(DAY))
     later.script = {minutes[73]: later.stop}
     report = later.run()
@@ -405,7 +405,7 @@ def ledger_lost(home: Path) -> dict[str, float]:
     held = PaperBroker(settings_of(home), folder=home).account().positions
     assert held
     for suffix in ("", "-wal", "-shm"):  # the ledger is lost; what it held is still in the account
-        Places.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
+        Home.live(home).ledger.with_name(f"ledger.sqlite{suffix}").unlink(missing_ok=True)
     return dict(held)
 
 
@@ -503,6 +503,6 @@ def test_a_broker_that_does_not_answer_when_a_difference_is_cleared_halts_again(
     report = world.run(real_money=True)
     assert (report.halted, report.positions) == (None, {"AAPL": 5.0})
     with world.ledger() as ledger:
-        assert ["could not be asked" in latch.reason for latch in ledger.all_latches()] == [False, True]
+        assert ["could not be asked" in latch.reason for latch in ledger.list_all_latches()] == [False, True]
         halted = ledger.decisions().filter(pl.col("code") == "hold_halted")
         assert halted["ts"].unique().sort().to_list() == list(minutes[99:105])

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl.trading.execute.orders import DRIFT, client_order_id, desired_quantity, order_quantity, within_side
+from hftcl.trading.execute.orders import (
+    DRIFT,
+    client_order_id,
+    compute_desired_quantity,
+    compute_order_quantity,
+    cut_to_side,
+)
 
 TS = datetime(2025, 6, 2, 14, 31, tzinfo=UTC)
 
@@ -63,17 +69,17 @@ def test_different_orders_have_different_ids_that_any_broker_takes(
 def test_a_target_is_that_share_of_the_capital_rounded_toward_zero(
     target: float, price: float, fractional: bool, shares: float
 ) -> None:
-    assert desired_quantity(target, capital=100_000.0, price=price, fractional=fractional) == shares
+    assert compute_desired_quantity(target, capital=100_000.0, price=price, fractional=fractional) == shares
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_cannot_be_computed_becomes_an_order_that_risk_refuses_not_one_of_some_size(bad: float) -> None:
-    assert math.isnan(desired_quantity(bad, capital=1e5, price=100.0, fractional=False))
-    assert math.isnan(desired_quantity(0.1, capital=bad, price=100.0, fractional=False))
-    assert math.isnan(desired_quantity(0.1, capital=1e5, price=bad, fractional=False))
-    assert math.isnan(desired_quantity(0.1, capital=1e5, price=-5.0, fractional=False))
-    assert math.isnan(desired_quantity(0.1, capital=1e5, price=0.0, fractional=False))
-    ordered = order_quantity(math.nan, position=3.0, working=0.0, price=100.0, fractional=False)
+    assert math.isnan(compute_desired_quantity(bad, capital=1e5, price=100.0, fractional=False))
+    assert math.isnan(compute_desired_quantity(0.1, capital=bad, price=100.0, fractional=False))
+    assert math.isnan(compute_desired_quantity(0.1, capital=1e5, price=bad, fractional=False))
+    assert math.isnan(compute_desired_quantity(0.1, capital=1e5, price=-5.0, fractional=False))
+    assert math.isnan(compute_desired_quantity(0.1, capital=1e5, price=0.0, fractional=False))
+    ordered = compute_order_quantity(math.nan, position=3.0, working=0.0, price=100.0, fractional=False)
     assert not math.isfinite(ordered)
     assert ordered != 0
 
@@ -88,9 +94,9 @@ def test_what_cannot_be_computed_becomes_an_order_that_risk_refuses_not_one_of_s
 def test_an_order_leads_to_within_one_share_of_the_target_and_never_beyond_it(
     target: float, price: float, position: int, working: int, fractional: bool
 ) -> None:
-    desired = desired_quantity(target, capital=100_000.0, price=price, fractional=fractional)
+    desired = compute_desired_quantity(target, capital=100_000.0, price=price, fractional=fractional)
     assert abs(desired) * price <= abs(target) * 100_000.0 * (1 + 1e-9)
-    ordered = order_quantity(desired, position=position, working=working, price=price, fractional=fractional)
+    ordered = compute_order_quantity(desired, position=position, working=working, price=price, fractional=fractional)
     after = position + working + ordered
     assert abs(after - desired) < (max(1e-8, 1.01 / price) if fractional else 1.0)
     assert fractional or ordered == int(ordered)
@@ -101,14 +107,14 @@ def test_an_order_leads_to_within_one_share_of_the_target_and_never_beyond_it(
 
 
 def test_open_orders_count_as_held() -> None:
-    assert order_quantity(100.0, position=40.0, working=60.0, price=10.0, fractional=False) == 0.0
-    assert order_quantity(100.0, position=40.0, working=10.0, price=10.0, fractional=False) == 50.0
-    assert order_quantity(0.0, position=40.0, working=0.0, price=10.0, fractional=False) == -40.0
+    assert compute_order_quantity(100.0, position=40.0, working=60.0, price=10.0, fractional=False) == 0.0
+    assert compute_order_quantity(100.0, position=40.0, working=10.0, price=10.0, fractional=False) == 50.0
+    assert compute_order_quantity(0.0, position=40.0, working=0.0, price=10.0, fractional=False) == -40.0
 
 
 def test_a_price_that_drifts_below_an_unchanged_target_orders_nothing() -> None:
     def missing(desired: float, position: float, *, unchanged: bool) -> float:
-        return order_quantity(
+        return compute_order_quantity(
             desired, position=position, working=0.0, price=100.0, fractional=False, unchanged=unchanged
         )
 
@@ -122,9 +128,9 @@ def test_a_price_that_drifts_below_an_unchanged_target_orders_nothing() -> None:
 
 
 def test_what_is_left_of_a_share_is_sold_when_the_position_closes() -> None:
-    assert order_quantity(0.0, position=0.000001, working=0.0, price=100.0, fractional=True) == -0.000001
-    assert order_quantity(0.005, position=0.0, working=0.0, price=100.0, fractional=True) == 0.0
-    assert order_quantity(0.02, position=0.0, working=0.0, price=100.0, fractional=True) == 0.02
+    assert compute_order_quantity(0.0, position=0.000001, working=0.0, price=100.0, fractional=True) == -0.000001
+    assert compute_order_quantity(0.005, position=0.0, working=0.0, price=100.0, fractional=True) == 0.0
+    assert compute_order_quantity(0.02, position=0.0, working=0.0, price=100.0, fractional=True) == 0.02
 
 
 @pytest.mark.parametrize(
@@ -142,4 +148,4 @@ def test_what_is_left_of_a_share_is_sold_when_the_position_closes() -> None:
 def test_an_order_that_would_turn_a_position_is_cut_to_what_closes_it(
     quantity: float, held: float, working: float, expected: float
 ) -> None:
-    assert within_side(quantity, held=held, working=working) == expected
+    assert cut_to_side(quantity, held=held, working=working) == expected

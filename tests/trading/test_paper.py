@@ -16,7 +16,7 @@ from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.execute.orders import desired_quantity, order_quantity
+from hftcl.trading.execute.orders import compute_desired_quantity, compute_order_quantity
 from tests.trading.trading_cases import NOW, SESSION, an_order, at, bars, with_paper
 
 FREE: dict[str, Any] = {"half_spread_bps": 0.0, "slippage_bps": 0.0}
@@ -255,8 +255,8 @@ def test_with_parts_of_shares_it_earns_what_the_exam_says_that_these_holdings_ea
         for ticker, ts, price, close in minute.select("ticker", "ts", "open", "close").rows():
             held.append((ticker, ts - timedelta(minutes=1), positions.get(ticker, 0.0) * price / capital))
             (target,) = targets.filter(ticker=ticker, ts=ts)["position"]
-            quantity = order_quantity(
-                desired_quantity(target, capital=capital, price=close, fractional=True),
+            quantity = compute_order_quantity(
+                compute_desired_quantity(target, capital=capital, price=close, fractional=True),
                 position=positions.get(ticker, 0.0),
                 working=0.0,
                 price=close,

@@ -43,7 +43,7 @@ def test_two_that_agree_have_nothing_to_tell(ledger: Ledger, broker: PaperBroker
 @pytest.mark.hazard(51)
 def test_an_order_of_unknown_fate_is_asked_for_by_its_id(ledger: Ledger, broker: PaperBroker) -> None:
     reconcile(ledger, broker, NOW)
-    ledger.decide([], [a_record(0), a_record(1)])
+    ledger.write_decisions([], [a_record(0), a_record(1)])
     broker.submit(sent(a_record(0)))  # the bot was killed before it could write this down, and before the second one
     told = reconcile(ledger, broker, NOW)
     assert told.agrees
@@ -58,7 +58,7 @@ def test_an_order_of_unknown_fate_is_asked_for_by_its_id(ledger: Ledger, broker:
 @pytest.mark.hazard(52)
 def test_fills_of_the_time_that_the_bot_was_down_are_taken_over_once(ledger: Ledger, broker: PaperBroker) -> None:
     reconcile(ledger, broker, NOW)
-    ledger.decide([], [a_record(0)])
+    ledger.write_decisions([], [a_record(0)])
     broker.submit(sent(a_record(0)))
     broker.on_bars(bars((1, "AAPL", 101.0)), NOW)
     told = reconcile(ledger, broker, NOW)
@@ -75,7 +75,7 @@ def test_fills_of_the_time_that_the_bot_was_down_are_taken_over_once(ledger: Led
 def test_a_fill_whose_news_came_late_counts_although_its_order_was_given_up(
     ledger: Ledger, broker: PaperBroker
 ) -> None:
-    ledger.decide([], [a_record(0)])
+    ledger.write_decisions([], [a_record(0)])
     reconcile(ledger, broker, NOW)
     assert state(ledger)[0] == "canceled"
     broker.submit(sent(a_record(0)))  # it had been under way all the time
@@ -88,7 +88,7 @@ def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_broke
     ledger: Ledger, broker: PaperBroker
 ) -> None:
     reconcile(ledger, broker, NOW)
-    ledger.settle(fills=[a_fill(1)])
+    ledger.write_outcomes(fills=[a_fill(1)])
     told = reconcile(ledger, broker, NOW)
     assert told.differences == ("AAPL: 0 shares at the broker, 10 in the ledger",)
     (latch,) = ledger.latches()
@@ -97,27 +97,27 @@ def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_broke
     assert [event.kind for event in ledger.events()] == ["reconciled", "halted", "error"]
     again = reconcile(ledger, broker, NOW + timedelta(hours=1))  # a restart is not consent
     assert (again.adopted, again.agrees) == ((), False)
-    assert len(ledger.all_latches()) == 1
+    assert len(ledger.list_all_latches()) == 1
 
     ledger.clear(LATCH, "anna", NOW)
     settled = reconcile(ledger, broker, NOW + timedelta(hours=2))
     assert settled.adopted == told.differences
     assert settled.agrees
     assert (ledger.positions(), ledger.latches()) == ({}, ())
-    assert ledger.account().realised == -0.5  # the commission: at what they had cost, ten shares less earn nothing
+    assert ledger.read_account().realised == -0.5  # the commission: at what they had cost, ten shares less earn nothing
     assert reconcile(ledger, broker, NOW + timedelta(hours=3)).text == "0 fills taken over, 0 orders resolved"
 
 
 def test_consent_holds_for_what_the_person_was_shown_and_only_once(ledger: Ledger, broker: PaperBroker) -> None:
     reconcile(ledger, broker, NOW)
-    ledger.settle(fills=[a_fill(1)])
+    ledger.write_outcomes(fills=[a_fill(1)])
     reconcile(ledger, broker, NOW)
     ledger.clear(LATCH, "anna", NOW)
-    ledger.settle(fills=[a_fill(2)])  # ten more, since she looked
+    ledger.write_outcomes(fills=[a_fill(2)])  # ten more, since she looked
     assert reconcile(ledger, broker, NOW).differences == ("AAPL: 0 shares at the broker, 20 in the ledger",)
     ledger.clear(LATCH, "anna", NOW)
     assert reconcile(ledger, broker, NOW).agrees
-    ledger.settle(fills=[a_fill(3), a_fill(4)])  # the same difference on another day
+    ledger.write_outcomes(fills=[a_fill(3), a_fill(4)])  # the same difference on another day
     assert not reconcile(ledger, broker, NOW + timedelta(days=1)).agrees
     assert [latch.name for latch in ledger.latches()] == [LATCH]
 
@@ -143,7 +143,9 @@ def test_what_the_account_held_before_the_first_start_is_not_ours(ledger: Ledger
     assert ledger.positions() == {}
     ledger.clear(LATCH, "anna", NOW)
     assert reconcile(ledger, broker, NOW).agrees
-    assert ledger.account().average_price == {"AAPL": 100.0}  # what they are worth now; what they cost is not known
+    assert ledger.read_account().average_price == {
+        "AAPL": 100.0
+    }  # what they are worth now; what they cost is not known
 
 
 def test_an_open_order_of_somebody_else_halts_until_it_is_gone(ledger: Ledger, broker: PaperBroker) -> None:

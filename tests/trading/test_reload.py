@@ -17,17 +17,17 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry
 from hftcl.events import Level
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
 from hftcl.trading.run.session_loop import BANNER
 from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, some_minutes, stand
 
-HERE = Market(calendar="XNYS", synthetic=True)
+HERE = BotMarket(calendar="XNYS", synthetic=True)
 NOW = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def serving(home: Path, market: Market = HERE, interval_s: float = 3600.0) -> Serving:
-    return Serving(home, market, interval_s=interval_s)
+def serving(home: Path, market: BotMarket = HERE, interval_s: float = 3600.0) -> ProductionWatch:
+    return ProductionWatch(home, market, interval_s=interval_s)
 
 
 def test_the_first_look_takes_up_what_serves_and_the_next_finds_it_the_same(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_a_deployment_is_found_and_told_with_the_banner_of_the_guide(tmp_path: P
 def test_a_look_is_due_after_the_interval_and_when_the_clock_was_set_back(tmp_path: Path) -> None:
     archived(tmp_path)
     ours = serving(tmp_path)
-    assert ours.due(NOW)
+    assert ours.is_due(NOW)
     ours.look(NOW)
-    assert [ours.due(NOW + HOUR * share) for share in (0, 0.99, 1, 5, -1)] == [False, False, True, True, True]
+    assert [ours.is_due(NOW + HOUR * share) for share in (0, 0.99, 1, 5, -1)] == [False, False, True, True, True]
 
 
 @pytest.mark.hazard(5)
@@ -99,14 +99,18 @@ def test_a_file_that_is_not_registered_changes_nothing_and_is_told_once(tmp_path
     ("change", "market", "match"),
     [
         ({"synthetic": False, "source": "files"}, HERE, "trained on real bars and would trade on synthetic ones"),
-        ({}, Market(calendar="XNYS", synthetic=False), "trained on synthetic bars and would trade on real ones"),
+        ({}, BotMarket(calendar="XNYS", synthetic=False), "trained on synthetic bars and would trade on real ones"),
         ({"calendar": "XLON"}, HERE, "sessions of XLON, and .* is XNYS"),
         ({"features_hash": "0" * 64}, HERE, "trained on other features"),
-        ({"extended_hours": True}, Market(calendar="XNYS", synthetic=True, extended_hours=False), "on extended hours"),
+        (
+            {"extended_hours": True},
+            BotMarket(calendar="XNYS", synthetic=True, extended_hours=False),
+            "on extended hours",
+        ),
     ],
 )
 def test_a_model_of_another_market_is_refused(
-    tmp_path: Path, change: dict[str, object], market: Market, match: str
+    tmp_path: Path, change: dict[str, object], market: BotMarket, match: str
 ) -> None:
     archived(tmp_path, **change)  # type: ignore[arg-type]
     ours = serving(tmp_path, market)
@@ -153,7 +157,7 @@ def swapping(home: Path, swaps: int, first: int = 40) -> tuple[list[str], pl.Dat
     """Trade `swaps` minutes; after each, the other of two models is put into production. Return what was decided."""
     ids = [archived(home), archived(home, TRAINED + HOUR, seed=2)]
     archive, minutes = Registry(home), some_minutes(first, swaps)
-    files = [archive.onnx_of(model_id).read_bytes() for model_id in ids]
+    files = [archive.onnx_path(model_id).read_bytes() for model_id in ids]
     bot = stand(home, first=first)
 
     def swap(done: Minute) -> None:

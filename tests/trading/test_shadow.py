@@ -7,7 +7,7 @@ import pytest
 
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.trading.decide.shadow import narrow
+from hftcl.trading.decide.shadow import find_narrow
 from hftcl.trading.run.status import status
 from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
 
@@ -72,7 +72,7 @@ def test_the_status_has_a_row_for_each(home: Path) -> None:
 
 
 def test_a_damaged_candidate_is_told_and_production_trades_on(home: Path) -> None:
-    path = Registry(home).onnx_of(ids(home)[1])
+    path = Registry(home).onnx_path(ids(home)[1])
     path.write_bytes(path.read_bytes()[:-100])
     bot = stand(home, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 2))
@@ -128,5 +128,5 @@ def test_the_newest_narrow_candidate_since_the_model_that_serves_is_the_shadow(
     models: list[ModelRecord], chosen: int | None
 ) -> None:
     serving = record(4, outcome="deployed")
-    found = narrow((*models, serving), serving, 0.4)
+    found = find_narrow((*models, serving), serving, 0.4)
     assert (found.trained_at.hour if found else None) == chosen

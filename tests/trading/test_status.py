@@ -12,12 +12,12 @@ import pytest
 
 from hftcl.document import document
 from hftcl.errors import IntegrityError
-from hftcl.home import Places
-from hftcl.ledger.rows import Event, FillRecord
+from hftcl.home import Home
+from hftcl.ledger.rows import FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
-from hftcl.trading.run.wiring import locked
+from hftcl.trading.run.wiring import hold_lock
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
 
@@ -38,7 +38,7 @@ def asked(home: Path) -> StatusReport:
 
 
 def test_it_tells_the_model_the_account_and_the_limits(bot: Stand) -> None:
-    with locked(Places.live(bot.home), "bot"):
+    with hold_lock(Home.live(bot.home), "bot"):
         found = asked(bot.home)
     equity = bot.ledger.last_equity().row(0, named=True)
     assert (found.running, found.mode, found.pid) == (True, "paper", os.getpid())
@@ -84,7 +84,7 @@ def test_a_home_without_a_bot_is_no_error(tmp_path: Path) -> None:
 def test_errors_of_the_last_day_and_latches_are_told(bot: Stand) -> None:
     now = bot.clock.now()
     for age, text in ((timedelta(days=3), "long ago"), (timedelta(hours=1), "the broker was away")):
-        bot.ledger.note(Event(at=now - age, kind="error", text=text))
+        bot.ledger.write_event(LedgerEvent(at=now - age, kind="error", text=text))
     bot.ledger.latch("daily_loss", "the session has lost 3,100.00 USD", now)
     found = asked(bot.home)
     assert [error.partition(" UTC ")[2] for error in found.errors] == ["the broker was away"]
@@ -163,13 +163,13 @@ class Beside:
 
 
 def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
-    bot.controls.halt_file = Places.live(bot.home).halt_file
+    bot.controls.halt_file = Home.live(bot.home).halt_file
     minutes = iter(range(120, 140))
 
     def step() -> None:
         bot.run(DAY, some_minutes(next(minutes), 1))
 
-    with locked(Places.live(bot.home), "bot"):
+    with hold_lock(Home.live(bot.home), "bot"):
         found = flatten(settings_of(bot.home), clock=Beside(bot, step), reason="a test")
     assert (found.halted, found.by_bot, found.positions) == (True, True, {})
     assert bot.ledger.positions() == {}
@@ -186,16 +186,16 @@ def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
 def test_without_a_bot_nothing_is_sent_where_ledger_and_broker_do_not_agree(bot: Stand) -> None:
     """An order that closes what only the ledger holds would open a position."""
     bot.close()
-    with Ledger(Places.live(bot.home).ledger) as ledger:
+    with Ledger(Home.live(bot.home).ledger) as ledger:
         ticker, quantity = next(iter(ledger.positions().items()))
         number = ledger.fills().height
         last = ledger.fills().row(number - 1, named=True)
         stranger = {"fill_id": "elsewhere", "client_order_id": "elsewhere", "ticker": ticker, "quantity": -quantity}
-        ledger.settle(fills=[FillRecord(**(last | stranger))])
+        ledger.write_outcomes(fills=[FillRecord(**(last | stranger))])
     found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
     assert (found.halted, found.orders) == (True, 0)
     assert f"{ticker}: {quantity:g} shares at the broker, 0 in the ledger" in found.note
-    with Ledger(Places.live(bot.home).ledger) as ledger:
+    with Ledger(Home.live(bot.home).ledger) as ledger:
         assert {latch.name for latch in ledger.latches()} == {"kill_switch", "reconciliation"}
         assert ledger.orders().filter(ledger.orders()["client_order_id"].str.ends_with("-f")).is_empty()
 
@@ -206,8 +206,8 @@ def test_without_a_bot_nothing_is_sent_to_another_account(bot: Stand) -> None:
     found = flatten(other, clock=bot.clock, reason="a test")
     assert (found.halted, found.orders) == (True, 0)
     assert found.note.startswith("Trading is halted, but nothing was sent: The ledger began with a capital of 100,000")
-    with Ledger(Places.live(bot.home).ledger) as ledger:
-        assert ledger.latched("kill_switch")
+    with Ledger(Home.live(bot.home).ledger) as ledger:
+        assert ledger.is_latched("kill_switch")
 
 
 def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:
@@ -216,7 +216,7 @@ def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None
     found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
     assert (found.halted, found.by_bot, found.positions) == (True, False, held)
     assert found.orders == len(held)
-    with Ledger(Places.live(bot.home).ledger) as ledger:
+    with Ledger(Home.live(bot.home).ledger) as ledger:
         closing = ledger.orders(first=some_minutes(119, 1)[0])
         assert {name[-2:] for name in closing["client_order_id"]} >= {"-f"}
         assert [latch.name for latch in ledger.latches()] == ["kill_switch"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hftcl.views import table
+from hftcl.views import draw_table
 
 COLUMNS = ("model", "rows", "bars", "why")
 ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the model before it")]
@@ -13,7 +13,7 @@ ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the 
 def drawn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int) -> str:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(width))
-    table("", COLUMNS, ROWS, numbers=frozenset({1}), spare=("rows", "bars"))
+    draw_table("", COLUMNS, ROWS, numbers=frozenset({1}), spare=("rows", "bars"))
     return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
 
 
@@ -35,7 +35,7 @@ def test_a_pipe_gets_everything_however_narrow(
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "20")
-    table("", COLUMNS, ROWS, numbers=frozenset({1}), spare=("rows", "bars"))
+    draw_table("", COLUMNS, ROWS, numbers=frozenset({1}), spare=("rows", "bars"))
     head, row = capsys.readouterr().out.splitlines()
     assert head.split() == list(COLUMNS)
     assert row.split("  ")[0] == "20260101_060000"
@@ -45,5 +45,5 @@ def test_a_pipe_gets_everything_however_narrow(
 def test_a_table_without_rows_is_its_head(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
-    table("", COLUMNS, [], spare=("rows",))
+    draw_table("", COLUMNS, [], spare=("rows",))
     assert "model" in capsys.readouterr().out

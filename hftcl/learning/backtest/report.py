@@ -9,10 +9,10 @@ from typing import Final
 
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare
-from hftcl.exam.policies import Course, Step
+from hftcl.exam.policies import PolicyRun, Step
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
-from hftcl.learning.score import defined, sharpe_interval
+from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.settings import Settings
 
 POLICY: Final = "policy"
@@ -29,8 +29,8 @@ RULES: Final = {
 }
 
 
-def told(
-    courses: Mapping[str, Course],
+def build_report(
+    courses: Mapping[str, PolicyRun],
     settings: Settings,
     data: Dataset,
     *,
@@ -42,15 +42,15 @@ def told(
 ) -> BacktestReport:
     """Return the report; `first` is the first session that is compared."""
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
-    differences = tuple(_difference(courses, mine, theirs) for mine, theirs in pairs)
+    differences = tuple(_report_difference(courses, mine, theirs) for mine, theirs in pairs)
     found = compare(courses[POLICY].net, courses[NEVER].net)
     return BacktestReport(
         conclusion=found.conclusion,
-        reason=_reason(courses[POLICY], differences),
-        policies={name: _policy(name, course) for name, course in courses.items()},
+        reason=_explain_conclusion(courses[POLICY], differences),
+        policies={name: _report_policy(name, course) for name, course in courses.items()},
         differences=differences,
         attempts=tuple(
-            _attempt(step, courses[POLICY].steps[:place]) for place, step in enumerate(courses[POLICY].steps)
+            _report_attempt(step, courses[POLICY].steps[:place]) for place, step in enumerate(courses[POLICY].steps)
         ),
         from_=first,
         to=data.sessions[-1],
@@ -70,30 +70,30 @@ def told(
     )
 
 
-def _policy(name: str, course: Course) -> PolicyReport:
+def _report_policy(name: str, course: PolicyRun) -> PolicyReport:
     net = course.net
     return PolicyReport(
         rule=RULES[name],
-        sharpe=defined(lambda: metrics.sharpe(net)),
-        interval=sharpe_interval(net),
-        gross_sharpe=defined(lambda: metrics.sharpe(course.gross)),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
+        interval=compute_sharpe_interval(net),
+        gross_sharpe=compute_or_none(lambda: metrics.sharpe(course.gross)),
         pnl=float(net.sum()),
         gross_pnl=float(course.gross.sum()),
         turnover=float(course.turnover.sum()),
         max_drawdown=metrics.max_drawdown(net),
         traded_sessions=course.days_traded,
         deployments=len(course.deployments),
-        served=tuple(_served(step, course.days) for step in course.deployments),
+        served=tuple(_report_served(step, course.days) for step in course.deployments),
         pnl_by_session={day.isoformat(): pnl for day, pnl in zip(course.days, net.tolist(), strict=True)},
     )
 
 
-def _served(step: Step, days: Sequence[date]) -> ServedReport:
+def _report_served(step: Step, days: Sequence[date]) -> ServedReport:
     later = [day for day in days if day > step.attempt.window[-1].day]
     return ServedReport(model_id=step.attempt.model_id, from_=later[0] if later else None, reason=step.decision.reason)
 
 
-def _difference(courses: Mapping[str, Course], mine: str, theirs: str) -> DifferenceReport:
+def _report_difference(courses: Mapping[str, PolicyRun], mine: str, theirs: str) -> DifferenceReport:
     found = compare(courses[mine].net, courses[theirs].net)
     return DifferenceReport(
         policy=mine,
@@ -105,11 +105,11 @@ def _difference(courses: Mapping[str, Course], mine: str, theirs: str) -> Differ
     )
 
 
-def _attempts(steps: Sequence[Step]) -> tuple[AttemptReport, ...]:
-    return tuple(_attempt(step, steps[:place]) for place, step in enumerate(steps))
+def _report_attempts(steps: Sequence[Step]) -> tuple[AttemptReport, ...]:
+    return tuple(_report_attempt(step, steps[:place]) for place, step in enumerate(steps))
 
 
-def _attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
+def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     verdict, edge = step.decision.verdict, step.edge
     served = [each.attempt.model_id for each in earlier if each.decision.deploys]
     return AttemptReport(
@@ -129,7 +129,7 @@ def _attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     )
 
 
-def _reason(policy: Course, differences: Sequence[DifferenceReport]) -> str:
+def _explain_conclusion(policy: PolicyRun, differences: Sequence[DifferenceReport]) -> str:
     """Say by which figures it was concluded, and what they owe to standing aside."""
     by_name = {(each.policy, each.against): each for each in differences}
     main, free = by_name[POLICY, NEVER], by_name[FREE, NEVER]

@@ -20,17 +20,17 @@ from hftcl import durable
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam import policies
-from hftcl.exam.policies import Attempt, Course
-from hftcl.exam.split import Session, Split, sessions_of, split
-from hftcl.learning.backtest.report import FREE, NEVER, POLICY, told
-from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache, score_all, train_all
-from hftcl.learning.candidate import parameters
+from hftcl.exam.policies import PolicyAttempt, PolicyRun
+from hftcl.exam.split import ExamSplit, Session, list_sessions, split
+from hftcl.learning.backtest.report import FREE, NEVER, POLICY, build_report
+from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache_folder, score_all, train_all
+from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import Dataset, assemble
-from hftcl.learning.record import folds
+from hftcl.learning.record import split_folds
 from hftcl.learning.reports import BacktestReport
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
-from hftcl.market.window import AsOf, known_up_to, open_market, parse_day, window
+from hftcl.market.window import AsOf, find_known_end, list_window, open_market, parse_day
 from hftcl.settings import Settings
 
 MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios
@@ -66,19 +66,19 @@ def backtest(
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} lies after --to {end}. Exchange them.")
-    params = parameters(settings)
+    params = merge_params(settings)
     source, calendar = open_market(settings)
     watch = Stopwatch()
-    with _alone(settings):
-        known = known_up_to(source, calendar, settings, begin, end, now)
-        history = _history(settings, source, calendar, begin, known, watch, on_event)
+    with _hold_lock(settings):
+        known = find_known_end(source, calendar, settings, begin, end, now)
+        history = _collect_history(settings, source, calendar, begin, known, watch, on_event)
         for note in history.notes:
             on_event(Event("backtest", text=note, level=Level.WARNING))
         data = history.data
         shop = Workshop(
             settings=settings, frame=data.frame, params=params, source=data.source, synthetic=data.synthetic
         )
-        units, weekly = _units(history, calendar, settings)
+        units, weekly = _plan_units(history, calendar, settings)
         with watch("train"):
             files, failed, resumed = train_all([*weekly, *units], shop, on_event)
         with watch("score"):
@@ -86,12 +86,12 @@ def backtest(
             kept = [unit for unit in weekly if unit.model_id not in failed]
             scores = score_all(kept, files, shop, days, on_event)
             walked = score_all([unit for unit in units if unit.model_id not in failed], files, shop, (), on_event)
-    attempts = [_attempt(unit, scores[unit.model_id], calendar) for unit in kept]
+    attempts = [_build_attempt(unit, scores[unit.model_id], calendar) for unit in kept]
     if not attempts:
         raise NoDataError(f"No week could be trained on. The first: {next(iter(failed.values()), 'no reason given')}")
     with watch("replay"):
-        courses = _courses(settings, history, attempts, _begun(weekly, units, scores, walked))
-    return told(
+        courses = _run_policies(settings, history, attempts, _compute_first_record(weekly, units, scores, walked))
+    return build_report(
         courses,
         settings,
         history.data,
@@ -104,20 +104,20 @@ def backtest(
 
 
 @contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
+def _hold_lock(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        with durable.storage_faults("preparing the folder of the backtest"):
-            durable.make_folder(cache(settings))
-            stack.enter_context(durable.lock(cache(settings) / ".lock", "backtest"))
+        with durable.convert_storage_faults("preparing the folder of the backtest"):
+            durable.make_folder(cache_folder(settings))
+            stack.enter_context(durable.lock(cache_folder(settings) / ".lock", "backtest"))
         yield
 
 
-def _close(calendar: Calendar, session: date) -> datetime:
+def _find_close(calendar: Calendar, session: date) -> datetime:
     close: datetime = calendar.sessions(session, session)["close"][0]
     return close
 
 
-def week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
+def list_week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
     """Return the last session of each ISO week that lies in `first` to `last`, oldest first."""
     days = calendar.sessions(first, last + _WEEK)["session"].to_list()
     return tuple(
@@ -125,7 +125,7 @@ def week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
     )
 
 
-def _history(
+def _collect_history(
     settings: Settings,
     source: BarSource,
     calendar: Calendar,
@@ -139,16 +139,16 @@ def _history(
     Features look back only, so those of a week are what they would have been at its end. Which tickers are left out
     for lack of bars is decided for each window, or later bars would decide it.
     """
-    last = calendar.last_complete(known.at)
-    ends = week_ends(calendar, begin - 4 * _WEEK, last)
+    last = calendar.find_last_complete(known.at)
+    ends = list_week_ends(calendar, begin - 4 * _WEEK, last)
     ends = ends[max(sum(day < begin for day in ends) - 1, 0) :]
     if not ends:
         raise NoDataError(f"From {begin} to {last} there is no end of a week. Ask for more sessions.")
     span = (last - ends[0]).days + settings.market.lookback_days
     wide = replace(settings, market=replace(settings.market, lookback_days=span, min_coverage=0.0))
     data = assemble(wide, source, calendar, known, save=True, on_event=on_event, watch=watch)
-    found = sessions_of(data.frame)
-    full = tuple(day for day in ends if _window(calendar, settings, day)[0] >= found[0].day and day < last)
+    found = list_sessions(data.frame)
+    full = tuple(day for day in ends if _list_window(calendar, settings, day)[0] >= found[0].day and day < last)
     sessions = tuple(session for session in found if full and session.day > full[0])
     counted = [session for session in sessions if session.day >= begin]
     late = not full or full[0] != ends[0]
@@ -171,30 +171,32 @@ def _history(
     return History(first=begin, data=data, weeks=full, sessions=sessions, notes=tuple(notes))
 
 
-def _window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
-    return window(calendar, settings, AsOf(at=_close(calendar, day), note="", explicit=True))
+def _list_window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
+    return list_window(calendar, settings, AsOf(at=_find_close(calendar, day), note="", explicit=True))
 
 
 # --- what is trained --------------------------------------------------------------------------------------------------
 
 
-def _units(history: History, calendar: Calendar, settings: Settings) -> tuple[list[Unit], list[Unit]]:
+def _plan_units(history: History, calendar: Calendar, settings: Settings) -> tuple[list[Unit], list[Unit]]:
     """Return the trainings of the walk-forward that begins the record, and those of the weeks, oldest first."""
-    held = _Held.of(history.data.frame)
+    held = _SessionBars.from_frame(history.data.frame)
     weekly = []
     for day in history.weeks:
-        days = _window(calendar, settings, day)
+        days = _list_window(calendar, settings, day)
         sessions = tuple(session for session in held.sessions if days[0] <= session.day <= days[-1])
         division = split(
             sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
         )
-        tickers = held.tickers(days, settings.market.min_coverage)
-        model_id = f"{_close(calendar, day):%Y%m%d_%H%M%S}"
-        weekly.append(held.unit(model_id, sessions, tickers, division))
+        tickers = held.list_tickers(days, settings.market.min_coverage)
+        model_id = f"{_find_close(calendar, day):%Y%m%d_%H%M%S}"
+        weekly.append(held.build_unit(model_id, sessions, tickers, division))
     first = weekly[0]
-    parts = folds(first.window, first.split, embargo_sessions=settings.exam.embargo_sessions)
+    parts = split_folds(first.window, first.split, embargo_sessions=settings.exam.embargo_sessions)
     walked = [
-        held.unit(f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part)
+        held.build_unit(
+            f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part
+        )
         for index, part in enumerate(parts)
         if part.train != first.split.train
     ]
@@ -202,7 +204,7 @@ def _units(history: History, calendar: Calendar, settings: Settings) -> tuple[li
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _SessionBars:
     """What the span's bars hold: sessions, which tickers each has, and a digest of each session's rows."""
 
     sessions: tuple[Session, ...]
@@ -210,14 +212,14 @@ class _Held:
     digests: Mapping[date, bytes]
 
     @classmethod
-    def of(cls, frame: pl.DataFrame) -> "_Held":
+    def from_frame(cls, frame: pl.DataFrame) -> "_SessionBars":
         present, digests = {}, {}
         for (day,), rows in frame.partition_by("session", as_dict=True).items():
             present[day] = frozenset(rows["ticker"].unique().to_list())
-            digests[day] = _digest(rows)
-        return cls(sessions_of(frame), present, digests)
+            digests[day] = _compute_digest(rows)
+        return cls(list_sessions(frame), present, digests)
 
-    def tickers(self, days: Sequence[date], share: float) -> tuple[str, ...]:
+    def list_tickers(self, days: Sequence[date], share: float) -> tuple[str, ...]:
         """Return the tickers with bars in at least `share` of `days`, sorted; all that have any where none has."""
         counts: dict[str, int] = {}
         for day in days:
@@ -226,14 +228,16 @@ class _Held:
         kept = sorted(ticker for ticker, count in counts.items() if count >= share * len(days))
         return tuple(kept or sorted(counts))
 
-    def unit(self, model_id: str, sessions: tuple[Session, ...], tickers: tuple[str, ...], division: Split) -> Unit:
+    def build_unit(
+        self, model_id: str, sessions: tuple[Session, ...], tickers: tuple[str, ...], division: ExamSplit
+    ) -> Unit:
         digest = hashlib.sha256(" ".join(tickers).encode())
         for session in sessions:
             digest.update(self.digests[session.day])
         return Unit(model_id=model_id, window=sessions, tickers=tickers, split=division, key=digest.hexdigest())
 
 
-def _digest(rows: pl.DataFrame) -> bytes:
+def _compute_digest(rows: pl.DataFrame) -> bytes:
     """Return the SHA-256 of every value of `rows`, bars and features alike."""
     digest = hashlib.sha256()
     for name in rows.columns:
@@ -249,10 +253,10 @@ def _digest(rows: pl.DataFrame) -> bytes:
 # --- what is replayed -------------------------------------------------------------------------------------------------
 
 
-def _attempt(unit: Unit, score: Score, calendar: Calendar) -> Attempt:
-    return Attempt(
+def _build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttempt:
+    return PolicyAttempt(
         model_id=unit.model_id,
-        at=_close(calendar, unit.window[-1].day),
+        at=_find_close(calendar, unit.window[-1].day),
         label_end=score.meta.label_end,
         window=unit.window,
         marks=score.marks,
@@ -261,7 +265,7 @@ def _attempt(unit: Unit, score: Score, calendar: Calendar) -> Attempt:
     )
 
 
-def _begun(
+def _compute_first_record(
     weekly: Sequence[Unit], walked: Sequence[Unit], scores: Mapping[str, Score], folded: Mapping[str, Score]
 ) -> tuple[float, ...]:
     """Return the net P&L of the walk-forward over the first exam: of each fold by its own model, oldest first."""
@@ -275,27 +279,29 @@ def _begun(
     return tuple(by_day[day] for day in sorted(by_day))
 
 
-def _courses(
-    settings: Settings, history: History, attempts: Sequence[Attempt], begun: Sequence[float]
-) -> dict[str, Course]:
+def _run_policies(
+    settings: Settings, history: History, attempts: Sequence[PolicyAttempt], begun: Sequence[float]
+) -> dict[str, PolicyRun]:
     """Return what each way to run the loop earned on the sessions that are compared, by its name."""
     promote, exam, sessions = settings.promote, settings.exam, history.sessions
-    free = policies.replay(attempts, policies.judged(promote, exam), sessions)
+    free = policies.run_policy(attempts, policies.build_verdict_gate(promote, exam), sessions)
     courses = {
-        POLICY: policies.with_edge(free, sessions, begun=begun, rule=settings.edge, policy=promote.policy),
+        POLICY: policies.apply_edge(free, sessions, begun=begun, rule=settings.edge, policy=promote.policy),
         FREE: free,
-        NEVER: policies.replay(attempts, policies.never_retrain, sessions),
-        "always newest": policies.replay(attempts, policies.always_newest, sessions),
-        "seed, stored scores": policies.replay(attempts, policies.stored_scores(promote, exam), sessions),
-        "stand aside": policies.course([policies.NOTHING] * len(sessions), sessions),
+        NEVER: policies.run_policy(attempts, policies.never_retrain, sessions),
+        "always newest": policies.run_policy(attempts, policies.always_newest, sessions),
+        "seed, stored scores": policies.run_policy(
+            attempts, policies.build_stored_scores_gate(promote, exam), sessions
+        ),
+        "stand aside": policies.build_run([policies.NOTHING] * len(sessions), sessions),
     }
     counted = history.counted
-    cut = {name: course.since(counted[0].day) for name, course in courses.items()}
-    held = policies.buy_and_hold(_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
-    return {**cut, "buy and hold": policies.course(held, counted)}
+    cut = {name: course.cut_since(counted[0].day) for name, course in courses.items()}
+    held = policies.buy_and_hold(_collect_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
+    return {**cut, "buy and hold": policies.build_run(held, counted)}
 
 
-def _closes(frame: pl.DataFrame, counted: Sequence[Session]) -> npt.NDArray[np.float64]:
+def _collect_closes(frame: pl.DataFrame, counted: Sequence[Session]) -> npt.NDArray[np.float64]:
     """Return the closes of the regular session: a row for the session before the first, then one for each of `counted`.
 
     NaN where a ticker has no bar; columns by ticker.

@@ -21,8 +21,8 @@ from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
 from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.exam.policies import Mark
-from hftcl.exam.split import Session, Split
+from hftcl.exam.policies import SessionPnl
+from hftcl.exam.split import ExamSplit, Session
 from hftcl.exam.verdict import prediction_fault
 from hftcl.learning.candidate import train_candidate
 from hftcl.learning.score import examine
@@ -47,7 +47,7 @@ class Unit:
     model_id: str
     window: tuple[Session, ...]
     tickers: tuple[str, ...]
-    split: Split
+    split: ExamSplit
     key: str
 
     @property
@@ -69,9 +69,9 @@ class Workshop:
     @property
     def folder(self) -> Path:
         """The cache of these settings, this code and this source; others lie beside it."""
-        return cache(self.settings) / self._digest()[:16]
+        return cache_folder(self.settings) / self._compute_digest()[:16]
 
-    def _digest(self) -> str:
+    def _compute_digest(self) -> str:
         ours = self.settings
         parts = {
             "market": asdict(ours.market),
@@ -79,18 +79,18 @@ class Workshop:
             "strategy": asdict(ours.strategy),
             "exam": asdict(ours.exam),
             "source": self.source,
-            "code": _code(),
+            "code": _hash_code(),
             "libraries": {name: version(name) for name in _LIBRARIES},
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def cache(settings: Settings) -> Path:
+def cache_folder(settings: Settings) -> Path:
     """Return the folder of all caches; it may be deleted at any time."""
     return Path(settings.paths.home) / "backtest"
 
 
-def _code() -> str:
+def _hash_code() -> str:
     package = Path(hftcl.__file__).parent
     digest = hashlib.sha256()
     for name in _CODE:
@@ -106,26 +106,26 @@ def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple
     A file is written when its unit is done. Raises TrainingError where a training fails, StorageError for the disk.
     """
     folder = shop.folder
-    with durable.storage_faults("preparing the folder of the backtest"):
+    with durable.convert_storage_faults("preparing the folder of the backtest"):
         durable.make_folder(folder)
         durable.sweep_temporary(folder, ("*.onnx",))
     files = {unit.model_id: folder / unit.file for unit in units}
-    lacking = [unit for unit in units if not _held(files[unit.model_id], on_event)]
+    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], on_event)]
     done, failed = len(units) - len(lacking), {}
     on_event(Event("train", done, len(units)))
-    for model_id, trained in _trained(lacking, shop):
+    for model_id, trained in _train_units(lacking, shop):
         if isinstance(trained, str):
             failed[model_id] = trained
             on_event(Event("train", text=f"{model_id} has no model: {trained}", level=Level.WARNING))
         else:
-            with durable.storage_faults("keeping a model of the backtest"):
+            with durable.convert_storage_faults("keeping a model of the backtest"):
                 durable.write_atomically(files[model_id], trained)
         done += 1
         on_event(Event("train", done, len(units), model_id))
     return {name: path for name, path in files.items() if name not in failed}, failed, len(units) - len(lacking)
 
 
-def _held(path: Path, on_event: OnEvent) -> bool:
+def _is_cached(path: Path, on_event: OnEvent) -> bool:
     if not path.is_file():
         return False
     try:
@@ -136,7 +136,7 @@ def _held(path: Path, on_event: OnEvent) -> bool:
     return True
 
 
-def _trained(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, bytes | str]]:
+def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, bytes | str]]:
     """Yield (model id, file or why there is none) as they are done: one training a core, each on one core.
 
     Two trainings on a core each are as fast as one on two, and the seconds in which a child starts overlap.
@@ -145,24 +145,24 @@ def _trained(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, bytes
         return
     import joblib
 
-    at_once = min(_cores(shop.settings), len(units))
+    at_once = min(_count_cores(shop.settings), len(units))
     settings = replace(
-        shop.settings, compute=replace(shop.settings.compute, jobs=max(1, _cores(shop.settings) // at_once))
+        shop.settings, compute=replace(shop.settings.compute, jobs=max(1, _count_cores(shop.settings) // at_once))
     )
     tasks = (
-        joblib.delayed(_train)(_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic)
+        joblib.delayed(_train)(_cut_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic)
         for unit in units
     )
     yield from joblib.Parallel(n_jobs=at_once, prefer="threads", return_as="generator_unordered")(tasks)
 
 
-def _cores(settings: Settings) -> int:
+def _count_cores(settings: Settings) -> int:
     import joblib
 
     return settings.compute.jobs or int(joblib.cpu_count())
 
 
-def _window(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+def _cut_window(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
     return frame.filter(
         pl.col("session").is_between(unit.window[0].day, unit.window[-1].day) & pl.col("ticker").is_in(unit.tickers)
     )
@@ -192,7 +192,7 @@ class Score:
     """One model on its exam's sessions and on later ones; `fault` as `verdict.prediction_fault` says of the exam."""
 
     meta: artifact.ModelMeta
-    marks: dict[date, Mark]
+    marks: dict[date, SessionPnl]
     fault: str | None
 
 
@@ -217,7 +217,7 @@ def score_all(
     )
     found: dict[str, Score] = {}
     on_event(Event("score", 0, len(units)))
-    parallel = joblib.Parallel(n_jobs=_cores(shop.settings), prefer="threads", return_as="generator_unordered")
+    parallel = joblib.Parallel(n_jobs=_count_cores(shop.settings), prefer="threads", return_as="generator_unordered")
     for model_id, score in parallel(tasks):
         found[model_id] = score
         on_event(Event("score", len(found), len(units), model_id))
@@ -226,7 +226,7 @@ def score_all(
 
 def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], cost_bps: float) -> tuple[str, Score]:
     model = artifact.load(onnx, expected_features=artifact.our_features())
-    marks: dict[date, Mark] = {}
+    marks: dict[date, SessionPnl] = {}
     fault = None
     for days in (unit.split.exam_days, later):
         if not days:
@@ -236,7 +236,7 @@ def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...]
         for day, gross, net, turnover in zip(
             found.sessions, found.gross.tolist(), found.net.tolist(), found.turnover.tolist(), strict=True
         ):
-            marks[day] = Mark(gross=gross, net=net, turnover=turnover)
+            marks[day] = SessionPnl(gross=gross, net=net, turnover=turnover)
         if days == unit.split.exam_days:
             fault = prediction_fault(examined.predictions)
     return unit.model_id, Score(meta=model.meta, marks=marks, fault=fault)

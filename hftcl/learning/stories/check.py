@@ -9,24 +9,24 @@ import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.fitness import require_same_hours
-from hftcl.archive.record import read
+from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
-from hftcl.exam.split import sessions_of, unseen
+from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.learning import triggers
-from hftcl.learning.dataset import Dataset, assemble, ready
+from hftcl.learning.dataset import Dataset, assemble, is_ready
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
-from hftcl.learning.score import defined, examine
+from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
 from hftcl.market.window import AsOf, find_as_of, open_market
-from hftcl.model.features import matrix
-from hftcl.performance.recent import recent
+from hftcl.model.features import build_matrix
+from hftcl.performance.recent import read_recent
 from hftcl.settings import Settings
 
 
@@ -37,19 +37,19 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     as the other triggers can be told.
     """
     registry = Registry(Path(settings.paths.home))
-    live, last = registry.live(), _last_judged(registry)
+    live, last = registry.find_live(), _find_last_verdict(registry)
     source, calendar = open_market(settings)
     known = find_as_of(source, calendar, settings, as_of, now)
     clock = known.at if known.explicit else now
     if known.explicit and last is not None:
-        last = _as_of_then(registry, last)
+        last = _date_by_knowledge(registry, last)
     rules = (
-        triggers.no_model(live.model_id if live else None),
-        triggers.age(last, clock, settings.triggers.max_age_days),
-        *_observed(settings, live, last, source, calendar, known, on_event),
-        triggers.manual(asked=False),
+        triggers.check_no_model(live.model_id if live else None),
+        triggers.check_age(last, clock, settings.triggers.max_age_days),
+        *_evaluate_triggers(settings, live, last, source, calendar, known, on_event),
+        triggers.check_manual(asked=False),
     )
-    cooling = triggers.cooling(last, clock, settings.triggers.cooldown_hours)
+    cooling = triggers.explain_cooldown(last, clock, settings.triggers.cooldown_hours)
     due, reason = triggers.decide(rules, cooling)
     return CheckReport(
         due=due,
@@ -63,14 +63,14 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     )
 
 
-def _last_judged(registry: Registry) -> triggers.Judged | None:
-    attempt = registry.last_judged()
+def _find_last_verdict(registry: Registry) -> triggers.LastVerdict | None:
+    attempt = registry.find_last_judged()
     if attempt is None:
         return None
-    return triggers.Judged(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
+    return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
 
 
-def _as_of_then(registry: Registry, last: triggers.Judged) -> triggers.Judged:
+def _date_by_knowledge(registry: Registry, last: triggers.LastVerdict) -> triggers.LastVerdict:
     """Return `last` dated by what it knew, not by the clock: with --as-of, time is what the bars say."""
     if last.model_id is None:
         return last
@@ -78,7 +78,7 @@ def _as_of_then(registry: Registry, last: triggers.Judged) -> triggers.Judged:
     if known is None:
         return last
     at = datetime.fromisoformat(known).astimezone(UTC)
-    return triggers.Judged(model_id=last.model_id, at=at, outcome=last.outcome)
+    return triggers.LastVerdict(model_id=last.model_id, at=at, outcome=last.outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,14 +87,14 @@ class _Facts:
 
     sharpe: float | None
     stability: dict[str, float] | None
-    watched: triggers.Watched
+    watched: triggers.DetectorRun
     sessions: int
 
 
-def _observed(
+def _evaluate_triggers(
     settings: Settings,
     live: ModelRecord | None,
-    last: triggers.Judged | None,
+    last: triggers.LastVerdict | None,
     source: BarSource,
     calendar: Calendar,
     known: AsOf,
@@ -116,15 +116,19 @@ def _observed(
         problem = str(fault)
     sessions = facts.sessions if facts else 0
     sharpe, stability, watched = (facts.sharpe, facts.stability, facts.watched) if facts else (None, None, None)
-    scored = triggers.recent_sharpe(sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem)
+    scored = triggers.check_recent_sharpe(
+        sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
+    )
     return (
-        _traded(settings, live, source, calendar.last_complete(known.at), needed) or scored,
-        triggers.degraded(watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem),
-        triggers.drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
+        _evaluate_ledger_sharpe(settings, live, source, calendar.find_last_complete(known.at), needed) or scored,
+        triggers.check_degradation(
+            watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem
+        ),
+        triggers.check_drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
     )
 
 
-def _traded(
+def _evaluate_ledger_sharpe(
     settings: Settings, live: ModelRecord | None, source: BarSource, last: date, needed: int
 ) -> triggers.Trigger | None:
     """Return `recent_sharpe` by the ledger, which knows real fills; None where it has too little of this model."""
@@ -132,15 +136,19 @@ def _traded(
     if live is None or live.synthetic != source.synthetic:
         return None
     try:
-        found = recent(settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=source.synthetic)
+        found = read_recent(
+            settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=source.synthetic
+        )
     except HftclError as fault:
-        return triggers.recent_sharpe(None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(fault))
+        return triggers.check_recent_sharpe(
+            None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(fault)
+        )
     if found is None or found.net.size < needed:
         return None
-    sharpe = defined(lambda: metrics.sharpe(found.net))
+    sharpe = compute_or_none(lambda: metrics.sharpe(found.net))
     if sharpe is None:
         return None
-    return triggers.recent_sharpe(
+    return triggers.check_recent_sharpe(
         sharpe, found.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=found.ledger
     )
 
@@ -148,7 +156,7 @@ def _traded(
 def _gather(
     settings: Settings,
     live: ModelRecord,
-    last: triggers.Judged | None,
+    last: triggers.LastVerdict | None,
     source: BarSource,
     calendar: Calendar,
     known: AsOf,
@@ -159,54 +167,56 @@ def _gather(
     model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
     require_same_hours(model.meta, settings.market)
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
-    later = unseen(sessions_of(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
+    later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
     net = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).simulation.net
     recent = days[-settings.triggers.recent_sessions :]
     return _Facts(
-        sharpe=defined(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
-        stability=_stability(model, data, recent),
-        watched=_watched(settings, registry, data, dict(zip(days, net.tolist(), strict=True)), last, calendar),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
+        stability=_compute_stability(model, data, recent),
+        watched=_run_detector(settings, registry, data, dict(zip(days, net.tolist(), strict=True)), last, calendar),
         sessions=len(recent),
     )
 
 
-def _stability(model: artifact.Model, data: Dataset, recent: Sequence[date]) -> dict[str, float] | None:
+def _compute_stability(model: artifact.Model, data: Dataset, recent: Sequence[date]) -> dict[str, float] | None:
     """Return the population stability index of each feature; empty without a session, None without known bins."""
     bins = model.meta.feature_bins
     if bins is None:
         return None
-    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & ready())
+    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & is_ready())
     if rows.is_empty():
         return {}
     observations = rows.select("ticker", "session").n_unique()
-    found = population_stability(bins, matrix(rows), observations=observations)
+    found = population_stability(bins, build_matrix(rows), observations=observations)
     return dict(zip(model.meta.feature_names, found.tolist(), strict=True))
 
 
-def _watched(
+def _run_detector(
     settings: Settings,
     registry: Registry,
     data: Dataset,
     scored: Mapping[date, float],
-    last: triggers.Judged | None,
+    last: triggers.LastVerdict | None,
     calendar: Calendar,
-) -> triggers.Watched:
+) -> triggers.DetectorRun:
     """Run the detector over the policy's record and what the production model has made since it ends.
 
     Not begun anew at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
-    known = tuple(each for each in read(registry, synthetic=data.synthetic) if each.session <= data.sessions[-1])
+    known = tuple(
+        each for each in read_sessions(registry, synthetic=data.synthetic) if each.session <= data.sessions[-1]
+    )
     record = Record(known=known, added=(), cost_bps=settings.strategy.cost_bps)
     pnl = dict(zip((each.session for each in known), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)
     later = {day: net for day, net in scored.items() if day > begun}
-    answered = calendar.last_complete(last.at) if last is not None else date.min
+    answered = calendar.find_last_complete(last.at) if last is not None else date.min
     rule = settings.triggers
     state = metrics.ShiryaevRoberts(floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions)
     alarm = None
     for day, net in {**pnl, **later}.items():
-        state = state.after(net)
+        state = state.update(net)
         if state.alarmed and day > answered:
             alarm = (day, state.statistic)
-    return triggers.Watched(statistic=state.statistic, recorded=len(pnl), later=len(later), alarm=alarm)
+    return triggers.DetectorRun(statistic=state.statistic, recorded=len(pnl), later=len(later), alarm=alarm)

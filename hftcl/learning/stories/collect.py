@@ -10,9 +10,9 @@ from pathlib import Path
 from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession
 from hftcl.events import OnEvent, Stopwatch
-from hftcl.learning.candidate import parameters
+from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import assemble
-from hftcl.learning.record import caught_up
+from hftcl.learning.record import catch_up
 from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
 
@@ -43,9 +43,9 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     source, calendar = open_market(settings)
     known = find_as_of(source, calendar, settings, None, now)
     data = assemble(settings, source, calendar, known, save=True, on_event=on_event, watch=Stopwatch())
-    record = caught_up(archive, data, settings, params=parameters(settings), on_event=on_event)
+    record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
     if record.added:
-        archive.record(record.added, now=now)
+        archive.record_sessions(record.added, now=now)
     newest = data.sessions[-1]
     there = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
     return Collection(

@@ -14,13 +14,13 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
-from hftcl.exam.split import Session, sessions_of, unseen
+from hftcl.exam.split import Session, find_unseen, list_sessions
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
-from hftcl.market.window import AsOf, known_up_to, open_market, parse_day
+from hftcl.market.window import AsOf, find_known_end, open_market, parse_day
 from hftcl.settings import Settings
 
 
@@ -40,16 +40,16 @@ def score(
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
-    model = _archived(registry, record)
+    model = _load_archived(registry, record)
     source, calendar = open_market(settings)
     _require_comparable(model, source)
     require_same_hours(model.meta, replace(settings.market, extended_hours=model.meta.extended_hours))
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
-    known = known_up_to(source, calendar, settings, begin, end, now)
+    known = find_known_end(source, calendar, settings, begin, end, now)
     if not known.explicit:
         on_event(Event("exam", text=f"{known.note}, before {end}; so does the exam", level=Level.WARNING))
     data = assemble(
-        _as_the_model(settings, model, begin, known, calendar),
+        _adopt_model_settings(settings, model, begin, known, calendar),
         source,
         calendar,
         known,
@@ -59,17 +59,17 @@ def score(
     )
     for ticker, why in data.left_out.items():
         on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-    return _examined(model, data, settings, on_event)
+    return _examine(model, data, settings, on_event)
 
 
-def _archived(registry: Registry, record: ModelRecord) -> Model:
+def _load_archived(registry: Registry, record: ModelRecord) -> Model:
     if not record.kept:
         raise IntegrityError(
             f"The file of model {record.model_id} was deleted by [archive] keep. "
             "`hftcl history --json` tells which are kept."
         )
     return artifact.load(
-        registry.onnx_of(record.model_id),
+        registry.onnx_path(record.model_id),
         expected_sha256=record.sha256,
         expected_features=artifact.our_features(),
     )
@@ -90,7 +90,7 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
     seen = model.meta.label_end
     ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
     sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
-    allowed = unseen(sessions, seen, embargo_sessions=embargo_sessions)[0].day
+    allowed = find_unseen(sessions, seen, embargo_sessions=embargo_sessions)[0].day
     if begin < allowed:
         raise NoDataError(
             f"Model {model.meta.model_id} was trained on bars up to {seen:%Y-%m-%d %H:%M} UTC, and the embargo is "
@@ -99,9 +99,9 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
         )
 
 
-def _as_the_model(settings: Settings, model: Model, begin: date, known: AsOf, calendar: Calendar) -> Settings:
+def _adopt_model_settings(settings: Settings, model: Model, begin: date, known: AsOf, calendar: Calendar) -> Settings:
     """Return the settings whose window begins at `begin`, with the model's own hours and horizon."""
-    meta, days = model.meta, (calendar.last_complete(known.at) - begin).days + 1
+    meta, days = model.meta, (calendar.find_last_complete(known.at) - begin).days + 1
     return replace(
         settings,
         market=replace(settings.market, lookback_days=days, extended_hours=meta.extended_hours),
@@ -109,8 +109,8 @@ def _as_the_model(settings: Settings, model: Model, begin: date, known: AsOf, ca
     )
 
 
-def _examined(model: Model, data: Dataset, settings: Settings, on_event: OnEvent) -> ExamReport:
-    days = tuple(session.day for session in sessions_of(data.frame))
+def _examine(model: Model, data: Dataset, settings: Settings, on_event: OnEvent) -> ExamReport:
+    days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))
     found = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).report
     on_event(Event("exam", 1, 1))

@@ -17,11 +17,11 @@ def history(home: Path, *, limit: int | None = None, lineage: bool = False) -> t
     """Return the archived models, newest first; with `lineage` the live one and those it replaced. Writes nothing."""
     registry = Registry(home)
     records = registry.lineage()[:limit] if lineage else registry.models(limit)
-    pin = registry.pinned()
-    return tuple(_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records)
+    pin = registry.find_pin()
+    return tuple(_build_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records)
 
 
-def _row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
+def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
     interval = (record.report.get("challenger") or {}).get("sharpe_interval")
     return HistoryRow(
         model_id=record.model_id,

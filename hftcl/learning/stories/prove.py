@@ -19,14 +19,14 @@ from hftcl.archive.artifact import Model
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent, Stopwatch
-from hftcl.exam.split import sessions_of, split
+from hftcl.exam.split import list_sessions, split
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ProofReport
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import find_as_of, open_market
-from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, matrix
-from hftcl.model.grid import minute_grid
+from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, build_matrix, evaluate
+from hftcl.model.grid import build_grid
 from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
@@ -66,29 +66,32 @@ def prove(
     source, calendar = open_market(settings)
     known = find_as_of(source, calendar, settings, as_of, now)
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
-    model = _serving(settings)
-    decide = _decider(settings, model)
+    model = _load_serving(settings)
+    decide = _build_decider(settings, model)
     random = np.random.default_rng(seed)
     differences, compared, leak_caught = 0, 0, True
     table = (*FEATURES, LEAK)
-    for done, cut in enumerate(_cuts(data.frame, cases, random)):
-        before = _decided(cut.bars, cut, table, decide)
+    for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
+        before = _decide(cut.bars, cut, table, decide)
         for replace_later in TAMPERINGS.values():
-            after = _decided(_replaced(cut, replace_later, random, calendar), cut, table, decide)
+            after = _decide(_replace_later(cut, replace_later, random, calendar), cut, table, decide)
             honest = [name for name in before.columns if name != LEAK.name]
-            differences += _unequal(before.select(honest), after.select(honest))
+            differences += _count_unequal(before.select(honest), after.select(honest))
             compared += before.height * len(honest)
-            leak_caught &= _unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
+            leak_caught &= _count_unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
         on_event(Event("prove", done + 1, cases))
-    streamed, streaming_differences = _streaming(data.frame, random, on_event)
+    streamed, streaming_differences = _compare_streaming(data.frame, random, on_event)
     return ProofReport(
-        proved=differences == 0 and streaming_differences == 0 and leak_caught and _label_overlap(data, settings) == 0,
+        proved=differences == 0
+        and streaming_differences == 0
+        and leak_caught
+        and _count_label_overlap(data, settings) == 0,
         cases=cases,
         replacements=tuple(TAMPERINGS),
         values_compared=compared,
         differences=differences,
         planted_leak_caught=leak_caught,
-        label_overlap=_label_overlap(data, settings),
+        label_overlap=_count_label_overlap(data, settings),
         streamed_bars=streamed,
         streaming_differences=streaming_differences,
         model_id=model.meta.model_id if model else None,
@@ -101,9 +104,9 @@ def prove(
     )
 
 
-def _serving(settings: Settings) -> Model | None:
+def _load_serving(settings: Settings) -> Model | None:
     registry = Registry(Path(settings.paths.home))
-    live = registry.live()
+    live = registry.find_live()
     if live is None:
         return None
     return artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
@@ -122,7 +125,7 @@ class Decider:
     flat_minutes_before_close: int
 
 
-def _decider(settings: Settings, model: Model | None) -> Decider:
+def _build_decider(settings: Settings, model: Model | None) -> Decider:
     if model is not None:
         return Decider(
             predict=model.predict,
@@ -144,7 +147,7 @@ def _decider(settings: Settings, model: Model | None) -> Decider:
     )
 
 
-def _cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> Iterator[Cut]:
+def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> Iterator[Cut]:
     """Yield random cuts: any minute of any session that has the earlier sessions before it and one after it."""
     days = sorted(frame["session"].unique().to_list())
     eligible = days[WARMUP_SESSIONS:-1]
@@ -160,13 +163,13 @@ def _cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> Itera
         yield Cut(ts=stamps[int(random.integers(stamps.len() - 1))], session=days[place], bars=window)
 
 
-def _decided(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
+def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
     """Return features, prediction and position of the cut's session up to the cut, sorted by ticker and ts."""
-    rows = pl.concat([bars, evaluate(minute_grid(bars), table)], how="horizontal")
+    rows = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
     rows = rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
     known = rows.select(pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)).to_series()
     predicted = np.full(rows.height, np.nan, dtype=np.float32)
-    predicted[known.to_numpy()] = decide.predict(matrix(rows.filter(known)))
+    predicted[known.to_numpy()] = decide.predict(build_matrix(rows.filter(known)))
     rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
     positions = target_positions(
         rows,
@@ -178,28 +181,28 @@ def _decided(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: D
     return rows.select([feature.name for feature in table] + ["prediction"]).with_columns(positions["position"])
 
 
-def _unequal(before: pl.DataFrame, after: pl.DataFrame) -> int:
+def _count_unequal(before: pl.DataFrame, after: pl.DataFrame) -> int:
     """Return how many values differ in any bit; a null equals a null. Another number of rows counts as all of them."""
     if before.height != after.height:
         return max(before.height, after.height) * before.width
     return sum(int(before[name].ne_missing(after[name]).sum()) for name in before.columns)
 
 
-def _replaced(cut: Cut, later: Tampering, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+def _replace_later(cut: Cut, later: Tampering, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
     known = cut.bars.filter(pl.col("ts") <= cut.ts)
     tampered = later(cut.bars.filter(pl.col("ts") > cut.ts), random, calendar)
     return pl.concat([known, tampered.select(known.columns)]).sort("ticker", "ts")
 
 
-def _removed(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+def _remove_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
     return bars.clear()
 
 
-def _huge(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+def _make_huge(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
     return bars.with_columns(pl.col("open", "high", "low", "close", "volume") * _HUGE)
 
 
-def _shuffled(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+def _shuffle_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
     """Deal the bars of each ticker out anew over its minutes, scaled so that none stays as it was."""
     values = ["open", "high", "low", "close", "volume"]
     parts = []
@@ -209,7 +212,7 @@ def _shuffled(bars: pl.DataFrame, random: np.random.Generator, calendar: Calenda
     return pl.concat(parts) if parts else bars
 
 
-def _nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
+def _make_nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
     """Make every later price NaN and pass the bars through the cleaning, as a source's NaN would go."""
     parts = []
     for part in bars.partition_by("ticker"):
@@ -220,26 +223,31 @@ def _nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) ->
     return pl.concat(parts) if parts else bars
 
 
-TAMPERINGS: Final[dict[str, Tampering]] = {"nan": _nan, "huge": _huge, "shuffled": _shuffled, "removed": _removed}
+TAMPERINGS: Final[dict[str, Tampering]] = {
+    "nan": _make_nan,
+    "huge": _make_huge,
+    "shuffled": _shuffle_later,
+    "removed": _remove_later,
+}
 
 
-def _label_overlap(data: Dataset, settings: Settings) -> int:
+def _count_label_overlap(data: Dataset, settings: Settings) -> int:
     """Return how many training rows have a label that ends at or after the first bar that they must not have seen."""
     division = split(
-        sessions_of(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+        list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
-    trained = data.frame.filter(division.trains(data.frame))
+    trained = data.frame.filter(division.mask_training(data.frame))
     return int((trained["label_end"] >= division.cut).sum()) + int(
         trained["session"].is_in([session.day for session in division.exam + division.embargoed]).sum()
     )
 
 
-def _streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEvent) -> tuple[int, int]:
+def _compare_streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEvent) -> tuple[int, int]:
     """Feed one session to what the bot runs, minute by minute, and compare each minute's features with the batch's."""
     days = sorted(frame["session"].unique().to_list())
     place = int(random.integers(WARMUP_SESSIONS, len(days)))
     bars = frame.select(BAR_SCHEMA.names()).filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
-    batch = pl.concat([bars, evaluate(minute_grid(bars), FEATURES)], how="horizontal")
+    batch = pl.concat([bars, evaluate(build_grid(bars), FEATURES)], how="horizontal")
     streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=FEATURES)
     streaming.start(days[place])
     minutes = (
@@ -248,7 +256,7 @@ def _streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEve
     differences = compared = 0
     for done, minute in enumerate(minutes):
         live = streaming.push(minute.select(BAR_SCHEMA.names()))
-        differences += _unequal(minute.select(FEATURE_NAMES), live.select(FEATURE_NAMES))
+        differences += _count_unequal(minute.select(FEATURE_NAMES), live.select(FEATURE_NAMES))
         compared += live.height
         on_event(Event("stream", done + 1, len(minutes)))
     return compared, differences

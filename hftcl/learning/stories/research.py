@@ -8,8 +8,8 @@ import polars as pl
 
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
-from hftcl.exam.split import sessions_of, split
-from hftcl.learning.candidate import Candidate, parameters, train_candidate
+from hftcl.exam.split import list_sessions, split
+from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, TS
@@ -33,14 +33,14 @@ def try_model(
     """Return the candidate trained on `df` and its exam on the last sessions of `df`; writes nothing."""
     frame = from_pandas(df)
     division = split(
-        sessions_of(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+        list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
     candidate = train_candidate(
         frame,
         division,
         settings,
         model_id=f"{now:%Y%m%d_%H%M%S}",
-        params=parameters(settings, params),
+        params=merge_params(settings, params),
         source=str(df.attrs.get("source", "frame")),
         synthetic=bool(df.attrs.get("synthetic", False)),
         on_event=on_event,

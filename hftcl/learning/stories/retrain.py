@@ -21,16 +21,16 @@ from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
-from hftcl.exam.split import Split, sessions_of, split
+from hftcl.exam.split import ExamSplit, list_sessions, split
 from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
-from hftcl.learning.candidate import Candidate, Parameters, parameters, train_candidate
+from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, assemble
-from hftcl.learning.promote import Ending
-from hftcl.learning.record import Record, continued, judged
+from hftcl.learning.promote import Promotion
+from hftcl.learning.record import Record, decide_edge, extend_record
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
-from hftcl.learning.score import Examined, defined, examine, sharpe_interval
+from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
 from hftcl.learning.stories.check import check
-from hftcl.learning.triggers import manual
+from hftcl.learning.triggers import check_manual
 from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
 
@@ -48,12 +48,12 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
+class ExamOutcome:
     """What the exam found and what was decided."""
 
-    split: Split
-    challenger: Examined
-    champion: Examined | None
+    split: ExamSplit
+    challenger: ExamResult
+    champion: ExamResult | None
     verdict: Verdict
 
 
@@ -72,15 +72,15 @@ def retrain(
     force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
     before anything is collected. as_of: see `dataset.find_as_of`. now: UTC.
     """
-    chosen = parameters(settings, params)
+    chosen = merge_params(settings, params)
     home = Path(settings.paths.home)
     watch = Stopwatch()
     archive = Archive(home)
-    with _alone(home, dry_run=dry_run):
+    with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
         if checked is not None and not checked.due:
-            return _skipped(checked, repaired, dry_run, watch)
+            return _report_skipped(checked, repaired, dry_run, watch)
         if not dry_run:
             durable.require_space(home / "models", _ROOM_BYTES, "archiving a model")
         source, calendar = open_market(settings)
@@ -88,39 +88,39 @@ def retrain(
         data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
         for ticker, why in data.left_out.items():
             on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-        with _claimed(archive, now, dry_run=dry_run) as model_id:
-            champion = _champion(archive, data, settings)
-            candidate, exam = _examined(settings, data, champion, archive, model_id, chosen, on_event, watch)
+        with _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+            champion = _find_champion(archive, data, settings)
+            candidate, exam = _train_and_examine(settings, data, champion, archive, model_id, chosen, on_event, watch)
             with watch("record"):
-                record = continued(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
-            edge = judged(record, archive, data, settings, obstacle=_idle(exam, champion))
-            report = _report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = _with_edge(report, record, edge)
+                record = extend_record(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
+            edge = decide_edge(record, archive, data, settings, obstacle=_explain_idle(exam, champion))
+            report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
+            report = _add_edge(report, record, edge)
             if dry_run:
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
-                archive.record(record.added, now=now)
-                ends = Ending(archive, settings, data, chosen, now, on_event)
-                report = ends.concluded(candidate, report, champion.record.model_id if champion else None)
+                archive.record_sessions(record.added, now=now)
+                ends = Promotion(archive, settings, data, chosen, now, on_event)
+                report = ends.archive_and_deploy(candidate, report, champion.record.model_id if champion else None)
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
 
 
 @contextlib.contextmanager
-def _alone(home: Path, *, dry_run: bool) -> Iterator[None]:
+def _hold_retrain_lock(home: Path, *, dry_run: bool) -> Iterator[None]:
     if dry_run:
         yield
         return
     with contextlib.ExitStack() as stack:
-        with durable.storage_faults("locking the training"):
+        with durable.convert_storage_faults("locking the training"):
             durable.make_folder(home / "models")
             stack.enter_context(durable.lock(home / "models" / ".training.lock", "retrain"))
         yield
 
 
 @contextlib.contextmanager
-def _claimed(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
+def _claim_model_id(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
     """Hold a model id; a candidate that never reaches the archive gives it back."""
     if dry_run:
         yield f"{now:%Y%m%d_%H%M%S}"
@@ -132,8 +132,8 @@ def _claimed(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]
         archive.discard(model_id)
 
 
-def _champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
-    live = archive.live()
+def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
+    live = archive.find_live()
     if live is None:
         return None
     if live.synthetic != data.synthetic:
@@ -143,8 +143,8 @@ def _champion(archive: Archive, data: Dataset, settings: Settings) -> Champion |
         )
         return Champion(record=live, excused=excused)
     try:
-        examined = archive.examined(live)  # a refit has seen the exam; its twin has not
-        path = archive.production if examined is live else archive.onnx_of(examined.model_id)
+        examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
+        path = archive.production if examined is live else archive.onnx_path(examined.model_id)
         model = artifact.load(path, expected_sha256=examined.sha256, expected_features=artifact.our_features())
         require_same_hours(model.meta, settings.market)
     except HftclError as fault:
@@ -152,7 +152,7 @@ def _champion(archive: Archive, data: Dataset, settings: Settings) -> Champion |
     return Champion(record=live, model=model)
 
 
-def _examined(
+def _train_and_examine(
     settings: Settings,
     data: Dataset,
     champion: Champion | None,
@@ -161,10 +161,10 @@ def _examined(
     params: Mapping[str, object],
     on_event: OnEvent,
     watch: Stopwatch,
-) -> tuple[Candidate, Exam]:
+) -> tuple[Candidate, ExamOutcome]:
     defender = champion.model if champion else None
     division = split(
-        sessions_of(data.frame),
+        list_sessions(data.frame),
         exam_sessions=settings.exam.sessions,
         embargo_sessions=settings.exam.embargo_sessions,
         champion_last_label=defender.meta.label_end if defender else None,
@@ -181,19 +181,19 @@ def _examined(
             on_event=on_event,
         )
     with watch("exam"):
-        exam = _exam(settings, data, division, champion, candidate, archive, on_event)
-        return candidate.sliced(exam.challenger.slices), exam
+        exam = _examine_candidate(settings, data, division, champion, candidate, archive, on_event)
+        return candidate.with_slices(exam.challenger.slices), exam
 
 
-def _exam(
+def _examine_candidate(
     settings: Settings,
     data: Dataset,
-    division: Split,
+    division: ExamSplit,
     champion: Champion | None,
     candidate: Candidate,
     archive: Archive,
     on_event: OnEvent,
-) -> Exam:
+) -> ExamOutcome:
     models = [candidate.model, *([champion.model] if champion and champion.model else [])]
     scores = []
     for done, model in enumerate(models):
@@ -201,22 +201,22 @@ def _exam(
         scores.append(examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
     verdict = judge(
-        challenger.scored(),
-        defender.scored() if defender else None,
+        challenger.build_scored(),
+        defender.build_scored() if defender else None,
         promote=settings.promote,
         exam=settings.exam,
-        pinned=archive.pinned() is not None,
+        pinned=archive.find_pin() is not None,
         champion_problem=champion.problem if champion else None,
         champion_excused=champion.excused if champion else None,
-        earlier_sharpes=_conceding(archive, champion, data, division, settings),
-        tried_sharpes=_tried(archive, challenger, synthetic=data.synthetic),
+        earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
+        tried_sharpes=_list_tried_sharpes(archive, challenger, synthetic=data.synthetic),
     )
     on_event(Event("exam", len(models), len(models)))
-    return Exam(split=division, challenger=challenger, champion=defender, verdict=verdict)
+    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict)
 
 
-def _conceding(
-    archive: Archive, champion: Champion | None, data: Dataset, division: Split, settings: Settings
+def _list_conceding_sharpes(
+    archive: Archive, champion: Champion | None, data: Dataset, division: ExamSplit, settings: Settings
 ) -> tuple[float, ...]:
     """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
 
@@ -227,9 +227,9 @@ def _conceding(
     while record is not None and record.report.get("conceded") and record.parent:
         record = archive.find(record.parent)
         try:
-            examined = archive.examined(record)
+            examined = archive.find_examined(record)
             model = artifact.load(
-                archive.onnx_of(examined.model_id),
+                archive.onnx_path(examined.model_id),
                 expected_sha256=examined.sha256,
                 expected_features=artifact.our_features(),
             )
@@ -240,7 +240,7 @@ def _conceding(
     return tuple(found)
 
 
-def _tried(archive: Archive, challenger: Examined, *, synthetic: bool) -> tuple[float, ...]:
+def _list_tried_sharpes(archive: Archive, challenger: ExamResult, *, synthetic: bool) -> tuple[float, ...]:
     """Return the Sharpe ratios of the other configurations that were examined on the very sessions of `challenger`.
 
     The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
@@ -254,7 +254,7 @@ def _tried(archive: Archive, challenger: Examined, *, synthetic: bool) -> tuple[
     return tuple(sorted(found - {None, challenger.report.sharpe}))
 
 
-def _idle(exam: Exam, champion: Champion | None) -> str | None:
+def _explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:
     """Return why no model of ours can trade after this retrain; None where one can."""
     if exam.verdict.outcome is Outcome.DEPLOYED:
         return None
@@ -263,11 +263,11 @@ def _idle(exam: Exam, champion: Champion | None) -> str | None:
     return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
 
 
-def _report(
+def _build_report(
     settings: Settings,
     data: Dataset,
     candidate: Candidate,
-    exam: Exam,
+    exam: ExamOutcome,
     champion: Champion | None,
     checked: CheckReport | None,
     repaired: tuple[str, ...],
@@ -296,34 +296,34 @@ def _report(
         threshold=candidate.trained.threshold,
         challenger=exam.challenger.report,
         champion=exam.champion.report if exam.champion else None,
-        exam=_span(division, candidate, champion, settings.promote.min_sharpe),
-        evidence=_told(verdict.evidence),
+        exam=_describe_span(division, candidate, champion, settings.promote.min_sharpe),
+        evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
         policy=verdict.policy,
         trials=verdict.trials,
         deflated_sharpe=verdict.deflated_sharpe,
         repaired=repaired,
-        triggers=checked.triggers if checked else (manual(asked=True),),
+        triggers=checked.triggers if checked else (check_manual(asked=True),),
         timings_s=watch.timings(),
     )
 
 
-def _span(division: Split, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
+def _describe_span(division: ExamSplit, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
     noise = noise_deviation(len(division.exam)) if division.exam else None
     defender = champion.model if champion else None
     return ExamSpan(
         from_=division.exam_days[0] if division.exam else None,
         to=division.exam_days[-1] if division.exam else None,
         sessions=len(division.exam),
-        overlap_challenger=division.overlap(candidate.model.meta.label_end),
-        overlap_champion=division.overlap(defender.meta.label_end) if defender else 0,
+        overlap_challenger=division.count_overlap(candidate.model.meta.label_end),
+        overlap_champion=division.count_overlap(defender.meta.label_end) if defender else 0,
         noise_deviation=noise,
         chance_of_noise=NormalDist().cdf(-min_sharpe / noise) if noise else None,
     )
 
 
-def _told(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ...]:
+def _report_evidence(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ...]:
     return tuple(
         EvidenceReport(
             name=fact.name,
@@ -337,26 +337,26 @@ def _told(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ...]:
     )
 
 
-def _with_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
+def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
     """Return the report with the second decision: whether the policy's record lets the bot trade."""
     days = [each.session for each in record.sessions]
     return replace(
         report,
         edge=str(edge.state),
         edge_reason=edge.reason,
-        edge_evidence=_told(edge.evidence),
+        edge_evidence=_report_evidence(edge.evidence),
         p_edge=edge.p_edge,
         record_sessions=edge.sessions,
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
-        record_sharpe=defined(lambda: sharpe(record.net)),
-        record_interval=sharpe_interval(record.net),
+        record_sharpe=compute_or_none(lambda: sharpe(record.net)),
+        record_interval=compute_sharpe_interval(record.net),
         record_psr=edge.psr,
         sessions_missing=edge.sessions_missing,
     )
 
 
-def _skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bool, watch: Stopwatch) -> RetrainReport:
+def _report_skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bool, watch: Stopwatch) -> RetrainReport:
     return RetrainReport(
         outcome="skipped",
         reason=checked.reason,

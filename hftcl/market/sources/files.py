@@ -23,7 +23,7 @@ from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
-from hftcl.market.sources.stamps import figures, moments
+from hftcl.market.sources.stamps import parse_figures, parse_moments
 from hftcl.settings import Files, Settings
 
 _Ours = Literal["ticker", "ts", "open", "high", "low", "close", "volume"]
@@ -101,7 +101,7 @@ class FilesSource:
     def fingerprint(self, ticker: str) -> str:
         """Name the ticker's files with size and time of change, and the settings that change how they are read."""
         parts = [repr((self._files.timezone, self._files.label, sorted(self._files.columns.items())))]
-        for file in self._of(ticker):
+        for file in self._find_files(ticker):
             _stat(file.path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
             parts.append(repr((file.path.name, *file.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
@@ -112,10 +112,10 @@ class FilesSource:
         With a session come the rows after it until the next one begins, so that a bar of a weekend is reported and not
         lost. A row without a readable time stamp comes with the row before it.
         """
-        span = self._span(first, last)
+        span = self._find_span(first, last)
         frames = [RAW_SCHEMA.to_frame()]
         if span is not None:
-            frames += [self._read(file, ticker, span) for file in self._of(ticker)]
+            frames += [self._read(file, ticker, span) for file in self._find_files(ticker)]
         return pl.concat(frames)
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
@@ -126,8 +126,8 @@ class FilesSource:
         """Return the end of the newest bar of `tickers` that is complete at `now`; None where they have none."""
         newest: list[datetime] = []
         for ticker in tickers:
-            for file in self._of(ticker):
-                stamps = self._rows(file, ticker).select("ts").filter(pl.col("ts") <= now - _MINUTE)
+            for file in self._find_files(ticker):
+                stamps = self._lay_out_rows(file, ticker).select("ts").filter(pl.col("ts") <= now - _MINUTE)
                 newest += _collect(stamps.max(), file.path)["ts"].drop_nulls().to_list()
         return max(newest) + _MINUTE if newest else None
 
@@ -137,7 +137,7 @@ class FilesSource:
     def _index(self) -> tuple[tuple[_File, ...], tuple[_Unfit, ...]]:
         """Look through the folder once. Raises SourceError where it is missing or holds nothing readable."""
         try:
-            paths = sorted(p for p in self._folder.iterdir() if _kind(p) and not p.name.startswith("."))
+            paths = sorted(p for p in self._folder.iterdir() if _find_kind(p) and not p.name.startswith("."))
         except OSError as error:
             raise SourceError(
                 f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
@@ -150,34 +150,34 @@ class FilesSource:
         unfit = tuple(file for file in found if isinstance(file, _Unfit))
         return tuple(file for file in found if isinstance(file, _File)), unfit
 
-    def _of(self, ticker: str) -> tuple[_File, ...]:
+    def _find_files(self, ticker: str) -> tuple[_File, ...]:
         """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
         files, unfit = self._index
         mine = tuple(file for file in files if (file.owner == ticker if file.owner else ticker in file.spellings))
         for file in unfit:
-            if file.holds_any or not mine or _ticker_of(file.path) == ticker:
+            if file.holds_any or not mine or _read_ticker(file.path) == ticker:
                 raise SourceError(file.fault)
         return mine
 
     # --- what is in them
 
-    def _span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
+    def _find_span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
         """From the extended open of the first session to that of the one after the last; None without a session."""
-        sessions = self._sessions(first, last)
+        sessions = self._list_sessions(first, last)
         if sessions.is_empty():
             return None
         try:
-            after = Calendar(self._calendar_name).next_session(sessions["session"][-1])
+            after = Calendar(self._calendar_name).find_next_session(sessions["session"][-1])
         except HorizonError:
             return sessions["extended_open"][0], None
-        return sessions["extended_open"][0], self._sessions(after, after)["extended_open"][0]
+        return sessions["extended_open"][0], self._list_sessions(after, after)["extended_open"][0]
 
-    def _sessions(self, first: date, last: date) -> pl.DataFrame:
+    def _list_sessions(self, first: date, last: date) -> pl.DataFrame:
         return Calendar(self._calendar_name).sessions(first, last)
 
     def _read(self, file: _File, ticker: str, span: tuple[datetime, datetime | None] | None) -> pl.DataFrame:
         """Return the ticker's rows of one file, those of `span` if given."""
-        rows = _collect(self._rows(file, ticker), file.path)
+        rows = _collect(self._lay_out_rows(file, ticker), file.path)
         if rows.height and rows["ts"].null_count() == rows.height:
             raise SourceError(
                 f"{file.path}: none of {rows.height} time stamps in the column {file.columns['ts']!r} can be read. "
@@ -188,29 +188,29 @@ class FilesSource:
             rows = rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))
         return rows
 
-    def _rows(self, file: _File, ticker: str) -> pl.LazyFrame:
+    def _lay_out_rows(self, file: _File, ticker: str) -> pl.LazyFrame:
         """Lay out the rows of `ticker` in one file as RAW_SCHEMA, in the order of the file."""
         if file.table.overflow is None:
             frame = file.table.frame
             if file.owner is None:
                 written = pl.col(file.table.columns[file.columns["ticker"]]).cast(pl.String)
                 frame = frame.filter(written.is_in(file.spellings[ticker]))
-            return self._layout(file, frame).drop("holder")
-        return self._parsed(file).get(ticker, RAW_SCHEMA.to_frame()).lazy()
+            return self._lay_out(file, frame).drop("holder")
+        return self._parse(file).get(ticker, RAW_SCHEMA.to_frame()).lazy()
 
-    def _parsed(self, file: _File) -> dict[str, pl.DataFrame]:
+    def _parse(self, file: _File) -> dict[str, pl.DataFrame]:
         """Return the rows of a CSV file by the ticker they come with; kept, for each file is asked for often."""
         if file.path in self._kept:
             self._kept.move_to_end(file.path)
             return self._kept[file.path]
-        rows = _collect(self._layout(file, file.table.frame), file.path)
+        rows = _collect(self._lay_out(file, file.table.frame), file.path)
         parts = rows.partition_by("holder", as_dict=True, include_key=False)
         self._kept[file.path] = {str(holder): part for (holder,), part in parts.items()}
         while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
             self._kept.popitem(last=False)
         return self._kept[file.path]
 
-    def _layout(self, file: _File, frame: pl.LazyFrame) -> pl.LazyFrame:
+    def _lay_out(self, file: _File, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Lay out `frame`, rows of `file`, as RAW_SCHEMA and `holder`: the ticker that a row comes with."""
         schema = file.table.frame.collect_schema()
 
@@ -226,11 +226,11 @@ class FilesSource:
             holder = pl.lit(file.owner) if file.owner else pl.when(~stray).then(mark).forward_fill().backward_fill()
         else:
             mark = holder = pl.lit(file.owner)
-        stamp = moments(*cells("ts"), self._files.timezone)
+        stamp = parse_moments(*cells("ts"), self._files.timezone)
         if self._files.label == "end":
             stamp = stamp - _MINUTE
         whole = pl.lit(value=True) if file.table.overflow is None else pl.col(file.table.overflow).is_null()
-        values = [pl.when(whole).then(figures(*cells(name))).alias(name) for name in _NEEDED[1:]]
+        values = [pl.when(whole).then(parse_figures(*cells(name))).alias(name) for name in _NEEDED[1:]]
         return frame.select(mark.alias("ticker"), stamp.cast(TS).alias("ts"), *values, holder.alias("holder"))
 
     @cached_property
@@ -261,20 +261,20 @@ class FilesSource:
         return tuple(sorted(splits, key=lambda split: split.execution_date))
 
 
-def _kind(path: Path) -> str:
+def _find_kind(path: Path) -> str:
     """Return the ending that says how to read the file, "" for a file that is not for us."""
     return next((ending for ending in (*_PARQUET, *_CSV) if path.name.lower().endswith(ending)), "")
 
 
-def _ticker_of(path: Path) -> str:
-    return path.name[: -len(_kind(path))].split("_")[0].strip().upper()
+def _read_ticker(path: Path) -> str:
+    return path.name[: -len(_find_kind(path))].split("_")[0].strip().upper()
 
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _build_unreadable_error(path, error) from error
     return status.st_size, status.st_mtime_ns
 
 
@@ -282,14 +282,16 @@ def _look(path: Path, settings: Files) -> _File | _Unfit:
     """Find out how to read a file, and whose bars it holds."""
     try:
         stat = _stat(path)
-        table = _table(path)
+        table = _open_table(path)
         columns = _match(table.columns, settings.columns)
         lacking = [name for name in _NEEDED if name not in columns]
         if lacking:
             return _Unfit(
-                path=path, fault=_lacks(path, lacking, tuple(table.columns)), holds_any={"ticker", "ts"} <= set(columns)
+                path=path,
+                fault=_describe_lack(path, lacking, tuple(table.columns)),
+                holds_any={"ticker", "ts"} <= set(columns),
             )
-        named = _ticker_of(path)
+        named = _read_ticker(path)
         if "ticker" not in columns:
             return _File(path=path, stat=stat, table=table, columns=columns, spellings={named: ()}, owner=named)
         written = pl.col(table.columns[columns["ticker"]]).cast(pl.String).alias("written")
@@ -315,7 +317,7 @@ def _match(header: Mapping[str, str], settings: Mapping[_Ours, str]) -> dict[str
     return {name: theirs for name, theirs in found.items() if theirs is not None}
 
 
-def _lacks(path: Path, lacking: Sequence[str], header: tuple[str, ...]) -> str:
+def _describe_lack(path: Path, lacking: Sequence[str], header: tuple[str, ...]) -> str:
     guesses = {
         name: theirs for name in lacking for theirs in header if theirs.strip().lower() in _ALSO_CALLED.get(name, ())
     }
@@ -326,14 +328,14 @@ def _lacks(path: Path, lacking: Sequence[str], header: tuple[str, ...]) -> str:
     )
 
 
-def _table(path: Path) -> _Table:
+def _open_table(path: Path) -> _Table:
     """Open a file. Raises SourceError where it is empty, damaged or not what its name says."""
-    if _kind(path) in _PARQUET:
+    if _find_kind(path) in _PARQUET:
         try:
             frame = pl.scan_parquet(path)
             names = frame.collect_schema().names()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(path, error) from error
+            raise _build_unreadable_error(path, error) from error
         return _Table(frame=frame, columns={name: name for name in names})
     # each line is one cell first: no CSV reader tells of lines with too many cells, or forgives those with too few
     lines = pl.scan_csv(
@@ -344,7 +346,7 @@ def _table(path: Path) -> _Table:
         raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
     header = first["line"].item()
     separator = max(_SEPARATORS, key=header.count)
-    names = [name.strip() for name in _cells(header, separator)]
+    names = [name.strip() for name in _split_cells(header, separator)]
     keys = [f"field_{place}" for place in range(len(names) + 1)]
 
     def split(batch: pl.Series) -> pl.Series:
@@ -360,14 +362,14 @@ def _split(lines: pl.Series, separator: str, keys: list[str]) -> pl.Series:
     cells = lines.str.split_exact(separator, len(keys) - 1).struct.unnest()
     quoted = lines.str.contains('"', literal=True).fill_null(value=False).arg_true()
     if quoted.len():  # few, or all; cells in quotes may hold the separator
-        rows = [_cells(line, separator) for line in lines.gather(quoted)]
+        rows = [_split_cells(line, separator) for line in lines.gather(quoted)]
         for place, key in enumerate(keys):
             column = pl.Series([row[place] if place < len(row) else None for row in rows], dtype=pl.String)
             cells = cells.with_columns(cells[key].scatter(quoted, column))
     return cells.to_struct(lines.name)
 
 
-def _cells(line: str, separator: str) -> list[str]:
+def _split_cells(line: str, separator: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:  # such as a cell of a megabyte: a line without cells is reported as one without a time stamp
@@ -378,9 +380,9 @@ def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _build_unreadable_error(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> SourceError:
+def _build_unreadable_error(path: Path, error: Exception) -> SourceError:
     why = str(error).strip().split("\n")[0] or type(error).__name__
     return SourceError(f"{path} cannot be read ({why}). Restore it, or take it out of the folder.")

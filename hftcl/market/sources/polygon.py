@@ -18,7 +18,7 @@ import polars as pl
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sources import Split
-from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quoted, same_path
+from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, is_same_path, quote_ticker
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 
@@ -76,9 +76,9 @@ class PolygonSource:
         or not what was asked for, and where key or plan do not suffice.
         """
         rows: list[_Object] = []
-        for begin, end in _windows(ticker, first, last):
-            rows.extend(self._window(ticker, begin, end))
-        return _frame(ticker, rows)
+        for begin, end in _divide_into_windows(ticker, first, last):
+            rows.extend(self._fetch_window(ticker, begin, end))
+        return _build_frame(ticker, rows)
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return the known splits of `ticker`, oldest first, each once.
@@ -86,40 +86,40 @@ class PolygonSource:
         The vendor lists some twice, under two days less than a month apart: the later one is kept, with a warning.
         Raises SourceError as `minutes` does.
         """
-        quoted(ticker)  # refuses what cannot be a ticker
+        quote_ticker(ticker)  # refuses what cannot be a ticker
         query = {"ticker": ticker, "limit": "1000", "sort": "execution_date", "order": "asc"}
         found: set[Split] = set()
-        for part, _, rows in self._pages("/v3/reference/splits", query, f"the splits of {ticker}"):
-            found |= {_split(row, part) for row in rows if row.get("ticker") == ticker}
-        return _without_twins(sorted(found, key=lambda split: (split.execution_date, split.ratio, split.split_from)))
+        for part, _, rows in self._fetch_pages("/v3/reference/splits", query, f"the splits of {ticker}"):
+            found |= {_parse_split(row, part) for row in rows if row.get("ticker") == ticker}
+        return _drop_repeats(sorted(found, key=lambda split: (split.execution_date, split.ratio, split.split_from)))
 
     def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
         """Return `now`: the market goes on, and each call may bring a newer bar."""
         return now
 
-    def _window(self, ticker: str, begin: date, end: date) -> list[_Object]:
+    def _fetch_window(self, ticker: str, begin: date, end: date) -> list[_Object]:
         """Return the bars of one window as delivered, each page checked against the question."""
         what = f"{ticker} {begin}" if begin == end else f"{ticker} {begin} to {end}"
-        path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
+        path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
         query = {"adjusted": "false", "sort": "asc", "limit": str(MOST_BARS)}
         bars: list[_Object] = []
         adjusted = delayed = False
-        for part, page, rows in self._pages(path, query, what):
+        for part, page, rows in self._fetch_pages(path, query, what):
             if page.get("ticker", ticker) != ticker:
-                raise _untrusted(part, "holds the bars of another ticker")
+                raise _build_untrusted_error(part, "holds the bars of another ticker")
             if not all(_is_number(row.get("t")) for row in rows):
-                raise _untrusted(part, "holds a bar without a time")
+                raise _build_untrusted_error(part, "holds a bar without a time")
             bars += rows
             adjusted = adjusted or bool(page.get("adjusted"))
             delayed = delayed or page["status"] == "DELAYED"
         if adjusted and any(split.execution_date > begin for split in self.splits(ticker)):
             # Without a split since, adjusted and unadjusted bars are the same.
-            raise _untrusted(what, "came adjusted for splits, although unadjusted bars were asked for")
+            raise _build_untrusted_error(what, "came adjusted for splits, although unadjusted bars were asked for")
         if delayed:
             log.info("bars are delayed ticker=%r first=%s last=%s", ticker, begin, end)
         return bars
 
-    def _pages(self, path: str, query: dict[str, str], what: str) -> Iterator[tuple[str, _Object, list[_Object]]]:
+    def _fetch_pages(self, path: str, query: dict[str, str], what: str) -> Iterator[tuple[str, _Object, list[_Object]]]:
         """Yield (name, page, its rows) until a page names no next one; each page after the first must bring news.
 
         Raises SourceError for a next page that was read before, or that answers another question.
@@ -130,24 +130,24 @@ class PolygonSource:
         page = self._rest.get(path, query, part)
         unadjusted = page.get("adjusted") is False
         for n in itertools.count(2):
-            rows = _results(page, part)
-            news = {_identity(row) for row in rows} - seen
+            rows = _read_results(page, part)
+            news = {_identify(row) for row in rows} - seen
             if seen and not news and (rows or page.get("next_url")):
-                raise _untrusted(part, "holds nothing that the pages before did not hold")
+                raise _build_untrusted_error(part, "holds nothing that the pages before did not hold")
             yield part, page, rows
             if not page.get("next_url"):
                 return
             seen |= news
-            target = self._rest.follow(page["next_url"], part)
-            if not same_path(_question(target[0]), _question(path)):
-                raise _untrusted(part, "names a next page that answers another question")
+            target = self._rest.parse_next_url(page["next_url"], part)
+            if not is_same_path(_strip_range(target[0]), _strip_range(path)):
+                raise _build_untrusted_error(part, "names a next page that answers another question")
             if target in asked:
-                raise _untrusted(part, "names a next page that was read before")
+                raise _build_untrusted_error(part, "names a next page that was read before")
             asked.add(target)
             part = f"page {n} of {what}"
-            page = self._next(*target, part, unadjusted=unadjusted)
+            page = self._fetch_next(*target, part, unadjusted=unadjusted)
 
-    def _next(self, path: str, cursor: str, part: str, *, unadjusted: bool) -> _Object:
+    def _fetch_next(self, path: str, cursor: str, part: str, *, unadjusted: bool) -> _Object:
         """Return the page behind a next_url; ask again where the cursor forgot that prices are wanted unadjusted."""
         page = self._rest.get(f"{path}?{cursor}", {}, part)
         if unadjusted and page.get("adjusted") and "adjusted=" not in cursor:
@@ -167,7 +167,7 @@ def _find_key(settings: Settings) -> Key:
     )
 
 
-def _windows(ticker: str, first: date, last: date) -> Iterator[tuple[date, date]]:
+def _divide_into_windows(ticker: str, first: date, last: date) -> Iterator[tuple[date, date]]:
     """Yield (first, last) of the stretches whose every possible minute fits into one page, in order.
 
     A US share can have 960 minutes on a weekday; what carries a prefix (X:BTCUSD, C:EURUSD) trades around the clock.
@@ -185,40 +185,40 @@ def _windows(ticker: str, first: date, last: date) -> Iterator[tuple[date, date]
         yield begin, last
 
 
-def _question(path: str) -> str:
+def _strip_range(path: str) -> str:
     """Return `path` without the range of time at its end, whose start a next_url moves."""
     return path.rsplit("/", 2)[0] if path.startswith("/v2/aggs/") else path
 
 
-def _identity(row: _Object) -> str:
+def _identify(row: _Object) -> str:
     """Return what tells a row from others of the same question: a bar's time, a split's day and ratio."""
     return str([row.get(name) for name in ("t", "id", "ticker", "execution_date", "split_from", "split_to")])
 
 
-def _results(page: _Object, what: str) -> list[_Object]:
+def _read_results(page: _Object, what: str) -> list[_Object]:
     """Return the rows of a page; none where it has no `results`, which is how the service says "none"."""
     rows = page.get("results")
     rows = [] if rows is None else rows
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _untrusted(what, "holds results that are not a list of objects")
+        raise _build_untrusted_error(what, "holds results that are not a list of objects")
     for name in ("resultsCount", "count"):
         if page.get(name, len(rows)) != len(rows):
-            raise _untrusted(what, f"holds {len(rows)} results and claims {name} {page[name]!s:.20}")
+            raise _build_untrusted_error(what, f"holds {len(rows)} results and claims {name} {page[name]!s:.20}")
     return rows
 
 
-def _frame(ticker: str, rows: list[_Object]) -> pl.DataFrame:
+def _build_frame(ticker: str, rows: list[_Object]) -> pl.DataFrame:
     """Return rows of the service as RAW_SCHEMA: t (START of the minute, Unix ms) becomes ts."""
     stamps = [int(row["t"]) * 1000 if 0 <= row["t"] <= _LAST_MS else None for row in rows]
     figures = {
-        ours: pl.Series([_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
+        ours: pl.Series([_parse_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
         for ours, theirs in _FIGURES.items()
     }
     ts = pl.Series(stamps, dtype=pl.Int64).cast(TS)
     return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": ts, **figures}, schema=RAW_SCHEMA)
 
 
-def _figure(value: object) -> float | None:
+def _parse_figure(value: object) -> float | None:
     try:
         return float(value) if _is_number(value) else None
     except OverflowError:  # an integer of 400 digits
@@ -229,18 +229,18 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return type(value) is int or type(value) is float  # a bool is an int to isinstance
 
 
-def _split(row: _Object, what: str) -> Split:
-    before, after = _figure(row.get("split_from")), _figure(row.get("split_to"))
+def _parse_split(row: _Object, what: str) -> Split:
+    before, after = _parse_figure(row.get("split_from")), _parse_figure(row.get("split_to"))
     try:
         day = date.fromisoformat(row["execution_date"])
     except (KeyError, TypeError, ValueError):
-        raise _untrusted(what, "hold one without a date") from None
+        raise _build_untrusted_error(what, "hold one without a date") from None
     if not all(number and number > 0 and math.isfinite(number) for number in (before, after)):
-        raise _untrusted(what, f"hold one of {day} that is not so many shares for so many")
+        raise _build_untrusted_error(what, f"hold one of {day} that is not so many shares for so many")
     return Split(ticker=row["ticker"], execution_date=day, split_from=before or 0.0, split_to=after or 0.0)
 
 
-def _without_twins(splits: list[Split]) -> tuple[Split, ...]:
+def _drop_repeats(splits: list[Split]) -> tuple[Split, ...]:
     """Drop each split that a later one within a month repeats: no share splits 10:1 twice in a week."""
     kept: list[Split] = []
     for split in splits:
@@ -262,5 +262,5 @@ def _without_twins(splits: list[Split]) -> tuple[Split, ...]:
     return tuple(kept)
 
 
-def _untrusted(what: str, fault: str) -> SourceError:
+def _build_untrusted_error(what: str, fault: str) -> SourceError:
     return SourceError(f"Polygon: {what} {fault}. The range is incomplete and is not used; try again later.")

@@ -87,7 +87,7 @@ class Rest:
 
         timeout_s: the total time of one request, from the connection to the last byte. tries: at most, of one request.
         """
-        self._scheme, self._host, self._port, self._prefix = _address(base_url)
+        self._scheme, self._host, self._port, self._prefix = _parse_address(base_url)
         self._key = key
         self._timeout_s = timeout_s
         self._limiter = limiter
@@ -108,9 +108,9 @@ class Rest:
         answer = self._ask(target, what)
         found = _decode(answer.body)
         status = found.get("status") if found is not None else None
-        said = self._said(found, answer)
+        said = self._quote_answer(found, answer)
         if answer.status in (401, 403) or status == "NOT_AUTHORIZED":
-            raise SourceError(self._refusal(answer.status, said, what))
+            raise SourceError(self._describe_refusal(answer.status, said, what))
         if answer.status != 200:
             raise SourceError(
                 f"Polygon answered {answer.status} to {what}{said}. Check the ticker and [polygon] base_url."
@@ -126,7 +126,7 @@ class Rest:
             )
         return found
 
-    def follow(self, next_url: object, what: str) -> tuple[str, str]:
+    def parse_next_url(self, next_url: object, what: str) -> tuple[str, str]:
         """Return (path, query) of the next page, to be sent to our own host.
 
         The vendor's two hosts are taken as ours, since both names are in use. Raises SourceError for any other host.
@@ -157,7 +157,7 @@ class Rest:
             except urllib3.exceptions.HTTPError as error:
                 unreached += 1
                 if unreached == TRIES_UNREACHED or n == self._tries - 1:
-                    raise SourceError(self._unreached(error, what)) from error
+                    raise SourceError(self._describe_unreached(error, what)) from error
                 wait = _FAILED_WAITS_S[n]
                 log.warning("no answer, asking again what=%r error=%s wait_s=%.0f", what, type(error).__name__, wait)
             else:
@@ -177,7 +177,7 @@ class Rest:
 
     def _pause(self, answer: _Answer, tries: int) -> float:
         """Seconds until the next try: Retry-After where it makes sense, at most LONGEST_WAIT_S."""
-        asked = retry_after_s(answer.retry_after, datetime.fromtimestamp(self._clock(), UTC))
+        asked = parse_retry_after_s(answer.retry_after, datetime.fromtimestamp(self._clock(), UTC))
         if asked is None:
             return (_BUSY_WAITS_S if answer.status == 429 else _FAILED_WAITS_S)[tries]
         if asked > LONGEST_WAIT_S:
@@ -187,7 +187,9 @@ class Rest:
     def _send(self, target: str) -> _Answer:
         with self._making:
             if self._client is None:
-                self._client = _official_client(self._key.value, f"{self._scheme}://{self._host}", self._timeout_s)
+                self._client = _build_official_client(
+                    self._key.value, f"{self._scheme}://{self._host}", self._timeout_s
+                )
         host = f"[{self._host}]" if ":" in self._host else self._host
         answer = self._client.client.request(
             "GET",
@@ -210,7 +212,7 @@ class Rest:
             answer.release_conn()
         return _Answer(answer.status, answer.headers.get("Retry-After"), body)
 
-    def _said(self, found: dict[str, Any] | None, answer: _Answer) -> str:
+    def _quote_answer(self, found: dict[str, Any] | None, answer: _Answer) -> str:
         """Return ": " and what the service said, as one short line without the key; "" where it said nothing."""
         if found is None:
             line = self._key.redact(answer.body[:5000].decode(errors="replace"))[:60]  # in this order: no half a key
@@ -218,7 +220,7 @@ class Rest:
             line = self._key.redact(next((str(found[name]) for name in ("error", "message") if found.get(name)), ""))
         return f": {line.rstrip('.')}" if line else ""
 
-    def _refusal(self, status: int, said: str, what: str) -> str:
+    def _describe_refusal(self, status: int, said: str, what: str) -> str:
         if status == 401:
             return (
                 f"Polygon refused the key in {self._key.variable}{said}. "
@@ -229,7 +231,7 @@ class Rest:
             "Shorten [market] lookback_days, or use a key of a larger plan."
         )
 
-    def _unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
+    def _describe_unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
         place = f"{self._host}:{self._port}"
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # to urllib3 that is a kind of time-out
         if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
@@ -238,7 +240,7 @@ class Rest:
                 "Try again later, or raise [polygon] timeout_s."
             )
         return (
-            f"{what} could not be had from {place}: {self._key.redact(_cause(error))}. "
+            f"{what} could not be had from {place}: {self._key.redact(_find_cause(error))}. "
             "Check the network and [polygon] base_url."
         )
 
@@ -247,7 +249,7 @@ def _times(tries: int, how: str = "") -> str:
     return f", {tries} times{how}" if tries > 1 else ""
 
 
-def retry_after_s(header: str | None, now: datetime) -> float | None:
+def parse_retry_after_s(header: str | None, now: datetime) -> float | None:
     """Seconds that a Retry-After header asks for, 0 or more; None for none, or one that makes no sense.
 
     Source: RFC 9110, section 10.2.3: a number of seconds, or a date.
@@ -263,19 +265,19 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
 
 
-def quoted(ticker: str) -> str:
+def quote_ticker(ticker: str) -> str:
     """Return `ticker` as one segment of a path. Raises SourceError for what cannot be a ticker."""
     if not ticker or len(ticker) > 64 or not ticker.isprintable() or not ticker.strip("."):
         raise SourceError(f"{ticker[:64]!r} is not a ticker. Correct [market] watchlist.")
     return quote(ticker, safe="", errors="replace")
 
 
-def same_path(path: str, expected: str) -> bool:
+def is_same_path(path: str, expected: str) -> bool:
     """Whether two paths are the same once unquoted: services differ in which characters they quote."""
     return unquote(path) == unquote(expected)
 
 
-def _address(base_url: str) -> tuple[str, str, int, str]:
+def _parse_address(base_url: str) -> tuple[str, str, int, str]:
     """Return (scheme, host, port, path before ours) of `base_url`; warn where the key would travel in the clear."""
     try:
         parts = urlsplit(base_url)
@@ -292,7 +294,7 @@ def _address(base_url: str) -> tuple[str, str, int, str]:
     return scheme, host, port or _PORTS[scheme], parts.path.rstrip("/")
 
 
-def _official_client(key: str, base: str, timeout_s: float) -> Any:
+def _build_official_client(key: str, base: str, timeout_s: float) -> Any:
     """Return the RESTClient of the newest official client, its connections bounded by a total deadline."""
     try:
         from massive import RESTClient
@@ -313,7 +315,7 @@ def _decode(body: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _cause(error: BaseException) -> str:
+def _find_cause(error: BaseException) -> str:
     """Return the innermost reason in the operating system's words: "Connection refused"."""
     inner: BaseException | None = error
     while inner is not None:

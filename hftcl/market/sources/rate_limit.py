@@ -21,7 +21,7 @@ WINDOW_S: Final = 61.0
 _LOUD_S: Final = 5.0
 
 
-def wait_s(calls: Iterable[float], now: float, *, most: int, window_s: float = WINDOW_S) -> float:
+def compute_wait_s(calls: Iterable[float], now: float, *, most: int, window_s: float = WINDOW_S) -> float:
     """Seconds to wait at `now` until one more call leaves at most `most` calls in any `window_s` seconds.
 
     calls: Unix seconds of earlier calls, in any order. One later than `now` (the clock was set back) counts as made
@@ -77,7 +77,7 @@ class RateLimiter:
         now = self._clock()
         # Stamps of the future are pulled back in the file too: else each look would see them as made just now.
         calls = [min(call, now) for call in self._read(fd, now) if now - call < self._window_s]
-        wait = wait_s(calls, now, most=self._most, window_s=self._window_s)
+        wait = compute_wait_s(calls, now, most=self._most, window_s=self._window_s)
         if wait <= 0:
             calls.append(now)
         # One short write, the rest cut off afterwards: a kill between the two leaves a list with a tail, which

@@ -25,7 +25,7 @@ _USUAL: Final = (
 _FEW: Final = 100
 
 
-def moments(cells: pl.Expr, dtype: pl.DataType, zone: str) -> pl.Expr:
+def parse_moments(cells: pl.Expr, dtype: pl.DataType, zone: str) -> pl.Expr:
     """Return the moments (Datetime us UTC) that a column means; null for what is no moment of 1990 to 2099.
 
     Times with a zone keep it; those without, also dates, are local to `zone`: of an hour that the clock change repeats
@@ -35,19 +35,19 @@ def moments(cells: pl.Expr, dtype: pl.DataType, zone: str) -> pl.Expr:
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         moment = cells.dt.convert_time_zone("UTC").cast(TS)
     elif isinstance(dtype, pl.Datetime | pl.Date):
-        moment = _localised(cells.cast(pl.Datetime("us")), zone)
+        moment = _localise(cells.cast(pl.Datetime("us")), zone)
     elif dtype.is_integer():
-        moment = _from_epoch(cells.cast(pl.Int64, strict=False))
+        moment = _parse_epoch(cells.cast(pl.Int64, strict=False))
     elif dtype.is_numeric():
-        moment = _from_epoch(cells.cast(pl.Float64))
+        moment = _parse_epoch(cells.cast(pl.Float64))
     elif dtype == pl.String:
-        moment = _from_text(cells.str.strip_chars(), zone)
+        moment = _parse_text(cells.str.strip_chars(), zone)
     else:
         moment = pl.lit(None, dtype=TS)
     return pl.when(moment.dt.year().is_between(*_YEARS)).then(moment)
 
 
-def figures(cells: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+def parse_figures(cells: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     """Return a column as Float64; texts may have thousands separators ("1,234") and exponents; else null."""
     if dtype != pl.String:
         return cells.cast(pl.Float64, strict=False)
@@ -56,12 +56,12 @@ def figures(cells: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return plain.cast(pl.Float64, strict=False)
 
 
-def _localised(naive: pl.Expr, zone: str) -> pl.Expr:
+def _localise(naive: pl.Expr, zone: str) -> pl.Expr:
     local = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     return local.dt.convert_time_zone("UTC").cast(TS)
 
 
-def _from_epoch(number: pl.Expr) -> pl.Expr:
+def _parse_epoch(number: pl.Expr) -> pl.Expr:
     """Microseconds since 1970 from a number whose unit shows in its size; nanoseconds are cut to microseconds."""
     micros: pl.Expr = pl.when(number >= 10**16).then(number // 1000)
     for below, factor in reversed(_EPOCH_UNITS):
@@ -69,7 +69,7 @@ def _from_epoch(number: pl.Expr) -> pl.Expr:
     return pl.when(number > 0).then(micros).cast(pl.Int64, strict=False).cast(TS)
 
 
-def _from_text(text: pl.Expr, zone: str) -> pl.Expr:
+def _parse_text(text: pl.Expr, zone: str) -> pl.Expr:
     return text.map_batches(lambda cells: _read(cells, zone), return_dtype=TS)
 
 
@@ -84,14 +84,14 @@ def _read(cells: pl.Series, zone: str) -> pl.Series:
         if not text.head(_FEW).str.to_datetime(form, time_unit="us", strict=False).is_not_null().any():
             continue
         moment = pl.select(text.str.to_datetime(form, time_unit="us", strict=False)).to_series()
-        utc = moment if moment.dtype == TS else pl.select(_localised(pl.lit(moment), zone)).to_series()
+        utc = moment if moment.dtype == TS else pl.select(_localise(pl.lit(moment), zone)).to_series()
         found = found.scatter(left, utc.cast(TS))
     left = found.is_null().arg_true()
-    rest = cells.gather(left).alias("text").to_frame().select(_by_pattern(pl.col("text"), zone)).to_series()
+    rest = cells.gather(left).alias("text").to_frame().select(_parse_by_pattern(pl.col("text"), zone)).to_series()
     return found.scatter(left, rest)
 
 
-def _by_pattern(text: pl.Expr, zone: str) -> pl.Expr:
+def _parse_by_pattern(text: pl.Expr, zone: str) -> pl.Expr:
     parts = text.str.extract_groups(_ISO)
     day, minute, second, fraction, offset = (
         parts.struct.field(name) for name in ("day", "minute", "second", "fraction", "zone")
@@ -105,7 +105,7 @@ def _by_pattern(text: pl.Expr, zone: str) -> pl.Expr:
     east = hours.cast(pl.Int64, strict=False) * 60 + minutes.cast(pl.Int64, strict=False)
     east = pl.when(offset.str.starts_with("-")).then(-east).otherwise(east).fill_null(0)  # Z and UTC have no digits
     zoned = (naive - pl.duration(minutes=east)).dt.replace_time_zone("UTC")
-    iso = pl.when(offset.is_null()).then(_localised(naive, zone)).otherwise(zoned)
+    iso = pl.when(offset.is_null()).then(_localise(naive, zone)).otherwise(zoned)
     digits = pl.when(text.str.contains(_NUMBER)).then(text)
-    whole = _from_epoch(digits.cast(pl.Int64, strict=False))
-    return pl.coalesce(iso, whole, _from_epoch(digits.cast(pl.Float64, strict=False)))
+    whole = _parse_epoch(digits.cast(pl.Int64, strict=False))
+    return pl.coalesce(iso, whole, _parse_epoch(digits.cast(pl.Float64, strict=False)))

@@ -63,18 +63,18 @@ class SyntheticSource:
 
     def __init__(self, settings: Settings) -> None:
         self._calendar = Calendar(settings.market.calendar)
-        self._market = _market(settings.synthetic.seed, float(settings.synthetic.edge), settings.market.calendar)
+        self._market = _build_market(settings.synthetic.seed, float(settings.synthetic.edge), settings.market.calendar)
 
     def fingerprint(self, ticker: str) -> str:
         """Name the generator, its settings, and how this NumPy draws: the same for all tickers."""
         market = self._market
-        return f"synthetic {VERSION} seed={market.seed} edge={market.edge!r} {self._calendar.name} draws={_draws()}"
+        return f"synthetic {VERSION} seed={market.seed} edge={market.edge!r} {self._calendar.name} draws={_hash_rng()}"
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
         """Return the bars of the sessions `first` to `last` as RAW_SCHEMA, sorted by ts; none before EPOCH."""
         if last < max(first, EPOCH):
             return RAW_SCHEMA.to_frame()
-        return self._market.bars(ticker, first, last, self._calendar)
+        return self._market.build_bars(ticker, first, last, self._calendar)
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return none: this market has no splits."""
@@ -84,7 +84,7 @@ class SyntheticSource:
         """Return the close of the last session that is complete at `now`; None before the market's first close."""
         if now.date() < EPOCH:
             return None
-        day = self._calendar.last_complete(now)
+        day = self._calendar.find_last_complete(now)
         if day < EPOCH:
             return None
         close: datetime = self._calendar.sessions(day, day)["close"].item()
@@ -92,32 +92,34 @@ class SyntheticSource:
 
 
 @lru_cache(maxsize=4)  # a process that looks at many seeds does not hoard them
-def _market(seed: int, edge: float, calendar: str) -> "_Market":
-    return _Market(seed, edge)
+def _build_market(seed: int, edge: float, calendar: str) -> "_MarketGenerator":
+    return _MarketGenerator(seed, edge)
 
 
 @cache
-def _draws() -> str:
+def _hash_rng() -> str:
     """NumPy may change how it draws a distribution: the bars are then others, and the fingerprint says so."""
-    drawn = [sample(np.random.default_rng(1), 64) for sample in (_normal, _student, _gamma, _uniform)]
+    drawn = [
+        sample(np.random.default_rng(1), 64) for sample in (_draw_normal, _draw_student, _draw_gamma, _draw_uniform)
+    ]
     return hashlib.sha256(np.concatenate(drawn).round(9).astype("<f8").tobytes()).hexdigest()[:8]
 
 
-def _normal(rng: np.random.Generator, count: int) -> FloatArray:
+def _draw_normal(rng: np.random.Generator, count: int) -> FloatArray:
     return rng.standard_normal(count)
 
 
-def _student(rng: np.random.Generator, count: int) -> FloatArray:
+def _draw_student(rng: np.random.Generator, count: int) -> FloatArray:
     """Student's t with variance 1, cut off symmetrically, so that the mean stays exactly 0."""
     drawn: FloatArray = np.clip(rng.standard_t(_TAIL, count) * math.sqrt((_TAIL - 2) / _TAIL), -_WORST, _WORST)
     return drawn
 
 
-def _gamma(rng: np.random.Generator, count: int) -> FloatArray:
+def _draw_gamma(rng: np.random.Generator, count: int) -> FloatArray:
     return rng.standard_gamma(2.0, count) / 2
 
 
-def _uniform(rng: np.random.Generator, count: int) -> FloatArray:
+def _draw_uniform(rng: np.random.Generator, count: int) -> FloatArray:
     return 1.0 - rng.random(count)  # in (0, 1]: its logarithm is taken
 
 
@@ -132,8 +134,8 @@ class _Nature:
     size: float  # shares a trade
 
     @classmethod
-    def of(cls, seed: int, ticker: str) -> "_Nature":
-        price, beta, vol, trades, size = _generator(seed, ticker, "nature", 0).random(5)
+    def draw(cls, seed: int, ticker: str) -> "_Nature":
+        price, beta, vol, trades, size = _build_generator(seed, ticker, "nature", 0).random(5)
         return cls(
             price=80 * 6**price,  # 80 to 480: a cent is then small against a minute's move
             beta=0.6 + beta,
@@ -154,7 +156,7 @@ class _Days:
     after_night: npt.NDArray[np.bool_]  # False where the market had not closed
 
     @classmethod
-    def of(cls, sessions: pl.DataFrame) -> "_Days":
+    def from_sessions(cls, sessions: pl.DataFrame) -> "_Days":
         opens = sessions["open"].dt.epoch("us").to_numpy()
         closes = sessions["close"].dt.epoch("us").to_numpy()
         month = 12 * sessions["session"].dt.year() + sessions["session"].dt.month().cast(pl.Int32)
@@ -177,7 +179,7 @@ class _Paths:
 
 
 @dataclass(slots=True)
-class _State:
+class _PathState:
     """What the sessions since EPOCH began with: log volatility against the usual one, and log price."""
 
     calm: list[float] = field(default_factory=list)
@@ -185,7 +187,7 @@ class _State:
     close: float = 0.0  # log price at the end
 
 
-class _Market:
+class _MarketGenerator:
     """All tickers of one seed, edge and calendar. Keeps what sessions begin with; their bars are drawn when asked for.
 
     Every random number has an address: what it is for, whose, and its place in the month's series. So the same bars
@@ -197,104 +199,104 @@ class _Market:
         self.edge = edge
         self._days: _Days | None = None
         self._calm: list[float] = []
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, _PathState] = {}
         self._kept: dict[tuple[str, int], FloatArray] = {}
 
-    def bars(self, ticker: str, first: date, last: date, calendar: Calendar) -> pl.DataFrame:
+    def build_bars(self, ticker: str, first: date, last: date, calendar: Calendar) -> pl.DataFrame:
         """Return the bars of the sessions from `first` to `last`, RAW_SCHEMA."""
         if self._days is None or np.datetime64(last, "D") > self._days.date[-1]:
-            self._days = _Days.of(calendar.sessions(EPOCH, last))
+            self._days = _Days.from_sessions(calendar.sessions(EPOCH, last))
         days = self._days
         wanted = np.array([first, last + timedelta(days=1)], "datetime64[D]")
         begin, end = (int(place) for place in np.searchsorted(days.date, wanted))
-        nature = _Nature.of(self.seed, ticker)
-        state = self._advanced(ticker, nature, days, end)
-        frames = [self._bars(ticker, nature, state, days, part) for part in _chunks(days, begin, end)]
+        nature = _Nature.draw(self.seed, ticker)
+        state = self._advance(ticker, nature, days, end)
+        frames = [self._build_bars(ticker, nature, state, days, part) for part in _chunks(days, begin, end)]
         return pl.concat([RAW_SCHEMA.to_frame(), *frames])
 
-    def _advanced(self, ticker: str, nature: _Nature, days: _Days, end: int) -> _State:
+    def _advance(self, ticker: str, nature: _Nature, days: _Days, end: int) -> _PathState:
         """Bring the ticker's state up to session `end`: a price is the sum of all that has happened since EPOCH."""
         for part in _chunks(days, len(self._calm), end):
-            _remember(self._calm, self._nightly(MARKET, "calm", days, part, _normal), *_CALM)
-        state = self._states.setdefault(ticker, _State(close=math.log(nature.price)))
+            _remember(self._calm, self._draw_nightly(MARKET, "calm", days, part, _draw_normal), *_CALM)
+        state = self._states.setdefault(ticker, _PathState(close=math.log(nature.price)))
         for part in _chunks(days, len(state.level), end):
-            _remember(state.calm, self._nightly(ticker, "calm", days, part, _normal), *_CALM)
-            path = np.log1p(self._paths(ticker, nature, state, days, part).move).cumsum(axis=0)
-            gaps = self._gaps(ticker, nature, state, days, part)
+            _remember(state.calm, self._draw_nightly(ticker, "calm", days, part, _draw_normal), *_CALM)
+            path = np.log1p(self._draw_paths(ticker, nature, state, days, part).move).cumsum(axis=0)
+            gaps = self._draw_gaps(ticker, nature, state, days, part)
             for nth, minutes in enumerate(days.minutes[part]):
                 pull = _PULL * (math.log(nature.price) - state.close)
                 state.level.append(state.close + pull + float(gaps[nth]))
                 state.close = state.level[-1] + float(path[minutes - 1, nth])
         return state
 
-    def _gaps(self, ticker: str, nature: _Nature, state: _State, days: _Days, part: slice) -> FloatArray:
+    def _draw_gaps(self, ticker: str, nature: _Nature, state: _PathState, days: _Days, part: slice) -> FloatArray:
         """Log returns from the last close to the open."""
-        market = self._nightly(MARKET, "gap", days, part, _student) * np.exp(self._calm[part]) * _MARKET_GAP
-        own = self._nightly(ticker, "gap", days, part, _student) * np.exp(state.calm[part]) * nature.vol / 2
+        market = self._draw_nightly(MARKET, "gap", days, part, _draw_student) * np.exp(self._calm[part]) * _MARKET_GAP
+        own = self._draw_nightly(ticker, "gap", days, part, _draw_student) * np.exp(state.calm[part]) * nature.vol / 2
         gaps: FloatArray = np.clip(nature.beta * market + own, -0.2, 0.2) * days.after_night[part]
         return gaps
 
-    def _paths(self, ticker: str, nature: _Nature, state: _State, days: _Days, part: slice) -> _Paths:
+    def _draw_paths(self, ticker: str, nature: _Nature, state: _PathState, days: _Days, part: slice) -> _Paths:
         """Draw the minutes' returns: the market's, the ticker's own, and the drift of the planted edge."""
-        mood = _autoregressive(self._minutely(ticker, "mood", days, part, _normal), *_MOOD)
+        mood = _make_autoregressive(self._draw_minutely(ticker, "mood", days, part, _draw_normal), *_MOOD)
         market = nature.beta * _MARKET_VOL * np.exp(self._calm[part])
         own = nature.vol * np.exp(np.array(self._calm[part]) / 2 + state.calm[part])
         day = np.hypot(market, own)
-        noise = self._minutely(MARKET, "move", days, part, _student) * (market / day)
-        noise += self._minutely(ticker, "move", days, part, _student) * (own / day)
+        noise = self._draw_minutely(MARKET, "move", days, part, _draw_student) * (market / day)
+        noise += self._draw_minutely(ticker, "move", days, part, _draw_student) * (own / day)
         usual = _u_shape(days.minutes[part], noise.shape[0], opening=1.3, closing=0.35)
         vol = day / math.sqrt(_FULL_DAY) * usual * np.exp(mood)
-        return _Paths(move=vol * _with_drift(noise, self.edge * _EDGE), vol=vol, mood=mood)
+        return _Paths(move=vol * _add_drift(noise, self.edge * _EDGE), vol=vol, mood=mood)
 
-    def _bars(self, ticker: str, nature: _Nature, state: _State, days: _Days, part: slice) -> pl.DataFrame:
+    def _build_bars(self, ticker: str, nature: _Nature, state: _PathState, days: _Days, part: slice) -> pl.DataFrame:
         """Look at the price when there are trades: the first, highest, lowest and last of each minute make its bar."""
-        paths = self._paths(ticker, nature, state, days, part)
+        paths = self._draw_paths(ticker, nature, state, days, part)
         move, vol = paths.move, paths.vol
 
-        def drawn(what: str, sample: Sample) -> FloatArray:
-            return self._minutely(ticker, what, days, part, sample)
+        def draw(what: str, sample: Sample) -> FloatArray:
+            return self._draw_minutely(ticker, what, days, part, sample)
 
         trades = nature.trades * _u_shape(days.minutes[part], move.shape[0], opening=2.0, closing=1.2)
         trades *= np.exp(np.array(state.calm[part]) / 2 + 0.8 * paths.mood) * (0.5 + 0.6 * np.abs(move) / vol)
-        trades = np.floor(trades * drawn("trades", _gamma) + drawn("chance", _uniform))
+        trades = np.floor(trades * draw("trades", _draw_gamma) + draw("chance", _draw_uniform))
         many = trades > 1
         with np.errstate(divide="ignore"):  # a minute without trades has no bar below
-            enter = 1 - drawn("enter", _uniform) ** (1 / trades)
-            leave = np.where(many, enter + (1 - enter) * drawn("leave", _uniform) ** (1 / (trades - 1)), enter)
+            enter = 1 - draw("enter", _draw_uniform) ** (1 / trades)
+            leave = np.where(many, enter + (1 - enter) * draw("leave", _draw_uniform) ** (1 / (trades - 1)), enter)
         # off the straight line by |move|, not vol: trades depend on |move|, and prices would seem to bounce
-        first = enter * move + np.abs(move) * np.sqrt(enter * (1 - enter)) * drawn("first", _normal)
+        first = enter * move + np.abs(move) * np.sqrt(enter * (1 - enter)) * draw("first", _draw_normal)
         last = np.where(
-            many, leave * move + np.abs(move) * np.sqrt(leave * (1 - leave)) * drawn("last", _normal), first
+            many, leave * move + np.abs(move) * np.sqrt(leave * (1 - leave)) * draw("last", _draw_normal), first
         )
         # the extremes of a Brownian bridge from the first trade to the last: P(max > x) = exp(-2 (x-a) (x-b) / var)
         width = np.where(many, 2 * vol**2, 0.0)
-        above = np.sqrt((last - first) ** 2 - width * np.log(drawn("high", _uniform)))
-        below = np.sqrt((last - first) ** 2 - width * np.log(drawn("low", _uniform)))
+        above = np.sqrt((last - first) ** 2 - width * np.log(draw("high", _draw_uniform)))
+        below = np.sqrt((last - first) ** 2 - width * np.log(draw("low", _draw_uniform)))
 
         start = np.exp(np.array(state.level[part])) * (1 + move).cumprod(axis=0) / (1 + move)
         prices = [
             start * (1 + value) for value in (first, (first + last + above) / 2, (first + last - below) / 2, last)
         ]
-        opens = _to_cents(prices[0], drawn("open_cent", _uniform))
-        closes = np.where(many, _to_cents(prices[3], drawn("close_cent", _uniform)), opens)
+        opens = _round_to_cents(prices[0], draw("open_cent", _draw_uniform))
+        closes = np.where(many, _round_to_cents(prices[3], draw("close_cent", _draw_uniform)), opens)
         highs = np.maximum(np.maximum(opens, closes), np.where(many, np.round(prices[1] * _CENTS), opens))
         lows = np.minimum(np.minimum(opens, closes), np.where(many, np.round(prices[2] * _CENTS), opens))
-        volumes = np.maximum(trades, np.round(trades * nature.size * np.exp(0.5 * drawn("size", _normal))))
-        return _frame(ticker, days, part, trades > 0, [opens, highs, lows, closes], volumes)
+        volumes = np.maximum(trades, np.round(trades * nature.size * np.exp(0.5 * draw("size", _draw_normal))))
+        return _build_frame(ticker, days, part, trades > 0, [opens, highs, lows, closes], volumes)
 
-    def _nightly(self, key: str, what: str, days: _Days, part: slice, sample: Sample) -> FloatArray:
+    def _draw_nightly(self, key: str, what: str, days: _Days, part: slice, sample: Sample) -> FloatArray:
         """One random number for each of the sessions `part`."""
-        return self._series(key, what, days.month, np.ones_like(days.minutes), part, sample)
+        return self._draw_series(key, what, days.month, np.ones_like(days.minutes), part, sample)
 
-    def _minutely(self, key: str, what: str, days: _Days, part: slice, sample: Sample) -> FloatArray:
+    def _draw_minutely(self, key: str, what: str, days: _Days, part: slice, sample: Sample) -> FloatArray:
         """One for each minute of them: array (minutes, sessions), 1 past a session's end."""
         minutes = days.minutes[part]
         by_session = np.ones((minutes.size, int(minutes.max())))
         inside = np.arange(by_session.shape[1]) < minutes[:, None]
-        by_session[inside] = self._series(key, what, days.month, days.minutes, part, sample)
+        by_session[inside] = self._draw_series(key, what, days.month, days.minutes, part, sample)
         return np.ascontiguousarray(by_session.T)
 
-    def _series(
+    def _draw_series(
         self, key: str, what: str, month: IntArray, counts: IntArray, part: slice, sample: Sample
     ) -> FloatArray:
         """Draw `counts` numbers for each session of `part`, each month from its first session on, and cut to `part`."""
@@ -303,22 +305,22 @@ class _Market:
             begin, end = (int(place) for place in np.searchsorted(month, [number, number + 1]))
             before = int(counts[begin : max(begin, part.start)].sum())
             count = int(counts[begin : min(end, part.stop)].sum())
-            month_of = self._market_month if key == MARKET else self._month
+            month_of = self._draw_market_month if key == MARKET else self._draw_month
             drawn.append(month_of(key, what, int(number), count, sample)[before:count])
         return np.concatenate(drawn)
 
-    def _month(self, key: str, what: str, number: int, count: int, sample: Sample) -> FloatArray:
-        return sample(_generator(self.seed, key, what, number), count)
+    def _draw_month(self, key: str, what: str, number: int, count: int, sample: Sample) -> FloatArray:
+        return sample(_build_generator(self.seed, key, what, number), count)
 
-    def _market_month(self, key: str, what: str, number: int, count: int, sample: Sample) -> FloatArray:
+    def _draw_market_month(self, key: str, what: str, number: int, count: int, sample: Sample) -> FloatArray:
         """Kept, since every ticker needs them; `count` or more numbers."""
         kept = self._kept.get((what, number))
         if kept is None or kept.size < count:
-            kept = self._kept[what, number] = self._month(key, what, number, count, sample)
+            kept = self._kept[what, number] = self._draw_month(key, what, number, count, sample)
         return kept
 
 
-def _generator(seed: int, key: str, what: str, number: int) -> np.random.Generator:
+def _build_generator(seed: int, key: str, what: str, number: int) -> np.random.Generator:
     """hashlib, not hash(): the same in every process."""
     address = hashlib.sha256(repr((VERSION, seed, key, what, number)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(address[:16], "little")))
@@ -339,7 +341,7 @@ def _remember(series: list[float], news: FloatArray, memory: float, scale: float
         series.append(last)
 
 
-def _autoregressive(news: FloatArray, memory: float, scale: float) -> FloatArray:
+def _make_autoregressive(news: FloatArray, memory: float, scale: float) -> FloatArray:
     """Turn news into such a series along the first axis; it begins as it goes on, from its stationary distribution."""
     series = news * scale
     series[0] = news[0] * (scale / math.sqrt(1 - memory**2))
@@ -356,7 +358,7 @@ def _u_shape(minutes: IntArray, width: int, *, opening: float, closing: float) -
     return shape
 
 
-def _with_drift(noise: FloatArray, strength: float) -> FloatArray:
+def _add_drift(noise: FloatArray, strength: float) -> FloatArray:
     """Add the planted edge to standardised returns (minutes, sessions): what the past of the session tells of the next.
 
     The drift follows the last 30 minutes and pulls back to the session's mean price, both in units of what the
@@ -378,12 +380,12 @@ def _with_drift(noise: FloatArray, strength: float) -> FloatArray:
     return steps
 
 
-def _to_cents(prices: FloatArray, chance: FloatArray) -> FloatArray:
+def _round_to_cents(prices: FloatArray, chance: FloatArray) -> FloatArray:
     """Round up or down by chance, so that the mean is the price: rounding to the nearest would make prices bounce."""
     return np.maximum(1.0, np.floor(prices * _CENTS + 1 - chance))
 
 
-def _frame(
+def _build_frame(
     ticker: str,
     days: _Days,
     part: slice,

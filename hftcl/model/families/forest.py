@@ -37,7 +37,7 @@ class Forest:
 
     def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
-        return {name: _in_range(name, value) for name, value in params.items()}
+        return {name: _require_in_range(name, value) for name, value in params.items()}
 
     def fit(
         self,
@@ -82,7 +82,7 @@ def to_onnx(forest: Any, n_features: int) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _in_range(name: str, value: object) -> object:
+def _require_in_range(name: str, value: object) -> object:
     kind = get_type_hints(ModelSettings, include_extras=True)[name]
     plain = value.item() if isinstance(value, np.generic) else value
     try:
@@ -136,14 +136,14 @@ def _fit_plain(
 def _compare(forest: Any, onnx: bytes, X: npt.NDArray[np.float32]) -> None:
     """Refuse a graph whose predictions are not the forest's, on training rows and on rows that sit on thresholds."""
     rows = X[np.linspace(0, len(X) - 1, min(len(X), _CHECKED_ROWS)).astype(np.int64)]
-    rows = np.vstack([rows, _on_thresholds(forest, rows)])
+    rows = np.vstack([rows, _move_onto_thresholds(forest, rows)])
     expected = forest.predict(rows)
     apart = float(np.abs(Predictor(onnx, X.shape[1]).predict(rows) - expected).max())
     if not apart <= _EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise TrainingError(f"The exported model predicts otherwise than the forest that was fitted, by {apart:.2g}.")
 
 
-def _on_thresholds(forest: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _move_onto_thresholds(forest: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a copy of `rows` whose values are moved onto split thresholds, where a rounding would show."""
     inner = [tree.tree_.children_left >= 0 for tree in forest.estimators_]
     split_on = np.concatenate([tree.tree_.feature[mask] for tree, mask in zip(forest.estimators_, inner, strict=True)])

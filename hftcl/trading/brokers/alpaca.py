@@ -21,7 +21,7 @@ from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefu
 from hftcl.ledger.account import DECIMALS
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
-from hftcl.trading.brokers.alpaca_transport import bounded_session, one_line
+from hftcl.trading.brokers.alpaca_transport import open_bounded_session, to_one_line
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its streams, which we never open, use an old websockets
@@ -81,7 +81,7 @@ class AlpacaBroker:
         self._clock = clock
         self._ids: dict[str, str] = {}
         self._client = TradingClient(key, secret_key, paper=not self.live_money, raw_data=True, url_override=base_url)
-        self._client._session = bounded_session(ours.timeout_s)
+        self._client._session = open_bounded_session(ours.timeout_s)
         self._client._retry = 0  # it would sleep for 9 s in the middle of a minute
 
     def submit(self, order: Order) -> OrderState:
@@ -99,18 +99,18 @@ class AlpacaBroker:
         try:
             found = self._send(lambda: self._client.submit_order(request))
         except APIError as error:
-            return self._not_taken(name, error)
+            return self._resolve_not_taken(name, error)
         except (requests.RequestException, ValueError) as error:
             raise BrokerTimeoutError(
                 f"Alpaca did not answer within {self._timeout_s:g} s whether it took the order {name} "
                 f"({type(error).__name__}). It is asked for by this id before anything else is sent."
             ) from error
-        return self._state(found)
+        return self._read_state(found)
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
         raw = self._find(client_order_id)
-        return None if raw is None else self._state(raw)
+        return None if raw is None else self._read_state(raw)
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return every order of the account that may still fill, oldest first."""
@@ -121,24 +121,26 @@ class AlpacaBroker:
                 status=QueryOrderStatus.OPEN, limit=_ORDERS_PAGE, direction="asc", after=after, nested=False
             )
             page = self._ask("the open orders", lambda request=request: self._client.get_orders(request))  # type: ignore[misc]
-            states = [self._state(raw) for raw in _rows(page)]
+            states = [self._read_state(raw) for raw in _read_rows(page)]
             fresh = [state for state in states if state.client_order_id not in found]
             found |= {state.client_order_id: state for state in fresh}
             if len(states) < _ORDERS_PAGE or not fresh:
                 return tuple(state for state in found.values() if state.working)
-            after = _moment(page[-1], "submitted_at") - timedelta(milliseconds=1)  # of one moment there may be several
+            after = _read_moment(page[-1], "submitted_at") - timedelta(
+                milliseconds=1
+            )  # of one moment there may be several
         raise BrokerError("Alpaca tells of open orders without end. Look at the account in its dashboard.")
 
     def cancel(self, client_order_id: str) -> None:
         """Ask for the cancellation of the rest of an order; it may still fill."""
         raw = self._find(client_order_id)
-        if raw is None or not self._state(raw).working:
+        if raw is None or not self._read_state(raw).working:
             return
         try:
-            self._ask("a cancellation", lambda: self._client.cancel_order_by_id(_text(raw, "id")), passing=True)
+            self._ask("a cancellation", lambda: self._client.cancel_order_by_id(_read_text(raw, "id")), passing=True)
         except APIError as error:
             if error.status_code not in (404, 422):  # it is done, which is as good
-                raise self._refused("a cancellation", error) from error
+                raise self._build_refusal("a cancellation", error) from error
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills since the cursor, and those of ten minutes before it again; at first those of seven days."""
@@ -150,29 +152,29 @@ class AlpacaBroker:
             query = {"after": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "direction": "asc", "page_size": str(_PAGE)}
             if token:
                 query["page_token"] = token
-            page = _rows(
+            page = _read_rows(
                 self._ask("the fills", lambda query=query: self._client.get("/account/activities/FILL", query))  # type: ignore[misc]
             )
-            found.extend(self._fill(raw) for raw in page)
+            found.extend(self._read_fill(raw) for raw in page)
             newest = max([newest, *(fill.at for fill in found[-len(page) :])]) if page else newest
             if len(page) < _PAGE or token == page[-1]["id"]:
                 return tuple(found), newest.isoformat()
-            token = _text(page[-1], "id")
+            token = _read_text(page[-1], "id")
         raise BrokerError("Alpaca tells of fills without end. Look at the account in its dashboard.")
 
     def account(self) -> Account:
         """Return the account as Alpaca values it."""
         raw = self._ask("the account", self._client.get_account)
         positions, marks = {}, {}
-        for row in _rows(self._ask("the positions", self._client.get_all_positions)):
-            shares = _number(row, "qty")
-            ticker = _text(row, "symbol")
+        for row in _read_rows(self._ask("the positions", self._client.get_all_positions)):
+            shares = _read_number(row, "qty")
+            ticker = _read_text(row, "symbol")
             positions[ticker] = -abs(shares) if row.get("side") == "short" else shares
-            marks[ticker] = _number(row, "current_price" if row.get("current_price") else "avg_entry_price")
+            marks[ticker] = _read_number(row, "current_price" if row.get("current_price") else "avg_entry_price")
         return Account(
-            cash=_number(raw, "cash"),
-            equity=_number(raw, "equity"),
-            buying_power=_number(raw, "buying_power"),
+            cash=_read_number(raw, "cash"),
+            equity=_read_number(raw, "equity"),
+            buying_power=_read_number(raw, "buying_power"),
             positions={ticker: shares for ticker, shares in sorted(positions.items()) if shares},
             marks=marks,
         )
@@ -193,18 +195,18 @@ class AlpacaBroker:
             raise ValueError("not a JSON object")  # noqa: TRY004  handled as JSON that cannot be read is
         return found
 
-    def _not_taken(self, name: str, error: APIError) -> OrderState:
+    def _resolve_not_taken(self, name: str, error: APIError) -> OrderState:
         status = error.status_code or 0
         if status >= 500:
             raise BrokerTimeoutError(
                 f"Alpaca answered {status} to the order {name}, which may have arrived. It is asked for by this id."
             ) from error
         if status == 401:
-            raise self._refused("an order", error) from error
+            raise self._build_refusal("an order", error) from error
         known = self._find(name) if status == 422 else None
         if known is None:
-            raise OrderRefusedError(name, f"{status} {self._said(error)}".strip()) from error
-        return self._state(known)
+            raise OrderRefusedError(name, f"{status} {self._quote_error(error)}".strip()) from error
+        return self._read_state(known)
 
     def _find(self, client_order_id: str) -> dict[str, Any] | None:
         try:
@@ -216,7 +218,7 @@ class AlpacaBroker:
         except APIError as error:
             if error.status_code == 404:
                 return None
-            raise self._refused(f"the order {client_order_id}", error) from error
+            raise self._build_refusal(f"the order {client_order_id}", error) from error
         if not isinstance(found, dict):
             raise BrokerError(f"Alpaca answered something else than the order {client_order_id}. Try again later.")
         return found
@@ -228,33 +230,35 @@ class AlpacaBroker:
         except APIError as error:
             if passing:
                 raise
-            raise self._refused(what, error) from error
+            raise self._build_refusal(what, error) from error
         except (requests.RequestException, ValueError) as error:
-            said = one_line(str(error), self._secrets)[:100]
+            said = to_one_line(str(error), self._secrets)[:100]
             raise BrokerError(
                 f"Alpaca did not tell {what} within {self._timeout_s:g} s ({type(error).__name__}: {said}). "
                 "Check the network and [alpaca] base_url."
             ) from error
 
-    def _refused(self, what: str, error: APIError) -> BrokerError:
+    def _build_refusal(self, what: str, error: APIError) -> BrokerError:
         if error.status_code in (401, 403):
             return BrokerError(
                 f"Alpaca refused the keys in {KEY_VARIABLE} and {SECRET_VARIABLE} for {what} ({error.status_code}). "
                 "The paper service and the live one have keys of their own: see [alpaca] base_url."
             )
-        return BrokerError(f"Alpaca answered {error.status_code} to {what}: {self._said(error)}. Try again later.")
+        return BrokerError(
+            f"Alpaca answered {error.status_code} to {what}: {self._quote_error(error)}. Try again later."
+        )
 
-    def _said(self, error: APIError) -> str:
+    def _quote_error(self, error: APIError) -> str:
         try:
             text = str(error.message)
         except (ValueError, KeyError, TypeError):  # not the JSON that it should be
             text = str(error)
-        return one_line(text, self._secrets).rstrip(".")
+        return to_one_line(text, self._secrets).rstrip(".")
 
-    def _state(self, raw: Mapping[str, Any]) -> OrderState:
-        name, broker_id, status = _text(raw, "client_order_id"), _text(raw, "id"), _text(raw, "status")
+    def _read_state(self, raw: Mapping[str, Any]) -> OrderState:
+        name, broker_id, status = _read_text(raw, "client_order_id"), _read_text(raw, "id"), _read_text(raw, "status")
         self._note_id(broker_id, name)
-        filled = _number(raw, "filled_qty") if raw.get("filled_qty") else 0.0
+        filled = _read_number(raw, "filled_qty") if raw.get("filled_qty") else 0.0
         ours: Status = "partially_filled" if filled else "open"
         if status in _CANCELED:
             ours = "canceled"
@@ -263,30 +267,30 @@ class AlpacaBroker:
         return OrderState(
             client_order_id=name,
             status=ours,
-            filled=-filled if _text(raw, "side") != "buy" else filled,
+            filled=-filled if _read_text(raw, "side") != "buy" else filled,
             broker_order_id=broker_id,
             reason="" if ours in ("open", "partially_filled", "filled") else status,
         )
 
-    def _fill(self, raw: Mapping[str, Any]) -> Fill:
-        at = _moment(raw, "transaction_time")
-        quantity = _number(raw, "qty")
+    def _read_fill(self, raw: Mapping[str, Any]) -> Fill:
+        at = _read_moment(raw, "transaction_time")
+        quantity = _read_number(raw, "qty")
         return Fill(
-            fill_id=_text(raw, "id"),
-            client_order_id=self._client_id(_text(raw, "order_id")),
-            ticker=_text(raw, "symbol"),
-            quantity=round(quantity if _text(raw, "side") == "buy" else -quantity, DECIMALS),
-            price=_number(raw, "price"),
+            fill_id=_read_text(raw, "id"),
+            client_order_id=self._find_client_id(_read_text(raw, "order_id")),
+            ticker=_read_text(raw, "symbol"),
+            quantity=round(quantity if _read_text(raw, "side") == "buy" else -quantity, DECIMALS),
+            price=_read_number(raw, "price"),
             commission=0.0,
             ts=at.replace(second=0, microsecond=0),
             at=at,
         )
 
-    def _client_id(self, broker_order_id: str) -> str:
+    def _find_client_id(self, broker_order_id: str) -> str:
         if broker_order_id not in self._ids:
             what = "the order of a fill"
             raw = self._ask(what, lambda: self._client.get_order_by_id(broker_order_id))
-            self._note_id(broker_order_id, _text(raw, "client_order_id"))
+            self._note_id(broker_order_id, _read_text(raw, "client_order_id"))
         return self._ids[broker_order_id]
 
     def _note_id(self, broker_order_id: str, client_order_id: str) -> None:
@@ -295,20 +299,20 @@ class AlpacaBroker:
         self._ids[broker_order_id] = client_order_id
 
 
-def _rows(page: object) -> list[dict[str, Any]]:
+def _read_rows(page: object) -> list[dict[str, Any]]:
     if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
         raise BrokerError("Alpaca answered something else than a list. Check [alpaca] base_url.")
     return page
 
 
-def _text(raw: object, name: str) -> str:
+def _read_text(raw: object, name: str) -> str:
     value = raw.get(name) if isinstance(raw, Mapping) else None
     if not isinstance(value, str) or not value:
         raise BrokerError(f"Alpaca answered without {name!r}. Check [alpaca] base_url.")
     return value
 
 
-def _number(raw: object, name: str) -> float:
+def _read_number(raw: object, name: str) -> float:
     value = raw.get(name) if isinstance(raw, Mapping) else None
     try:
         number = float(str(value))
@@ -319,8 +323,8 @@ def _number(raw: object, name: str) -> float:
     return number
 
 
-def _moment(raw: object, name: str) -> datetime:
-    return _parse(_text(raw, name))
+def _read_moment(raw: object, name: str) -> datetime:
+    return _parse(_read_text(raw, name))
 
 
 def _parse(text: str) -> datetime:

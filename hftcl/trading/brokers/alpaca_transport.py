@@ -28,7 +28,7 @@ class _BoundedAdapter(HTTPAdapter):  # type: ignore[misc]
         return super().send(request, **options | {"timeout": self._timeout})
 
 
-def bounded_session(timeout_s: float) -> requests.Session:
+def open_bounded_session(timeout_s: float) -> requests.Session:
     """Return a session whose requests end within `timeout_s` seconds and use neither proxies nor a .netrc."""
     session = requests.Session()
     session.trust_env = False  # a password of ~/.netrc would be sent beside the keys
@@ -38,7 +38,7 @@ def bounded_session(timeout_s: float) -> requests.Session:
     return session
 
 
-def one_line(text: str, secrets: Iterable[str]) -> str:
+def to_one_line(text: str, secrets: Iterable[str]) -> str:
     """Return `text` as one short printable line without `secrets`."""
     for secret in secrets:
         text = text.replace(secret, "***")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
 from hftcl.errors import OrderRefusedError
-from hftcl.ledger.account import DECIMALS, account
+from hftcl.ledger.account import DECIMALS, compute_account
 from hftcl.settings import Settings
 from hftcl.sqlite import transaction
 from hftcl.strategy.costs import BASIS_POINT
@@ -26,10 +26,10 @@ from hftcl.trading.brokers.paper_schema import (
     SET_MARK,
     SET_STATUS,
     WorkingOrder,
-    fill_row,
-    fills_after,
-    order_row,
-    working_orders,
+    build_fill_row,
+    build_order_row,
+    read_fills_after,
+    read_working_orders,
 )
 
 if TYPE_CHECKING:
@@ -75,50 +75,50 @@ class PaperBroker:
             )
         growth, refusal = self._judge(order)
         with sqlite.faults("writing the paper account", self._path), transaction(self._db):
-            self._db.execute(INSERT_ORDER, order_row(order, "rejected" if refusal else "open", refusal))
+            self._db.execute(INSERT_ORDER, build_order_row(order, "rejected" if refusal else "open", refusal))
         if refusal:
             raise OrderRefusedError(order.client_order_id, refusal)
         self._remember(WorkingOrder(order, order.ts))
-        self._room = self._buying_power() - growth
-        return _state(order.client_order_id, "open", 0.0, "")
+        self._room = self._compute_buying_power() - growth
+        return _build_state(order.client_order_id, "open", 0.0, "")
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
         if work := self._working.get(client_order_id):
-            return _state(client_order_id, work.status, work.filled, "")
+            return _build_state(client_order_id, work.status, work.filled, "")
         with sqlite.faults("reading the paper account", self._path):
             row = self._db.execute(
                 "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
                 "WHERE client_order_id = ?1",
                 (client_order_id,),
             ).fetchone()
-        return None if row is None else _state(client_order_id, row[0], round(row[2] or 0.0, DECIMALS), row[1])
+        return None if row is None else _build_state(client_order_id, row[0], round(row[2] or 0.0, DECIMALS), row[1])
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return the orders that may still fill, oldest first."""
-        return tuple(_state(name, work.status, work.filled, "") for name, work in self._working.items())
+        return tuple(_build_state(name, work.status, work.filled, "") for name, work in self._working.items())
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order at once."""
         if client_order_id in self._working:
-            with self._changing(), transaction(self._db):
+            with self._write_together(), transaction(self._db):
                 self._db.execute(SET_STATUS, ("canceled", "canceled on request", client_order_id))
             self._forget([client_order_id])
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
         with sqlite.faults("reading the paper account", self._path):
-            found, number = fills_after(self._db, int(since or 0))
+            found, number = read_fills_after(self._db, int(since or 0))
         return found, str(number)
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""
         return Account(
             cash=self._opening - self._account.paid,
-            equity=self._equity(),
-            buying_power=self._buying_power(),
+            equity=self._compute_equity(),
+            buying_power=self._compute_buying_power(),
             positions=dict(sorted(self._account.positions.items())),
-            marks={ticker: self._mark(ticker) for ticker in sorted(self._account.positions)},
+            marks={ticker: self._value_share(ticker) for ticker in sorted(self._account.positions)},
         )
 
     def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
@@ -131,7 +131,7 @@ class PaperBroker:
         rows = bars.select("ts", "ticker", "session", "open", "close", "volume").sort("ts", maintain_order=True).rows()
         if not rows:
             return
-        with self._changing():
+        with self._write_together():
             made: list[Fill] = []
             for ts, ticker, session, price, _, volume in rows:
                 if ticker in self._by_ticker and is_price(price):
@@ -149,7 +149,7 @@ class PaperBroker:
     def end_of_session(self, session: date) -> None:
         """Cancel what is still open of `session` and of those before it."""
         names = [name for name, work in self._working.items() if work.order.session <= session]
-        with self._changing():
+        with self._write_together():
             self._commit_minute([], [], names, {})
         self._forget(names)
 
@@ -158,7 +158,7 @@ class PaperBroker:
         self._db.close()
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
+    def _write_together(self) -> Iterator[None]:
         """Change file and memory alike: where the disk refuses, the memory is what the file still is."""
         try:
             with sqlite.faults("writing the paper account", self._path):
@@ -173,14 +173,14 @@ class PaperBroker:
             if row is None:
                 self._db.execute("INSERT INTO opening VALUES (?)", (self._rules.cash,))
         self._opening = float(row[0]) if row else self._rules.cash
-        self._account = account(
+        self._account = compute_account(
             self._db.execute("SELECT ticker, quantity, price, commission FROM fills ORDER BY number")
         )
         self._marks: dict[str, float] = dict(self._db.execute("SELECT ticker, close FROM marks").fetchall())
         self._working: dict[str, WorkingOrder] = {}
         self._by_ticker: dict[str, list[WorkingOrder]] = {}
         self._room = None
-        for work in working_orders(self._db):
+        for work in read_working_orders(self._db):
             self._remember(work)
 
     def _remember(self, work: WorkingOrder) -> None:
@@ -203,7 +203,7 @@ class PaperBroker:
         available = rules.max_volume_share * volume if math.isfinite(volume) else 0.0
         for work in waiting:
             due = work.left and work.last_ts < ts and work.order.session == session
-            shares = _portion(abs(work.left), available) if due else 0.0
+            shares = _compute_portion(abs(work.left), available) if due else 0.0
             if not shares:
                 continue
             side = 1.0 if work.left > 0 else -1.0
@@ -232,7 +232,7 @@ class PaperBroker:
         if self._durable:
             sqlite.set_sync(self._db, "FULL")
         with transaction(self._db):
-            self._db.executemany(INSERT_FILL, [fill_row(fill) for fill in fills])
+            self._db.executemany(INSERT_FILL, [build_fill_row(fill) for fill in fills])
             self._db.executemany(SET_STATUS, [("filled", "", name) for name in done])
             self._db.executemany(SET_STATUS, [("partially_filled", "", name) for name in sorted(partly)])
             self._db.executemany(SET_STATUS, [("canceled", "the session ended", name) for name in expired])
@@ -242,42 +242,48 @@ class PaperBroker:
 
     def _judge(self, order: Order) -> tuple[float, str]:
         """Return by how much (USD) the order may enlarge the gross exposure, and why it is refused, "" if it is not."""
-        low, high = self._exposure(order.ticker)
+        low, high = self._compute_exposures(order.ticker)
         after_low, after_high = low + min(order.quantity, 0.0), high + max(order.quantity, 0.0)
-        growth = max(0.0, _worst(after_low, after_high) - _worst(low, high)) * order.reference_price
+        growth = max(0.0, _find_worst(after_low, after_high) - _find_worst(low, high)) * order.reference_price
         if after_low < min(low, 0.0) and not self.shorting:
             return growth, f"{-after_low:g} shares of {order.ticker} would be short, and [paper] shorting is off"
-        room = self._buying_power()
+        room = self._compute_buying_power()
         if growth > room:
             return growth, f"it takes {growth:,.2f} USD of buying power, and {max(room, 0.0):,.2f} are left"
         return growth, ""
 
-    def _exposure(self, ticker: str) -> tuple[float, float]:
+    def _compute_exposures(self, ticker: str) -> tuple[float, float]:
         """Return the position if only the open sells fill, and if only the open buys do."""
         low = high = self._account.positions.get(ticker, 0.0)
         for work in self._by_ticker.get(ticker, ()):
             low, high = low + min(work.left, 0.0), high + max(work.left, 0.0)
         return low, high
 
-    def _equity(self) -> float:
+    def _compute_equity(self) -> float:
         positions = self._account.positions.items()
-        return self._opening - self._account.paid + math.fsum(held * self._mark(ticker) for ticker, held in positions)
+        return (
+            self._opening
+            - self._account.paid
+            + math.fsum(held * self._value_share(ticker) for ticker, held in positions)
+        )
 
-    def _mark(self, ticker: str) -> float:
+    def _value_share(self, ticker: str) -> float:
         """Return what a share is worth, in USD; before the first bar, what was asked or paid for it."""
         asked = self._by_ticker[ticker][0].order.reference_price if ticker in self._by_ticker else 0.0
         return self._marks.get(ticker) or self._account.average_price.get(ticker) or asked
 
-    def _buying_power(self) -> float:
+    def _compute_buying_power(self) -> float:
         """Return it as of the last bars, less what the orders since then may take."""
         if self._room is None:
             tickers = self._account.positions.keys() | self._by_ticker.keys()
-            used = math.fsum(_worst(*self._exposure(ticker)) * self._mark(ticker) for ticker in tickers)
-            self._room = self._rules.leverage * self._equity() - used
+            used = math.fsum(
+                _find_worst(*self._compute_exposures(ticker)) * self._value_share(ticker) for ticker in tickers
+            )
+            self._room = self._rules.leverage * self._compute_equity() - used
         return self._room
 
 
-def _portion(wanted: float, available: float) -> float:
+def _compute_portion(wanted: float, available: float) -> float:
     """Return how much of `wanted` shares fills: what is available, whole shares for an order of whole shares."""
     if wanted <= available:
         return wanted
@@ -285,11 +291,11 @@ def _portion(wanted: float, available: float) -> float:
     return max(0.0, math.floor(available * scale) / scale)
 
 
-def _worst(low: float, high: float) -> float:
+def _find_worst(low: float, high: float) -> float:
     return max(abs(low), abs(high))
 
 
-def _state(client_order_id: str, status: Status, filled: float, reason: str) -> OrderState:
+def _build_state(client_order_id: str, status: Status, filled: float, reason: str) -> OrderState:
     return OrderState(
         client_order_id=client_order_id, status=status, filled=filled, broker_order_id=client_order_id, reason=reason
     )

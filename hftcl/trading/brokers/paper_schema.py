@@ -52,7 +52,7 @@ class WorkingOrder:
         return "partially_filled" if self.filled else "open"
 
 
-def working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
+def read_working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
     """Return the orders that may still fill, in the order in which they came."""
     for name, ticker, quantity, ts, session, price in db.execute(
         "SELECT client_order_id, ticker, quantity, ts, session, reference_price FROM orders "
@@ -72,7 +72,7 @@ def working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
         yield WorkingOrder(order, moment(last or ts), round(filled or 0.0, DECIMALS), count)
 
 
-def order_row(order: Order, status: Status, reason: str) -> tuple[object, ...]:
+def build_order_row(order: Order, status: Status, reason: str) -> tuple[object, ...]:
     """Return the values of `INSERT_ORDER`."""
     return (
         order.client_order_id,
@@ -86,7 +86,7 @@ def order_row(order: Order, status: Status, reason: str) -> tuple[object, ...]:
     )
 
 
-def fill_row(fill: Fill) -> tuple[object, ...]:
+def build_fill_row(fill: Fill) -> tuple[object, ...]:
     """Return the values of `INSERT_FILL`."""
     return (
         fill.fill_id,
@@ -100,7 +100,7 @@ def fill_row(fill: Fill) -> tuple[object, ...]:
     )
 
 
-def fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:
+def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:
     """Return the fills after the one of that number, oldest first, and the number of the last."""
     rows = db.execute("SELECT * FROM fills WHERE number > ? ORDER BY number", (number,)).fetchall()
     found = tuple(

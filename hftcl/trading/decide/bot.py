@@ -12,17 +12,17 @@ from typing import Final
 import polars as pl
 
 from hftcl.alerts import Alert, Kind
-from hftcl.ledger.rows import Decision, EquityRow, Event
+from hftcl.ledger.rows import Decision, EquityRow, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
-from hftcl.strategy.risk import Book, Code, Limits, breached
-from hftcl.trading.decide.last_prices import Tape
-from hftcl.trading.decide.live_features import Sight
-from hftcl.trading.decide.model_decisions import Mind
-from hftcl.trading.decide.model_in_use import InUse
+from hftcl.strategy.risk import Code, Limits, RiskBook, find_breach
+from hftcl.trading.decide.last_prices import LastPrices
+from hftcl.trading.decide.live_features import LiveFeatures
+from hftcl.trading.decide.model_decisions import ModelDecisions
+from hftcl.trading.decide.model_in_use import ModelInUse
 from hftcl.trading.execute.desk import Desk
-from hftcl.trading.execute.minute import FLATTEN, REBALANCE, Scene, Wish
+from hftcl.trading.execute.minute import FLATTEN, REBALANCE, DesiredPosition, MinuteContext
 from hftcl.trading.feeds import Delivery, Morning
 
 OnAlert = Callable[[Alert], None]
@@ -48,7 +48,7 @@ class Rules:
     """Before the close, where there is no model to say."""
     grace: timedelta
     max_model_age_days: float | None
-    may_trade: Callable[[InUse], bool]
+    may_trade: Callable[[ModelInUse], bool]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,8 +56,8 @@ class Side:
     """A desk and the model that it trades for. targets: of the minute before, by ticker."""
 
     desk: Desk
-    in_use: InUse | None = None
-    mind: Mind | None = None
+    in_use: ModelInUse | None = None
+    mind: ModelDecisions | None = None
     targets: dict[str, float] = field(default_factory=dict)
 
 
@@ -91,17 +91,17 @@ class Bot:
     def active(self) -> tuple[Side, ...]:
         """Production, and the shadow where a candidate trades or has left something behind."""
         shadow = self.shadow
-        if shadow is None or (shadow.in_use is None and not shadow.desk.touched()):
+        if shadow is None or (shadow.in_use is None and not shadow.desk.list_touched()):
             return (self.production,)
         return self.production, shadow
 
     # --- a session --------------------------------------------------------------------------------------------------
 
     def begin(self, hours: Hours, morning: Morning, now: datetime) -> None:
-        """Take up a session, at its beginning or within it; see `Mind` for what that means for the positions."""
+        """Take up a session, at its beginning or within it; see `ModelDecisions` for the positions."""
         self._hours, self._tickers = hours, morning.tickers
-        self._sight = Sight(hours.session, morning.earlier, morning.so_far)
-        self._tape = Tape(self._rules.limits(len(self._tickers), 0).collar)
+        self._sight = LiveFeatures(hours.session, morning.earlier, morning.so_far)
+        self._tape = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
         self._tape.start(morning.earlier)
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
             self._tape.take(minute)
@@ -114,9 +114,9 @@ class Bot:
         settled = self._ledger.last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
-            scene = self._scene(missed["ts"].max(), now)  # type: ignore[arg-type]
+            scene = self._build_context(missed["ts"].max(), now)  # type: ignore[arg-type]
             for side in self.active:
-                side.desk.settle(missed, scene)
+                side.desk.book_minute(missed, scene)
 
     def resume(self) -> None:
         """Read again what production holds and what is working, after ledger and broker were made to agree."""
@@ -128,7 +128,7 @@ class Bot:
         """Take up a session whose bars cannot be had: what is held can be closed, and nothing else is done."""
         if self._hours is None or self._hours.session != hours.session:
             self._hours, self._tickers = hours, ()
-            self._tape = Tape(self._rules.limits(1, 0).collar)
+            self._tape = LastPrices(self._rules.limits(1, 0).collar)
             closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
             self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
             self._ledger.set_meta(session_opened=hours.begins.isoformat())
@@ -138,15 +138,17 @@ class Bot:
 
     def _price_what_is_held(self) -> None:
         """Let what is held and not on the watchlist have the price that it cost: it is closed all the same."""
-        for ticker, price in self._ledger.account().average_price.items():
+        for ticker, price in self._ledger.read_account().average_price.items():
             self._tape.prices.setdefault(ticker, price)
 
     def close_if_late(self, now: datetime) -> None:
         """While standing by: close what is held when the close is near."""
-        if self._hours is not None and self._hours.minutes_to_close(now) <= max(self._flat_minutes(self.production), 1):
+        if self._hours is not None and self._hours.minutes_to_close(now) <= max(
+            self._find_flat_minutes(self.production), 1
+        ):
             self.flatten(now)
 
-    def use(self, in_use: InUse | None, side: Side | None = None) -> None:
+    def use(self, in_use: ModelInUse | None, side: Side | None = None) -> None:
         """Let `in_use` decide from the next minute on, in place of what decided before."""
         side = side or self.production
         side.in_use = in_use
@@ -158,30 +160,30 @@ class Bot:
         side.mind, side.targets = None, {}
         if side.in_use is not None:
             model = side.in_use.model
-            side.mind = Mind(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
+            side.mind = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
             side.targets = side.mind.last_targets
             side.desk.model_id = side.in_use.model_id
-        side.desk.limits = limits = self._rules.limits(len(self._tickers), self._flat_minutes(side))
+        side.desk.limits = limits = self._rules.limits(len(self._tickers), self._find_flat_minutes(side))
         if side is self.production:
             self._ledger.set_meta(
                 limit_gross=repr(limits.gross), limit_net=repr(limits.net), limit_daily_loss=repr(limits.daily_loss)
             )
 
-    def _flat_minutes(self, side: Side) -> int:
+    def _find_flat_minutes(self, side: Side) -> int:
         model = side.in_use.model if side.in_use else None
         return model.meta.flat_minutes_before_close if model else self._rules.flat_minutes
 
     def leave(self) -> None:
         """Write down what a stop within the session would lose: its first opens and newest closes."""
         if self._hours is not None:
-            self._ledger.note_closes(self._tape.closes(self._hours.session))
+            self._ledger.note_closes(self._tape.list_closes(self._hours.session))
 
     def end(self, now: datetime) -> None:
         """End the session: what is open is canceled, and what is held, because nothing traded any more, is told."""
         if self._hours is None:
             return
         self.leave()
-        scene = self._scene(self._hours.ends - MINUTE, now)
+        scene = self._build_context(self._hours.ends - MINUTE, now)
         for side in self.active:
             side.desk.close_session(scene)
         held = dict(self.production.desk.positions)
@@ -192,7 +194,7 @@ class Bot:
 
     # --- a minute ---------------------------------------------------------------------------------------------------
 
-    def minute(self, delivery: Delivery, now: datetime) -> Minute:
+    def decide_minute(self, delivery: Delivery, now: datetime) -> Minute:
         """Decide on the bars of one minute, all that is known of it being in `delivery`; orders go out, or a code says
         why not. Every decision, order and fill is in the ledger when it returns.
         """
@@ -207,13 +209,13 @@ class Bot:
             for side in self.active:
                 self._equip(side)
         suspect = self._tape.take(delivery.bars)
-        scene = self._scene(delivery.minute, now)
-        codes = self._codes(delivery, scene, revised, suspect)
-        seen = self._sight.see(delivery.bars)
+        scene = self._build_context(delivery.minute, now)
+        codes = self._find_codes(delivery, scene, revised, suspect)
+        seen = self._sight.push(delivery.bars)
         decided = ordered = 0
         handed_at = began
         for side in self.active:
-            equity = side.desk.settle(settled, scene, self._heartbeat(delivery, now))
+            equity = side.desk.book_minute(settled, scene, self._build_heartbeat(delivery, now))
             self._watch_loss(side, equity, now)
             decisions, wishes = self._decide(side, seen, codes, scene)
             records = side.desk.trade(decisions, wishes, scene, equity)
@@ -222,7 +224,7 @@ class Bot:
                 handed_at = side.desk.handed_at
         return Minute(minute=delivery.minute, decided=decided, ordered=ordered, latency_s=handed_at - began)
 
-    def _heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
+    def _build_heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
         newest = self._tape.newest
         return {
             "heartbeat": now.isoformat(),
@@ -230,11 +232,11 @@ class Bot:
             "last_bar": newest.isoformat() if newest else "",
         }
 
-    def _scene(self, minute: datetime, now: datetime) -> Scene:
+    def _build_context(self, minute: datetime, now: datetime) -> MinuteContext:
         assert self._hours is not None  # noqa: S101 - begin comes first
         known = now - MINUTE - self._rules.grace
         fills_at = max(minute + MINUTE, now.replace(second=0, microsecond=0))  # a bot that lags trades at the present
-        return Scene(
+        return MinuteContext(
             session=self._hours.session,
             minute=minute,
             now=now,
@@ -244,8 +246,8 @@ class Bot:
             market_open=self._hours.begins <= now < self._hours.ends,
         )
 
-    def _codes(
-        self, delivery: Delivery, scene: Scene, revised: frozenset[str], suspect: frozenset[str]
+    def _find_codes(
+        self, delivery: Delivery, scene: MinuteContext, revised: frozenset[str], suspect: frozenset[str]
     ) -> dict[str, Code]:
         """Say of each ticker what its data allow this minute; TRADE where nothing is wrong with them."""
         there = set(delivery.bars["ticker"])
@@ -268,10 +270,10 @@ class Bot:
         return found
 
     def _decide(
-        self, side: Side, seen: pl.DataFrame, codes: Mapping[str, Code], scene: Scene
-    ) -> tuple[list[Decision], dict[str, Wish]]:
+        self, side: Side, seen: pl.DataFrame, codes: Mapping[str, Code], scene: MinuteContext
+    ) -> tuple[list[Decision], dict[str, DesiredPosition]]:
         """Return the minute's decisions of one side, and what its positions shall be."""
-        hold = self._hold(side, scene)
+        hold = self._find_hold(side, scene)
         rows: dict[str, tuple[float | None, float | None]] = {}
         if side.mind is not None:
             decided = side.mind.decide(seen)
@@ -298,24 +300,28 @@ class Bot:
             )
             if target is not None and code not in _SILENT:
                 price = scene.prices[ticker]
-                wishes[ticker] = Wish(target=target, price=price, unchanged=side.targets.get(ticker) == target)
+                wishes[ticker] = DesiredPosition(
+                    target=target, price=price, unchanged=side.targets.get(ticker) == target
+                )
         side.targets |= {ticker: target for ticker, (_, target) in rows.items() if target is not None}
         if not self.agreed:
             return decisions, {}
         if hold:
-            return decisions, self._flat(side, scene, FLATTEN)
-        if scene.minutes_to_close <= max(self._flat_minutes(side), 1):
-            return decisions, self._flat(side, scene)
+            return decisions, self._build_flat_positions(side, scene, FLATTEN)
+        if scene.minutes_to_close <= max(self._find_flat_minutes(side), 1):
+            return decisions, self._build_flat_positions(side, scene)
         return decisions, wishes
 
-    def _flat(self, side: Side, scene: Scene, purpose: str = REBALANCE) -> dict[str, Wish]:
+    def _build_flat_positions(
+        self, side: Side, scene: MinuteContext, purpose: str = REBALANCE
+    ) -> dict[str, DesiredPosition]:
         """Return the wishes that close every position, priced at the last good close."""
         return {
-            ticker: Wish(target=0.0, price=scene.prices.get(ticker, float("nan")), purpose=purpose)
-            for ticker in side.desk.touched()
+            ticker: DesiredPosition(target=0.0, price=scene.prices.get(ticker, float("nan")), purpose=purpose)
+            for ticker in side.desk.list_touched()
         }
 
-    def _hold(self, side: Side, scene: Scene) -> Code | None:
+    def _find_hold(self, side: Side, scene: MinuteContext) -> Code | None:
         """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""
         if self._ledger.latches() or not self.agreed:  # cleared, and not compared yet
             return Code.HOLD_HALTED
@@ -328,7 +334,7 @@ class Bot:
             return Code.HOLD_STAND_ASIDE
         return None
 
-    def without_bars(self, minute: datetime) -> dict[str, int]:
+    def count_minutes_without_bars(self, minute: datetime) -> dict[str, int]:
         """Return for each ticker that production holds how many regular minutes up to `minute` have brought no bar."""
         if self._hours is None:
             return {}
@@ -336,7 +342,7 @@ class Bot:
         newest = {ticker: max(before, self._tape.last.get(ticker, before)) for ticker in self.production.desk.positions}
         return {ticker: (minute - ts) // MINUTE for ticker, ts in newest.items()}
 
-    def held_back(self, now: datetime) -> str:
+    def explain_hold(self, now: datetime) -> str:
         """Say why production would trade nothing at `now`, "" where nothing keeps it from trading."""
         in_use, most = self.production.in_use, self._rules.max_model_age_days
         if in_use is None:
@@ -357,7 +363,7 @@ class Bot:
         if side is not self.production:
             return
         desk = side.desk
-        code = breached(Book(equity=equity.equity, equity_at_open=desk.equity_at_open), desk.limits)
+        code = find_breach(RiskBook(equity=equity.equity, equity_at_open=desk.equity_at_open), desk.limits)
         if code is not None:
             lost = desk.equity_at_open - equity.equity
             self.latch(code, f"the session has lost {lost:,.2f} USD of {desk.limits.daily_loss:,.2f} allowed", now)
@@ -376,13 +382,13 @@ class Bot:
         if self._hours is None or not self.agreed:
             return
         minute = now.replace(second=0, microsecond=0)
-        scene = self._scene(minute, now)
+        scene = self._build_context(minute, now)
         for side in self.active:
-            equity = side.desk.account(scene.session, scene.minute, scene.prices)
-            side.desk.trade([], self._flat(side, scene, FLATTEN), scene, equity)
+            equity = side.desk.value_book(scene.session, scene.minute, scene.prices)
+            side.desk.trade([], self._build_flat_positions(side, scene, FLATTEN), scene, equity)
 
     def _tell(self, kind: Kind, subject: str, text: str, now: datetime) -> None:
         model_id = self.production.in_use.model_id if self.production.in_use else None
         if kind is not Kind.HALTED:  # a latch notes itself
-            self._ledger.note(Event(at=now, kind="error", text=text, model_id=model_id))
+            self._ledger.write_event(LedgerEvent(at=now, kind="error", text=text, model_id=model_id))
         self._alert(Alert(kind, subject, text, now, model_id))

@@ -10,7 +10,7 @@ from hftcl.market.bars import TS
 _KNOWN = pl.Schema([("ticker", pl.String), ("known", TS)])
 
 
-class Tape:
+class LastPrices:
     """What the bars of a session have said about prices so far.
 
     A close further than `collar` (a fraction) from the last good one is doubted, and not taken for a price, until the
@@ -42,7 +42,7 @@ class Tape:
         for ticker, ts, first, close in bars.select("ticker", "ts", "open", "close").iter_rows():
             self.last[ticker] = ts
             before = self.prices.get(ticker)
-            if before is None or self._near(close, before) or self._near(close, self._doubted.get(ticker)):
+            if before is None or self._is_near(close, before) or self._is_near(close, self._doubted.get(ticker)):
                 self._first.setdefault(ticker, first)
                 self.prices[ticker] = close
                 self._doubted.pop(ticker, None)
@@ -59,10 +59,10 @@ class Tape:
         self.take(news)
         return news
 
-    def _near(self, close: float, other: float | None) -> bool:
+    def _is_near(self, close: float, other: float | None) -> bool:
         return other is not None and abs(close / other - 1.0) <= self._collar
 
-    def closes(self, session: date) -> list[CloseRow]:
+    def list_closes(self, session: date) -> list[CloseRow]:
         """Return each ticker's first open and last good close of the session."""
         return [
             CloseRow(session=session, ticker=ticker, ts=self.last[ticker], open=first, close=self.prices[ticker])

@@ -15,7 +15,7 @@ from hftcl.model.streaming import StreamingFeatures
 BAR_KEYS = ("ticker", "ts", "session", "minute", "session_minutes")
 
 
-class Sight:
+class LiveFeatures:
     """The features of one session, minute by minute: equal to the bit to those of the whole session's bars."""
 
     def __init__(self, session: date, earlier: pl.DataFrame, so_far: pl.DataFrame) -> None:
@@ -38,7 +38,7 @@ class Sight:
         self._bars = [pl.concat(self._bars)]
         return self._bars[0]
 
-    def see(self, bars: pl.DataFrame) -> pl.DataFrame:
+    def push(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take the bars of the next minute; return them as `seen` has them, row for row."""
         if bars.is_empty():
             return self._seen[0].clear()
@@ -54,13 +54,13 @@ class Sight:
 
     def _rebuild(self, today: pl.DataFrame) -> None:
         today = today.select(BAR_SCHEMA.names()).sort("ts", "ticker")
-        self._stream = StreamingFeatures.of(self._earlier, today)
+        self._stream = StreamingFeatures.replay_today(self._earlier, today)
         if today.is_empty():
             self._stream.start(self._session)
-        self._bars, self._seen = [today], [_with_features(self._earlier, today)]
+        self._bars, self._seen = [today], [_compute_features(self._earlier, today)]
 
 
-def _with_features(earlier: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
+def _compute_features(earlier: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
     columns: Sequence[str] = BAR_SCHEMA.names()
     both = pl.concat([earlier.select(columns), today])
     found = features(both).slice(earlier.height)

@@ -10,11 +10,11 @@ from hftcl.strategy.positions import PositionBook
 from hftcl.trading.decide.live_features import BAR_KEYS
 
 
-class Mind:
+class ModelDecisions:
     """One model in one session. Each ticker weighs `weight` of the capital."""
 
     def __init__(self, model: Model, weight: float, seen: pl.DataFrame) -> None:
-        """seen: the session's bars so far with their features; see `Sight.seen`.
+        """seen: the session's bars so far with their features; see `LiveFeatures.seen`.
 
         The positions are those that this model would have built up since the open: a bot that was started late, started
         again or given another model holds what one that was there all day would hold.
@@ -35,11 +35,11 @@ class Mind:
 
         seen: one minute's bars with their features; or, to catch up, those of several, by ts.
         """
-        predicted = seen.select(*BAR_KEYS, self._predictions(seen))
+        predicted = seen.select(*BAR_KEYS, self._predict(seen))
         positions = self._book.push(predicted)
         return predicted.select("ticker", "ts", "prediction").with_columns(positions["position"].alias("target"))
 
-    def _predictions(self, seen: pl.DataFrame) -> pl.Series:
+    def _predict(self, seen: pl.DataFrame) -> pl.Series:
         X: npt.NDArray[np.float32] = np.ascontiguousarray(seen.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
         known = np.isfinite(X).all(axis=1)  # a feature that is not known is null, which numpy has as NaN
         found = np.full(len(X), np.nan, dtype=np.float32)

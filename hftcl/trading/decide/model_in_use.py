@@ -20,7 +20,7 @@ _LOOKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Market:
+class BotMarket:
     """What the bot trades on, and a model must have been made for."""
 
     calendar: str
@@ -30,7 +30,7 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InUse:
+class ModelInUse:
     """The model that decides. since: when the bot took it up; trained_at: from the registry; both UTC."""
 
     model: Model
@@ -70,25 +70,25 @@ class Look:
         )
 
 
-class Serving:
+class ProductionWatch:
     """The production model of `home`, looked at every `interval_s` seconds or when asked.
 
     A file that may not serve changes nothing: the model in use stays, and the refusal is told once for each file.
     """
 
-    def __init__(self, home: Path, market: Market, *, interval_s: float) -> None:
+    def __init__(self, home: Path, market: BotMarket, *, interval_s: float) -> None:
         self._registry = Registry(home)
         self._market = market
         self._interval = timedelta(seconds=interval_s)
         self._features: FeatureSet | None = None
         self._mark: tuple[int, int, int] | Literal["never"] | None = "never"
         self._looked: datetime | None = None
-        self.in_use: InUse | None = None
+        self.in_use: ModelInUse | None = None
         self.refused = ""
         self.edge: str | None = None
         """What the newest verdict said of the policy's record: "live", "stand aside", None before the first one."""
 
-    def due(self, now: datetime) -> bool:
+    def is_due(self, now: datetime) -> bool:
         """Whether it is time for the next look. A clock that was set back does not put it off."""
         return self._looked is None or not timedelta(0) <= now - self._looked < self._interval
 
@@ -96,9 +96,9 @@ class Serving:
         """Look at the production file, and take it up where it is another registered model that may serve here."""
         self._looked = now
         before = self.in_use.model_id if self.in_use else None
-        mark = _mark(self._registry.production)
+        mark = _read_stamp(self._registry.production)
         try:
-            self.edge = self._newest_edge()
+            self.edge = self._read_newest_edge()
             if mark == self._mark:
                 return Look(outcome="same", at=now, before=before, after=before)
             found = self._load(now)
@@ -114,18 +114,18 @@ class Serving:
         self.in_use = found
         return Look(outcome="reloaded", at=now, before=before, after=found.model_id)
 
-    def _newest_edge(self) -> str | None:
+    def _read_newest_edge(self) -> str | None:
         newest = self._registry.models(limit=1)
         return newest[0].report.get("edge") if newest else None
 
-    def _load(self, now: datetime) -> InUse:
+    def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""
         self._features = self._features or artifact.our_features()
         for remaining in reversed(range(_LOOKS)):
-            state = self._registry.state()
+            state = self._registry.read_state()
             production = state.production
             if production.model_id is None or production.sha256 is None:
-                raise IntegrityError(_not_ours(self._registry.production, production.state))
+                raise IntegrityError(_explain_not_ours(self._registry.production, production.state))
             try:
                 # The hash before the content: what is not registered is never parsed.
                 model = artifact.load(
@@ -134,11 +134,11 @@ class Serving:
                     expected_features=self._features,
                 )
             except IntegrityError:
-                if remaining and self._registry.production_state().sha256 != production.sha256:
+                if remaining and self._registry.read_production().sha256 != production.sha256:
                     continue  # it was replaced between the two readings
                 raise
             self._require_fitting(model)
-            return InUse(model=model, since=now, record=state.record(production.model_id))
+            return ModelInUse(model=model, since=now, record=state.find_record(production.model_id))
         raise AssertionError("unreachable")
 
     def _require_fitting(self, model: Model) -> None:
@@ -164,13 +164,13 @@ class Serving:
             )
 
 
-def _not_ours(path: Path, state: str) -> str:
+def _explain_not_ours(path: Path, state: str) -> str:
     if state == "missing":
         return f"{path} is missing. Any command that changes the archive restores it, such as `hftcl unpin`."
     return f"{path} is not a model of this archive. `hftcl unpin` restores the one that was deployed."
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
+def _read_stamp(path: Path) -> tuple[int, int, int] | None:
     """Return what changes whenever `path` is replaced."""
     try:
         about = path.stat()

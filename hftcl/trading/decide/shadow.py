@@ -10,10 +10,10 @@ from pathlib import Path
 from hftcl.archive import artifact
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
-from hftcl.trading.decide.model_in_use import InUse
+from hftcl.trading.decide.model_in_use import ModelInUse
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Shadow:
     min_p_better: float
 
     @classmethod
-    def of(cls, settings: Settings, places: Places, *, durable: bool = True) -> "Shadow":
+    def from_settings(cls, settings: Settings, places: Home, *, durable: bool = True) -> "Shadow":
         """Return the shadow of a bot whose files lie at `places`."""
         folder = places.folder / "shadow"
         return cls(
@@ -34,26 +34,26 @@ class Shadow:
             min_p_better=settings.trade.shadow_min_p_better,
         )
 
-    def candidate(self, serving: InUse, now: datetime) -> InUse | None:
+    def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:
         """Return the newest narrowly rejected candidate since `serving` was trained, loaded; None for none.
 
         Raises IntegrityError for a file that is not what was archived.
         """
         registry = Registry(self.home)
-        record = narrow(registry.models(), serving.record, self.min_p_better)
+        record = find_narrow(registry.models(), serving.record, self.min_p_better)
         if record is None:
             return None
         model = artifact.load(
-            registry.onnx_of(record.model_id),
+            registry.onnx_path(record.model_id),
             expected_sha256=record.sha256,
             expected_features=artifact.our_features(),
         )
         if model.meta.extended_hours != serving.model.meta.extended_hours:
             return None
-        return InUse(model=model, since=now, record=record)
+        return ModelInUse(model=model, since=now, record=record)
 
 
-def narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_better: float) -> ModelRecord | None:
+def find_narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_better: float) -> ModelRecord | None:
     """Return the newest of `models` (newest first) that was rejected although P(better than the champion) came close.
 
     Only candidates trained after the model that serves count: what an older one was compared with is gone.

@@ -1,6 +1,6 @@
 """One book's trading: fills in, wishes to orders, risk, broker, ledger.
 
-Production and shadow are two desks over one ledger. A minute here is: `settle` what filled at the opens of its bars,
+Production and shadow are two desks over one ledger. A minute is: `book_minute` what filled at the opens of its bars,
 then `trade` towards what was decided on them.
 """
 
@@ -18,10 +18,10 @@ from hftcl.errors import BrokerError, BrokerTimeoutError, OrderRefusedError
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.rows import WORKING, BookName, Decision, EquityRow, OrderRecord, OrderUpdate
 from hftcl.ledger.writer import Ledger
-from hftcl.strategy.risk import Book, Code, Limits, Order, Ruling, review
+from hftcl.strategy.risk import Code, Limits, Order, RiskBook, Ruling, review
 from hftcl.trading.brokers import Broker, Fill
-from hftcl.trading.execute.minute import Scene, Wish
-from hftcl.trading.execute.orders import client_order_id, desired_quantity, order_quantity, within_side
+from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
+from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
 from hftcl.trading.execute.reconciliation import fill_record, fills_cursor, order_update
 
 _RATE_WINDOW: Final = timedelta(seconds=60)
@@ -71,38 +71,38 @@ class Desk:
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
         self._working = {
-            record.client_order_id: _Working(record, self.ledger.filled(record.client_order_id))
+            record.client_order_id: _Working(record, self.ledger.sum_filled(record.client_order_id))
             for record in self.ledger.working_orders(self.book)
         }
-        self._ids = set(self.ledger.known_ids(begins - timedelta(days=1)))
-        self._recent = deque(self.ledger.sent_since(self.book, begins))
-        day, at_open = meta.at_open(self.book)
+        self._ids = set(self.ledger.list_known_ids(begins - timedelta(days=1)))
+        self._recent = deque(self.ledger.list_sent_since(self.book, begins))
+        day, at_open = meta.read_open(self.book)
         if day == session.isoformat() and at_open is not None:
             self.equity_at_open = at_open  # started again: the session's loss is counted on
         else:
-            self.equity_at_open = self.account(session, begins, prices).equity
+            self.equity_at_open = self.value_book(session, begins, prices).equity
             self.ledger.set_meta(**{f"equity_at_open_{self.book}": f"{session.isoformat()} {self.equity_at_open!r}"})
 
-    def close_session(self, scene: Scene) -> None:
+    def close_session(self, scene: MinuteContext) -> None:
         """Cancel what is still open, for every order is for the day, and book how it ended."""
         try:
             self.broker.end_of_session(scene.session)
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
-        self.ledger.settle(updates=self._collect(scene, asked=frozenset(self._working)))
+        self.ledger.write_outcomes(updates=self._collect(scene, asked=frozenset(self._working)))
 
     @property
     def positions(self) -> Mapping[str, float]:
         """Shares held, - for short: the sum of the fills."""
-        return self.ledger.account(self.book).positions
+        return self.ledger.read_account(self.book).positions
 
-    def touched(self) -> list[str]:
+    def list_touched(self) -> list[str]:
         """Return the tickers that are held, or may be before long."""
         return sorted(self.positions.keys() | {work.record.ticker for work in self._working.values()})
 
     # --- what filled ------------------------------------------------------------------------------------------------
 
-    def settle(self, bars: pl.DataFrame, scene: Scene, meta: Mapping[str, str] | None = None) -> EquityRow:
+    def book_minute(self, bars: pl.DataFrame, scene: MinuteContext, meta: Mapping[str, str] | None = None) -> EquityRow:
         """Let the broker see the minute's bars; book what filled or ended, and the account after it, which it returns.
 
         meta: facts to keep in the ledger with it.
@@ -112,11 +112,11 @@ class Desk:
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
         updates = self._collect(scene)
-        row = self.account(scene.session, scene.minute, scene.prices)
-        self.ledger.settle(updates=updates, equity=[row], meta=meta)
+        row = self.value_book(scene.session, scene.minute, scene.prices)
+        self.ledger.write_outcomes(updates=updates, equity=[row], meta=meta)
         return row
 
-    def _collect(self, scene: Scene, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
+    def _collect(self, scene: MinuteContext, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
         """Book the fills that are new; return what became of the orders that they, or the broker, ended.
 
         asked: orders of which the broker is asked at once, for they were canceled.
@@ -125,7 +125,7 @@ class Desk:
             fills, cursor = self.broker.fills(self._cursor)
             if cursor != self._cursor:
                 self._book(fills, cursor)
-            news = (self._news(work, scene.now, at_once=name in asked) for name, work in self._working.items())
+            news = (self._fetch_news(work, scene.now, at_once=name in asked) for name, work in self._working.items())
             updates = [update for update in news if update is not None]
         except BrokerError as error:
             self.on_fault(str(error), scene.now)
@@ -139,12 +139,12 @@ class Desk:
             work = self._working.get(fill.client_order_id)
             order = work.record if work else self.ledger.order(fill.client_order_id)
             records.append(fill_record(fill, order, self.book))
-        for record in self.ledger.settle(fills=records, meta={fills_cursor(self.book): cursor}):
+        for record in self.ledger.write_outcomes(fills=records, meta={fills_cursor(self.book): cursor}):
             if work := self._working.get(record.client_order_id):
                 work.filled = round(work.filled + record.quantity, DECIMALS)
         self._cursor = cursor
 
-    def _news(self, work: _Working, now: datetime, *, at_once: bool) -> OrderUpdate | None:
+    def _fetch_news(self, work: _Working, now: datetime, *, at_once: bool) -> OrderUpdate | None:
         """Return what is new about an order. One that lingers, or whose fate is unknown, is asked for by its id."""
         name, young = work.record.client_order_id, now - work.record.created_at < _LINGERS
         if not work.left:
@@ -163,9 +163,9 @@ class Desk:
             if update.state not in WORKING:
                 self._working.pop(update.client_order_id, None)
 
-    def account(self, session: date, minute: datetime, prices: Mapping[str, float]) -> EquityRow:
+    def value_book(self, session: date, minute: datetime, prices: Mapping[str, float]) -> EquityRow:
         """Return the book's account, its shares valued at `prices`."""
-        account = self.ledger.account(self.book)
+        account = self.ledger.read_account(self.book)
         values = [
             held * prices.get(ticker, account.average_price[ticker]) for ticker, held in account.positions.items()
         ]
@@ -184,20 +184,26 @@ class Desk:
     # --- what is wanted ---------------------------------------------------------------------------------------------
 
     def trade(
-        self, decisions: Sequence[Decision], wishes: Mapping[str, Wish], scene: Scene, equity: EquityRow
+        self,
+        decisions: Sequence[Decision],
+        wishes: Mapping[str, DesiredPosition],
+        scene: MinuteContext,
+        equity: EquityRow,
     ) -> tuple[OrderRecord, ...]:
         """Write the minute's decisions down, and send the orders that lead to `wishes` and that risk allows.
 
         Returns the orders, refused ones too, as they were decided.
         """
-        wanted = self._orders(wishes, scene)
-        rulings = self._rulings(wanted, scene, equity)
+        wanted = self._plan_orders(wishes, scene)
+        rulings = self._review_orders(wanted, scene, equity)
         wanted = [
             order if ruling.quantity is None else replace(order, quantity=ruling.quantity)
             for order, ruling in zip(wanted, rulings, strict=True)
         ]
-        records = [self._intended(order, ruling, scene.now) for order, ruling in zip(wanted, rulings, strict=True)]
-        self.ledger.decide(decisions, records)
+        records = [
+            self._build_intended(order, ruling, scene.now) for order, ruling in zip(wanted, rulings, strict=True)
+        ]
+        self.ledger.write_decisions(decisions, records)
         updates = [
             self._send(order, record, scene.now)
             for order, record in zip(wanted, records, strict=True)
@@ -206,14 +212,14 @@ class Desk:
         self.handed_at = self.stopwatch()
         known = [update for update in updates if update is not None]
         if known:
-            self.ledger.settle(updates=known)
+            self.ledger.write_outcomes(updates=known)
             self._forget(known)
         return tuple(records)
 
-    def _orders(self, wishes: Mapping[str, Wish], scene: Scene) -> list[Order]:
+    def _plan_orders(self, wishes: Mapping[str, DesiredPosition], scene: MinuteContext) -> list[Order]:
         """Return the orders that lead to `wishes`; what is on its way the other way is taken back first."""
-        missing = self._missing(wishes)
-        working = self._by_ticker()
+        missing = self._compute_missing(wishes)
+        working = self._group_by_ticker()
         against = {
             work.record.client_order_id
             for ticker, quantity in missing.items()
@@ -223,9 +229,11 @@ class Desk:
         if against:
             for name in sorted(against):
                 self._cancel(name, scene.now)
-            self.ledger.settle(updates=self._collect(scene, asked=against))
+            self.ledger.write_outcomes(updates=self._collect(scene, asked=against))
             still = {work.record.ticker for name, work in self._working.items() if name in against}
-            missing = {ticker: quantity for ticker, quantity in self._missing(wishes).items() if ticker not in still}
+            missing = {
+                ticker: quantity for ticker, quantity in self._compute_missing(wishes).items() if ticker not in still
+            }
         orders = []
         for ticker, quantity in missing.items():
             name = client_order_id(self.book, scene.minute, ticker, wishes[ticker].purpose)
@@ -242,14 +250,16 @@ class Desk:
                 )
         return orders
 
-    def _missing(self, wishes: Mapping[str, Wish]) -> dict[str, float]:
+    def _compute_missing(self, wishes: Mapping[str, DesiredPosition]) -> dict[str, float]:
         """Return the shares by which position and open orders fall short of each wish, without those of none."""
-        positions, working = self.positions, self._by_ticker()
+        positions, working = self.positions, self._group_by_ticker()
         found = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
-            quantity = order_quantity(
-                desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=self.fractional),
+            quantity = compute_order_quantity(
+                compute_desired_quantity(
+                    wish.target, capital=self.capital, price=wish.price, fractional=self.fractional
+                ),
                 position=held,
                 working=under_way,
                 price=wish.price,
@@ -257,12 +267,12 @@ class Desk:
                 unchanged=wish.unchanged,
             )
             if not self.broker.turns:
-                quantity = within_side(quantity, held=held, working=under_way)
+                quantity = cut_to_side(quantity, held=held, working=under_way)
             if quantity:
                 found[ticker] = quantity
         return found
 
-    def _by_ticker(self) -> dict[str, list[_Working]]:
+    def _group_by_ticker(self) -> dict[str, list[_Working]]:
         found: dict[str, list[_Working]] = {}
         for work in self._working.values():
             found.setdefault(work.record.ticker, []).append(work)
@@ -274,7 +284,7 @@ class Desk:
         except BrokerError as error:
             self.on_fault(str(error), now)
 
-    def _rulings(self, orders: Sequence[Order], scene: Scene, equity: EquityRow) -> tuple[Ruling, ...]:
+    def _review_orders(self, orders: Sequence[Order], scene: MinuteContext, equity: EquityRow) -> tuple[Ruling, ...]:
         if not orders:
             return ()
         try:
@@ -284,10 +294,10 @@ class Desk:
             power = 0.0  # what is not known is not spent; what reduces a position passes
         while self._recent and scene.now - self._recent[0] >= _RATE_WINDOW:
             self._recent.popleft()
-        book = Book(
+        book = RiskBook(
             positions=self.positions,
             prices=scene.prices,
-            open_quantities=self._open_quantities(),
+            open_quantities=self._sum_open_quantities(),
             ages=scene.ages,
             equity=equity.equity,
             equity_at_open=self.equity_at_open,
@@ -300,13 +310,13 @@ class Desk:
         )
         return review(orders, book, self.limits)
 
-    def _open_quantities(self) -> dict[str, tuple[float, float]]:
+    def _sum_open_quantities(self) -> dict[str, tuple[float, float]]:
         return {
             ticker: (math.fsum(max(work.left, 0.0) for work in part), math.fsum(min(work.left, 0.0) for work in part))
-            for ticker, part in self._by_ticker().items()
+            for ticker, part in self._group_by_ticker().items()
         }
 
-    def _intended(self, order: Order, ruling: Ruling, now: datetime) -> OrderRecord:
+    def _build_intended(self, order: Order, ruling: Ruling, now: datetime) -> OrderRecord:
         return OrderRecord(
             client_order_id=order.client_order_id,
             book=self.book,

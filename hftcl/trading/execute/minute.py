@@ -11,7 +11,7 @@ FLATTEN: Final = "f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class DesiredPosition:
     """What a position shall be: a signed fraction of capital at `price`. unchanged: as it was a minute before."""
 
     target: float
@@ -21,7 +21,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class MinuteContext:
     """What an order meets in this minute, the same for every desk. minute: start of the bar that was decided on.
 
     prices: last good close of each ticker, USD. ages: bars since each ticker's newest one.

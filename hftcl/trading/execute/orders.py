@@ -28,10 +28,10 @@ def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r
     at = ts.astimezone(UTC)
     when = at.strftime("%Y%m%dT%H%M" if at.second == 0 else "%Y%m%dT%H%M%S")
     head, tail = f"hftcl-{'' if book == 'production' else 's-'}{when}-", f"-{purpose}{generation or ''}"
-    return head + _encoded(ticker, LONGEST_ID - len(head) - len(tail)) + tail
+    return head + _encode_ticker(ticker, LONGEST_ID - len(head) - len(tail)) + tail
 
 
-def _encoded(ticker: str, room: int) -> str:
+def _encode_ticker(ticker: str, room: int) -> str:
     """Return `ticker` with each byte that is not a capital, a digit or a dot as _ and two hexadecimal digits."""
     text = "".join(chr(byte) if re.match(rb"[A-Z0-9.]", bytes([byte])) else f"_{byte:02x}" for byte in ticker.encode())
     if text and len(text) <= room:
@@ -39,7 +39,7 @@ def _encoded(ticker: str, room: int) -> str:
     return "__" + hashlib.sha256(ticker.encode()).hexdigest()[:_DIGEST]  # no encoding of a ticker begins like this
 
 
-def desired_quantity(target: float, *, capital: float, price: float, fractional: bool) -> float:
+def compute_desired_quantity(target: float, *, capital: float, price: float, fractional: bool) -> float:
     """Return the shares, - for short, that `target` (a signed fraction of `capital` USD) is at `price`.
 
     Whole shares, or multiples of 1e-9 where `fractional`; rounded toward zero. NaN where an argument is not finite or
@@ -47,10 +47,10 @@ def desired_quantity(target: float, *, capital: float, price: float, fractional:
     """
     if not (math.isfinite(target) and math.isfinite(capital) and math.isfinite(price) and price > 0):
         return math.nan
-    return _toward_zero(target * capital / price, fractional=fractional)
+    return _round_toward_zero(target * capital / price, fractional=fractional)
 
 
-def order_quantity(
+def compute_order_quantity(
     desired: float, *, position: float, working: float, price: float, fractional: bool, unchanged: bool = False
 ) -> float:
     """Return the shares to order, + to buy, so that `position` becomes `desired`; 0.0 for no order.
@@ -63,7 +63,7 @@ def order_quantity(
     missing = desired - (position + working)
     if not math.isfinite(missing):
         return missing
-    quantity = _toward_zero(missing, fractional=fractional)
+    quantity = _round_toward_zero(missing, fractional=fractional)
     if desired == 0:
         return quantity
     if unchanged and abs(missing) <= max(DRIFT * abs(desired), 0.0 if fractional else 1.0):
@@ -71,7 +71,7 @@ def order_quantity(
     return 0.0 if fractional and abs(quantity) * price < LEAST_NOTIONAL else quantity
 
 
-def within_side(quantity: float, *, held: float, working: float) -> float:
+def cut_to_side(quantity: float, *, held: float, working: float) -> float:
     """Return `quantity`, cut to what closes the position where it would turn it: the rest is for when that has filled.
 
     For a broker that takes no order which leads from long to short or back. working: what open orders may still add.
@@ -82,7 +82,7 @@ def within_side(quantity: float, *, held: float, working: float) -> float:
     return closes if abs(quantity) > abs(closes) else quantity
 
 
-def _toward_zero(shares: float, *, fractional: bool) -> float:
+def _round_toward_zero(shares: float, *, fractional: bool) -> float:
     scale = 10.0**DECIMALS if fractional else 1.0
     scaled = shares * scale
     # 29.999999999999996 is thirty shares that went through a division

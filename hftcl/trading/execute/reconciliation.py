@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS
-from hftcl.ledger.rows import BookName, Event, FillRecord, OrderRecord, OrderUpdate, State
+from hftcl.ledger.rows import BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
 from hftcl.ledger.schema import microseconds
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Account, Broker, Fill, OrderState
@@ -113,7 +113,7 @@ def reconcile(ledger: Ledger, broker: Broker, now: datetime, *, book: BookName =
         gap = _compare(ledger, broker, book, unfilled)
         if not gap.texts:
             break
-    adopted = _adopt(ledger, gap, now, book) if _cleared(ledger, gap, book) else ()
+    adopted = _adopt(ledger, gap, now, book) if _is_cleared(ledger, gap, book) else ()
     told = Reconciliation(
         book=book,
         fills=taken,
@@ -126,7 +126,7 @@ def reconcile(ledger: Ledger, broker: Broker, now: datetime, *, book: BookName =
         ledger.set_meta(**{_UNEXPLAINED: "" if told.agrees or adopted else json.dumps(gap.shares, sort_keys=True)})
         if told.differences:
             ledger.latch(LATCH, f"{'; '.join(told.differences)}. {_REMEDY}", now)
-    ledger.note(Event(at=now, kind="reconciled" if told.agrees else "error", text=f"{book}: {told.text}"))
+    ledger.write_event(LedgerEvent(at=now, kind="reconciled" if told.agrees else "error", text=f"{book}: {told.text}"))
     return told
 
 
@@ -157,7 +157,7 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
     orders = {fill.client_order_id: ledger.order(fill.client_order_id) for fill in fills}
     # Before the first start others may have traded in the account; what they left shows as a difference.
     ours = [fill for fill in fills if since is not None or orders[fill.client_order_id]]
-    new = ledger.settle(
+    new = ledger.write_outcomes(
         fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in ours], meta={name: cursor}
     )
     strange = [f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in new if not orders[fill.client_order_id]]
@@ -173,12 +173,12 @@ def _ask_orders(
         name = order.client_order_id
         found = broker.find(name)
         update = order_update(found, name, now)
-        filled = ledger.filled(name)
+        filled = ledger.sum_filled(name)
         if found is not None and abs(found.filled - filled) > _SAME:
             unfilled[f"of {name} {found.filled:g} shares filled, but the fills tell {filled:g}"] = update
         elif update.state != order.state:
             updates.append(update)
-    ledger.settle(updates=updates)
+    ledger.write_outcomes(updates=updates)
     return updates, unfilled
 
 
@@ -198,16 +198,16 @@ def _compare(ledger: Ledger, broker: Broker, book: BookName, unfilled: Mapping[s
     return _Gap(account=account, ours=ours, shares=apart, unfilled=unfilled, strangers=strangers)
 
 
-def _cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
+def _is_cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
     """Whether a person was shown these very shares and cleared the latch, which nothing has set again."""
     shown = ledger.meta().get(_UNEXPLAINED)
-    latched = ledger.latched(LATCH)
+    latched = ledger.is_latched(LATCH)
     return book == "production" and bool(gap.shares) and not latched and shown == json.dumps(gap.shares, sort_keys=True)
 
 
 def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[str, ...]:
     """Let the ledger hold what the broker holds, at its price, or where it holds none at what ours had cost."""
-    cost = ledger.account(book).average_price
+    cost = ledger.read_account(book).average_price
     fills = []
     for ticker, shares in gap.shares.items():
         price = gap.account.marks.get(ticker) or cost[ticker]
@@ -222,5 +222,5 @@ def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[st
             at=now,
         )
         fills.append(fill_record(fill, None, book))
-    ledger.settle(fills=fills, updates=gap.unfilled.values())
+    ledger.write_outcomes(fills=fills, updates=gap.unfilled.values())
     return tuple(text for text in gap.texts if text not in gap.strangers)

@@ -16,7 +16,7 @@ from hftcl.settings import Market
 from hftcl.trading.feeds import Morning
 
 
-def morning(
+def collect_morning(
     store: BarStore,
     source: BarSource,
     calendar: Calendar,
@@ -31,7 +31,7 @@ def morning(
 
     Raises what `BarStore.collect` raises, NoDataError where no ticker has enough.
     """
-    first = calendar.previous_session(hours.session, WARMUP_SESSIONS)
+    first = calendar.find_previous_session(hours.session, WARMUP_SESSIONS)
     collected = store.collect(
         market.watchlist,
         first,
@@ -41,7 +41,7 @@ def morning(
         min_coverage=market.min_coverage,
         on_event=on_event,
     )
-    bars = in_todays_shares(collected.bars, source, hours.session)
+    bars = convert_to_todays_shares(collected.bars, source, hours.session)
     if not extended_hours:
         bars = bars.filter("regular")
     today = pl.col("session") == hours.session
@@ -51,7 +51,7 @@ def morning(
     )
 
 
-def in_todays_shares(bars: pl.DataFrame, source: BarSource, today: date) -> pl.DataFrame:
+def convert_to_todays_shares(bars: pl.DataFrame, source: BarSource, today: date) -> pl.DataFrame:
     """Return `bars`, adjusted up to each ticker's last session, in the shares of `today`.
 
     Before a ticker's first bar of the day nothing but the split table tells of a split that takes effect today; without

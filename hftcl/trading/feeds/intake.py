@@ -48,7 +48,7 @@ class Intake:
         findings: list[Finding] = []
         codes = dict.fromkeys(sorted(delayed & self._wanted), Code.HOLD_DELAYED)
         for ticker, raw in by_ticker.items():
-            bars, found = self._cleaned(ticker, raw, minute, now)
+            bars, found = self._clean(ticker, raw, minute, now)
             faults = [each for each in found if each.reason in DROPPED and each.reason not in _NOT_A_FAULT]
             findings += faults
             current = bars.filter(pl.col("ts") == minute)
@@ -67,7 +67,7 @@ class Intake:
             findings=tuple(findings),
         )
 
-    def _cleaned(
+    def _clean(
         self, ticker: str, raw: list[RawBar], minute: datetime, now: datetime
     ) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
         """Clean one ticker's rows up to `minute`, against the first good bar of its session, as the store does."""

@@ -20,9 +20,9 @@ from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Feed, Morning
-from hftcl.trading.feeds.history import morning
+from hftcl.trading.feeds.history import collect_morning
 from hftcl.trading.feeds.intake import RawBar
-from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, ask, require_pace
+from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 
 _TIMEOUT_S: Final = 10.0
@@ -30,7 +30,7 @@ _TIMEOUT_S: Final = 10.0
 _AT_ONCE: Final = 8
 
 
-def polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+def build_polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
     """Return the feed that [trade] feed names. extended: whether extended hours are traded, asked at each session.
 
     Raises ConfigError where there is no key, or the plan's pace is too slow for the watchlist.
@@ -39,19 +39,19 @@ def polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], 
     store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
 
     def begin(hours: Hours, now: datetime) -> Morning:
-        return morning(
+        return collect_morning(
             store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
         )
 
     stop = threading.Event()
-    rest, key = _rest(settings, stop)
+    rest, key = _build_rest(settings, stop)
     if settings.trade.feed == "polygon-rest":
         require_pace(settings)
         return PolygonRestFeed(begin, rest, stop)
-    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _backfill(rest), stop=stop)
+    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _build_backfill(rest), stop=stop)
 
 
-def _rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
+def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     """Return the service, whose waits end when `stop` is set, and the key; the calls count with those of the source."""
     found = {name: (secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
     name = next(name for name, value in found.items() if value)
@@ -68,10 +68,10 @@ def _rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key
 
 
-def _backfill(rest: Rest) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
+def _build_backfill(rest: Rest) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         with ThreadPoolExecutor(_AT_ONCE, "backfill") as threads:
-            answers = list(threads.map(lambda ticker: ask(rest, ticker, first, last), tickers))
+            answers = list(threads.map(lambda ticker: fetch_minutes(rest, ticker, first, last), tickers))
         if any(delayed for _, delayed in answers):
             raise SourceError("the plan of the key delivers delayed bars over REST")
         return [row for rows, _ in answers for row in rows]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
-from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quoted
+from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -61,7 +61,7 @@ class PolygonRestFeed:
         for ticker in self._tickers:
             if ticker not in waiting:  # one question a ticker: a service that hangs is not asked ever more
                 first = min(minute - _BACK * MINUTE, self._answered[ticker])
-                self._asked[self._threads.submit(ask, self._rest, ticker, first, minute)] = ticker, minute
+                self._asked[self._threads.submit(fetch_minutes, self._rest, ticker, first, minute)] = ticker, minute
         done, _ = wait(self._asked, timeout=self._patience_s)
         rows: list[RawBar] = []
         for future in done:
@@ -83,7 +83,7 @@ class PolygonRestFeed:
         """Say which tickers are delayed or could not be had."""
         if self._delayed:
             return (
-                f"the plan of the key delivers delayed bars ({_some(self._delayed)}); nothing is traded on them. "
+                f"the plan of the key delivers delayed bars ({_name_some(self._delayed)}); nothing is traded on them. "
                 "Real-time bars need a larger plan"
             )
         if self._failed:
@@ -108,22 +108,22 @@ def require_pace(settings: Settings) -> None:
         )
 
 
-def ask(rest: Rest, ticker: str, first: datetime, last: datetime) -> tuple[list[RawBar], bool]:
+def fetch_minutes(rest: Rest, ticker: str, first: datetime, last: datetime) -> tuple[list[RawBar], bool]:
     """Return the bars of the minutes `first` to `last`, and whether the service calls them delayed. One call.
 
     Raises SourceError as `Rest.get` does, and for an answer about something else.
     """
     begin, end = (int(at.timestamp() * 1000) for at in (first, last))
-    path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
+    path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
     query = {"adjusted": "false", "sort": "asc", "limit": "50000"}
     page = rest.get(path, query, f"the minutes {first:%H:%M} to {last:%H:%M} UTC of {ticker}")
     rows = page.get("results") or []
     if page.get("ticker", ticker) != ticker or not isinstance(rows, list):
         raise SourceError(f"Polygon answered {ticker} with something else. The minutes are not used; they come later.")
-    return [aggregate(ticker, row, "t") for row in rows if isinstance(row, dict)], page["status"] == "DELAYED"
+    return [build_raw_bar(ticker, row, "t") for row in rows if isinstance(row, dict)], page["status"] == "DELAYED"
 
 
-def aggregate(ticker: str, row: dict[str, Any], start: str) -> RawBar:
+def build_raw_bar(ticker: str, row: dict[str, Any], start: str) -> RawBar:
     """Return a vendor's aggregate as a row of RAW_SCHEMA; `start` names the field with the minute's start, Unix ms.
 
     What is no number is null, for `bars.clean` to drop and count.
@@ -132,17 +132,17 @@ def aggregate(ticker: str, row: dict[str, Any], start: str) -> RawBar:
     ts = None
     if type(at) in (int, float) and 0 <= at <= _LAST_MS:  # type: ignore[operator]
         ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
-    o, h, low, c, v = (_figure(row.get(name)) for name in ("o", "h", "l", "c", "v"))
+    o, h, low, c, v = (_parse_figure(row.get(name)) for name in ("o", "h", "l", "c", "v"))
     return ticker, ts, o, h, low, c, v
 
 
-def _figure(value: object) -> float | None:
+def _parse_figure(value: object) -> float | None:
     try:
         return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
     except OverflowError:
         return None
 
 
-def _some(tickers: set[str]) -> str:
+def _name_some(tickers: set[str]) -> str:
     found = sorted(tickers)
     return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

@@ -19,7 +19,7 @@ from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_rest import Key
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
-from hftcl.trading.feeds.polygon_rest import aggregate
+from hftcl.trading.feeds.polygon_rest import build_raw_bar
 
 log = logging.getLogger(__name__)
 
@@ -108,17 +108,17 @@ class PolygonWebsocketFeed:
             lost, fault, delayed = self._lost, self._fault, frozenset(self._delayed)
             if not fault:
                 self._lost = None
-        if self._falls_silent(minute, heard=bool(rows or fault)):
+        if self._note_silence(minute, heard=bool(rows or fault)):
             since = minute - (self._quiet - 1) * MINUTE
             lost = min(lost or since, since)
             self._hang_up.set()
         if lost is not None and not fault:
-            rows = [*self._filled(lost, minute), *rows]
+            rows = [*self._fetch_gap(lost, minute), *rows]
         elif self._filling is not None:
-            rows = [*self._filled(minute, minute), *rows]
+            rows = [*self._fetch_gap(minute, minute), *rows]
         return self._intake.deliver(rows, minute, now, delayed=delayed)
 
-    def _filled(self, lost: datetime, minute: datetime) -> list[RawBar]:
+    def _fetch_gap(self, lost: datetime, minute: datetime) -> list[RawBar]:
         """Return what REST knows of the gap since `lost`, where it says so in time; else it comes with a later minute.
 
         One question at a time: a plan of few calls, or a service that hangs, must not keep the bot from its minute.
@@ -126,7 +126,7 @@ class PolygonWebsocketFeed:
         if self._filling is None:
             self._filling = lost, self._filler.submit(self._backfill, self._tickers, lost, minute)
         elif lost < minute:
-            self._still_lost(lost)  # another gap: asked for when this one is filled
+            self._keep_lost(lost)  # another gap: asked for when this one is filled
         since, future = self._filling
         done, _ = wait([future], timeout=_PATIENCE_S)
         if not done:
@@ -136,14 +136,14 @@ class PolygonWebsocketFeed:
             return future.result()
         except SourceError as error:
             log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
-            self._still_lost(since)
+            self._keep_lost(since)
             return []
 
-    def _still_lost(self, since: datetime) -> None:
+    def _keep_lost(self, since: datetime) -> None:
         with self._lock:
             self._lost = min(self._lost or since, since)
 
-    def _falls_silent(self, minute: datetime, *, heard: bool) -> bool:
+    def _note_silence(self, minute: datetime, *, heard: bool) -> bool:
         """Whether a connection that seems well has brought nothing for so long that it is to be made anew."""
         assert self._hours is not None  # noqa: S101 - begin comes first
         regular = self._hours.opens <= minute < self._hours.closes
@@ -181,12 +181,12 @@ class PolygonWebsocketFeed:
             try:
                 self._converse()
             except Exception as error:  # noqa: BLE001 - whatever the library, TLS or the network raise ends in a new connection
-                if self._down(self._key.redact(f"{type(error).__name__}: {error}")):
+                if self._note_down(self._key.redact(f"{type(error).__name__}: {error}")):
                     failures = 0  # it had been up: the drops of a year do not add up
             self._stopping.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)])
             failures += 1
 
-    def _down(self, why: str) -> bool:
+    def _note_down(self, why: str) -> bool:
         """Note that it is down, and return whether it was up before."""
         with self._lock:
             was_up = not self._fault
@@ -214,15 +214,15 @@ class PolygonWebsocketFeed:
                     text = socket.recv(timeout=0.5)
                 except TimeoutError:
                     continue
-                for message in _messages(text):
+                for message in _parse_messages(text):
                     if message.get("ev") == "status":
-                        subscribed = self._status(socket, message, subscribed=subscribed)
+                        subscribed = self._handle_status(socket, message, subscribed=subscribed)
                     elif message.get("ev") == "AM":
                         self._take(message)
             with contextlib.suppress(OSError):
                 socket.close()
 
-    def _status(self, socket: Any, message: dict[str, Any], *, subscribed: bool) -> bool:
+    def _handle_status(self, socket: Any, message: dict[str, Any], *, subscribed: bool) -> bool:
         """Subscribe once the key was taken; return whether that is done. Raises SourceError where it was not taken."""
         status, text = message.get("status"), self._key.redact(str(message.get("message", "")))
         if status == "auth_failed":
@@ -243,14 +243,14 @@ class PolygonWebsocketFeed:
 
     def _take(self, message: dict[str, Any]) -> None:
         ticker = str(message.get("sym", ""))
-        row = aggregate(ticker, message, "s")
+        row = build_raw_bar(ticker, message, "s")
         late_s = self._clock() - row[1].timestamp() - 60.0 if row[1] is not None else 0.0
         with self._lock:
             self._rows.append(row)
             (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
 
 
-def _messages(text: str | bytes) -> list[dict[str, Any]]:
+def _parse_messages(text: str | bytes) -> list[dict[str, Any]]:
     """Return the messages of a frame; what is not JSON of that form holds none."""
     try:
         found = json.loads(text)

@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from hftcl.durable import make_folder, storage_faults, write_atomically
+from hftcl.durable import convert_storage_faults, make_folder, write_atomically
 from hftcl.errors import ConfigError, LockHeldError
 from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
-from hftcl.market.hours import Hours, next_hours
+from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Limits
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
 from hftcl.trading.execute.desk import Desk
-from hftcl.trading.execute.minute import FLATTEN, Scene, Wish
+from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
 from hftcl.trading.run.session_loop import STAGE
-from hftcl.trading.run.wiring import capital_of, home_of, locked
+from hftcl.trading.run.wiring import hold_lock, home_of, read_capital
 
 WAIT: Final = timedelta(minutes=3)
 """How long `--flatten` waits for a running bot to be flat: a paper order fills with the next minute's bar."""
@@ -58,26 +58,26 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     A running bot does it within a second, and is waited for; without one the orders are sent from here, where the
     market is open. Raises StorageError, BrokerError; the halt file is there by then.
     """
-    places = Places.live(home_of(settings))
-    with storage_faults("pressing the kill switch"):
+    places = Home.live(home_of(settings))
+    with convert_storage_faults("pressing the kill switch"):
         make_folder(places.folder)
         write_atomically(places.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
     try:
-        with locked(places, "bot"), Ledger(places.ledger) as ledger:
-            return _without_bot(settings, places, ledger, clock.now(), reason)
+        with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
+            return _flatten_without_bot(settings, places, ledger, clock.now(), reason)
     except LockHeldError:
         text = f"the bot that runs closes everything; waiting at most {WAIT.total_seconds():.0f} s for it"
         on_event(Event(STAGE, text=text, level=Level.NOTE))
-        return _with_bot(places, clock)
+        return _flatten_with_bot(places, clock)
 
 
-def _with_bot(places: Places, clock: Clock) -> HaltReport:
+def _flatten_with_bot(places: Home, clock: Clock) -> HaltReport:
     until = clock.now() + WAIT
     positions: dict[str, float] = {}
     latched = False
     while clock.now() < until:
         with LedgerReader(places.ledger) as ledger:
-            latched = ledger.latched(KILL_SWITCH)
+            latched = ledger.is_latched(KILL_SWITCH)
             positions = ledger.positions()
             if latched and not positions and not ledger.working_orders():
                 break
@@ -86,7 +86,7 @@ def _with_bot(places: Places, clock: Clock) -> HaltReport:
     return HaltReport(halted=latched, by_bot=True, orders=0, positions=positions, note=note)
 
 
-def _without_bot(settings: Settings, places: Places, ledger: Ledger, now: datetime, reason: str) -> HaltReport:
+def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, now: datetime, reason: str) -> HaltReport:
     ledger.latch(KILL_SWITCH, reason, now)
     sent, problem = 0, ""
     broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
@@ -115,13 +115,13 @@ def _without_bot(settings: Settings, places: Places, ledger: Ledger, now: dateti
 
 def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime) -> int:
     """Send the orders that close every position, at the last prices that the ledger knows; return how many."""
-    hours = _open_now(settings, now)
+    hours = _find_open_hours(settings, now)
     if hours is None:
         return 0
-    account = ledger.account()
+    account = ledger.read_account()
     closes = ledger.closes().group_by("ticker", maintain_order=True).last()
     prices = account.average_price | dict(closes.select("ticker", "close").iter_rows())
-    capital = capital_of(ledger, settings, broker)
+    capital = read_capital(ledger, settings, broker)
     faults: list[str] = []
     desk = Desk(
         book="production",
@@ -129,10 +129,10 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         ledger=ledger,
         capital=capital,
         fractional=settings.trade.fractional,
-        limits=Limits.of(settings.risk, capital=capital, tickers=len(settings.market.watchlist)),
+        limits=Limits.from_settings(settings.risk, capital=capital, tickers=len(settings.market.watchlist)),
         on_fault=lambda text, _: faults.append(text),
     )
-    scene = Scene(
+    scene = MinuteContext(
         session=hours.session,
         minute=now.replace(second=0, microsecond=0),
         now=now,
@@ -141,15 +141,17 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         minutes_to_close=hours.minutes_to_close(now),
     )
     desk.open(hours.session, hours.begins, prices)
-    wishes = {ticker: Wish(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.touched()}
-    records = desk.trade([], wishes, scene, desk.account(scene.session, scene.minute, prices))
-    desk.settle(BAR_SCHEMA.to_frame(), scene)
+    wishes = {
+        ticker: DesiredPosition(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.list_touched()
+    }
+    records = desk.trade([], wishes, scene, desk.value_book(scene.session, scene.minute, prices))
+    desk.book_minute(BAR_SCHEMA.to_frame(), scene)
     return sum(record.state != "refused" for record in records)
 
 
-def _open_now(settings: Settings, now: datetime) -> Hours | None:
+def _find_open_hours(settings: Settings, now: datetime) -> Hours | None:
     try:
-        hours = next_hours(Calendar(settings.market.calendar), now, extended_hours=settings.market.extended_hours)
+        hours = find_next_hours(Calendar(settings.market.calendar), now, extended_hours=settings.market.extended_hours)
     except HorizonError:
         return None
     return hours if hours.begins <= now < hours.ends - MINUTE else None
@@ -157,8 +159,8 @@ def _open_now(settings: Settings, now: datetime) -> Hours | None:
 
 def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
     """Let go of the kill switch and of every other latch, in the name of a person; a running bot trades again."""
-    places = Places.live(home_of(settings))
-    with storage_faults("clearing the kill switch"):
+    places = Home.live(home_of(settings))
+    with convert_storage_faults("clearing the kill switch"):
         there = places.halt_file.exists()
         places.halt_file.unlink(missing_ok=True)
     if not places.ledger.exists():

@@ -9,24 +9,24 @@ from typing import Final, Protocol
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
-from hftcl.market.hours import Hours, next_hours
+from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import Market, Serving
+from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds import Feed
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
-from hftcl.trading.run.wiring import Parts, assemble, home_of, interval_s, locked
+from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +88,17 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     answer at the start: nothing is assumed then.
     """
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
-    places, clock = Places.live(home_of(settings)), present.clock
-    with locked(places, "bot"), Ledger(places.ledger) as ledger:
+    places, clock = Home.live(home_of(settings)), present.clock
+    with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
         broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
         feed: Feed | None = None
         try:
             require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
             require_same_account(ledger, settings, broker)
             require_hours(settings, broker)
-            serving = Serving(
+            serving = ProductionWatch(
                 home_of(settings),
-                Market(
+                BotMarket(
                     calendar=calendar.name,
                     synthetic=source.synthetic,
                     extended_hours=None if broker.extended_hours else False,
@@ -106,8 +106,8 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 interval_s=interval_s(settings),
             )
             count = _Count()
-            shadow = Shadow.of(settings, places) if settings.trade.shadow else None
-            feed = present.feed(calendar, lambda: _extended(settings, serving), _hearing(present))
+            shadow = Shadow.from_settings(settings, places) if settings.trade.shadow else None
+            feed = present.feed(calendar, lambda: _trades_extended(settings, serving), _build_listener(present))
             loop = assemble(
                 settings,
                 Parts(
@@ -124,12 +124,12 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     on_event=present.on_event,
                     on_alert=present.on_alert,
                     shadow_broker=shadow.broker if shadow else None,
-                    on_minute=_counting(count),
+                    on_minute=_build_counter(count),
                 ),
             )
             loop.shadow, loop.alive = shadow, present.service.alive
             note = _run(loop, settings, present, calendar, broker, once=once)
-            return _report(loop, count, note)
+            return _build_report(loop, count, note)
         finally:
             present.service.stopping()
             if feed is not None:
@@ -137,23 +137,23 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             broker.close()
 
 
-def _extended(settings: Settings, serving: Serving) -> bool:
+def _trades_extended(settings: Settings, serving: ProductionWatch) -> bool:
     """Return whether extended hours are traded: those of the model, where there is one."""
     return serving.in_use.model.meta.extended_hours if serving.in_use else settings.market.extended_hours
 
 
-def _hearing(present: Present) -> OnEvent:
+def _build_listener(present: Present) -> OnEvent:
     """Return who hears of the feed: to collect a month at five calls a minute takes longer than a watchdog waits."""
 
-    def heard(event: Event) -> None:
+    def hear(event: Event) -> None:
         present.service.alive()
         present.on_event(event)
 
-    return heard
+    return hear
 
 
-def _counting(count: _Count) -> Callable[[Minute], None]:
-    def counted(done: Minute) -> None:
+def _build_counter(count: _Count) -> Callable[[Minute], None]:
+    def add_minute(done: Minute) -> None:
         count.decisions += done.decided
         count.orders += done.ordered
         log.info(
@@ -164,7 +164,7 @@ def _counting(count: _Count) -> Callable[[Minute], None]:
             1000 * done.latency_s,
         )
 
-    return counted
+    return add_minute
 
 
 def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
@@ -172,15 +172,15 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
     clock, controls = present.clock, present.controls
     loop.reconcile = lambda: _reconcile(loop.ledger, broker, present)
     loop.compare()
-    loop.ledger.note(rows.Event(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
+    loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
     loop.look_if_due()
     present.service.ready()
     try:
         while not controls.stop:
             try:
-                hours = next_hours(calendar, clock.now(), extended_hours=_extended(settings, loop.serving))
+                hours = find_next_hours(calendar, clock.now(), extended_hours=_trades_extended(settings, loop.serving))
             except HorizonError as error:
-                note = _without_calendar(loop, present, error)
+                note = _wait_without_calendar(loop, present, error)
                 if once:
                     return note
                 continue
@@ -191,11 +191,11 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
             if controls.stop:
                 break
             present.service.status(f"trading session {hours.session}")
-            _session(loop, hours, clock.now(), once=once)
+            _trade_session(loop, hours, clock.now(), once=once)
             if once:
                 return f"One minute of session {hours.session} was decided."
     finally:
-        loop.ledger.note(rows.Event(at=clock.now(), kind="stopped", text="stopped"))
+        loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="stopped", text="stopped"))
     return "Stopped as asked."
 
 
@@ -208,7 +208,7 @@ def _reconcile(ledger: Ledger, broker: Broker, present: Present) -> bool:
     return found.agrees
 
 
-def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
+def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
     """Trade from the minute that has just ended on: a bot that was killed within it decides on it after all.
 
     Ledger and broker are compared first: others may have traded in the account overnight. A session that cannot be
@@ -218,11 +218,11 @@ def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
     minutes = hours.minutes(newest)
     try:
         loop.compare()
-        loop.session(hours, minutes[:1] if once else minutes)
+        loop.trade_session(hours, minutes[:1] if once else minutes)
     except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
         if once:
             raise
-        loop.fault("the session cannot be prepared", str(error))
+        loop.tell_fault("the session cannot be prepared", str(error))
         loop.stand_by(hours)
         loop.wait_until(loop.clock.now() + MINUTE)
         if loop.clock.now() >= hours.ends:
@@ -232,18 +232,18 @@ def _session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
         loop.wait_until(hours.ends)
 
 
-def _without_calendar(loop: Loop, present: Present, error: HorizonError) -> str:
+def _wait_without_calendar(loop: Loop, present: Present, error: HorizonError) -> str:
     """Trade nothing, for what is not known to be a session is none; say so, and look again in an hour."""
     now = present.clock.now()
     text = f"{error} Nothing is traded (hold_calendar)."
-    loop.ledger.note(rows.Event(at=now, kind="error", text=text))
+    loop.ledger.write_event(rows.LedgerEvent(at=now, kind="error", text=text))
     present.on_event(Event(STAGE, text=text, level=Level.WARNING))
     present.on_alert(Alert(Kind.HALTED, "the exchange calendar has ended", text, now))
     loop.wait_until(now + _PATIENCE)
     return text
 
 
-def _report(loop: Loop, count: _Count, note: str) -> TradeReport:
+def _build_report(loop: Loop, count: _Count, note: str) -> TradeReport:
     ledger, desk = loop.ledger, loop.bot.production.desk
     meta, row = ledger.meta(), ledger.last_equity()
     latches = ledger.latches()

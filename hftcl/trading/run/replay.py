@@ -14,14 +14,14 @@ import polars as pl
 
 from hftcl import sqlite
 from hftcl.alerts import Alert
-from hftcl.durable import storage_faults
+from hftcl.durable import convert_storage_faults
 from hftcl.errors import ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.split import Session, unseen
-from hftcl.home import Places
+from hftcl.exam.split import Session, find_unseen
+from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import Finding
-from hftcl.market.hours import hours_of
+from hftcl.market.hours import find_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, find_source
 from hftcl.market.store import BarStore
@@ -31,12 +31,12 @@ from hftcl.strategy.positions import positions_sha256
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import FILE as PAPER_FILE
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import InUse, Market, Serving
+from hftcl.trading.decide.model_in_use import BotMarket, ModelInUse, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
-from hftcl.trading.run.wiring import Parts, assemble, home_of, interval_s, locked
+from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class ReplayReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class ReplayWindow:
     """The bars of a replay, those that features read before them included, and the sessions that are played."""
 
     bars: pl.DataFrame
@@ -93,11 +93,11 @@ class _Tally:
     positions: list[pl.DataFrame] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
 
-    def minute(self, done: Minute) -> None:
+    def count_minute(self, done: Minute) -> None:
         if done.decided:
             self.latencies.append(1000.0 * done.latency_s)
 
-    def session(self, ledger: Ledger, first: datetime, last: datetime) -> None:
+    def count_session(self, ledger: Ledger, first: datetime, last: datetime) -> None:
         made = ledger.decisions("production", first, last)
         self.codes.update(made["code"].to_list())
         self.positions.append(made.select("ticker", "ts", pl.col("target").alias("position")).drop_nulls())
@@ -121,23 +121,25 @@ def replay(
     began = stopwatch()
     first, last = parse_span(span)
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
-    serving = Serving(
+    serving = ProductionWatch(
         home_of(settings),
-        Market(calendar=calendar.name, synthetic=source.synthetic),
+        BotMarket(calendar=calendar.name, synthetic=source.synthetic),
         interval_s=interval_s(settings),
     )
     look = serving.look(now)
     if serving.in_use is None:
         raise ModelNotFoundError(f"There is no model to replay with: {look.reason}")
-    window = collected(settings, serving.in_use, source, calendar, first, last, now, on_event)
+    window = collect_window(settings, serving.in_use, source, calendar, first, last, now, on_event)
     seen = not _is_unseen(serving.in_use, calendar, window.days[0], settings.exam.embargo_sessions)
     _warn(serving, window, seen=seen, on_event=on_event)
-    places = Places.replay(home_of(settings))
-    with locked(places, "replay"):
-        loop, tally = _begun(settings, places, serving, window, source, controls, on_event, on_alert)
+    places = Home.replay(home_of(settings))
+    with hold_lock(places, "replay"):
+        loop, tally = _delete_begun_replay_and_assemble(
+            settings, places, serving, window, source, controls, on_event, on_alert
+        )
         with loop.ledger:
             _play(loop, window, calendar, serving.in_use, tally, on_event)
-            return _report(loop, window, source, tally, unseen=not seen, seconds=stopwatch() - began)
+            return _build_report(loop, window, source, tally, unseen=not seen, seconds=stopwatch() - began)
 
 
 def parse_span(text: str) -> tuple[date, date]:
@@ -152,19 +154,19 @@ def parse_span(text: str) -> tuple[date, date]:
     return first, last
 
 
-def collected(
+def collect_window(
     settings: Settings,
-    in_use: InUse,
+    in_use: ModelInUse,
     source: BarSource,
     calendar: Calendar,
     first: date,
     last: date,
     now: datetime,
     on_event: OnEvent,
-) -> Window:
+) -> ReplayWindow:
     """Collect the very bars that `exam --from first --to last` collects: same window, same end of what is known."""
     known = source.known_until(settings.market.watchlist, now)
-    whole = None if known is None else calendar.last_complete(min(known, now))
+    whole = None if known is None else calendar.find_last_complete(min(known, now))
     if whole is None or whole < first:
         there = "has no bars" if whole is None else f"has none after {whole}"
         raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {there}.")
@@ -175,7 +177,7 @@ def collected(
         raise NoDataError(f"There is no session from {first} to {last} in the calendar {calendar.name}.")
     days = tuple(table["session"].to_list())
     try:
-        warm_up = calendar.previous_session(days[0], WARMUP_SESSIONS)
+        warm_up = calendar.find_previous_session(days[0], WARMUP_SESSIONS)
     except HorizonError:
         warm_up = days[0]
     found = BarStore(home_of(settings) / "bars", source, calendar).collect(
@@ -191,7 +193,7 @@ def collected(
     played = found.bars.filter(pl.col("session") >= days[0])
     if played.is_empty():
         raise NoDataError(f"The source {source.name!r} has no bar of the watchlist from {first} to {last}.")
-    return Window(
+    return ReplayWindow(
         bars=found.bars,
         days=days,
         tickers=tuple(played["ticker"].unique().sort().to_list()),
@@ -200,18 +202,18 @@ def collected(
     )
 
 
-def _is_unseen(in_use: InUse, calendar: Calendar, begin: date, embargo_sessions: int) -> bool:
+def _is_unseen(in_use: ModelInUse, calendar: Calendar, begin: date, embargo_sessions: int) -> bool:
     seen = in_use.model.meta.label_end
     try:
         ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
     except HorizonError:
         return False
     sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
-    left = unseen(sessions, seen, embargo_sessions=embargo_sessions)
+    left = find_unseen(sessions, seen, embargo_sessions=embargo_sessions)
     return bool(left) and begin >= left[0].day
 
 
-def _warn(serving: Serving, window: Window, *, seen: bool, on_event: OnEvent) -> None:
+def _warn(serving: ProductionWatch, window: ReplayWindow, *, seen: bool, on_event: OnEvent) -> None:
     def warn(text: str) -> None:
         on_event(Event(STAGE, text=text, level=Level.WARNING))
 
@@ -223,24 +225,24 @@ def _warn(serving: Serving, window: Window, *, seen: bool, on_event: OnEvent) ->
         warn('the edge is "stand aside": a replay decides and trades all the same, for it is a rehearsal')
 
 
-def _begun(
+def _delete_begun_replay_and_assemble(
     settings: Settings,
-    places: Places,
-    serving: Serving,
-    window: Window,
+    places: Home,
+    serving: ProductionWatch,
+    window: ReplayWindow,
     source: BarSource,
     controls: Controls,
     on_event: OnEvent,
     on_alert: Callable[[Alert], None],
 ) -> tuple[Loop, _Tally]:
-    with storage_faults("beginning the ledger of the replay"):
+    with convert_storage_faults("beginning the ledger of the replay"):
         for path in (places.ledger, places.folder / PAPER_FILE, places.folder / "shadow" / PAPER_FILE):
             sqlite.remove(path)
     ledger, tally = Ledger(places.ledger, durable=False), _Tally()
     broker = find_broker("paper")(settings, folder=places.folder, durable=False)
     hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
-    start = hours_of(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
-    shadow = Shadow.of(settings, places, durable=False) if settings.trade.shadow else None
+    start = find_hours(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
+    shadow = Shadow.from_settings(settings, places, durable=False) if settings.trade.shadow else None
     parts = Parts(
         mode="replay",
         places=places,
@@ -255,7 +257,7 @@ def _begun(
         on_event=on_event,
         on_alert=on_alert,
         shadow_broker=shadow.broker if shadow else None,
-        on_minute=tally.minute,
+        on_minute=tally.count_minute,
     )
     loop = assemble(settings, parts)
     loop.shadow = shadow
@@ -263,24 +265,26 @@ def _begun(
     return loop, tally
 
 
-def _play(loop: Loop, window: Window, calendar: Calendar, in_use: InUse, tally: _Tally, on_event: OnEvent) -> None:
+def _play(
+    loop: Loop, window: ReplayWindow, calendar: Calendar, in_use: ModelInUse, tally: _Tally, on_event: OnEvent
+) -> None:
     extended = in_use.model.meta.extended_hours
     for done, day in enumerate(window.days):
         on_event(Event(STAGE, done, len(window.days), str(day)))
-        hours = hours_of(calendar, day, extended_hours=extended)
+        hours = find_hours(calendar, day, extended_hours=extended)
         loop.wait_until(hours.begins)
-        loop.session(hours, hours.minutes(hours.begins))
-        tally.session(loop.ledger, hours.begins, hours.ends)
+        loop.trade_session(hours, hours.minutes(hours.begins))
+        tally.count_session(loop.ledger, hours.begins, hours.ends)
         if loop.controls.stop:
             return
     on_event(Event(STAGE, len(window.days), len(window.days)))
 
 
-def _report(
-    loop: Loop, window: Window, source: BarSource, tally: _Tally, *, unseen: bool, seconds: float
+def _build_report(
+    loop: Loop, window: ReplayWindow, source: BarSource, tally: _Tally, *, unseen: bool, seconds: float
 ) -> ReplayReport:
     ledger, capital = loop.ledger, loop.bot.production.desk.capital
-    by_session = pnl_by_session(ledger.equity(), window.days, capital)
+    by_session = compute_pnl_by_session(ledger.equity(), window.days, capital)
     orders, in_use = ledger.orders(), loop.serving.in_use
     latches = ledger.latches()
     return ReplayReport(
@@ -301,8 +305,8 @@ def _report(
         pnl=float(sum(by_session.values())),
         pnl_by_session=by_session,
         positions_sha256=positions_sha256(pl.concat(tally.positions)),
-        latency_ms=percentiles(tally.latencies),
-        refusals=ledger.refusals(),
+        latency_ms=compute_percentiles(tally.latencies),
+        refusals=ledger.count_refusals(),
         codes=dict(sorted(tally.codes.items())),
         capital=capital,
         halted="; ".join(f"{latch.name}: {latch.reason}" for latch in latches) or None,
@@ -310,7 +314,7 @@ def _report(
     )
 
 
-def pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -> dict[str, float]:
+def compute_pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -> dict[str, float]:
     """Return what each session added to the equity, as a fraction of capital; 0.0 for one without a row."""
     last = dict(equity.group_by("session", maintain_order=True).agg(pl.col("equity").last()).iter_rows())
     found, before = {}, capital
@@ -321,7 +325,7 @@ def pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -
     return found
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+def compute_percentiles(values: Sequence[float]) -> dict[str, float | None]:
     """Return the median and the 99th percentile; None where there is no value."""
     if not values:
         return {"p50": None, "p99": None}

@@ -15,7 +15,7 @@ from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours
 from hftcl.trading.decide.bot import KILL_SWITCH, Bot, Minute
-from hftcl.trading.decide.model_in_use import Look, Serving
+from hftcl.trading.decide.model_in_use import Look, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.feeds import Delivery, Feed
@@ -43,16 +43,16 @@ class Controls:
     look: bool = False
     halt: bool = False
 
-    def halted(self) -> str:
+    def read_halt(self) -> str:
         """Return why the kill switch is pressed, "" where it is not."""
         if self.halt:
             return "the signal SIGUSR1 was received"
         if self.halt_file is not None and self.halt_file.exists():
-            return f"the file {self.halt_file.name} exists{_said_in(self.halt_file)}"
+            return f"the file {self.halt_file.name} exists{_read_reason(self.halt_file)}"
         return ""
 
 
-def _said_in(path: Path) -> str:
+def _read_reason(path: Path) -> str:
     """Return what a person, or `--flatten`, wrote into the file, as one line; it halts whatever it says."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -68,7 +68,7 @@ class Loop:
 
     bot: Bot
     ledger: Ledger
-    serving: Serving
+    serving: ProductionWatch
     feed: Feed
     clock: Clock
     grace: timedelta
@@ -87,7 +87,7 @@ class Loop:
     _silent: int = field(default=0, init=False)
     _stuck: set[str] = field(default_factory=set, init=False)
 
-    def session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
+    def trade_session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
         """Trade one session: decide on each of `minutes`, unless stopped before."""
         waiting = iter(minutes)
         first = next(waiting, None)
@@ -132,7 +132,7 @@ class Loop:
     def _glance(self) -> None:
         """Act on the kill switch at once, not with the next minute."""
         self.alive()
-        reason = self.controls.halted()
+        reason = self.controls.read_halt()
         if reason and self.bot.latch(KILL_SWITCH, reason, self.clock.now()):
             self.bot.flatten(self.clock.now())
         self.controls.halt = False
@@ -143,7 +143,7 @@ class Loop:
 
     def _compare_if_cleared(self) -> None:
         """Compare again once a person has cleared a difference, which takes the broker's side."""
-        if self.bot.agreed or self.ledger.latched(UNEXPLAINED):
+        if self.bot.agreed or self.ledger.is_latched(UNEXPLAINED):
             return
         try:
             self.compare()
@@ -156,14 +156,14 @@ class Loop:
         try:
             delivery = self.feed.minute(minute, self.clock.now())
         except SourceError as error:
-            self.fault("no bars", str(error))
+            self.tell_fault("no bars", str(error))
             delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
-        self.on_minute(self.bot.minute(delivery, self.clock.now()))
+        self.on_minute(self.bot.decide_minute(delivery, self.clock.now()))
         self._tell_hold()
         self._tell_silence(delivery, hours)
         problem = self.feed.problem()
         if problem and problem != self._problem:
-            self.fault("the feed has a problem", problem)
+            self.tell_fault("the feed has a problem", problem)
         self._problem = problem
         for finding in delivery.findings:
             text = f"{finding.ticker}: {finding.count} bar dropped, {finding.reason}"
@@ -183,23 +183,25 @@ class Loop:
                 f"No ticker has had a bar for {SILENCE_MINUTES} minutes, and the session is open: nothing is traded, "
                 "and what is held stays until bars come or the close is near. Look at the vendor, or for a halt."
             )
-            self.fault("no bars of any ticker", text)
+            self.tell_fault("no bars of any ticker", text)
 
     def _tell_stuck(self, minute: datetime) -> None:
         """Tell once of a ticker that is held and has fallen silent alone."""
-        silent = {ticker for ticker, n in self.bot.without_bars(minute).items() if n >= HELD_SILENCE_MINUTES}
+        silent = {
+            ticker for ticker, n in self.bot.count_minutes_without_bars(minute).items() if n >= HELD_SILENCE_MINUTES
+        }
         for ticker in sorted(silent - self._stuck):
             text = (
                 f"{ticker} is held and has had no bar for {HELD_SILENCE_MINUTES} minutes, while others trade: it is "
                 "not traded, and stays until its bars come or the close is near. Look at the vendor, or for a halt."
             )
-            self.fault(f"no bars of {ticker}, which is held", text)
+            self.tell_fault(f"no bars of {ticker}, which is held", text)
         self._stuck = silent
 
-    def fault(self, subject: str, text: str) -> None:
+    def tell_fault(self, subject: str, text: str) -> None:
         """Tell a person, the log and the ledger that bars are missing."""
         now = self.clock.now()
-        self.ledger.note(rows.Event(at=now, kind="data", text=text))
+        self.ledger.write_event(rows.LedgerEvent(at=now, kind="data", text=text))
         self.on_event(Event(STAGE, text=text, level=Level.WARNING))
         self.on_alert(Alert(Kind.DATA_HOLE, subject, text, now))
 
@@ -219,7 +221,7 @@ class Loop:
             return
         now = self.clock.now()
         try:
-            found = self.shadow.candidate(serving, now)
+            found = self.shadow.load_candidate(serving, now)
         except HftclError as error:
             self.on_event(Event(STAGE, text=f"no shadow: {error}", level=Level.WARNING))
             found = None
@@ -229,12 +231,14 @@ class Loop:
                 shadow_model_id=found.model_id if found else "", shadow_model_since=now.isoformat() if found else ""
             )
             name = found.model_id if found else "none"
-            self.ledger.note(rows.Event(at=now, kind="shadow", text=f"{name} trades virtually", model_id=name))
+            self.ledger.write_event(
+                rows.LedgerEvent(at=now, kind="shadow", text=f"{name} trades virtually", model_id=name)
+            )
 
     def look_if_due(self) -> None:
         """Look at the production file where it is time to, or a person asked for it."""
         now = self.clock.now()
-        if self.controls.look or self.serving.due(now):
+        if self.controls.look or self.serving.is_due(now):
             self.controls.look = False
             self._take(self.serving.look(now), now)
 
@@ -242,15 +246,15 @@ class Loop:
         if look.outcome == "refused":
             stays = f"Model {look.before} stays" if look.before else "Nothing is traded"
             text = f"{look.reason} {stays}."
-            self.ledger.note(rows.Event(at=now, kind="reload_refused", text=text, model_id=look.before))
+            self.ledger.write_event(rows.LedgerEvent(at=now, kind="reload_refused", text=text, model_id=look.before))
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
             self.on_alert(Alert(Kind.RELOAD_REFUSED, "the production model was refused", text, now, look.before))
         if look.outcome == "reloaded" and self.serving.in_use is not None:
             self.bot.use(self.serving.in_use)
             self.reloads += look.before is not None
             self.ledger.set_meta(model_id=str(look.after), model_since=now.isoformat(), reloads=str(self.reloads))
-            self.ledger.note(
-                rows.Event(
+            self.ledger.write_event(
+                rows.LedgerEvent(
                     at=now, kind="reloaded", text=f"{look.before or 'none'} -> {look.after}", model_id=look.after
                 )
             )
@@ -262,7 +266,7 @@ class Loop:
     def _tell_hold(self) -> None:
         """Tell why nothing is traded, in the minute in which it begins; of a model that is too old, each day anew."""
         now, in_use = self.clock.now(), self.serving.in_use
-        hold = self.bot.held_back(now)
+        hold = self.bot.explain_hold(now)
         if hold and hold != self._hold:
             self.on_event(Event(STAGE, text=hold, level=Level.WARNING))
             self.on_alert(Alert(Kind.HALTED, "nothing is traded", hold, now, in_use.model_id if in_use else None))

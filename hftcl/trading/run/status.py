@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hftcl.home import Places
-from hftcl.ledger.meta import Facts
+from hftcl.home import Home
+from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.settings import Settings
 
@@ -74,20 +74,20 @@ class StatusReport:
 def status(settings: Settings) -> StatusReport:
     """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded."""
     home = Path(settings.paths.home)
-    live, replay = Places.live(home), Places.replay(home)
+    live, replay = Home.live(home), Home.replay(home)
     chosen = live
-    if _holder(live.lock) is None and (_holder(replay.lock) is not None or not live.ledger.exists()):
+    if _find_holder(live.lock) is None and (_find_holder(replay.lock) is not None or not live.ledger.exists()):
         chosen = replay
     return status_at(chosen)
 
 
-def status_at(places: Places) -> StatusReport:
+def status_at(places: Home) -> StatusReport:
     """Return what the bot or the replay of these very files does or did last."""
     with LedgerReader(places.ledger) as ledger, ledger.snapshot():
-        return _report(ledger, _holder(places.lock), places)
+        return _build_report(ledger, _find_holder(places.lock), places)
 
 
-def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusReport:
+def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> StatusReport:
     meta = ledger.meta()
     latches = ledger.latches()
     halted = "; ".join(f"{latch.name} since {latch.since:%Y-%m-%d %H:%M} UTC: {latch.reason}" for latch in latches)
@@ -101,8 +101,8 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
         if event.kind in ("error", "data", "reload_refused")
         and (heartbeat is None or event.at > heartbeat - _ERRORS_SINCE)
     ]
-    production = _book(ledger, "production", meta)
-    shadow = _book(ledger, "shadow", meta)
+    production = _build_book_status(ledger, "production", meta)
+    shadow = _build_book_status(ledger, "shadow", meta)
     last_bar, capital = meta.moment("last_bar"), meta.number("capital")
     return StatusReport(
         running=pid is not None,
@@ -112,15 +112,15 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
         synthetic=meta["synthetic"] == "1" if "synthetic" in meta else None,
         model_id=production.model_id,
         since=production.since,
-        last_decision=ledger.last_decided(),
+        last_decision=ledger.find_last_decided(),
         last_minute=meta.moment("minute"),
         data_lag_s=(heartbeat - last_bar).total_seconds() - 60 if heartbeat and last_bar else None,
-        session=meta.at_open("production")[0] or None,
+        session=meta.read_open("production")[0] or None,
         positions=production.positions,
         pnl_today=production.pnl_today,
         equity=production.equity,
         capital=capital,
-        limits=_limits(ledger, meta, production),
+        limits=_measure_limits(ledger, meta, production),
         halted=halted or None,
         reloads=meta.count("reloads"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
@@ -128,9 +128,9 @@ def _report(ledger: LedgerReader, pid: int | None, places: Places) -> StatusRepo
     )
 
 
-def _book(ledger: LedgerReader, book: "BookName", meta: Facts) -> BookStatus:
+def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta) -> BookStatus:
     prefix = "" if book == "production" else "shadow_"
-    day, at_open = meta.at_open(book)
+    day, at_open = meta.read_open(book)
     equity = ledger.last_equity(book)
     known = equity["equity"][0] if equity.height else None
     today = equity.height > 0 and equity["session"][0].isoformat() == day
@@ -145,11 +145,11 @@ def _book(ledger: LedgerReader, book: "BookName", meta: Facts) -> BookStatus:
         equity=known,
         orders=orders.filter(orders["state"] != "refused").height if orders is not None else 0,
         fills=ledger.fills(book, opened).height if opened else 0,
-        refusals=ledger.refusals(book, opened) if opened else {},
+        refusals=ledger.count_refusals(book, opened) if opened else {},
     )
 
 
-def _limits(ledger: LedgerReader, meta: Facts, production: BookStatus) -> dict[str, Usage]:
+def _measure_limits(ledger: LedgerReader, meta: LedgerMeta, production: BookStatus) -> dict[str, Usage]:
     row = ledger.last_equity()
     used = {
         "gross": row["gross"][0] if row.height else 0.0,
@@ -160,7 +160,7 @@ def _limits(ledger: LedgerReader, meta: Facts, production: BookStatus) -> dict[s
     return {name: Usage(used=used[name], limit=limit) for name, limit in limits.items() if limit is not None}
 
 
-def _holder(lock: Path) -> int | None:
+def _find_holder(lock: Path) -> int | None:
     """Return the process that holds a lock, None where nobody does. Takes nothing and leaves nothing behind."""
     try:
         fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)

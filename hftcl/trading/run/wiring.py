@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from hftcl.alerts import Alert, Kind
-from hftcl.durable import lock, make_folder, storage_faults
+from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.events import Event, Level, OnEvent
-from hftcl.home import Places
+from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Limits
 from hftcl.trading.brokers import Broker
 from hftcl.trading.decide.bot import Bot, Minute, Rules
-from hftcl.trading.decide.model_in_use import InUse, Serving
+from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.feeds import Feed
 from hftcl.trading.run.clock import Clock
@@ -31,12 +31,12 @@ class Parts:
     """What differs between the present and a replay, and who is told."""
 
     mode: Mode
-    places: Places
+    places: Home
     ledger: Ledger
     broker: Broker
     feed: Feed
     clock: Clock
-    serving: Serving
+    serving: ProductionWatch
     controls: Controls
     source: str
     synthetic: bool
@@ -47,9 +47,9 @@ class Parts:
 
 
 @contextmanager
-def locked(places: Places, what: str) -> Iterator[None]:
+def hold_lock(places: Home, what: str) -> Iterator[None]:
     """Hold the lock of a bot or a replay. Raises LockHeldError where another one runs."""
-    with storage_faults("preparing the folder of the ledger"):
+    with convert_storage_faults("preparing the folder of the ledger"):
         make_folder(places.folder)
     with lock(places.lock, what):
         yield
@@ -61,7 +61,7 @@ def interval_s(settings: Settings) -> float:
     return 60.0 * trade.reload_interval_minutes or 3600.0 * trade.reload_interval_hours
 
 
-def capital_of(ledger: Ledger, settings: Settings, broker: Broker) -> float:
+def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
     """Return the USD that targets are fractions of: what the ledger began with, and the first time what it shall be.
 
     It stays what it was, so that profits are not reinvested and sessions add up, as in the exam.
@@ -73,7 +73,7 @@ def capital_of(ledger: Ledger, settings: Settings, broker: Broker) -> float:
 def assemble(settings: Settings, parts: Parts) -> Loop:
     """Return the loop of a bot that is ready for its first session. The ledger learns what it is the ledger of."""
     ledger, replayed = parts.ledger, parts.mode == "replay"
-    capital = capital_of(ledger, settings, parts.broker)
+    capital = read_capital(ledger, settings, parts.broker)
     ledger.set_meta(
         capital=repr(capital),
         mode=parts.mode,
@@ -87,7 +87,7 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
     grace = timedelta(0) if replayed else timedelta(seconds=settings.trade.grace_s)
 
     def limits(tickers: int, flat_minutes: int) -> Limits:
-        return Limits.of(
+        return Limits.from_settings(
             settings.risk,
             capital=capital,
             tickers=max(tickers, 1),
@@ -95,11 +95,11 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
             shorting=parts.broker.shorting,
         )
 
-    def may_trade(_: InUse) -> bool:
+    def may_trade(_: ModelInUse) -> bool:
         return not parts.broker.live_money or settings.trade.override_edge or parts.serving.edge == "live"
 
     def fault(text: str, at: datetime) -> None:
-        ledger.note(rows.Event(at=at, kind="error", text=text))
+        ledger.write_event(rows.LedgerEvent(at=at, kind="error", text=text))
         parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
         parts.on_alert(Alert(Kind.ERROR, f"the broker {parts.broker.name} has a fault", text, at))
 

@@ -26,7 +26,7 @@ def main() -> None:
     """Carry out the order on stdin."""
     order = json.load(sys.stdin)
     try:
-        note = {"mail": _mail, "apprise": _apprise, "heartbeat": _heartbeat}[order["way"]](order)
+        note = {"mail": _send_mail, "apprise": _notify_apprise, "heartbeat": _send_heartbeat}[order["way"]](order)
     except UndeliveredError as error:
         answer = {"fault": str(error)[:_LONGEST_FAULT], "note": ""}
     else:
@@ -34,18 +34,18 @@ def main() -> None:
     json.dump(answer, sys.stdout)
 
 
-def _mail(order: dict[str, Any]) -> str:
+def _send_mail(order: dict[str, Any]) -> str:
     """Send a mail; without a `subject` only connect, log in and leave. Returns which recipients were refused."""
     try:
-        with _encrypted(order) as server:
+        with _connect_encrypted(order) as server:
             if order["user"]:
                 _log_in(server, order)
             if "subject" not in order:
                 server.noop()
                 return ""
-            refused = server.send_message(_mail_of(order), order["sender"], order["to"])
+            refused = server.send_message(_build_mail(order), order["sender"], order["to"])
     except (OSError, smtplib.SMTPException) as error:
-        raise UndeliveredError(f"{order['host']} port {order['port']} {_why(error)}") from error
+        raise UndeliveredError(f"{order['host']} port {order['port']} {_explain(error)}") from error
     return f"refused for {', '.join(refused)}" if refused else ""
 
 
@@ -57,7 +57,7 @@ def _log_in(server: smtplib.SMTP, order: dict[str, Any]) -> None:
         raise UndeliveredError(fault) from None
 
 
-def _encrypted(order: dict[str, Any]) -> smtplib.SMTP:
+def _connect_encrypted(order: dict[str, Any]) -> smtplib.SMTP:
     """Return a connection over TLS to a server whose certificate is verified; before that no password is sent."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -73,7 +73,7 @@ def _encrypted(order: dict[str, Any]) -> smtplib.SMTP:
     return server
 
 
-def _why(error: OSError | smtplib.SMTPException) -> str:
+def _explain(error: OSError | smtplib.SMTPException) -> str:
     """Return what went wrong with a mail server, as the end of a sentence."""
     match error:
         case smtplib.SMTPNotSupportedError():
@@ -95,7 +95,7 @@ def _why(error: OSError | smtplib.SMTPException) -> str:
             return f"cannot be used: {_text(getattr(error, 'strerror', None) or str(error))}"
 
 
-def _mail_of(order: dict[str, Any]) -> EmailMessage:
+def _build_mail(order: dict[str, Any]) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     mail["Subject"] = order["subject"]
     mail["From"] = order["sender"]
@@ -109,7 +109,7 @@ def _mail_of(order: dict[str, Any]) -> EmailMessage:
     return mail
 
 
-def _apprise(order: dict[str, Any]) -> str:
+def _notify_apprise(order: dict[str, Any]) -> str:
     """Notify the address; without a `subject` only see whether Apprise knows it, which asks nobody."""
     import logging
 
@@ -131,7 +131,7 @@ def _apprise(order: dict[str, Any]) -> str:
     return ""
 
 
-def _heartbeat(order: dict[str, Any]) -> str:
+def _send_heartbeat(order: dict[str, Any]) -> str:
     import urllib.request
 
     request = urllib.request.Request(order["url"], headers={"User-Agent": f"hftcl/{__version__}"})  # noqa: S310
