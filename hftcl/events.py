@@ -1,11 +1,13 @@
-"""What a story reports while it works, and how long each stage took.
+"""What a story tells while it works: its progress, which moments no signal may cut, and how long each stage took.
 
-A story never prints: it calls `on_event`, and the edge decides what to show. Reads the monotonic clock alone.
+A story never prints: it calls `on_event`, and the edge decides what to show. Nothing may depend on the text of a
+progress. Reads the monotonic clock alone.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -34,6 +36,33 @@ OnEvent = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Listen to nothing: the default of every story."""
+
+
+HoldSignals = Callable[[bool], AbstractContextManager[None]]
+"""Takes `last`; returns a context in which no signal cuts in. One that came meanwhile does at its end, unless last."""
+_HOLDERS: ContextVar[tuple[HoldSignals, ...]] = ContextVar("holders of signals", default=())
+
+
+@contextmanager
+def critical(*, last: bool = False) -> Iterator[None]:
+    """Let no signal cut what is done within, such as a deployment. Where nothing catches signals, nothing changes.
+
+    last: the story has nothing left to do after it, so that a signal that came meanwhile waits for the story's end.
+    """
+    with ExitStack() as stack:
+        for hold in _HOLDERS.get():
+            stack.enter_context(hold(last))
+        yield
+
+
+@contextmanager
+def hold_signals_by(hold: HoldSignals) -> Iterator[None]:
+    """Let the `critical` moments of what is done within enter `hold`."""
+    token = _HOLDERS.set((*_HOLDERS.get(), hold))
+    try:
+        yield
+    finally:
+        _HOLDERS.reset(token)
 
 
 @dataclass(slots=True)

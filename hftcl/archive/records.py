@@ -1,18 +1,20 @@
 """What the archive says about a model, a deployment, an attempt: frozen values, and the one reading of a model id.
 
+A retrain's report is stored as JSON; `Judgement` is the one place where it is read again.
 No file, no clock. Made by `archive.registry` and `archive.deployment`; shown by the command line.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
-from hftcl.errors import UsageError
+from hftcl.errors import IntegrityError, UsageError
 
 Outcome = Literal["deployed", "rejected", "inconclusive"]
 Kind = Literal["deploy", "rollback", "restore", "hand"]
+T = TypeVar("T", str, float)
 _MODEL_ID = re.compile(r"(?:model_)?([0-9]{8}_[0-9]{6})")  # not \d, which takes Arabic and full-width digits too
 
 
@@ -25,6 +27,62 @@ def parse_model_id(text: str) -> str:
             f"{shown} is not a model id. An id looks like 20260109_020000; `hftcl history` lists those there are."
         )
     return match[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a stored report says that later decisions stand on; None where a model of an earlier hftcl does not say it.
+
+    edge: "live" or "stand aside", the second decision of that retrain, and why. policy: of [promote]. p_better:
+    P(better than the champion). conceded: whether the champion gave way by the tolerance alone. as_of: the end of the
+    bars that were known, UTC. twin: the examined model of which this one is the refit. exam_days: ISO dates, oldest
+    first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
+    """
+
+    edge: str | None
+    edge_reason: str | None
+    policy: str | None
+    p_better: float | None
+    conceded: bool
+    as_of: datetime | None
+    twin: str | None
+    sharpe: float | None
+    sharpe_interval: tuple[float, float] | None
+    exam_days: tuple[str, ...]
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> Self:
+        """Return what `report`, the JSON of a `RetrainReport`, says. Raises IntegrityError where it cannot be one."""
+        score = report.get("challenger") or {}
+        interval = score.get("sharpe_interval")
+        as_of = report.get("as_of")
+        try:
+            return cls(
+                edge=_optional(str, report.get("edge")),
+                edge_reason=_optional(str, report.get("edge_reason")),
+                policy=_optional(str, report.get("policy")),
+                p_better=_optional(float, report.get("p_better")),
+                conceded=report.get("conceded") is True,
+                as_of=datetime.fromisoformat(as_of) if as_of else None,
+                twin=_optional(str, report.get("twin")),
+                sharpe=_optional(float, score.get("sharpe")),
+                sharpe_interval=(float(interval[0]), float(interval[1])) if interval else None,
+                exam_days=tuple(score.get("pnl_by_session") or ()),
+            )
+        except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
+            raise IntegrityError(
+                f"The report that models/registry.sqlite holds of model {report.get('model_id')} cannot be read: "
+                f"{error}. Restore the file from a backup."
+            ) from error
+
+
+def _optional(kind: type[T], value: object) -> T | None:
+    """Return `value` if it is of `kind` (a whole number is a float too) or None. Raises TypeError for anything else."""
+    if kind is float and type(value) is int:
+        return kind(value)
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +131,19 @@ class ModelRecord(NewModel):
     kept: bool
 
     @property
+    def judgement(self) -> Judgement:
+        """What its retrain decided, decoded. Raises IntegrityError for a row that was damaged."""
+        return Judgement.from_report(self.report)
+
+    @property
     def twin(self) -> str | None:
         """The examined model of which this one is the refit on all sessions; None for one that was examined itself."""
-        return self.report.get("twin")
+        return self.judgement.twin
+
+    @property
+    def known_until(self) -> datetime:
+        """The end of the bars that were known when it was judged, UTC: from then on it was current."""
+        return self.judgement.as_of or self.trained_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

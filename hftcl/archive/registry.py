@@ -36,6 +36,9 @@ from hftcl.sqlite import snapshot
 JUDGED: Final = ("deployed", "rejected")
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
 _LOOKS = 10
+_SELECT_MODELS: Final = (
+    "SELECT *, json_extract(report, '$.twin') AS twin FROM models"  # the one field asked of all rows
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class RegistryState:
     @cached_property
     def refits(self) -> dict[str, str]:
         """For each examined model that was refitted and deployed as such, the refit."""
-        with_twin = (model_id for model_id in self.parents if '"twin": "' in self.rows[model_id]["report"])
-        return {json.loads(self.rows[model_id]["report"])["twin"]: model_id for model_id in with_twin}
+        twins = {model_id: self.rows[model_id]["twin"] for model_id in self.parents}
+        return {twin: model_id for model_id, twin in twins.items() if twin}
 
     def list_ancestors(self, model_id: str | None) -> tuple[str, ...]:
         """Return the models that `model_id` stands on, nearest first."""
@@ -291,7 +294,7 @@ class Registry:
             # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
             there, found = _look(self.production)
             with snapshot(db):
-                rows = {row["model_id"]: row for row in db.execute("SELECT * FROM models")}
+                rows = {row["model_id"]: row for row in db.execute(_SELECT_MODELS)}
                 deployments = tuple(
                     _read_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number")
                 )

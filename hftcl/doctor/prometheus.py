@@ -75,7 +75,7 @@ def _measure_models(home: Path) -> Iterator[_Metric]:
         yield _Metric("model_trained_timestamp_seconds", "gauge", "When it was trained.", [({}, trained)])
         if live.val_sharpe is not None:
             yield _Metric("model_exam_sharpe", "gauge", "Net annual Sharpe ratio of its exam.", [({}, live.val_sharpe)])
-        edge = live.report.get("edge")
+        edge = live.judgement.edge
         if edge:
             yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", [({}, int(edge == "live"))])
     counted = Counter(attempt.outcome for attempt in attempts)

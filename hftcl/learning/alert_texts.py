@@ -70,8 +70,8 @@ def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) 
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
-    if live is not None and live.report.get("edge"):
-        facts.append(("edge", f"{live.report['edge']}: {live.report.get('edge_reason') or ''}".rstrip(": ")))
+    if live is not None and live.judgement.edge:
+        facts.append(("edge", f"{live.judgement.edge}: {live.judgement.edge_reason or ''}".rstrip(": ")))
     facts.append(("retrains", outcomes or "none"))
     facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.outcome}: {each.reason}") for each in reversed(attempts)]
     facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.kind} of model {each.model_id}") for each in changes]

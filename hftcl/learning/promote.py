@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hftcl.archive.deployment import Archive
+from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import NewModel
-from hftcl.errors import HftclError, PinnedError, StorageError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.errors import HftclError, PinnedError, StorageError, SupersededError
+from hftcl.events import Event, Level, OnEvent, critical
 from hftcl.exam.split import list_sessions, split_for_refit
 from hftcl.exam.verdict import Outcome
 from hftcl.learning.candidate import Candidate, train_candidate
@@ -29,16 +30,37 @@ class Promotion:
     now: datetime
     on_event: OnEvent
 
-    def archive_and_deploy(self, candidate: Candidate, report: RetrainReport, champion: str | None) -> RetrainReport:
+    def archive_and_deploy(
+        self,
+        candidate: Candidate,
+        report: RetrainReport,
+        *,
+        champion: str | None,
+        sessions: tuple[RecordedSession, ...],
+    ) -> RetrainReport:
         """Archive the candidate, deploy it or its refit where it passed, and delete what `[archive] keep` lets go.
 
-        champion: id of the model that serves. Returns the report of what really became of it.
+        champion: id of the model that serves. sessions: what this retrain adds to the policy's record. Returns the
+        report of what really became of it. From here on a signal cuts only through the refit.
         """
+        deploys = report.outcome == Outcome.DEPLOYED
+        if deploys and self.settings.promote.refit_on_promote:
+            with critical():
+                self._archive_with_record(candidate, report, sessions)
+            report = self._refit(candidate, report)  # takes as long as a training: a stop may cut it
+            with critical(last=True):
+                return self._finish(self._deploy(report, champion))
+        with critical(last=True):
+            self._archive_with_record(candidate, report, sessions)
+            return self._finish(self._deploy(report, champion) if deploys else report)
+
+    def _archive_with_record(
+        self, candidate: Candidate, report: RetrainReport, sessions: tuple[RecordedSession, ...]
+    ) -> None:
+        self.archive.record_sessions(sessions, now=self.now)
         self._archive(candidate, report)
-        if report.outcome == Outcome.DEPLOYED:
-            if self.settings.promote.refit_on_promote:
-                report = self._refit(candidate, report)
-            report = self._deploy(report, champion)
+
+    def _finish(self, report: RetrainReport) -> RetrainReport:
         try:
             self.archive.record_attempt(
                 self.now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=report.model_id
@@ -93,7 +115,8 @@ class Promotion:
                 on_event=self.on_event,
             )
             told = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)
-            self._archive(refit, told)
+            with critical():
+                self._archive(refit, told)
         except HftclError as fault:
             self._warn(f"the refit on all sessions failed, so the examined model {twin} itself serves: {fault}")
             return report
@@ -105,13 +128,17 @@ class Promotion:
 
     def _deploy(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
-        self.on_event(Event("deploy", 0, 1))  # again: what a refit told has let a stop cut in
         try:
             switched = self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
         except PinnedError:  # rolled back while this trained
             for model_id in filter(None, (report.model_id, report.twin)):
                 self.archive.set_outcome(model_id, "rejected", "pinned", now=self.now)
             return replace(report, outcome="rejected", reason="pinned")
+        except SupersededError as void:
+            self.archive.record_attempt(
+                self.now, kind="retrain", outcome="failed", reason=str(void), model_id=report.model_id
+            )
+            raise
         for note in switched.notes:
             self._warn(note)
         return report

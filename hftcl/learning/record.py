@@ -116,16 +116,10 @@ def decide_edge(record: Record, archive: Registry, data: Dataset, settings: Sett
 def _find_previous(archive: Registry, data: Dataset, policy: str) -> EdgeState:
     """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned anew."""
     for model in archive.models():
-        if model.synthetic == data.synthetic and find_known_end(model) <= data.as_of.at:
-            same = model.report.get("policy") == policy
-            return EdgeState.LIVE if same and model.report.get("edge") == EdgeState.LIVE else EdgeState.STAND_ASIDE
+        if model.synthetic == data.synthetic and model.known_until <= data.as_of.at:
+            same = model.judgement.policy == policy
+            return EdgeState.LIVE if same and model.judgement.edge == EdgeState.LIVE else EdgeState.STAND_ASIDE
     return EdgeState.STAND_ASIDE
-
-
-def find_known_end(model: ModelRecord) -> datetime:
-    """Return the end of the bars that were known when a model was judged: from then on it was current."""
-    told = model.report.get("as_of")
-    return datetime.fromisoformat(told) if told else model.trained_at
 
 
 def hash_policy(settings: Settings, params: Mapping[str, object]) -> str:
@@ -274,10 +268,10 @@ class _Timeline:
         changes = [change for change in archive.deployments() if change.model_id in models]
         return cls(
             served=tuple(
-                (find_known_end(models[each.model_id]) if each.kind == "deploy" else each.at, models[each.model_id])
+                (models[each.model_id].known_until if each.kind == "deploy" else each.at, models[each.model_id])
                 for each in changes
             ),
-            tried=tuple((find_known_end(model), model) for _, model in sorted(models.items())),
+            tried=tuple((model.known_until, model) for _, model in sorted(models.items())),
         )
 
     def find_at(self, start: datetime) -> ModelRecord | None:

@@ -166,7 +166,7 @@ def _build_model_figures(
     booked: dict[Key, Amounts] = {key: each for key, each in book.found.booked.items() if key.model_id == model_id}
     trades = [trade for trade in book.found.trades if trade.model_id == model_id]
     known = [*sessions, *(key.session for key in booked)]
-    interval = (record.report.get("challenger") or {}).get("sharpe_interval") if record else None
+    interval = record.judgement.sharpe_interval if record else None
     return ModelFigures(
         model_id=model_id,
         from_=sessions[0],

@@ -12,8 +12,8 @@ from typing import Final
 
 from hftcl import logs
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import HftclError
-from hftcl.events import Event, Level
+from hftcl.errors import ConfigError, HftclError, LockHeldError, NewerVersionError
+from hftcl.events import Event, Level, hold_signals_by
 from hftcl.learning.alert_texts import build_error_alert
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import Duty, JobResult, Observer, Teller
@@ -27,8 +27,6 @@ TICK_S: Final = 15.0
 """Longest sleep: a host that was suspended, or whose clock was put, is noticed within it."""
 BEHIND: Final = timedelta(hours=1)
 """A job that begins later than this is told: the host slept, was down, or has too much to do."""
-_BUSY: Final = 75
-_INVALID: Final = 78
 
 
 @dataclass(slots=True)
@@ -110,9 +108,9 @@ class Scheduler:
                 if not done:
                     return None
             following = next(list_upcoming(self._rules, self._clock(), self._occurrences.list_known()), None)
+        except (ConfigError, NewerVersionError):  # no later round can mend these, nor a restart of the unit
+            raise
         except HftclError as fault:
-            if fault.exit_code == _INVALID:
-                raise
             self._tell_trouble(fault)
             return None
         self._told, self._late_told = "", False
@@ -159,16 +157,15 @@ class Scheduler:
         self._observer.hear_begin(occurrence)
         self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
-            with self._stop.permit_interrupts():
+            with self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
                 done = self._duties[occurrence.job](occurrence, self._hear)
         except StopRequest:
             self._give_back(claim)
             raise
+        except LockHeldError as busy:
+            self._conclude(claim, "skipped", JobResult(str(busy)), found)
         except HftclError as error:
-            if error.exit_code == _BUSY:
-                self._conclude(claim, "skipped", JobResult(str(error)), found)
-            else:
-                self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
+            self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
         except Exception as error:
             log.exception("job failed unexpectedly")
             self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
@@ -251,7 +248,7 @@ class Scheduler:
         self._observer.hear_end(occurred)
 
     def _hear(self, event: Event) -> None:
-        """Pass on what a job reports: the watchdog hears of what is new in it, and a deployment is not cut through."""
+        """Pass on what a job reports; the watchdog hears of what is new in it."""
         self._observer.hear_event(event)
         if event.level is not Level.PROGRESS:
             log.log(
@@ -262,10 +259,6 @@ class Scheduler:
         if progress != self._progress:
             self._progress = progress
             self._notifier.alive()
-        if event.stage == "deploy":
-            self._stop.forbid()
-        else:
-            self._stop.allow()
 
     def _rest(self, following: Occurrence | None) -> None:
         """Sleep until `following` is due, looking up every few seconds; return early where the clock was put back."""

@@ -28,19 +28,23 @@ class Stop:
     def permit_interrupts(self) -> Iterator[None]:
         """Let a signal interrupt what is done within; one that came before does so at once."""
         try:
-            self.allow()
+            self._may_interrupt = True
+            self._raise_if_asked()
             yield
         finally:
             self._may_interrupt = False
 
-    def allow(self) -> None:
-        """Let a signal interrupt from here on. Raises Stopped where one has come already."""
-        self._may_interrupt = True
-        self._raise_if_asked()
+    @contextlib.contextmanager
+    def hold(self, last: bool) -> Iterator[None]:
+        """Let no signal interrupt what is done within; one that came meanwhile does so at its end, unless last.
 
-    def forbid(self) -> None:
-        """Let no signal interrupt until `allow`, or until the work ends: for the moments of a deployment."""
-        self._may_interrupt = False
+        last: the work is as good as done, so that nothing interrupts it any more.
+        """
+        before, self._may_interrupt = self._may_interrupt, False
+        yield
+        if not last:
+            self._may_interrupt = before
+            self._raise_if_asked()
 
     def _raise_if_asked(self) -> None:
         if self.asked is not None and self._may_interrupt:

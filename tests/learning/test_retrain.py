@@ -1,8 +1,10 @@
 """The loop from bars to the model that serves, in this process, on the small synthetic market."""
 
+import contextlib
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from hftcl.archive import artifact
 from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event
+from hftcl.events import Event, hold_signals_by
 from hftcl.learning.reports import document
 from hftcl.settings import Settings
 from tests.loop_cases import small
@@ -119,18 +121,28 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
 
 @pytest.fixture(scope="module")
 def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, bool]]]:
-    """Return a home whose deployment was refitted, as of 2025-12-18, and each stage told, with: does a model serve."""
+    """Return a home whose deployment was refitted, as of 2025-12-18, and what happened, with: does a model serve.
+
+    What happened: each stage told, and each beginning and end of a section that no signal may cut.
+    """
     home = tmp_path_factory.mktemp("refitted")
     rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
     settings = small(home, promote=rule, model={"n_estimators": 12})
-    told: list[tuple[str, bool]] = []
+    course: list[tuple[str, bool]] = []
 
-    def hear(event: Event) -> None:
-        told.append((event.stage, Registry(home).find_live() is not None))
+    def note(what: str) -> None:
+        course.append((what, Registry(home).find_live() is not None))
 
-    report = learning(settings, on_event=hear).retrain(force=True, as_of="2025-12-18")
+    @contextlib.contextmanager
+    def hold(last: bool) -> Iterator[None]:
+        note("last section" if last else "section")
+        yield
+        note("end")
+
+    with hold_signals_by(hold):
+        report = learning(settings, on_event=lambda event: note(event.stage)).retrain(force=True, as_of="2025-12-18")
     assert report.outcome == "deployed", report.reason
-    return home, told
+    return home, course
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +151,21 @@ def refitted(refitting: tuple[Path, list[tuple[str, bool]]]) -> Path:
     return refitting[0]
 
 
-def test_after_a_refit_the_deployment_is_announced_again_before_it_begins(
+def test_a_signal_may_cut_the_refit_but_neither_the_archiving_before_it_nor_the_deployment_after_it(
     refitting: tuple[Path, list[tuple[str, bool]]],
 ) -> None:
-    _, told = refitting
-    last = max(place for place, (stage, _) in enumerate(told) if stage == "fit")
-    assert told[last + 1] == ("deploy", False), "else the scheduler lets SIGTERM cut through what follows"
+    course = [item for item in refitting[1] if item[0] in {"fit", "section", "last section", "end"}]
+    kinds = [kind for kind, _ in itertools.groupby(course)]
+    begin = len(kinds) - 1 - kinds[::-1].index(("last section", False))
+    assert kinds[begin:] == [("last section", False), ("end", True)], "the model serves at its end, not before"
+    refit = kinds.index(("section", False))
+    assert kinds[refit:begin] == [
+        ("section", False),
+        ("end", False),
+        ("fit", False),
+        ("section", False),
+        ("end", False),
+    ]
 
 
 def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import HftclError, LockHeldError, NewerVersionError, SourceError, StorageError
-from hftcl.events import Event, OnEvent
+from hftcl.errors import HftclError, LockHeldError, NewerVersionError, SourceError, StorageError, SupersededError
+from hftcl.events import Event, OnEvent, critical
 from hftcl.schedule.claims import Occurrences
 from hftcl.schedule.interfaces import Duty, JobResult
 from hftcl.schedule.rules import Job, Occurrence
@@ -134,6 +134,7 @@ def failing(error: Exception) -> Duty:
         (StorageError("the disk is full"), "failed", "the disk is full"),
         (ZeroDivisionError("a bug"), "failed", "unexpected ZeroDivisionError: a bug"),
         (LockHeldError("retrain", 17, START), "skipped", "Another retrain has been running"),
+        (SupersededError("another model serves meanwhile"), "failed", "another model serves meanwhile"),
     ],
 )
 def test_work_that_fails_is_recorded_and_told_and_the_next_one_runs(
@@ -216,9 +217,10 @@ def test_a_stop_does_not_cut_through_a_deployment_but_ends_the_loop_right_after_
     reached: list[str] = []
 
     def deploying(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        on_event(Event("deploy", 0, 1))
-        stop.ask(SIGTERM)
-        reached.append("the end of the deployment")
+        with critical(last=True):
+            stop.ask(SIGTERM)
+            on_event(Event("deploy", 1, 1))
+            reached.append("the end of the deployment")
         return JobResult("deployed")
 
     scheduler(tmp_path, clock, {Job.CHECK: deploying}, stop=stop).run()
@@ -228,14 +230,28 @@ def test_a_stop_does_not_cut_through_a_deployment_but_ends_the_loop_right_after_
 
 def test_a_refit_after_the_first_archiving_may_be_interrupted_again(tmp_path: Path) -> None:
     clock, stop = Clock(START), Stop()
+    archived: list[str] = []
 
     def refitting(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        on_event(Event("deploy", 0, 1))
-        stop.ask(SIGTERM)
-        on_event(Event("fit", 1, 10))
+        with critical():
+            stop.ask(SIGTERM)
+            archived.append("the examined model")
         raise AssertionError("a refit takes long")
 
     scheduler(tmp_path, clock, {Job.CHECK: refitting}, stop=stop).run()
+    assert archived == ["the examined model"]
+    assert states(tmp_path) == []
+
+
+def test_a_progress_text_alone_keeps_no_stop_away(tmp_path: Path) -> None:
+    clock, stop = Clock(START), Stop()
+
+    def training(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
+        on_event(Event("deploy", 0, 1))
+        stop.ask(SIGTERM)
+        raise AssertionError("the signal came in the middle")
+
+    scheduler(tmp_path, clock, {Job.CHECK: training}, stop=stop).run()
     assert states(tmp_path) == []
 
 

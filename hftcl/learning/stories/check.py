@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -74,10 +74,9 @@ def _date_by_knowledge(registry: Registry, last: triggers.LastVerdict) -> trigge
     """Return `last` dated by what it knew, not by the clock: with --as-of, time is what the bars say."""
     if last.model_id is None:
         return last
-    known = registry.find(last.model_id).report.get("as_of")
-    if known is None:
+    at = registry.find(last.model_id).judgement.as_of
+    if at is None:
         return last
-    at = datetime.fromisoformat(known).astimezone(UTC)
     return triggers.LastVerdict(model_id=last.model_id, at=at, outcome=last.outcome)
 
 

@@ -22,12 +22,12 @@ def history(home: Path, *, limit: int | None = None, lineage: bool = False) -> t
 
 
 def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
-    interval = (record.report.get("challenger") or {}).get("sharpe_interval")
+    judgement = record.judgement
     return HistoryRow(
         model_id=record.model_id,
         trained_date=record.trained_at,
         val_sharpe=record.val_sharpe,
-        sharpe_interval=(interval[0], interval[1]) if interval else None,
+        sharpe_interval=judgement.sharpe_interval,
         is_deployed=record.is_deployed,
         pinned=pinned,
         outcome=record.outcome,
@@ -46,8 +46,8 @@ def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
         tickers=record.tickers,
         sha256=record.sha256,
         kept=record.kept,
-        edge=record.report.get("edge"),
-        twin=record.twin,
+        edge=judgement.edge,
+        twin=judgement.twin,
     )
 
 

@@ -100,9 +100,13 @@ def retrain(
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
-                archive.record_sessions(record.added, now=now)
-                ends = Promotion(archive, settings, data, chosen, now, on_event)
-                report = ends.archive_and_deploy(candidate, report, champion.record.model_id if champion else None)
+                promotion = Promotion(archive, settings, data, chosen, now, on_event)
+                report = promotion.archive_and_deploy(
+                    candidate,
+                    report,
+                    champion=champion.record.model_id if champion else None,
+                    sessions=record.added,
+                )
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
 
@@ -224,7 +228,7 @@ def _list_conceding_sharpes(
     """
     found: list[float] = []
     record = champion.record if champion and champion.model else None
-    while record is not None and record.report.get("conceded") and record.parent:
+    while record is not None and record.judgement.conceded and record.parent:
         record = archive.find(record.parent)
         try:
             examined = archive.find_examined(record)
@@ -245,13 +249,13 @@ def _list_tried_sharpes(archive: Archive, challenger: ExamResult, *, synthetic: 
 
     The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
     """
-    sessions = list(challenger.report.pnl_by_session)
-    found = set()
+    sessions = tuple(challenger.report.pnl_by_session)
+    sharpes: set[float] = set()
     for model in archive.models():
-        score = model.report.get("challenger") or {}
-        if model.synthetic == synthetic and list(score.get("pnl_by_session", ())) == sessions:
-            found.add(score["sharpe"])
-    return tuple(sorted(found - {None, challenger.report.sharpe}))
+        judgement = model.judgement
+        if model.synthetic == synthetic and judgement.exam_days == sessions and judgement.sharpe is not None:
+            sharpes.add(judgement.sharpe)
+    return tuple(sorted(sharpes - {challenger.report.sharpe}))
 
 
 def _explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:

@@ -116,7 +116,7 @@ class ProductionWatch:
 
     def _read_newest_edge(self) -> str | None:
         newest = self._registry.models(limit=1)
-        return newest[0].report.get("edge") if newest else None
+        return newest[0].judgement.edge if newest else None
 
     def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""

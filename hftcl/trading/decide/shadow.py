@@ -61,8 +61,8 @@ def find_narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_bet
     for record in models:
         if record.trained_at <= serving.trained_at:
             return None
-        p_better = record.report.get("p_better")
-        close = isinstance(p_better, float) and p_better >= min_p_better
+        p_better = record.judgement.p_better
+        close = p_better is not None and p_better >= min_p_better
         if record.outcome == "rejected" and close and record.kept and record.synthetic == serving.synthetic:
             return record
     return None
