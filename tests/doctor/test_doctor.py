@@ -536,6 +536,6 @@ def test_a_unit_is_printed_alone(home: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that has no name")
 def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
     environ = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "USERNAME"}}
-    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units._user())"
+    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units._find_user())"
     done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout == "54321\n", done.stderr

@@ -22,7 +22,7 @@ from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.bot_stand import DAY, Stand, session_minutes, settings_of, some_minutes, stand
 
-LEDGER_CALLS = ("decide", "settle", "set_meta", "note_closes", "note")
+LEDGER_CALLS = ("write_decisions", "write_outcomes", "set_meta", "note_closes", "write_event")
 BROKER_CALLS = ("submit", "on_bars", "fills", "find", "cancel", "account")
 
 
