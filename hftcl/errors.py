@@ -41,6 +41,10 @@ class IntegrityError(HftclError):
     """A file is not what was written: truncated, altered, or of another program."""
 
 
+class UnfitModelError(HftclError):
+    """A model may not serve this market: trained on other bars, other sessions, or other features."""
+
+
 class StorageError(HftclError):
     """The disk is full, read-only, forbidden or failing. What was live before still is."""
 

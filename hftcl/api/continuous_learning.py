@@ -168,7 +168,7 @@ class ContinuousLearning:
 
     def rollback_to_previous_model(self, model_id: str | None = None, *, reason: str = "") -> RollbackReport:
         """Go back to the model that served before, or to a named one, and pin it there."""
-        plan = history.plan_rollback(self.home, model_id)
+        plan = history.plan_rollback(self.settings, model_id)
         return history.rollback(self.home, model_id, plan, reason=reason, now=self._clock())
 
     def unpin(self) -> UnpinReport:

@@ -272,10 +272,10 @@ class Archive(Registry):
         """
         with self._hold_registry(now, "pruning the archive") as (db, _):
             state = self.read_state_in(db)
-            needed = {*sorted(state.rows, reverse=True)[:keep], state.live_id, state.intended_id}
+            needed = {*list(reversed(state.rows))[:keep], state.live_id, state.intended_id}
             needed |= {*state.list_ancestors(state.live_id), *state.list_ancestors(state.intended_id)}
             needed |= {twin for twin, refit in state.refits.items() if refit in needed}
-            gone = tuple(each for each in sorted(state.rows) if state.rows[each]["kept"] and each not in needed)
+            gone = tuple(each for each in state.rows if state.rows[each]["kept"] and each not in needed)
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
                 db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(each,) for each in gone])
             for model_id in gone:
@@ -288,7 +288,7 @@ class Archive(Registry):
         """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing."""
         state = self.read_state()
         found = []
-        for model_id in (each for each in sorted(state.rows, reverse=True) if state.rows[each]["kept"]):
+        for model_id in (each for each in reversed(state.rows) if state.rows[each]["kept"]):
             try:
                 self.read_intact(state, model_id)
                 self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])

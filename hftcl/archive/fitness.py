@@ -1,24 +1,122 @@
-"""May this model serve this market? One answer for the bot, rollback, the exam, check and retrain. Pure."""
+"""May this model serve this market? The one answer, for the bot, rollback, the exam, check, retrain and the doctor.
 
-from hftcl.archive.artifact import ModelMeta
-from hftcl.errors import NoDataError
-from hftcl.settings import Market
+A model may serve where its file is whole, it reads the features that this program computes, and it was trained on bars
+of the same kind (real or synthetic) and on the same sessions (calendar and hours). Reads model files, changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry, RegistryState
+from hftcl.errors import HftclError, IntegrityError, UnfitModelError
+from hftcl.market.sources import find_source
+from hftcl.settings import Settings
+
+_KINDS: Final[Mapping[bool, str]] = {True: "synthetic", False: "real"}
 
 
-def require_same_hours(meta: ModelMeta, market: Market) -> None:
-    """Raise NoDataError where `meta` is of a model that knows other sessions than `market` has.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketKind:
+    """The market that a model is asked to serve: the kind of its bars, and its sessions.
 
-    Its features count minutes from another open and its labels end at another close: the figures would mean nothing.
+    extended_hours: whether sessions have them; None where that is the model's own choice.
     """
-    if meta.calendar != market.calendar:
-        raise NoDataError(
-            f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
-            f"{market.calendar}. Set it to {meta.calendar}, or let another model serve: `hftcl rollback MODEL_ID`."
+
+    calendar: str
+    synthetic: bool
+    extended_hours: bool | None = None
+
+
+def find_market_kind(settings: Settings) -> MarketKind:
+    """Return the market that `settings` name. Raises ConfigError for a source that is not installed."""
+    factory = find_source(settings.market.source)
+    known = getattr(factory, "synthetic", None)  # a class says it without being made: one may ask for a key
+    synthetic = known if isinstance(known, bool) else factory(settings).synthetic
+    market = settings.market
+    return MarketKind(calendar=market.calendar, synthetic=synthetic, extended_hours=market.extended_hours)
+
+
+def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool) -> None:
+    """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse."""
+    if trained_synthetic != synthetic:
+        theirs, ours = _KINDS[trained_synthetic], _KINDS[synthetic]
+        raise UnfitModelError(
+            f"Model {model_id} was trained on {theirs} bars, and these are {ours} ones: what one market taught says "
+            f"nothing about the other. Set [market] source to one of {theirs} bars, or `hftcl retrain` on these."
         )
-    if meta.extended_hours != market.extended_hours:
-        theirs, ours = ("with", "without") if meta.extended_hours else ("without", "with")
-        raise NoDataError(
-            f"Model {meta.model_id} was trained {theirs} extended hours, and these bars are {ours} them. Set [market] "
-            f"extended_hours = {str(meta.extended_hours).lower()}, or let another model serve: "
+
+
+def require_fitness(meta: ModelMeta, market: MarketKind) -> None:
+    """Raise UnfitModelError, saying why and what to do, where the model of `meta` may not serve `market`.
+
+    Its features count minutes from the open of its sessions and its labels end at their close: on other sessions the
+    figures would mean nothing.
+    """
+    require_same_kind(meta.model_id, trained_synthetic=meta.synthetic, synthetic=market.synthetic)
+    if meta.calendar != market.calendar:
+        raise UnfitModelError(
+            f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
+            f"{market.calendar}. Set it to {meta.calendar}, retrain, or let another model serve: "
             "`hftcl rollback MODEL_ID`."
         )
+    if market.extended_hours is not None and meta.extended_hours != market.extended_hours:
+        theirs, ours = ("with", "without") if meta.extended_hours else ("without", "with")
+        raise UnfitModelError(
+            f"Model {meta.model_id} was trained {theirs} extended hours, and these sessions are {ours} them. Set "
+            f"[market] extended_hours = {str(meta.extended_hours).lower()}, retrain, or let another model serve: "
+            "`hftcl rollback MODEL_ID`."
+        )
+
+
+def load_fit(
+    source: Path | bytes, *, sha256: str | None, market: MarketKind | None, features: FeatureSet | None = None
+) -> Model:
+    """Load a model file that may serve: whole, with our features, and made for `market` (None: for any).
+
+    features: what this program computes, where the caller has it at hand. Raises IntegrityError for a file that is not
+    whole or has other features, UnfitModelError for one of another market.
+    """
+    model = artifact.load(source, expected_sha256=sha256, expected_features=features or artifact.our_features())
+    if market is not None:
+        require_fitness(model.meta, market)
+    return model
+
+
+def load_archived(registry: Registry, record: ModelRecord, market: MarketKind | None) -> Model:
+    """Load the archived file of `record` as `load_fit` does. Raises IntegrityError for one that was pruned, too."""
+    if not record.kept:
+        raise IntegrityError(
+            f"The file of model {record.model_id} was deleted by [archive] keep. "
+            "`hftcl history --json` tells which are kept."
+        )
+    return load_fit(registry.onnx_path(record.model_id), sha256=record.sha256, market=market)
+
+
+def require_rollback_target(registry: Registry, target: ModelRecord, market: MarketKind) -> None:
+    """Raise UnfitModelError where the bot would refuse `target`, naming the nearest model before it that may serve."""
+    try:
+        load_archived(registry, target, market)
+    except HftclError as fault:
+        other = find_fit_ancestor(registry, registry.read_state(), target.model_id, market)
+        remedy = (
+            f"`hftcl rollback {other}` names one that may serve." if other else "No model before it may serve: retrain."
+        )
+        raise UnfitModelError(f"Nothing was rolled back. {fault} {remedy}") from fault
+
+
+def find_fit_ancestor(registry: Registry, state: RegistryState, model_id: str, market: MarketKind) -> str | None:
+    """Return the nearest model before `model_id` that may serve `market` and does not yet; None where there is none."""
+    for ancestor in state.list_ancestors(model_id):
+        if ancestor == state.live_id:
+            continue
+        try:
+            load_archived(registry, state.find_record(ancestor), market)
+        except HftclError:  # the next one may
+            continue
+        return ancestor
+    return None

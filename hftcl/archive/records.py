@@ -213,5 +213,5 @@ class Switched:
 
 
 def list_ids(models: Iterable[str]) -> str:
-    """Return the newest three of `models` as a phrase for an error, such as "20260109_020000, 20260102_020000"."""
-    return ", ".join(sorted(models, reverse=True)[:3]) or "none yet"
+    """Return the newest three of `models`, oldest first, as a phrase such as "20260109_020000, 20260102_020000"."""
+    return ", ".join(list(models)[-3:][::-1]) or "none yet"

@@ -37,7 +37,7 @@ JUDGED: Final = ("deployed", "rejected")
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
 _LOOKS = 10
 _SELECT_MODELS: Final = (
-    "SELECT *, json_extract(report, '$.twin') AS twin FROM models"  # the one field asked of all rows
+    "SELECT *, json_extract(report, '$.twin') AS twin FROM models ORDER BY rowid"  # the one field asked of all rows
 )
 
 
@@ -48,6 +48,7 @@ class RegistryState:
     production_there: bool
     production_sha256: str | None
     rows: dict[str, sqlite3.Row]
+    """By model id, in the order of archiving, oldest first: an id follows a clock, which may once have run ahead."""
     recorded: tuple[Deployment, ...]
 
     @cached_property
@@ -177,7 +178,7 @@ class Registry:
     def models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
         """Return the archived models, newest first; at most `limit`. Empty where there is no archive yet."""
         state = self.read_state()
-        return tuple(state.find_record(model_id) for model_id in sorted(state.rows, reverse=True)[:limit])
+        return tuple(state.find_record(model_id) for model_id in list(reversed(state.rows))[:limit])
 
     def find(self, text: str) -> ModelRecord:
         """Return the model named by a user. Raises UsageError (malformed) or ModelNotFoundError (unknown)."""
@@ -273,7 +274,7 @@ class Registry:
 
     def find_alternative(self, state: RegistryState, instead_of: str) -> str | None:
         """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""
-        passed = sorted((each for each, row in state.rows.items() if row["outcome"] == "deployed"), reverse=True)
+        passed = (each for each, row in reversed(state.rows.items()) if row["outcome"] == "deployed")
         for each in (*state.list_ancestors(instead_of), *state.list_ancestors(state.live_id), *passed):
             row = state.rows[each]
             if each in {instead_of, state.live_id} or not row["kept"]:

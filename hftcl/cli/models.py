@@ -44,7 +44,7 @@ def rollback(
 
     settings = ctx.obj.configuration().settings
     home = Path(settings.paths.home)
-    plan = plan_rollback(home, model_id)
+    plan = plan_rollback(settings, model_id)
     if not yes:
         archive.draw_rollback_plan(plan)
         typer.confirm("Roll back?", abort=True, err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
+from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
@@ -82,7 +83,7 @@ def check_live_model(patient: Context) -> Iterator[Row]:
     live = registry.find_live()
     if live is None:
         return
-    model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
+    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(patient.settings))
     then, now = model.meta.versions, artifact.library_versions(model.meta.versions.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""

@@ -13,6 +13,7 @@ import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import Model, ModelMeta
+from hftcl.archive.fitness import load_fit
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
@@ -133,7 +134,7 @@ def train_candidate(
     )
     onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
-        model=artifact.load(onnx, expected_features=artifact.our_features()),
+        model=load_fit(onnx, sha256=None, market=None),
         onnx=onnx,
         pkl=trained.pkl,
         trained=trained,

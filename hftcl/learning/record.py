@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import require_same_hours
+from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.archive.record import Kind, RecordedSession, read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -209,12 +209,7 @@ class _RecordScorer:
             try:
                 examined = self.archive.find_examined(owner)
                 days = self._list_unseen(examined, group)
-                model = artifact.load(
-                    self.archive.onnx_path(examined.model_id),
-                    expected_sha256=examined.sha256,
-                    expected_features=artifact.our_features(),
-                )
-                require_same_hours(model.meta, self.settings.market)
+                model = load_archived(self.archive, examined, find_market_kind(self.settings))
                 found += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
@@ -271,7 +266,7 @@ class _Timeline:
                 (models[each.model_id].known_until if each.kind == "deploy" else each.at, models[each.model_id])
                 for each in changes
             ),
-            tried=tuple((model.known_until, model) for _, model in sorted(models.items())),
+            tried=tuple((model.known_until, model) for model in reversed(models.values())),
         )
 
     def find_at(self, start: datetime) -> ModelRecord | None:

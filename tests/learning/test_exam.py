@@ -13,7 +13,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.errors import IntegrityError, ModelNotFoundError, NoDataError, UsageError
+from hftcl.errors import IntegrityError, ModelNotFoundError, NoDataError, UnfitModelError, UsageError
 from hftcl.events import Event, Level
 from hftcl.learning.reports import document
 from hftcl.settings import Settings
@@ -113,10 +113,10 @@ def test_the_horizon_is_the_model_s_whatever_the_configuration_says_now(trained:
 def test_a_model_is_not_scored_on_bars_of_another_kind_or_calendar(trained: Path, tmp_path: Path) -> None:
     settings = small(trained, files={"folder": str(tmp_path)})
     files = replace(settings, market=replace(settings.market, source="files"))
-    with pytest.raises(NoDataError, match=r"trained on synthetic bars, and those of .* are real"):
+    with pytest.raises(UnfitModelError, match="trained on synthetic bars, and these are real"):
         learning(files).exam(archived(trained), "2026-01-12", "2026-01-16")
     london = replace(settings, market=replace(settings.market, calendar="XLON"))
-    with pytest.raises(NoDataError, match=r"sessions of XNYS, and .* is XLON"):
+    with pytest.raises(UnfitModelError, match=r"sessions of XNYS, and .* is XLON"):
         learning(london).exam(archived(trained), "2026-01-12", "2026-01-16")
 
 

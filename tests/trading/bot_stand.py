@@ -14,6 +14,7 @@ from hftcl.alerts import Alert
 from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta
 from hftcl.archive.deployment import Archive
+from hftcl.archive.fitness import MarketKind
 from hftcl.archive.records import NewModel
 from hftcl.events import Event
 from hftcl.home import Home
@@ -29,7 +30,7 @@ from hftcl.model.target import targets
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
+from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds import Feed
 from hftcl.trading.feeds.replay import StoredFeed
@@ -189,7 +190,7 @@ class Stand:
         self.broker = self.broker or find_broker("paper")(self.settings, folder=places.folder, durable=False)
         tickers = tuple(self.bars["ticker"].unique().sort().to_list())
         serving = ProductionWatch(
-            self.home, BotMarket(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings)
+            self.home, MarketKind(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings)
         )
         shadow = Shadow.from_settings(self.settings, places, durable=False) if self.settings.trade.shadow else None
         self.loop = assemble(

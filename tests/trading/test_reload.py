@@ -14,19 +14,20 @@ import pytest
 
 from hftcl.alerts import Kind
 from hftcl.archive.deployment import Archive
+from hftcl.archive.fitness import MarketKind
 from hftcl.archive.registry import Registry
 from hftcl.events import Level
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
+from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.run.session_loop import BANNER
 from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, some_minutes, stand
 
-HERE = BotMarket(calendar="XNYS", synthetic=True)
+HERE = MarketKind(calendar="XNYS", synthetic=True)
 NOW = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def serving(home: Path, market: BotMarket = HERE, interval_s: float = 3600.0) -> ProductionWatch:
+def serving(home: Path, market: MarketKind = HERE, interval_s: float = 3600.0) -> ProductionWatch:
     return ProductionWatch(home, market, interval_s=interval_s)
 
 
@@ -98,19 +99,19 @@ def test_a_file_that_is_not_registered_changes_nothing_and_is_told_once(tmp_path
 @pytest.mark.parametrize(
     ("change", "market", "match"),
     [
-        ({"synthetic": False, "source": "files"}, HERE, "trained on real bars and would trade on synthetic ones"),
-        ({}, BotMarket(calendar="XNYS", synthetic=False), "trained on synthetic bars and would trade on real ones"),
+        ({"synthetic": False, "source": "files"}, HERE, "trained on real bars, and these are synthetic ones"),
+        ({}, MarketKind(calendar="XNYS", synthetic=False), "trained on synthetic bars, and these are real ones"),
         ({"calendar": "XLON"}, HERE, "sessions of XLON, and .* is XNYS"),
         ({"features_hash": "0" * 64}, HERE, "trained on other features"),
         (
             {"extended_hours": True},
-            BotMarket(calendar="XNYS", synthetic=True, extended_hours=False),
-            "on extended hours",
+            MarketKind(calendar="XNYS", synthetic=True, extended_hours=False),
+            "with extended hours, and these sessions are without them",
         ),
     ],
 )
 def test_a_model_of_another_market_is_refused(
-    tmp_path: Path, change: dict[str, object], market: BotMarket, match: str
+    tmp_path: Path, change: dict[str, object], market: MarketKind, match: str
 ) -> None:
     archived(tmp_path, **change)  # type: ignore[arg-type]
     ours = serving(tmp_path, market)

@@ -152,7 +152,7 @@ def test_without_a_model_there_is_nothing_to_replay_with(tmp_path: Path) -> None
 
 def test_a_model_of_real_bars_is_not_replayed_on_the_synthetic_market(tmp_path: Path) -> None:
     archived(tmp_path, synthetic=False, source="files")
-    with pytest.raises(ModelNotFoundError, match="trained on real bars and would trade on synthetic ones"):
+    with pytest.raises(ModelNotFoundError, match="trained on real bars, and these are synthetic ones"):
         replayed(settings_of(tmp_path))
 
 

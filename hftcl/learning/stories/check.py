@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import require_same_hours
+from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -106,10 +106,8 @@ def _evaluate_triggers(
     try:
         if live is None:
             problem = "no model serves"
-        elif live.synthetic != source.synthetic:
-            theirs, ours = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
-            problem = f"{live.model_id} was trained on {theirs} bars, and these are {ours} ones"
         else:
+            require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=source.synthetic)
             facts = _gather(settings, live, last, source, calendar, known, on_event)
     except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
         problem = str(fault)
@@ -163,8 +161,7 @@ def _gather(
 ) -> _Facts:
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
     registry = Registry(Path(settings.paths.home))
-    model = artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
-    require_same_hours(model.meta, settings.market)
+    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(settings))
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)

@@ -7,19 +7,16 @@ from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from hftcl.archive import artifact
 from hftcl.archive.artifact import Model
-from hftcl.archive.fitness import require_same_hours
-from hftcl.archive.records import ModelRecord
+from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.archive.registry import Registry
-from hftcl.errors import IntegrityError, NoDataError, UsageError
+from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import Session, find_unseen, list_sessions
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource
 from hftcl.market.window import AsOf, find_known_end, open_market, parse_day
 from hftcl.settings import Settings
 
@@ -40,10 +37,9 @@ def score(
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
-    model = _load_archived(registry, record)
     source, calendar = open_market(settings)
-    _require_comparable(model, source)
-    require_same_hours(model.meta, replace(settings.market, extended_hours=model.meta.extended_hours))
+    market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
+    model = load_archived(registry, record, market)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
     known = find_known_end(source, calendar, settings, begin, end, now)
     if not known.explicit:
@@ -60,29 +56,6 @@ def score(
     for ticker, why in data.left_out.items():
         on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
     return _examine(model, data, settings, on_event)
-
-
-def _load_archived(registry: Registry, record: ModelRecord) -> Model:
-    if not record.kept:
-        raise IntegrityError(
-            f"The file of model {record.model_id} was deleted by [archive] keep. "
-            "`hftcl history --json` tells which are kept."
-        )
-    return artifact.load(
-        registry.onnx_path(record.model_id),
-        expected_sha256=record.sha256,
-        expected_features=artifact.our_features(),
-    )
-
-
-def _require_comparable(model: Model, source: BarSource) -> None:
-    meta = model.meta
-    if meta.synthetic != source.synthetic:
-        theirs, ours = ("synthetic", "real") if meta.synthetic else ("real", "synthetic")
-        raise NoDataError(
-            f"Model {meta.model_id} was trained on {theirs} bars, and those of [market] source = {source.name!r} are "
-            f"{ours}: what one market taught says nothing about the other. Choose a source of {theirs} bars."
-        )
 
 
 def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessions: int) -> None:

@@ -9,6 +9,7 @@ from hftcl.archive.records import ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
+from hftcl.settings import Settings
 
 HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
 
@@ -51,9 +52,17 @@ def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
     )
 
 
-def plan_rollback(home: Path, model_id: str | None = None) -> RollbackPlan:
-    """Return what a rollback would change. Raises RollbackError where there is nothing to go back to."""
-    return Registry(home).plan_rollback(model_id)
+def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPlan:
+    """Return what a rollback would change. Raises RollbackError where there is nothing to go back to.
+
+    UnfitModelError where the target may not serve the market of `settings`: the bot would refuse it.
+    """
+    from hftcl.archive.fitness import find_market_kind, require_rollback_target  # here: they load onnxruntime
+
+    registry = Registry(Path(settings.paths.home))
+    plan = registry.plan_rollback(model_id)
+    require_rollback_target(registry, plan.target, find_market_kind(settings))
+    return plan
 
 
 def rollback(

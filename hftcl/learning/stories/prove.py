@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.archive import artifact
 from hftcl.archive.artifact import Model
+from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent, Stopwatch
@@ -109,7 +109,7 @@ def _load_serving(settings: Settings) -> Model | None:
     live = registry.find_live()
     if live is None:
         return None
-    return artifact.load(registry.production, expected_sha256=live.sha256, expected_features=artifact.our_features())
+    return load_fit(registry.production, sha256=live.sha256, market=None)
 
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]

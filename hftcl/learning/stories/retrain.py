@@ -15,9 +15,9 @@ from typing import Final
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import require_same_hours
+from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
 from hftcl.archive.records import ModelRecord
-from hftcl.errors import HftclError
+from hftcl.errors import ConfigError, HftclError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
@@ -78,6 +78,7 @@ def retrain(
     archive = Archive(home)
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
+        _require_no_real_model_replaced(archive, settings)
         checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
         if checked is not None and not checked.due:
             return _report_skipped(checked, repaired, dry_run, watch)
@@ -136,6 +137,18 @@ def _claim_model_id(archive: Archive, now: datetime, *, dry_run: bool) -> Iterat
         archive.discard(model_id)
 
 
+def _require_no_real_model_replaced(archive: Archive, settings: Settings) -> None:
+    """Raise ConfigError where a model of the synthetic market would take the place of one that serves a real one."""
+    live = archive.find_live()
+    if live is not None and not live.synthetic and find_market_kind(settings).synthetic:
+        raise ConfigError(
+            f"Model {live.model_id} serves in {archive.home}, trained on real bars ({live.source}), and [market] "
+            f"source is {settings.market.source!r}: synthetic bars never replace real ones. Name the configuration "
+            "that belongs to this home (--config PATH or $HFTCL_CONFIG), or give the synthetic market a [paths] home "
+            "of its own."
+        )
+
+
 def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
     live = archive.find_live()
     if live is None:
@@ -149,8 +162,7 @@ def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champ
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
         path = archive.production if examined is live else archive.onnx_path(examined.model_id)
-        model = artifact.load(path, expected_sha256=examined.sha256, expected_features=artifact.our_features())
-        require_same_hours(model.meta, settings.market)
+        model = load_fit(path, sha256=examined.sha256, market=find_market_kind(settings))
     except HftclError as fault:
         return Champion(record=live, problem=str(fault))
     return Champion(record=live, model=model)
@@ -232,11 +244,7 @@ def _list_conceding_sharpes(
         record = archive.find(record.parent)
         try:
             examined = archive.find_examined(record)
-            model = artifact.load(
-                archive.onnx_path(examined.model_id),
-                expected_sha256=examined.sha256,
-                expected_features=artifact.our_features(),
-            )
+            model = load_archived(archive, examined, None)
             scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
             found.append(sharpe(scored.simulation.net))
         except HftclError:

@@ -3,30 +3,20 @@
 The registry says which file may serve; nothing here writes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model
+from hftcl.archive.fitness import MarketKind, load_fit, require_fitness
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, IntegrityError
 
 RULE: Final = "=" * 60
 _LOOKS: Final = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BotMarket:
-    """What the bot trades on, and a model must have been made for."""
-
-    calendar: str
-    synthetic: bool
-    extended_hours: bool | None = None
-    """None until a first model has decided it: the hours that are traded are those of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +66,7 @@ class ProductionWatch:
     A file that may not serve changes nothing: the model in use stays, and the refusal is told once for each file.
     """
 
-    def __init__(self, home: Path, market: BotMarket, *, interval_s: float) -> None:
+    def __init__(self, home: Path, market: MarketKind, *, interval_s: float) -> None:
         self._registry = Registry(home)
         self._market = market
         self._interval = timedelta(seconds=interval_s)
@@ -86,7 +76,7 @@ class ProductionWatch:
         self.in_use: ModelInUse | None = None
         self.refused = ""
         self.edge: str | None = None
-        """What the newest verdict said of the policy's record: "live", "stand aside", None before the first one."""
+        """What the newest verdict on such bars said of the policy's record: "live", "stand aside", None before any."""
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is time for the next look. A clock that was set back does not put it off."""
@@ -115,8 +105,11 @@ class ProductionWatch:
         return Look(outcome="reloaded", at=now, before=before, after=found.model_id)
 
     def _read_newest_edge(self) -> str | None:
-        newest = self._registry.models(limit=1)
-        return newest[0].judgement.edge if newest else None
+        """Return what the newest verdict on bars of this kind says: one on other bars says nothing of this market."""
+        for record in self._registry.models():
+            if record.synthetic == self._market.synthetic:
+                return record.judgement.edge
+        return None
 
     def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""
@@ -128,40 +121,22 @@ class ProductionWatch:
                 raise IntegrityError(_explain_not_ours(self._registry.production, production.state))
             try:
                 # The hash before the content: what is not registered is never parsed.
-                model = artifact.load(
-                    self._registry.production,
-                    expected_sha256=production.sha256,
-                    expected_features=self._features,
+                model = load_fit(
+                    self._registry.production, sha256=production.sha256, market=None, features=self._features
                 )
             except IntegrityError:
                 if remaining and self._registry.read_production().sha256 != production.sha256:
                     continue  # it was replaced between the two readings
                 raise
-            self._require_fitting(model)
+            require_fitness(model.meta, self._find_market())
             return ModelInUse(model=model, since=now, record=state.find_record(production.model_id))
         raise AssertionError("unreachable")
 
-    def _require_fitting(self, model: Model) -> None:
-        meta, market = model.meta, self._market
-        kinds: Mapping[bool, str] = {True: "synthetic", False: "real"}
-        if meta.synthetic != market.synthetic:
-            raise IntegrityError(
-                f"Model {meta.model_id} was trained on {kinds[meta.synthetic]} bars and would trade on "
-                f"{kinds[market.synthetic]} ones. Train one on the bars of [market] source."
-            )
-        if meta.calendar != market.calendar:
-            raise IntegrityError(
-                f"Model {meta.model_id} was trained on sessions of {meta.calendar}, and [market] calendar is "
-                f"{market.calendar}. Set it to {meta.calendar}, or retrain."
-            )
-        held = self.in_use.model.meta.extended_hours if self.in_use else market.extended_hours
-        if held is not None and meta.extended_hours != held:
-            hours: Mapping[bool, str] = {True: "extended", False: "regular"}
-            remedy = "Start the bot again to trade with it." if self.in_use else "Set [market] extended_hours, retrain."
-            raise IntegrityError(
-                f"Model {meta.model_id} was trained on {hours[meta.extended_hours]} hours, and {hours[held]} ones are "
-                f"traded. {remedy}"
-            )
+    def _find_market(self) -> MarketKind:
+        """Return what a model must fit. The hours are the first one's: others need a bot that is started again."""
+        if self.in_use is None:
+            return self._market
+        return replace(self._market, extended_hours=self.in_use.model.meta.extended_hours)
 
 
 def _explain_not_ours(path: Path, state: str) -> str:

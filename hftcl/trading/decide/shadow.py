@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hftcl.archive import artifact
+from hftcl.archive.fitness import load_archived
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
@@ -43,11 +43,7 @@ class Shadow:
         record = find_narrow(registry.models(), serving.record, self.min_p_better)
         if record is None:
             return None
-        model = artifact.load(
-            registry.onnx_path(record.model_id),
-            expected_sha256=record.sha256,
-            expected_features=artifact.our_features(),
-        )
+        model = load_archived(registry, record, None)
         if model.meta.extended_hours != serving.model.meta.extended_hours:
             return None
         return ModelInUse(model=model, since=now, record=record)

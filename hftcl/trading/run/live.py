@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.fitness import MarketKind
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
@@ -19,7 +20,7 @@ from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import BotMarket, ProductionWatch
+from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds import Feed
@@ -98,7 +99,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             require_hours(settings, broker)
             serving = ProductionWatch(
                 home_of(settings),
-                BotMarket(
+                MarketKind(
                     calendar=calendar.name,
                     synthetic=source.synthetic,
                     extended_hours=None if broker.extended_hours else False,

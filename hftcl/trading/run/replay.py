@@ -14,6 +14,7 @@ import polars as pl
 
 from hftcl import sqlite
 from hftcl.alerts import Alert
+from hftcl.archive.fitness import MarketKind
 from hftcl.durable import convert_storage_faults
 from hftcl.errors import ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
@@ -31,7 +32,7 @@ from hftcl.strategy.positions import positions_sha256
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import FILE as PAPER_FILE
 from hftcl.trading.decide.bot import Minute
-from hftcl.trading.decide.model_in_use import BotMarket, ModelInUse, ProductionWatch
+from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
@@ -123,7 +124,7 @@ def replay(
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
     serving = ProductionWatch(
         home_of(settings),
-        BotMarket(calendar=calendar.name, synthetic=source.synthetic),
+        MarketKind(calendar=calendar.name, synthetic=source.synthetic),
         interval_s=interval_s(settings),
     )
     look = serving.look(now)

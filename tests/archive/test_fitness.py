@@ -1,0 +1,94 @@
+"""One answer to "may this model serve this market", and what stands on it: rollback, the edge, synthetic bars."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive.fitness import MarketKind, find_market_kind, require_fitness
+from hftcl.archive.registry import Registry
+from hftcl.errors import ConfigError, UnfitModelError
+from hftcl.settings import Settings
+from hftcl.trading.decide.model_in_use import ProductionWatch
+from tests.archive.sample_models import T0, added, archive_in, deployed
+from tests.loop_cases import small
+from tests.trading.bot_stand import TRAINED, archived
+
+HERE = MarketKind(calendar="XNYS", synthetic=True, extended_hours=False)
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("market", "why"),
+    [
+        (replace(HERE, synthetic=False), "trained on synthetic bars, and these are real ones"),
+        (replace(HERE, calendar="24/7"), "sessions of XNYS, and .* calendar is 24/7"),
+        (replace(HERE, extended_hours=True), "without extended hours, and these sessions are with them"),
+    ],
+    ids=["another kind of bars", "another calendar", "other hours"],
+)
+def test_a_model_of_another_market_is_unfit_and_the_reason_names_the_remedy(
+    tmp_path: Path, market: MarketKind, why: str
+) -> None:
+    archived(tmp_path)
+    watch = ProductionWatch(tmp_path, HERE, interval_s=1)
+    watch.look(TRAINED)
+    assert watch.in_use is not None
+    meta = watch.in_use.model.meta
+    require_fitness(meta, HERE)
+    require_fitness(meta, replace(HERE, extended_hours=None))
+    with pytest.raises(UnfitModelError, match=rf"{why}.*(retrain|rollback)"):
+        require_fitness(meta, market)
+
+
+def test_the_kind_of_a_market_is_known_without_a_key_of_its_source() -> None:
+    settings = Settings()
+    polygon = replace(settings, market=replace(settings.market, source="polygon"))
+    assert (find_market_kind(settings).synthetic, find_market_kind(polygon).synthetic) == (True, False)
+
+
+def test_a_rollback_to_a_model_that_the_bot_would_refuse_moves_nothing_and_offers_one_that_may_serve(
+    tmp_path: Path,
+) -> None:
+    fit = archived(tmp_path)
+    other = archived(tmp_path, TRAINED + HOUR, seed=2, calendar="24/7")
+    archived(tmp_path, TRAINED + 2 * HOUR, seed=3)
+    before = Registry(tmp_path).production.read_bytes()
+    learning = ContinuousLearning(small(tmp_path), clock=lambda: TRAINED + 3 * HOUR)
+    with pytest.raises(UnfitModelError, match=rf"Nothing was rolled back.*{other}.*`hftcl rollback {fit}`"):
+        learning.rollback_to_previous_model()
+    registry = Registry(tmp_path)
+    assert registry.production.read_bytes() == before
+    assert registry.find_pin() is None
+    assert learning.rollback_to_previous_model(fit).to_model == fit
+
+
+def test_the_newest_model_is_the_one_archived_last_also_after_a_clock_that_ran_ahead(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    ahead = added(archive, T0 + timedelta(days=400)).model_id
+    back = added(archive, T0).model_id
+    assert [record.model_id for record in archive.models()] == [back, ahead]
+    ids = deployed(archive, 3)
+    assert archive.prune(1, now=T0) == (ahead, back)
+    assert archive.models(limit=1)[0].model_id == ids[-1]
+
+
+def test_a_verdict_on_synthetic_bars_lets_no_model_of_real_bars_trade(tmp_path: Path) -> None:
+    archived(tmp_path, synthetic=False, source="files", report={"edge": "stand aside"})
+    watch = ProductionWatch(tmp_path, replace(HERE, synthetic=False), interval_s=1)
+    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report={"edge": "live"})
+    watch.look(TRAINED + 2 * HOUR)
+    assert watch.edge == "stand aside"
+
+
+@pytest.mark.hazard(79)
+def test_synthetic_bars_never_replace_a_model_of_real_ones(tmp_path: Path) -> None:
+    archived(tmp_path, synthetic=False, source="files")
+    before = Registry(tmp_path).production.read_bytes()
+    learning = ContinuousLearning(small(tmp_path), clock=lambda: TRAINED + HOUR)
+    with pytest.raises(ConfigError, match=r"synthetic bars never replace real ones.*--config PATH"):
+        learning.retrain(force=True)
+    assert Registry(tmp_path).production.read_bytes() == before
+    assert len(Registry(tmp_path).models()) == 1
