@@ -10,6 +10,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+BANNER: Final = "banner"
+"""The stage of an event whose text is a line of the banner, to be shown as it is."""
 
 
 class Level(StrEnum):

@@ -1,9 +1,14 @@
 """A small market and a quick forest, so that the whole loop runs in seconds; built by the tests of learning and cli."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from hftcl import ContinuousLearning
+from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Settings
+from tests.installed import answer
 
 SMALL_TOML = """\
 [market]
@@ -35,3 +40,40 @@ def small(home: Path, **sections: dict[str, object]) -> Settings:
     for name, values in sections.items():
         settings = replace(settings, **{name: replace(getattr(settings, name), **values)})
     return settings
+
+
+QUICK_TOML = """\
+[market]
+watchlist = ["AAPL", "AMD"]
+lookback_days = 46
+
+[model]
+n_estimators = 8
+
+[promote]
+min_sharpe = -100
+tolerance = 0.99
+min_p_better = 0
+"""
+"""Two synthetic tickers and eight trees; asked as of one day again and again, each candidate equals its champion and is
+promoted, so that every retrain comes to the deployment."""
+
+AS_OF = "2025-12-15"
+RETRAIN = ("retrain", "--force", "--json", "--as-of", AS_OF)
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+"""A Friday, 02:00 in New York; the last complete session is Thursday's."""
+
+
+def first_retrain(home: Path, *, outcome: str = "deployed", **sections: dict[str, object]) -> RetrainReport:
+    """Make `home` one after its first retrain on the small market, by the Python API; return its report."""
+    report = ContinuousLearning(small(home, **sections), clock=lambda: NOW).retrain(force=True)
+    assert report.outcome == outcome, report.reason
+    return report
+
+
+def deploy_once(home: Path) -> dict[str, Any]:
+    """Make `home` one with cached bars and a deployed model, by the command; return the report."""
+    (home / "hftcl.toml").write_text(QUICK_TOML)
+    report: dict[str, Any] = answer(home, *RETRAIN)
+    assert report["outcome"] == "deployed", report
+    return report

@@ -24,8 +24,7 @@ QUICK = {
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return {**kept, **QUICK}
+    return {**os.environ, **QUICK}
 
 
 def blocks(path: Path, language: str) -> list[str]:

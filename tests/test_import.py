@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+from datetime import date
+from pathlib import Path
 
 import pytest
 
+from tests.archive.sample_models import archive_in, deployed
+from tests.ledger.ledger_cases import write_ledger
+
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("sklearn", "pandas", "polars", "scipy", "onnxruntime", "onnx", "exchange_calendars", "numpy")
 
 
-def loaded_after(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+def loaded_after(statement: str, folder: Path | None = None) -> set[str]:
+    code = f"import sys\n{statement}\nprint('\\nloaded', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("\nloaded ")[2].split())
 
 
 @pytest.mark.parametrize(
@@ -28,8 +34,34 @@ def test_nothing_heavy_is_loaded_by(statement: str) -> None:
     assert loaded_after(statement).isdisjoint(HEAVY)
 
 
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home where there is something to look at: a model that serves, and a ledger of three days."""
+    home = tmp_path_factory.mktemp("home")
+    deployed(archive_in(home), 1)
+    write_ledger(home / "ledger.sqlite", last=date(2025, 6, 4))
+    return home
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--help", "trade --help", "history", "history --json", "trade --status", "trade --status --json"]
+)
+def test_a_command_that_only_looks_does_not_wait_for_the_libraries_of_numbers(arguments: str, looked_at: Path) -> None:
+    look = f"import contextlib\nsys.argv = {['hftcl', *arguments.split()]}\nfrom hftcl.cli import main\n"
+    loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", looked_at)
+    assert "hftcl.cli.app" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import hftcl
 
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = hftcl.Nonsense
+
+
+def test_imports_point_downwards() -> None:
+    """Hold the rooms of the map, in their order, and what the pure ones may not touch: pyproject.toml lists both."""
+    tool = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

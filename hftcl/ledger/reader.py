@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from hftcl import sqlite
 from hftcl.ledger.account import DECIMALS, BookAccount, compute_account
 from hftcl.ledger.meta import LedgerMeta
-from hftcl.ledger.rows import WORKING, BookName, Latch, LedgerEvent, OrderRecord
+from hftcl.ledger.rows import WORKING, BookName, EquityRow, Latch, LedgerEvent, OrderRecord
 from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
 from hftcl.sqlite import snapshot
 
@@ -106,6 +106,23 @@ class LedgerQueries:
         """Return the newest row of `equity`; empty before the first one."""
         at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _parse_moment)[0] or moment(0)
         return self.equity(book, at, at)
+
+    def newest_equity(self, book: BookName = "production") -> EquityRow | None:
+        """Return what `last_equity` does as one row, without the library of the frames; None before the first one."""
+        sql = f"SELECT {_COLUMNS['equity']} FROM equity WHERE book = ? ORDER BY ts DESC LIMIT 1"  # noqa: S608
+        found = self._read_records(sql, (book,), _equity)
+        return found[0] if found else None
+
+    def count_sent(self, book: BookName, first: datetime) -> int:
+        """Return how many orders of bars from `first` on were not refused before they were sent."""
+        sql = "SELECT count(*) FROM orders WHERE book = ? AND ts >= ? AND state <> 'refused'"
+        return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
+
+    def count_fills(self, book: BookName, first: datetime) -> int:
+        """Return how many fills there were in bars from `first` on."""
+        return int(
+            self._read_rows("SELECT count(*) FROM fills WHERE book = ? AND ts >= ?", (book, microseconds(first)))[0][0]
+        )
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""
@@ -235,6 +252,11 @@ class LedgerReader(LedgerQueries):
 
 def _parse_moment(at: int | None) -> datetime | None:
     return None if at is None else moment(at)
+
+
+def _equity(*columns: Any) -> EquityRow:
+    row = dict(zip(_COLUMNS["equity"].split(", "), columns, strict=True))
+    return EquityRow(**row | {"ts": moment(row["ts"]), "session": date.fromisoformat(row["session"])})
 
 
 def _read_event(at: int, kind: Any, text: str, model_id: str | None) -> LedgerEvent:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.trading.run.session_loop import BANNER
+from hftcl.events import BANNER, Event, Level, OnEvent, ignore
 from hftcl.views import Styled, draw_sparkline, draw_table, format_number, say
 
 log = logging.getLogger("hftcl.trade")

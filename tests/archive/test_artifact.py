@@ -239,11 +239,11 @@ from pathlib import Path
 from hftcl.archive.artifact import load
 from hftcl.errors import IntegrityError
 for file in sorted(Path().iterdir()):
-    began = time.monotonic()
+    began = time.process_time()  # not of the wall: a loaded machine may take its time
     try:
         load(file)
     except IntegrityError as error:
-        if time.monotonic() - began < 1 and str(file) in str(error):
+        if time.process_time() - began < 1 and str(file) in str(error):
             print(file, "refused")
 print(*sorted({"onnx", "onnxruntime", "google.protobuf"} & set(sys.modules)))
 """
@@ -445,7 +445,6 @@ def broken_tree(model: Any) -> None:
         (further_metadata, "does not hold exactly the metadata"),
         (broken_tree, "cannot be served"),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_graph_that_is_more_or_else_than_trees_is_refused_although_its_digest_fits(
     data: bytes, harm: Callable[[Any], None], message: str

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.installed import HFTCL
 from tests.shared_data import REAL_BARS, needs_real_bars
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 TICKERS = ("AAPL", "ABBV", "AMD", "AMZN", "GS", "JNJ", "META", "NVDA", "TSLA", "V")
 
 

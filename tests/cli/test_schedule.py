@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hazards.loop_processes import HFTCL, Case, one_line, run
+from tests.hazards.loop_processes import Case
+from tests.installed import HFTCL, PATIENCE_S, one_line, run
 from tests.schedule.schedule_homes import a_home
 
 
@@ -90,7 +91,7 @@ def test_in_a_pipe_there_are_log_lines_as_text_or_json_and_a_stop_is_the_normal_
             assert lines[-1], "it ended"
             lines.append(process.stderr.readline())
         process.terminate()
-        out, rest = process.communicate(timeout=15)
+        out, rest = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, out) == (0, "")
         lines += rest.splitlines()
         if form == "text":
@@ -112,7 +113,7 @@ def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_mode
     )
     os.close(slave)
     shown = b""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while b"model: none serves" not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([master], [], [], 1)[0]:

@@ -1,11 +1,8 @@
 """`hftcl trade` as a user meets it: real processes on a market that never closes, against servers on this machine."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,24 +13,18 @@ import pytest
 
 from hftcl.cli import app
 from hftcl.errors import HftclError
+from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
 from tests.polygon_server import PolygonServer
 from tests.trading.bot_stand import archived
 from tests.trading.websocket_server import PolygonSocket, minute_message
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 TICKER = "X:BTCUSD"
 
 
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return {**kept, "POLYGON_API_KEY": "k"}
-
-
-def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [HFTCL, *arguments], cwd=home, env=environment(), capture_output=True, text=True, check=False, timeout=120
-    )
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
 
 
 def coin_rows(now: datetime) -> list[dict[str, Any]]:
@@ -110,9 +101,7 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
         text = (home / "hftcl.toml").read_text().replace("polygon-rest", "polygon-websocket")
         text = text.replace("calls_per_minute", f'websocket_url = "{socket.url}"\ncalls_per_minute')
         (home / "hftcl.toml").write_text(text)
-        bot = subprocess.Popen(
-            [HFTCL, "trade"], cwd=home, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        bot = subprocess.Popen([HFTCL, "trade"], cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             lines_until(bot, "decided minute=")
             socket.wait_for(1)
@@ -141,12 +130,12 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
             assert cleared["cleared"] == ["kill_switch"]
 
             bot.send_signal(signal.SIGTERM)
-            out, _ = bot.communicate(timeout=20)
+            out, _ = bot.communicate(timeout=PATIENCE_S)
             assert bot.returncode == 0
             assert "Stopped as asked." in out
         finally:
             bot.kill()
-            bot.communicate(timeout=20)
+            bot.communicate(timeout=PATIENCE_S)
 
 
 def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Path) -> None:
@@ -159,12 +148,11 @@ def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Pat
     asked = subprocess.run(
         [HFTCL, "trade", "--clear"],
         cwd=home,
-        env=environment(),
         capture_output=True,
         text=True,
         check=False,
         input="n\n",
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert asked.returncode == 1
     assert (home / "trade.halt").exists(), "a person said no"
@@ -207,8 +195,6 @@ def test_a_refusal_is_a_line_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> 
 def test_a_plan_that_is_too_slow_for_the_watchlist_is_said_at_the_start(home: Path) -> None:
     text = (home / "hftcl.toml").read_text().replace("calls_per_minute = 1000", "calls_per_minute = 1")
     (home / "hftcl.toml").write_text(text.replace(f'["{TICKER}"]', f'["{TICKER}", "X:ETHUSD"]'))
-    began = time.monotonic()
     done = run(home, "trade")
     assert done.returncode == 78
     assert "one call a minute for each of 2 tickers" in done.stderr
-    assert time.monotonic() - began < 60

@@ -194,7 +194,6 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("a = " + "1" * 5_000, "cannot be read as TOML"),
         ("#" * (1 << 20) + "#", "is larger than 1 MiB"),
     ],
-    ids=lambda text: text[:40],
 )
 def test_a_fault_says_in_one_line_what_is_allowed_or_what_was_meant(text: str, told: str, tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, text)

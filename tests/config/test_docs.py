@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", REFERENCE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize(("file", "text"), [(EXAMPLE, config.example()), (REFERENCE, config.reference())], ids=str)
+@pytest.mark.parametrize(("file", "text"), [(EXAMPLE, config.example()), (REFERENCE, config.reference())])
 def test_the_example_and_the_reference_are_current(file: Path, text: str) -> None:
     assert file.read_text() == text, WRITE_ANEW
 

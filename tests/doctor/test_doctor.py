@@ -33,9 +33,11 @@ from hftcl.ledger.writer import Ledger
 from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
 from tests.config.configured import loaded
+from tests.installed import run
+from tests.loop_cases import deploy_once
 from tests.polygon_server import PolygonServer, says
+from tests.trained import Homes
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 TOML = """\
 [market]
 watchlist = ["AAPL", "AMD"]
@@ -50,19 +52,11 @@ min_sharpe = -100
 NOW = datetime(2025, 12, 16, 12, tzinfo=UTC)
 
 
-def run(home: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return subprocess.run(
-        [HFTCL, *arguments], cwd=home, env={**kept, **environment}, capture_output=True, text=True, check=False
-    )
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("trained")
+def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("trained") / "home"
+    homes.copy(home, deploy_once)
     (home / "hftcl.toml").write_text(TOML)
-    done = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15")
-    assert json.loads(done.stdout)["outcome"] == "deployed", done.stderr
     return home
 
 

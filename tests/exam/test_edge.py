@@ -92,7 +92,9 @@ def test_an_obstacle_keeps_the_bot_aside_whatever_the_record_says(policy: Policy
 
 
 @pytest.mark.parametrize(
-    "record", [[], [0.01], [0.0] * 40, [0.01] * 40, [0.01, float("nan")] * 20, [0.01, float("inf")] * 20], ids=str
+    "record",
+    [[], [0.01], [0.0] * 40, [0.01] * 40, [0.01, float("nan")] * 20, [0.01, float("inf")] * 20],
+    ids=["empty", "one session", "nothing", "constant", "NaN", "infinite"],
 )
 @pytest.mark.parametrize("previous", list(EdgeState))
 def test_a_record_that_tells_nothing_stands_aside(record: list[float], previous: EdgeState) -> None:

@@ -1,40 +1,20 @@
 """`hftcl` as a process of its own, to be killed, starved of disk or raced: see test_loop_hazards, test_loop_inputs."""
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from hftcl.archive import artifact
 from hftcl.archive.registry import Registry
+from tests.installed import HFTCL, PATIENCE_S
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
-AS_OF = "2025-12-15"
-QUICK_TOML = """\
-[market]
-watchlist = ["AAPL", "AMD"]
-lookback_days = 46
-
-[model]
-n_estimators = 8
-
-[promote]
-min_sharpe = -100
-tolerance = 0.99
-min_p_better = 0
-"""
-"""Two synthetic tickers and eight trees; asked as of one day again and again, each candidate equals its champion and is
-promoted, so that every retrain comes to the deployment."""
-
-RETRAIN = ("retrain", "--force", "--json", "--as-of", AS_OF)
 _MARK = "LC_HFTCL_CASE"  # the training process inherits LC_*, so that the mark is on it too
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
@@ -54,11 +34,10 @@ class Case:
         output: tuple[IO[bytes], IO[bytes]] | None = None,
     ) -> "subprocess.Popen[str]":
         out, err = output or (subprocess.PIPE, subprocess.PIPE)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
         return subprocess.Popen(
             [HFTCL, *arguments],
             cwd=home,
-            env={**kept, **(environment or {}), _MARK: self.mark},
+            env={**os.environ, **(environment or {}), _MARK: self.mark},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -86,49 +65,13 @@ class Case:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        return process.communicate(timeout=60)[1]
+        return process.communicate(timeout=PATIENCE_S)[1]
 
-    def assert_nothing_survives(self, within_s: float = 3.0) -> None:
+    def assert_nothing_survives(self, within_s: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + within_s
         while survivors := self.alive():
             assert time.monotonic() < deadline, f"still there after {within_s} s: {survivors}"
             time.sleep(0.02)
-
-
-def run(
-    home: Path,
-    *arguments: str,
-    preexec: Callable[[], None] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> "subprocess.CompletedProcess[str]":
-    process = Case().start(home, *arguments, preexec=preexec, environment=environment)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
-def answer(home: Path, *arguments: str) -> Any:
-    """Run a command with --json that must work; return its document."""
-    done = run(home, *arguments, *(() if "--json" in arguments else ("--json",)))
-    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-    return json.loads(done.stdout)
-
-
-def one_line(done: "subprocess.CompletedProcess[str]") -> str:
-    """Return the error as told: one line, or two, among the progress on stderr."""
-    told = [line for line in done.stderr.splitlines() if line.startswith("hftcl: ")]
-    assert 1 <= len(told) <= 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    return "\n".join(told)
-
-
-def deploy_twice(home: Path) -> dict[str, Any]:
-    """Make `home` one with cached bars and two deployed models; return the report of the second retrain."""
-    home.mkdir(exist_ok=True)
-    (home / "hftcl.toml").write_text(QUICK_TOML)
-    reports: list[dict[str, Any]] = [answer(home, *RETRAIN) for _ in range(2)]
-    assert [report["outcome"] for report in reports] == ["deployed", "deployed"], reports
-    return reports[-1]
 
 
 def left_behind(home: Path) -> list[Path]:

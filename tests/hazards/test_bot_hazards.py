@@ -22,6 +22,7 @@ from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.feeds import Delivery
 from hftcl.trading.feeds.replay import StoredFeed
 from tests.hazards.bot_crashes import lives, uninterrupted
+from tests.installed import PATIENCE_S
 from tests.trading.bot_stand import (
     DAY,
     HALF_DAY,
@@ -192,7 +193,7 @@ def killed_at(home: Path, places: Sequence[int], last: int) -> int:
                 deaths += 1
                 break
         bot.stdout.close()
-        assert bot.wait(timeout=60) == (0 if place is None else -9)
+        assert bot.wait(timeout=PATIENCE_S) == (0 if place is None else -9)
     return deaths
 
 

@@ -12,35 +12,31 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hftcl.archive.registry import Registry
 from tests.archive.sample_models import archive_in
 from tests.hazards.loop_processes import (
-    HFTCL,
-    QUICK_TOML,
-    RETRAIN,
     Case,
-    answer,
     assert_production_is_whole,
     contents,
-    deploy_twice,
     left_behind,
-    one_line,
-    run,
     without_the_rights_of_root,
 )
+from tests.installed import HFTCL, PATIENCE_S, answer, one_line, run, run_after
+from tests.loop_cases import QUICK_TOML, RETRAIN, deploy_once
+from tests.trained import Homes
 
 PRODUCTION = "trained_stock_model.onnx"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home with cached bars and two deployed models."""
-    home = tmp_path_factory.mktemp("trained")
-    deploy_twice(home)
+    home = tmp_path_factory.mktemp("trained") / "home"
+    homes.copy(home, deploy_once)
+    assert answer(home, *RETRAIN)["outcome"] == "deployed"
     return home
 
 
@@ -188,12 +184,12 @@ def fill(folder: Path, *, leaving: int) -> Path:
     return filler
 
 
-def assert_fails_in_one_line(home: Path, *arguments: str, **options: Any) -> str:
+def assert_fails_in_one_line(home: Path, *arguments: str, preexec: Callable[[], None] | None = None) -> str:
     """Assert exit 1, one line, the same model as before, no temporary file; return the line."""
     before = (home / PRODUCTION).read_bytes() if (home / PRODUCTION).exists() else None
     live = [row["model_id"] for row in answer(home, "history") if row["is_deployed"]]
-    done = run(home, *arguments, **options)
-    assert done.returncode == 1, (done.stdout, done.stderr)
+    done = run_after(preexec, home, *arguments)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
     told = one_line(done)
     assert ((home / PRODUCTION).read_bytes() if before else None) == before
     assert [row["model_id"] for row in answer(home, "history") if row["is_deployed"]] == live
@@ -303,17 +299,17 @@ def test_on_a_disk_mounted_read_only_reading_works_and_changing_is_one_line(trai
         assert answer(home, *RETRAIN)["outcome"] == "deployed"
 
 
-def assert_reads_and_does_not_write(home: Path, remedy: str, **options: Any) -> None:
+def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[], None] | None = None) -> None:
     for arguments in (RETRAIN, ("rollback", "--yes"), ("unpin",)):
-        done = run(home, *arguments, **options)
+        done = run_after(preexec, home, *arguments)
         if not (home / PRODUCTION).exists() and arguments[0] == "rollback":
             continue  # nothing to roll back is what it says there
-        assert done.returncode == 1, (arguments, done.stdout, done.stderr)
+        assert (done.returncode, done.stdout) == (1, ""), (arguments, done.stderr)
         told = one_line(done)
         assert remedy in told
         assert str(home) in told
     for reading in (("history", "--json"), ("check", "--json", "--as-of", "2025-12-15")):
-        done = run(home, *reading, **options)
+        done = run_after(preexec, home, *reading)
         assert done.returncode == 0, (reading, done.stderr)
         json.loads(done.stdout)
 
@@ -326,7 +322,7 @@ def test_of_eight_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(ho
     before = {row["model_id"] for row in answer(home, "history")}
     cases = [Case() for _ in range(8)]
     processes = [case.start(home, *RETRAIN, "--param", "n_estimators=300") for case in cases]
-    spoken = [process.communicate(timeout=300) for process in processes]
+    spoken = [process.communicate(timeout=PATIENCE_S) for process in processes]
     codes = [process.returncode for process in processes]
     worked = [json.loads(out) for (out, _), code in zip(spoken, codes, strict=True) if code == 0]
     refused = [(out, err) for (out, err), code in zip(spoken, codes, strict=True) if code == 75]

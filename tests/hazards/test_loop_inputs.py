@@ -14,7 +14,9 @@ import pytest
 
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
-from tests.hazards.loop_processes import QUICK_TOML, RETRAIN, Case, answer, contents, left_behind, one_line, run
+from tests.hazards.loop_processes import Case, contents, left_behind
+from tests.installed import PATIENCE_S, answer, one_line, run
+from tests.loop_cases import QUICK_TOML, RETRAIN
 from tests.shared_data import DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars
 
 NEW_YORK_ENDS = 'timezone = "America/New_York"\nlabel = "end"\ncolumns = { ts = "datetime" }\n'
@@ -167,12 +169,12 @@ def test_no_secret_gets_into_a_file_the_output_or_the_training_process(tmp_path:
     assert children, "the training process is there to be looked at"
     for name in ("environ", "cmdline"):
         assert [told for pid in children for told in told_secrets(Path(f"/proc/{pid}/{name}").read_bytes())] == []
-    out, err = training.communicate(timeout=300)
+    out, err = training.communicate(timeout=PATIENCE_S)
     assert training.returncode == 0
     assert told_secrets((out + said + err).encode()) == []
     wrong = ("retrain", "--force", "-vv", "--param", "n_estimators=none")
     for arguments in (("check", "-vv"), ("init", "--show"), ("init", "--show", "--json"), ("rollback", "-vv"), wrong):
-        done = run(tmp_path, *arguments, environment=SECRETS)
+        done = run(tmp_path, *arguments, **SECRETS)
         assert told_secrets((done.stdout + done.stderr).encode()) == [], arguments
     (tmp_path / ".env").unlink()
     assert {name: told for name, data in contents(tmp_path).items() if (told := told_secrets(data))} == {}
@@ -186,7 +188,7 @@ def test_a_source_that_fails_tells_no_secret_not_even_in_a_traceback(tmp_path: P
         f'[polygon]\nbase_url = "{address.format(port=closed_port())}"\ntimeout_s = 5\n'
     )
     for arguments in (("retrain", "--force", "-vv"), ("check", "-vv")):
-        done = run(tmp_path, *arguments, environment=SECRETS)
+        done = run(tmp_path, *arguments, **SECRETS)
         assert done.returncode == (1 if arguments[0] == "retrain" else 0), done.stderr
         assert ("Traceback" in done.stderr) is (arguments[0] == "retrain")
         assert told_secrets((done.stdout + done.stderr).encode()) == []

@@ -14,7 +14,8 @@ import pytest
 
 from hftcl.archive.registry import Registry
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
-from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind, run
+from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind
+from tests.installed import PATIENCE_S, run
 from tests.schedule.schedule_homes import a_home
 
 
@@ -23,7 +24,7 @@ def accounted(home: Path) -> list[OccurrenceRecord]:
     return [each for each in Occurrences(home).list_known() if not str(each.outcome).startswith("before the scheduler")]
 
 
-def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]", within_s: float = 60) -> None:
+def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]", within_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + within_s
     while not what():
         assert process.poll() is None, process.communicate()
@@ -48,7 +49,7 @@ def start_and_wait_until_it_trains(home: Path, case: Case, *arguments: str) -> "
 def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home", due="digest")
     processes = [Case().start(home, "schedule", "--once", "--json") for _ in range(4)]
-    answers = [process.communicate(timeout=120) for process in processes]
+    answers = [process.communicate(timeout=PATIENCE_S) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, answers
     did = [each for out, _ in answers for each in json.loads(out) if each["state"] == "done"]
     assert [each["job"] for each in did] == ["digest"]
@@ -64,14 +65,14 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (0, ""), err
     assert "given back" in err
     case.assert_nothing_survives()
     assert accounted(home) == []
     assert Registry(home).models() == ()
     assert left_behind(home) == []
-    done = run(home, "schedule", "--once", "--json", environment={"HFTCL_MODEL__N_ESTIMATORS": "8"})
+    done = run(home, "schedule", "--once", "--json", HFTCL_MODEL__N_ESTIMATORS="8")
     assert [(each["job"], each["state"]) for each in json.loads(done.stdout)] == [("retrain", "done")], done.stderr
     assert_production_is_whole(home)
 
@@ -87,7 +88,7 @@ def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
     case = Case()
     process = start_and_wait_until_it_trains(home, case, "--once", "--json")
     process.send_signal(number)
-    out, _ = process.communicate(timeout=15)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (status, "")
     case.assert_nothing_survives()
     assert accounted(home) == []
@@ -131,7 +132,7 @@ def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_th
     assert [each.state for each in accounted(home)] == ["failed"]
     assert process.poll() is None, "the loop waits for the next job"
     process.terminate()
-    process.communicate(timeout=15)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
 
 
@@ -145,7 +146,7 @@ def test_a_trainer_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
     wait_for(lambda: trainers(case, process), process)
     for pid in trainers(case, process):
         os.kill(pid, signal.SIGSTOP)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "did not end within 3.6 s and was stopped" in json.loads(out)[0]["outcome"]
     case.assert_nothing_survives()
@@ -181,7 +182,7 @@ def test_systemd_hears_that_it_is_ready_that_training_gets_on_and_nothing_from_o
         receiver.settimeout(30)
         process.terminate()
         assert receiver.recv(1024) == b"STOPPING=1"
-        process.communicate(timeout=15)
+        process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
     case.assert_nothing_survives()
 

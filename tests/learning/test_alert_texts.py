@@ -1,37 +1,34 @@
 """What a person hears about the loop, from real retrains, rollbacks and errors."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hftcl.alerts import Kind
-from hftcl.api.continuous_learning import ContinuousLearning
 from hftcl.archive.records import Outcome
 from hftcl.errors import SourceError
 from hftcl.learning.alert_texts import build_digest, build_error_alert, build_retrain_alerts
 from hftcl.learning.reports import RetrainReport
 from tests.archive.sample_models import T0, added, archive_in, deployed
-from tests.loop_cases import small
+from tests.installed import run
+from tests.loop_cases import first_retrain
+from tests.trained import Homes
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 NOW = datetime(2026, 1, 5, 7, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def home_of_rejected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+    return tmp_path_factory.mktemp("rejected") / "home"
 
 
 @pytest.fixture(scope="module")
-def rejected(home_of_rejected: Path) -> RetrainReport:
-    settings = small(home_of_rejected, promote={"min_sharpe": 100.0}, model={"n_estimators": 4})
-    return ContinuousLearning(settings).retrain(force=True, as_of="2025-12-15")
+def rejected(homes: Homes, home_of_rejected: Path) -> RetrainReport:
+    report: RetrainReport = homes.copy(home_of_rejected, first_retrain, outcome="rejected", promote={"min_sharpe": 100})
+    return report
 
 
 def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected: RetrainReport) -> None:
@@ -81,11 +78,6 @@ def test_the_digest_says_what_serves_and_counts_what_happened_since(tmp_path: Pa
     assert any(f"deploy of model {second}" in fact for fact in facts)
     assert any("rollback of model" in fact for fact in facts)
     assert facts[-1] == "missed 1 check"
-
-
-def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return subprocess.run([HFTCL, *arguments], cwd=home, env=kept, capture_output=True, text=True, check=False)
 
 
 TOML = """\

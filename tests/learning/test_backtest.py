@@ -1,11 +1,10 @@
 """The loop replayed over history: the weeks are those that `retrain` would have had, and nothing later decides them."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,11 +22,11 @@ from hftcl.learning.reports import BacktestReport, document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
+from tests.installed import HFTCL, PATIENCE_S
 from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 FROM, TO = "2025-08-04", "2025-08-28"  # a Monday and a Thursday: weeks end on 08-01, 08-08, 08-15 and 08-22
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 
 
 def tiny(home: Path, **sections: dict[str, object]) -> Settings:
@@ -78,18 +77,17 @@ def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(r
         "stand aside",
         "buy and hold",
     ]
-    for each in told["policies"].values():
+    for name, each in told["policies"].items():
         assert len(each["pnl_by_session"]) == 19
         assert each["pnl"] == pytest.approx(sum(each["pnl_by_session"].values()))
-        if each["sharpe"] is not None:
-            assert each["interval"][0] < each["sharpe"] < each["interval"][1]
+        assert name == "stand aside" or each["interval"][0] < each["sharpe"] < each["interval"][1]
     assert told["policies"]["never retrain"]["deployments"] == 1
     assert told["policies"]["always newest"]["deployments"] == 4
     assert told["policies"]["stand aside"]["sharpe"] is None
     assert {(each["policy"], each["against"]) for each in told["differences"]} >= {
         ("policy", name) for name in told["policies"] if name != "policy"
     }
-    assert told["conclusion"] in {"paid", "not shown", "cost"}
+    assert told["conclusion"] == "not shown", "four weeks and six trees show nothing"
 
 
 def test_buy_and_hold_is_what_the_stored_closes_say(report: BacktestReport, home: Path) -> None:
@@ -221,22 +219,31 @@ def test_where_the_bars_begin_later_the_comparison_begins_later_and_says_so(tmp_
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
+def wait_until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[str]:
+    """Return the ids of the processes that `pid` has started and that have not ended."""
+    return [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
 def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(
         '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n'
         "[model]\nn_estimators = 6\nmax_depth = 6\n[exam]\nsessions = 12\nmin_sessions = 5\n"
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
     command = [HFTCL, "backtest", "--from", FROM, "--to", TO, "--json"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as first:
-        deadline = time.monotonic() + 120
-        while len(list(tmp_path.glob("backtest/*/*.onnx"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: len(list(tmp_path.glob("backtest/*/*.onnx"))) >= 2)
         first.send_signal(signal.SIGKILL)
         assert first.wait() == -signal.SIGKILL
-    done = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert 2 <= told["resumed"] < told["trainings"]
@@ -255,25 +262,18 @@ def alive(pid: str) -> bool:
 
 def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["AAPL", "AMD"]\n[model]\nn_estimators = 3000\n')
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
     with subprocess.Popen(
-        [HFTCL, "backtest", "--from", FROM, "--to", TO], cwd=tmp_path, env=kept, stderr=subprocess.PIPE, text=True
+        [HFTCL, "backtest", "--from", FROM, "--to", TO], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stderr is not None
         for line in running.stderr:
             if line.startswith("train: 0 of"):
                 break
-        time.sleep(1.5)
-        children = Path(f"/proc/{running.pid}/task").glob("*/children")
-        pids = [pid for path in children for pid in path.read_text().split()]
-        began = time.monotonic()
+        wait_until(lambda: children_of(running.pid))
+        pids = children_of(running.pid)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=15) == 143
-        assert time.monotonic() - began < 15
-    assert pids, "a training was under way"
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        assert running.wait(timeout=PATIENCE_S) == 143
+    wait_until(lambda: not any(alive(pid) for pid in pids))
     assert not [pid for pid in pids if alive(pid)]
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from hftcl.learning.triggers import Trigger
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from tests.ledger.ledger_cases import write_ledger
-from tests.loop_cases import small
+from tests.loop_cases import NOW, small
+from tests.trained import Homes
 
-NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=28)
 TICKERS = ("AAPL", "AMD", "TSLA")
 
@@ -37,9 +37,14 @@ def trigger(report: CheckReport, name: str) -> Trigger:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a home whose model was trained on bars from files, so that a test may change what came later."""
-    home = tmp_path_factory.mktemp("trained")
+def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("trained") / "home"
+    homes.copy(home, train_on_files)
+    return home
+
+
+def train_on_files(home: Path) -> None:
+    """Make `home` one whose model was trained on bars from files, so that a test may change what came later."""
     (home / "bars_given").mkdir()
     source = SyntheticSource(small(home))
     for ticker in TICKERS:
@@ -47,7 +52,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bars.write_parquet(home / "bars_given" / f"{ticker}.parquet")
     report = learning(on_files(home), NOW).retrain(force=True, as_of="2026-01-08")
     assert report.outcome == "deployed", report.reason
-    return home
 
 
 @pytest.fixture

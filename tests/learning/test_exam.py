@@ -1,12 +1,9 @@
 """One archived model on other bars: by the code of the exam, and never on what it has seen."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,11 +15,11 @@ from hftcl.events import Event, Level
 from hftcl.learning.reports import document
 from hftcl.settings import Settings
 from tests.archive.sample_models import added, archive_in
-from tests.loop_cases import SMALL_TOML, small
+from tests.installed import run
+from tests.loop_cases import NOW, SMALL_TOML, first_retrain, small
+from tests.trained import Homes
 
-NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=60)
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 
 
 def learning(settings: Settings, **options: object) -> ContinuousLearning:
@@ -30,13 +27,11 @@ def learning(settings: Settings, **options: object) -> ContinuousLearning:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home with one archived model that was rejected."""
-    home = tmp_path_factory.mktemp("trained")
+    home = tmp_path_factory.mktemp("trained") / "home"
+    homes.copy(home, first_retrain, outcome="rejected", promote={"min_sharpe": 100})
     (home / "hftcl.toml").write_text(SMALL_TOML)
-    settings = small(home, promote={"min_sharpe": 100})
-    report = ContinuousLearning(settings, clock=lambda: NOW).retrain(force=True)
-    assert report.outcome == "rejected"
     return home
 
 
@@ -173,21 +168,14 @@ def test_a_model_whose_file_was_pruned_is_told_apart_from_a_damaged_one(trained:
         learning(small(home)).exam(oldest, "2026-01-12", "2026-01-16")
 
 
-def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return subprocess.run(
-        [HFTCL, "-q", *arguments], cwd=home, env=kept, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
 def test_the_command_prints_one_document_or_tables_of_all_slices(trained: Path) -> None:
     span = ("--from", "2026-01-12", "--to", "2026-01-16")
-    done = run(trained, "exam", archived(trained), *span, "--json")
+    done = run(trained, "-q", "exam", archived(trained), *span, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["model_id"] == archived(trained)
     assert (report["from"], report["to"], report["sessions"]) == ("2026-01-12", "2026-01-16", 5)
-    drawn = run(trained, "exam", archived(trained), *span).stdout
+    drawn = run(trained, "-q", "exam", archived(trained), *span).stdout
     for title in ("by ticker", "by hour", "by volatility", "by side", "by session"):
         assert f"# P&L {title}" in drawn
 
@@ -199,6 +187,6 @@ def test_the_command_prints_one_document_or_tables_of_all_slices(trained: Path) 
 def test_a_script_learns_from_the_status_what_was_wrong(
     trained: Path, model_id: str | None, start: str, status: int
 ) -> None:
-    done = run(trained, "exam", model_id or archived(trained), "--from", start, "--to", "2026-01-16")
+    done = run(trained, "-q", "exam", model_id or archived(trained), "--from", start, "--to", "2026-01-16")
     assert (done.returncode, done.stdout) == (status, "")
     assert len(done.stderr.splitlines()) == 1

@@ -21,15 +21,16 @@ from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.archive.sample_models import T0, added, archive_in, deployed
+from tests.loop_cases import NOW, first_retrain
+from tests.trained import Homes
 
-NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 WEEK = timedelta(days=7)
+CHOSEN: dict[str, dict[str, object]] = {"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}}
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
     """Return the small market with the default edge and an exam of twenty sessions, of which its window holds 15."""
-    chosen: dict[str, dict[str, object]] = {"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}, **sections}
-    return loop_cases.small(home, **chosen)
+    return loop_cases.small(home, **{**CHOSEN, **sections})
 
 
 def retrained(settings: Settings, now: datetime, **options: object) -> RetrainReport:
@@ -38,12 +39,10 @@ def retrained(settings: Settings, now: datetime, **options: object) -> RetrainRe
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+def first(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after its first retrain, which deployed, and the report."""
-    home = tmp_path_factory.mktemp("first")
-    report = retrained(small(home, promote={"min_sharpe": -100}), NOW)
-    assert report.outcome == "deployed", report.reason
-    return home, report
+    home = tmp_path_factory.mktemp("first") / "home"
+    return home, homes.copy(home, first_retrain, promote={"min_sharpe": -100}, **CHOSEN)
 
 
 @pytest.fixture

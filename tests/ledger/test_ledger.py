@@ -1,7 +1,6 @@
 """The ledger: what it keeps, what it never doubles, and what a kill in the middle of a minute leaves."""
 
 import math
-import os
 import random
 import shutil
 import sqlite3
@@ -27,6 +26,7 @@ from hftcl.ledger.account import compute_account
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, LedgerEvent, OrderUpdate, State
 from hftcl.ledger.writer import Ledger
+from tests.hazards.loop_processes import without_the_rights_of_root
 from tests.ledger.ledger_cases import write_ledger
 from tests.trading.trading_cases import NOW, SESSION, TICKERS, a_decision, a_fill, a_record, at
 
@@ -259,6 +259,7 @@ def ask_everything(path: Path) -> None:
     with LedgerReader(path) as ledger, ledger.snapshot():
         questions: tuple[Callable[[], object], ...] = (
             *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
+            ledger.newest_equity,
             *(ledger.find_last_decided, ledger.positions, ledger.read_account, ledger.cash, ledger.working_orders),
             *(ledger.count_refusals, ledger.list_all_latches, ledger.events, ledger.meta),
         )
@@ -297,17 +298,33 @@ def test_a_full_disk_stops_the_minute_and_not_the_positions(path: Path) -> None:
         assert LedgerReader(path).positions() == {"AAPL": 10.0}
 
 
+READ_WITHOUT_THE_RIGHT_TO_WRITE = """
+import os, sys
+from pathlib import Path
+from hftcl.ledger.reader import LedgerReader
+with LedgerReader(Path(sys.argv[1])) as reader:
+    print(os.access(Path(sys.argv[1]).parent, os.W_OK), reader.positions())
+"""
+
+
 def test_a_folder_that_may_only_be_read_still_shows_the_ledger(path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
+    """Root's own right to write everywhere is given up first, in a process of its own."""
     with Ledger(path) as ledger:
         ledger.write_outcomes(fills=[a_fill(1)])
     path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    command = [sys.executable, "-c", READ_WITHOUT_THE_RIGHT_TO_WRITE, str(path)]
     try:
-        with LedgerReader(path) as reader:
-            assert reader.positions() == {"AAPL": 10.0}
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=without_the_rights_of_root,
+        )
     finally:
         path.parent.chmod(stat.S_IRWXU)
+    assert (done.stderr, done.stdout) == ("", "False {'AAPL': 10.0}\n")
 
 
 def test_a_reader_sees_whole_minutes_while_the_bot_writes_and_holds_nothing_up(path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hftcl import pages as page
 from hftcl.errors import StorageError, UsageError
 from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
-from tests.cli.test_cli import one_line, run
+from tests.installed import one_line, run
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

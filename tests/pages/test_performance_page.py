@@ -20,7 +20,7 @@ from hftcl.errors import IntegrityError
 from hftcl.performance.reports import PerformanceReport
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
-from tests.cli.test_cli import HFTCL, one_line, run
+from tests.installed import HFTCL, one_line, run
 from tests.ledger.ledger_cases import write_ledger
 from tests.pages.test_backtest_page import HOSTILE, Tags
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.hazards.loop_processes import QUICK_TOML
+from tests.loop_cases import QUICK_TOML
 
 NEVER = "0 0 29 2 MON"
 """A day that is years away, for the jobs that a test does not want."""

@@ -20,6 +20,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import StorageError
 from hftcl.schedule.claims import INTERRUPTED, Claim, OccurrenceRecord, Occurrences
 from tests.archive.sample_models import T0, archive_in, deployed
+from tests.installed import PATIENCE_S
 
 MONDAY = date(2026, 1, 5)
 DAY = timedelta(days=1)
@@ -147,7 +148,7 @@ def test_work_that_was_cut_off_is_recorded_as_interrupted_and_not_while_its_proc
         assert Occurrences(tmp_path).fail_abandoned(now=T0) == ()
         assert claim(tmp_path) is None
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not (lost := Occurrences(tmp_path).fail_abandoned(now=T0 + DAY)):
             assert time.monotonic() < deadline
     assert [(each.state, each.by, each.outcome) for each in lost] == [("failed", "the child", INTERRUPTED)]

@@ -25,29 +25,29 @@ from hftcl.schedule.jobs import build_jobs, build_rules
 from hftcl.schedule.rules import Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
 from tests import loop_cases
+from tests.loop_cases import NOW, first_retrain
 from tests.schedule.schedule_cases import NEW_YORK
+from tests.trained import Homes
 
-NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
-"""A Friday, 02:00 in New York; the last complete session is Thursday's."""
 DAY = timedelta(days=1)
 
 
+CHOSEN: dict[str, dict[str, object]] = {
+    "model": {"n_estimators": 8},
+    "exam": {"sessions": 5, "min_sessions": 5},
+    "promote": {"min_sharpe": -100},
+}
+
+
 def small(home: Path, **sections: dict[str, object]) -> Settings:
-    chosen: dict[str, dict[str, object]] = {
-        "model": {"n_estimators": 8},
-        "exam": {"sessions": 5, "min_sessions": 5},
-        "promote": {"min_sharpe": -100},
-        **sections,
-    }
-    return loop_cases.small(home, **chosen)
+    return loop_cases.small(home, **{**CHOSEN, **sections})
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home after its first retrain, which deployed and began the record."""
-    home = tmp_path_factory.mktemp("trained")
-    report = ContinuousLearning(small(home), clock=lambda: NOW).retrain(force=True)
-    assert report.outcome == "deployed", report.reason
+    home = tmp_path_factory.mktemp("trained") / "home"
+    homes.copy(home, first_retrain, **CHOSEN)
     return home
 
 

@@ -1,11 +1,9 @@
 """A new model is taken up between two minutes, or refused with the reason; no minute is lost to it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +14,10 @@ from hftcl.alerts import Kind
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.registry import Registry
-from hftcl.events import Level
+from hftcl.events import BANNER, Level
 from hftcl.trading.decide.bot import Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
-from hftcl.trading.run.session_loop import BANNER
+from tests.installed import HFTCL
 from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, some_minutes, stand
 
 HERE = MarketKind(calendar="XNYS", synthetic=True)
@@ -268,12 +266,9 @@ def test_a_rollback_reaches_the_bot_like_any_other_deployment(tmp_path: Path) ->
 def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_path: Path) -> None:
     archived(tmp_path)
     (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["AAPL"]\n[synthetic]\nedge = 4.0\n')
-    hftcl = str(Path(sys.executable).parent / "hftcl")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
     bot = subprocess.Popen(
-        [hftcl, "trade", "--replay", "2025-06-02..2025-06-03", "--json"],
+        [HFTCL, "trade", "--replay", "2025-06-02..2025-06-03", "--json"],
         cwd=tmp_path,
-        env=kept,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

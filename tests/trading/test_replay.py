@@ -1,10 +1,8 @@
 """`hftcl trade --replay`: the very bot over stored bars, with the exam's positions, beside the live bot's files."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,10 +23,10 @@ from hftcl.settings import Settings
 from hftcl.trading.run.replay import ReplayReport, parse_span, replay
 from hftcl.trading.run.session_loop import Controls
 from tests import shared_data
+from tests.installed import HFTCL, run
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import HALF_DAY, archived, market_bars, settings_of
 
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 NOW = datetime(2025, 7, 20, tzinfo=UTC)
 SPAN = f"{HALF_DAY}..{HALF_DAY}"
 
@@ -52,13 +50,6 @@ def replayed(
         controls=Controls(),
         on_event=heard,
         on_alert=lambda _: None,
-    )
-
-
-def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
-    return subprocess.run(
-        [HFTCL, *arguments], cwd=home, env=kept, capture_output=True, text=True, check=False, timeout=120
     )
 
 

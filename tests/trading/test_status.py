@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,10 +16,9 @@ from hftcl.ledger.writer import Ledger
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
 from hftcl.trading.run.wiring import hold_lock
+from tests.installed import run
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
-
-HFTCL = str(Path(sys.executable).parent / "hftcl")
 
 
 @pytest.fixture
@@ -93,27 +90,19 @@ def test_errors_of_the_last_day_and_latches_are_told(bot: Stand) -> None:
     assert "3,100.00" in found.halted
 
 
-def run(home: Path, *arguments: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HFTCL_")}
+def shown(home: Path, *arguments: str) -> str:
     (home / "hftcl.toml").write_text(SMALL_TOML)
-    done = subprocess.run(
-        [HFTCL, *arguments],
-        cwd=home,
-        env=kept,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    done = run(home, *arguments)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_the_command_draws_it_and_prints_one_document(bot: Stand) -> None:
-    drawn = run(bot.home, "trade", "--status")
+    drawn = shown(bot.home, "trade", "--status")
     for text in ("NOT RUNNING, paper", "SYNTHETIC bars", "limit gross", "production", "2025-06-02 15:29 UTC"):
         assert text in drawn
     assert "\x1b" not in drawn
-    assert set(json.loads(run(bot.home, "trade", "--status", "--json"))) >= {
+    assert set(json.loads(shown(bot.home, "trade", "--status", "--json"))) >= {
         "running",
         "model_id",
         "since",

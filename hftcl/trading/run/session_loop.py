@@ -9,7 +9,7 @@ from typing import Final
 
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import BrokerError, HftclError, SourceError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import BANNER, Event, Level, OnEvent
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
@@ -24,8 +24,6 @@ from hftcl.trading.run.clock import Clock
 log = logging.getLogger(__name__)
 
 STAGE: Final = "trade"
-BANNER: Final = "banner"
-"""The stage of an event whose text is a line of the banner, to be shown as it is."""
 
 
 SILENCE_MINUTES: Final = 5

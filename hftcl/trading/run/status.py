@@ -13,7 +13,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
-    from hftcl.ledger.rows import BookName
+    from hftcl.ledger.rows import BookName, EquityRow
 
 _ERRORS_SHOWN = 5
 _ERRORS_SINCE = timedelta(days=1)
@@ -131,29 +131,33 @@ def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> Status
 def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta) -> BookStatus:
     prefix = "" if book == "production" else "shadow_"
     day, at_open = meta.read_open(book)
-    equity = ledger.last_equity(book)
-    known = equity["equity"][0] if equity.height else None
-    today = equity.height > 0 and equity["session"][0].isoformat() == day
+    newest = ledger.newest_equity(book)
     opened = meta.moment("session_opened")
-    orders = ledger.orders(book, opened) if opened else None
     return BookStatus(
         book=book,
         model_id=meta.get(f"{prefix}model_id"),
         since=meta.moment(f"{prefix}model_since"),
         positions=ledger.positions(book),
-        pnl_today=known - at_open if today and known is not None and at_open is not None else None,
-        equity=known,
-        orders=orders.filter(orders["state"] != "refused").height if orders is not None else 0,
-        fills=ledger.fills(book, opened).height if opened else 0,
+        pnl_today=_earned(newest, day, at_open),
+        equity=newest.equity if newest is not None else None,
+        orders=ledger.count_sent(book, opened) if opened else 0,
+        fills=ledger.count_fills(book, opened) if opened else 0,
         refusals=ledger.count_refusals(book, opened) if opened else {},
     )
 
 
+def _earned(newest: "EquityRow | None", day: str, at_open: float | None) -> float | None:
+    """Return what the session `day` has earned so far; None before its first row, or without a start to count from."""
+    if newest is None or at_open is None or newest.session.isoformat() != day:
+        return None
+    return newest.equity - at_open
+
+
 def _measure_limits(ledger: LedgerReader, meta: LedgerMeta, production: BookStatus) -> dict[str, Usage]:
-    row = ledger.last_equity()
+    newest = ledger.newest_equity()
     used = {
-        "gross": row["gross"][0] if row.height else 0.0,
-        "net": abs(row["net"][0]) if row.height else 0.0,
+        "gross": newest.gross if newest is not None else 0.0,
+        "net": abs(newest.net) if newest is not None else 0.0,
         "daily_loss": max(0.0, -(production.pnl_today or 0.0)),
     }
     limits = {name: meta.number(f"limit_{name}") for name in used}
