@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {
+_HOMES: Final = {  # imported when first asked for: `import hftcl` stays light
     "ContinuousLearning": "hftcl.api.continuous_learning",
     "PerformanceTracker": "hftcl.api.performance_tracker",
 }

@@ -20,7 +20,8 @@ from hftcl.model.families import Family, complete
 from hftcl.model.serving import Predictor
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState
 
-_SHARES: float = 1e-6
+_SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
+# A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
 _ROWS, _FEATURES = 400, 5
 
 

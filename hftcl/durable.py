@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hftcl.errors import LockHeldError, StorageError
 
+# Flock cannot wait with a deadline without signals; 50 looks a second are unnoticed by person and processor.
 _POLL_S = 0.02
 
 
@@ -164,7 +165,7 @@ def convert_storage_faults(doing: str) -> Iterator[None]:
         raise StorageError(describe_storage_fault(doing, error)) from error
 
 
-_REMEDIES = {
+_REMEDIES = {  # faults of a disk that a person can mend, with how; man 3 errno
     errno.ENOSPC: "Free space there and run it again",
     errno.EDQUOT: "Free space in the quota and run it again",
     errno.EROFS: "Mount that file system writable, or set [paths] home to another folder",

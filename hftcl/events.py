@@ -19,6 +19,7 @@ BANNER: Final = "banner"
 class Level(StrEnum):
     """How much a person should care."""
 
+    # From the least to the most urgent.
     PROGRESS = "progress"
     NOTE = "note"
     WARNING = "warning"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+# One for each home: two bots there would send the same orders; a replay has a home of its own.
 LOCK: Final = ".trading.lock"
 
 

@@ -19,10 +19,13 @@ from urllib.parse import quote, quote_plus
 from hftcl.settings import Log
 
 _SHORTEST: Final = 4  # characters; to mask a secret of three would garble every line and hide nothing
+# What the environment variables of secrets have in their names, as those of `SECRETS`.
 _CONFIDENTIAL: Final = re.compile("KEY|PASSWORD|SECRET|TOKEN|URLS")
+# Of the journal, man sd-daemon; 5, notice, is for levels between.
 _PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+# What each record has anyway; what is left was given by the caller and is shown.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_PLAIN: Final = re.compile(r"[^\s\"=]+")
+_PLAIN: Final = re.compile(r"[^\s\"=]+")  # what a logfmt reader takes as one value without quotes
 
 _bound: ContextVar[Mapping[str, object]] = ContextVar("bound", default=MappingProxyType({}))
 _hidden: dict[str, str] = {}

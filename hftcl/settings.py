@@ -9,14 +9,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+# Chosen: large US shares that trade in nearly every minute, so few bars are missing; any other tickers serve.
 DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TSLA")
 
 
+# 16 characters: the longest of Polygon's, "X:" and a pair of coins, fit with room.
 _TICKER = 'a ticker such as "AAPL", "BRK.B" or "X:BTCUSD", in capitals, at most 16 characters'
-_ZONE = 'a time zone such as "America/New_York" or "UTC"'
-_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+_ZONE = 'a time zone such as "America/New_York" or "UTC"'  # names of the IANA database: "EST" would ignore summer time
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"  # 24 hours, two digits: what sorts as text and has no a.m. to forget
+# A day and a time, or the five fields of cron; `config.times` says what is wrong with them.
 _TIMES = rf"^(((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?{_CLOCK}|\S+( \S+){{4}})$"
-_DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"
+_DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"  # three letters, English, as cron and systemd take them
 
 
 def _text(

@@ -12,7 +12,8 @@ from typing import Final, Literal
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
 
-_BUSY_S: Final = 10.0
+_BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
+# The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
 _SUFFIXES: Final = ("", "-wal", "-shm")
 
 

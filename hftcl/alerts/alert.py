@@ -7,13 +7,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-_CHANGING: Final = re.compile(r"\d+")
+_CHANGING: Final = re.compile(r"\d+")  # counts and times differ each time the same fault happens; the words do not
+# Characters: a subject that mail programs still show; a text that fits any mail box; rows a person reads.
 _LONGEST_LINE, _LONGEST_TEXT, _MOST_FACTS = 200, 20_000, 200
 
 
 class Kind(StrEnum):
     """What an alert is about."""
 
+    # Stored in the outbox and sent in the JSON: a new spelling would be a new kind to a user's script.
     DEPLOYED = "deployed"
     REJECTED = "rejected"
     INCONCLUSIVE = "inconclusive"

@@ -15,12 +15,18 @@ from hftcl.settings import Alerts
 Secrets = Callable[[str], str | None]
 """Returns the secret of a name such as "SMTP_PASSWORD"; None where it is not set. Raises ConfigError."""
 
+# Shown by the doctor and kept in the outbox: under a new name, what waits there would never go out.
 MAIL: Final = "mail"
+# As MAIL; the doctor looks for a program under this name, where it tries all others by sending.
 COMMAND: Final = "command"
 
+# What people write in an .env file; anything else is refused, not guessed.
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+# 64 and 255: the longest local part and domain, RFC 5321 4.5.3.1; no comma or < that would add a receiver.
 _ADDRESS: Final = re.compile(r"[^\s@,<>\"]{1,64}@[^\s@,<>\"]{1,255}")
+# 255: the longest domain, RFC 5321 4.5.3.1.2; the colon is for IPv6 addresses.
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+# Submission with TLS from the first byte (RFC 8314) and with STARTTLS (RFC 6409).
 _IMPLICIT_PORT, _SUBMISSION_PORT = 465, 587
 
 

@@ -25,8 +25,10 @@ from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# Under the home, as the outbox: of bot and scheduler one sends at a time, so none sends twice.
 LOCK: Final = ".alerts.lock"
 _LEAST_S: Final = 0.5  # no process is started for less
+# What a disk, a lock or a channel may raise; anything else is an error of ours and is not to be hidden.
 _FAULTS: Final = (HftclError, OSError)
 
 

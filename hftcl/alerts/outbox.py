@@ -15,8 +15,10 @@ from typing import Final
 from hftcl.alerts.alert import Alert, Kind, Message
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 
+# A file of its own: an alert about a broken registry or ledger must still find a place.
 FILE_NAME: Final = "alerts.sqlite"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1  # 1: raise it with any change to SCHEMA, with a step that brings older files to it
+# Kind and key are texts, times ISO 8601 in UTC: a person can read the outbox with sqlite3 alone.
 SCHEMA: Final = """
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
@@ -31,7 +33,7 @@ RETRIES_S: Final = (60, 300, 900, 3600, 6 * 3600)
 """Seconds until the next try after the first, second, ... failure; the last one holds from then on."""
 KEPT: Final = timedelta(days=14)
 """How long a message that nobody takes is tried, and how long one that is done is kept."""
-_BUSY_S: Final = 5.0
+_BUSY_S: Final = 5.0  # a write here takes milliseconds; an alert may not hold up a minute of the bot for longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

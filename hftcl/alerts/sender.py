@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from hftcl import __version__
 
-_LONGEST_FAULT: Final = 300
+_LONGEST_FAULT: Final = 300  # characters: a server's reason fits; a page of HTML that a proxy sent is cut
 
 
 class UndeliveredError(Exception):

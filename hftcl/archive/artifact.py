@@ -29,18 +29,22 @@ from hftcl.exam.drift import FeatureBins
 from hftcl.exam.slices import Slice
 from hftcl.model.serving import INPUT, Predictor
 
-FORMAT: Final = 1
+FORMAT: Final = 1  # the first: raise it when a reader of today would misread the file
+# A model is read whole into memory, by bot and doctor too; 50 times the 5 MB that the doctor reckons with.
 MAX_BYTES: Final = 256 * 2**20
+# Float32 has 7 digits: runtimes of other versions differ by less, another model by far more.
 CANARY_TOLERANCE: Final = 1e-6
+# 5 extremes and 11 training rows: another forest hardly agrees on all; a few KB in the file, one call to check.
 _CANARY_ROWS: Final = 16
-_LARGE: Final = 1e30
-_META_KEY: Final = "hftcl"
-_DIGEST_KEY: Final = "hftcl.sha256"
+_LARGE: Final = 1e30  # beyond any threshold of a tree, and finite in float32, whose largest is 3.4e38
+_META_KEY: Final = "hftcl"  # the package's own name: other tools' metadata_props, such as skl2onnx's, have other keys
+_DIGEST_KEY: Final = "hftcl.sha256"  # last in the file: it covers every byte before it, so it cannot stand within
 _SIGNATURE_KEY: Final = "hftcl.signed"  # as long as the other: both tails have one form
 # A tail as protobuf: field 14 of ModelProto (metadata_props), whose field 1 is the key and field 2 the 64 digits.
 _TAIL_HEAD: Final = b"\x72\x50\x0a\x0c" + _DIGEST_KEY.encode() + b"\x12\x40"
-_SIGNED_HEAD: Final = b"\x72\x50\x0a\x0c" + _SIGNATURE_KEY.encode() + b"\x12\x40"
-_TAIL_BYTES: Final = len(_TAIL_HEAD) + 64
+_SIGNED_HEAD: Final = b"\x72\x50\x0a\x0c" + _SIGNATURE_KEY.encode() + b"\x12\x40"  # as _TAIL_HEAD, for the signature
+_TAIL_BYTES: Final = len(_TAIL_HEAD) + 64  # 64 hexadecimal digits of SHA-256 end it
+# Their versions go into the metadata: what may change a fitted model or what a graph predicts.
 _PACKAGES: Final = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "polars")
 # Of onnx.AttributeProto.AttributeType: a number, a text, a tensor, and lists of numbers and texts; no graphs.
 _PLAIN_ATTRIBUTES: Final = frozenset({1, 2, 3, 4, 6, 7, 8})

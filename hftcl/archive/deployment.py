@@ -33,7 +33,7 @@ from hftcl.sqlite import transaction
 
 Verify = Callable[[Path, str], None]
 """Called with an archived model file and its SHA-256; raises HftclError if that may not serve."""
-_ANY = "any"
+_ANY = "any"  # no model_id looks like it ("20260102_060000"), and None already means that no model serves
 _SPARE_BYTES = 1 << 20  # for the registry, its journal and the CSV
 
 

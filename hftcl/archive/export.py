@@ -13,7 +13,7 @@ from hftcl import durable
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
 
-COLUMNS: Final = (
+COLUMNS: Final = (  # what a person asks first comes first; scripts read the CSV by these names, so they stay
     "model_id",
     "trained_date",
     "val_sharpe",

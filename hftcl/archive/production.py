@@ -18,7 +18,7 @@ from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError
 from hftcl.sqlite import transaction
 
-CLAIMS = ".model_*.claim"
+CLAIMS = ".model_*.claim"  # begins with a dot: `ls models` and globs for model_* do not show what is in the making
 
 
 def switch(

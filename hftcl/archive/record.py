@@ -36,6 +36,7 @@ class RecordedSession:
     settings_digest: str
 
 
+# From the dataclass: the table's columns and its fields cannot differ.
 _NAMES: Final = tuple(item.name for item in fields(RecordedSession))
 
 

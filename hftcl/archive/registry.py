@@ -33,9 +33,9 @@ from hftcl.errors import (
 )
 from hftcl.sqlite import snapshot
 
-JUDGED: Final = ("deployed", "rejected")
+JUDGED: Final = ("deployed", "rejected")  # outcomes of an exam that could tell; what is inconclusive has not judged
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
-_LOOKS = 10
+_LOOKS = 10  # a switch takes milliseconds: nine in a row do not fall between two looks unless something is wrong
 _SELECT_MODELS: Final = (
     "SELECT *, json_extract(report, '$.twin') AS twin FROM models ORDER BY rowid"  # the one field asked of all rows
 )

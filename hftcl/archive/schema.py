@@ -13,10 +13,13 @@ from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
 from hftcl.sqlite import transaction
 
+# 2 added `occurrences`: raise it with any change to SCHEMA, with a step that brings older files to it.
 SCHEMA_VERSION: Final = 2
+# Apart from SCHEMA: version 1 lacks it and is given it here; a reader of version 1 sees an empty one.
 _OCCURRENCES: Final = """TABLE occurrences (
     job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
     claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
+# Times are ISO 8601 texts in UTC and reports JSON: a person can read the registry with sqlite3 alone.
 SCHEMA: Final = f"""
 CREATE TABLE models (
     model_id TEXT PRIMARY KEY, trained_at TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, pkl_sha256 TEXT NOT NULL,
@@ -36,6 +39,7 @@ CREATE TABLE record (
     PRIMARY KEY (synthetic, session)) STRICT;
 CREATE {_OCCURRENCES};
 """
+# A write takes milliseconds, on a disk that is busy with a training up to seconds; then a person is told.
 _BUSY_S = 10.0
 
 

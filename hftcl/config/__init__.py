@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hftcl.config.documents import to_toml as to_toml
     from hftcl.config.documents import write_example as write_example
 
-_DOCUMENTS: Final = (
+_DOCUMENTS: Final = (  # what `documents` has: imported when first asked for, as only `init` and `settings` need it
     "EffectiveSetting",
     "WrittenExample",
     "list_effective",

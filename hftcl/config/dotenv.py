@@ -29,11 +29,13 @@ SECRETS: Final[Mapping[str, str]] = {
 SIGNING_KEY: Final = "HFTCL_SIGNING_KEY"
 """Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, for whoever can write there."""
 
+# Set by systemd for LoadCredential=, https://systemd.io/CREDENTIALS/
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
-CREDENTIALS_FILE: Final = "env"
+CREDENTIALS_FILE: Final = "env"  # the name in LoadCredential=env: of the unit that `hftcl doctor --unit` prints
 
 LARGEST_FILE: Final = 1 << 20  # bytes; a larger one is not a configuration, and reading it would cost memory
 
+# What a shell and systemd's EnvironmentFile= both read alike; what they read differently is refused.
 _LINE: Final = re.compile(
     r"""\s* (?:export\s+)? (?P<name>[A-Za-z_][A-Za-z0-9_]*) \s*=\s*
         (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^'"\s\#][^\s]*(?:[ \t]+[^\s\#][^\s]*)*)? )

@@ -19,7 +19,8 @@ from hftcl.config.tree import PREFIX, Leaf, find_refusals, format_key, format_va
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 
-FILE_NAME: Final = "hftcl.toml"
+FILE_NAME: Final = "hftcl.toml"  # the command's own name: a folder may hold the settings of other tools
+# Begins like the variables of settings; NOT_SETTINGS keeps it from being taken for one.
 FILE_VARIABLE: Final = "HFTCL_CONFIG"
 NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 """Environment variables of ours that are no settings."""
@@ -27,11 +28,12 @@ NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "log.prometheus")
 """Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
 
-DEFAULT: Final = "default"
+DEFAULT: Final = "default"  # an origin as `settings` shows it: where a value comes from when nothing sets it
+# An origin as `settings` shows it; no file or variable has this name, so messages can tell them apart.
 FLAG: Final = "flag"
 
-_NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})
-_NOT_TOML: Final = object()
+_NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})  # frozen: a default argument is shared by all calls
+_NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

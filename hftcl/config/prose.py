@@ -2,6 +2,7 @@
 
 from typing import Final
 
+# A text apart from code: the settings below it are drawn from `Settings`, only this is written by hand.
 EXAMPLE_HEAD: Final = """\
 # hftcl.toml: every setting of hftcl, each with its default. Delete what you do not change.
 #
@@ -15,11 +16,13 @@ EXAMPLE_HEAD: Final = """\
 # Keys and passwords do not belong here: set them in the environment, or in the file .env.
 """
 
+# As EXAMPLE_HEAD: the names below it are drawn from `SECRETS`.
 ENV_HEAD: Final = """\
 # Secrets of hftcl, KEY=value a line. What is set in the environment goes before what is set here.
 # Settings do not belong here: they are in hftcl.toml. Keep this file out of version control.
 """
 
+# As EXAMPLE_HEAD: the tables below it are drawn from `Settings`.
 REFERENCE_HEAD: Final = """\
 <!-- Generated from hftcl/settings.py; tests/test_configuration_docs.py says how to write it anew. -->
 

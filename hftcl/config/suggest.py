@@ -14,6 +14,7 @@ GUIDE_NAMES: Final[Mapping[str, str]] = {
 }
 """What the guide that hftcl comes from calls a setting, and its name here."""
 
+# Words in the names of keys and passwords: who misplaces one is told about .env, without its value.
 _SECRET: Final = re.compile(r"api_?key|secret|passw|token", re.IGNORECASE)
 
 

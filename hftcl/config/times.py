@@ -14,6 +14,7 @@ from typing import Final
 
 from cronsim import CronSim, CronSimError
 
+# The two forms that need no cron: "09:30" and "Sun 01:00".
 _SIMPLE: Final = re.compile(r"(?:(?P<day>[A-Z][a-z]{2}) )?(?P<hour>\d\d):(?P<minute>\d\d)")
 _BEFORE: Final = timedelta(minutes=1)  # CronSim begins after the moment that it is given
 

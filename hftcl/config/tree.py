@@ -17,10 +17,12 @@ from hftcl.settings import Settings
 PREFIX: Final = "HFTCL_"
 """What the environment variable of a setting begins with."""
 
+# C0, DEL, C1 and lone surrogates: they could move a terminal's cursor, or cannot be written as UTF-8.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Said of every text that _UNPRINTABLE finds something in.
 _ONE_LINE: Final = "one line of text, without control characters and undecodable bytes"
 _IN_ADDRESS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  # a password or a key, perhaps
-_LONGEST_SHOWN: Final = 80
+_LONGEST_SHOWN: Final = 80  # a terminal's usual width: what is longer is of use to no reader of a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,9 @@ from hftcl.archive.schema import faults, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
 
+# The archive has every model that ever served, so the copy in production can be made again.
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
+# A copy for other readers, made from the model that serves: nothing is lost by writing it.
 _REWRITE = "`hftcl doctor --repair` writes it again."
 
 

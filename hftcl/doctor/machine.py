@@ -15,11 +15,11 @@ from hftcl.archive.registry import Registry
 from hftcl.config.loading import DEFAULT
 from hftcl.doctor.row import Context, Row, fault, ok, warning
 
-DAYS: Final = 90
+DAYS: Final = 90  # a quarter: long enough to add a disk in, short enough that today's rates still hold
 _MODELS: Final = 30  # a retrain every third day, which is what the cooldown allows
 _TICKER_MONTH_BYTES: Final = 500_000  # a US share with its extended hours, before there are files to look at
 _LEDGER_BYTES: Final = 200  # a ticker and minute, with what is traded on it
-_MINUTES: Final = 390
+_MINUTES: Final = 390  # of a regular session; an estimate, so half days and extended hours are left out
 
 
 def check_configuration(patient: Context) -> Iterator[Row]:

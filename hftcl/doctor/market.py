@@ -15,10 +15,11 @@ from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, list_window, open_market
 from hftcl.settings import Settings
 
-_PATIENCE_S: Final = 10.0
+_PATIENCE_S: Final = 10.0  # a person waits for the doctor; [polygon] timeout_s is for downloads, which have longer
 _CLOCK_WARNING_S, _CLOCK_FAULT_S = 5, 60  # a Date has whole seconds; a minute off, bars are the wrong minute's
+# A week is too late to upgrade in peace; six weeks before, the next maintenance is soon enough.
 _HORIZON_FAULT, _HORIZON_WARNING = timedelta(days=7), timedelta(days=45)
-_STALE_SESSIONS: Final = 1
+_STALE_SESSIONS: Final = 1  # between a close and the collection after it, one session behind is as it should be
 
 
 class _BusyError(HftclError):

@@ -14,7 +14,8 @@ from hftcl.doctor.row import Context, Row, fault, ok, warning
 from hftcl.errors import ConfigError
 from hftcl.schedule.claims import Occurrences
 
-_PATIENCE_S = 15.0
+_PATIENCE_S = 15.0  # as long as a mail server may take to greet with its checks on; nothing trades meanwhile
+# Longer than a mail server's outage or a night's maintenance; chosen, raise it where alerts may wait.
 _STUCK = timedelta(hours=6)
 _IDLE = timedelta(hours=50)  # two daily checks, and two hours for a clock change and a long retrain
 

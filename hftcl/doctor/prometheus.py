@@ -20,6 +20,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
 
+# In rising order: `max` finds the worst, and an alert rule can say `> 0`.
 _CODES: Final = {"ok": 0, "warning": 1, "fault": 2}
 
 

@@ -18,13 +18,15 @@ from hftcl.errors import UsageError
 VERSION: Final = 1
 """Counted up when what a unit must say changes; the doctor tells a unit of an older one."""
 
-NAMES: Final = ("schedule", "trade")
+NAMES: Final = ("schedule", "trade")  # commands that run without end; all others end by themselves and need no service
+# In systemd's own order: the first wins, man systemd.unit, "System Unit Search Path".
 FOLDERS: Final = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
 
-_TITLES: Final = {
+_TITLES: Final = {  # what `systemctl status` and the journal show first
     "schedule": "hftcl scheduler: collects bars, checks, retrains, deploys what earned it",
     "trade": "hftcl bot: one decision a minute",
 }
+# Many times what a turn takes: 15 s of the scheduler, 1 s of the bot, which may start with a long download.
 _WATCHDOG: Final = {"schedule": "10min", "trade": "5min"}
 _HIDDEN: Final = ("/home", "/root", "/run/user")  # what ProtectHome= takes away
 
@@ -173,7 +175,7 @@ def read_program(text: str) -> str | None:
     return re.sub(r"\\(.)", r"\1", found[1] or found[2]).replace("%%", "%").replace("$$", "$")
 
 
-_SANDBOX: Final = (
+_SANDBOX: Final = (  # man systemd.exec; `systemd-analyze security` says what each one is worth
     "# What a service that reads bars, trains and sends orders does not need.",
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",

@@ -29,14 +29,15 @@ from hftcl.exam.metrics import (
 from hftcl.exam.verdict import Evidence
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
-STRICT_P_EDGE: Final = 0.95
+STRICT_P_EDGE: Final = 0.95  # the usual 5 % of a one-sided test; "strict" keeps it where [edge] min_p_edge is lower
 FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR  # what takes longer at the present rate is not foretold
-_NORMAL: Final = NormalDist()
+_NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
 
 
 class EdgeState(StrEnum):
     """What the bot may do with the model that serves."""
 
+    # As stored in reports and as a person reads it, hence the blank.
     LIVE = "live"
     STAND_ASIDE = "stand aside"
 

@@ -33,6 +33,7 @@ class SessionPnl:
     turnover: float
 
 
+# 0.0, not a gap: a session in which a policy does not trade counts among its sessions.
 NOTHING: Final = SessionPnl(gross=0.0, net=0.0, turnover=0.0)
 
 

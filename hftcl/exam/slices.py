@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.intp]
-HOUR_MINUTES: Final = 60
+HOUR_MINUTES: Final = 60  # minutes from the open, not of the clock: 09:30 to 10:29 is the first, whatever the zone
+# Terciles of volatility: with the 20 sessions of an exam, finer ones would hold too few.
 REGIMES: Final = ("low", "middle", "high")
 
 

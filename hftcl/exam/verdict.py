@@ -31,6 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 class Outcome(StrEnum):
     """What becomes of the challenger."""
 
+    # Stored in the registry: a new spelling would orphan old rows.
     DEPLOYED = "deployed"
     REJECTED = "rejected"
     """It was examined and did not earn its place."""

@@ -31,8 +31,8 @@ from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
 FloatArray = npt.NDArray[np.float64]
-STAGE: Final = "record"
-FOLDS: Final = 4
+STAGE: Final = "record"  # the name by which a view shows progress
+FOLDS: Final = 4  # each costs a training at the first retrain: one for each week of an exam of 20 sessions
 FOLD_SESSIONS: Final = 5  # a week: as often as a retrain is due
 
 

@@ -21,9 +21,10 @@ from hftcl.sqlite import snapshot
 if TYPE_CHECKING:
     import polars as pl
 
-_T = TypeVar("_T")
+_T = TypeVar("_T")  # what a row is read into
+# Kept as whole microseconds: they become UTC times in a frame.
 _TIMES: Final = frozenset({"ts", "decided_at", "created_at", "updated_at", "filled_at", "at"})
-_COLUMNS: Final = {
+_COLUMNS: Final = {  # named, not *: a column that a later version adds must not shift those of a reader
     "decisions": "book, ts, ticker, model_id, features_hash, prediction, target, code, decided_at",
     "orders": "client_order_id, book, ts, session, ticker, model_id, quantity, reference_price, state, code, reason, "
     "broker_order_id, created_at, updated_at",
@@ -32,7 +33,7 @@ _COLUMNS: Final = {
     "equity": "book, ts, session, equity, cash, gross, net, realised",
     "closes": "session, ticker, ts, open, close",
 }
-_NUMBERS: Final = frozenset(
+_NUMBERS: Final = frozenset(  # a column of NULLs alone would otherwise have no type; what is in neither set is text
     {"prediction", "target", "quantity", "reference_price", "price", "commission", "equity", "cash", "gross", "net"}
     | {"realised", "open", "close"}
 )

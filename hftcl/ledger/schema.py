@@ -6,7 +6,8 @@ Times are INTEGER microseconds since 1970 UTC, sessions ISO dates, money REAL in
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1  # the first: raise it with any change to SCHEMA, with a step that brings older files to it
+# The keys make writing the same minute twice harmless, as after a crash; times are microseconds since 1970.
 SCHEMA: Final = """
 CREATE TABLE decisions (
     book TEXT NOT NULL, ts INTEGER NOT NULL, ticker TEXT NOT NULL, model_id TEXT, features_hash TEXT, prediction REAL,
@@ -38,8 +39,8 @@ CREATE TABLE events (
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
+_MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
 
 
 def microseconds(at: datetime) -> int:

@@ -28,15 +28,21 @@ from hftcl.sqlite import transaction
 
 __all__ = ["Ledger"]
 
+# A minute that is decided again after a crash changes nothing.
 _DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# An order's id is made from its minute: the same order again is the same row.
 _ORDER: Final = "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# Brokers tell a fill more than once; each counts once.
 _FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# The first account of a minute stands: a later one would know more than the bot did.
 _EQUITY: Final = "INSERT INTO equity VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_CLOSE: Final = (
+_CLOSE: Final = (  # only forward: a late bar does not put the last price back
     "INSERT INTO closes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close "
     "WHERE excluded.ts > closes.ts"
 )
+# One value for each name, the newest.
 _META: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+# A state goes only forward: what a broker tells late does not reopen a filled order.
 _RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
 _UPDATE: Final = (
     "UPDATE orders SET state = ?, updated_at = ?, code = coalesce(?, code), reason = coalesce(?, reason), "  # noqa: S608

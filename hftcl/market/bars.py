@@ -12,9 +12,10 @@ from hftcl.errors import SourceError
 if TYPE_CHECKING:
     from hftcl.market.sources import Split
 
+# Microseconds, as Python's datetime: a stamp goes to and fro unchanged; vendors give milliseconds.
 TS: Final = pl.Datetime("us", "UTC")
-MINUTE: Final = timedelta(minutes=1)
-PRICES: Final = ("open", "high", "low", "close")
+MINUTE: Final = timedelta(minutes=1)  # the one length of bar that features, labels and orders are made for
+PRICES: Final = ("open", "high", "low", "close")  # in the order in which vendors and charts give them
 
 RAW_SCHEMA: Final = pl.Schema(
     {
@@ -84,10 +85,13 @@ NOTED: Final = {
 _RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more than a factor of 1.10
 _SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
 _STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row
+# Chosen: thin shares lack single minutes all day long; ten in a row are a halt or a loss of data.
 _GAP_MINUTES: Final = 10
 _LABEL_FACTOR = 1.25  # how far the opening minute stands out against those beside it
 _LABEL_SESSIONS, _LABEL_SHARE = 5, 0.6  # of noise, one minute in three is the busiest: 1 in 243 for five sessions
+# Chosen: a session of ten may lack extended trades by itself; more is another range of hours in the source.
 _MOSTLY: Final = 0.9
+# Whole numbers that boards choose; 3:2 and the like are within what a share moves in a night.
 _SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 _SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split

@@ -13,10 +13,13 @@ import polars as pl
 
 from hftcl.errors import ConfigError, HftclError
 
-_TS: Final = pl.Datetime("us", "UTC")
+_TS: Final = pl.Datetime("us", "UTC")  # as `bars.TS`; not imported, as a calendar needs no bars
 _EARLIEST: Final = "1990-01-01"  # left alone, exchange_calendars begins 20 years before today: another answer each day
+# The ISO 10383 code of the NYSE; it has the extended hours below, no other calendar has them.
 _US_SHARES: Final = "XNYS"
+# New York: https://www.nyse.com/markets/hours-calendars; Polygon has bars of them.
 _EXTENDED_OPEN, _EXTENDED_CLOSE, _HALF_DAY_EXTENDED_CLOSE = time(4), time(20), time(17)
+# New York: a session that closes earlier is a half day, and its extended hours end earlier too.
 _FULL_CLOSE: Final = time(16)
 
 
@@ -110,7 +113,7 @@ def _build_table(name: str) -> pl.DataFrame:
     )
     if calendar.name != _US_SHARES:
         return table.with_columns(pl.col("open").alias("extended_open"), pl.col("close").alias("extended_close"))
-    return table.with_columns(*_extended_hours(str(calendar.tz))).rechunk()
+    return table.with_columns(*_build_extended_hours(str(calendar.tz))).rechunk()
 
 
 def _build(name: str) -> Any:
@@ -141,7 +144,7 @@ def _build_from_earliest(name: str) -> Any:
         return get_calendar(name, start=get_calendar(name).bound_min())
 
 
-def _extended_hours(zone: str) -> tuple[pl.Expr, pl.Expr]:
+def _build_extended_hours(zone: str) -> tuple[pl.Expr, pl.Expr]:
     closes = pl.col("close").dt.convert_time_zone(zone).dt.time()
     ends = pl.when(closes < _FULL_CLOSE).then(pl.lit(_HALF_DAY_EXTENDED_CLOSE)).otherwise(pl.lit(_EXTENDED_CLOSE))
 

@@ -25,16 +25,20 @@ from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
 
-_FORMAT: Final = 1
-_LOCK: Final = ".collect.lock"
-_ASKED_AGAIN: Final = 2
+_FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
+_LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
+_ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
+# The raw bars, so that a better cleaning can be applied to old months; `session` finds them.
 _FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
+# Dropped because of when we asked, not because of the vendor: the next collection has them.
 _BY_REQUEST: Final = frozenset({"future", "still_open"})
+# Safe in the file names of every system; tickers are of these, all else is encoded.
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
+# Names of devices under Windows, https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _RESERVED: Final = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 )
-_LONGEST: Final = 100
+_LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the month and a temporary name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

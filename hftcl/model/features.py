@@ -380,6 +380,7 @@ FEATURES: Final = (
 )
 """The model's input columns, in this order."""
 
+# Drawn from the table: their order is that of a model's columns.
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 WARMUP_SESSIONS: Final = max(feature.sessions for feature in FEATURES)
 """Whole sessions before a bar that `features` must be given to find the same values as from all history."""

@@ -22,7 +22,9 @@ from hftcl.model.grid import (
 )
 from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
 
+# What features of later minutes and sessions read of a bar.
 _KEPT: Final = ("ticker", "ts", "session", "minute", "open", "high", "low", "close", "volume")
+# The keys of a bar, which stand before the features in what comes out.
 _TOLD: Final = ("ticker", "ts", "session", "minute", "session_minutes")
 
 
@@ -202,6 +204,7 @@ def _drop_bounds(expr: pl.Expr) -> pl.Expr:
     return expr
 
 
+# The types of the batch computation: in others the last bits would differ, and `prove` compares bits.
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "minute": np.int32,
     "age": np.int32,
@@ -212,6 +215,7 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "session_volume": np.int64,
     **dict.fromkeys(("previous_close", "previous_vol", "usual_minute_volume", "usual_volume_5"), np.float64),
 }
+# No bar has this age, as 0 is a bar of this minute; others begin with nan or 0.
 _BEFORE_THE_FIRST_BAR: Final = {"age": -1}
 
 

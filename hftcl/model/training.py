@@ -32,12 +32,14 @@ from hftcl.events import Event, OnEvent, ignore
 from hftcl.model.families import complete, find_family
 
 MIN_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
+# A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
 _TAIL_BYTES: Final = 4096
 _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
-_IDLE: Final = "idle"
+_IDLE: Final = "idle"  # no name of a stream: tells that the child was silent for a glance
 
 # Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
 _CHILD_ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
+# Language and the settings of number libraries, such as how many threads they take.
 _CHILD_ENVIRONMENT_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TBB_", "SKLEARN", "DAAL", "ONEDAL")
 
 
@@ -51,7 +53,7 @@ class TrainingTask:
     entry_quantile: in [0, 1). inner_share, embargo_sessions: see `split_inner`.
     """
 
-    X: npt.NDArray[np.float32] = field(repr=False)
+    X: npt.NDArray[np.float32] = field(repr=False)  # the field's name for the features
     y: npt.NDArray[np.float32] = field(repr=False)
     session_index: npt.NDArray[np.int32] = field(repr=False)
     family: str = "forest"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final, NamedTuple
 
-OVERNIGHT: Final = -1
+OVERNIGHT: Final = -1  # below every hour of a session, which count from 0, so it sorts first
 _FLAT: Final = 1e-9  # shares: what sums of fractional quantities leave where the position is none
 _USD_DECIMALS: Final = 6  # of a trade's net: one that comes out even is neither won nor lost, whatever its sum leaves
 

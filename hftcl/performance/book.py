@@ -20,7 +20,7 @@ from hftcl.settings import Settings
 NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
 
-_CENT: Final = 0.01
+_CENT: Final = 0.01  # a statement shows cents; sums of float64 over years of fills differ by far less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

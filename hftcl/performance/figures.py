@@ -19,7 +19,9 @@ from hftcl.performance.attribution import OVERNIGHT, Amounts, Key, Trade
 from hftcl.performance.reports import CellFigures, Figures, PartFigures, RollingPoint, TradeBin
 
 FloatArray = npt.NDArray[np.float64]
+# In the order of date.weekday(), English whatever the host's language, as strftime would not be.
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# Even, so that 0 is an edge: no bar holds gains and losses; bars of a page's width can still be told apart.
 _BINS: Final = 24
 
 

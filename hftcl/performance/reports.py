@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
-TRADES_SHOWN: Final = 200
+TRADES_SHOWN: Final = 200  # chosen: as many as a person looks through; all trades are in the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ from hftcl.errors import LockHeldError
 from hftcl.sqlite import transaction
 
 State = Literal["claimed", "done", "failed", "missed", "skipped"]
+# Stored as the outcome and shown by `schedule`: what is known is that it ended, not why.
 INTERRUPTED: Final = "interrupted: its process ended before the work did"
-_WAIT_S: Final = 1.0
+_WAIT_S: Final = 1.0  # another scheduler holds it for milliseconds while it claims; who holds it longer does the job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

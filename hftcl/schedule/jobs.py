@@ -23,7 +23,7 @@ from hftcl.schedule.interfaces import Duty, JobResult
 from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
 from hftcl.settings import Settings
 
-_WEEK: Final = timedelta(days=7)
+_WEEK: Final = timedelta(days=7)  # the digest is weekly, and so are the steps in which sessions are read ahead
 
 
 def build_rules(settings: Settings) -> tuple[Rule, ...]:

@@ -23,19 +23,20 @@ _LOOKBACK: Final = timedelta(days=400)  # a year and a month: a job that comes o
 _LONGEST: Final = timedelta(days=1)
 """A retrain that seems to have taken longer is one in which the clock was put; it may not swallow a year's checks."""
 _REACH: Final = timedelta(days=3)  # a date can begin 26 hours apart on Earth, and a zone can leave out a whole day
-_MINUTE: Final = timedelta(minutes=1)
+_MINUTE: Final = timedelta(minutes=1)  # schedules have no seconds, nor have changes of the clock today
 
 
 class Job(StrEnum):
     """What the scheduler does; of two that are due at the same moment, the one named first here goes first."""
 
+    # Stored in the registry: under a new spelling, what is done would be due again.
     RETRAIN = "retrain"
     CHECK = "check"
     COLLECT = "collect"
     DIGEST = "digest"
 
 
-_ORDER: Final = {job: place for place, job in enumerate(Job)}
+_ORDER: Final = {job: place for place, job in enumerate(Job)}  # the order of `Job`: said once
 
 
 @dataclass(frozen=True, slots=True)

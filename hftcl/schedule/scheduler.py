@@ -300,8 +300,9 @@ class Scheduler:
         self._alerts.tell(Alert(kind, subject, text, self._clock()))
 
 
-_DELIVERY_S: Final = 20.0
-_HEARTBEAT_S: Final = 10.0
+_DELIVERY_S: Final = 20.0  # for a slow mail server; what is left waits in the outbox, and the next job is not held up
+_HEARTBEAT_S: Final = 10.0  # one small GET; a monitor that misses one waits for the next before it cries
+# The causes that there are: which one it was cannot be told afterwards.
 _WHY_LATE: Final = "The host was asleep or down, its clock was put, the scheduler did not run, or a job took long."
 
 

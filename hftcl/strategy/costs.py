@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-BASIS_POINT: Final = 1e-4
+BASIS_POINT: Final = 1e-4  # a hundredth of a per cent, as a fraction
 
 
 def cost(turnover: npt.NDArray[np.float64], *, cost_bps: float) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ from hftcl.market.bars import TS
 POSITION_SCHEMA: Final = pl.Schema([("ticker", pl.String), ("ts", TS), ("position", pl.Float64)])
 """Target positions: a signed fraction of capital, decided on the bar that starts at `ts`."""
 
+# Little-endian, whatever the machine: the same positions have the same hash everywhere.
 _HASHED_ROW: Final = np.dtype([("ts", "<i8"), ("position", "<f8")])
 
 

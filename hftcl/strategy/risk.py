@@ -9,12 +9,14 @@ from typing import Final
 
 from hftcl.settings import Risk
 
+# A minute: a small watchlist may still close, turn and true up after a fault; a loop gone wild is stopped.
 _LEAST_ORDERS: Final = 10
 
 
 class Code(StrEnum):
     """Why a decision was taken or withheld, and why an order was refused; each one is in the ledger by this name."""
 
+    # hold_: no order is made. The next group refuses an order that was made; daily_loss halts the bot.
     TRADE = "trade"
     HOLD_WARMUP = "hold_warmup"
     HOLD_NO_BAR = "hold_no_bar"
@@ -149,7 +151,7 @@ class Ruling:
     """How many shares may go instead: those that close the position, of an order that would turn it. None: all."""
 
 
-ALLOWED: Final = Ruling(allowed=True)
+ALLOWED: Final = Ruling(allowed=True)  # made once: nothing stands in a ruling that lets an order pass
 
 
 def allow(order: Order, book: RiskBook, limits: Limits) -> Ruling:

@@ -15,10 +15,11 @@ from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceRepo
 from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.settings import Settings
 
-POLICY: Final = "policy"
+POLICY: Final = "policy"  # a name as the JSON and the page show it, so it stays
+# Differs from POLICY by the gate alone: against NEVER it says what retraining is worth.
 FREE: Final = "policy, ungated"
-NEVER: Final = "never retrain"
-RULES: Final = {
+NEVER: Final = "never retrain"  # what every retrain has to beat
+RULES: Final = {  # each sentence stands beside its curve in table and page: a name alone does not say what was done
     POLICY: "retrain weekly, promote by [promote], trade while [edge] lets it",
     FREE: "the same without the edge gate: trade whatever the record says",
     NEVER: "the first model, whatever its exam said, for ever",

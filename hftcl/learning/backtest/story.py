@@ -34,6 +34,7 @@ from hftcl.market.window import AsOf, find_known_end, list_window, open_market, 
 from hftcl.settings import Settings
 
 MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios
+# The backtest retrains once a week, after its last session; calendar weeks keep holidays in place.
 _WEEK: Final = timedelta(days=7)
 
 

@@ -38,6 +38,7 @@ _CODE: Final = (
     "learning/candidate.py",
     "learning/dataset.py",
 )
+# What computes features, fits or converts: another version may make another model of the same rows.
 _LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 

@@ -11,6 +11,7 @@ from hftcl.errors import HftclError
 from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
 from hftcl.settings import Settings
 
+# From the dataclass: an empty history has the same columns as a full one.
 HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
 
 

@@ -31,7 +31,7 @@ from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 
-LEAK: Final = Feature(
+LEAK: Final = Feature(  # a leak planted on purpose: a comparison that does not catch it proves nothing
     name="leak",
     group="planted",
     expr=pl.col("close").shift(-1) / pl.col("close") - 1,
@@ -39,7 +39,7 @@ LEAK: Final = Feature(
     formula="close(t+1) / close(t) - 1",
     reason="A leak planted on purpose: the comparison that misses it proves nothing.",
 )
-_HUGE: Final = 1000.0
+_HUGE: Final = 1000.0  # a price that no honest feature could hide: whatever reads a later bar moves far beyond rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +223,7 @@ def _make_nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calenda
     return pl.concat(parts) if parts else bars
 
 
-TAMPERINGS: Final[dict[str, Tampering]] = {
+TAMPERINGS: Final[dict[str, Tampering]] = {  # ways in which the future may differ; the names stand in the report
     "nan": _make_nan,
     "huge": _make_huge,
     "shuffled": _shuffle_later,

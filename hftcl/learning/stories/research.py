@@ -19,6 +19,7 @@ from hftcl.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+# The columns of the training matrix: a frame of a user is brought to the same types.
 _SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     **BAR_SCHEMA,
     **dict.fromkeys(FEATURE_NAMES, pl.Float32),

@@ -27,10 +27,11 @@ from hftcl.market.sources.stamps import parse_figures, parse_moments
 from hftcl.settings import Files, Settings
 
 _Ours = Literal["ticker", "ts", "open", "high", "low", "close", "volume"]
-_PARQUET: Final = (".parquet",)
-_CSV: Final = (".csv", ".csv.gz")
+_PARQUET: Final = (".parquet",)  # a tuple beside _CSV: both are lists of endings
+_CSV: Final = (".csv", ".csv.gz")  # gzip is how vendors ship flat files; polars reads it without unpacking to disk
+# A bar without one of them is none; `ticker` may also come from the file's name.
 _NEEDED: Final[tuple[_Ours, ...]] = ("ts", "open", "high", "low", "close", "volume")
-_SEPARATORS: Final = ",;\t|"
+_SEPARATORS: Final = ",;\t|"  # those in use; the one that the header has most of is the file's
 _ALSO_CALLED: Final = {
     "ts": ("datetime", "timestamp", "time", "date", "t", "window_start"),
     "ticker": ("symbol", "sym"),
@@ -39,7 +40,7 @@ _ALSO_CALLED: Final = {
 }
 """Only to suggest a setting: a column is never taken for what it was not said to be."""
 
-_MINUTE: Final = timedelta(minutes=1)
+_MINUTE: Final = timedelta(minutes=1)  # from the start of a bar to its end, and the shift of files that stamp the end
 _MOST_KEPT: Final = 5_000_000  # rows of CSV in memory, 0.4 GB; the newest file is kept whatever its size
 
 

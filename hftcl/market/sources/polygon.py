@@ -24,10 +24,15 @@ from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# One vendor, its old name first: keys stay valid, https://massive.com/blog/announcing-docs-v2
 KEY_VARIABLES: Final = ("POLYGON_API_KEY", "MASSIVE_API_KEY")
+# The most that one answer holds,
+# https://massive.com/knowledge-base/article/what-is-the-function-of-the-limit-parameter-in-massives-aggregate-endpoint
 MOST_BARS: Final = 50_000
+# Its names of a bar's values, https://massive.com/docs/rest/stocks/aggregates/custom-bars
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
+# No share splits twice alike within a month, but a day of execution is corrected by days.
 _SAME_SPLIT: Final = timedelta(days=31)
 _Object = dict[str, Any]
 

@@ -25,16 +25,22 @@ from hftcl.market.sources.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
 
-TRIES: Final = 5
+TRIES: Final = 5  # one, and one after each of the four waits below
+# A dropped connection is worth a second try; a wrong address or no network is not worth five.
 TRIES_UNREACHED: Final = 2
+# Twice the minute that the limit counts; where a server asks for an hour, a person is told instead.
 LONGEST_WAIT_S: Final = 120.0
 LARGEST_BODY: Final = 64 * 2**20  # a full page of 50,000 bars is 5 MB
 CONNECTIONS: Final = 16
 """Kept open between requests."""
+# A handshake across the world takes under a second; after ten, the next address of the host is tried.
 _CONNECT_S: Final = 10.0
 _BUSY_WAITS_S: Final = (5.0, 15.0, 30.0, 60.0)  # together more than the minute that the limit counts
+# Chosen: doubled, to give a failing server air; 15 s together, then the fault is told.
 _FAILED_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
+# The old and the new name of one service: a page of one may point to the other, and may have the key.
 _VENDOR_HOSTS: Final = frozenset({"api.polygon.io", "api.massive.com"})
+# RFC 9110 4.2: an address without a port means these, so that both spellings are one server.
 _PORTS: Final = {"http": 80, "https": 443}
 
 

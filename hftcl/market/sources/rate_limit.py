@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 # A second more than the minute: the oldest call may have reached the server a second later than it was counted here.
 WINDOW_S: Final = 61.0
-_LOUD_S: Final = 5.0
+_LOUD_S: Final = 5.0  # seconds after which a person at the terminal wonders; shorter waits would fill the log
 
 
 def compute_wait_s(calls: Iterable[float], now: float, *, most: int, window_s: float = WINDOW_S) -> float:

@@ -21,6 +21,7 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
 from hftcl.settings import Settings
 
+# Fixed: prices accumulate from it, so another one would be another market.
 EPOCH: Final = date(2020, 1, 1)
 VERSION: Final = 3
 """Raise it with any change that changes a bar: bars stored from the old market are then fetched again.
@@ -39,14 +40,14 @@ _EDGE: Final = 0.082  # drift a minute at edge 1, in units of its volatility; fr
 _MEMORY: Final = 30  # minutes of the momentum that the edge follows
 _FULL_DAY: Final = 390  # minutes of the day that volatilities are meant for, whatever the calendar
 _MARKET_VOL: Final = 0.0045  # of the common factor, a day
-_MARKET_GAP: Final = 0.004
+_MARKET_GAP: Final = 0.004  # of the common factor, a night: chosen, a little less than in a day
 _CALM: Final = (0.92, 0.10)  # a session's log volatility: what stays of the last one's, and news
 _MOOD: Final = (0.97, 0.06)  # the same from minute to minute
 _PULL: Final = 0.004  # of the log distance from the ticker's usual price, overnight: prices stay plausible for decades
 _TAIL: Final = 4  # degrees of freedom of Student's t
 _WORST: Final = 10.0  # standard deviations: no minute moves further
 _CHUNK_MINUTES: Final = 1_000_000  # bounds the memory of a pass over many years
-_MINUTE_US: Final = 60_000_000
+_MINUTE_US: Final = 60_000_000  # microseconds
 _CENTS: Final = 100.0  # a dollar; prices are whole cents
 
 

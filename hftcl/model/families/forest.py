@@ -19,8 +19,11 @@ from hftcl.model.families import Fitted, OnStep
 from hftcl.model.serving import INPUT, OUTPUT, Predictor
 from hftcl.settings import Model as ModelSettings
 
+# What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
+# Relative: a float32 has 7 digits, and a sum over hundreds of trees loses one or two of them.
 _EXPORT_TOLERANCE: Final = 1e-5
+# Chosen: evenly from all training rows, so that most leaves are reached, in a moment.
 _CHECKED_ROWS: Final = 4096
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
 

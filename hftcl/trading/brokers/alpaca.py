@@ -33,17 +33,22 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     import polars as pl
 
+# Alpaca's own names, which its tools read too: https://github.com/alpacahq/alpaca-trade-api-python
 KEY_VARIABLE: Final = "APCA_API_KEY_ID"
 SECRET_VARIABLE: Final = "APCA_API_SECRET_KEY"  # noqa: S105
+# https://docs.alpaca.markets/docs/paper-trading: any other address is taken for real money.
 PAPER_URL: Final = "https://paper-api.alpaca.markets"
 
+# Ended without a fill of the rest, https://docs.alpaca.markets/docs/orders-at-alpaca
 _CANCELED: Final = frozenset({"canceled", "expired", "replaced", "done_for_day"})
-_PAGE: Final = 100
+_PAGE: Final = 100  # the most of account activities, https://docs.alpaca.markets/reference/getaccountactivities-1
+# 200,000 fills, far more than a week has: a service that repeats its last page is not asked for ever.
 _MOST_PAGES: Final = 2000
-_ORDERS_PAGE: Final = 500
+_ORDERS_PAGE: Final = 500  # the most in one answer, https://alpaca.markets/learn-api/get-all-orders
+# Orders are for the day: a week of holidays and all covers whatever ours could still be unbooked.
 _FIRST_LOOK: Final = timedelta(days=7)
 _OVERLAP: Final = timedelta(minutes=10)  # a fill may be told later than one that traded after it
-_KNOWN_IDS: Final = 20_000
+_KNOWN_IDS: Final = 20_000  # chosen: days of a full watchlist in 5 MB; a forgotten one costs a call
 
 
 def connect(settings: Settings, *, folder: Path, durable: bool = True) -> "AlpacaBroker":

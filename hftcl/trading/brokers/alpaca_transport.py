@@ -9,6 +9,7 @@ from requests.adapters import HTTPAdapter
 
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 
+# A handshake takes under a second; an order is due within its minute, so less than for downloads.
 _CONNECT_S: Final = 5.0
 
 

@@ -35,7 +35,7 @@ from hftcl.trading.brokers.paper_schema import (
 if TYPE_CHECKING:
     import polars as pl
 
-FILE: Final = "paper.sqlite"
+FILE: Final = "paper.sqlite"  # apart from the ledger, as a broker's books are: reconciliation compares the two
 
 
 class PaperBroker:

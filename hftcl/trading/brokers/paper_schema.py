@@ -10,7 +10,8 @@ from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.schema import microseconds, moment
 from hftcl.trading.brokers import Fill, Order, Status
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1  # the first: raise it with any change to SCHEMA, with a step that brings older files to it
+# Numbered in the order of arrival: a broker's cursor for `fills` is a number.
 SCHEMA: Final = """
 CREATE TABLE orders (
     number INTEGER PRIMARY KEY, client_order_id TEXT NOT NULL UNIQUE, ticker TEXT NOT NULL, quantity REAL NOT NULL,
@@ -26,9 +27,12 @@ CREATE TABLE marks (ticker TEXT PRIMARY KEY, close REAL NOT NULL) STRICT;
 CREATE TABLE opening (cash REAL NOT NULL) STRICT;
 """
 
+# Fails for an id that is there: a broker refuses a repeated id.
 INSERT_ORDER: Final = "INSERT INTO orders VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"  # NULL: SQLite gives the next number
+# Only the newest close of a ticker is needed, to value the account.
 SET_MARK: Final = "INSERT INTO marks VALUES (?, ?) ON CONFLICT DO UPDATE SET close = excluded.close"
+# An order is never deleted: a bot may ask for it after days.
 SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ? WHERE client_order_id = ?"
 
 

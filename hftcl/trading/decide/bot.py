@@ -31,7 +31,7 @@ _SILENT: Final = frozenset(
     {Code.HOLD_STALE, Code.HOLD_BAD_PRICE, Code.HOLD_REVISED, Code.HOLD_NO_BAR, Code.HOLD_DELAYED}
 )
 """Where a ticker has one of these, no order is sent for it this minute, be its target what it may."""
-KILL_SWITCH: Final = "kill_switch"
+KILL_SWITCH: Final = "kill_switch"  # the name of its latch in the ledger, shown by `trade --status`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import polars as pl
 from hftcl.ledger.rows import CloseRow
 from hftcl.market.bars import TS
 
+# Of the cursor for which bars were already taken: one time for each ticker.
 _KNOWN = pl.Schema([("ticker", pl.String), ("known", TS)])
 
 

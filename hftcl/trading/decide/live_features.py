@@ -12,6 +12,7 @@ from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import features
 from hftcl.model.streaming import StreamingFeatures
 
+# What tells a bar from others, before the features in each frame.
 BAR_KEYS = ("ticker", "ts", "session", "minute", "session_minutes")
 
 

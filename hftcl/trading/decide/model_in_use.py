@@ -15,8 +15,8 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, IntegrityError
 
-RULE: Final = "=" * 60
-_LOOKS: Final = 5
+RULE: Final = "=" * 60  # 60, as docs/trading.md shows the banner: it stands out in a log, and scripts may look for it
+_LOOKS: Final = 5  # a deployment replaces file and registry within milliseconds: five in a row are a fault, not a race
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
 from hftcl.trading.execute.reconciliation import fill_record, fills_cursor, order_update
 
+# The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
 _RATE_WINDOW: Final = timedelta(seconds=60)
 _LINGERS: Final = timedelta(seconds=90)
 """An order that has not filled by then is asked for by its id: it may have ended, or never arrived."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
-REBALANCE: Final = "r"
+REBALANCE: Final = "r"  # a letter in the order's id, so that both may be sent on one bar
 FLATTEN: Final = "f"
 """Purposes of an order, a part of its id: to follow the model, and to close whatever is held."""
 

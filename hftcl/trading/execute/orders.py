@@ -9,13 +9,14 @@ from typing import Final
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.rows import BookName
 
+# The most that Alpaca took by its reference of 2023, https://docs.alpaca.markets/reference/createorderforaccount
 LONGEST_ID: Final = 48
 LEAST_NOTIONAL: Final = 1.0
 """USD: the least value of an order for a part of a share, as brokers ask for."""
 DRIFT: Final = 0.02
 """How far position and open orders may be from an unchanged target, as a share of it, before they are trued up."""
 
-_DIGEST: Final = 12
+_DIGEST: Final = 12  # hexadecimal digits, 48 bits: of a thousand such tickers two are alike with a chance of 2e-9
 
 
 def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r", generation: int = 0) -> str:

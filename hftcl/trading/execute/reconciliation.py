@@ -12,8 +12,8 @@ from hftcl.ledger.schema import microseconds
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Account, Broker, Fill, OrderState
 
-LATCH: Final = "reconciliation"
-_REMEDY: Final = (
+LATCH: Final = "reconciliation"  # the name of its latch in the ledger, shown by `trade --status`
+_REMEDY: Final = (  # what only a person can decide: whether the broker or our books are right
     "Look at the account and its trades, and cancel what others left open there; to clear this is to take the broker's "
     "side."
 )

@@ -16,6 +16,7 @@ from hftcl.trading.feeds import Delivery
 RawBar = tuple[str, datetime | None, float | None, float | None, float | None, float | None, float | None]
 """A row of RAW_SCHEMA: ticker, ts (start of the minute, UTC), open, high, low, close, volume."""
 
+# What asking for the newest minutes brings along each time; the rest is told.
 _NOT_A_FAULT = frozenset({"still_open", "duplicate", "outside_session"})
 
 

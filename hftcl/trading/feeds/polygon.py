@@ -27,6 +27,7 @@ from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
+# Chosen: a morning's gap is asked for within seconds, and half of the 16 kept connections stay free.
 _AT_ONCE: Final = 8
 
 

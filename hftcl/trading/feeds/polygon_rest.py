@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 _BACK: Final = 5
 """Minutes before the one asked for that are asked for again: late bars and corrections come with them."""
-_PATIENCE_S: Final = 20.0
-_LAST_MS: Final = 253_402_300_799_999
+_PATIENCE_S: Final = 20.0  # a third of the minute: what is decided later would meet another price than the open
+_LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
 
 Begin = Callable[[Hours, datetime], Morning]
 

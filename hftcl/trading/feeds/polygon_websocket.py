@@ -27,15 +27,18 @@ Begin = Callable[[Hours, datetime], Morning]
 Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
 """(tickers, from, to) -> their bars of those minutes, over REST."""
 
+# The default of websockets, https://websockets.readthedocs.io/en/stable/reference/sync/client.html
 _OPEN_S: Final = 10.0
-_SILENT_S: Final = 20.0
-_PATIENCE_S: Final = 10.0
-_SILENT_MINUTES: Final = 2
+_SILENT_S: Final = 20.0  # the default of websockets for pings: a dead line is noticed before the minute is over
+_PATIENCE_S: Final = 10.0  # of the minute that is waiting for its bars; what takes longer comes with a later one
+_SILENT_MINUTES: Final = 2  # one minute without any trade of a watchlist can happen, two in regular hours hardly
 _SILENT_EVERY: Final = 10
 """Regular minutes without any message, after which it connects anew, and then again: it may be the market."""
+# The first ones save the minute; the last is gentle to a service that is down for hours.
 _WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _AT_ONCE: Final = 200
 """Tickers in one subscription message."""
+# Statuses of its messages, https://massive.com/docs/websocket/quickstart; all else is a complaint.
 _GOOD_NEWS: Final = frozenset({"connected", "auth_success", "success"})
 _DELAY_S: Final = 300.0
 """Bars that come later than this after their minute's end are those of a delayed plan."""

@@ -12,7 +12,7 @@ from hftcl.market.hours import Hours
 from hftcl.model.features import WARMUP_SESSIONS
 from hftcl.trading.feeds import Delivery, Morning
 
-_NONE: Final = BAR_SCHEMA.to_frame()
+_NONE: Final = BAR_SCHEMA.to_frame()  # made once: most minutes deliver no late bar
 
 
 class StoredFeed:

@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-_GLANCE_S = 1.0
+_GLANCE_S = 1.0  # how long a clock that was put, or a switched-off bot, can stay unnoticed
 
 
 class Clock(Protocol):

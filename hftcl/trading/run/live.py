@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LEAD: Final = timedelta(minutes=20)
 """Before a session begins its earlier bars are collected: at five calls a minute that takes a while."""
+# An upgrade of exchange_calendars is what helps; a person does it in hours, not in minutes.
 _PATIENCE: Final = timedelta(hours=1)
 
 

@@ -23,7 +23,7 @@ from hftcl.trading.run.clock import Clock
 
 log = logging.getLogger(__name__)
 
-STAGE: Final = "trade"
+STAGE: Final = "trade"  # the name by which a view shows progress
 
 
 SILENCE_MINUTES: Final = 5

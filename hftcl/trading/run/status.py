@@ -15,8 +15,8 @@ from hftcl.settings import Settings
 if TYPE_CHECKING:
     from hftcl.ledger.rows import BookName, EquityRow
 
-_ERRORS_SHOWN = 5
-_ERRORS_SINCE = timedelta(days=1)
+_ERRORS_SHOWN = 5  # the newest ones fit on a screen with the rest; the ledger has all
+_ERRORS_SINCE = timedelta(days=1)  # older ones belong to another session and would hide that this one is well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
