@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-BANNER: Final = "banner"
-"""The stage of an event whose text is a line of the banner, to be shown as it is."""
+BANNER: Final = "banner"  # the stage of what is shown as it is, line for line: a model that is swapped while trading
 
 
 class Level(StrEnum):

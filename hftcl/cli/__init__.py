@@ -10,16 +10,30 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, Never
+from typing import Never
 
 import typer
 
-from hftcl.cli import doctor, learning, models, performance, schedule, trading
+from hftcl.cli import (
+    backtest,
+    check,
+    doctor,
+    exam,
+    history,
+    init,
+    prove,
+    report,
+    retrain,
+    rollback,
+    schedule,
+    trade,
+    unpin,
+)
 from hftcl.cli.app import app
 from hftcl.cli.telling import send_alerts
 from hftcl.errors import HftclError
 
-COMMANDS = (learning, models, trading, performance, schedule, doctor)
+COMMANDS = (init, check, retrain, prove, exam, backtest, history, rollback, unpin, trade, report, schedule, doctor)
 """The files whose commands `app` has, in the order of `--help`; importing one registers them."""
 app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in COMMANDS].index(getattr(command.callback, "__module__", ""))
@@ -115,4 +129,4 @@ def _unwind(signum: int, frame: FrameType | None) -> Never:
     raise SystemExit(128 + signum)
 
 
-__all__: Any = ["app", "main"]
+__all__ = ["app", "main"]

@@ -53,6 +53,11 @@ class Invocation:
         return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
 
 
+def example(arguments: str) -> str:
+    """Return the line that ends the help of a command."""
+    return f"Example: hftcl {arguments}"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"hftcl {__version__}")

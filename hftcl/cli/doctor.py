@@ -1,4 +1,4 @@
-"""The command about this installation: doctor."""
+"""The command `doctor`: whether this installation is sound."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, Invocation, app, now
+from hftcl.cli.app import AsJson, Invocation, app, example, now
 from hftcl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hftcl.doctor.row import Context
 
 
-@app.command()
+@app.command(epilog=example("doctor --unit schedule > hftcl-schedule.service"))
 def doctor(
     ctx: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="First mend what can be mended safely.")] = False,
@@ -33,7 +33,10 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Is this installation sound? One line a check, and what to do. Exits 1 where there is a fault."""
+    """Is this installation sound? One line a check.
+
+    Each line says what to do. Exits 1 where there is a fault.
+    """
     from hftcl.views import doctor as view
     from hftcl.views import show
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from hftcl.cli.app import AsJson, app, now
+from hftcl.cli.app import AsJson, app, example, now
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hftcl.settings import Settings
 
 
-@app.command()
+@app.command(epilog=example("schedule --preview 5"))
 def schedule(
     ctx: typer.Context,
     preview: Annotated[
@@ -32,7 +32,10 @@ def schedule(
     once: Annotated[bool, typer.Option("--once", help="Do what is due now and exit: for cron and timers.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run in the foreground: collect after each close, check daily, retrain weekly, tell what happened."""
+    """Run in the foreground: collect, check, retrain on time.
+
+    It collects after each close, checks daily, retrains weekly, and sends alerts.
+    """
     if once and preview is not None:
         raise UsageError("Give --preview or --once, not both.")
     if as_json and not once and preview is None:

@@ -1,4 +1,4 @@
-"""What a command tells a person who is not looking, once it has printed its result. No command of its own."""
+"""Alerts of a command, put into the outbox and sent at its end. No command of its own."""
 
 import contextlib
 import os

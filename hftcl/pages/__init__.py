@@ -1,7 +1,7 @@
 """The self-contained HTML pages: one file without network, whole in any browser without scripts, light, dark, on paper.
 
 Draws it; finds nothing itself. The same report gives the same bytes: no clock, no timing and no random name is in it.
-In `pens` is what the pages share.
+What the pages share is in `drawing`.
 """
 
 from pathlib import Path

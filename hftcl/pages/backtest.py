@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
+from hftcl.formats import basis_points, count, interval, moment, number
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -14,19 +15,22 @@ from hftcl.pages.drawing import (
     RIGHT,
     TOP,
     WIDTH,
-    bounds,
     grid,
     months,
-    number,
     page,
     svg,
     table,
     ticks,
+    uprights,
 )
 
-SESSIONS_PER_YEAR: Final = 252
-SCALED_TO: Final = 0.10  # annual volatility of the second chart
-_DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")
+if TYPE_CHECKING:
+    from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport
+
+SESSIONS_PER_YEAR: Final = 252  # of the New York exchanges: what the Sharpe ratios beside the chart are annual by
+SCALED_TO: Final = 0.10  # annual volatility of the second chart: near that of a share index, so that slopes look usual
+_DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")  # a second mark beside the colour, for paper and colour-blind
+# Whole words for a page that is read without the documentation.
 _VERDICTS: Final = {
     "paid": "Retraining paid",
     "not shown": "Not shown that retraining paid",
@@ -34,20 +38,20 @@ _VERDICTS: Final = {
 }
 
 
-def backtest(report: Any) -> str:
+def backtest(report: "BacktestReport") -> str:
     """Return the page of a BacktestReport."""
     return page("hftcl backtest", _backtest_body(report))
 
 
-def _backtest_body(report: Any) -> list[str]:
+def _backtest_body(report: "BacktestReport") -> list[str]:
     curves = _curves(report.policies)
     kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
     return [
         "<header>",
         "<h1>Did retraining pay?</h1>",
-        f'<p class="soft">{kind}; {report.sessions} sessions, {report.from_} to {report.to}; '
-        f"{escape(', '.join(report.tickers))}; {report.trainings} trainings; policy {escape(report.promote_policy)}; "
-        f"{report.cost_bps:g} basis point{'' if report.cost_bps == 1 else 's'} per unit of turnover.</p>",
+        f'<p class="soft">{kind}; {count(report.sessions, "session")}, {report.from_} to {report.to}; '
+        f"{escape(', '.join(report.tickers))}; {count(report.trainings, 'training')}; "
+        f"policy {escape(report.promote_policy)}; {basis_points(report.cost_bps)} per unit of turnover.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
         "</header>",
         f'<section class="verdict {report.conclusion.replace(" ", "-")}"><b>{_VERDICTS[report.conclusion]}.</b>',
@@ -121,7 +125,7 @@ class _Curve:
         )
 
 
-def _curves(policies: Mapping[str, Any]) -> list[_Curve]:
+def _curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
     found = []
     for place, (name, policy) in enumerate(policies.items()):
         days = tuple(date.fromisoformat(day) for day in policy.pnl_by_session)
@@ -148,12 +152,13 @@ def _key(curves: Sequence[_Curve]) -> str:
         width = "main" if curve.place == 0 else ""
         items.append(
             f'<li><svg viewBox="0 0 34 12" aria-hidden="true"><path class="curve {width}" {curve.style} '
-            f'd="M1 6H33"/></svg>{escape(curve.name)} <span class="soft">{curve.wealth[-1]:+.2f} %</span></li>'
+            f'd="M1 6H33"/></svg>{escape(curve.name)} <span class="soft">'
+            f"{number(curve.wealth[-1], '+.2f')} %</span></li>"
         )
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
-def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str:
+def _chart(curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title: str) -> str:
     days = curves[0].days
     values = [value for curve in curves for value in curve.wealth]
     low, high = min(values), max(values)
@@ -182,7 +187,7 @@ def _chart(curves: Sequence[_Curve], attempts: Sequence[Any], title: str) -> str
     return svg(HEIGHT, title, parts)
 
 
-def _strip(days: Sequence[date], attempts: Sequence[Any], x: Callable[[float], float]) -> list[str]:
+def _strip(days: Sequence[date], attempts: "Sequence[AttemptReport]", x: Callable[[float], float]) -> list[str]:
     """Return a bar under the chart: where the configured policy was let trade by its record, and where it was not."""
     parts, state = [], "stand aside"
     decided = {each.at.date(): each for each in attempts}
@@ -211,13 +216,13 @@ def _bar(left: float, right: float, state: str, told: str) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _policies(policies: Mapping[str, Any]) -> str:
+def _policies(policies: "Mapping[str, PolicyReport]") -> str:
     columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
     rows = [
         (
             f'{escape(name)}<br><span class="soft">{escape(each.rule)}</span>',
             number(each.sharpe),
-            bounds(each.interval),
+            interval(each.interval),
             number(each.pnl, "+.2%"),
             number(each.gross_pnl, "+.2%"),
             number(each.turnover, ".1f"),
@@ -230,40 +235,34 @@ def _policies(policies: Mapping[str, Any]) -> str:
     return table(columns, rows)
 
 
-def _intervals(differences: Sequence[Any]) -> str:
+def _intervals(differences: "Sequence[DifferenceReport]") -> str:
     """Return a dot with its interval for each difference, on one axis."""
-    known = [each for each in differences if each.interval is not None]
+    known = [each.interval for each in differences if each.interval is not None]
     if not known:
         return '<p class="soft">Not defined on these sessions.</p>'
-    low = float(min(0.0, *(each.interval[0] for each in known)))
-    high = float(max(0.0, *(each.interval[1] for each in known)))
+    low = float(min(0.0, *(lowest for lowest, _ in known)))
+    high = float(max(0.0, *(highest for _, highest in known)))
     left, height = 300.0, 28.0 * len(differences) + 34.0
 
     def x(value: float) -> float:
         return left + (WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
 
-    parts = []
-    for value in ticks(low, high):
-        kind = "zero" if abs(value) < 1e-9 else "grid"
-        parts.append(
-            f'<path class="{kind}" d="M{x(value):.1f} 4V{height - 24:.0f}"/>'
-            f'<text class="soft" x="{x(value):.1f}" y="{height - 8:.0f}" text-anchor="middle">{value + 0.0:g}</text>'
-        )
+    parts = uprights(ticks(low, high), x, height)
     for row, each in enumerate(differences):
         at = 20.0 + 28.0 * row
         parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(f"{each.policy} - {each.against}")}</text>')
-        if each.interval is None:
+        if each.interval is None or each.difference is None:
             continue
         parts.append(
             f'<path class="curve main" stroke="var(--c0)" d="M{x(each.interval[0]):.1f} {at:.0f}'
             f'H{x(each.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" cx="{x(each.difference):.1f}" cy="{at:.0f}"/>'
-            f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">{each.difference:+.2f} '
-            f"({each.interval[0]:+.1f} to {each.interval[1]:+.1f})</text>"
+            f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">'
+            f"{number(each.difference, '+.2f')} ({interval(each.interval, '+.1f')})</text>"
         )
     return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
 
 
-def _weeks(attempts: Sequence[Any]) -> str:
+def _weeks(attempts: "Sequence[AttemptReport]") -> str:
     columns = (
         "judged, UTC",
         "candidate",
@@ -279,7 +278,7 @@ def _weeks(attempts: Sequence[Any]) -> str:
     kinds = {"deployed": "good", "rejected": "bad"}
     rows = [
         (
-            f"{each.at:%Y-%m-%d %H:%M}",
+            moment(each.at),
             escape(each.model_id),
             number(each.sharpe),
             number(each.champion_sharpe),

@@ -1,4 +1,4 @@
-"""The pens of the HTML pages: the frame of a page, its style, axes, tables."""
+"""What the HTML pages share: the frame of a page, its style, axes, tables."""
 
 import base64
 import hashlib
@@ -8,8 +8,12 @@ from datetime import date
 from html import escape
 from typing import Final
 
+from hftcl.formats import number
+
+# Units of a drawing, which a browser scales: a wide chart, and the room beside it that labels of 12 units need.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960.0, 360.0, 56.0, 16.0, 14.0, 46.0
 
+# Contrast of text is 4.5 to 1 or more in both schemes (WCAG 2.2, 1.4.3): https://www.w3.org/TR/WCAG22/#contrast-minimum
 STYLE: Final = """
 :root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--soft:#5b6570;--line:#d5dae0;--box:#f4f6f8;
 --good:#0b6b46;--bad:#a8281e;--warn:#8a5a00;
@@ -58,6 +62,9 @@ def page(title: str, body: Iterable[str], *, style: str = "", script: str = "") 
     )
 
 
+_ZERO: Final = 1e-9  # a tick is a multiple of its step, and 3 * 0.1 - 0.3 is not quite 0
+
+
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Return round values from `low` to `high`, at most about `about` of them, 0 among them where it lies between."""
     span = (high - low) or 1.0
@@ -85,9 +92,18 @@ def grid(values: Sequence[float], y: Callable[[float], float]) -> list[str]:
         at = y(value)
         lines.append(
             f'<path class="{kind}" d="M{LEFT:.0f} {at:.1f}H{WIDTH - RIGHT:.0f}"/>'
-            f'<text x="{LEFT - 8:.0f}" y="{at + 4:.1f}" text-anchor="end">{value + 0.0:.{digits}f}</text>'
+            f'<text x="{LEFT - 8:.0f}" y="{at + 4:.1f}" text-anchor="end">{number(value, f".{digits}f")}</text>'
         )
     return lines
+
+
+def uprights(values: Sequence[float], x: Callable[[float], float], height: float) -> list[str]:
+    """Return the axis below: a line at each value, the one at 0 darker, and its figure."""
+    return [
+        f'<path class="{"zero" if abs(value) < _ZERO else "grid"}" d="M{x(value):.1f} 4V{height - 24:.0f}"/>'
+        f'<text class="soft" x="{x(value):.1f}" y="{height - 8:.0f}" text-anchor="middle">{number(value, "g")}</text>'
+        for value in values
+    ]
 
 
 def months(days: Sequence[date], x: Callable[[float], float]) -> list[str]:
@@ -103,14 +119,6 @@ def months(days: Sequence[date], x: Callable[[float], float]) -> list[str]:
                 f'<text class="soft" x="{at:.1f}" y="{HEIGHT - 6:.0f}" text-anchor="middle">{days[place]:%Y-%m}</text>'
             )
     return found
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def bounds(interval: Sequence[float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: frozenset[int] = frozenset()) -> str:

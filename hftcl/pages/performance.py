@@ -7,14 +7,20 @@ sorts the tables.
 import json
 from collections.abc import Sequence
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
+from hftcl.formats import basis_points, count, interval, moment, money, number
 from hftcl.pages import performance_charts as charts
-from hftcl.pages.drawing import TOP, WIDTH, bounds, number, page, table
+from hftcl.pages.drawing import TOP, WIDTH, page, table
 
-_LEDGERS: Final = {"live": "LIVE ledger", "paper": "paper ledger", "replay": "replay ledger"}
-_MODELS_DRAWN: Final = 12
-_ROWS_OPEN: Final = 30
+if TYPE_CHECKING:
+    from hftcl.performance.reports import PartFigures, PerformanceReport
+    from hftcl.performance.story import Importances
+
+_LEDGERS: Final = {"live": "LIVE ledger", "paper": "paper ledger", "replay": "replay ledger"}  # capitals: real money
+_MODELS_DRAWN: Final = 12  # the newest: three months of weekly models fit one screen
+_ROWS_OPEN: Final = 30  # rows of a table that is open at once; a longer one would hide what stands below it
+# Beside the style of every page, for what only this page has.
 _STYLE: Final = """
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:10px;margin:18px 0}
 .tile{background:var(--box);padding:10px 12px;border-radius:6px}.tile b{display:block;font-size:20px;line-height:1.3;
@@ -54,12 +60,12 @@ return up?-c:c}).forEach(function(r){t.tBodies[0].appendChild(r)})})})})
 """
 
 
-def performance(report: Any, importances: Any) -> str:
+def performance(report: "PerformanceReport", importances: "Importances") -> str:
     """Return the page of a PerformanceReport with the Importances of the model in use."""
     return page("hftcl report", _body(report, importances), style=_STYLE.strip() + "\n", script=_SCRIPT)
 
 
-def _body(report: Any, importances: Any) -> list[str]:
+def _body(report: "PerformanceReport", importances: "Importances") -> list[str]:
     return [
         *_header(report),
         _tiles(report),
@@ -89,33 +95,33 @@ def _body(report: Any, importances: Any) -> list[str]:
     ]
 
 
-def _header(report: Any) -> list[str]:
+def _header(report: "PerformanceReport") -> list[str]:
     kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
     model = f"; model in use {escape(report.model_id)}" if report.model_id else ""
     return [
         "<header>",
         "<h1>What was traded</h1>",
-        f'<p class="soft">{kind}; {_LEDGERS.get(report.ledger, escape(report.ledger))}; {report.total.sessions} '
-        f"sessions, {report.from_} to {report.to}; capital {report.capital_usd:,.0f} USD{model}; as of "
-        f"{report.as_of:%Y-%m-%d %H:%M} UTC.</p>",
+        f'<p class="soft">{kind}; {_LEDGERS.get(report.ledger, escape(report.ledger))}; '
+        f"{count(report.total.sessions, 'session')}, {report.from_} to {report.to}; "
+        f"capital {number(report.capital_usd, ',.0f')} USD{model}; as of {moment(report.as_of)} UTC.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
         "</header>",
     ]
 
 
-def _tiles(report: Any) -> str:
+def _tiles(report: "PerformanceReport") -> str:
     total = report.total
     factor = total.profit_factor
     shown = (
-        ("Net P&L", f"{total.pnl:+.2%}", f"{total.net_usd:+,.2f} USD"),
-        ("Sharpe ratio", number(total.sharpe), f"90 %: {bounds(total.sharpe_interval)}"),
-        ("Drawdown", f"{total.max_drawdown:.2%}", "deepest, session to session"),
-        ("Win rate", number(total.hit_rate, ".1%"), f"of {total.trades:,} trades"),
+        ("Net P&L", number(total.pnl, "+.2%"), f"{money(total.net_usd, signed=True)} USD"),
+        ("Sharpe ratio", number(total.sharpe), f"90 %: {interval(total.sharpe_interval)}"),
+        ("Drawdown", number(total.max_drawdown, ".2%"), "deepest, session to session"),
+        ("Win rate", number(total.hit_rate, ".1%"), f"of {count(total.trades, 'trade')}"),
         ("Profit factor", number(factor), "won / lost"),
-        ("Turnover", f"{total.turnover:,.1f}", f"x capital, in {total.fills:,} fills"),
+        ("Turnover", f"{total.turnover:,.1f}", f"x capital, in {count(total.fills, 'fill')}"),
         ("Exposure", number(total.exposure, ".1%"), "mean gross, of capital"),
-        ("Cost", f"{number(total.cost_bps)} bp", f"assumed {report.assumed_cost_bps:g} bp"),
-        ("Break-even cost", f"{number(total.break_even_bps)} bp", "of turnover"),
+        ("Cost", basis_points(total.cost_bps), f"assumed {basis_points(report.assumed_cost_bps)}"),
+        ("Break-even cost", basis_points(total.break_even_bps), "of turnover"),
     )
     tiles = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(detail)}</span></div>'
@@ -124,28 +130,28 @@ def _tiles(report: Any) -> str:
     return f'<section class="tiles">{tiles}</section>'
 
 
-def _equity_key(report: Any) -> str:
+def _equity_key(report: "PerformanceReport") -> str:
     bench = report.benchmark
     text = "Dots: from there on another model decided. Net of every cost; profits are not reinvested."
     if bench is None:
         return f'<p class="soft">{text}</p>'
     found = (
-        f"Dashed: equal amounts of {len(bench.tickers)} tickers, bought once and held: {bench.pnl:+.2%}, "
-        f"Sharpe {number(bench.sharpe)} ({bounds(bench.sharpe_interval)}). Sharpe of the bot less its: "
-        f"{number(bench.difference, '+.2f')} ({bounds(bench.difference_interval)})."
+        f"Dashed: equal amounts of {count(len(bench.tickers), 'ticker')}, bought once and held: "
+        f"{number(bench.pnl, '+.2%')}, Sharpe {number(bench.sharpe)} ({interval(bench.sharpe_interval)}). "
+        f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})."
     )
     note = f" Note: {escape(bench.note)}." if bench.note else ""
     return f'<p class="soft">{text} {found}{note}</p>'
 
 
-def _rolling(report: Any) -> str:
+def _rolling(report: "PerformanceReport") -> str:
     if len(report.rolling) < 2:
         needed, found = report.rolling_sessions + 1, report.total.sessions
-        return f'<p class="soft">A curve needs {needed} sessions; the ledger has {found} in this span.</p>'
+        return f'<p class="soft">A curve needs {count(needed, "session")}; the ledger has {found} in this span.</p>'
     return charts.rolling(report)
 
 
-def _models(report: Any) -> list[str]:
+def _models(report: "PerformanceReport") -> list[str]:
     columns = ("model", "sessions", "from", "to", "net USD", "Sharpe live", "exam", "trades", "won", "cost bp")
     rows = [
         (
@@ -153,10 +159,10 @@ def _models(report: Any) -> list[str]:
             str(each.live.sessions),
             str(each.from_),
             str(each.to),
-            f"{each.live.net_usd:+,.2f}",
+            money(each.live.net_usd, signed=True),
             number(each.live.sharpe),
             number(each.exam_sharpe),
-            str(each.live.trades),
+            f"{each.live.trades:,}",
             number(each.live.hit_rate, ".1%"),
             number(each.live.cost_bps),
         )
@@ -170,28 +176,28 @@ def _models(report: Any) -> list[str]:
     ]
 
 
-def _cost(report: Any) -> str:
+def _cost(report: "PerformanceReport") -> str:
     total = report.total
     if total.cost_bps is None:
         return '<p class="soft">Nothing was traded.</p>'
     verdict = "less" if total.cost_bps <= report.assumed_cost_bps else "more"
     return (
-        f"<p>{total.commission_usd:,.2f} USD of commission and {total.slippage_usd:+,.2f} USD of slippage against the "
-        f"decision's reference price: {total.cost_bps:.2f} basis points of each unit of turnover, {verdict} than the "
-        f"{report.assumed_cost_bps:g} that exams assume. Gross P&amp;L {total.gross_usd:+,.2f} USD: it would be used "
-        f"up at {number(total.break_even_bps)} basis points.</p>"
+        f"<p>{money(total.commission_usd)} USD of commission and {money(total.slippage_usd)} USD of slippage against "
+        f"the decision's reference price: {basis_points(total.cost_bps)} of each unit of turnover, {verdict} than the "
+        f"{basis_points(report.assumed_cost_bps)} that exams assume. Gross P&amp;L "
+        f"{money(total.gross_usd, signed=True)} USD: it would be used up at {basis_points(total.break_even_bps)}.</p>"
     )
 
 
-def _parts(kind: str, parts: Sequence[Any]) -> str:
+def _parts(kind: str, parts: "Sequence[PartFigures]") -> str:
     columns = (kind, "net USD", "net P&L", "turnover", "trades", "won", "profit factor", "cost bp")
     rows = [
         (
             escape(part.name),
-            f"{part.net_usd:+,.2f}",
-            f"{part.pnl:+.3%}",
-            f"{part.turnover:.1f}",
-            str(part.trades),
+            money(part.net_usd, signed=True),
+            number(part.pnl, "+.3%"),
+            number(part.turnover, ".1f"),
+            f"{part.trades:,}",
             number(part.hit_rate, ".1%"),
             number(part.profit_factor),
             number(part.cost_bps),
@@ -203,21 +209,21 @@ def _parts(kind: str, parts: Sequence[Any]) -> str:
 
 def _fold(content: str, rows: int, what: str) -> str:
     opened = " open" if rows <= _ROWS_OPEN else ""
-    return f"<details{opened}><summary>{rows} {what}</summary>{content}</details>"
+    return f"<details{opened}><summary>{rows:,} {what}</summary>{content}</details>"
 
 
-def _trades(report: Any) -> list[str]:
+def _trades(report: "PerformanceReport") -> list[str]:
     if not report.trade_bins:
         return ['<p class="soft">No trade has ended in this span.</p>']
     columns = ("closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
     rows = [
         (
-            f"{each.closed:%Y-%m-%d %H:%M}",
+            moment(each.closed),
             escape(each.ticker),
-            f"{each.quantity:+,.6g}",
+            number(each.quantity, "+,.6g"),
             f"{each.entry:,.4f}",
             f"{each.exit:,.4f}",
-            f'<span class="{"good" if each.net_usd > 0 else "bad"}">{each.net_usd:+,.2f}</span>',
+            f'<span class="{"good" if each.net_usd > 0 else "bad"}">{money(each.net_usd, signed=True)}</span>',
             f"{(each.closed - each.opened).total_seconds() / 60:.0f}",
             escape(each.model_id),
         )
@@ -226,12 +232,12 @@ def _trades(report: Any) -> list[str]:
     return [
         charts.trade_bins(report.trade_bins),
         '<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.</p>',
-        _fold(table(columns, rows), len(rows), f"newest of {report.total.trades:,} trades"),
+        _fold(table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
     ]
 
 
-def _importances(report: Any, found: Any) -> list[str]:
-    if not found.shares:
+def _importances(report: "PerformanceReport", found: "Importances") -> list[str]:
+    if not found.shares or report.model_id is None:
         return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(found.problem)}</p>']
     return [
         f"<h2>Feature importance of {escape(report.model_id)}</h2>",
@@ -240,7 +246,7 @@ def _importances(report: Any, found: Any) -> list[str]:
     ]
 
 
-def _series(report: Any) -> str:
+def _series(report: "PerformanceReport") -> str:
     """Return the series as JSON; `curve` holds the x of each point in the chart, its minute and % of capital."""
     places, plot = charts.places(report), charts.equity_plot(report)
     document = {

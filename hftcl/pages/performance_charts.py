@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, grid, svg, ticks
+from hftcl.formats import count, interval, number
+from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, grid, svg, ticks, uprights
+
+if TYPE_CHECKING:
+    from hftcl.performance.reports import ModelFigures, PerformanceReport, TradeBin
 
 Point = tuple[float, float]
-_BELOW: Final = 26.0
-_LABEL_PX: Final = 58.0
-_MODEL_PX: Final = 122.0
+_BELOW: Final = 26.0  # units of the drawing: one line of labels under a chart
+_LABEL_PX: Final = 58.0  # a date of seven characters, and air
+_MODEL_PX: Final = 122.0  # a model's id of fifteen characters, and air
+# By hand: strftime would give them in the language of the machine, and the same report must give the same bytes.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DAY_LABELS_UP_TO: Final = 45  # sessions; beyond it the months are named
 
@@ -69,7 +74,7 @@ class Plot:
         return found
 
 
-def places(report: Any) -> list[Point]:
+def places(report: "PerformanceReport") -> list[Point]:
     """Return the equity curve as (place, % of capital), from (0, 0); a session's points are spread evenly over it."""
     index = {session: place for place, session in enumerate(_sessions(report))}
     count: dict[date, int] = {}
@@ -83,13 +88,13 @@ def places(report: Any) -> list[Point]:
     return found
 
 
-def equity_plot(report: Any) -> Plot:
+def equity_plot(report: "PerformanceReport") -> Plot:
     """Return where the equity curve and the watchlist's are drawn."""
     values = [value for _, value in (*places(report), *_benchmark(report))]
     return Plot.fit_around(_sessions(report), values, height=340.0)
 
 
-def equity(report: Any) -> str:
+def equity(report: "PerformanceReport") -> str:
     """Return the equity curve, the watchlist's beside it, and a mark wherever another model began to decide."""
     mine, theirs, plot = places(report), _benchmark(report), equity_plot(report)
     parts = plot.axes()
@@ -102,7 +107,7 @@ def equity(report: Any) -> str:
     return svg(plot.height, "Cumulative net P&L in percent of capital, with the models that traded", parts)
 
 
-def _swaps(report: Any, plot: Plot, mine: Sequence[Point]) -> list[str]:
+def _swaps(report: "PerformanceReport", plot: Plot, mine: Sequence[Point]) -> list[str]:
     parts: list[str] = []
     free = -math.inf
     for swap in report.swaps:
@@ -125,7 +130,7 @@ def _swaps(report: Any, plot: Plot, mine: Sequence[Point]) -> list[str]:
     return parts
 
 
-def drawdown(report: Any) -> str:
+def drawdown(report: "PerformanceReport") -> str:
     """Return how far the equity curve lies below its highest point so far."""
     points, top = [], 0.0
     for place, value in places(report):
@@ -138,7 +143,7 @@ def drawdown(report: Any) -> str:
     return svg(plot.height, "Drawdown in percent of capital", parts)
 
 
-def rolling(report: Any) -> str:
+def rolling(report: "PerformanceReport") -> str:
     """Return the rolling Sharpe ratio; a place where it is not defined breaks the line."""
     index = {session: place for place, session in enumerate(_sessions(report))}
     runs: list[list[Point]] = [[]]
@@ -159,7 +164,7 @@ def rolling(report: Any) -> str:
     return svg(plot.height, f"Sharpe ratio over {report.rolling_sessions} sessions", parts)
 
 
-def monthly(report: Any) -> str:
+def monthly(report: "PerformanceReport") -> str:
     """Return a heat map: a row a year, a column a month, and the year's sum."""
     years = sorted({month[:4] for month in report.months})
     most = max((abs(value) for value in report.months.values()), default=0.0)
@@ -172,20 +177,20 @@ def monthly(report: Any) -> str:
     return _heat((*_MONTHS, "Year"), rows, texts, most, "Net P&L by month in percent of capital", strong=12)
 
 
-def weekly(report: Any) -> str:
+def weekly(report: "PerformanceReport") -> str:
     """Return a heat map: a row a weekday, a column an hour of the session."""
     hours = sorted({cell.hour for cell in report.cells})
     days = [part.name for part in report.weekdays]
     known = {(cell.weekday, cell.hour): cell.net_usd for cell in report.cells}
     most = max((abs(value) for value in known.values()), default=0.0)
     rows = [(day, [known.get((day, hour)) for hour in hours]) for day in days]
-    texts = [["" if value is None else f"{value:+,.0f}" for value in cells] for _, cells in rows]
+    texts = [["" if value is None else number(value, "+,.0f") for value in cells] for _, cells in rows]
     names = ["night" if hour < 0 else f"+{hour} h" for hour in hours]
     return _heat(names, rows, texts, most, "Net P&L in USD by weekday and hour of the session")
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.2f}"
+    return "" if value is None else number(100 * value, "+.2f")
 
 
 def _heat(
@@ -221,7 +226,7 @@ def _heat(
     return svg(top + high * len(rows) + 4, title, parts)
 
 
-def exam_against_live(models: Sequence[Any]) -> str:
+def exam_against_live(models: "Sequence[ModelFigures]") -> str:
     """Return, for each model, its exam's interval of the Sharpe ratio above the one that it showed live."""
     spans = [
         (value, interval)
@@ -241,24 +246,18 @@ def exam_against_live(models: Sequence[Any]) -> str:
     def x(value: float) -> float:
         return left + (WIDTH - left - 20.0) * (value - low) / ((high - low) or 1.0)
 
-    parts = []
-    for value in ticks(low, high):
-        kind = "zero" if abs(value) < 1e-9 else "grid"
-        parts.append(
-            f'<path class="{kind}" d="M{x(value):.1f} 4V{height - 24:.0f}"/>'
-            f'<text class="soft" x="{x(value):.1f}" y="{height - 8:.0f}" text-anchor="middle">{value + 0.0:g}</text>'
-        )
+    parts = uprights(ticks(low, high), x, height)
     for row, model in enumerate(models):
         at = 16.0 + 40.0 * row
         parts.append(f'<text x="0" y="{at + 11:.0f}">{escape(model.model_id)}</text>')
-        for shift, colour, sharpe, interval, whose in (
+        for shift, colour, sharpe, between, whose in (
             (0.0, "var(--c5)", model.exam_sharpe, model.exam_interval, "exam"),
             (14.0, "var(--c0)", model.live.sharpe, model.live.sharpe_interval, "live"),
         ):
             if sharpe is None:
                 continue
-            begin, end = interval or (sharpe, sharpe)
-            told = f"{model.model_id} {whose}: {sharpe:+.2f} ({begin:+.2f} to {end:+.2f})"
+            begin, end = between or (sharpe, sharpe)
+            told = f"{model.model_id} {whose}: {number(sharpe, '+.2f')} ({interval((begin, end))})"
             parts.append(
                 f'<path class="curve main" stroke="{colour}" d="M{x(begin):.1f} {at + shift:.0f}H{x(end):.1f}"/>'
                 f'<circle fill="{colour}" r="5" cx="{x(sharpe):.1f}" cy="{at + shift:.0f}">'
@@ -267,7 +266,7 @@ def exam_against_live(models: Sequence[Any]) -> str:
     return svg(height, "Sharpe ratio of each model: its exam and what it made live", parts)
 
 
-def trade_bins(bins: Sequence[Any]) -> str:
+def trade_bins(bins: "Sequence[TradeBin]") -> str:
     """Return the histogram of the trades' net P&L."""
     most = max((each.trades for each in bins), default=0)
     height, base = 180.0, 150.0
@@ -280,13 +279,14 @@ def trade_bins(bins: Sequence[Any]) -> str:
     for each in bins:
         tall = (base - TOP) * each.trades / most if most else 0.0
         kind = "gain" if each.low_usd >= -1e-9 else "loss"
-        told = f"{each.trades} trades from {each.low_usd:+,.2f} to {each.high_usd:+,.2f} USD"
+        span = interval((each.low_usd, each.high_usd), "+,.2f")
+        told = f"{count(each.trades, 'trade')} from {span} USD"
         parts.append(
             f'<rect class="{kind}" x="{x(each.low_usd) + 1:.1f}" y="{base - tall:.1f}" '
             f'width="{x(each.high_usd) - x(each.low_usd) - 2:.1f}" height="{tall:.1f}"><title>{told}</title></rect>'
         )
     parts += [
-        f'<text class="soft" x="{x(value):.1f}" y="{base + 18:.0f}" text-anchor="middle">{value + 0.0:,.6g}</text>'
+        f'<text class="soft" x="{x(value):.1f}" y="{base + 18:.0f}" text-anchor="middle">{number(value, ",.6g")}</text>'
         for value in ticks(low, high, 8)
     ]
     parts.append(f'<path class="zero" d="M{LEFT:.0f} {base:.0f}H{WIDTH - RIGHT:.0f}"/>')
@@ -312,11 +312,11 @@ def importances(features: Sequence[tuple[str, float]]) -> str:
     return svg(20.0 * rows + 8.0, "Importance of each feature in the model in use", parts)
 
 
-def _sessions(report: Any) -> tuple[date, ...]:
+def _sessions(report: "PerformanceReport") -> tuple[date, ...]:
     return tuple(date.fromisoformat(day) for day in report.pnl_by_session)
 
 
-def _benchmark(report: Any) -> list[Point]:
+def _benchmark(report: "PerformanceReport") -> list[Point]:
     if report.benchmark is None:
         return []
     total, found = 0.0, [(0.0, 0.0)]

@@ -1,21 +1,41 @@
 """What a person sees: Rich tables and progress on a terminal, one plain line a row in a pipe, JSON where asked.
 
-They draw what the stories found, and find nothing themselves. In this file are their pens.
+They draw what the stories found, and find nothing themselves. This file holds what they share.
 """
 
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Concatenate, Final, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+
+from hftcl.formats import bars_of, interval, moment, number
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
-SPARKS = "▁▂▃▄▅▆▇█"
+SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
+
+
+Report = TypeVar("Report")
+Options = ParamSpec("Options")
+
+
+class Sourced(Protocol):
+    """A report that says which bars it was made from, and until when they were known."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def synthetic(self) -> bool: ...
+    @property
+    def as_of(self) -> datetime: ...
+    @property
+    def as_of_note(self) -> str: ...
 
 
 class Styled(NamedTuple):
@@ -28,14 +48,20 @@ class Styled(NamedTuple):
 Cell = str | Styled
 
 
-def show(report: Any, view: Callable[..., None], as_json: bool, **options: Any) -> None:
+def show(
+    report: Report,
+    view: Callable[Concatenate[Report, Options], None],
+    as_json: bool,
+    *args: Options.args,
+    **options: Options.kwargs,
+) -> None:
     """Print `report` as one JSON document, or draw it with `view`."""
     if as_json:
         from hftcl.document import document
 
         sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:
-        view(report, **options)
+        view(report, *args, **options)
 
 
 def draw_table(
@@ -118,11 +144,6 @@ def find_terminal() -> "Console | None":
     return console if console.is_terminal else None
 
 
-def format_number(value: float | None, form: str = ".2f") -> str:
-    """Format a figure; an undefined one is a dash."""
-    return "-" if value is None else format(value, form)
-
-
 def draw_sparkline(values: Sequence[float | None]) -> str:
     """Draw one block a value between the least and the greatest; an undefined one is a dot."""
     known = [value for value in values if value is not None]
@@ -133,12 +154,21 @@ def draw_sparkline(values: Sequence[float | None]) -> str:
     return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
 
 
-def format_interval(bounds: Sequence[float] | None) -> str:
-    """Format two bounds; an undefined interval is a dash."""
-    return "-" if bounds is None else f"{bounds[0]:+.2f} to {bounds[1]:+.2f}"
+def describe_source(report: Sourced) -> str:
+    """Say from which bars `report` was made, and until when they were known."""
+    note = f" ({report.as_of_note})" if report.as_of_note else ""
+    return f"{bars_of(report.source, synthetic=report.synthetic)}, known until {moment(report.as_of)} UTC{note}"
 
 
-def describe_source(report: Any) -> str:
-    label = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
-    known = f", known until {report.as_of:%Y-%m-%d %H:%M} UTC" if report.as_of else ""
-    return f"{label}{known}{f' ({report.as_of_note})' if report.as_of_note else ''}"
+__all__ = [
+    "Cell",
+    "Styled",
+    "describe_source",
+    "draw_sparkline",
+    "draw_table",
+    "find_terminal",
+    "interval",
+    "number",
+    "say",
+    "show",
+]

@@ -2,12 +2,17 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hftcl.views import Styled, draw_sparkline, draw_table, format_number, say
+from hftcl.formats import interval, moment
+from hftcl.views import Styled, draw_sparkline, draw_table, number, say
+
+if TYPE_CHECKING:
+    from hftcl.archive.records import ModelRecord, RollbackPlan
+    from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
 
 
-def draw_history(rows: Sequence[Any]) -> None:
+def draw_history(rows: "Sequence[HistoryRow]") -> None:
     """Draw the archive, newest first: a row a model, then a line with the course of the exams' Sharpe ratios."""
     if not rows:
         say("No model yet. `hftcl retrain --force` trains the first.")
@@ -28,11 +33,10 @@ def draw_history(rows: Sequence[Any]) -> None:
     drawn = [
         (
             Styled(row.model_id, "bold green" if row.is_deployed else ""),
-            f"{row.trained_date:%Y-%m-%d %H:%M}",
+            moment(row.trained_date),
             f"{row.trained_from} to {row.trained_to}",
             str(row.rows),
-            format_number(row.val_sharpe)
-            + (f" ({row.sharpe_interval[0]:.1f} to {row.sharpe_interval[1]:.1f})" if row.sharpe_interval else ""),
+            number(row.val_sharpe) + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
             Styled(row.outcome, marks.get(row.outcome, "")),
             Styled(row.edge or "-", "green" if row.edge == "live" else ""),
             _describe_serving(row),
@@ -49,7 +53,7 @@ def draw_history(rows: Sequence[Any]) -> None:
         say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(course)}")
 
 
-def _describe_serving(row: Any) -> str:
+def _describe_serving(row: "HistoryRow") -> str:
     if row.is_deployed:
         since = row.served[-1][0] if row.served else None
         return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
@@ -57,7 +61,7 @@ def _describe_serving(row: Any) -> str:
     return ", ".join(spans) or "never"
 
 
-def draw_rollback_plan(plan: Any) -> None:
+def draw_rollback_plan(plan: "RollbackPlan") -> None:
     """Draw what a rollback would change, on stderr, before it asks."""
     current = _describe_model(plan.current) if plan.current else "no model"
     for line in (
@@ -68,14 +72,14 @@ def draw_rollback_plan(plan: Any) -> None:
         sys.stderr.write(line + "\n")
 
 
-def _describe_model(record: Any) -> str:
+def _describe_model(record: "ModelRecord") -> str:
     return (
         f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
-        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {format_number(record.val_sharpe)}"
+        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {number(record.val_sharpe)}"
     )
 
 
-def draw_rollback(report: Any) -> None:
+def draw_rollback(report: "RollbackReport") -> None:
     """Draw a RollbackReport."""
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")
@@ -83,7 +87,7 @@ def draw_rollback(report: Any) -> None:
     say(f"{report.to_model} serves now{before}. It is pinned until `hftcl unpin`.", "bold green")
 
 
-def draw_unpin(report: Any) -> None:
+def draw_unpin(report: "UnpinReport") -> None:
     """Draw an UnpinReport."""
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")

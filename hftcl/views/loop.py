@@ -1,21 +1,29 @@
 """Draws what the loop found: triggers, a retrain, an exam, a proof, a backtest."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
-from hftcl.views import Cell, Styled, describe_source, draw_table, format_interval, format_number, say
+from hftcl.formats import bars_of, basis_points, count, interval, left_out, moment, timings
+from hftcl.views import Cell, Styled, describe_source, draw_table, number, say
+
+if TYPE_CHECKING:
+    from hftcl.learning.reports import (
+        BacktestReport,
+        CheckReport,
+        EvidenceReport,
+        ExamReport,
+        ExamSpan,
+        FindingReport,
+        ProofReport,
+        RetrainReport,
+        ScoreReport,
+    )
 
 
-def draw_check(report: Any) -> None:
+def draw_check(report: "CheckReport") -> None:
     """Draw a CheckReport."""
     rows = [
-        (
-            t.name,
-            Styled("due", "bold yellow") if t.fired else "no",
-            format_number(t.value),
-            format_number(t.threshold),
-            t.evidence,
-        )
+        (t.name, Styled("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
         for t in report.triggers
     ]
     draw_table(
@@ -24,27 +32,25 @@ def draw_check(report: Any) -> None:
     say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
 
 
-_SCORE_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
-    ("Sharpe, net", lambda s: format_number(s.sharpe)),
-    (
-        "  90 % interval",
-        lambda s: "-" if not s.sharpe_interval else f"{s.sharpe_interval[0]:.1f} .. {s.sharpe_interval[1]:.1f}",
-    ),
-    ("Sharpe, gross", lambda s: format_number(s.gross_sharpe)),
-    ("P(true Sharpe > 0)", lambda s: format_number(s.psr)),
-    ("P&L, net", lambda s: format_number(s.pnl, "+.3%")),
-    ("P&L, gross", lambda s: format_number(s.gross_pnl, "+.3%")),
-    ("cost", lambda s: format_number(s.cost, ".3%")),
-    ("turnover, x capital", lambda s: format_number(s.turnover, ".1f")),
-    ("trades", lambda s: str(s.trades)),
-    ("hit rate", lambda s: format_number(s.hit_rate, ".1%")),
-    ("max drawdown", lambda s: format_number(s.max_drawdown, ".3%")),
-    ("exposure", lambda s: format_number(s.exposure, ".1%")),
-    ("information coefficient", lambda s: format_number(s.information_coefficient, "+.4f")),
+# What is true of the P&L first, then what it was made of: the order in which a reader asks.
+_SCORE_ROWS: "Final[tuple[tuple[str, Callable[[ScoreReport], str]], ...]]" = (
+    ("Sharpe, net", lambda s: number(s.sharpe)),
+    ("  90 % interval", lambda s: interval(s.sharpe_interval, ".1f")),
+    ("Sharpe, gross", lambda s: number(s.gross_sharpe)),
+    ("P(true Sharpe > 0)", lambda s: number(s.psr)),
+    ("P&L, net", lambda s: number(s.pnl, "+.3%")),
+    ("P&L, gross", lambda s: number(s.gross_pnl, "+.3%")),
+    ("cost", lambda s: number(s.cost, ".3%")),
+    ("turnover, x capital", lambda s: number(s.turnover, ".1f")),
+    ("trades", lambda s: f"{s.trades:,}"),
+    ("hit rate", lambda s: number(s.hit_rate, ".1%")),
+    ("max drawdown", lambda s: number(s.max_drawdown, ".3%")),
+    ("exposure", lambda s: number(s.exposure, ".1%")),
+    ("information coefficient", lambda s: number(s.information_coefficient, "+.4f")),
 )
 
 
-def draw_retrain(report: Any, verbosity: int = 0) -> None:
+def draw_retrain(report: "RetrainReport", verbosity: int = 0) -> None:
     """Draw a RetrainReport."""
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     for note in report.repaired:
@@ -52,114 +58,112 @@ def draw_retrain(report: Any, verbosity: int = 0) -> None:
     if report.outcome == "skipped":
         say(f"SKIPPED: {report.reason}. `hftcl retrain --force` skips the check, never the exam.", "bold")
         return
-    for ticker, why in report.left_out.items():
-        say(f"left out: {ticker}: {why}", "yellow")
+    for line in left_out(report.left_out):
+        say(line, "yellow")
     _draw_findings(report.findings, everything=verbosity > 0)
-    say(f"{report.rows} training rows, {report.sessions} sessions, {len(report.tickers)} tickers; {report.engine}")
-    if report.challenger is not None:
-        _draw_scores(report)
-    if verbosity > 0 and report.challenger is not None:
-        _draw_slices(report.challenger, "Challenger")
+    say(
+        f"{count(report.rows, 'training row')}, {count(report.sessions, 'session')}, "
+        f"{count(len(report.tickers), 'ticker')}; {report.engine}"
+    )
+    if report.challenger is not None and report.exam is not None:
+        _draw_scores(report, report.challenger, report.exam)
+        if verbosity > 0:
+            _draw_slices(report.challenger, "Challenger")
     style = "bold green" if report.outcome == "deployed" else "bold red"
     dry = " (dry run: nothing was archived or deployed)" if report.dry_run else ""
     say(f"{report.outcome.upper()} {report.model_id or ''}: {report.reason}{dry}".replace(" :", ":"), style)
     say(f"EDGE {report.edge.upper()}: {report.edge_reason}", "bold green" if report.edge == "live" else "bold yellow")
-    total = report.timings_s.get("total")
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.timings_s.items() if name != "total")
-    say(f"{total:.1f} s: {parts}" if total is not None else parts, "dim")
+    say(timings(report.timings_s), "dim")
 
 
-def _draw_scores(report: Any) -> None:
-    exam, champion = report.exam, report.champion
-    whom = "both" if champion else "the challenger"
-    title = f"Exam: {exam.sessions} sessions, {exam.from_} to {exam.to}, unseen by {whom}"
+def _draw_scores(report: "RetrainReport", challenger: "ScoreReport", exam: "ExamSpan") -> None:
+    champion = report.champion
+    models = "both" if champion else "the challenger"
+    title = f"Exam: {count(exam.sessions, 'session')}, {exam.from_} to {exam.to}, unseen by {models}"
     columns = ["", "challenger", *(["champion " + (champion.model_id or "")] if champion else [])]
-    rows = [[name, form(report.challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
+    rows = [[name, form(challenger), *([form(champion)] if champion else [])] for name, form in _SCORE_ROWS]
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
-    if exam.chance_of_noise is not None:
+    if exam.chance_of_noise is not None and exam.noise_deviation is not None:
         say(
             f"A coin flip shows a Sharpe ratio of 0 +- {exam.noise_deviation:.1f} (one standard deviation) over "
-            f"{exam.sessions} sessions and passes the threshold in {exam.chance_of_noise:.0%} of such exams."
+            f"{count(exam.sessions, 'session')} and passes the threshold in {exam.chance_of_noise:.0%} of such exams."
         )
     _draw_facts("Promote: is it the best model there is?", report.evidence)
     _draw_facts(_build_edge_title(report), report.edge_evidence)
 
 
-def _build_edge_title(report: Any) -> str:
+def _build_edge_title(report: "RetrainReport") -> str:
     title = "Edge: does the record of this policy let the bot trade?"
     if not report.record_sessions:
         return title
-    low, high = report.record_interval or (None, None)
     return (
-        f"{title} {report.record_sessions} sessions, {report.record_from} to {report.record_to}, unseen by "
-        f"the model of their day: net Sharpe {format_number(report.record_sharpe)} "
-        f"(90 %: {format_number(low, '.1f')} to {format_number(high, '.1f')})"
+        f"{title} {count(report.record_sessions, 'session')}, {report.record_from} to {report.record_to}, unseen by "
+        f"the model of their day: net Sharpe {number(report.record_sharpe)} "
+        f"(90 %: {interval(report.record_interval, '.1f')})"
     )
 
 
-def _draw_facts(title: str, evidence: Sequence[Any]) -> None:
+def _draw_facts(title: str, evidence: "Sequence[EvidenceReport]") -> None:
     rows: list[list[Cell]] = [
         [fact.text, Styled("ok", "green") if fact.passed else Styled("missed", "red") if fact.decides else ""]
         for fact in evidence
     ]
-    draw_table(title, ("condition", ""), rows)
+    draw_table(title, ("condition", "result"), rows)
 
 
-def _draw_slices(report: Any, whose: str) -> None:
+def _draw_slices(report: "ScoreReport", whose: str) -> None:
     for by, parts in report.slices.items():
+        detailed = any(part.detail for part in parts)
         rows = [
             (
                 part.name,
-                format_number(part.net, "+.3%"),
-                format_number(part.gross, "+.3%"),
-                format_number(part.turnover, ".1f"),
-                str(part.trades),
-                format_number(part.held_share, ".1%"),
-                part.detail,
+                number(part.net, "+.3%"),
+                number(part.gross, "+.3%"),
+                number(part.turnover, ".1f"),
+                f"{part.trades:,}",
+                number(part.held_share, ".1%"),
+                *([part.detail] if detailed else []),
             )
             for part in parts
         ]
-        columns = (by, "net P&L", "gross P&L", "turnover", "trades", "held", "")
+        columns = (by, "net P&L", "gross P&L", "turnover", "trades", "held", *(["which"] if detailed else []))
         draw_table(f"{whose} by {by}", columns, rows, numbers=frozenset(range(1, 6)))
-    days = [(day, format_number(net, "+.3%")) for day, net in report.pnl_by_session.items()]
+    days = [(day, number(net, "+.3%")) for day, net in report.pnl_by_session.items()]
     draw_table(f"{whose} by session", ("session", "net P&L"), days, numbers=frozenset({1}))
 
 
-def draw_exam(report: Any) -> None:
+def draw_exam(report: "ExamReport") -> None:
     """Draw an ExamReport."""
-    bars = "SYNTHETIC bars" if report.synthetic else f"bars from {report.source}"
+    bars = bars_of(report.source, synthetic=report.synthetic)
     say(
-        f"{report.model_id}, trained {report.trained_from} to {report.trained_to}, on {bars} of {len(report.tickers)} "
-        f"tickers",
+        f"{report.model_id}, trained {report.trained_from} to {report.trained_to}, on {bars} of "
+        f"{count(len(report.tickers), 'ticker')}",
         "bold magenta" if report.synthetic else "",
     )
     rows = [(name, form(report)) for name, form in _SCORE_ROWS]
-    title = f"Exam: {report.sessions} sessions, {report.from_} to {report.to}, unseen by the model"
-    draw_table(title, ("", report.model_id), rows, numbers=frozenset({1}))
+    title = f"Exam: {count(report.sessions, 'session')}, {report.from_} to {report.to}, unseen by the model"
+    draw_table(title, ("", report.model_id or "model"), rows, numbers=frozenset({1}))
     _draw_slices(report, "P&L")
     say(f"positions_sha256 {report.positions_sha256}", "dim")
 
 
-def _draw_findings(findings: Sequence[Any], *, everything: bool) -> None:
+def _draw_findings(findings: "Sequence[FindingReport]", *, everything: bool) -> None:
     if not findings:
         return
     if not everything:
         counts: dict[str, int] = {}
         for item in findings:
             counts[item.reason] = counts.get(item.reason, 0) + item.count
-        told = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-        say(f"findings in the bars: {told} (-v lists them)", "yellow")
+        text = ", ".join(f"{reason} {bars:,}" for reason, bars in sorted(counts.items()))
+        say(f"findings in the bars: {text} (-v lists them)", "yellow")
         return
-    rows = [
-        (item.ticker, item.reason, str(item.count), f"{item.first:%Y-%m-%d %H:%M}" if item.first else "-", item.detail)
-        for item in findings
-    ]
+    rows = [(item.ticker, item.reason, f"{item.count:,}", moment(item.first), item.detail) for item in findings]
     draw_table(
         "Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2})
     )
 
 
-def draw_proof(report: Any) -> None:
+def draw_proof(report: "ProofReport") -> None:
     """Draw a ProofReport."""
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     decider = f"model {report.model_id}" if report.model_id else "a fixed sum of the features (no model serves)"
@@ -172,7 +176,8 @@ def draw_proof(report: Any) -> None:
         ("  of bars streamed", f"{report.streamed_bars:,}"),
     ]
     title = (
-        f"{report.cases} cuts in {report.sessions} sessions of {len(report.tickers)} tickers; decisions by {decider}"
+        f"{count(report.cases, 'cut')} in {count(report.sessions, 'session')} of "
+        f"{count(len(report.tickers), 'ticker')}; decisions by {decider}"
     )
     draw_table(title, ("", "found"), rows, numbers=frozenset({1}))
     if report.proved:
@@ -183,37 +188,38 @@ def draw_proof(report: Any) -> None:
         )
 
 
-VERDICTS = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retraining paid", "cost": "RETRAINING COST"}
+# Capitals mark what was decided, as in the other commands; "not shown" is no verdict against retraining.
+VERDICTS: Final = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retraining paid", "cost": "RETRAINING COST"}
 
 
-def draw_backtest(report: Any) -> None:
+def draw_backtest(report: "BacktestReport") -> None:
     """Draw a BacktestReport; the last line is its conclusion."""
     say(describe_source(report), "bold magenta" if report.synthetic else "")
-    for ticker, why in report.left_out.items():
-        say(f"left out: {ticker}: {why}", "yellow")
+    for line in left_out(report.left_out):
+        say(line, "yellow")
     columns = ("", "Sharpe", "90 %", "net P&L", "turnover", "deployed")  # what fits into 80 columns; --html has more
     rows = [
         (
             name,
-            format_number(each.sharpe),
-            "-" if each.interval is None else f"{each.interval[0]:.1f} to {each.interval[1]:.1f}",
-            format_number(each.pnl, "+.2%"),
-            format_number(each.turnover, ".1f"),
+            number(each.sharpe),
+            interval(each.interval, ".1f"),
+            number(each.pnl, "+.2%"),
+            number(each.turnover, ".1f"),
             str(each.deployments),
         )
         for name, each in report.policies.items()
     ]
     title = (
-        f"{report.sessions} sessions, {report.from_} to {report.to}, {len(report.tickers)} tickers, "
-        f"{report.trainings} trainings, policy {report.promote_policy}, {report.cost_bps:g} bp"
+        f"{count(report.sessions, 'session')}, {report.from_} to {report.to}, {count(len(report.tickers), 'ticker')}, "
+        f"{count(report.trainings, 'training')}, policy {report.promote_policy}, {basis_points(report.cost_bps)}"
     )
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     against = [
         (
             f"{each.policy} - {each.against}",
-            format_number(each.difference, "+.2f"),
-            format_interval(each.interval),
-            format_number(each.p_better),
+            number(each.difference, "+.2f"),
+            interval(each.interval),
+            number(each.p_better),
         )
         for each in report.differences
     ]
@@ -223,8 +229,6 @@ def draw_backtest(report: Any) -> None:
         against,
         numbers=frozenset({1, 2, 3}),
     )
-    taken = {name: seconds for name, seconds in report.timings_s.items() if name != "total"}
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in taken.items())
-    say(f"{report.timings_s['total']:.1f} s: {parts}; {report.resumed} trainings were there already", "dim")
+    say(f"{timings(report.timings_s)}; {count(report.resumed, 'training')} from an earlier run", "dim")
     styles = {"paid": "bold green", "cost": "bold red"}
     say(f"{VERDICTS[report.conclusion]}: {report.reason}.", styles.get(report.conclusion, "bold"))

@@ -4,13 +4,13 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from hftcl.events import Event, Level, OnEvent
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 def build_listener(verbosity: int) -> OnEvent:
@@ -57,7 +57,7 @@ class _Live:
 
     notes: bool
     display: "Progress | None" = None
-    tasks: dict[str, Any] = field(default_factory=dict)
+    tasks: "dict[str, TaskID]" = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
         if event.level is not Level.PROGRESS:

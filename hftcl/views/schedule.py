@@ -5,30 +5,32 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from io import TextIOBase
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
+from hftcl.formats import moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_table, say
 
 if TYPE_CHECKING:
     from hftcl.archive.records import ModelRecord
     from hftcl.schedule.claims import OccurrenceRecord
+    from hftcl.schedule.reports import ComingReport, RanReport
     from hftcl.schedule.rules import Occurrence
 
-_LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"
-_STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}
-_LOOK: Final = timedelta(minutes=1)
+_LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"  # with the zone: the clock change gives an hour that comes twice
+_STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}  # red asks for a person
+_LOOK: Final = timedelta(minutes=1)  # between two looks into the registry: models change daily, a look reads a file
 
 
-def draw_coming(rows: Sequence[Any]) -> None:
+def draw_coming(rows: "Sequence[ComingReport]") -> None:
     """Draw what comes next, a row an occurrence."""
-    drawn = [(row.job, f"{row.local:{_LOCAL}}", f"{row.utc:%Y-%m-%d %H:%M}", row.note) for row in rows]
+    drawn = [(row.job, f"{row.local:{_LOCAL}}", moment(row.utc), row.note) for row in rows]
     draw_table("", ("job", "local", "UTC", "note"), drawn)
 
 
-def draw_ran(rows: Sequence[Any]) -> None:
+def draw_ran(rows: "Sequence[RanReport]") -> None:
     """Draw what was done and what was passed over."""
     if not rows:
         say("Nothing was due. `hftcl schedule --preview 5` shows what comes.")
@@ -106,9 +108,7 @@ class LiveLine(TextIOBase, Observer):
         parts = ["the registry cannot be used; trying again"]
         if upcoming is not None:
             left = upcoming.due_at - now
-            parts = [
-                f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {_format_span(left)}"
-            ]
+            parts = [f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"]
         parts += [f"last: {self._last}"] if self._last else []
         model = self._model
         age = (
@@ -120,11 +120,3 @@ class LiveLine(TextIOBase, Observer):
         self._line = line[: shutil.get_terminal_size().columns - 1]
         self._terminal.write(f"\r\x1b[K{self._line}")
         self._terminal.flush()
-
-
-def _format_span(left: timedelta) -> str:
-    minutes = max(0, -(-int(left.total_seconds()) // 60))
-    days, hours = divmod(minutes // 60, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

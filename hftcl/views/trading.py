@@ -4,34 +4,42 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from hftcl.events import BANNER, Event, Level, OnEvent, ignore
-from hftcl.views import Styled, draw_sparkline, draw_table, format_number, say
+from hftcl.formats import bars_of, count, left_out, moment, money, number, quantity
+from hftcl.views import Cell, Styled, draw_sparkline, draw_table, say
+
+if TYPE_CHECKING:
+    from hftcl.trading.run.kill_switch import ClearReport, HaltReport
+    from hftcl.trading.run.live import TradeReport
+    from hftcl.trading.run.replay import ReplayReport
+    from hftcl.trading.run.status import BookStatus, StatusReport, Usage
 
 log = logging.getLogger("hftcl.trade")
 
-_SYNTHETIC: Final = "SYNTHETIC bars"
 
-
-def draw_replay(report: Any) -> None:
+def draw_replay(report: "ReplayReport") -> None:
     """Draw a ReplayReport."""
-    label = _SYNTHETIC if report.synthetic else f"bars from {report.source}"
+    label = bars_of(report.source, synthetic=report.synthetic)
     say(
-        f"REPLAY of model {report.model_id} on {label}: {report.sessions} sessions, {report.from_} to {report.to}; "
-        f"{', '.join(report.tickers)}",
+        f"REPLAY of model {report.model_id} on {label}: {count(report.sessions, 'session')}, "
+        f"{report.from_} to {report.to}; {', '.join(report.tickers)}",
         "bold magenta" if report.synthetic else "bold",
     )
     if not report.unseen:
         say("The model was trained on some of these sessions: what it earns here says nothing.", "bold yellow")
     if report.halted:
         say(f"HALTED {report.halted}", "bold red")
+    for line in left_out(report.left_out):
+        say(line, "yellow")
     days = [
-        (day, format_number(net, "+.3%"), f"{net * report.capital:+,.2f}") for day, net in report.pnl_by_session.items()
+        (day, number(net, "+.3%"), money(net * report.capital, signed=True))
+        for day, net in report.pnl_by_session.items()
     ]
     draw_table("P&L by session, net", ("session", "net", "USD"), days, numbers=frozenset({1, 2}))
     rows = [
-        ("P&L, net", format_number(report.pnl, "+.3%")),
+        ("P&L, net", number(report.pnl, "+.3%")),
         ("decisions", f"{report.decisions:,}"),
         ("orders", f"{report.orders:,}"),
         ("fills", f"{report.fills:,}"),
@@ -40,33 +48,33 @@ def draw_replay(report: Any) -> None:
         ("reloads", str(report.reloads)),
         (
             "bar to order, ms",
-            f"p50 {format_number(report.latency_ms['p50'], '.1f')}, "
-            f"p99 {format_number(report.latency_ms['p99'], '.1f')}",
+            f"p50 {number(report.latency_ms['p50'], '.1f')}, p99 {number(report.latency_ms['p99'], '.1f')}",
         ),
         ("positions_sha256", report.positions_sha256),
     ]
     draw_table("", ("", "replay"), rows)
-    say(draw_sparkline(list(report.pnl_by_session.values())))
+    say(f"Net P&L of each session, oldest to newest: {draw_sparkline(list(report.pnl_by_session.values()))}")
     exam = f"hftcl exam {report.model_id} --from {report.from_} --to {report.to}"
     say(f"`{exam}` gives the same positions_sha256. {report.seconds:.1f} s", "dim")
 
 
-_BOOK_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
+# Whose book it is first, then the money, then what moved it.
+_BOOK_ROWS: "Final[tuple[tuple[str, Callable[[BookStatus], str]], ...]]" = (
     ("model", lambda book: book.model_id or "none"),
     ("since", lambda book: _format_time(book.since)),
-    ("P&L today, USD", lambda book: format_number(book.pnl_today, "+,.2f")),
-    ("equity, USD", lambda book: format_number(book.equity, ",.2f")),
+    ("P&L today, USD", lambda book: money(book.pnl_today, signed=True)),
+    ("equity, USD", lambda book: money(book.equity)),
     ("orders today", lambda book: f"{book.orders:,}"),
     ("fills today", lambda book: f"{book.fills:,}"),
     ("refused today", lambda book: _format_counts(book.refusals)),
     (
         "positions",
-        lambda book: ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in book.positions.items()) or "flat",
+        lambda book: ", ".join(f"{quantity(shares)} {ticker}" for ticker, shares in book.positions.items()) or "flat",
     ),
 )
 
 
-def draw_status(report: Any) -> None:
+def draw_status(report: "StatusReport") -> None:
     """Draw a StatusReport."""
     if report.mode is None:
         say("No bot has traded here yet. `hftcl trade` starts one, `hftcl trade --replay FROM..TO` rehearses.")
@@ -75,11 +83,11 @@ def draw_status(report: Any) -> None:
     say(f"{state}, {report.mode}", "bold green" if report.running else "bold yellow")
     if report.halted:
         say(f"HALTED: {report.halted}. `hftcl trade --clear` lets it trade again.", "bold red")
-    rows = [
-        ("bars", _SYNTHETIC if report.synthetic else report.source or "-"),
+    rows: list[tuple[str, Cell]] = [
+        ("bars", bars_of(report.source, synthetic=report.synthetic)),
         ("session", report.session or "-"),
         ("last decision on", _format_time(report.last_decision)),
-        ("lag of the data, s", format_number(report.data_lag_s, ".0f")),
+        ("lag of the data, s", number(report.data_lag_s, ".0f")),
         ("reloads", str(report.reloads)),
         *((f"limit {name}", _format_usage(usage)) for name, usage in report.limits.items()),
     ]
@@ -90,27 +98,28 @@ def draw_status(report: Any) -> None:
         say(f"error: {error}", "red")
 
 
-def draw_trade(report: Any) -> None:
+def draw_trade(report: "TradeReport") -> None:
     """Draw a TradeReport."""
     say(
-        f"{report.note} {report.mode}, model {report.model_id or 'none'}: {report.decisions:,} decisions, "
-        f"{report.orders:,} orders, {report.reloads} reloads; equity {report.equity:,.2f} USD."
+        f"{report.note} {report.mode}, model {report.model_id or 'none'}: "
+        f"{count(report.decisions, 'decision')}, {count(report.orders, 'order')}, {count(report.reloads, 'reload')}; "
+        f"equity {money(report.equity)} USD."
     )
     if report.halted:
         say(f"HALTED {report.halted}", "bold red")
-    for ticker, quantity in report.positions.items():
-        say(f"held: {quantity:g} {ticker}")
+    for ticker, shares in report.positions.items():
+        say(f"held: {quantity(shares)} {ticker}")
 
 
-def draw_halt(report: Any) -> None:
+def draw_halt(report: "HaltReport") -> None:
     """Draw a HaltReport."""
     say(f"HALTED. {report.note}", "bold red")
-    for ticker, quantity in report.positions.items():
-        say(f"held: {quantity:g} {ticker}")
+    for ticker, shares in report.positions.items():
+        say(f"held: {quantity(shares)} {ticker}")
     say("`hftcl trade --clear` lets it trade again.")
 
 
-def draw_clear(report: Any) -> None:
+def draw_clear(report: "ClearReport") -> None:
     """Draw a ClearReport."""
     if not report.cleared and not report.file:
         say("Nothing was halted.")
@@ -119,17 +128,17 @@ def draw_clear(report: Any) -> None:
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items()) or "none"
 
 
-def _format_usage(usage: Any) -> Styled:
+def _format_usage(usage: "Usage") -> Styled:
     share = usage.used / usage.limit if usage.limit else 0.0
-    text = f"{usage.used:,.2f} of {usage.limit:,.2f} USD ({share:.0%})"
+    text = f"{money(usage.used)} of {money(usage.limit)} USD ({share:.0%})"
     return Styled(text, "red" if share >= 1 else "yellow" if share >= 0.8 else "")
 
 
 def _format_time(at: datetime | None) -> str:
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
+    return moment(at) + (" UTC" if at else "")
 
 
 class Listening:

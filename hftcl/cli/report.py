@@ -1,14 +1,14 @@
-"""The command about what was traded: report."""
+"""The command `report`: what was traded, and what it made."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app
+from hftcl.cli.app import AsJson, app, example
 
 
-@app.command()
+@app.command(epilog=example("report --since 2026-01-07 --html report.html"))
 def report(
     ctx: typer.Context,
     since: Annotated[
@@ -23,7 +23,10 @@ def report(
     replay: Annotated[bool, typer.Option("--replay", help="Read the ledger of the last replay.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what was traded, what it made, and whose work it was. Changes nothing; the bot may be running."""
+    """Tell what was traded, what it made, and by which model.
+
+    Changes nothing; the bot may be running.
+    """
     from hftcl import pages as page
     from hftcl.api.performance_tracker import PerformanceTracker
     from hftcl.views import performance, show

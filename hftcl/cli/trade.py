@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, now
+from hftcl.cli.app import AsJson, app, example, now
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hftcl.trading.run.session_loop import Controls
 
 
-@app.command()
+@app.command(epilog=example("trade --replay 2026-01-05..2026-01-09"))
 def trade(
     ctx: typer.Context,
     replay: Annotated[
@@ -39,8 +39,11 @@ def trade(
     live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and a live edge too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the bot: decide once a minute with the production model, and trade; paper money unless told otherwise."""
-    chosen = [name for name, given in _read_modes(replay, once, status, flatten, clear).items() if given]
+    """Run the bot: decide once a minute, and trade.
+
+    The production model decides. It is paper money unless --live is given.
+    """
+    chosen = [name for name, given in _modes(replay, once, status, flatten, clear).items() if given]
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
     if live and chosen not in ([], ["--once"]):
@@ -49,7 +52,7 @@ def trade(
         raise UsageError("--json goes with --replay, --once, --status, --flatten or --clear: a bot runs on.")
     settings = ctx.obj.configuration().settings
     if status:
-        _show_status(settings, as_json)
+        _status(settings, as_json)
     elif flatten:
         _flatten(settings, ctx.obj.verbosity, as_json)
     elif clear:
@@ -60,19 +63,19 @@ def trade(
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 
 
-def _read_modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
+def _modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
     named = {"--replay": replay is not None, "--once": once, "--status": status}
     return {**named, "--flatten": flatten, "--clear": clear}
 
 
-def _show_status(settings: "Settings", as_json: bool) -> None:
+def _status(settings: "Settings", as_json: bool) -> None:
     from hftcl.trading.run.status import status
     from hftcl.views import show, trading
 
     show(status(settings), trading.draw_status, as_json)
 
 
-def _find_person() -> str:
+def _person() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers: the kill switch works all the same
@@ -86,7 +89,7 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.views.progress import build_listener
 
     heard = build_listener(verbosity if verbosity < 0 else 1)
-    reason = f"{_find_person()} asked for it (--flatten)"
+    reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=heard)
     show(report, trading.draw_halt, as_json)
     raise typer.Exit(0 if report.halted else 1)
@@ -98,7 +101,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
     if not yes:
         typer.confirm("Let the bot trade again?", abort=True, err=True)
-    show(clear(settings, by=_find_person(), now=now()), trading.draw_clear, as_json)
+    show(clear(settings, by=_person(), now=now()), trading.draw_clear, as_json)
 
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:
@@ -110,7 +113,7 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> N
 
     logs.configure(settings.log, verbosity)
     controls = Controls()
-    with _handle_signals(controls, stops=False):
+    with _signals(controls, stops=False):
         report = replay(
             settings,
             span,
@@ -153,14 +156,14 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
         on_event=heard,
         on_alert=tell,
     )
-    with _handle_signals(controls, stops=True, clock=clock):
+    with _signals(controls, stops=True, clock=clock):
         report = trade(settings, present, real_money=live, once=once)
     show(report, trading.draw_trade, as_json)
     raise typer.Exit(0)
 
 
 @contextlib.contextmanager
-def _handle_signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
+def _signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
     """While the bot works: SIGHUP looks for a new model, SIGUSR1 halts; with `stops`, SIGTERM and Ctrl-C end it."""
 
     def heard(number: int, _: FrameType | None) -> None:

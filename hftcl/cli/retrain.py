@@ -1,0 +1,39 @@
+"""The command `retrain`: the whole loop once."""
+
+from typing import Annotated
+
+import typer
+
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, example, now
+from hftcl.cli.telling import tell, tell_errors
+
+
+@app.command(epilog=example("retrain --force --param n_estimators=300"))
+def retrain(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Skip the check, never the exam.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Train and examine; archive and deploy nothing.")] = False,
+    lookback_days: Annotated[
+        int | None, typer.Option("--lookback-days", metavar="N", help="Calendar days of bars.")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the model; may be repeated.")
+    ] = None,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+    exit_code: ExitCode = False,
+) -> None:
+    """Run the whole loop once, if a retrain is due.
+
+    It checks, collects, trains, examines, and deploys what earned it.
+    """
+    from hftcl.learning.alert_texts import build_retrain_alerts
+    from hftcl.views import loop, show
+
+    overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
+    learner = ctx.obj.learning(**overrides)
+    with tell_errors(learner.settings, "the retrain"):
+        report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    tell(learner.settings, *build_retrain_alerts(report, now()))
+    show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
+    raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)

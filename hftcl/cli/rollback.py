@@ -1,0 +1,38 @@
+"""The command `rollback`: back to a model that served before."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.telling import tell
+
+
+@app.command(epilog=example("rollback --yes"))
+def rollback(
+    ctx: typer.Context,
+    model_id: Annotated[
+        str | None, typer.Argument(metavar="[MODEL_ID]", help="The model to go back to; the previous one if left out.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why; needed for a model that never passed its exam.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the model before, or to a named one, and pin it."""
+    from hftcl.learning.alert_texts import build_rollback_alert
+    from hftcl.learning.stories.history import plan_rollback
+    from hftcl.learning.stories.history import rollback as restore
+    from hftcl.views import archive, show
+
+    settings = ctx.obj.configuration().settings
+    home = Path(settings.paths.home)
+    plan = plan_rollback(settings, model_id)
+    if not yes:
+        archive.draw_rollback_plan(plan)
+        typer.confirm("Roll back?", abort=True, err=True)
+    report = restore(home, model_id, plan, reason=reason, now=now())
+    tell(settings, build_rollback_alert(report, now()))
+    show(report, archive.draw_rollback, as_json)

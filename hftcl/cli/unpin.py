@@ -1,0 +1,17 @@
+"""The command `unpin`: automatic deployment runs again."""
+
+from pathlib import Path
+
+import typer
+
+from hftcl.cli.app import AsJson, app, example, now
+
+
+@app.command(epilog=example("unpin"))
+def unpin(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Let automatic deployment run again after a rollback."""
+    from hftcl.learning.stories.history import unpin as let_go
+    from hftcl.views import archive, show
+
+    home = Path(ctx.obj.configuration().settings.paths.home)
+    show(let_go(home, now=now()), archive.draw_unpin, as_json)

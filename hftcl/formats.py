@@ -1,0 +1,90 @@
+"""How a figure, a bound, a sum of money, a count, an hour and a time are written: in tables, pages and messages alike.
+
+Pure; values in, texts out.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Final
+
+UNDEFINED: Final = "-"  # one sign for what has no value, in tables and pages: an empty cell looks like a fault
+SYNTHETIC: Final = "SYNTHETIC bars"  # in capitals: figures of invented prices must not be taken for real ones
+HOUR_MINUTES: Final = 60  # the parts of a session by which exam and tracker sum up
+_DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hour market ends where it begins
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Format a figure by a format of Python's; None is a dash, and what rounds to zero has no minus."""
+    if value is None:
+        return UNDEFINED
+    sign, rest = (form[0], form[1:]) if form[:1] in {"+", "-", " "} else ("", form)
+    return format(float(value), f"{sign}z{rest}")
+
+
+def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
+    """Format two bounds, "-0.10 to +0.25"; None is a dash."""
+    return UNDEFINED if bounds is None else f"{number(bounds[0], form)} to {number(bounds[1], form)}"
+
+
+def money(value: float | None, *, signed: bool = False) -> str:
+    """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero."""
+    return number(value, "+,.2f" if signed else ",.2f")
+
+
+def basis_points(value: float | None) -> str:
+    """Format a rate, "1.25 bp": as many digits as it has, two at most."""
+    return UNDEFINED if value is None else f"{number(round(value, 2), 'g')} bp"
+
+
+def quantity(shares: float) -> str:
+    """Format shares: whole ones without a point, and no more digits than a broker keeps."""
+    return number(round(shares, 6), ",.10g")
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """Return "1 session", "2 sessions": a number with its noun; many: where an s does not make the plural."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def moment(at: datetime | None) -> str:
+    """Format a time in UTC to the minute, "2026-01-07 02:00"; None is a dash."""
+    return UNDEFINED if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def bars_of(source: str | None, *, synthetic: bool | None) -> str:
+    """Say what bars these are: "SYNTHETIC bars", "bars from polygon"."""
+    return SYNTHETIC if synthetic else f"bars from {source or UNDEFINED}"
+
+
+def left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a line for each ticker that is left out, with the reason."""
+    return tuple(f"left out: {ticker}: {why}" for ticker, why in tickers.items())
+
+
+def hour_name(hour: int, opens: time, minutes: int) -> str:
+    """Return hour `hour` (from 0) of a session by the clock of its exchange, "15:30-16:00".
+
+    opens: when a regular session begins there; minutes: how long it is, so that its last part is not named too long.
+    """
+    begin = opens.hour * HOUR_MINUTES + opens.minute + HOUR_MINUTES * hour
+    end = min(begin + HOUR_MINUTES, max(begin + 1, opens.hour * HOUR_MINUTES + opens.minute + minutes))
+    return f"{_clock(begin)}-{_clock(end)}"
+
+
+def span(left: timedelta) -> str:
+    """Return how long that is, to the minute and rounded up: "3 d 4 h", "2 h 5 min", "7 min"."""
+    minutes = max(0, -(-int(left.total_seconds()) // 60))
+    days, hours = divmod(minutes // HOUR_MINUTES, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % HOUR_MINUTES} min" if hours else f"{minutes} min"
+
+
+def timings(seconds: Mapping[str, float]) -> str:
+    """Return "12.3 s: collect 1.0, fit 11.3"; without a total the parts alone."""
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
+    return f"{seconds['total']:.1f} s: {parts}" if "total" in seconds else parts
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes % _DAY_MINUTES // HOUR_MINUTES:02}:{minutes % HOUR_MINUTES:02}"

@@ -1,0 +1,86 @@
+"""How figures, counts, hours and times are written: once, for tables, pages and messages."""
+
+import ast
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl import formats
+
+HFTCL = Path(formats.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (None, ".2f", "-"),
+        (-0.004, "+.2f", "+0.00"),
+        (-0.0, ".1f", "0.0"),
+        (-0.00001, "+.2%", "+0.00%"),
+        (-1.5, ".1f", "-1.5"),
+        (3, "+,.0f", "+3"),
+        (-0.0, "g", "0"),
+    ],
+)
+def test_an_undefined_figure_is_a_dash_and_zero_has_no_minus(value: float | None, form: str, text: str) -> None:
+    assert formats.number(value, form) == text
+
+
+def test_money_is_rounded_to_the_cent_and_shares_to_what_a_broker_keeps() -> None:
+    assert formats.money(110000.00000000001) == "110,000.00"
+    assert formats.money(1234.5, signed=True) == "+1,234.50"
+    assert formats.money(None) == "-"
+    assert formats.quantity(100.0) == "100"
+    assert formats.quantity(0.30000000000000004) == "0.3"
+
+
+@pytest.mark.parametrize(
+    ("n", "words", "text"),
+    [
+        (1, ("session",), "1 session"),
+        (0, ("session",), "0 sessions"),
+        (1200, ("trade",), "1,200 trades"),
+        (2, ("day", "days"), "2 days"),
+    ],
+)
+def test_a_noun_has_the_form_of_its_number(n: int, words: tuple[str, ...], text: str) -> None:
+    assert formats.count(n, *words) == text
+
+
+def test_rates_and_bounds_have_one_form() -> None:
+    assert formats.basis_points(1.0) == "1 bp"
+    assert formats.basis_points(1.2345) == "1.23 bp"
+    assert formats.basis_points(None) == "-"
+    assert formats.interval((-0.001, 2.0)) == "+0.00 to +2.00"
+    assert formats.interval(None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("hour", "opens", "minutes", "text"),
+    [
+        (0, time(9, 30), 390, "09:30-10:30"),
+        (6, time(9, 30), 390, "15:30-16:00"),
+        (0, time(4), 960, "04:00-05:00"),
+        (23, time(0), 1440, "23:00-00:00"),
+        (7, time(9, 30), 390, "16:30-16:31"),  # a bar after the regular close, as a halt can bring
+    ],
+)
+def test_an_hour_of_a_session_is_named_by_the_clock(hour: int, opens: time, minutes: int, text: str) -> None:
+    assert formats.hour_name(hour, opens, minutes) == text
+
+
+def test_times_and_spans() -> None:
+    assert formats.moment(datetime(2026, 1, 7, 2, 0, 59, tzinfo=UTC)) == "2026-01-07 02:00"
+    assert formats.moment(None) == "-"
+    assert formats.span(timedelta(seconds=61)) == "2 min"
+    assert formats.span(timedelta(hours=2, minutes=5)) == "2 h 5 min"
+    assert formats.span(timedelta(days=3, hours=4, minutes=1)) == "3 d 4 h"
+    assert formats.span(timedelta(seconds=-5)) == "0 min"
+
+
+@pytest.mark.parametrize("room", ["views", "pages", "cli"])
+def test_no_any_stands_between_a_report_and_what_is_shown_of_it(room: str) -> None:
+    for file in sorted((HFTCL / room).glob("*.py")):
+        names = {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
+        assert "Any" not in names, f"{room}/{file.name} takes Any: a renamed field would be shown as nothing"
