@@ -56,7 +56,7 @@ def bars_of(source: str | None, *, synthetic: bool | None) -> str:
     return SYNTHETIC if synthetic else f"bars from {source or UNDEFINED}"
 
 
-def left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:
+def list_left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:
     """Return a line for each ticker that is left out, with the reason."""
     return tuple(f"left out: {ticker}: {why}" for ticker, why in tickers.items())
 

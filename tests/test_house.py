@@ -12,9 +12,6 @@ from pathlib import Path
 import hftcl
 
 PACKAGE = Path(hftcl.__file__).parent
-NOT_YET = frozenset({"views", "pages", "cli", "api"})
-"""Rooms whose numbers still lack reasons and whose functions may be participles; it only shrinks."""
-
 CAPITALS = re.compile(r"_*[A-Z][A-Z0-9_]*")
 FOR_A_TOOL = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:)")
 
@@ -120,7 +117,7 @@ def _is_text(statement: ast.stmt | None) -> bool:
 
 
 def test_each_number_in_capitals_has_its_reason_beside_it() -> None:
-    sources = [source for source in list_sources() if source.room not in NOT_YET]
+    sources = list_sources()
     assert [line for source in sources for line in list_unexplained_numbers(source)] == []
 
 
@@ -186,7 +183,7 @@ def _is_property(node: FunctionNode) -> bool:
 
 def test_no_function_has_a_participle_for_a_name() -> None:
     promised = frozenset(name for source in list_sources() for name in list_promised(source))
-    sources = [source for source in list_sources() if source.room not in NOT_YET]
+    sources = list_sources()
     participles = {path for source in sources for path in list_participles(source, promised)}
     assert sorted(participles - FIXED_NAMES.keys()) == []
     assert sorted(FIXED_NAMES.keys() - participles) == [], "these need no exception any more"

@@ -39,7 +39,7 @@ app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in COMMANDS].index(getattr(command.callback, "__module__", ""))
 )
 
-_STDERR = 2
+_STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
 def move_globals_first(arguments: Sequence[str]) -> list[str]:

@@ -166,7 +166,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 def _signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" = None) -> Iterator[None]:
     """While the bot works: SIGHUP looks for a new model, SIGUSR1 halts; with `stops`, SIGTERM and Ctrl-C end it."""
 
-    def heard(number: int, _: FrameType | None) -> None:
+    def hear(number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
             controls.look = True
         elif number == signal.SIGUSR1:
@@ -177,7 +177,7 @@ def _signals(controls: "Controls", *, stops: bool, clock: "SystemClock | None" =
             clock.wake()
 
     numbers = [signal.SIGHUP, signal.SIGUSR1, *([signal.SIGTERM, signal.SIGINT] if stops else [])]
-    before = {number: signal.signal(number, heard) for number in numbers}
+    before = {number: signal.signal(number, hear) for number in numbers}
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import bars_of, basis_points, count, interval, left_out, moment, timings
+from hftcl.formats import bars_of, basis_points, count, interval, list_left_out, moment, timings
 from hftcl.views import Cell, Styled, describe_source, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def draw_retrain(report: "RetrainReport", verbosity: int = 0) -> None:
     if report.outcome == "skipped":
         say(f"SKIPPED: {report.reason}. `hftcl retrain --force` skips the check, never the exam.", "bold")
         return
-    for line in left_out(report.left_out):
+    for line in list_left_out(report.left_out):
         say(line, "yellow")
     _draw_findings(report.findings, everything=verbosity > 0)
     say(
@@ -195,7 +195,7 @@ VERDICTS: Final = {"paid": "RETRAINING PAID", "not shown": "NOT SHOWN that retra
 def draw_backtest(report: "BacktestReport") -> None:
     """Draw a BacktestReport; the last line is its conclusion."""
     say(describe_source(report), "bold magenta" if report.synthetic else "")
-    for line in left_out(report.left_out):
+    for line in list_left_out(report.left_out):
         say(line, "yellow")
     columns = ("", "Sharpe", "90 %", "net P&L", "turnover", "deployed")  # what fits into 80 columns; --html has more
     rows = [

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from hftcl.events import BANNER, Event, Level, OnEvent, ignore
-from hftcl.formats import bars_of, count, left_out, moment, money, number, quantity
+from hftcl.formats import bars_of, count, list_left_out, moment, money, number, quantity
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, say
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def draw_replay(report: "ReplayReport") -> None:
         say("The model was trained on some of these sessions: what it earns here says nothing.", "bold yellow")
     if report.halted:
         say(f"HALTED {report.halted}", "bold red")
-    for line in left_out(report.left_out):
+    for line in list_left_out(report.left_out):
         say(line, "yellow")
     days = [
         (day, number(net, "+.3%"), money(net * report.capital, signed=True))

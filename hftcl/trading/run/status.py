@@ -138,7 +138,7 @@ def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta)
         model_id=meta.get(f"{prefix}model_id"),
         since=meta.moment(f"{prefix}model_since"),
         positions=ledger.positions(book),
-        pnl_today=_earned(newest, day, at_open),
+        pnl_today=_compute_earnings(newest, day, at_open),
         equity=newest.equity if newest is not None else None,
         orders=ledger.count_sent(book, opened) if opened else 0,
         fills=ledger.count_fills(book, opened) if opened else 0,
@@ -146,7 +146,7 @@ def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta)
     )
 
 
-def _earned(newest: "EquityRow | None", day: str, at_open: float | None) -> float | None:
+def _compute_earnings(newest: "EquityRow | None", day: str, at_open: float | None) -> float | None:
     """Return what the session `day` has earned so far; None before its first row, or without a start to count from."""
     if newest is None or at_open is None or newest.session.isoformat() != day:
         return None
