@@ -53,6 +53,13 @@ def test_a_command_that_only_looks_does_not_wait_for_the_libraries_of_numbers(ar
     assert loaded.isdisjoint(HEAVY)
 
 
+def test_a_preview_of_the_schedule_asks_the_calendar_once_and_what_it_kept_says_the_same(looked_at: Path) -> None:
+    look = "import contextlib\nsys.argv = ['hftcl', 'schedule', '--preview', '30']\nfrom hftcl.cli import main\n"
+    run_it = f"{look}with contextlib.suppress(SystemExit):\n    main()"
+    assert "exchange_calendars" in loaded_after(run_it, looked_at)
+    assert loaded_after(run_it, looked_at).isdisjoint(HEAVY)
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import hftcl
 

@@ -50,25 +50,25 @@ def schedule(
 
 
 def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
-    from hftcl.schedule import jobs, reports
+    from hftcl.schedule import plan, reports
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
     known = Occurrences(Path(settings.paths.home)).list_known()
     zone = ZoneInfo(settings.schedule.timezone)
-    show(reports.preview(jobs.build_rules(settings), zone, now(), known, count), schedule.draw_coming, as_json)
+    show(reports.preview(plan.build_rules(settings), zone, now(), known, count), schedule.draw_coming, as_json)
 
 
 def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl import logs
-    from hftcl.schedule import jobs, reports
+    from hftcl.schedule import plan, reports
     from hftcl.schedule.stop import StopRequest
     from hftcl.views import schedule, show
     from hftcl.views.progress import build_listener
 
     logs.configure(settings.log, verbosity)
     stop = _stop_at_signals()
-    rules = jobs.build_rules(settings)
+    rules = plan.build_rules(settings)
     try:
         found = _build_scheduler(settings, rules, stop, schedule.Listening(build_listener(verbosity))).run_once()
     except StopRequest:
@@ -80,7 +80,7 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
 def _run(settings: "Settings", verbosity: int) -> None:
     from hftcl import logs
     from hftcl.archive.registry import Registry
-    from hftcl.schedule import jobs
+    from hftcl.schedule import plan
     from hftcl.schedule.interfaces import Observer
     from hftcl.views import schedule
 
@@ -92,7 +92,7 @@ def _run(settings: "Settings", verbosity: int) -> None:
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)
-    _build_scheduler(settings, jobs.build_rules(settings), stop, observer).run()
+    _build_scheduler(settings, plan.build_rules(settings), stop, observer).run()
     raise typer.Exit(130 if stop.asked == signal.SIGINT else 0)  # SIGTERM is the normal way to end a service
 
 

@@ -39,6 +39,11 @@ class Calendar:
         self.name = name
         self._table = _build_table(name)
 
+    @property
+    def reach(self) -> tuple[date, date]:
+        """The first and the last session that are known."""
+        return _to_day(self._table["session"][0]), _to_day(self._table["session"][-1])
+
     def sessions(self, first: date, last: date) -> pl.DataFrame:
         """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.
 
@@ -84,7 +89,7 @@ class Calendar:
             raise self._build_horizon_error(day)
 
     def _build_horizon_error(self, day: date) -> HorizonError:
-        first, last = self._table["session"][0], self._table["session"][-1]
+        first, last = self.reach
         return HorizonError(
             f"The calendar {self.name} reaches from {first} to {last}, and {day} needs more. "
             "Ask for other dates, or upgrade the package exchange_calendars."

@@ -5,49 +5,22 @@ The scheduler knows nothing of models and markets, and the stories nothing of th
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from hftcl.alerts import Alert, Kind
-from hftcl.config import times
 from hftcl.events import OnEvent
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
-from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.schedule.claims import Occurrences
 from hftcl.schedule.interfaces import Duty, JobResult
-from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
+from hftcl.schedule.rules import Job, Occurrence
 from hftcl.settings import Settings
 
-_WEEK: Final = timedelta(days=7)  # the digest is weekly, and so are the steps in which sessions are read ahead
-
-
-def build_rules(settings: Settings) -> tuple[Rule, ...]:
-    """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist."""
-    rule, zone = settings.schedule, ZoneInfo(settings.schedule.timezone)
-    calendar = Calendar(settings.market.calendar)
-    delay = timedelta(minutes=rule.collect_delay_minutes)
-    return (
-        TimesRule(Job.RETRAIN, times.parse(rule.retrain), zone),
-        TimesRule(Job.CHECK, times.parse(rule.check), zone),
-        SessionsRule(Job.COLLECT, lambda first: _list_sessions(calendar, first), delay),
-        TimesRule(Job.DIGEST, times.parse(rule.digest), zone),
-    )
-
-
-def _list_sessions(calendar: Calendar, first: date) -> Iterator[tuple[date, datetime]]:
-    """Yield the sessions from `first` on, each with the end of its extended hours, as far as the calendar reaches."""
-    while True:
-        try:
-            week = calendar.sessions(first, first + _WEEK - timedelta(days=1))
-        except HorizonError:
-            return
-        yield from zip(week["session"].to_list(), week["extended_close"].to_list(), strict=True)
-        first += _WEEK
+_WEEK: Final = timedelta(days=7)  # the digest is weekly
 
 
 def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, Duty]:

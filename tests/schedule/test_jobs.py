@@ -21,7 +21,8 @@ from hftcl.learning.stories.collect import collect
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from hftcl.schedule.interfaces import JobResult
-from hftcl.schedule.jobs import build_jobs, build_rules
+from hftcl.schedule.jobs import build_jobs
+from hftcl.schedule.plan import build_rules
 from hftcl.schedule.rules import Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
 from tests import loop_cases
