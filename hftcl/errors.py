@@ -83,12 +83,28 @@ class BrokerTimeoutError(BrokerError):
     """Nobody can tell whether the order arrived: ask for it by its id."""
 
 
-class OrderRefusedError(BrokerError):
-    """The broker refused the order for good. `reason` is the broker's, as one line."""
+class BrokerBusyError(BrokerError):
+    """The broker takes no more calls for a while, and took none of what was asked. until: when it does again, UTC."""
 
-    def __init__(self, client_order_id: str, reason: str) -> None:
+    def __init__(self, message: str, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class WaitEndedError(BrokerError):
+    """A call was not waited for any longer, because a person wants something else: a stop, or the kill switch."""
+
+
+class OrderRefusedError(BrokerError):
+    """The broker refused the order for good. `reason` is the broker's, as one line; `code` says which kind it is of.
+
+    The codes are those of `trading.brokers.refusals`, "broker" for any other.
+    """
+
+    def __init__(self, client_order_id: str, reason: str, code: str = "broker") -> None:
         super().__init__(f"The broker refused the order {client_order_id}: {reason}.")
         self.reason = reason
+        self.code = code
 
 
 class UndefinedStatisticError(HftclError):

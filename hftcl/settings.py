@@ -309,7 +309,13 @@ class Trade:
         _text('Where the bars of this minute come from; "polygon-rest" asks once a minute for each ticker.'),
     ] = "polygon-websocket"
     grace_s: Annotated[
-        float, Meta(ge=0, le=30, description="Seconds after a minute's end in which its bars may still come.")
+        float,
+        Meta(
+            ge=0,
+            le=30,
+            description="Seconds after a minute's end in which its bars may still come; where they keep coming later "
+            "the bot waits longer, up to 20 seconds.",
+        ),
     ] = 3.0
     capital: Annotated[
         float,
@@ -317,10 +323,20 @@ class Trade:
             ge=0, le=1e12, description="Dollars that positions are shares of; 0 is the account's equity at the start."
         ),
     ] = 0.0
-    broker: Annotated[str, _text("Who carries orders out.", allowed='"paper", "alpaca", or an installed plug-in')] = (
-        "paper"
-    )
-    fractional: Annotated[bool, _text("Trade parts of a share; whole shares otherwise, rounded toward zero.")] = False
+    broker: Annotated[
+        str, _text("Who carries orders out.", allowed='"paper", "strict-paper", "alpaca", or an installed plug-in')
+    ] = "paper"
+    hands_off: Annotated[
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        Meta(max_length=1000, description="Tickers of the account that are a person's: never traded, never counted."),
+    ] = ()
+    fractional: Annotated[
+        bool,
+        _text(
+            "Trade parts of a share; whole shares otherwise, rounded toward zero, and where the broker sells no parts "
+            "short, on the short side."
+        ),
+    ] = False
     reload_interval_hours: Annotated[
         float, Meta(gt=0, le=168, description="Hours between two looks at the production model.")
     ] = 6
@@ -381,9 +397,18 @@ class Risk:
         Meta(
             gt=0,
             le=1,
-            description="Loss of a session, as a share of capital, at which the bot closes all and waits for a person.",
+            description="Loss since the last session's close, as a share of capital, at which the bot closes all and "
+            "waits for a person.",
         ),
     ] = 0.03
+    max_drawdown: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Loss since the best close of the last 20 sessions, likewise; a person clears it.",
+        ),
+    ] = 0.10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,6 +434,29 @@ class Paper:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrictPaper:
+    """The broker `strict-paper`: no money, and the rules, refusals and silences of a real one, to rehearse with."""
+
+    cash: Annotated[
+        float,
+        Meta(gt=0, le=1e12, description="Dollars that the account begins with; below 25000 day trades are counted."),
+    ] = 100_000.0
+    weather: Annotated[
+        Literal["fair", "rain", "storm"],
+        _text('How often fills come late or in parts, and calls get no answer; "fair" is never.'),
+    ] = "rain"
+    hard_to_borrow: Annotated[
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        Meta(max_length=1000, description="Tickers that it does not sell short."),
+    ] = ()
+    pdt_check: Annotated[
+        bool, _text("Refuse what could be the fourth day trade in five sessions of an account below 25000 dollars.")
+    ] = True
+    calls_per_minute: Annotated[int, Meta(ge=10, le=100_000, description="Most calls that it takes in a minute.")] = 200
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="Seed of the weather; the same seed, the same day.")] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alpaca:
     """The broker `alpaca` (extra `hftcl[alpaca]`). The keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
 
@@ -424,6 +472,9 @@ class Alpaca:
         10.0
     )
     shorting: Annotated[bool, _text("Let the bot sell what it does not hold, which takes a margin account.")] = True
+    calls_per_minute: Annotated[
+        int, Meta(ge=10, le=100_000, description="Most calls in a minute that the plan allows; orders are paced to it.")
+    ] = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -542,6 +593,7 @@ class Settings:
     trade: Trade = field(default_factory=Trade)
     risk: Risk = field(default_factory=Risk)
     paper: Paper = field(default_factory=Paper)
+    strict_paper: StrictPaper = field(default_factory=StrictPaper)
     alpaca: Alpaca = field(default_factory=Alpaca)
     alerts: Alerts = field(default_factory=Alerts)
     log: Log = field(default_factory=Log)

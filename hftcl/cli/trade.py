@@ -29,6 +29,14 @@ def trade(
         str | None,
         typer.Option("--replay", metavar="FROM..TO", help="The very bot over stored bars, as fast as it can."),
     ] = None,
+    rehearse: Annotated[
+        str | None,
+        typer.Option(
+            "--rehearse",
+            metavar="FROM..TO",
+            help="The same against strict-paper, which refuses, delays and falls silent as a real broker does.",
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Decide on the minute that has just ended, and exit.")] = False,
     status: Annotated[bool, typer.Option("--status", help="What the bot is doing; disturbs nothing.")] = False,
     flatten: Annotated[
@@ -39,17 +47,14 @@ def trade(
     live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and a live edge too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the bot: decide once a minute, and trade.
-
-    The production model decides. It is paper money unless --live is given.
-    """
-    chosen = [name for name, given in _modes(replay, once, status, flatten, clear).items() if given]
+    """Run the bot: decide once a minute with the production model, and trade; paper money unless told otherwise."""
+    chosen = [name for name, given in _read_modes(replay, rehearse, once, status, flatten, clear).items() if given]
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
     if live and chosen not in ([], ["--once"]):
         raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
     if as_json and not chosen:
-        raise UsageError("--json goes with --replay, --once, --status, --flatten or --clear: a bot runs on.")
+        raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
     settings = ctx.obj.configuration().settings
     if status:
         _status(settings, as_json)
@@ -57,14 +62,16 @@ def trade(
         _flatten(settings, ctx.obj.verbosity, as_json)
     elif clear:
         _clear(settings, yes, as_json)
-    elif replay is not None:
-        _replay(settings, replay, ctx.obj.verbosity, as_json)
+    elif replay is not None or rehearse is not None:
+        _replay(settings, replay or rehearse or "", ctx.obj.verbosity, as_json, rehearse=rehearse is not None)
     else:
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 
 
-def _modes(replay: str | None, once: bool, status: bool, flatten: bool, clear: bool) -> dict[str, bool]:
-    named = {"--replay": replay is not None, "--once": once, "--status": status}
+def _read_modes(
+    replay: str | None, rehearse: str | None, once: bool, status: bool, flatten: bool, clear: bool
+) -> dict[str, bool]:
+    named = {"--replay": replay is not None, "--rehearse": rehearse is not None, "--once": once, "--status": status}
     return {**named, "--flatten": flatten, "--clear": clear}
 
 
@@ -104,7 +111,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
     show(clear(settings, by=_person(), now=now()), trading.draw_clear, as_json)
 
 
-def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> None:
+def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, rehearse: bool) -> None:
     from hftcl import logs
     from hftcl.trading.run.replay import replay
     from hftcl.trading.run.session_loop import Controls
@@ -122,8 +129,11 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool) -> N
             controls=controls,
             on_event=trading.Listening(build_listener(verbosity)),
             on_alert=lambda _: None,
+            rehearse=rehearse,
         )
     show(report, trading.draw_replay, as_json)
+    stopped = report.halted or any(told.kind == "halted" for told in report.alerts)
+    raise typer.Exit(1 if stopped or report.apart else 0)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:

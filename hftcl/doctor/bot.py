@@ -6,6 +6,7 @@ from pathlib import Path
 from hftcl.doctor.row import Context, Row, ok, warning
 from hftcl.home import Home
 from hftcl.trading.brokers import find_broker
+from hftcl.trading.dispatch import minutes_to_send
 from hftcl.trading.run.status import status_at
 
 
@@ -21,7 +22,14 @@ def check_broker(patient: Context) -> Iterator[Row]:
     finally:
         found.close()
     money = "REAL MONEY" if found.live_money else "no real money"
-    yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD")
+    tickers = len(patient.settings.market.watchlist)
+    closing = f"closing all {tickers} tickers takes {max(1, minutes_to_send(tickers, found))} min"
+    said = (*account.flags.blocks, *account.flags.notes)
+    if said:
+        remedy = "Look at the account in the broker's dashboard."
+        yield warning("broker", f"{name} ({money}): {'; '.join(said)}; {closing}", remedy)
+        return
+    yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD; {closing}")
 
 
 def check_bot(patient: Context) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from hftcl import sqlite
 from hftcl.ledger.account import DECIMALS, BookAccount, compute_account
 from hftcl.ledger.meta import LedgerMeta
-from hftcl.ledger.rows import WORKING, BookName, EquityRow, Latch, LedgerEvent, OrderRecord
+from hftcl.ledger.rows import STATED, WORKING, BookName, EquityRow, Latch, LedgerEvent, OrderRecord
 from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
 from hftcl.sqlite import snapshot
 
@@ -160,6 +160,27 @@ class LedgerQueries:
         found = self._read_rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
         return round(found or 0.0, DECIMALS)
 
+    def broker_ids(self, since: datetime) -> dict[str, str]:
+        """Return by the broker's order id ours, of the orders on bars from `since` on that have one."""
+        sql = "SELECT broker_order_id, client_order_id FROM orders WHERE ts >= ? AND broker_order_id IS NOT NULL"
+        return dict(self._read_rows(sql, (microseconds(since),)))
+
+    def substituted(self, since: datetime) -> frozenset[str]:
+        """Return the orders of which a fill in bars from `since` on was booked by what the broker said of the order."""
+        rows = self._read_rows(
+            "SELECT client_order_id FROM fills WHERE ts >= ? AND fill_id LIKE ?", (microseconds(since), f"{STATED}%")
+        )
+        return frozenset(name for (name,) in rows)
+
+    def last_equities(self, book: BookName, sessions: int) -> list[tuple[date, float]]:
+        """Return each session's last equity, USD, newest first."""
+        rows = self._read_rows(
+            "SELECT session, equity FROM equity WHERE book = ?1 AND ts IN (SELECT max(ts) FROM equity WHERE book = ?1 "
+            "GROUP BY session ORDER BY session DESC LIMIT ?2) ORDER BY ts DESC",
+            (book, sessions),
+        )
+        return [(date.fromisoformat(session), equity) for session, equity in rows]
+
     def list_known_ids(self, since: datetime) -> frozenset[str]:
         """Return the ids of the orders that were decided on bars from `since` on."""
         rows = self._read_rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
@@ -176,6 +197,14 @@ class LedgerQueries:
             "SELECT code, count(*) FROM orders WHERE book = ? AND ts >= ? AND state IN ('refused', 'rejected') "
             "GROUP BY code ORDER BY code",
             (book, microseconds(first) if first else 0),
+        )
+        return dict(rows)
+
+    def codes(self, book: BookName, first: datetime) -> dict[str, int]:
+        """Return how many decisions on bars from `first` on had each code."""
+        rows = self._read_rows(
+            "SELECT code, count(*) FROM decisions WHERE book = ? AND ts >= ? GROUP BY code ORDER BY code",
+            (book, microseconds(first)),
         )
         return dict(rows)
 

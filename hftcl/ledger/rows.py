@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal
 
-BookName = Literal["production", "shadow"]
-"""Whose trades: of the model that serves, or of a candidate that trades virtually beside it."""
+BookName = Literal["production", "shadow", "foreign"]
+"""Whose trades: of the model that serves, of a candidate that trades virtually beside it, or of somebody else in the
+account: `foreign` has fills only, and never counts in positions, risk or profit."""
 
 State = Literal["intended", "submitted", "partially_filled", "filled", "canceled", "rejected", "refused"]
 """An order's way: intended (decided, perhaps sent), submitted (the broker has it), then what became of it there.
@@ -22,6 +23,12 @@ RANKS: Final[dict[str, int]] = {
 }
 """A state only gives way to one of a higher rank, so that news may come twice or late. Filled is the highest: an order
 that was canceled as its last share traded is filled."""
+
+STATED: Final = "stated-"
+"""How the id of a fill begins that the broker never told, booked by what it said of the order; then the order's id."""
+
+BARRED: Final = "barred"
+"""In the meta: the session, and why nothing is opened in it because the broker refuses the account."""
 
 WORKING: Final = ("intended", "submitted", "partially_filled")
 """States in which an order may still fill."""

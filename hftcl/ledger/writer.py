@@ -4,7 +4,7 @@ nothing.
 A minute is two transactions: what was decided, with the orders about to be sent, and then what became of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -105,6 +105,18 @@ class Ledger(LedgerQueries):
             if fill.book in self._accounts:
                 self._accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
         return tuple(new)
+
+    def adopt_foreign(self, tickers: Collection[str]) -> bool:
+        """Let what others traded in `tickers` be production's from now on; return whether there was anything."""
+        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+            done = sum(
+                self._db.execute(
+                    "UPDATE fills SET book = 'production' WHERE book = 'foreign' AND ticker = ?", (ticker,)
+                ).rowcount
+                for ticker in tickers
+            )
+        self._accounts.clear()
+        return bool(done)
 
     def note_closes(self, rows: Sequence[CloseRow]) -> None:
         """Keep each ticker's first open of the session, and the close of its newest bar."""

@@ -30,12 +30,14 @@ class Code(StrEnum):
     HOLD_STAND_ASIDE = "hold_stand_aside"
     HOLD_HALTED = "hold_halted"
     HOLD_DELAYED = "hold_delayed"
+    HOLD_DISPUTED = "hold_disputed"
 
     NOT_FINITE = "not_finite"
     DUPLICATE = "duplicate"
     CLOSED = "closed"
     NO_PRICE = "no_price"
     LATCHED = "latched"
+    BARRED = "barred"
     NEAR_CLOSE = "near_close"
     STALE = "stale"
     COLLAR = "collar"
@@ -48,9 +50,10 @@ class Code(StrEnum):
     RATE = "rate"
 
     DAILY_LOSS = "daily_loss"
+    DRAWDOWN = "drawdown"
 
     BROKER = "broker"
-    """The broker refused the order; its reason stands beside the code."""
+    """The broker refused the order for a reason that its table of refusals does not know; it stands beside the code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,7 @@ class Limits:
     """Greatest distance of an order's reference price from the last good close, as a fraction of that close."""
     stale_bars: float
     daily_loss: float
+    drawdown: float = math.inf
     flat_minutes: int = 0
     """Minutes before the close from which on only orders that reduce a position pass."""
     shorting: bool = True
@@ -108,6 +112,7 @@ class Limits:
             collar=settings.price_collar,
             stale_bars=settings.stale_bars,
             daily_loss=capital * settings.max_daily_loss,
+            drawdown=capital * settings.max_drawdown,
             flat_minutes=flat_minutes,
             shorting=shorting,
         )
@@ -127,7 +132,9 @@ class RiskBook:
     """Bars since the ticker's newest one: 0 where it is the bar that has just ended. A ticker not in it is stale."""
     equity: float
     equity_at_open: float
-    """Equity (USD) before the session's first order."""
+    """Equity (USD) at the close of the session before."""
+    peak: float = -math.inf
+    """Highest equity (USD) at the closes of the newest sessions."""
     buying_power: float | None = None
     """USD by which the gross exposure may still grow; None where the broker does not say."""
     recent_orders: int = 0
@@ -135,6 +142,8 @@ class RiskBook:
     known_ids: Container[str] = frozenset()
     """Client order ids that were used before."""
     latches: frozenset[str] = frozenset()
+    barred: str = ""
+    """Why nothing may be opened although nothing is latched, "" where it may; a sentence."""
     market_open: bool = True
     minutes_to_close: float = math.inf
     """From the end of the newest bar, when the order would fill, to the session's close."""
@@ -173,9 +182,13 @@ def review(orders: Sequence[Order], book: RiskBook, limits: Limits) -> tuple[Rul
 
 
 def find_breach(book: RiskBook, limits: Limits) -> Code | None:
-    """Return DAILY_LOSS where the session has lost the limit or more, or where its equity cannot be told."""
+    """Return DAILY_LOSS where the day has lost the limit or more, or where its equity cannot be told; DRAWDOWN where
+    that is so since the best of the newest closes.
+    """
     loss = book.equity_at_open - book.equity
-    return None if loss < limits.daily_loss else Code.DAILY_LOSS  # NaN is not below anything
+    if not loss < limits.daily_loss:  # NaN is not below anything
+        return Code.DAILY_LOSS
+    return Code.DRAWDOWN if book.peak - book.equity >= limits.drawdown else None
 
 
 def is_price(value: float | None) -> bool:
@@ -267,6 +280,8 @@ class _Standing:
         book, limits = self.book, self.limits
         if book.latches:
             return Code.LATCHED, f"latched: {', '.join(sorted(book.latches))}"
+        if book.barred:
+            return Code.BARRED, book.barred
         if book.minutes_to_close <= limits.flat_minutes:
             return Code.NEAR_CLOSE, f"{book.minutes_to_close:g} minutes are left, flat from {limits.flat_minutes} on"
         age = book.ages.get(order.ticker, math.inf)

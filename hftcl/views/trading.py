@@ -22,8 +22,9 @@ log = logging.getLogger("hftcl.trade")
 def draw_replay(report: "ReplayReport") -> None:
     """Draw a ReplayReport."""
     label = bars_of(report.source, synthetic=report.synthetic)
+    kind = "REPLAY" if report.broker == "paper" else "REHEARSAL"
     say(
-        f"REPLAY of model {report.model_id} on {label}: {count(report.sessions, 'session')}, "
+        f"{kind} of model {report.model_id} on {label}: {count(report.sessions, 'session')}, "
         f"{report.from_} to {report.to}; {', '.join(report.tickers)}",
         "bold magenta" if report.synthetic else "bold",
     )
@@ -53,6 +54,11 @@ def draw_replay(report: "ReplayReport") -> None:
         ("positions_sha256", report.positions_sha256),
     ]
     draw_table("", ("", "replay"), rows)
+    for alert in report.alerts:
+        times = f" ({alert.count} times)" if alert.count > 1 else ""
+        say(f"would be told {alert.at:%Y-%m-%d %H:%M} UTC{times}: {alert.subject}. {alert.text}", "yellow")
+    for ticker, shares in report.apart.items():
+        say(f"the broker holds {shares:+g} {ticker} more than the ledger", "bold red")
     say(f"Net P&L of each session, oldest to newest: {draw_sparkline(list(report.pnl_by_session.values()))}")
     exam = f"hftcl exam {report.model_id} --from {report.from_} --to {report.to}"
     say(f"`{exam}` gives the same positions_sha256. {report.seconds:.1f} s", "dim")
@@ -83,12 +89,18 @@ def draw_status(report: "StatusReport") -> None:
     say(f"{state}, {report.mode}", "bold green" if report.running else "bold yellow")
     if report.halted:
         say(f"HALTED: {report.halted}. `hftcl trade --clear` lets it trade again.", "bold red")
+    if report.barred:
+        say(f"OPENS NOTHING: {report.barred}", "bold red")
+    for ticker, shares in report.left_alone.items():
+        say(f"left alone: {quantity(shares)} {ticker}, which the bot did not trade or cannot explain", "bold yellow")
     rows: list[tuple[str, Cell]] = [
         ("bars", bars_of(report.source, synthetic=report.synthetic)),
         ("session", report.session or "-"),
         ("last decision on", _format_time(report.last_decision)),
         ("lag of the data, s", number(report.data_lag_s, ".0f")),
         ("reloads", str(report.reloads)),
+        ("decisions by code", _format_counts(report.codes)),
+        ("to close everything, min", number(report.flatten_minutes, ".0f")),
         *((f"limit {name}", _format_usage(usage)) for name, usage in report.limits.items()),
     ]
     draw_table("", ("", "bot"), rows)
@@ -113,6 +125,9 @@ def draw_trade(report: "TradeReport") -> None:
 
 def draw_halt(report: "HaltReport") -> None:
     """Draw a HaltReport."""
+    if not report.halted and not report.by_bot:
+        say(report.note, "bold red")
+        return
     say(f"HALTED. {report.note}", "bold red")
     for ticker, shares in report.positions.items():
         say(f"held: {quantity(shares)} {ticker}")

@@ -13,6 +13,8 @@ import pytest
 
 from hftcl.cli import app
 from hftcl.errors import HftclError
+from hftcl.home import Home
+from hftcl.ledger.writer import Ledger
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
 from tests.polygon_server import PolygonServer
@@ -139,6 +141,11 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
 
 
 def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Path) -> None:
+    lost = run(home, "trade", "--flatten")
+    assert lost.returncode == 1
+    assert lost.stdout.startswith("No bot has ever traded in")
+    assert not (home / "trade.halt").exists(), "the real bot, elsewhere, would trade on"
+    Ledger(Home.live(home).ledger).close()
     done = run(home, "trade", "--flatten", "--json")
     assert done.returncode == 0, done.stderr
     assert (home / "trade.halt").exists()

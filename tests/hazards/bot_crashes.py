@@ -14,11 +14,14 @@ from typing import Any
 
 import polars as pl
 
+from hftcl.errors import BrokerError
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.trading.brokers import Broker
 from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.bot_stand import DAY, Stand, session_minutes, settings_of, some_minutes, stand
 
@@ -75,14 +78,40 @@ class Lives:
     codes: dict[str, int]
 
 
-def lives(home: Path, *, seed: int, first: int, last: int, mean_calls: int, sections: Any = None) -> Lives:
+def strict(home: Path, seed: int) -> StrictPaper:
+    """Return the strict account of `home`, in a storm."""
+    settings = settings_of(home, strict_paper={"weather": "storm", "seed": seed})
+    return StrictPaper(settings, folder=home, durable=False)
+
+
+def agree(ledger: Ledger, broker: Any, now: datetime) -> None:
+    """Reconcile, as often as it takes until the broker answers."""
+    for _ in range(100):
+        try:
+            reconcile(ledger, broker, now)
+        except BrokerError:
+            continue
+        return
+
+
+def lives(
+    home: Path,
+    *,
+    seed: int,
+    first: int,
+    last: int,
+    mean_calls: int,
+    sections: Any = None,
+    broker_of: Callable[[Path, int], Any] | None = None,
+) -> Lives:
     """Trade the minutes `first` to `last` of a session, dying and rising; then look for what must not be."""
     deathbed = Deathbed(random.Random(seed), mean_calls)  # noqa: S311 - reproducible, not secret
     minutes, place, deaths = session_minutes(), first, 0
     while place <= last:
-        bot = stand(home, first=place, sections=sections or {})
+        options = {"broker": broker_of(home, seed + deaths)} if broker_of else {}
+        bot = stand(home, first=place, sections=sections or {}, **options)
         deathbed.left = 0
-        reconcile(bot.ledger, bot.broker, minutes[place] + MINUTE)  # type: ignore[arg-type]
+        agree(bot.ledger, bot.broker, minutes[place] + MINUTE)
         deathbed.draw()
         deathbed.around(bot.ledger, LEDGER_CALLS)
         deathbed.around(bot.broker, BROKER_CALLS)
@@ -94,7 +123,7 @@ def lives(home: Path, *, seed: int, first: int, last: int, mean_calls: int, sect
             place = max(place, session_minutes().index(newest(bot.clock.now())))
         finally:
             bot.close()
-    return _judged(home, deaths, deathbed.calls)
+    return _judged(home, deaths, deathbed.calls, broker_of(home, seed) if broker_of else None)
 
 
 def newest(now: datetime) -> datetime:
@@ -102,7 +131,9 @@ def newest(now: datetime) -> datetime:
     return now.replace(second=0, microsecond=0) - MINUTE
 
 
-def _judged(home: Path, deaths: int, calls: Counter[str]) -> Lives:
+def _judged(home: Path, deaths: int, calls: Counter[str], strict_account: StrictPaper | None) -> Lives:
+    if strict_account is not None:
+        return _judged_strictly(home, deaths, calls, strict_account)
     with LedgerReader(Home.live(home).ledger) as ledger:
         orders, fills, codes = ledger.orders(), ledger.fills(), ledger.decisions()["code"].value_counts()
         ours, paper = ledger.positions(), PaperBroker(settings_of(home), folder=home, durable=False)
@@ -127,6 +158,35 @@ def _judged(home: Path, deaths: int, calls: Counter[str]) -> Lives:
         deaths=deaths,
         calls=calls,
         most_orders_of_a_minute=max(per_minute, default=0),
+        unlike=unlike,
+        beyond=beyond,
+        codes=dict(codes.iter_rows()),
+    )
+
+
+def _judged_strictly(home: Path, deaths: int, calls: Counter[str], broker: StrictPaper) -> Lives:
+    account = broker.account_now
+    with Ledger(Home.live(home).ledger, durable=False) as late:  # fills are told up to four minutes late
+        broker.now += 5 * MINUTE
+        agree(late, broker, broker.now)
+    broker.close()
+    with LedgerReader(Home.live(home).ledger) as ledger:
+        fills, codes, ours = ledger.fills(), ledger.decisions()["code"].value_counts(), ledger.positions()
+        foreign, rows = ledger.positions("foreign"), ledger.equity()
+        limits = {name: float(ledger.meta()[name]) for name in ("limit_gross", "limit_net")}
+    unlike = [] if ours == dict(sorted(account.positions.items())) else [f"{ours} unlike {account.positions}"]
+    unlike += [f"foreign {foreign}"] if foreign else []
+    booked = dict(fills.group_by("client_order_id").agg(pl.col("quantity").sum()).iter_rows())
+    for name, order in account.orders.items():
+        if abs(booked.get(name, 0.0) - order.filled) > 1e-6:
+            unlike.append(f"{name}: {order.filled} filled, {booked.get(name)} booked")
+    beyond = [f"gross {row}" for row in rows["gross"] if row > limits["limit_gross"]]
+    return Lives(
+        deaths=deaths,
+        calls=calls,
+        most_orders_of_a_minute=max(
+            Counter((name[:24], order.symbol) for name, order in account.orders.items()).values()
+        ),
         unlike=unlike,
         beyond=beyond,
         codes=dict(codes.iter_rows()),

@@ -5,6 +5,8 @@ Orders stay open until a test fills or ends them. It serves /v2/orders, /v2/orde
 """
 
 import json
+import socket
+import struct
 import threading
 import uuid
 from collections.abc import Callable
@@ -28,6 +30,9 @@ class Reply:
     trickle_s: float = 0.0
 
 
+RESET = -1
+"""Status of a reply that never comes: the connection is reset."""
+
 Fault = Callable[[Reply], Reply]
 
 
@@ -35,6 +40,11 @@ def says(status: int, body: object) -> Fault:
     """Answer `body` with `status`, although what was asked was done."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return lambda _: Reply(raw, status)
+
+
+def reset(reply: Reply) -> Reply:
+    """Do what was asked, and reset the connection instead of answering."""
+    return replace(reply, status=RESET)
 
 
 def slow(*, delay_s: float = 0.0, trickle_s: float = 0.0) -> Fault:
@@ -57,7 +67,10 @@ class AlpacaServer:
         self.faults: dict[str, list[Fault]] = {}
         self.refuse: dict[str, tuple[int, object]] = {}
         self.hits: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.at_once = self.most_at_once = 0
         self.bodies: list[dict[str, Any]] = []
+        self.lock = threading.RLock()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -120,7 +133,8 @@ class AlpacaServer:
             found = self.orders.get(query["client_order_id"])
             return _json(found) if found else _json({"code": 40410000, "message": "order not found"}, 404)
         if (method, path) == ("GET", "/v2/orders"):
-            working = [o for o in self.orders.values() if o["status"] in ("new", "partially_filled")]
+            every = query.get("status") == "all"
+            working = [o for o in self.orders.values() if every or o["status"] in ("new", "partially_filled")]
             rows = [o for o in working if o["submitted_at"] > query.get("after", "")]
             return _json(rows[: int(query["limit"])])
         if path.startswith("/v2/orders/") and name in by_id:
@@ -162,6 +176,11 @@ class AlpacaServer:
         rows = [row for row in rows if row["id"] > query.get("page_token", "")]
         return _json(rows[: int(query["page_size"])])
 
+    def tell_headers(self, handler: BaseHTTPRequestHandler) -> None:
+        """Send what goes with each answer."""
+        for name, value in self.headers.items():
+            handler.send_header(name, value)
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         service = self
 
@@ -174,7 +193,8 @@ class AlpacaServer:
                 query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 keys = (self.headers.get("APCA-API-KEY-ID", ""), self.headers.get("APCA-API-SECRET-KEY", ""))
-                reply = service.answer(self.command, parts.path, query, body, keys)
+                with service.lock:
+                    reply = service.answer(self.command, parts.path, query, body, keys)
                 try:
                     self._send(reply)
                 except OSError:  # the client gave up, which is what some tests are about
@@ -183,10 +203,18 @@ class AlpacaServer:
             do_GET = do_POST = do_DELETE = _do  # noqa: N815
 
             def _send(self, reply: Reply) -> None:
-                if service._closing.wait(reply.delay_s):
+                with service.lock:
+                    service.at_once += 1
+                    service.most_at_once = max(service.most_at_once, service.at_once)
+                closing = service._closing.wait(reply.delay_s)
+                with service.lock:
+                    service.at_once -= 1
+                if closing or reply.status == RESET:
+                    self._break_off()
                     return
                 self.send_response(reply.status)
                 self.send_header("Content-Type", "application/json")
+                service.tell_headers(self)
                 if reply.status != 204:
                     self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
@@ -196,6 +224,11 @@ class AlpacaServer:
                     self.wfile.flush()
                     if reply.trickle_s and service._closing.wait(reply.trickle_s):
                         return
+
+            def _break_off(self) -> None:
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
 
             def log_message(self, *_: object) -> None:
                 """Say nothing: what arrived is in `hits`."""

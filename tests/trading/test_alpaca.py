@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
+from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, OrderState, find_broker
+from hftcl.trading.brokers import Broker, OrderState, Paced, find_broker
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.alpaca_server import START, AlpacaServer, says, slow
 from tests.trading.trading_cases import NOW, SESSION, a_record, an_order, at, sent
@@ -121,7 +121,6 @@ def test_an_id_that_alpaca_knows_is_answered_with_its_order(server: AlpacaServer
     [
         (403, {"code": 40310000, "message": "insufficient buying power"}, "403 insufficient buying power"),
         (422, {"code": 42210000, "message": "fractional orders cannot be sold short"}, "422 fractional orders"),
-        (429, {"message": "too many requests."}, "429 too many requests"),
         (400, b"not json, key-123456 secret-123456\x00\n", r"400 not json, \*\*\* \*\*\*"),
     ],
 )
@@ -136,6 +135,18 @@ def test_an_order_that_alpaca_refuses_is_refused_with_its_reason(
         broker.submit(an_order(0))
     assert "\n" not in caught.value.reason
     assert server.hits.count(SUBMIT) == 1  # sent once: the library's own tries would take nine seconds
+
+
+def test_an_order_for_which_there_is_no_call_left_is_not_taken_and_says_until_when(
+    server: AlpacaServer, broker: Broker
+) -> None:
+    server.headers = {"X-RateLimit-Limit": "200", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "4102444800"}
+    server.refuse[SUBMIT] = (429, {"message": "too many requests."})
+    with pytest.raises(BrokerBusyError, match=r"429 too many requests.*\[alpaca\] calls_per_minute") as caught:
+        broker.submit(an_order(0))
+    assert caught.value.until == datetime(2100, 1, 1, tzinfo=UTC)
+    assert isinstance(broker, Paced)
+    assert broker.room() == 0
 
 
 @pytest.mark.hazard(56)

@@ -169,19 +169,23 @@ def at(bot: Stand, minute: datetime) -> dict[str, str]:
     return dict(zip(rows["ticker"], rows["code"], strict=True))
 
 
-def test_a_correction_after_the_decision_holds_its_ticker_for_a_minute_and_is_used_from_then_on(home: Path) -> None:
+@pytest.mark.parametrize(("factor", "code"), [(1.01, "trade"), (1.3, "hold_revised")], ids=["near", "far"])
+def test_a_correction_is_used_from_the_next_minute_on_and_holds_its_ticker_where_the_price_was_far_off(
+    home: Path, factor: float, code: str
+) -> None:
     minutes = some_minutes(60, 8)
     bars = bars_of(DAY)
     wrong = bars.filter((pl.col("ts") == minutes[2]) & (pl.col("ticker") == "AMD"))
-    right = wrong.with_columns(close=pl.col("close") * 1.01, high=pl.col("high") * 1.02)
+    right = wrong.with_columns(close=pl.col("close") * factor, high=pl.col("high") * factor * 1.01)
     feed = Wire(bars)
     current = bars.filter(pl.col("ts") == minutes[4])
     feed.changes[minutes[4]] = Delivery(minute=minutes[4], bars=current, corrected=right)
     bot = stand(home, first=60, feed=feed)
     bot.run(DAY, minutes)
-    assert at(bot, minutes[4]) == {"AAPL": "trade", "AMD": "hold_revised", "TSLA": "trade"}
+    assert at(bot, minutes[4]) == {"AAPL": "trade", "AMD": code, "TSLA": "trade"}
     assert at(bot, minutes[5])["AMD"] == "trade"
-    assert bot.ledger.orders(first=minutes[4], last=minutes[4]).filter(pl.col("ticker") == "AMD").is_empty()
+    if code == "hold_revised":
+        assert bot.ledger.orders(first=minutes[4], last=minutes[4]).filter(pl.col("ticker") == "AMD").is_empty()
     corrected = pl.concat([bars.join(right, on=["ticker", "ts"], how="anti"), right])
     expected = as_examined(corrected, DAY, model_of(home)).filter(pl.col("ts") == minutes[5]).sort("ticker")
     assert_frame_equal(decided(bot).filter(pl.col("ts") == minutes[5]).sort("ticker"), expected, check_exact=True)
@@ -346,18 +350,23 @@ def test_what_is_on_its_way_is_taken_back_before_anything_goes_the_other_way(hom
     assert all(len(each) == 1 for each in sides.values())
 
 
-def test_while_ledger_and_broker_disagree_nothing_is_sent_not_even_to_close(home: Path) -> None:
-    """What is held is not known then: a closing order might open the other side."""
+def test_while_ledger_and_broker_disagree_nothing_is_opened_and_what_differs_is_left_alone(home: Path) -> None:
+    """What is held of it is not known: a closing order might open the other side. What agrees can be closed."""
     bot = stand(home, first=112)
     bot.run(DAY, some_minutes(112, 3))
     assert bot.ledger.positions() != {}
+    differs, *agrees = sorted(bot.ledger.positions())
+    assert agrees
+    assert isinstance(bot.broker, PaperBroker)
+    bot.broker._account.add(differs, 5.0, 100.0, 0.0)  # shares that came into the account without a trade
     bot.loop.bot.agreed = False
-    bot.ledger.latch(UNEXPLAINED, "5 shares too many at the broker", bot.clock.now())
-    bot.run(DAY, some_minutes(115, 2))
-    bot.controls.halt = True
-    bot.run(DAY, some_minutes(117, 2))
-    assert set(bot.ledger.decisions(first=some_minutes(115, 1)[0])["code"]) == {"hold_halted"}
-    assert bot.ledger.orders(first=some_minutes(115, 1)[0]).is_empty()
+    bot.ledger.latch(UNEXPLAINED, f"5 shares of {differs} too many at the broker", bot.clock.now())
+    bot.run(DAY, some_minutes(115, 4))
+    codes = bot.ledger.decisions(first=some_minutes(115, 1)[0])["code"]
+    assert set(codes) == {"hold_halted"}
+    orders = bot.ledger.orders(first=some_minutes(115, 1)[0])
+    assert set(orders["ticker"]) == set(agrees), "nothing of what differs is sent, not even to close it"
+    assert list(bot.ledger.positions()) == [differs]
 
 
 def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the_next_minute(home: Path) -> None:

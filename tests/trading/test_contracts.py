@@ -21,9 +21,10 @@ from hftcl.model.families.forest import Forest
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState, find_broker
 from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.brokers.strict import StrictPaper
 from tests.polygon_server import PolygonServer, synthetic_bars
 from tests.trading.alpaca_server import AlpacaServer
-from tests.trading.trading_cases import NOW, an_order, bars
+from tests.trading.trading_cases import NOW, an_order, at, bars
 
 FIRST, LAST, LATER = date(2025, 6, 2), date(2025, 6, 4), datetime(2025, 6, 10, tzinfo=UTC)
 Prepared = tuple[Broker, Callable[[], None]]
@@ -63,7 +64,22 @@ def alpaca(folder: Path) -> Iterator[Prepared]:
         broker.close()
 
 
-BROKERS: dict[str, Any] = {"paper": paper, "alpaca": alpaca}
+@contextmanager
+def strict(folder: Path) -> Iterator[tuple[Broker, Callable[[], None]]]:
+    settings = Settings()
+    fair = replace(settings, strict_paper=replace(settings.strict_paper, weather="fair"))
+    broker = StrictPaper(fair, folder=folder, durable=False)
+    minutes = iter(range(1, 100))
+
+    def trade() -> None:  # its time goes on with the bars
+        minute = next(minutes)
+        broker.on_bars(bars((minute, "AAPL", 100.0)), at(minute + 1))
+
+    yield broker, trade
+    broker.close()
+
+
+BROKERS: dict[str, Any] = {"paper": paper, "strict-paper": strict, "alpaca": alpaca}
 
 
 @pytest.mark.parametrize("name", sorted(point.name for point in entry_points(group="hftcl.brokers")))

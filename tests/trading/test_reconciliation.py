@@ -122,7 +122,7 @@ def test_consent_holds_for_what_the_person_was_shown_and_only_once(ledger: Ledge
     assert [latch.name for latch in ledger.latches()] == [LATCH]
 
 
-def test_a_trade_by_hand_is_taken_over_and_told_so_that_positions_stay_right(
+def test_a_trade_by_hand_is_told_and_kept_apart_until_a_person_hands_it_over(
     ledger: Ledger, broker: PaperBroker
 ) -> None:
     reconcile(ledger, broker, NOW)
@@ -131,7 +131,11 @@ def test_a_trade_by_hand_is_taken_over_and_told_so_that_positions_stay_right(
     told = reconcile(ledger, broker, NOW)
     assert told.agrees
     assert told.foreign == ("-3 AAPL at 99.99",)
-    assert ledger.positions() == {"AAPL": -3.0}
+    assert (ledger.positions(), ledger.positions("foreign")) == ({}, {"AAPL": -3.0})
+    assert reconcile(ledger, broker, NOW).agrees
+    ledger.set_meta(handed_over="a person said so")
+    assert reconcile(ledger, broker, NOW).agrees
+    assert (ledger.positions(), ledger.positions("foreign")) == ({"AAPL": -3.0}, {})
     assert ledger.fills()["model_id"].to_list() == [None]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +14,14 @@ from hftcl.errors import IntegrityError
 from hftcl.home import Home
 from hftcl.ledger.rows import FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
+from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
 from hftcl.trading.run.wiring import hold_lock
 from tests.installed import run
 from tests.loop_cases import SMALL_TOML
-from tests.trading.bot_stand import DAY, Stand, archived, settings_of, some_minutes, stand
+from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
 
 
 @pytest.fixture
@@ -172,8 +175,10 @@ def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
     assert bot.ledger.latches() == (), "a bot that runs trades again"
 
 
-def test_without_a_bot_nothing_is_sent_where_ledger_and_broker_do_not_agree(bot: Stand) -> None:
+def test_without_a_bot_what_the_broker_holds_is_closed_where_the_ledger_says_otherwise(bot: Stand) -> None:
     """An order that closes what only the ledger holds would open a position."""
+    assert bot.broker is not None
+    held = bot.broker.account().positions
     bot.close()
     with Ledger(Home.live(bot.home).ledger) as ledger:
         ticker, quantity = next(iter(ledger.positions().items()))
@@ -182,11 +187,52 @@ def test_without_a_bot_nothing_is_sent_where_ledger_and_broker_do_not_agree(bot:
         stranger = {"fill_id": "elsewhere", "client_order_id": "elsewhere", "ticker": ticker, "quantity": -quantity}
         ledger.write_outcomes(fills=[FillRecord(**(last | stranger))])
     found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
-    assert (found.halted, found.orders) == (True, 0)
+    assert (found.halted, found.orders) == (True, len(held))
     assert f"{ticker}: {quantity:g} shares at the broker, 0 in the ledger" in found.note
     with Ledger(Home.live(bot.home).ledger) as ledger:
         assert {latch.name for latch in ledger.latches()} == {"kill_switch", "reconciliation"}
-        assert ledger.orders().filter(ledger.orders()["client_order_id"].str.ends_with("-f")).is_empty()
+    assert closed_at_the_broker(bot) == {}
+
+
+def closed_at_the_broker(bot: Stand) -> dict[str, float]:
+    """Let the next minutes trade, and return what the broker holds then."""
+    paper = PaperBroker(bot.settings, folder=bot.home, durable=False)
+    bars = bars_of(DAY)
+    for minute in some_minutes(121, 10):
+        paper.on_bars(bars.filter(bars["ts"] == minute), minute)
+    held = paper.account().positions
+    paper.close()
+    return held
+
+
+@pytest.mark.parametrize(
+    "damage", [b"not a database, for long enough to be none" * 100, None], ids=["damaged", "newer"]
+)
+def test_without_a_ledger_what_the_broker_holds_is_closed_at_its_prices(bot: Stand, damage: bytes | None) -> None:
+    assert bot.broker is not None
+    held = bot.broker.account().positions
+    bot.close()
+    path = Home.live(bot.home).ledger
+    if damage is None:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+    else:
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.write_bytes(damage)
+    found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
+    assert (found.halted, found.orders, found.positions) == (True, len(held), held)
+    assert found.note.startswith("The ledger cannot be had")
+    assert (bot.home / "trade.halt").exists()
+    assert closed_at_the_broker(bot) == {}
+
+
+def test_where_no_bot_ever_traded_the_kill_switch_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    found = flatten(settings_of(tmp_path), clock=SimulatedClock(some_minutes(120, 1)[0]), reason="a test")
+    assert (found.halted, found.orders) == (False, 0)
+    assert found.note.startswith(f"No bot has ever traded in {tmp_path}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_bot_nothing_is_sent_to_another_account(bot: Stand) -> None:

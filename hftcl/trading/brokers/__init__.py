@@ -4,16 +4,34 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
+from hftcl.trading.brokers.refusals import Flags
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
-__all__ = ["Account", "Broker", "BrokerFactory", "Fill", "Order", "OrderState", "Status", "find_broker"]
+__all__ = [
+    "Account",
+    "Broker",
+    "BrokerFactory",
+    "Fill",
+    "Flags",
+    "KnowsIds",
+    "Order",
+    "OrderState",
+    "Paced",
+    "SplitsShares",
+    "Status",
+    "Traits",
+    "find_broker",
+    "traits_of",
+]
 
 Status = Literal["open", "partially_filled", "filled", "canceled", "rejected"]
 
@@ -43,6 +61,8 @@ class OrderState:
     filled: float = 0.0
     broker_order_id: str | None = None
     reason: str = ""
+    average_price: float | None = None
+    """USD a share of what filled, where the broker says so."""
 
     @property
     def working(self) -> bool:
@@ -63,6 +83,56 @@ class Account:
     buying_power: float
     positions: dict[str, float]
     marks: dict[str, float] = field(default_factory=dict)
+    account_id: str = ""
+    """Which account it is, "" where the broker has but one."""
+    flags: Flags = field(default_factory=Flags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a broker is like beyond the Protocol; one that says nothing has these.
+
+    remote: whether its calls travel, so that they may hang, and may be made side by side from several threads.
+    calls_per_minute: None for any number. fractional_shorts: whether parts of a share may be sold short.
+    """
+
+    remote: bool = False
+    calls_per_minute: int | None = None
+    parallel: int = 1
+    fractional_shorts: bool = True
+
+
+def traits_of(broker: "Broker") -> Traits:
+    """Return what `broker` says of itself in its attribute `traits`, which a broker may leave out."""
+    found = getattr(broker, "traits", None)
+    return found if isinstance(found, Traits) else Traits()
+
+
+@runtime_checkable
+class KnowsIds(Protocol):
+    """A broker whose fills name orders by ids of its own, which it need not ask for where the ledger has them."""
+
+    def learn(self, ids: "Mapping[str, str]") -> None:
+        """Take broker's order ids and the client order ids that belong to them."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A broker that takes so many calls in a minute."""
+
+    def room(self) -> int:
+        """Return how many calls may be made now."""
+        ...
+
+
+@runtime_checkable
+class SplitsShares(Protocol):
+    """A simulated broker, which hears of splits from the bot; a real one knows of them before."""
+
+    def split(self, ticker: str, ratio: float, at: datetime) -> None:
+        """Make each share of `ticker` `ratio` shares, at a price that many times lower. Once for each `at`."""
+        ...
 
 
 class Broker(Protocol):
@@ -81,7 +151,8 @@ class Broker(Protocol):
     def submit(self, order: Order) -> OrderState:
         """Hand `order` over, once: an id that the broker knows already is answered with that order's state.
 
-        Raises OrderRefusedError where it is refused for good, and BrokerTimeoutError where nobody can tell whether it
+        Raises OrderRefusedError where it is refused for good, BrokerBusyError where it was not taken because there were
+        too many calls, and BrokerTimeoutError where nobody can tell whether it
         arrived: ask with `find`, or submit the very same order again, never one with a new id.
         """
         ...

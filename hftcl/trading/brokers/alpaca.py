@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import requests
 
 from hftcl.config import secret
-from hftcl.errors import BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
+from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
 from hftcl.ledger.account import DECIMALS
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
-from hftcl.trading.brokers.alpaca_transport import open_bounded_session, to_one_line
+from hftcl.trading.brokers import Account, Fill, Flags, Order, OrderState, Status, Traits
+from hftcl.trading.brokers.alpaca_transport import Pace, open_bounded_session, to_one_line
+from hftcl.trading.brokers.refusals import BY_CODE, classify
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its streams, which we never open, use an old websockets
@@ -48,7 +49,9 @@ _ORDERS_PAGE: Final = 500  # the most in one answer, https://alpaca.markets/lear
 # Orders are for the day: a week of holidays and all covers whatever ours could still be unbooked.
 _FIRST_LOOK: Final = timedelta(days=7)
 _OVERLAP: Final = timedelta(minutes=10)  # a fill may be told later than one that traded after it
-_KNOWN_IDS: Final = 20_000  # chosen: days of a full watchlist in 5 MB; a forgotten one costs a call
+_KNOWN_IDS: Final = 200_000  # chosen: a month of a full watchlist in 50 MB; a forgotten one costs a call
+_ASKED_SINGLY: Final = 3  # unknown orders of one look that are asked for one by one; more come as a list
+_PARALLEL: Final = 8  # requests' pool keeps ten connections
 
 
 def connect(settings: Settings, *, folder: Path, durable: bool = True) -> "AlpacaBroker":
@@ -85,8 +88,12 @@ class AlpacaBroker:
         self._secrets = (key, secret_key)
         self._clock = clock
         self._ids: dict[str, str] = {}
+        self._pace = Pace(ours.calls_per_minute, clock)
+        self.traits = Traits(
+            remote=True, calls_per_minute=ours.calls_per_minute, parallel=_PARALLEL, fractional_shorts=False
+        )
         self._client = TradingClient(key, secret_key, paper=not self.live_money, raw_data=True, url_override=base_url)
-        self._client._session = open_bounded_session(ours.timeout_s)
+        self._client._session = open_bounded_session(ours.timeout_s, self._pace.note)
         self._client._retry = 0  # it would sleep for 9 s in the middle of a minute
 
     def submit(self, order: Order) -> OrderState:
@@ -111,6 +118,22 @@ class AlpacaBroker:
                 f"({type(error).__name__}). It is asked for by this id before anything else is sent."
             ) from error
         return self._read_state(found)
+
+    def room(self) -> int:
+        """Return how many calls may be made in this minute."""
+        return self._pace.room()
+
+    def learn(self, ids: Mapping[str, str]) -> None:
+        """Take the ids of orders that need not be asked for: Alpaca's, and ours that belong to them."""
+        for broker_order_id, client_order_id in ids.items():
+            self._note_id(broker_order_id, client_order_id)
+
+    def time(self) -> datetime:
+        """Return the time at Alpaca, UTC.
+
+        https://docs.alpaca.markets/reference/getclock-1
+        """
+        return _read_moment(self._ask("the time", lambda: self._client.get("/clock")), "timestamp")
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
@@ -151,7 +174,7 @@ class AlpacaBroker:
         """Return the fills since the cursor, and those of ten minutes before it again; at first those of seven days."""
         start = datetime.fromtimestamp(self._clock(), UTC) - _FIRST_LOOK if since is None else _parse(since) - _OVERLAP
         newest = start if since is None else _parse(since)
-        found: list[Fill] = []
+        rows: list[dict[str, Any]] = []
         token: str | None = None
         for _ in range(_MOST_PAGES):
             query = {"after": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "direction": "asc", "page_size": str(_PAGE)}
@@ -160,10 +183,11 @@ class AlpacaBroker:
             page = _read_rows(
                 self._ask("the fills", lambda query=query: self._client.get("/account/activities/FILL", query))  # type: ignore[misc]
             )
-            found.extend(self._read_fill(raw) for raw in page)
-            newest = max([newest, *(fill.at for fill in found[-len(page) :])]) if page else newest
+            rows += page
+            newest = max([newest, *(_read_moment(raw, "transaction_time") for raw in page)])
             if len(page) < _PAGE or token == page[-1]["id"]:
-                return tuple(found), newest.isoformat()
+                self._learn_orders(rows, start)
+                return tuple(self._read_fill(raw) for raw in rows), newest.isoformat()
             token = _read_text(page[-1], "id")
         raise BrokerError("Alpaca tells of fills without end. Look at the account in its dashboard.")
 
@@ -182,6 +206,8 @@ class AlpacaBroker:
             buying_power=_read_number(raw, "buying_power"),
             positions={ticker: shares for ticker, shares in sorted(positions.items()) if shares},
             marks=marks,
+            account_id=str(raw.get("account_number") or raw.get("id") or ""),
+            flags=_flags(raw),
         )
 
     def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
@@ -206,12 +232,30 @@ class AlpacaBroker:
             raise BrokerTimeoutError(
                 f"Alpaca answered {status} to the order {name}, which may have arrived. It is asked for by this id."
             ) from error
-        if status == 401:
+        if status in (401, 429):
             raise self._build_refusal("an order", error) from error
         known = self._find(name) if status == 422 else None
         if known is None:
-            raise OrderRefusedError(name, f"{status} {self._quote_error(error)}".strip()) from error
+            said = self._quote_error(error)
+            raise OrderRefusedError(name, f"{status} {said}".strip(), classify(status, said).code) from error
         return self._read_state(known)
+
+    def _learn_orders(self, rows: list[dict[str, Any]], since: datetime) -> None:
+        """Learn whose fills these are; where many are unknown by lists of orders, not one call for each."""
+        unknown = {_read_text(raw, "order_id") for raw in rows} - self._ids.keys()
+        if len(unknown) <= _ASKED_SINGLY:
+            return
+        after: datetime | None = since - timedelta(days=1)  # an order fills on the day on which it was sent
+        for _ in range(_MOST_PAGES):
+            request = GetOrdersRequest(
+                status=QueryOrderStatus.ALL, limit=_ORDERS_PAGE, direction="asc", after=after, nested=False
+            )
+            page = _read_rows(self._ask("the orders", lambda request=request: self._client.get_orders(request)))  # type: ignore[misc]
+            before = len(self._ids)
+            self.learn({_read_text(raw, "id"): _read_text(raw, "client_order_id") for raw in page})
+            if len(page) < _ORDERS_PAGE or len(self._ids) == before or unknown <= self._ids.keys():
+                return
+            after = _read_moment(page[-1], "submitted_at") - timedelta(milliseconds=1)
 
     def _find(self, client_order_id: str) -> dict[str, Any] | None:
         try:
@@ -244,6 +288,12 @@ class AlpacaBroker:
             ) from error
 
     def _build_refusal(self, what: str, error: APIError) -> BrokerError:
+        if error.status_code == 429:
+            return BrokerBusyError(
+                f"Alpaca takes no more calls this minute (429 {self._quote_error(error)}), and did not take {what}. "
+                f"[alpaca] calls_per_minute is {self.traits.calls_per_minute}: set it to what the plan allows.",
+                self._pace.until(),
+            )
         if error.status_code in (401, 403):
             return BrokerError(
                 f"Alpaca refused the keys in {KEY_VARIABLE} and {SECRET_VARIABLE} for {what} ({error.status_code}). "
@@ -275,6 +325,7 @@ class AlpacaBroker:
             filled=-filled if _read_text(raw, "side") != "buy" else filled,
             broker_order_id=broker_id,
             reason="" if ours in ("open", "partially_filled", "filled") else status,
+            average_price=_read_number(raw, "filled_avg_price") if raw.get("filled_avg_price") else None,
         )
 
     def _read_fill(self, raw: Mapping[str, Any]) -> Fill:
@@ -302,6 +353,25 @@ class AlpacaBroker:
         if len(self._ids) >= _KNOWN_IDS:  # the oldest; asked for again if its fill comes yet
             del self._ids[next(iter(self._ids))]
         self._ids[broker_order_id] = client_order_id
+
+
+_BLOCKS: Final = {
+    "trading_blocked": "Alpaca has blocked its trading (trading_blocked)",
+    "account_blocked": "Alpaca has blocked it (account_blocked)",
+    "trade_suspended_by_user": "its owner has suspended trading (trade_suspended_by_user)",
+}
+"""Flags of an account that may not trade. https://docs.alpaca.markets/reference/getaccount-1 ."""
+
+
+def _flags(raw: Mapping[str, Any]) -> Flags:
+    blocks = [said for name, said in _BLOCKS.items() if raw.get(name) is True]
+    status = str(raw.get("status") or "ACTIVE")
+    if status not in ("ACTIVE", "ACCOUNT_UPDATED"):
+        blocks.append(f"its status is {status}")
+    notes = [BY_CODE["shorting_disabled"].meaning] if raw.get("shorting_enabled") is False else []
+    if raw.get("pattern_day_trader") is True:
+        notes.append("it is marked as a pattern day trader (pattern_day_trader)")
+    return Flags(blocks=tuple(blocks), notes=tuple(notes), shorting=raw.get("shorting_enabled") is not False)
 
 
 def _read_rows(page: object) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FILE: Final = "paper.sqlite"  # apart from the ledger, as a broker's books are: reconciliation compares the two
+_SPLIT: Final = "split-"  # begins the id of the order that stands for a split
 
 
 class PaperBroker:
@@ -53,9 +54,11 @@ class PaperBroker:
         Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
         """
         self._rules = settings.paper
+        self._collar = settings.risk.price_collar
         self.shorting = settings.paper.shorting
         self._path = folder / FILE
         self._durable = durable
+        self._doubted: dict[str, float] = {}
         self._room: float | None = None
         with sqlite.faults("opening the paper account", self._path):
             sync: sqlite.Sync = "NORMAL" if durable else "OFF"
@@ -109,7 +112,8 @@ class PaperBroker:
         """Return the fills after the cursor."""
         with sqlite.faults("reading the paper account", self._path):
             found, number = read_fills_after(self._db, int(since or 0))
-        return found, str(number)
+        # a split is known to whoever told of it, and was not traded
+        return tuple(fill for fill in found if not fill.client_order_id.startswith(_SPLIT)), str(number)
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""
@@ -134,17 +138,71 @@ class PaperBroker:
         with self._write_together():
             made: list[Fill] = []
             for ts, ticker, session, price, _, volume in rows:
-                if ticker in self._by_ticker and is_price(price):
+                if ticker in self._by_ticker and is_price(price) and self._near(ticker, price):
                     made += self._fill(self._by_ticker[ticker], ts, session, price, volume, now)
             newest: date = max(row[2] for row in rows)
             done = [name for name, work in self._working.items() if not work.left]
             expired = [name for name, work in self._working.items() if work.left and work.order.session < newest]
-            marks = {ticker: close for _, ticker, _, _, close, _ in rows if is_price(close)}
+            marks = self._believed((ticker, close) for _, ticker, _, _, close, _ in rows if is_price(close))
             self._commit_minute(made, done, expired, marks)
         for fill in made:
             self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
         self._marks |= marks
         self._forget(done + expired)
+
+    def split(self, ticker: str, ratio: float, at: datetime) -> None:
+        """Make each share of `ticker` `ratio` shares, at a price that many times lower; once for each `at`."""
+        held = self._account.positions.get(ticker, 0.0)
+        name = f"{_SPLIT}{ticker}-{at:%Y%m%d}"
+        if self.find(name) is not None:
+            return
+        mark = self._value_share(ticker)
+        after = round(held * ratio, DECIMALS)
+        made = [
+            Fill(
+                fill_id=f"{name}-{side}",
+                client_order_id=name,
+                ticker=ticker,
+                quantity=quantity,
+                price=price,
+                commission=0.0,
+                ts=at,
+                at=at,
+            )
+            for side, quantity, price in (("out", -held, mark), ("in", after, mark / ratio))
+            if quantity
+        ]
+        order = Order(
+            client_order_id=name, ticker=ticker, quantity=after - held, ts=at, reference_price=mark, session=at.date()
+        )
+        with self._write_together(), transaction(self._db):
+            self._db.execute(INSERT_ORDER, build_order_row(order, "canceled", "a split"))
+            self._db.executemany(INSERT_FILL, [build_fill_row(fill) for fill in made])
+            self._db.execute(SET_MARK, (ticker, mark / ratio))
+        for fill in made:
+            self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
+        self._marks[ticker] = mark / ratio
+        self._room = None
+
+    def _believed(self, closes: Iterable[tuple[str, float]]) -> dict[str, float]:
+        """Return the closes that are prices: near the last one, or near the one before that was doubted."""
+        found: dict[str, float] = {}
+        for ticker, close in closes:
+            known = found.get(ticker) or self._marks.get(ticker)
+            doubted = self._doubted.pop(ticker, None)
+            if known is None or any(other and abs(close / other - 1.0) <= self._collar for other in (known, doubted)):
+                found[ticker] = close
+            else:
+                self._doubted[ticker] = close
+        return found
+
+    def _near(self, ticker: str, price: float) -> bool:
+        """Whether a price is one to trade at: no further from the last close than [risk] price_collar.
+
+        One wrong print would be a profit or a loss that no market pays.
+        """
+        mark = self._marks.get(ticker)
+        return mark is None or abs(price / mark - 1.0) <= self._collar
 
     def end_of_session(self, session: date) -> None:
         """Cancel what is still open of `session` and of those before it."""

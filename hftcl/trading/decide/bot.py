@@ -4,6 +4,7 @@ Here the minute's order of things is kept: what filled, what is known, what the 
 It is handed `now` and bars, and reads no clock.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -24,14 +25,26 @@ from hftcl.trading.decide.model_in_use import ModelInUse
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, REBALANCE, DesiredPosition, MinuteContext
 from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.held_back import HeldBack
 
+_PRICES: Final = ("open", "high", "low", "close")
 OnAlert = Callable[[Alert], None]
 
 _SILENT: Final = frozenset(
-    {Code.HOLD_STALE, Code.HOLD_BAD_PRICE, Code.HOLD_REVISED, Code.HOLD_NO_BAR, Code.HOLD_DELAYED}
+    {
+        Code.HOLD_STALE,
+        Code.HOLD_BAD_PRICE,
+        Code.HOLD_REVISED,
+        Code.HOLD_NO_BAR,
+        Code.HOLD_DELAYED,
+        Code.HOLD_DISPUTED,
+    }
 )
 """Where a ticker has one of these, no order is sent for it this minute, be its target what it may."""
 KILL_SWITCH: Final = "kill_switch"  # the name of its latch in the ledger, shown by `trade --status`
+_VOLUMES_WAIT: Final = 5
+"""Minutes that corrections of volumes alone may wait: vendors send a minute again for each late trade, and to compute
+anew takes a second for fifty tickers. A corrected price, or a bar that was missing, waits for the orders only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +97,14 @@ class Bot:
         self.shadow = Side(desk=shadow) if shadow else None
         self.agreed = True
         """Whether the ledger holds what the broker holds. Else nothing is sent: a closing order might open."""
+        self.grace = rules.grace
+        self.clock_off = ""
+        """Why the time is not to be trusted, "" where it is; then nothing is opened."""
         self._hours: Hours | None = None
         self._tickers: tuple[str, ...] = ()
+        self._held_back = HeldBack()
+        self._corrections: list[pl.DataFrame] = []
+        self._waited = 0
 
     @property
     def active(self) -> tuple[Side, ...]:
@@ -97,12 +116,17 @@ class Bot:
 
     # --- a session --------------------------------------------------------------------------------------------------
 
-    def begin(self, hours: Hours, morning: Morning, now: datetime) -> None:
-        """Take up a session, at its beginning or within it; see `ModelDecisions` for the positions."""
+    def begin(self, hours: Hours, morning: Morning, now: datetime, splits: Mapping[str, float] | None = None) -> None:
+        """Take up a session, at its beginning or within it; see `ModelDecisions` for the positions.
+
+        splits: new shares for an old one by ticker, of those that take effect in this session.
+        """
         self._hours, self._tickers = hours, morning.tickers
+        self._held_back, self._corrections, self._waited = HeldBack(), [], 0
         self._sight = LiveFeatures(hours.session, morning.earlier, morning.so_far)
         self._tape = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
         self._tape.start(morning.earlier)
+        before = dict(self._tape.prices)
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
             self._tape.take(minute)
         self._price_what_is_held()
@@ -110,7 +134,9 @@ class Bot:
         self._ledger.set_meta(session_opened=hours.begins.isoformat())
         for side in self.active:
             self._equip(side)
-            side.desk.open(hours.session, hours.begins, self._tape.prices)
+            side.desk.split(splits or {}, before, hours.session, hours.begins)
+            side.desk.open(hours.session, hours.begins, self._tape.prices, before)
+        self._tell_too_dear(now)
         settled = self._ledger.last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
@@ -136,6 +162,19 @@ class Bot:
         for side in self.active:
             side.desk.open(hours.session, hours.begins, self._tape.prices)
 
+    def _tell_too_dear(self, now: datetime) -> None:
+        """Tell of tickers of which the capital buys no single share: they are decided on and never traded."""
+        desk = self.production.desk
+        weight = desk.capital / max(len(self._tickers), 1)
+        dear = [ticker for ticker in self._tickers if self._tape.prices.get(ticker, 0.0) > weight]
+        if dear and not desk.fractional:
+            text = (
+                f"A ticker's share of the capital is {weight:,.2f} USD, and one share costs more of "
+                f"{', '.join(dear)}: no order comes of what is decided on them. More capital, fewer tickers or "
+                "[trade] fractional = true would change that."
+            )
+            self._tell(Kind.ERROR, "targets of less than one share", text, now)
+
     def _price_what_is_held(self) -> None:
         """Let what is held and not on the watchlist have the price that it cost: it is closed all the same."""
         for ticker, price in self._ledger.read_account().average_price.items():
@@ -143,9 +182,7 @@ class Bot:
 
     def close_if_late(self, now: datetime) -> None:
         """While standing by: close what is held when the close is near."""
-        if self._hours is not None and self._hours.minutes_to_close(now) <= max(
-            self._find_flat_minutes(self.production), 1
-        ):
+        if self._hours is not None and self._hours.minutes_to_close(now) <= self._closes_from(self.production):
             self.flatten(now)
 
     def use(self, in_use: ModelInUse | None, side: Side | None = None) -> None:
@@ -157,21 +194,29 @@ class Bot:
 
     def _equip(self, side: Side) -> None:
         """Give a side the model that it uses, as of now, and the limits that go with it."""
-        side.mind, side.targets = None, {}
-        if side.in_use is not None:
-            model = side.in_use.model
-            side.mind = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
-            side.targets = side.mind.last_targets
-            side.desk.model_id = side.in_use.model_id
+        self._renew(side)
         side.desk.limits = limits = self._rules.limits(len(self._tickers), self._find_flat_minutes(side))
         if side is self.production:
             self._ledger.set_meta(
                 limit_gross=repr(limits.gross), limit_net=repr(limits.net), limit_daily_loss=repr(limits.daily_loss)
             )
 
+    def _renew(self, side: Side) -> None:
+        """Give a side the targets of its model as of now."""
+        side.mind, side.targets = None, {}
+        if side.in_use is not None:
+            model = side.in_use.model
+            side.mind = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
+            side.targets = side.mind.last_targets
+            side.desk.model_id = side.in_use.model_id
+
     def _find_flat_minutes(self, side: Side) -> int:
         model = side.in_use.model if side.in_use else None
         return model.meta.flat_minutes_before_close if model else self._rules.flat_minutes
+
+    def _closes_from(self, side: Side) -> int:
+        """Return how many minutes before the close everything is closed: earlier where the broker takes its time."""
+        return max(self._find_flat_minutes(side), 1) + side.desk.minutes_to_flatten()
 
     def leave(self) -> None:
         """Write down what a stop within the session would lose: its first opens and newest closes."""
@@ -203,26 +248,62 @@ class Bot:
         revised: frozenset[str] = frozenset()
         settled = delivery.bars
         if delivery.corrected is not None and delivery.corrected.height:
-            revised = frozenset(delivery.corrected["ticker"])
-            self._sight.correct(delivery.corrected)
+            revised = self._take_corrections(delivery.corrected)
             settled = pl.concat([self._tape.catch_up(delivery.corrected), delivery.bars])
-            for side in self.active:
-                self._equip(side)
         suspect = self._tape.take(delivery.bars)
         scene = self._build_context(delivery.minute, now)
-        codes = self._find_codes(delivery, scene, revised, suspect)
         seen = self._sight.push(delivery.bars)
         decided = ordered = 0
         handed_at = began
+        codes: dict[str, Code] = {}
         for side in self.active:
             equity = side.desk.book_minute(settled, scene, self._build_heartbeat(delivery, now))
             self._watch_loss(side, equity, now)
+            codes = codes or self._find_codes(delivery, scene, revised, suspect)
             decisions, wishes = self._decide(side, seen, codes, scene)
             records = side.desk.trade(decisions, wishes, scene, equity)
             if side is self.production:
                 decided, ordered = len(decisions), sum(record.state != "refused" for record in records)
                 handed_at = side.desk.handed_at
+        self._tell_held_back(codes, now)
         return Minute(minute=delivery.minute, decided=decided, ordered=ordered, latency_s=handed_at - began)
+
+    def _tell_held_back(self, codes: Mapping[str, Code], now: datetime) -> None:
+        text = self._held_back.note(codes, self.production.desk.positions)
+        if text:
+            self._tell(Kind.DATA_HOLE, "tickers are held back", text, now)
+
+    def _take_corrections(self, corrected: pl.DataFrame) -> frozenset[str]:
+        """Keep bars of earlier minutes for after the orders; return the tickers whose price moved beyond the collar.
+
+        The decision of this minute is that of the bars as they were: what came late is in the next one's features.
+        """
+        collar = self.production.desk.limits.collar
+        known = self._sight.bars.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
+        both = corrected.join(known, on=["ticker", "ts"], how="left")
+        prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
+        moved = pl.any_horizontal((new != old) | old.is_null() for new, old in prices)
+        far = pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False)
+        self._corrections.append(corrected)
+        if both.select(moved.any()).item():
+            self._waited = _VOLUMES_WAIT
+        return frozenset(both.filter(far)["ticker"])
+
+    def correction_due(self) -> bool:
+        """Whether features are to be computed anew now, the orders of the minute being out."""
+        self._waited += bool(self._corrections)
+        return bool(self._corrections) and self._waited >= _VOLUMES_WAIT
+
+    def correct(self) -> None:
+        """Compute the features and the targets anew from the corrected bars; takes seconds for hundreds of tickers.
+
+        Touches neither ledger nor broker, so that it may run in another thread while the bot looks around.
+        """
+        corrections, self._corrections, self._waited = self._corrections, [], 0
+        newest = pl.concat(corrections).unique(["ticker", "ts"], keep="last", maintain_order=True)
+        self._sight.correct(newest)
+        for side in self.active:
+            self._renew(side)
 
     def _build_heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
         newest = self._tape.newest
@@ -230,11 +311,13 @@ class Bot:
             "heartbeat": now.isoformat(),
             "minute": delivery.minute.isoformat(),
             "last_bar": newest.isoformat() if newest else "",
+            "disputed": json.dumps(self.production.desk.disputed) if self.production.desk.disputed else "",
+            "flatten_minutes": repr(1.0 + self.production.desk.minutes_to_flatten()),
         }
 
     def _build_context(self, minute: datetime, now: datetime) -> MinuteContext:
         assert self._hours is not None  # noqa: S101 - begin comes first
-        known = now - MINUTE - self._rules.grace
+        known = now - MINUTE - self.grace
         fills_at = max(minute + MINUTE, now.replace(second=0, microsecond=0))  # a bot that lags trades at the present
         return MinuteContext(
             session=self._hours.session,
@@ -244,18 +327,21 @@ class Bot:
             ages={ticker: max(0.0, (known - ts) / MINUTE) for ticker, ts in self._tape.last.items()},
             minutes_to_close=self._hours.minutes_to_close(fills_at),
             market_open=self._hours.begins <= now < self._hours.ends,
+            barred=self.clock_off,
         )
 
     def _find_codes(
         self, delivery: Delivery, scene: MinuteContext, revised: frozenset[str], suspect: frozenset[str]
     ) -> dict[str, Code]:
         """Say of each ticker what its data allow this minute; TRADE where nothing is wrong with them."""
-        there = set(delivery.bars["ticker"])
+        there, alone = set(delivery.bars["ticker"]), self.production.desk.left_alone()
         stale_bars = self.production.desk.limits.stale_bars
         found: dict[str, Code] = {}
         for ticker in self._tickers:
             code = delivery.codes.get(ticker)
-            if code is not None:
+            if ticker in alone:
+                found[ticker] = Code.HOLD_DISPUTED
+            elif code is not None:
                 found[ticker] = code
             elif not scene.ages.get(ticker, stale_bars + 1) <= stale_bars:
                 found[ticker] = Code.HOLD_STALE
@@ -304,11 +390,11 @@ class Bot:
                     target=target, price=price, unchanged=side.targets.get(ticker) == target
                 )
         side.targets |= {ticker: target for ticker, (_, target) in rows.items() if target is not None}
-        if not self.agreed:
+        if not self.agreed and not side.desk.compared:
             return decisions, {}
         if hold:
             return decisions, self._build_flat_positions(side, scene, FLATTEN)
-        if scene.minutes_to_close <= max(self._find_flat_minutes(side), 1):
+        if scene.minutes_to_close <= self._closes_from(side):
             return decisions, self._build_flat_positions(side, scene)
         return decisions, wishes
 
@@ -363,10 +449,20 @@ class Bot:
         if side is not self.production:
             return
         desk = side.desk
-        code = find_breach(RiskBook(equity=equity.equity, equity_at_open=desk.equity_at_open), desk.limits)
-        if code is not None:
+        code = find_breach(
+            RiskBook(equity=equity.equity, equity_at_open=desk.equity_at_open, peak=desk.peak), desk.limits
+        )
+        if code is Code.DAILY_LOSS:
             lost = desk.equity_at_open - equity.equity
             self.latch(code, f"the session has lost {lost:,.2f} USD of {desk.limits.daily_loss:,.2f} allowed", now)
+        elif code is not None and not self._ledger.is_latched(code):
+            if self._hours is not None:
+                desk.find_peak(self._hours.session)  # a person may have cleared it since
+            lost = desk.peak - equity.equity
+            if lost >= desk.limits.drawdown:
+                most = f"{desk.limits.drawdown:,.2f} allowed"
+                text = f"{lost:,.2f} USD are lost since the best close of the last sessions, of {most}"
+                self.latch(code, text, now)
 
     def latch(self, name: str, reason: str, now: datetime) -> bool:
         """Latch: what is held is closed, and nothing is opened until a person clears it. False if it is latched."""
@@ -379,13 +475,21 @@ class Bot:
 
     def flatten(self, now: datetime) -> None:
         """Send the orders that close every position now, within a minute; the next minutes follow what is left."""
-        if self._hours is None or not self.agreed:
+        if self._hours is None:
             return
         minute = now.replace(second=0, microsecond=0)
         scene = self._build_context(minute, now)
         for side in self.active:
+            if not self.agreed and not side.desk.compared:
+                continue
+            side.desk.collect(scene)
             equity = side.desk.value_book(scene.session, scene.minute, scene.prices)
             side.desk.trade([], self._build_flat_positions(side, scene, FLATTEN), scene, equity)
+
+    def close_without_ledger(self, now: datetime) -> None:
+        """Close what the broker holds of this book, where nothing can be written. Raises BrokerError."""
+        if self._hours is not None:
+            self.production.desk.close_without_ledger(self._hours.session, self._tickers, now)
 
     def _tell(self, kind: Kind, subject: str, text: str, now: datetime) -> None:
         model_id = self.production.in_use.model_id if self.production.in_use else None

@@ -1,45 +1,58 @@
 """One book's trading: fills in, wishes to orders, risk, broker, ledger.
 
 Production and shadow are two desks over one ledger. A minute is: `book_minute` what filled at the opens of its bars,
-then `trade` towards what was decided on them.
+then `trade` towards what was decided on them. What the broker says of an order itself counts before its fills are told.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
 import polars as pl
 
-from hftcl.errors import BrokerError, BrokerTimeoutError, OrderRefusedError
+from hftcl.alerts import Kind
+from hftcl.errors import BrokerError, WaitEndedError
 from hftcl.ledger.account import DECIMALS
-from hftcl.ledger.rows import WORKING, BookName, Decision, EquityRow, OrderRecord, OrderUpdate
+from hftcl.ledger.rows import (
+    BARRED,
+    WORKING,
+    BookName,
+    Decision,
+    EquityRow,
+    FillRecord,
+    LedgerEvent,
+    OrderRecord,
+    OrderUpdate,
+)
 from hftcl.ledger.writer import Ledger
-from hftcl.strategy.risk import Code, Limits, Order, RiskBook, Ruling, review
-from hftcl.trading.brokers import Broker, Fill
-from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
+from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
+from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, traits_of
+from hftcl.trading.brokers.refusals import BY_CODE, OTHER
+from hftcl.trading.dispatch import Sent, minutes_to_send, send
+from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
-from hftcl.trading.execute.reconciliation import fill_record, fills_cursor, order_update
+from hftcl.trading.execute.reconciliation import SAME, fill_record, fills_cursor, order_update, split_fills, stated_fill
+from hftcl.trading.patience import PatientBroker
+from hftcl.trading.trouble import LASTS_MINUTES, Outages, Refusals, barred
+from hftcl.trading.working import WorkingOrder
 
 # The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
 _RATE_WINDOW: Final = timedelta(seconds=60)
-_LINGERS: Final = timedelta(seconds=90)
+_LINGERS_S: Final = 90.0
 """An order that has not filled by then is asked for by its id: it may have ended, or never arrived."""
+_UNHEARD_S: Final = 45.0
+"""The same where the broker never answered to it: a request ends within [alpaca] timeout_s, so by then it has arrived
+or never will."""
+_PEAK_SESSIONS: Final = 20  # a month of trading: what [risk] max_drawdown says
+_KEPT_FILLS: Final = 50_000  # ids of fills that were told again and again, so that each is looked up once
+DRAWDOWN_FROM: Final = "drawdown_from"  # in the ledger's meta: the session in which a person cleared a drawdown
 
-
-@dataclass(slots=True)
-class _Working:
-    """An order that may still fill, as this desk knows it."""
-
-    record: OrderRecord
-    filled: float
-
-    @property
-    def left(self) -> float:
-        return round(self.record.quantity - self.filled, DECIMALS)
+Tell = Callable[[Kind, str, str, datetime], None]
+"""(kind, subject, text, now): tell a person, and note it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +60,7 @@ class Desk:
     """A book and its broker. capital: USD that targets are fractions of. model_id: whose orders the next ones are.
 
     handed_at: `stopwatch` when the last minute's orders had been handed to the broker, before their fate was written.
+    hands_off: tickers of the account that are a person's. disputed: shares by ticker that broker and ledger differ by.
     """
 
     book: BookName
@@ -56,50 +70,186 @@ class Desk:
     fractional: bool
     limits: Limits
     on_fault: Callable[[str, datetime], None]
+    tell: Tell = lambda *_: None
+    hands_off: frozenset[str] = frozenset()
     stopwatch: Callable[[], float] = time.perf_counter
     model_id: str | None = None
     equity_at_open: float = 0.0
+    peak: float = -math.inf
     handed_at: float = 0.0
+    disputed: dict[str, float] = field(default_factory=dict)
+    disputed_minutes: int = 0
+    barred: str = ""
+    small: set[str] = field(default_factory=set)
+    """Tickers whose target is less than one share."""
+    _session: date | None = None
+    _account: Account | None = None
     _cursor: str | None = None
-    _working: dict[str, _Working] = field(default_factory=dict)
+    _working: dict[str, WorkingOrder] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
     _recent: deque[datetime] = field(default_factory=deque)
+    _seen: dict[str, None] = field(default_factory=dict)
+    _stated: set[str] = field(default_factory=set)
+    _outages: Outages = field(default_factory=Outages)
+    _refusals: Refusals = field(default_factory=Refusals)
+    _foreign: dict[str, float] = field(default_factory=dict)
+    _opened: bool = False
 
     # --- the session ------------------------------------------------------------------------------------------------
 
-    def open(self, session: date, begins: datetime, prices: Mapping[str, float]) -> None:
-        """Take up a session: what is working, which ids were used, and the equity before its first order."""
+    def open(
+        self,
+        session: date,
+        begins: datetime,
+        prices: Mapping[str, float],
+        before: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take up a session: what is working, which ids were used, and the equity at the close before it.
+
+        before: closes of the session before, USD, in today's shares, by which the day's loss is measured; `prices`
+        where they are not known.
+        """
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
+        known = self._working
         self._working = {
-            record.client_order_id: _Working(record, self.ledger.sum_filled(record.client_order_id))
+            record.client_order_id: WorkingOrder(
+                record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended"
+            )
             for record in self.ledger.working_orders(self.book)
         }
+        for name, work in self._working.items():
+            if name in known:
+                work.stated, work.price, work.ended = known[name].stated, known[name].price, known[name].ended
         self._ids = set(self.ledger.list_known_ids(begins - timedelta(days=1)))
+        self._stated = set(self.ledger.substituted(begins - timedelta(days=5)))
         self._recent = deque(self.ledger.list_sent_since(self.book, begins))
+        self._foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
+        if isinstance(self.broker, KnowsIds):
+            self.broker.learn(self.ledger.broker_ids(begins - timedelta(days=8)))
+        if session != self._session:
+            self._refusals.begin_session()
+            self.disputed, self.small, self._opened = {}, set(), False
+        self._session = session
+        self._take_up_bar(session, meta.get(BARRED, ""))
         day, at_open = meta.read_open(self.book)
         if day == session.isoformat() and at_open is not None:
             self.equity_at_open = at_open  # started again: the session's loss is counted on
         else:
-            self.equity_at_open = self.value_book(session, begins, prices).equity
+            self.equity_at_open = self.value_book(session, begins, before or prices).equity
             self.ledger.set_meta(**{f"equity_at_open_{self.book}": f"{session.isoformat()} {self.equity_at_open!r}"})
+        self.find_peak(session)
+
+    def split(self, splits: Mapping[str, float], prices: Mapping[str, float], session: date, at: datetime) -> None:
+        """Book the splits of what was held before `session`, once: new shares for an old one by ticker.
+
+        prices: of the close before, USD, in new shares. A real broker has done it by itself.
+        """
+        key, day = f"splits_{self.book}", session.isoformat()
+        if not splits or self.ledger.meta().get(key) == day:
+            return
+        fills: list[FillRecord] = []
+        for ticker, ratio in splits.items():
+            if isinstance(self.broker, SplitsShares):
+                self.broker.split(ticker, ratio, at)
+            held = self.positions.get(ticker, 0.0)
+            if held:
+                price = prices.get(ticker, self.ledger.read_account(self.book).average_price[ticker] / ratio) * ratio
+                fills += split_fills(ticker, held, ratio, price, at, self.book)
+                text = f"{self.book}: {ticker} was split: {held:g} shares became {held * ratio:g}"
+                self.ledger.write_event(LedgerEvent(at=at, kind="split", text=text))
+        self.ledger.write_outcomes(fills=fills, meta={key: day})
+
+    def find_peak(self, session: date) -> None:
+        """Find the best close of the newest sessions, of those since a person cleared a drawdown."""
+        cleared = self.ledger.meta().get(DRAWDOWN_FROM, "")
+        closes = [
+            equity
+            for day, equity in self.ledger.last_equities(self.book, _PEAK_SESSIONS + 1)
+            if day < session and day.isoformat() >= cleared
+        ]
+        # cleared within this session: the loss up to then is what the person has accepted
+        began = [] if cleared == session.isoformat() else [self.equity_at_open]
+        self.peak = max([*closes[:_PEAK_SESSIONS], *began], default=-math.inf)
+
+    def _take_up_bar(self, session: date, text: str) -> None:
+        day, _, reason = text.partition(" ")
+        self.barred = reason if self.book == "production" and day == session.isoformat() else ""
+
+    def bar(self, reason: str, now: datetime) -> None:
+        """Open nothing for the rest of the session, and tell it once."""
+        if self.barred or self._session is None:
+            return
+        self.barred = reason
+        if self.book == "production":
+            self.ledger.set_meta(**{BARRED: f"{self._session.isoformat()} {reason}"})
+            self.tell(Kind.HALTED, "the broker refuses the account: nothing is opened", reason, now)
 
     def close_session(self, scene: MinuteContext) -> None:
-        """Cancel what is still open, for every order is for the day, and book how it ended."""
+        """Cancel what is still open, for every order is for the day, and book how it ended.
+
+        What the broker says has filled, and of which it never told a fill, is booked by its word on the order.
+        """
         try:
             self.broker.end_of_session(scene.session)
         except BrokerError as error:
-            self.on_fault(str(error), scene.now)
+            self._fault(error, scene.now)
         self.ledger.write_outcomes(updates=self._collect(scene, asked=frozenset(self._working)))
+        untold = [work for work in self._working.values() if work.untold]
+        if untold:
+            self._book_as_stated(untold, scene.now)
+        text = self._refusals.accepted()
+        if text:
+            self.ledger.write_event(LedgerEvent(at=scene.now, kind="broker", text=text))
+
+    def _book_as_stated(self, untold: Sequence[WorkingOrder], now: datetime) -> None:
+        fills = [stated_fill(work.record, work.untold, work.price, now) for work in untold]
+        updates = [work.ended for work in untold if work.ended is not None]
+        self.ledger.write_outcomes(fills=fills, updates=updates)
+        for work in untold:
+            self._stated.add(work.record.client_order_id)
+            work.filled = work.stated
+        self._forget(updates)
+        names = ", ".join(f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in fills)
+        text = (
+            f"The broker says that orders have filled, and never told the fills: {names}. They are booked at the price "
+            "that it says of each order. Compare with the account's trades."
+        )
+        self.tell(Kind.ERROR, "fills that the broker never told", text, now)
 
     @property
     def positions(self) -> Mapping[str, float]:
         """Shares held, - for short: the sum of the fills."""
         return self.ledger.read_account(self.book).positions
 
+    @property
+    def holdings(self) -> Mapping[str, float]:
+        """Shares held with those of which only the order says that they have filled."""
+        untold = [work for work in self._working.values() if work.untold]
+        if not untold:
+            return self.positions
+        found = dict(self.positions)
+        for work in untold:
+            held = round(found.get(work.record.ticker, 0.0) + work.untold, DECIMALS)
+            found[work.record.ticker] = held
+        return {ticker: held for ticker, held in found.items() if held}
+
     def list_touched(self) -> list[str]:
         """Return the tickers that are held, or may be before long."""
-        return sorted(self.positions.keys() | {work.record.ticker for work in self._working.values()})
+        return sorted(self.holdings.keys() | {work.record.ticker for work in self._working.values()})
+
+    @property
+    def compared(self) -> bool:
+        """Whether the broker has said in this minute what it holds."""
+        return self._account is not None
+
+    def left_alone(self) -> frozenset[str]:
+        """Return the tickers that are not traded: a person's, or such as nobody knows whose they are."""
+        return self.hands_off | self.disputed.keys() | self._foreign.keys()
+
+    def minutes_to_flatten(self) -> int:
+        """Return how many minutes more than one it takes to send what closes everything."""
+        return max(0, minutes_to_send(len(self.list_touched()), self.broker) - 1)
 
     # --- what filled ------------------------------------------------------------------------------------------------
 
@@ -108,56 +258,103 @@ class Desk:
 
         meta: facts to keep in the ledger with it.
         """
+        if isinstance(self.broker, PatientBroker):
+            self.broker.begin_minute()
         try:
             self.broker.on_bars(bars, scene.now)
         except BrokerError as error:
-            self.on_fault(str(error), scene.now)
+            self._fault(error, scene.now)
         updates = self._collect(scene)
         row = self.value_book(scene.session, scene.minute, scene.prices)
         self.ledger.write_outcomes(updates=updates, equity=[row], meta=meta)
+        self._look_at_account(scene.now)
         return row
+
+    def collect(self, scene: MinuteContext) -> None:
+        """Book what has filled or ended, without bars."""
+        self.ledger.write_outcomes(updates=self._collect(scene))
 
     def _collect(self, scene: MinuteContext, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
         """Book the fills that are new; return what became of the orders that they, or the broker, ended.
 
         asked: orders of which the broker is asked at once, for they were canceled.
         """
+        updates: list[OrderUpdate] = []
         try:
             fills, cursor = self.broker.fills(self._cursor)
-            if cursor != self._cursor:
-                self._book(fills, cursor)
-            news = (self._fetch_news(work, scene.now, at_once=name in asked) for name, work in self._working.items())
-            updates = [update for update in news if update is not None]
+            self._book(fills, cursor, scene.now)
         except BrokerError as error:
-            self.on_fault(str(error), scene.now)
-            return []
+            self._fault(error, scene.now)
+        else:
+            over = self._outages.end(scene.now)
+            if over:
+                self.ledger.write_event(LedgerEvent(at=scene.now, kind="broker", text=f"{self.broker.name}: {over}"))
+        for name, work in list(self._working.items()):
+            try:
+                update = self._fetch_news(work, scene.now, at_once=name in asked)
+            except BrokerError as error:
+                self._fault(error, scene.now)
+                continue
+            if update is not None:
+                updates.append(update)
         self._forget(updates)
         return updates
 
-    def _book(self, fills: Sequence[Fill], cursor: str) -> None:
-        records = []
-        for fill in fills:
+    def _book(self, fills: Sequence[Fill], cursor: str, now: datetime) -> None:
+        """Book each fill that is told and new, whatever its time and wherever the cursor stands."""
+        new = [fill for fill in fills if fill.fill_id not in self._seen]
+        if not new and cursor == self._cursor:
+            return
+        records: list[FillRecord] = []
+        for fill in new:
+            if fill.client_order_id in self._stated:
+                continue  # booked before, by what the broker said of the order
             work = self._working.get(fill.client_order_id)
             order = work.record if work else self.ledger.order(fill.client_order_id)
             records.append(fill_record(fill, order, self.book))
-        for record in self.ledger.write_outcomes(fills=records, meta={fills_cursor(self.book): cursor}):
+        booked = self.ledger.write_outcomes(fills=records, meta={fills_cursor(self.book): cursor})
+        for record in booked:
             if work := self._working.get(record.client_order_id):
                 work.filled = round(work.filled + record.quantity, DECIMALS)
         self._cursor = cursor
+        self._seen |= dict.fromkeys(fill.fill_id for fill in new)
+        while len(self._seen) > _KEPT_FILLS:
+            del self._seen[next(iter(self._seen))]
+        self._tell_foreign([record for record in booked if record.book == "foreign"], now)
 
-    def _fetch_news(self, work: _Working, now: datetime, *, at_once: bool) -> OrderUpdate | None:
-        """Return what is new about an order. One that lingers, or whose fate is unknown, is asked for by its id."""
-        name, young = work.record.client_order_id, now - work.record.created_at < _LINGERS
-        if not work.left:
+    def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
+        if not records:
+            return
+        self._foreign = dict(self.ledger.positions("foreign"))
+        names = ", ".join(f"{record.quantity:g} {record.ticker} at {record.price:g}" for record in records)
+        text = (
+            f"Somebody else traded in the account: {names}. The bot leaves these tickers alone, and does not count "
+            "what it did not trade, until a person says whose they are: `hftcl trade --clear` hands them to the bot, "
+            "[trade] hands_off keeps a ticker out of its hands."
+        )
+        self.tell(Kind.HALTED, "somebody else traded in the account", text, now)
+
+    def _fetch_news(self, work: WorkingOrder, now: datetime, *, at_once: bool) -> OrderUpdate | None:
+        """Return what is new about an order. One that lingers, or whose fate is unknown, is asked for by its id.
+
+        It ends here only once its fills are booked.
+        """
+        patience_s = _LINGERS_S if work.heard else _UNHEARD_S
+        name, young = work.record.client_order_id, work.lingers(now) < patience_s
+        if work.filled == work.record.quantity:
             return OrderUpdate(client_order_id=name, state="filled", at=now)
+        if work.ended is not None:
+            return None if work.untold else work.ended
         if young and not at_once:
             return OrderUpdate(client_order_id=name, state="partially_filled", at=now) if work.filled else None
         found = self.broker.find(name)
         if found is None and young:
             return None  # it may still be on its way
-        if found is not None and (found.working or round(found.filled - work.filled, DECIMALS)):
-            return None  # the fills that it tells of are still to come
-        return order_update(found, name, now)
+        update = order_update(found, name, now)
+        if found is None:
+            return update
+        work.take(found, update)
+        return None if found.working or work.untold else update
 
     def _forget(self, updates: Sequence[OrderUpdate]) -> None:
         for update in updates:
@@ -182,6 +379,69 @@ class Desk:
             realised=account.realised,
         )
 
+    # --- what the broker holds ---------------------------------------------------------------------------------------
+
+    def _look_at_account(self, now: datetime) -> None:
+        """Ask the broker once what it holds, which is compared, and what may be spent, which the orders need."""
+        try:
+            self._account = self.broker.account()
+        except BrokerError as error:
+            self._account = None
+            self._fault(error, now)
+            return
+        if self.book == "production":
+            self._compare(self._account, now)
+            self.read_flags(self._account, now)
+
+    def read_flags(self, account: Account, now: datetime) -> None:
+        """Open nothing where the broker says that the account may not trade."""
+        if account.flags.blocks:
+            self.bar(barred(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
+
+    def _compare(self, account: Account, now: datetime) -> None:
+        """Find what the broker holds otherwise than the ledger, and than orders under way may explain; tell it once."""
+        held, untold = self.positions, self.holdings
+        low, high = dict(untold), dict(untold)
+        for ticker, (bought, sold) in self._sum_open_quantities().items():
+            low[ticker], high[ticker] = untold.get(ticker, 0.0) + sold, untold.get(ticker, 0.0) + bought
+        found = {}
+        for ticker in account.positions.keys() | low.keys() | held.keys() | self._foreign.keys():
+            theirs = account.positions.get(ticker, 0.0) - self._foreign.get(ticker, 0.0)
+            bounds = (held.get(ticker, 0.0), low.get(ticker, 0.0), high.get(ticker, 0.0))
+            if ticker in self.hands_off or min(bounds) - SAME <= theirs <= max(bounds) + SAME:
+                continue
+            found[ticker] = round(theirs - untold.get(ticker, 0.0), DECIMALS)
+        news = {ticker: shares for ticker, shares in found.items() if self.disputed.get(ticker) != shares}
+        gone = self.disputed.keys() - found.keys()
+        self.disputed = found
+        self.disputed_minutes = self.disputed_minutes + 1 if found else 0
+        if gone:
+            self.ledger.write_event(
+                LedgerEvent(at=now, kind="broker", text=f"agrees again on {', '.join(sorted(gone))}")
+            )
+        if news and self._opened:
+            parts = [
+                f"{ticker}: {account.positions.get(ticker, 0.0):g} shares at the broker, "
+                f"{untold.get(ticker, 0.0):g} in the ledger"
+                for ticker in sorted(news)
+            ]
+            text = (
+                f"{'; '.join(parts)}. Nothing is opened, and these tickers are left alone, while that is so. Look at "
+                "the account and its trades. What is not explained within five minutes halts the bot until a "
+                "person clears it."
+            )
+            self.tell(Kind.HALTED, "ledger and broker do not agree", text, now)
+        self._opened = True
+
+    def adopt_foreign(self, now: datetime) -> None:
+        """Take what others traded into the book, as a person said."""
+        tickers = sorted(self._foreign)
+        self._foreign = {}
+        if self.ledger.adopt_foreign(tickers):
+            self.ledger.write_event(
+                LedgerEvent(at=now, kind="reconciled", text=f"handed to the bot: {', '.join(tickers)}")
+            )
+
     # --- what is wanted ---------------------------------------------------------------------------------------------
 
     def trade(
@@ -195,7 +455,8 @@ class Desk:
 
         Returns the orders, refused ones too, as they were decided.
         """
-        wanted = self._plan_orders(wishes, scene)
+        alone = self.left_alone()
+        wanted = self._plan_orders({ticker: wish for ticker, wish in wishes.items() if ticker not in alone}, scene)
         rulings = self._review_orders(wanted, scene, equity)
         wanted = [
             order if ruling.quantity is None else replace(order, quantity=ruling.quantity)
@@ -205,13 +466,14 @@ class Desk:
             self._build_intended(order, ruling, scene.now) for order, ruling in zip(wanted, rulings, strict=True)
         ]
         self.ledger.write_decisions(decisions, records)
-        updates = [
-            self._send(order, record, scene.now)
+        going = {
+            record.client_order_id: (order, record)
             for order, record in zip(wanted, records, strict=True)
             if record.state == "intended"
-        ]
+        }
+        sent = self._send(going, scene.now)
         self.handed_at = self.stopwatch()
-        known = [update for update in updates if update is not None]
+        known = [update for one in sent if (update := self._answered(one, scene.now)) is not None]
         if known:
             self.ledger.write_outcomes(updates=known)
             self._forget(known)
@@ -231,7 +493,7 @@ class Desk:
             for name in sorted(against):
                 self._cancel(name, scene.now)
             self.ledger.write_outcomes(updates=self._collect(scene, asked=against))
-            still = {work.record.ticker for name, work in self._working.items() if name in against}
+            still = {work.record.ticker for name, work in self._working.items() if name in against and work.left}
             missing = {
                 ticker: quantity for ticker, quantity in self._compute_missing(wishes).items() if ticker not in still
             }
@@ -253,18 +515,17 @@ class Desk:
 
     def _compute_missing(self, wishes: Mapping[str, DesiredPosition]) -> dict[str, float]:
         """Return the shares by which position and open orders fall short of each wish, without those of none."""
-        positions, working = self.positions, self._group_by_ticker()
+        positions, working = self.holdings, self._group_by_ticker()
         found = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
+            desired = self._desired(ticker, wish)
             quantity = compute_order_quantity(
-                compute_desired_quantity(
-                    wish.target, capital=self.capital, price=wish.price, fractional=self.fractional
-                ),
+                desired,
                 position=held,
                 working=under_way,
                 price=wish.price,
-                fractional=self.fractional,
+                fractional=self.fractional and not (desired < 0 and self._whole_shorts),
                 unchanged=wish.unchanged,
             )
             if not self.broker.turns:
@@ -273,30 +534,71 @@ class Desk:
                 found[ticker] = quantity
         return found
 
-    def _group_by_ticker(self) -> dict[str, list[_Working]]:
-        found: dict[str, list[_Working]] = {}
+    @property
+    def _whole_shorts(self) -> bool:
+        return not traits_of(self.broker).fractional_shorts
+
+    def _desired(self, ticker: str, wish: DesiredPosition) -> float:
+        """Return the shares of a wish: whole ones where the broker sells no parts short, none where it sells none."""
+        fractional = self.fractional and not (wish.target < 0 and self._whole_shorts)
+        shares = compute_desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=fractional)
+        if wish.target and shares == 0:
+            self.small.add(ticker)
+        elif shares:
+            self.small.discard(ticker)
+        return 0.0 if shares < 0 and ticker in self._refusals.unshortable else shares
+
+    def _group_by_ticker(self) -> dict[str, list[WorkingOrder]]:
+        found: dict[str, list[WorkingOrder]] = {}
         for work in self._working.values():
             found.setdefault(work.record.ticker, []).append(work)
         return found
+
+    def close_without_ledger(self, session: date, tickers: Collection[str], now: datetime) -> None:
+        """Send the orders that close what the broker holds of the book's tickers, without a word in the ledger.
+
+        Ids follow from minute and ticker: once the ledger can be written, the fills are taken over by them. What is
+        open is canceled first. Raises BrokerError.
+        """
+        if isinstance(self.broker, PatientBroker):
+            self.broker.begin_minute()
+        for state in self.broker.open_orders():
+            self.broker.cancel(state.client_order_id)
+        account = self.broker.account()
+        ours = (self.holdings.keys() | set(tickers)) - self.left_alone()
+        minute = now.replace(second=0, microsecond=0)
+        orders = [
+            Order(
+                client_order_id=client_order_id(self.book, minute, ticker, FLATTEN),
+                ticker=ticker,
+                quantity=-shares,
+                ts=minute,
+                reference_price=account.marks.get(ticker) or 1.0,
+                session=session,
+            )
+            for ticker, shares in sorted(account.positions.items())
+            if ticker in ours
+        ]
+        for sent in send(self.broker, orders, frozenset(order.client_order_id for order in orders)):
+            if sent.fault is not None:
+                raise sent.fault
 
     def _cancel(self, name: str, now: datetime) -> None:
         try:
             self.broker.cancel(name)
         except BrokerError as error:
-            self.on_fault(str(error), now)
+            self._fault(error, now)
 
     def _review_orders(self, orders: Sequence[Order], scene: MinuteContext, equity: EquityRow) -> tuple[Ruling, ...]:
         if not orders:
             return ()
-        try:
-            power = self.broker.account().buying_power
-        except BrokerError as error:
-            self.on_fault(str(error), scene.now)
-            power = 0.0  # what is not known is not spent; what reduces a position passes
+        # what is not known is not spent; what reduces a position passes
+        power = self._account.buying_power if self._account is not None else 0.0
         while self._recent and scene.now - self._recent[0] >= _RATE_WINDOW:
             self._recent.popleft()
+        differs = f"ledger and broker differ on {', '.join(sorted(self.disputed))}" if self.disputed else ""
         book = RiskBook(
-            positions=self.positions,
+            positions=self.holdings,
             prices=scene.prices,
             open_quantities=self._sum_open_quantities(),
             ages=scene.ages,
@@ -306,10 +608,14 @@ class Desk:
             recent_orders=len(self._recent),
             known_ids=self._ids,
             latches=frozenset(latch.name for latch in self.ledger.latches()),
+            barred=self.barred or differs or scene.barred,
             market_open=scene.market_open,
             minutes_to_close=scene.minutes_to_close,
         )
-        return review(orders, book, self.limits)
+        return review(orders, book, replace(self.limits, flat_minutes=self._flat_minutes()))
+
+    def _flat_minutes(self) -> int:
+        return self.limits.flat_minutes + self.minutes_to_flatten()
 
     def _sum_open_quantities(self) -> dict[str, tuple[float, float]]:
         return {
@@ -334,21 +640,66 @@ class Desk:
             updated_at=now,
         )
 
-    def _send(self, order: Order, record: OrderRecord, now: datetime) -> OrderUpdate | None:
-        """Hand an order over, and return what the broker says; None where nobody can tell, until it is asked again."""
-        self._ids.add(order.client_order_id)
-        self._working[order.client_order_id] = _Working(record, 0.0)
-        self._recent.append(now)
-        try:
-            try:
-                return order_update(self.broker.submit(order), order.client_order_id, now)
-            except BrokerTimeoutError:
-                # The very same order again: had the first arrived, its id is known there and this asks for its state.
-                return order_update(self.broker.submit(order), order.client_order_id, now)
-        except OrderRefusedError as error:
-            return OrderUpdate(
-                client_order_id=order.client_order_id, state="rejected", at=now, code=Code.BROKER, reason=error.reason
+    def _send(self, going: Mapping[str, tuple[Order, OrderRecord]], now: datetime) -> list[Sent]:
+        """Hand the orders over; the ledger knows of each before it leaves."""
+        if not going:
+            return []
+        held = self.holdings
+        closes = {name for name, (order, _) in going.items() if held.get(order.ticker, 0.0) * order.quantity < 0}
+        for name, (_, record) in going.items():
+            self._ids.add(name)
+            self._working[name] = WorkingOrder(record, 0.0)
+            self._recent.append(now)
+        return send(self.broker, [order for order, _ in going.values()], closes)
+
+    def _answered(self, sent: Sent, now: datetime) -> OrderUpdate | None:
+        """Return what the broker says of an order; None where nobody can tell, until it is asked for again."""
+        name = sent.order.client_order_id
+        if sent.fault is not None:
+            self._fault(sent.fault, now)
+        if sent.unsent:
+            reason = f"not sent: {BY_CODE[sent.code].meaning}; the next minute makes up for it"
+            return OrderUpdate(client_order_id=name, state="canceled", at=now, code=sent.code, reason=reason)
+        if sent.refused is not None:
+            return self._refused(sent, sent.refused.code, sent.refused.reason, now)
+        return None if sent.state is None else self._taken(sent.state, name, now)
+
+    def _taken(self, state: OrderState, name: str, now: datetime) -> OrderUpdate | None:
+        over = self._refusals.accepted()
+        if over:
+            self.ledger.write_event(LedgerEvent(at=now, kind="broker", text=over))
+        update = order_update(state, name, now)
+        self._working[name].heard = True
+        if state.working:
+            return update
+        self._working[name].take(state, update)  # its fills are still to be booked
+        return None if self._working[name].untold else update
+
+    def _refused(self, sent: Sent, code: str, reason: str, now: datetime) -> OrderUpdate:
+        refusal = BY_CODE.get(code, OTHER)
+        if refusal.kind == "account":
+            self.bar(barred(refusal, reason), now)
+        many = self._refusals.note(code, sent.order.ticker)
+        if many and self.book == "production":
+            self.tell(Kind.ERROR, "the broker refuses order after order", many, now)
+        return OrderUpdate(
+            client_order_id=sent.order.client_order_id, state="rejected", at=now, code=code, reason=reason
+        )
+
+    def _fault(self, error: BrokerError, now: datetime) -> None:
+        """Tell of an outage once, and note what else fails in it."""
+        if isinstance(error, WaitEndedError):
+            return
+        if self._outages.begin(now):
+            text = (
+                f"{error} Calls have failed for {LASTS_MINUTES} minutes in a row. The bot asks again each minute, "
+                "opens nothing in a minute without an answer, and asks for orders of unknown fate by their ids. Look "
+                "at the network and at the broker's status page."
             )
-        except BrokerError as error:
-            self.on_fault(str(error), now)
-            return None
+            self.on_fault(text, now)
+        elif self._outages.count == 1:
+            self.ledger.write_event(LedgerEvent(at=now, kind="broker", text=str(error)))
+
+    def untold_orders(self) -> Collection[str]:
+        """Return the orders whose fills are still to be told."""
+        return [name for name, work in self._working.items() if work.untold]

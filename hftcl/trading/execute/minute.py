@@ -34,3 +34,5 @@ class MinuteContext:
     ages: Mapping[str, float]
     minutes_to_close: float
     market_open: bool = True
+    barred: str = ""
+    """Why nothing may be opened, "" where it may."""

@@ -17,6 +17,7 @@ DRIFT: Final = 0.02
 """How far position and open orders may be from an unchanged target, as a share of it, before they are trued up."""
 
 _DIGEST: Final = 12  # hexadecimal digits, 48 bits: of a thousand such tickers two are alike with a chance of 2e-9
+_OURS: Final = "hftcl-"
 
 
 def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r", generation: int = 0) -> str:
@@ -28,8 +29,13 @@ def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r
     """
     at = ts.astimezone(UTC)
     when = at.strftime("%Y%m%dT%H%M" if at.second == 0 else "%Y%m%dT%H%M%S")
-    head, tail = f"hftcl-{'' if book == 'production' else 's-'}{when}-", f"-{purpose}{generation or ''}"
+    head, tail = f"{_OURS}{'' if book == 'production' else 's-'}{when}-", f"-{purpose}{generation or ''}"
     return head + _encode_ticker(ticker, LONGEST_ID - len(head) - len(tail)) + tail
+
+
+def is_ours(client_order_id: str) -> bool:
+    """Whether the bot gave this id: others' orders have ids of the broker's, or of another program's."""
+    return client_order_id.startswith(_OURS)
 
 
 def _encode_ticker(ticker: str, room: int) -> str:

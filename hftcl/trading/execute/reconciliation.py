@@ -1,25 +1,32 @@
 """Ledger and broker made to agree after a stop: what happened meanwhile is taken over; the unexplained halts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS
-from hftcl.ledger.rows import BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
-from hftcl.ledger.schema import microseconds
+from hftcl.ledger.rows import STATED, BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
+from hftcl.ledger.schema import microseconds, moment
 from hftcl.ledger.writer import Ledger
-from hftcl.trading.brokers import Account, Broker, Fill, OrderState
+from hftcl.market.bars import MINUTE
+from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState
+from hftcl.trading.execute.orders import is_ours
 
 LATCH: Final = "reconciliation"  # the name of its latch in the ledger, shown by `trade --status`
+ADOPTED: Final = "adopted"
+SPLIT: Final = "split"
+"""Orders of no order: shares that a person let the bot take over, and those that a split made of others."""
+HANDED: Final = "handed_over"  # in the ledger's meta: a person gave the bot what others had traded
 _REMEDY: Final = (  # what only a person can decide: whether the broker or our books are right
     "Look at the account and its trades, and cancel what others left open there; to clear this is to take the broker's "
     "side."
 )
-_SAME: Final = 1e-6
+SAME: Final = 1e-6
 """Shares: brokers and we count in multiples of 1e-9."""
 _UNEXPLAINED: Final = "unexplained_shares"  # in the ledger's meta: what a person is asked to look at
+_IDS_KEPT: Final = timedelta(days=8)  # a fill is asked for at most seven days back
 _LOOKS: Final = 3  # an order may fill between two questions; what differs is looked at again before it halts the bot
 
 
@@ -61,11 +68,15 @@ def fills_cursor(book: BookName) -> str:
 
 
 def fill_record(fill: Fill, order: OrderRecord | None, book: BookName) -> FillRecord:
-    """Return the row of a fill; of an order that is not ours it has no model, and its own price as reference."""
+    """Return the row of a fill; of an order that is not ours it is of the book `foreign`, has no model, and its own
+    price as reference. An order of ours that a lost ledger knew is ours.
+    """
+    ours = order is not None or book != "production" or is_ours(fill.client_order_id)
+    ours = ours or fill.client_order_id in (ADOPTED, SPLIT)
     return FillRecord(
         fill_id=fill.fill_id,
         client_order_id=fill.client_order_id,
-        book=book,
+        book=book if ours else "foreign",
         ts=fill.ts,
         ticker=fill.ticker,
         model_id=order.model_id if order else None,
@@ -75,6 +86,54 @@ def fill_record(fill: Fill, order: OrderRecord | None, book: BookName) -> FillRe
         reference_price=order.reference_price if order else fill.price,
         filled_at=fill.at,
     )
+
+
+def stated_fill(order: OrderRecord, quantity: float, price: float | None, now: datetime) -> FillRecord:
+    """Return the fill that the broker never told: by what it says of the order, at that price or else the decided one.
+
+    Its id follows from the order's, so that it is booked once; a fill of this order that is told after it is none.
+    """
+    return FillRecord(
+        fill_id=f"{STATED}{order.client_order_id}",
+        client_order_id=order.client_order_id,
+        book=order.book,
+        ts=now.replace(second=0, microsecond=0) - MINUTE,
+        ticker=order.ticker,
+        model_id=order.model_id,
+        quantity=quantity,
+        price=price if price is not None else order.reference_price,
+        commission=0.0,
+        reference_price=order.reference_price,
+        filled_at=now,
+    )
+
+
+def split_fills(
+    ticker: str, held: float, ratio: float, price: float, at: datetime, book: BookName
+) -> tuple[FillRecord, FillRecord]:
+    """Return a split of a position as the ledger keeps it: the old shares out, the new ones in, for the same money.
+
+    price: USD a share before it. held: shares before it. Ids follow from ticker and day, so that it is booked once.
+    """
+    after = round(held * ratio, DECIMALS)
+    rows = []
+    for side, quantity, value in (("out", -held, price), ("in", after, price * held / after)):
+        rows.append(
+            FillRecord(
+                fill_id=f"{SPLIT}-{ticker}-{at:%Y%m%d}-{book}-{side}",
+                client_order_id=SPLIT,
+                book=book,
+                ts=at,
+                ticker=ticker,
+                model_id=None,
+                quantity=quantity,
+                price=value,
+                commission=0.0,
+                reference_price=value,
+                filled_at=at,
+            )
+        )
+    return rows[0], rows[1]
 
 
 def order_update(found: OrderState | None, client_order_id: str, at: datetime) -> OrderUpdate:
@@ -92,17 +151,31 @@ def order_update(found: OrderState | None, client_order_id: str, at: datetime) -
     )
 
 
-def reconcile(ledger: Ledger, broker: Broker, now: datetime, *, book: BookName = "production") -> Reconciliation:
+def reconcile(
+    ledger: Ledger,
+    broker: Broker,
+    now: datetime,
+    *,
+    book: BookName = "production",
+    hands_off: frozenset[str] = frozenset(),
+) -> Reconciliation:
     """Bring the ledger up to what the broker knows, and compare positions and open orders.
 
     Fills since the last that the ledger took are taken over; each order that may still fill, and each whose fate is
     unknown because the stop came while it was sent, is asked for by its id. At the very first start, older fills of
     the account are none of the ledger's. A difference that remains is latched as `LATCH` for the production book. A
     person who clears that latch takes the broker's side: the same difference, met again, becomes a fill of no model.
-    Killed anywhere, it may simply be run again. Raises BrokerError where the broker does not answer: then nothing is
-    assumed.
+    What others traded is kept apart, in the book `foreign`, until a person hands it over. An order that has filled more
+    than its fills tell is no difference where the broker holds just that: its fills come late.
+    hands_off: tickers that are not compared. Killed anywhere, it may simply be run again. Raises BrokerError where the
+    broker does not answer: then nothing is assumed.
     """
     taken, foreign = 0, []
+    if isinstance(broker, KnowsIds):
+        broker.learn(ledger.broker_ids(now - _IDS_KEPT))
+    if book == "production" and ledger.meta().get(HANDED):
+        ledger.adopt_foreign(ledger.positions("foreign"))
+        ledger.set_meta(**{HANDED: ""})
     resolved: dict[str, OrderUpdate] = {}
     for _ in range(_LOOKS):
         new, strange = _take_fills(ledger, broker, book)
@@ -110,7 +183,7 @@ def reconcile(ledger: Ledger, broker: Broker, now: datetime, *, book: BookName =
         foreign += strange
         found, unfilled = _ask_orders(ledger, broker, now, book)
         resolved |= {update.client_order_id: update for update in found}
-        gap = _compare(ledger, broker, book, unfilled)
+        gap = _compare(ledger, broker, book, unfilled, hands_off)
         if not gap.texts:
             break
     adopted = _adopt(ledger, gap, now, book) if _is_cleared(ledger, gap, book) else ()
@@ -156,7 +229,12 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
     fills, cursor = broker.fills(since)
     orders = {fill.client_order_id: ledger.order(fill.client_order_id) for fill in fills}
     # Before the first start others may have traded in the account; what they left shows as a difference.
-    ours = [fill for fill in fills if since is not None or orders[fill.client_order_id]]
+    stated = ledger.substituted(_earliest(fills))
+    ours = [
+        fill
+        for fill in fills
+        if (since is not None or orders[fill.client_order_id]) and fill.client_order_id not in stated
+    ]
     new = ledger.write_outcomes(
         fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in ours], meta={name: cursor}
     )
@@ -164,38 +242,76 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
     return len(new), strange
 
 
+def _earliest(fills: Sequence[Fill]) -> datetime:
+    return min((fill.ts for fill in fills), default=moment(0)) - timedelta(days=1)
+
+
 def _ask_orders(
     ledger: Ledger, broker: Broker, now: datetime, book: BookName
-) -> tuple[list[OrderUpdate], dict[str, OrderUpdate]]:
-    """Ask for each order that may still fill; return the news, and that of orders that filled more than fills tell."""
-    updates, unfilled = [], {}
+) -> tuple[list[OrderUpdate], "dict[str, _Untold]"]:
+    """Ask for each order that may still fill; return the news, and of orders that filled more than fills tell by
+    ticker how much, with what there is to say of it.
+    """
+    updates: list[OrderUpdate] = []
+    unfilled: dict[str, _Untold] = {}
     for order in ledger.working_orders(book):
         name = order.client_order_id
         found = broker.find(name)
         update = order_update(found, name, now)
         filled = ledger.sum_filled(name)
-        if found is not None and abs(found.filled - filled) > _SAME:
-            unfilled[f"of {name} {found.filled:g} shares filled, but the fills tell {filled:g}"] = update
+        if found is not None and abs(found.filled - filled) > SAME:
+            unfilled[name] = _Untold(
+                ticker=order.ticker,
+                shares=round(found.filled - filled, DECIMALS),
+                text=f"of {name} {found.filled:g} shares filled, but the fills tell {filled:g}",
+                update=update,
+            )
         elif update.state != order.state:
             updates.append(update)
     ledger.write_outcomes(updates=updates)
     return updates, unfilled
 
 
-def _compare(ledger: Ledger, broker: Broker, book: BookName, unfilled: Mapping[str, OrderUpdate]) -> _Gap:
+def _compare(
+    ledger: Ledger,
+    broker: Broker,
+    book: BookName,
+    unfilled: "Mapping[str, _Untold]",
+    hands_off: frozenset[str],
+) -> _Gap:
     account, ours = broker.account(), ledger.positions(book)
+    foreign = ledger.positions("foreign") if book == "production" else {}
+    tickers = sorted((ours.keys() | account.positions.keys() | foreign.keys()) - hands_off)
     shares = {
-        ticker: round(account.positions.get(ticker, 0.0) - ours.get(ticker, 0.0), DECIMALS)
-        for ticker in sorted(ours.keys() | account.positions.keys())
+        ticker: round(account.positions.get(ticker, 0.0) - ours.get(ticker, 0.0) - foreign.get(ticker, 0.0), DECIMALS)
+        for ticker in tickers
     }
+    expected: dict[str, float] = {}
+    for untold in unfilled.values():
+        expected[untold.ticker] = expected.get(untold.ticker, 0.0) + untold.shares
     known = {order.client_order_id for order in ledger.working_orders(book)}
     strangers = tuple(
         f"the order {state.client_order_id} is open at the broker, and not in the ledger"
         for state in broker.open_orders()
         if state.client_order_id not in known
     )
-    apart = {ticker: difference for ticker, difference in shares.items() if abs(difference) > _SAME}
-    return _Gap(account=account, ours=ours, shares=apart, unfilled=unfilled, strangers=strangers)
+    # what an order says has filled, and the account holds, is on its way as a fill
+    late = {ticker for ticker, more in expected.items() if abs(shares.get(ticker, 0.0) - more) <= SAME}
+    apart = {
+        ticker: difference for ticker, difference in shares.items() if abs(difference) > SAME and ticker not in late
+    }
+    told = {untold.text: untold.update for untold in unfilled.values() if untold.ticker not in late}
+    return _Gap(account=account, ours=ours, shares=apart, unfilled=told, strangers=strangers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Untold:
+    """Shares of an order that the broker says have filled, and of which no fill tells."""
+
+    ticker: str
+    shares: float
+    text: str
+    update: OrderUpdate
 
 
 def _is_cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
@@ -213,7 +329,7 @@ def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[st
         price = gap.account.marks.get(ticker) or cost[ticker]
         fill = Fill(
             fill_id=f"adopted-{microseconds(now)}-{ticker}",
-            client_order_id="adopted",
+            client_order_id=ADOPTED,
             ticker=ticker,
             quantity=shares,
             price=price,

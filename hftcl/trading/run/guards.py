@@ -27,10 +27,11 @@ def require_consent(settings: Settings, broker: Broker, *, real_money: bool, syn
         raise UsageError(f"The broker {broker.name} would move real money, and that needs {' and '.join(missing)} too.")
 
 
-def require_same_account(ledger: Ledger, settings: Settings, broker: Broker) -> None:
+def require_same_account(ledger: Ledger, settings: Settings, broker: Broker, account_id: str = "") -> None:
     """Raise ConfigError where the ledger is of another account, or of other capital, than the settings ask for.
 
-    Its fills and its profits mean nothing in another one, and every target and limit is a share of its capital.
+    account_id: what the broker calls the account, "" where it has not been asked or has but one. Fills and profits of a
+    ledger mean nothing in another account, and every target and limit is a share of its capital.
     """
     meta, path = ledger.meta(), ledger.path
     remedy = (
@@ -43,6 +44,12 @@ def require_same_account(ledger: Ledger, settings: Settings, broker: Broker) -> 
         raise ConfigError(
             f"The ledger is that of the broker {before[0]} ({before[1]} money), and [trade] broker is now {now[0]} "
             f"({now[1]} money). One ledger holds one account. {remedy}"
+        )
+    known = meta.get("account_id")
+    if known and account_id and known != account_id:
+        raise ConfigError(
+            f"The ledger is that of the account {known}, and the keys are now those of {account_id}. One ledger holds "
+            f"one account. Set the keys back, or begin anew. {remedy}"
         )
     capital, began = settings.trade.capital, meta.number("capital")
     if capital and began is not None and began != capital:

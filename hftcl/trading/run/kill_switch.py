@@ -4,31 +4,47 @@ The switch is a file, so that it works while the ledger is locked, and a latch i
 with its reason.
 """
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
-from hftcl.errors import ConfigError, LockHeldError
+from hftcl.errors import (
+    BrokerError,
+    ConfigError,
+    IntegrityError,
+    LockHeldError,
+    NewerVersionError,
+    StorageError,
+)
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.rows import BARRED
+from hftcl.ledger.rows import LedgerEvent as LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
-from hftcl.strategy.risk import Limits
+from hftcl.strategy.risk import Code, Limits, Order
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
-from hftcl.trading.execute.desk import Desk
+from hftcl.trading.dispatch import send
+from hftcl.trading.execute.desk import DRAWDOWN_FROM, Desk
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
-from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.execute.orders import client_order_id
+from hftcl.trading.execute.reconciliation import HANDED, reconcile
+from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
 from hftcl.trading.run.session_loop import STAGE
 from hftcl.trading.run.wiring import hold_lock, home_of, read_capital
 
+WAIT_AT_BROKER: Final = timedelta(minutes=10)
+"""How long orders are sent where the ledger cannot be had: 1,800 positions at 200 calls a minute."""
 WAIT: Final = timedelta(minutes=3)
 """How long `--flatten` waits for a running bot to be flat: a paper order fills with the next minute's bar."""
 
@@ -59,16 +75,46 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     market is open. Raises StorageError, BrokerError; the halt file is there by then.
     """
     places = Home.live(home_of(settings))
-    with convert_storage_faults("pressing the kill switch"):
-        make_folder(places.folder)
-        write_atomically(places.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
+    if not places.ledger.exists() and not _held(places):
+        note = (
+            f"No bot has ever traded in {places.folder}: nothing was done. Run it in the bot's folder, or name its "
+            "configuration with --config."
+        )
+        return HaltReport(halted=False, by_bot=False, orders=0, positions={}, note=note)
     try:
-        with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
-            return _flatten_without_bot(settings, places, ledger, clock.now(), reason)
+        _press(places, clock, reason)
+    except StorageError:
+        Reserve(places.folder).give_up()
+        with contextlib.suppress(StorageError):  # on a disk that is full what is held is closed all the same
+            _press(places, clock, reason)
+    try:
+        with hold_lock(places, "bot"):
+            try:
+                with Ledger(places.ledger) as ledger:
+                    return _flatten_without_bot(settings, places, ledger, clock, reason)
+            except (IntegrityError, StorageError, NewerVersionError) as error:
+                return _without_ledger(settings, places, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
         text = f"the bot that runs closes everything; waiting at most {WAIT.total_seconds():.0f} s for it"
         on_event(Event(STAGE, text=text, level=Level.NOTE))
         return _flatten_with_bot(places, clock)
+
+
+def _press(places: Home, clock: Clock, reason: str) -> None:
+    with convert_storage_faults("pressing the kill switch"):
+        make_folder(places.folder)
+        write_atomically(places.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
+
+
+def _held(places: Home) -> bool:
+    """Whether a bot holds the lock; a first one may not have begun its ledger yet."""
+    if not places.lock.exists():
+        return False
+    try:
+        with hold_lock(places, "bot"):
+            return False
+    except LockHeldError:
+        return True
 
 
 def _flatten_with_bot(places: Home, clock: Clock) -> HaltReport:
@@ -86,23 +132,30 @@ def _flatten_with_bot(places: Home, clock: Clock) -> HaltReport:
     return HaltReport(halted=latched, by_bot=True, orders=0, positions=positions, note=note)
 
 
-def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, now: datetime, reason: str) -> HaltReport:
+def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, clock: Clock, reason: str) -> HaltReport:
+    now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
-    sent, problem = 0, ""
+    sent, problem, alone = 0, "", ""
     broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
     try:
         require_same_account(ledger, settings, broker)
-        found = reconcile(ledger, broker, now)
-        if found.agrees:
-            sent = _close_all(settings, ledger, broker, now)
-        else:
-            problem = f"ledger and broker do not agree: {found.text}. Close the positions at the broker."
+        try:
+            found = reconcile(ledger, broker, now, hands_off=frozenset(settings.trade.hands_off))
+        except BrokerError as error:
+            done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
+            return done.report(f"Ledger and broker could not be compared ({error}).")
+        if not found.agrees:
+            done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
+            return done.report(f"Ledger and broker do not agree: {found.text}.")
+        sent = _close_all(settings, ledger, broker, now)
+        foreign = ledger.positions("foreign")
+        alone = f" Left alone, for the bot did not trade it: {_told(foreign)}." if foreign else ""
     except ConfigError as error:
         problem = str(error)
     finally:
         broker.close()
     positions = ledger.positions()
-    if problem:  # as the bot would: an order that closes what the ledger holds might open something
+    if problem:  # the account may be another one
         note = f"Trading is halted, but nothing was sent: {problem}"
     elif not positions:
         note = "Nothing is held."
@@ -110,7 +163,96 @@ def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, now: 
         note = f"No bot runs. {sent} closing orders were sent."
     else:
         note = "No bot runs. The market is closed: the next bot closes them first."
-    return HaltReport(halted=True, by_bot=False, orders=sent, positions=positions, note=note)
+    return HaltReport(halted=True, by_bot=False, orders=sent, positions=positions, note=note + alone)
+
+
+def _without_ledger(settings: Settings, places: Home, clock: Clock, why: str) -> HaltReport:
+    broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+    try:
+        return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist)).report(why)
+    finally:
+        broker.close()
+
+
+def _ours(settings: Settings, ledger: Ledger) -> frozenset[str]:
+    """Return the tickers that are the bot's: those of the watchlist, and what the ledger holds besides."""
+    return frozenset(settings.market.watchlist) | ledger.positions().keys()
+
+
+def _told(positions: Mapping[str, float]) -> str:
+    return ", ".join(f"{shares:g} {ticker}" for ticker, shares in sorted(positions.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Closed:
+    """What closing at the broker came to, without the ledger."""
+
+    sent: int
+    refused: tuple[str, ...]
+    positions: dict[str, float]
+    others: dict[str, float]
+    market_open: bool
+
+    def report(self, why: str) -> HaltReport:
+        note = f"{why} What the broker holds was taken: {self.sent} closing orders were sent."
+        if not self.market_open:
+            note = f"{why} The market is closed: nothing was sent. Run it again when it is open."
+        if self.refused:
+            note += f" Refused: {'; '.join(self.refused)}."
+        if self.others:
+            note += f" Left alone, for it is not on the watchlist: {_told(self.others)}."
+        return HaltReport(halted=True, by_bot=False, orders=self.sent, positions=self.positions, note=note)
+
+
+def _close_at_broker(settings: Settings, broker: Broker, clock: Clock, ours: frozenset[str]) -> _Closed:
+    """Send the orders that close what the BROKER holds of the bot's tickers; a minute after the other where it is much.
+
+    What is open there is canceled first. Ids follow from minute and ticker, so that nothing is sent twice.
+    """
+    hours = _find_open_hours(settings, clock.now())
+    refused: list[str] = []
+    sent: set[str] = set()
+    until = clock.now() + WAIT_AT_BROKER
+    while True:
+        account = broker.account()
+        held = {
+            ticker: shares
+            for ticker, shares in account.positions.items()
+            if ticker in ours and ticker not in settings.trade.hands_off
+        }
+        others = {ticker: shares for ticker, shares in account.positions.items() if ticker not in held}
+        left = {ticker: shares for ticker, shares in held.items() if ticker not in sent}
+        if hours is None or not left or clock.now() >= until:
+            return _Closed(
+                sent=len(sent),
+                refused=tuple(refused),
+                positions=held,
+                others=others,
+                market_open=hours is not None,
+            )
+        if not sent:
+            for state in broker.open_orders():
+                broker.cancel(state.client_order_id)
+        minute = clock.now().replace(second=0, microsecond=0)
+        orders = [
+            Order(
+                client_order_id=client_order_id("production", minute, ticker, FLATTEN),
+                ticker=ticker,
+                quantity=-shares,
+                ts=minute,
+                reference_price=account.marks.get(ticker) or 1.0,
+                session=hours.session,
+            )
+            for ticker, shares in sorted(left.items())
+        ]
+        done = send(broker, orders, frozenset(order.client_order_id for order in orders))
+        for one in done:
+            if one.refused is not None:
+                refused.append(f"{one.order.ticker}: {one.refused.reason}")
+            if not one.unsent:
+                sent.add(one.order.ticker)
+        if any(one.unsent for one in done):
+            clock.wait_until(minute + MINUTE)
 
 
 def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime) -> int:
@@ -120,7 +262,8 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         return 0
     account = ledger.read_account()
     closes = ledger.closes().group_by("ticker", maintain_order=True).last()
-    prices = account.average_price | dict(closes.select("ticker", "close").iter_rows())
+    marks = broker.account().marks
+    prices = account.average_price | dict(closes.select("ticker", "close").iter_rows()) | marks
     capital = read_capital(ledger, settings, broker)
     faults: list[str] = []
     desk = Desk(
@@ -131,6 +274,7 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         fractional=settings.trade.fractional,
         limits=Limits.from_settings(settings.risk, capital=capital, tickers=len(settings.market.watchlist)),
         on_fault=lambda text, _: faults.append(text),
+        hands_off=frozenset(settings.trade.hands_off),
     )
     scene = MinuteContext(
         session=hours.session,
@@ -141,6 +285,7 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         minutes_to_close=hours.minutes_to_close(now),
     )
     desk.open(hours.session, hours.begins, prices)
+    desk.collect(scene)
     wishes = {
         ticker: DesiredPosition(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.list_touched()
     }
@@ -167,4 +312,14 @@ def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
         return ClearReport(cleared=(), file=there)
     with Ledger(places.ledger) as ledger:
         cleared = tuple(latch.name for latch in ledger.latches() if ledger.clear(latch.name, by, now))
+        meta, foreign = ledger.meta(), ledger.positions("foreign")
+        if Code.DRAWDOWN in cleared:
+            ledger.set_meta(**{DRAWDOWN_FROM: meta.read_open("production")[0]})
+        if meta.get(BARRED):
+            ledger.set_meta(**{BARRED: ""})
+            cleared = (*cleared, "the account's refusals")
+        if foreign:  # the bot that runs, or the next one, takes it over
+            ledger.set_meta(**{HANDED: now.isoformat()})
+            ledger.write_event(LedgerEvent(at=now, kind="cleared", text=f"{_told(foreign)} handed to the bot, by {by}"))
+            cleared = (*cleared, f"{_told(foreign)}, handed to the bot")
     return ClearReport(cleared=cleared, file=there)

@@ -1,14 +1,14 @@
 """The story of `trade`: the bot on the bars of the present, session after session."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from hftcl.alerts import Alert, Kind
 from hftcl.archive.fitness import MarketKind
-from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError
+from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
 from hftcl.ledger import rows
@@ -16,14 +16,16 @@ from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources import find_source
+from hftcl.market.sources import BarSource, find_source
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, find_broker
-from hftcl.trading.decide.bot import Minute
+from hftcl.trading.brokers import Account, Broker, find_broker, traits_of
+from hftcl.trading.decide.bot import KILL_SWITCH, Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
-from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.execute.reconciliation import Reconciliation, reconcile
 from hftcl.trading.feeds import Feed
+from hftcl.trading.patience import Look, PatientBroker, wait_for
+from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
@@ -35,6 +37,9 @@ LEAD: Final = timedelta(minutes=20)
 """Before a session begins its earlier bars are collected: at five calls a minute that takes a while."""
 # An upgrade of exchange_calendars is what helps; a person does it in hours, not in minutes.
 _PATIENCE: Final = timedelta(hours=1)
+_ASK_AGAIN: Final = timedelta(seconds=30)
+"""Between two questions to a broker that does not answer at the start."""
+_SPARE_S: Final = 1.0  # the request's own end comes first, and says more
 
 
 class Service(Protocol):
@@ -92,12 +97,18 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
     places, clock = Home.live(home_of(settings)), present.clock
     with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
-        broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+        around = _Around(ledger, present)
+        broker = patient(find_broker(settings.trade.broker)(settings, folder=places.folder), around.look, settings)
         feed: Feed | None = None
         try:
             require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
             require_same_account(ledger, settings, broker)
             require_hours(settings, broker)
+            account = _await_account(broker, ledger, present, around, once=once)
+            if account is None:
+                return _never_began(ledger, broker, present)
+            require_same_account(ledger, settings, broker, account.account_id)
+            _tell_flags(account, broker, ledger, present)
             serving = ProductionWatch(
                 home_of(settings),
                 MarketKind(
@@ -123,6 +134,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     controls=present.controls,
                     source=source.name,
                     synthetic=source.synthetic,
+                    account_id=account.account_id,
                     on_event=present.on_event,
                     on_alert=present.on_alert,
                     shadow_broker=shadow.broker if shadow else None,
@@ -130,6 +142,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 ),
             )
             loop.shadow, loop.alive = shadow, present.service.alive
+            loop.patiently, around.loop, loop.reserve = wait_for, loop, Reserve(home_of(settings))
+            loop.splits = lambda hours, _: _splits(loop, source, hours)
+            if isinstance(broker, PatientBroker):
+                loop.their_time = broker.time
             note = _run(loop, settings, present, calendar, broker, once=once)
             return _build_report(loop, count, note)
         finally:
@@ -172,8 +188,17 @@ def _build_counter(count: _Count) -> Callable[[Minute], None]:
 def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
     """Reconcile, then trade; return why it ended, for a person."""
     clock, controls = present.clock, present.controls
-    loop.reconcile = lambda: _reconcile(loop.ledger, broker, present)
-    loop.compare()
+    told: tuple[str, ...] = ()
+
+    def agree() -> bool:
+        nonlocal told
+        found = _reconcile(loop.ledger, broker, present, frozenset(settings.trade.hands_off), told)
+        told = found.differences
+        return found.agrees
+
+    loop.reconcile = agree
+    if not _compare_at_start(loop, once=once):
+        return "Stopped as asked."
     loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
     loop.look_if_due()
     present.service.ready()
@@ -201,13 +226,142 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
     return "Stopped as asked."
 
 
-def _reconcile(ledger: Ledger, broker: Broker, present: Present) -> bool:
-    """Make ledger and broker agree; what cannot be explained halts the bot and is told. Raises BrokerError."""
-    found = reconcile(ledger, broker, present.clock.now())
-    if not found.agrees:
+@dataclass(slots=True)
+class _Around:
+    """Looks around while the broker is waited for: as the loop does, and before there is one as far as may be."""
+
+    ledger: Ledger
+    present: Present
+    loop: Loop | None = None
+
+    def look(self) -> bool:
+        """Return whether not to wait any longer."""
+        if self.loop is not None:
+            return self.loop.look_around()
+        self.present.service.alive()
+        reason = self.present.controls.read_halt()
+        if reason:
+            self.ledger.latch(KILL_SWITCH, reason, self.present.clock.now())
+            self.present.controls.halt = False
+        return self.present.controls.stop
+
+
+def patient(broker: Broker, look: Look, settings: Settings) -> Broker:
+    """Return `broker`; one whose calls travel so that they are waited for while the bot looks around."""
+    if not traits_of(broker).remote:
+        return broker
+    return PatientBroker(broker, look, settings.alpaca.timeout_s + _SPARE_S)
+
+
+def _await_account(broker: Broker, ledger: Ledger, present: Present, around: _Around, *, once: bool) -> Account | None:
+    """Ask for the account until the broker answers; None where the bot was stopped before.
+
+    A broker that is down is waited for: to end would have the service started again five times and then given up.
+    """
+    told = False
+    while True:
+        try:
+            return broker.account()
+        except BrokerError as error:
+            if once and not present.controls.stop:
+                raise
+            if not told and not present.controls.stop:
+                told = True
+                now, text = present.clock.now(), f"{error} The bot waits until it answers, and asks each half minute."
+                ledger.write_event(rows.LedgerEvent(at=now, kind="error", text=text))
+                present.on_event(Event(STAGE, text=text, level=Level.WARNING))
+                present.on_alert(Alert(Kind.ERROR, f"the broker {broker.name} does not answer at the start", text, now))
+        until = present.clock.now() + _ASK_AGAIN
+        while not (around.look() or present.clock.wait_until(until)):
+            pass
+        if present.controls.stop:
+            return None
+        if isinstance(broker, PatientBroker):
+            broker.begin_minute()
+
+
+def _compare_at_start(loop: Loop, *, once: bool) -> bool:
+    """Make ledger and broker agree before anything is decided; False where the bot was stopped before they did."""
+    while not loop.controls.stop:
+        try:
+            loop.compare()
+        except BrokerError as error:
+            if once and not loop.controls.stop:
+                raise
+            loop.tell_fault("ledger and broker cannot be compared yet", f"{error} The bot waits, and asks again.")
+            loop.wait_until(loop.clock.now() + _ASK_AGAIN)
+        else:
+            return True
+    return False
+
+
+def _tell_flags(account: Account, broker: Broker, ledger: Ledger, present: Present) -> None:
+    """Tell what the broker says of the account that keeps it from trading as it might; sell nothing short then."""
+    if not account.flags.shorting and isinstance(broker, PatientBroker):
+        broker.shorting = False
+    said = (*account.flags.blocks, *account.flags.notes)
+    if said:
+        now, text = present.clock.now(), f"The broker says of the account: {'; '.join(said)}."
+        ledger.write_event(rows.LedgerEvent(at=now, kind="broker", text=text))
+        present.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        present.on_alert(Alert(Kind.ERROR, f"the account at {broker.name} is restricted", text, now))
+
+
+def _never_began(ledger: Ledger, broker: Broker, present: Present) -> TradeReport:
+    now = present.clock.now()
+    return TradeReport(
+        mode="live" if broker.live_money else "paper",
+        model_id=None,
+        started_at=now,
+        stopped_at=now,
+        decisions=0,
+        orders=0,
+        reloads=0,
+        positions=dict(ledger.positions()),
+        equity=0.0,
+        halted="; ".join(f"{latch.name}: {latch.reason}" for latch in ledger.latches()) or None,
+        note=f"Stopped as asked, before the broker {broker.name} answered.",
+    )
+
+
+def _splits(loop: Loop, source: BarSource, hours: Hours) -> dict[str, float]:
+    """Return the splits of what is held that take effect in this session: new shares for an old one."""
+    held = sorted(loop.ledger.positions().keys() | loop.ledger.positions("shadow").keys())
+    try:
+        due = [
+            split
+            for ticker in held
+            for split in loop.patiently(lambda ticker=ticker: source.splits(ticker), loop.look_around)  # type: ignore[misc]
+            if split.execution_date == hours.session
+        ]
+    except (SourceError, WaitEndedError) as error:
+        loop.tell_fault("splits are not known", f"{error} A split of what is held would look like a difference.")
+        return {}
+    return {split.ticker: split.split_to / split.split_from for split in due}
+
+
+def _reconcile(
+    ledger: Ledger, broker: Broker, present: Present, hands_off: frozenset[str], told: Sequence[str]
+) -> Reconciliation:
+    """Make ledger and broker agree; what cannot be explained halts the bot and is told, unless that is what was `told`.
+
+    Raises BrokerError.
+    """
+    if isinstance(broker, PatientBroker):
+        broker.begin_minute()
+    found = reconcile(ledger, broker, present.clock.now(), hands_off=hands_off)
+    if found.foreign:
+        text = (
+            f"Somebody else traded in the account: {', '.join(found.foreign)}. The bot leaves these tickers alone "
+            "until a person says whose they are: `hftcl trade --clear` hands them to the bot, [trade] hands_off keeps "
+            "them."
+        )
+        present.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        present.on_alert(Alert(Kind.HALTED, "somebody else traded in the account", text, present.clock.now()))
+    if not found.agrees and found.differences != told:
         present.on_event(Event(STAGE, text=found.text, level=Level.WARNING))
         present.on_alert(Alert(Kind.HALTED, "ledger and broker do not agree", found.text, present.clock.now()))
-    return found.agrees
+    return found
 
 
 def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
@@ -221,10 +375,12 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
     try:
         loop.compare()
         loop.trade_session(hours, minutes[:1] if once else minutes)
+    except WaitEndedError:
+        return  # a person wants a stop
     except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
         if once:
             raise
-        loop.tell_fault("the session cannot be prepared", str(error))
+        loop.fault_once("the session cannot be prepared", str(error))
         loop.stand_by(hours)
         loop.wait_until(loop.clock.now() + MINUTE)
         if loop.clock.now() >= hours.ends:

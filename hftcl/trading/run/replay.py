@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from hftcl import sqlite
 from hftcl.alerts import Alert
 from hftcl.archive.fitness import MarketKind
 from hftcl.durable import convert_storage_faults
-from hftcl.errors import ModelNotFoundError, NoDataError, UsageError
+from hftcl.errors import BrokerError, ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
@@ -31,13 +32,29 @@ from hftcl.settings import Settings
 from hftcl.strategy.positions import positions_sha256
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import FILE as PAPER_FILE
+from hftcl.trading.brokers.strict import FILE as STRICT_FILE
 from hftcl.trading.decide.bot import Minute
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.execute.reconciliation import SAME, reconcile
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
 from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
+
+REHEARSAL: Final = "strict-paper"
+_LAST_LOOKS: Final = 20  # in a storm one call in seven gets no answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a person would have been told by a live run: how often, and first when (UTC, of the bars)."""
+
+    at: datetime
+    kind: str
+    subject: str
+    text: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +64,8 @@ class ReplayReport:
     unseen: whether none of the sessions, nor their embargo, was trained on; else what is earned here proves nothing.
     decisions, orders, fills: how many; orders are those that were sent. refusals: of orders, by code; codes: of
     decisions. positions_sha256: of the target positions, as in `exam`. latency_ms: from a minute's bars to its last
-    order, p50 and p99.
+    order, p50 and p99. broker: "paper", or "strict-paper" in a rehearsal. alerts: what a live run would have told.
+    apart: shares by which the broker's positions differ from the ledger's at the end.
     """
 
     model_id: str
@@ -72,6 +90,9 @@ class ReplayReport:
     codes: dict[str, int]
     capital: float
     halted: str | None
+    broker: str
+    alerts: tuple[Told, ...]
+    apart: dict[str, float]
     seconds: float
 
 
@@ -93,6 +114,18 @@ class _Tally:
     latencies: list[float] = field(default_factory=list)
     positions: list[pl.DataFrame] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
+    alerts: dict[tuple[str, str], Told] = field(default_factory=dict)
+
+    def hear(self, alert: Alert) -> None:
+        key = str(alert.kind), alert.subject
+        known = self.alerts.get(key)
+        self.alerts[key] = Told(
+            at=known.at if known else alert.at,
+            kind=str(alert.kind),
+            subject=alert.subject,
+            text=known.text if known else alert.text,
+            count=known.count + 1 if known else 1,
+        )
 
     def count_minute(self, done: Minute) -> None:
         if done.decided:
@@ -113,8 +146,11 @@ def replay(
     controls: Controls,
     on_event: OnEvent,
     on_alert: Callable[[Alert], None],
+    rehearse: bool = False,
 ) -> ReplayReport:
     """Trade the sessions of `span`, "FROM..TO" with both ends included, with the model that serves.
+
+    rehearse: with the broker `strict-paper`, which refuses, delays and falls silent as a real one does.
 
     Raises UsageError for a span that is none, ModelNotFoundError where nothing serves that may trade on these bars,
     NoDataError where there are no bars, LockHeldError where another replay runs.
@@ -136,7 +172,7 @@ def replay(
     places = Home.replay(home_of(settings))
     with hold_lock(places, "replay"):
         loop, tally = _delete_begun_replay_and_assemble(
-            settings, places, serving, window, source, controls, on_event, on_alert
+            settings, places, serving, window, source, controls, on_event, on_alert, rehearse=rehearse
         )
         with loop.ledger:
             _play(loop, window, calendar, serving.in_use, tally, on_event)
@@ -235,12 +271,20 @@ def _delete_begun_replay_and_assemble(
     controls: Controls,
     on_event: OnEvent,
     on_alert: Callable[[Alert], None],
+    *,
+    rehearse: bool,
 ) -> tuple[Loop, _Tally]:
     with convert_storage_faults("beginning the ledger of the replay"):
         for path in (places.ledger, places.folder / PAPER_FILE, places.folder / "shadow" / PAPER_FILE):
             sqlite.remove(path)
+        (places.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(places.ledger, durable=False), _Tally()
-    broker = find_broker("paper")(settings, folder=places.folder, durable=False)
+    broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=places.folder, durable=False)
+
+    def hear(alert: Alert) -> None:
+        tally.hear(alert)
+        on_alert(alert)
+
     hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
     start = find_hours(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
     shadow = Shadow.from_settings(settings, places, durable=False) if settings.trade.shadow else None
@@ -256,12 +300,13 @@ def _delete_begun_replay_and_assemble(
         source=source.name,
         synthetic=source.synthetic,
         on_event=on_event,
-        on_alert=on_alert,
+        on_alert=hear,
         shadow_broker=shadow.broker if shadow else None,
         on_minute=tally.count_minute,
     )
     loop = assemble(settings, parts)
     loop.shadow = shadow
+    loop.reconcile = lambda: reconcile(ledger, broker, loop.clock.now()).agrees
     loop.adopt()
     return loop, tally
 
@@ -311,8 +356,24 @@ def _build_report(
         codes=dict(sorted(tally.codes.items())),
         capital=capital,
         halted="; ".join(f"{latch.name}: {latch.reason}" for latch in latches) or None,
+        broker=loop.bot.production.desk.broker.name,
+        alerts=tuple(tally.alerts.values()),
+        apart=_apart(loop),
         seconds=seconds,
     )
+
+
+def _apart(loop: Loop) -> dict[str, float]:
+    """Return the shares by which the broker holds more than the ledger, without those of none."""
+    broker, ours = loop.bot.production.desk.broker, loop.ledger.positions()
+    for _ in range(_LAST_LOOKS):
+        try:
+            theirs = broker.account().positions
+        except BrokerError:  # the weather of a rehearsal
+            continue
+        found = {name: theirs.get(name, 0.0) - ours.get(name, 0.0) for name in sorted(ours.keys() | theirs.keys())}
+        return {name: shares for name, shares in found.items() if abs(shares) > SAME}
+    raise BrokerError(f"The broker {broker.name} did not say what it holds at the end. Run it again with another seed.")
 
 
 def compute_pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -> dict[str, float]:

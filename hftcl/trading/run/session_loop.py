@@ -1,24 +1,29 @@
 """The loop around the bot: sessions, minutes, reloads, stops. One and the same live and in a replay."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import BrokerError, HftclError, SourceError
+from hftcl.errors import BrokerError, HftclError, SourceError, StorageError, WaitEndedError
 from hftcl.events import BANNER, Event, Level, OnEvent
 from hftcl.ledger import rows
+from hftcl.ledger.rows import BARRED
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours
 from hftcl.trading.decide.bot import KILL_SWITCH, Bot, Minute
 from hftcl.trading.decide.model_in_use import Look, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.execute.reconciliation import HANDED
 from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
-from hftcl.trading.feeds import Delivery, Feed
+from hftcl.trading.feeds import Delivery, Feed, Morning
+from hftcl.trading.late_bars import LateBars
+from hftcl.trading.patience import Look as LookAround
+from hftcl.trading.reserve import LEAST_FREE, Reserve
 from hftcl.trading.run.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,10 @@ class Controls:
     look: bool = False
     halt: bool = False
 
+    def urgent(self) -> bool:
+        """Whether a person wants something that nothing may be waited for: a stop, or the kill switch."""
+        return self.stop or bool(self.read_halt())
+
     def read_halt(self) -> str:
         """Return why the kill switch is pressed, "" where it is not."""
         if self.halt:
@@ -58,6 +67,30 @@ def _read_reason(path: Path) -> str:
     except OSError:
         return ""
     return f": {said}" if said else ""
+
+
+CLOCK_TOLD_S: Final = 3.0
+CLOCK_STOPS_S: Final = 60.0
+"""Seconds by which clocks may differ before a person is told, and before nothing is opened any more: a minute's bars
+would be taken for another's."""
+DISK_FULL: Final = "disk_full"
+DISPUTED_MINUTES: Final = 5
+"""Minutes in which fills that are told late may still explain a difference."""
+_CLOCK_LOOKED_EACH: Final = timedelta(hours=1)
+
+_T = TypeVar("_T")
+
+
+class Patiently(Protocol):
+    """Does what takes long."""
+
+    def __call__(self, call: Callable[[], _T], look: LookAround) -> _T:
+        """Return what `call` gives. Raises WaitEndedError where `look` said not to wait any longer."""
+        ...
+
+
+def _at_once(call: Callable[[], _T], look: LookAround) -> _T:
+    return call()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +112,23 @@ class Loop:
     """Make ledger and broker agree, and say whether they do; in a replay nobody else trades in the account."""
     alive: Callable[[], None] = lambda: None
     """Called whenever the loop has looked around: at least each second while it waits."""
+    patiently: Patiently = _at_once
+    """Does what takes long, and looks around meanwhile; at once in a replay."""
+    splits: Callable[[Hours, tuple[str, ...]], Mapping[str, float]] = lambda _, __: {}
+    """(session, tickers) -> new shares for an old one, of the splits that take effect in it."""
+    their_time: Callable[[], datetime | None] = lambda: None
+    """What time it is at the broker, None where it does not say."""
     reloads: int = 0
+    reserve: Reserve | None = None
+    """Room on the disk, given up when it is full; None in a replay."""
+    late: LateBars = field(default_factory=LateBars)
+    _disk_told: bool = field(default=False, init=False)
+    _unwritable: str = field(default="", init=False)
+    _pressed: bool = field(default=False, init=False)
+    _acting: bool = field(default=False, init=False)
+    _left_out: frozenset[str] = field(default=frozenset(), init=False)
+    _clock_looked: datetime | None = field(default=None, init=False)
+    _unprepared: str = field(default="", init=False)
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
     _silent: int = field(default=0, init=False)
@@ -92,17 +141,28 @@ class Loop:
         if first is None:
             return
         self.look_if_due()
+        self._look_at_disk()
         self._choose_shadow()
+        if self.patiently is not _at_once:
+            self.stand_by(hours)  # bars may take long to collect, and the kill switch does not wait for them
         # what ended before the first of them is history; the first itself is decided on, be it just over
         known_at = min(first, self.clock.now())
-        self.bot.begin(hours, self.feed.begin(hours, known_at), self.clock.now())
+        try:
+            morning = self.patiently(lambda: self.feed.begin(hours, known_at), self._act_around)
+        except WaitEndedError:
+            return
+        self.bot.begin(hours, morning, self.clock.now(), self.splits(hours, morning.tickers))
+        self._unprepared = ""
+        self._tell_left_out(morning)
         for minute in (first, *waiting):
             self.wait_until(minute + MINUTE + self.grace)
             if self.controls.stop:
                 self.bot.leave()
                 return
+            self._compare_clocks()
             self._decide(minute, hours)
             self.look_if_due()
+            self._catch_up()
         if minute >= hours.ends - MINUTE:
             self.bot.end(self.clock.now())
         else:
@@ -127,13 +187,83 @@ class Loop:
             self.look_if_due()
         self._glance()
 
-    def _glance(self) -> None:
-        """Act on the kill switch at once, not with the next minute."""
+    def look_around(self) -> bool:
+        """Look around while something is waited for; return whether not to wait any longer.
+
+        A kill switch that is pressed is on disk before anything else is done. While its orders go out only a stop ends
+        a wait.
+        """
         self.alive()
         reason = self.controls.read_halt()
-        if reason and self.bot.latch(KILL_SWITCH, reason, self.clock.now()):
-            self.bot.flatten(self.clock.now())
-        self.controls.halt = False
+        if reason and not self._acting and not self._pressed:
+            try:
+                self._pressed = self.bot.latch(KILL_SWITCH, reason, self.clock.now())
+            except StorageError as error:
+                self._pressed, self._unwritable = True, str(error)
+            self.controls.halt = False
+        return self.controls.stop or (self._pressed and not self._acting)
+
+    def _glance(self) -> None:
+        """Act on the kill switch at once, not with the next minute."""
+        self.look_around()
+        if self._pressed and not self._acting:
+            self._acting = True
+            try:
+                self.bot.flatten(self.clock.now())
+            except StorageError as error:
+                self._close_without_disk(error)
+            finally:
+                self._acting = self._pressed = False
+
+    def _act_around(self) -> bool:
+        """Look around while bars are waited for, and act on the kill switch; return whether to stop."""
+        self._glance()
+        return self.controls.stop
+
+    def _catch_up(self) -> None:
+        """Compute anew from corrected bars, the orders of the minute being out."""
+        if self.bot.correction_due():
+
+            def look() -> bool:  # what has begun is finished: it takes seconds, and the kill switch acts meanwhile
+                self._glance()
+                return False
+
+            self.patiently(self.bot.correct, look)
+
+    def _compare_clocks(self) -> None:
+        """Compare this machine's time with the broker's, at the start and each hour; a difference is told."""
+        now = self.clock.now()
+        if self._clock_looked is not None and timedelta(0) <= now - self._clock_looked < _CLOCK_LOOKED_EACH:
+            return
+        self._clock_looked = now
+        try:
+            theirs = self.their_time()
+        except BrokerError:
+            return  # that it does not answer is told by the desk
+        off = abs((theirs - self.clock.now()).total_seconds()) if theirs is not None else 0.0
+        before, self.bot.clock_off = self.bot.clock_off, ""
+        if off <= CLOCK_TOLD_S or theirs is None:
+            return
+        ahead = "behind" if theirs > self.clock.now() else "ahead of"
+        text = f"This machine's clock is {off:.0f} s {ahead} the broker's. Set it by NTP (`timedatectl`)."
+        if off > CLOCK_STOPS_S:
+            self.bot.clock_off = f"{text} Nothing is opened while it is more than {CLOCK_STOPS_S:g} s off."
+        if not before:
+            self.tell_fault("the clock is wrong", self.bot.clock_off or text)
+
+    def _tell_left_out(self, morning: Morning) -> None:
+        """Name the tickers that are left out of a session, and what that makes of the others' weight."""
+        left_out = frozenset(morning.left_out)
+        if left_out - self._left_out:
+            names = "; ".join(f"{ticker}: {morning.left_out[ticker]}" for ticker in sorted(left_out))
+            count = len(morning.tickers)
+            text = (
+                f"Not traded in this session: {names}. Each of the other {count} weighs 1/{count} of the capital "
+                f"instead of 1/{count + len(left_out)}. A ticker that is delisted or has a new name belongs out of "
+                "[market] watchlist."
+            )
+            self.tell_fault(f"left out: {', '.join(sorted(left_out))}", text)
+        self._left_out = left_out
 
     def compare(self) -> None:
         """Make ledger and broker agree; while they do not, the bot sends nothing. Raises BrokerError."""
@@ -149,14 +279,40 @@ class Loop:
             self.bot.latch(UNEXPLAINED, f"the broker could not be asked what is held: {error}", self.clock.now())
         self.bot.resume()
 
+    def _take_clearance(self) -> None:
+        """Take what a person has cleared or handed over while the bot runs."""
+        meta, desk = self.ledger.meta(), self.bot.production.desk
+        if meta.get(HANDED):
+            desk.adopt_foreign(self.clock.now())
+            self.ledger.set_meta(**{HANDED: ""})
+        if desk.barred and not meta.get(BARRED):
+            desk.barred = ""
+
+    def _settle_dispute(self) -> None:
+        """Where ledger and broker have differed for minutes, look closely, which latches what cannot be explained."""
+        if self.bot.agreed and self.bot.production.desk.disputed_minutes >= DISPUTED_MINUTES:
+            try:
+                self.compare()
+            except BrokerError:
+                return  # told by the desk; looked at again with the next minute
+            self.bot.resume()
+
     def _decide(self, minute: datetime, hours: Hours) -> None:
+        self._take_clearance()
         self._compare_if_cleared()
         try:
-            delivery = self.feed.minute(minute, self.clock.now())
+            delivery = self.patiently(lambda: self.feed.minute(minute, self.clock.now()), self._act_around)
+        except WaitEndedError:
+            delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
         except SourceError as error:
             self.tell_fault("no bars", str(error))
             delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
-        self.on_minute(self.bot.decide_minute(delivery, self.clock.now()))
+        if not self._decided(delivery):
+            return
+        if self._pressed:
+            self._glance()
+        self._settle_dispute()
+        self.grace = self.bot.grace = self.late.note(delivery, self.grace)
         self._tell_hold()
         self._tell_silence(delivery, hours)
         problem = self.feed.problem()
@@ -166,6 +322,63 @@ class Loop:
         for finding in delivery.findings:
             text = f"{finding.ticker}: {finding.count} bar dropped, {finding.reason}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+
+    def _decided(self, delivery: Delivery) -> bool:
+        """Decide on a minute; False where nothing can be written, and what is held is closed by the broker's word."""
+        now = self.clock.now()
+        try:
+            if self._unwritable:
+                self.bot.latch(DISK_FULL, self._unwritable, now)  # it may be written again
+                self._unwritable = ""
+                self.compare()  # what was closed meanwhile is taken over
+                self.bot.resume()
+            self.on_minute(self.bot.decide_minute(delivery, self.clock.now()))
+            self._disk_told = False
+        except StorageError as error:
+            self._close_without_disk(error)
+            return False
+        except BrokerError as error:
+            self.fault_once("ledger and broker cannot be compared yet", str(error))
+            return False
+        return True
+
+    def _close_without_disk(self, error: StorageError) -> None:
+        """Give up the reserve, so that latch and closing orders can be written; else latch in memory and close."""
+        now, news, self._disk_told = self.clock.now(), not self._disk_told, True
+        self._unwritable = str(error)
+        if self.reserve is not None:
+            self.reserve.give_up()
+        if news:
+            log.error("nothing can be written why=%s", error)
+        latched = False
+        try:
+            latched = self.bot.latch(DISK_FULL, f"{error} What is held is closed; free some space", now)
+            self._unwritable = ""
+            self.bot.flatten(now)
+        except StorageError as again:
+            self._unwritable = str(again)
+            if news and not latched and not self.ledger.is_latched(DISK_FULL):  # else the latch has told it
+                text = (
+                    f"{error} Nothing is opened, and what is held is closed by what the broker says. Free some space."
+                )
+                self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+                self.on_alert(Alert(Kind.HALTED, "nothing can be written: everything is closed", text, now))
+            try:
+                self.bot.close_without_ledger(now)
+            except BrokerError as fault:  # tried again with the next minute
+                log.error("nothing can be closed why=%s", fault)  # noqa: TRY400 - no traceback needed
+
+    def _look_at_disk(self) -> None:
+        """Keep the reserve, and tell early where the disk fills up."""
+        if self.reserve is None:
+            return
+        kept, free = self.reserve.keep(), self.reserve.free()
+        if free < LEAST_FREE or not kept:
+            text = (
+                f"{free / 1e6:,.0f} MB are free in {self.reserve.home}. When nothing can be written any more the bot "
+                "closes everything. Free some space."
+            )
+            self.tell_fault("the disk is nearly full", text)
 
     def _tell_silence(self, delivery: Delivery, hours: Hours) -> None:
         """Tell once of a market in which no ticker trades any more: a feed may fail and find nothing wrong with it."""
@@ -195,6 +408,12 @@ class Loop:
             )
             self.tell_fault(f"no bars of {ticker}, which is held", text)
         self._stuck = silent
+
+    def fault_once(self, subject: str, text: str) -> None:
+        """Tell a person of a fault that is looked at again each minute, when it begins or becomes another."""
+        if self._unprepared != text:
+            self._unprepared = text
+            self.tell_fault(subject, text)
 
     def tell_fault(self, subject: str, text: str) -> None:
         """Tell a person, the log and the ledger that bars are missing."""

@@ -1,6 +1,7 @@
 """What the bot is doing, read from its ledger and its lock, so that asking never disturbs it."""
 
 import fcntl
+import json
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.rows import BARRED
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -68,6 +70,14 @@ class StatusReport:
     halted: str | None
     reloads: int
     errors: tuple[str, ...]
+    codes: dict[str, int]
+    """Decisions of the session by code: what was traded, and why the others were not."""
+    left_alone: dict[str, float]
+    """Tickers that are not traded, because nobody knows whose they are: shares that differ, or that others traded."""
+    barred: str | None
+    """Why the broker's account opens nothing in this session."""
+    flatten_minutes: float | None
+    """How long it takes to send what closes everything."""
     books: tuple[BookStatus, ...]
 
 
@@ -123,9 +133,18 @@ def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> Status
         limits=_measure_limits(ledger, meta, production),
         halted=halted or None,
         reloads=meta.count("reloads"),
+        codes=ledger.codes("production", opened) if (opened := meta.moment("session_opened")) else {},
+        left_alone=_left_alone(ledger, meta),
+        barred=meta.get(BARRED, "").partition(" ")[2] or None,
+        flatten_minutes=meta.number("flatten_minutes"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
         books=(production, *([shadow] if shadow.model_id else [])),
     )
+
+
+def _left_alone(ledger: LedgerReader, meta: LedgerMeta) -> dict[str, float]:
+    disputed = json.loads(meta.get("disputed") or "{}")
+    return dict(sorted((ledger.positions("foreign") | disputed).items()))
 
 
 def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta) -> BookStatus:

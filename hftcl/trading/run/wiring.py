@@ -1,7 +1,7 @@
 """The bot put together from settings: ledger, broker, desks, rules, loop."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Literal
 
 from hftcl.alerts import Alert, Kind
 from hftcl.durable import convert_storage_faults, lock, make_folder
+from hftcl.errors import ConfigError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
 from hftcl.ledger import rows
@@ -42,6 +43,7 @@ class Parts:
     synthetic: bool
     on_event: OnEvent
     on_alert: Callable[[Alert], None]
+    account_id: str = ""
     shadow_broker: Broker | None = None
     on_minute: Callable[[Minute], None] = lambda _: None
 
@@ -51,7 +53,14 @@ def hold_lock(places: Home, what: str) -> Iterator[None]:
     """Hold the lock of a bot or a replay. Raises LockHeldError where another one runs."""
     with convert_storage_faults("preparing the folder of the ledger"):
         make_folder(places.folder)
-    with lock(places.lock, what):
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(places.lock, what))
+        except OSError as error:
+            raise StorageError(
+                f"The lock {places.lock} cannot be had: {error.strerror or error}. The folder {places.folder} must be "
+                "on a disk that may be written and that knows file locks (flock). Set [paths] home to such a folder."
+            ) from error
         yield
 
 
@@ -64,10 +73,19 @@ def interval_s(settings: Settings) -> float:
 def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
     """Return the USD that targets are fractions of: what the ledger began with, and the first time what it shall be.
 
-    It stays what it was, so that profits are not reinvested and sessions add up, as in the exam.
+    It stays what it was, so that profits are not reinvested and sessions add up, as in the exam. Raises ConfigError
+    where a paper account does not hold it.
     """
     known = ledger.meta().number("capital")
-    return known if known is not None else settings.trade.capital or broker.account().equity
+    if known is not None:
+        return known
+    asked, equity = settings.trade.capital, broker.account().equity
+    if not broker.live_money and asked > equity:
+        raise ConfigError(
+            f"[trade] capital is {asked:,.2f} USD, and the account of the broker {broker.name} holds {equity:,.2f}: "
+            "most orders would be refused. Lower it, set it to 0 for what the account holds, or raise the cash there."
+        )
+    return asked or equity
 
 
 def assemble(settings: Settings, parts: Parts) -> Loop:
@@ -81,6 +99,7 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         synthetic=str(int(parts.synthetic)),
         cost_bps=repr(settings.strategy.cost_bps),
         broker=parts.broker.name,
+        account_id=parts.account_id,
         started_at=parts.clock.now().isoformat(),
         reloads="0",
     )
@@ -103,6 +122,11 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
         parts.on_alert(Alert(Kind.ERROR, f"the broker {parts.broker.name} has a fault", text, at))
 
+    def tell(kind: Kind, subject: str, text: str, at: datetime) -> None:
+        ledger.write_event(rows.LedgerEvent(at=at, kind="error", text=text))
+        parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        parts.on_alert(Alert(kind, subject, text, at, ledger.meta().get("model_id")))
+
     def desk(book: rows.BookName, broker: Broker) -> Desk:
         return Desk(
             book=book,
@@ -112,6 +136,8 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
             fractional=settings.trade.fractional,
             limits=limits(len(settings.market.watchlist), settings.strategy.flat_minutes_before_close),
             on_fault=fault,
+            tell=tell,
+            hands_off=frozenset(settings.trade.hands_off),
         )
 
     rules = Rules(

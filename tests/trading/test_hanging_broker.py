@@ -1,0 +1,275 @@
+"""A real broker client against a service that hangs, breaks off, is down, or takes no more calls."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.alerts import Kind
+from hftcl.errors import BrokerError, ConfigError, WaitEndedError
+from hftcl.home import Home
+from hftcl.ledger.writer import Ledger
+from hftcl.settings import Settings
+from hftcl.strategy.risk import Order
+from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.dispatch import send
+from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.patience import PatientBroker
+from tests.trading.alpaca_server import reset, says, slow
+from tests.trading.bot_stand import DAY, archived, bars_of, session_minutes
+from tests.trading.strict_server import StrictServer
+from tests.trading.test_live import World, press
+from tests.trading.trading_cases import a_record, an_order, at, sent
+
+pytest.importorskip("alpaca", reason="alpaca-py is not installed (pip install 'hftcl[alpaca]')")
+
+SUBMIT, ACCOUNT = "POST /v2/orders", "GET /v2/account"
+FOR_EVER = 3600.0
+TICKERS = ("AAPL", "AMD", "TSLA", "V", "GS")
+
+
+class Wall:
+    """A clock that a test sets."""
+
+    now = at(1)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def server(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictServer]:
+    with StrictServer(clock=wall) as started:
+        monkeypatch.setenv("APCA_API_KEY_ID", started.keys[0])
+        monkeypatch.setenv("APCA_API_SECRET_KEY", started.keys[1])
+        yield started
+
+
+@pytest.fixture
+def broker(server: StrictServer, wall: Wall, tmp_path: Path) -> Iterator[Broker]:
+    settings = Settings()
+    settings = replace(
+        settings,
+        alpaca=replace(settings.alpaca, base_url=server.url, timeout_s=600.0),
+        paths=replace(settings.paths, env_file=str(tmp_path / ".env")),
+    )
+    made = find_broker("alpaca")(settings, folder=tmp_path)
+    made._pace._clock = made._clock = lambda: wall.now.timestamp()  # type: ignore[attr-defined]
+    with closing(made):
+        yield made
+
+
+def patient(broker: Broker, look: Callable[[], bool] = lambda: False, submit_s: float = 0.4) -> PatientBroker:
+    return PatientBroker(broker, look, ask_s=0.4, submit_s=submit_s)
+
+
+def orders(*quantities: float, minute: int = 0) -> list[Order]:
+    return [an_order(minute, ticker, quantity) for ticker, quantity in zip(TICKERS, quantities, strict=False)]
+
+
+def test_a_broker_that_never_answers_is_not_waited_for_when_a_person_wants_something_else(
+    server: StrictServer, broker: Broker
+) -> None:
+    server.faults[ACCOUNT] = [slow(delay_s=FOR_EVER)]
+    looks: list[int] = []
+
+    def look() -> bool:
+        looks.append(1)
+        return len(looks) > 2
+
+    with pytest.raises(WaitEndedError):
+        PatientBroker(broker, look, ask_s=FOR_EVER).account()
+    assert len(looks) == 3
+
+
+def test_a_question_without_an_answer_is_the_last_of_its_minute(server: StrictServer, broker: Broker) -> None:
+    made = patient(broker)
+    server.faults[ACCOUNT] = [slow(delay_s=FOR_EVER)]
+    with pytest.raises(BrokerError, match="did not answer within"):
+        made.account()
+    asked = len(server.hits)
+    with pytest.raises(BrokerError, match="earlier in this minute"):
+        made.fills(None)
+    assert len(server.hits) == asked
+    made.begin_minute()
+    assert made.account().cash == 100_000.0
+
+
+@pytest.mark.hazard(51)
+def test_after_the_first_order_without_an_answer_nothing_is_opened_and_closing_ones_go_side_by_side(
+    server: StrictServer, broker: Broker
+) -> None:
+    for ticker in TICKERS[:3]:
+        server.account.by_hand(ticker, 10.0, 100.0, at(0))
+    server.faults[SUBMIT] = [slow(delay_s=FOR_EVER)] * 20
+    closing_ones, opening = orders(-10.0, -10.0, -10.0), orders(0, 0, 0, 5.0, 5.0)[3:]
+    done = send(patient(broker), [*opening, *closing_ones], {order.client_order_id for order in closing_ones})
+    assert {one.order.ticker for one in done if one.unsent} == {"V", "GS"}
+    assert all(one.fault is not None and not one.unsent for one in done if one.order.ticker in TICKERS[:3])
+    assert server.most_at_once >= 3
+    names = {order.client_order_id for order in server.account.orders.values()}
+    assert {order.client_order_id for order in closing_ones} <= names, "they arrived, and each once"
+    assert len(server.account.orders) == 6
+
+
+@pytest.mark.hazard(51)
+def test_an_order_whose_connection_was_reset_is_there_once(server: StrictServer, broker: Broker) -> None:
+    server.faults[SUBMIT] = [reset]
+    (one,) = send(patient(broker, submit_s=20.0), orders(5.0), frozenset(["hftcl-20250602T1330-AAPL-r"]))
+    assert one.state is not None
+    assert one.state.working
+    assert len(server.account.orders) == 1
+
+
+def test_no_more_than_two_hundred_calls_go_out_in_a_minute_and_the_next_goes_on(
+    server: StrictServer, broker: Broker, wall: Wall
+) -> None:
+    many = [an_order(0, f"T{n:03d}", 1.0) for n in range(300)]
+    made = patient(broker, submit_s=60.0)
+    first = send(made, many, frozenset())
+    unsent = [one.order for one in first if one.unsent]
+    assert server.most_calls <= 200
+    assert 100 < len(unsent) < 150
+    wall.now += timedelta(minutes=1)
+    second = send(made, unsent, frozenset())
+    assert not [one for one in second if one.unsent]
+    assert len(server.account.orders) == 300
+    assert server.most_calls <= 200
+
+
+def test_a_start_with_ninety_positions_asks_in_lists_not_once_for_each(
+    server: StrictServer, broker: Broker, wall: Wall, tmp_path: Path
+) -> None:
+    records = [a_record(0, f"T{n:03d}", 1.0) for n in range(90)]
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(fills_cursor_production=at(0).isoformat())
+        ledger.write_decisions([], records)
+        server.limited = False
+        for record in records:
+            broker.submit(sent(record))
+        server.account.on_bars([(at(1), record.ticker, 100.0, 100.0, 1e9) for record in records], at(2))
+        wall.now = at(2)
+        server.limited = True
+        broker._ids.clear()  # type: ignore[attr-defined]  # a new process
+        ledger.write_outcomes(updates=())
+        before = len(server.hits)
+        assert reconcile(ledger, broker, at(3)).agrees
+        asked = server.hits[before:]
+        assert len(ledger.positions()) == 90
+        assert not [hit for hit in asked if hit.startswith("GET /v2/orders/")]
+        wall.now = at(4)
+        before = len(server.hits)
+        assert reconcile(ledger, broker, at(4)).agrees
+        assert len(server.hits) - before < 8, "the ledger knows whose they are"
+
+
+# ---- the bot ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    archived(tmp_path, report={"edge": "stand aside"})
+    return tmp_path
+
+
+def world_of(server: StrictServer, home: Path, start: datetime) -> World:
+    rules: dict[str, dict[str, object]] = {
+        "market": {"source": "files", "watchlist": ("AAPL", "AMD", "TSLA")},
+        "trade": {"broker": "alpaca", "live": True},
+        "alpaca": {"base_url": server.url},
+    }
+    world = World(home, start, bars_of(DAY), rules)
+    server.clock = world.clock.now
+    return world
+
+
+def test_a_broker_that_is_down_at_the_start_is_waited_for_and_told_once(server: StrictServer, home: Path) -> None:
+    minutes = session_minutes()
+    world = world_of(server, home, minutes[100])
+    server.faults[ACCOUNT] = [says(503, {"message": "down"})] * 4
+    world.script = {minutes[104]: world.stop}
+    world.run(real_money=True)
+    assert [alert.subject for alert in world.alerts if "start" in alert.subject] == [
+        "the broker alpaca does not answer at the start"
+    ]
+    with world.ledger() as ledger:
+        assert ledger.find_last_decided() in (minutes[103], minutes[104])
+
+
+def test_what_is_wrong_with_the_account_is_told_at_the_start_and_another_account_is_refused(
+    server: StrictServer, home: Path
+) -> None:
+    minutes = session_minutes()
+    world = world_of(server, home, minutes[100])
+    server.account.flag(suspended=True, shorting=False)
+    world.script = {minutes[102]: world.stop}
+    world.run(real_money=True)
+    (told,) = [alert for alert in world.alerts if alert.subject == "the account at alpaca is restricted"]
+    assert "trade_suspended_by_user" in told.text
+    assert "short" in told.text
+    halted = [alert.subject for alert in world.alerts if alert.kind is Kind.HALTED]
+    assert "the broker refuses the account: nothing is opened" in halted
+    with Ledger(Home.live(home).ledger) as ledger:
+        assert ledger.meta()["account_id"] == "PA0000001"
+        ledger.set_meta(account_id="PA9999999")
+    with pytest.raises(ConfigError, match="that of the account PA9999999, and the keys are now those of PA0000001"):
+        world_of(server, home, minutes[110]).run(real_money=True)
+
+
+def test_a_stop_is_heard_while_the_bars_of_the_morning_are_collected(home: Path) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[100], bars_of(DAY))
+    release = threading.Event()
+
+    def begin() -> None:
+        world.stop()
+        release.wait(FOR_EVER)
+
+    world.script = {minutes[0] - (minutes[1] - minutes[0]): begin}
+    report = world.run()
+    release.set()
+    assert report.note == "Stopped as asked."
+    assert report.decisions == 0
+
+
+def held_up(release: threading.Event) -> None:
+    release.wait(FOR_EVER)
+
+
+def test_the_kill_switch_closes_everything_while_the_bars_of_the_morning_are_collected(home: Path) -> None:
+    minutes = session_minutes()
+    before = World(home, minutes[110], bars_of(DAY))
+    before.script = {minutes[114]: before.stop}
+    held = before.run().positions
+    assert held
+    world = World(home, minutes[120], bars_of(DAY))
+    release = threading.Event()
+    looks: list[int] = []
+
+    def alive() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            press(world)
+        if len(looks) > 3:
+            with world.ledger() as ledger:
+                done = ledger.orders(first=minutes[119]).height >= len(held)
+            if done:
+                release.set()
+                world.stop()
+
+    world.service.alive = alive  # type: ignore[method-assign]
+    world.script = {minutes[0] - (minutes[1] - minutes[0]): lambda: held_up(release)}
+    world.run()
+    with world.ledger() as ledger:
+        assert ledger.is_latched("kill_switch")
+        closing_ones = ledger.orders(first=minutes[119])
+        assert dict(closing_ones.select("ticker", "quantity").iter_rows()) == {name: -n for name, n in held.items()}

@@ -1,0 +1,287 @@
+"""What a loss is measured from, splits, wrong prints, clocks, late bars: where money was lost without a word."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hftcl.errors import ConfigError, StorageError
+from hftcl.home import Home
+from hftcl.ledger.rows import EquityRow
+from hftcl.ledger.writer import Ledger
+from hftcl.market.bars import MINUTE
+from hftcl.settings import Settings
+from hftcl.strategy.risk import Code
+from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.brokers.strict import StrictPaper
+from hftcl.trading.execute.desk import DRAWDOWN_FROM
+from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.feeds import Delivery
+from hftcl.trading.held_back import MOST, HeldBack
+from hftcl.trading.late_bars import LONGEST, LateBars
+from hftcl.trading.reserve import Reserve
+from hftcl.trading.run.kill_switch import flatten
+from hftcl.trading.run.session_loop import Loop
+from hftcl.trading.run.wiring import hold_lock, read_capital
+from hftcl.trading.trouble import CALM, LASTS_MINUTES, Outages
+from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
+from tests.trading.strict_stand import bench
+from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper
+
+
+def equity_row(days_ago: int, equity: float) -> EquityRow:
+    day = SESSION - timedelta(days=days_ago)
+    ts = at(389) - timedelta(days=days_ago)
+    return EquityRow(
+        book="production", ts=ts, session=day, equity=equity, cash=equity, gross=0.0, net=0.0, realised=0.0
+    )
+
+
+# ---- losses ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_day_s_loss_counts_from_the_close_before_also_for_a_bot_that_starts_at_noon(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        made.minute(0, {"AAPL": 100.0})
+        made.minute(1)
+        tomorrow, begins = SESSION + timedelta(days=1), OPEN + timedelta(days=1)
+        made.desk.open(tomorrow, begins, made.prices | {"AAPL": 20.0}, before={"AAPL": 100.0})
+        now = made.desk.value_book(tomorrow, begins, {"AAPL": 20.0}).equity
+        assert made.desk.equity_at_open - now == pytest.approx(8_000.0)
+        again = made.desk.ledger.meta().read_open("production")
+        assert again == (tomorrow.isoformat(), made.desk.equity_at_open)
+
+
+def test_the_best_close_of_twenty_sessions_is_what_a_drawdown_counts_from_until_a_person_clears_it(
+    tmp_path: Path,
+) -> None:
+    with bench(tmp_path) as made:
+        closes = [equity_row(30, 150_000.0), *(equity_row(n, 100_000.0 + 100 * n) for n in range(1, 21))]
+        made.ledger.write_outcomes(equity=closes)
+        made.desk.find_peak(SESSION)
+        assert made.desk.peak == 102_000.0, "the one of thirty days ago is not of the newest twenty"
+        made.ledger.set_meta(**{DRAWDOWN_FROM: (SESSION - timedelta(days=5)).isoformat()})
+        made.desk.find_peak(SESSION)
+        assert made.desk.peak == 100_500.0
+        made.ledger.set_meta(**{DRAWDOWN_FROM: SESSION.isoformat()})
+        made.desk.find_peak(SESSION)
+        assert made.desk.peak < 0, "what is lost by today is what a person has accepted"
+
+
+def test_a_loss_over_several_sessions_latches_and_closes(tmp_path: Path) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    bot.ledger.write_outcomes(equity=[equity_row(n, 115_000.0) for n in range(3, 6)])
+    bot.run(DAY, some_minutes(110, 6))
+    assert [latch.name for latch in bot.ledger.latches()] == [str(Code.DRAWDOWN)]
+    assert bot.ledger.positions() == {}
+    assert [alert.subject for alert in bot.alerts] == ["trading is halted: drawdown"]
+    bot.close()
+
+
+# ---- paper -----------------------------------------------------------------------------------------------------------
+
+
+def test_paper_fills_nothing_in_a_wrong_print_and_is_not_valued_by_it(tmp_path: Path) -> None:
+    paper = PaperBroker(with_paper(), folder=tmp_path, durable=False)
+    paper.on_bars(bars((0, "AAPL", 100.0)), at(1))
+    paper.submit(an_order(0, quantity=10.0))
+    paper.on_bars(bars((1, "AAPL", 130.0)), at(2))
+    assert (paper.account().positions, paper.account().equity) == ({}, 100_000.0)
+    paper.on_bars(bars((2, "AAPL", 100.0)), at(3))
+    assert paper.account().positions == {"AAPL": 10.0}
+    assert paper.account().marks == {"AAPL": 100.0}
+    paper.submit(an_order(3, quantity=-10.0))
+    paper.on_bars(bars((4, "AAPL", 130.0)), at(5))
+    paper.on_bars(bars((5, "AAPL", 131.0)), at(6))
+    assert paper.account().marks == {"AAPL": 131.0}, "a jump that the next bar confirms is a price"
+    paper.on_bars(bars((6, "AAPL", 131.0)), at(7))
+    assert paper.account().positions == {}
+    paper.close()
+
+
+@pytest.mark.parametrize("ratio", [4.0, 0.25], ids=["forward", "reverse"])
+def test_a_split_overnight_changes_shares_and_no_money_in_ledger_and_paper(tmp_path: Path, ratio: float) -> None:
+    settings = with_paper(half_spread_bps=0.0, slippage_bps=0.0)
+    paper = PaperBroker(settings, folder=tmp_path, durable=False)
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(capital="100000.0")
+        from tests.trading.strict_stand import Bench
+
+        made = Bench(ledger, paper, tickers=("AAPL",))
+        made.minute(0, {"AAPL": 40.0})
+        made.minute(1)
+        assert made.desk.positions == {"AAPL": 40.0}
+        tomorrow, begins = SESSION + timedelta(days=1), OPEN + timedelta(days=1)
+        for _ in range(2):  # a restart splits nothing again
+            made.desk.split({"AAPL": ratio}, {"AAPL": 100.0 / ratio}, tomorrow, begins)
+        assert dict(made.desk.positions) == paper.account().positions == {"AAPL": 40.0 * ratio}
+        row = made.desk.value_book(tomorrow, begins, {"AAPL": 100.0 / ratio})
+        assert row.equity == pytest.approx(100_000.0)
+        assert row.realised == pytest.approx(0.0)
+        assert paper.account().equity == pytest.approx(100_000.0)
+        assert ledger.read_account().average_price["AAPL"] == pytest.approx(100.0 / ratio)
+        made.prices["AAPL"] = 100.0 / ratio
+        made.desk.open(tomorrow, begins, made.prices)
+        made.minute(2, {"AAPL": 0.0})
+        made.minute(3)
+        assert made.told == [], "a split is no difference, and nobody else traded"
+    paper.close()
+
+
+def test_a_capital_that_the_paper_account_does_not_hold_is_refused(tmp_path: Path) -> None:
+    paper = PaperBroker(Settings(), folder=tmp_path, durable=False)
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        with pytest.raises(ConfigError, match=r"capital is 250,000.00 USD.* holds 100,000.00"):
+            read_capital(ledger, settings_of(tmp_path, trade={"capital": 250_000.0}), paper)
+        assert read_capital(ledger, settings_of(tmp_path, trade={"capital": 50_000.0}), paper) == 50_000.0
+    paper.close()
+
+
+# ---- bars and clocks -------------------------------------------------------------------------------------------------
+
+
+class ReSending:
+    """Bars of which each comes again in the next minutes, with other volumes."""
+
+    def __init__(self, inner: object, rate: int) -> None:
+        self.inner, self.rate, self.n = inner, rate, 0
+        self.name = "re-sending"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def minute(self, minute, now):  # type: ignore[no-untyped-def]
+        found = self.inner.minute(minute, now)  # type: ignore[attr-defined]
+        self.n += 1
+        again = bars_of(DAY).filter(pl.col("ts").is_between(minute - self.rate * MINUTE, minute - MINUTE))
+        again = again.with_columns(volume=pl.col("volume") + 100.0 * self.n)
+        return Delivery(minute=minute, bars=found.bars, corrected=again)
+
+
+def test_bars_that_come_again_with_other_volumes_hold_no_ticker(tmp_path: Path) -> None:
+    from hftcl.trading.feeds.replay import StoredFeed
+
+    archived(tmp_path)
+    feed = ReSending(StoredFeed(bars_of(DAY), ("AAPL", "AMD", "TSLA")), 2)
+    bot = stand(tmp_path, first=110, feed=feed)
+    bot.run(DAY, some_minutes(110, 20))
+    assert "hold_revised" not in set(bot.ledger.decisions()["code"])
+    assert bot.ledger.orders().height > 0
+    bot.close()
+
+
+def test_the_grace_grows_where_bars_keep_coming_late_and_shrinks_again() -> None:
+    late, grace = LateBars(), timedelta(seconds=3)
+    none = bars().clear()
+    for n in range(200):
+        came = bars((n - 1, "AAPL", 100.0), (n - 1, "AMD", 100.0))
+        grace = late.note(Delivery(minute=at(n), bars=none, corrected=came), grace)
+    assert grace == LONGEST
+    for n in range(200, 2000):
+        grace = late.note(Delivery(minute=at(n), bars=bars((n, "AAPL", 100.0))), grace)
+    assert grace == timedelta(seconds=3)
+    still, replayed = LateBars(), timedelta(0)
+    assert still.note(Delivery(minute=at(1), bars=none, corrected=bars((0, "AAPL", 1.0))), replayed) == replayed
+
+
+def test_a_ticker_that_is_held_back_ten_minutes_of_fifteen_is_told_once_with_its_codes() -> None:
+    held = HeldBack()
+    told = [held.note({"AAPL": Code.HOLD_NO_BAR if n % 3 else Code.TRADE, "AMD": Code.TRADE}) for n in range(4 * MOST)]
+    texts = [text for text in told if text]
+    assert len(texts) == 1
+    assert "AAPL (10 x hold_no_bar)" in texts[0]
+    assert "AMD" not in texts[0]
+
+
+def test_an_outage_is_told_once_when_it_has_lasted_for_minutes() -> None:
+    outages = Outages()
+    assert [outages.begin(at(n)) for n in range(10)] == [n == LASTS_MINUTES - 1 for n in range(10)]
+    assert outages.end(at(11)) == ""
+    assert "10 calls failed" in outages.end(at(10) + CALM)
+    assert [outages.begin(at(n)) for n in (100, 105, 110, 115)] == [False] * 4, "one lost answer now and then"
+
+
+def with_clock(bot: Stand, seconds: float) -> Loop:
+    bot.loop.their_time = lambda: bot.clock.now() + timedelta(seconds=seconds)
+    return bot.loop
+
+
+@pytest.mark.parametrize(("off", "told", "opens"), [(1.0, 0, True), (20.0, 1, True), (-3600.0, 1, False)])
+def test_a_clock_that_differs_from_the_broker_s_is_told_and_by_a_minute_opens_nothing(
+    tmp_path: Path, off: float, told: int, opens: bool
+) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    with_clock(bot, off)
+    bot.run(DAY, some_minutes(110, 8))
+    assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
+    assert (bot.ledger.positions() != {}) is opens
+    assert opens or set(bot.ledger.orders()["code"]) == {"barred"}
+    bot.close()
+
+
+def test_a_share_dearer_than_a_ticker_s_part_of_the_capital_is_told_before_the_first_minute(tmp_path: Path) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110, sections={"trade": {"capital": 60.0}})
+    bot.run(DAY, some_minutes(110, 3))
+    (alert,) = [alert for alert in bot.alerts if alert.subject == "targets of less than one share"]
+    assert "A ticker's share of the capital is 20.00 USD" in alert.text
+    bot.close()
+
+
+def test_a_lock_that_cannot_be_had_is_one_sentence_with_the_folder(tmp_path: Path) -> None:
+    places = Home.live(tmp_path)
+    places.lock.mkdir()
+    with pytest.raises(StorageError, match=r"cannot be had.*knows file locks") as caught, hold_lock(places, "bot"):
+        pass
+    assert str(tmp_path) in str(caught.value)
+
+
+# ---- a full disk -----------------------------------------------------------------------------------------------------
+
+
+def full(ledger: Ledger, pages: int = 0) -> None:
+    """Let the ledger's file not grow any more, as on a full disk; SQLite says the same then."""
+    used = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {used + pages}")
+
+
+def test_on_a_full_disk_everything_is_closed_by_the_broker_s_word_and_taken_over_when_there_is_room(
+    tmp_path: Path,
+) -> None:
+    archived(tmp_path)
+    settings = settings_of(tmp_path, strict_paper={"weather": "fair"})
+    broker = StrictPaper(settings, folder=tmp_path, durable=False)
+    bot = stand(tmp_path, first=110, broker=broker)
+    bot.loop.reserve = Reserve(tmp_path)
+    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
+    reconcile(bot.ledger, broker, bot.clock.now())
+    bot.run(DAY, some_minutes(110, 8))
+    assert (tmp_path / ".reserve").stat().st_size > 1e6
+    assert broker.account_now.positions
+    full(bot.ledger)
+    bot.run(DAY, some_minutes(118, 90))
+    assert broker.account_now.positions == {}
+    assert not (tmp_path / ".reserve").exists(), "it was given up"
+    assert [alert.subject for alert in bot.alerts] == ["trading is halted: disk_full"], "told once"
+    bot.ledger._db.execute("PRAGMA max_page_count = 1000000000")
+    bot.run(DAY, some_minutes(208, 4))
+    assert [latch.name for latch in bot.ledger.latches()] == ["disk_full"]
+    assert bot.ledger.positions() == {}
+    assert bot.ledger.positions("foreign") == {}
+    bot.close()
+
+
+def test_the_kill_switch_works_where_not_even_its_file_can_be_written(tmp_path: Path) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    bot.run(DAY, some_minutes(110, 8))
+    assert bot.broker is not None
+    held = bot.broker.account().positions
+    bot.close()
+    (tmp_path / "trade.halt").mkdir()
+    (tmp_path / "trade.halt" / "kept").touch()
+    found = flatten(bot.settings, clock=bot.clock, reason="a test")
+    assert (found.halted, found.orders) == (True, len(held))
