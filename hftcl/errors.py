@@ -33,6 +33,13 @@ class SourceError(HftclError):
     """A bar source could not answer, or answered with something that cannot be trusted."""
 
 
+class ImplausibleBarsError(SourceError):
+    """The bars cannot be true: another interval or unit, values that know later minutes, a leap that no split explains.
+
+    No model may be trained on them: what it would find is the fault.
+    """
+
+
 class NoDataError(HftclError):
     """There are too few bars to do what was asked."""
 

@@ -73,17 +73,51 @@ class Market:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The source `files`: a folder of Parquet or CSV."""
+    """The source `files`: a folder of Parquet or CSV, as a vendor sells it. `hftcl inspect` says what is in it."""
 
     folder: Annotated[
         str,
-        _text("One file per ticker, or many tickers in a file; relative to hftcl.toml.", allowed="a folder", least=1),
+        _text(
+            "One file per ticker, or many tickers in a file, sub-folders included; relative to hftcl.toml.",
+            allowed="a folder",
+            least=1,
+        ),
     ] = "data"
-    timezone: Annotated[str, _text("Time zone of stamps that carry none.", allowed=_ZONE)] = "UTC"
-    label: Annotated[Literal["start", "end"], _text("Whether a stamp is the start or the end of its minute.")] = "start"
+    layout: Annotated[
+        str,
+        _text(
+            "How the files are written; found by their columns and names unless named.",
+            allowed='"auto", or a layout that `hftcl inspect` names, such as "firstrate"',
+            least=1,
+        ),
+    ] = "auto"
+    timezone: Annotated[
+        str,
+        _text(
+            "Time zone of stamps that carry none; asked for, never assumed.",
+            allowed=_ZONE + ', or "" where the stamps carry one',
+        ),
+    ] = ""
+    label: Annotated[
+        Literal["auto", "start", "end"],
+        _text(
+            "Whether a stamp is the start or the end of its minute; auto: as the layout says, else the start, and bars "
+            "that say otherwise are refused."
+        ),
+    ] = "auto"
+    date_order: Annotated[
+        Literal["auto", "dmy", "mdy"],
+        _text("Order of day and month in dates such as 05/12/2025; auto: found from the whole column."),
+    ] = "auto"
     columns: Annotated[
-        dict[Literal["ticker", "ts", "open", "high", "low", "close", "volume"], Annotated[str, Meta(min_length=1)]],
-        _text('Your column names, ours = yours, such as { ts = "datetime", close = "c" }.'),
+        dict[
+            Literal["ticker", "ts", "date", "time", "open", "high", "low", "close", "volume"],
+            Annotated[str, Meta(min_length=1)],
+        ],
+        _text(
+            'Your column names, ours = yours, such as { ts = "datetime", close = "c" }; the usual names are known. '
+            "Date and time may be in two columns."
+        ),
     ] = field(default_factory=dict)
     splits: Annotated[
         str,

@@ -21,6 +21,7 @@ from hftcl.cli import (
     exam,
     history,
     init,
+    inspect,
     prove,
     report,
     retrain,
@@ -33,7 +34,22 @@ from hftcl.cli.app import app
 from hftcl.cli.telling import send_alerts
 from hftcl.errors import HftclError
 
-COMMANDS = (init, check, retrain, prove, exam, backtest, history, rollback, unpin, trade, report, schedule, doctor)
+COMMANDS = (
+    init,
+    inspect,
+    check,
+    retrain,
+    prove,
+    exam,
+    backtest,
+    history,
+    rollback,
+    unpin,
+    trade,
+    report,
+    schedule,
+    doctor,
+)
 """The files whose commands `app` has, in the order of `--help`; importing one registers them."""
 app.registered_commands.sort(
     key=lambda command: [file.__name__ for file in COMMANDS].index(getattr(command.callback, "__module__", ""))

@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, Invocation, app, example
 
 
-@app.command(epilog=example("init --show"))
+@app.command(epilog=example("init --files ~/bars"))
 def init(
     ctx: typer.Context,
     show: Annotated[
         bool, typer.Option("--show", help="Print the effective settings and where each came from; write nothing.")
     ] = False,
+    files: Annotated[
+        Path | None, typer.Option("--files", metavar="FOLDER", help="Set it up for this folder of minute bars.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented hftcl.toml and a .env template.
@@ -26,5 +29,23 @@ def init(
 
     if show:
         views.show(config.list_effective(ctx.obj.configuration(), os.environ), installation.draw_settings, as_json)
+    elif files is not None:
+        _init_from(ctx.obj, files, as_json)
     else:
         views.show(config.write_example(Path.cwd()), installation.draw_written, as_json)
+
+
+def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:
+    """Write the settings that read `folder`, and say what is left to decide; nothing of that is assumed."""
+    from hftcl import config, views
+    from hftcl.market.inspect import inspect, propose
+    from hftcl.settings import Settings
+    from hftcl.views import inspect as view
+    from hftcl.views import installation
+    from hftcl.views.progress import build_listener
+
+    reports = inspect(Settings(), folder.absolute(), on_event=build_listener(invocation.verbosity))
+    changes, questions = propose(reports, str(folder))
+    views.show(config.write_example(Path.cwd(), changes), installation.draw_written, as_json)
+    if not as_json:
+        view.asked(questions)

@@ -30,8 +30,8 @@ def _check_repeats(names: Iterable[str]) -> str | None:
 
 
 def _check_zone(name: str) -> str | None:
-    if name in {"UTC", "America/New_York"}:
-        return None  # the defaults, without a look at the disk
+    if name in {"", "UTC", "America/New_York"}:
+        return None  # none, and the defaults, without a look at the disk
     from zoneinfo import ZoneInfo  # 6 ms, which every command would pay
 
     try:
@@ -60,7 +60,7 @@ CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("market.watchlist",), lambda settings: _check_repeats(settings.market.watchlist)),
     (("files.columns",), lambda settings: _check_repeats(settings.files.columns.values())),
     (("files.timezone",), lambda settings: _check_zone(settings.files.timezone)),
-    (("schedule.timezone",), lambda settings: _check_zone(settings.schedule.timezone)),
+    (("schedule.timezone",), lambda settings: _check_zone(settings.schedule.timezone or "(none)")),
     (("schedule.check",), lambda settings: _check_times(settings.schedule.check)),
     (("schedule.retrain",), lambda settings: _check_times(settings.schedule.retrain)),
     (("schedule.digest",), lambda settings: _check_times(settings.schedule.digest)),

@@ -64,14 +64,19 @@ def to_toml(settings: Settings) -> str:
     return tomli_w.dumps(asdict(settings))
 
 
-def write_example(folder: Path) -> tuple[Path, ...]:
+def write_example(folder: Path, values: Mapping[str, object] | None = None) -> tuple[Path, ...]:
     """Write hftcl.toml and a `.env` template (mode 0600) into `folder`; return those written: what exists stays.
+
+    values: by key, such as "files.timezone", what hftcl.toml has in place of the default.
 
     Raises UsageError where both exist, StorageError where the folder cannot be written.
     """
     from hftcl.durable import make_folder
 
-    texts = {folder / FILE_NAME: (example(), 0o644), folder / Settings().paths.env_file: (_build_env_template(), 0o600)}
+    texts = {
+        folder / FILE_NAME: (example(values), 0o644),
+        folder / Settings().paths.env_file: (_build_env_template(), 0o600),
+    }
     try:
         make_folder(folder)
         written = tuple(path for path, (text, mode) in texts.items() if _create(path, text, mode))
@@ -84,9 +89,9 @@ def write_example(folder: Path) -> tuple[Path, ...]:
     return written
 
 
-def example() -> str:
-    """Return hftcl.toml.example: every setting with its meaning, what it allows, and its default as the value."""
-    return EXAMPLE_HEAD + "".join(_build_example_section(section) for section in sections())
+def example(values: Mapping[str, object] | None = None) -> str:
+    """Return hftcl.toml.example: every setting with its meaning, what it allows, and its default (or `values`)."""
+    return EXAMPLE_HEAD + "".join(_build_example_section(section, values or {}) for section in sections())
 
 
 def reference() -> str:
@@ -105,11 +110,11 @@ def _describe_section(section: str) -> str:
     return " ".join((sections()[section].__doc__ or "").split())
 
 
-def _build_example_section(section: str) -> str:
+def _build_example_section(section: str, values: Mapping[str, object]) -> str:
     lines = ["", "", f"[{section}]", *_format_comment(_describe_section(section))]
     for leaf in _list_leaves(section):
         lines += ["", *_format_comment(leaf.description), *_format_comment(f"Allowed: {leaf.allowed}.")]
-        lines.append(f"{leaf.name} = {_format_toml(leaf.default)}")
+        lines.append(f"{leaf.name} = {_format_toml(values.get(leaf.key, leaf.default))}")
     return "\n".join(lines) + "\n"
 
 

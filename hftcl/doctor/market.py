@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, Never
 
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
-from hftcl.errors import HftclError
+from hftcl.errors import HftclError, NoDataError
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources import BarSource, find_source
+from hftcl.market.sources import BarSource, as_local, find_source
 from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, list_window, open_market
 from hftcl.settings import Settings
@@ -122,6 +122,9 @@ def check_bars(patient: Context) -> Iterator[Row]:
     except HftclError as error:
         yield build_fault("bars", error)
         return
+    if row := _implausible(settings, source, store, days, known.at):
+        yield row
+        return
     whole, size, stored = 0, 0, 0
     for ticker in settings.market.watchlist:
         held, findings, ticker_size = store.read_held(ticker)
@@ -139,6 +142,29 @@ def check_bars(patient: Context) -> Iterator[Row]:
     else:
         count = len(settings.market.watchlist)
         yield ok("bars", f"{label}: {whole} of {count} tickers whole and fresh, {stored} sessions, {size / 1e6:.1f} MB")
+
+
+def _implausible(
+    settings: Settings, source: BarSource, store: BarStore, days: tuple[date, ...], as_of: datetime
+) -> Row | None:
+    """Return the fault where files on this machine cannot be true; a service is not asked for bars to find out."""
+    if as_local(source) is None or not days:
+        return None
+    try:
+        store.collect(
+            settings.market.watchlist,
+            days[0],
+            days[-1],
+            as_of=as_of,
+            extended_hours=settings.market.extended_hours,
+            min_coverage=0.0,
+            save=False,
+        )
+    except NoDataError:
+        return None  # too few bars: the rows below tell what is stored
+    except HftclError as error:
+        return build_fault("bars", error)
+    return None
 
 
 def _find_lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], settings: Settings) -> Row | None:

@@ -14,7 +14,7 @@ from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
-from hftcl.market.store import BarStore
+from hftcl.market.store import BarStore, Collected
 from hftcl.market.window import AsOf, list_window
 from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, features
 from hftcl.model.target import targets
@@ -41,6 +41,29 @@ class Dataset:
     as_of: AsOf
 
 
+def collect_window(
+    settings: Settings,
+    source: BarSource,
+    calendar: Calendar,
+    days: tuple[date, ...],
+    as_of: AsOf,
+    *,
+    save: bool,
+    on_event: OnEvent,
+) -> Collected:
+    """Collect the bars of `days` and of the sessions before them that features read. Raises as `BarStore.collect`."""
+    return BarStore(Path(settings.paths.home) / "bars", source, calendar).collect(
+        settings.market.watchlist,
+        _find_warm_up(calendar, days[0]),
+        days[-1],
+        as_of=as_of.at,
+        extended_hours=settings.market.extended_hours,
+        min_coverage=settings.market.min_coverage,
+        save=save,
+        on_event=on_event,
+    )
+
+
 def assemble(
     settings: Settings,
     source: BarSource,
@@ -53,18 +76,8 @@ def assemble(
 ) -> Dataset:
     """Collect the window's bars, with the sessions before it that features read, and compute features and target."""
     days = list_window(calendar, settings, as_of)
-    store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
     with watch("collect"):
-        collected = store.collect(
-            settings.market.watchlist,
-            _find_warm_up(calendar, days[0]),
-            days[-1],
-            as_of=as_of.at,
-            extended_hours=settings.market.extended_hours,
-            min_coverage=settings.market.min_coverage,
-            save=save,
-            on_event=on_event,
-        )
+        collected = collect_window(settings, source, calendar, days, as_of, save=save, on_event=on_event)
     for doubt in (finding for finding in collected.findings if finding.reason == "label"):
         on_event(Event("collect", text=f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}", level=Level.WARNING))
     with watch("features"):

@@ -94,6 +94,7 @@ _MOSTLY: Final = 0.9
 # Whole numbers that boards choose; 3:2 and the like are within what a share moves in a night.
 _SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 _SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
+_MOST_SHARES: Final = 1000  # for one; the largest known splits, either way, are of some hundreds
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split
 
 
@@ -297,13 +298,18 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
     """Return `bars` (BAR_SCHEMA) with prices and volumes in the shares of each ticker's last session.
 
     Before a split's execution date prices are divided by its ratio and volumes multiplied. A split after the ticker's
-    last session changes nothing: it has not happened yet. Raises SourceError for a ratio that is not positive.
+    last session changes nothing: it has not happened yet. Raises SourceError for a ratio outside 1/1000 to 1000.
     """
     names = ("ticker", "execution_date", "ratio")
     table = pl.DataFrame([(s.ticker, s.execution_date, s.ratio) for s in splits], schema=names, orient="row")
     table = table.cast({"ticker": pl.String, "execution_date": pl.Date, "ratio": pl.Float64}).unique()
-    if not table["ratio"].is_between(0, float("inf"), closed="none").all():
-        raise SourceError(f"A split ratio is not a positive number: {[s for s in splits if not s.ratio > 0]}.")
+    absurd = table.filter(~pl.col("ratio").is_between(1 / _MOST_SHARES, _MOST_SHARES))
+    if absurd.height:
+        row = absurd.row(0, named=True)
+        raise SourceError(
+            f"A split of {row['ticker']} on {row['execution_date']} makes {row['ratio']:g} shares of one, which no "
+            f"company has done: 1/{_MOST_SHARES} to {_MOST_SHARES} is believed. Correct the split table of the source."
+        )
     last = bars.group_by("ticker").agg(pl.col("session").max().alias("until"))
     table = table.join(last, on="ticker").filter(pl.col("execution_date") <= pl.col("until"))
     if table.is_empty():

@@ -18,17 +18,19 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
-from hftcl.errors import NoDataError, SourceError, UsageError
+from hftcl.errors import ImplausibleBarsError, NoDataError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
+from hftcl.market.doubts import FATAL, find_doubts
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource
+from hftcl.market.sources import BarSource, as_local
 
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
 # The raw bars, so that a better cleaning can be applied to old months; `session` finds them.
+_CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
 _FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
 # Dropped because of when we asked, not because of the vendor: the next collection has them.
 _BY_REQUEST: Final = frozenset({"future", "still_open"})
@@ -110,9 +112,9 @@ class _CollectWindow:
     def days(self) -> list[date]:
         return self.sessions["session"].to_list()
 
-    def list_wanted(self, held: Iterable[date]) -> list[date]:
-        """Return the sessions to fetch: all that is not held, and the last two again, for vendors correct late."""
-        again = [day for day in self.days if day in self.over][-_ASKED_AGAIN:]
+    def list_wanted(self, held: Iterable[date], asked_again: int) -> list[date]:
+        """Return the sessions to fetch: all that is not held, and the last ones again, for vendors correct late."""
+        again = [day for day in self.days if day in self.over][-asked_again:] if asked_again else []
         kept = set(held) - set(again)
         return [day for day in self.days if day not in kept]
 
@@ -134,6 +136,10 @@ class _Part:
     findings: list[Finding]
     left_out: str
     fetched: int
+
+    @property
+    def fatal(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.reason in FATAL]
 
 
 class BarStore:
@@ -160,9 +166,9 @@ class BarStore:
 
         Asks the source only for sessions that the cache lacks, and again for the last two. A session is kept once its
         extended hours are over; `save=False` changes nothing on disk. A ticker with bars in a smaller share of the
-        sessions than `min_coverage` is left out. Raises NoDataError where no ticker is left, SourceError where the
-        source fails (what came before is stored), LockHeldError where another process collects, StorageError for the
-        disk, HorizonError where the calendar ends.
+        sessions than `min_coverage` is left out. Raises NoDataError where no ticker is left, ImplausibleBarsError
+        where bars cannot be true, SourceError where the source fails (what came before is stored), LockHeldError
+        where another process collects, StorageError for the disk, HorizonError where the calendar ends.
         """
         if not tickers:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
@@ -174,6 +180,9 @@ class BarStore:
                 on_event(Event("collect", done, len(wanted), ticker))
                 parts[ticker] = self._collect_one(ticker, window, save)
         on_event(Event("collect", len(wanted), len(wanted)))
+        if save and (local := as_local(self._source)):
+            local.remember()
+        _require_plausible([finding for part in parts.values() for finding in part.fatal])
         left_out = {ticker: part.left_out for ticker, part in parts.items() if part.left_out}
         if len(left_out) == len(wanted):
             raise self._build_no_data_error(left_out, first, last, as_of)
@@ -242,7 +251,9 @@ class BarStore:
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
-        wanted = window.list_wanted(shelf.held)
+        # of a local source the fingerprint is the content: what is held under it cannot have been corrected
+        again = 0 if as_local(self._source) else _ASKED_AGAIN
+        wanted = window.list_wanted(shelf.held, again)
         unfinished = [_FILE_SCHEMA.to_frame()]
         for sessions in _group_runs(window.sessions, wanted):
             fetched, found = self._fetch(ticker, sessions, window.as_of)
@@ -273,21 +284,26 @@ class BarStore:
         for jump in jumps:
             labelled = labelled.filter(pl.col("session") >= jump.session)
         adjusted = market.adjust_for_splits(labelled, splits)
+        if not self._source.synthetic:
+            doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=self._calendar.name == _CONTINUOUS))
         if not window.extended_hours:
             adjusted = adjusted.filter("regular")
         covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
         if adjusted.is_empty():
-            dropped = sum(finding.count for finding in findings if finding.reason in market.DROPPED)
-            left_out = f"no bars were left: {dropped} were dropped" if dropped else "no bars"
+            left_out = _explain_drops(findings) or self._explain_absence(ticker)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
                 f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
-                f"for {window.min_coverage:.0%} of them"
+                f"for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
         return _Part(
             bars=adjusted, findings=[*findings, *doubts, *jumps, *covered.findings], left_out=left_out, fetched=fetched
         )
+
+    def _explain_absence(self, ticker: str) -> str:
+        local = as_local(self._source)
+        return f"no bars; {local.explain_absence(ticker)}" if local else "no bars"
 
     def _fetch(self, ticker: str, sessions: pl.DataFrame, as_of: datetime) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
         """Ask the source for adjacent sessions; return clean bars of _FILE_SCHEMA."""
@@ -363,6 +379,39 @@ class BarStore:
             write_atomically(path, buffer.getvalue())
             write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
         shelf.changed.clear()
+
+
+def _require_plausible(fatal: Sequence[Finding]) -> None:
+    """Raise ImplausibleBarsError where a finding says that bars cannot be true."""
+    if not fatal:
+        return
+    told = [f"{finding.ticker}: {finding.detail}" for finding in fatal]
+    more = f"; {len(told) - 3} more findings" if len(told) > 3 else ""
+    raise ImplausibleBarsError(
+        f"These bars cannot be true, and no model is trained on them: {'; '.join(told[:3])}{more}. "
+        "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
+    )
+
+
+def _explain_drops(findings: Sequence[Finding]) -> str:
+    """Return why no bar was left: the reasons with counts, and the first bar of the commonest."""
+    dropped = [finding for finding in market.merge_findings(findings) if finding.reason in market.DROPPED]
+    if not dropped:
+        return ""
+    dropped.sort(key=lambda finding: -finding.count)
+    reasons = [f"{finding.count:,} because {market.DROPPED[finding.reason]}" for finding in dropped]
+    first = dropped[0].first
+    example = f", the first at {first:%Y-%m-%d %H:%M:%S} UTC" if first else ""
+    total = sum(finding.count for finding in dropped)
+    return f"no bars were left: {total} were dropped ({'; '.join(reasons)}{example})"
+
+
+def _explain_beginning(bars: pl.DataFrame, window: _CollectWindow) -> str:
+    """Return what to set where the bars begin long after the window does."""
+    first, last = bars["session"].min(), window.days[-1]
+    if not isinstance(first, date) or (first - window.days[0]).days <= 7:
+        return ""
+    return f"; they begin on {first}: set [market] lookback_days = {(last - first).days + 1} or less"
 
 
 def folder_name(ticker: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource, find_source
+from hftcl.market.sources import BarSource, as_local, find_source
 from hftcl.settings import Settings
 
 
@@ -32,8 +32,10 @@ def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of:
         return AsOf(at=_parse_as_of(as_of, calendar), note="as asked", explicit=True)
     known = source.known_until(settings.market.watchlist, now)
     if known is None:
+        local = as_local(source)
+        there = f"; {local.explain_absence(settings.market.watchlist[0])}" if local else ""
         raise NoDataError(
-            f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}. "
+            f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}{there}. "
             f"Check [market] watchlist and the section [{source.name}] of the configuration."
         )
     last = calendar.find_last_complete(min(known, now))

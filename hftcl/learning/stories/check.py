@@ -1,5 +1,6 @@
 """The story of `check`: gather the facts, let `triggers` decide. Changes nothing, on disk or elsewhere."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,19 +13,19 @@ from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError
+from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError
 from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.learning import triggers
-from hftcl.learning.dataset import Dataset, assemble, is_ready
+from hftcl.learning.dataset import Dataset, assemble, collect_window, is_ready
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource
-from hftcl.market.window import AsOf, find_as_of, open_market
+from hftcl.market.sources import BarSource, as_local
+from hftcl.market.window import AsOf, find_as_of, list_window, open_market
 from hftcl.model.features import build_matrix
 from hftcl.performance.recent import read_recent
 from hftcl.settings import Settings
@@ -106,9 +107,15 @@ def _evaluate_triggers(
     try:
         if live is None:
             problem = "no model serves"
+            if as_local(source):  # the bars lie here, so that looking at them costs no call
+                with contextlib.suppress(NoDataError):
+                    days = list_window(calendar, settings, known)
+                    collect_window(settings, source, calendar, days, known, save=False, on_event=on_event)
         else:
             require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=source.synthetic)
             facts = _gather(settings, live, last, source, calendar, known, on_event)
+    except ImplausibleBarsError:
+        raise
     except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
         problem = str(fault)
     sessions = facts.sessions if facts else 0

@@ -58,6 +58,23 @@ class BarSource(Protocol):
         ...
 
 
+class LocalSource(BarSource, Protocol):
+    """A source of files on this machine: what has the same fingerprint is the same bars."""
+
+    def remember(self) -> None:
+        """Keep what the look into the files found, for the next run. Raises StorageError."""
+        ...
+
+    def explain_absence(self, ticker: str) -> str:
+        """Return what to tell of a ticker without bars: which tickers there are, and how one is found."""
+        ...
+
+
+def as_local(source: BarSource) -> LocalSource | None:
+    """Return `source` where it says that it is local, which a stranger's may too; else None."""
+    return cast("LocalSource", source) if getattr(source, "local", False) else None
+
+
 def find_source(name: str) -> Callable[[Settings], BarSource]:
     """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported."""
     found = {point.name: point for point in entry_points(group="hftcl.sources")}

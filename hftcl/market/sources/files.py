@@ -1,110 +1,143 @@
-"""The source `files`: a folder of Parquet or CSV, one file per ticker or many tickers in one. Reads, never writes.
+"""The source `files`: a folder of minute bars as a vendor sells them. Reads, never writes but for what it remembers.
 
-What a file holds is delivered as it is, cells that cannot be read as null: `bars.clean` counts and reports it. Reading
-of cells: `stamps`.
+What a file holds is delivered as it is, cells that cannot be read as null: `bars.clean` counts and reports it. What
+cannot be true is refused with file, row and remedy. `layouts` knows what a vendor's columns mean.
 """
 
-import csv
 import hashlib
 import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from zoneinfo import ZoneInfo
 
+import msgspec
 import polars as pl
 
+from hftcl.durable import convert_storage_faults, make_folder, write_atomically
 from hftcl.errors import ConfigError, SourceError
-from hftcl.market.bars import RAW_SCHEMA, TS
+from hftcl.market import doubts
+from hftcl.market.bars import PRICES, RAW_SCHEMA
+from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
+from hftcl.market.layouts import cells as reading
+from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, ticker_in_cell, ticker_of_path
+from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
-from hftcl.market.sources.stamps import parse_figures, parse_moments
-from hftcl.settings import Files, Settings
+from hftcl.market.zone import OFFSETS, Clock, find_clock, fits
+from hftcl.settings import Settings
 
-_Ours = Literal["ticker", "ts", "open", "high", "low", "close", "volume"]
-_PARQUET: Final = (".parquet",)  # a tuple beside _CSV: both are lists of endings
-_CSV: Final = (".csv", ".csv.gz")  # gzip is how vendors ship flat files; polars reads it without unpacking to disk
-# A bar without one of them is none; `ticker` may also come from the file's name.
-_NEEDED: Final[tuple[_Ours, ...]] = ("ts", "open", "high", "low", "close", "volume")
-_SEPARATORS: Final = ",;\t|"  # those in use; the one that the header has most of is the file's
-_ALSO_CALLED: Final = {
-    "ts": ("datetime", "timestamp", "time", "date", "t", "window_start"),
-    "ticker": ("symbol", "sym"),
-    **{name: (name[0],) for name in ("open", "high", "low", "close")},
-    "volume": ("vol", "v"),
-}
-"""Only to suggest a setting: a column is never taken for what it was not said to be."""
+_FIGURES: Final = (*PRICES, "volume")
+_MINUTE: Final = timedelta(minutes=1)
+_MOST_KEPT: Final = 5_000_000  # rows in memory, 0.4 GB; the newest file is kept whatever its size
+_HANDFUL: Final = 10  # minutes in which two rows may differ: corrections; more are two kinds of bars
+_EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ by
+_SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
+_STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
+_SHOWN: Final = 8  # tickers that a message names
+_INDEX: Final = ".files-index.json"
+_FORMAT: Final = 1
+_TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
-_MINUTE: Final = timedelta(minutes=1)  # from the start of a bar to its end, and the shift of files that stamp the end
-_MOST_KEPT: Final = 5_000_000  # rows of CSV in memory, 0.4 GB; the newest file is kept whatever its size
+
+class _Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look into one file found; kept between two runs, so that a file that did not change is not opened.
+
+    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. fault: why it cannot be used.
+    faults: the same of one ticker. holds_any: whether any ticker's bars may be in a file with a fault.
+    """
+
+    stat: tuple[int, ...]
+    layout: str = "generic"
+    columns: dict[str, str] = {}
+    kind: str = ""
+    order: str = ""
+    form: str = ""
+    zone: str = ""
+    label: str = "start"
+    decimal_comma: bool = False
+    tickers: dict[str, tuple[str, ...]] = {}
+    newest: dict[str, datetime] = {}
+    rows: int = 0
+    owner: str | None = None
+    fault: str = ""
+    faults: dict[str, str] = {}
+    holds_any: bool = False
+    guesses: tuple[str, ...] = ()
+    clock: str = ""
+
+
+class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of a folder's files under one way of reading them."""
+
+    format: int
+    reading: str
+    files: dict[str, _Facts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """A file as rows and columns. `columns`: the header's name -> the name in `frame`."""
-
-    frame: pl.LazyFrame
-    columns: Mapping[str, str]
-    overflow: str | None = None  # of CSV: not null in lines with more cells than the header
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    """A file that holds bars. `columns`: our name -> its name, without "ticker" where it has no such column."""
+class FileLook:
+    """What one file of the folder holds, for a person: see docs/files.md. `refused` says why it cannot be used."""
 
     path: Path
-    stat: tuple[int, int]  # size and time of change (ns), taken before a byte was read
-    table: _Table
-    columns: Mapping[str, str]
-    spellings: Mapping[str, tuple[str, ...]]  # ticker -> how the file writes it
-    owner: str | None  # the ticker whose file it is: rows of others in it are faults
+    facts: _Facts
+
+    @property
+    def refused(self) -> str:
+        return self.facts.fault or next(iter(self.facts.faults.values()), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Unfit:
-    """A file that cannot be used, and why. `holds_any`: whether any ticker's bars may be in it."""
+@dataclass(slots=True, kw_only=True)
+class _Folder:
+    """The files of the folder: those of bars, and those that are left alone with the reason."""
 
-    path: Path
-    fault: str
-    holds_any: bool
+    files: dict[Path, _Facts] = field(default_factory=dict)
+    ignored: dict[Path, str] = field(default_factory=dict)
 
 
 class FilesSource:
-    """Bars from `[files] folder`: *.parquet, *.csv and *.csv.gz directly in it, looked through once per instance.
+    """Bars from `[files] folder`, its sub-folders included, looked through once per instance.
 
-    A file with a ticker column holds the tickers it names, stripped and in capitals. One without holds the ticker that
-    its name begins with, up to the first "_": AAPL.parquet, AAPL_1min.csv, BRK.B.csv. A file whose name begins with a
-    ticker that more than half of its rows bear is that ticker's file: other rows in it are delivered with it, as the
-    faults they are. Several files of one ticker are read one after the other, in the order of their names.
-    Raises SourceError naming the file and the remedy for what cannot be read, ConfigError for an unknown time zone.
+    A file with a ticker column holds the tickers it names: "aapl" is AAPL, TpC is not TPC. One without holds the
+    ticker in its name, by the rule of `layouts.names`. A file named after a ticker that more than half of its rows
+    bear is that ticker's file: other rows in it are delivered with it, as the faults they are. Several files of one
+    ticker are read one after the other, in the order of their names; where they disagree they are refused.
+    Raises SourceError naming the file and the remedy for what cannot be read or be true, ConfigError for an unknown
+    time zone or layout.
     """
 
     name = "files"
     synthetic = False
+    local = True
+    """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 
     def __init__(self, settings: Settings) -> None:
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
+        self._index_file = Path(settings.paths.home) / "bars" / _INDEX
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
-        try:
-            ZoneInfo(self._files.timezone)
-        except (KeyError, OSError, ValueError) as error:
-            raise ConfigError(
-                f'[files] timezone: {self._files.timezone!r} is not a time zone. Use one such as "America/New_York".'
-            ) from error
+        if self._files.timezone:
+            try:
+                ZoneInfo(self._files.timezone)
+            except (KeyError, OSError, ValueError) as error:
+                raise ConfigError(
+                    f"[files] timezone: {self._files.timezone!r} is not a time zone. "
+                    'Use one such as "America/New_York".'
+                ) from error
+        self._layout = None if self._files.layout == "auto" else find_layout(self._files.layout)
 
     def fingerprint(self, ticker: str) -> str:
-        """Name the ticker's files with size and time of change, and the settings that change how they are read."""
-        parts = [repr((self._files.timezone, self._files.label, sorted(self._files.columns.items())))]
-        for file in self._find_files(ticker):
-            _stat(file.path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
-            parts.append(repr((file.path.name, *file.stat)))
+        """Name the ticker's files with size and times of change, and the settings that change how they are read."""
+        parts = [self._reading]
+        for path, facts in self._find_files(ticker).items():
+            stat(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
+            parts.append(repr((str(path.relative_to(self._folder)), *facts.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
@@ -114,53 +147,459 @@ class FilesSource:
         lost. A row without a readable time stamp comes with the row before it.
         """
         span = self._find_span(first, last)
-        frames = [RAW_SCHEMA.to_frame()]
-        if span is not None:
-            frames += [self._read(file, ticker, span) for file in self._find_files(ticker)]
-        return pl.concat(frames)
+        frames: list[tuple[Path, pl.DataFrame]] = []
+        for path, facts in self._find_files(ticker).items() if span is not None else ():
+            rows = self._lay_out_rows(path, facts, ticker)
+            near = pl.col("ts").forward_fill().backward_fill()
+            frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span and span[1] else True))))  # type: ignore[index]
+        self._require_agreement(ticker, frames)
+        return pl.concat([RAW_SCHEMA.to_frame(), *(rows.select(RAW_SCHEMA.names()) for _, rows in frames)])
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return the splits of `ticker` in `[files] splits`, oldest first; none where no such file is set."""
         return tuple(split for split in self._splits if split.ticker == ticker)
 
     def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
-        """Return the end of the newest bar of `tickers` that is complete at `now`; None where they have none."""
+        """Return the end of the newest bar of `tickers` that is complete at `now`; None where they have none.
+
+        Days with far fewer rows than the others do not count: one misdated row must not move everybody's window.
+        """
         newest: list[datetime] = []
         for ticker in tickers:
-            for file in self._find_files(ticker):
-                stamps = self._lay_out_rows(file, ticker).select("ts").filter(pl.col("ts") <= now - _MINUTE)
-                newest += _collect(stamps.max(), file.path)["ts"].drop_nulls().to_list()
+            for path, facts in self._find_files(ticker).items():
+                name = find_ticker(ticker, facts.tickers) or ticker
+                latest = facts.newest.get(name)
+                if latest is None:
+                    continue
+                if latest > now - _MINUTE:
+                    rows = self._lay_out_rows(path, facts, ticker)["ts"]
+                    earlier = _supported(rows.filter(rows <= now - _MINUTE))
+                    if earlier is None:
+                        continue
+                    latest = earlier
+                newest.append(latest)
         return max(newest) + _MINUTE if newest else None
+
+    def remember(self) -> None:
+        """Keep what the look into the files found, so that the next one opens only those that changed."""
+        folder = self._index
+        known = _Remembered(
+            format=_FORMAT,
+            reading=self._reading,
+            files={str(path.relative_to(self._folder)): facts for path, facts in folder.files.items()},
+        )
+        data = msgspec.json.encode(known)
+        with convert_storage_faults("remembering the folder of files"):
+            make_folder(self._index_file.parent)
+            if not self._index_file.is_file() or self._index_file.read_bytes() != data:
+                write_atomically(self._index_file, data)
+
+    def look(self) -> tuple[tuple[FileLook, ...], dict[Path, str]]:
+        """Return what each file holds, and the files that are left alone with the reason."""
+        folder = self._index
+        return tuple(FileLook(path=path, facts=facts) for path, facts in folder.files.items()), folder.ignored
+
+    def rows(self, path: Path, ticker: str) -> pl.DataFrame:
+        """Return every row of `ticker` in one file, as RAW_SCHEMA."""
+        return self._lay_out_rows(path, self._index.files[path], ticker).select(RAW_SCHEMA.names())
 
     # --- which files
 
     @cached_property
-    def _index(self) -> tuple[tuple[_File, ...], tuple[_Unfit, ...]]:
+    def _reading(self) -> str:
+        files = self._files
+        return repr(
+            (
+                str(self._folder), files.layout, files.timezone, files.label, files.date_order,
+                sorted(files.columns.items()), self._calendar_name,
+            )
+        )  # fmt: skip
+
+    @cached_property
+    def _index(self) -> _Folder:
         """Look through the folder once. Raises SourceError where it is missing or holds nothing readable."""
+        folder = _Folder()
+        for path in self._walk(folder):
+            facts = self._remembered.get(str(path.relative_to(self._folder)))
+            if facts is None or tuple(facts.stat) != _stat_or_none(path):
+                facts = self._look(path)
+            if facts.fault and path.name.lower().endswith(".txt") and facts.kind == "":
+                folder.ignored[path] = "a text that is no table of bars"
+            else:
+                folder.files[path] = facts
+        if not folder.files:
+            raise SourceError(
+                f"The folder {self._folder} holds no .parquet, .csv or .csv.gz file, nor any other of bars. "
+                "Set [files] folder to your bars."
+            )
+        return folder
+
+    def _walk(self, folder: _Folder) -> list[Path]:
+        """Return the files that may hold bars, sorted; the others are told in `folder.ignored`."""
         try:
-            paths = sorted(p for p in self._folder.iterdir() if _find_kind(p) and not p.name.startswith("."))
+            if not self._folder.is_dir():
+                next(self._folder.iterdir())
+            paths = sorted(path for path in self._folder.rglob("*") if path.is_file() or path.is_symlink())
         except OSError as error:
             raise SourceError(
                 f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
             ) from error
-        if not paths:
-            raise SourceError(
-                f"The folder {self._folder} holds no .parquet, .csv or .csv.gz file. Set [files] folder to your bars."
-            )
-        found = [_look(path, self._files) for path in paths]
-        unfit = tuple(file for file in found if isinstance(file, _Unfit))
-        return tuple(file for file in found if isinstance(file, _File)), unfit
+        found = []
+        for path in paths:
+            if any(part.startswith(".") for part in path.relative_to(self._folder).parts):
+                continue
+            original = is_copy(path)
+            if not kind(path):
+                folder.ignored[path] = f"files that end in {path.suffix or 'nothing'} hold no bars"
+            elif original is not None and original in paths:
+                folder.ignored[path] = f"a second download of {original.name}"
+            elif self._files.splits and path == self._folder / self._files.splits:
+                continue
+            else:
+                found.append(path)
+        return found
 
-    def _find_files(self, ticker: str) -> tuple[_File, ...]:
+    @cached_property
+    def _remembered(self) -> Mapping[str, _Facts]:
+        try:
+            known = msgspec.json.decode(self._index_file.read_bytes(), type=_Remembered)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # none yet, or damaged: every file is opened
+            return {}
+        return known.files if (known.format, known.reading) == (_FORMAT, self._reading) else {}
+
+    def _find_files(self, ticker: str) -> dict[Path, _Facts]:
         """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
-        files, unfit = self._index
-        mine = tuple(file for file in files if (file.owner == ticker if file.owner else ticker in file.spellings))
-        for file in unfit:
-            if file.holds_any or not mine or _read_ticker(file.path) == ticker:
-                raise SourceError(file.fault)
+        files = self._index.files
+        mine: dict[Path, _Facts] = {}
+        for path, facts in files.items():
+            owner = facts.owner
+            if not facts.fault and find_ticker(ticker, [owner] if owner else facts.tickers):
+                mine[path] = facts
+        self._require_one(ticker, mine)
+        for path, facts in files.items():
+            if facts.fault and (facts.holds_any or not mine or find_ticker(ticker, [self._named(path, facts)])):
+                raise SourceError(facts.fault)
+        for facts in mine.values():
+            fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
+            if fault:
+                raise SourceError(self._with_companion(fault, mine, ticker))
         return mine
 
-    # --- what is in them
+    def _require_one(self, ticker: str, mine: Mapping[Path, _Facts]) -> None:
+        """Refuse files that write the class of a share differently: they may be of two tickers."""
+        names = {find_ticker(ticker, facts.tickers) or ticker for facts in mine.values()}
+        if len(names) > 1:
+            raise SourceError(
+                f"{ticker} may be any of {', '.join(sorted(names))} in {self._folder}. Rename the files of one of them."
+            )
+
+    def _with_companion(self, fault: str, mine: Mapping[Path, _Facts], ticker: str) -> str:
+        good = [path for path, facts in mine.items() if not facts.faults.get(find_ticker(ticker, facts.tickers) or "")]
+        return f"{fault} ({good[0].name} beside it has minute bars of {ticker}.)" if good else fault
+
+    def tickers(self) -> tuple[str, ...]:
+        """Return the tickers of all files that can be used, sorted."""
+        files = self._index.files.values()
+        return tuple(sorted({name for facts in files for name in ([facts.owner] if facts.owner else facts.tickers)}))
+
+    def explain_absence(self, ticker: str) -> str:
+        """Return what to tell of a ticker without bars: which ones the folder has, and by which rule."""
+        names = self.tickers()
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        return (
+            f"the folder {self._folder} has {shown or 'no ticker'}; a file without a ticker column is named after its "
+            "ticker, up to the first _, blank or comma"
+        )
+
+    def _named(self, path: Path, facts: _Facts) -> str:
+        return ticker_of_path(path, self._folder, find_layout(facts.layout))
+
+    # --- what is in one file
+
+    def _look(self, path: Path) -> _Facts:
+        """Find out how to read a file, and whose bars it holds."""
+        status = _stat_or_none(path) or ()
+        try:
+            stat(path)
+            sheet = open_sheet(path)
+        except SourceError as error:
+            return _Facts(stat=status, fault=str(error), holds_any=not isinstance(error, NoTableError))
+        layout = self._layout or recognise(sheet)
+        if layout.reshape is not None:
+            sheet = layout.reshape(sheet)
+        columns = map_columns(sheet, layout, self._files.columns)
+        lacking = [name for name in _FIGURES if name not in columns]
+        if "ts" not in columns and not {"date", "time"} <= columns.keys():
+            lacking = ["ts", *lacking]
+        base = _Facts(stat=status, layout=layout.name, columns=columns)
+        if lacking:
+            return msgspec.structs.replace(
+                base, fault=_describe_lack(path, lacking, sheet, layout), holds_any={"ticker", "ts"} <= columns.keys()
+            )
+        try:
+            return self._survey(path, sheet, layout, base)
+        except SourceError as error:
+            return msgspec.structs.replace(base, fault=str(error), holds_any="ticker" in columns)
+
+    def _survey(self, path: Path, sheet: Sheet, layout: Layout, base: _Facts) -> _Facts:
+        frame = _collect(_split_cells(sheet, base.columns), path)
+        stamps = _stamps(frame, base.columns)
+        found = reading.survey(stamps)
+        self._require_stamps(path, found, stamps, base.columns)
+        order = self._order(path, found, frame, base.columns, layout)
+        zone, guesses = self._zone(layout, found)
+        comma = sheet.text and reading.writes_decimal_comma([frame[name] for name in PRICES])
+        named = ticker_of_path(path, self._folder, layout, sheet.inner)
+        tickers, counts = _tickers(frame, layout, named)
+        owner = None
+        if "ticker" in base.columns and is_named_after(path, named) and 2 * counts.get(named, 0) > frame.height:
+            owner = named
+        label = self._files.label if self._files.label != "auto" else (layout.label or "start")
+        facts = msgspec.structs.replace(
+            base, kind=found.kind, order=order, form=found.form, zone=zone or "UTC", label=label, decimal_comma=comma,
+            tickers={owner: tickers.get(owner, ())} if owner else tickers, rows=frame.height, owner=owner,
+            guesses=guesses,
+        )  # fmt: skip
+        parts = self._keep(path, self._lay_out(frame, facts, named))
+        return self._judge(path, facts, parts, asked=not zone, found=found)
+
+    def _judge(
+        self, path: Path, facts: _Facts, parts: Mapping[str, pl.DataFrame], *, asked: bool, found: reading.Stamps
+    ) -> _Facts:
+        """Say until when the bars of each ticker reach, and refuse what cannot be true."""
+        newest: dict[str, datetime] = {}
+        faults: dict[str, str] = {}
+        longest = max(parts, key=lambda name: parts[name].height, default=None)
+        clock = ""
+        if longest is not None:
+            fault, clock = self._clock(path, facts, parts[longest], longest, asked=asked)
+            if fault:
+                return msgspec.structs.replace(facts, fault=fault, holds_any="ticker" in facts.columns, clock=clock)
+        for ticker, rows in parts.items():
+            latest = _supported(rows["ts"])
+            if latest is not None:
+                newest[ticker] = latest
+            interval = doubts.find_interval(rows["ts"])
+            if interval is not None:
+                faults[ticker] = (
+                    f"{path}: these are {doubts.name_interval(interval[0])} bars of {ticker} (row "
+                    f"{_row(rows, interval[2])}), and hftcl reads minute bars. Take the file out of the folder, or get "
+                    "bars of one minute."
+                )
+                continue
+            unit = "" if self._calendar_name == "24/7" else doubts.find_unit(rows["close"], rows["volume"])
+            if unit:
+                faults[ticker] = (
+                    f"{path}: {unit} (row 1 of {ticker}: {_first(rows)}). Export it in dollars and shares, or set "
+                    "[files] layout to the vendor's, which `hftcl inspect` lists."
+                )
+        return msgspec.structs.replace(facts, newest=newest, faults=faults, clock=clock)
+
+    def _clock(self, path: Path, facts: _Facts, rows: pl.DataFrame, ticker: str, *, asked: bool) -> tuple[str, str]:
+        """Return what is wrong with the hour of the stamps, and the clock that was found."""
+        calendar = Calendar(self._calendar_name)
+        rows = rows.tail(_TALL) if rows["ts"].is_sorted() else rows.sort("ts", nulls_last=False).tail(_TALL)
+        stamps, volume = rows["ts"], rows["volume"]
+        if asked:  # the digits were read as if UTC, and moved to the start if the label is the end
+            stamps = stamps.dt.offset_by("1m") if facts.label == "end" else stamps
+            clock = find_clock(stamps, volume, calendar)
+            return _asked(path, clock, stamps, self._files.label), clock.zone or ""
+        if fits(stamps, volume, calendar):
+            return "", "fits"
+        clock = find_clock(stamps, volume, calendar)
+        if clock.zone is not None and ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
+            return "", "fits"
+        if clock.zone is not None:
+            return self._wrong_hour(path, facts, clock, ticker), clock.zone
+        if clock.offset_minutes is not None and abs(clock.offset_minutes) in OFFSETS and clock.sessions >= _WEEK:
+            return (
+                f"{path}: the busiest minute of {ticker} stands {clock.offset_minutes} minutes after the open of "
+                f"{self._calendar_name} in most sessions. Set [files] timezone and label to what the stamps are in, or "
+                "[market] calendar to the exchange.",
+                "",
+            )
+        return "", ""
+
+    def _wrong_hour(self, path: Path, facts: _Facts, clock: Clock, ticker: str) -> str:
+        offset = f" ({clock.offset_minutes} minutes after the open)" if clock.offset_minutes else ""
+        if facts.kind == "naive":
+            label = _turned(facts.label, clock.label)
+            same_zone = "UTC" in (clock.zone, *clock.same)
+            remedy = (
+                f'Set [files] label = "{label}"'
+                if same_zone
+                else "Set [files] timezone to what the stamps are in; without it `hftcl inspect` names it"
+            )
+            return (
+                f"{path}: read as {facts.zone}, {facts.label} of the minute, the busiest minute of {ticker} is not the "
+                f"open of {self._calendar_name}{offset}: the stamps are at the wrong hour. {remedy}."
+            )
+        if "UTC" in (clock.zone, *clock.same):
+            return (
+                f"{path}: the stamps of {ticker} look like the {clock.label} of the minute{offset}. "
+                f'Set [files] label = "{_turned(facts.label, clock.label)}".'
+            )
+        return (
+            f"{path}: the stamps of {ticker} say UTC or an offset, and the bars say {clock.zone}, {clock.label} of the "
+            f"minute{offset}: a clock was taken for UTC. For numbers on a broker's clock set [files] layout = "
+            f'"metatrader5_api" and timezone = "{clock.zone}"; else export the file again.'
+        )
+
+    def _require_stamps(self, path: Path, found: reading.Stamps, stamps: pl.Series, columns: Mapping[str, str]) -> None:
+        if stamps.len() and not found.kind:
+            name = columns.get("ts") or f"{columns.get('date')} and {columns.get('time')}"
+            raise SourceError(
+                f"{path}: none of {stamps.len()} time stamps in the column {name!r} can be read, such as "
+                f"{found.example!r}. Write them as ISO 8601, such as 2026-01-31 09:30:00, or as seconds to nanoseconds "
+                "since 1970."
+            )
+        if found.order == "!":
+            raise SourceError(
+                f"{path}: dates such as {found.form!r} have numbers above 12 in both places: day and month change "
+                "places within the file. Export it again with the year first."
+            )
+
+    def _order(
+        self, path: Path, found: reading.Stamps, frame: pl.DataFrame, columns: Mapping[str, str], layout: Layout
+    ) -> str:
+        """Decide between 05/12 in May and in December, where the cells alone leave it open by the calendar."""
+        if found.order != "?":
+            return found.order
+        if self._files.date_order != "auto":
+            return self._files.date_order
+        if layout.date_order:
+            return layout.date_order
+        calendar = Calendar(self._calendar_name)
+        shares = {}
+        for order in ("mdy", "dmy"):
+            days = reading.read(_stamps(frame, columns), "UTC", order).dt.date().drop_nulls().unique()
+            if days.len():
+                try:
+                    sessions = calendar.sessions(days.min(), days.max())["session"]  # type: ignore[arg-type]
+                except HorizonError:
+                    continue
+                shares[order] = int(days.is_in(sessions.implode()).sum()) / days.len()
+        best = [order for order, share in shares.items() if share == 1.0]
+        if len(best) == 1 and len(shares) == 2 and min(shares.values()) < 1.0:
+            return best[0]
+        raise SourceError(
+            f"{path}: dates such as {found.form!r} may begin with the day or the month, and no row of the file "
+            'decides. Set [files] date_order = "mdy" or "dmy".'
+        )
+
+    def _zone(self, layout: Layout, found: reading.Stamps) -> tuple[str, tuple[str, ...]]:
+        """Return the zone of stamps that name none, "" where it must be asked for; and what is only a guess."""
+        guesses = () if layout.label or self._files.label != "auto" else ("label: the start, as with most vendors",)
+        total = found.naive + found.zoned + found.epoch
+        local = found.naive + (found.epoch if layout.epoch_is_local else 0)
+        if self._files.timezone:
+            return self._files.timezone, guesses
+        if local <= _STRAY * total:
+            return "UTC", guesses
+        return layout.zone, guesses
+
+    # --- its rows
+
+    def _lay_out_rows(self, path: Path, facts: _Facts, ticker: str) -> pl.DataFrame:
+        """Return the rows of `ticker` in one file, in the order of the file, as RAW_SCHEMA and `row`."""
+        name = find_ticker(ticker, facts.tickers) or ticker
+        if stat(path) != tuple(facts.stat) and path not in self._kept:
+            raise SourceError(f"{path} changed while it was read. Run this again when it is whole.")
+        if path not in self._kept:
+            layout = find_layout(facts.layout)
+            try:
+                sheet = open_sheet(path)
+                sheet = layout.reshape(sheet) if layout.reshape is not None else sheet
+                frame = _collect(_split_cells(sheet, facts.columns), path)
+            except OSError as error:
+                raise unreadable(path, error) from error
+            named = ticker_of_path(path, self._folder, layout, sheet.inner)
+            self._keep(path, self._lay_out(frame, facts, named))
+        self._kept.move_to_end(path)
+        rows = self._kept[path].get(name)
+        if rows is None:
+            return RAW_SCHEMA.to_frame().with_columns(pl.lit(0, pl.UInt32).alias("row"))
+        own = pl.col("ticker") == name
+        return rows.with_columns(pl.when(own).then(pl.lit(ticker)).otherwise("ticker").alias("ticker"))
+
+    def _keep(self, path: Path, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """Keep the rows of a file by ticker, for each file is asked for often; the least lately asked for go."""
+        parts = rows.partition_by("holder", as_dict=True, include_key=False)
+        self._kept[path] = {str(holder): part for (holder,), part in parts.items()}
+        self._kept.move_to_end(path)
+        while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[path]
+
+    def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str) -> pl.DataFrame:
+        """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
+        layout = find_layout(facts.layout)
+        stamps = _stamps(frame, facts.columns)
+        moments = self._moments(stamps, facts, layout)
+        if facts.label == "end":
+            moments = moments.dt.offset_by("-1m")
+        values = [reading.figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in _FIGURES]
+        whole = frame[OVERFLOW].is_null() if OVERFLOW in frame.columns else None
+        rows = pl.DataFrame([moments.alias("ts"), *values]).with_row_index("row", offset=1)
+        if whole is not None and not whole.all():
+            rows = rows.with_columns(pl.when(pl.lit(whole)).then(pl.col(name)).alias(name) for name in _FIGURES)
+        if layout.price_divisor != 1.0:
+            # numpy divides; polars would multiply with 1e-9, and 201.45 become 201.45000000000002
+            rows = rows.with_columns(
+                pl.Series(name, rows[name].to_numpy() / layout.price_divisor, nan_to_null=True) for name in PRICES
+            )
+        if "ticker" not in facts.columns:
+            return rows.with_columns(pl.lit(named).alias("ticker"), pl.lit(named).alias("holder"))
+        texts = frame["ticker"].cast(pl.String)
+        meaning = {text: ticker_in_cell(text, layout) for text in texts.unique().drop_nulls().to_list()}
+        mark = texts.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.String)
+        rows = rows.with_columns(mark.alias("ticker"))
+        if facts.owner is not None:
+            return rows.with_columns(pl.lit(facts.owner).alias("holder"))
+        # a line without a ticker, such as a header in the middle, comes with the line before it
+        header = ticker_in_cell(facts.columns["ticker"], layout)
+        stray = (pl.col("ticker") == "") | ((pl.col("ticker") == header) & pl.col("ts").is_null())
+        holder = pl.when(~stray).then(pl.col("ticker")).forward_fill().backward_fill()
+        return rows.with_columns(holder.alias("holder"))
+
+    def _moments(self, stamps: pl.Series, facts: _Facts, layout: Layout) -> pl.Series:
+        moments = reading.read(stamps, facts.zone, facts.order)
+        if layout.epoch_is_local and facts.kind == "epoch":
+            digits = moments.dt.replace_time_zone(None)
+            local = digits.dt.replace_time_zone(facts.zone, ambiguous="earliest", non_existent="null")
+            return local.dt.convert_time_zone("UTC").cast(RAW_SCHEMA["ts"])
+        if not self._files.timezone and not layout.zone and facts.kind in ("zoned", "epoch"):
+            return _without_naive(stamps, moments)
+        return moments
+
+    def _require_agreement(self, ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) -> None:
+        """Refuse two rows of a minute that differ in more than a handful of minutes: they are two kinds of bars."""
+        if not frames:
+            return
+        rows = pl.concat([rows.with_columns(pl.lit(n).alias("file")) for n, (_, rows) in enumerate(frames)])
+        rows = rows.filter(pl.col("ts").is_not_null() & (pl.col("ticker") == ticker))
+        if rows["ts"].n_unique() == rows.height:
+            return
+        span = pl.max_horizontal((pl.col(p).max() - pl.col(p).min()) / pl.col(p).max() for p in PRICES)
+        groups = (
+            rows.filter(pl.col("ts").is_duplicated())
+            .group_by("ts")
+            .agg(span.alias("apart"), pl.col("file").min().alias("one"), pl.col("file").max().alias("other"),
+                 pl.col("close").first().alias("first"), pl.col("close").last().alias("last"),
+                 pl.col("row").last().alias("row"))
+            .filter(pl.col("apart") > _EQUAL)
+            .sort("ts")
+        )  # fmt: skip
+        if groups.height <= _HANDFUL:
+            return
+        worst = groups.row(0, named=True)
+        one, other = frames[worst["one"]][0], frames[worst["other"]][0]
+        where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
+        raise SourceError(
+            f"{where} on {groups.height} minutes of {ticker}, the first at {worst['ts']:%Y-%m-%d %H:%M} UTC (row "
+            f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
+            "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
+        )
 
     def _find_span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
         """From the extended open of the first session to that of the one after the last; None without a session."""
@@ -175,64 +614,6 @@ class FilesSource:
 
     def _list_sessions(self, first: date, last: date) -> pl.DataFrame:
         return Calendar(self._calendar_name).sessions(first, last)
-
-    def _read(self, file: _File, ticker: str, span: tuple[datetime, datetime | None] | None) -> pl.DataFrame:
-        """Return the ticker's rows of one file, those of `span` if given."""
-        rows = _collect(self._lay_out_rows(file, ticker), file.path)
-        if rows.height and rows["ts"].null_count() == rows.height:
-            raise SourceError(
-                f"{file.path}: none of {rows.height} time stamps in the column {file.columns['ts']!r} can be read. "
-                "Write them as ISO 8601, such as 2026-01-31 09:30:00, or as seconds to nanoseconds since 1970."
-            )
-        if span is not None:
-            near = pl.col("ts").forward_fill().backward_fill()
-            rows = rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))
-        return rows
-
-    def _lay_out_rows(self, file: _File, ticker: str) -> pl.LazyFrame:
-        """Lay out the rows of `ticker` in one file as RAW_SCHEMA, in the order of the file."""
-        if file.table.overflow is None:
-            frame = file.table.frame
-            if file.owner is None:
-                written = pl.col(file.table.columns[file.columns["ticker"]]).cast(pl.String)
-                frame = frame.filter(written.is_in(file.spellings[ticker]))
-            return self._lay_out(file, frame).drop("holder")
-        return self._parse(file).get(ticker, RAW_SCHEMA.to_frame()).lazy()
-
-    def _parse(self, file: _File) -> dict[str, pl.DataFrame]:
-        """Return the rows of a CSV file by the ticker they come with; kept, for each file is asked for often."""
-        if file.path in self._kept:
-            self._kept.move_to_end(file.path)
-            return self._kept[file.path]
-        rows = _collect(self._lay_out(file, file.table.frame), file.path)
-        parts = rows.partition_by("holder", as_dict=True, include_key=False)
-        self._kept[file.path] = {str(holder): part for (holder,), part in parts.items()}
-        while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[file.path]
-
-    def _lay_out(self, file: _File, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Lay out `frame`, rows of `file`, as RAW_SCHEMA and `holder`: the ticker that a row comes with."""
-        schema = file.table.frame.collect_schema()
-
-        def cells(name: str) -> tuple[pl.Expr, pl.DataType]:
-            key = file.table.columns[file.columns[name]]
-            return pl.col(key), schema[key]
-
-        if "ticker" in file.columns:
-            written, kind = cells("ticker")
-            mark = (written if kind == pl.String else written.cast(pl.String)).str.strip_chars().str.to_uppercase()
-            # a line without a ticker, such as a header in the middle, comes with the line before it
-            stray = mark.is_in(["", file.columns["ticker"].upper()])
-            holder = pl.lit(file.owner) if file.owner else pl.when(~stray).then(mark).forward_fill().backward_fill()
-        else:
-            mark = holder = pl.lit(file.owner)
-        stamp = parse_moments(*cells("ts"), self._files.timezone)
-        if self._files.label == "end":
-            stamp = stamp - _MINUTE
-        whole = pl.lit(value=True) if file.table.overflow is None else pl.col(file.table.overflow).is_null()
-        values = [pl.when(whole).then(parse_figures(*cells(name))).alias(name) for name in _NEEDED[1:]]
-        return frame.select(mark.alias("ticker"), stamp.cast(TS).alias("ts"), *values, holder.alias("holder"))
 
     @cached_property
     def _splits(self) -> tuple[Split, ...]:
@@ -262,128 +643,127 @@ class FilesSource:
         return tuple(sorted(splits, key=lambda split: split.execution_date))
 
 
-def _find_kind(path: Path) -> str:
-    """Return the ending that says how to read the file, "" for a file that is not for us."""
-    return next((ending for ending in (*_PARQUET, *_CSV) if path.name.lower().endswith(ending)), "")
+_HALF: Final = 0.5  # score of a clock: a wrong one has no more
+_WEEK: Final = 5  # sessions in which the same wrong minute is no accident
 
 
-def _read_ticker(path: Path) -> str:
-    return path.name[: -len(_find_kind(path))].split("_")[0].strip().upper()
-
-
-def _stat(path: Path) -> tuple[int, int]:
+def stat(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file's content: size, times of change, and its number on the disk."""
     try:
         status = path.stat()
     except OSError as error:
-        raise _build_unreadable_error(path, error) from error
-    return status.st_size, status.st_mtime_ns
+        raise unreadable(path, error) from error
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _look(path: Path, settings: Files) -> _File | _Unfit:
-    """Find out how to read a file, and whose bars it holds."""
+def _stat_or_none(path: Path) -> tuple[int, ...] | None:
     try:
-        stat = _stat(path)
-        table = _open_table(path)
-        columns = _match(table.columns, settings.columns)
-        lacking = [name for name in _NEEDED if name not in columns]
-        if lacking:
-            return _Unfit(
-                path=path,
-                fault=_describe_lack(path, lacking, tuple(table.columns)),
-                holds_any={"ticker", "ts"} <= set(columns),
-            )
-        named = _read_ticker(path)
-        if "ticker" not in columns:
-            return _File(path=path, stat=stat, table=table, columns=columns, spellings={named: ()}, owner=named)
-        written = pl.col(table.columns[columns["ticker"]]).cast(pl.String).alias("written")
-        counts = _collect(table.frame.group_by(written).len(), path).sort("written")
-    except SourceError as error:
-        return _Unfit(path=path, fault=str(error), holds_any=True)
+        return stat(path)
+    except SourceError:  # told by the look into it
+        return None
+
+
+def _split_cells(sheet: Sheet, columns: Mapping[str, str]) -> pl.LazyFrame:
+    """Return the columns that mean something, under our names, with OVERFLOW where the sheet is a text."""
+    wanted = [pl.col(theirs).alias(ours) for ours, theirs in columns.items()]
+    return sheet.frame.select(*wanted, *([pl.col(OVERFLOW)] if sheet.text else []))
+
+
+def _stamps(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
+    """Return the column of moments; date and time in two columns become one text."""
+    if "ts" in columns:
+        return frame["ts"]
+    clock = pl.col("time").cast(pl.String).str.strip_chars()
+    digits = clock.str.contains(r"^\d{1,6}$")
+    long = clock.str.len_chars() > 4
+    clock = pl.when(digits).then(pl.when(long).then(clock.str.zfill(6)).otherwise(clock.str.zfill(4))).otherwise(clock)
+    day = pl.col("date").cast(pl.String).str.strip_chars().str.replace(r"[ T]00:00(:00)?(\.0+)?$", "")
+    return frame.select(pl.concat_str([day, clock], separator=" ").alias("ts")).to_series()
+
+
+def _tickers(frame: pl.DataFrame, layout: Layout, named: str) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Return ticker -> how the file writes it, and ticker -> number of rows."""
+    if "ticker" not in frame.columns:
+        return {named: ()}, {named: frame.height}
     spellings: dict[str, tuple[str, ...]] = {}
-    rows: dict[str, int] = {}
-    for text, count in counts.drop_nulls().iter_rows():
-        ticker = text.strip().upper()
+    counts: dict[str, int] = {}
+    for text, count in frame.group_by(pl.col("ticker").cast(pl.String)).len().drop_nulls().sort("ticker").iter_rows():
+        ticker = ticker_in_cell(text, layout)
+        if not ticker:
+            continue
         spellings[ticker] = (*spellings.get(ticker, ()), text)
-        rows[ticker] = rows.get(ticker, 0) + count
-    owner = named if 2 * rows.get(named, 0) > counts["len"].sum() else None
-    return _File(path=path, stat=stat, table=table, columns=columns, spellings=spellings, owner=owner)
+        counts[ticker] = counts.get(ticker, 0) + count
+    return spellings, counts
 
 
-def _match(header: Mapping[str, str], settings: Mapping[_Ours, str]) -> dict[str, str]:
-    """Our names of the columns -> those of the file, told by the settings or the same but for case and spaces."""
-    plain = {name.strip().lower(): name for name in header}
-    ours: tuple[_Ours, ...] = ("ticker", *_NEEDED)
-    wanted = {name: settings.get(name, name) for name in ours}
-    found = {name: said if said in header else plain.get(said.strip().lower()) for name, said in wanted.items()}
-    return {name: theirs for name, theirs in found.items() if theirs is not None}
+def _without_naive(stamps: pl.Series, moments: pl.Series) -> pl.Series:
+    """Take the moments of the few cells that name no zone away: nobody knows when they were."""
+    if stamps.dtype != pl.String:
+        return moments
+    mask = reading.is_naive(stamps)
+    return moments.to_frame("ts").select(pl.when(~pl.lit(mask)).then(pl.col("ts")).alias("ts")).to_series()
 
 
-def _describe_lack(path: Path, lacking: Sequence[str], header: tuple[str, ...]) -> str:
-    guesses = {
-        name: theirs for name in lacking for theirs in header if theirs.strip().lower() in _ALSO_CALLED.get(name, ())
-    }
-    shown = ", ".join(f"{name} = {guesses.get(name, '...')!r}".replace("'", '"') for name in lacking)
+def _supported(stamps: pl.Series) -> datetime | None:
+    """Return the newest moment of a day that has its share of rows; None without one."""
+    known = stamps.drop_nulls()
+    if not known.len():
+        return None
+    days = known.alias("ts").to_frame().group_by(pl.col("ts").dt.date().alias("day")).agg(pl.len(), pl.col("ts").max())
+    usual = float(days["len"].median() or 0)  # type: ignore[arg-type]
+    newest: datetime | None = days.filter(pl.col("len") >= _SUPPORT * usual)["ts"].max()  # type: ignore[assignment]
+    return newest
+
+
+def _asked(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
+    """Return the question for the zone of naive stamps, with what the bars say."""
+    shown = stamps.drop_nulls()
+    example = f" such as {shown[0]:%Y-%m-%d %H:%M}" if shown.len() else ""
+    head = f"{path}: its time stamps{example} name no time zone, and [files] timezone is not set."
+    if clock.zone is None:
+        likely = (
+            f"; {clock.best[0]}, {clock.best[1]} of the minute, is likeliest"
+            if clock.best and clock.score > _HALF
+            else ""
+        )
+        return (
+            f"{head} The bars do not say for sure ({clock.why}{likely}). Set [files] timezone to the zone they are in."
+        )
+    same = f" (or {', '.join(clock.same[:3])}, which is the same here)" if clock.same else ""
+    wrong = f' and label = "{clock.label}"' if label != clock.label else ""
     return (
-        f"{path} has no column {', '.join(lacking)}; it has {', '.join(header) or 'none'}. "
-        f"Say what yours are called: [files] columns = {{ {shown} }}"
+        f"{head} The volumes of {clock.sessions} sessions say {clock.zone}{same}, {clock.label} of the minute. "
+        f'If that is so, set [files] timezone = "{clock.zone}"{wrong}.'
     )
 
 
-def _open_table(path: Path) -> _Table:
-    """Open a file. Raises SourceError where it is empty, damaged or not what its name says."""
-    if _find_kind(path) in _PARQUET:
-        try:
-            frame = pl.scan_parquet(path)
-            names = frame.collect_schema().names()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _build_unreadable_error(path, error) from error
-        return _Table(frame=frame, columns={name: name for name in names})
-    # each line is one cell first: no CSV reader tells of lines with too many cells, or forgives those with too few
-    lines = pl.scan_csv(
-        path, has_header=False, separator="\x1f", quote_char=None, schema={"line": pl.String}, encoding="utf8-lossy"
-    ).filter(pl.col("line").str.strip_chars() != "")
-    first = _collect(lines.head(1), path)
-    if first.is_empty():
-        raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
-    header = first["line"].item()
-    separator = max(_SEPARATORS, key=header.count)
-    names = [name.strip() for name in _split_cells(header, separator)]
-    keys = [f"field_{place}" for place in range(len(names) + 1)]
-
-    def split(batch: pl.Series) -> pl.Series:
-        return _split(batch, separator, keys)
-
-    dtype = pl.Struct(dict.fromkeys(keys, pl.String))
-    cells = lines.slice(1).select(pl.col("line").map_batches(split, return_dtype=dtype).alias("cells")).unnest("cells")
-    return _Table(frame=cells, columns=dict(zip(names, keys, strict=False)), overflow=keys[-1])
+def _turned(label: str, seen: str | None) -> str:
+    """Return the label to set: stamps read as `label` look like `seen` of the minute."""
+    return "end" if seen == "end" and label == "start" else "start"
 
 
-def _split(lines: pl.Series, separator: str, keys: list[str]) -> pl.Series:
-    """Cut lines into cells, a struct with a field for each of `keys`; cells that are missing are null."""
-    cells = lines.str.split_exact(separator, len(keys) - 1).struct.unnest()
-    quoted = lines.str.contains('"', literal=True).fill_null(value=False).arg_true()
-    if quoted.len():  # few, or all; cells in quotes may hold the separator
-        rows = [_split_cells(line, separator) for line in lines.gather(quoted)]
-        for place, key in enumerate(keys):
-            column = pl.Series([row[place] if place < len(row) else None for row in rows], dtype=pl.String)
-            cells = cells.with_columns(cells[key].scatter(quoted, column))
-    return cells.to_struct(lines.name)
+def _row(rows: pl.DataFrame, day: object) -> str:
+    first = rows.filter(pl.col("ts").dt.date() == day).head(1)
+    return f"{first['row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
 
 
-def _split_cells(line: str, separator: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=separator), [])
-    except csv.Error:  # such as a cell of a megabyte: a line without cells is reported as one without a time stamp
-        return []
+def _first(rows: pl.DataFrame) -> str:
+    row = rows.row(0, named=True)
+    return f"close {row['close']}, volume {row['volume']}"
+
+
+def _describe_lack(path: Path, lacking: Sequence[str], sheet: Sheet, layout: Layout) -> str:
+    shown = ", ".join(f'{name} = "..."' for name in lacking)
+    names = ", ".join(sheet.columns) or "none"
+    advice = f" {layout.advice}" if layout.advice else ""
+    return (
+        f"{path} has no column {', '.join(lacking)}; it has {names}. "
+        f"Say what yours are called: [files] columns = {{ {shown} }}.{advice}"
+    )
 
 
 def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _build_unreadable_error(path, error) from error
-
-
-def _build_unreadable_error(path: Path, error: Exception) -> SourceError:
-    why = str(error).strip().split("\n")[0] or type(error).__name__
-    return SourceError(f"{path} cannot be read ({why}). Restore it, or take it out of the folder.")
+        raise unreadable(path, error) from error

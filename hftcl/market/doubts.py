@@ -1,0 +1,176 @@
+"""What cannot be true of minute bars: another interval, another unit, values that know the future, leaps overnight.
+
+Pure. Each finding says what was seen; those whose reason is in FATAL end a collection, because a model that learns
+from such bars finds an edge that does not exist.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from hftcl.market.bars import Finding, looks_like_split
+
+FATAL: Final = {
+    "interval": "the bars are not of one minute",
+    "unit": "prices or volumes are in another unit",
+    "future_built": "the bars were built with later minutes: their values foretell the next ones",
+    "overnight_jump": "the price changed by more than a factor of 2 over a night, and no split explains it",
+    "wrong_hour": "the stamps are at the wrong hour: the busiest minute is not the exchange's open",
+}
+"""Findings that no model may be trained on: reason code and meaning."""
+
+_INTERVALS: Final = (
+    3600,
+    1800,
+    900,
+    600,
+    300,
+    180,
+    120,
+)  # seconds; what vendors sell beside minutes, the longest first
+_FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
+_SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
+_LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
+_TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
+_FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
+_ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is nearly three deviations
+_LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
+_SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
+_LEAP: Final = 2.0  # factor over a night
+_EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
+
+
+def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
+    """Return seconds between bars, the number of days on which it is so, and the first of them; None for one minute.
+
+    stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
+    """
+    seconds = pl.col("ts").diff().dt.total_seconds()
+    steps = (
+        stamps.drop_nulls().unique().sort().alias("ts").to_frame().lazy()
+        .select(pl.col("ts").dt.date().alias("day"), seconds.alias("step"))
+        .filter(pl.col("step").is_between(1, _LONGEST_STEP))
+        .group_by("day")
+        .agg(
+            pl.len().alias("steps"),
+            pl.col("step").median().alias("middle"),
+            *((pl.col("step") % length == 0).mean().alias(str(length)) for length in _INTERVALS),
+        )
+        .filter(pl.col("steps") >= _FEWEST_STEPS)
+        .sort("day")
+        .collect()
+    )  # fmt: skip
+    for length in _INTERVALS:
+        days = steps.filter(pl.col(str(length)) >= _SHARE)
+        if days.height:
+            return length, days.height, days["day"][0]
+    short = steps.filter(pl.col("middle") < 60)
+    if short.height:
+        return int(short["middle"][0]), short.height, short["day"][0]
+    return _find_days(stamps)
+
+
+def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
+    """Bars of a day: one stamp a day, on ten days or more."""
+    days = stamps.drop_nulls().unique().sort().dt.date()
+    if days.len() >= 10 and days.n_unique() == days.len():
+        return 86_400, days.len(), days[0]
+    return None
+
+
+def name_interval(seconds: int) -> str:
+    """Return "5-minute", "1-second", "1-hour" or "1-day"."""
+    for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            return f"{seconds // length}-{unit}"
+    return f"{seconds}-second"
+
+
+def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
+    """Return what speaks against the unit of prices or volumes; "" where nothing does."""
+    middle = prices.drop_nulls().drop_nans().median()
+    if isinstance(middle, float) and middle > _TOP_PRICE:
+        return f"the median price is {middle:,.0f}, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9"
+    traded = volumes.filter(volumes > 0)
+    if traded.len() >= _FEWEST_STEPS and int(((traded % 1) != 0).sum()) >= _FRACTIONAL * traded.len():
+        return f"volumes are nearly never whole ({traded[0]:g}): they look like thousands, or amounts of money"
+    return ""
+
+
+def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[Finding, ...]:
+    """Return what cannot be true of `bars` (BAR_SCHEMA of one ticker, adjusted for splits, sorted by ts).
+
+    continuous: of a market that never closes, where volumes are fractions and prices have no nights.
+    """
+    if bars.is_empty():
+        return ()
+    first, session = bars["ts"][0], bars["session"][0]
+    doubts: list[Finding] = []
+
+    def note(reason: str, count: int, detail: str) -> None:
+        doubts.append(Finding(ticker, reason, count, first, session, detail))
+
+    interval = find_interval(bars["ts"])
+    if interval is not None:
+        seconds, days, day = interval
+        note("interval", days, f"{name_interval(seconds)} bars on {days} days from {day} on; hftcl reads minute bars")
+    unit = "" if continuous else find_unit(bars["close"], bars["volume"])
+    if unit:
+        note("unit", bars.height, unit)
+    later, smooth = correlate(bars.filter("regular"))
+    remedy = (
+        "the bars were built with later minutes, as by a centred mean or the next minute's close: get them as traded"
+    )
+    if later is not None and later > _LATER:
+        seen = f"the distance of a close to the next open foretells the next bar (correlation {later:.2f}"
+        note("future_built", bars.height, f"{seen}, honest bars have less than {_LATER}); {remedy}")
+    elif smooth is not None and smooth > _SMOOTH:
+        seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
+        note("future_built", bars.height, f"{seen}, honest bars have less than {_SMOOTH}); {remedy}")
+    return (*doubts, *(() if continuous else find_leaps(bars, ticker=ticker)))
+
+
+def correlate(bars: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Return G and A over consecutive minutes of a session; None for one that these bars do not define.
+
+    G: correlation of log(close_t / open_t+1) with log(close_t+1 / open_t+1). A: of the log return of the close from t
+    to t+1 with the next one. bars: columns session, ts, open, close, sorted by ts.
+    """
+    opens, closes = pl.col("open").log(), pl.col("close").log()
+    same = pl.col("session") == pl.col("session").shift(1)
+    rows = bars.select(
+        pl.when(same).then(closes.shift(1) - opens).alias("gap"),
+        pl.when(same).then(closes - opens).alias("body"),
+        pl.when(same).then(closes - closes.shift(1)).alias("move"),
+    ).with_columns(pl.col("move").shift(1).alias("before"))
+    return _correlation(rows, "gap", "body"), _correlation(rows, "before", "move")
+
+
+def _correlation(rows: pl.DataFrame, one: str, other: str) -> float | None:
+    both = rows.select(one, other).drop_nulls()
+    if both.height < _ENOUGH:
+        return None
+    value = both.select(pl.corr(one, other)).item()
+    return float(value) if value is not None and value == value else None
+
+
+def find_leaps(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the nights over which the price changed by more than a factor of 2 that no usual split has."""
+    nights = (
+        bars.group_by("session", maintain_order=True)
+        .agg(
+            pl.col("close").head(_EDGE_BARS).median().alias("first"),
+            pl.col("close").tail(_EDGE_BARS).median().alias("last"),
+            pl.col("ts").first(),
+        )
+        .with_columns((pl.col("first") / pl.col("last").shift(1)).alias("factor"))
+        .filter((pl.max_horizontal("factor", 1 / pl.col("factor")) > _LEAP) & ~looks_like_split(1 / pl.col("factor")))
+    )
+    return tuple(
+        Finding(
+            ticker, "overnight_jump", 1, row["ts"], row["session"],
+            f"the price changed by a factor of {row['factor']:.4g} over the night before {row['session']}, and no "
+            "split explains it; add the split, or take the ticker from the watchlist",
+        )
+        for row in nights.iter_rows(named=True)
+    )  # fmt: skip

@@ -1,0 +1,17 @@
+"""Alpaca, as alpaca-py's `bars.df.to_csv()` writes it.
+
+Stamps are UTC and the start of the minute; `symbol` tells the tickers apart.
+https://docs.alpaca.markets/reference/stockbars
+"""
+
+from typing import Final
+
+from hftcl.market.layouts import Layout
+
+LAYOUT: Final = Layout(
+    name="alpaca",
+    title="Alpaca, as alpaca-py's `bars.df.to_csv()` writes it",
+    page="https://docs.alpaca.markets/reference/stockbars",
+    marks=frozenset({"symbol", "timestamp", "trade_count", "vwap"}),
+    label="start",
+)

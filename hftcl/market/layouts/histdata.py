@@ -1,0 +1,20 @@
+"""HistData.com, generic ASCII. Stamps are Eastern Standard Time the whole year, without a summer time.
+
+https://www.histdata.com/f-a-q/data-files-detailed-specification/
+"""
+
+from typing import Final
+
+from hftcl.market.layouts import Layout
+
+LAYOUT: Final = Layout(
+    name="histdata",
+    title="HistData.com, generic ASCII",
+    page="https://www.histdata.com/f-a-q/data-files-detailed-specification/",
+    order=("ts", "open", "high", "low", "close", "volume"),
+    shape=r"^\d{8} \d{6}\|",
+    files=r"^DAT_ASCII_(?P<ticker>[A-Z0-9]+)_M1_",
+    needs_name=True,
+    zone="Etc/GMT+5",
+    label="start",
+)
