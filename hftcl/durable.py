@@ -8,12 +8,14 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final
 
 from hftcl.errors import LockHeldError, StorageError
 
@@ -107,6 +109,29 @@ def require_space(folder: Path, needed: int, doing: str) -> None:
 
 def _list_entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def require_regular(path: Path) -> None:
+    """Raise StorageError where something else than a file lies at `path`: opening a pipe would wait for ever.
+
+    Nothing happens where nothing is there. Raises OSError where that cannot be found out.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+        raise StorageError(f"{path} is {kind}, and hftcl keeps a file there. Move it away and run it again.")
 
 
 @contextlib.contextmanager

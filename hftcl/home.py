@@ -1,37 +1,152 @@
-"""Where a bot's files lie under the home."""
+"""Where each file of hftcl lies under the home. Names only: nothing is opened, made or looked at."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-# One for each home: two bots there would send the same orders; a replay has a home of its own.
-LOCK: Final = ".trading.lock"
+from hftcl.settings import Settings
+
+CLAIMS: Final = ".model_*.claim"
+"""The pattern of the files that reserve a model's id while it is trained."""
+MODELS: Final = "model_*.onnx"
+"""The pattern of the archived model files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Home:
-    """The files of a live bot, paper included, or of a replay, which never touches those of the other."""
+    """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other."""
 
-    folder: Path
-    """Of the broker's own files."""
-    ledger: Path
-    lock: Path
-    halt_file: Path
+    root: Path
+    is_replay: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the home that `settings` name."""
+        return cls(Path(settings.paths.home))
 
     @classmethod
     def live(cls, home: Path) -> Self:
-        """Return where the bot that trades keeps its files."""
-        return cls(folder=home, ledger=ledger_path(home), lock=home / LOCK, halt_file=home / "trade.halt")
+        """Return where the bot that trades, paper included, keeps its files."""
+        return cls(home)
 
     @classmethod
     def replay(cls, home: Path) -> Self:
         """Return where a replay keeps its files."""
-        folder = home / "replay"
-        return cls(
-            folder=folder, ledger=ledger_path(home, replay=True), lock=folder / ".lock", halt_file=folder / "trade.halt"
-        )
+        return cls(home, is_replay=True)
 
+    # The bot's, or a replay's.
 
-def ledger_path(home: Path, *, replay: bool = False) -> Path:
-    """Return where the live ledger, or that of the last replay, lies under `home`."""
-    return home / "replay" / "ledger.sqlite" if replay else home / "ledger.sqlite"
+    @property
+    def folder(self) -> Path:
+        """The folder of the broker's own files."""
+        return self.root / "replay" if self.is_replay else self.root
+
+    @property
+    def ledger(self) -> Path:
+        """What was decided, ordered and filled."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one bot, or of the one replay."""
+        return self.folder / (".lock" if self.is_replay else ".trading.lock")
+
+    @property
+    def halt_file(self) -> Path:
+        """A file that halts the bot as long as it exists."""
+        return self.folder / "trade.halt"
+
+    @property
+    def shadow(self) -> Path:
+        """The folder of the paper account of the candidate that trades virtually."""
+        return self.folder / "shadow"
+
+    # The models'.
+
+    @property
+    def models(self) -> Path:
+        """The folder of the archived models."""
+        return self.root / "models"
+
+    @property
+    def registry(self) -> Path:
+        """What is known of each model, of what served, and of what the scheduler did."""
+        return self.models / "registry.sqlite"
+
+    @property
+    def registry_lock(self) -> Path:
+        """The lock of one change of the archive."""
+        return self.models / ".lock"
+
+    @property
+    def training_lock(self) -> Path:
+        """The lock of one retrain."""
+        return self.models / ".training.lock"
+
+    @property
+    def csv(self) -> Path:
+        """The history for people, a copy of the registry."""
+        return self.models / "model_metadata.csv"
+
+    @property
+    def production(self) -> Path:
+        """The model file that serves."""
+        return self.root / "trained_stock_model.onnx"
+
+    @property
+    def production_pkl(self) -> Path:
+        """The same model for the user's own scripts."""
+        return self.root / "trained_stock_model.pkl"
+
+    def onnx(self, model_id: str) -> Path:
+        """Return the archived file of a model."""
+        return self.models / f"model_{model_id}.onnx"
+
+    def pkl(self, model_id: str) -> Path:
+        """Return the archived scikit-learn estimator of a model."""
+        return self.models / f"model_{model_id}.pkl"
+
+    def claim(self, model_id: str) -> Path:
+        """Return the file that reserves a model's id while it is trained."""
+        return self.models / f".model_{model_id}.claim"
+
+    def schedule_lock(self, job: str) -> Path:
+        """Return the lock of one job of the scheduler."""
+        return self.models / f".schedule-{job}.lock"
+
+    # The rest.
+
+    @property
+    def bars(self) -> Path:
+        """The folder of the stored minute bars."""
+        return self.root / "bars"
+
+    @property
+    def files_index(self) -> Path:
+        """What was found in each file of [files] folder, so that one that did not change is not opened again."""
+        return self.bars / ".files-index.json"
+
+    @property
+    def session_ends(self) -> Path:
+        """What the schedule needs of the exchange's calendar."""
+        return self.root / ".sessions.json"
+
+    @property
+    def polygon_calls(self) -> Path:
+        """The count of calls to Polygon, which collector and bot share."""
+        return self.bars / ".polygon_calls"
+
+    @property
+    def backtest(self) -> Path:
+        """The folder of the backtest's caches, which may be deleted at any time."""
+        return self.root / "backtest"
+
+    @property
+    def alerts(self) -> Path:
+        """The alerts that wait."""
+        return self.root / "alerts.sqlite"
+
+    @property
+    def alerts_lock(self) -> Path:
+        """The lock of the one process that sends alerts."""
+        return self.root / ".alerts.lock"

@@ -20,13 +20,12 @@ from hftcl.alerts.channels import Channel, Secrets, find_channels
 from hftcl.alerts.message import render_message
 from hftcl.alerts.outbox import Outbox, Waiting
 from hftcl.errors import HftclError, LockHeldError
+from hftcl.home import Home
 from hftcl.settings import Alerts as AlertSettings
 from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Under the home, as the outbox: of bot and scheduler one sends at a time, so none sends twice.
-LOCK: Final = ".alerts.lock"
 _LEAST_S: Final = 0.5  # no process is started for less
 # What a disk, a lock or a channel may raise; anything else is an error of ours and is not to be hidden.
 _FAULTS: Final = (HftclError, OSError)
@@ -57,7 +56,7 @@ class Alerts:
         """Return the alerts that `settings`, and the secrets in `environ` or beside it, ask for."""
         from hftcl import config
 
-        return cls(Path(settings.paths.home), settings.alerts, lambda name: config.secret(name, settings, environ))
+        return cls(Home.of(settings).root, settings.alerts, lambda name: config.secret(name, settings, environ))
 
     def tell(self, alert: Alert) -> None:
         """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
@@ -90,7 +89,7 @@ class Alerts:
         ends = time.monotonic() + timeout_s
         try:
             sent, faults = 0, list[str]()
-            with contextlib.suppress(LockHeldError), durable.lock(self._home / LOCK, "delivery of alerts"):
+            with contextlib.suppress(LockHeldError), durable.lock(Home(self._home).alerts_lock, "delivery of alerts"):
                 sent, faults = self._send_round(now, ends)
                 self._outbox.delete_done(now)
             return SendResult(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))

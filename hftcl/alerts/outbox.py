@@ -12,13 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from hftcl import sqlite
 from hftcl.alerts.alert import Alert, Kind, Message
-from hftcl.errors import IntegrityError, NewerVersionError, StorageError
+from hftcl.home import Home
+from hftcl.sqlite import transaction
 
-# A file of its own: an alert about a broken registry or ledger must still find a place.
-FILE_NAME: Final = "alerts.sqlite"
 SCHEMA_VERSION: Final = 1  # 1: raise it with any change to SCHEMA, with a step that brings older files to it
-# Kind and key are texts, times ISO 8601 in UTC: a person can read the outbox with sqlite3 alone.
 SCHEMA: Final = """
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
@@ -33,7 +32,14 @@ RETRIES_S: Final = (60, 300, 900, 3600, 6 * 3600)
 """Seconds until the next try after the first, second, ... failure; the last one holds from then on."""
 KEPT: Final = timedelta(days=14)
 """How long a message that nobody takes is tried, and how long one that is done is kept."""
-_BUSY_S: Final = 5.0  # a write here takes milliseconds; an alert may not hold up a minute of the bot for longer
+OUTBOX: Final = sqlite.Database(
+    kind="an outbox",
+    version=SCHEMA_VERSION,
+    schema=SCHEMA,
+    journal="DELETE",  # few rows, written seldom, by processes that end at once
+    sync="EXTRA",  # an alert is told once; a power cut must not take it
+    remedy="Move it away: hftcl begins a new one, and the alerts that waited in it are lost.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +55,14 @@ class Outbox:
     """The alerts under `home`. Each method raises StorageError, IntegrityError or NewerVersionError where it cannot."""
 
     def __init__(self, home: Path) -> None:
-        self.path = home / FILE_NAME
+        self.path = Home(home).alerts
 
     def put(self, alert: Alert, channels: Sequence[str], *, repeat: timedelta) -> int:
         """Add `alert` for `channels`. The same fault again counts up the message that waits, or waits itself.
 
         repeat: how long after a message of the same fault the next one is held back. Returns the message's number.
         """
-        with self._open() as db, _transaction(db):
+        with self._open() as db, transaction(db):
             if alert.key is None:
                 return _insert(db, alert, channels, due=alert.at, again=False)
             before = db.execute("SELECT * FROM messages WHERE key = ? ORDER BY number DESC LIMIT 1", (alert.key,))
@@ -117,7 +123,7 @@ class Outbox:
             self._finish(waiting, now, f"given up: {fault}")
             return False
         delay = RETRIES_S[min(waiting.tries, len(RETRIES_S) - 1)]
-        with self._open() as db, _transaction(db):
+        with self._open() as db, transaction(db):
             db.execute(
                 "UPDATE deliveries SET tries = tries + 1, since = ?, due = ?, fault = ? "
                 "WHERE number = ? AND channel = ?",
@@ -127,7 +133,7 @@ class Outbox:
 
     def delete_done(self, now: datetime) -> None:
         """Delete what has been done for long."""
-        with self._open() as db, _transaction(db):
+        with self._open() as db, transaction(db):
             db.execute(
                 "DELETE FROM messages WHERE last_at < ? AND number NOT IN "
                 "(SELECT number FROM deliveries WHERE ended IS NULL)",
@@ -135,7 +141,7 @@ class Outbox:
             )
 
     def _finish(self, waiting: Waiting, now: datetime, note: str) -> None:
-        with self._open() as db, _transaction(db):
+        with self._open() as db, transaction(db):
             db.execute(
                 "UPDATE deliveries SET ended = ?, fault = ? WHERE number = ? AND channel = ?",
                 (now.timestamp(), note, waiting.message.number, waiting.channel),
@@ -143,55 +149,13 @@ class Outbox:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._connect() as db:
-                yield db
-        except sqlite3.OperationalError as error:
-            raise StorageError(
-                f"The outbox of alerts {self.path} cannot be used: {error}. Check the space and the owner of its "
-                "folder, and run it again."
-            ) from error
-        except (sqlite3.Error, ValueError) as error:
-            raise IntegrityError(
-                f"The outbox of alerts {self.path} is damaged or not a file of hftcl ({error}). Move it away: hftcl "
-                "begins a new one, and the alerts that waited in it are lost."
-            ) from error
-
-    @contextlib.contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)) as db:
+        with (
+            sqlite.faults("using the outbox of alerts", self.path, OUTBOX),
+            sqlite.guard_rows(self.path, OUTBOX),
+            contextlib.closing(sqlite.open_to_write(self.path, OUTBOX)) as db,
+        ):
             db.row_factory = sqlite3.Row
-            db.execute("PRAGMA synchronous = EXTRA")
-            db.execute("PRAGMA foreign_keys = ON")
-            if _read_version(db) == 0:
-                with _transaction(db):
-                    if _read_version(db) == 0:  # nobody else was faster
-                        for statement in SCHEMA.split(";"):
-                            db.execute(statement)
-                        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             yield db
-
-
-def _read_version(db: sqlite3.Connection) -> int:
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > SCHEMA_VERSION:
-        raise NewerVersionError(
-            f"{FILE_NAME} has version {version}, written by a newer hftcl; this one knows up to version "
-            f"{SCHEMA_VERSION}. Upgrade hftcl."
-        )
-    return version
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk makes SQLite roll back by itself
-            db.execute("ROLLBACK")
-        raise
 
 
 def _insert(db: sqlite3.Connection, alert: Alert, channels: Sequence[str], *, due: datetime, again: bool) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hftcl.document import document
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
+from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport, UnpinReport
 from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
@@ -63,7 +64,7 @@ class ContinuousLearning:
     @property
     def home(self) -> Path:
         """Folder of models, bars and registry."""
-        return Path(self.settings.paths.home)
+        return Home.of(self.settings).root
 
     def check(self, *, as_of: str | None = None) -> CheckReport:
         """Return whether a retrain is due, every trigger with its evidence. Changes nothing."""

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftcl.home import Home
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class PerformanceTracker:
         from hftcl import pages as page
         from hftcl.performance.story import read_importances
 
-        return page.performance(report, read_importances(Path(self.settings.paths.home), report.model_id))
+        return page.performance(report, read_importances(Home.of(self.settings).root, report.model_id))
 
 
 def _load_settings() -> Settings:

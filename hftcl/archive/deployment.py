@@ -304,7 +304,7 @@ class Archive(Registry):
         """
         with contextlib.ExitStack() as stack, faults(doing):
             durable.make_folder(self.folder)
-            stack.enter_context(durable.lock(self.folder / ".lock", "change of the archive", wait_s=self._wait_s))
+            stack.enter_context(durable.lock(self.files.registry_lock, "change of the archive", wait_s=self._wait_s))
             db = stack.enter_context(open_to_change(self.database))
             notes = production.recover(self, db, now)
             for note in notes:

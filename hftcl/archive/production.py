@@ -16,9 +16,8 @@ from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError
+from hftcl.home import CLAIMS
 from hftcl.sqlite import transaction
-
-CLAIMS = ".model_*.claim"  # begins with a dot: `ls models` and globs for model_* do not show what is in the making
 
 
 def switch(
@@ -224,4 +223,4 @@ def format_utc(moment: datetime) -> str:
 
 def claim_path(registry: Registry, model_id: str) -> Path:
     """Return the file that reserves `model_id` while its model is being trained."""
-    return registry.folder / f".model_{model_id}.claim"
+    return registry.files.claim(model_id)

@@ -31,6 +31,7 @@ from hftcl.errors import (
     ModelNotFoundError,
     RollbackError,
 )
+from hftcl.home import Home
 from hftcl.sqlite import snapshot
 
 JUDGED: Final = ("deployed", "rejected")  # outcomes of an exam that could tell; what is inconclusive has not judged
@@ -161,19 +162,20 @@ class Registry:
 
     def __init__(self, home: Path) -> None:
         self.home = Path(home)
-        self.folder = self.home / "models"
-        self.database = self.folder / "registry.sqlite"
-        self.csv = self.folder / "model_metadata.csv"
-        self.production = self.home / "trained_stock_model.onnx"
-        self.production_pkl = self.home / "trained_stock_model.pkl"
+        self.files = Home(self.home)
+        self.folder = self.files.models
+        self.database = self.files.registry
+        self.csv = self.files.csv
+        self.production = self.files.production
+        self.production_pkl = self.files.production_pkl
 
     def onnx_path(self, model_id: str) -> Path:
         """Return where the archived model file lies."""
-        return self.folder / f"model_{model_id}.onnx"
+        return self.files.onnx(model_id)
 
     def pkl_path(self, model_id: str) -> Path:
         """Return where the archived scikit-learn estimator lies."""
-        return self.folder / f"model_{model_id}.pkl"
+        return self.files.pkl(model_id)
 
     def models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
         """Return the archived models, newest first; at most `limit`. Empty where there is no archive yet."""

@@ -1,11 +1,11 @@
 """The command `history`: every model that was archived."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hftcl.cli.app import AsJson, app, example
+from hftcl.home import Home
 
 
 @app.command(epilog=example("history --limit 10"))
@@ -19,5 +19,5 @@ def history(
     from hftcl.learning.stories.history import history as read
     from hftcl.views import archive, show
 
-    home = Path(ctx.obj.configuration().settings.paths.home)
+    home = Home.of(ctx.obj.configuration().settings).root
     show(read(home, limit=limit, lineage=lineage), archive.draw_history, as_json)

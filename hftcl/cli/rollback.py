@@ -1,12 +1,12 @@
 """The command `rollback`: back to a model that served before."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hftcl.cli.app import AsJson, app, example, now
 from hftcl.cli.telling import tell
+from hftcl.home import Home
 
 
 @app.command(epilog=example("rollback --yes"))
@@ -28,7 +28,7 @@ def rollback(
     from hftcl.views import archive, show
 
     settings = ctx.obj.configuration().settings
-    home = Path(settings.paths.home)
+    home = Home.of(settings).root
     plan = plan_rollback(settings, model_id)
     if not yes:
         archive.draw_rollback_plan(plan)

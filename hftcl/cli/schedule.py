@@ -6,7 +6,6 @@ import socket
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO, cast
 from zoneinfo import ZoneInfo
 
@@ -14,6 +13,7 @@ import typer
 
 from hftcl.cli.app import AsJson, app, example, now
 from hftcl.errors import UsageError
+from hftcl.home import Home
 
 if TYPE_CHECKING:
     from hftcl.schedule.interfaces import Observer
@@ -54,7 +54,7 @@ def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
-    known = Occurrences(Path(settings.paths.home)).list_known()
+    known = Occurrences(Home.of(settings).root).list_known()
     zone = ZoneInfo(settings.schedule.timezone)
     show(reports.preview(plan.build_rules(settings), zone, now(), known, count), schedule.draw_coming, as_json)
 
@@ -87,7 +87,7 @@ def _run(settings: "Settings", verbosity: int) -> None:
     stop = _stop_at_signals()
     observer = Observer()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
-        registry = Registry(Path(settings.paths.home))
+        registry = Registry(Home.of(settings).root)
         observer = live = schedule.LiveLine(sys.stderr, ZoneInfo(settings.schedule.timezone), registry.find_live)
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
@@ -122,7 +122,7 @@ def _build_scheduler(
 
     return Scheduler(
         rules,
-        Occurrences(Path(settings.paths.home)),
+        Occurrences(Home.of(settings).root),
         build_jobs(settings, clock=now),
         clock=now,
         sleep=time.sleep,

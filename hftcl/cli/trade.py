@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,7 +150,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     require_present(settings)
     logs.configure(settings.log, verbosity, service=not once)
     clock = SystemClock()
-    controls = Controls(halt_file=Home.live(Path(settings.paths.home)).halt_file)
+    controls = Controls(halt_file=Home.of(settings).halt_file)
     heard, alerts = trading.Logging(as_text=settings.log.format == "text"), Alerts.from_settings(settings, os.environ)
 
     def tell(alert: "Alert") -> None:

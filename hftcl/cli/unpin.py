@@ -1,10 +1,9 @@
 """The command `unpin`: automatic deployment runs again."""
 
-from pathlib import Path
-
 import typer
 
 from hftcl.cli.app import AsJson, app, example, now
+from hftcl.home import Home
 
 
 @app.command(epilog=example("unpin"))
@@ -13,5 +12,5 @@ def unpin(ctx: typer.Context, as_json: AsJson = False) -> None:
     from hftcl.learning.stories.history import unpin as let_go
     from hftcl.views import archive, show
 
-    home = Path(ctx.obj.configuration().settings.paths.home)
+    home = Home.of(ctx.obj.configuration().settings).root
     show(let_go(home, now=now()), archive.draw_unpin, as_json)

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import Archive
@@ -13,6 +12,7 @@ from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
+from hftcl.home import MODELS, Home
 
 # The archive has every model that ever served, so the copy in production can be made again.
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
@@ -22,7 +22,7 @@ _REWRITE = "`hftcl doctor --repair` writes it again."
 
 def check_models(patient: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
-    archive = Archive(Path(patient.settings.paths.home))
+    archive = Archive(Home.of(patient.settings).root)
     if not archive.database.exists():
         yield ok("archive", "no model yet")
         return
@@ -39,7 +39,7 @@ def check_models(patient: Context) -> Iterator[Row]:
         signed = " and signed" if signing.read_key() is not None else ""
         yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
     known = {archive.onnx_path(record.model_id) for record in records}
-    if strays := sorted(path.name for path in archive.folder.glob("model_*.onnx") if path not in known):
+    if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in known):
         yield warning(
             "archive files",
             f"{len(strays)} in {archive.folder} are of no registered model, such as {strays[0]}",
@@ -53,7 +53,7 @@ def check_models(patient: Context) -> Iterator[Row]:
 
 def check_production(patient: Context) -> Iterator[Row]:
     """Whether the production file is the model that was last deployed."""
-    registry = Registry(Path(patient.settings.paths.home))
+    registry = Registry(Home.of(patient.settings).root)
     state = registry.read_state()
     found, name = state.production, registry.production.name
     if state.intended_id is None:
@@ -81,7 +81,7 @@ def check_production(patient: Context) -> Iterator[Row]:
 
 def check_live_model(patient: Context) -> Iterator[Row]:
     """Whether the serving model predicts as it did when it was trained, reads these features, and is not too old."""
-    registry = Registry(Path(patient.settings.paths.home))
+    registry = Registry(Home.of(patient.settings).root)
     live = registry.find_live()
     if live is None:
         return

@@ -1,7 +1,6 @@
 """Checks of the bot: whether the broker takes its key, and whether a halt waits for a person."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from hftcl.doctor.row import Context, Row, ok, warning
 from hftcl.home import Home
@@ -16,7 +15,7 @@ def check_broker(patient: Context) -> Iterator[Row]:
     if name == "paper":
         yield ok("broker", "paper, which needs no key and no money")
         return
-    found = find_broker(name)(patient.settings, folder=Path(patient.settings.paths.home))
+    found = find_broker(name)(patient.settings, folder=Home.of(patient.settings).root)
     try:
         account = found.account()
     finally:
@@ -34,7 +33,7 @@ def check_broker(patient: Context) -> Iterator[Row]:
 
 def check_bot(patient: Context) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
-    report = status_at(Home.live(Path(patient.settings.paths.home)))  # not of a replay, which may hide a halt
+    report = status_at(Home.of(patient.settings))  # not of a replay, which may hide a halt
     if report.mode is None:
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return

@@ -14,6 +14,7 @@ from hftcl import __version__, config
 from hftcl.archive.registry import Registry
 from hftcl.config.loading import DEFAULT
 from hftcl.doctor.row import Context, Row, fault, ok, warning
+from hftcl.home import MODELS, Home
 
 DAYS: Final = 90  # a quarter: long enough to add a disk in, short enough that today's rates still hold
 _MODELS: Final = 30  # a retrain every third day, which is what the cooldown allows
@@ -36,7 +37,7 @@ def check_configuration(patient: Context) -> Iterator[Row]:
 
 def check_permissions(patient: Context) -> Iterator[Row]:
     """Whether this user can write the home, and nobody else what serves: a model file decides over money."""
-    home = Path(patient.settings.paths.home)
+    home = Home.of(patient.settings).root
     if not home.is_dir():
         yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
         return
@@ -109,11 +110,11 @@ def _find_user(uid: int) -> str:
 def check_disk(patient: Context) -> Iterator[Row]:
     """Whether there is room for 90 days of bars, models and ledger."""
     settings = patient.settings
-    home = Path(settings.paths.home)
+    home = Home.of(settings).root
     there = next(path for path in (home, *home.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
-    stored = [path for path in (home / "bars").rglob("*.parquet") if path.is_file()]
-    newest = max((home / "models").glob("model_*.onnx"), key=lambda path: path.name, default=None)
+    stored = [path for path in Home(home).bars.rglob("*.parquet") if path.is_file()]
+    newest = max(Home(home).models.glob(MODELS), key=lambda path: path.name, default=None)
     needed = compute_needed_bytes(
         tickers=len(settings.market.watchlist),
         bars=sum(path.stat().st_size for path in stored),

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Final, Never
 
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError
+from hftcl.home import Home
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, find_source
 from hftcl.market.store import BarStore
@@ -115,7 +115,7 @@ def check_bars(patient: Context) -> Iterator[Row]:
     """Whether the stored bars are whole, of each ticker of the watchlist, fresh, and cover the window."""
     settings = patient.settings
     source, sessions = open_market(settings)
-    store = BarStore(Path(settings.paths.home) / "bars", source, sessions)
+    store = BarStore(Home.of(settings).bars, source, sessions)
     try:
         known = find_as_of(source, sessions, settings, None, patient.now)
         days = list_window(sessions, settings, known)

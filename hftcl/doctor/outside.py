@@ -12,6 +12,7 @@ from hftcl.alerts.sending import send
 from hftcl.doctor import units as unit_files
 from hftcl.doctor.row import Context, Row, fault, ok, warning
 from hftcl.errors import ConfigError
+from hftcl.home import Home
 from hftcl.schedule.claims import Occurrences
 
 _PATIENCE_S = 15.0  # as long as a mail server may take to greet with its checks on; nothing trades meanwhile
@@ -22,7 +23,7 @@ _IDLE = timedelta(hours=50)  # two daily checks, and two hours for a clock chang
 
 def check_schedule(patient: Context) -> Iterator[Row]:
     """Whether the scheduler, where it has ever run, still does, and what its last job came to."""
-    known = Occurrences(Path(patient.settings.paths.home)).list_known()
+    known = Occurrences(Home.of(patient.settings).root).list_known()
     ended = [each for each in known if each.finished_at is not None and each.state in {"done", "failed"}]
     if not ended:
         yield ok("schedule", "`hftcl schedule` has not done anything here yet")

@@ -15,7 +15,8 @@ from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
-from hftcl.home import ledger_path
+from hftcl.home import Home
+from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
 from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
@@ -49,7 +50,7 @@ def write(path: Path, settings: Settings, now: datetime, rows: Iterable[Row] = (
 
 def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> str:
     """Return the state at `now` (UTC), metrics in a fixed order; one that has no sample is left out."""
-    home = Path(settings.paths.home)
+    home = Home.of(settings).root
     found = [
         _Metric("info", "gauge", "The program.", [({"version": __version__}, 1)]),
         _Metric("written_timestamp_seconds", "gauge", "When this file was written.", [({}, now.timestamp())]),
@@ -98,15 +99,15 @@ def _measure_jobs(home: Path) -> Iterator[_Metric]:
 
 
 def _measure_bot(home: Path) -> Iterator[_Metric]:
-    with LedgerReader(ledger_path(home)) as ledger, ledger.snapshot():
+    with LedgerReader(Home(home).ledger) as ledger, ledger.snapshot():
         meta, latches, decided = ledger.meta(), ledger.latches(), ledger.find_last_decided()
         equity = ledger.last_equity()["equity"].to_list() if meta else []
     if meta:
         yield _Metric("bot_halted", "gauge", "Whether a latch keeps the bot from trading.", [({}, int(bool(latches)))])
         yield _Metric("bot_equity_usd", "gauge", "Its equity at the last minute.", [({}, value) for value in equity])
-    if meta.get("heartbeat"):
-        beat = datetime.fromisoformat(meta["heartbeat"]).timestamp()
-        yield _Metric("bot_heartbeat_timestamp_seconds", "gauge", "When it last came round.", [({}, beat)])
+    if beat := meta.moment(Fact.HEARTBEAT):
+        at = beat.timestamp()
+        yield _Metric("bot_heartbeat_timestamp_seconds", "gauge", "When it last came round.", [({}, at)])
     if decided:
         at = decided.timestamp()
         yield _Metric("bot_last_decision_timestamp_seconds", "gauge", "The bar that it last decided on.", [({}, at)])

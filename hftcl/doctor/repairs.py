@@ -7,6 +7,7 @@ from pathlib import Path
 from hftcl.archive.deployment import Archive
 from hftcl.doctor.row import Context, Row, build_fault, ok
 from hftcl.errors import HftclError, NoDataError
+from hftcl.home import Home
 from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, open_market
 
@@ -26,14 +27,14 @@ def repair(patient: Context) -> tuple[Row, ...]:
 
 
 def _repair_archive(patient: Context) -> tuple[str, ...]:
-    return Archive(Path(patient.settings.paths.home)).recover(patient.now)
+    return Archive(Home.of(patient.settings).root).recover(patient.now)
 
 
 def _repair_bars(patient: Context) -> Iterator[str]:
     """Fetch the months anew whose file is not what was recorded; the store replaces them, the rest stays."""
     settings = patient.settings
     source, calendar = open_market(settings)
-    store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
+    store = BarStore(Home.of(settings).bars, source, calendar)
     for ticker in settings.market.watchlist:
         _, findings, _ = store.read_held(ticker)
         damaged = [finding.detail.partition(":")[0] for finding in findings if finding.reason == "damaged_file"]

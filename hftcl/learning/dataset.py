@@ -5,12 +5,12 @@ Knows what "now" means for a source: after `as_of`, no bar is known.
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from hftcl.events import Event, Level, OnEvent, Stopwatch
+from hftcl.home import Home
 from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
@@ -52,7 +52,7 @@ def collect_window(
     on_event: OnEvent,
 ) -> Collected:
     """Collect the bars of `days` and of the sessions before them that features read. Raises as `BarStore.collect`."""
-    return BarStore(Path(settings.paths.home) / "bars", source, calendar).collect(
+    return BarStore(Home.of(settings).bars, source, calendar).collect(
         settings.market.watchlist,
         _find_warm_up(calendar, days[0]),
         days[-1],

@@ -1,9 +1,59 @@
 """The facts that the bot keeps beside the ledger's tables, read as what they are."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from hftcl import sqlite
+from hftcl.ledger.schema import LEDGER
+
+
+class Fact(StrEnum):
+    """The name of each fact; a ledger holds no other. Texts; times are ISO 8601 with their zone, numbers in full."""
+
+    MODE = "mode"
+    BROKER = "broker"
+    SOURCE = "source"
+    SYNTHETIC = "synthetic"  # "1" or "0"
+    CAPITAL = "capital"  # USD that targets are fractions of
+    COST_BPS = "cost_bps"
+    STARTED_AT = "started_at"
+    RELOADS = "reloads"
+    MODEL_ID = "model_id"
+    MODEL_SINCE = "model_since"
+    SHADOW_MODEL_ID = "shadow_model_id"
+    SHADOW_MODEL_SINCE = "shadow_model_since"
+    SESSION_OPENED = "session_opened"
+    HEARTBEAT = "heartbeat"  # when the bot last came round
+    MINUTE = "minute"
+    LAST_BAR = "last_bar"
+    LIMIT_GROSS = "limit_gross"  # USD, as the other limits
+    LIMIT_NET = "limit_net"
+    LIMIT_DAILY_LOSS = "limit_daily_loss"
+    EQUITY_AT_OPEN_PRODUCTION = "equity_at_open_production"  # session and USD, a space between
+    EQUITY_AT_OPEN_SHADOW = "equity_at_open_shadow"
+    FILLS_CURSOR_PRODUCTION = "fills_cursor_production"  # up to where the broker's fills were taken over
+    FILLS_CURSOR_SHADOW = "fills_cursor_shadow"
+    ACCOUNT_ID = "account_id"  # the broker's number of the account whose ledger this is
+    BARRED = "barred"  # the session, and why nothing is opened in it because the broker refuses the account
+    DISPUTED = "disputed"  # JSON: shares by ticker that broker and ledger differ by
+    DRAWDOWN_FROM = "drawdown_from"  # the session in which a person cleared a drawdown
+    FLATTEN_MINUTES = "flatten_minutes"  # how long closing the whole book takes
+    HANDED_OVER = "handed_over"  # when a person gave the bot what others had traded
+    SPLITS_PRODUCTION = "splits_production"  # the session whose splits were booked last
+    SPLITS_SHADOW = "splits_shadow"
+    UNEXPLAINED_SHARES = "unexplained_shares"  # JSON: what a person is asked to look at
+
+
+_NAMES: Final = frozenset(fact.value for fact in Fact)
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is no `Fact`: it would be written and never read."""
+    if unknown := [name for name in names if name not in _NAMES]:
+        raise ValueError(f"{unknown[0]!r} is no fact of a ledger; see ledger.meta.Fact.")
 
 
 class LedgerMeta(dict[str, str]):
@@ -14,19 +64,25 @@ class LedgerMeta(dict[str, str]):
         super().__init__(rows)
         self._path = path
 
+    @property
+    def synthetic(self) -> bool | None:
+        """Whether the ledger was traded on synthetic bars; None where it does not say."""
+        said = self.get(Fact.SYNTHETIC)
+        return None if said is None else said not in {"0", "false", "False"}  # the words: of ledgers written by hand
+
     def number(self, name: str) -> float | None:
         """Return a number."""
         return self._parse_number(self.get(name, ""))
 
     def count(self, name: str) -> int:
         """Return how often something happened, 0 where nobody noted it."""
-        with sqlite.guard_rows(self._path):
+        with sqlite.guard_rows(self._path, LEDGER):
             return int(self.get(name) or "0")
 
     def moment(self, name: str) -> datetime | None:
         """Return a time, which carries its zone."""
         text = self.get(name)
-        with sqlite.guard_rows(self._path):
+        with sqlite.guard_rows(self._path, LEDGER):
             found = datetime.fromisoformat(text) if text else None
             if found is not None and found.tzinfo is None:
                 raise ValueError(f"{name} {text!r} has no time zone")
@@ -38,5 +94,5 @@ class LedgerMeta(dict[str, str]):
         return session, self._parse_number(equity)
 
     def _parse_number(self, text: str) -> float | None:
-        with sqlite.guard_rows(self._path):
+        with sqlite.guard_rows(self._path, LEDGER):
             return float(text) if text else None

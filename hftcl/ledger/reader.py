@@ -15,28 +15,26 @@ from hftcl import sqlite
 from hftcl.ledger.account import DECIMALS, BookAccount, compute_account
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.rows import STATED, WORKING, BookName, EquityRow, Latch, LedgerEvent, OrderRecord
-from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds, moment
+from hftcl.ledger.schema import (
+    CLOSES,
+    DECISIONS,
+    EQUITY,
+    EVENTS,
+    FILLS,
+    LATCHES,
+    LEDGER,
+    ORDERS,
+    Table,
+    microseconds,
+    moment,
+)
 from hftcl.sqlite import snapshot
 
 if TYPE_CHECKING:
     import polars as pl
 
 _T = TypeVar("_T")  # what a row is read into
-# Kept as whole microseconds: they become UTC times in a frame.
-_TIMES: Final = frozenset({"ts", "decided_at", "created_at", "updated_at", "filled_at", "at"})
-_COLUMNS: Final = {  # named, not *: a column that a later version adds must not shift those of a reader
-    "decisions": "book, ts, ticker, model_id, features_hash, prediction, target, code, decided_at",
-    "orders": "client_order_id, book, ts, session, ticker, model_id, quantity, reference_price, state, code, reason, "
-    "broker_order_id, created_at, updated_at",
-    "fills": "fill_id, client_order_id, book, ts, ticker, model_id, quantity, price, commission, reference_price, "
-    "filled_at",
-    "equity": "book, ts, session, equity, cash, gross, net, realised",
-    "closes": "session, ticker, ts, open, close",
-}
-_NUMBERS: Final = frozenset(  # a column of NULLs alone would otherwise have no type; what is in neither set is text
-    {"prediction", "target", "quantity", "reference_price", "price", "commission", "equity", "cash", "gross", "net"}
-    | {"realised", "open", "close"}
-)
+_FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES)}
 
 
 class LedgerQueries:
@@ -60,7 +58,7 @@ class LedgerQueries:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let every question see the same moment, however much is written meanwhile."""
-        with sqlite.faults("reading the ledger", self.path), snapshot(self._db):
+        with sqlite.faults("reading the ledger", self.path, LEDGER), snapshot(self._db):
             yield
 
     def decisions(
@@ -110,9 +108,9 @@ class LedgerQueries:
 
     def newest_equity(self, book: BookName = "production") -> EquityRow | None:
         """Return what `last_equity` does as one row, without the library of the frames; None before the first one."""
-        sql = f"SELECT {_COLUMNS['equity']} FROM equity WHERE book = ? ORDER BY ts DESC LIMIT 1"  # noqa: S608
-        found = self._read_records(sql, (book,), _equity)
-        return found[0] if found else None
+        sql = f"SELECT {EQUITY.names} FROM equity WHERE book = ? ORDER BY ts DESC LIMIT 1"  # noqa: S608 - our names
+        rows: tuple[EquityRow, ...] = tuple(self._read_table(EQUITY, sql, (book,)))
+        return rows[0] if rows else None
 
     def count_sent(self, book: BookName, first: datetime) -> int:
         """Return how many orders of bars from `first` on were not refused before they were sent."""
@@ -222,29 +220,32 @@ class LedgerQueries:
 
     def events(self, last: int = 100) -> tuple[LedgerEvent, ...]:
         """Return the newest events, at most `last`, oldest first."""
-        sql = "SELECT at, kind, text, model_id FROM events ORDER BY number DESC LIMIT ?"
-        return tuple(self._read_records(sql, (last,), _read_event)[::-1])
+        sql = f"SELECT {EVENTS.names} FROM events ORDER BY number DESC LIMIT ?"  # noqa: S608
+        return tuple(self._read_table(EVENTS, sql, (last,))[::-1])
 
     def meta(self) -> LedgerMeta:
         """Return the facts that the bot keeps beside the tables."""
         return LedgerMeta(self.path, self._read_rows("SELECT key, value FROM meta ORDER BY key", ()))
 
     def _read_latches(self, where: str) -> tuple[Latch, ...]:
-        sql = f"SELECT name, since, reason, cleared_at, cleared_by FROM latches {where} ORDER BY since"  # noqa: S608
-        return tuple(self._read_records(sql, (), _read_latch))
+        sql = f"SELECT {LATCHES.names} FROM latches {where} ORDER BY since"  # noqa: S608
+        return tuple(self._read_table(LATCHES, sql, ()))
 
     def _read_orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
-        sql = f"SELECT {_COLUMNS['orders']} FROM orders WHERE {where}"  # noqa: S608
-        return tuple(self._read_records(sql, values, _read_order))
+        return tuple(self._read_table(ORDERS, f"SELECT {ORDERS.names} FROM orders WHERE {where}", values))  # noqa: S608
+
+    def _read_table(self, table: Table, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        """Return the rows of `table` that `sql` selects with all their columns."""
+        return self._read_records(sql, values, lambda *columns: table.read(columns))
 
     def _read_records(self, sql: str, values: tuple[Any, ...], read: Callable[..., _T]) -> list[_T]:
         """Return what `read` makes of each row's columns."""
         rows = self._read_rows(sql, values)
-        with sqlite.guard_rows(self.path):
+        with sqlite.guard_rows(self.path, LEDGER):
             return [read(*row) for row in rows]
 
     def _read_rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with sqlite.faults("reading the ledger", self.path), sqlite.guard_rows(self.path):
+        with sqlite.faults("reading the ledger", self.path, LEDGER), sqlite.guard_rows(self.path, LEDGER):
             return self._db.execute(sql, values).fetchall()
 
     def _read_frame(
@@ -252,22 +253,23 @@ class LedgerQueries:
     ) -> "pl.DataFrame":
         import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
 
-        names = _COLUMNS[table].split(", ")
+        columns = _FRAMED[table].columns
         where, values = ["book = ?"] if book else ["true"], [book] if book else []
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
         rows = self._read_rows(
-            f"SELECT {_COLUMNS[table]} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}",  # noqa: S608
+            f"SELECT {_FRAMED[table].names} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}",  # noqa: S608
             tuple(values),
         )
-        kinds = {name: pl.Int64 if name in _TIMES else pl.Float64 if name in _NUMBERS else pl.String for name in names}
-        with sqlite.guard_rows(self.path, pl.exceptions.PolarsError):
-            frame = pl.DataFrame(rows, schema=pl.Schema(kinds), orient="row")
-            return frame.with_columns(
-                pl.col(sorted(_TIMES.intersection(names))).cast(pl.Datetime("us", "UTC")),
-                *([pl.col("session").str.to_date("%Y-%m-%d")] if "session" in names else []),
+        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String}
+        times = [column.name for column in columns if column.kind == "time"]
+        sessions = [column.name for column in columns if column.kind == "session"]
+        with sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError):
+            schema = pl.Schema({column.name: types[column.kind] for column in columns})
+            return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+                pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
             )
 
 
@@ -276,35 +278,9 @@ class LedgerReader(LedgerQueries):
 
     def __init__(self, path: Path) -> None:
         """Open it; raises IntegrityError, StorageError, and NewerVersionError for one of a newer hftcl."""
-        with sqlite.faults("opening the ledger", path):
-            super().__init__(path, sqlite.open_to_read(path, SCHEMA, SCHEMA_VERSION))
+        with sqlite.faults("opening the ledger", path, LEDGER):
+            super().__init__(path, sqlite.open_to_read(path, LEDGER))
 
 
 def _parse_moment(at: int | None) -> datetime | None:
     return None if at is None else moment(at)
-
-
-def _equity(*columns: Any) -> EquityRow:
-    row = dict(zip(_COLUMNS["equity"].split(", "), columns, strict=True))
-    return EquityRow(**row | {"ts": moment(row["ts"]), "session": date.fromisoformat(row["session"])})
-
-
-def _read_event(at: int, kind: Any, text: str, model_id: str | None) -> LedgerEvent:
-    return LedgerEvent(at=moment(at), kind=kind, text=text, model_id=model_id)
-
-
-def _read_latch(name: str, since: int, reason: str, cleared_at: int | None, cleared_by: str | None) -> Latch:
-    return Latch(
-        name=name, since=moment(since), reason=reason, cleared_at=_parse_moment(cleared_at), cleared_by=cleared_by
-    )
-
-
-def _read_order(*columns: Any) -> OrderRecord:
-    row = dict(zip(_COLUMNS["orders"].split(", "), columns, strict=True))
-    nothing = float("nan")  # SQLite keeps no NaN, and only a refused order has one
-    return OrderRecord(
-        **row
-        | {name: moment(row[name]) for name in ("ts", "created_at", "updated_at")}
-        | {name: nothing if row[name] is None else row[name] for name in ("quantity", "reference_price")}
-        | {"session": date.fromisoformat(row["session"])}
-    )

@@ -1,46 +1,25 @@
-"""The file `ledger.sqlite`: its tables and version, and its unit of time.
+"""The file `ledger.sqlite`: its tables, how a row becomes columns and back, and its unit of time.
 
-Times are INTEGER microseconds since 1970 UTC, sessions ISO dates, money REAL in USD and rounded nowhere.
+The fields of the row classes are the columns: CREATE TABLE, INSERT and the frames' types are made from them. Times are
+INTEGER microseconds since 1970 UTC, sessions ISO dates, money REAL in USD and rounded nowhere. Only the standard
+library is imported.
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, date, datetime, timedelta
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-SCHEMA_VERSION: Final = 1  # the first: raise it with any change to SCHEMA, with a step that brings older files to it
-# The keys make writing the same minute twice harmless, as after a crash; times are microseconds since 1970.
-SCHEMA: Final = """
-CREATE TABLE decisions (
-    book TEXT NOT NULL, ts INTEGER NOT NULL, ticker TEXT NOT NULL, model_id TEXT, features_hash TEXT, prediction REAL,
-    target REAL, code TEXT NOT NULL, decided_at INTEGER NOT NULL, PRIMARY KEY (book, ts, ticker)) STRICT, WITHOUT ROWID;
-CREATE TABLE orders (
-    client_order_id TEXT PRIMARY KEY, book TEXT NOT NULL, ts INTEGER NOT NULL, session TEXT NOT NULL,
-    ticker TEXT NOT NULL, model_id TEXT, quantity REAL, reference_price REAL, state TEXT NOT NULL, code TEXT NOT NULL,
-    reason TEXT NOT NULL, broker_order_id TEXT, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
-    CHECK (state = 'refused' OR (quantity IS NOT NULL AND reference_price IS NOT NULL))) STRICT;
-CREATE INDEX orders_by_time ON orders (book, ts);
-CREATE INDEX orders_working ON orders (book, ts) WHERE state IN ('intended', 'submitted', 'partially_filled');
-CREATE TABLE fills (
-    number INTEGER PRIMARY KEY, fill_id TEXT NOT NULL UNIQUE, client_order_id TEXT NOT NULL, book TEXT NOT NULL,
-    ts INTEGER NOT NULL, ticker TEXT NOT NULL, model_id TEXT, quantity REAL NOT NULL, price REAL NOT NULL,
-    commission REAL NOT NULL, reference_price REAL NOT NULL, filled_at INTEGER NOT NULL) STRICT;
-CREATE INDEX fills_by_time ON fills (book, ts);
-CREATE TABLE equity (
-    book TEXT NOT NULL, ts INTEGER NOT NULL, session TEXT NOT NULL, equity REAL NOT NULL, cash REAL NOT NULL,
-    gross REAL NOT NULL, net REAL NOT NULL, realised REAL NOT NULL, PRIMARY KEY (book, ts)) STRICT, WITHOUT ROWID;
-CREATE TABLE closes (
-    session TEXT NOT NULL, ticker TEXT NOT NULL, ts INTEGER NOT NULL, open REAL NOT NULL, close REAL NOT NULL,
-    PRIMARY KEY (session, ticker)) STRICT, WITHOUT ROWID;
-CREATE TABLE latches (
-    name TEXT NOT NULL, since INTEGER NOT NULL, reason TEXT NOT NULL, cleared_at INTEGER, cleared_by TEXT,
-    PRIMARY KEY (name, since)) STRICT;
-CREATE UNIQUE INDEX latched ON latches (name) WHERE cleared_at IS NULL;
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, model_id TEXT) STRICT;
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"""
+from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillRecord, Latch, LedgerEvent, OrderRecord
+from hftcl.sqlite import Database
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
 _MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
+
+Kind = Literal["time", "session", "number", "text"]
+_SQL: Final[Mapping[Kind, str]] = {"time": "INTEGER", "session": "TEXT", "number": "REAL", "text": "TEXT"}
+_KINDS: Final[Mapping[type, Kind]] = {datetime: "time", date: "session", float: "number", str: "text"}
 
 
 def microseconds(at: datetime) -> int:
@@ -51,3 +30,152 @@ def microseconds(at: datetime) -> int:
 def moment(value: int) -> datetime:
     """Return what `microseconds` kept, in UTC."""
     return _EPOCH + value * _MICROSECOND
+
+
+_WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
+    "time": microseconds,
+    "session": lambda value: value.isoformat(),
+    "number": lambda value: value,
+    "text": str,  # codes are enums
+}
+_READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
+    "time": moment,
+    "session": date.fromisoformat,
+    "number": lambda value: value,
+    "text": lambda value: value,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. required: never NULL."""
+
+    name: str
+    kind: Kind
+    required: bool
+
+    @property
+    def sql(self) -> str:
+        """The column as CREATE TABLE takes it."""
+        return f"{self.name} {_SQL[self.kind]}{' NOT NULL' if self.required else ''}"
+
+
+def _build_columns(row: type, loose: Sequence[str]) -> tuple[Column, ...]:
+    hints = get_type_hints(row)
+    return tuple(_build_column(item.name, hints[item.name], loose) for item in fields(row))
+
+
+def _build_column(name: str, hint: Any, loose: Sequence[str]) -> Column:
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    optional = NoneType in get_args(hint)
+    plain = str if get_origin(hint) is Literal else parts[0] if optional else hint
+    return Column(name, _KINDS[plain], not optional and name not in loose)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table of the ledger. key: the columns of its primary key; numbered: rows count up instead, as they come.
+
+    loose: columns whose field is always there and may be NaN, which SQLite keeps as NULL. rowid: whether SQLite keeps
+    its own number of each row. checks: further clauses of CREATE TABLE. after: the indexes.
+    """
+
+    name: str
+    row: type
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    numbered: bool = False
+    unique: str = ""
+    rowid: bool = True
+    checks: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> str:
+        """The columns, as a SELECT takes them."""
+        return ", ".join(column.name for column in self.columns)
+
+    @property
+    def create(self) -> str:
+        """The statements that make the table."""
+        number = ["number INTEGER PRIMARY KEY"] if self.numbered else []
+        columns = [f"{column.sql}{' UNIQUE' if column.name == self.unique else ''}" for column in self.columns]
+        key = [f"PRIMARY KEY ({', '.join(self.key)})"] if self.key else []
+        options = "STRICT" if self.rowid else "STRICT, WITHOUT ROWID"
+        body = ", ".join([*number, *columns, *key, *self.checks])
+        return ";\n".join([f"CREATE TABLE {self.name} ({body}) {options}", *self.after])
+
+    @property
+    def insert(self) -> str:
+        """The statement that adds a row, given by name as `values` returns it; the conflict's clause is to follow."""
+        places = ", ".join(f":{column.name}" for column in self.columns)
+        return f"INSERT INTO {self.name} ({self.names}) VALUES ({places})"  # noqa: S608 - our names
+
+    def values(self, row: Any) -> dict[str, object]:
+        """Return the columns of `row` by name. Raises OverflowError for a number that SQLite cannot keep."""
+        given = ((column, getattr(row, column.name)) for column in self.columns)
+        return {column.name: None if value is None else _WRITE[column.kind](value) for column, value in given}
+
+    def read(self, columns: Sequence[Any]) -> Any:
+        """Return the row of these columns, in order. Raises ValueError, TypeError, OverflowError for damage."""
+        found = {}
+        for column, value in zip(self.columns, columns, strict=True):
+            nothing = float("nan") if column.name in _NOT_A_NUMBER else None
+            found[column.name] = nothing if value is None else _READ[column.kind](value)
+        return self.row(**found)
+
+
+_NOT_A_NUMBER: Final = ("quantity", "reference_price")  # of a refused order, which may have neither
+
+DECISIONS: Final = Table(
+    name="decisions", row=Decision, columns=_build_columns(Decision, ()), key=("book", "ts", "ticker"), rowid=False
+)
+ORDERS: Final = Table(
+    name="orders",
+    row=OrderRecord,
+    columns=_build_columns(OrderRecord, _NOT_A_NUMBER),
+    key=("client_order_id",),
+    checks=("CHECK (state = 'refused' OR (quantity IS NOT NULL AND reference_price IS NOT NULL))",),
+    after=(
+        "CREATE INDEX orders_by_time ON orders (book, ts)",
+        "CREATE INDEX orders_working ON orders (book, ts) WHERE state IN ('intended', 'submitted', 'partially_filled')",
+    ),
+)
+FILLS: Final = Table(
+    name="fills",
+    row=FillRecord,
+    columns=_build_columns(FillRecord, ()),
+    numbered=True,  # in the order in which the ledger learnt of them
+    unique="fill_id",
+    after=("CREATE INDEX fills_by_time ON fills (book, ts)",),
+)
+EQUITY: Final = Table(
+    name="equity", row=EquityRow, columns=_build_columns(EquityRow, ()), key=("book", "ts"), rowid=False
+)
+CLOSES: Final = Table(
+    name="closes", row=CloseRow, columns=_build_columns(CloseRow, ()), key=("session", "ticker"), rowid=False
+)
+LATCHES: Final = Table(
+    name="latches",
+    row=Latch,
+    columns=_build_columns(Latch, ()),
+    key=("name", "since"),
+    after=("CREATE UNIQUE INDEX latched ON latches (name) WHERE cleared_at IS NULL",),
+)
+EVENTS: Final = Table(name="events", row=LedgerEvent, columns=_build_columns(LedgerEvent, ()), numbered=True)
+
+TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS)
+
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = ";\n".join(
+    [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]
+)
+LEDGER: Final = Database(
+    kind="a ledger",
+    version=SCHEMA_VERSION,
+    schema=SCHEMA,
+    journal="WAL",  # a reader never waits for the bot, nor the bot for it
+    sync="FULL",  # an order that was sent must be known after a power cut
+    remedy="Restore it from a backup; or move it away, and hftcl begins a new one: positions that the broker still "
+    "holds then have to be closed there.",
+)

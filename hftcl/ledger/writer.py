@@ -11,6 +11,7 @@ from typing import Final
 
 from hftcl import sqlite
 from hftcl.ledger.account import BookAccount
+from hftcl.ledger.meta import require_known
 from hftcl.ledger.reader import LedgerQueries
 from hftcl.ledger.rows import (
     RANKS,
@@ -19,30 +20,35 @@ from hftcl.ledger.rows import (
     Decision,
     EquityRow,
     FillRecord,
+    Latch,
     LedgerEvent,
     OrderRecord,
     OrderUpdate,
 )
-from hftcl.ledger.schema import SCHEMA, SCHEMA_VERSION, microseconds
+from hftcl.ledger.schema import (
+    CLOSES,
+    DECISIONS,
+    EQUITY,
+    EVENTS,
+    FILLS,
+    LATCHES,
+    LEDGER,
+    ORDERS,
+    microseconds,
+)
 from hftcl.sqlite import transaction
 
 __all__ = ["Ledger"]
 
-# A minute that is decided again after a crash changes nothing.
-_DECISION: Final = "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-# An order's id is made from its minute: the same order again is the same row.
-_ORDER: Final = "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-# Brokers tell a fill more than once; each counts once.
-_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-# The first account of a minute stands: a later one would know more than the bot did.
-_EQUITY: Final = "INSERT INTO equity VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_CLOSE: Final = (  # only forward: a late bar does not put the last price back
-    "INSERT INTO closes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close "
-    "WHERE excluded.ts > closes.ts"
+_DECISION: Final = f"{DECISIONS.insert} ON CONFLICT DO NOTHING"
+_ORDER: Final = f"{ORDERS.insert} ON CONFLICT DO NOTHING"
+_FILL: Final = f"{FILLS.insert} ON CONFLICT DO NOTHING"
+_EQUITY: Final = f"{EQUITY.insert} ON CONFLICT DO NOTHING"
+_CLOSE: Final = (
+    f"{CLOSES.insert} ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close WHERE excluded.ts > closes.ts"
 )
-# One value for each name, the newest.
-_META: Final = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-# A state goes only forward: what a broker tells late does not reopen a filled order.
+_LATCH: Final = f"{LATCHES.insert} ON CONFLICT DO NOTHING"
+_META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
 _UPDATE: Final = (
     "UPDATE orders SET state = ?, updated_at = ?, code = coalesce(?, code), reason = coalesce(?, reason), "  # noqa: S608
@@ -62,8 +68,8 @@ class Ledger(LedgerQueries):
 
         Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
         """
-        with sqlite.faults("opening the ledger", path):
-            db = sqlite.open_to_write(path, SCHEMA, SCHEMA_VERSION, sync="FULL" if durable else "OFF")
+        with sqlite.faults("opening the ledger", path, LEDGER):
+            db = sqlite.open_to_write(path, LEDGER, sync=None if durable else "OFF")
             super().__init__(path, db)
             self._accounts: dict[BookName, BookAccount] = {}
 
@@ -79,9 +85,9 @@ class Ledger(LedgerQueries):
 
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
         """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            self._db.executemany(_DECISION, [_build_decision_row(row) for row in decisions])
-            self._db.executemany(_ORDER, [_build_order_row(row) for row in orders])
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            self._db.executemany(_DECISION, [DECISIONS.values(row) for row in decisions])
+            self._db.executemany(_ORDER, [ORDERS.values(row) for row in orders])
 
     def write_outcomes(
         self,
@@ -95,11 +101,12 @@ class Ledger(LedgerQueries):
 
         An order's state never goes back; see `records.RANKS`. Positions follow from the fills alone.
         """
+        require_known(meta or {})
         new: list[FillRecord] = []
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            new.extend(fill for fill in fills if self._db.execute(_FILL, _build_fill_row(fill)).rowcount)
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            new.extend(fill for fill in fills if self._db.execute(_FILL, FILLS.values(fill)).rowcount)
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
-            self._db.executemany(_EQUITY, [_build_equity_row(row) for row in equity])
+            self._db.executemany(_EQUITY, [EQUITY.values(row) for row in equity])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
@@ -108,7 +115,7 @@ class Ledger(LedgerQueries):
 
     def adopt_foreign(self, tickers: Collection[str]) -> bool:
         """Let what others traded in `tickers` be production's from now on; return whether there was anything."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             done = sum(
                 self._db.execute(
                     "UPDATE fills SET book = 'production' WHERE book = 'foreign' AND ticker = ?", (ticker,)
@@ -120,15 +127,12 @@ class Ledger(LedgerQueries):
 
     def note_closes(self, rows: Sequence[CloseRow]) -> None:
         """Keep each ticker's first open of the session, and the close of its newest bar."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            self._db.executemany(
-                _CLOSE,
-                [(row.session.isoformat(), row.ticker, microseconds(row.ts), row.open, row.close) for row in rows],
-            )
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            self._db.executemany(_CLOSE, [CLOSES.values(row) for row in rows])
 
     def forget_closes(self, session: date) -> None:
         """Forget what a stop had noted of a session that goes on: until its end, nothing is its close."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.execute("DELETE FROM closes WHERE session = ?", (session.isoformat(),))
 
     def set_meta(self, **values: str) -> None:
@@ -137,23 +141,20 @@ class Ledger(LedgerQueries):
 
     def write_event(self, event: LedgerEvent) -> None:
         """Write an event."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._insert_event(event)
 
     def latch(self, name: str, reason: str, at: datetime) -> bool:
         """Latch `name`, with an event. False, and nothing is written, where it is latched already."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
-            done = self._db.execute(
-                "INSERT INTO latches VALUES (?, ?, ?, NULL, NULL) ON CONFLICT DO NOTHING",
-                (name, microseconds(at), reason),
-            )
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            done = self._db.execute(_LATCH, LATCHES.values(Latch(name=name, since=at, reason=reason)))
             if done.rowcount:
                 self._insert_event(LedgerEvent(at=at, kind="halted", text=f"{name}: {reason}"))
             return bool(done.rowcount)
 
     def clear(self, name: str, by: str, at: datetime) -> bool:
         """Clear the latch `name` in the name of a person, with an event. False where it is not latched."""
-        with sqlite.faults("writing the ledger", self.path), transaction(self._db):
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             done = self._db.execute(
                 "UPDATE latches SET cleared_at = ?, cleared_by = ? WHERE name = ? AND cleared_at IS NULL",
                 (microseconds(at), by, name),
@@ -163,75 +164,10 @@ class Ledger(LedgerQueries):
             return bool(done.rowcount)
 
     def _insert_event(self, event: LedgerEvent) -> None:
-        self._db.execute(
-            "INSERT INTO events VALUES (NULL, ?, ?, ?, ?)",
-            (microseconds(event.at), event.kind, event.text, event.model_id),
-        )
-
-
-def _build_decision_row(row: Decision) -> tuple[object, ...]:
-    return (
-        row.book,
-        microseconds(row.ts),
-        row.ticker,
-        row.model_id,
-        row.features_hash,
-        row.prediction,
-        row.target,
-        str(row.code),
-        microseconds(row.decided_at),
-    )
-
-
-def _build_order_row(row: OrderRecord) -> tuple[object, ...]:
-    return (
-        row.client_order_id,
-        row.book,
-        microseconds(row.ts),
-        row.session.isoformat(),
-        row.ticker,
-        row.model_id,
-        row.quantity,
-        row.reference_price,
-        row.state,
-        str(row.code),
-        row.reason,
-        row.broker_order_id,
-        microseconds(row.created_at),
-        microseconds(row.updated_at),
-    )
-
-
-def _build_fill_row(row: FillRecord) -> tuple[object, ...]:
-    return (
-        row.fill_id,
-        row.client_order_id,
-        row.book,
-        microseconds(row.ts),
-        row.ticker,
-        row.model_id,
-        row.quantity,
-        row.price,
-        row.commission,
-        row.reference_price,
-        microseconds(row.filled_at),
-    )
+        self._db.execute(EVENTS.insert, EVENTS.values(event))
 
 
 def _build_update_row(row: OrderUpdate) -> tuple[object, ...]:
     rank = RANKS[row.state]
     at = microseconds(row.at)
     return row.state, at, str(row.code) or None, row.reason or None, row.broker_order_id, row.client_order_id, rank
-
-
-def _build_equity_row(row: EquityRow) -> tuple[object, ...]:
-    return (
-        row.book,
-        microseconds(row.ts),
-        row.session.isoformat(),
-        row.equity,
-        row.cash,
-        row.gross,
-        row.net,
-        row.realised,
-    )

@@ -1,6 +1,6 @@
 """What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -60,11 +60,6 @@ class Book:
         return work.compute_figures(
             self.found.booked, self.found.trades, self.sessions, capital=self.capital, exposure=self.exposure
         )
-
-
-def is_synthetic(meta: Mapping[str, str]) -> bool:
-    """Whether the ledger with these facts was traded on synthetic bars."""
-    return meta.get("synthetic", "0") not in {"0", "false", "False"}
 
 
 def read_book(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
-from hftcl.home import ledger_path
+from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
-from hftcl.performance.book import find_served, is_synthetic, read_book
+from hftcl.performance.book import find_served, read_book
 from hftcl.settings import Settings
 
 
@@ -26,10 +25,10 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
     saw nothing: neither counts. Never a replay's. None where the ledger is of other bars (synthetic or real), or has no
     such session. Raises as `LedgerReader` does.
     """
-    with LedgerReader(ledger_path(Path(settings.paths.home))) as reader, reader.snapshot():
+    with LedgerReader(Home.of(settings).ledger) as reader, reader.snapshot():
         ledger = reader.meta().get("mode", "unknown")
         # a replay's ledger may lie here as a copy that a person made: a rehearsal is no trading
-        if is_synthetic(reader.meta()) != of_synthetic or ledger == "replay":
+        if bool(reader.meta().synthetic) != of_synthetic or ledger == "replay":
             return None
         book = read_book(reader, settings, "production")
         models = find_served(reader, book, book.sessions)[1]

@@ -16,13 +16,13 @@ from hftcl.archive import artifact
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, NoDataError, UsageError
-from hftcl.home import ledger_path
+from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.book import NO_MODEL, Book, find_served, is_synthetic, list_notes, read_book
+from hftcl.performance.book import NO_MODEL, Book, find_served, list_notes, read_book
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,
@@ -46,8 +46,8 @@ def performance(
     """
     if since is not None and until is not None and since > until:
         raise UsageError(f"The span from {since} to {until} ends before it begins.")
-    home = Path(settings.paths.home)
-    path = ledger_path(home, replay=replay)
+    home = Home.of(settings).root
+    path = Home(home, replay).ledger
     with LedgerReader(path) as reader, reader.snapshot():
         meta = reader.meta()
         every = read_book(reader, settings, "production")
@@ -114,7 +114,7 @@ def _build_report(
     return PerformanceReport(
         ledger=meta.get("mode", "unknown"),
         source=meta.get("source", "unknown"),
-        synthetic=is_synthetic(meta),
+        synthetic=bool(meta.synthetic),
         capital_usd=capital,
         as_of=_find_as_of(book),
         from_=sessions[0],

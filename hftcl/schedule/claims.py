@@ -16,6 +16,7 @@ from hftcl import durable
 from hftcl.archive.production import format_utc
 from hftcl.archive.schema import faults, open_to_change, open_to_read
 from hftcl.errors import LockHeldError
+from hftcl.home import Home
 from hftcl.sqlite import transaction
 
 State = Literal["claimed", "done", "failed", "missed", "skipped"]
@@ -71,8 +72,9 @@ class Occurrences:
     """
 
     def __init__(self, home: Path) -> None:
-        self._folder = Path(home) / "models"
-        self._database = self._folder / "registry.sqlite"
+        self._files = Home(Path(home))
+        self._folder = self._files.models
+        self._database = self._files.registry
 
     def list_known(self) -> tuple[OccurrenceRecord, ...]:
         """Return everything that is accounted for, in the order of its time. Creates nothing."""
@@ -126,7 +128,7 @@ class Occurrences:
             return tuple(_read_row(row) for row in db.execute("SELECT * FROM occurrences WHERE state = 'claimed'"))
 
     def _lock_path(self, job: str) -> Path:
-        return self._folder / f".schedule-{job}.lock"
+        return self._files.schedule_lock(job)
 
 
 def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
@@ -135,7 +137,7 @@ def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
     One that a clock that ran ahead has passed over, at a time that is to come, counts for nothing and is replaced.
     """
     done = db.execute(
-        "INSERT INTO occurrences "
+        "INSERT INTO occurrences (job, local_date, due_at, state, by, claimed_at, finished_at, outcome) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, local_date) DO UPDATE SET due_at = excluded.due_at, "
         "state = excluded.state, by = excluded.by, claimed_at = excluded.claimed_at, "
         "finished_at = excluded.finished_at, outcome = excluded.outcome "

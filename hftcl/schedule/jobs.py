@@ -11,6 +11,7 @@ from typing import Final
 
 from hftcl.alerts import Alert, Kind
 from hftcl.events import OnEvent
+from hftcl.home import Home
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import Collection, collect
@@ -39,7 +40,7 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
         return JobResult(_summarize_collection(found), tuple(_find_holes(found, clock())))
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        home, now = Path(settings.paths.home), clock()
+        home, now = Home.of(settings).root, clock()
         alert = alert_texts.build_digest(home, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
         return JobResult(alert.subject, (alert,))
 

@@ -9,16 +9,15 @@ import json
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from hftcl import durable
 from hftcl.config import times
+from hftcl.home import Home
 from hftcl.schedule.rules import Job, Rule, SessionsRule, TimesRule
 from hftcl.settings import Settings
 
-FILE_NAME: Final = ".sessions.json"
 _LIBRARY: Final = "exchange_calendars"
 _BEFORE: Final = timedelta(days=40)  # kept before the first day that was asked for: a host that was down looks back
 _AHEAD: Final = timedelta(days=120)  # a preview shows some weeks; who asks for more waits for the library again
@@ -27,7 +26,7 @@ _AHEAD: Final = timedelta(days=120)  # a preview shows some weeks; who asks for 
 def build_rules(settings: Settings) -> tuple[Rule, ...]:
     """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist."""
     rule, zone = settings.schedule, ZoneInfo(settings.schedule.timezone)
-    ends = SessionEnds(Path(settings.paths.home), settings.market.calendar)
+    ends = SessionEnds(Home.of(settings), settings.market.calendar)
     delay = timedelta(minutes=rule.collect_delay_minutes)
     return (
         TimesRule(Job.RETRAIN, times.parse(rule.retrain), zone),
@@ -43,8 +42,8 @@ class SessionEnds:
     What was kept holds for the version of the library that it came from: the calendar alone is the truth.
     """
 
-    def __init__(self, home: Path, name: str) -> None:
-        self._path, self._name = home / FILE_NAME, name
+    def __init__(self, home: Home, name: str) -> None:
+        self._path, self._name = home.session_ends, name
         self._ends: dict[date, datetime] = {}
         self._span: tuple[date, date] | None = None
         self._read()

@@ -16,8 +16,8 @@ import pytest
 
 from hftcl import durable
 from hftcl.alerts import Alert, Alerts, Kind
-from hftcl.alerts.delivery import LOCK
 from hftcl.alerts.outbox import KEPT, RETRIES_S
+from hftcl.home import Home
 from hftcl.settings import Alerts as AlertSettings
 from hftcl.settings import Settings
 
@@ -183,7 +183,7 @@ def test_a_command_does_not_get_our_secrets(tmp_path: Path, monkeypatch: pytest.
 def test_one_process_sends_at_a_time_and_the_other_goes_on_at_once(tmp_path: Path) -> None:
     alerts = told_to(tmp_path, *writing(tmp_path))
     alerts.tell(error(NOW))
-    with durable.lock(tmp_path / LOCK, "delivery of alerts"):
+    with durable.lock(Home(tmp_path).alerts_lock, "delivery of alerts"):
         assert alerts.deliver(NOW).waiting == 1
     assert alerts.deliver(NOW).sent == 1
 
@@ -224,7 +224,7 @@ def test_an_outbox_that_cannot_be_written_raises_nothing_and_leaves_the_alert_in
 def test_a_damaged_outbox_raises_nothing_even_while_another_process_sends(tmp_path: Path) -> None:
     (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
     alerts = told_to(tmp_path, *writing(tmp_path))
-    with durable.lock(tmp_path / LOCK, "delivery of alerts"):
+    with durable.lock(Home(tmp_path).alerts_lock, "delivery of alerts"):
         (fault,) = alerts.deliver(NOW).faults
     assert str(tmp_path / "alerts.sqlite") in fault
     assert "Move it away" in fault

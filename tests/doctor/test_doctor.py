@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from hftcl import durable
 from hftcl.alerts import Alert, Alerts, Kind
-from hftcl.alerts.delivery import LOCK
 from hftcl.archive import artifact
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
 from hftcl.doctor.examination import CHECKS
@@ -444,7 +443,7 @@ def test_a_test_alert_is_called_sent_only_where_it_was(tmp_path: Path, trouble: 
         elif trouble == "no outbox":
             (tmp_path / "alerts.sqlite").symlink_to(tmp_path / "gone" / "alerts.sqlite")
         else:
-            stack.enter_context(durable.lock(tmp_path / LOCK, "delivery of alerts"))
+            stack.enter_context(durable.lock(Home(tmp_path).alerts_lock, "delivery of alerts"))
         (found,) = outside.send_test_alert(asked)
     assert found.status == "fault"
     assert found.remedy

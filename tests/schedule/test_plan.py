@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hftcl.home import Home
 from hftcl.market.sessions import Calendar
-from hftcl.schedule.plan import FILE_NAME, SessionEnds
+from hftcl.schedule.plan import SessionEnds
 
 FIRST = date(2025, 11, 20)
 
@@ -22,8 +23,8 @@ def said_by_the_calendar(first: date, count: int) -> list[tuple[object, object]]
 def test_what_is_kept_says_what_the_calendar_says_beyond_its_end_and_before_its_beginning_too(
     tmp_path: Path, first: date
 ) -> None:
-    assert list(islice(SessionEnds(tmp_path, "XNYS").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
-    assert list(islice(SessionEnds(tmp_path, "XNYS").list_from(first), 150)) == said_by_the_calendar(first, 150)
+    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
+    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(first), 150)) == said_by_the_calendar(first, 150)
 
 
 @pytest.mark.parametrize(
@@ -34,15 +35,15 @@ def test_what_is_kept_says_what_the_calendar_says_beyond_its_end_and_before_its_
 def test_what_was_kept_by_another_library_or_was_damaged_is_not_believed(
     tmp_path: Path, damage: dict[str, object]
 ) -> None:
-    expected = list(islice(SessionEnds(tmp_path, "XNYS").list_from(FIRST), 9))
-    kept = json.loads((tmp_path / FILE_NAME).read_text())
+    expected = list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 9))
+    kept = json.loads(Home(tmp_path).session_ends.read_text())
     wrong = {"ends": {"2025-11-20": "2000-01-01T00:00:00+00:00"}}
-    (tmp_path / FILE_NAME).write_text(json.dumps({**kept, **wrong, **damage}))
-    assert list(islice(SessionEnds(tmp_path, "XNYS").list_from(FIRST), 9)) == expected
+    Home(tmp_path).session_ends.write_text(json.dumps({**kept, **wrong, **damage}))
+    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 9)) == expected
 
 
 def test_beyond_the_calendar_there_is_no_session_and_no_error(tmp_path: Path) -> None:
     last = Calendar("XNYS").reach[1]
-    ends = list(SessionEnds(tmp_path, "XNYS").list_from(last - timedelta(days=9)))
+    ends = list(SessionEnds(Home(tmp_path), "XNYS").list_from(last - timedelta(days=9)))
     assert ends[-1][0] == last
-    assert list(SessionEnds(tmp_path, "XNYS").list_from(last + timedelta(days=400))) == []
+    assert list(SessionEnds(Home(tmp_path), "XNYS").list_from(last + timedelta(days=400))) == []

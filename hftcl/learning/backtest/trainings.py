@@ -25,6 +25,7 @@ from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.exam.policies import SessionPnl
 from hftcl.exam.split import ExamSplit, Session
 from hftcl.exam.verdict import prediction_fault
+from hftcl.home import Home
 from hftcl.learning.candidate import train_candidate
 from hftcl.learning.score import examine
 from hftcl.settings import Settings
@@ -89,7 +90,7 @@ class Workshop:
 
 def cache_folder(settings: Settings) -> Path:
     """Return the folder of all caches; it may be deleted at any time."""
-    return Path(settings.paths.home) / "backtest"
+    return Home.of(settings).backtest
 
 
 def _hash_code() -> str:

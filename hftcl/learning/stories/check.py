@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import polars as pl
 
@@ -18,6 +17,7 @@ from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
+from hftcl.home import Home
 from hftcl.learning import triggers
 from hftcl.learning.dataset import Dataset, assemble, collect_window, is_ready
 from hftcl.learning.record import Record
@@ -37,7 +37,7 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     Bars that the cache lacks are fetched and not kept. A source that cannot answer is evidence, not an error, as long
     as the other triggers can be told.
     """
-    registry = Registry(Path(settings.paths.home))
+    registry = Registry(Home.of(settings).root)
     live, last = registry.find_live(), _find_last_verdict(registry)
     source, calendar = open_market(settings)
     known = find_as_of(source, calendar, settings, as_of, now)
@@ -167,7 +167,7 @@ def _gather(
     on_event: OnEvent,
 ) -> _Facts:
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
-    registry = Registry(Path(settings.paths.home))
+    registry = Registry(Home.of(settings).root)
     model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(settings))
     data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)

@@ -5,11 +5,11 @@ So a retrain has nothing to catch up, and the record is as of today.
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession
 from hftcl.events import OnEvent, Stopwatch
+from hftcl.home import Home
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import assemble
 from hftcl.learning.record import catch_up
@@ -39,7 +39,7 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     Each session is scored with the model that was current on it, as the next retrain would have. Raises HftclError
     where the source, the store or the registry fails; what came before is kept.
     """
-    archive = Archive(Path(settings.paths.home))
+    archive = Archive(Home.of(settings).root)
     source, calendar = open_market(settings)
     known = find_as_of(source, calendar, settings, None, now)
     data = assemble(settings, source, calendar, known, save=True, on_event=on_event, watch=Stopwatch())

@@ -5,7 +5,6 @@ Changes nothing: bars that the cache lacks are fetched and not kept, and no reco
 
 from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 
 from hftcl.archive.artifact import Model
 from hftcl.archive.fitness import find_market_kind, load_archived
@@ -13,6 +12,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import Session, find_unseen, list_sessions
+from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
@@ -32,7 +32,7 @@ def score(
     is damaged or was pruned, and NoDataError for sessions that the model has seen, or that it cannot be scored on:
     without bars, of another calendar, or synthetic ones for a model of real bars and the reverse.
     """
-    registry = Registry(Path(settings.paths.home))
+    registry = Registry(Home.of(settings).root)
     record = registry.find(model_id)
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:

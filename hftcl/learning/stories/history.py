@@ -8,6 +8,7 @@ from typing import Final
 from hftcl.archive.records import ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
+from hftcl.home import Home
 from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
 from hftcl.settings import Settings
 
@@ -60,7 +61,7 @@ def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPl
     """
     from hftcl.archive.fitness import find_market_kind, require_rollback_target  # here: they load onnxruntime
 
-    registry = Registry(Path(settings.paths.home))
+    registry = Registry(Home.of(settings).root)
     plan = registry.plan_rollback(model_id)
     require_rollback_target(registry, plan.target, find_market_kind(settings))
     return plan

@@ -7,7 +7,6 @@ on purpose goes through the same comparison, so that a proof that could not fail
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.split import list_sessions, split
+from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.reports import ProofReport
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
@@ -105,7 +105,7 @@ def prove(
 
 
 def _load_serving(settings: Settings) -> Model | None:
-    registry = Registry(Path(settings.paths.home))
+    registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     if live is None:
         return None

@@ -23,6 +23,7 @@ from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
 from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
+from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.promote import Promotion
@@ -73,7 +74,7 @@ def retrain(
     before anything is collected. as_of: see `dataset.find_as_of`. now: UTC.
     """
     chosen = merge_params(settings, params)
-    home = Path(settings.paths.home)
+    home = Home.of(settings).root
     watch = Stopwatch()
     archive = Archive(home)
     with _hold_retrain_lock(home, dry_run=dry_run):
@@ -83,7 +84,7 @@ def retrain(
         if checked is not None and not checked.due:
             return _report_skipped(checked, repaired, dry_run, watch)
         if not dry_run:
-            durable.require_space(home / "models", _ROOM_BYTES, "archiving a model")
+            durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
         source, calendar = open_market(settings)
         known = find_as_of(source, calendar, settings, as_of, now)
         data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
@@ -119,8 +120,8 @@ def _hold_retrain_lock(home: Path, *, dry_run: bool) -> Iterator[None]:
         return
     with contextlib.ExitStack() as stack:
         with durable.convert_storage_faults("locking the training"):
-            durable.make_folder(home / "models")
-            stack.enter_context(durable.lock(home / "models" / ".training.lock", "retrain"))
+            durable.make_folder(Home(home).models)
+            stack.enter_context(durable.lock(Home(home).training_lock, "retrain"))
         yield
 
 

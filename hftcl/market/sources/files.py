@@ -21,6 +21,7 @@ import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
 from hftcl.errors import ConfigError, SourceError
+from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
 from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
@@ -40,7 +41,6 @@ _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_INDEX: Final = ".files-index.json"
 _FORMAT: Final = 1
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
@@ -120,7 +120,7 @@ class FilesSource:
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
-        self._index_file = Path(settings.paths.home) / "bars" / _INDEX
+        self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
         if self._files.timezone:
             try:

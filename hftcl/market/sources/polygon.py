@@ -10,12 +10,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 import polars as pl
 
 from hftcl.errors import ConfigError, SourceError
+from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sources import Split
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, is_same_path, quote_ticker
@@ -58,7 +58,7 @@ class PolygonSource:
         tries: of one call, where it is not answered.
         """
         ours = settings.polygon
-        counted = Path(settings.paths.home) / "bars" / ".polygon_calls"
+        counted = Home.of(settings).polygon_calls
         self._rest = Rest(
             ours.base_url,
             _find_key(settings) if key is None else Key(KEY_VARIABLES[0], key),

@@ -21,8 +21,7 @@ from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
 from hftcl.trading.brokers.paper_schema import (
     INSERT_FILL,
     INSERT_ORDER,
-    SCHEMA,
-    SCHEMA_VERSION,
+    PAPER,
     SET_MARK,
     SET_STATUS,
     WorkingOrder,
@@ -60,9 +59,8 @@ class PaperBroker:
         self._durable = durable
         self._doubted: dict[str, float] = {}
         self._room: float | None = None
-        with sqlite.faults("opening the paper account", self._path):
-            sync: sqlite.Sync = "NORMAL" if durable else "OFF"
-            self._db = sqlite.open_to_write(self._path, SCHEMA, SCHEMA_VERSION, sync=sync)
+        with sqlite.faults("opening the paper account", self._path, PAPER):
+            self._db = sqlite.open_to_write(self._path, PAPER, sync=None if durable else "OFF")
             self._load()
 
     def submit(self, order: Order) -> OrderState:
@@ -77,7 +75,7 @@ class PaperBroker:
                 order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
             )
         growth, refusal = self._judge(order)
-        with sqlite.faults("writing the paper account", self._path), transaction(self._db):
+        with sqlite.faults("writing the paper account", self._path, PAPER), transaction(self._db):
             self._db.execute(INSERT_ORDER, build_order_row(order, "rejected" if refusal else "open", refusal))
         if refusal:
             raise OrderRefusedError(order.client_order_id, refusal)
@@ -89,7 +87,7 @@ class PaperBroker:
         """Return what became of an order."""
         if work := self._working.get(client_order_id):
             return _build_state(client_order_id, work.status, work.filled, "")
-        with sqlite.faults("reading the paper account", self._path):
+        with sqlite.faults("reading the paper account", self._path, PAPER):
             row = self._db.execute(
                 "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
                 "WHERE client_order_id = ?1",
@@ -110,7 +108,7 @@ class PaperBroker:
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
-        with sqlite.faults("reading the paper account", self._path):
+        with sqlite.faults("reading the paper account", self._path, PAPER):
             found, number = read_fills_after(self._db, int(since or 0))
         # a split is known to whoever told of it, and was not traded
         return tuple(fill for fill in found if not fill.client_order_id.startswith(_SPLIT)), str(number)
@@ -219,7 +217,7 @@ class PaperBroker:
     def _write_together(self) -> Iterator[None]:
         """Change file and memory alike: where the disk refuses, the memory is what the file still is."""
         try:
-            with sqlite.faults("writing the paper account", self._path):
+            with sqlite.faults("writing the paper account", self._path, PAPER):
                 yield
         except BaseException:
             self._load()
@@ -229,7 +227,7 @@ class PaperBroker:
         with transaction(self._db):
             row = self._db.execute("SELECT cash FROM opening").fetchone()
             if row is None:
-                self._db.execute("INSERT INTO opening VALUES (?)", (self._rules.cash,))
+                self._db.execute("INSERT INTO opening (cash) VALUES (?)", (self._rules.cash,))
         self._opening = float(row[0]) if row else self._rules.cash
         self._account = compute_account(
             self._db.execute("SELECT ticker, quantity, price, commission FROM fills ORDER BY number")

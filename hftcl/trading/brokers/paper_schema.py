@@ -8,6 +8,7 @@ from typing import Final
 
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.schema import microseconds, moment
+from hftcl.sqlite import Database
 from hftcl.trading.brokers import Fill, Order, Status
 
 SCHEMA_VERSION: Final = 1  # the first: raise it with any change to SCHEMA, with a step that brings older files to it
@@ -27,12 +28,22 @@ CREATE TABLE marks (ticker TEXT PRIMARY KEY, close REAL NOT NULL) STRICT;
 CREATE TABLE opening (cash REAL NOT NULL) STRICT;
 """
 
-# Fails for an id that is there: a broker refuses a repeated id.
-INSERT_ORDER: Final = "INSERT INTO orders VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_FILL: Final = "INSERT INTO fills VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"  # NULL: SQLite gives the next number
-# Only the newest close of a ticker is needed, to value the account.
-SET_MARK: Final = "INSERT INTO marks VALUES (?, ?) ON CONFLICT DO UPDATE SET close = excluded.close"
-# An order is never deleted: a bot may ask for it after days.
+PAPER: Final = Database(
+    kind="a paper account",
+    version=SCHEMA_VERSION,
+    schema=SCHEMA,
+    journal="WAL",
+    sync="NORMAL",  # the minute's own commit waits for the disk; orders in between may be forgotten with the power
+    remedy="Restore it from a backup; or move it and the ledger away: the account then begins again with [paper] cash.",
+)
+
+_FILL: Final = "fill_id, client_order_id, ticker, quantity, price, commission, ts, at"
+INSERT_ORDER: Final = (
+    "INSERT INTO orders (client_order_id, ticker, quantity, ts, session, reference_price, status, reason) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_FILL: Final = f"INSERT INTO fills ({_FILL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our names
+SET_MARK: Final = "INSERT INTO marks (ticker, close) VALUES (?, ?) ON CONFLICT DO UPDATE SET close = excluded.close"
 SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ? WHERE client_order_id = ?"
 
 
@@ -106,7 +117,10 @@ def build_fill_row(fill: Fill) -> tuple[object, ...]:
 
 def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:
     """Return the fills after the one of that number, oldest first, and the number of the last."""
-    rows = db.execute("SELECT * FROM fills WHERE number > ? ORDER BY number", (number,)).fetchall()
+    rows = db.execute(
+        f"SELECT number, {_FILL} FROM fills WHERE number > ? ORDER BY number",  # noqa: S608 - our names
+        (number,),
+    ).fetchall()
     found = tuple(
         Fill(
             fill_id=fill_id,

@@ -27,9 +27,9 @@ class Shadow:
     @classmethod
     def from_settings(cls, settings: Settings, places: Home, *, durable: bool = True) -> "Shadow":
         """Return the shadow of a bot whose files lie at `places`."""
-        folder = places.folder / "shadow"
+        folder = places.shadow
         return cls(
-            home=Path(settings.paths.home),
+            home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),
             min_p_better=settings.trade.shadow_min_p_better,
         )

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from hftcl.config import secret
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
+from hftcl.home import Home
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.polygon import KEY_VARIABLES, PolygonSource
@@ -37,7 +37,7 @@ def build_polygon_feed(settings: Settings, calendar: Calendar, extended: Callabl
     Raises ConfigError where there is no key, or the plan's pace is too slow for the watchlist.
     """
     source = PolygonSource(settings)  # raises where there is no key
-    store = BarStore(Path(settings.paths.home) / "bars", source, calendar)
+    store = BarStore(Home.of(settings).bars, source, calendar)
 
     def begin(hours: Hours, now: datetime) -> Morning:
         return collect_morning(
@@ -62,9 +62,7 @@ def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
         if stop.wait(seconds):
             raise SourceError("The bot is stopping.")
 
-    limiter = RateLimiter(
-        Path(settings.paths.home) / "bars" / ".polygon_calls", settings.polygon.calls_per_minute, sleep=sleep
-    )
+    limiter = RateLimiter(Home.of(settings).polygon_calls, settings.polygon.calls_per_minute, sleep=sleep)
     timeout_s = min(settings.polygon.timeout_s, _TIMEOUT_S)
     return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key
 

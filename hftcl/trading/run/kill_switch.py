@@ -41,7 +41,7 @@ from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
 from hftcl.trading.run.session_loop import STAGE
-from hftcl.trading.run.wiring import hold_lock, home_of, read_capital
+from hftcl.trading.run.wiring import hold_lock, read_capital
 
 WAIT_AT_BROKER: Final = timedelta(minutes=10)
 """How long orders are sent where the ledger cannot be had: 1,800 positions at 200 calls a minute."""
@@ -74,7 +74,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     A running bot does it within a second, and is waited for; without one the orders are sent from here, where the
     market is open. Raises StorageError, BrokerError; the halt file is there by then.
     """
-    places = Home.live(home_of(settings))
+    places = Home.of(settings)
     if not places.ledger.exists() and not _held(places):
         note = (
             f"No bot has ever traded in {places.folder}: nothing was done. Run it in the bot's folder, or name its "
@@ -304,7 +304,7 @@ def _find_open_hours(settings: Settings, now: datetime) -> Hours | None:
 
 def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
     """Let go of the kill switch and of every other latch, in the name of a person; a running bot trades again."""
-    places = Home.live(home_of(settings))
+    places = Home.of(settings)
     with convert_storage_faults("clearing the kill switch"):
         there = places.halt_file.exists()
         places.halt_file.unlink(missing_ok=True)

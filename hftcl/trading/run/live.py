@@ -95,7 +95,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     answer at the start: nothing is assumed then.
     """
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
-    places, clock = Home.live(home_of(settings)), present.clock
+    places, clock = Home.of(settings), present.clock
     with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
         around = _Around(ledger, present)
         broker = patient(find_broker(settings.trade.broker)(settings, folder=places.folder), around.look, settings)

@@ -217,7 +217,7 @@ def collect_window(
         warm_up = calendar.find_previous_session(days[0], WARMUP_SESSIONS)
     except HorizonError:
         warm_up = days[0]
-    found = BarStore(home_of(settings) / "bars", source, calendar).collect(
+    found = BarStore(Home.of(settings).bars, source, calendar).collect(
         settings.market.watchlist,
         warm_up,
         days[-1],
@@ -275,7 +275,7 @@ def _delete_begun_replay_and_assemble(
     rehearse: bool,
 ) -> tuple[Loop, _Tally]:
     with convert_storage_faults("beginning the ledger of the replay"):
-        for path in (places.ledger, places.folder / PAPER_FILE, places.folder / "shadow" / PAPER_FILE):
+        for path in (places.ledger, places.folder / PAPER_FILE, places.shadow / PAPER_FILE):
             sqlite.remove(path)
         (places.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(places.ledger, durable=False), _Tally()

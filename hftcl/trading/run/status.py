@@ -83,7 +83,7 @@ class StatusReport:
 
 def status(settings: Settings) -> StatusReport:
     """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded."""
-    home = Path(settings.paths.home)
+    home = Home.of(settings).root
     live, replay = Home.live(home), Home.replay(home)
     chosen = live
     if _find_holder(live.lock) is None and (_find_holder(replay.lock) is not None or not live.ledger.exists()):
@@ -119,7 +119,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> Status
         mode=meta.get("mode"),
         pid=pid,
         source=meta.get("source"),
-        synthetic=meta["synthetic"] == "1" if "synthetic" in meta else None,
+        synthetic=meta.synthetic,
         model_id=production.model_id,
         since=production.since,
         last_decision=ledger.find_last_decided(),

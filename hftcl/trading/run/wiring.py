@@ -165,4 +165,4 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
 
 def home_of(settings: Settings) -> Path:
     """Return the folder of all that hftcl keeps."""
-    return Path(settings.paths.home)
+    return Home.of(settings).root
