@@ -241,21 +241,21 @@ class Registry:
         if text is not None:
             target: str | None = state.require(text)
             if target == state.live_id:
-                raise RollbackError(f"Model {target} is the one that serves. Name another: {self._name_others(state)}.")
+                raise RollbackError(f"Model {target} is the one that serves. {self._name_others(state)}")
         elif current is None:
             raise RollbackError("No model has ever been deployed, so there is nothing to roll back.")
         else:
             target = state.parents.get(current)
         if target is None:
             raise RollbackError(
-                f"Model {current} was the first to be deployed: there is none before it. "
-                f"Name another: {self._name_others(state)}."
+                f"Model {current} was the first to be deployed: there is none before it. {self._name_others(state)}"
             )
         self.read_intact(state, target)
         return RollbackPlan(current=state.find_record(current) if current else None, target=state.find_record(target))
 
     def _name_others(self, state: RegistryState) -> str:
-        return list_ids(each for each, row in state.rows.items() if row["kept"] and each != state.live_id)
+        others = [each for each, row in state.rows.items() if row["kept"] and each != state.live_id]
+        return f"Name another: {list_ids(others)}." if others else "There is only this one."
 
     @faults("reading the archived model")
     def read_intact(self, state: RegistryState, model_id: str) -> bytes:

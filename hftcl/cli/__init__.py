@@ -93,7 +93,10 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - told, or raised again
         code = _report_error(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
     if code == 130:
-        _fail("interrupted; what was live still is", 130)
+        typer.echo(err=True)  # a progress bar has no end of line
+        _fail(
+            "interrupted. Bars that were fetched are kept, and the model that served still serves. Run it again.", 130
+        )
     send_alerts()
     raise SystemExit(code)
 
@@ -124,6 +127,11 @@ def _report_error(error: Exception, *, traceback: bool) -> int:
         raise error
     if isinstance(error, HftclError | typer.TyperException):
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+        if message.startswith("Usage: "):  # no command was given: the help, as it is
+            typer.echo(message, err=True)
+            return error.exit_code
+        if message.startswith("No such command"):
+            message += " `hftcl --help` lists the commands."
         repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
         return _fail("\n".join([*repaired, message]), error.exit_code)
     return _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)

@@ -18,7 +18,7 @@ def backtest(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay the learning loop over history: whether retraining paid.
+    """Replay the learning loop over history, and say whether it paid.
 
     Changes nothing that serves.
     """

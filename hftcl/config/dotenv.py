@@ -157,7 +157,7 @@ def read_env_file(path: Path) -> EnvFile:
         if match := _LINE.fullmatch(line):
             values[match["name"]] = _value(match)
         else:
-            faults.append(f"{path}: line {number} is not KEY=value.")
+            faults.append(f"{path}: line {number} is not KEY=value")
     return EnvFile(values, tuple(faults))
 
 

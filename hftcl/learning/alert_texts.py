@@ -79,7 +79,7 @@ def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) 
     return Alert(
         kind=Kind.DIGEST,
         subject=f"The last {days} days: {outcomes or 'no retrain'}",
-        text=f"From {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC.",
+        text=f"Time: {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC.",
         at=now,
         model_id=live.model_id if live else None,
         facts=(*facts, *extra),

@@ -1,5 +1,6 @@
 """Is a retrain due, and why. Pure: facts in, one `Trigger` per rule out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -69,8 +70,8 @@ def check_recent_sharpe(
         return Trigger(name="recent_sharpe", fired=False, value=None, threshold=threshold, evidence=why)
     which = f"sessions that it traded, by the {ledger} ledger" if ledger else "sessions that the model has not seen"
     evidence = (
-        f"net Sharpe {value:.2f} over {sessions} {which}; advisory: "
-        "over 20 sessions a healthy model falls below 0.3 some 5 to 6 times a year"
+        f"net Sharpe {value:.2f} over {sessions} {which}; advisory: the standard error over so few is "
+        f"{math.sqrt(252 / sessions):.1f}, so a healthy model too falls below {threshold:g} at times"
     )
     return Trigger(name="recent_sharpe", fired=value < threshold, value=value, threshold=threshold, evidence=evidence)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
-from hftcl.market.sessions import Calendar
+from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, find_source
 from hftcl.settings import Settings
 
@@ -29,7 +29,13 @@ def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of:
     Raises UsageError for a text that is neither, and NoDataError where the source has no bar at all.
     """
     if as_of is not None:
-        return AsOf(at=_parse_as_of(as_of, calendar), note="as asked", explicit=True)
+        try:
+            return AsOf(at=_parse_as_of(as_of, calendar), note="as asked", explicit=True)
+        except HorizonError as error:
+            if as_of <= f"{now:%Y-%m-%d}":
+                raise
+            text = f"{as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
+            raise UsageError(text) from error
     known = source.known_until(settings.market.watchlist, now)
     if known is None:
         local = as_local(source)

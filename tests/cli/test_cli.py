@@ -330,3 +330,23 @@ def test_global_options_may_follow_the_command() -> None:
 def test_shell_completion_knows_the_commands(tmp_path: Path) -> None:
     done = run(tmp_path, _HFTCL_COMPLETE="complete_bash", COMP_WORDS="hftcl re", COMP_CWORD="1")
     assert "retrain" in done.stdout
+
+
+def test_no_command_prints_the_help_as_it_is(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: hftcl")
+    assert "hftcl: " not in done.stderr
+
+
+def test_each_summary_of_the_help_is_whole_and_an_unknown_command_names_the_help(tmp_path: Path) -> None:
+    summaries = run(tmp_path, "--help").stdout.partition("Commands:")[2].splitlines()
+    assert len(summaries) > 12
+    assert not [line for line in summaries if line.endswith("...")]
+    assert "`hftcl --help`" in run(tmp_path, "help").stderr
+
+
+def test_a_time_that_lies_in_the_future_is_named_so(tmp_path: Path) -> None:
+    done = run(tmp_path, "check", "--as-of", "2999-01-01")
+    assert done.returncode == 2
+    assert "lies in the future" in done.stderr

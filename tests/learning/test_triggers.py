@@ -59,7 +59,11 @@ def test_a_model_that_cannot_be_scored_says_why_and_does_not_fire() -> None:
 
 
 def test_a_recent_sharpe_tells_how_often_it_is_wrong() -> None:
-    assert "5 to 6 times a year" in check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+    assert "standard error over so few is 3.5" in check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+    assert (
+        "is 7.1, so a healthy model too falls below 0.9"
+        in check_recent_sharpe(0.1, 5, threshold=0.9, needed=5).evidence
+    )
 
 
 def test_the_detector_fires_for_an_alarm_since_the_last_verdict_and_tells_its_limits() -> None:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.config.tree import leaves
 from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.serving import INPUT, OUTPUT, Predictor
@@ -91,8 +92,8 @@ def _require_in_range(name: str, value: object) -> object:
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        meaning = next(meta.description for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
-        raise UsageError(f"The model parameter {name} cannot be {plain!r}: {error}. {meaning}") from error
+        allowed = leaves()[f"model.{name}"].allowed
+        raise UsageError(f"--param {name}: the parameter {name} cannot be {plain!r}; it must be {allowed}.") from error
 
 
 def _fit_intelex(
