@@ -14,5 +14,5 @@ def check(ctx: typer.Context, as_of: AsOf = None, as_json: AsJson = False, exit_
     from hftcl.views import loop, show
 
     report = ctx.obj.learning().check(as_of=as_of)
-    show(report, loop.draw_check, as_json)
+    show(report, loop.draw_check, as_json, verbosity=ctx.obj.verbosity)
     raise typer.Exit(3 if exit_code and report.due else 0)

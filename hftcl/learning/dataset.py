@@ -12,6 +12,7 @@ import polars as pl
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.home import Home
 from hftcl.market.bars import Finding
+from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore, Collected
@@ -39,6 +40,7 @@ class Dataset:
     source: str
     synthetic: bool
     as_of: AsOf
+    coverage: tuple[TickerCoverage, ...] = ()
 
 
 def collect_window(
@@ -94,6 +96,7 @@ def assemble(
         source=collected.source,
         synthetic=collected.synthetic,
         as_of=as_of,
+        coverage=collected.coverage,
     )
 
 

@@ -8,7 +8,7 @@ record, so that a record never promises bars that are not there.
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts
+from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, as_local
 
@@ -57,6 +58,7 @@ class Collected:
     source: str
     synthetic: bool
     fetched_sessions: int
+    coverage: tuple[TickerCoverage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,7 @@ class _Part:
     findings: list[Finding]
     left_out: str
     fetched: int
+    covered: TickerCoverage
 
     @property
     def fatal(self) -> list[Finding]:
@@ -194,6 +197,7 @@ class BarStore:
             source=self._source.name,
             synthetic=self._source.synthetic,
             fetched_sessions=sum(part.fetched for part in parts.values()),
+            coverage=tuple(part.covered for part in parts.values()),
         )
 
     def read_held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
@@ -267,10 +271,16 @@ class BarStore:
         findings += [
             told for day in window.days if day in shelf.held for told in _build_findings(ticker, day, shelf.held[day])
         ]
-        return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted))
+        return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted), shelf.held)
 
     def _build_part(
-        self, ticker: str, bars: pl.DataFrame, window: _CollectWindow, findings: list[Finding], fetched: int
+        self,
+        ticker: str,
+        bars: pl.DataFrame,
+        window: _CollectWindow,
+        findings: list[Finding],
+        fetched: int,
+        held: Mapping[date, _HeldSession],
     ) -> _Part:
         """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
         bars = bars.filter(pl.col("session").is_in(window.days)).sort("ts")
@@ -297,8 +307,16 @@ class BarStore:
                 f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
                 f"for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
+        received = count_received(
+            adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),
+            revised={day: session.revisions for day, session in held.items()},
+        )  # fmt: skip
         return _Part(
-            bars=adjusted, findings=[*findings, *doubts, *jumps, *covered.findings], left_out=left_out, fetched=fetched
+            bars=adjusted,
+            findings=[*findings, *doubts, *jumps, *covered.findings],
+            left_out=left_out,
+            fetched=fetched,
+            covered=received,
         )
 
     def _explain_absence(self, ticker: str) -> str:
@@ -391,6 +409,15 @@ def _require_plausible(fatal: Sequence[Finding]) -> None:
         f"These bars cannot be true, and no model is trained on them: {'; '.join(told[:3])}{more}. "
         "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
     )
+
+
+def _sum_dropped(findings: Sequence[Finding]) -> dict[date, int]:
+    """Return how many rows of each session were dropped."""
+    counts: dict[date, int] = {}
+    for finding in findings:
+        if finding.session is not None and finding.reason in market.DROPPED and finding.reason not in _BY_REQUEST:
+            counts[finding.session] = counts.get(finding.session, 0) + finding.count
+    return counts
 
 
 def _explain_drops(findings: Sequence[Finding]) -> str:

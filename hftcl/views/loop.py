@@ -18,10 +18,11 @@ if TYPE_CHECKING:
         RetrainReport,
         ScoreReport,
     )
+    from hftcl.market.received import SessionCoverage, TickerCoverage
 
 
-def draw_check(report: "CheckReport") -> None:
-    """Draw a CheckReport."""
+def draw_check(report: "CheckReport", verbosity: int = 0) -> None:
+    """Draw a CheckReport; with -v what the bars cover."""
     rows = [
         (t.name, Styled("due", "bold yellow") if t.fired else "no", number(t.value), number(t.threshold), t.evidence)
         for t in report.triggers
@@ -29,7 +30,29 @@ def draw_check(report: "CheckReport") -> None:
     draw_table(
         describe_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3})
     )
+    if verbosity > 0 and report.coverage:
+        _draw_coverage(report.coverage)
     say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
+
+
+_SHOWN_DAYS: Final = 5  # the newest sessions of a ticker that are not whole; --json has all of them
+
+
+def _draw_coverage(tickers: "Sequence[TickerCoverage]") -> None:
+    """Draw what came of what was to be expected, a row a ticker, and its sessions that are not whole."""
+    columns = ("bars of", "sessions", "expected", "received", "missing", "quarantined", "revised")
+    rows: list[tuple[str, ...]] = []
+    for item in tickers:
+        rows.append((item.ticker, str(item.sessions), *_list_counts(item, item.missing)))
+        rows += [
+            ("", str(day.session), *_list_counts(day, day.expected - day.received))
+            for day in item.incomplete[-_SHOWN_DAYS:]
+        ]
+    draw_table("Coverage, regular minutes", columns, rows, numbers=frozenset(range(2, 7)))
+
+
+def _list_counts(item: "TickerCoverage | SessionCoverage", missing: int) -> tuple[str, ...]:
+    return tuple(f"{n:,}" for n in (item.expected, item.received, missing, item.quarantined, item.revised))
 
 
 # What is true of the P&L first, then what it was made of: the order in which a reader asks.
@@ -61,6 +84,8 @@ def draw_retrain(report: "RetrainReport", verbosity: int = 0) -> None:
     for line in list_left_out(report.left_out):
         say(line, "yellow")
     _draw_findings(report.findings, everything=verbosity > 0)
+    if verbosity > 0 and report.coverage:
+        _draw_coverage(report.coverage)
     say(
         f"{count(report.rows, 'training row')}, {count(report.sessions, 'session')}, "
         f"{count(len(report.tickers), 'ticker')}; {report.engine}"

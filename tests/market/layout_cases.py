@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table: one way of writing a row
 """Sixty ways in which vendors and tools write the same bars, each with what must come of it. Values are made up."""
 
 import bz2
@@ -62,8 +63,8 @@ class Case:
 
 def rows(
     ticker: str = "AAPL", zone: str = "America/New_York", form: str = "%Y-%m-%d %H:%M:%S", shift: int = 0
-) -> list[dict[str, Any]]:  # noqa: E501 - one line a signature
-    """The bars with `at`, the stamp as text in `zone`, `shift` minutes later."""
+) -> list[dict[str, Any]]:
+    """Return the bars with `at`, the stamp as text in `zone`, `shift` minutes later."""
     stamp = (pl.col("ts").dt.offset_by(f"{shift}m")).dt.convert_time_zone(zone)
     frame = market(ticker).with_columns(stamp.dt.strftime(form).alias("at"), stamp.alias("local"))
     return frame.to_dicts()
@@ -85,7 +86,7 @@ def text(
 
 def plain(
     header: str = "ts,open,high,low,close,volume", form: str = "%Y-%m-%dT%H:%M:%SZ", zone: str = "UTC", **how: Any
-) -> Callable[[Path], None]:  # noqa: E501 - one line a signature
+) -> Callable[[Path], None]:
     shift = how.pop("shift", 0)
     separator = how.pop("separator", ",")
     cell = how.pop("cell", lambda value: f"{value:g}" if value == int(value) else f"{value:.2f}")
@@ -100,7 +101,7 @@ def plain(
 
 def epoch(
     factor: int, header: str = "ts,open,high,low,close,volume", name: str = "AAPL.csv", extra: str = ""
-) -> Callable[[Path], None]:  # noqa: E501 - one line a signature
+) -> Callable[[Path], None]:
     lines = [
         f"{int(row['ts'].timestamp()) * factor},{row['open']},{row['high']},{row['low']},{row['close']},{row['volume']}{extra}"
         for row in rows()
@@ -168,6 +169,11 @@ def _zstd_frame(data: bytes) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+def two_classes(folder: Path) -> None:
+    for ticker, name in (("AAPL", "BRK_A"), ("AMD", "BRK_B")):
+        market(ticker).drop("ticker").write_parquet(folder / f"{name}.parquet")
+
+
 def lean(folder: Path) -> None:
     for day, bars in market("AAPL").group_by(pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()):
         target = folder / "equity" / "usa" / "minute" / "aapl" / f"{day[0]:%Y%m%d}_trade.zip"
@@ -198,13 +204,26 @@ def bundle(*, minutes: int, beside: bool) -> Callable[[Path], None]:
 
 def two_files(
     change: Callable[[pl.DataFrame], pl.DataFrame], one: str = "AAPL_a.parquet", other: str = "AAPL_b.parquet"
-) -> Callable[[Path], None]:  # noqa: E501 - one line a signature
+) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         bars = market("AAPL").drop("ticker")
         bars.write_parquet(folder / one)
         change(bars).write_parquet(folder / other)
 
     return write
+
+
+def centred(*names: str, median: bool = False) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    def build(bars: pl.DataFrame) -> pl.DataFrame:
+        def middle(name: str) -> pl.Expr:
+            column = pl.col(name)
+            if median:
+                return column.rolling_median(3, center=True, min_samples=1)
+            return column.rolling_mean(3, center=True, min_samples=1)
+
+        return bars.with_columns(middle(name).alias(name) for name in names)
+
+    return build
 
 
 NEW_YORK = {"timezone": "America/New_York"}
@@ -225,7 +244,7 @@ CASES = (
     Case("naive-asked", plain(form="%Y-%m-%d %H:%M:%S", zone="America/New_York"), refused='timezone = "America/New_York"'),
     Case("naive-told", plain(form="%Y-%m-%d %H:%M:%S", zone="America/New_York"), NEW_YORK),
     Case("naive-wrong", plain(form="%Y-%m-%d %H:%M:%S", zone="America/New_York"), {"timezone": "UTC"}, refused="at the wrong hour"),
-    Case("naive-end-asked", plain(form="%Y-%m-%d %H:%M:%S", zone="Europe/Athens", shift=1), refused='timezone = "Europe/Athens" and label = "end"'),  # noqa: E501
+    Case("naive-end-asked", plain(form="%Y-%m-%d %H:%M:%S", zone="Europe/Athens", shift=1), refused='timezone = "Europe/Athens" and label = "end"'),
     Case("naive-end-told", plain(form="%Y-%m-%d %H:%M", zone="Europe/Athens", shift=1), {"timezone": "Europe/Athens", "label": "end"}),
     Case("end-for-start", plain(shift=1), refused='[files] label = "end"'),
     Case("epoch-s", epoch(1)),
@@ -235,7 +254,7 @@ CASES = (
     Case("us-dates", plain(form="%m/%d/%Y %H:%M", zone="America/New_York", header="Date/Time,Open,High,Low,Close,Volume"), NEW_YORK),
     Case("us-dates-am-pm", plain(form="%m/%d/%Y %I:%M %p", zone="America/New_York"), NEW_YORK),
     Case("european-dates", plain(form="%d.%m.%Y %H:%M", zone="Europe/Berlin"), {"timezone": "Europe/Berlin"}),
-    Case("european-dates-comma", plain(form="%d.%m.%Y %H:%M", zone="Europe/Berlin", separator=";", header=HEADER.replace(",", ";"), cell=lambda v: f"{v:.2f}".replace(".", ",")), {"timezone": "Europe/Berlin"}),  # noqa: E501
+    Case("european-dates-comma", plain(form="%d.%m.%Y %H:%M", zone="Europe/Berlin", separator=";", header=HEADER.replace(",", ";"), cell=lambda v: f"{v:.2f}".replace(".", ",")), {"timezone": "Europe/Berlin"}),
     Case("single-digits", plain(form="%-m/%-d/%Y %-H:%M", zone="America/New_York"), NEW_YORK),
     Case("single-digit-hour", plain(form="%Y-%m-%d %-H:%M", zone="America/New_York"), NEW_YORK),
     Case("compact", plain(form="%Y%m%d %H%M%S", zone="America/New_York"), NEW_YORK),
@@ -244,40 +263,40 @@ CASES = (
     Case("month-names", plain(form="%d-%b-%Y %H:%M", zone="America/New_York"), NEW_YORK),
     Case("slashes-year-first", plain(form="%Y/%m/%d %H:%M:%S", zone="America/New_York"), NEW_YORK),
     Case("gmt-suffix", plain(form="%d.%m.%Y %H:%M:%S.000 GMT+0000")),
-    Case("net-ticks", text([HEADER, *(f"{int(r['ts'].timestamp()) * 10**7 + 621_355_968 * 10**9},{_figures(r)}" for r in rows())]), {"timezone": "UTC"}),  # noqa: E501
-    Case("spreadsheet-days", text([HEADER, *(f"{r['ts'].timestamp() / 86400 + 25569:.6f},{_figures(r)}" for r in rows())]), {"timezone": "UTC"}),  # noqa: E501
+    Case("net-ticks", text([HEADER, *(f"{int(r['ts'].timestamp()) * 10**7 + 621_355_968 * 10**9},{_figures(r)}" for r in rows())]), {"timezone": "UTC"}),
+    Case("spreadsheet-days", text([HEADER, *(f"{r['ts'].timestamp() / 86400 + 25569:.6f},{_figures(r)}" for r in rows())]), {"timezone": "UTC"}),
     Case("date-and-time", plain(form="%Y-%m-%d,%H:%M:%S", zone="America/New_York", header="Date,Time,Open,High,Low,Close,Volume"), NEW_YORK),
     Case("kibot", plain(form="%m/%d/%Y,%H:%M", zone="America/New_York", header=""), NEW_YORK),
     Case("kibot-txt", plain(form="%m/%d/%Y,%H:%M", zone="America/New_York", header="", name="AAPL.txt"), NEW_YORK),
     Case("firstrate", plain(form="%Y-%m-%d %H:%M:%S", zone="America/New_York", header="", name="AAPL_full_1min_UNADJUSTED.txt")),
     Case("ninjatrader", plain(form="%Y%m%d %H%M%S", zone="America/New_York", header="", separator=";", shift=1, name="AAPL.Last.txt"), NEW_YORK),
     Case("histdata", plain(form="%Y%m%d %H%M%S", zone="Etc/GMT+5", header="", separator=";", name="DAT_ASCII_AAPL_M1_2026.csv")),
-    Case("metatrader5", text(["<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", *("\t".join([r["local"].strftime("%Y.%m.%d\t%H:%M:%S"), *(f"{r[p]}" for p in ("open", "high", "low", "close")), "7", f"{r['volume']:.0f}", "2"]) for r in rows(zone="Europe/Athens"))], name="AAPL_M1_202606081630_202606192259.csv"), {"timezone": "Europe/Athens"}),  # noqa: E501
-    Case("metatrader5-api", text(["time,open,high,low,close,tick_volume,spread,real_volume", *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{r['open']},{r['high']},{r['low']},{r['close']},7,2,{r['volume']:.0f}" for r in rows(zone="Europe/Athens"))]), {"timezone": "Europe/Athens"}),  # noqa: E501
-    Case("metatrader5-api-asked", text(["time,open,high,low,close,tick_volume,spread,real_volume", *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{r['open']},{r['high']},{r['low']},{r['close']},7,2,{r['volume']:.0f}" for r in rows(zone="Europe/Athens"))]), refused='timezone = "Europe/Athens"'),  # noqa: E501
-    Case("broker-epoch", text([HEADER, *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{_figures(r)}" for r in rows(zone="Europe/Athens"))]), refused="a clock was taken for UTC"),  # noqa: E501
-    Case("alpaca", both("symbol,timestamp,open,high,low,close,volume,trade_count,vwap", lambda r: f"{r['ticker']},{_utc(r)},{_figures(r)},3.0,1.0", "bars.csv"), tickers=DAYS),  # noqa: E501
-    Case("databento", both("ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", lambda r: f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000000000Z')},33,95,38,{_figures(r)},{r['ticker']}", "equs.ohlcv-1m.csv"), tickers=DAYS),  # noqa: E501
-    Case("databento-fixed", both("ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", lambda r: f"{int(r['ts'].timestamp()) * 10**9},33,95,38," + ",".join(str(round(r[p] * 100) * 10**7) for p in ("open", "high", "low", "close")) + f",{r['volume']:.0f},{r['ticker']}", "equs.ohlcv-1m.csv"), tickers=DAYS),  # noqa: E501
-    Case("databento-two-publishers", text(["ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", *(f"{int(r['ts'].timestamp()) * 10**9},33,{publisher},38,{r['open'] + publisher / 100},{r['high'] + publisher / 100},{r['low']},{r['close'] + publisher / 100},{r['volume']:.0f},AAPL" for r in rows() for publisher in (1, 2))], name="x.csv"), refused="disagree"),  # noqa: E501
-    Case("polygon-flat", both("ticker,volume,open,close,high,low,window_start,transactions", lambda r: f"{r['ticker']},{r['volume']:.0f},{r['open']},{r['close']},{r['high']},{r['low']},{int(r['ts'].timestamp()) * 10**9},3", "2026-06-15.csv"), tickers=DAYS),  # noqa: E501
-    Case("polygon-short-names", both("T,t,o,h,l,c,v", lambda r: f"{r['ticker'].replace('AMD', 'T')},{int(r['ts'].timestamp()) * 1000},{_figures(r)}", "aggs.csv"), tickers=DAYS, rename={"AMD": "T"}),  # noqa: E501
-    Case("tickers-of-two-cases", both("ticker,ts,open,high,low,close,volume", lambda r: f"{r['ticker'].replace('AAPL', 'TPC').replace('AMD', 'TpC')},{_utc(r)},{_figures(r)}", "all.csv"), tickers=("AAPL",), rename={"AAPL": "TPC"}),  # noqa: E501
-    Case("two-classes", lambda folder: [market(t).drop("ticker").write_parquet(folder / n) for t, n in (("AAPL", "BRK_A.parquet"), ("AMD", "BRK_B.parquet"))] and None, tickers=DAYS, rename={"AAPL": "BRK.A", "AMD": "BRK.B"}),  # noqa: E501
+    Case("metatrader5", text(["<DATE>\t<TIME>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>", *("\t".join([r["local"].strftime("%Y.%m.%d\t%H:%M:%S"), *(f"{r[p]}" for p in ("open", "high", "low", "close")), "7", f"{r['volume']:.0f}", "2"]) for r in rows(zone="Europe/Athens"))], name="AAPL_M1_202606081630_202606192259.csv"), {"timezone": "Europe/Athens"}),
+    Case("metatrader5-api", text(["time,open,high,low,close,tick_volume,spread,real_volume", *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{r['open']},{r['high']},{r['low']},{r['close']},7,2,{r['volume']:.0f}" for r in rows(zone="Europe/Athens"))]), {"timezone": "Europe/Athens"}),
+    Case("metatrader5-api-asked", text(["time,open,high,low,close,tick_volume,spread,real_volume", *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{r['open']},{r['high']},{r['low']},{r['close']},7,2,{r['volume']:.0f}" for r in rows(zone="Europe/Athens"))]), refused='timezone = "Europe/Athens"'),
+    Case("broker-epoch", text([HEADER, *(f"{int(r['local'].replace(tzinfo=UTC).timestamp())},{_figures(r)}" for r in rows(zone="Europe/Athens"))]), refused="a clock was taken for UTC"),
+    Case("alpaca", both("symbol,timestamp,open,high,low,close,volume,trade_count,vwap", lambda r: f"{r['ticker']},{_utc(r)},{_figures(r)},3.0,1.0", "bars.csv"), tickers=DAYS),
+    Case("databento", both("ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", lambda r: f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000000000Z')},33,95,38,{_figures(r)},{r['ticker']}", "equs.ohlcv-1m.csv"), tickers=DAYS),
+    Case("databento-fixed", both("ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", lambda r: f"{int(r['ts'].timestamp()) * 10**9},33,95,38," + ",".join(str(round(r[p] * 100) * 10**7) for p in ("open", "high", "low", "close")) + f",{r['volume']:.0f},{r['ticker']}", "equs.ohlcv-1m.csv"), tickers=DAYS),
+    Case("databento-two-publishers", text(["ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol", *(f"{int(r['ts'].timestamp()) * 10**9},33,{publisher},38,{r['open'] + publisher / 100},{r['high'] + publisher / 100},{r['low']},{r['close'] + publisher / 100},{r['volume']:.0f},AAPL" for r in rows() for publisher in (1, 2))], name="x.csv"), refused="disagree"),
+    Case("polygon-flat", both("ticker,volume,open,close,high,low,window_start,transactions", lambda r: f"{r['ticker']},{r['volume']:.0f},{r['open']},{r['close']},{r['high']},{r['low']},{int(r['ts'].timestamp()) * 10**9},3", "2026-06-15.csv"), tickers=DAYS),
+    Case("polygon-short-names", both("T,t,o,h,l,c,v", lambda r: f"{r['ticker'].replace('AMD', 'T')},{int(r['ts'].timestamp()) * 1000},{_figures(r)}", "aggs.csv"), tickers=DAYS, rename={"AMD": "T"}),
+    Case("tickers-of-two-cases", both("ticker,ts,open,high,low,close,volume", lambda r: f"{r['ticker'].replace('AAPL', 'TPC').replace('AMD', 'TpC')},{_utc(r)},{_figures(r)}", "all.csv"), tickers=("AAPL",), rename={"AAPL": "TPC"}),
+    Case("two-classes", two_classes, tickers=DAYS, rename={"AAPL": "BRK.A", "AMD": "BRK.B"}),
     Case("class-with-a-dash", plain(name="brk-b_1min.csv"), rename={"AAPL": "BRK.B"}),
-    Case("two-tickers-in-the-name", both("ticker,ts,open,high,low,close,volume", lambda r: f"{r['ticker']},{_utc(r)},{_figures(r)}", "AAPL_AMD.csv"), tickers=DAYS),  # noqa: E501
+    Case("two-tickers-in-the-name", both("ticker,ts,open,high,low,close,volume", lambda r: f"{r['ticker']},{_utc(r)},{_figures(r)}", "AAPL_AMD.csv"), tickers=DAYS),
     Case("yfinance-two", yfinance(grouped=False), tickers=DAYS),
     Case("yfinance-grouped", yfinance(grouped=True), tickers=DAYS),
     Case("tradingview", epoch(1, header="time,open,high,low,close,Volume", name="BATS_AAPL, 1_94e03.csv")),
     Case("binance", epoch(1000, header="", name="AAPL-1m-2026-06.csv", extra=",1781530259999,1,1,1,1,0")),
-    Case("algoseek", text(["Date,Ticker,TimeBarStart,FirstTradePrice,HighTradePrice,LowTradePrice,LastTradePrice,VolumeWeightPrice,Volume,TotalTrades", *(f"{r['local']:%Y%m%d},AAPL,{r['local']:%H:%M},{r['open']},{r['high']},{r['low']},{r['close']},1.0,{r['volume']:.0f},4" for r in rows())])),  # noqa: E501
-    Case("bloomberg", both("ticker,time,open,high,low,close,volume", lambda r: f"{r['ticker']} US Equity,{_utc(r)},{_figures(r)}", "bars.csv"), tickers=DAYS),  # noqa: E501
-    Case("lseg", both("#RIC,Date-Time,Open,High,Low,Last,Volume", lambda r: f"{r['ticker']}.OQ,{_utc(r, '%Y-%m-%dT%H:%M:%S.000000000Z')},{_figures(r)}", "ric.csv"), tickers=DAYS),  # noqa: E501
-    Case("eodhd", text(['"Timestamp","Gmtoffset","Datetime","Open","High","Low","Close","Volume"', *(f'{int(r["ts"].timestamp())},0,"{_utc(r, "%Y-%m-%d %H:%M:%S")}",{_figures(r)}' for r in rows())], name="AAPL.US.csv")),  # noqa: E501
-    Case("twelve-data", text(["datetime;open;high;low;close;volume", *(f"{r['at']};{_figures(r).replace(',', ';')}" for r in reversed(rows()))]), NEW_YORK),  # noqa: E501
-    Case("tiingo-without-volume", text(["date,close,high,low,open", *(f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000Z')},{r['close']},{r['high']},{r['low']},{r['open']}" for r in rows())]), refused="no column volume"),  # noqa: E501
-    Case("sierra-chart", text(["Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume", *(f"{r['local']:%Y/%-m/%-d}, {r['local']:%H:%M:%S}, {_figures(r).replace(',', ', ')}, 1, 1, 1" for r in rows())]), NEW_YORK),  # noqa: E501
-    Case("ib-async", text([",date,open,high,low,close,volume,average,barCount", *(f"{n},{r['local'].isoformat(sep=' ')},{_figures(r)},1.5,3" for n, r in enumerate(rows()))])),  # noqa: E501
+    Case("algoseek", text(["Date,Ticker,TimeBarStart,FirstTradePrice,HighTradePrice,LowTradePrice,LastTradePrice,VolumeWeightPrice,Volume,TotalTrades", *(f"{r['local']:%Y%m%d},AAPL,{r['local']:%H:%M},{r['open']},{r['high']},{r['low']},{r['close']},1.0,{r['volume']:.0f},4" for r in rows())])),
+    Case("bloomberg", both("ticker,time,open,high,low,close,volume", lambda r: f"{r['ticker']} US Equity,{_utc(r)},{_figures(r)}", "bars.csv"), tickers=DAYS),
+    Case("lseg", both("#RIC,Date-Time,Open,High,Low,Last,Volume", lambda r: f"{r['ticker']}.OQ,{_utc(r, '%Y-%m-%dT%H:%M:%S.000000000Z')},{_figures(r)}", "ric.csv"), tickers=DAYS),
+    Case("eodhd", text(['"Timestamp","Gmtoffset","Datetime","Open","High","Low","Close","Volume"', *(f'{int(r["ts"].timestamp())},0,"{_utc(r, "%Y-%m-%d %H:%M:%S")}",{_figures(r)}' for r in rows())], name="AAPL.US.csv")),
+    Case("twelve-data", text(["datetime;open;high;low;close;volume", *(f"{r['at']};{_figures(r).replace(',', ';')}" for r in reversed(rows()))]), NEW_YORK),
+    Case("tiingo-without-volume", text(["date,close,high,low,open", *(f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000Z')},{r['close']},{r['high']},{r['low']},{r['open']}" for r in rows())]), refused="no column volume"),
+    Case("sierra-chart", text(["Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume", *(f"{r['local']:%Y/%-m/%-d}, {r['local']:%H:%M:%S}, {_figures(r).replace(',', ', ')}, 1, 1, 1" for r in rows())]), NEW_YORK),
+    Case("ib-async", text([",date,open,high,low,close,volume,average,barCount", *(f"{n},{r['local'].isoformat(sep=' ')},{_figures(r)},1.5,3" for n, r in enumerate(rows()))])),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

@@ -1,6 +1,6 @@
 """Sixty ways of writing the same bars: each is read to the bit, or refused with its remedy; never read wrong."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -36,8 +36,9 @@ def test_a_layout_is_read_to_the_bit_or_refused_with_its_remedy(tmp_path: Path, 
         bars = read.minutes(asked, FIRST, LAST).filter(pl.col("ts").is_not_null()).unique(keep="first").sort("ts")
         expected = market(ticker).with_columns(pl.lit(asked).alias("ticker"))
         week = expected.filter(pl.col("ts").dt.date().is_between(FIRST, LAST))
-        assert_frame_equal(bars.select("ts", "open", "high", "low", "close", "volume", "ticker"),
-                           week.select("ts", "open", "high", "low", "close", "volume", "ticker"), check_exact=True)  # fmt: skip
+        columns = ("ticker", "ts", "open", "high", "low", "close", "volume")
+        assert_frame_equal(bars.select(columns), week.select(columns), check_exact=True)
+        assert read.known_until((asked,), NOW) == expected["ts"].max() + timedelta(minutes=1)  # type: ignore[operator]
 
 
 def test_there_are_sixty_of_them_and_each_of_our_layouts_is_documented() -> None:

@@ -23,6 +23,7 @@ from hftcl.learning.dataset import Dataset, assemble, collect_window, is_ready
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
+from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, as_local
 from hftcl.market.window import AsOf, find_as_of, list_window, open_market
@@ -44,10 +45,11 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     clock = known.at if known.explicit else now
     if known.explicit and last is not None:
         last = _date_by_knowledge(registry, last)
+    observed, covered = _evaluate_triggers(settings, live, last, source, calendar, known, on_event)
     rules = (
         triggers.check_no_model(live.model_id if live else None),
         triggers.check_age(last, clock, settings.triggers.max_age_days),
-        *_evaluate_triggers(settings, live, last, source, calendar, known, on_event),
+        *observed,
         triggers.check_manual(asked=False),
     )
     cooling = triggers.explain_cooldown(last, clock, settings.triggers.cooldown_hours)
@@ -61,6 +63,7 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
         as_of_note=known.note,
         source=source.name,
         synthetic=source.synthetic,
+        coverage=covered,
     )
 
 
@@ -89,6 +92,7 @@ class _Facts:
     stability: dict[str, float] | None
     watched: triggers.DetectorRun
     sessions: int
+    coverage: tuple[TickerCoverage, ...]
 
 
 def _evaluate_triggers(
@@ -99,18 +103,20 @@ def _evaluate_triggers(
     calendar: Calendar,
     known: AsOf,
     on_event: OnEvent,
-) -> tuple[triggers.Trigger, ...]:
-    """Return the triggers that need bars: recent Sharpe ratio, degradation, drift."""
+) -> tuple[tuple[triggers.Trigger, ...], tuple[TickerCoverage, ...]]:
+    """Return the triggers that need bars, recent Sharpe ratio, degradation, drift, and what the bars cover."""
     rule = settings.triggers
     needed = min(rule.recent_sessions, settings.exam.min_sessions)
     facts, problem = None, None
+    covered: tuple[TickerCoverage, ...] = ()
     try:
         if live is None:
             problem = "no model serves"
             if as_local(source):  # the bars lie here, so that looking at them costs no call
                 with contextlib.suppress(NoDataError):
                     days = list_window(calendar, settings, known)
-                    collect_window(settings, source, calendar, days, known, save=False, on_event=on_event)
+                    looked = collect_window(settings, source, calendar, days, known, save=False, on_event=on_event)
+                    covered = looked.coverage
         else:
             require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=source.synthetic)
             facts = _gather(settings, live, last, source, calendar, known, on_event)
@@ -123,13 +129,14 @@ def _evaluate_triggers(
     scored = triggers.check_recent_sharpe(
         sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
     )
-    return (
+    found = (
         _evaluate_ledger_sharpe(settings, live, source, calendar.find_last_complete(known.at), needed) or scored,
         triggers.check_degradation(
             watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem
         ),
         triggers.check_drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
     )
+    return found, facts.coverage if facts else covered
 
 
 def _evaluate_ledger_sharpe(
@@ -179,6 +186,7 @@ def _gather(
         stability=_compute_stability(model, data, recent),
         watched=_run_detector(settings, registry, data, dict(zip(days, net.tolist(), strict=True)), last, calendar),
         sessions=len(recent),
+        coverage=data.coverage,
     )
 
 

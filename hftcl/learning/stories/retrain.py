@@ -305,6 +305,7 @@ def _build_report(
             FindingReport(ticker=f.ticker, reason=f.reason, count=f.count, first=f.first, detail=f.detail)
             for f in data.findings
         ),
+        coverage=data.coverage,
         engine=candidate.trained.engine,
         threshold=candidate.trained.threshold,
         challenger=exam.challenger.report,

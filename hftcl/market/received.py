@@ -1,0 +1,74 @@
+"""What came of what was to be expected, per ticker and session: the calendar decides what must be there. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+_WHOLE: Final = 0.9  # of a session's minutes: with fewer bars it is told by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCoverage:
+    """Regular minutes of one session: expected by the calendar, received as good bars; rows that were quarantined
+    (dropped with a reason, extended hours included); bars that the source corrected later.
+    """
+
+    session: date
+    expected: int
+    received: int
+    quarantined: int
+    revised: int
+
+    @property
+    def missing(self) -> int:
+        return self.expected - self.received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickerCoverage:
+    """The sums over a window's sessions that are over; `incomplete` are those with something to tell of."""
+
+    ticker: str
+    sessions: int
+    expected: int
+    received: int
+    missing: int
+    quarantined: int
+    revised: int
+    incomplete: tuple[SessionCoverage, ...]
+
+
+def count_received(
+    bars: pl.DataFrame,
+    sessions: pl.DataFrame,
+    *,
+    ticker: str,
+    quarantined: Mapping[date, int],
+    revised: Mapping[date, int],
+) -> TickerCoverage:
+    """Return what `bars` (BAR_SCHEMA of one ticker) hold of `sessions`, which are those that are over."""
+    counts = dict(bars.filter("regular").group_by("session").len().iter_rows())
+    lengths = (sessions["close"] - sessions["open"]).dt.total_minutes()
+    days = [
+        SessionCoverage(
+            session=day,
+            expected=int(length),
+            received=int(counts.get(day, 0)),
+            quarantined=quarantined.get(day, 0),
+            revised=revised.get(day, 0),
+        )
+        for day, length in zip(sessions["session"].to_list(), lengths.to_list(), strict=True)
+    ]
+    return TickerCoverage(
+        ticker=ticker,
+        sessions=len(days),
+        expected=sum(day.expected for day in days),
+        received=sum(day.received for day in days),
+        missing=sum(day.missing for day in days),
+        quarantined=sum(day.quarantined for day in days),
+        revised=sum(day.revised for day in days),
+        incomplete=tuple(day for day in days if day.received < _WHOLE * day.expected or day.quarantined or day.revised),
+    )

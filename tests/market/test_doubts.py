@@ -1,0 +1,114 @@
+"""Bars that cannot be true are found by what is in them, and honest ones are left alone."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hftcl.errors import ImplausibleBarsError, SourceError
+from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, adjust_for_splits, label
+from hftcl.market.doubts import find_doubts, find_interval, name_interval
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources import Split
+from hftcl.market.store import BarStore
+from tests.market.exchange import Exchange
+from tests.market.layout_cases import centred, market
+from tests.shared_data import REAL_BARS, needs_real_bars
+
+FIRST, LAST = date(2026, 6, 8), date(2026, 6, 19)
+PRICES = ("open", "high", "low", "close")
+
+
+def labelled(raw: pl.DataFrame) -> pl.DataFrame:
+    return label(raw.cast(RAW_SCHEMA), Calendar("XNYS").sessions(raw["ts"].min().date(), raw["ts"].max().date()))  # type: ignore[union-attr]
+
+
+def honest() -> pl.DataFrame:
+    return labelled(market("AAPL"))
+
+
+def reasons(bars: pl.DataFrame) -> list[str]:
+    return [doubt.reason for doubt in find_doubts(bars, ticker="AAPL", continuous=False)]
+
+
+FUTURE: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "the next close": lambda bars: bars.with_columns(pl.col("close").shift(-1).forward_fill()),
+    "a centred mean": centred("close"),
+    "a centred mean of both": centred("open", "close"),
+    "a centred median": centred("close", median=True),
+    "an open of five minutes ago": lambda bars: bars.with_columns(pl.col("open").shift(5).backward_fill()),
+}
+
+
+@pytest.mark.hazard(76)
+@pytest.mark.parametrize("fault", FUTURE)
+def test_bars_that_know_later_minutes_are_found(fault: str) -> None:
+    assert reasons(honest()) == []
+    assert reasons(FUTURE[fault](honest())) == ["future_built"]
+
+
+@needs_real_bars
+@pytest.mark.hazard(76)
+@pytest.mark.parametrize("path", sorted(REAL_BARS.glob("*.parquet")), ids=lambda path: path.stem)
+def test_real_bars_are_honest_and_each_way_of_spoiling_them_is_found(path: Path) -> None:
+    bars = labelled(pl.read_parquet(path).filter(pl.col("ts") >= pl.datetime(2025, 5, 1, time_zone="UTC")))
+    assert reasons(bars) == []
+    assert [name for name, spoil in FUTURE.items() if reasons(spoil(bars)) != ["future_built"]] == []
+
+
+@pytest.mark.hazard(77)
+@pytest.mark.parametrize("factor", [0.005, 0.001, 2.5, 1000.0, 1_000_000.0])
+def test_a_leap_over_a_night_that_no_split_explains_is_found(factor: float) -> None:
+    late = pl.col("session") >= date(2026, 6, 16)
+    spoilt = honest().with_columns(pl.when(late).then(pl.col(name) * factor).otherwise(pl.col(name)).alias(name) for name in PRICES)  # fmt: skip  # noqa: E501
+    found = reasons(spoilt)
+    assert "overnight_jump" in found
+    assert set(found) <= {"overnight_jump", "unit"}
+
+
+@pytest.mark.hazard(77)
+@pytest.mark.parametrize("ratio", [1e300, 1001.0, 1 / 1001, float("inf")])
+def test_a_split_that_no_company_has_made_is_refused(ratio: float) -> None:
+    split = Split("AAPL", date(2026, 6, 16), 1.0, ratio)
+    with pytest.raises(SourceError, match=r"split of AAPL on 2026-06-16 .*Correct the split table"):
+        adjust_for_splits(honest(), (split,))
+
+
+@pytest.mark.parametrize(("every", "seconds"), [("2m", 120), ("5m", 300), ("15m", 900), ("1h", 3600)])
+def test_another_interval_is_named(every: str, seconds: int) -> None:
+    longer = honest().group_by_dynamic("ts", every=every, group_by="session").agg(pl.col("close").last())
+    found = find_interval(longer["ts"])
+    if seconds == 3600:  # seven bars a day are too few to say so of a day
+        assert found is None or found[0] == seconds
+    else:
+        assert found is not None
+        assert found[0] == seconds
+
+
+def test_a_thin_ticker_of_minute_bars_is_no_other_interval() -> None:
+    thin = honest().filter(pl.int_range(pl.len()).hash(seed=3) % 5 == 0)
+    assert find_interval(thin["ts"]) is None
+    assert find_interval(pl.Series([datetime(2026, 6, 8, tzinfo=UTC)])) is None
+
+
+def test_an_interval_has_a_name() -> None:
+    assert [name_interval(n) for n in (1, 300, 3600, 86_400)] == ["1-second", "5-minute", "1-hour", "1-day"]
+
+
+def test_a_market_that_never_closes_may_trade_fractions() -> None:
+    fractions = honest().with_columns(pl.col("volume") / 1000.7)
+    assert reasons(fractions) == ["unit"]
+    assert find_doubts(fractions, ticker="BTC", continuous=True) == ()
+    assert find_doubts(BAR_SCHEMA.to_frame(), ticker="AAPL", continuous=False) == ()
+
+
+@pytest.mark.hazard(76)
+def test_no_collection_of_any_real_source_gives_out_bars_that_cannot_be_true(tmp_path: Path) -> None:
+    spoilt = FUTURE["a centred mean"](market("AAPL"))
+    store = BarStore(tmp_path, Exchange(spoilt), Calendar("XNYS"))
+    with pytest.raises(ImplausibleBarsError, match=r"AAPL: .*foretells.*no model|no model is trained on them: AAPL"):
+        store.collect(
+            ("AAPL",), FIRST, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
+        )

@@ -1,0 +1,113 @@
+"""`hftcl inspect` says what is in a folder, and `hftcl init --files` writes the settings that read it."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.market.layout_cases import bundle, centred, market, plain
+
+HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, HFTCL, *arguments], cwd=home, capture_output=True, text=True, env=environ, check=False
+    )
+
+
+def naive_folder(home: Path) -> Path:
+    folder = home / "data"
+    folder.mkdir()
+    plain(form="%Y-%m-%d %H:%M:%S", zone="America/New_York", shift=1)(folder)
+    (folder / "notes.txt").write_text("bought in May\n")
+    (folder / "logo.png").write_bytes(b"\x89PNG")
+    (folder / "AAPL (1).csv").write_bytes((folder / "AAPL.csv").read_bytes())
+    return folder
+
+
+def test_inspect_names_zone_label_and_what_is_ignored_as_the_contract_says(tmp_path: Path) -> None:
+    naive_folder(tmp_path)
+    done = run(tmp_path, "inspect", "data", "--json")
+    reports: list[dict[str, Any]] = json.loads(done.stdout)
+    assert done.returncode == 1, "a zone that must be asked for is a refusal"
+    by_file = {report["file"]: report for report in reports}
+    found = by_file["AAPL.csv"]
+    assert {key: found[key] for key in ("layout", "tickers", "interval_s", "zone", "label")} == {
+        "layout": "generic", "tickers": ["AAPL"], "interval_s": 60, "zone": "America/New_York", "label": "end",
+    }  # fmt: skip
+    assert found["columns"]["close"] == "close"
+    assert "[files] timezone" in found["refused"]
+    assert found["coverage"] == 1.0
+    assert [len(part) for part in found["day"]] == [22, 26, 16]
+    assert sum(found["day"][0]) == 0 < sum(found["day"][1])
+    ignored = {name: report["ignored"] for name, report in by_file.items() if report["ignored"]}
+    assert set(ignored) == {"notes.txt", "logo.png", "AAPL (1).csv"}
+    assert "second download of AAPL.csv" in ignored["AAPL (1).csv"]
+
+
+def test_init_writes_what_reads_the_folder_and_inspect_then_has_no_question(tmp_path: Path) -> None:
+    naive_folder(tmp_path)
+    done = run(tmp_path, "init", "--files", "data")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "hftcl.toml").read_text()
+    for line in ('source = "files"', 'watchlist = ["AAPL"]', 'folder = "data"', 'timezone = "America/New_York"', 'label = "end"'):  # fmt: skip  # noqa: E501
+        assert f"\n{line}\n" in text
+    again = run(tmp_path, "inspect", "--json")
+    assert again.returncode == 0, again.stdout
+    assert json.loads(again.stdout)[0]["sure"] is True
+    assert run(tmp_path, "init", "--files", "data").returncode == 2, "it overwrites nothing"
+
+
+def test_a_person_sees_the_day_against_the_exchanges_hours(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    plain()(folder)
+    done = run(tmp_path, "inspect", "data")
+    assert done.returncode == 0
+    (drawn,) = [line for line in done.stdout.splitlines() if "[█" in line]
+    assert "▇" not in drawn.partition("[")[0]
+    assert "the busiest minute is the open in UTC" in done.stdout
+
+
+def test_what_is_not_known_is_asked_for_and_never_assumed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    two_days = market("AAPL").head(780).drop("ticker").with_columns(pl.col("ts").dt.replace_time_zone(None))
+    two_days.write_parquet(folder / "AAPL.parquet")
+    done = run(tmp_path, "init", "--files", "data")
+    assert "to decide: AAPL.parquet: the stamps name no zone. Set [files] timezone." in done.stdout
+    assert '\ntimezone = ""\n' in (tmp_path / "hftcl.toml").read_text()
+
+
+@pytest.mark.hazard(75)
+@pytest.mark.parametrize("minutes", [5, 15])
+def test_other_intervals_stop_retrain_check_doctor_and_inspect(tmp_path: Path, minutes: int) -> None:
+    (tmp_path / "data").mkdir()
+    bundle(minutes=minutes, beside=True)(tmp_path / "data")
+    (tmp_path / "hftcl.toml").write_text('[market]\nsource = "files"\nwatchlist = ["AAPL"]\nlookback_days = 12\n')
+    for command in (("retrain", "--force"), ("check",), ("doctor",), ("inspect",)):
+        done = run(tmp_path, *command)
+        assert done.returncode == 1, (command, done.stdout)
+        assert f"AAPL_full_{minutes}min.parquet" in done.stdout + done.stderr
+        assert "AAPL_full_1min.parquet" in done.stdout + done.stderr
+
+
+@pytest.mark.hazard(76)
+def test_bars_built_with_the_future_stop_retrain_check_and_doctor(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    centred("close")(market("AAPL", first=date(2026, 5, 11))).write_parquet(tmp_path / "data" / "AAPL.parquet")
+    (tmp_path / "hftcl.toml").write_text('[market]\nsource = "files"\nwatchlist = ["AAPL"]\nlookback_days = 30\n')
+    for command in (("retrain", "--force"), ("check",), ("doctor",)):
+        done = run(tmp_path, *command)
+        assert done.returncode == 1, (command, done.stdout)
+        assert "foretells" in done.stdout + done.stderr
+    assert not (tmp_path / "trained_stock_model.onnx").exists()
