@@ -76,7 +76,7 @@ def judge(day: Day) -> None:
     assert day.late > 10
     assert day.told["ledger and broker do not agree"] == 0, "what comes late is no difference"
     assert day.told["somebody else traded in the account"] == 0
-    assert day.told["fault"] <= 3, "an outage that comes and goes is told once"
+    assert day.told["fault"] <= 6, "an outage that comes and goes is told once, and is over after ten calm minutes"
 
 
 @pytest.mark.hazard(50)

@@ -42,16 +42,16 @@ def test_it_is_found_by_its_name(tmp_path: Path) -> None:
 def test_an_order_fills_at_the_next_bars_open_and_pays_half_the_spread_and_slippage(broker: PaperBroker) -> None:
     broker.submit(an_order(0, "AAPL", 10.0))
     broker.submit(an_order(0, "AMD", -10.0))
-    broker.on_bars(bars((0, "AAPL", 99.0), (0, "AMD", 99.0)), NOW)
+    broker.on_bars(bars((0, "AAPL", 99.0), (0, "AMD", 199.0)), NOW)
     assert broker.fills(None) == ((), "0")  # the bar that was decided on is over
-    broker.on_bars(bars((1, "AAPL", 100.0), (1, "AMD", 200.0), close=150.0), NOW)
+    broker.on_bars(bars((1, "AAPL", 100.0), (1, "AMD", 200.0)), NOW)
     (bought, sold), _ = broker.fills(None)
     assert (bought.quantity, bought.price, bought.ts) == (10.0, 100.0 * 1.0001, at(1))
     assert (sold.quantity, sold.price) == (-10.0, 200.0 * 0.9999)
     account = broker.account()
     assert account.positions == {"AAPL": 10.0, "AMD": -10.0}
     assert account.cash == pytest.approx(100_000 - 10 * 100.01 + 10 * 199.98)
-    assert account.equity == pytest.approx(account.cash)  # both are marked at 150
+    assert account.equity == pytest.approx(account.cash + 10 * 100 - 10 * 200)  # marked at the closes
     state = broker.find(an_order(0).client_order_id)
     assert state is not None
     assert (state.status, state.filled) == ("filled", 10.0)

@@ -334,7 +334,9 @@ def _splits(loop: Loop, source: BarSource, hours: Hours) -> dict[str, float]:
             for split in loop.patiently(lambda ticker=ticker: source.splits(ticker), loop.look_around)  # type: ignore[misc]
             if split.execution_date == hours.session
         ]
-    except (SourceError, WaitEndedError) as error:
+    except WaitEndedError:
+        return {}
+    except SourceError as error:
         loop.tell_fault("splits are not known", f"{error} A split of what is held would look like a difference.")
         return {}
     return {split.ticker: split.split_to / split.split_from for split in due}

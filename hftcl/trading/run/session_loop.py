@@ -275,6 +275,8 @@ class Loop:
             return
         try:
             self.compare()
+        except WaitEndedError:
+            return  # a person wants a stop
         except BrokerError as error:  # in the middle of a session it must not end the bot
             self.bot.latch(UNEXPLAINED, f"the broker could not be asked what is held: {error}", self.clock.now())
         self.bot.resume()
