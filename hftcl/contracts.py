@@ -1,11 +1,11 @@
-"""What a plug-in promises, as functions that find out: `check_source`, `check_broker`, `check_family`.
+"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`.
 
 For the tests of whoever writes one, ours among them: each returns the promises that are broken, a line each, and
 nothing is well where the tuple is not empty. What they do is in the Protocols of the three rooms.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -14,11 +14,14 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import OrderRefusedError, UsageError
-from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
+from hftcl.market.hours import Hours
 from hftcl.market.sources import BarSource
 from hftcl.model.families import Family, complete
 from hftcl.model.serving import Predictor
+from hftcl.strategy.risk import Code
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState
+from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 
 _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
@@ -93,6 +96,78 @@ def _check_bars(promises: _Findings, bars: pl.DataFrame, ticker: str, first: dat
     day = timedelta(days=1)  # a session may begin or end on another day of UTC
     promises.check(
         bool(((stamps >= first - day) & (stamps <= last + day)).all()), "minutes() tells only of what was asked for"
+    )
+
+
+def check_feed(
+    feed: Feed, hours: Hours, minutes: Sequence[datetime], at: Callable[[datetime], datetime]
+) -> tuple[str, ...]:
+    """Return the promises that `feed` breaks in the session `hours`, which it should have bars of.
+
+    minutes: some that follow each other in regular hours, each with bars of at least one ticker. at: lets time pass
+    until the bars of a minute have been sent, and returns the time that it is then, UTC.
+    """
+    promises = _Findings()
+    promises.check(bool(feed.name), "it has a name")
+    began = minutes[0]
+    morning = feed.begin(hours, began)
+    _knows_the_morning(promises, morning, hours, began)
+    seen: set[tuple[str, datetime]] = set()
+    for minute in minutes:
+        now = at(minute)
+        for again in (False, True):
+            delivery = feed.minute(minute, now)
+            _delivers(promises, delivery, morning, hours, now)
+            promises.check(delivery.minute == minute, "minute() tells of the minute that it was asked for")
+            found = set(delivery.bars.select("ticker", "ts").iter_rows())
+            promises.check(not (found & seen), "minute() hands a bar of its minute over once")
+            promises.check(again or bool(found), "minute() has bars once they were sent")
+            seen |= found
+    problem = feed.problem()
+    promises.check(isinstance(problem, str) and "\n" not in problem, "problem() is one line, empty where all is well")
+    if isinstance(feed, VendorClock):
+        ahead_s = feed.clock_ahead_s()
+        promises.check(ahead_s is None or math.isfinite(ahead_s), "clock_ahead_s() is a number of seconds, or None")
+    feed.close()
+    feed.close()  # a bot that ends in the middle of its end
+    return tuple(promises.broken)
+
+
+def _knows_the_morning(promises: _Findings, morning: Morning, hours: Hours, now: datetime) -> None:
+    for name, bars in (("earlier", morning.earlier), ("so_far", morning.so_far)):
+        promises.check(bars.schema == BAR_SCHEMA, f"begin() gives {name} as BAR_SCHEMA")
+    promises.check(
+        bool((morning.earlier["session"] < hours.session).all()), "begin() gives earlier sessions as earlier"
+    )
+    promises.check(
+        bool(((morning.so_far["session"] == hours.session) & (morning.so_far["ts"] + MINUTE <= now)).all()),
+        "begin() gives of the session what has ended, and nothing that is to come",
+    )
+    tickers = morning.tickers
+    promises.check(
+        bool(tickers) and len(set(tickers)) == len(tickers) and not set(tickers) & set(morning.left_out),
+        "begin() names tickers, each once, and none that is left out",
+    )
+
+
+def _delivers(promises: _Findings, delivery: Delivery, morning: Morning, hours: Hours, now: datetime) -> None:
+    bars, corrected = delivery.bars, delivery.corrected
+    promises.check(bars.schema == BAR_SCHEMA, "minute() gives bars as BAR_SCHEMA")
+    promises.check(
+        bool((bars["ts"] == delivery.minute).all()) and not bars["ticker"].is_duplicated().any(),
+        "minute() gives bars of that minute, of each ticker at most one",
+    )
+    told = pl.concat([bars, corrected]) if corrected is not None else bars
+    promises.check(set(told["ticker"]) <= set(morning.tickers), "minute() gives only tickers that begin() named")
+    promises.check(
+        bool(((told["ts"] + MINUTE <= now) & (told["ts"] >= hours.begins)).all()),
+        "minute() gives no minute that has not ended, and none before the session",
+    )
+    promises.check(
+        corrected is None or bool((corrected["ts"] < delivery.minute).all()), "minute() corrects earlier minutes only"
+    )
+    promises.check(
+        all(isinstance(code, Code) for code in delivery.codes.values()), "minute() gives codes of hftcl.strategy.risk"
     )
 
 

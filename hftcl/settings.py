@@ -48,7 +48,11 @@ class Market:
     """Which bars, of what, and how far back."""
 
     source: Annotated[
-        str, _text("Where bars come from.", allowed='"synthetic", "files", "polygon", or an installed plug-in')
+        str,
+        _text(
+            "Where bars come from.",
+            allowed='"synthetic", "files", "polygon", "polygon-flat", "alpaca", or an installed plug-in',
+        ),
     ] = "synthetic"
     watchlist: Annotated[
         tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
@@ -149,6 +153,14 @@ class Polygon:
             pattern=r"^wss?://[^\s@?#]+$",
         ),
     ] = "wss://socket.polygon.io/stocks"
+    flat_files: Annotated[
+        str,
+        _text(
+            'Downloaded flat files of minute aggregates, for the source "polygon-flat"; relative to hftcl.toml.',
+            allowed="a folder",
+            least=1,
+        ),
+    ] = "flat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,8 +351,11 @@ class Trade:
     """The bot: `hftcl trade`."""
 
     feed: Annotated[
-        Literal["polygon-rest", "polygon-websocket"],
-        _text('Where the bars of this minute come from; "polygon-rest" asks once a minute for each ticker.'),
+        str,
+        _text(
+            'Where the bars of this minute come from; "polygon-rest" asks once a minute for each ticker.',
+            allowed='"polygon-websocket", "polygon-rest", "alpaca", or an installed plug-in',
+        ),
     ] = "polygon-websocket"
     grace_s: Annotated[
         float,
@@ -492,7 +507,10 @@ class StrictPaper:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alpaca:
-    """The broker `alpaca` (extra `hftcl[alpaca]`). The keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY."""
+    """The broker `alpaca` (extra `hftcl[alpaca]`), and the source and the feed `alpaca`, which need no extra.
+
+    The keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY.
+    """
 
     base_url: Annotated[
         str,
@@ -508,6 +526,30 @@ class Alpaca:
     shorting: Annotated[bool, _text("Let the bot sell what it does not hold, which takes a margin account.")] = True
     calls_per_minute: Annotated[
         int, Meta(ge=10, le=100_000, description="Most calls in a minute that the plan allows; orders are paced to it.")
+    ] = 200
+    data_url: Annotated[
+        str,
+        _text(
+            "Address of the market data service.",
+            allowed='an address such as "https://data.alpaca.markets", without user name, password or query',
+            pattern=r"^https?://[^\s@?#]+$",
+        ),
+    ] = "https://data.alpaca.markets"
+    stream_url: Annotated[
+        str,
+        _text(
+            "Address of the live minutes, without the name of the data feed at its end.",
+            allowed='an address such as "wss://stream.data.alpaca.markets/v2", without user name, password or query',
+            pattern=r"^wss?://[^\s@?#]+$",
+        ),
+    ] = "wss://stream.data.alpaca.markets/v2"
+    data_feed: Annotated[
+        Literal["iex", "sip"],
+        _text('Bars of the exchange IEX alone, in every plan, or of all exchanges ("sip"), in the larger plans.'),
+    ] = "iex"
+    data_calls_per_minute: Annotated[
+        int,
+        Meta(ge=1, le=100_000, description="Most requests for market data in 60 seconds; the free plan allows 200."),
     ] = 200
 
 

@@ -1,8 +1,12 @@
 """A stand-in for Polygon's REST service on 127.0.0.1, in the format of the recorded pages; it can misbehave on order.
 
 Tests start it with `with PolygonServer(...) as server`; by hand: `python -m tests.polygon_server --key k AAPL MSFT`.
-It serves /v2/aggs/ticker/{T}/range/1/minute/{from}/{to} and /v3/reference/splits, demands the key, pages as the
-service does (the next_url carries no key), and counts every hit.
+It serves /v2/aggs/ticker/{T}/range/1/minute/{from}/{to}, /v3/reference/splits, /vX/reference/tickers/{T}/events and
+/v3/reference/tickers, demands the key, pages as the service does (the next_url carries no key), and counts every hit.
+The rules are those of the vendor's pages:
+https://massive.com/docs/rest/stocks/aggregates/custom-bars.md (limit, adjusted, paging; t is the start of the minute)
+https://massive.com/docs/rest/stocks/corporate-actions/reference-splits.md (filters, 1,000 a page)
+https://massive.com/docs/rest/stocks/corporate-actions/ticker-events.md (names since when; by the present name only)
 """
 
 import argparse
@@ -93,6 +97,7 @@ def cut(length: int) -> Fault:
 class PolygonServer:
     """The service with `bars` (unadjusted, rows as it writes them, per ticker) and `splits`.
 
+    names: ticker -> its (name, first day under it), oldest first. delisted: ticker -> the day it was.
     page_limit: most bars of a page, whatever the client asks for. fault(n, f): answer the n-th hit (from 1) with f.
     most_per_minute: answer 429 beyond so many hits in 60 s. delayed: the status of every page is DELAYED.
     forgets_adjusted: a cursor leads back to adjusted bars. chunked: as the service sends; else with a Content-Length.
@@ -104,6 +109,8 @@ class PolygonServer:
         splits: Sequence[dict[str, Any]] = (),
         *,
         key: str = "k",
+        names: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+        delisted: Mapping[str, str] | None = None,
         page_limit: int = 50_000,
         splits_page_limit: int = 1000,
         most_per_minute: int = 10**9,
@@ -115,6 +122,8 @@ class PolygonServer:
         self.bars = bars
         self.split_rows = list(splits)
         self.key = key
+        self.names = names or {}
+        self.delisted = delisted or {}
         self.page_limit = page_limit
         self.splits_page_limit = splits_page_limit
         self.most_per_minute = most_per_minute
@@ -172,6 +181,18 @@ class PolygonServer:
         parts = hit.path.split("/")
         if hit.path == "/v3/reference/splits":
             return self._splits(hit)
+        if parts[1:4] == ["vX", "reference", "tickers"] and parts[5:] == ["events"] and parts[4] in self.names:
+            events = [
+                {"type": "ticker_change", "date": day, "ticker_change": {"ticker": name}}
+                for name, day in reversed(self.names[parts[4]])
+            ]
+            return _json({"results": {"name": parts[4], "events": events}, "status": "OK", "request_id": "r"})
+        if hit.path == "/v3/reference/tickers":
+            gone = [name for name in self.delisted if name == hit.query.get("ticker")]
+            rows = [
+                {"ticker": name, "active": False, "delisted_utc": f"{self.delisted[name]}T00:00:00Z"} for name in gone
+            ]
+            return _json({"results": rows, "status": "OK", "request_id": "r", "count": len(rows)})
         if parts[1:4] == ["v2", "aggs", "ticker"] and len(parts) == 10 and parts[5:8] == ["range", "1", "minute"]:
             return self._aggregates(hit, unquote(parts[4]), parts[8], parts[9])
         return _json({"status": "NOT_FOUND", "request_id": "r", "message": "Data not found."}, 404)
@@ -213,12 +234,14 @@ class PolygonServer:
 
     def _splits(self, hit: Hit) -> Reply:
         wanted = hit.query.get("ticker")
-        rows = [row for row in self.split_rows if wanted in (None, row["ticker"])]
+        since = hit.query.get("execution_date.gte", "")
+        rows = [row for row in self.split_rows if wanted in (None, row["ticker"]) and row["execution_date"] >= since]
         start = int(hit.query.get("cursor", "0"))
-        size = min(int(hit.query.get("limit", "10")), self.splits_page_limit)
+        size = min(int(hit.query.get("limit", "10")), 1000, self.splits_page_limit)
         body: dict[str, Any] = {"results": rows[start : start + size], "status": "OK", "request_id": "b52de486"}
         if rows[start + size :]:
-            body["next_url"] = f"{self.url}/v3/reference/splits?ticker={wanted}&limit={size}&cursor={start + size}"
+            kept = f"execution_date.gte={since}" if wanted is None else f"ticker={wanted}"
+            body["next_url"] = f"{self.url}/v3/reference/splits?{kept}&limit={size}&cursor={start + size}"
         return _json(body)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

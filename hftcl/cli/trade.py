@@ -140,7 +140,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     from hftcl.alerts import Alerts
     from hftcl.home import Home
     from hftcl.systemd import Notifier
-    from hftcl.trading.feeds.polygon import build_polygon_feed
+    from hftcl.trading.feeds import find_feed
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.guards import require_present
     from hftcl.trading.run.live import Present, trade
@@ -159,7 +159,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 
     present = Present(
         clock=clock,
-        feed=lambda calendar, extended, hears: build_polygon_feed(settings, calendar, extended, hears),
+        feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(settings, calendar, extended, hears),
         service=Notifier.from_environment(os.environ, pid=os.getpid()),
         controls=controls,
         on_event=heard,

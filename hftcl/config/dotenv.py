@@ -14,7 +14,7 @@ from hftcl.settings import Settings
 SECRETS: Final[Mapping[str, str]] = {
     "POLYGON_API_KEY": 'Key of Polygon, for the source "polygon".',
     "MASSIVE_API_KEY": "The same key under Polygon's new name; POLYGON_API_KEY goes first.",
-    "APCA_API_KEY_ID": 'Key of Alpaca, for the broker "alpaca"; its paper service has keys of its own.',
+    "APCA_API_KEY_ID": 'Key of Alpaca, for broker, source and feed "alpaca"; its paper service has keys of its own.',
     "APCA_API_SECRET_KEY": "Secret of that key.",
     "ALERT_EMAIL_ENABLED": "Whether alerts go out by mail: true or false. Goes before [alerts] email.",
     "ALERT_EMAIL_TO": "Who gets the alerts: mail addresses, apart by commas.",

@@ -25,7 +25,7 @@ FILE_VARIABLE: Final = "HFTCL_CONFIG"
 NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 """Environment variables of ours that are no settings."""
 
-PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "log.prometheus")
+PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "polygon.flat_files", "log.prometheus")
 """Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
 
 DEFAULT: Final = "default"  # an origin as `settings` shows it: where a value comes from when nothing sets it

@@ -76,7 +76,9 @@ NOTED: Final = {
     "partly_extended": "sessions without bars outside regular hours, while others have them",
     "unannounced_split": "an overnight jump like a split that no split table knows; earlier sessions are left out",
     "revised": "bars that the source delivered differently, newly or no longer when it was asked again",
-    "vanished_session": "the source no longer has a session that it delivered before; the stored bars were kept",
+    "vanished_session": "the source no longer has bars of a session that it delivered before; the stored were kept",
+    "taken_back": "the newest answer lacked a bar or two that are stored; kept, unless the next answer lacks them too",
+    "doubtful": "a session with too few or broken bars; it is asked for again, with a growing pause",
     "damaged_file": "stored bars did not match their record, and were fetched again",
     "other_source": "stored bars came from another source or other settings of it, and were fetched again",
 }

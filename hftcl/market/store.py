@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -25,13 +25,34 @@ from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource, as_local
+from hftcl.market.sources import BarSource, Foresight, Question, as_local
 
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
-# The raw bars, so that a better cleaning can be applied to old months; `session` finds them.
 _CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
+_PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
+"""After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
+hole of the vendor's own, is asked about once a month at last."""
+_DOUBTFUL: Final = "doubtful"  # the reason of the finding, as JSON and documents name it
+_FAULTS: Final = frozenset(
+    {"not_finite", "not_positive", "negative_volume", "off_minute", "high_below_low", "open_or_close_outside_range"}
+)
+"""Of a bar that came broken: the minute was traded, and the next answer may hold it whole."""
+_ASTRAY: Final = frozenset({"no_timestamp", "foreign_ticker", "outside_session", "future"})
+"""Of a bar that belongs to no session: one of those that were asked for may lack it."""
+_BUSY_HOUR: Final = 8
+"""Bars that an hour of the day usually has, in extended hours too, from which on it is not empty without a reason."""
+_MOST_RUNS: Final = 3
+"""More gaps than this in what is held are asked for as one range: calls are dearer than bars that come twice."""
+_USUAL_SHARE: Final = 0.5
+"""A session with less than half of the bars that this ticker's sessions usually have is in doubt."""
+_USUAL_SHARE_LIQUID: Final = 0.7  # of a ticker that trades in nearly every minute the sessions are more alike
+_LIQUID: Final = 0.8
+"""A ticker that trades in this share of all regular minutes has no long gap without a reason."""
+_LONG_GAP: Final = 10  # minutes, as `bars` reports them
+_LOST_BARS: Final = 0.02
+"""A vendor takes a bar or two back; an answer that lacks more of what it delivered before was cut short."""
 _FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
 # Dropped because of when we asked, not because of the vendor: the next collection has them.
 _BY_REQUEST: Final = frozenset({"future", "still_open"})
@@ -114,10 +135,10 @@ class _CollectWindow:
     def days(self) -> list[date]:
         return self.sessions["session"].to_list()
 
-    def list_wanted(self, held: Iterable[date], asked_again: int) -> list[date]:
-        """Return the sessions to fetch: all that is not held, and the last ones again, for vendors correct late."""
+    def list_wanted(self, held: Iterable[date], due: Iterable[date], asked_again: int) -> list[date]:
+        """Return the sessions to fetch: all that is not held, what is `due` again, and the last `asked_again`."""
         again = [day for day in self.days if day in self.over][-asked_again:] if asked_again else []
-        kept = set(held) - set(again)
+        kept = set(held) - set(again) - set(due)
         return [day for day in self.days if day not in kept]
 
 
@@ -179,6 +200,7 @@ class BarStore:
         window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage)
         parts: dict[str, _Part] = {}
         with self._hold_lock() if save else contextlib.nullcontext():
+            self._announce(wanted, first, window, kept=save)
             for done, ticker in enumerate(wanted):
                 on_event(Event("collect", done, len(wanted), ticker))
                 parts[ticker] = self._collect_one(ticker, window, save)
@@ -201,7 +223,7 @@ class BarStore:
         )
 
     def read_held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
-        """Return the sessions that the cache holds of `ticker`, what in it cannot be trusted, and its size in bytes.
+        """Return the sessions with bars that the cache holds of `ticker`, what cannot be trusted, its size in bytes.
 
         Every hash is checked; the source is asked for no bar. A finding names the file. Raises StorageError.
         """
@@ -215,8 +237,8 @@ class BarStore:
                 found = self._read(ticker, month, fingerprint)
                 if isinstance(found, Finding):
                     findings.append(found)
-                elif found:
-                    days |= set(found[0].sessions)
+                elif found:  # a session without a bar is not held: it may be a hole
+                    days |= set(found[0].sessions) & set(found[1]["session"].unique())
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
 
@@ -251,18 +273,41 @@ class BarStore:
             f"{as_of:%Y-%m-%d %H:%M} UTC ({'; '.join(shown)}{more}). Check [market] source, watchlist and the dates."
         )
 
+    def _announce(self, tickers: Sequence[str], first: date, window: _CollectWindow, *, kept: bool) -> None:
+        """Tell a source that looks ahead all that it will be asked, so that it needs the fewest calls."""
+        if not isinstance(self._source, Foresight):
+            return
+        questions: list[Question] = []
+        for ticker in tickers:
+            with convert_storage_faults(f"reading the stored bars of {ticker}"):
+                shelf, _ = self._load(ticker, self._source.fingerprint(ticker), window, sweep=False)
+            runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
+            questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
+        self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
+
+    def _list_wanted(self, shelf: _Shelf, window: _CollectWindow) -> list[date]:
+        """Return the sessions to ask for; what is in doubt again, unless the source's answers never change."""
+        steady = getattr(self._source, "unchanging", False)
+        doubtful = set() if steady else {day for day, held in shelf.held.items() if _times_asked(held)}
+        if not steady:
+            doubtful |= set(_doubts(shelf, window.sessions))
+        due = [day for day in doubtful if _is_due(shelf.held[day], window)]
+        # of a local source the fingerprint is the content: what is held under it cannot have been corrected
+        return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
+
     def _collect_one(self, ticker: str, window: _CollectWindow, save: bool) -> _Part:
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
-        # of a local source the fingerprint is the content: what is held under it cannot have been corrected
-        again = 0 if as_local(self._source) else _ASKED_AGAIN
-        wanted = window.list_wanted(shelf.held, again)
+        wanted = self._list_wanted(shelf, window)
         unfinished = [_FILE_SCHEMA.to_frame()]
         for sessions in _group_runs(window.sessions, wanted):
             fetched, found = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
+            asked = {day: _times_asked(shelf.held.get(day)) for day in over}
             findings += _put(shelf, ticker, over, fetched, found)
+            if not getattr(self._source, "unchanging", False):
+                _note_doubts(shelf, asked, window, astray=_is_astray(found, sessions))
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in found if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
@@ -474,14 +519,119 @@ def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataF
         return []
     marked = sessions.with_columns(pl.col("session").is_in(wanted).alias("wanted"))
     runs = marked.with_columns(pl.col("wanted").rle_id().alias("run")).filter("wanted")
-    return [run.select(sessions.columns) for run in runs.partition_by("run", maintain_order=True)]
+    parts = [run.select(sessions.columns) for run in runs.partition_by("run", maintain_order=True)]
+    if len(parts) <= _MOST_RUNS:
+        return parts
+    return [sessions.filter(pl.col("session").is_between(wanted[0], wanted[-1]))]
+
+
+def _doubts(shelf: _Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
+    """Return those held sessions that the calendar says should hold more, oldest first, with what they lack.
+
+    No bar, long gaps, silent hours or few bars against this ticker's other sessions, and bars that came broken.
+    astray: bars came that belong to no session, so that each session which lacks a minute is in doubt.
+    """
+    held = sessions.filter(pl.col("session").is_in(list(shelf.held)))
+    if held.is_empty():
+        return {}
+    bars = shelf.bars.lazy().select("session", "ts").join(held.lazy(), on="session", how="inner").sort("session", "ts")
+    regular = (pl.col("ts") >= pl.col("open")) & (pl.col("ts") < pl.col("close"))
+    before = (pl.col("ts") - pl.col("ts").shift(1).fill_null(pl.col("open") - market.MINUTE)).over("session")
+    counts = bars.filter(regular).with_columns(before.dt.total_minutes().alias("gap"))
+    table = (
+        held.lazy()
+        .join(
+            counts.group_by("session").agg(
+                pl.len().alias("bars"), pl.col("gap").max() - 1, pl.col("ts").max().alias("newest")
+            ),
+            on="session",
+            how="left",
+        )
+        .with_columns(
+            (pl.col("close") - pl.col("open")).dt.total_minutes().alias("minutes"),
+            pl.col("bars").fill_null(0),
+            ((pl.col("close") - pl.col("newest")).dt.total_minutes() - 1).alias("tail"),
+        )
+        .with_columns((pl.col("bars") / pl.col("minutes")).alias("share"))
+        .sort("session")
+        .collect()
+    )
+    silent = _silent_hours(bars, held)
+    usual = table.filter(pl.col("bars") > 0)["share"].quantile(0.75, "higher")
+    usual = float(usual) if isinstance(usual, float) else 0.0
+    doubts: dict[date, str] = {}
+    for row in table.iter_rows(named=True):
+        faults = sum(note.count for note in shelf.held[row["session"]].notes if note.reason in _FAULTS)
+        gap = max(row["gap"] or 0, row["tail"] or 0)
+        if not row["bars"]:
+            doubts[row["session"]] = "no bar in regular hours"
+        elif row["share"] < (_USUAL_SHARE_LIQUID if usual >= _LIQUID else _USUAL_SHARE) * usual:
+            doubts[row["session"]] = f"{row['bars']} bars, usual are {usual * row['minutes']:.0f}"
+        elif gap >= _LONG_GAP and usual >= _LIQUID:
+            doubts[row["session"]] = f"no bar for {gap} minutes"
+        elif row["session"] in silent:
+            doubts[row["session"]] = f"{silent[row['session']]} hours without a bar that usually have some"
+        elif any(note.reason == "taken_back" for note in shelf.held[row["session"]].notes):
+            doubts[row["session"]] = "the newest answer lacked bars that are held"
+        elif faults:
+            doubts[row["session"]] = f"{faults} bars that came broken"
+        elif astray and row["bars"] < row["minutes"]:
+            doubts[row["session"]] = f"{row['bars']} of {row['minutes']} minutes, while bars of no session came"
+    return doubts
+
+
+def _note_doubts(shelf: _Shelf, asked: dict[date, int], window: _CollectWindow, *, astray: bool) -> None:
+    """Note of each session that was just asked for whether it is still in doubt, and how often it was by now."""
+    doubts = _doubts(shelf, window.sessions, astray=astray)
+    for day, times in asked.items():
+        held = shelf.held[day]
+        notes = tuple(note for note in held.notes if note.reason != _DOUBTFUL)
+        if day in doubts:
+            notes += (_Note(reason=_DOUBTFUL, count=times + 1, first=window.as_of, detail=doubts[day]),)
+        if notes != held.notes:
+            shelf.held[day] = replace(held, notes=notes)
+            shelf.changed.add(_format_month(day))
+
+
+def _is_astray(found: Sequence[Finding], sessions: pl.DataFrame) -> bool:
+    """Whether bars came without a time, of another ticker, or far from all that was asked for."""
+    begin, end = sessions["extended_open"][0] - timedelta(days=1), sessions["extended_close"][-1] + timedelta(days=1)
+    return any(f.reason in _ASTRAY and (f.first is None or not begin <= f.first <= end) for f in found)
+
+
+def _silent_hours(bars: pl.LazyFrame, held: pl.DataFrame) -> dict[date, int]:
+    """Return for each session the number of its hours, extended ones included, without a bar that usually have many."""
+    hour = (pl.col("ts") - pl.col("extended_open")).dt.total_hours()
+    counts = bars.with_columns(hour.alias("hour")).group_by("session", "hour").agg(pl.len().alias("n"))
+    last = (pl.col("extended_close") - pl.col("extended_open")).dt.total_hours()
+    days = held.lazy().filter(pl.col("session").is_in(bars.select("session").unique().collect()["session"].to_list()))
+    grid = days.select("session", pl.int_ranges(0, last).alias("hour")).explode("hour")
+    table = grid.join(counts, on=["session", "hour"], how="left").with_columns(pl.col("n").fill_null(0))
+    silent = table.with_columns(pl.col("n").median().over("hour").alias("usual")).filter(
+        (pl.col("n") == 0) & (pl.col("usual") >= _BUSY_HOUR)
+    )
+    return dict(silent.group_by("session").len().collect().iter_rows())
+
+
+def _times_asked(held: _HeldSession | None) -> int:
+    """Return how many answers have left a session in doubt."""
+    return next((note.count for note in held.notes if note.reason == _DOUBTFUL), 0) if held else 0
+
+
+def _is_due(held: _HeldSession, window: _CollectWindow) -> bool:
+    """Whether a session in doubt is to be asked for again: at once the first times, then with a growing pause."""
+    note = next((note for note in held.notes if note.reason == _DOUBTFUL), None)
+    if note is None or note.first is None:
+        return True
+    pause = _PAUSES[min(note.count, len(_PAUSES)) - 1]
+    return not pause or window.as_of - note.first >= pause
 
 
 def _put(
     shelf: _Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, found: Sequence[Finding]
 ) -> list[Finding]:
     """Replace `days` on the shelf by what was fetched; return how that differs from what was held of them."""
-    findings, kept = [], set()
+    findings, kept, restored = [], set(), [fetched.clear()]
     for day in days:
         notes = tuple(
             _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail) for f in found if f.session == day
@@ -491,10 +641,15 @@ def _put(
         if before:
             old, new = (frame.filter(pl.col("session") == day) for frame in (shelf.bars, fetched))
             revised = _find_revised(old, new)
-            if new.is_empty() and not old.is_empty():  # an outage looks like this; a holiday is not in the calendar
-                findings.append(Finding(ticker, "vanished_session", old.height, old["ts"][0], day, str(day)))
+            lost = old.join(new, on="ts", how="anti").sort("ts")
+            if lost.height > max(2, _LOST_BARS * old.height):  # an outage looks like this, or an answer cut short
+                findings.append(Finding(ticker, "vanished_session", lost.height, lost["ts"][0], day, str(day)))
                 kept.add(day)
                 continue
+            if lost.height and (note := _taken_back(lost)) not in before.notes:
+                held = replace(held, notes=(*notes, note))
+                restored.append(lost)
+                revised = _find_revised(old, pl.concat([new, lost]))
             if revised.len():
                 findings.append(Finding(ticker, "revised", revised.len(), revised[0], day))
                 held = replace(held, revisions=held.revisions + revised.len())
@@ -502,8 +657,13 @@ def _put(
             shelf.held[day] = held
             shelf.changed.add(_format_month(day))
     replaced = pl.col("session").is_in([day for day in days if day not in kept])
-    shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced)]).sort("ts")
+    shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced), *restored]).sort("ts")
     return findings
+
+
+def _taken_back(lost: pl.DataFrame) -> _Note:
+    """Note that an answer lacked a bar or two that are held: they stay until the next answer lacks the same."""
+    return _Note(reason="taken_back", count=lost.height, first=lost["ts"][0], detail="")
 
 
 def _find_revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+_TELL_EVERY_S = 60.0
+"""Of plain output: a person who waits looks about once a minute."""
+
+
 def build_listener(verbosity: int) -> OnEvent:
     """Return what listens to a story: a progress display on a terminal, plain lines on stderr otherwise.
 
@@ -27,12 +31,13 @@ def build_listener(verbosity: int) -> OnEvent:
 
 @dataclass(slots=True)
 class _Plain:
-    """One line when a stage begins and one when it ends, so that a log file stays short."""
+    """One line when a stage begins and one when it ends, and one a minute between, so that a log file stays short."""
 
     stream: TextIO
     progress: bool
     notes: bool
     began: dict[str, float] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
         if event.level is Level.WARNING:
@@ -44,11 +49,22 @@ class _Plain:
             if event.stage not in self.began:
                 self.began[event.stage] = time.monotonic()
                 self.stream.write(f"{event.stage}: 0 of {event.total}\n")
+            self._tell_remaining(event)
             if event.done >= event.total and self.began[event.stage] >= 0:
                 took = time.monotonic() - self.began[event.stage]
                 self.began[event.stage] = -1.0  # told once
                 self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
         self.stream.flush()
+
+    def _tell_remaining(self, event: Event) -> None:
+        """Say once a minute how long a stage will take, at the pace so far: five calls a minute make an hour of it."""
+        now, began = time.monotonic(), self.began[event.stage]
+        if began < 0 or not 0 < event.done < event.total or now - self.told.get(event.stage, began) < _TELL_EVERY_S:
+            return
+        self.told[event.stage] = now
+        left_s = (now - began) / event.done * (event.total - event.done)
+        left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
+        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {left} left\n")
 
 
 @dataclass(slots=True)

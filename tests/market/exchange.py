@@ -8,7 +8,7 @@ import polars as pl
 from hftcl.errors import SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import Split
+from hftcl.market.sources import Question, Split
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Exchange:
     table: tuple[Split, ...] = ()
     broken: frozenset[str] = frozenset()
     knows_until: datetime | None = None
+    unchanging: bool = False
     asked: list[tuple[str, date, date]] = field(default_factory=list)
 
     def fingerprint(self, ticker: str) -> str:
@@ -41,6 +42,16 @@ class Exchange:
 
     def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
         return min(now, self.knows_until) if self.knows_until else now
+
+
+@dataclass
+class Foreseeing(Exchange):
+    """The same that hears beforehand what it will be asked; `heard` also notes how many questions had come."""
+
+    heard: list[tuple[tuple[str, ...], date, tuple[Question, ...], int]] = field(default_factory=list)
+
+    def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
+        self.heard.append((tickers, first, questions, len(self.asked)))
 
 
 def quiet_bars(

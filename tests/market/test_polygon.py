@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -26,14 +27,25 @@ from polars.testing import assert_frame_equal
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import Split, polygon_rest
+from hftcl.market.sources import Split, transport
 from hftcl.market.sources.polygon import PolygonSource
-from hftcl.market.sources.polygon_rest import parse_retry_after_s
 from hftcl.market.sources.rate_limit import RateLimiter, compute_wait_s
+from hftcl.market.sources.transport import retry_after_s
 from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
 from tests import shared_data
-from tests.polygon_server import Fault, PolygonServer, changed, cut, says, slow, synthetic_bars, too_many, weekdays
+from tests.polygon_server import (
+    Fault,
+    PolygonServer,
+    Reply,
+    changed,
+    cut,
+    says,
+    slow,
+    synthetic_bars,
+    too_many,
+    weekdays,
+)
 
 DAY = date(2026, 1, 5)
 BARS = synthetic_bars("AAPL", [DAY])
@@ -136,7 +148,7 @@ def test_a_year_is_asked_for_in_stretches_that_fit_into_a_page_and_touch_without
         spans = [
             hit.path.split("/")[-2:]
             for hit in server.hits
-            if ticker in hit.path or ticker.replace("%3A", ":") in hit.path
+            if "/aggs/" in hit.path and (ticker in hit.path or ticker.replace("%3A", ":") in hit.path)
         ]
         stretches = [(date.fromisoformat(begin), date.fromisoformat(end)) for begin, end in spans]
         assert (stretches[0][0], stretches[-1][1]) == (date(2025, 1, 1), date(2025, 12, 31))
@@ -195,7 +207,7 @@ def test_the_recorded_page_and_its_next_url_are_understood(connect: Connect) -> 
 
 
 def test_an_endless_answer_is_cut_off_and_refused(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polygon_rest, "LARGEST_BODY", 10_000)
+    monkeypatch.setattr(transport, "LARGEST_BODY", 10_000)
     clock = Clock()
     with serving() as server:
         source = connect(server.url, clock)
@@ -385,7 +397,7 @@ def test_a_wrong_key_is_refused_by_the_server_and_named_by_its_variable(tmp_path
 
 @pytest.mark.hazard(26)
 @pytest.mark.parametrize(
-    ("header", "wait"), [("7", 7.0), ("0", 0.0), ("86400", 120.0), ("soon", 5.0), ("-3", 5.0), ("", 5.0), (None, 5.0)]
+    ("header", "wait"), [("7", 7.0), ("0", 1.0), ("86400", 120.0), ("soon", 5.0), ("-3", 5.0), ("", 5.0), (None, 5.0)]
 )
 def test_busy_is_asked_again_after_the_time_it_asks_for_within_reason(
     connect: Connect, caplog: pytest.LogCaptureFixture, header: str | None, wait: float
@@ -400,9 +412,83 @@ def test_busy_is_asked_again_after_the_time_it_asks_for_within_reason(
 
 def test_a_date_in_retry_after_is_a_wait_from_now() -> None:
     now = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-    assert parse_retry_after_s("Mon, 05 Jan 2026 12:00:30 GMT", now) == 30
-    assert parse_retry_after_s("Mon, 05 Jan 2026 11:00:00 GMT", now) == 0
-    assert parse_retry_after_s("Mon, 99 Jan 2026 11:00:00 GMT", now) is None
+    assert retry_after_s("Mon, 05 Jan 2026 12:00:30 GMT", now) == 30
+    assert retry_after_s("Mon, 05 Jan 2026 11:00:00 GMT", now) == 0
+    assert retry_after_s("Mon, 99 Jan 2026 11:00:00 GMT", now) is None
+
+
+PAST = "Mon, 05 Jan 2015 12:00:00 GMT"
+
+
+@pytest.mark.hazard(25)
+@pytest.mark.parametrize("header", ["0", PAST], ids=["zero", "a_date_that_is_past"])
+def test_a_service_that_says_at_once_and_stays_busy_is_not_hammered(connect: Connect, header: str) -> None:
+    clock = Clock()
+    with serving() as server:
+        server.always = too_many(Retry_After=header)
+        with pytest.raises(SourceError, match="answered 429"):
+            connect(server.url, clock).minutes("AAPL", DAY, DAY)
+    assert clock.naps == [1.0, 10.0, 20.0, 30.0]
+
+
+def test_without_retry_after_the_reset_of_the_limit_is_waited_for(connect: Connect) -> None:
+    clock = Clock()
+    with serving() as server:
+        server.fault(1, too_many(X_RateLimit_Reset=str(int(clock.now) + 17)))
+        assert connect(server.url, clock).minutes("AAPL", DAY, DAY).height == len(BARS)
+    assert clock.naps == [17.0]
+
+
+@pytest.mark.hazard(23)
+def test_a_name_server_that_is_silent_is_left_at_the_deadline(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def silent(*_: object, **__: object) -> list[Any]:
+        answers.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=r"did not send page 1 of AAPL 2026-01-05 within 0.5 s"):
+        connect("http://polygon.invalid", timeout_s=0.5).minutes("AAPL", DAY, DAY)
+    assert time.monotonic() - began < 5.0
+    answers.set()
+
+
+@pytest.mark.hazard(23)
+def test_a_handshake_that_trickles_is_left_at_the_deadline(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def trickle() -> None:
+            while not over.is_set():
+                peer, _ = listener.accept()
+                with peer, contextlib.suppress(OSError):
+                    peer.recv(65536)
+                    peer.sendall(bytes.fromhex("1603030100"))  # a TLS record of 256 bytes begins
+                    while not over.wait(0.1):
+                        peer.sendall(b"\x02")
+
+        threading.Thread(target=trickle, daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05"):
+            connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
+        assert time.monotonic() - began < 5.0
+        over.set()
+
+
+def test_the_service_says_what_time_it_is(connect: Connect) -> None:
+    clock = Clock()
+    with serving() as server:
+        source = connect(server.url, clock)
+        assert source.clock_ahead_s() is None
+        when = datetime.fromtimestamp(clock.now - 90, UTC)
+        server.always = lambda reply: replace(reply, headers={"Date": f"{when:%a, %d %b %Y %H:%M:%S} GMT"})
+        source.minutes("AAPL", DAY, DAY)
+        assert source.clock_ahead_s() == 90.0
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -538,7 +624,63 @@ def test_a_longer_list_left_by_a_killed_writer_is_cut_at_its_end(tmp_path: Path)
     limiter = RateLimiter(tmp_path / "calls", 2, clock=clock, sleep=clock.sleep)
     limiter.acquire()
     assert clock.naps == []
-    assert json.loads((tmp_path / "calls").read_text()) == [clock.now, clock.now]
+    counted = json.loads((tmp_path / "calls").read_text())
+    assert [entry[1:] for entry in counted] == [[clock.now, clock.now]] * 2
+
+
+@pytest.mark.hazard(25)
+def test_a_call_counts_from_its_arrival_and_not_from_when_it_was_planned(tmp_path: Path) -> None:
+    clock = Clock()
+    limiter = RateLimiter(tmp_path / "calls", 1, clock=clock, sleep=clock.sleep)
+    slow_one = limiter.acquire(30.0)
+    clock.now += 20.0  # a slow name server, a slow handshake
+    limiter.note_arrival(slow_one)
+    limiter.acquire(30.0)
+    assert clock.naps == [61.0]
+
+
+@pytest.mark.hazard(25)
+def test_a_call_whose_process_was_killed_counts_until_its_deadline(tmp_path: Path) -> None:
+    clock = Clock()
+    limiter = RateLimiter(tmp_path / "calls", 1, clock=clock, sleep=clock.sleep)
+    limiter.acquire(30.0)
+    began = clock.now
+    limiter.acquire(30.0)
+    assert clock.now - began == 91.0
+
+
+LATE = """
+import sys
+from datetime import date
+from pathlib import Path
+from hftcl.market.sources import rate_limit
+from hftcl.market.sources.polygon_rest import Key, Rest
+limiter = rate_limit.RateLimiter(Path(sys.argv[2]), 5, window_s=float(sys.argv[3]))
+rest = Rest(sys.argv[1], Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=limiter)
+for n in range(int(sys.argv[4])):
+    rest.get("/v3/reference/splits", {"ticker": "AAPL"}, "the splits of AAPL")
+"""
+
+
+def most_within(moments: list[float], window_s: float) -> int:
+    return max(sum(1 for at in moments if begin <= at < begin + window_s) for begin in moments)
+
+
+@pytest.mark.hazard(25)
+@pytest.mark.parametrize(
+    ("minute_s", "calls"), [(2.0, 8), pytest.param(60.0, 8, marks=pytest.mark.slow)], ids=["scaled", "whole"]
+)
+def test_two_processes_never_bring_a_sixth_call_into_a_minute(tmp_path: Path, minute_s: float, calls: int) -> None:
+    """At a service that is slow to answer: counted is when calls arrive there."""
+    with serving(key="k") as server:
+        late = itertools.cycle([0.0, 0.4, 0.0, 0.2, 0.3])
+        server.always = lambda reply: replace(reply, delay_s=next(late))
+        command = [sys.executable, "-c", LATE, server.url, str(tmp_path / "calls"), str(minute_s + 0.05), str(calls)]
+        children = [subprocess.Popen(command) for _ in range(2)]
+        assert [child.wait(timeout=400) for child in children] == [0, 0]
+        arrived = [hit.at for hit in server.hits]
+    assert len(arrived) == 2 * calls
+    assert most_within(arrived, minute_s) == 5
 
 
 COUNTED = """
@@ -607,6 +749,104 @@ def test_a_split_listed_under_two_days_counts_once_under_the_later_with_a_warnin
 def test_two_different_splits_in_a_month_are_both_kept(connect: Connect) -> None:
     with serving(splits=[split("2022-06-22", 10), split("2022-06-29", 2)]) as server:
         assert len(connect(server.url).splits("SHOP")) == 2
+
+
+def test_the_splits_of_a_watchlist_are_asked_for_once_an_hour(connect: Connect) -> None:
+    rows = [split("2026-02-02", 10), split("2026-02-03", 3, ticker="TSLA"), split("2026-02-04", 7, ticker="OTHER")]
+    clock = Clock()
+    with serving(splits=[split("2020-08-31", 4), *rows]) as server:
+        source = connect(server.url, clock)
+        source.expect(("SHOP", "TSLA", "AAPL"), date(2026, 1, 5), (), kept=True)
+        for _ in range(2):
+            assert source.splits("SHOP") == (Split("SHOP", date(2026, 2, 2), 1, 10),)
+            assert source.splits("TSLA") == (Split("TSLA", date(2026, 2, 3), 1, 3),)
+            assert source.splits("AAPL") == ()
+        assert [hit.query["execution_date.gte"] for hit in server.hits] == ["2026-01-05"]
+        clock.now += 3601
+        source.splits("AAPL")
+        assert len(server.hits) == 2
+
+
+@pytest.mark.parametrize("to", [1e300, 1001, 1e-4])
+def test_a_split_of_a_ratio_that_no_company_makes_is_refused(connect: Connect, to: float) -> None:
+    with serving(splits=[split("2022-06-22", to)]) as server, pytest.raises(SourceError, match="no company does"):
+        connect(server.url).splits("SHOP")
+
+
+# ---- the fewest calls ----------------------------------------------------------------------------------------------
+
+
+def test_a_check_and_the_retrain_after_it_ask_once_and_a_second_retrain_again(connect: Connect, tmp_path: Path) -> None:
+    calendar = Calendar("XNYS")
+    with serving() as server:
+        hits = []
+        for save in (False, True, True):
+            store = BarStore(tmp_path / "bars", connect(server.url), calendar)
+            store.collect(
+                ("AAPL",), DAY, DAY, as_of=datetime(2026, 1, 6, 12, tzinfo=UTC), extended_hours=True, min_coverage=0.5,
+                save=save,
+            )  # fmt: skip
+            hits.append(len([hit for hit in server.hits if "/aggs/" in hit.path]))
+    assert hits == [1, 1, 2]
+
+
+def test_several_calls_are_under_way_at_once_where_the_plan_allows(connect: Connect, tmp_path: Path) -> None:
+    together = threading.Barrier(3)
+
+    def meet(reply: Reply) -> Reply:
+        together.wait(timeout=10)
+        return reply
+
+    names = ("AAPL", "MSFT", "TSLA")
+    with serving({name: synthetic_bars(name, [DAY]) for name in names}) as server:
+        for hit in (1, 2, 3):
+            server.fault(hit, meet)
+        store = BarStore(tmp_path / "bars", connect(server.url), Calendar("XNYS"))
+        got = store.collect(
+            names, DAY, DAY, as_of=datetime(2026, 1, 6, 12, tzinfo=UTC), extended_hours=True, min_coverage=0.5
+        )
+        assert got.bars["ticker"].n_unique() == 3
+        assert len([hit for hit in server.hits if "/aggs/" in hit.path]) == 3
+
+
+def test_a_fault_of_one_of_several_calls_is_the_same_plain_line(connect: Connect, tmp_path: Path) -> None:
+    names = ("AAPL", "MSFT", "TSLA")
+    with serving({name: synthetic_bars(name, [DAY]) for name in names}) as server:
+        server.always = says(200, b"<html>")
+        store = BarStore(tmp_path / "bars", connect(server.url), Calendar("XNYS"))
+        with pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05 is not JSON"):
+            store.collect(
+                names, DAY, DAY, as_of=datetime(2026, 1, 6, 12, tzinfo=UTC), extended_hours=True, min_coverage=0.5
+            )
+
+
+# ---- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_bars_under_an_earlier_name_are_those_of_the_ticker(connect: Connect) -> None:
+    """FB became META on 2022-06-09."""
+    before, after = weekdays(date(2022, 6, 8), 20), weekdays(date(2022, 6, 17), 9)
+    rows = {"FB": synthetic_bars("FB", before), "META": synthetic_bars("META", after)}
+    with serving(rows, names={"META": [("FB", "2012-05-18"), ("META", "2022-06-09")]}) as server:
+        bars = connect(server.url).minutes("META", before[0], after[-1])
+        assert set(bars["ticker"]) == {"META"}
+        assert bars.height == len(rows["FB"]) + len(rows["META"])
+        assert bars["ts"].is_sorted()
+        asked = [hit.path.split("/")[4:] for hit in server.hits if "/aggs/" in hit.path]
+    assert asked[1] == ["FB", "range", "1", "minute", str(before[0]), "2022-06-08"]
+
+
+def test_a_delisted_ticker_is_told(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    with serving({}, delisted={"TWTR": "2022-10-28"}) as server:
+        assert connect(server.url).minutes("TWTR", date(2026, 1, 5), date(2026, 1, 16)).is_empty()
+    assert "delisted or renamed, correct [market] watchlist ticker='TWTR' delisted=2022-10-28" in caplog.text
+
+
+def test_a_plan_that_does_not_tell_names_is_no_fault(connect: Connect) -> None:
+    with serving({"AAPL": synthetic_bars("AAPL", [date(2026, 1, 16)])}) as server:
+        server.fault(2, says(403, {"status": "NOT_AUTHORIZED", "message": "no"}))
+        server.fault(3, says(403, {"status": "NOT_AUTHORIZED", "message": "no"}))
+        assert connect(server.url).minutes("AAPL", date(2026, 1, 5), date(2026, 1, 16)).height > 0
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -19,11 +21,12 @@ from polars.testing import assert_frame_equal
 from hftcl.durable import lock
 from hftcl.errors import LockHeldError, NoDataError, SourceError, StorageError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.market import store
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import Split
+from hftcl.market.sources import Question, Split
 from hftcl.market.store import BarStore, Collected, folder_name
-from tests.market.exchange import Exchange, quiet_bars
+from tests.market.exchange import Exchange, Foreseeing, quiet_bars
 
 # Ten sessions over the turn of a month: Mon 26 Jan to Fri 6 Feb 2026.
 FIRST, LAST = date(2026, 1, 26), date(2026, 2, 6)
@@ -123,16 +126,111 @@ def test_without_save_nothing_changes_on_disk(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
+HOLE = date(2026, 1, 29)
+WITHOUT = FEW.filter(pl.col("ts").dt.convert_time_zone("America/New_York").dt.date() != HOLE)
+NEWEST = ("AAA", date(2026, 2, 5), LAST)
+
+
 @pytest.mark.hazard(31)
-def test_a_session_that_came_back_empty_is_a_hole_and_is_not_asked_for_for_ever(tmp_path: Path) -> None:
-    hole = date(2026, 1, 29)
-    source = Exchange(FEW.filter(pl.col("ts").dt.date() != hole))
+@pytest.mark.hazard(74)
+def test_a_session_that_came_back_empty_is_asked_for_again_and_filled_once_the_source_has_it(tmp_path: Path) -> None:
+    source = Exchange(WITHOUT)
     got = collect(tmp_path, source, "AAA")
-    assert reasons(got) == {("AAA", "missing_session"): 1}
+    assert reasons(got) == {("AAA", "missing_session"): 1, ("AAA", "doubtful"): 1}
+    assert HOLE not in BarStore(tmp_path, source, Calendar("XNYS")).read_held("AAA")[0]
+    well = Exchange(FEW)
+    again = collect(tmp_path, well, "AAA")
+    assert well.asked == [("AAA", HOLE, HOLE), NEWEST]
+    assert reasons(again) == {("AAA", "revised"): 32}
+    assert_frame_equal(again.bars, collect(tmp_path / "fresh", well, "AAA").bars, check_exact=True)
+    well.asked.clear()
+    assert reasons(collect(tmp_path, well, "AAA")) == {}
+    assert well.asked == [NEWEST]
+
+
+@pytest.mark.hazard(74)
+def test_a_session_that_stays_empty_is_asked_for_with_a_growing_pause_and_told_each_time(tmp_path: Path) -> None:
+    source = Exchange(WITHOUT)
+    asked: list[float] = []
+    for hours in (0, 0.1, 1, 3, 7, 20, 31, 60, 103, 200, 271, 500, 607, 1000):
+        source.asked.clear()
+        got = collect(tmp_path, source, "AAA", as_of=LATER + timedelta(hours=hours))
+        assert ("AAA", "missing_session") in reasons(got)
+        assert ("AAA", "doubtful") in reasons(got)
+        asked += [hours] * (source.asked[0][1] <= HOLE)
+    assert asked == [0, 0.1, 1, 7, 31, 103, 271, 607]
+
+
+def test_a_cache_of_an_earlier_version_that_took_an_outage_for_a_holiday_is_healed(tmp_path: Path) -> None:
+    """As it was written then: each session held, without a bar and without a note."""
+    with pytest.raises(NoDataError):
+        collect(tmp_path, Exchange(FEW.clear()), "AAA")
+    for path in tmp_path.rglob("*.json"):
+        record = msgspec.json.decode(path.read_bytes(), type=store._MonthRecord)
+        bare = {day: replace(held, notes=()) for day, held in record.sessions.items()}
+        path.write_bytes(msgspec.json.encode(replace(record, sessions=bare).add_seal()))
+    source = Exchange(FEW)
+    assert collect(tmp_path, source, "AAA").bars.height == 130
+    assert source.asked == [("AAA", FIRST, LAST)]
+
+
+FULL = quiet_bars("AAA", first=FIRST, last=LAST)
+CUTS = {
+    "a_session_ends_early": pl.col("ts") < datetime(2026, 1, 29, 17, tzinfo=UTC),
+    "a_session_begins_late": pl.col("ts") >= datetime(2026, 1, 29, 15, tzinfo=UTC),
+    "a_session_has_a_hole": pl.col("ts").dt.hour() != 16,
+    "the_bars_are_broken": pl.lit(True),
+}
+
+
+@pytest.mark.hazard(74)
+@pytest.mark.parametrize("name", CUTS)
+def test_what_an_answer_lacks_against_the_tickers_other_sessions_is_asked_for_again(tmp_path: Path, name: str) -> None:
+    there = (pl.col("ts").dt.date() != HOLE) | CUTS[name]
+    bars = FULL.filter(there)
+    if name == "the_bars_are_broken":
+        bad = pl.col("ts") == datetime(2026, 1, 29, 16, tzinfo=UTC)
+        bars = FULL.with_columns(pl.when(bad).then(float("nan")).otherwise("close").alias("close"))
+    collect(tmp_path, Exchange(bars), "AAA")
+    well = Exchange(FULL)
+    got = collect(tmp_path, well, "AAA")
+    assert well.asked[0][1] <= HOLE <= well.asked[0][2]
+    assert got.bars.height == 10 * 390
+    assert not [finding for finding in got.findings if finding.reason in ("doubtful", "gap")]
+
+
+def test_an_answer_that_was_cut_short_takes_nothing_from_what_is_held(tmp_path: Path) -> None:
+    full = collect(tmp_path, Exchange(FULL), "AAA")
+    cut = Exchange(FULL.filter(pl.col("ts") < datetime(2026, 2, 6, 18, tzinfo=UTC)))
+    got = collect(tmp_path, cut, "AAA")
+    assert reasons(got) == {("AAA", "vanished_session"): 7 * 60}
+    assert_frame_equal(got.bars, full.bars, check_exact=True)
+
+
+def test_many_gaps_are_one_question(tmp_path: Path) -> None:
+    days = Calendar("XNYS").sessions(FIRST, LAST)["session"].to_list()
+    holes = pl.col("ts").dt.date().is_in(days[0:8:2])
+    source = Exchange(FEW.filter(~holes))
+    collect(tmp_path, source, "AAA")
     source.asked.clear()
-    again = collect(tmp_path, source, "AAA")
-    assert source.asked == [("AAA", date(2026, 2, 5), LAST)]
-    assert reasons(again) == {("AAA", "missing_session"): 1}
+    collect(tmp_path, source, "AAA")
+    assert source.asked == [("AAA", days[0], LAST)]
+
+
+def test_a_source_whose_answers_never_change_is_not_asked_again(tmp_path: Path) -> None:
+    source = Exchange(WITHOUT)
+    source.unchanging = True
+    collect(tmp_path, source, "AAA")
+    source.asked.clear()
+    assert reasons(collect(tmp_path, source, "AAA")) == {("AAA", "missing_session"): 1}
+    assert source.asked == [NEWEST]
+
+
+def test_a_source_that_looks_ahead_hears_all_questions_before_the_first(tmp_path: Path) -> None:
+    source = Foreseeing(FEW)
+    collect(tmp_path, source)
+    assert source.heard == [(("AAA", "BBB"), FIRST, (Question("AAA", FIRST, LAST), Question("BBB", FIRST, LAST)), 0)]
+    assert source.asked == [("AAA", FIRST, LAST), ("BBB", FIRST, LAST)]
 
 
 @pytest.mark.hazard(33)
@@ -178,8 +276,10 @@ def test_late_corrections_of_the_last_two_sessions_are_taken_over_and_counted(tm
     volume = pl.when(late | old).then(pl.lit(777.0)).otherwise("volume").alias("volume")
     revised = Exchange(FEW.with_columns(volume).filter(~gone))
     got = collect(tmp_path, revised)
-    assert reasons(got) == {("AAA", "revised"): 2}
+    held_on = {("AAA", "taken_back"): 1, ("AAA", "doubtful"): 1}
+    assert reasons(got) == {("AAA", "revised"): 1} | held_on
     assert got.bars.filter(pl.col("volume") == 777.0)["ts"].to_list() == [datetime(2026, 2, 6, 15, 30, tzinfo=UTC)]
+    assert reasons(collect(tmp_path, revised)) == {("AAA", "revised"): 1}, "said twice, the bar is gone"
     assert reasons(collect(tmp_path, revised)) == {}
     revised.bars = FEW.filter(~gone)
     assert reasons(collect(tmp_path, revised)) == {("AAA", "revised"): 1}
@@ -408,7 +508,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from hftcl.market.sessions import Calendar
 from hftcl.market.store import BarStore
-from tests.market.exchange import Exchange, quiet_bars
+from tests.market.exchange import Exchange, Foreseeing, quiet_bars
 first, last, later = date(2026, 1, 26), date(2026, 2, 6), datetime(2026, 2, 7, 12, tzinfo=UTC)
 few = quiet_bars("AAA", "BBB", first=first, last=last, step=30)
 def collect(version):

@@ -3,28 +3,31 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from hftcl.contracts import check_feed
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours, find_hours
+from hftcl.market.sources.alpaca_rest import Keys
 from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
-from hftcl.trading.feeds import Delivery, Morning, polygon_websocket
+from hftcl.trading.feeds import Delivery, Morning, find_feed, websocket
+from hftcl.trading.feeds.alpaca import AlpacaFeed
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
 from tests.polygon_server import PolygonServer, Reply, says, slow
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
-from tests.trading.websocket_server import PolygonSocket, minute_message
+from tests.trading.websocket_server import AlpacaSocket, PolygonSocket, minute_message
 
 HOURS = find_hours(CALENDAR, DAY, extended_hours=False)
 MINUTES = some_minutes(60, 12)
@@ -352,11 +355,13 @@ def test_what_the_service_complains_of_is_told_and_forgotten_with_the_next_conne
 
 def test_the_drops_of_a_long_life_do_not_add_up_to_a_long_wait() -> None:
     with PolygonSocket() as server:
-        feed = socket_feed(server.url, Moment(MINUTES[1]))
+        moment = Moment(MINUTES[1])
+        feed = socket_feed(server.url, moment)
         feed.begin(HOURS, MINUTES[0])
         for life in range(1, 6):
             server.wait_for(life, timeout_s=4.0)  # half a second each, not 0.5, 1, 2, 5 and 10
             until(lambda: feed.problem() == "")
+            moment.at += timedelta(minutes=2)
             server.drop()
             until(lambda: feed.problem() != "")
         feed.close()
@@ -399,7 +404,7 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
 
 
 def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polygon_websocket, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(websocket, "_PATIENCE_S", 0.05)
     answered, asked_for = threading.Event(), list[datetime]()
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
@@ -436,3 +441,188 @@ def test_a_range_of_minutes_is_one_call(tmp_path: Path) -> None:
         assert [row[1] for row in rows] == MINUTES[:4]
         assert delayed is False
         assert len(server.hits) == 1
+
+
+@pytest.mark.hazard(70)
+def test_two_programs_on_one_key_back_off_are_told_and_go_over_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service throws the elder connection out; each then logs in again, and throws the other out."""
+    monkeypatch.setattr(websocket, "_WAITS_S", (0.02, 0.04, 0.08, 600.0))
+    gaps: Gaps = []
+    with PolygonSocket(most=1) as server:
+        feeds = [socket_feed(server.url, Moment(MINUTES[1]), gaps=gaps) for _ in range(2)]
+        for feed in feeds:
+            feed.begin(HOURS, MINUTES[0])
+        until(lambda: any("another program uses the same key" in feed.problem() for feed in feeds))
+        until(lambda: server.greeted >= 7)
+        (thrown,) = [feed for feed in feeds if "another program" in feed.problem()][:1]
+        assert "over REST" in thrown.problem()
+        first = thrown.minute(MINUTES[1], MINUTES[2])
+        assert first.bars["ticker"].to_list() == ["AAPL", "AMD"]
+        second = thrown.minute(MINUTES[2], MINUTES[3])
+        assert second.bars["ts"].unique().to_list() == [MINUTES[2]]
+        assert server.greeted <= 12, "a log-in alone does not reset the wait"
+        for feed in feeds:
+            feed.close()
+
+
+@pytest.mark.hazard(63)
+def test_an_old_bar_that_is_sent_again_delays_nothing_and_comes_as_corrected() -> None:
+    moment = Moment(MINUTES[10] + MINUTE)
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, moment)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        feed.minute(MINUTES[9], MINUTES[10])
+        (old,) = messages(MINUTES[1], "AAPL")
+        server.send(*messages(MINUTES[10], "AAPL", "AMD"), old | {"v": old["v"] + 5})
+        until(lambda: len(feed._rows) == 3)
+        found = feed.minute(MINUTES[10], MINUTES[10] + MINUTE)
+        assert feed.problem() == ""
+        assert found.codes == {}
+        assert found.bars["ticker"].to_list() == ["AAPL", "AMD"]
+        assert found.corrected is not None
+        assert found.corrected.select("ticker", "ts").rows() == [("AAPL", MINUTES[1])]
+        feed.close()
+
+
+@pytest.mark.hazard(69)
+def test_the_feed_says_by_how_much_the_clock_is_ahead_of_the_services() -> None:
+    with PolygonSocket() as server:
+        now = datetime.now(UTC)  # noqa: TID251 - the service's clock is this machine's
+        feed = socket_feed(server.url, Moment(now + timedelta(hours=1)))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        assert abs(feed.clock_ahead_s() - 3600) < 60
+        feed.close()
+
+
+# ---- alpaca ----------------------------------------------------------------------------------------------------------
+
+
+def alpaca_messages(minute: datetime, *tickers: str, kind: str = "b") -> list[dict[str, Any]]:
+    rows = bars_of(DAY).filter((pl.col("ts") == minute) & pl.col("ticker").is_in(tickers))
+    return [
+        {
+            "T": kind,
+            "S": ticker,
+            "o": o,
+            "h": h,
+            "l": low,
+            "c": c,
+            "v": v,
+            "t": f"{ts:%Y-%m-%dT%H:%M:%SZ}",
+            "n": 5,
+            "vw": c,
+        }
+        for ticker, ts, o, h, low, c, v in rows.select(
+            "ticker", "ts", "open", "high", "low", "close", "volume"
+        ).iter_rows()
+    ]
+
+
+def alpaca_feed(url: str, moment: Moment, *, key: str = "id", secret: str = "secret") -> AlpacaFeed:  # noqa: S107
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
+        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+
+    return AlpacaFeed(from_store, url, Keys(key, secret), backfill, clock=moment)
+
+
+def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() -> None:
+    with AlpacaSocket() as server:
+        feed = alpaca_feed(server.url, Moment(MINUTES[2]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        until(lambda: feed.problem() == "")
+        assert server.subscribed == [{"bars": ["AAPL", "AMD"], "updatedBars": ["AAPL", "AMD"]}]
+        assert feed.minute(MINUTES[0], MINUTES[1]).bars["ticker"].to_list() == ["AAPL", "AMD"]
+        server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
+        until(lambda: len(feed._rows) == 2)
+        found = feed.minute(MINUTES[1], MINUTES[2])
+        assert found.bars.equals(
+            bars_of(DAY).filter((pl.col("ts") == MINUTES[1]) & (pl.col("ticker") != "TSLA")).sort("ticker")
+        )
+        (late,) = alpaca_messages(MINUTES[1], "AMD", kind="u")
+        server.send(late | {"v": late["v"] + 1})
+        until(lambda: len(feed._rows) == 1)
+        found = feed.minute(MINUTES[2], MINUTES[3])
+        assert found.corrected is not None
+        assert found.corrected.select("ticker", "ts").rows() == [("AMD", MINUTES[1])]
+        feed.close()
+
+
+@pytest.mark.hazard(59)
+def test_alpacas_refusal_is_told_without_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    with AlpacaSocket() as server:
+        feed = alpaca_feed(server.url, Moment(MINUTES[0]), key="canary-ident-0123", secret="canary-secret-0123")  # noqa: S106
+        feed.begin(HOURS, MINUTES[0])
+        until(lambda: "402: auth failed" in feed.problem())
+        assert "APCA_API_KEY_ID" in feed.problem()
+        feed.close()
+    assert "canary" not in caplog.text + feed.problem()
+
+
+@pytest.mark.hazard(70)
+def test_alpacas_second_connection_is_refused_and_told() -> None:
+    with AlpacaSocket() as server:
+        feeds = [alpaca_feed(server.url, Moment(MINUTES[0])) for _ in range(2)]
+        feeds[0].begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        feeds[1].begin(HOURS, MINUTES[0])
+        until(lambda: "406: connection limit exceeded" in feeds[1].problem())
+        assert feeds[0].problem() == ""
+        for feed in feeds:
+            feed.close()
+
+
+# ---- the contract ----------------------------------------------------------------------------------------------------
+
+
+def sent(minute: datetime) -> datetime:
+    return minute + MINUTE + timedelta(seconds=3)
+
+
+def test_the_feeds_keep_their_promises(connect: Connect) -> None:
+    stored = StoredFeed(bars_of(DAY).filter(pl.col("ticker") != "TSLA"), ("AAPL", "AMD"))
+    assert check_feed(stored, HOURS, MINUTES[:4], sent) == ()
+    with served() as server:
+        assert check_feed(connect(server.url), HOURS, MINUTES[:4], sent) == ()
+    moment = Moment(MINUTES[0])
+    with PolygonSocket() as server_, AlpacaSocket() as alpaca:
+        for feed, service, talk in (
+            (socket_feed(server_.url, moment), server_, messages),
+            (alpaca_feed(alpaca.url, moment), alpaca, alpaca_messages),
+        ):
+
+            def at(minute: datetime, feed: Any = feed, service: Any = service, talk: Any = talk) -> datetime:
+                service.wait_for(1)
+                until(lambda: feed.problem() == "")
+                moment.at = sent(minute)
+                service.send(*talk(minute, "AAPL", "AMD"))
+                until(lambda: len(feed._rows) >= 2)
+                return moment.at
+
+            assert check_feed(feed, HOURS, MINUTES[:4], at) == ()
+
+
+class Hasty(StoredFeed):
+    """A feed that hands a minute over before it has ended, and again."""
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        bars = bars_of(DAY).filter((pl.col("ts") == minute) & (pl.col("ticker") == "AAPL"))
+        return Delivery(minute=minute, bars=bars)
+
+
+def test_a_feed_that_breaks_its_promises_is_told_which() -> None:
+    broken = check_feed(Hasty(bars_of(DAY), ("AAPL",)), HOURS, MINUTES[:2], lambda minute: minute)
+    assert "minute() gives no minute that has not ended, and none before the session" in broken
+    assert "minute() hands a bar of its minute over once" in broken
+
+
+def test_feeds_are_found_by_name_and_an_unknown_one_is_named_with_the_choice() -> None:
+    for name in ("polygon-rest", "polygon-websocket", "alpaca"):
+        assert callable(find_feed(name))
+    with pytest.raises(ConfigError, match=r"No feed 'x' is installed\. Set \[trade\] feed to one of: alpaca,"):
+        find_feed("x")

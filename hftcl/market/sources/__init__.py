@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
@@ -28,8 +28,21 @@ class Split:
         return self.split_to / self.split_from
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call of `minutes` that is to come: the sessions `first` to `last` of `ticker`, both included."""
+
+    ticker: str
+    first: date
+    last: date
+
+
 class BarSource(Protocol):
-    """Where minute bars come from. Unadjusted prices; extended hours where the source has them."""
+    """Where minute bars come from. Unadjusted prices; extended hours where the source has them.
+
+    A source whose answers never change under one fingerprint may say so by an attribute `unchanging = True`; a session
+    that any other source leaves empty or broken is asked for again.
+    """
 
     name: str
     synthetic: bool
@@ -73,6 +86,18 @@ class LocalSource(BarSource, Protocol):
 def as_local(source: BarSource) -> LocalSource | None:
     """Return `source` where it says that it is local, which a stranger's may too; else None."""
     return cast("LocalSource", source) if getattr(source, "local", False) else None
+
+
+@runtime_checkable
+class Foresight(Protocol):
+    """A source that needs fewer calls when it knows beforehand what it will be asked."""
+
+    def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
+        """Hear which `questions` come next, in their order; `first` is the oldest session whose splits matter.
+
+        kept: whether the answers will be stored; where not, the same is soon asked again.
+        """
+        ...
 
 
 def find_source(name: str) -> Callable[[Settings], BarSource]:

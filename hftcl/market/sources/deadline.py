@@ -1,15 +1,21 @@
-"""Connections that end in time, however slowly the bytes trickle.
+"""Connections that end in time, however slowly names are found and the bytes trickle.
 
-A socket's time-out starts anew with every byte: a server that sends one byte a second holds a client for ever.
+A socket's time-out begins again with every byte, and the search for a host's address knows none at all: a server that
+sends one byte a second, or a name server that is silent, holds a client for ever.
 """
 
+import contextlib
 import http.client
 import io
+import socket
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 
 class _BoundedReader(io.RawIOBase):
@@ -39,8 +45,41 @@ class _BoundedReader(io.RawIOBase):
 class _Deadline:
     """Mixed into urllib3's connections: head and body of a response end within the read time-out, counted once.
 
-    urllib3 sets `timeout` before each response to what is left of the request's total.
+    urllib3 sets `timeout` before each response to what is left of the request's total, and before it connects to the
+    share for that, in which the name is found, all addresses are tried and TLS shakes hands.
     """
+
+    def _new_conn(self) -> socket.socket:
+        """Return a connected socket. Raises urllib3's errors, as the method that this replaces."""
+        host, ends = self._dns_host, time.monotonic() + self.timeout  # type: ignore[attr-defined]
+        try:
+            made = self._connect_by(_addresses(host, self.port, ends), ends)  # type: ignore[attr-defined]
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error  # type: ignore[attr-defined, arg-type]
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"Connection to {host} timed out.") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"Failed to establish a new connection: {error}") from error  # type: ignore[arg-type]
+        return made
+
+    def _connect_by(self, addresses: list[Any], ends: float) -> socket.socket:
+        failure: OSError = OSError("the name has no address")
+        for family, kind, protocol, _, address in addresses:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out") from failure
+            made = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():  # type: ignore[attr-defined]
+                    made.setsockopt(*option)
+                made.settimeout(left)
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                failure = error
+            else:
+                return made
+        raise failure
 
     def getresponse(self) -> Any:
         ends = time.monotonic() + self.timeout  # type: ignore[attr-defined]
@@ -60,7 +99,57 @@ class _Connection(_Deadline, HTTPConnection):  # type: ignore[misc]
 
 
 class _SecureConnection(_Deadline, HTTPSConnection):  # type: ignore[misc]
-    pass
+    def _new_conn(self) -> socket.socket:
+        self._bare = super()._new_conn()
+        return self._bare
+
+    def connect(self) -> None:
+        ends = time.monotonic() + self.timeout  # type: ignore[operator]
+        with _cut_off(self, ends):
+            super().connect()
+
+
+@contextlib.contextmanager
+def _cut_off(connection: _SecureConnection, ends: float) -> Iterator[None]:
+    """Hang up at `ends` of the monotonic clock: each byte of a TLS handshake would begin a time-out of its own."""
+
+    def hang_up() -> None:
+        made: socket.socket | None = getattr(connection, "_bare", None)
+        if made is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(made, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(ends - time.monotonic(), 0.0), hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _addresses(host: str, port: int, ends: float) -> list[Any]:
+    """Return the addresses of `host` as `socket.getaddrinfo` does; TimeoutError where they are not known by `ends`.
+
+    The search cannot be stopped: it goes on in a thread that no one waits for.
+    """
+    found: list[Any] = []
+    failed: list[OSError] = []
+
+    def search() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=search, name="addresses", daemon=True)
+    thread.start()
+    thread.join(max(ends - time.monotonic(), 0.0))
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TimeoutError("timed out while looking for the address")
+    return found
 
 
 class BoundedPool(HTTPConnectionPool):

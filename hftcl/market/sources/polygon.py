@@ -1,6 +1,8 @@
 """The source `polygon`: minute bars and splits from Polygon's REST service, also named Massive.
 
-Pages are followed and checked one by one: what comes back is the whole range, or a SourceError.
+Pages are followed and checked one by one: what comes back is the whole range, or a SourceError. Calls are dear on the
+small plans: a range of 60 days is one, the splits of a whole watchlist are one, and what was asked for a moment ago is
+not asked for again.
 """
 
 import itertools
@@ -9,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeGuard
 
 import polars as pl
@@ -17,8 +19,10 @@ import polars as pl
 from hftcl.errors import ConfigError, SourceError
 from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA, TS
-from hftcl.market.sources import Split
-from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, is_same_path, quote_ticker
+from hftcl.market.sources import Question, Split
+from hftcl.market.sources.ahead import Ahead
+from hftcl.market.sources.polygon_names import Names, known_names
+from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quoted, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 
@@ -34,6 +38,21 @@ _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume":
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
 # No share splits twice alike within a month, but a day of execution is corrected by days.
 _SAME_SPLIT: Final = timedelta(days=31)
+_FRESH_S: Final = 3600.0
+"""How long a split table serves: a bot that runs for weeks hears of a new split the same morning."""
+_DAYS_A_PAGE: Final = 150
+"""Days of the whole market's splits that surely fit into a page of 1,000 (it has some 2,000 a year)."""
+_BUSY_PLAN: Final = 60
+"""Calls a minute from which on several at once save time."""
+_THREADS, _WAITING = 4, 8
+_NEW_NAME_DAYS: Final = 7
+"""Calendar days without a bar at the start of a range after which it may have traded under another name: no run of
+holidays is as long."""
+_REMEMBERED_ROWS: Final = 2_000_000
+"""Bars of recent answers that are kept, 100 MB, so that a check and the retrain after it ask once."""
+_REMEMBERED_S: Final = 600.0
+_GREATEST_RATIO: Final = 1000.0
+"""No listed company has split, or merged, its shares by more at once."""
 _Object = dict[str, Any]
 
 
@@ -59,6 +78,15 @@ class PolygonSource:
         """
         ours = settings.polygon
         counted = Home.of(settings).polygon_calls
+        self._clock = clock
+        self._pace = ours.calls_per_minute
+        self._place = ours.base_url
+        self._ahead: Ahead | None = None
+        self._remembers = False
+        self._oldest: date | None = None
+        self._watched: frozenset[str] = frozenset()
+        self._tables: dict[str, tuple[float, date | None, tuple[Split, ...]]] = {}
+        self._names: dict[str, Names] = {}
         self._rest = Rest(
             ours.base_url,
             _find_key(settings) if key is None else Key(KEY_VARIABLES[0], key),
@@ -80,10 +108,64 @@ class PolygonSource:
         null, as is a stamp that no calendar knows; `bars.clean` counts them. Raises SourceError where a page is missing
         or not what was asked for, and where key or plan do not suffice.
         """
+        question = Question(ticker, first, last)
+        if (known := _REMEMBERED.take(self._place, question, self._clock())) is not None:
+            return known
+        try:
+            bars = self._ahead.take(question) if self._ahead else None
+        except SourceError:
+            self._stop_ahead()
+            raise
+        bars = self._whole(question) if bars is None else bars
+        if self._remembers:
+            _REMEMBERED.put(self._place, question, bars, self._clock())
+        return bars
+
+    def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
+        """Hear what comes: splits are then asked for once for all `tickers`, and bars ahead where the plan allows.
+
+        Answers that are not kept are remembered for a while: the retrain that follows a check asks the same again.
+        """
+        self._stop_ahead()
+        self._remembers = not kept
+        questions = tuple(q for q in questions if not _REMEMBERED.has(self._place, q, self._clock()))
+        self._watched = frozenset(tickers)
+        self._oldest = first if self._oldest is None else min(first, self._oldest)
+        if self._pace >= _BUSY_PLAN and len(questions) > 1:
+            self._ahead = Ahead(self._whole, questions, threads=_THREADS, most=_WAITING)
+
+    def _stop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
+    def _whole(self, question: Question) -> pl.DataFrame:
+        """Return the raw bars of a question, those under an earlier name of the ticker included."""
+        ticker, first, last = question.ticker, question.first, question.last
+        bars = self._named(ticker, ticker, first, last)
+        oldest = bars["ts"].min()
+        begins = oldest.date() if isinstance(oldest, datetime) else last
+        if ":" in ticker or (begins - first).days < _NEW_NAME_DAYS:
+            return bars
+        parts = []
+        for name, since, until in self._names_of(ticker).within(first, last):
+            if name != ticker:
+                log.info("bars under an earlier name ticker=%r name=%r first=%s last=%s", ticker, name, since, until)
+                parts.append(self._named(ticker, name, since, until))
+        return pl.concat([*parts, bars]) if parts else bars
+
+    def _named(self, ticker: str, name: str, first: date, last: date) -> pl.DataFrame:
+        """Return the bars that the service has under `name`, as those of `ticker`."""
         rows: list[_Object] = []
-        for begin, end in _divide_into_windows(ticker, first, last):
-            rows.extend(self._fetch_window(ticker, begin, end))
+        for begin, end in _divide_into_windows(name, first, last):
+            rows.extend(self._fetch_window(name, begin, end))
         return _build_frame(ticker, rows)
+
+    def _names_of(self, ticker: str) -> Names:
+        """Return the names that `ticker` had; where the service does not say, that it always had this one."""
+        if ticker not in self._names:
+            self._names[ticker] = known_names(self._rest, ticker)
+        return self._names[ticker]
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return the known splits of `ticker`, oldest first, each once.
@@ -91,21 +173,45 @@ class PolygonSource:
         The vendor lists some twice, under two days less than a month apart: the later one is kept, with a warning.
         Raises SourceError as `minutes` does.
         """
-        quote_ticker(ticker)  # refuses what cannot be a ticker
-        query = {"ticker": ticker, "limit": "1000", "sort": "execution_date", "order": "asc"}
+        quoted(ticker)  # refuses what cannot be a ticker
+        oldest = self._oldest
+        pages = 1 + (datetime.fromtimestamp(self._clock(), UTC).date() - oldest).days // _DAYS_A_PAGE if oldest else 0
+        if oldest is None or ticker not in self._watched or pages >= len(self._watched):
+            query = {"ticker": ticker, "limit": "1000", "sort": "execution_date", "order": "asc"}
+            return self._split_table(ticker, query, f"the splits of {ticker}", None)
+        query = {"execution_date.gte": str(oldest), "limit": "1000", "sort": "execution_date", "order": "asc"}
+        table = self._split_table("", query, f"the splits since {oldest}", oldest)
+        return tuple(split for split in table if split.ticker == ticker)
+
+    def _split_table(self, ticker: str, query: dict[str, str], what: str, since: date | None) -> tuple[Split, ...]:
+        """Return the splits of `ticker`, of all watched ones where it is "", asked for once an hour."""
+        now = self._clock()
+        known = self._tables.get(ticker)
+        if known is not None and 0 <= now - known[0] < _FRESH_S and known[1] == since:
+            return known[2]
+        wanted = {ticker} if ticker else self._watched
         found: set[Split] = set()
-        for part, _, rows in self._fetch_pages("/v3/reference/splits", query, f"the splits of {ticker}"):
-            found |= {_parse_split(row, part) for row in rows if row.get("ticker") == ticker}
-        return _drop_repeats(sorted(found, key=lambda split: (split.execution_date, split.ratio, split.split_from)))
+        for part, _, rows in self._fetch_pages("/v3/reference/splits", query, what):
+            found |= {_parse_split(row, part) for row in rows if row.get("ticker") in wanted}
+        by_ticker: dict[str, list[Split]] = {}
+        for split in sorted(found, key=lambda s: (s.ticker, s.execution_date, s.ratio, s.split_from)):
+            by_ticker.setdefault(split.ticker, []).append(split)
+        table = tuple(split for splits in by_ticker.values() for split in _drop_repeats(splits))
+        self._tables[ticker] = now, since, table
+        return table
 
     def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
         """Return `now`: the market goes on, and each call may bring a newer bar."""
         return now
 
+    def clock_ahead_s(self) -> float | None:
+        """Return the seconds by which this clock is ahead of the service's, by its newest answer; None before one."""
+        return self._rest.transport.clock_ahead_s
+
     def _fetch_window(self, ticker: str, begin: date, end: date) -> list[_Object]:
         """Return the bars of one window as delivered, each page checked against the question."""
         what = f"{ticker} {begin}" if begin == end else f"{ticker} {begin} to {end}"
-        path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
+        path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
         query = {"adjusted": "false", "sort": "asc", "limit": str(MOST_BARS)}
         bars: list[_Object] = []
         adjusted = delayed = False
@@ -136,7 +242,8 @@ class PolygonSource:
         unadjusted = page.get("adjusted") is False
         for n in itertools.count(2):
             rows = _read_results(page, part)
-            news = {_identify(row) for row in rows} - seen
+            alone = not seen and not page.get("next_url")  # the usual answer; to compare 50,000 rows takes its time
+            news = set() if alone else {_identify(row) for row in rows} - seen
             if seen and not news and (rows or page.get("next_url")):
                 raise _build_untrusted_error(part, "holds nothing that the pages before did not hold")
             yield part, page, rows
@@ -144,7 +251,7 @@ class PolygonSource:
                 return
             seen |= news
             target = self._rest.parse_next_url(page["next_url"], part)
-            if not is_same_path(_strip_range(target[0]), _strip_range(path)):
+            if not same_path(_strip_range(target[0]), _strip_range(path)):
                 raise _build_untrusted_error(part, "names a next page that answers another question")
             if target in asked:
                 raise _build_untrusted_error(part, "names a next page that was read before")
@@ -158,6 +265,37 @@ class PolygonSource:
         if unadjusted and page.get("adjusted") and "adjusted=" not in cursor:
             page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part)
         return page
+
+
+class _Memory:
+    """Answers of the last minutes that were not stored, shared by the sources of this process; each is told once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, Question], tuple[float, pl.DataFrame]] = {}
+
+    def has(self, place: str, question: Question, now: float) -> bool:
+        known = self._answers.get((place, question))
+        return known is not None and 0 <= now - known[0] < _REMEMBERED_S
+
+    def take(self, place: str, question: Question, now: float) -> pl.DataFrame | None:
+        fresh = self.has(place, question, now)
+        known = self._answers.pop((place, question), None)
+        return known[1] if known is not None and fresh else None
+
+    def put(self, place: str, question: Question, bars: pl.DataFrame, now: float) -> None:
+        """Keep an answer that holds bars; what came empty is worth another question."""
+        if bars.is_empty():
+            return
+        self._answers.pop((place, question), None)
+        self._answers[place, question] = now, bars
+        rows = sum(frame.height for _, frame in self._answers.values())
+        for key in list(self._answers):
+            if rows <= _REMEMBERED_ROWS:
+                break
+            rows -= self._answers.pop(key)[1].height
+
+
+_REMEMBERED: Final = _Memory()
 
 
 def _find_key(settings: Settings) -> Key:
@@ -215,12 +353,19 @@ def _read_results(page: _Object, what: str) -> list[_Object]:
 def _build_frame(ticker: str, rows: list[_Object]) -> pl.DataFrame:
     """Return rows of the service as RAW_SCHEMA: t (START of the minute, Unix ms) becomes ts."""
     stamps = [int(row["t"]) * 1000 if 0 <= row["t"] <= _LAST_MS else None for row in rows]
-    figures = {
-        ours: pl.Series([_parse_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
-        for ours, theirs in _FIGURES.items()
-    }
+    figures = {ours: _figures([row.get(theirs) for row in rows]) for ours, theirs in _FIGURES.items()}
     ts = pl.Series(stamps, dtype=pl.Int64).cast(TS)
     return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": ts, **figures}, schema=RAW_SCHEMA)
+
+
+def _figures(values: list[Any]) -> pl.Series:
+    """Return a column as Float64; what is no number is null."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            return pl.Series(values, dtype=pl.Float64, strict=False)
+        except OverflowError:
+            return pl.Series([_parse_figure(value) for value in values], dtype=pl.Float64)
+    return pl.Series([_parse_figure(value) for value in values], dtype=pl.Float64)
 
 
 def _parse_figure(value: object) -> float | None:
@@ -242,7 +387,10 @@ def _parse_split(row: _Object, what: str) -> Split:
         raise _build_untrusted_error(what, "hold one without a date") from None
     if not all(number and number > 0 and math.isfinite(number) for number in (before, after)):
         raise _build_untrusted_error(what, f"hold one of {day} that is not so many shares for so many")
-    return Split(ticker=row["ticker"], execution_date=day, split_from=before or 0.0, split_to=after or 0.0)
+    split = Split(ticker=row["ticker"], execution_date=day, split_from=before or 0.0, split_to=after or 0.0)
+    if not 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO:
+        raise _build_untrusted_error(what, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
+    return split
 
 
 def _drop_repeats(splits: list[Split]) -> tuple[Split, ...]:

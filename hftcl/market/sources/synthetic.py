@@ -61,6 +61,7 @@ class SyntheticSource:
 
     name = "synthetic"
     synthetic = True
+    unchanging = True
 
     def __init__(self, settings: Settings) -> None:
         self._calendar = Calendar(settings.market.calendar)

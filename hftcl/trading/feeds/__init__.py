@@ -1,17 +1,22 @@
-"""Where the bot's bars come from, minute by minute. The loop calls a feed; the bot sees only what it delivers."""
+"""Where the bot's bars come from, minute by minute, and how a feed is found by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from hftcl.errors import ConfigError
+from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from hftcl.events import OnEvent
     from hftcl.market.bars import Finding
     from hftcl.market.hours import Hours
+    from hftcl.market.sessions import Calendar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +68,36 @@ class Feed(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+@runtime_checkable
+class VendorClock(Protocol):
+    """A feed or source that can tell what its service says of our clock."""
+
+    def clock_ahead_s(self) -> float | None:
+        """Return the seconds by which this machine's clock is ahead of the service's, by its newest answer.
+
+        None where none has come yet. Right to a second or two: services tell whole seconds.
+        """
+        ...
+
+
+class FeedFactory(Protocol):
+    """How a feed is made. `extended`: whether extended hours are traded, asked at each session.
+
+    Raises ConfigError where the settings do not allow it: no key, or a plan too slow for the watchlist.
+    """
+
+    def __call__(
+        self, settings: Settings, calendar: "Calendar", extended: Callable[[], bool], on_event: "OnEvent"
+    ) -> Feed: ...
+
+
+def find_feed(name: str) -> FeedFactory:
+    """Return the factory registered as `name` in the entry-point group `hftcl.feeds`; no other one is imported."""
+    found = {point.name: point for point in entry_points(group="hftcl.feeds")}
+    if name not in found:
+        raise ConfigError(
+            f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."
+        )
+    return cast("FeedFactory", found[name].load())

@@ -31,25 +31,53 @@ _TIMEOUT_S: Final = 10.0
 _AT_ONCE: Final = 8
 
 
-def build_polygon_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
-    """Return the feed that [trade] feed names. extended: whether extended hours are traded, asked at each session.
+def rest_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+    """Return the feed `polygon-rest`; see `FeedFactory`."""
+    stop = threading.Event()
+    begin = _beginning(settings, calendar, extended, on_event, stop)
+    require_pace(settings)
+    return PolygonRestFeed(begin, _build_rest(settings, stop)[0], stop)
 
-    Raises ConfigError where there is no key, or the plan's pace is too slow for the watchlist.
-    """
-    source = PolygonSource(settings)  # raises where there is no key
-    store = BarStore(Home.of(settings).bars, source, calendar)
+
+def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+    """Return the feed `polygon-websocket`; see `FeedFactory`."""
+    stop = threading.Event()
+    begin = _beginning(settings, calendar, extended, on_event, stop)
+    rest, key = _build_rest(settings, stop)
+    return PolygonWebsocketFeed(
+        begin,
+        settings.polygon.websocket_url,
+        key,
+        _build_backfill(rest),
+        stop=stop,
+        rest_clock=lambda: rest.transport.clock_ahead_s,
+    )
+
+
+def _beginning(
+    settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent, stop: threading.Event
+) -> Callable[[Hours, datetime], Morning]:
+    """Return what prepares a session; its waits end when `stop` is set. Raises ConfigError where there is no key."""
+    source = PolygonSource(settings, sleep=_stoppable(stop))
+    # Bars of another source lie in the usual place: each would throw the other's away.
+    folder = Home.of(settings).bars
+    shared = settings.market.source == source.name
+    store = BarStore(folder if shared else folder / "feed-polygon", source, calendar)
 
     def begin(hours: Hours, now: datetime) -> Morning:
         return collect_morning(
             store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
         )
 
-    stop = threading.Event()
-    rest, key = _build_rest(settings, stop)
-    if settings.trade.feed == "polygon-rest":
-        require_pace(settings)
-        return PolygonRestFeed(begin, rest, stop)
-    return PolygonWebsocketFeed(begin, settings.polygon.websocket_url, key, _build_backfill(rest), stop=stop)
+    return begin
+
+
+def _stoppable(stop: threading.Event) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise SourceError("The bot is stopping.")
+
+    return sleep
 
 
 def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
@@ -58,10 +86,7 @@ def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     name = next(name for name, value in found.items() if value)
     key = Key(name, found[name])
 
-    def sleep(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise SourceError("The bot is stopping.")
-
+    sleep = _stoppable(stop)
     limiter = RateLimiter(Home.of(settings).polygon_calls, settings.polygon.calls_per_minute, sleep=sleep)
     timeout_s = min(settings.polygon.timeout_s, _TIMEOUT_S)
     return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key

@@ -4,6 +4,8 @@ Money moves only where three things say so: [trade] live, `--live`, and an edge 
 the bot takes care, model by model.
 """
 
+from typing import Final
+
 from hftcl.errors import ConfigError, UsageError
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
@@ -68,10 +70,14 @@ def require_hours(settings: Settings, broker: Broker) -> None:
         )
 
 
+_PAST: Final = frozenset({"synthetic", "files"})
+"""Sources whose bars no live feed goes on with."""
+
+
 def require_present(settings: Settings) -> None:
-    """Raise ConfigError where the bars of [market] source have no present to trade in."""
-    if settings.market.source != "polygon":
+    """Raise ConfigError where the bars of [market] source have no present to trade in; a feed brings the minutes."""
+    if settings.market.source in _PAST:
         raise ConfigError(
             f"[market] source = {settings.market.source!r} has no bars of the present, so there is nothing to trade "
-            'on. Replay stored bars with `hftcl trade --replay FROM..TO`, or set source to "polygon".'
+            'on. Replay stored bars with `hftcl trade --replay FROM..TO`, or set source to "polygon" or "alpaca".'
         )

@@ -1,0 +1,196 @@
+"""The source `polygon-flat`: Polygon's daily flat files of minute aggregates, already downloaded.
+
+A day's file holds the whole market, some 10,000 tickers: each is read once for all tickers that are asked for, only
+their rows are kept, and files are read side by side.
+Source: https://massive.com/docs/flat-files/stocks/minute-aggregates.md: us_stocks_sip/minute_aggs_v1/2026/01/
+2026-01-05.csv.gz; columns ticker, volume, open, close, high, low, window_start (Unix ns, START of the minute),
+transactions; unadjusted; a day is published by about 11:00 New York of the next.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from hftcl.errors import ConfigError, SourceError
+from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.sources import Question, Split
+from hftcl.settings import Settings
+
+_NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.csv(\.gz)?")
+_NEW_YORK: Final = ZoneInfo("America/New_York")
+_COLUMNS: Final = {
+    "ticker": pl.String(),
+    "window_start": pl.Int64(),
+    "open": pl.Float64(),
+    "high": pl.Float64(),
+    "low": pl.Float64(),
+    "close": pl.Float64(),
+    "volume": pl.Float64(),
+}
+_AT_ONCE: Final = 2
+"""Files that are read at once: polars parses each with all cores, and a day takes some 300 MB meanwhile."""
+_GREATEST_RATIO: Final = 1000.0
+
+
+class FlatFilesSource:
+    """Downloaded flat files as a `BarSource`; splits come from a splits.json in Polygon's format beside them."""
+
+    name = "polygon-flat"
+    synthetic = False
+
+    def __init__(self, settings: Settings) -> None:
+        """Find the files; none is read yet. Raises ConfigError where there is no folder or no file of a day in it."""
+        folder = Path(settings.polygon.flat_files)
+        self._folder = folder
+        self._files = _find_files(folder)
+        self._waiting: dict[Question, pl.DataFrame] = {}
+        self._questions: tuple[Question, ...] = ()
+        self._splits: tuple[Split, ...] | None = None
+
+    def fingerprint(self, ticker: str) -> str:
+        """Return what identifies these bars; new days do not make the old ones others."""
+        return "polygon flat files 1/minute"
+
+    def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
+        """Hear what comes: each file is then read once for all questions."""
+        self._waiting.clear()
+        self._questions = questions
+
+    def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
+        """Return raw bars of the New York days `first` to `last`, both included, as RAW_SCHEMA.
+
+        A day without a file has no bar. Raises SourceError for a file that is cut short, or is no file of that day's
+        minutes.
+        """
+        question = Question(ticker, first, last)
+        if question not in self._waiting:
+            wanted = self._questions if question in self._questions else (question,)
+            self._questions = ()
+            self._waiting |= self._read_all(wanted)
+        return self._waiting.pop(question)
+
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        """Return the splits of `ticker` in splits.json, oldest first. Raises SourceError where it cannot be read."""
+        if self._splits is None:
+            self._splits = _read_splits(self._folder / "splits.json")
+        return tuple(split for split in self._splits if split.ticker == ticker)
+
+    def known_until(self, tickers: tuple[str, ...], now: datetime) -> datetime | None:
+        """Return the end of the newest day that has a file, UTC, or `now` where that is earlier."""
+        end = datetime.combine(max(self._files) + timedelta(days=1), datetime.min.time(), _NEW_YORK)
+        return min(end.astimezone(UTC), now)
+
+    def _read_all(self, questions: Sequence[Question]) -> dict[Question, pl.DataFrame]:
+        tickers = sorted({question.ticker for question in questions})
+        days = [d for d in sorted(self._files) if any(q.first <= d <= q.last for q in questions)]
+        with ThreadPoolExecutor(_AT_ONCE, "flat-files") as threads:
+            parts = list(threads.map(lambda day: _read_day(self._files[day], day, tickers), days))
+        bars = pl.concat([_slim(tickers).to_frame(), *parts])
+        parts.clear()
+        by_ticker = {ticker: frame for (ticker,), frame in bars.partition_by("ticker", as_dict=True).items()}
+        del bars  # what is taken ticker by ticker below is let go of as it goes: millions of rows lie here once
+        answers: dict[Question, pl.DataFrame] = {}
+        for ticker in tickers:
+            mine = by_ticker.pop(ticker, _slim(tickers).to_frame())
+            answers |= {question: _between(mine, question) for question in questions if question.ticker == ticker}
+        return answers
+
+
+def _between(bars: pl.DataFrame, question: Question) -> pl.DataFrame:
+    day = pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date()
+    mine = bars.filter(day.is_between(question.first, question.last))
+    return mine.with_columns(pl.col("ticker").cast(pl.String))
+
+
+def _slim(tickers: Sequence[str]) -> pl.Schema:
+    """RAW_SCHEMA with the ticker as a small number: millions of rows wait for their turn."""
+    return pl.Schema({**RAW_SCHEMA, "ticker": pl.Enum(tickers)})
+
+
+def _find_files(folder: Path) -> dict[date, Path]:
+    """Return the file of each day under `folder`. Raises ConfigError where two claim one day, or there is none."""
+    files: dict[date, Path] = {}
+    try:
+        paths = sorted(path for path in folder.rglob("*.csv*") if path.is_file())
+    except OSError as error:
+        raise ConfigError(f"[polygon] flat_files: {folder} cannot be read: {error.strerror}.") from error
+    for path in paths:
+        match = _NAME.fullmatch(path.name)
+        if match is None or "day_aggs" in str(path.relative_to(folder)):
+            continue
+        day = date.fromisoformat(match[1])
+        if day in files:
+            raise ConfigError(f"[polygon] flat_files: {files[day]} and {path} are both of {day}. Remove one.")
+        files[day] = path
+    if not files:
+        raise ConfigError(
+            f"[polygon] flat_files: there is no file such as 2026-01-05.csv.gz under {folder}. "
+            "Download minute_aggs_v1 of us_stocks_sip, or set the folder."
+        )
+    return files
+
+
+def _read_day(path: Path, day: date, tickers: Sequence[str]) -> pl.DataFrame:
+    """Return the rows of `tickers` in the file of one day, ticker as Enum. Raises SourceError."""
+    try:
+        table = pl.read_csv(path, columns=list(_COLUMNS), schema_overrides=_COLUMNS)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise SourceError(
+            f"{path} cannot be read as a flat file of minute aggregates: {reason}. Download it again."
+        ) from error
+    if table.height > 1 and table["window_start"].min() == table["window_start"].max():
+        raise SourceError(f"{path} holds one stamp for all rows: day aggregates. Minute aggregates are needed.")
+    mine = table.filter(pl.col("ticker").is_in(tickers))
+    del table
+    bars = mine.select(
+        pl.col("ticker").cast(pl.Enum(tickers)),
+        (pl.col("window_start") // 1000).cast(RAW_SCHEMA["ts"]).alias("ts"),
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+    )
+    local = bars.select(pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date().alias("day"))["day"]
+    others = local.filter(local != day).unique().sort().to_list()
+    if others:
+        raise SourceError(
+            f"{path} is named {day} and holds minutes of {', '.join(str(other) for other in others[:3])}, New York. "
+            "Rename it, or download it again."
+        )
+    return bars
+
+
+def _read_splits(path: Path) -> tuple[Split, ...]:
+    """Return the splits of a file in Polygon's format: a list, or an object with `results`; none where it is absent."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read as JSON: {error}. Correct it or remove it.") from error
+    rows: Any = found.get("results") if isinstance(found, dict) else found
+    try:
+        splits = [
+            Split(
+                row["ticker"],
+                date.fromisoformat(row["execution_date"]),
+                float(row["split_from"]),
+                float(row["split_to"]),
+            )
+            for row in rows
+        ]
+        sane = all(split.split_from > 0 and 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO for split in splits)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise SourceError(f"{path} holds a split without ticker, date or shares. Correct it.") from error
+    if not sane:
+        raise SourceError(f"{path} holds a split of a ratio that no company makes. Correct it.")
+    return tuple(sorted(splits, key=lambda split: split.execution_date))

@@ -1,0 +1,128 @@
+"""The feed `alpaca`: Alpaca's minute bars over a websocket, what is missed over REST, by the keys of the broker.
+
+Sources: https://docs.alpaca.markets/docs/streaming-market-data (welcome, log-in, error codes; most plans allow one
+connection) and https://docs.alpaca.markets/docs/real-time-stock-pricing-data (channels `bars`, and `updatedBars` half a
+minute later where late trades changed one; `t` is the START of the minute).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from hftcl.errors import SourceError
+from hftcl.events import OnEvent
+from hftcl.market.hours import Hours
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources.alpaca import AlpacaSource, ask_bars, figure, stamp
+from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys
+from hftcl.market.store import BarStore
+from hftcl.settings import Settings
+from hftcl.trading.feeds import Feed, Morning
+from hftcl.trading.feeds.history import collect_morning
+from hftcl.trading.feeds.intake import RawBar
+from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFeed
+
+_TIMEOUT_S: Final = 10.0
+"""Of one call within a minute; the settings' time-out is for collecting, which has longer."""
+_MOST_SYMBOLS: Final = 100
+_REFUSED: Final = frozenset({401, 402, 404, 409})
+"""Not logged in, wrong key, log-in too late, a feed that the plan does not have."""
+_BARS: Final = frozenset({"b", "u"})
+
+
+class _AlpacaSpeech:
+    """Wait for the welcome, log in, subscribe when that was taken, then bars and what replaces them."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    def redact(self, text: str) -> str:
+        return self._keys.redact(text)
+
+    def open(self) -> tuple[dict[str, Any], ...]:
+        return ()
+
+    def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
+        kind = message.get("T")
+        if kind in _BARS:
+            return Reaction(row=_bar(message))
+        if kind == "success" and message.get("msg") == "connected":
+            words = {"action": "auth", "key": self._keys.ident.value, "secret": self._keys.secret.value}
+            return Reaction(send=(words,))
+        if kind == "success" and message.get("msg") == "authenticated":
+            wanted = list(tickers)
+            return Reaction(send=({"action": "subscribe", "bars": wanted, "updatedBars": wanted},))
+        if kind == "subscription":
+            lacking = sorted(set(tickers) - set(message.get("bars") or ()))
+            said = f"no bars of {', '.join(lacking[:3])}" + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
+            return Reaction(up=True, complaint=said if lacking else "")
+        if kind == "error":
+            code, text = message.get("code"), self.redact(str(message.get("msg", "")))
+            if code in _REFUSED:
+                raise SourceError(f"the key in {self._keys.ident.variable} was refused: {code}: {text}")
+            return Reaction(complaint=f"{code}: {text}")
+        return Reaction()
+
+
+def _bar(message: dict[str, Any]) -> RawBar:
+    """Return a bar of the service as a row of RAW_SCHEMA; what is no number or stamp is null."""
+    o, h, low, c, v = (figure(message.get(name)) for name in ("o", "h", "l", "c", "v"))
+    return str(message.get("S", "")), stamp(message.get("t")), o, h, low, c, v
+
+
+class AlpacaFeed(WebsocketFeed):
+    """Minutes from Alpaca's socket."""
+
+    name = "alpaca"
+
+    def __init__(
+        self,
+        begin: Begin,
+        url: str,
+        keys: Keys,
+        backfill: Backfill,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+        rest_clock: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """See `WebsocketFeed`. url: such as wss://stream.data.alpaca.markets/v2/iex."""
+        super().__init__(begin, url, _AlpacaSpeech(keys), backfill, stop=stop, clock=clock, rest_clock=rest_clock)
+
+
+def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+    """Return the feed. extended: whether extended hours are traded, asked at each session.
+
+    Raises ConfigError where a key is missing.
+    """
+    keys, stop = find_keys(settings), threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise SourceError("The bot is stopping.")
+
+    source = AlpacaSource(settings, keys=keys, sleep=sleep)
+    # Bars of another source lie in the usual place: each would throw the other's away.
+    shared = settings.market.source == source.name
+    folder = Path(settings.paths.home) / "bars"
+    store = BarStore(folder if shared else folder / "feed-alpaca", source, calendar)
+    service = DataService(settings, keys, timeout_s=min(settings.alpaca.timeout_s, _TIMEOUT_S), sleep=sleep)
+
+    def begin(hours: Hours, now: datetime) -> Morning:
+        return collect_morning(
+            store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
+        )
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        rows: list[RawBar] = []
+        for place in range(0, len(tickers), _MOST_SYMBOLS):
+            part = list(tickers[place : place + _MOST_SYMBOLS])
+            for ticker, bars in ask_bars(service, settings.alpaca.data_feed, part, first, last).items():
+                rows += [_bar({**bar, "S": ticker}) for bar in bars]
+        return rows
+
+    url = f"{settings.alpaca.stream_url.rstrip('/')}/{settings.alpaca.data_feed}"
+    return AlpacaFeed(begin, url, keys, backfill, stop=stop, rest_clock=lambda: service.transport.clock_ahead_s)

@@ -1,0 +1,323 @@
+"""Minutes as they are made, over one websocket that mends itself; a vendor's way to speak is plugged in as a `Speech`.
+
+What was missed while it was down, or before it was up, is asked for over REST and comes as late bars. Where the
+connection does not hold, because another program uses the key or the service is down, REST brings the minutes too.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol
+
+from hftcl.errors import SourceError
+from hftcl.market.bars import MINUTE
+from hftcl.market.hours import Hours
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import Intake, RawBar
+
+log = logging.getLogger(__name__)
+
+Begin = Callable[[Hours, datetime], Morning]
+Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
+"""(tickers, from, to) -> their bars of those minutes, over REST."""
+
+_OPEN_S: Final = 10.0
+_SILENT_S: Final = 20.0
+_PATIENCE_S: Final = 10.0
+_SILENT_MINUTES: Final = 2
+_SILENT_EVERY: Final = 10
+"""Regular minutes without any message, after which it connects again, and then again: it may be the market."""
+_WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_HELD_S: Final = 60.0
+"""A connection that lived this long was a good one: the wait before the next begins small again. A log-in alone proves
+nothing: two programs on one key throw each other out after each."""
+_THROWN_OUT: Final = 3
+"""So many short lives in a row, and a person is told that the key is used elsewhere."""
+_DELAY_S: Final = 300.0
+"""Bars that come later than this after their minute's end are those of a delayed plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """What a message means: what to `send`, a bar, that the subscription stands, or what the service complains of."""
+
+    send: tuple[dict[str, Any], ...] = ()
+    row: RawBar | None = None
+    up: bool = False
+    complaint: str = ""
+
+
+class Speech(Protocol):
+    """How one vendor's socket talks."""
+
+    def redact(self, text: str) -> str:
+        """Return `text` as one short line without any secret."""
+        ...
+
+    def open(self) -> tuple[dict[str, Any], ...]:
+        """Return what is said as soon as the connection stands; a new conversation begins."""
+        ...
+
+    def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
+        """Return what to do about `message`. Raises SourceError where the conversation is at its end."""
+        ...
+
+
+class WebsocketFeed:
+    """Minutes as they come in. A thread receives; `minute` takes what is there."""
+
+    name = "websocket"
+
+    def __init__(
+        self,
+        begin: Begin,
+        url: str,
+        speech: Speech,
+        backfill: Backfill,
+        *,
+        stop: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
+        rest_clock: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """begin: prepares a session. url: such as wss://host/path. clock: Unix seconds.
+
+        stop: ends the waits of `backfill` when it is set, which `close` does. rest_clock: what the service's REST
+        answers say of our clock, see `clock_ahead_s`.
+        """
+        self._stop = stop
+        self._begin = begin
+        self._url = url
+        self._speech = speech
+        self._backfill = backfill
+        self._clock = clock
+        self._rest_clock = rest_clock
+        self._lock = threading.Lock()
+        self._rows: list[RawBar] = []
+        self._newest: dict[str, datetime] = {}
+        self._delayed: set[str] = set()
+        self._fault = "it is not connected yet"
+        self._complaint = ""
+        self._ahead_s: float | None = None
+        self._up_at: float | None = None
+        self._short_lives = 0
+        self._lost: datetime | None = None
+        self._filler = ThreadPoolExecutor(1, "gap")
+        self._filling: tuple[datetime, Future[list[RawBar]]] | None = None
+        self._quiet = 0
+        self._hang_up = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._tickers: tuple[str, ...] = ()
+        self._intake: Intake | None = None
+        self._hours: Hours | None = None
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        """Collect the earlier sessions and today's bars so far, and connect."""
+        morning = self._begin(hours, now)
+        self._filling = None  # what comes of an earlier session is nobody's any more
+        self._hours, self._intake = hours, Intake(hours, morning.tickers, morning.so_far)
+        self._quiet = -1  # it may have connected after the first minute's bars were sent
+        with self._lock:
+            self._rows, self._lost = [], now
+        if self._tickers != morning.tickers:
+            self._disconnect()
+            self._tickers = morning.tickers
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._receive, name=self.name, daemon=True)
+            self._thread.start()
+        return morning
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        """Return what has come of the minute; after a gap, with what REST knows of the minutes that were missed."""
+        if self._intake is None:
+            raise AssertionError("begin comes first")
+        with self._lock:
+            rows, self._rows = self._rows, []
+            lost, fault, delayed = self._lost, self._fault, frozenset(self._delayed)
+            over_rest = bool(fault) and self._short_lives >= _THROWN_OUT
+            if not fault:
+                self._lost = None
+            elif over_rest:
+                self._lost = minute  # asked for once more with the next one: a late bar of it may come
+        if self._falls_silent(minute, heard=bool(rows or fault)):
+            since = minute - (self._quiet - 1) * MINUTE
+            lost = min(lost or since, since)
+            self._hang_up.set()
+        if over_rest or (lost is not None and not fault):
+            rows = [*self._filled(lost or minute, minute), *rows]
+        elif self._filling is not None:
+            rows = [*self._filled(minute, minute), *rows]
+        return self._intake.deliver(rows, minute, now, delayed=delayed)
+
+    def clock_ahead_s(self) -> float | None:
+        """Return the seconds by which this clock is ahead of the service's, by its newest answer; None before one."""
+        with self._lock:
+            ahead_s = self._ahead_s
+        return ahead_s if ahead_s is not None else self._rest_clock()
+
+    def _filled(self, lost: datetime, minute: datetime) -> list[RawBar]:
+        """Return what REST knows of the gap since `lost`, where it says so in time; else it comes with a later minute.
+
+        One question at a time: a plan of few calls, or a service that hangs, must not keep the bot from its minute.
+        """
+        if self._filling is None:
+            self._filling = lost, self._filler.submit(self._backfill, self._tickers, lost, minute)
+        elif lost < minute:
+            self._still_lost(lost)  # another gap: asked for when this one is filled
+        since, future = self._filling
+        done, _ = wait([future], timeout=_PATIENCE_S)
+        if not done:
+            return []
+        self._filling = None
+        try:
+            return future.result()
+        except SourceError as error:
+            log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
+            self._still_lost(since)
+            return []
+
+    def _still_lost(self, since: datetime) -> None:
+        with self._lock:
+            self._lost = min(self._lost or since, since)
+
+    def _falls_silent(self, minute: datetime, *, heard: bool) -> bool:
+        """Whether a connection that seems well has brought nothing for so long that it is to be made again."""
+        assert self._hours is not None  # noqa: S101 - begin comes first
+        regular = self._hours.opens <= minute < self._hours.closes
+        self._quiet = self._quiet + 1 if regular and not heard else 0
+        return self._quiet % _SILENT_EVERY == _SILENT_MINUTES
+
+    def problem(self) -> str:
+        """Say that it is not connected, that another program has the key, or that the bars are delayed."""
+        with self._lock:
+            if self._delayed:
+                return "the plan of the key delivers delayed bars; nothing is traded on them"
+            said = f"the service says: {self._complaint}" if self._complaint else ""
+            if not self._fault:
+                return said
+            why = f"the websocket is down: {self._fault}{f' ({said})' if said else ''}"
+            if self._short_lives >= _THROWN_OUT:
+                why += (
+                    f"; it was lost {self._short_lives} times in a row within a minute, as when another program uses "
+                    "the same key. End that one, or give it a key of its own. Bars are asked for over REST meanwhile"
+                )
+            return why
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._stop is not None:
+            self._stop.set()
+        self._disconnect()
+        self._filler.shutdown(wait=False, cancel_futures=True)
+
+    def _disconnect(self) -> None:
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join(_OPEN_S + 5.0)
+            self._thread = None
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                self._converse()
+            except Exception as error:  # noqa: BLE001 - whatever the library, TLS or the network raise ends in a new connection
+                if self._note_down(self._speech.redact(f"{type(error).__name__}: {error}")):
+                    failures = 0  # it had held: the drops of a year do not add up
+            self._stopping.wait(_WAITS_S[min(failures, len(_WAITS_S) - 1)])
+            failures += 1
+
+    def _note_down(self, why: str) -> bool:
+        """Note that it is down, and return whether the connection had held for a while."""
+        with self._lock:
+            up_at, self._up_at = self._up_at, None
+            held = up_at is not None and self._clock() - up_at >= _HELD_S
+            if held:
+                self._short_lives = 0
+            elif up_at is not None:
+                self._short_lives += 1
+            if not self._fault:
+                log.warning("the websocket was lost url=%s why=%s", self._url, why)
+                now = datetime.fromtimestamp(self._clock(), UTC).replace(second=0, microsecond=0)
+                self._lost = self._lost or now - MINUTE  # whose bar may not have come; or of a gap that is still open
+            self._fault = why
+            return held
+
+    def _converse(self) -> None:
+        """Connect, authenticate, subscribe, and take messages until the connection ends or `close` is called."""
+        from websockets.sync.client import connect
+
+        with connect(
+            self._url, open_timeout=_OPEN_S, ping_interval=_SILENT_S, ping_timeout=_SILENT_S, max_size=16 * 2**20
+        ) as socket:
+            if socket.response is not None:
+                self._note_time(socket.response.headers.get("Date"))
+            for words in self._speech.open():
+                socket.send(json.dumps(words))
+            self._hang_up.clear()
+            while not self._stopping.is_set():
+                if self._hang_up.is_set():
+                    raise SourceError("it was connected, and brought nothing")
+                try:
+                    text = socket.recv(timeout=0.5)
+                except TimeoutError:
+                    continue
+                for message in _messages(text):
+                    self._react(socket, self._speech.hear(message, self._tickers))
+            with contextlib.suppress(OSError):
+                socket.close()
+
+    def _react(self, socket: Any, reaction: Reaction) -> None:
+        for words in reaction.send:
+            socket.send(json.dumps(words))
+        if reaction.complaint:
+            log.warning("the websocket complains message=%r", reaction.complaint)
+            with self._lock:
+                self._complaint = reaction.complaint
+        if reaction.up:
+            with self._lock:
+                self._fault = self._complaint = ""
+                self._up_at = self._clock()
+            log.info("the websocket is connected url=%s tickers=%d", self._url, len(self._tickers))
+        if reaction.row is not None:
+            self._take(reaction.row)
+
+    def _take(self, row: RawBar) -> None:
+        """Keep a bar; only the age of a ticker's newest one tells of a delayed plan, for old ones are sent again."""
+        ticker, ts = row[0], row[1]
+        with self._lock:
+            self._rows.append(row)
+            if ts is None or ts < self._newest.get(ticker, ts):
+                return
+            self._newest[ticker] = ts
+            late_s = self._clock() - ts.timestamp() - 60.0
+            (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
+
+    def _note_time(self, header: str | None) -> None:
+        try:
+            theirs = parsedate_to_datetime(header) if header else None
+        except (ValueError, OverflowError):
+            return
+        if theirs is not None:
+            with self._lock:
+                self._ahead_s = self._clock() - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
+
+
+def _messages(text: str | bytes) -> list[dict[str, Any]]:
+    """Return the messages of a frame; what is not JSON of that form holds none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        log.warning("the websocket sent something else than JSON bytes=%d", len(text))
+        return []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
