@@ -45,9 +45,10 @@ def test_a_ticker_without_bars_is_left_out_loudly_and_the_others_go_on(tmp_path:
     from_files(tmp_path, "AAPL", "NOBARS", "AMD")
     done = run(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 0, done.stderr
-    assert "warning: NOBARS is left out: no bars" in done.stderr.splitlines()
+    why = f"no bars; the folder {tmp_path / 'data'} has AAPL, AMD; a file without a ticker column is named after"
+    assert f"warning: NOBARS is left out: {why}" in done.stderr
     report = json.loads(done.stdout)
-    assert report["left_out"] == {"NOBARS": "no bars"}
+    assert report["left_out"]["NOBARS"].startswith(why)
     assert report["tickers"] == ["AAPL", "AMD"]
 
 
@@ -95,10 +96,10 @@ def test_one_session_only_is_status_one_and_says_how_many_there_should_be(
 @pytest.mark.parametrize(
     ("folder", "watchlist", "files", "told"),
     [
-        ("alphavantage_2019_02_right_labelled", ["AAPL"], "", 'columns = { ts = "datetime" }'),
+        ("alphavantage_2019_02_right_labelled", ["AAPL"], "", 'timezone = "America/New_York" and label = "end"'),
         ("alphavantage_2019_02_right_labelled", ["AAPL", "VIX"], NEW_YORK_ENDS, "needs rows from 4 or more sessions"),
         ("alphavantage_2019_02_right_labelled", ["VIX"], NEW_YORK_ENDS, "VIX"),
-        ("injected_faults", ["AMD"], "", "needs rows from 4 or more sessions"),
+        ("injected_faults", ["AMD"], "", "AMD_clean.csv and AMD_dirty.csv disagree"),
         ("injected_faults", ["NOBARS"], "", "NOBARS"),
     ],
 )

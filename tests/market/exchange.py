@@ -63,12 +63,19 @@ def quiet_bars(
     for ticker in tickers:
         for begin, end in Calendar(calendar).sessions(first, last).select(hours).iter_rows():
             ts = pl.datetime_range(begin, end - timedelta(minutes=1), f"{step}m", eager=True).alias("ts")
+            if step > 1 and extended:  # one bar off the grid, so that these are thin minute bars and none of 30 minutes
+                ts = pl.concat([ts, pl.Series("ts", [begin + timedelta(minutes=step + 1)], dtype=ts.dtype)]).sort()
             frames.append(ts.to_frame().with_columns(pl.lit(ticker).alias("ticker")))
     walk = 100 + (pl.col("ts").dt.epoch("s") // 60 * 7 % 101) / 100
+    # up or down without a tie to the price: a body that is always the same foretells itself, which is refused
+    turn = pl.when(pl.col("ts").dt.epoch("s") // 60 * 31 % 17 < 8).then(1.0).otherwise(-1.0)
     return (
         pl.concat(frames)
-        .with_columns(walk.alias("open"), (walk + 0.02).alias("close"))
-        .with_columns((pl.col("close") + 0.01).alias("high"), (pl.col("open") - 0.01).alias("low"))
+        .with_columns(walk.alias("open"), (walk + 0.02 * turn).alias("close"))
+        .with_columns(
+            (pl.max_horizontal("open", "close") + 0.01).alias("high"),
+            (pl.min_horizontal("open", "close") - 0.01).alias("low"),
+        )
         .with_columns((pl.col("ts").dt.minute().cast(pl.Float64) + 100).alias("volume"))
         .select(RAW_SCHEMA.names())
         .cast(RAW_SCHEMA)

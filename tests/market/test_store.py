@@ -81,7 +81,7 @@ def test_what_is_collected_is_sorted_regular_and_of_the_schema(tmp_path: Path) -
 def test_extended_hours_come_when_asked_for(tmp_path: Path) -> None:
     source = Exchange(FEW)
     both = collect(tmp_path, source, "AAA", extended_hours=True).bars
-    assert both.height == 10 * 32
+    assert both.height == 10 * 33
     assert_frame_equal(both.filter("regular"), collect(tmp_path, source, "AAA").bars, check_exact=True)
 
 
@@ -291,7 +291,7 @@ def test_a_session_that_the_source_no_longer_has_stays_in_the_cache_and_is_told(
     full = collect(tmp_path, Exchange(FEW))
     in_new_york = pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()
     got = collect(tmp_path, Exchange(FEW.filter(in_new_york != date(2026, 2, 5))))
-    assert reasons(got) == {("AAA", "vanished_session"): 32, ("BBB", "vanished_session"): 32}
+    assert reasons(got) == {("AAA", "vanished_session"): 33, ("BBB", "vanished_session"): 33}
     assert_frame_equal(got.bars, full.bars, check_exact=True)
 
 
@@ -429,8 +429,10 @@ def test_before_an_unannounced_split_no_session_is_used(tmp_path: Path) -> None:
         ("AAA", date(2026, 2, 3)),
         ("BBB", FIRST),
     ]
-    assert reasons(got)["AAA", "unannounced_split"] == 6 * 32
-    assert collect(tmp_path, Exchange(raw)).left_out == {"AAA": FEW_SESSIONS}
+    assert reasons(got)["AAA", "unannounced_split"] == 6 * 33
+    assert collect(tmp_path, Exchange(raw)).left_out == {
+        "AAA": f"{FEW_SESSIONS}; they begin on 2026-02-03: set [market] lookback_days = 4 or less"
+    }
 
 
 def test_a_market_that_never_closes_is_collected_by_utc_day(tmp_path: Path) -> None:

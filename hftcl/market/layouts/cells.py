@@ -1,6 +1,6 @@
 """Cells of a column to moments and figures, decided by the whole column. What cannot be read becomes null. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import polars as pl
@@ -63,6 +63,8 @@ class Stamps:
     order: str = ""
     example: str = ""
     form: str = ""
+    moments: pl.Series | None = field(default=None, repr=False, compare=False)
+    """What the cells mean, row for row, where no cell leaves a zone open: so that they are read once."""
 
     @property
     def kind(self) -> str:
@@ -92,7 +94,9 @@ def survey(cells: pl.Series) -> Stamps:
     good = moments.is_not_null()
     naive = good & ((~epoch & ~zoned) | ticks | serial)
     bad = text.filter(~good)
+    whole = naive.sum() == 0 and text.len() == cells.len() and dtype == pl.String
     return Stamps(
+        moments=moments if whole else None,
         naive=int(naive.sum()),
         zoned=int((good & zoned).sum()),
         epoch=int((good & epoch & ~ticks & ~serial).sum()),
@@ -105,6 +109,7 @@ def survey(cells: pl.Series) -> Stamps:
 
 def _order(text: pl.Series) -> str:
     """Decide by the whole column whether 05/12/2025 is in May or in December."""
+    text = text.filter(text.str.contains(r"^\d{1,2}[-./]"))
     parts = text.str.extract_groups(rf"^{_DATES[1]}(?:\D|$)").struct.unnest().select("first", "second_part")
     first, second = (parts[name].cast(pl.Int32, strict=False).drop_nulls() for name in ("first", "second_part"))
     if not first.len():
@@ -263,7 +268,12 @@ def writes_decimal_comma(columns: list[pl.Series]) -> bool:
     """Whether the price columns of a file write 201,45: decided by all cells, for 1,234 may be either."""
     comma = dot = clear = 0
     for column in columns:
-        text = column.drop_nulls().str.strip_chars()
+        text = column.drop_nulls()
+        text = text.filter(text.str.contains(",", literal=True) | text.str.contains(".", literal=True))
+        if not text.str.contains(",", literal=True).any():
+            dot += text.len()
+            continue
+        text = text.str.strip_chars()
         comma += int(text.str.contains(_DECIMAL_COMMA).sum())
         clear += int((text.str.contains(_DECIMAL_COMMA) & ~text.str.contains(r",\d{3}$")).sum())
         dot += int(text.str.contains(r"^[+-]?[\d,]*\.\d+$").sum())

@@ -70,11 +70,12 @@ def find_ticker(ticker: str, known: Iterable[str]) -> str | None:
     names = set(known)
     if ticker in names:
         return ticker
-    alike = [name for name in names if _plain(name) == _plain(ticker)]
+    alike = [name for name in names if plain_name(name) == plain_name(ticker)]
     return alike[0] if len(alike) == 1 else None
 
 
-def _plain(ticker: str) -> str:
+def plain_name(ticker: str) -> str:
+    """Return `ticker` with the class of a share after a point: what BRK-B, BRK_B and BRK/B have in common."""
     return _CLASS.sub(r"\1.\2", ticker)
 
 

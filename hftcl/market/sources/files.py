@@ -26,7 +26,7 @@ from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
 from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
-from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, ticker_in_cell, ticker_of_path
+from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_in_cell, ticker_of_path
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
@@ -121,6 +121,7 @@ class FilesSource:
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
+        self._found: dict[str, dict[Path, _Facts]] = {}
         self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
         if self._files.timezone:
@@ -270,21 +271,36 @@ class FilesSource:
 
     def _find_files(self, ticker: str) -> dict[Path, _Facts]:
         """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
-        files = self._index.files
-        mine: dict[Path, _Facts] = {}
-        for path, facts in files.items():
-            owner = facts.owner
-            if not facts.fault and find_ticker(ticker, [owner] if owner else facts.tickers):
-                mine[path] = facts
+        if ticker in self._found:
+            return self._found[ticker]
+        mine = {
+            path: facts
+            for path, facts in self._by_name.get(plain_name(ticker), {}).items()
+            if find_ticker(ticker, [facts.owner] if facts.owner else facts.tickers)
+        }
         self._require_one(ticker, mine)
-        for path, facts in files.items():
-            if facts.fault and (facts.holds_any or not mine or find_ticker(ticker, [self._named(path, facts)])):
+        for path, facts in self._faulty.items():
+            if facts.holds_any or not mine or find_ticker(ticker, [self._named(path, facts)]):
                 raise SourceError(facts.fault)
         for facts in mine.values():
             fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
             if fault:
                 raise SourceError(self._with_companion(fault, mine, ticker))
+        self._found[ticker] = mine
         return mine
+
+    @cached_property
+    def _by_name(self) -> dict[str, dict[Path, _Facts]]:
+        """The files that can be used, by the plain name of each ticker in them: 2,000 tickers are asked for at once."""
+        named: dict[str, dict[Path, _Facts]] = {}
+        for path, facts in self._index.files.items():
+            for name in () if facts.fault else ([facts.owner] if facts.owner else facts.tickers):
+                named.setdefault(plain_name(name), {})[path] = facts
+        return named
+
+    @cached_property
+    def _faulty(self) -> dict[Path, _Facts]:
+        return {path: facts for path, facts in self._index.files.items() if facts.fault}
 
     def _require_one(self, ticker: str, mine: Mapping[Path, _Facts]) -> None:
         """Refuse files that write the class of a share differently: they may be of two tickers."""
@@ -361,7 +377,7 @@ class FilesSource:
             tickers={owner: tickers.get(owner, ())} if owner else tickers, rows=frame.height, owner=owner,
             guesses=guesses,
         )  # fmt: skip
-        parts = self._keep(path, self._lay_out(frame, facts, named))
+        parts = self._keep(path, self._lay_out(frame, facts, named, found.moments))
         return self._judge(path, facts, parts, asked=not zone, found=found)
 
     def _judge(
@@ -532,11 +548,12 @@ class FilesSource:
             self._kept.popitem(last=False)
         return self._kept[path]
 
-    def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str) -> pl.DataFrame:
+    def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
         layout = find_layout(facts.layout)
         stamps = _stamps(frame, facts.columns)
-        moments = self._moments(stamps, facts, layout)
+        local = layout.epoch_is_local and facts.kind == "epoch"
+        moments = self._moments(stamps, facts, layout) if known is None or local else known
         if facts.label == "end":
             moments = moments.dt.offset_by("-1m")
         values = [reading.figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in _FIGURES]
