@@ -600,12 +600,16 @@ def _is_astray(found: Sequence[Finding], sessions: pl.DataFrame) -> bool:
 
 
 def _silent_hours(bars: pl.LazyFrame, held: pl.DataFrame) -> dict[date, int]:
-    """Return for each session the number of its hours, extended ones included, without a bar that usually have many."""
+    """Return for each session the number of its hours, extended ones included, without a bar that usually have many.
+
+    Half days are left out: their afternoon is quiet.
+    """
     hour = (pl.col("ts") - pl.col("extended_open")).dt.total_hours()
     counts = bars.with_columns(hour.alias("hour")).group_by("session", "hour").agg(pl.len().alias("n"))
     last = (pl.col("extended_close") - pl.col("extended_open")).dt.total_hours()
     days = held.lazy().filter(pl.col("session").is_in(bars.select("session").unique().collect()["session"].to_list()))
-    grid = days.select("session", pl.int_ranges(0, last).alias("hour")).explode("hour")
+    whole = days.filter(last == last.max())
+    grid = whole.select("session", pl.int_ranges(0, last).alias("hour")).explode("hour")
     table = grid.join(counts, on=["session", "hour"], how="left").with_columns(pl.col("n").fill_null(0))
     silent = table.with_columns(pl.col("n").median().over("hour").alias("usual")).filter(
         (pl.col("n") == 0) & (pl.col("usual") >= _BUSY_HOUR)

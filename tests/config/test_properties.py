@@ -96,6 +96,7 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     tree["edge"]["stand_down_below"] = min(tree["edge"]["stand_down_below"], tree["edge"]["min_p_edge"])
     tree["paths"] = {"home": "/var/lib/hftcl", "env_file": "/etc/hftcl.env"}
     tree["files"]["folder"] = "/srv/bars"
+    tree["polygon"]["flat_files"] = "/srv/flat"
     tree["log"]["prometheus"] = "/var/lib/hftcl/hftcl.prom"
     for job in ("check", "retrain", "digest"):
         tree["schedule"][job] = draw(st.sampled_from(["02:00", "Sun 01:00", "0 2 * * *", "30 22 * * MON-FRI"]))
