@@ -156,7 +156,9 @@ def _acquire(path: Path, what: str, wait_s: float) -> int:
     deadline = time.monotonic() + wait_s
     while True:
         # os.open makes the descriptor O_CLOEXEC: a spawned child does not keep the lock of a killed parent
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        # O_NONBLOCK, and looked at before: a pipe in its place must not hang us
+        require_regular(path)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
             # flock, not a pid file: the kernel drops it when the holder is killed
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,13 @@
 """How every SQLite file of hftcl is described, opened, changed, sealed, and what its faults are called.
 
-Only the standard library is imported.
+A row of a sealed table carries a hash over its other columns. SQLite has no checksums: a flipped bit in a page is
+another number to it, and its own integrity check says "ok". Only the standard library is imported.
 """
 
 import contextlib
+import hashlib
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +19,17 @@ from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersion
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
 # The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
 _SUFFIXES: Final = ("", "-wal", "-shm")
+_SEAL_BYTES: Final = 8  # one SQLite integer: by chance it fits a damaged row once in 2**64
 _SHOWN: Final = 160  # characters of what SQLite or a row says: enough to find the place, too few to flood a terminal
+
+
+class _Met(threading.local):
+    """The row that a query of this thread met last whose seal does not fit: SQLite keeps no text of it."""
+
+    row = ""
+
+
+_met: Final = _Met()
 
 Journal = Literal["DELETE", "WAL"]
 """DELETE: one file between two changes, fit for a backup by copying. WAL: a reader never waits for the writer, nor the
@@ -33,7 +46,10 @@ class Database:
     """One kind of file: what it is called, what stands in it, how it is written, and what its loss means.
 
     kind: with an article, such as "a ledger". schema: of the newest version. upgrades: for each older version the
-    statements that lead to the next one. remedy: what a person does about a damaged file, and what is lost by it.
+    statements that lead to the next one; `version` rises where `sealed` grows. remedy: what a person does about a
+    damaged file, and what is lost by it.
+    sealed: the tables whose rows carry a seal, for each the columns that name a row to a person.
+    small: so small that each opening checks its whole structure.
     """
 
     kind: str
@@ -43,6 +59,8 @@ class Database:
     sync: Sync
     remedy: str
     upgrades: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    sealed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    small: bool = False
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -83,6 +101,9 @@ def _build_fault(doing: str, path: Path, database: Database, error: sqlite3.Erro
             f"{doing[:1].upper()}{doing[1:]} failed: {path}: {error}. "
             "Check the space, the owner and the health of the disk under [paths] home, and run it again."
         )
+    row, _met.row = _met.row, ""
+    if row and "user-defined function" in str(error):
+        return build_damage_error(path, database, f"the row {row} is not what was written")
     if primary == sqlite3.SQLITE_CONSTRAINT:
         return IntegrityError(f"{doing[:1].upper()}{doing[1:]} failed: a row cannot be kept in {path}: {error}.")
     return build_damage_error(path, database, str(error))
@@ -99,8 +120,8 @@ def build_damage_error(path: Path, database: Database, how: str) -> IntegrityErr
 def open_to_write(path: Path, database: Database, *, sync: Sync | None = None) -> sqlite3.Connection:
     """Open the file at `path`, created where it is missing, brought up to date where it is old.
 
-    sync: what a commit waits for, where that is not the database's own. Raises sqlite3.Error, NewerVersionError,
-    StorageError, OSError.
+    sync: what a commit waits for, where that is not the database's own. Each row that is written through the
+    connection is sealed. Raises sqlite3.Error, NewerVersionError, StorageError, OSError.
     """
     durable.make_folder(path.parent)
     _require_file(path)
@@ -116,6 +137,7 @@ def open_to_write(path: Path, database: Database, *, sync: Sync | None = None) -
             if known == 0 and sync != "OFF":
                 durable.sync_folder(path.parent)
         _require_tables(db, database)
+        _seal_changes(db, database)
     except BaseException:
         db.close()
         raise
@@ -150,6 +172,7 @@ def _open_as(path: Path, database: Database, mode: str) -> sqlite3.Connection:
             return _copy_upgraded(db, path, database)
         if version:
             _require_tables(db, database)
+            _show_whole_rows(db, database)
             db.execute("PRAGMA query_only = ON")
             return db
     except BaseException:
@@ -202,6 +225,8 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, database: Database) ->
     else:
         for step in range(version, database.version):
             _run(db, database.upgrades.get(step, ()))
+    for table in database.sealed:
+        _seal_table(db, table)
     db.execute(f"PRAGMA user_version = {database.version}")
 
 
@@ -210,10 +235,125 @@ def _run(db: sqlite3.Connection, statements: Iterable[str]) -> None:
         db.execute(statement)
 
 
+def compute_seal(*values: object) -> int:
+    """Return the seal of a row: of its table's name and its columns, in the order of the table."""
+    digest = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_SEAL_BYTES).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _list_columns(db: sqlite3.Connection, table: str) -> tuple[list[str], bool]:
+    """Return the columns of a table but its seal, and whether it has one."""
+    names = [str(row[1]) for row in db.execute(f"PRAGMA main.table_info({table})")]
+    return [name for name in names if name != "seal"], "seal" in names
+
+
+def _seal_expression(table: str, columns: Sequence[str]) -> str:
+    return f"hftcl_seal('{table}', {', '.join(columns)})"
+
+
+def _seal_table(db: sqlite3.Connection, table: str) -> None:
+    """Seal the rows of a table that has had no seals, or other columns, so far."""
+    columns, sealed = _list_columns(db, table)
+    if not sealed:
+        db.execute(f"ALTER TABLE {table} ADD COLUMN seal INTEGER")
+    _make_function(db)
+    db.execute(f"UPDATE {table} SET seal = {_seal_expression(table, columns)}")  # noqa: S608 - our names
+
+
+def _make_function(db: sqlite3.Connection) -> None:
+    db.create_function("hftcl_seal", -1, compute_seal, deterministic=True)
+
+
+def _seal_changes(db: sqlite3.Connection, database: Database) -> None:
+    """Let this connection seal each row that it writes. The triggers are its own: the file knows nothing of them."""
+    if not database.sealed:
+        return
+    _make_function(db)
+    db.execute("PRAGMA temp_store = MEMORY")
+    for table in database.sealed:
+        columns, _ = _list_columns(db, table)
+        key = _list_key(db, table)
+        where = " AND ".join(f"{name} = new.{name}" for name in key) or "true"
+        seal = f"UPDATE {table} SET seal = {_seal_expression(table, columns)} WHERE {where}"  # noqa: S608 - our names
+        for event in ("INSERT", f"UPDATE OF {', '.join(columns)}"):
+            name = f"seal_{event.split()[0].lower()}_{table}"
+            db.execute(f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} BEGIN {seal}; END")
+
+
+def _list_key(db: sqlite3.Connection, table: str) -> list[str]:
+    rows = db.execute(f"PRAGMA main.table_info({table})").fetchall()
+    return [str(row[1]) for row in rows if row[5]]
+
+
+def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
+    """Put a view before each sealed table: a row whose seal does not fit ends the query, and no seal is to be seen.
+
+    A file of before the seals is read as it is.
+    """
+
+    def require_seal(name: str, seal: int | None, *values: object) -> int:
+        if seal != compute_seal(*values):
+            _met.row = name
+            raise ValueError(name)
+        return 1
+
+    db.create_function("hftcl_whole", -1, require_seal)
+    for table, key in database.sealed.items():
+        columns, sealed = _list_columns(db, table)
+        if sealed:
+            names = ", ".join(columns)
+            # In a SELECT of its own: SQLite writes the constant of `WHERE state = 'open'` into the rest of the WHERE.
+            check = f"(SELECT hftcl_whole({_name_row(table, key)}, seal, '{table}', {names}))"
+            db.execute(f"CREATE TEMP VIEW {table} AS SELECT {names} FROM main.{table} WHERE {check}")  # noqa: S608
+
+
+def _name_row(table: str, key: Sequence[str]) -> str:
+    """Return the SQL that names a row for a person."""
+    parts = " || ' ' || ".join(f"coalesce({name}, '?')" for name in key)
+    return f"'{table} ' || {parts}"
+
+
+def list_damage(db: sqlite3.Connection, database: Database, tables: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Return each row of the sealed `tables`, by default of all, whose seal does not fit, as "table key"."""
+    found: list[str] = []
+    for table in database.sealed if tables is None else tables:
+        columns, sealed = _list_columns(db, table)
+        if not sealed:
+            continue
+        rows = db.execute(
+            f"SELECT {_name_row(table, database.sealed[table])}, seal, {', '.join(columns)} FROM main.{table}"  # noqa: S608
+        )
+        found += [str(name) for name, seal, *values in rows if seal != compute_seal(table, *values)]
+    return tuple(found)
+
+
+def read_rows(
+    db: sqlite3.Connection, database: Database, table: str, order: str
+) -> tuple[list[sqlite3.Row], list[str]]:
+    """Return the whole rows of a table, with their seal, and the names of those that are not what was written."""
+    columns, sealed = _list_columns(db, table)
+    rows = db.execute(f"SELECT * FROM main.{table} ORDER BY {order}").fetchall()  # noqa: S608 - our names
+    whole, damage = [], []
+    for row in rows:
+        if sealed and row["seal"] != compute_seal(table, *(row[name] for name in columns)):
+            damage.append(" ".join([table, *(str(row[name]) for name in database.sealed[table])]))
+        else:
+            whole.append(row)
+    return whole, damage
+
+
+def require_whole(db: sqlite3.Connection, path: Path, database: Database, tables: Iterable[str] | None = None) -> None:
+    """Raise IntegrityError naming the first row of the sealed `tables` that is not what was written."""
+    if damage := list_damage(db, database, tables):
+        raise build_damage_error(path, database, f"the row {damage[0]} is not what was written")
+
+
 def _require_tables(db: sqlite3.Connection, database: Database) -> None:
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if missing := [name for name in database.tables if name not in there]:
         raise sqlite3.DatabaseError(f"it has no table {missing[0]} any more")
+    if database.small and (told := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
+        raise sqlite3.DatabaseError(told.splitlines()[-1])
 
 
 def remove(path: Path) -> None:

@@ -212,3 +212,14 @@ def test_a_disk_fault_becomes_one_line_with_the_file_and_the_remedy(number: int,
     assert str(caught.value).startswith(f"Archiving the model failed: {os.strerror(number)}: models/a.onnx. ")
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.hazard(88)
+def test_a_pipe_in_place_of_a_file_is_refused_and_never_opened(tmp_path: Path) -> None:
+    for name in ("ledger.sqlite", "models", ".lock"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(StorageError, match="is a pipe, and hftcl keeps a file there"):
+            durable.require_regular(tmp_path / name)
+    with pytest.raises(StorageError, match="is a pipe"), durable.lock(tmp_path / ".lock", "retrain"):
+        pass
+    assert durable.require_regular(tmp_path / "none") is None  # type: ignore[func-returns-value]

@@ -3,6 +3,7 @@
 A channel turns a message into an order to the courier; what cannot be ordered is its `fault`, which a person mends.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ COMMAND: Final = "command"
 # What people write in an .env file; anything else is refused, not guessed.
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 # 64 and 255: the longest local part and domain, RFC 5321 4.5.3.1; no comma or < that would add a receiver.
+_NAME_DIGITS: Final = 8  # enough to tell a dozen addresses apart, and to find nothing by
 _ADDRESS: Final = re.compile(r"[^\s@,<>\"]{1,64}@[^\s@,<>\"]{1,255}")
 # 255: the longest domain, RFC 5321 4.5.3.1.2; the colon is for IPv6 addresses.
 _HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,255}")
@@ -67,8 +69,9 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
     except ConfigError as error:
         found.append(Channel(name="apprise", fault=" ".join(error.faults)))
         urls = []
-    for number, url in enumerate(urls, start=1):
-        name = f"apprise {number} ({_scheme(url)})"
+    for url in dict.fromkeys(urls):
+        # Its place in the list would be another channel's after a correction; the hash tells none of its secrets.
+        name = f"apprise {hashlib.sha256(url.encode()).hexdigest()[:_NAME_DIGITS]} ({_scheme(url)})"
         found.append(Channel(name=name, order={"way": "apprise", "url": url}))
     if settings.command:
         found.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))

@@ -26,6 +26,8 @@ from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_FIRST_SILENCE_S: Final = 60.0  # a lasting fault is logged at once, then after 1, 2, 4 ... minutes,
+_LONGEST_SILENCE_S: Final = 6 * 3600.0  # and at last four times a day, as often as a message is tried
 _LEAST_S: Final = 0.5  # no process is started for less
 # What a disk, a lock or a channel may raise; anything else is an error of ours and is not to be hidden.
 _FAULTS: Final = (HftclError, OSError)
@@ -50,6 +52,7 @@ class Alerts:
         self.channels = find_channels(settings, secrets, host=self._host)
         self._outbox = Outbox(home)
         self._running: threading.Thread | None = None
+        self._hindered, self._silent_until, self._silence_s = "", 0.0, _FIRST_SILENCE_S
 
     @classmethod
     def from_settings(cls, settings: Settings, environ: Mapping[str, str]) -> Self:
@@ -94,8 +97,17 @@ class Alerts:
                 self._outbox.delete_done(now)
             return SendResult(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
         except _FAULTS as error:
-            log.error("alerts not delivered why=%r", str(error))  # noqa: TRY400 - a full disk needs no traceback
+            self._log_undelivered(str(error))
             return SendResult(faults=(str(error),))
+
+    def _log_undelivered(self, why: str) -> None:
+        """Log what hinders each round, seldomer the longer it lasts: the scheduler comes round every 15 seconds."""
+        at = time.monotonic()
+        if why == self._hindered and at < self._silent_until:
+            return
+        self._silence_s = min(2 * self._silence_s, _LONGEST_SILENCE_S) if why == self._hindered else _FIRST_SILENCE_S
+        self._hindered, self._silent_until = why, at + self._silence_s
+        log.error("alerts not delivered why=%r", why)
 
     def deliver_in_background(self, clock: Callable[[], datetime], timeout_s: float = 60.0) -> None:
         """Begin `deliver` in a thread and return at once; nothing happens while the last one is at work."""
@@ -137,7 +149,7 @@ class Alerts:
             if left < _LEAST_S:
                 break
             if channel is None:
-                self._outbox.record_sent(waiting, now, "the channel is no longer set up")
+                self._readdress(waiting, now)
                 continue
             answer = self._send(channel, waiting, min(left, self._settings.timeout_s))
             fault, note = logs.mask(answer.fault), logs.mask(answer.note)
@@ -150,6 +162,10 @@ class Alerts:
                 sent += 1
                 self._outbox.record_sent(waiting, now, note)
         return sent, [f"{name}: {fault}" for name, fault in failed.items()]
+
+    def _readdress(self, waiting: Waiting, now: datetime) -> None:
+        """Send a message whose channel was set up otherwise meanwhile on those that are new: none is lost by it."""
+        self._outbox.readdress(waiting, [channel.name for channel in self.channels], now)
 
     def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.Answer:
         if channel.fault:

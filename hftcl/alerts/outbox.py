@@ -17,7 +17,7 @@ from hftcl.alerts.alert import Alert, Kind, Message
 from hftcl.home import Home
 from hftcl.sqlite import transaction
 
-SCHEMA_VERSION: Final = 1  # 1: raise it with any change to SCHEMA, with a step that brings older files to it
+SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change to SCHEMA, with a step to it
 SCHEMA: Final = """
 CREATE TABLE messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
@@ -39,6 +39,8 @@ OUTBOX: Final = sqlite.Database(
     journal="DELETE",  # few rows, written seldom, by processes that end at once
     sync="EXTRA",  # an alert is told once; a power cut must not take it
     remedy="Move it away: hftcl begins a new one, and the alerts that waited in it are lost.",
+    sealed={"messages": ("number",), "deliveries": ("number", "channel")},  # since version 2
+    small=True,
 )
 
 
@@ -117,6 +119,20 @@ class Outbox:
         """Record that a message went out on its channel."""
         self._finish(waiting, now, note)
 
+    def readdress(self, waiting: Waiting, channels: Sequence[str], now: datetime) -> None:
+        """End the delivery on a channel that is no longer set up; the message is due on those that it has not had."""
+        number, moment = waiting.message.number, now.timestamp()
+        with self._open() as db, transaction(db):
+            db.execute(
+                "UPDATE deliveries SET ended = ?, fault = ? WHERE number = ? AND channel = ?",
+                (moment, "the channel is no longer set up", number, waiting.channel),
+            )
+            db.executemany(
+                "INSERT INTO deliveries (number, channel, tries, since, due, fault) VALUES (?, ?, 0, ?, ?, '') "
+                "ON CONFLICT DO NOTHING",
+                [(number, channel, moment, moment) for channel in channels],
+            )
+
     def record_failure(self, waiting: Waiting, now: datetime, fault: str) -> bool:
         """Record that it did not, and when to try again; False where it was tried long enough and is given up."""
         if now - waiting.message.last_at > KEPT:
@@ -154,6 +170,7 @@ class Outbox:
             sqlite.guard_rows(self.path, OUTBOX),
             contextlib.closing(sqlite.open_to_write(self.path, OUTBOX)) as db,
         ):
+            sqlite.require_whole(db, self.path, OUTBOX)
             db.row_factory = sqlite3.Row
             yield db
 

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hftcl import durable
+from hftcl import durable, sqlite
 from hftcl.archive import export, production, record
 from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
 from hftcl.archive.registry import Registry, RegistryState
-from hftcl.archive.schema import faults, open_to_change
+from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change
 from hftcl.errors import (
     HftclError,
     IntegrityError,
@@ -213,7 +213,7 @@ class Archive(Registry):
         there is nowhere to go, UsageError for a model that never passed when no reason is given, IntegrityError for a
         file that is not whole.
         """
-        with self._hold_registry(now, "rolling back") as (db, notes):
+        with self._hold_registry(now, "rolling back", damaged=True) as (db, notes):
             actual = self.plan_rollback(text)
             if plan is not None and _list_plan_ids(plan) != _list_plan_ids(actual):
                 raise SupersededError(
@@ -297,16 +297,22 @@ class Archive(Registry):
         return tuple(found)
 
     @contextlib.contextmanager
-    def _hold_registry(self, now: datetime, doing: str) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
+    def _hold_registry(
+        self, now: datetime, doing: str, *, damaged: bool = False
+    ) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
         """Hold the registry's lock, with everything recovered; yields the connection and what was mended.
 
+        damaged: go on although a row is not what was written; then nothing is recovered but by `doctor --repair`.
         What the disk and SQLite raise while it is held becomes an error that says what was being done.
         """
         with contextlib.ExitStack() as stack, faults(doing):
             durable.make_folder(self.folder)
             stack.enter_context(durable.lock(self.files.registry_lock, "change of the archive", wait_s=self._wait_s))
             db = stack.enter_context(open_to_change(self.database))
-            notes = production.recover(self, db, now)
+            damage = sqlite.list_damage(db, REGISTRY)
+            if damage and not damaged:
+                raise build_damage_error(f"the row {damage[0]} is not what was written")
+            notes = (f"{build_damage_error(f'the row {damage[0]}')}",) if damage else production.recover(self, db, now)
             for note in notes:
                 self._on_note(note)
             yield db, notes

@@ -77,6 +77,8 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
 
     Raises OSError.
     """
+    if state.damage:
+        return (f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged.",)
     written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
     notes = [f"{path} was not what the registry says; it has been written again." for path in written if mending]
     if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:

@@ -59,7 +59,10 @@ def _build_row(session: RecordedSession) -> tuple[object, ...]:
 def read_sessions(registry: Registry, *, synthetic: bool) -> tuple[RecordedSession, ...]:
     """Return the record on bars of this kind, oldest first; empty where there is none yet."""
     with faults("reading the record"), open_to_read(registry.database) as db:
-        rows = db.execute("SELECT * FROM record WHERE synthetic = ? ORDER BY session", (int(synthetic),)).fetchall()
+        rows = db.execute(
+            f"SELECT {', '.join(_NAMES)} FROM record WHERE synthetic = ? ORDER BY session",  # noqa: S608 - our names
+            (int(synthetic),),
+        ).fetchall()
     return tuple(
         RecordedSession(
             **{**dict(row), "session": date.fromisoformat(row["session"]), "synthetic": bool(row["synthetic"])}

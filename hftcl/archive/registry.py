@@ -15,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from hftcl import sqlite
 from hftcl.archive.records import (
     Attempt,
     Deployment,
+    Judgement,
     ModelRecord,
     Pin,
     Production,
@@ -25,7 +27,7 @@ from hftcl.archive.records import (
     list_ids,
     parse_model_id,
 )
-from hftcl.archive.schema import faults, open_to_read
+from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_read
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
@@ -37,9 +39,6 @@ from hftcl.sqlite import snapshot
 JUDGED: Final = ("deployed", "rejected")  # outcomes of an exam that could tell; what is inconclusive has not judged
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
 _LOOKS = 10  # a switch takes milliseconds: nine in a row do not fall between two looks unless something is wrong
-_SELECT_MODELS: Final = (
-    "SELECT *, json_extract(report, '$.twin') AS twin FROM models ORDER BY rowid"  # the one field asked of all rows
-)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class RegistryState:
     rows: dict[str, sqlite3.Row]
     """By model id, in the order of archiving, oldest first: an id follows a clock, which may once have run ahead."""
     recorded: tuple[Deployment, ...]
+    damage: tuple[str, ...] = ()
+    """The rows that are not what was written, such as "models 20260109_020000"; they are in neither of the others."""
 
     @cached_property
     def production(self) -> Production:
@@ -92,7 +93,8 @@ class RegistryState:
     @cached_property
     def refits(self) -> dict[str, str]:
         """For each examined model that was refitted and deployed as such, the refit."""
-        twins = {model_id: self.rows[model_id]["twin"] for model_id in self.parents}
+        reports = {model_id: json.loads(self.rows[model_id]["report"]) for model_id in self.parents}
+        twins = {model_id: Judgement.from_report(report).twin for model_id, report in reports.items()}
         return {twin: model_id for model_id, twin in twins.items() if twin}
 
     def list_ancestors(self, model_id: str | None) -> tuple[str, ...]:
@@ -147,10 +149,17 @@ class RegistryState:
             kept=bool(row["kept"]),
         )
 
+    def require_whole(self) -> None:
+        """Raise IntegrityError where a row is not what was written."""
+        if self.damage:
+            raise build_damage_error(f"the row {self.damage[0]} is not what was written")
+
     def require(self, text: str) -> str:
         """Return the id in `text` if such a model is archived. Raises UsageError or ModelNotFoundError."""
         model_id = parse_model_id(text)
         if model_id not in self.rows:
+            if f"models {model_id}" in self.damage:
+                raise build_damage_error(f"the row models {model_id} is not what was written")
             raise ModelNotFoundError(
                 f"No model {model_id} is in the archive. The newest there: {list_ids(self.rows)}; see `hftcl history`."
             )
@@ -236,7 +245,10 @@ class Registry:
         Without `text`: from the serving model to its parent. With it: to that model, whatever it is. Raises
         RollbackError where there is nowhere to go, IntegrityError where the target's file is not what was archived.
         """
-        state = self.read_state()
+        with faults("reading the model registry"), open_to_read(self.database) as db:
+            state = self.read_state_in(db)  # another row's damage does not keep a person from a whole model
+        if text is None:
+            state.require_whole()
         current = state.live_id or state.intended_id
         if text is not None:
             target: str | None = state.require(text)
@@ -288,22 +300,24 @@ class Registry:
     def read_state(self) -> RegistryState:
         """Return registry and production as they are now; no file of either is created or changed."""
         with faults("reading the model registry"), open_to_read(self.database) as db:
-            return self.read_state_in(db)
+            state = self.read_state_in(db)
+            state.require_whole()
+            return state
 
     def read_state_in(self, db: sqlite3.Connection) -> RegistryState:
-        """Return the same through a connection that is open."""
+        """Return the same through a connection that is open; rows that are damaged are named in it."""
         for _ in range(_LOOKS):
             before = _read_stamp(self.production)
             # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
             there, found = _look(self.production)
             with snapshot(db):
-                rows = {row["model_id"]: row for row in db.execute(_SELECT_MODELS)}
-                deployments = tuple(
-                    _read_deployment(row) for row in db.execute("SELECT * FROM deployments ORDER BY number")
-                )
+                models, damage = sqlite.read_rows(db, REGISTRY, "models", "rowid")
+                deployed, more = sqlite.read_rows(db, REGISTRY, "deployments", "number")
             if _read_stamp(self.production) == before:  # else it was replaced meanwhile: look again at one moment
                 break
-        return RegistryState(there, found, rows, deployments)
+        rows = {row["model_id"]: row for row in models}
+        recorded = tuple(_read_deployment(row) for row in deployed if row["model_id"] in rows)
+        return RegistryState(there, found, rows, recorded, (*damage, *more))
 
 
 def _read_stamp(path: Path) -> tuple[int, int, int] | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import sqlite
+from hftcl.errors import IntegrityError
+from hftcl.home import MODELS, Home
 
-# 2 added `occurrences`: raise it with any change to SCHEMA, with a step that brings older files to it.
-SCHEMA_VERSION: Final = 2
-# Apart from SCHEMA: version 1 lacks it and is given it here; a reader of version 1 sees an empty one.
+SCHEMA_VERSION: Final = 3  # 2 added `occurrences`, 3 the seals: raise it with any change to SCHEMA
 _OCCURRENCES: Final = """TABLE occurrences (
     job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
     claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
@@ -44,9 +44,19 @@ REGISTRY: Final = sqlite.Database(
     journal="DELETE",  # one file, which a backup copies whole
     sync="EXTRA",  # what was deployed must be known after a power cut
     upgrades={1: [f"CREATE {_OCCURRENCES}"]},
-    remedy="Restore it from a backup; or move it away: hftcl then begins a new one, and the model files stay.",
+    remedy="`hftcl doctor --repair` rebuilds it from the model files; or restore it from a backup.",
+    sealed={
+        "models": ("model_id",),
+        "deployments": ("number", "model_id"),
+        "attempts": ("number", "at"),
+        "record": ("session",),
+        "occurrences": ("job", "local_date"),
+    },  # since version 3
+    small=True,
 )
 _SHOWN: Final = Path("models/registry.sqlite")
+_CSV_HEAD: Final = b"model_id,trained_date,val_sharpe,is_deployed,outcome,"  # of our export; a user's own has another
+_TAIL_BYTES: Final = 82  # a model file's last entry: 18 bytes of head and key's frame, 64 of the digest
 
 
 @contextlib.contextmanager
@@ -54,6 +64,45 @@ def faults(doing: str) -> Iterator[None]:
     """Turn what the disk and SQLite may raise while `doing` into one HftclError with the remedy."""
     with sqlite.faults(doing, _SHOWN, REGISTRY):
         yield
+
+
+def build_damage_error(how: str) -> IntegrityError:
+    """Return the error of a registry, or of a row in it, that is not what was written."""
+    return sqlite.build_damage_error(_SHOWN, REGISTRY, how)
+
+
+def require_fresh(path: Path) -> None:
+    """Raise IntegrityError where files beside the registry at `path`, which knows no model, tell of models.
+
+    It was emptied or lost: to begin a new one would deploy without a champion, and forget pin and record.
+    """
+    if (witness := find_witness(Home(path.parent.parent))) is not None:
+        raise IntegrityError(
+            f"{path} knows no model, and {witness} tells of some: it was lost or emptied, and nothing is changed. Run "
+            "`hftcl doctor --repair`, which rebuilds it from the model files; or restore it from a backup."
+        )
+
+
+def find_witness(home: Home) -> Path | None:
+    """Return a file of hftcl that tells of an archived model, None where there is none."""
+    for path in sorted(home.models.glob(MODELS)):
+        if not home.claim(path.stem.removeprefix("model_")).exists():  # else it is being archived at this moment
+            return path
+    if home.csv.is_file() and _lists_models(home.csv):
+        return home.csv
+    return home.production if home.production.is_file() and _is_ours(home.production) else None
+
+
+def _lists_models(path: Path) -> bool:
+    with path.open("rb") as file:
+        head, first = file.readline(), file.readline()
+    return head.startswith(_CSV_HEAD) and bool(first.strip())
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return b"hftcl.sha256" in file.read(_TAIL_BYTES)
 
 
 @contextlib.contextmanager
@@ -67,6 +116,10 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
 @contextlib.contextmanager
 def open_to_change(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the registry at `path`, created where it is missing, so that what is committed survives a power cut."""
+    if not path.exists() or path.stat().st_size == 0:
+        require_fresh(path)
     with contextlib.closing(sqlite.open_to_write(path, REGISTRY)) as db:
+        if db.execute("SELECT count(*) FROM models").fetchone()[0] == 0:
+            require_fresh(path)
         db.row_factory = sqlite3.Row
         yield db

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from traceback import format_exception
 from types import FrameType
 from typing import Never
 
@@ -32,7 +33,9 @@ from hftcl.cli import (
 )
 from hftcl.cli.app import app
 from hftcl.cli.telling import send_alerts
+from hftcl.durable import describe_storage_fault
 from hftcl.errors import HftclError
+from hftcl.logs import mask, to_one_line
 
 COMMANDS = (
     init,
@@ -124,7 +127,10 @@ def _report_error(error: Exception, *, traceback: bool) -> int:
         _discard_output()  # a full disk under a file of ours is told by the storage, and is no OSError by now
         return _fail(f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1)
     if traceback:
-        raise error
+        typer.echo(
+            mask("".join(format_exception(error))), err=True, nl=False
+        )  # a library may quote what holds a secret
+        return int(getattr(error, "exit_code", 1))
     if isinstance(error, HftclError | typer.TyperException):
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
         if message.startswith("Usage: "):  # no command was given: the help, as it is
@@ -134,6 +140,8 @@ def _report_error(error: Exception, *, traceback: bool) -> int:
             message += " `hftcl --help` lists the commands."
         repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
         return _fail("\n".join([*repaired, message]), error.exit_code)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _fail(describe_storage_fault("the work", error), 1)
     return _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
 
 
@@ -144,7 +152,8 @@ def _discard_output() -> None:
 
 def _fail(message: str, code: int) -> int:
     for line in message.splitlines():
-        typer.echo(f"hftcl: {line}", err=True)  # not Rich, which would swallow the "[paths]" in a message
+        shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal
+        typer.echo(f"hftcl: {shown}", err=True)  # not Rich, which would swallow the "[paths]" in a message
     return code
 
 

@@ -9,7 +9,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.registry import Registry, compute_digest
-from hftcl.archive.schema import faults, open_to_read
+from hftcl.archive.schema import faults, find_witness, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
 from hftcl.home import MODELS, Home
@@ -17,6 +17,7 @@ from hftcl.home import MODELS, Home
 # The archive has every model that ever served, so the copy in production can be made again.
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
 # A copy for other readers, made from the model that serves: nothing is lost by writing it.
+_REBUILD = "`hftcl doctor --repair` rebuilds the registry; until then nothing is changed."
 _REWRITE = "`hftcl doctor --repair` writes it again."
 
 
@@ -24,7 +25,10 @@ def check_models(patient: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
     archive = Archive(Home.of(patient.settings).root)
     if not archive.database.exists():
-        yield ok("archive", "no model yet")
+        if (witness := find_witness(archive.files)) is not None:
+            yield fault("archive files", f"the registry is missing, and {witness} tells of a model", _REBUILD)
+        else:
+            yield ok("archive", "no model yet")
         return
     with faults("checking the model registry"), open_to_read(archive.database) as db:
         found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
@@ -40,12 +44,16 @@ def check_models(patient: Context) -> Iterator[Row]:
         yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
     known = {archive.onnx_path(record.model_id) for record in records}
     if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in known):
+        if not records:
+            yield fault("archive files", f"the registry knows no model, and {strays[0]} is one", _REBUILD)
+            return
         yield warning(
             "archive files",
             f"{len(strays)} in {archive.folder} are of no registered model, such as {strays[0]}",
-            "Restore registry.sqlite from a backup if it was lost; else move them away.",
+            "Move them away.",
         )
-    if not archive.csv.is_file() or archive.csv.read_bytes() != csv_bytes(records):
+    there = archive.csv.is_file()  # before the first model nothing has been written
+    if (records or there) and (not there or archive.csv.read_bytes() != csv_bytes(records)):
         yield warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
         )

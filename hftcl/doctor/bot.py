@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from hftcl.doctor.row import Context, Row, ok, warning
 from hftcl.home import Home
+from hftcl.ledger.reader import LedgerReader
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.dispatch import minutes_to_send
 from hftcl.trading.run.status import status_at
@@ -37,6 +38,9 @@ def check_bot(patient: Context) -> Iterator[Row]:
     if report.mode is None:
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return
+    with LedgerReader(Home.of(patient.settings).ledger) as ledger:
+        ledger.check_structure()
+        ledger.check_rows()
     runs = "runs" if report.running else "does not run"
     last = f"; last decision on the bar of {report.last_decision:%Y-%m-%d %H:%M} UTC" if report.last_decision else ""
     detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}"

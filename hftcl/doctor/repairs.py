@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from hftcl.archive.deployment import Archive
+from hftcl.archive.rebuild import rebuild
 from hftcl.doctor.row import Context, Row, build_fault, ok
 from hftcl.errors import HftclError, NoDataError
 from hftcl.home import Home
@@ -27,7 +28,8 @@ def repair(patient: Context) -> tuple[Row, ...]:
 
 
 def _repair_archive(patient: Context) -> tuple[str, ...]:
-    return Archive(Home.of(patient.settings).root).recover(patient.now)
+    archive = Archive(Home.of(patient.settings).root)
+    return (*rebuild(archive, patient.now), *archive.recover(patient.now))
 
 
 def _repair_bars(patient: Context) -> Iterator[str]:

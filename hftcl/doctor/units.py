@@ -15,7 +15,7 @@ import hftcl
 from hftcl.config import Configuration
 from hftcl.errors import UsageError
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Counted up when what a unit must say changes; the doctor tells a unit of an older one."""
 
 NAMES: Final = ("schedule", "trade")  # commands that run without end; all others end by themselves and need no service
@@ -183,6 +183,8 @@ _SANDBOX: Final = (  # man systemd.exec; `systemd-analyze security` says what ea
     "ProtectSystem=strict",
     "PrivateTmp=yes",
     "PrivateMounts=yes",
+    # Without it /dev/shm is the host's, and writable.
+    "PrivateIPC=yes",
     "PrivateDevices=yes",
     "PrivateUsers=yes",
     "DevicePolicy=closed",

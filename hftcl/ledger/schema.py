@@ -166,7 +166,7 @@ EVENTS: Final = Table(name="events", row=LedgerEvent, columns=_build_columns(Led
 
 TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS)
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMA: Final = ";\n".join(
     [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]
 )
@@ -176,6 +176,7 @@ LEDGER: Final = Database(
     schema=SCHEMA,
     journal="WAL",  # a reader never waits for the bot, nor the bot for it
     sync="FULL",  # an order that was sent must be known after a power cut
+    sealed={**{table.name: table.key or (table.columns[0].name,) for table in TABLES}, "meta": ("key",)},  # since 2
     remedy="Restore it from a backup; or move it away, and hftcl begins a new one: positions that the broker still "
     "holds then have to be closed there.",
 )

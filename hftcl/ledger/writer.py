@@ -71,6 +71,11 @@ class Ledger(LedgerQueries):
         with sqlite.faults("opening the ledger", path, LEDGER):
             db = sqlite.open_to_write(path, LEDGER, sync=None if durable else "OFF")
             super().__init__(path, db)
+            try:  # what trading goes on from; a reader checks each row that it reads
+                sqlite.require_whole(db, path, LEDGER, ("orders", "fills", "latches", "meta"))
+            except BaseException:
+                self.close()
+                raise
             self._accounts: dict[BookName, BookAccount] = {}
 
     def read_account(self, book: BookName = "production") -> BookAccount:

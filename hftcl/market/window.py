@@ -58,11 +58,12 @@ def _parse_as_of(text: str, calendar: Calendar) -> datetime:
             end = datetime.combine(day + timedelta(days=1), time(), UTC)
             return _find_close(calendar, calendar.find_last_complete(end))
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):  # a day at the very end of the calendar has no day after it
         raise UsageError(
-            f"--as-of {text!r} is no time. Give a date such as 2026-01-31, or ISO 8601 such as 2026-01-31T21:00:00Z."
+            f"--as-of {text[:60]!r} is no time. Give a date such as 2026-01-31, "
+            "or ISO 8601 such as 2026-01-31T21:00:00Z."
         ) from None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def parse_day(option: str, text: date | str) -> date:

@@ -49,6 +49,7 @@ def performance(
     home = Home.of(settings).root
     path = Home(home, replay).ledger
     with LedgerReader(path) as reader, reader.snapshot():
+        reader.check_structure()  # every row is read: a page that hides some must not go unseen
         meta = reader.meta()
         every = read_book(reader, settings, "production")
         chosen = _choose_sessions(every.sessions, since, until, path, replay=replay)

@@ -22,6 +22,7 @@ from hftcl.sqlite import transaction
 State = Literal["claimed", "done", "failed", "missed", "skipped"]
 # Stored as the outcome and shown by `schedule`: what is known is that it ended, not why.
 INTERRUPTED: Final = "interrupted: its process ended before the work did"
+_COLUMNS: Final = "job, local_date, due_at, state, by, claimed_at, finished_at, outcome"
 _WAIT_S: Final = 1.0  # another scheduler holds it for milliseconds while it claims; who holds it longer does the job
 
 
@@ -54,7 +55,10 @@ class Claim:
                 "UPDATE occurrences SET state = ?, outcome = ?, finished_at = ? WHERE job = ? AND local_date = ?",
                 (state, outcome, format_utc(now), *_build_key(self.occurred)),
             )
-            (row,) = db.execute("SELECT * FROM occurrences WHERE job = ? AND local_date = ?", _build_key(self.occurred))
+            (row,) = db.execute(
+                f"SELECT {_COLUMNS} FROM occurrences WHERE job = ? AND local_date = ?",  # noqa: S608 - our names
+                _build_key(self.occurred),
+            )
         self._lock.close()
         return _read_row(row)
 
@@ -137,7 +141,7 @@ def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
     One that a clock that ran ahead has passed over, at a time that is to come, counts for nothing and is replaced.
     """
     done = db.execute(
-        "INSERT INTO occurrences (job, local_date, due_at, state, by, claimed_at, finished_at, outcome) "
+        f"INSERT INTO occurrences ({_COLUMNS}) "  # noqa: S608 - our names
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job, local_date) DO UPDATE SET due_at = excluded.due_at, "
         "state = excluded.state, by = excluded.by, claimed_at = excluded.claimed_at, "
         "finished_at = excluded.finished_at, outcome = excluded.outcome "

@@ -111,6 +111,34 @@ def test_one_way_that_fails_does_not_keep_a_message_from_the_others_nor_send_it_
     assert "CANARY" not in str(done) + repr(alerts.channels)
 
 
+def test_a_message_whose_channel_was_corrected_meanwhile_goes_out_on_the_new_one_once(tmp_path: Path) -> None:
+    with listening() as (address, requests):
+        told_to(tmp_path, urls="nonsense://CANARY-TOKEN").tell(error(NOW))
+        corrected = told_to(tmp_path, urls=f"json://{address}")
+        corrected.deliver(NOW)
+        assert corrected.deliver(NOW).sent == 1
+        assert corrected.deliver(NOW + HOUR).waiting == 0
+    assert len(requests) == 1
+
+
+def test_a_channel_keeps_its_name_where_another_is_put_before_it(tmp_path: Path) -> None:
+    before = told_to(tmp_path, urls="json://one").channels
+    after = told_to(tmp_path, urls="json://two json://one").channels
+    assert before[0].name == after[1].name
+    assert after[0].name != after[1].name
+
+
+def test_a_fault_that_lasts_is_logged_once_and_not_at_every_round(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alerts = told_to(tmp_path, *writing(tmp_path))
+    alerts.tell(error(NOW))
+    (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
+    for _ in range(20):
+        assert alerts.deliver(NOW).faults
+    assert caplog.text.count("alerts not delivered") == 1
+
+
 @contextlib.contextmanager
 def listening(status: int = 200) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """Yield the address of a web server, without scheme, and the (method, body) of every request."""
@@ -236,7 +264,7 @@ def test_a_message_that_cannot_be_read_is_a_fault_and_no_crash(tmp_path: Path) -
     with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
         db.execute("UPDATE messages SET kind = 'of another release'")
         db.commit()
-    assert "of another release" in alerts.deliver(NOW).faults[0]
+    assert "the row messages 1 is not what was written" in alerts.deliver(NOW).faults[0]
 
 
 def test_an_outbox_of_a_newer_hftcl_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from hftcl import sqlite
 from hftcl.alerts import Alert, Alerts, Kind
+from hftcl.alerts.outbox import OUTBOX
 from hftcl.settings import Alerts as AlertSettings
 from hftcl.settings import Settings
 from tests.alerts.mail_server import PASSWORD, USER, Mailbox, context_for, serving
@@ -261,9 +262,8 @@ def test_each_try_of_one_alert_is_the_same_mail_to_a_mail_box(trusted: trustme.C
         alerts = mailing(tmp_path, mailbox.port)
         alerts.tell(DEPLOYED)
         alerts.deliver(NOW)
-        with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
+        with contextlib.closing(sqlite.open_to_write(tmp_path / "alerts.sqlite", OUTBOX)) as db:
             db.execute("UPDATE deliveries SET ended = NULL")  # as after a kill between sending and recording it
-            db.commit()
         alerts.deliver(NOW)
     first, second = mailbox.mails
     assert first["Message-ID"] == second["Message-ID"]

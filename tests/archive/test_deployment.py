@@ -1,8 +1,6 @@
 """Which model serves: deploying, rolling back, pinning, pruning, and what recovery makes of damage."""
 
-import contextlib
 import os
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 from hftcl import durable
 from hftcl.archive.deployment import Archive
+from hftcl.archive.schema import open_to_change
 from hftcl.errors import (
     IntegrityError,
     LockHeldError,
@@ -247,7 +246,7 @@ def test_a_registered_model_copied_over_production_serves_and_is_recorded(tmp_pa
 
 def begun(archive: Archive, model_id: str, replaced: str) -> None:
     """Leave the registry as a deployment leaves it that is killed between its intent and its end."""
-    with contextlib.closing(sqlite3.connect(archive.database)) as db, db:
+    with open_to_change(archive.database) as db:
         db.execute(
             "INSERT INTO deployments (model_id, replaced, at, kind, reason, by, pending) VALUES (?, ?, ?, ?, ?, ?, 1)",
             (model_id, replaced, LATER.isoformat(), "deploy", "better", "retrain"),
@@ -353,16 +352,6 @@ def test_the_csv_is_rebuilt_as_it_was_and_that_is_told(tmp_path: Path, change: s
         archive.csv.unlink()
     assert archive.recover(LATER) == (f"{archive.csv} was not what the registry says; it has been written again.",)
     assert archive.csv.read_bytes() == before
-
-
-def test_what_a_lost_registry_has_left_in_the_csv_is_kept_beside_the_new_one(tmp_path: Path) -> None:
-    archive = archive_in(tmp_path)
-    deployed(archive, 2)
-    before = archive.csv.read_bytes()
-    (tmp_path / "models" / "registry.sqlite").unlink()
-    archive_in(tmp_path).recover(LATER)
-    assert archive.csv.read_bytes() != before
-    assert archive.csv.with_name("model_metadata.before.csv").read_bytes() == before
 
 
 def test_a_claim_of_a_process_that_lives_is_left_and_one_of_a_dead_process_is_swept(tmp_path: Path) -> None:

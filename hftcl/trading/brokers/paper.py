@@ -61,6 +61,7 @@ class PaperBroker:
         self._room: float | None = None
         with sqlite.faults("opening the paper account", self._path, PAPER):
             self._db = sqlite.open_to_write(self._path, PAPER, sync=None if durable else "OFF")
+            sqlite.require_whole(self._db, self._path, PAPER)
             self._load()
 
     def submit(self, order: Order) -> OrderState:

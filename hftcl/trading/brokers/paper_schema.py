@@ -11,8 +11,7 @@ from hftcl.ledger.schema import microseconds, moment
 from hftcl.sqlite import Database
 from hftcl.trading.brokers import Fill, Order, Status
 
-SCHEMA_VERSION: Final = 1  # the first: raise it with any change to SCHEMA, with a step that brings older files to it
-# Numbered in the order of arrival: a broker's cursor for `fills` is a number.
+SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change to SCHEMA, with a step to it
 SCHEMA: Final = """
 CREATE TABLE orders (
     number INTEGER PRIMARY KEY, client_order_id TEXT NOT NULL UNIQUE, ticker TEXT NOT NULL, quantity REAL NOT NULL,
@@ -34,6 +33,12 @@ PAPER: Final = Database(
     schema=SCHEMA,
     journal="WAL",
     sync="NORMAL",  # the minute's own commit waits for the disk; orders in between may be forgotten with the power
+    sealed={
+        "orders": ("client_order_id",),
+        "fills": ("fill_id",),
+        "marks": ("ticker",),
+        "opening": ("cash",),
+    },  # since 2
     remedy="Restore it from a backup; or move it and the ledger away: the account then begins again with [paper] cash.",
 )
 

@@ -1,0 +1,196 @@
+"""Makes the registry again from what its damage or loss has left: whole rows, self-describing model files, the CSV.
+
+It writes the registry alone; no model file, and not the production file, is touched.
+"""
+
+import contextlib
+import csv
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from hftcl import durable, sqlite
+from hftcl.archive import artifact
+from hftcl.archive.production import format_utc
+from hftcl.archive.registry import Registry, compute_digest
+from hftcl.archive.schema import REGISTRY, faults, find_witness
+from hftcl.errors import HftclError
+from hftcl.home import MODELS
+
+_REASON: Final = "rebuilt by `hftcl doctor --repair`"
+_OUTCOMES: Final = ("deployed", "rejected", "inconclusive")
+_WAIT_S: Final = 10.0  # as long as any other change of the archive waits
+Rows = dict[str, list[dict[str, object]]]
+
+
+def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
+    """Rebuild a registry that is damaged, emptied or lost; return a line about each thing done, none where it is whole.
+
+    The damaged file is kept beside it. A model whose row is lost comes back from its own file and the CSV; what neither
+    tells, such as the verdict's figures and the record of the policy, is lost and said to be. Raises HftclError.
+    """
+    if not registry.folder.is_dir():
+        return ()
+    with faults("rebuilding the registry"):
+        lock = durable.lock(registry.files.registry_lock, "change of the archive", wait_s=_WAIT_S)
+        with lock:
+            rows, damage = _salvage(registry.database)
+            if not damage and (rows["models"] or find_witness(registry.files) is None):
+                return ()
+            damage = damage or [f"{registry.database} knows no model"]
+            notes = [f"Not what was written: {what}." for what in damage[:5]]
+            lines = _read_csv(registry.csv)
+            for path in sorted(registry.folder.glob(MODELS)):
+                notes += _add_model(registry, rows, path, lines)
+            if not rows["deployments"]:
+                rows["deployments"] = _list_deployments(registry, rows, lines, now)
+            return (*notes, *_replace(registry, rows, now))
+
+
+def _salvage(path: Path) -> tuple[Rows, list[str]]:
+    """Return the whole rows of each table, and what is damaged."""
+    rows: Rows = {table: [] for table in REGISTRY.sealed}
+    damage: list[str] = []
+    if not path.exists():
+        return rows, damage
+    durable.require_regular(path)
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+        db.row_factory = sqlite3.Row
+        for table in REGISTRY.sealed:
+            try:
+                whole, lost = sqlite.read_rows(db, REGISTRY, table, "1")
+            except (sqlite3.Error, UnicodeDecodeError, IndexError) as error:
+                if path.stat().st_size:
+                    damage.append(f"the table {table} ({error})")
+                continue
+            rows[table] = [{name: row[name] for name in row.keys() if name != "seal"} for row in whole]  # noqa: SIM118
+            damage += [f"the row {name}" for name in lost]
+        with contextlib.suppress(sqlite3.Error):
+            told = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            damage += [] if told == "ok" else [told.splitlines()[-1]]
+    return rows, damage
+
+
+def _read_csv(path: Path) -> Mapping[str, Mapping[str, str]]:
+    """Return the lines of the CSV that are of our export, by model; none where it cannot be read."""
+    if not path.is_file():
+        return {}
+    try:
+        lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    except (UnicodeDecodeError, csv.Error):
+        return {}
+    return {line["model_id"]: line for line in lines if line.get("model_id") and line.get("sha256")}
+
+
+def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    model_id = path.stem.removeprefix("model_")
+    if any(row["model_id"] == model_id for row in rows["models"]) or registry.files.claim(model_id).exists():
+        return
+    try:
+        meta = artifact.describe(path)
+        trained_at = datetime.strptime(model_id, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    except (HftclError, ValueError) as error:
+        yield f"{path} was left out: {error}"
+        return
+    sha256 = compute_digest(path)
+    line = lines.get(model_id, {})
+    line = line if line.get("sha256") == sha256 else {}
+    outcome = line.get("outcome", "")
+    if meta.model_id != model_id or outcome not in _OUTCOMES:
+        outcome = "inconclusive"
+    reason = line.get("reason") or "its verdict was lost with the registry"
+    rows["models"].append(
+        {
+            "model_id": model_id,
+            "trained_at": format_utc(trained_at),
+            "sha256": sha256,
+            "pkl_sha256": compute_digest(registry.pkl_path(model_id)) or "",
+            "outcome": outcome,
+            "reason": f"{reason}; {_REASON}",
+            "source": meta.source,
+            "synthetic": int(meta.synthetic),
+            "family": meta.family,
+            "rows": meta.rows,
+            "sessions": _count(line.get("sessions")),
+            "tickers": json.dumps(meta.tickers),
+            "trained_from": meta.trained_from.isoformat(),
+            "trained_to": meta.trained_to.isoformat(),
+            "label_end": format_utc(meta.label_end),
+            "exam_from": meta.exam_from.isoformat() if meta.exam_from else None,
+            "exam_to": meta.exam_to.isoformat() if meta.exam_to else None,
+            "val_sharpe": _read_number(line.get("val_sharpe")),
+            "report": "{}",
+            "kept": 1,
+        }
+    )
+    yield f"The row of model {model_id} was rebuilt from {path}{' and the CSV' if line else ''}."
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+def _read_number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _list_deployments(
+    registry: Registry, rows: Rows, lines: Mapping[str, Mapping[str, str]], now: datetime
+) -> list[dict[str, object]]:
+    """Return who served when, as the CSV tells it; where it does not, what production is serves from now on."""
+    known = {str(row["sha256"]): str(row["model_id"]) for row in rows["models"]}
+    spans: list[tuple[str, str]] = []
+    for model_id in known.values():
+        try:
+            told = json.loads(lines.get(model_id, {}).get("served", "[]"))
+            spans += [(datetime.fromisoformat(began).astimezone(UTC).isoformat(), model_id) for began, _ in told]
+        except (ValueError, TypeError):
+            continue
+    live = known.get(compute_digest(registry.production) or "")
+    spans.sort()
+    if live is not None and (not spans or spans[-1][1] != live):
+        spans.append((format_utc(now), live))
+    before = [None, *(model_id for _, model_id in spans)]
+    return [
+        {
+            "number": number,
+            "model_id": model_id,
+            "replaced": replaced,
+            "at": at,
+            "kind": "restore",
+            "reason": _REASON,
+            "by": "doctor",
+            "pending": 0,
+            "unpinned_at": None,
+        }
+        for number, ((at, model_id), replaced) in enumerate(zip(spans, before, strict=False), start=1)
+    ]
+
+
+def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
+    """Put a registry with `rows` in the place of the old one, which is kept beside it. Killed, either is there."""
+    path = registry.database
+    made = path.with_name(".registry.rebuilt")
+    sqlite.remove(made)
+    models = {row["model_id"] for row in rows["models"]}
+    with contextlib.closing(sqlite.open_to_write(made, REGISTRY)) as db, sqlite.transaction(db):
+        for table in ("models", "deployments", "attempts", "record", "occurrences"):
+            for row in rows[table]:
+                if table != "deployments" or row["model_id"] in models:
+                    names = ", ".join(row)
+                    places = ", ".join(f":{name}" for name in row)
+                    db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
+    if path.exists():
+        kept = path.with_name(f"registry.{now:%Y%m%d_%H%M%S}.damaged")
+        durable.write_atomically(kept, path.read_bytes())
+        yield f"The damaged registry was kept as {kept}."
+    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # it is of the damaged file
+    made.replace(path)
+    durable.sync_folder(path.parent)
+    yield f"{path} was rebuilt with {len(models)} models; pin and record hold where their rows were whole."

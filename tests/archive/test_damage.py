@@ -1,0 +1,215 @@
+"""A registry with a flipped bit, emptied or lost: told by its row, trusted no further, rebuilt from what is whole."""
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.archive.rebuild import rebuild
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError, IntegrityError
+from tests.archive.sample_models import T0, a_model, added, archive_in, deployed
+
+LATER = T0 + timedelta(weeks=8)
+VERSION_2 = """
+CREATE TABLE models (
+    model_id TEXT PRIMARY KEY, trained_at TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, pkl_sha256 TEXT NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, family TEXT NOT NULL,
+    rows INTEGER NOT NULL, sessions INTEGER NOT NULL, tickers TEXT NOT NULL, trained_from TEXT NOT NULL,
+    trained_to TEXT NOT NULL, label_end TEXT NOT NULL, exam_from TEXT, exam_to TEXT, val_sharpe REAL,
+    report TEXT NOT NULL, kept INTEGER NOT NULL DEFAULT 1) STRICT;
+CREATE TABLE deployments (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, model_id TEXT NOT NULL REFERENCES models, replaced TEXT, at TEXT NOT NULL,
+    kind TEXT NOT NULL, reason TEXT NOT NULL, by TEXT NOT NULL, pending INTEGER NOT NULL, unpinned_at TEXT) STRICT;
+CREATE TABLE attempts (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL,
+    reason TEXT NOT NULL, model_id TEXT) STRICT;
+CREATE TABLE record (
+    session TEXT NOT NULL, net REAL NOT NULL, gross REAL NOT NULL, turnover REAL NOT NULL, model_id TEXT NOT NULL,
+    kind TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, settings_digest TEXT NOT NULL,
+    PRIMARY KEY (synthetic, session)) STRICT;
+CREATE TABLE occurrences (
+    job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
+    claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT;
+PRAGMA user_version = 2;
+"""
+"""The registry of release 0.1.0's last schema, without seals."""
+
+
+def damage(path: Path, old: bytes, new: bytes) -> None:
+    """Overwrite the one place in the file where `old` stands, as a disk that rots does."""
+    content = path.read_bytes()
+    assert (content.count(old) > 0, len(old)) == (True, len(new))
+    path.write_bytes(content.replace(old, new, 1))
+
+
+@pytest.mark.hazard(86)
+def test_a_flipped_byte_in_a_row_is_one_error_that_names_the_row_and_a_whole_model_can_still_be_chosen(
+    tmp_path: Path,
+) -> None:
+    archive = archive_in(tmp_path)
+    first, second, third = deployed(archive, 3)
+    content = archive.database.read_bytes()
+    at = content.index(b'{"challenger"', content.index(third.encode()) if third.encode() in content else 0)
+    archive.database.write_bytes(content[:at] + b"[" + content[at + 1 :])
+    with contextlib.closing(sqlite3.connect(archive.database)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",), "SQLite itself sees nothing"
+    with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*models 2026.*doctor --repair") as caught:
+        archive.models()
+    (broken,) = (each for each in (first, second, third) if f"models {each}" in str(caught.value))
+    for change in (
+        lambda: archive.claim_id(LATER),
+        lambda: archive.recover(LATER),
+        lambda: archive.record_attempt(LATER, kind="check", outcome="skipped", reason=""),
+    ):
+        with pytest.raises(IntegrityError, match=broken):
+            change()
+    with pytest.raises(IntegrityError, match=broken):
+        archive.rollback(broken, now=LATER, reason="a test")
+    whole = next(each for each in (first, second) if each != broken)
+    archive.rollback(whole, now=LATER, reason="a test")
+    assert archive.production.read_bytes() == archive.onnx_path(whole).read_bytes()
+
+
+def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    first, second = deployed(archive, 2)
+    archive.rollback(first, now=LATER)
+    damage(archive.database, b"cleared every bar", b"cleared every baz")
+    notes = rebuild(archive, LATER)
+    assert sum("the row models 2026" in note for note in notes) == 1
+    assert len(list(archive.folder.glob("registry.*.damaged"))) == 1
+    assert rebuild(archive, LATER) == (), "once is enough"
+    # These files are no real models, so the one whose row is lost is left out, and that is said.
+    assert sum("was left out" in note for note in notes) == 1
+    assert {record.model_id for record in archive.models()} < {first, second}
+    assert archive.read_state().deployments
+
+
+LOSSES: tuple[Callable[[Path], object], ...] = (
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(b""),
+)
+
+
+@pytest.mark.hazard(87)
+@pytest.mark.parametrize("lose", LOSSES, ids=["lost", "emptied"])
+def test_a_lost_registry_beside_model_files_changes_nothing(tmp_path: Path, lose: Callable[[Path], object]) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 2)
+    serving, csv = archive.production.read_bytes(), archive.csv.read_bytes()
+    lose(archive.database)
+    again = archive_in(tmp_path)
+    for change in (lambda: again.claim_id(LATER), lambda: again.recover(LATER), lambda: again.prune(1, now=LATER)):
+        with pytest.raises(IntegrityError, match=r"lost or emptied.*doctor --repair"):
+            change()
+    assert (archive.production.read_bytes(), archive.csv.read_bytes()) == (serving, csv)
+    assert not archive.database.exists() or archive.database.read_bytes() == b""
+
+
+@pytest.mark.hazard(87)
+def test_a_registry_whose_rows_were_deleted_changes_nothing(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    with contextlib.closing(sqlite3.connect(archive.database)) as db:
+        db.execute("DELETE FROM deployments")
+        db.execute("DELETE FROM models")
+        db.commit()
+    with pytest.raises(IntegrityError, match="lost or emptied"):
+        archive_in(tmp_path).claim_id(LATER)
+
+
+def test_a_dropped_table_is_told_by_whatever_looks(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    with contextlib.closing(sqlite3.connect(archive.database)) as db:
+        db.execute("DROP TABLE record")
+    with pytest.raises(IntegrityError, match="no table record any more"):
+        archive.recover(LATER)
+    with pytest.raises(IntegrityError, match="no table record any more"):
+        archive.models()
+
+
+def test_a_registry_without_seals_is_read_as_it_is_and_sealed_by_the_first_change(tmp_path: Path) -> None:
+    made = archive_in(tmp_path / "made")
+    deployed(made, 2)
+    archive = archive_in(tmp_path / "made")
+    with contextlib.closing(sqlite3.connect(archive.database)) as new:
+        rows = {
+            table: [row[:-1] for row in new.execute(f"SELECT * FROM {table}")]  # noqa: S608 - but the seal
+            for table in ("models", "deployments")
+        }
+    archive.database.unlink()
+    with contextlib.closing(sqlite3.connect(archive.database)) as old:
+        old.executescript(VERSION_2)
+        for table, content in rows.items():
+            places = ", ".join("?" * len(content[0]))
+            old.executemany(f"INSERT INTO {table} VALUES ({places})", content)  # noqa: S608 - our names
+        old.commit()
+    before = archive.database.read_bytes()
+    models = archive.models()
+    assert len(models) == 2
+    assert archive.database.read_bytes() == before
+    archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
+    assert archive.models() == models
+    damage(archive.database, b"cleared every bar", b"cleared every baz")
+    with pytest.raises(IntegrityError, match="models 2026"):
+        archive.models()
+
+
+def mutate_registry(home: Path, seeds: range) -> None:
+    """Flip one byte in a copy of the registry for each seed: an error of ours, or the very same answers."""
+    archive = archive_in(home)
+    deployed(archive, 3)
+    archive.record_attempt(LATER, kind="check", outcome="skipped", reason="nothing was due")
+    archive.rollback(now=LATER, reason="a test")
+    registry = Registry(home)
+    content, expected = archive.database.read_bytes(), ask(registry)
+    for seed in seeds:
+        chance = random.Random(seed)  # noqa: S311
+        at, value = chance.randrange(len(content)), chance.randrange(1, 256)
+        flipped = bytearray(content)
+        flipped[at] ^= value
+        archive.database.write_bytes(bytes(flipped))
+        try:
+            answers = ask(registry)
+        except HftclError as error:
+            assert "\n" not in str(error), seed  # noqa: PT017
+            continue
+        assert answers == expected, f"seed {seed}: byte {at} ^ {value} changed an answer silently"
+    archive.database.write_bytes(content)
+
+
+def ask(registry: Registry) -> tuple[object, ...]:
+    return (
+        registry.models(),
+        registry.deployments(),
+        registry.attempts(),
+        registry.read_state().pin,
+        registry.read_production(),
+        registry.lineage(),
+    )
+
+
+@pytest.mark.hazard(86)
+def test_no_flipped_byte_of_a_registry_is_a_raw_error_or_another_answer(tmp_path: Path) -> None:
+    mutate_registry(tmp_path, range(150))
+
+
+@pytest.mark.slow
+@pytest.mark.hazard(86)
+def test_no_flipped_byte_of_a_registry_in_two_thousand(tmp_path: Path) -> None:
+    mutate_registry(tmp_path, range(1000, 3000))
+
+
+def test_a_model_that_is_being_archived_is_no_sign_of_a_lost_registry(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    model_id = archive.claim_id(T0)
+    archive.onnx_path(model_id).write_bytes(b"half")
+    other = archive_in(tmp_path)
+    assert added(other, LATER).model_id
+    assert a_model(model_id).model_id == model_id

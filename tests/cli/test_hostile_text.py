@@ -1,0 +1,60 @@
+"""What a file, an argument or a library says is shown harmless: no control character, no secret, no raw error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hftcl.logs import to_one_line
+
+REPORT = """
+import sys
+from hftcl import cli, logs
+from hftcl.errors import SourceError
+logs.hide("POLYGON_API_KEY", "CANARY-SECRET")
+sys.exit(cli._report_error({error}, traceback={traceback}))
+"""
+
+
+def report(error: str, *, traceback: bool = False) -> subprocess.CompletedProcess[str]:
+    """Return what the command line says of an error, in a process of its own."""
+    code = REPORT.format(error=error, traceback=traceback)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_control_characters_of_a_foreign_file_never_reach_the_terminal() -> None:
+    done = report(r"SourceError('the column \x1b[31mclose\x00 is unknown')")
+    assert done.stderr == f"hftcl: {to_one_line(chr(27))}[31mclose".replace("hftcl: ", "hftcl: the column ") + (
+        f"{to_one_line(chr(0))} is unknown\n"
+    )
+    assert done.returncode == 1
+
+
+@pytest.mark.hazard(92)
+def test_a_secret_in_a_traceback_of_vv_is_masked() -> None:
+    done = report("ValueError('the server said: CANARY-SECRET is no key')", traceback=True)
+    assert "ValueError: the server said: [POLYGON_API_KEY] is no key" in done.stderr
+    assert "CANARY" not in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_file_that_may_not_be_read_is_told_with_its_name_and_a_remedy() -> None:
+    done = report("PermissionError(13, 'Permission denied', '/home/x/trade.halt')")
+    assert "unexpected" not in done.stderr
+    assert "/home/x/trade.halt. Run as the folder's owner" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["9999-12-31", "0001-01-01T00:00:00+14:00"], ids=["last day", "first day"])
+def test_a_time_at_the_end_of_the_calendar_is_wrong_usage_and_no_traceback(tmp_path: Path, text: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hftcl", "check", "--as-of", text],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, "Traceback" in done.stderr, "unexpected" in done.stderr) == (2, False, False)
+    assert "--as-of" in done.stderr
