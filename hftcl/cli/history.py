@@ -19,5 +19,5 @@ def history(
     from hftcl.learning.stories.history import history as read
     from hftcl.views import archive, show
 
-    home = Path(ctx.obj.configuration().settings.paths.home)
+    home = Path(ctx.obj.configuration_without_plugins().settings.paths.home)
     show(read(home, limit=limit, lineage=lineage), archive.draw_history, as_json)
