@@ -44,7 +44,7 @@ class Invocation:
         return config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides)
 
     def configuration_without_plugins(self) -> "Configuration":
-        """Read the configuration for a command that uses no plug-in: none is imported, and its settings are left out."""
+        """Read the configuration for a command that uses no plug-in: none is imported, none judged."""
         from hftcl import config
 
         return config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False)

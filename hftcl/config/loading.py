@@ -155,6 +155,9 @@ def from_text(key: str, text: str, plugins: Plugins = ()) -> object:
 
     As TOML writes it; a setting that takes text needs no quotes, one that takes a list may have commas.
     Raises UsageError for a key that does not exist.
+
+    >>> from_text("market.watchlist", "AAPL,V")
+    ['AAPL', 'V']
     """
     if (leaf := leaves(plugins).get(key)) is None:
         raise UsageError(f"argument: {_describe_unknown(key, plugins)}")

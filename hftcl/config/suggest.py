@@ -19,14 +19,22 @@ _SECRET: Final = re.compile(r"api_?key|secret|passw|token", re.IGNORECASE)
 
 
 def describe_section_fault(name: str, plugins: Plugins = ()) -> str:
-    """Say that hftcl.toml has no section `name`, and which one was meant."""
+    """Say that hftcl.toml has no section `name`, and which one was meant.
+
+    >>> describe_section_fault("modle")
+    'there is no section [modle]; did you mean [model]?'
+    """
     if close := _find_closest(name, sections(plugins)):
         return f"there is no section [{format_key(name)}]; did you mean [{close}]?"
     return f"there is no section [{format_key(name)}]; the sections are {', '.join(sections(plugins))}."
 
 
 def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
-    """Say that `section` ("" for the top of the file) has no setting `name`, and which one was meant."""
+    """Say that `section` ("" for the top of the file) has no setting `name`, and which one was meant.
+
+    >>> describe_key_fault("model", "max_dept")
+    'there is no setting model.max_dept; did you mean model.max_depth?'
+    """
     said = f"there is no setting {format_key(f'{section}.{name}' if section else name)}"
     here = {leaf.name: leaf.key for leaf in leaves(plugins).values() if leaf.section == section}
     anywhere = {leaf.name: leaf.key for leaf in leaves(plugins).values()}

@@ -135,7 +135,11 @@ def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]
 
 
 def describe_allowed(annotation: Any) -> str:
-    """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ..."."""
+    """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ...".
+
+    >>> describe_allowed(bool)
+    'true or false'
+    """
     core, meta = _split(annotation)
     if meta.extra and "allowed" in meta.extra:
         return str(meta.extra["allowed"])
@@ -156,7 +160,11 @@ def describe_allowed(annotation: Any) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep."""
+    """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep.
+
+    >>> format_value(["AAPL", True])
+    '["AAPL", true]'
+    """
     match value:
         case bool():
             text = "true" if value else "false"
@@ -178,7 +186,11 @@ def format_value(value: object) -> str:
 
 
 def format_key(key: str) -> str:
-    """Return `key` bare where TOML allows that, else quoted, escaped and cut."""
+    """Return `key` bare where TOML allows that, else quoted, escaped and cut.
+
+    >>> format_key("model.seed")
+    'model.seed'
+    """
     return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", key) else format_value(key)
 
 
