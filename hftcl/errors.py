@@ -1,7 +1,29 @@
 """What can go wrong, one class per thing that a caller may want to tell apart.
 
 Each class knows the exit status of the command that ends with it; the command line only prints the message. A message
-says what happened, to what, and what to do, in one or two lines, and never holds a secret.
+says what happened, to what, and what to do, in one or two lines, and never holds a secret. The tree,
+where a class has the exit status of the one above it unless it says:
+
+    HftclError (exit 1)
+        UsageError (exit 2)
+        ConfigError (exit 78)
+        SourceError
+        NoDataError
+        IntegrityError
+        UnfitModelError
+        StorageError
+        TrainingError
+        ModelNotFoundError
+        RollbackError
+        PinnedError
+        NotPromotedError
+        SupersededError (exit 75)
+        BrokerError
+            BrokerTimeoutError
+            OrderRefusedError
+        UndefinedStatisticError
+        NewerVersionError (exit 78)
+        LockHeldError (exit 75)
 """
 
 from datetime import datetime

@@ -14,7 +14,11 @@ _DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hou
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """Format a figure by a format of Python's; None is a dash, and what rounds to zero has no minus."""
+    """Format a figure by a format of Python's; None is a dash, and what rounds to zero has no minus.
+
+    >>> number(1.234)
+    '1.23'
+    """
     if value is None:
         return UNDEFINED
     sign, rest = (form[0], form[1:]) if form[:1] in {"+", "-", " "} else ("", form)
@@ -22,27 +26,47 @@ def number(value: float | None, form: str = ".2f") -> str:
 
 
 def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
-    """Format two bounds, "-0.10 to +0.25"; None is a dash."""
+    """Format two bounds, "-0.10 to +0.25"; None is a dash.
+
+    >>> interval((0.5, 1.5))
+    '+0.50 to +1.50'
+    """
     return UNDEFINED if bounds is None else f"{number(bounds[0], form)} to {number(bounds[1], form)}"
 
 
 def money(value: float | None, *, signed: bool = False) -> str:
-    """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero."""
+    """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero.
+
+    >>> money(1234.5)
+    '1,234.50'
+    """
     return number(value, "+,.2f" if signed else ",.2f")
 
 
 def basis_points(value: float | None) -> str:
-    """Format a rate, "1.25 bp": as many digits as it has, two at most."""
+    """Format a rate, "1.25 bp": as many digits as it has, two at most.
+
+    >>> basis_points(1.5)
+    '1.5 bp'
+    """
     return UNDEFINED if value is None else f"{number(round(value, 2), 'g')} bp"
 
 
 def quantity(shares: float) -> str:
-    """Format shares: whole ones without a point, and no more digits than a broker keeps."""
+    """Format shares: whole ones without a point, and no more digits than a broker keeps.
+
+    >>> quantity(3.0)
+    '3'
+    """
     return number(round(shares, 6), ",.10g")
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """Return "1 session", "2 sessions": a number with its noun; many: where an s does not make the plural."""
+    """Return "1 session", "2 sessions": a number with its noun; many: where an s does not make the plural.
+
+    >>> count(2, "bar")
+    '2 bars'
+    """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 

@@ -5,7 +5,7 @@ configuration reference and hftcl.toml.example are held to it by tests.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
@@ -20,6 +20,32 @@ _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"  # 24 hours, two digits: what sorts as text 
 # A day and a time, or the five fields of cron; `config.times` says what is wrong with them.
 _TIMES = rf"^(((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?{_CLOCK}|\S+( \S+){{4}})$"
 _DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"  # three letters, English, as cron and systemd take them
+
+
+P = TypeVar("P")
+"""The settings of a plug-in."""
+
+
+def setting(
+    description: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    pattern: str | None = None,
+    allowed: str | None = None,
+) -> Meta:
+    """Return what describes and limits one field of a plug-in's settings.
+
+    As in `depth: Annotated[int, setting("Levels.", ge=1, le=9)] = 3`.
+
+    A number needs a least value (ge, gt) and a greatest (le, lt), which also keeps NaN out; a text may have a pattern,
+    and `allowed` says in words what it demands.
+    """
+    extra = {"allowed": allowed} if allowed else None
+    limits: dict[str, Any] = {"ge": ge, "gt": gt, "le": le, "lt": lt, "pattern": pattern}
+    return Meta(description=description, extra=extra, **limits)
 
 
 def _text(
@@ -675,3 +701,9 @@ class Settings:
     log: Log = field(default_factory=Log)
     archive: Archive = field(default_factory=Archive)
     compute: Compute = field(default_factory=Compute)
+    plugins: dict[str, Any] = field(default_factory=dict)
+    """The sections of the plug-ins in use, by name; `of_plugin` finds one by its type."""
+
+    def of_plugin(self, kind: type[P]) -> P:
+        """Return the section whose dataclass is `kind`; with every default where none was read from hftcl.toml."""
+        return next((section for section in self.plugins.values() if isinstance(section, kind)), kind())

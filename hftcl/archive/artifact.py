@@ -302,6 +302,11 @@ def _open_verified(name: str, data: bytes) -> tuple[Any, ModelMeta]:
     return model, meta
 
 
+def check_graph(onnx: bytes, n_features: int) -> None:
+    """Raise IntegrityError for a graph that no model file may hold: the check of `build` and `load`, on its own."""
+    _require_known_graph(_parse_graph(onnx, "The graph"), n_features, "The graph")
+
+
 def _parse_graph(data: bytes, name: str) -> Any:
     import onnx
 

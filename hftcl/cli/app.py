@@ -43,6 +43,12 @@ class Invocation:
 
         return config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides)
 
+    def configuration_without_plugins(self) -> "Configuration":
+        """Read the configuration for a command that uses no plug-in: none is imported, none judged."""
+        from hftcl import config
+
+        return config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False)
+
     def learning(self, **overrides: object) -> "ContinuousLearning":
         from hftcl import logs
         from hftcl.api.continuous_learning import ContinuousLearning

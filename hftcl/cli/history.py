@@ -19,5 +19,5 @@ def history(
     from hftcl.learning.stories.history import history as read
     from hftcl.views import archive, show
 
-    home = Home.of(ctx.obj.configuration().settings).root
+    home = Home.of(ctx.obj.configuration_without_plugins().settings).root
     show(read(home, limit=limit, lineage=lineage), archive.draw_history, as_json)

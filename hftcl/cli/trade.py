@@ -54,7 +54,7 @@ def trade(
         raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
     if as_json and not chosen:
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
-    settings = ctx.obj.configuration().settings
+    settings = (ctx.obj.configuration_without_plugins() if status else ctx.obj.configuration()).settings
     if status:
         _status(settings, as_json)
     elif flatten:

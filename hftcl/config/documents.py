@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hftcl.config.dotenv import SECRETS, locate
 from hftcl.config.loading import FILE_NAME, Configuration
 from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
 from hftcl.config.suggest import GUIDE_NAMES
-from hftcl.config.tree import Leaf, leaves, sections
+from hftcl.config.tree import Leaf, Plugins, leaves, sections
 from hftcl.errors import StorageError, UsageError
 from hftcl.settings import Settings
 
@@ -40,7 +40,7 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
 
     Raises ConfigError where the `.env` file cannot be understood.
     """
-    tree = asdict(configuration.settings)
+    tree = _to_tables(configuration.settings)
     shown = [
         EffectiveSetting(
             key=key,
@@ -48,7 +48,7 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
             origin=configuration.origins[key],
             description=leaf.description,
         )
-        for key, leaf in leaves().items()
+        for key, leaf in leaves(configuration.plugins).items()
     ]
     for name, description in SECRETS.items():
         value, origin = locate(name, configuration.settings, environ)
@@ -61,7 +61,13 @@ def to_toml(settings: Settings) -> str:
     """Return `settings` as a hftcl.toml, every setting written out; `load` reads it back as an equal tree."""
     import tomli_w
 
-    return tomli_w.dumps(asdict(settings))
+    return tomli_w.dumps(_to_tables(settings))
+
+
+def _to_tables(settings: Settings) -> dict[str, Any]:
+    """Return the sections as hftcl.toml has them: those of plug-ins beside ours."""
+    tables = asdict(settings)
+    return {**tables, **tables.pop("plugins")}
 
 
 def write_example(folder: Path, values: Mapping[str, object] | None = None) -> tuple[Path, ...]:
@@ -102,12 +108,17 @@ def reference() -> str:
     return head + "".join(_build_reference_section(section) for section in sections())
 
 
-def _list_leaves(section: str) -> Iterator[Leaf]:
-    return (leaf for leaf in leaves().values() if leaf.section == section)
+def plugin_reference(plugins: Plugins) -> str:
+    """Return the reference of the sections that plug-ins bring, in the form of docs/configuration.md."""
+    return "".join(_build_reference_section(section, plugins) for section, _ in plugins)
 
 
-def _describe_section(section: str) -> str:
-    return " ".join((sections()[section].__doc__ or "").split())
+def _list_leaves(section: str, plugins: Plugins = ()) -> Iterator[Leaf]:
+    return (leaf for leaf in leaves(plugins).values() if leaf.section == section)
+
+
+def _describe_section(section: str, plugins: Plugins = ()) -> str:
+    return " ".join((sections(plugins)[section].__doc__ or "").split())
 
 
 def _build_example_section(section: str, values: Mapping[str, object]) -> str:
@@ -118,13 +129,13 @@ def _build_example_section(section: str, values: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _build_reference_section(section: str) -> str:
+def _build_reference_section(section: str, plugins: Plugins = ()) -> str:
     rows = "".join(
         f"| `{leaf.key}` | `{_format_toml(leaf.default)}` | {_to_cell(leaf.allowed)} | {_to_cell(leaf.description)} |\n"
-        for leaf in _list_leaves(section)
+        for leaf in _list_leaves(section, plugins)
     )
     head = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
-    return f"\n### [{section}]\n\n{_describe_section(section)}\n\n{head}{rows}"
+    return f"\n### [{section}]\n\n{_describe_section(section, plugins)}\n\n{head}{rows}"
 
 
 def _to_cell(text: str) -> str:

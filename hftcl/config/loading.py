@@ -15,7 +15,8 @@ import msgspec
 from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
 from hftcl.config.dotenv import SIGNING_KEY, find_settings_in, read_text
-from hftcl.config.tree import PREFIX, Leaf, find_refusals, format_key, format_value, leaves, sections
+from hftcl.config.plugins import GROUPS, Found, find_plugins
+from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 
@@ -38,22 +39,43 @@ _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The settings in force. `origins`: per dotted key "default", the file's path, HFTCL_..., or "flag"."""
+    """The settings in force. `origins`: per dotted key "default", the file's path, HFTCL_..., or "flag".
+
+    plugins: the sections that the plug-ins in use bring.
+    """
 
     settings: Settings
     file: Path | None
     origins: Mapping[str, str]
+    plugins: Plugins = ()
 
 
 @dataclass(slots=True)
 class _Gathering:
     """What has been read so far; a later value replaces an earlier one, a fault stays a fault."""
 
-    values: dict[str, object] = field(default_factory=lambda: {key: leaf.default for key, leaf in leaves().items()})
-    origins: dict[str, str] = field(default_factory=lambda: dict.fromkeys(leaves(), DEFAULT))
+    found: Found = field(default_factory=Found)
+    values: dict[str, object] = field(init=False)
+    origins: dict[str, str] = field(init=False)
     faults: list[str] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)
     only_flags: bool = True
+
+    def __post_init__(self) -> None:
+        self.values = {key: leaf.default for key, leaf in self.leaves.items()}
+        self.origins = dict.fromkeys(self.leaves, DEFAULT)
+
+    @property
+    def plugins(self) -> Plugins:
+        return self.found.sections
+
+    @property
+    def leaves(self) -> Mapping[str, Leaf]:
+        return leaves(self.plugins)
+
+    def is_unjudged(self, section: str) -> bool:
+        """Whether `section` is one of a plug-in that was not imported."""
+        return self.found.unjudged is None or section in self.found.unjudged
 
     def add_fault(self, text: str, origin: str) -> None:
         self.faults.append(text)
@@ -75,10 +97,12 @@ class _Gathering:
 
     def build_settings(self) -> Settings:
         """Return the tree; a setting without a value that is allowed has its default, or an earlier value."""
-        of_section: dict[str, dict[str, object]] = {section: {} for section in sections()}
-        for key, leaf in leaves().items():
+        of_section: dict[str, dict[str, object]] = {section: {} for section in sections(self.plugins)}
+        for key, leaf in self.leaves.items():
             of_section[leaf.section][leaf.name] = self.values[key]
-        tree = Settings(**{section: kind(**of_section[section]) for section, kind in sections().items()})
+        built = {section: kind(**of_section[section]) for section, kind in sections(self.plugins).items()}
+        brought = {section: built.pop(section) for section, _ in self.plugins}
+        tree = Settings(**built, plugins=brought)
         if self.origins["exam.min_sessions"] == DEFAULT and tree.exam.min_sessions > tree.exam.sessions:
             # Nobody asked for more sessions than the exam holds; as it stands every exam would be inconclusive.
             tree = replace(tree, exam=replace(tree.exam, min_sessions=tree.exam.sessions))
@@ -86,23 +110,32 @@ class _Gathering:
 
 
 def load(
-    path: Path | None, *, environ: Mapping[str, str], cwd: Path, overrides: Mapping[str, object] = _NO_OVERRIDES
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    cwd: Path,
+    overrides: Mapping[str, object] = _NO_OVERRIDES,
+    plugins: bool = True,
 ) -> Configuration:
     """Return the configuration: an argument goes before the environment, the file, the default.
 
     path: the file named by `--config`; without one $HFTCL_CONFIG, else `cwd`/hftcl.toml where it exists, else none.
     overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
+    plugins: False imports no plug-in: its settings are left out, and not judged.
     Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
     """
-    gathered = _Gathering()
     file = _find(path, environ, cwd)
-    if file is not None:
-        where = str(file.relative_to(cwd)) if file.is_relative_to(cwd) else str(file)
-        try:
-            _take_file(gathered, _parse(file, where), where, str(file))
-        except ConfigError as error:
-            for text in error.faults:
-                gathered.add_fault(text, str(file))
+    where = "" if file is None else str(file.relative_to(cwd) if file.is_relative_to(cwd) else file)
+    document: dict[str, Any] = {}
+    unread: tuple[str, ...] = ()
+    try:
+        document = {} if file is None else _parse(file, where)
+    except ConfigError as error:
+        unread = error.faults
+    gathered = _Gathering(_find_plugins(document, environ, overrides, load=plugins))
+    for text in unread:
+        gathered.add_fault(text, str(file))
+    _take_file(gathered, document, where, str(file))
     _take_environment(gathered, environ)
     _take_arguments(gathered, overrides)
     _make_absolute(gathered, cwd if file is None else file.parent, environ.get("HOME", ""))
@@ -112,23 +145,43 @@ def load(
         gathered.add_fault(text, settings.paths.env_file)
     if gathered.faults:
         raise UsageError("\n".join(gathered.faults)) if gathered.only_flags else ConfigError(*gathered.faults)
-    return Configuration(settings=settings, file=file, origins=MappingProxyType(gathered.origins))
+    return Configuration(
+        settings=settings, file=file, origins=MappingProxyType(gathered.origins), plugins=gathered.plugins
+    )
 
 
-def from_text(key: str, text: str) -> object:
+def from_text(key: str, text: str, plugins: Plugins = ()) -> object:
     """Return the value that `text`, from a variable or a flag, means for the setting `key`; it is not checked here.
 
     As TOML writes it; a setting that takes text needs no quotes, one that takes a list may have commas.
     Raises UsageError for a key that does not exist.
+
+    >>> from_text("market.watchlist", "AAPL,V")
+    ['AAPL', 'V']
     """
-    if (leaf := leaves().get(key)) is None:
-        raise UsageError(f"argument: {_describe_unknown(key)}")
+    if (leaf := leaves(plugins).get(key)) is None:
+        raise UsageError(f"argument: {_describe_unknown(key, plugins)}")
     value = _parse_toml_value(text)
     if leaf.takes_text:
         return value if isinstance(value, str) else text
     if leaf.takes_list and not isinstance(value, list):
         return [part.strip() for part in text.split(",")]
     return text if value is _NOT_TOML else value
+
+
+def _find_plugins(
+    document: Mapping[str, Any], environ: Mapping[str, str], overrides: Mapping[str, object], *, load: bool
+) -> Found:
+    """Look for the plug-ins that are named, before anything is judged: what they bring decides what is a fault."""
+    chosen: dict[str, object] = {}
+    for key in GROUPS:
+        leaf = leaves()[key]
+        section = document.get(leaf.section)
+        in_file = section.get(leaf.name) if isinstance(section, dict) else None
+        in_environment = from_text(key, environ[leaf.variable]) if leaf.variable in environ else None
+        named = [value for value in (overrides.get(key), in_environment, in_file) if value is not None]
+        chosen[key] = named[0] if named else leaf.default
+    return find_plugins(chosen, frozenset(set(document) - set(sections())), load=load)
 
 
 def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -162,11 +215,13 @@ def _parse(file: Path, where: str) -> dict[str, Any]:
 
 def _take_file(gathered: _Gathering, document: Mapping[str, Any], where: str, origin: str) -> None:
     for section, content in document.items():
-        if section not in sections():
+        if section not in sections(gathered.plugins):
+            if isinstance(content, dict) and gathered.is_unjudged(section):
+                continue
             text = (
-                suggest.describe_section_fault(section)
+                suggest.describe_section_fault(section, gathered.plugins)
                 if isinstance(content, dict)
-                else suggest.describe_key_fault("", section)
+                else suggest.describe_key_fault("", section, gathered.plugins)
             )
             gathered.add_fault(f"{where}: {text}", origin)
         elif not isinstance(content, dict):
@@ -175,40 +230,43 @@ def _take_file(gathered: _Gathering, document: Mapping[str, Any], where: str, or
             )
         else:
             for name, value in content.items():
-                if leaf := leaves().get(f"{section}.{name}"):
+                if leaf := gathered.leaves.get(f"{section}.{name}"):
                     gathered.take(leaf, value, where, origin)
                 else:
-                    gathered.add_fault(f"{where}: {suggest.describe_key_fault(section, name)}", origin)
+                    gathered.add_fault(
+                        f"{where}: {suggest.describe_key_fault(section, name, gathered.plugins)}", origin
+                    )
 
 
 def _take_environment(gathered: _Gathering, environ: Mapping[str, str]) -> None:
-    by_variable = {leaf.variable: leaf for leaf in leaves().values()}
+    by_variable = {leaf.variable: leaf for leaf in gathered.leaves.values()}
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
             continue
         if leaf := by_variable.get(variable):
-            gathered.take(leaf, from_text(leaf.key, environ[variable]), variable, variable)
-        else:
-            gathered.add_fault(f"{format_key(variable)}: {suggest.describe_variable_fault(variable)}", variable)
+            gathered.take(leaf, from_text(leaf.key, environ[variable], gathered.plugins), variable, variable)
+        elif not gathered.is_unjudged(variable.removeprefix(PREFIX).partition("__")[0].lower()):
+            text = suggest.describe_variable_fault(variable, gathered.plugins)
+            gathered.add_fault(f"{format_key(variable)}: {text}", variable)
 
 
 def _take_arguments(gathered: _Gathering, overrides: Mapping[str, object]) -> None:
     for key, value in overrides.items():
         if value is None:
             continue
-        if leaf := leaves().get(key):
+        if leaf := gathered.leaves.get(key):
             gathered.take(leaf, str(value) if isinstance(value, Path) else value, "argument", FLAG)
         else:
-            gathered.add_fault(f"argument: {_describe_unknown(key)}", FLAG)
+            gathered.add_fault(f"argument: {_describe_unknown(key, gathered.plugins)}", FLAG)
 
 
-def _describe_unknown(key: str) -> str:
+def _describe_unknown(key: str, plugins: Plugins) -> str:
     section, _, name = key.partition(".")
     if not name:
-        return suggest.describe_key_fault("", section)
-    return (
-        suggest.describe_key_fault(section, name) if section in sections() else suggest.describe_section_fault(section)
-    )
+        return suggest.describe_key_fault("", section, plugins)
+    if section in sections(plugins):
+        return suggest.describe_key_fault(section, name, plugins)
+    return suggest.describe_section_fault(section, plugins)
 
 
 def _parse_toml_value(text: str) -> object:

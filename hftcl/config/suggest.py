@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hftcl.config.dotenv import SECRETS
-from hftcl.config.tree import PREFIX, format_key, leaves, sections
+from hftcl.config.tree import PREFIX, Plugins, format_key, leaves, sections
 
 GUIDE_NAMES: Final[Mapping[str, str]] = {
     "retrain_frequency_days": "triggers.max_age_days",
@@ -18,18 +18,26 @@ GUIDE_NAMES: Final[Mapping[str, str]] = {
 _SECRET: Final = re.compile(r"api_?key|secret|passw|token", re.IGNORECASE)
 
 
-def describe_section_fault(name: str) -> str:
-    """Say that hftcl.toml has no section `name`, and which one was meant."""
-    if close := _find_closest(name, sections()):
+def describe_section_fault(name: str, plugins: Plugins = ()) -> str:
+    """Say that hftcl.toml has no section `name`, and which one was meant.
+
+    >>> describe_section_fault("modle")
+    'there is no section [modle]; did you mean [model]?'
+    """
+    if close := _find_closest(name, sections(plugins)):
         return f"there is no section [{format_key(name)}]; did you mean [{close}]?"
-    return f"there is no section [{format_key(name)}]; the sections are {', '.join(sections())}."
+    return f"there is no section [{format_key(name)}]; the sections are {', '.join(sections(plugins))}."
 
 
-def describe_key_fault(section: str, name: str) -> str:
-    """Say that `section` ("" for the top of the file) has no setting `name`, and which one was meant."""
+def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
+    """Say that `section` ("" for the top of the file) has no setting `name`, and which one was meant.
+
+    >>> describe_key_fault("model", "max_dept")
+    'there is no setting model.max_dept; did you mean model.max_depth?'
+    """
     said = f"there is no setting {format_key(f'{section}.{name}' if section else name)}"
-    here = {leaf.name: leaf.key for leaf in leaves().values() if leaf.section == section}
-    anywhere = {leaf.name: leaf.key for leaf in leaves().values()}
+    here = {leaf.name: leaf.key for leaf in leaves(plugins).values() if leaf.section == section}
+    anywhere = {leaf.name: leaf.key for leaf in leaves(plugins).values()}
     guide = {old.lower(): new for old, new in GUIDE_NAMES.items()}
     for names in (guide, here, anywhere):
         exact = name.lower() if name.lower() in names else None
@@ -40,9 +48,9 @@ def describe_key_fault(section: str, name: str) -> str:
     return f"{said}; " + (f"[{section}] has {', '.join(here)}." if here else "a setting stands below its [section].")
 
 
-def describe_variable_fault(name: str) -> str:
+def describe_variable_fault(name: str, plugins: Plugins = ()) -> str:
     """Say that no setting has the environment variable `name`, and which one was meant."""
-    known = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves().values()}
+    known = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves(plugins).values()}
     known |= {other: other for other in SECRETS}
     if close := _find_closest(name.removeprefix(PREFIX), known):
         return f"there is no such setting; did you mean {known[close]}?"

@@ -14,6 +14,9 @@ from msgspec import Meta
 
 from hftcl.settings import Settings
 
+Plugins = tuple[tuple[str, type[Any]], ...]
+"""Sections that plug-ins bring, each by its name with its dataclass; a tuple: what follows from it is cached."""
+
 PREFIX: Final = "HFTCL_"
 """What the environment variable of a setting begins with."""
 
@@ -61,6 +64,14 @@ class Leaf:
         return core is str or get_origin(core) is Literal
 
     @property
+    def bounded(self) -> bool:
+        """Whether a number has a least and a greatest value; true of anything else."""
+        core, meta = _split(self.annotation)
+        if core is not int and core is not float:
+            return True
+        return (meta.ge, meta.gt) != (None, None) and (meta.le, meta.lt) != (None, None)
+
+    @property
     def takes_list(self) -> bool:
         return get_origin(_split(self.annotation)[0]) is tuple
 
@@ -78,21 +89,26 @@ class Refusal:
 
 
 @cache
-def sections() -> Mapping[str, type[Any]]:
-    """Return the sections of hftcl.toml in order, each with its dataclass."""
-    return dict(get_type_hints(Settings))
+def sections(plugins: Plugins = ()) -> Mapping[str, type[Any]]:
+    """Return the sections of hftcl.toml in order, each with its dataclass; those of plug-ins come last."""
+    hints = get_type_hints(Settings)
+    del hints["plugins"]
+    return {**hints, **dict(plugins)}
 
 
 @cache
-def leaves() -> Mapping[str, Leaf]:
+def leaves(plugins: Plugins = ()) -> Mapping[str, Leaf]:
     """Return every setting by its dotted key, in the order of the tree."""
-    found = {}
-    for section, tree in sections().items():
-        hints = get_type_hints(tree, include_extras=True)
-        for item in fields(tree):
-            key = f"{section}.{item.name}"
-            found[key] = Leaf(key=key, annotation=hints[item.name], default=_find_default(item))
-    return found
+    return {leaf.key: leaf for section, kind in sections(plugins).items() for leaf in list_leaves(section, kind)}
+
+
+def list_leaves(section: str, kind: type[Any]) -> tuple[Leaf, ...]:
+    """Return the settings of one section, in the order of its dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(
+        Leaf(key=f"{section}.{item.name}", annotation=hints[item.name], default=_find_default(item))
+        for item in fields(kind)
+    )
 
 
 def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
@@ -119,7 +135,11 @@ def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]
 
 
 def describe_allowed(annotation: Any) -> str:
-    """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ..."."""
+    """Return in words what `annotation` allows, as "an integer from 1 to 64": the end of "it must be ...".
+
+    >>> describe_allowed(bool)
+    'true or false'
+    """
     core, meta = _split(annotation)
     if meta.extra and "allowed" in meta.extra:
         return str(meta.extra["allowed"])
@@ -140,7 +160,11 @@ def describe_allowed(annotation: Any) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep."""
+    """Return `value` much as TOML writes it, in one printable line, cut where it is long or deep.
+
+    >>> format_value(["AAPL", True])
+    '["AAPL", true]'
+    """
     match value:
         case bool():
             text = "true" if value else "false"
@@ -162,7 +186,11 @@ def format_value(value: object) -> str:
 
 
 def format_key(key: str) -> str:
-    """Return `key` bare where TOML allows that, else quoted, escaped and cut."""
+    """Return `key` bare where TOML allows that, else quoted, escaped and cut.
+
+    >>> format_key("model.seed")
+    'model.seed'
+    """
     return key if re.fullmatch(r"[A-Za-z0-9_.-]{1,80}", key) else format_value(key)
 
 

@@ -55,7 +55,13 @@ def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, obj
     family = find_family(settings.model.family)
     if chosen is not None and not isinstance(chosen, Mapping):
         chosen = _parse_parameters(family, chosen)
-    ours = {name: getattr(settings.model, name) for name in family.parameters() if hasattr(settings.model, name)}
+    kind = getattr(family, "SETTINGS", None)  # a plug-in's own section goes before [model]
+    holders = [settings.model] if kind is None else [settings.of_plugin(kind), settings.model]
+    ours = {
+        name: next(getattr(holder, name) for holder in holders if hasattr(holder, name))
+        for name in family.parameters()
+        if any(hasattr(holder, name) for holder in holders)
+    }
     return complete(family, {**ours, **(chosen or {})})
 
 

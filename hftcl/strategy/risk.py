@@ -192,7 +192,11 @@ def find_breach(book: RiskBook, limits: Limits) -> Code | None:
 
 
 def is_price(value: float | None) -> bool:
-    """Whether `value` can be the price of a share."""
+    """Whether `value` can be the price of a share.
+
+    >>> is_price(float("nan"))
+    False
+    """
     return value is not None and math.isfinite(value) and value > 0
 
 

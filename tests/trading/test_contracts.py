@@ -195,3 +195,36 @@ def test_a_family_that_breaks_its_promises_is_told_which() -> None:
         "on_step() is told the end",
         "the same rows and seed give the same model, whatever the cores",
     )
+
+
+class WithForeignOperator(Forest):
+    """Ends its graph in an operator that no model file may hold."""
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+        import onnx
+
+        fitted = super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
+        model = onnx.ModelProto.FromString(fitted.onnx)
+        last = model.graph.output[0].name
+        for node in model.graph.node:
+            node.output[:] = ["before" if name == last else name for name in node.output]
+        model.graph.node.append(onnx.helper.make_node("Tanh", ["before"], [last]))
+        return replace(fitted, onnx=model.SerializeToString())
+
+
+class WithOtherPredictions(Forest):
+    """Hands over the graph of another training than its estimator's."""
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+        fitted = super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
+        other = super().fit(X, y, params, seed=seed + 1, jobs=jobs, on_step=on_step)
+        return replace(fitted, estimator=other.estimator)
+
+
+def test_a_family_whose_graph_no_model_file_may_hold_is_told_so_before_any_retrain() -> None:
+    (broken,) = check_family(WithForeignOperator())
+    assert broken == ("the graph may go into a model file: The graph holds operators that no model of hftcl has: Tanh.")
+
+
+def test_a_family_whose_graph_predicts_otherwise_than_its_library_is_told_so() -> None:
+    assert check_family(WithOtherPredictions()) == ("the graph predicts what the estimator does",)
