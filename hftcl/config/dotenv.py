@@ -27,7 +27,7 @@ SECRETS: Final[Mapping[str, str]] = {
 """The names that hftcl knows, each with its meaning."""
 
 SIGNING_KEY: Final = "HFTCL_SIGNING_KEY"
-"""Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, for whoever can write there."""
+"""Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, open to all who can write there."""
 
 # Set by systemd for LoadCredential=, https://systemd.io/CREDENTIALS/
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"

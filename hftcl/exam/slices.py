@@ -1,7 +1,7 @@
 """The judge: where an exam's P&L came from, by ticker, hour, volatility and side. Pure; a simulation's accounts in.
 
-A slice tells where to look, never whom to promote: each has a part of the exam's few sessions, and the best of so many
-is good by luck.
+A slice tells where to look, never which model to promote: each has a part of the exam's few sessions, and the best of
+so many is good by luck.
 """
 
 from collections.abc import Sequence

@@ -86,7 +86,7 @@ class Calendar:
         return _to_day(earlier["session"][-n])
 
     def _require_reach(self, day: date) -> None:
-        """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks anew first."""
+        """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks again first."""
         if day > _to_day(self._table["session"][-1]):
             _build_table.cache_clear()
             self._table = _build_table(self.name)

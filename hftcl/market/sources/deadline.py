@@ -1,6 +1,6 @@
 """Connections that end in time, however slowly the bytes trickle.
 
-A socket's time-out starts anew with every byte: a server that sends one byte a second holds a client for ever.
+A socket's time-out starts again with every byte: a server that sends one byte a second holds a client for ever.
 """
 
 import http.client

@@ -33,7 +33,7 @@ _SILENT_S: Final = 20.0  # the default of websockets for pings: a dead line is n
 _PATIENCE_S: Final = 10.0  # of the minute that is waiting for its bars; what takes longer comes with a later one
 _SILENT_MINUTES: Final = 2  # one minute without any trade of a watchlist can happen, two in regular hours hardly
 _SILENT_EVERY: Final = 10
-"""Regular minutes without any message, after which it connects anew, and then again: it may be the market."""
+"""Regular minutes without any message, after which it connects again, and so on: it may be the market."""
 # The first ones save the minute; the last is gentle to a service that is down for hours.
 _WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _AT_ONCE: Final = 200
@@ -147,7 +147,7 @@ class PolygonWebsocketFeed:
             self._lost = min(self._lost or since, since)
 
     def _note_silence(self, minute: datetime, *, heard: bool) -> bool:
-        """Whether a connection that seems well has brought nothing for so long that it is to be made anew."""
+        """Whether a connection that seems well has brought nothing for so long that it is to be made again."""
         assert self._hours is not None  # noqa: S101 - begin comes first
         regular = self._hours.opens <= minute < self._hours.closes
         self._quiet = self._quiet + 1 if regular and not heard else 0
