@@ -1,6 +1,6 @@
 """What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`.
 
-For the tests of whoever writes one, ours among them: each returns the promises that are broken, a line each, and
+For the tests of all that are written, ours among them: each returns the promises that are broken, a line each, and
 nothing is well where the tuple is not empty. What they do is in the Protocols of the three rooms.
 """
 

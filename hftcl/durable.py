@@ -1,4 +1,4 @@
-"""Files that survive a power cut, and locks that do not survive their holder. Whoever writes a product file calls this.
+"""Files that survive a power cut, and locks that do not survive their holder. Every product file is written by this.
 
 A file that another process may be reading is replaced whole, never edited, and only here. For local Linux file systems.
 """

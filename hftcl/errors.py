@@ -109,7 +109,7 @@ class BrokerError(HftclError):
 
 
 class BrokerTimeoutError(BrokerError):
-    """Nobody can tell whether the order arrived: ask for it by its id."""
+    """It is not known whether the order arrived: ask for it by its id."""
 
 
 class BrokerBusyError(BrokerError):
@@ -125,7 +125,9 @@ class WaitEndedError(BrokerError):
 
 
 class OrderRefusedError(BrokerError):
-    """The broker refused the order for good. `reason` is the broker's, as one line; `code` says which kind it is of.
+    """The broker refused the order, and sending it again does not help.
+
+    `reason` is the broker's, as one line; `code` says which kind it is of.
 
     The codes are those of `trading.brokers.refusals`, "broker" for any other.
     """

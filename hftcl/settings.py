@@ -600,7 +600,7 @@ class Alerts:
     heartbeat_url: Annotated[
         str,
         _text(
-            "Address that is fetched after each finished duty: whoever watches it misses a box that is dead.",
+            "Address that is fetched after each finished duty: its owner sees when this machine is dead.",
             allowed='an address such as "https://hc-ping.com/...", or "" for none',
             pattern=r"^(https?://[^\s@]+)?$",
         ),

@@ -241,3 +241,38 @@ def test_at_least_95_of_100_public_names_have_a_docstring() -> None:
     missing = [name for name, said in public if not said]
     print(*missing, sep="\n")  # noqa: T201 - a failure shows them
     assert len(missing) <= 0.05 * len(public), f"{len(missing)} of {len(public)} public names say nothing"
+
+
+# Words that a reader whose first language is another one has to look up; a flag such as --begin-anew is a name.
+RARE_WORDS = re.compile(
+    r"(?<![-\w])(?:nobody|whoever|whomever|wherever|anew|whom|lest|hither|thereof|for good|be its|save that|in vain"
+    r"|whatever it may)\b",
+    re.IGNORECASE,
+)
+
+
+def list_rare_words(text: str) -> list[str]:
+    """Return the rare words of a text, also where a line ends between two of them."""
+    return RARE_WORDS.findall(" ".join(text.split()))
+
+
+def test_messages_and_docstrings_are_in_plain_words() -> None:
+    found = [
+        f"{source.name}, line {node.lineno}: {', '.join(words)}"
+        for source in list_sources()
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (words := list_rare_words(node.value))
+    ]
+    assert found == []
+
+
+def test_the_documentation_is_in_plain_words() -> None:
+    root = PACKAGE.parent
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    found = {page.name: words for page in pages if (words := list_rare_words(page.read_text()))}
+    assert found == {}
+
+
+def test_a_rare_word_is_noticed_and_a_name_with_one_is_not() -> None:
+    assert list_rare_words("Nobody looked, for\ngood; tell whom.") == ["Nobody", "for good", "whom"]
+    assert list_rare_words("`--begin-anew` for goods") == []

@@ -1,5 +1,6 @@
 """Where keys and passwords come from, what a `.env` file means, and that no message shows one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl import config
+from hftcl.config import dotenv
 from hftcl.errors import ConfigError
+from hftcl.settings import Settings
 from tests.config.configured import loaded
 
 
@@ -80,3 +83,12 @@ def test_an_env_file_that_others_can_read_is_a_finding(tmp_path: Path) -> None:
         assert len(config.findings(loaded(tmp_path).settings)) == count
     (tmp_path / ".env").unlink()
     assert config.findings(loaded(tmp_path).settings) == ()
+
+
+def test_a_name_that_is_nearly_a_secret_s_is_told_and_a_stranger_s_is_not(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("POLYGON_APIKEY=abc123\nSMTP_HOST=mail.example\nDATABASE_URL=x\n")
+    path.chmod(0o600)
+    defaults = Settings()
+    told = dotenv.findings(replace(defaults, paths=replace(defaults.paths, env_file=str(path))))
+    assert told == (f"{path}: POLYGON_APIKEY is not read; did you mean POLYGON_API_KEY?",)

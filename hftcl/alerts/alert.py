@@ -1,4 +1,4 @@
-"""One thing to tell a person who is not looking. Pure. Made by whoever may alert, handed to `Alerts.tell`."""
+"""One thing to tell a person who is not looking. Pure. Handed to `Alerts.tell`."""
 
 import re
 from collections.abc import Callable

@@ -95,7 +95,7 @@ def _build_mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str
     sender = settings.sender or (user if user and _ADDRESS.fullmatch(user) else f"hftcl@{host}")
     faults = []
     if not to:
-        faults.append("ALERT_EMAIL_TO is not set: whom should the mails go to?")
+        faults.append("ALERT_EMAIL_TO is not set: which address should the mails go to?")
     faults += [
         f"{name} holds {bad[:40]!r}, which is no mail address."
         for name, bad in _find_bad_addresses(to, settings.sender)

@@ -31,7 +31,7 @@ CREATE INDEX messages_key ON messages (key);
 RETRIES_S: Final = (60, 300, 900, 3600, 6 * 3600)
 """Seconds until the next try after the first, second, ... failure; the last one holds from then on."""
 KEPT: Final = timedelta(days=14)
-"""How long a message that nobody takes is tried, and how long one that is done is kept."""
+"""How long a message that is not taken is tried, and how long one that is done is kept."""
 OUTBOX: Final = sqlite.Database(
     kind="an outbox",
     version=SCHEMA_VERSION,
@@ -215,7 +215,7 @@ def _count_up(db: sqlite3.Connection, number: int, alert: Alert) -> None:
 
 
 def _find_first_send(db: sqlite3.Connection, number: int) -> datetime | None:
-    """Return when the message began to go out; None where it is with nobody yet."""
+    """Return when the message began to go out; None where it is with no channel yet."""
     row = db.execute("SELECT max(ended) AS ended FROM deliveries WHERE number = ?", (number,)).fetchone()
     return datetime.fromtimestamp(row["ended"], UTC) if row["ended"] is not None else None
 

@@ -110,7 +110,7 @@ def _build_mail(order: dict[str, Any]) -> EmailMessage:
 
 
 def _notify_apprise(order: dict[str, Any]) -> str:
-    """Notify the address; without a `subject` only see whether Apprise knows it, which asks nobody."""
+    """Notify the address; without a `subject` only see whether Apprise knows it, which calls no server."""
     import logging
 
     import apprise as library

@@ -72,7 +72,7 @@ class ModelMeta:
     trained on was known; no bar up to it may examine this model. data_digest: SHA-256 of the training rows.
     feature_bins: how each feature was distributed over the training rows; None in a file of an earlier hftcl.
     exam_slices: where the P&L of its first exam came from, see `exam.slices`; None before it, or of an earlier hftcl.
-    canary_*: rows, float32, and the predictions that this file must give for them wherever it is loaded; `build`
+    canary_*: rows, float32, and the predictions that this file must give for them on every machine; `build`
     fills them in.
     """
 

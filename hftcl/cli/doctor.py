@@ -59,7 +59,7 @@ def doctor(
 
 
 def _collect_rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "tuple[tuple[Row, ...], Context | None]":
-    """Return what the doctor found, and who was examined: nobody where the configuration is invalid."""
+    """Return what the doctor found, and what was examined: None where the configuration is invalid."""
     from hftcl import doctor as room
     from hftcl.doctor import outside, repairs
     from hftcl.doctor.row import fault
@@ -86,7 +86,7 @@ def _build_context(invocation: Invocation) -> "Context":
 
 
 def _tell_stopped(invocation: Invocation, name: str) -> None:
-    """Tell an alert where systemd says that the service failed, and send it: nobody else is there to do so."""
+    """Tell an alert where systemd says that the service failed, and send it: no other process is there to do so."""
     from hftcl.cli.telling import tell
     from hftcl.doctor.outside import build_failure_alert
     from hftcl.settings import Settings

@@ -19,7 +19,7 @@ _told: list["Alerts"] = []
 
 
 def tell(settings: "Settings", *alerts: "Alert") -> None:
-    """Put `alerts` into the outbox, for `send_alerts`; nothing happens where nobody is to be told."""
+    """Put `alerts` into the outbox, for `send_alerts`; nothing happens where no receiver is set."""
     from hftcl.alerts import Alerts
 
     outbox = Alerts.from_settings(settings, os.environ)

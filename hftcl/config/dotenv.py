@@ -2,7 +2,7 @@
 
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,12 +27,13 @@ SECRETS: Final[Mapping[str, str]] = {
 """The names that hftcl knows, each with its meaning."""
 
 SIGNING_KEY: Final = "HFTCL_SIGNING_KEY"
-"""Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, for whoever can write there."""
+"""Signs model files. No entry of `SECRETS`: the `.env` file lies beside the models, open to all who can write there."""
 
 # Set by systemd for LoadCredential=, https://systemd.io/CREDENTIALS/
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 CREDENTIALS_FILE: Final = "env"  # the name in LoadCredential=env: of the unit that `hftcl doctor --unit` prints
 
+_NEARLY: Final = 0.9  # of difflib's 0 to 1: a letter or two of a name differ
 LARGEST_FILE: Final = 1 << 20  # bytes; a larger one is not a configuration, and reading it would cost memory
 
 # What a shell and systemd's EnvironmentFile= both read alike; what they read differently is refused.
@@ -128,13 +129,23 @@ def findings(settings: Settings) -> tuple[str, ...]:
     """Return what a person should know about the `.env` file, a line each; a missing one is in order."""
     path = Path(settings.paths.env_file)
     try:
-        faults = read_env_file(path).faults
+        found = read_env_file(path)
+        faults = found.faults + tuple(f"{path}: {hint}" for hint in _list_misspelt(found.values))
         everyone = path.stat().st_mode & stat.S_IROTH
     except FileNotFoundError:
         return ()
     except ConfigError as error:
         return error.faults
     return faults + ((f"{path}: everyone on this machine can read it. Run: chmod 600 {path}",) if everyone else ())
+
+
+def _list_misspelt(names: Iterable[str]) -> list[str]:
+    """Return a hint for each name that is nearly one of `SECRETS`; others may be of another program."""
+    from difflib import get_close_matches
+
+    unknown = (name for name in names if name not in SECRETS and not name.startswith(PREFIX))
+    near = ((name, get_close_matches(name.upper()[:80], SECRETS, n=1, cutoff=_NEARLY)) for name in unknown)
+    return [f"{name} is not read; did you mean {close[0]}?" for name, close in near if close]
 
 
 def read_env_file(path: Path) -> EnvFile:

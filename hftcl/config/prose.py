@@ -24,7 +24,7 @@ ENV_HEAD: Final = """\
 
 # As EXAMPLE_HEAD: the tables below it are drawn from `Settings`.
 REFERENCE_HEAD: Final = """\
-<!-- Generated from hftcl/settings.py; tests/test_configuration_docs.py says how to write it anew. -->
+<!-- Generated from hftcl/settings.py; tests/test_configuration_docs.py says how to write it again. -->
 
 # Configuration
 
@@ -38,8 +38,9 @@ A flag, or an argument in Python, goes before an environment variable, which goe
 goes before the default. `hftcl init --show` prints the value of each setting and where it came from.
 
 **The file** is the one named by `--config`, else by `$HFTCL_CONFIG`, else `hftcl.toml` in the working folder.
-`paths.home`, `paths.env_file`, `files.folder` and `log.prometheus` are relative to the folder of that file, wherever
-their values came from, or to the working folder where there is no file. A leading `~` is your home folder.
+`paths.home`, `paths.env_file`, `files.folder` and `log.prometheus` are relative to the folder of that file, also
+where their values come from a variable or a flag, or to the working folder where there is no file. A leading `~` is
+your home folder.
 
 **Environment.** The variable of `model.n_estimators` is `HFTCL_MODEL__N_ESTIMATORS`: the section, two
 underscores, the setting, in capitals. Values are written as in TOML, but a text needs no quotes, and a list may
@@ -77,7 +78,7 @@ Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` 
 Keys and passwords are read from the environment, else from the credentials of a systemd unit
 (`$CREDENTIALS_DIRECTORY`: a file of the secret's name, or a line of the file `env` there), else from the file
 `.env` beside `hftcl.toml` (`paths.env_file`), never from `hftcl.toml`. `hftcl init --show` says only whether each
-is set, and where. Let nobody else read the file: `hftcl init` writes it with mode 0600. No log line, alert or
+is set, and where. Let no other user read the file: `hftcl init` writes it with mode 0600. No log line, alert or
 error shows a secret: it is replaced by its name.
 
 ```sh

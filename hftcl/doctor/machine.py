@@ -36,7 +36,7 @@ def check_configuration(patient: Context) -> Iterator[Row]:
 
 
 def check_permissions(patient: Context) -> Iterator[Row]:
-    """Whether this user can write the home, and nobody else what serves: a model file decides over money."""
+    """Whether this user can write the home, and no other user what serves: a model file decides over money."""
     home = Home.of(patient.settings).root
     if not home.is_dir():
         yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
@@ -53,7 +53,7 @@ def check_permissions(patient: Context) -> Iterator[Row]:
     yield from found
     if not found:
         who = f"{_find_user(owner)} and root" if owner else "root"
-        yield ok("permissions", f"nobody but {who} can change what serves")
+        yield ok("permissions", f"only {who} can change what serves")
 
 
 def _list_guarded(home: Path, file: Path | None) -> Iterator[Path]:

@@ -43,7 +43,7 @@ def check_alerts(patient: Context) -> Iterator[Row]:
     """Whether each way that is set up would take an alert: the mail server is asked, up to the log-in."""
     told = Alerts.from_settings(patient.settings, patient.environ)
     if not told.channels:
-        yield ok("alerts", "nobody is to be told; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
+        yield ok("alerts", "no receiver is set; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
     for channel in told.channels:
         yield _try_channel(channel)
     stuck = told.find_oldest_stuck()
@@ -72,7 +72,7 @@ def send_test_alert(patient: Context) -> tuple[Row, ...]:
     told = Alerts.from_settings(patient.settings, patient.environ)
     if not told.channels:
         remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
-        return (fault("test alert", "nobody is to be told", remedy),)
+        return (fault("test alert", "no receiver is set", remedy),)
     number = told.put(
         Alert(
             kind=Kind.TEST,

@@ -33,7 +33,7 @@ def _repair_archive(patient: Context) -> tuple[str, ...]:
 
 
 def _repair_bars(patient: Context) -> Iterator[str]:
-    """Fetch the months anew whose file is not what was recorded; the store replaces them, the rest stays."""
+    """Fetch the months again whose file is not what was recorded; the store replaces them, the rest stays."""
     settings = patient.settings
     source, calendar = open_market(settings)
     store = BarStore(Home.of(settings).bars, source, calendar)

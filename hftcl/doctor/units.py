@@ -33,7 +33,9 @@ _HIDDEN: Final = ("/home", "/root", "/run/user")  # what ProtectHome= takes away
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """Where hftcl is and as whom it runs. code: folders that it must read. env_file: secrets, None where there is none.
+    """Where hftcl is and as which user it runs.
+
+    code: folders that it must read. env_file: secrets, None where there is none.
 
     writable: folders beside the home that it writes. state: the home as `StateDirectory=`, "" where it lies elsewhere.
     """

@@ -86,7 +86,7 @@ class Step:
     attempt: PolicyAttempt
     decision: GateDecision
     edge: Edge | None = None
-    """Whether the model that then serves may trade; None where nobody asked."""
+    """Whether the model that then serves may trade; None where this was not asked."""
 
 
 Gate = Callable[[PolicyAttempt, Sequence[Step]], GateDecision]

@@ -1,7 +1,7 @@
 """The judge: where an exam's P&L came from, by ticker, hour, volatility and side. Pure; a simulation's accounts in.
 
-A slice tells where to look, never whom to promote: each has a part of the exam's few sessions, and the best of so many
-is good by luck.
+A slice tells where to look, never which model to promote: each has a part of the exam's few sessions, and the best of
+so many is good by luck.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import NoDataError
+from hftcl.formats import HOUR_MINUTES, count, hour_name
 from hftcl.strategy.costs import cost
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.intp]
-HOUR_MINUTES: Final = 60  # minutes from the open, not of the clock: 09:30 to 10:29 is the first, whatever the zone
 # Terciles of volatility: with the 20 sessions of an exam, finer ones would hold too few.
 REGIMES: Final = ("low", "middle", "high")
 
@@ -80,19 +80,21 @@ class _Accounts:
 
 
 def compute_slices(
-    accounts: "pl.DataFrame", trades: "pl.DataFrame", bars: "pl.DataFrame", *, cost_bps: float
+    accounts: "pl.DataFrame", trades: "pl.DataFrame", bars: "pl.DataFrame", *, cost_bps: float, zone: str
 ) -> dict[str, tuple[Slice, ...]]:
     """Return the slices by "ticker", "hour", "volatility" and "side". Each of the four adds up to the whole exam.
 
     accounts, trades: of `simulation.accounts` and `simulation.list_trades`. bars: ticker, ts, session, minute (from
-        the session's open), close; the very bars of the accounts, in any order.
-    hour: 60 minutes of the session from its open, named by the first and the last; half an hour is left for the last
-        of 390. volatility: the sessions of the exam in three equal parts by their realised volatility (root of the
-        summed squared log returns from bar to bar within the session, the mean square over the tickers); known only
-        afterwards. side: long or short; in a turn the old side pays for its closing, the new one for its opening.
+        the session's open), session_minutes, close; the very bars of the accounts, in any order.
+    zone: the exchange's time zone, by whose clock the hours are named.
+    hour: 60 minutes of the session from its open, "09:30-10:30"; half an hour is left for the last of 390. They are
+        named as on most days: on a day that opens late, each begins as much later.
+    volatility: the sessions of the exam in three equal parts by their realised volatility (root of the summed squared
+        log returns from bar to bar within the session, the mean square over the tickers); known only afterwards.
+    side: long or short; in a turn the old side pays for its closing, the new one for its opening.
     Raises NoDataError where `bars` are not those of the accounts.
     """
-    bars = bars.select("ticker", "ts", "session", "minute", "close").sort("ticker", "ts")
+    bars = bars.select("ticker", "ts", "session", "minute", "session_minutes", "close").sort("ticker", "ts")
     if not bars.select("ticker", "ts").equals(accounts.select("ticker", "ts")):
         raise NoDataError(f"{accounts.height} accounts and {bars.height} bars are not those of one exam.")
     began = trades.select("ticker", "opened", "net").rename({"opened": "ts"})
@@ -110,13 +112,27 @@ def compute_slices(
     first[1:] = (tickers[1:] != tickers[:-1]) | (sessions[1:] != sessions[:-1])
     regimes, details = _find_regimes(bars["close"].to_numpy(), first, sessions, len(days))
     hours, hour_of = _group(bars["minute"] // HOUR_MINUTES)
-    spans = [f"{HOUR_MINUTES * hour} to {HOUR_MINUTES * (hour + 1) - 1}" for hour in hours]
     return {
         "ticker": account.slice_by(tickers, names),
-        "hour": account.slice_by(hour_of, spans, ["minutes from the open"] * len(spans)),
+        "hour": account.slice_by(hour_of, _name_hours(bars, hours, zone)),
         "volatility": account.slice_by(regimes, REGIMES, details),
         "side": _slice_by_side(account, first),
     }
+
+
+def _name_hours(bars: "pl.DataFrame", hours: Sequence[int], zone: str) -> list[str]:
+    """Return the names of `hours`. Bars after the regular close lengthen the day by which they are named."""
+    import polars as pl  # here: a light command that reads a model file's slices needs none
+
+    if bars.is_empty():
+        return []
+    days = bars.group_by("session").agg(
+        (pl.col("ts").first() - pl.duration(minutes=pl.col("minute").first())).alias("opens"),
+        pl.max_horizontal(pl.col("session_minutes").max(), pl.col("minute").max() + 1).alias("minutes"),
+    )
+    opens = days["opens"].dt.convert_time_zone(zone).dt.time().mode().sort()[0]
+    longest = max(days["minutes"].to_list())
+    return [hour_name(hour, opens, longest) for hour in hours]
 
 
 def _group(values: "pl.Series") -> tuple[list[Any], Groups]:
@@ -141,8 +157,8 @@ def _find_regimes(
 def _format_range(volatility: FloatArray) -> str:
     if not volatility.size:
         return "no session"
-    count = f"{volatility.size} session{'s' if volatility.size > 1 else ''}"
-    return f"{count} of {100 * volatility.min():.2f} % to {100 * volatility.max():.2f} % realised volatility"
+    low, high = 100 * volatility.min(), 100 * volatility.max()
+    return f"{count(volatility.size, 'session')} of {low:.2f} % to {high:.2f} % realised volatility"
 
 
 def _slice_by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Slice, ...]:

@@ -34,7 +34,7 @@ class ExamSplit:
     exam: tuple[Session, ...]
     """On which challenger and champion are scored. May be empty where the champion has seen all of it."""
     withheld: tuple[Session, ...]
-    """Sessions of the challenger's exam that the champion has seen, or that lie in its embargo; nobody is scored."""
+    """Sessions of the challenger's exam that the champion has seen, or that lie in its embargo; no model is scored."""
 
     @property
     def train_days(self) -> tuple[date, ...]:
@@ -80,7 +80,7 @@ def split(
 ) -> ExamSplit:
     """Divide a window of sessions, oldest first, into training, embargo and exam.
 
-    The exam is the last `exam_sessions` sessions wherever that leaves at least three quarters as many to train on; in a
+    The exam is the last `exam_sessions` sessions where that leaves at least three quarters as many to train on; in a
     shorter window training and exam get half each. So 60 calendar days, 40 to 42 sessions, give an exam of 20 and 19 to
     21 to train on, and 21 sessions give 10 + 1 + 10. An exam that came out too short is for the verdict to call
     inconclusive, not for the split to hide.

@@ -189,7 +189,7 @@ def judge(
         not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
         them and the champion, so that concessions do not add up.
     tried_sharpes: annual Sharpe ratios of other configurations that were examined on these very sessions before.
-        Whoever tries many sees a good one by luck: the deflated Sharpe ratio is told, and decides nothing, because the
+        One who tries many sees a good one by luck: the deflated Sharpe ratio is told, and decides nothing, because the
         cure is to choose on an inner split of the training window.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 

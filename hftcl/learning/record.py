@@ -114,7 +114,7 @@ def decide_edge(record: Record, archive: Registry, data: Dataset, settings: Sett
 
 
 def _find_previous(archive: Registry, data: Dataset, policy: str) -> EdgeState:
-    """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned anew."""
+    """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned again."""
     for model in archive.models():
         if model.synthetic == data.synthetic and model.known_until <= data.as_of.at:
             same = model.judgement.policy == policy

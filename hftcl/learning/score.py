@@ -16,6 +16,7 @@ from hftcl.exam.slices import Slice, compute_slices
 from hftcl.exam.verdict import Scored
 from hftcl.learning.dataset import is_ready
 from hftcl.learning.reports import ScoreReport, SliceReport
+from hftcl.market.sessions import Calendar
 from hftcl.model.features import build_matrix
 from hftcl.strategy.positions import positions_sha256, target_positions
 
@@ -60,7 +61,8 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
     )
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
     booked = accounts(rows, positions, cost_bps=cost_bps)
-    parts = compute_slices(booked, list_trades(booked, cost_bps), rows, cost_bps=cost_bps)
+    zone = Calendar(model.meta.calendar).zone
+    parts = compute_slices(booked, list_trades(booked, cost_bps), rows, cost_bps=cost_bps, zone=zone)
     return ExamResult(
         model=model,
         simulation=simulation,

@@ -75,7 +75,7 @@ class LedgerMeta(dict[str, str]):
         return self._parse_number(self.get(name, ""))
 
     def count(self, name: str) -> int:
-        """Return how often something happened, 0 where nobody noted it."""
+        """Return how often something happened, 0 where it was never noted."""
         with sqlite.guard_rows(self._path, LEDGER):
             return int(self.get(name) or "0")
 

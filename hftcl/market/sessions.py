@@ -44,6 +44,11 @@ class Calendar:
         """The first and the last session that are known."""
         return _to_day(self._table["session"][0]), _to_day(self._table["session"][-1])
 
+    @property
+    def zone(self) -> str:
+        """The exchange's time zone, such as "America/New_York": the clock that its hours are named by."""
+        return _find_zone(self.name)
+
     def sessions(self, first: date, last: date) -> pl.DataFrame:
         """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.
 
@@ -81,7 +86,7 @@ class Calendar:
         return _to_day(earlier["session"][-n])
 
     def _require_reach(self, day: date) -> None:
-        """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks anew first."""
+        """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks again first."""
         if day > _to_day(self._table["session"][-1]):
             _build_table.cache_clear()
             self._table = _build_table(self.name)
@@ -138,6 +143,11 @@ def _build(name: str) -> Any:
         # get_calendar keeps what it built: a process that has run for a year would still have its first day's horizon
         return type(calendar)(start=calendar.first_session)
     return calendar
+
+
+@cache
+def _find_zone(name: str) -> str:
+    return str(_build(name).tz)
 
 
 def _build_from_earliest(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The child process of a training: `python -m hftcl.model.trainer`, started by `training.train` and by nobody else.
+"""The child process of a training: `python -m hftcl.model.trainer`, started by `training.train` alone.
 
 It reads one line of JSON on stdin, the rows from the descriptors named there, and writes the models back to
 descriptors; on stdout it sends one line of JSON per step and one with the facts, on stderr what the libraries say.

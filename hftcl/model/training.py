@@ -2,8 +2,8 @@
 
 A child, because a fit holds the interpreter until it is done: Ctrl-C, SIGTERM, a deadline or a lack of memory then end
 the child and not the caller. Spawned, not forked, so that it works from a notebook, a running event loop, a script
-without a main guard and stdin. The rows go over as unnamed files and the model comes back the same way: whoever is
-killed, at any moment, nothing is left on the disk.
+without a main guard and stdin. The rows go over as unnamed files and the model comes back the same way: after a
+kill, at any moment, nothing is left on the disk.
 """
 
 import json

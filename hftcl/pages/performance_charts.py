@@ -95,7 +95,7 @@ def equity_plot(report: "PerformanceReport") -> Plot:
 
 
 def equity(report: "PerformanceReport") -> str:
-    """Return the equity curve, the watchlist's beside it, and a mark wherever another model began to decide."""
+    """Return the equity curve, the watchlist's beside it, and a mark where another model began to decide."""
     mine, theirs, plot = places(report), _benchmark(report), equity_plot(report)
     parts = plot.axes()
     if theirs:

@@ -106,7 +106,7 @@ def attribute(
     executions: oldest first, in the order in which they filled. sessions: sorted, all of the executions' among them.
     closes: the last price of a ticker in a session, in the shares of that session.
     First in, first out: a fill that reduces a position closes the oldest shares held, and what these made is booked on
-    the model, and on the hour, of the fill that opened them, wherever and by whomever they were closed; so what a model
+    the model, and on the hour, of the fill that opened them, whatever closed them, and when; so what a model
     left to its successor at a swap remains its own. Commission, slippage and turnover are booked on the fill's own
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.

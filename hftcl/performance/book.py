@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final
 
 import polars as pl
 
 from hftcl.errors import NoDataError
-from hftcl.exam.slices import HOUR_MINUTES
+from hftcl.formats import HOUR_MINUTES
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import BookName
 from hftcl.market.sessions import Calendar
@@ -103,7 +103,7 @@ def _build_executions(fills: pl.DataFrame, settings: Settings) -> list[Execution
     first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
     # a session of the Far East begins on the day before, by UTC
     table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
-    counted = "extended_open" if settings.market.extended_hours else "open"
+    counted, _ = _choose_bounds(settings)
     begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
     placed = fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
         hour=((pl.col("ts") - pl.col("from")).dt.total_minutes() // HOUR_MINUTES).clip(lower_bound=0),
@@ -111,6 +111,24 @@ def _build_executions(fills: pl.DataFrame, settings: Settings) -> list[Execution
     )
     columns = ("session", "hour", "ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
     return [Execution(*row) for row in placed.select(columns).iter_rows()]
+
+
+def _choose_bounds(settings: Settings) -> tuple[str, str]:
+    """Return the columns of `Calendar.sessions` from and to which the hours of a session are counted."""
+    return ("extended_open", "extended_close") if settings.market.extended_hours else ("open", "close")
+
+
+def find_hours(settings: Settings, first: date, last: date) -> tuple[time, int]:
+    """Return when the sessions `first` to `last` begin, by the exchange's clock on most days, and how long they are.
+
+    That is the longest of them, in minutes.
+    Raises HorizonError where the calendar does not reach them.
+    """
+    calendar = Calendar(settings.market.calendar)
+    begins, ends = _choose_bounds(settings)
+    table = calendar.sessions(first - timedelta(days=10), last)  # ten days hold a session, whatever the holidays
+    minutes = (table[ends] - table[begins]).dt.total_minutes().to_list()
+    return table[begins].dt.convert_time_zone(calendar.zone).dt.time().mode().sort()[0], max(minutes)
 
 
 def find_served(

@@ -6,7 +6,7 @@ Net P&L per session is a fraction of a constant capital, 0.0 for a session witho
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, time
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.slices import HOUR_MINUTES
+from hftcl.formats import hour_name
 from hftcl.performance.attribution import OVERNIGHT, Amounts, Key, Trade
 from hftcl.performance.reports import CellFigures, Figures, PartFigures, RollingPoint, TradeBin
 
@@ -126,11 +126,16 @@ def weekday_name(weekday: object) -> str:
     return WEEKDAYS[weekday] if isinstance(weekday, int) else ""
 
 
-def hour_name(hour: object) -> str:
-    """Return how the exam names this hour of a session, minutes from its open; "overnight" for what was held."""
-    if hour == OVERNIGHT or not isinstance(hour, int):
-        return "overnight"
-    return f"{HOUR_MINUTES * hour} to {HOUR_MINUTES * (hour + 1) - 1}"
+def build_hour_names(opens: time, minutes: int) -> Callable[[object], str]:
+    """Return what names an hour of a session as the exam does, "09:30-10:30"; "overnight" for what was held.
+
+    opens: when sessions begin, by the clock of the exchange; minutes: how long they are.
+    """
+
+    def name_hour(hour: object) -> str:
+        return hour_name(hour, opens, minutes) if isinstance(hour, int) and hour != OVERNIGHT else "overnight"
+
+    return name_hour
 
 
 def split_cells(booked: Mapping[Key, Amounts]) -> tuple[CellFigures, ...]:

@@ -4,7 +4,7 @@ P&L is derived from fills and the sessions' closes alone; the equity that the bo
 of the curve within a session and the exposure, no more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.book import NO_MODEL, Book, find_served, list_notes, read_book
+from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, read_book
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,
@@ -133,7 +133,9 @@ def _build_report(
         weekdays=work.split_parts(
             booked, trades, capital=capital, of=lambda each: each.session.weekday(), name=work.weekday_name
         ),
-        hours=work.split_parts(booked, trades, capital=capital, of=lambda each: each.hour, name=work.hour_name),
+        hours=work.split_parts(
+            booked, trades, capital=capital, of=lambda each: each.hour, name=_build_hour_names(settings, book)
+        ),
         cells=work.split_cells(booked),
         months=work.months(pnl),
         pnl_by_session=pnl,
@@ -146,6 +148,12 @@ def _build_report(
         held=book.found.held,
         notes=told,
     )
+
+
+def _build_hour_names(settings: Settings, book: Book) -> Callable[[object], str]:
+    """Return what names the hours of `book`; without a fill there is none to name, and the calendar is not asked."""
+    days = sorted({key.session for key in book.found.booked})
+    return work.build_hour_names(*find_hours(settings, days[0], days[-1])) if days else str
 
 
 def _find_as_of(book: Book) -> datetime:

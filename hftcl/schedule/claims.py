@@ -1,7 +1,7 @@
 """What the scheduler has claimed, done and passed over: one row for each job and local date, in the registry.
 
 A claim is a row, written before the work, and a lock that the kernel drops when its holder is killed: so a row that is
-claimed while nobody holds the lock tells of work that was cut off. Only the standard library is imported.
+claimed while no process holds the lock tells of work that was cut off. Only the standard library is imported.
 """
 
 import contextlib
@@ -112,7 +112,7 @@ class Occurrences:
                 return tuple(each for each in wanted if _insert(db, each))
 
     def fail_abandoned(self, *, now: datetime) -> tuple[OccurrenceRecord, ...]:
-        """Record as failed what nobody who lives has claimed, and return it: what was cut off is not repeated."""
+        """Record as failed what no living process has claimed, and return it: what was cut off is not repeated."""
         found = []
         for each in self._list_claimed():
             with (

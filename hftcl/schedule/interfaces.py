@@ -1,4 +1,4 @@
-"""Those with whom the scheduler works: who does a job, takes alerts, watches. Interfaces and what passes over them."""
+"""What the scheduler works with: who does a job, takes alerts, watches. Interfaces and what passes over them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hftcl.schedule.rules import Occurrence
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a duty came to, in one line, and whom to tell what."""
+    """What a duty came to, in one line, and the alerts about it."""
 
     outcome: str
     alerts: tuple[Alert, ...] = ()

@@ -144,8 +144,8 @@ class Due:
 def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Due:
     """Return what is due at `now` (UTC) and not accounted for.
 
-    Of each job the newest occurrence runs; the older ones, of a time in which nobody looked, are missed. A check that
-    came due while a retrain ran is skipped. Nothing that was ever claimed is due again, wherever the clock is put; what
+    Of each job the newest occurrence runs; the older ones, of a time in which none ran, are missed. A check that
+    came due while a retrain ran is skipped. Nothing that was ever claimed is due again, even at a clock set back; what
     was recorded as missed by a clock that ran ahead comes due in its time.
     """
     known = [each for each in accounted if not _is_premature(each, now)]
@@ -168,7 +168,7 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
         if not found:
             continue
         newest, older = found[-1], found[-1 - MOST_MISSED : -1]
-        missed += [(each, f"nobody looked in its time; {newest.local_date} runs instead") for each in older]
+        missed += [(each, f"no scheduler ran in its time; {newest.local_date} runs instead") for each in older]
         running = _find_running(newest.due_at, retrains) if rule.job is Job.CHECK else None
         if running is not None:
             skipped.append((newest, f"the retrain of {running.local_date} was still running"))

@@ -172,7 +172,7 @@ def review(orders: Sequence[Order], book: RiskBook, limits: Limits) -> tuple[Rul
     """Judge each order as it comes, those before it that were allowed being open at the broker.
 
     Limits hold whichever part of the open orders fills. An order that reduces a position, and cannot turn it even if
-    all that is open fills too, passes wherever the market is open, the id is new, and the ticker has a price: no limit
+    all that is open fills too, passes where the market is open, the id is new, and the ticker has a price: no limit
     may keep a position from being closed; and of an order that would turn one and is refused, the part that closes it
     may go. So a reduction may leave the net exposure above its limit, where the other
     side stays; from there on only orders that bring it back pass.
@@ -267,7 +267,7 @@ class _Standing:
         return self.exposures[ticker]
 
     def _find_malformation(self, order: Order) -> tuple[Code, str] | None:
-        """Return why nobody could carry this order out, be it to close a position."""
+        """Return why no broker could carry this order out, even to close a position."""
         exposure = self._compute_exposure(order.ticker)
         if not (math.isfinite(order.quantity) and order.quantity and math.isfinite(exposure.worst)):
             return Code.NOT_FINITE, f"{order.quantity} shares are not a quantity"

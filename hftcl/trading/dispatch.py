@@ -19,7 +19,7 @@ RESERVE: Final = 20
 class Sent:
     """What became of one order. state: the broker's answer. unsent: it never left, and may be decided again.
 
-    Where neither is so, nobody knows: it is asked for by its id.
+    Where neither is so, it is not known: it is asked for by its id.
     """
 
     order: Order

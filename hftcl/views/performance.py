@@ -117,7 +117,7 @@ def _draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
         )
         for part in parts
     ]
-    title = "By hour in which a position was opened, by the clock of the exchange" if kind == "hour" else f"By {kind}"
+    title = "By hour in which the position was opened, on the clock of the exchange" if kind == "hour" else f"By {kind}"
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
 
 

@@ -158,6 +158,19 @@ def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refuse
             build(graph, replace(META, feature_bins=wrong), pick_canary_rows(rows()))
 
 
+def test_the_hours_of_an_earlier_release_keep_their_names(data: bytes) -> None:
+    part = Slice(
+        name="360 to 419",
+        detail="minutes from the open",
+        gross=0.01,
+        cost=0.001,
+        turnover=3.0,
+        trades=4,
+        held_share=0.5,
+    )
+    assert load(artifact.add_slices(data, {"hour": (part,)})).meta.exam_slices == {"hour": (part,)}
+
+
 def test_a_file_of_a_release_without_bins_and_slices_still_serves(data: bytes) -> None:
     def older(meta: dict[str, Any]) -> None:
         del meta["feature_bins"], meta["exam_slices"]

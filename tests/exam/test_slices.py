@@ -13,6 +13,7 @@ from hftcl.errors import NoDataError
 from hftcl.exam.simulation import accounts, list_trades, simulate
 from hftcl.exam.slices import Slice, compute_slices
 
+NEW_YORK = "America/New_York"
 OPEN = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 
@@ -24,19 +25,22 @@ def bars_of(closes: dict[tuple[str, int], list[float]], step: int = 1) -> pl.Dat
             "ts": OPEN + timedelta(days=day, minutes=step * index),
             "session": (OPEN + timedelta(days=day)).date(),
             "minute": step * index,
+            "session_minutes": 390,
             "open": prices[max(index - 1, 0)],
             "close": close,
         }
         for (ticker, day), prices in closes.items()
         for index, close in enumerate(prices)
     ]
-    return pl.DataFrame(rows, schema_overrides={"ts": pl.Datetime("us", "UTC"), "minute": pl.Int32()})
+    return pl.DataFrame(
+        rows, schema_overrides={"ts": pl.Datetime("us", "UTC"), "minute": pl.Int32(), "session_minutes": pl.Int32()}
+    )
 
 
 def sliced(bars: pl.DataFrame, positions: list[float], cost_bps: float = 1.0) -> dict[str, tuple[Slice, ...]]:
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
     rows = accounts(bars, decided, cost_bps=cost_bps)
-    return compute_slices(rows, list_trades(rows, cost_bps), bars, cost_bps=cost_bps)
+    return compute_slices(rows, list_trades(rows, cost_bps), bars, cost_bps=cost_bps, zone=NEW_YORK)
 
 
 @st.composite
@@ -89,8 +93,8 @@ def test_the_order_of_the_bars_does_not_matter_to_the_bit(exam: tuple[pl.DataFra
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
     rows = accounts(bars, decided, cost_bps=1.0)
     trades = list_trades(rows, 1.0)
-    assert compute_slices(rows, trades, bars.reverse(), cost_bps=1.0) == compute_slices(
-        rows, trades, bars, cost_bps=1.0
+    assert compute_slices(rows, trades, bars.reverse(), cost_bps=1.0, zone=NEW_YORK) == compute_slices(
+        rows, trades, bars, cost_bps=1.0, zone=NEW_YORK
     )
 
 
@@ -107,10 +111,26 @@ def test_a_turn_charges_the_old_side_for_closing_and_the_new_one_for_opening() -
 def test_an_hour_holds_sixty_minutes_from_the_open_and_the_last_one_what_is_left() -> None:
     bars = bars_of({("A", 0): [100.0] * 390})
     found = sliced(bars, [1.0] * 390)["hour"]
-    assert [part.name for part in found] == [f"{60 * h} to {60 * h + 59}" for h in range(7)]
+    assert [part.name for part in found] == [*(f"{9 + h:02}:30-{10 + h}:30" for h in range(6)), "15:30-16:00"]
+    assert {part.detail for part in found} == {""}
     assert found[0].trades == 1, "it began in the first hour and is counted there alone"
     assert found[-1].turnover == 1.0, "closed in the last"
     assert [part.held_share for part in found] == [pytest.approx(59 / 60), 1, 1, 1, 1, 1, 1]
+
+
+def test_hours_keep_their_names_in_summer_and_on_a_half_day() -> None:
+    summer = pl.col("ts") - timedelta(hours=1)
+    winter = bars_of({("A", 0): [100.0] * 210}).with_columns(session_minutes=pl.lit(210, pl.Int32))
+    later = bars_of({("A", 100): [100.0] * 390}).with_columns(summer)
+    found = sliced(pl.concat([winter, later]), [0.0] * 600)["hour"]
+    assert [part.name for part in found][2:4] == ["11:30-12:30", "12:30-13:30"]
+    assert [part.name for part in sliced(winter, [0.0] * 210)["hour"]][-1] == "12:30-13:00"
+
+
+def test_bars_before_the_open_and_after_the_close_have_hours_too() -> None:
+    bars = bars_of({("A", 0): [100.0] * 500}).with_columns(pl.col("ts") - timedelta(minutes=60), pl.col("minute") - 60)
+    names = [part.name for part in sliced(bars, [0.0] * 500)["hour"]]
+    assert (names[0], names[-2:]) == ("08:30-09:30", ["15:30-16:30", "16:30-16:50"])
 
 
 def test_sessions_are_cut_into_three_regimes_by_what_they_moved() -> None:
@@ -150,4 +170,4 @@ def test_bars_of_another_exam_are_refused() -> None:
     decided = bars.select("ticker", "ts").with_columns(position=pl.lit(0.0))
     rows = accounts(bars, decided, cost_bps=1.0)
     with pytest.raises(NoDataError, match="2 accounts and 1 bars"):
-        compute_slices(rows, list_trades(rows, 1.0), bars.head(1), cost_bps=1.0)
+        compute_slices(rows, list_trades(rows, 1.0), bars.head(1), cost_bps=1.0, zone=NEW_YORK)

@@ -156,7 +156,7 @@ def test_what_no_model_decided_is_told_apart_and_counts(tmp_path: Path) -> None:
         "no model": pytest.approx(-1.0),
     }
     hours = {part.name: part.net_usd for part in report.hours}
-    assert hours == {"0 to 59": pytest.approx(9.0), "60 to 119": pytest.approx(-1.0)}
+    assert hours == {"09:30-10:30": pytest.approx(9.0), "10:30-11:30": pytest.approx(-1.0)}
     assert report.ledger == "live"
     assert report.total.exposure is None, "no minute was noted"
     assert report.total.sharpe is None, "one session has none"
@@ -282,7 +282,7 @@ def test_a_session_that_begins_on_the_day_before_by_utc_has_its_first_fills(tmp_
     sydney = replace(at(tmp_path), market=replace(Settings().market, calendar="XASX"))
     report = performance(sydney)
     assert (report.from_, report.to) == (date(2026, 1, 6), date(2026, 1, 6))
-    assert [part.name for part in report.hours] == ["0 to 59"]
+    assert [part.name for part in report.hours] == ["10:00-11:00"], "by the clock of Sydney"
 
 
 def test_a_fact_that_cannot_be_what_was_written_is_damage(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The trainings of a backtest: independent units of work, each kept on disk as the file of its model.
 
-A unit that was trained before, with the same settings, code and bars, is read and not trained again: whoever is killed
-goes on where he was. The units run under joblib, in threads, because each trains in a process of its own;
+A unit that was trained before, with the same settings, code and bars, is read and not trained again: a backtest that
+was killed goes on where it was. The units run under joblib, in threads, because each trains in a process of its own;
 `joblib.parallel_config` sends them elsewhere.
 """
 

@@ -213,7 +213,7 @@ def _run_detector(
 ) -> triggers.DetectorRun:
     """Run the detector over the policy's record and what the production model has made since it ends.
 
-    Not begun anew at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
+    Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
     known = tuple(
         each for each in read_sessions(registry, synthetic=data.synthetic) if each.session <= data.sessions[-1]

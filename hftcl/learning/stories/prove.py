@@ -203,7 +203,7 @@ def _make_huge(bars: pl.DataFrame, random: np.random.Generator, calendar: Calend
 
 
 def _shuffle_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    """Deal the bars of each ticker out anew over its minutes, scaled so that none stays as it was."""
+    """Deal the bars of each ticker out again over its minutes, scaled so that none stays as it was."""
     values = ["open", "high", "low", "close", "volume"]
     parts = []
     for part in bars.partition_by("ticker"):

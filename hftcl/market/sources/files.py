@@ -715,7 +715,7 @@ def _tickers(frame: pl.DataFrame, layout: Layout, named: str) -> tuple[dict[str,
 
 
 def _without_naive(stamps: pl.Series, moments: pl.Series) -> pl.Series:
-    """Take the moments of the few cells that name no zone away: nobody knows when they were."""
+    """Take the moments of the few cells that name no zone away: their time is not known."""
     if stamps.dtype != pl.String:
         return moments
     mask = reading.is_naive(stamps)

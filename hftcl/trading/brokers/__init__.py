@@ -151,8 +151,8 @@ class Broker(Protocol):
     def submit(self, order: Order) -> OrderState:
         """Hand `order` over, once: an id that the broker knows already is answered with that order's state.
 
-        Raises OrderRefusedError where it is refused for good, BrokerBusyError where it was not taken because there were
-        too many calls, and BrokerTimeoutError where nobody can tell whether it
+        Raises OrderRefusedError where it is refused, BrokerBusyError where it was not taken because there were
+        too many calls, and BrokerTimeoutError where it is not known whether it
         arrived: ask with `find`, or submit the very same order again, never one with a new id.
         """
         ...
@@ -162,7 +162,7 @@ class Broker(Protocol):
         ...
 
     def open_orders(self) -> tuple[OrderState, ...]:
-        """Return every order of the account that may still fill, whoever sent it."""
+        """Return every order of the account that may still fill, also those of others."""
         ...
 
     def cancel(self, client_order_id: str) -> None:

@@ -105,7 +105,7 @@ class StrictPaper:
                 one = None
             if not isinstance(one, dict) or "what" not in one:
                 raise IntegrityError(
-                    f"{self._path}, line {number}, is not what was written. Move the file away to begin anew."
+                    f"{self._path}, line {number}, is not what was written. Move the file away to begin again."
                 )
             yield one
 

@@ -123,7 +123,7 @@ class _Day:
 
 
 class StrictAccount:
-    """One account. happened: what has changed it since it was last emptied, for whoever keeps it."""
+    """One account. happened: what has changed it since it was last emptied, for the one who keeps it."""
 
     def __init__(self, rules: Rules, happened: Iterable[Happening] = ()) -> None:
         """Begin an account, or make again the one to which `happened` has happened."""

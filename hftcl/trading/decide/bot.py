@@ -40,11 +40,11 @@ _SILENT: Final = frozenset(
         Code.HOLD_DISPUTED,
     }
 )
-"""Where a ticker has one of these, no order is sent for it this minute, be its target what it may."""
+"""Where a ticker has one of these, no order is sent for it this minute, at any target."""
 KILL_SWITCH: Final = "kill_switch"  # the name of its latch in the ledger, shown by `trade --status`
 _VOLUMES_WAIT: Final = 5
 """Minutes that corrections of volumes alone may wait: vendors send a minute again for each late trade, and to compute
-anew takes a second for fifty tickers. A corrected price, or a bar that was missing, waits for the orders only."""
+again takes a second for fifty tickers. A corrected price, or a bar that was missing, waits for the orders only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,12 +290,12 @@ class Bot:
         return frozenset(both.filter(far)["ticker"])
 
     def correction_due(self) -> bool:
-        """Whether features are to be computed anew now, the orders of the minute being out."""
+        """Whether features are to be computed again now, the orders of the minute being out."""
         self._waited += bool(self._corrections)
         return bool(self._corrections) and self._waited >= _VOLUMES_WAIT
 
     def correct(self) -> None:
-        """Compute the features and the targets anew from the corrected bars; takes seconds for hundreds of tickers.
+        """Compute the features and the targets again from the corrected bars; takes seconds for hundreds of tickers.
 
         Touches neither ledger nor broker, so that it may run in another thread while the bot looks around.
         """

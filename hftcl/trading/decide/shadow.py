@@ -18,7 +18,7 @@ from hftcl.trading.decide.model_in_use import ModelInUse
 
 @dataclass(slots=True, kw_only=True)
 class Shadow:
-    """Which candidate trades as the shadow, chosen anew before each session."""
+    """Which candidate trades as the shadow, chosen again before each session."""
 
     home: Path
     broker: Broker

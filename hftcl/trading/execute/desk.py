@@ -244,7 +244,7 @@ class Desk:
         return self._account is not None
 
     def left_alone(self) -> frozenset[str]:
-        """Return the tickers that are not traded: a person's, or such as nobody knows whose they are."""
+        """Return the tickers that are not traded: a person's, or of an unknown owner."""
         return self.hands_off | self.disputed.keys() | self._foreign.keys()
 
     def minutes_to_flatten(self) -> int:
@@ -301,7 +301,7 @@ class Desk:
         return updates
 
     def _book(self, fills: Sequence[Fill], cursor: str, now: datetime) -> None:
-        """Book each fill that is told and new, whatever its time and wherever the cursor stands."""
+        """Book each fill that is told and new, whatever its time, before or after the cursor."""
         new = [fill for fill in fills if fill.fill_id not in self._seen]
         if not new and cursor == self._cursor:
             return
@@ -653,7 +653,7 @@ class Desk:
         return send(self.broker, [order for order, _ in going.values()], closes)
 
     def _answered(self, sent: Sent, now: datetime) -> OrderUpdate | None:
-        """Return what the broker says of an order; None where nobody can tell, until it is asked for again."""
+        """Return what the broker says of an order; None where it is not known, until it is asked for again."""
         name = sent.order.client_order_id
         if sent.fault is not None:
             self._fault(sent.fault, now)

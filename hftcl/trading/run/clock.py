@@ -27,7 +27,7 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of this machine. A wait is cut into seconds, and cut short by `wake`, which a signal handler may call.
 
-    Each piece measures anew, so a clock that is set, or a machine that sleeps, makes a wait neither longer nor shorter.
+    Each piece measures again, so a clock that is set, or a machine that sleeps, changes no wait.
     """
 
     def __init__(self) -> None:

@@ -51,13 +51,13 @@ def require_same_account(ledger: Ledger, settings: Settings, broker: Broker, acc
     if known and account_id and known != account_id:
         raise ConfigError(
             f"The ledger is that of the account {known}, and the keys are now those of {account_id}. One ledger holds "
-            f"one account. Set the keys back, or begin anew. {remedy}"
+            f"one account. Set the keys back, or begin again. {remedy}"
         )
     capital, began = settings.trade.capital, meta.number("capital")
     if capital and began is not None and began != capital:
         raise ConfigError(
             f"The ledger began with a capital of {began:,.2f} USD, and [trade] capital is now "
-            f"{capital:,.2f}. Targets, limits and profits are shares of it. Set it back, or begin anew. {remedy}"
+            f"{capital:,.2f}. Targets, limits and profits are shares of it. Set it back, or begin again. {remedy}"
         )
 
 

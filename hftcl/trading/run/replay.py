@@ -1,7 +1,7 @@
 """The story of `trade --replay`: the very bot over stored bars, as fast as it can.
 
 Only clock, feed and broker differ from live trading. Nothing of the live bot is touched: the replay has its own ledger
-and paper account, begun anew each time.
+and paper account, empty at the start of each replay.
 """
 
 from collections import Counter

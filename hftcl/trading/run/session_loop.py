@@ -109,7 +109,7 @@ class Loop:
     on_minute: Callable[[Minute], None] = lambda _: None
     shadow: Shadow | None = None
     reconcile: Callable[[], bool] = lambda: True
-    """Make ledger and broker agree, and say whether they do; in a replay nobody else trades in the account."""
+    """Make ledger and broker agree, and say whether they do; in a replay the account is the bot's alone."""
     alive: Callable[[], None] = lambda: None
     """Called whenever the loop has looked around: at least each second while it waits."""
     patiently: Patiently = _at_once
@@ -221,7 +221,7 @@ class Loop:
         return self.controls.stop
 
     def _catch_up(self) -> None:
-        """Compute anew from corrected bars, the orders of the minute being out."""
+        """Compute again from corrected bars, the orders of the minute being out."""
         if self.bot.correction_due():
 
             def look() -> bool:  # what has begun is finished: it takes seconds, and the kill switch acts meanwhile
@@ -483,7 +483,7 @@ class Loop:
         self._tell_hold()
 
     def _tell_hold(self) -> None:
-        """Tell why nothing is traded, in the minute in which it begins; of a model that is too old, each day anew."""
+        """Tell why nothing is traded, in the minute in which it begins; of a model that is too old, once each day."""
         now, in_use = self.clock.now(), self.serving.in_use
         hold = self.bot.explain_hold(now)
         if hold and hold != self._hold:

@@ -73,7 +73,7 @@ class StatusReport:
     codes: dict[str, int]
     """Decisions of the session by code: what was traded, and why the others were not."""
     left_alone: dict[str, float]
-    """Tickers that are not traded, because nobody knows whose they are: shares that differ, or that others traded."""
+    """Tickers that are not traded, because their owner is not known: shares that differ, or that others traded."""
     barred: str | None
     """Why the broker's account opens nothing in this session."""
     flatten_minutes: float | None
@@ -184,7 +184,7 @@ def _measure_limits(ledger: LedgerReader, meta: LedgerMeta, production: BookStat
 
 
 def _find_holder(lock: Path) -> int | None:
-    """Return the process that holds a lock, None where nobody does. Takes nothing and leaves nothing behind."""
+    """Return the process that holds a lock, None where no process does. Takes nothing and leaves nothing behind."""
     try:
         fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

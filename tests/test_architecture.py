@@ -1,0 +1,65 @@
+"""docs/architecture.md describes the tree as it is: every name in its picture exists, and every file stands in it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import hftcl
+
+PACKAGE = Path(hftcl.__file__).parent
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
+INDENT = 2  # spaces in the picture for each folder that a name lies in
+NAME = re.compile(r"[a-z0-9_]+(?:\.py|/)")
+
+
+def read_picture(text: str) -> Iterator[Path]:
+    """Yield each file and folder of the picture, relative to the package: the names that open its lines."""
+    found = re.search(r"```text\nhftcl/\n(.*?)```", text, flags=re.DOTALL)
+    assert found, "docs/architecture.md has no picture of hftcl/"
+    folders: list[str] = []
+    for line in found[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // INDENT - 1
+        del folders[depth:]
+        for word in line.split():
+            if not NAME.fullmatch(word):
+                break
+            yield Path(*folders, word)
+            if word.endswith("/"):
+                folders.append(word)
+
+
+def list_tree() -> Iterator[Path]:
+    """Yield each module and package of hftcl; the `__init__.py` of a folder is the folder."""
+    for file in PACKAGE.rglob("*.py"):
+        inside = file.relative_to(PACKAGE)
+        yield inside.parent if inside.name == "__init__.py" and len(inside.parts) > 1 else inside
+
+
+def test_every_name_in_the_picture_exists_and_stands_there_once() -> None:
+    named = list(read_picture(PAGE.read_text()))
+    assert [str(name) for name in named if not (PACKAGE / name).exists()] == []
+    assert len(named) == len(set(named))
+
+
+def test_every_module_of_the_package_stands_in_the_picture() -> None:
+    missing = {str(path) for path in list_tree()} - {str(path) for path in read_picture(PAGE.read_text())}
+    assert sorted(missing) == []
+
+
+def test_a_picture_is_read_by_its_indentation() -> None:
+    text = """```text
+hftcl/
+  model/           THE MIND
+    families/      kinds
+      forest.py    a forest
+    grid.py
+  a.py b.py
+```"""
+    assert [str(path) for path in read_picture(text)] == [
+        "model",
+        "model/families",
+        "model/families/forest.py",
+        "model/grid.py",
+        "a.py",
+        "b.py",
+    ]
