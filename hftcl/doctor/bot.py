@@ -6,7 +6,7 @@ from hftcl.doctor.row import Context, Row, ok, warning
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.trading.brokers import find_broker
-from hftcl.trading.dispatch import minutes_to_send
+from hftcl.trading.execute.dispatch import minutes_to_send
 from hftcl.trading.run.status import status_at
 
 

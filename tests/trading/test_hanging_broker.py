@@ -16,9 +16,9 @@ from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers import Broker, find_broker
-from hftcl.trading.dispatch import send
+from hftcl.trading.execute.dispatch import send
+from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.reconciliation import reconcile
-from hftcl.trading.patience import PatientBroker
 from tests.trading.alpaca_server import reset, says, slow
 from tests.trading.bot_stand import DAY, archived, bars_of, session_minutes
 from tests.trading.strict_server import StrictServer

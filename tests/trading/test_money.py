@@ -15,16 +15,16 @@ from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
+from hftcl.trading.decide.held_back import MOST, HeldBack
 from hftcl.trading.execute.desk import DRAWDOWN_FROM
 from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
 from hftcl.trading.feeds import Delivery
-from hftcl.trading.held_back import MOST, HeldBack
-from hftcl.trading.late_bars import LONGEST, LateBars
-from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.kill_switch import flatten
+from hftcl.trading.run.late_bars import LONGEST, LateBars
+from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.wiring import hold_lock, read_capital
-from hftcl.trading.trouble import CALM, LASTS_MINUTES, Outages
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
 from tests.trading.strict_stand import bench
 from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper

@@ -10,7 +10,7 @@ import pytest
 from hftcl.alerts import Kind
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_rules import Activity
-from hftcl.trading.dispatch import RESERVE, minutes_to_send
+from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
 from hftcl.trading.execute.minute import DesiredPosition
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.strict_stand import FLATTEN, Bench, bench

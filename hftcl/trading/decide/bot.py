@@ -18,6 +18,7 @@ from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.strategy.risk import Code, Limits, RiskBook, find_breach
+from hftcl.trading.decide.held_back import HeldBack
 from hftcl.trading.decide.last_prices import LastPrices
 from hftcl.trading.decide.live_features import LiveFeatures
 from hftcl.trading.decide.model_decisions import ModelDecisions
@@ -25,7 +26,6 @@ from hftcl.trading.decide.model_in_use import ModelInUse
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, REBALANCE, DesiredPosition, MinuteContext
 from hftcl.trading.feeds import Delivery, Morning
-from hftcl.trading.held_back import HeldBack
 
 _PRICES: Final = ("open", "high", "low", "close")
 OnAlert = Callable[[Alert], None]

@@ -32,13 +32,13 @@ from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
 from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, traits_of
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER
-from hftcl.trading.dispatch import Sent, minutes_to_send, send
+from hftcl.trading.execute.dispatch import Sent, minutes_to_send, send
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
+from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.reconciliation import SAME, fill_record, fills_cursor, order_update, split_fills, stated_fill
-from hftcl.trading.patience import PatientBroker
-from hftcl.trading.trouble import LASTS_MINUTES, Outages, Refusals, barred
-from hftcl.trading.working import WorkingOrder
+from hftcl.trading.execute.trouble import LASTS_MINUTES, Outages, Refusals, barred
+from hftcl.trading.execute.working import WorkingOrder
 
 # The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
 _RATE_WINDOW: Final = timedelta(seconds=60)

@@ -32,14 +32,14 @@ from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits, Order
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
-from hftcl.trading.dispatch import send
 from hftcl.trading.execute.desk import DRAWDOWN_FROM, Desk
+from hftcl.trading.execute.dispatch import send
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id
 from hftcl.trading.execute.reconciliation import HANDED, reconcile
-from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
+from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import STAGE
 from hftcl.trading.run.wiring import hold_lock, read_capital
 

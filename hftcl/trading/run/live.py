@@ -22,12 +22,12 @@ from hftcl.trading.brokers import Account, Broker, find_broker, traits_of
 from hftcl.trading.decide.bot import KILL_SWITCH, Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.execute.patience import Look, PatientBroker, wait_for
 from hftcl.trading.execute.reconciliation import Reconciliation, reconcile
 from hftcl.trading.feeds import Feed
-from hftcl.trading.patience import Look, PatientBroker, wait_for
-from hftcl.trading.reserve import Reserve
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
+from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
 from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
 

@@ -18,13 +18,13 @@ from hftcl.market.hours import Hours
 from hftcl.trading.decide.bot import KILL_SWITCH, Bot, Minute
 from hftcl.trading.decide.model_in_use import Look, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
+from hftcl.trading.execute.patience import Look as LookAround
 from hftcl.trading.execute.reconciliation import HANDED
 from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.feeds import Delivery, Feed, Morning
-from hftcl.trading.late_bars import LateBars
-from hftcl.trading.patience import Look as LookAround
-from hftcl.trading.reserve import LEAST_FREE, Reserve
 from hftcl.trading.run.clock import Clock
+from hftcl.trading.run.late_bars import LateBars
+from hftcl.trading.run.reserve import LEAST_FREE, Reserve
 
 log = logging.getLogger(__name__)
 

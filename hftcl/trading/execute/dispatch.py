@@ -9,7 +9,7 @@ from typing import Final
 
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError, WaitEndedError
 from hftcl.trading.brokers import Broker, Order, OrderState, Paced, traits_of
-from hftcl.trading.patience import PatientBroker
+from hftcl.trading.execute.patience import PatientBroker
 
 RESERVE: Final = 20
 """Calls of a minute that are kept for questions: fills (a page a hundred), the account, a few orders by their ids."""
