@@ -67,7 +67,8 @@ def to_toml(settings: Settings) -> str:
 def _to_tables(settings: Settings) -> dict[str, Any]:
     """Return the sections as hftcl.toml has them: those of plug-ins beside ours."""
     tables = asdict(settings)
-    return {**tables, **tables.pop("plugins")}
+    brought = tables.pop("plugins")
+    return {**tables, **brought}
 
 
 def write_example(folder: Path, values: Mapping[str, object] | None = None) -> tuple[Path, ...]:
