@@ -48,4 +48,4 @@ def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:
     changes, questions = propose(reports, str(folder))
     views.show(config.write_example(Path.cwd(), changes), installation.draw_written, as_json)
     if not as_json:
-        view.asked(questions)
+        view.draw_questions(questions)

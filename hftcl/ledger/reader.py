@@ -164,7 +164,7 @@ class LedgerQueries:
         sql = "SELECT broker_order_id, client_order_id FROM orders WHERE ts >= ? AND broker_order_id IS NOT NULL"
         return dict(self._read_rows(sql, (microseconds(since),)))
 
-    def substituted(self, since: datetime) -> frozenset[str]:
+    def list_substituted(self, since: datetime) -> frozenset[str]:
         """Return the orders of which a fill in bars from `since` on was booked by what the broker said of the order."""
         rows = self._read_rows(
             "SELECT client_order_id FROM fills WHERE ts >= ? AND fill_id LIKE ?", (microseconds(since), f"{STATED}%")

@@ -166,7 +166,7 @@ EVENTS: Final = Table(name="events", row=LedgerEvent, columns=_build_columns(Led
 
 TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS)
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change, with a step that brings older files to it
 SCHEMA: Final = ";\n".join(
     [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]
 )

@@ -99,7 +99,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         interval_s=_interval(bars["ts"]),
         zone=zone,
         label=label,
-        adjusted=_adjusted(look.path.name, find_layout(facts.layout).adjusted),
+        adjusted=_find_adjustment(look.path.name, find_layout(facts.layout).adjusted),
         rows=facts.rows,
         first=shown["ts"].min(),  # type: ignore[arg-type]
         last=shown["ts"].max(),  # type: ignore[arg-type]
@@ -159,7 +159,7 @@ def _interval(stamps: pl.Series) -> int | None:
     return int(steps.mode().min()) if steps.len() else None  # type: ignore[arg-type]
 
 
-def _adjusted(name: str, of_layout: bool | None) -> bool | None:
+def _find_adjustment(name: str, of_layout: bool | None) -> bool | None:
     lower = name.lower()
     if "unadj" in lower:
         return False

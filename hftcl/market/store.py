@@ -650,7 +650,7 @@ def _put(
                 findings.append(Finding(ticker, "vanished_session", lost.height, lost["ts"][0], day, str(day)))
                 kept.add(day)
                 continue
-            if lost.height and (note := _taken_back(lost)) not in before.notes:
+            if lost.height and (note := _note_loss(lost)) not in before.notes:
                 held = replace(held, notes=(*notes, note))
                 restored.append(lost)
                 revised = _find_revised(old, pl.concat([new, lost]))
@@ -665,7 +665,7 @@ def _put(
     return findings
 
 
-def _taken_back(lost: pl.DataFrame) -> _Note:
+def _note_loss(lost: pl.DataFrame) -> _Note:
     """Note that an answer lacked a bar or two that are held: they stay until the next answer lacks the same."""
     return _Note(reason="taken_back", count=lost.height, first=lost["ts"][0], detail="")
 

@@ -30,7 +30,7 @@ ZONES: Final = (
 OFFSETS: Final = (1, 60, 180, 240, 300)
 """Minutes from the open that are named where stamps are off by a constant: a label, an hour, the zones of the US."""
 
-_DAY: Final = 1440
+_DAY: Final = 1440  # minutes
 _NEWEST: Final = 60  # sessions that are looked at: enough to cross a change of clocks in most folders
 _FEWEST: Final = 3  # sessions; of two, one may be a day of news
 _THIN: Final = 60  # minutes with bars that a session must have to be looked at

@@ -50,7 +50,7 @@ def _draw(day: Sequence[Sequence[float]]) -> str:
     return f"{before}[{inside}]{after}"
 
 
-def asked(questions: Sequence[str]) -> None:
+def draw_questions(questions: Sequence[str]) -> None:
     """Say what `init --files` could not decide."""
     for question in questions:
         say(f"to decide: {question}", "yellow" if find_terminal() else "")

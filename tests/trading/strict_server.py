@@ -127,7 +127,11 @@ class StrictServer(AlpacaServer):
 
     def _page(self, query: dict[str, str], now: datetime) -> list[Any]:
         after = datetime.fromisoformat(query["after"])
-        rows = [row for row in self.account.told(now) if row.kind == "FILL" and row.at > after - timedelta(seconds=1)]
+        rows = [
+            row
+            for row in self.account.list_activities(now)
+            if row.kind == "FILL" and row.at > after - timedelta(seconds=1)
+        ]
         page = [row for row in rows if row.activity_id > query.get("page_token", "")]
         return [activity_row(row, self.account) for row in page[: int(query["page_size"])]]
 

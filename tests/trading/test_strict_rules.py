@@ -121,7 +121,7 @@ def test_fills_are_told_late_in_parts_of_one_trade_time_and_out_of_order() -> No
     trade(made, 1, *(f"S{n}" for n in range(20)))
     assert len(made.activities) == 40
     assert {row.at for row in made.activities} == {at(1)}
-    now, later = made.told(at(2)), made.told(at(7))
+    now, later = made.list_activities(at(2)), made.list_activities(at(7))
     assert 0 < len(now) < 40 == len(later)
     missing = [row for row in later if row not in now]
     assert any(row.activity_id < now[-1].activity_id for row in missing), "what comes late need not come last"

@@ -38,11 +38,11 @@ _ZONED: Final = r"\d ?(?:Z|z|UTC|GMT|EST|EDT|(?:GMT|UTC)?[+-]\d{2}:?\d{2})$"
 _CLOCK: Final = r"\d{1,2}:\d{2}|[T ]\d{4,6}"
 _EPOCH_UNITS: Final = ((10**10, 1_000_000), (10**13, 1_000), (10**16, 1))  # below this: seconds, milli-, microseconds
 _TICKS: Final = (630_000_000_000_000_000, 662_000_000_000_000_000)  # 100 ns since the year 1: 1997 to 2098
-_TICKS_OF_1970: Final = 621_355_968_000_000_000
+_TICKS_OF_1970: Final = 621_355_968_000_000_000  # 100 ns from the year 1 to the epoch
 _DAYS_OF_1970: Final = 25_569  # days of a spreadsheet, counted from the end of 1899
 _SERIAL: Final = (30_000.0, 70_000.0)  # 1982 to 2091
-_YEARS: Final = (1990, 2099)
-_HOURS: Final = {"EST": -300, "EDT": -240}
+_YEARS: Final = (1990, 2099)  # minute bars are younger, and a stamp beyond is another unit
+_HOURS: Final = {"EST": -300, "EDT": -240}  # minutes from UTC, for the two names that no zone database has
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
 _SPACED: Final = r"^[+-]?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+(?:[.,]\d*)?$"
 _DECIMAL_COMMA: Final = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+$"
@@ -172,7 +172,7 @@ _USUAL: Final = (
     *(f"%Y-%m-%d{t}%H:%M:%S%#z" for t in " T"),
     *(f"%Y-%m-%d{t}%H:%M:%S%.f%#z" for t in " T"),
 )
-_FEW: Final = 100
+_FEW: Final = 100  # stamps on which a form is tried before the whole column: a wrong one fails on the first
 
 
 def _by_patterns(text: pl.Series, zone: str, order: str) -> pl.Series:

@@ -28,6 +28,7 @@ def _has_fixed_prices(sheet: Sheet) -> bool:
     return all((share or 0.0) > 0.99 for share in whole.row(0))
 
 
+# Prices in units of 1e-9, https://databento.com/docs/standards-and-conventions/common-fields-enums-types
 FIXED: Final = Layout(
     name="databento_fixed",
     title="Databento, fixed prices in units of 1e-9",

@@ -26,6 +26,7 @@ def _reshape(sheet: Sheet) -> Sheet:
     return replace(sheet, frame=frame, columns=names, header=(names,))
 
 
+# The numbers in it are those of the vendor's documents, named above.
 LAYOUT: Final = Layout(
     name="lean",
     title="QuantConnect LEAN, minute trades",

@@ -9,6 +9,7 @@ from hftcl.market.layouts import Layout
 
 _ORDER = ("date", "close", "high", "low", "open")
 
+# The numbers in it are those of the vendor's documents, named above.
 LAYOUT: Final = Layout(
     name="tiingo",
     title="Tiingo, IEX intraday",

@@ -10,6 +10,7 @@ from hftcl.market.layouts import Layout
 
 _ORDER = ("datetime", "open", "high", "low", "close", "volume")
 
+# The numbers in it are those of the vendor's documents, named above.
 LAYOUT: Final = Layout(
     name="twelve_data",
     title="Twelve Data, time series as CSV",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Ahead:
     """The answers to questions, in about their order; no more than `most` wait for their caller, so memory stays flat.
 
-    The threads are daemons: what is under way when the process ends is nobody's any more.
+    The threads are daemons: what is under way when the process ends is dropped.
     """
 
     def __init__(

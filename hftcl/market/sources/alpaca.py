@@ -16,20 +16,20 @@ import polars as pl
 
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sources import Question, Split
-from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys, untrusted
-from hftcl.market.sources.transport import TRIES, quoted
+from hftcl.market.sources.alpaca_rest import DataService, Keys, build_untrusted_error, find_keys
+from hftcl.market.sources.transport import TRIES, quote_ticker
 from hftcl.settings import Settings
 
 MOST_BARS: Final = 10_000
 """Of a page, all symbols together."""
-_MOST_SYMBOLS: Final = 100
+_MOST_SYMBOLS: Final = 100  # chosen: a request line of 100 tickers stays below the 2,000 characters that proxies take
 _MOST_HELD: Final = 200_000
 """Bars that one batch may bring: 10 MB that wait for those who asked."""
-_FRESH_S: Final = 3600.0
-_GREATEST_RATIO: Final = 1000.0
+_FRESH_S: Final = 3600.0  # seconds: corporate actions change daily, not within an hour
+_GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
-_FIRST_ACTIONS: Final = date(2000, 1, 1)
+_FIRST_ACTIONS: Final = date(2000, 1, 1)  # before all bars of the service, which begin in 2016
 
 
 class AlpacaSource:
@@ -78,7 +78,7 @@ class AlpacaSource:
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return the known splits of `ticker`, oldest first, each once; those of a watchlist in one call an hour."""
-        quoted(ticker)  # refuses what cannot be a ticker
+        quote_ticker(ticker)  # refuses what cannot be a ticker
         wanted = frozenset((*self._watched, ticker))
         now = self._clock()
         if self._table is None or not 0 <= now - self._table[0] < _FRESH_S or not wanted <= self._table[1]:
@@ -112,7 +112,7 @@ class AlpacaSource:
         first, last = questions[0].first, questions[0].last
         tickers = [question.ticker for question in questions]
         for ticker in tickers:
-            quoted(ticker)
+            quote_ticker(ticker)
         begin, end = (
             datetime.combine(day, datetime.min.time(), _NEW_YORK) for day in (first, last + timedelta(days=1))
         )
@@ -131,7 +131,7 @@ class AlpacaSource:
         for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {_some(tickers)}"):
             actions = page.get("corporate_actions")
             if not isinstance(actions, dict):
-                raise untrusted(part, "holds no corporate actions")
+                raise build_untrusted_error(part, "holds no corporate actions")
             for kind in ("forward_splits", "reverse_splits"):
                 for row in actions.get(kind) or ():
                     yield _split(row, part)
@@ -161,14 +161,14 @@ def ask_bars(
         if bars is None:
             bars = {}
         if not isinstance(bars, dict):
-            raise untrusted(part, "holds no bars by symbol")
+            raise build_untrusted_error(part, "holds no bars by symbol")
         if not any(bars.values()) and page["next_page_token"]:
-            raise untrusted(part, "holds nothing and names a next page")
+            raise build_untrusted_error(part, "holds nothing and names a next page")
         for ticker, more in bars.items():
             if ticker not in rows:
-                raise untrusted(part, "holds the bars of another ticker")
+                raise build_untrusted_error(part, "holds the bars of another ticker")
             if not isinstance(more, list) or not all(isinstance(row, dict) for row in more):
-                raise untrusted(part, "holds bars that are not a list of objects")
+                raise build_untrusted_error(part, "holds bars that are not a list of objects")
             rows[ticker] += more
     return rows
 
@@ -206,12 +206,12 @@ def _split(row: Any, part: str) -> Split:
         day, ticker = date.fromisoformat(row["ex_date"]), row["symbol"]
         before, after = figure(row["old_rate"]), figure(row["new_rate"])
     except (KeyError, TypeError, ValueError):
-        raise untrusted(part, "hold one without a date or rates") from None
+        raise build_untrusted_error(part, "hold one without a date or rates") from None
     if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
-        raise untrusted(part, f"hold one of {day} that is not so many shares for so many")
+        raise build_untrusted_error(part, f"hold one of {day} that is not so many shares for so many")
     split = Split(ticker=str(ticker), execution_date=day, split_from=before, split_to=after)
     if not 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO:
-        raise untrusted(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
+        raise build_untrusted_error(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
     return split
 
 

@@ -107,15 +107,15 @@ class DataService:
             part = f"page {n} of {what}"
             page = self._get(path, {**query, "page_token": token} if token else query, part)
             if "next_page_token" not in page:
-                raise untrusted(part, "does not say whether another page follows")
+                raise build_untrusted_error(part, "does not say whether another page follows")
             yield part, page
             following = page["next_page_token"]
             if following is None or following == "":
                 return
             if not isinstance(following, str) or not _TOKEN.fullmatch(following):
-                raise untrusted(part, "names a next page that is none")
+                raise build_untrusted_error(part, "names a next page that is none")
             if following in asked:
-                raise untrusted(part, "names a next page that was read before")
+                raise build_untrusted_error(part, "names a next page that was read before")
             asked.add(following)
             token, n = following, n + 1
 
@@ -137,6 +137,6 @@ class DataService:
         return found
 
 
-def untrusted(what: str, fault: str) -> SourceError:
+def build_untrusted_error(what: str, fault: str) -> SourceError:
     """Return the error of an answer that cannot be what was asked for."""
     return SourceError(f"Alpaca: {what} {fault}. The range is incomplete and is not used; try again later.")

@@ -34,14 +34,14 @@ from hftcl.market.zone import OFFSETS, Clock, find_clock, fits
 from hftcl.settings import Settings
 
 _FIGURES: Final = (*PRICES, "volume")
-_MINUTE: Final = timedelta(minutes=1)
+_MINUTE: Final = timedelta(minutes=1)  # from the start of a bar to its end
 _MOST_KEPT: Final = 5_000_000  # rows in memory, 0.4 GB; the newest file is kept whatever its size
 _HANDFUL: Final = 10  # minutes in which two rows may differ: corrections; more are two kinds of bars
 _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ by
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_FORMAT: Final = 1
+_FORMAT: Final = 1  # of the index: raise it when its entries change, and every file is looked at again
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
 
@@ -175,7 +175,7 @@ class FilesSource:
                     continue
                 if latest > now - _MINUTE:
                     rows = self._lay_out_rows(path, facts, ticker)["ts"]
-                    earlier = _supported(rows.filter(rows <= now - _MINUTE))
+                    earlier = _find_newest_day(rows.filter(rows <= now - _MINUTE))
                     if earlier is None:
                         continue
                     latest = earlier
@@ -280,7 +280,7 @@ class FilesSource:
         }
         self._require_one(ticker, mine)
         for path, facts in self._faulty.items():
-            if facts.holds_any or not mine or find_ticker(ticker, [self._named(path, facts)]):
+            if facts.holds_any or not mine or find_ticker(ticker, [self._find_ticker(path, facts)]):
                 raise SourceError(facts.fault)
         for facts in mine.values():
             fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
@@ -328,7 +328,7 @@ class FilesSource:
             "ticker, up to the first _, blank or comma"
         )
 
-    def _named(self, path: Path, facts: _Facts) -> str:
+    def _find_ticker(self, path: Path, facts: _Facts) -> str:
         return ticker_of_path(path, self._folder, find_layout(facts.layout))
 
     # --- what is in one file
@@ -393,7 +393,7 @@ class FilesSource:
             if fault:
                 return msgspec.structs.replace(facts, fault=fault, holds_any="ticker" in facts.columns, clock=clock)
         for ticker, rows in parts.items():
-            latest = _supported(rows["ts"])
+            latest = _find_newest_day(rows["ts"])
             if latest is not None:
                 newest[ticker] = latest
             interval = doubts.find_interval(rows["ts"])
@@ -420,7 +420,7 @@ class FilesSource:
         if asked:  # the digits were read as if UTC, and moved to the start if the label is the end
             stamps = stamps.dt.offset_by("1m") if facts.label == "end" else stamps
             clock = find_clock(stamps, volume, calendar)
-            return _asked(path, clock, stamps, self._files.label), clock.zone or ""
+            return _ask_for_zone(path, clock, stamps, self._files.label), clock.zone or ""
         if fits(stamps, volume, calendar):
             return "", "fits"
         clock = find_clock(stamps, volume, calendar)
@@ -440,7 +440,7 @@ class FilesSource:
     def _wrong_hour(self, path: Path, facts: _Facts, clock: Clock, ticker: str) -> str:
         offset = f" ({clock.offset_minutes} minutes after the open)" if clock.offset_minutes else ""
         if facts.kind == "naive":
-            label = _turned(facts.label, clock.label)
+            label = _turn_label(facts.label, clock.label)
             same_zone = "UTC" in (clock.zone, *clock.same)
             remedy = (
                 f'Set [files] label = "{label}"'
@@ -454,7 +454,7 @@ class FilesSource:
         if "UTC" in (clock.zone, *clock.same):
             return (
                 f"{path}: the stamps of {ticker} look like the {clock.label} of the minute{offset}. "
-                f'Set [files] label = "{_turned(facts.label, clock.label)}".'
+                f'Set [files] label = "{_turn_label(facts.label, clock.label)}".'
             )
         return (
             f"{path}: the stamps of {ticker} say UTC or an offset, and the bars say {clock.zone}, {clock.label} of the "
@@ -722,7 +722,7 @@ def _without_naive(stamps: pl.Series, moments: pl.Series) -> pl.Series:
     return moments.to_frame("ts").select(pl.when(~pl.lit(mask)).then(pl.col("ts")).alias("ts")).to_series()
 
 
-def _supported(stamps: pl.Series) -> datetime | None:
+def _find_newest_day(stamps: pl.Series) -> datetime | None:
     """Return the newest moment of a day that has its share of rows; None without one."""
     known = stamps.drop_nulls()
     if not known.len():
@@ -733,7 +733,7 @@ def _supported(stamps: pl.Series) -> datetime | None:
     return newest
 
 
-def _asked(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
+def _ask_for_zone(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
     """Return the question for the zone of naive stamps, with what the bars say."""
     shown = stamps.drop_nulls()
     example = f" such as {shown[0]:%Y-%m-%d %H:%M}" if shown.len() else ""
@@ -755,7 +755,7 @@ def _asked(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
     )
 
 
-def _turned(label: str, seen: str | None) -> str:
+def _turn_label(label: str, seen: str | None) -> str:
     """Return the label to set: stamps read as `label` look like `seen` of the minute."""
     return "end" if seen == "end" and label == "start" else "start"
 

@@ -21,8 +21,8 @@ from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.sources import Question, Split
 from hftcl.market.sources.ahead import Ahead
-from hftcl.market.sources.polygon_names import Names, known_names
-from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quoted, same_path
+from hftcl.market.sources.polygon_names import Names, fetch_names
+from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.settings import Settings
 
@@ -44,14 +44,14 @@ _DAYS_A_PAGE: Final = 150
 """Days of the whole market's splits that surely fit into a page of 1,000 (it has some 2,000 a year)."""
 _BUSY_PLAN: Final = 60
 """Calls a minute from which on several at once save time."""
-_THREADS, _WAITING = 4, 8
+_THREADS, _WAITING = 4, 8  # four calls at once hide the latency of each; eight answers waiting are 40 MB
 _NEW_NAME_DAYS: Final = 7
 """Calendar days without a bar at the start of a range after which it may have traded under another name: no run of
 holidays is as long."""
 _REMEMBERED_ROWS: Final = 2_000_000
 """Bars of recent answers that are kept, 100 MB, so that a check and the retrain after it ask once."""
-_REMEMBERED_S: Final = 600.0
-_GREATEST_RATIO: Final = 1000.0
+_REMEMBERED_S: Final = 600.0  # seconds: a check and the retrain after it
+_GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
 """No listed company has split, or merged, its shares by more at once."""
 _Object = dict[str, Any]
 
@@ -142,7 +142,7 @@ class PolygonSource:
     def _whole(self, question: Question) -> pl.DataFrame:
         """Return the raw bars of a question, those under an earlier name of the ticker included."""
         ticker, first, last = question.ticker, question.first, question.last
-        bars = self._named(ticker, ticker, first, last)
+        bars = self._fetch_named(ticker, ticker, first, last)
         oldest = bars["ts"].min()
         begins = oldest.date() if isinstance(oldest, datetime) else last
         if ":" in ticker or (begins - first).days < _NEW_NAME_DAYS:
@@ -151,10 +151,10 @@ class PolygonSource:
         for name, since, until in self._names_of(ticker).within(first, last):
             if name != ticker:
                 log.info("bars under an earlier name ticker=%r name=%r first=%s last=%s", ticker, name, since, until)
-                parts.append(self._named(ticker, name, since, until))
+                parts.append(self._fetch_named(ticker, name, since, until))
         return pl.concat([*parts, bars]) if parts else bars
 
-    def _named(self, ticker: str, name: str, first: date, last: date) -> pl.DataFrame:
+    def _fetch_named(self, ticker: str, name: str, first: date, last: date) -> pl.DataFrame:
         """Return the bars that the service has under `name`, as those of `ticker`."""
         rows: list[_Object] = []
         for begin, end in _divide_into_windows(name, first, last):
@@ -164,7 +164,7 @@ class PolygonSource:
     def _names_of(self, ticker: str) -> Names:
         """Return the names that `ticker` had; where the service does not say, that it always had this one."""
         if ticker not in self._names:
-            self._names[ticker] = known_names(self._rest, ticker)
+            self._names[ticker] = fetch_names(self._rest, ticker)
         return self._names[ticker]
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
@@ -173,7 +173,7 @@ class PolygonSource:
         The vendor lists some twice, under two days less than a month apart: the later one is kept, with a warning.
         Raises SourceError as `minutes` does.
         """
-        quoted(ticker)  # refuses what cannot be a ticker
+        quote_ticker(ticker)  # refuses what cannot be a ticker
         oldest = self._oldest
         pages = 1 + (datetime.fromtimestamp(self._clock(), UTC).date() - oldest).days // _DAYS_A_PAGE if oldest else 0
         if oldest is None or ticker not in self._watched or pages >= len(self._watched):
@@ -211,7 +211,7 @@ class PolygonSource:
     def _fetch_window(self, ticker: str, begin: date, end: date) -> list[_Object]:
         """Return the bars of one window as delivered, each page checked against the question."""
         what = f"{ticker} {begin}" if begin == end else f"{ticker} {begin} to {end}"
-        path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
+        path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
         query = {"adjusted": "false", "sort": "asc", "limit": str(MOST_BARS)}
         bars: list[_Object] = []
         adjusted = delayed = False

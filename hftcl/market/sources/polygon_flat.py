@@ -36,7 +36,7 @@ _COLUMNS: Final = {
 }
 _AT_ONCE: Final = 2
 """Files that are read at once: polars parses each with all cores, and a day takes some 300 MB meanwhile."""
-_GREATEST_RATIO: Final = 1000.0
+_GREATEST_RATIO: Final = 1000.0  # shares for one, as of the source polygon
 
 
 class FlatFilesSource:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from hftcl.errors import SourceError
-from hftcl.market.sources.polygon_rest import Rest, quoted
+from hftcl.market.sources.polygon_rest import Rest, quote_ticker
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Names:
                 yield name, begins, ended
 
 
-def known_names(rest: Rest, ticker: str) -> Names:
+def fetch_names(rest: Rest, ticker: str) -> Names:
     """Return the names that the share now called `ticker` has had. One call; one more where it is not listed any more.
 
     A ticker that was delisted is told as a warning, with the day.
@@ -40,7 +40,7 @@ def known_names(rest: Rest, ticker: str) -> Names:
     always = Names(((date.min, ticker),))
     try:
         page = rest.get(
-            f"/vX/reference/tickers/{quoted(ticker)}/events",
+            f"/vX/reference/tickers/{quote_ticker(ticker)}/events",
             {"types": "ticker_change"},
             f"the earlier names of {ticker}",
         )

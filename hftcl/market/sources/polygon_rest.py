@@ -14,13 +14,13 @@ from urllib.parse import urlencode, urlsplit
 from hftcl.errors import SourceError
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 from hftcl.market.sources.rate_limit import RateLimiter
-from hftcl.market.sources.transport import CONNECTIONS, TRIES, Key, Transport, Vendor, decode, quoted, same_path
+from hftcl.market.sources.transport import CONNECTIONS, TRIES, Key, Transport, Vendor, decode, quote_ticker, same_path
 
-__all__ = ["CONNECTIONS", "TRIES", "Key", "Rest", "quoted", "same_path"]
+__all__ = ["CONNECTIONS", "TRIES", "Key", "Rest", "quote_ticker", "same_path"]
 
 _VENDOR_HOSTS: Final = frozenset({"api.polygon.io", "api.massive.com"})
 _VENDOR: Final = Vendor("Polygon", "polygon")
-_PORTS: Final = {"http": 80, "https": 443}
+_PORTS: Final = {"http": 80, "https": 443}  # RFC 9110 4.2: an address without a port means these
 
 
 class Rest:

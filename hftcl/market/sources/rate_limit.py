@@ -85,7 +85,7 @@ class RateLimiter:
         Raises SourceError where the count cannot be kept.
         """
         ident = f"{os.getpid()}-{threading.get_native_id()}-{next(self._numbers)}"
-        while (wait := self._locked(lambda calls, now: self._count_or_wait(calls, now, ident, lease_s))) > 0:
+        while (wait := self._change_calls(lambda calls, now: self._count_or_wait(calls, now, ident, lease_s))) > 0:
             if wait > _LOUD_S:
                 log.info(
                     "waiting for the rate limit source=%s calls_per_minute=%d wait_s=%.0f", self._name, self._most, wait
@@ -100,7 +100,7 @@ class RateLimiter:
             calls[:] = [_Call(ident, min(call.planned, now), now) if call.ident == ident else call for call in calls]
             return 0.0
 
-        self._locked(arrive)
+        self._change_calls(arrive)
 
     def _count_or_wait(self, calls: list[_Call], now: float, ident: str, lease_s: float) -> float:
         """Count a call made now and return 0, or leave it uncounted and return the seconds to wait."""
@@ -109,7 +109,7 @@ class RateLimiter:
             calls.append(_Call(ident, now, now + lease_s))
         return max(wait, 0.0)
 
-    def _locked(self, change: Callable[[list[_Call], float], float]) -> float:
+    def _change_calls(self, change: Callable[[list[_Call], float], float]) -> float:
         """Read the calls of the last minute, let `change` change them, keep them, and return what it says."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

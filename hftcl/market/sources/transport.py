@@ -23,18 +23,18 @@ from hftcl.market.sources.rate_limit import RateLimiter
 
 log = logging.getLogger(__name__)
 
-TRIES: Final = 5
-TRIES_UNREACHED: Final = 2
-LONGEST_WAIT_S: Final = 120.0
+TRIES: Final = 5  # one, and one after each of the four waits below
+TRIES_UNREACHED: Final = 2  # a dropped connection is worth a second try; a wrong address is not worth five
+LONGEST_WAIT_S: Final = 120.0  # twice the minute that limits count; for an hour a person is told instead
 LARGEST_BODY: Final = 64 * 2**20  # a full page of 50,000 bars is 5 MB
 CONNECTIONS: Final = 16
 """Kept open between requests."""
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 10.0  # a handshake across the world takes under a second; then the next address is tried
 _BUSY_WAITS_S: Final = (5.0, 15.0, 30.0, 60.0)  # together more than the minute that the limit counts
-_FAILED_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)
+_FAILED_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)  # chosen: doubled, 15 s together, then the fault is told
 _BUSY_LEAST_S: Final = (1.0, 10.0, 20.0, 30.0)
 """Whatever Retry-After says: a service that says "at once" five times would be asked five times within a second."""
-_PORTS: Final = {"http": 80, "https": 443}
+_PORTS: Final = {"http": 80, "https": 443}  # RFC 9110 4.2: an address without a port means these
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Transport:
             except urllib3.exceptions.HTTPError as error:
                 unreached += 1
                 if unreached == TRIES_UNREACHED or n == self._tries - 1:
-                    raise SourceError(self._unreached(error, what)) from error
+                    raise SourceError(self._explain_unreached(error, what)) from error
                 wait = _FAILED_WAITS_S[n]
                 log.warning("no answer, asking again what=%r error=%s wait_s=%.0f", what, type(error).__name__, wait)
             else:
@@ -212,7 +212,7 @@ class Transport:
         if theirs is not None:
             self._ahead_s = self._clock() - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
 
-    def _unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
+    def _explain_unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
         place, section = f"{self.host}:{self.port}", self._vendor.section
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # to urllib3 that is a kind of time-out
         if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
@@ -264,7 +264,7 @@ def _reset_s(header: str | None, now: float) -> float | None:
     return max(0.0, float(header) - now)
 
 
-def quoted(ticker: str) -> str:
+def quote_ticker(ticker: str) -> str:
     """Return `ticker` as one segment of a path. Raises SourceError for what cannot be a ticker."""
     if not ticker or len(ticker) > 64 or not ticker.isprintable() or not ticker.strip("."):
         raise SourceError(f"{ticker[:64]!r} is not a ticker. Correct [market] watchlist.")

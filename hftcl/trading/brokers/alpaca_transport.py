@@ -13,7 +13,7 @@ from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 
 # A handshake takes under a second; an order is due within its minute, so less than for downloads.
 _CONNECT_S: Final = 5.0
-_MINUTE_S: Final = 60.0
+_MINUTE_S: Final = 60.0  # seconds: the limit of calls counts in minutes
 
 
 class _BoundedAdapter(HTTPAdapter):  # type: ignore[misc]

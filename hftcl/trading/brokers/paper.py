@@ -142,7 +142,7 @@ class PaperBroker:
             newest: date = max(row[2] for row in rows)
             done = [name for name, work in self._working.items() if not work.left]
             expired = [name for name, work in self._working.items() if work.left and work.order.session < newest]
-            marks = self._believed((ticker, close) for _, ticker, _, _, close, _ in rows if is_price(close))
+            marks = self._filter_prices((ticker, close) for _, ticker, _, _, close, _ in rows if is_price(close))
             self._commit_minute(made, done, expired, marks)
         for fill in made:
             self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
@@ -183,7 +183,7 @@ class PaperBroker:
         self._marks[ticker] = mark / ratio
         self._room = None
 
-    def _believed(self, closes: Iterable[tuple[str, float]]) -> dict[str, float]:
+    def _filter_prices(self, closes: Iterable[tuple[str, float]]) -> dict[str, float]:
         """Return the closes that are prices: near the last one, or near the one before that was doubted."""
         found: dict[str, float] = {}
         for ticker, close in closes:

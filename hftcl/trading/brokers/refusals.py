@@ -37,6 +37,7 @@ class Refusal:
     source: str
 
 
+# Each row names the status and the page that it comes from.
 REFUSALS: Final = (
     Refusal(
         code="rate_limited",
@@ -195,6 +196,7 @@ REFUSALS: Final = (
     ),
 )
 
+# What the table does not know is of the order, so that the rest goes on.
 OTHER: Final = Refusal(
     code="broker",
     kind="order",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "strict-paper.jsonl"
 _OVERLAP: Final = timedelta(minutes=10)  # as the broker `alpaca` looks back
-_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_START: Final = datetime(1970, 1, 1, tzinfo=UTC)  # before any fill: all of them are asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Weather:
     busy: float = 0.0
 
 
+# Shares of calls and minutes that go wrong; chosen to be worse than a bad day of a real broker.
 WEATHER: Final = {
     "fair": Weather(),
     "rain": Weather(unheard=0.01, lost=0.01, busy=0.01),
@@ -120,7 +121,7 @@ class StrictPaper:
                 os.fsync(self._file.fileno())
 
     @contextmanager
-    def _called(self, what: str, *, submits: str = "") -> Iterator[None]:
+    def _count_call(self, what: str, *, submits: str = "") -> Iterator[None]:
         """Count a call, and let the weather have its part of it."""
         try:
             self._left, until = self.account_now.call(self.now)
@@ -149,7 +150,7 @@ class StrictPaper:
         if not (math.isfinite(order.quantity) and order.quantity):
             raise OrderRefusedError(name, f"{order.quantity} shares are no order")
         self.now = max(self.now, order.ts + MINUTE)
-        with self._called(f"whether it took the order {name}", submits=name):
+        with self._count_call(f"whether it took the order {name}", submits=name):
             known = self.account_now.orders.get(name)
             if known is None:
                 try:
@@ -161,18 +162,18 @@ class StrictPaper:
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
-        with self._called(f"the order {client_order_id}"):
+        with self._count_call(f"the order {client_order_id}"):
             known = self.account_now.orders.get(client_order_id)
         return None if known is None else _state(known)
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return the orders that may still fill, oldest first."""
-        with self._called("the open orders"):
+        with self._count_call("the open orders"):
             return tuple(_state(order) for order in self.account_now.open_orders())
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order."""
-        with self._called("a cancellation"):
+        with self._count_call("a cancellation"):
             self.account_now.cancel(client_order_id)
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
@@ -180,8 +181,8 @@ class StrictPaper:
         after = _START if since is None else datetime.fromisoformat(since)
         newest = after
         found: list[Fill] = []
-        with self._called("the fills"):
-            for row in self.account_now.told(self.now):
+        with self._count_call("the fills"):
+            for row in self.account_now.list_activities(self.now):
                 if row.kind != "FILL" or (since is not None and row.at <= after - _OVERLAP):
                     continue
                 newest = max(newest, row.at)
@@ -201,7 +202,7 @@ class StrictPaper:
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""
-        with self._called("the account"):
+        with self._count_call("the account"):
             now = self.account_now
             return Account(
                 cash=now.cash,

@@ -16,21 +16,21 @@ from hftcl.ledger.account import DECIMALS
 from hftcl.strategy.risk import is_price
 from hftcl.trading.brokers.refusals import BY_CODE, Refusal
 
-MINUTE: Final = timedelta(minutes=1)
+MINUTE: Final = timedelta(minutes=1)  # a bar, and the span in which calls are counted
 CALLS_PER_MINUTE: Final = 200
 """A minute and account. https://alpaca.markets/support/usage-limit-api-calls"""
 SHORT_MARKUP: Final = 1.03
 """A short sale takes buying power for 3 % above the price. https://docs.alpaca.markets/docs/orders-at-alpaca"""
-PDT_EQUITY: Final = 25_000.0
+PDT_EQUITY: Final = 25_000.0  # USD, FINRA rule 4210(f)(8)(B)
 PDT_TRADES: Final = 3
 """Day trades in five sessions that an account below PDT_EQUITY may have made; the next one would mark it.
 https://docs.alpaca.markets/docs/user-protection"""
-PDT_SESSIONS: Final = 5
+PDT_SESSIONS: Final = 5  # sessions in which day trades are counted, the same rule
 MARGIN_EQUITY: Final = 2_000.0
 """Below it no margin and no short sale. https://docs.alpaca.markets/docs/account-plans"""
 LEAST_NOTIONAL: Final = 1.0
 """USD. https://docs.alpaca.markets/docs/fractional-trading"""
-_DAY: Final = timedelta(days=1)
+_DAY: Final = timedelta(days=1)  # an order for the day ends with it
 
 
 class RefusedError(Exception):
@@ -180,7 +180,7 @@ class StrictAccount:
         """Return what may still fill, oldest first."""
         return iter(self._working.values())
 
-    def told(self, now: datetime) -> list[Activity]:
+    def list_activities(self, now: datetime) -> list[Activity]:
         """Return what can be asked for at `now`, by id, which is by time but for what happened in one millisecond.
 
         https://github.com/alpacahq/Alpaca-API/issues/170

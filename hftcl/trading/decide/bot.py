@@ -334,7 +334,7 @@ class Bot:
         self, delivery: Delivery, scene: MinuteContext, revised: frozenset[str], suspect: frozenset[str]
     ) -> dict[str, Code]:
         """Say of each ticker what its data allow this minute; TRADE where nothing is wrong with them."""
-        there, alone = set(delivery.bars["ticker"]), self.production.desk.left_alone()
+        there, alone = set(delivery.bars["ticker"]), self.production.desk.list_left_alone()
         stale_bars = self.production.desk.limits.stale_bars
         found: dict[str, Code] = {}
         for ticker in self._tickers:

@@ -36,8 +36,15 @@ from hftcl.trading.execute.dispatch import Sent, minutes_to_send, send
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
 from hftcl.trading.execute.patience import PatientBroker
-from hftcl.trading.execute.reconciliation import SAME, fill_record, fills_cursor, order_update, split_fills, stated_fill
-from hftcl.trading.execute.trouble import LASTS_MINUTES, Outages, Refusals, barred
+from hftcl.trading.execute.reconciliation import (
+    SAME,
+    build_stated_fill,
+    fill_record,
+    fills_cursor,
+    order_update,
+    split_fills,
+)
+from hftcl.trading.execute.trouble import LASTS_MINUTES, Outages, Refusals, explain_bar
 from hftcl.trading.execute.working import WorkingOrder
 
 # The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
@@ -122,7 +129,7 @@ class Desk:
             if name in known:
                 work.stated, work.price, work.ended = known[name].stated, known[name].price, known[name].ended
         self._ids = set(self.ledger.list_known_ids(begins - timedelta(days=1)))
-        self._stated = set(self.ledger.substituted(begins - timedelta(days=5)))
+        self._stated = set(self.ledger.list_substituted(begins - timedelta(days=5)))
         self._recent = deque(self.ledger.list_sent_since(self.book, begins))
         self._foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
         if isinstance(self.broker, KnowsIds):
@@ -198,12 +205,12 @@ class Desk:
         untold = [work for work in self._working.values() if work.untold]
         if untold:
             self._book_as_stated(untold, scene.now)
-        text = self._refusals.accepted()
+        text = self._refusals.note_acceptance()
         if text:
             self.ledger.write_event(LedgerEvent(at=scene.now, kind="broker", text=text))
 
     def _book_as_stated(self, untold: Sequence[WorkingOrder], now: datetime) -> None:
-        fills = [stated_fill(work.record, work.untold, work.price, now) for work in untold]
+        fills = [build_stated_fill(work.record, work.untold, work.price, now) for work in untold]
         updates = [work.ended for work in untold if work.ended is not None]
         self.ledger.write_outcomes(fills=fills, updates=updates)
         for work in untold:
@@ -243,7 +250,7 @@ class Desk:
         """Whether the broker has said in this minute what it holds."""
         return self._account is not None
 
-    def left_alone(self) -> frozenset[str]:
+    def list_left_alone(self) -> frozenset[str]:
         """Return the tickers that are not traded: a person's, or of an unknown owner."""
         return self.hands_off | self.disputed.keys() | self._foreign.keys()
 
@@ -396,7 +403,7 @@ class Desk:
     def read_flags(self, account: Account, now: datetime) -> None:
         """Open nothing where the broker says that the account may not trade."""
         if account.flags.blocks:
-            self.bar(barred(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
+            self.bar(explain_bar(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
 
     def _compare(self, account: Account, now: datetime) -> None:
         """Find what the broker holds otherwise than the ledger, and than orders under way may explain; tell it once."""
@@ -455,7 +462,7 @@ class Desk:
 
         Returns the orders, refused ones too, as they were decided.
         """
-        alone = self.left_alone()
+        alone = self.list_left_alone()
         wanted = self._plan_orders({ticker: wish for ticker, wish in wishes.items() if ticker not in alone}, scene)
         rulings = self._review_orders(wanted, scene, equity)
         wanted = [
@@ -473,7 +480,7 @@ class Desk:
         }
         sent = self._send(going, scene.now)
         self.handed_at = self.stopwatch()
-        known = [update for one in sent if (update := self._answered(one, scene.now)) is not None]
+        known = [update for one in sent if (update := self._read_answer(one, scene.now)) is not None]
         if known:
             self.ledger.write_outcomes(updates=known)
             self._forget(known)
@@ -519,7 +526,7 @@ class Desk:
         found = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
-            desired = self._desired(ticker, wish)
+            desired = self._compute_desired(ticker, wish)
             quantity = compute_order_quantity(
                 desired,
                 position=held,
@@ -538,7 +545,7 @@ class Desk:
     def _whole_shorts(self) -> bool:
         return not traits_of(self.broker).fractional_shorts
 
-    def _desired(self, ticker: str, wish: DesiredPosition) -> float:
+    def _compute_desired(self, ticker: str, wish: DesiredPosition) -> float:
         """Return the shares of a wish: whole ones where the broker sells no parts short, none where it sells none."""
         fractional = self.fractional and not (wish.target < 0 and self._whole_shorts)
         shares = compute_desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=fractional)
@@ -565,7 +572,7 @@ class Desk:
         for state in self.broker.open_orders():
             self.broker.cancel(state.client_order_id)
         account = self.broker.account()
-        ours = (self.holdings.keys() | set(tickers)) - self.left_alone()
+        ours = (self.holdings.keys() | set(tickers)) - self.list_left_alone()
         minute = now.replace(second=0, microsecond=0)
         orders = [
             Order(
@@ -652,7 +659,7 @@ class Desk:
             self._recent.append(now)
         return send(self.broker, [order for order, _ in going.values()], closes)
 
-    def _answered(self, sent: Sent, now: datetime) -> OrderUpdate | None:
+    def _read_answer(self, sent: Sent, now: datetime) -> OrderUpdate | None:
         """Return what the broker says of an order; None where it is not known, until it is asked for again."""
         name = sent.order.client_order_id
         if sent.fault is not None:
@@ -661,11 +668,11 @@ class Desk:
             reason = f"not sent: {BY_CODE[sent.code].meaning}; the next minute makes up for it"
             return OrderUpdate(client_order_id=name, state="canceled", at=now, code=sent.code, reason=reason)
         if sent.refused is not None:
-            return self._refused(sent, sent.refused.code, sent.refused.reason, now)
-        return None if sent.state is None else self._taken(sent.state, name, now)
+            return self._record_refusal(sent, sent.refused.code, sent.refused.reason, now)
+        return None if sent.state is None else self._record_acceptance(sent.state, name, now)
 
-    def _taken(self, state: OrderState, name: str, now: datetime) -> OrderUpdate | None:
-        over = self._refusals.accepted()
+    def _record_acceptance(self, state: OrderState, name: str, now: datetime) -> OrderUpdate | None:
+        over = self._refusals.note_acceptance()
         if over:
             self.ledger.write_event(LedgerEvent(at=now, kind="broker", text=over))
         update = order_update(state, name, now)
@@ -675,10 +682,10 @@ class Desk:
         self._working[name].take(state, update)  # its fills are still to be booked
         return None if self._working[name].untold else update
 
-    def _refused(self, sent: Sent, code: str, reason: str, now: datetime) -> OrderUpdate:
+    def _record_refusal(self, sent: Sent, code: str, reason: str, now: datetime) -> OrderUpdate:
         refusal = BY_CODE.get(code, OTHER)
         if refusal.kind == "account":
-            self.bar(barred(refusal, reason), now)
+            self.bar(explain_bar(refusal, reason), now)
         many = self._refusals.note(code, sent.order.ticker)
         if many and self.book == "production":
             self.tell(Kind.ERROR, "the broker refuses order after order", many, now)

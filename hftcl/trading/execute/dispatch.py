@@ -88,7 +88,7 @@ def _send_wave(broker: Broker, orders: Sequence[Order], *, again: bool) -> list[
             if not isinstance(outcome, BrokerBusyError)  # says nothing of the first one, which may have arrived
         }
         outcomes = [second.get(order.client_order_id, one) for order, one in zip(orders, outcomes, strict=True)]
-    return [_sent(order, outcome) for order, outcome in zip(orders, outcomes, strict=True)]
+    return [_build_sent(order, outcome) for order, outcome in zip(orders, outcomes, strict=True)]
 
 
 def _submit(broker: Broker, orders: Sequence[Order]) -> list[OrderState | HftclError]:
@@ -103,7 +103,7 @@ def _submit(broker: Broker, orders: Sequence[Order]) -> list[OrderState | HftclE
     return outcomes
 
 
-def _sent(order: Order, outcome: OrderState | HftclError) -> Sent:
+def _build_sent(order: Order, outcome: OrderState | HftclError) -> Sent:
     if isinstance(outcome, OrderRefusedError):
         return Sent(order=order, refused=outcome)
     if isinstance(outcome, BrokerBusyError):

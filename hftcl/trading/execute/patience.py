@@ -138,7 +138,7 @@ class PatientBroker:
 
     def submit(self, order: Order) -> OrderState:
         """Hand one order over; see `Broker.submit`."""
-        return _raised(self.submit_all([order])[0])
+        return _raise_or_return(self.submit_all([order])[0])
 
     def submit_all(self, orders: Sequence[Order]) -> list[OrderState | HftclError]:
         """Hand orders over side by side; return for each what the broker said, or the error."""
@@ -200,7 +200,7 @@ class PatientBroker:
             raise BrokerError(f"The broker {self.name} did not answer within {self.ask_s:g} s.") from error
 
 
-def _raised(outcome: OrderState | HftclError) -> OrderState:
+def _raise_or_return(outcome: OrderState | HftclError) -> OrderState:
     if isinstance(outcome, HftclError):
         raise outcome
     return outcome

@@ -88,7 +88,7 @@ def fill_record(fill: Fill, order: OrderRecord | None, book: BookName) -> FillRe
     )
 
 
-def stated_fill(order: OrderRecord, quantity: float, price: float | None, now: datetime) -> FillRecord:
+def build_stated_fill(order: OrderRecord, quantity: float, price: float | None, now: datetime) -> FillRecord:
     """Return the fill that the broker never told: by what it says of the order, at that price or else the decided one.
 
     Its id follows from the order's, so that it is booked once; a fill of this order that is told after it is none.
@@ -229,7 +229,7 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
     fills, cursor = broker.fills(since)
     orders = {fill.client_order_id: ledger.order(fill.client_order_id) for fill in fills}
     # Before the first start others may have traded in the account; what they left shows as a difference.
-    stated = ledger.substituted(_earliest(fills))
+    stated = ledger.list_substituted(_earliest(fills))
     ours = [
         fill
         for fill in fills

@@ -71,7 +71,7 @@ class Refusals:
         self._told = True
         return self.text
 
-    def accepted(self) -> str:
+    def note_acceptance(self) -> str:
         """Note that an order was taken; return how many were refused before it, where a person was told of them."""
         text = f"the broker takes orders again; before, it refused {self._row.total()}" if self._told else ""
         self._row.clear()
@@ -97,7 +97,7 @@ def remedy_of(code: str) -> str:
     return BY_CODE.get(code, OTHER).remedy
 
 
-def barred(refusal: Refusal, reason: str) -> str:
+def explain_bar(refusal: Refusal, reason: str) -> str:
     """Say that the account refuses, so that nothing is opened."""
     return (
         f"The account may not trade as it should: {refusal.meaning} ({reason}). Nothing is opened in this session; "

@@ -27,7 +27,7 @@ from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFe
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
-_MOST_SYMBOLS: Final = 100
+_MOST_SYMBOLS: Final = 100  # as of the source alpaca
 _REFUSED: Final = frozenset({401, 402, 404, 409})
 """Not logged in, wrong key, log-in too late, a feed that the plan does not have."""
 _BARS: Final = frozenset({"b", "u"})

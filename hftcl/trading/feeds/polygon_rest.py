@@ -10,7 +10,7 @@ from typing import Any, Final
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
-from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quoted
+from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -118,7 +118,7 @@ def fetch_minutes(rest: Rest, ticker: str, first: datetime, last: datetime) -> t
     Raises SourceError as `Rest.get` does, and for an answer about something else.
     """
     begin, end = (int(at.timestamp() * 1000) for at in (first, last))
-    path = f"/v2/aggs/ticker/{quoted(ticker)}/range/1/minute/{begin}/{end}"
+    path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
     query = {"adjusted": "false", "sort": "asc", "limit": "50000"}
     page = rest.get(path, query, f"the minutes {first:%H:%M} to {last:%H:%M} UTC of {ticker}")
     rows = page.get("results") or []

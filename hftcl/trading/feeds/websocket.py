@@ -28,13 +28,13 @@ Begin = Callable[[Hours, datetime], Morning]
 Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
 """(tickers, from, to) -> their bars of those minutes, over REST."""
 
-_OPEN_S: Final = 10.0
-_SILENT_S: Final = 20.0
-_PATIENCE_S: Final = 10.0
-_SILENT_MINUTES: Final = 2
+_OPEN_S: Final = 10.0  # the default of websockets
+_SILENT_S: Final = 20.0  # the default of websockets for pings: a dead line is noticed before the minute is over
+_PATIENCE_S: Final = 10.0  # of the minute that waits for its bars; what takes longer comes with a later one
+_SILENT_MINUTES: Final = 2  # one minute without any trade of a watchlist can happen, two in regular hours hardly
 _SILENT_EVERY: Final = 10
 """Regular minutes without any message, after which it connects again, and then again: it may be the market."""
-_WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_WAITS_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)  # the first save the minute, the last are gentle
 _HELD_S: Final = 60.0
 """A connection that lived this long was a good one: the wait before the next begins small again. A log-in alone proves
 nothing: two programs on one key throw each other out after each."""
@@ -152,9 +152,9 @@ class WebsocketFeed:
             lost = min(lost or since, since)
             self._hang_up.set()
         if over_rest or (lost is not None and not fault):
-            rows = [*self._filled(lost or minute, minute), *rows]
+            rows = [*self._fill_gap(lost or minute, minute), *rows]
         elif self._filling is not None:
-            rows = [*self._filled(minute, minute), *rows]
+            rows = [*self._fill_gap(minute, minute), *rows]
         return self._intake.deliver(rows, minute, now, delayed=delayed)
 
     def clock_ahead_s(self) -> float | None:
@@ -163,7 +163,7 @@ class WebsocketFeed:
             ahead_s = self._ahead_s
         return ahead_s if ahead_s is not None else self._rest_clock()
 
-    def _filled(self, lost: datetime, minute: datetime) -> list[RawBar]:
+    def _fill_gap(self, lost: datetime, minute: datetime) -> list[RawBar]:
         """Return what REST knows of the gap since `lost`, where it says so in time; else it comes with a later minute.
 
         One question at a time: a plan of few calls, or a service that hangs, must not keep the bot from its minute.

@@ -75,7 +75,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     market is open. Raises StorageError, BrokerError; the halt file is there by then.
     """
     places = Home.of(settings)
-    if not places.ledger.exists() and not _held(places):
+    if not places.ledger.exists() and not _is_held(places):
         note = (
             f"No bot has ever traded in {places.folder}: nothing was done. Run it in the bot's folder, or name its "
             "configuration with --config."
@@ -106,7 +106,7 @@ def _press(places: Home, clock: Clock, reason: str) -> None:
         write_atomically(places.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
 
 
-def _held(places: Home) -> bool:
+def _is_held(places: Home) -> bool:
     """Whether a bot holds the lock; a first one may not have begun its ledger yet."""
     if not places.lock.exists():
         return False
@@ -149,7 +149,7 @@ def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, clock
             return done.report(f"Ledger and broker do not agree: {found.text}.")
         sent = _close_all(settings, ledger, broker, now)
         foreign = ledger.positions("foreign")
-        alone = f" Left alone, for the bot did not trade it: {_told(foreign)}." if foreign else ""
+        alone = f" Left alone, for the bot did not trade it: {_describe_positions(foreign)}." if foreign else ""
     except ConfigError as error:
         problem = str(error)
     finally:
@@ -179,7 +179,7 @@ def _ours(settings: Settings, ledger: Ledger) -> frozenset[str]:
     return frozenset(settings.market.watchlist) | ledger.positions().keys()
 
 
-def _told(positions: Mapping[str, float]) -> str:
+def _describe_positions(positions: Mapping[str, float]) -> str:
     return ", ".join(f"{shares:g} {ticker}" for ticker, shares in sorted(positions.items()))
 
 
@@ -200,7 +200,7 @@ class _Closed:
         if self.refused:
             note += f" Refused: {'; '.join(self.refused)}."
         if self.others:
-            note += f" Left alone, for it is not on the watchlist: {_told(self.others)}."
+            note += f" Left alone, for it is not on the watchlist: {_describe_positions(self.others)}."
         return HaltReport(halted=True, by_bot=False, orders=self.sent, positions=self.positions, note=note)
 
 
@@ -320,6 +320,8 @@ def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
             cleared = (*cleared, "the account's refusals")
         if foreign:  # the bot that runs, or the next one, takes it over
             ledger.set_meta(**{HANDED: now.isoformat()})
-            ledger.write_event(LedgerEvent(at=now, kind="cleared", text=f"{_told(foreign)} handed to the bot, by {by}"))
-            cleared = (*cleared, f"{_told(foreign)}, handed to the bot")
+            ledger.write_event(
+                LedgerEvent(at=now, kind="cleared", text=f"{_describe_positions(foreign)} handed to the bot, by {by}")
+            )
+            cleared = (*cleared, f"{_describe_positions(foreign)}, handed to the bot")
     return ClearReport(cleared=cleared, file=there)

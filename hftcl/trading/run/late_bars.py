@@ -10,7 +10,7 @@ from hftcl.trading.feeds import Delivery
 
 LONGEST: Final = timedelta(seconds=20)
 """Most grace: with it a third of the minute is left for orders."""
-_STEP: Final = timedelta(seconds=1)
+_STEP: Final = timedelta(seconds=1)  # a second more or less a minute follows a feed within a few minutes
 _LOOKED_AT: Final = 5  # minutes
 _LATE: Final = 3  # of them, in which half of what came of a minute came after its decision
 _CALM: Final = 60  # minutes without late bars after which the bot waits a second less

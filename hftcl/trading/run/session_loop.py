@@ -69,14 +69,14 @@ def _read_reason(path: Path) -> str:
     return f": {said}" if said else ""
 
 
-CLOCK_TOLD_S: Final = 3.0
+CLOCK_TOLD_S: Final = 3.0  # a machine with NTP is off by milliseconds; a few seconds cost the grace of the bars
 CLOCK_STOPS_S: Final = 60.0
 """Seconds by which clocks may differ before a person is told, and before nothing is opened any more: a minute's bars
 would be taken for another's."""
 DISK_FULL: Final = "disk_full"
 DISPUTED_MINUTES: Final = 5
 """Minutes in which fills that are told late may still explain a difference."""
-_CLOCK_LOOKED_EACH: Final = timedelta(hours=1)
+_CLOCK_LOOKED_EACH: Final = timedelta(hours=1)  # a clock drifts by a second a day at worst
 
 _T = TypeVar("_T")
 
@@ -309,7 +309,7 @@ class Loop:
         except SourceError as error:
             self.tell_fault("no bars", str(error))
             delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
-        if not self._decided(delivery):
+        if not self._decide_minute(delivery):
             return
         if self._pressed:
             self._glance()
@@ -325,7 +325,7 @@ class Loop:
             text = f"{finding.ticker}: {finding.count} bar dropped, {finding.reason}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
 
-    def _decided(self, delivery: Delivery) -> bool:
+    def _decide_minute(self, delivery: Delivery) -> bool:
         """Decide on a minute; False where nothing can be written, and what is held is closed by the broker's word."""
         now = self.clock.now()
         try:

@@ -134,7 +134,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> Status
         halted=halted or None,
         reloads=meta.count("reloads"),
         codes=ledger.codes("production", opened) if (opened := meta.moment("session_opened")) else {},
-        left_alone=_left_alone(ledger, meta),
+        left_alone=_list_left_alone(ledger, meta),
         barred=meta.get(BARRED, "").partition(" ")[2] or None,
         flatten_minutes=meta.number("flatten_minutes"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
@@ -142,7 +142,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> Status
     )
 
 
-def _left_alone(ledger: LedgerReader, meta: LedgerMeta) -> dict[str, float]:
+def _list_left_alone(ledger: LedgerReader, meta: LedgerMeta) -> dict[str, float]:
     disputed = json.loads(meta.get("disputed") or "{}")
     return dict(sorted((ledger.positions("foreign") | disputed).items()))
 
