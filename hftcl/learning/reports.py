@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from hftcl.document import document as document
 from hftcl.learning.triggers import Trigger
-from hftcl.market.received import TickerCoverage
 
 if TYPE_CHECKING:
     from hftcl.exam.slices import Slice
+    from hftcl.market.received import TickerCoverage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class CheckReport:
     as_of_note: str
     source: str
     synthetic: bool
-    coverage: tuple[TickerCoverage, ...] = ()
+    coverage: "tuple[TickerCoverage, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +149,7 @@ class RetrainReport:
     tickers: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     findings: tuple[FindingReport, ...] = ()
-    coverage: tuple[TickerCoverage, ...] = ()
+    coverage: "tuple[TickerCoverage, ...]" = ()
     engine: str | None = None
     threshold: float | None = None
     challenger: ScoreReport | None = None
