@@ -30,16 +30,6 @@ from hftcl.learning.candidate import train_candidate
 from hftcl.learning.score import examine
 from hftcl.settings import Settings
 
-# What makes a model of rows; not what judges it, so that another gate is replayed over the same trainings.
-_CODE: Final = (
-    "market",
-    "model",
-    "archive/artifact.py",
-    "exam/split.py",
-    "learning/candidate.py",
-    "learning/dataset.py",
-)
-# What computes features, fits or converts: another version may make another model of the same rows.
 _LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
 
 
@@ -94,12 +84,11 @@ def cache_folder(settings: Settings) -> Path:
 
 
 def _hash_code() -> str:
+    """Return a hash of the whole package: a list of the files that matter is wrong one day, and an old model lives."""
     package = Path(hftcl.__file__).parent
     digest = hashlib.sha256()
-    for name in _CODE:
-        path = package / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
