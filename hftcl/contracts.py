@@ -84,9 +84,9 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
         all(split.ticker == ticker and split.split_from > 0 and split.split_to > 0 for split in splits),
         "splits() are of the ticker that was asked for, with positive shares",
     )
-    known = source.known_until((ticker,), now)
+    known_until = source.known_until((ticker,), now)
     promises.check(
-        known is not None and known.utcoffset() == timedelta(0) and known <= now,
+        known_until is not None and known_until.utcoffset() == timedelta(0) and known_until <= now,
         "known_until() is a time in UTC that is not after now",
     )
     return tuple(promises.broken)
@@ -233,8 +233,8 @@ def _check_fills(promises: _Findings, broker: Broker, order: Order, cursor: str)
     name = order.client_order_id
     state = broker.find(name)
     promises.check(state is not None and state.status == "filled", "an order that traded is filled")
-    told, newer = broker.fills(cursor)
-    fills = {fill.fill_id: fill for fill in told if fill.client_order_id == name}
+    news, newer = broker.fills(cursor)
+    fills = {fill.fill_id: fill for fill in news if fill.client_order_id == name}
     promises.check(all(_is_sound(fill, order) for fill in fills.values()), "fills() have the order's ticker and side")
     filled = math.fsum(fill.quantity for fill in fills.values())
     promises.check(abs(filled - order.quantity) <= _SHARES, "the fills of an order add up to its quantity")
@@ -243,10 +243,10 @@ def _check_fills(promises: _Findings, broker: Broker, order: Order, cursor: str)
     )
     again, _ = broker.fills(newer)
     promises.check(
-        {fill.fill_id for fill in again} <= {fill.fill_id for fill in told}, "no fill comes again by another id"
+        {fill.fill_id for fill in again} <= {fill.fill_id for fill in news}, "no fill comes again by another id"
     )
     promises.check(
-        broker.submit(order).status == "filled" and len(broker.fills(cursor)[0]) == len(told),
+        broker.submit(order).status == "filled" and len(broker.fills(cursor)[0]) == len(news),
         "submit() of an order that has filled does not trade again",
     )
 
@@ -321,15 +321,19 @@ def check_family(family: Family) -> tuple[str, ...]:
         promises.check(False, f"the graph may go into a model file: {error}")
         return tuple(promises.broken)
     promises.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
-    told = one.predict(X)
-    promises.check(told.dtype == np.float32 and told.shape == (_ROWS,), "the graph gives one float32 for each row")
-    promises.check(bool(np.isfinite(told).all()), "the graph gives finite numbers")
+    predictions = one.predict(X)
     promises.check(
-        np.array_equal(told, two.predict(X)), "the same rows and seed give the same model, whatever the cores"
+        predictions.dtype == np.float32 and predictions.shape == (_ROWS,), "the graph gives one float32 for each row"
+    )
+    promises.check(bool(np.isfinite(predictions).all()), "the graph gives finite numbers")
+    promises.check(
+        np.array_equal(predictions, two.predict(X)), "the same rows and seed give the same model, whatever the cores"
     )
     alone = np.concatenate([one.predict(X[n : n + 1]) for n in range(20)])
-    promises.check(np.array_equal(alone, told[:20]), "a row alone is predicted as it is among others, to the bit")
-    promises.check(float(np.corrcoef(told, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
+    promises.check(
+        np.array_equal(alone, predictions[:20]), "a row alone is predicted as it is among others, to the bit"
+    )
+    promises.check(float(np.corrcoef(predictions, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
     return tuple(promises.broken)
 
 

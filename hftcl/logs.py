@@ -135,8 +135,8 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = [] if self._journal else [self.formatTime(record)]
         fields = self.fields(record) | ({"exception": fault} if (fault := self.fault(record)) else {})
-        told = (f"{name}={_format_value(value)}" for name, value in fields.items())
-        parts = [*head, record.levelname, record.name, to_one_line(record.getMessage()), *told]
+        extras = (f"{name}={_format_value(value)}" for name, value in fields.items())
+        parts = [*head, record.levelname, record.name, to_one_line(record.getMessage()), *extras]
         return self.priority(record) + mask(" ".join(parts))
 
 

@@ -127,14 +127,14 @@ def open_to_write(path: Path, database: Database, *, sync: Sync | None = None) -
     _require_file(path)
     db = _connect(path.absolute().as_uri())
     try:
-        known = _read_version(db, path, database)
+        file_version = _read_version(db, path, database)
         db.execute(f"PRAGMA journal_mode = {database.journal}")
         set_sync(db, sync or database.sync)
         db.execute("PRAGMA foreign_keys = ON")
-        if known < database.version:
+        if file_version < database.version:
             with transaction(db):
                 _bring_up_to_date(db, path, database)
-            if known == 0 and sync != "OFF":
+            if file_version == 0 and sync != "OFF":
                 durable.sync_folder(path.parent)
         _require_tables(db, database)
         _seal_changes(db, database)
@@ -349,8 +349,8 @@ def require_whole(db: sqlite3.Connection, path: Path, database: Database, tables
 
 
 def _require_tables(db: sqlite3.Connection, database: Database) -> None:
-    there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if missing := [name for name in database.tables if name not in there]:
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if missing := [name for name in database.tables if name not in tables]:
         raise sqlite3.DatabaseError(f"it has no table {missing[0]} any more")
     if database.small and (told := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
         raise sqlite3.DatabaseError(told.splitlines()[-1])

@@ -27,10 +27,10 @@ class Notifier:
         `watchdog_s`: how often at least `alive` must be called, seconds; None where no watchdog waits. pid: of this
         process; a watchdog that is meant for another process is left to it.
         """
-        theirs = environ.get("WATCHDOG_PID", "")
+        watched_pid = environ.get("WATCHDOG_PID", "")
         microseconds = environ.get("WATCHDOG_USEC", "")
-        ours = not theirs or pid is None or theirs == str(pid)
-        watched = int(microseconds) / 1e6 if ours and microseconds.isdigit() and int(microseconds) else None
+        is_us = not watched_pid or pid is None or watched_pid == str(pid)
+        watched = int(microseconds) / 1e6 if is_us and microseconds.isdigit() and int(microseconds) else None
         return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s=watched)
 
     def ready(self) -> None:

@@ -80,7 +80,7 @@ def clean_alert(alert: Alert, mask: Callable[[str], str]) -> Alert:
         kept = " ".join(_strip_controls(mask(text)).split())
         return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 4]} ..."
 
-    lines = (_strip_controls(each) for each in re.split(r"\r\n|\r|\n", mask(alert.text)))
+    lines = (_strip_controls(line_text) for line_text in re.split(r"\r\n|\r|\n", mask(alert.text)))
     return replace(
         alert,
         subject=line(alert.subject),

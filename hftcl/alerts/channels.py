@@ -57,25 +57,25 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
 
     Empty where nothing is asked for. host: the name of this machine.
     """
-    found: list[Channel] = []
+    channels: list[Channel] = []
     try:
         wanted = _wants_mail(settings, secrets)
         if wanted:
-            found.append(Channel(name=MAIL, order=_build_mail_order(settings, secrets, host)))
+            channels.append(Channel(name=MAIL, order=_build_mail_order(settings, secrets, host)))
     except ConfigError as error:
-        found.append(Channel(name=MAIL, fault=" ".join(error.faults)))
+        channels.append(Channel(name=MAIL, fault=" ".join(error.faults)))
     try:
         urls = (secrets("ALERT_URLS") or "").split()
     except ConfigError as error:
-        found.append(Channel(name="apprise", fault=" ".join(error.faults)))
+        channels.append(Channel(name="apprise", fault=" ".join(error.faults)))
         urls = []
     for url in dict.fromkeys(urls):
         # Its place in the list would be another channel's after a correction; the hash tells none of its secrets.
         name = f"apprise {hashlib.sha256(url.encode()).hexdigest()[:_NAME_DIGITS]} ({_scheme(url)})"
-        found.append(Channel(name=name, order={"way": "apprise", "url": url}))
+        channels.append(Channel(name=name, order={"way": "apprise", "url": url}))
     if settings.command:
-        found.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))
-    return tuple(found)
+        channels.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))
+    return tuple(channels)
 
 
 def _wants_mail(settings: Alerts, secrets: Secrets) -> bool:
@@ -124,8 +124,8 @@ def _build_mail_order(settings: Alerts, secrets: Secrets, host: str) -> dict[str
 
 
 def _find_bad_addresses(to: list[str], sender: str) -> list[tuple[str, str]]:
-    named = [("ALERT_EMAIL_TO", each) for each in to] + ([("[alerts] sender", sender)] if sender else [])
-    return [(name, each) for name, each in named if not _ADDRESS.fullmatch(each)]
+    named = [("ALERT_EMAIL_TO", address) for address in to] + ([("[alerts] sender", sender)] if sender else [])
+    return [(name, address) for name, address in named if not _ADDRESS.fullmatch(address)]
 
 
 def _scheme(url: str) -> str:

@@ -78,8 +78,8 @@ class Alerts:
             repeat = timedelta(hours=self._settings.repeat_hours)
             return self._outbox.put(tidy, [channel.name for channel in self.channels], repeat=repeat)
         except _FAULTS as error:
-            told = (alert.kind, tidy.subject, tidy.text, str(error))
-            log.error("alert not stored kind=%s subject=%r text=%r why=%r", *told)  # noqa: TRY400 - no traceback needed
+            lost_alert = (alert.kind, tidy.subject, tidy.text, str(error))
+            log.error("alert not stored kind=%s subject=%r text=%r why=%r", *lost_alert)  # noqa: TRY400 - no traceback needed
             return None
 
     def deliver(self, now: datetime, timeout_s: float = 30.0) -> SendResult:
@@ -139,10 +139,10 @@ class Alerts:
 
     def _send_round(self, now: datetime, ends: float) -> tuple[int, list[str]]:
         """Send until all is sent or the time is up; a channel that failed is left alone for the rest of the round."""
-        known = {channel.name: channel for channel in self.channels}
+        channels = {channel.name: channel for channel in self.channels}
         sent, failed = 0, dict[str, str]()
         for waiting in self._outbox.list_due(now):
-            channel = known.get(waiting.channel)
+            channel = channels.get(waiting.channel)
             left = ends - time.monotonic()
             if waiting.channel in failed:
                 continue

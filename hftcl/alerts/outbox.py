@@ -101,8 +101,8 @@ class Outbox:
         if not self.path.exists():
             return 0
         with self._open() as db:
-            found = db.execute("SELECT count(DISTINCT number) FROM deliveries WHERE ended IS NULL").fetchone()[0]
-        return int(found)
+            count = db.execute("SELECT count(DISTINCT number) FROM deliveries WHERE ended IS NULL").fetchone()[0]
+        return int(count)
 
     def find_oldest_fault(self) -> tuple[datetime, str] | None:
         """Return the time and the last fault of the oldest message that failed and waits; None where none does."""

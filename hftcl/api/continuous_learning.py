@@ -137,8 +137,8 @@ class ContinuousLearning:
         if lookback_days is not None:
             settings = replace(settings, market=replace(settings.market, lookback_days=lookback_days))
         source, calendar = open_market(settings)
-        known = find_as_of(source, calendar, settings, as_of, self._clock())
-        data = assemble(settings, source, calendar, known, save=True, on_event=self._on_event, watch=Stopwatch())
+        known_end = find_as_of(source, calendar, settings, as_of, self._clock())
+        data = assemble(settings, source, calendar, known_end, save=True, on_event=self._on_event, watch=Stopwatch())
         frame = to_pandas(data.frame)
         frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
         return frame

@@ -148,13 +148,13 @@ def our_features() -> FeatureSet:
 
 def library_versions(engine: str) -> dict[str, str]:
     """Return the versions that a prediction may depend on; `engine` is the text of the training."""
-    found = {"hftcl": __version__, "python": python_version(), "engine": engine}
+    versions = {"hftcl": __version__, "python": python_version(), "engine": engine}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            versions[package] = "absent"
+    return versions
 
 
 def digest_data(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:
@@ -291,8 +291,8 @@ def _open_verified(name: str, data: bytes) -> tuple[Any, ModelMeta]:
     if tail[len(_TAIL_HEAD) :] != hashlib.sha256(body).hexdigest().encode():
         raise IntegrityError(f"{name} was altered after it was written: its own digest does not fit.")
     signed = body[-_TAIL_BYTES:] if body[-_TAIL_BYTES:].startswith(_SIGNED_HEAD) else b""
-    found = signed[len(_SIGNED_HEAD) :].decode("ascii", "replace") if signed else None
-    signing.require(name, body[: len(body) - len(signed)], found)
+    signature = signed[len(_SIGNED_HEAD) :].decode("ascii", "replace") if signed else None
+    signing.require(name, body[: len(body) - len(signed)], signature)
     model = _parse_graph(data, name)
     expected = [_META_KEY, *([_SIGNATURE_KEY] if signed else []), _DIGEST_KEY]
     if [entry.key for entry in model.metadata_props] != expected:
@@ -376,21 +376,22 @@ def _require_splits_within(node: Any, n_features: int, name: str) -> None:
                 raise IntegrityError(f"{name} splits on a feature that it does not have.")
 
 
-def _require_features(theirs: FeatureSet, ours: FeatureSet, name: str) -> None:
-    if theirs.names == ours.names and theirs.definitions_hash == ours.definitions_hash:
+def _require_features(trained_set: FeatureSet, current_set: FeatureSet, name: str) -> None:
+    if trained_set.names == current_set.names and trained_set.definitions_hash == current_set.definitions_hash:
         return
     raise IntegrityError(
-        f"{name} was trained on other features than this hftcl computes: {_describe_difference(theirs, ours)}. "
+        f"{name} was trained on other features than this hftcl computes: "
+        f"{_describe_difference(trained_set, current_set)}. "
         "Retrain, or go back to the hftcl that trained it."
     )
 
 
-def _describe_difference(theirs: FeatureSet, ours: FeatureSet) -> str:
-    said = [f"{name} is gone" for name in theirs.names if name not in ours.names]
-    said += [f"{name} is new" for name in ours.names if name not in theirs.names]
-    if not said and theirs.names != ours.names:
+def _describe_difference(trained_set: FeatureSet, current_set: FeatureSet) -> str:
+    said = [f"{name} is gone" for name in trained_set.names if name not in current_set.names]
+    said += [f"{name} is new" for name in current_set.names if name not in trained_set.names]
+    if not said and trained_set.names != current_set.names:
         return "their order changed"
-    then, now = (dict(zip(part.names, part.formulae, strict=False)) for part in (theirs, ours))
+    then, now = (dict(zip(part.names, part.formulae, strict=False)) for part in (trained_set, current_set))
     said += [f"{name} is defined otherwise" for name in then if name in now and then[name] != now[name]]
     return "; ".join(said) or "what they share changed (their version, units, look-backs)"
 

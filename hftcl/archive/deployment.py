@@ -116,7 +116,7 @@ class Archive(Registry):
         with self._hold_registry(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
             state = self.read_state_in(db)
-            twins = [each for each, old in state.rows.items() if old["sha256"] == row["sha256"]]
+            twins = [model_id for model_id, old in state.rows.items() if old["sha256"] == row["sha256"]]
             if twins or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
                 raise IntegrityError(
                     f"Model {model.model_id} cannot be archived: "
@@ -126,8 +126,8 @@ class Archive(Registry):
                 durable.write_atomically(self.onnx_path(model.model_id), onnx)
                 durable.write_atomically(self.pkl_path(model.model_id), pkl)
                 with transaction(db):
-                    places = ", ".join(f":{name}" for name in row)
-                    db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({places})", row)  # noqa: S608 - our names
+                    placeholders = ", ".join(f":{name}" for name in row)
+                    db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names
             except BaseException:
                 self._remove_files(db, model.model_id)
                 raise
@@ -275,9 +275,9 @@ class Archive(Registry):
             needed = {*list(reversed(state.rows))[:keep], state.live_id, state.intended_id}
             needed |= {*state.list_ancestors(state.live_id), *state.list_ancestors(state.intended_id)}
             needed |= {twin for twin, refit in state.refits.items() if refit in needed}
-            gone = tuple(each for each in state.rows if state.rows[each]["kept"] and each not in needed)
+            gone = tuple(model_id for model_id in state.rows if state.rows[model_id]["kept"] and model_id not in needed)
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
-                db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(each,) for each in gone])
+                db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(model_id,) for model_id in gone])
             for model_id in gone:
                 self.onnx_path(model_id).unlink(missing_ok=True)
                 self.pkl_path(model_id).unlink(missing_ok=True)
@@ -287,14 +287,14 @@ class Archive(Registry):
     def verify_all(self) -> tuple[tuple[str, str], ...]:
         """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing."""
         state = self.read_state()
-        found = []
-        for model_id in (each for each in reversed(state.rows) if state.rows[each]["kept"]):
+        faulty_models = []
+        for model_id in (kept_id for kept_id in reversed(state.rows) if state.rows[kept_id]["kept"]):
             try:
                 self.read_intact(state, model_id)
                 self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])
             except HftclError as fault:
-                found.append((model_id, str(fault)))
-        return tuple(found)
+                faulty_models.append((model_id, str(fault)))
+        return tuple(faulty_models)
 
     @contextlib.contextmanager
     def _hold_registry(

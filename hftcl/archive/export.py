@@ -44,7 +44,10 @@ def safe_text(text: str) -> str:
     A cell that begins with = + - @ gets an apostrophe in front (OWASP, "CSV Injection"); CR, LF and everything else
     that does not print becomes its Python escape.
     """
-    flat = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+    flat = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
     return (
         f"'{flat}" if flat.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else flat
     )

@@ -35,8 +35,10 @@ class MarketKind:
 def find_market_kind(settings: Settings) -> MarketKind:
     """Return the market that `settings` name. Raises ConfigError for a source that is not installed."""
     factory = find_source(settings.market.source)
-    known = getattr(factory, "synthetic", None)  # a class says it without being made: one may ask for a key
-    synthetic = known if isinstance(known, bool) else factory(settings).synthetic
+    declared_synthetic = getattr(
+        factory, "synthetic", None
+    )  # a class says it without being made: one may ask for a key
+    synthetic = declared_synthetic if isinstance(declared_synthetic, bool) else factory(settings).synthetic
     market = settings.market
     return MarketKind(calendar=market.calendar, synthetic=synthetic, extended_hours=market.extended_hours)
 
@@ -44,10 +46,11 @@ def find_market_kind(settings: Settings) -> MarketKind:
 def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool) -> None:
     """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse."""
     if trained_synthetic != synthetic:
-        theirs, ours = _KINDS[trained_synthetic], _KINDS[synthetic]
+        model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
         raise UnfitModelError(
-            f"Model {model_id} was trained on {theirs} bars, and these are {ours} ones: what one market taught says "
-            f"nothing about the other. Set [market] source to one of {theirs} bars, or `hftcl retrain` on these."
+            f"Model {model_id} was trained on {model_kind} bars, and these are {bars_kind} ones: what one "
+            "market taught says "
+            f"nothing about the other. Set [market] source to one of {model_kind} bars, or `hftcl retrain` on these."
         )
 
 
@@ -65,9 +68,10 @@ def require_fitness(meta: ModelMeta, market: MarketKind) -> None:
             "`hftcl rollback MODEL_ID`."
         )
     if market.extended_hours is not None and meta.extended_hours != market.extended_hours:
-        theirs, ours = ("with", "without") if meta.extended_hours else ("without", "with")
+        model_word, bars_word = ("with", "without") if meta.extended_hours else ("without", "with")
         raise UnfitModelError(
-            f"Model {meta.model_id} was trained {theirs} extended hours, and these sessions are {ours} them. Set "
+            f"Model {meta.model_id} was trained {model_word} extended hours, and these sessions are "
+            f"{bars_word} them. Set "
             f"[market] extended_hours = {str(meta.extended_hours).lower()}, retrain, or let another model serve: "
             "`hftcl rollback MODEL_ID`."
         )

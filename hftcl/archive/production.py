@@ -122,9 +122,9 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
 
 
 def _check(db: sqlite3.Connection) -> None:
-    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise sqlite3.DatabaseError(found.splitlines()[-1])
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict.splitlines()[-1])
 
 
 def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
@@ -132,7 +132,7 @@ def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     durable.sweep_temporary(registry.home, [registry.production.name, registry.production_pkl.name])
     durable.sweep_temporary(registry.folder, [registry.csv.name, "model_*.onnx", "model_*.pkl"])
     rows = {row["model_id"]: row["kept"] for row in db.execute("SELECT model_id, kept FROM models")}
-    for model_id in (each for each, kept in rows.items() if not kept):
+    for model_id in (row_id for row_id, kept in rows.items() if not kept):
         _delete(registry, model_id)
     for claim in sorted(registry.folder.glob(CLAIMS)):
         model_id = claim.name.removeprefix(".model_").removesuffix(".claim")

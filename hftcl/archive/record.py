@@ -46,7 +46,7 @@ def insert_sessions(db: sqlite3.Connection, sessions: Iterable[RecordedSession])
     db.executemany(
         f"INSERT INTO record ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) "  # noqa: S608
         "ON CONFLICT (synthetic, session) DO NOTHING",
-        [_build_row(each) for each in sessions],
+        [_build_row(session) for session in sessions],
     )
 
 

@@ -57,8 +57,8 @@ class RegistryState:
     def production(self) -> Production:
         if not self.production_there:
             return Production(state="missing", sha256=None, model_id=None)
-        known = {row["sha256"]: model_id for model_id, row in self.rows.items()}
-        model_id = known.get(self.production_sha256)
+        ids_by_hash = {row["sha256"]: model_id for model_id, row in self.rows.items()}
+        model_id = ids_by_hash.get(self.production_sha256)
         state: Any = "ok" if model_id else "unknown"
         return Production(state=state, sha256=self.production_sha256, model_id=model_id)
 
@@ -70,12 +70,14 @@ class RegistryState:
     @property
     def pending(self) -> Deployment | None:
         """A deployment that was begun and not finished; it counts once production has its hash."""
-        return next((each for each in self.recorded if each.pending), None)
+        return next((deployment for deployment in self.recorded if deployment.pending), None)
 
     @cached_property
     def deployments(self) -> tuple[Deployment, ...]:
         """Every deployment that reached production, oldest first."""
-        return tuple(each for each in self.recorded if not each.pending or each.model_id == self.live_id)
+        return tuple(
+            deployment for deployment in self.recorded if not deployment.pending or deployment.model_id == self.live_id
+        )
 
     @property
     def intended_id(self) -> str | None:
@@ -85,10 +87,10 @@ class RegistryState:
     @cached_property
     def parents(self) -> dict[str, str | None]:
         """For each model that ever served, the one that it replaced the first time; so there can be no circle."""
-        found: dict[str, str | None] = {}
-        for each in self.deployments:
-            found.setdefault(each.model_id, each.replaced)
-        return found
+        parents: dict[str, str | None] = {}
+        for deployment in self.deployments:
+            parents.setdefault(deployment.model_id, deployment.replaced)
+        return parents
 
     @cached_property
     def refits(self) -> dict[str, str]:
@@ -108,13 +110,19 @@ class RegistryState:
 
     @property
     def pin(self) -> Pin | None:
-        pins = [each for each in self.deployments if each.kind == "rollback" and each.unpinned_at is None]
+        pins = [
+            deployment
+            for deployment in self.deployments
+            if deployment.kind == "rollback" and deployment.unpinned_at is None
+        ]
         return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
 
     def list_serving_spans(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
-        ends = [*(each.at for each in self.deployments[1:]), None]
+        ends = [*(deployment.at for deployment in self.deployments[1:]), None]
         return tuple(
-            (each.at, end) for each, end in zip(self.deployments, ends, strict=False) if each.model_id == model_id
+            (deployment.at, end)
+            for deployment, end in zip(self.deployments, ends, strict=False)
+            if deployment.model_id == model_id
         )
 
     def find_record(self, model_id: str) -> ModelRecord:
@@ -212,7 +220,9 @@ class Registry:
         """Return a model, by default the one that serves, then its parent, and so on to the first."""
         state = self.read_state()
         first = state.require(text) if text is not None else state.live_id or state.intended_id
-        return tuple(state.find_record(each) for each in (first, *state.list_ancestors(first)) if each is not None)
+        return tuple(
+            state.find_record(model_id) for model_id in (first, *state.list_ancestors(first)) if model_id is not None
+        )
 
     def read_production(self) -> Production:
         """Return what the production file is at this moment."""
@@ -229,15 +239,15 @@ class Registry:
     def attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
         """Return the runs that wanted a new model, newest first; at most `limit`."""
         with faults("reading the model registry"), open_to_read(self.database) as db:
-            found = db.execute(
+            rows = db.execute(
                 "SELECT at, kind, outcome, reason, model_id FROM attempts ORDER BY number DESC LIMIT ?",
                 (-1 if limit is None else limit,),
             ).fetchall()
-        return tuple(Attempt(**{**dict(row), "at": datetime.fromisoformat(row["at"])}) for row in found)
+        return tuple(Attempt(**{**dict(row), "at": datetime.fromisoformat(row["at"])}) for row in rows)
 
     def find_last_judged(self) -> Attempt | None:
         """Return the newest attempt whose exam came to a verdict, deployed or rejected; age is counted from it."""
-        return next((each for each in self.attempts() if each.outcome in JUDGED), None)
+        return next((attempt for attempt in self.attempts() if attempt.outcome in JUDGED), None)
 
     def plan_rollback(self, text: str | None = None) -> RollbackPlan:
         """Return what `rollback` would do, and change nothing.
@@ -266,7 +276,7 @@ class Registry:
         return RollbackPlan(current=state.find_record(current) if current else None, target=state.find_record(target))
 
     def _name_others(self, state: RegistryState) -> str:
-        others = [each for each, row in state.rows.items() if row["kept"] and each != state.live_id]
+        others = [model_id for model_id, row in state.rows.items() if row["kept"] and model_id != state.live_id]
         return f"Name another: {list_ids(others)}." if others else "There is only this one."
 
     @faults("reading the archived model")
@@ -288,13 +298,13 @@ class Registry:
 
     def find_alternative(self, state: RegistryState, instead_of: str) -> str | None:
         """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""
-        passed = (each for each, row in reversed(state.rows.items()) if row["outcome"] == "deployed")
-        for each in (*state.list_ancestors(instead_of), *state.list_ancestors(state.live_id), *passed):
-            row = state.rows[each]
-            if each in {instead_of, state.live_id} or not row["kept"]:
+        passed = (model_id for model_id, row in reversed(state.rows.items()) if row["outcome"] == "deployed")
+        for model_id in (*state.list_ancestors(instead_of), *state.list_ancestors(state.live_id), *passed):
+            row = state.rows[model_id]
+            if model_id in {instead_of, state.live_id} or not row["kept"]:
                 continue
-            if read_verified(self.onnx_path(each), row["sha256"]) is not None:
-                return each
+            if read_verified(self.onnx_path(model_id), row["sha256"]) is not None:
+                return model_id
         return None
 
     def read_state(self) -> RegistryState:
@@ -309,7 +319,7 @@ class Registry:
         for _ in range(_LOOKS):
             before = _read_stamp(self.production)
             # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
-            there, found = _look(self.production)
+            exists, sha256 = _look(self.production)
             with snapshot(db):
                 models, damage = sqlite.read_rows(db, REGISTRY, "models", "rowid")
                 deployed, more = sqlite.read_rows(db, REGISTRY, "deployments", "number")
@@ -317,7 +327,7 @@ class Registry:
                 break
         rows = {row["model_id"]: row for row in models}
         recorded = tuple(_read_deployment(row) for row in deployed if row["model_id"] in rows)
-        return RegistryState(there, found, rows, recorded, (*damage, *more))
+        return RegistryState(exists, sha256, rows, recorded, (*damage, *more))
 
 
 def _read_stamp(path: Path) -> tuple[int, int, int] | None:

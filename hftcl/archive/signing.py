@@ -33,18 +33,18 @@ def sign_data(key: bytes, data: bytes) -> str:
     return hmac.new(key, data, sha256).hexdigest()
 
 
-def require(name: str, data: bytes, found: str | None) -> None:
-    """Raise IntegrityError unless `found` signs `data` with the key that is set; without a key nothing is asked.
+def require(name: str, data: bytes, signature: str | None) -> None:
+    """Raise IntegrityError unless `signature` signs `data` with the key that is set; without a key nothing is asked.
 
-    name: what the message calls the file. found: None for a file without a signature.
+    name: what the message calls the file. signature: None for a file without a signature.
     """
     key = read_key()
     if key is None:
         return
-    if found is None:
+    if signature is None:
         raise IntegrityError(
             f"{name} is not signed, and {SIGNING_KEY} is set. Train one with the key (`hftcl retrain --force`) and "
             "put it in place: `hftcl rollback MODEL_ID --reason TEXT`."
         )
-    if not hmac.compare_digest(found.encode(), sign_data(key, data).encode()):
+    if not hmac.compare_digest(signature.encode(), sign_data(key, data).encode()):
         raise IntegrityError(f"{name} is not signed with this {SIGNING_KEY}. Use the key that it was trained with.")

@@ -48,13 +48,13 @@ def doctor(
     if stopped is not None:
         _tell_stopped(ctx.obj, stopped)
         return
-    rows, patient = _collect_rows(ctx.obj, repair=repair, only_test=send_test_alert)
+    rows, context = _collect_rows(ctx.obj, repair=repair, only_test=send_test_alert)
     show(rows, view.draw_rows, as_json)
-    if prometheus is not None and patient is not None and not send_test_alert:
+    if prometheus is not None and context is not None and not send_test_alert:
         from hftcl.doctor import prometheus as exposition
 
         # last: what cannot be written, or read for it, has been told in its row
-        exposition.write(prometheus, patient.settings, patient.now, rows)
+        exposition.write(prometheus, context.settings, context.now, rows)
     raise typer.Exit(1 if any(row.status == "fault" for row in rows) else 0)
 
 
@@ -66,14 +66,14 @@ def _collect_rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "
     from hftcl.views.progress import build_listener
 
     try:
-        patient = _build_context(invocation)
+        context = _build_context(invocation)
     except ConfigError as error:
         remedy = "Correct it; `hftcl init --show` prints what is in force."
         return tuple(fault("configuration", text, remedy) for text in error.faults), None
     if only_test:
-        return outside.send_test_alert(patient), patient
-    mended = repairs.repair(patient) if repair else ()
-    return (*mended, *room.examine(patient, build_listener(invocation.verbosity))), patient
+        return outside.send_test_alert(context), context
+    mended = repairs.repair(context) if repair else ()
+    return (*mended, *room.examine(context, build_listener(invocation.verbosity))), context
 
 
 def _build_context(invocation: Invocation) -> "Context":

@@ -34,7 +34,7 @@ def report(
     if html is not None:
         page.require_place(html)
     tracker = PerformanceTracker(ctx.obj.configuration().settings, replay=replay)
-    found = tracker.report(since, until)
-    show(found, performance.draw_performance, as_json)
+    performance_report = tracker.report(since, until)
+    show(performance_report, performance.draw_performance, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        page.write(html, tracker.html(found))
+        page.write(html, tracker.html(performance_report))

@@ -54,9 +54,9 @@ def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
-    known = Occurrences(Home.of(settings).root).list_known()
+    accounted = Occurrences(Home.of(settings).root).list_known()
     zone = ZoneInfo(settings.schedule.timezone)
-    show(reports.preview(plan.build_rules(settings), zone, now(), known, count), schedule.draw_coming, as_json)
+    show(reports.preview(plan.build_rules(settings), zone, now(), accounted, count), schedule.draw_coming, as_json)
 
 
 def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
@@ -70,11 +70,11 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     stop = _stop_at_signals()
     rules = plan.build_rules(settings)
     try:
-        found = _build_scheduler(settings, rules, stop, schedule.Listening(build_listener(verbosity))).run_once()
+        records = _build_scheduler(settings, rules, stop, schedule.Listening(build_listener(verbosity))).run_once()
     except StopRequest:
         raise typer.Exit(128 + (stop.asked or 0)) from None
-    show(reports.report_ran(found, ZoneInfo(settings.schedule.timezone)), schedule.draw_ran, as_json)
-    raise typer.Exit(1 if any(each.state == "failed" for each in found) else 0)
+    show(reports.report_ran(records, ZoneInfo(settings.schedule.timezone)), schedule.draw_ran, as_json)
+    raise typer.Exit(1 if any(record.state == "failed" for record in records) else 0)
 
 
 def _run(settings: "Settings", verbosity: int) -> None:

@@ -94,9 +94,9 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.views import show, trading
     from hftcl.views.progress import build_listener
 
-    heard = build_listener(verbosity if verbosity < 0 else 1)
+    listener = build_listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
-    report = flatten(settings, clock=SystemClock(), reason=reason, on_event=heard)
+    report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
     show(report, trading.draw_halt, as_json)
     raise typer.Exit(0 if report.halted else 1)
 
@@ -131,7 +131,7 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             rehearse=rehearse,
         )
     show(report, trading.draw_replay, as_json)
-    stopped = report.halted or any(told.kind == "halted" for told in report.alerts)
+    stopped = report.halted or any(alert.kind == "halted" for alert in report.alerts)
     raise typer.Exit(1 if stopped or report.apart else 0)
 
 
@@ -151,7 +151,10 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     logs.configure(settings.log, verbosity, service=not once)
     clock = SystemClock()
     controls = Controls(halt_file=Home.of(settings).halt_file)
-    heard, alerts = trading.Logging(as_text=settings.log.format == "text"), Alerts.from_settings(settings, os.environ)
+    listener, alerts = (
+        trading.Logging(as_text=settings.log.format == "text"),
+        Alerts.from_settings(settings, os.environ),
+    )
 
     def tell(alert: "Alert") -> None:
         alerts.tell(alert)
@@ -162,7 +165,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
         feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(settings, calendar, extended, hears),
         service=Notifier.from_environment(os.environ, pid=os.getpid()),
         controls=controls,
-        on_event=heard,
+        on_event=listener,
         on_alert=tell,
     )
     with _signals(controls, stops=True, clock=clock):

@@ -107,11 +107,11 @@ def _find_bundle(environ: Mapping[str, str]) -> Path | None:
 
 
 def _find_in_file(name: str, path: Path) -> tuple[str | None, str]:
-    found = read_env_file(path)
-    if value := found.values.get(name, "").strip():
+    env_file = read_env_file(path)
+    if value := env_file.values.get(name, "").strip():
         return value, str(path)
-    if found.faults:
-        raise ConfigError(*found.faults)
+    if env_file.faults:
+        raise ConfigError(*env_file.faults)
     return None, ""
 
 

@@ -50,11 +50,11 @@ def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
 
 def describe_variable_fault(name: str, plugins: Plugins = ()) -> str:
     """Say that no setting has the environment variable `name`, and which one was meant."""
-    known = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves(plugins).values()}
-    known |= {other: other for other in SECRETS}
-    if close := _find_closest(name.removeprefix(PREFIX), known):
-        return f"there is no such setting; did you mean {known[close]}?"
-    return f"there is no such setting; a setting's variable looks like {next(iter(known.values()))}."
+    variables = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves(plugins).values()}
+    variables |= {other: other for other in SECRETS}
+    if close := _find_closest(name.removeprefix(PREFIX), variables):
+        return f"there is no such setting; did you mean {variables[close]}?"
+    return f"there is no such setting; a setting's variable looks like {next(iter(variables.values()))}."
 
 
 def find_closest_zone(name: str) -> str | None:
@@ -68,6 +68,6 @@ def _find_closest(name: str, names: Iterable[str]) -> str | None:
     """Return the nearest of `names`, whatever the case of `name`; long names are cut, difflib being quadratic."""
     from difflib import get_close_matches
 
-    folded = {known.lower(): known for known in names}
-    found = get_close_matches(name[:80].lower(), folded, n=1)
-    return folded[found[0]] if found else None
+    folded = {candidate.lower(): candidate for candidate in names}
+    matches = get_close_matches(name[:80].lower(), folded, n=1)
+    return folded[matches[0]] if matches else None

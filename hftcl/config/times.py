@@ -49,14 +49,14 @@ def parse(text: str) -> Times:
     simple = _SIMPLE.fullmatch(text)
     cron = f"{simple['minute']} {simple['hour']} * * {simple['day'] or '*'}" if simple else text
     try:
-        found = CronSim(cron, datetime(2000, 1, 1))  # noqa: DTZ001
+        schedule = CronSim(cron, datetime(2000, 1, 1))  # noqa: DTZ001
     except CronSimError as error:
         raise ValueError(f"cron knows no such time: {str(error)[:1].lower()}{str(error)[1:]}.") from None
     if len(cron.split()) != 5:
         raise ValueError('cron syntax has five fields here: minute, hour, day, month, weekday, such as "0 2 * * *".')
-    if len(found.minutes) > 1 or len(found.hours) > 1:
+    if len(schedule.minutes) > 1 or len(schedule.hours) > 1:
         raise ValueError('name one minute of the day, such as "0 2 * * *": a job runs at most once a day.')
-    if next(found, None) is None:
+    if next(schedule, None) is None:
         raise ValueError("there is no such day.")
-    (hour,), (minute,) = found.hours, found.minutes
+    (hour,), (minute,) = schedule.hours, schedule.minutes
     return Times(cron=cron, at=time(hour, minute))

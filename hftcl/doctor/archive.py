@@ -21,9 +21,9 @@ _REBUILD = "`hftcl doctor --repair` rebuilds the registry; until then nothing is
 _REWRITE = "`hftcl doctor --repair` writes it again."
 
 
-def check_models(patient: Context) -> Iterator[Row]:
+def check_models(context: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
-    archive = Archive(Home.of(patient.settings).root)
+    archive = Archive(Home.of(context.settings).root)
     if not archive.database.exists():
         if (witness := find_witness(archive.files)) is not None:
             yield fault("archive files", f"the registry is missing, and {witness} tells of a model", _REBUILD)
@@ -31,9 +31,9 @@ def check_models(patient: Context) -> Iterator[Row]:
             yield ok("archive", "no model yet")
         return
     with faults("checking the model registry"), open_to_read(archive.database) as db:
-        found = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if found != "ok":
-            raise sqlite3.DatabaseError(found.splitlines()[-1])
+        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict.splitlines()[-1])
     broken = archive.verify_all()
     for model_id, why in broken:
         yield build_fault(f"archive {model_id}", IntegrityError(why))
@@ -42,8 +42,8 @@ def check_models(patient: Context) -> Iterator[Row]:
     if not broken:
         signed = " and signed" if signing.read_key() is not None else ""
         yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
-    known = {archive.onnx_path(record.model_id) for record in records}
-    if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in known):
+    registered_paths = {archive.onnx_path(record.model_id) for record in records}
+    if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in registered_paths):
         if not records:
             yield fault("archive files", f"the registry knows no model, and {strays[0]} is one", _REBUILD)
             return
@@ -59,48 +59,48 @@ def check_models(patient: Context) -> Iterator[Row]:
         )
 
 
-def check_production(patient: Context) -> Iterator[Row]:
+def check_production(context: Context) -> Iterator[Row]:
     """Whether the production file is the model that was last deployed."""
-    registry = Registry(Home.of(patient.settings).root)
+    registry = Registry(Home.of(context.settings).root)
     state = registry.read_state()
-    found, name = state.production, registry.production.name
+    production, name = state.production, registry.production.name
     if state.intended_id is None:
-        if found.state == "unknown":
+        if production.state == "unknown":
             yield fault("production", f"{name} is no model of this archive", "Move it away; then deploy one.")
         else:
             yield warning("production", "no model serves", "`hftcl retrain --force` trains and examines one.")
-    elif found.state == "missing":
+    elif production.state == "missing":
         yield fault("production", f"{name} is missing; {state.intended_id} should serve", _REPAIR)
-    elif found.state == "unknown":
+    elif production.state == "unknown":
         yield fault("production", f"{name} is not a model of this archive; {state.intended_id} should serve", _REPAIR)
-    elif found.model_id != state.intended_id:
+    elif production.model_id != state.intended_id:
         yield warning(
             "production",
-            f"{name} was replaced by hand with {found.model_id}; {state.intended_id} was deployed last",
+            f"{name} was replaced by hand with {production.model_id}; {state.intended_id} was deployed last",
             f"`hftcl rollback {state.intended_id}` puts it back; the next command that changes something records it.",
         )
     else:
         pinned = ", pinned by a rollback" if state.pin else ""
-        yield ok("production", f"{found.model_id} serves{pinned}")
+        yield ok("production", f"{production.model_id} serves{pinned}")
         copy = registry.production_pkl
         if compute_digest(copy) != state.rows[state.intended_id]["pkl_sha256"]:
             yield warning("production pkl", f"{copy.name} is not the model that serves", _REWRITE)
 
 
-def check_live_model(patient: Context) -> Iterator[Row]:
+def check_live_model(context: Context) -> Iterator[Row]:
     """Whether the serving model predicts as it did when it was trained, reads these features, and is not too old."""
-    registry = Registry(Home.of(patient.settings).root)
+    registry = Registry(Home.of(context.settings).root)
     live = registry.find_live()
     if live is None:
         return
-    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(patient.settings))
+    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(context.settings))
     then, now = model.meta.versions, artifact.library_versions(model.meta.versions.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""
     bars = " on SYNTHETIC bars" if live.synthetic else ""
-    age = (patient.now - live.trained_at) / timedelta(days=1)
+    age = (context.now - live.trained_at) / timedelta(days=1)
     detail = f"{live.model_id}, {age:.1f} days old{bars}, canary rows as trained{versions}"
-    if age > 2 * patient.settings.triggers.max_age_days:
+    if age > 2 * context.settings.triggers.max_age_days:
         yield warning("model", detail, "Look why nothing newer was deployed: `hftcl history`, `hftcl check`.")
     else:
         yield ok("model", detail)

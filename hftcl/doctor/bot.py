@@ -10,20 +10,20 @@ from hftcl.trading.execute.dispatch import minutes_to_send
 from hftcl.trading.run.status import status_at
 
 
-def check_broker(patient: Context) -> Iterator[Row]:
+def check_broker(context: Context) -> Iterator[Row]:
     """Whether the broker answers with this key: one call that orders nothing."""
-    name = patient.settings.trade.broker
+    name = context.settings.trade.broker
     if name == "paper":
         yield ok("broker", "paper, which needs no key and no money")
         return
-    found = find_broker(name)(patient.settings, folder=Home.of(patient.settings).root)
+    broker = find_broker(name)(context.settings, folder=Home.of(context.settings).root)
     try:
-        account = found.account()
+        account = broker.account()
     finally:
-        found.close()
-    money = "REAL MONEY" if found.live_money else "no real money"
-    tickers = len(patient.settings.market.watchlist)
-    closing = f"closing all {tickers} tickers takes {max(1, minutes_to_send(tickers, found))} min"
+        broker.close()
+    money = "REAL MONEY" if broker.live_money else "no real money"
+    tickers = len(context.settings.market.watchlist)
+    closing = f"closing all {tickers} tickers takes {max(1, minutes_to_send(tickers, broker))} min"
     said = (*account.flags.blocks, *account.flags.notes)
     if said:
         remedy = "Look at the account in the broker's dashboard."
@@ -32,13 +32,13 @@ def check_broker(patient: Context) -> Iterator[Row]:
     yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD; {closing}")
 
 
-def check_bot(patient: Context) -> Iterator[Row]:
+def check_bot(context: Context) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
-    report = status_at(Home.of(patient.settings))  # not of a replay, which may hide a halt
+    report = status_at(Home.of(context.settings))  # not of a replay, which may hide a halt
     if report.mode is None:
         yield ok("bot", "`hftcl trade` has not traded here yet")
         return
-    with LedgerReader(Home.of(patient.settings).ledger) as ledger:
+    with LedgerReader(Home.of(context.settings).ledger) as ledger:
         ledger.check_structure()
         ledger.check_rows()
     runs = "runs" if report.running else "does not run"

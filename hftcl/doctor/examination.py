@@ -29,13 +29,13 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
 """Every check with the name of its row, or of its rows' first word."""
 
 
-def examine(patient: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
+def examine(context: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
     """Return the rows of every check. Changes nothing; asks the source, the mail server and no one else."""
     rows: list[Row] = []
     for done, (name, check) in enumerate(CHECKS):
         on_event(Event("doctor", done, len(CHECKS), name))
         try:
-            rows += check(patient)
+            rows += check(context)
         except Exception as error:  # noqa: BLE001 - what is damaged can make a library raise anything
             rows.append(build_fault(name, error))
     on_event(Event("doctor", len(CHECKS), len(CHECKS)))

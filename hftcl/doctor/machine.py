@@ -23,21 +23,21 @@ _LEDGER_BYTES: Final = 200  # a ticker and minute, with what is traded on it
 _MINUTES: Final = 390  # of a regular session; an estimate, so half days and extended hours are left out
 
 
-def check_configuration(patient: Context) -> Iterator[Row]:
+def check_configuration(context: Context) -> Iterator[Row]:
     """Which configuration is in force, and whether the file of secrets is in order."""
-    found = patient.configuration
-    changed = sum(origin != DEFAULT for origin in found.origins.values())
-    where = f"{found.file}" if found.file else "no file, the defaults"
+    configuration = context.configuration
+    changed = sum(origin != DEFAULT for origin in configuration.origins.values())
+    where = f"{configuration.file}" if configuration.file else "no file, the defaults"
     python = ".".join(map(str, sys.version_info[:3]))
     yield ok("configuration", f"{where}; {changed} settings are not the default; hftcl {__version__}, Python {python}")
-    for finding in config.findings(found.settings):
+    for finding in config.findings(configuration.settings):
         detail, _, remedy = finding.partition(". Run: ")
         yield warning("secrets", f"{detail}.", f"{remedy}" if remedy else "Correct that line.")
 
 
-def check_permissions(patient: Context) -> Iterator[Row]:
+def check_permissions(context: Context) -> Iterator[Row]:
     """Whether this user can write the home, and no other user what serves: a model file decides over money."""
-    home = Home.of(patient.settings).root
+    home = Home.of(context.settings).root
     if not home.is_dir():
         yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
         return
@@ -47,11 +47,11 @@ def check_permissions(patient: Context) -> Iterator[Row]:
     if os.geteuid() not in {0, owner}:
         yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
     trusted = {0, os.geteuid(), owner}
-    judged = [_judge_path(path, trusted) for path in _list_guarded(home, patient.configuration.file)]
+    judged = [_judge_path(path, trusted) for path in _list_guarded(home, context.configuration.file)]
     judged += [_judge_parent(path) for path in home.resolve().parents]
-    found = [row for row in judged if row is not None]
-    yield from found
-    if not found:
+    faulty_rows = [row for row in judged if row is not None]
+    yield from faulty_rows
+    if not faulty_rows:
         who = f"{_find_user(owner)} and root" if owner else "root"
         yield ok("permissions", f"only {who} can change what serves")
 
@@ -107,12 +107,12 @@ def _find_user(uid: int) -> str:
         return f"user {uid}"
 
 
-def check_disk(patient: Context) -> Iterator[Row]:
+def check_disk(context: Context) -> Iterator[Row]:
     """Whether there is room for 90 days of bars, models and ledger."""
-    settings = patient.settings
+    settings = context.settings
     home = Home.of(settings).root
-    there = next(path for path in (home, *home.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
+    folder = next(path for path in (home, *home.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
     stored = [path for path in Home(home).bars.rglob("*.parquet") if path.is_file()]
     newest = max(Home(home).models.glob(MODELS), key=lambda path: path.name, default=None)
     needed = compute_needed_bytes(
@@ -121,7 +121,7 @@ def check_disk(patient: Context) -> Iterator[Row]:
         ticker_months=len(stored),
         model=sum(path.stat().st_size for path in newest.parent.glob(f"{newest.stem}.*")) if newest else 0,
     )
-    detail = f"{free / 1e6:,.0f} MB free in {there}; {DAYS} days need about {needed / 1e6:,.0f} MB"
+    detail = f"{free / 1e6:,.0f} MB free in {folder}; {DAYS} days need about {needed / 1e6:,.0f} MB"
     remedy = "Free space there, or set [archive] keep lower."
     if free < needed:
         yield fault("disk", detail, remedy)

@@ -26,19 +26,19 @@ class _BusyError(HftclError):
     """The source would have to be waited for, which a check does not."""
 
 
-def check_source(patient: Context) -> Iterator[Row]:
+def check_source(context: Context) -> Iterator[Row]:
     """Whether the source is there and, where it needs a key, takes it: one cheap call."""
-    name = patient.settings.market.source
+    name = context.settings.market.source
     if name != "polygon":
-        find_source(name)(patient.settings)
+        find_source(name)(context.settings)
         yield ok("source", f"{name}, which needs no key")
         return
     try:
-        _open_polygon(patient.settings).splits(patient.settings.market.watchlist[0])
+        _open_polygon(context.settings).splits(context.settings.market.watchlist[0])
     except _BusyError:
         yield warning("source", "polygon: the calls of this minute are used up, so the key was not tried", "Try again.")
     else:
-        yield ok("source", f"polygon: {patient.settings.polygon.base_url} takes the key")
+        yield ok("source", f"polygon: {context.settings.polygon.base_url} takes the key")
 
 
 def _open_polygon(settings: Settings) -> BarSource:
@@ -51,19 +51,19 @@ def _open_polygon(settings: Settings) -> BarSource:
     return PolygonSource(quick, sleep=refuse_waiting, tries=1)  # so that only the rate limit waits
 
 
-def check_clock(patient: Context) -> Iterator[Row]:
+def check_clock(context: Context) -> Iterator[Row]:
     """Whether this machine's clock is that of the source, by the Date that its server sends."""
-    settings = patient.settings
+    settings = context.settings
     if settings.market.source != "polygon":
         yield ok(
-            "clock", f"{patient.now:%Y-%m-%d %H:%M:%S} UTC; the source {settings.market.source} has none to compare"
+            "clock", f"{context.now:%Y-%m-%d %H:%M:%S} UTC; the source {settings.market.source} has none to compare"
         )
         return
-    theirs = _fetch_date(settings.polygon.base_url)
-    if theirs is None:
+    server_time = _fetch_date(settings.polygon.base_url)
+    if server_time is None:
         yield warning("clock", f"{settings.polygon.base_url} did not say what time it is", "Try again later.")
         return
-    apart = (_utc_now() - theirs).total_seconds()
+    apart = (_utc_now() - server_time).total_seconds()
     detail = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} {settings.polygon.base_url}"
     remedy = "Set the clock: systemctl enable --now systemd-timesyncd (or chrony)."
     if abs(apart) >= _CLOCK_FAULT_S:
@@ -97,32 +97,32 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 - the clock itself is what is examined, at the moment of the answer
 
 
-def check_calendar(patient: Context) -> Iterator[Row]:
+def check_calendar(context: Context) -> Iterator[Row]:
     """Whether the calendar reaches far enough ahead: a day that it does not know is not traded."""
-    name = patient.settings.market.calendar
-    today, known = patient.now.date(), Calendar(name)
+    name = context.settings.market.calendar
+    today, calendar = context.now.date(), Calendar(name)
     remedy = "Upgrade the package exchange_calendars."
     for reach, row in ((_HORIZON_FAULT, fault), (_HORIZON_WARNING, warning)):
         try:
-            known.sessions(today, today + reach)
+            calendar.sessions(today, today + reach)
         except HorizonError:
             yield row("calendar", f"{name} does not reach {today + reach}, {reach.days} days from now", remedy)
             return
     yield ok("calendar", f"{name} reaches beyond {today + _HORIZON_WARNING}")
 
 
-def check_bars(patient: Context) -> Iterator[Row]:
+def check_bars(context: Context) -> Iterator[Row]:
     """Whether the stored bars are whole, of each ticker of the watchlist, fresh, and cover the window."""
-    settings = patient.settings
+    settings = context.settings
     source, sessions = open_market(settings)
     store = BarStore(Home.of(settings).bars, source, sessions)
     try:
-        known = find_as_of(source, sessions, settings, None, patient.now)
-        days = list_window(sessions, settings, known)
+        known_end = find_as_of(source, sessions, settings, None, context.now)
+        days = list_window(sessions, settings, known_end)
     except HftclError as error:
         yield build_fault("bars", error)
         return
-    if row := _implausible(settings, source, store, days, known.at):
+    if row := _implausible(settings, source, store, days, known_end.at):
         yield row
         return
     whole, size, stored = 0, 0, 0

@@ -21,17 +21,17 @@ _STUCK = timedelta(hours=6)
 _IDLE = timedelta(hours=50)  # two daily checks, and two hours for a clock change and a long retrain
 
 
-def check_schedule(patient: Context) -> Iterator[Row]:
+def check_schedule(context: Context) -> Iterator[Row]:
     """Whether the scheduler, where it has ever run, still does, and what its last job came to."""
-    known = Occurrences(Home.of(patient.settings).root).list_known()
-    ended = [each for each in known if each.finished_at is not None and each.state in {"done", "failed"}]
+    records = Occurrences(Home.of(context.settings).root).list_known()
+    ended = [record for record in records if record.finished_at is not None and record.state in {"done", "failed"}]
     if not ended:
         yield ok("schedule", "`hftcl schedule` has not done anything here yet")
         return
-    last = max(ended, key=lambda each: each.finished_at or each.due_at)
+    last = max(ended, key=lambda record: record.finished_at or record.due_at)
     at = last.finished_at or last.due_at
     detail = f"{last.job} {last.state} on {at:%Y-%m-%d %H:%M} UTC: {last.outcome or ''}".rstrip(": ")
-    if patient.now - at > _IDLE:
+    if context.now - at > _IDLE:
         yield warning("schedule", f"nothing since: {detail}", "Is it running? `systemctl status hftcl-schedule`.")
     elif last.state == "failed":
         yield warning("schedule", detail, "Its next run tries again; `journalctl -u hftcl-schedule` says more.")
@@ -39,16 +39,16 @@ def check_schedule(patient: Context) -> Iterator[Row]:
         yield ok("schedule", detail)
 
 
-def check_alerts(patient: Context) -> Iterator[Row]:
+def check_alerts(context: Context) -> Iterator[Row]:
     """Whether each way that is set up would take an alert: the mail server is asked, up to the log-in."""
-    told = Alerts.from_settings(patient.settings, patient.environ)
-    if not told.channels:
+    alerts = Alerts.from_settings(context.settings, context.environ)
+    if not alerts.channels:
         yield ok("alerts", "no receiver is set; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
-    for channel in told.channels:
+    for channel in alerts.channels:
         yield _try_channel(channel)
-    stuck = told.find_oldest_stuck()
-    if stuck is not None and patient.now - stuck[0] > _STUCK:
-        detail = f"{told.count_waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
+    stuck = alerts.find_oldest_stuck()
+    if stuck is not None and context.now - stuck[0] > _STUCK:
+        detail = f"{alerts.count_waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
         yield warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
 
 
@@ -67,27 +67,27 @@ def _try_channel(channel: Channel) -> Row:
     return ok(name, "would take an alert; `hftcl doctor --send-test-alert` sends one")
 
 
-def send_test_alert(patient: Context) -> tuple[Row, ...]:
+def send_test_alert(context: Context) -> tuple[Row, ...]:
     """Send a test alert now on every way that is set up; a row for each, and what waited goes out with it."""
-    told = Alerts.from_settings(patient.settings, patient.environ)
-    if not told.channels:
+    alerts = Alerts.from_settings(context.settings, context.environ)
+    if not alerts.channels:
         remedy = "Set ALERT_EMAIL_ENABLED or ALERT_URLS, or [alerts] command; see docs/alerts.md."
         return (fault("test alert", "no receiver is set", remedy),)
-    number = told.put(
+    number = alerts.put(
         Alert(
             kind=Kind.TEST,
             subject="Test alert",
             text="Somebody ran `hftcl doctor --send-test-alert`. Alerts reach you.",
-            at=patient.now,
-            facts=(("home", patient.settings.paths.home),),
+            at=context.now,
+            facts=(("home", context.settings.paths.home),),
         )
     )
-    done = told.deliver(patient.now, len(told.channels) * patient.settings.alerts.timeout_s)
+    done = alerts.deliver(context.now, len(alerts.channels) * context.settings.alerts.timeout_s)
     if number is None:
         remedy = "Mend what the log line names, then `hftcl doctor --send-test-alert`."
         return (fault("test alert", "the outbox cannot be written, so nothing was sent", remedy),)
-    unsent = told.find_unsent(number)
-    return tuple(_report_sent(channel.name, unsent, done.faults) for channel in told.channels)
+    unsent = alerts.find_unsent(number)
+    return tuple(_report_sent(channel.name, unsent, done.faults) for channel in alerts.channels)
 
 
 def _report_sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str]) -> Row:
@@ -96,7 +96,9 @@ def _report_sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str])
     if channel not in unsent:
         return ok(name, "sent")
     # an older message that failed on this channel held it up
-    why = unsent[channel] or next((each.removeprefix(begins) for each in faults if each.startswith(begins)), "")
+    why = unsent[channel] or next(
+        (problem.removeprefix(begins) for problem in faults if problem.startswith(begins)), ""
+    )
     why = why or "not sent yet: another process is sending, or the time was up"
     return fault(name, why, "It waits in the outbox; `hftcl schedule` tries it again.")
 
@@ -125,17 +127,17 @@ def build_failure_alert(name: str, environ: Mapping[str, str], at: datetime) -> 
     )
 
 
-def check_units(patient: Context) -> Iterator[Row]:
+def check_units(context: Context) -> Iterator[Row]:
     """Whether the units that systemd has are of this version, and start a program that is there."""
-    found = [
+    units = [
         (name, folder / f"hftcl-{name}.service")
         for name in unit_files.NAMES
         for folder in unit_files.FOLDERS
         if (folder / f"hftcl-{name}.service").is_file()
     ]
-    if not found:
+    if not units:
         yield ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
-    for name, path in found:
+    for name, path in units:
         yield _judge_unit(name, path)
 
 

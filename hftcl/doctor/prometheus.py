@@ -51,7 +51,7 @@ def write(path: Path, settings: Settings, now: datetime, rows: Iterable[Row] = (
 def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> str:
     """Return the state at `now` (UTC), metrics in a fixed order; one that has no sample is left out."""
     home = Home.of(settings).root
-    found = [
+    metrics = [
         _Metric("info", "gauge", "The program.", [({"version": __version__}, 1)]),
         _Metric("written_timestamp_seconds", "gauge", "When this file was written.", [({}, now.timestamp())]),
         *_measure_models(home),
@@ -61,7 +61,7 @@ def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> 
         *_measure_disk(home),
         _measure_rows(rows),
     ]
-    return "".join(line for metric in found if metric.samples for line in _format_lines(metric))
+    return "".join(line for metric in metrics if metric.samples for line in _format_lines(metric))
 
 
 def _measure_models(home: Path) -> Iterator[_Metric]:
@@ -89,11 +89,11 @@ def _measure_models(home: Path) -> Iterator[_Metric]:
 
 
 def _measure_jobs(home: Path) -> Iterator[_Metric]:
-    known = Occurrences(home).list_known()
-    counted = Counter((each.job, each.state) for each in known)
+    records = Occurrences(home).list_known()
+    counted = Counter((record.job, record.state) for record in records)
     samples = [({"job": job, "state": state}, float(count)) for (job, state), count in sorted(counted.items())]
     yield _Metric("duties_total", "counter", "What the scheduler has accounted for.", samples)
-    last = {each.job: each.finished_at for each in known if each.state == "done" and each.finished_at}
+    last = {record.job: record.finished_at for record in records if record.state == "done" and record.finished_at}
     ends = [({"job": job}, at.timestamp()) for job, at in sorted(last.items())]
     yield _Metric("last_done_timestamp_seconds", "gauge", "When each job was last done.", ends)
 
@@ -130,8 +130,8 @@ def _measure_rows(rows: Iterable[Row]) -> _Metric:
 def _format_lines(metric: _Metric) -> Iterator[str]:
     yield f"# HELP hftcl_{metric.name} {metric.help}\n# TYPE hftcl_{metric.name} {metric.kind}\n"
     for labels, value in metric.samples:
-        told = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
-        yield f"hftcl_{metric.name}{f'{{{told}}}' if told else ''} {float(value)!r}\n"
+        label_text = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
+        yield f"hftcl_{metric.name}{f'{{{label_text}}}' if label_text else ''} {float(value)!r}\n"
 
 
 def _escape(text: str) -> str:

@@ -13,7 +13,7 @@ from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, open_market
 
 
-def repair(patient: Context) -> tuple[Row, ...]:
+def repair(context: Context) -> tuple[Row, ...]:
     """Mend archive, production, CSV and damaged bars; a row for each thing mended, and a fault for what would not be.
 
     No model is chosen, no permission changed, no bar invented: that is left to a person.
@@ -21,20 +21,20 @@ def repair(patient: Context) -> tuple[Row, ...]:
     rows: list[Row] = []
     for name, mend in (("repair archive", _repair_archive), ("repair bars", _repair_bars)):
         try:
-            rows += [ok(name, note) for note in mend(patient)]
+            rows += [ok(name, note) for note in mend(context)]
         except HftclError as error:
             rows.append(build_fault(name, error))
     return tuple(rows)
 
 
-def _repair_archive(patient: Context) -> tuple[str, ...]:
-    archive = Archive(Home.of(patient.settings).root)
-    return (*rebuild(archive, patient.now), *archive.recover(patient.now))
+def _repair_archive(context: Context) -> tuple[str, ...]:
+    archive = Archive(Home.of(context.settings).root)
+    return (*rebuild(archive, context.now), *archive.recover(context.now))
 
 
-def _repair_bars(patient: Context) -> Iterator[str]:
+def _repair_bars(context: Context) -> Iterator[str]:
     """Fetch the months again whose file is not what was recorded; the store replaces them, the rest stays."""
-    settings = patient.settings
+    settings = context.settings
     source, calendar = open_market(settings)
     store = BarStore(Home.of(settings).bars, source, calendar)
     for ticker in settings.market.watchlist:
@@ -42,16 +42,17 @@ def _repair_bars(patient: Context) -> Iterator[str]:
         damaged = [finding.detail.partition(":")[0] for finding in findings if finding.reason == "damaged_file"]
         for file in damaged:
             first = date.fromisoformat(f"{Path(file).stem}-01")
-            known = find_as_of(source, calendar, settings, None, patient.now)
+            known_end = find_as_of(source, calendar, settings, None, context.now)
             last = min(
-                (first + timedelta(days=31)).replace(day=1) - timedelta(days=1), calendar.find_last_complete(known.at)
+                (first + timedelta(days=31)).replace(day=1) - timedelta(days=1),
+                calendar.find_last_complete(known_end.at),
             )
             try:
                 store.collect(
                     (ticker,),
                     first,
                     last,
-                    as_of=known.at,
+                    as_of=known_end.at,
                     extended_hours=settings.market.extended_hours,
                     min_coverage=0,
                 )

@@ -165,16 +165,16 @@ def _format_line(path: Path) -> str:
 
 def read_version(text: str) -> int | None:
     """Return the version of a unit that hftcl wrote; None where it names none."""
-    found = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def read_program(text: str) -> str | None:
     """Return the program that a unit starts."""
-    found = re.search(r'^ExecStart=(?:"((?:[^"\\]|\\.)*)"|(\S+))', text, re.MULTILINE)
-    if found is None:
+    match = re.search(r'^ExecStart=(?:"((?:[^"\\]|\\.)*)"|(\S+))', text, re.MULTILINE)
+    if match is None:
         return None
-    return re.sub(r"\\(.)", r"\1", found[1] or found[2]).replace("%%", "%").replace("$$", "$")
+    return re.sub(r"\\(.)", r"\1", match[1] or match[2]).replace("%%", "%").replace("$$", "$")
 
 
 _SANDBOX: Final = (  # man systemd.exec; `systemd-analyze security` says what each one is worth

@@ -48,30 +48,30 @@ class Difference:
         return "paid" if low > 0 else "cost" if high < 0 else "not shown"
 
 
-def compare(mine: FloatArray, theirs: FloatArray) -> Difference:
+def compare(mine: FloatArray, other: FloatArray) -> Difference:
     """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
 
     A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
     """
     try:
-        found = _compute_paired_difference(mine, theirs)
+        paired_difference = _compute_paired_difference(mine, other)
     except UndefinedStatisticError:
         return Difference(difference=None, standard_error=None, p_better=None, interval=None)
-    half = _Z90 * found.standard_error
+    half = _Z90 * paired_difference.standard_error
     return Difference(
-        difference=found.difference,
-        standard_error=found.standard_error,
-        p_better=found.p_better,
-        interval=(found.difference - half, found.difference + half),
+        difference=paired_difference.difference,
+        standard_error=paired_difference.standard_error,
+        p_better=paired_difference.p_better,
+        interval=(paired_difference.difference - half, paired_difference.difference + half),
     )
 
 
-def _compute_paired_difference(mine: FloatArray, theirs: FloatArray) -> metrics.SharpeDifference:
-    if not np.any(mine) and not np.any(theirs):
+def _compute_paired_difference(mine: FloatArray, other: FloatArray) -> metrics.SharpeDifference:
+    if not np.any(mine) and not np.any(other):
         return metrics.SharpeDifference(difference=0.0, standard_error=0.0, correlation=0.0)
-    if not np.any(theirs):
+    if not np.any(other):
         return metrics.sharpe_against_flat(mine)
     if not np.any(mine):
-        found = metrics.sharpe_against_flat(theirs)
-        return replace(found, difference=-found.difference)
-    return metrics.sharpe_difference(mine, theirs)
+        against_flat = metrics.sharpe_against_flat(other)
+        return replace(against_flat, difference=-against_flat.difference)
+    return metrics.sharpe_difference(mine, other)

@@ -34,12 +34,12 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     levels = np.arange(1, bins) / bins
     # each edge a value that occurs: between two of them float32 and float64 could disagree
     edges = np.quantile(X, levels, axis=0, method="higher")
-    found = []
+    bins_by_column = []
     for column, values in zip(edges.T, X.T, strict=True):
         inner = np.unique(column)
         shares = _count(values, inner) / len(values)
-        found.append(FeatureBins(edges=tuple(inner.tolist()), shares=tuple(shares.tolist())))
-    return tuple(found)
+        bins_by_column.append(FeatureBins(edges=tuple(inner.tolist()), shares=tuple(shares.tolist())))
+    return tuple(bins_by_column)
 
 
 def population_stability(
@@ -56,12 +56,12 @@ def population_stability(
     Source: Siddiqi (2006), "Credit Risk Scorecards"; the half is Jeffreys's prior.
     """
     _require_rows(X)
-    found = []
-    for known, values in zip(bins, X.T, strict=True):
-        p = _smooth(np.asarray(known.shares), observations)
-        q = _smooth(_count(values, np.asarray(known.edges)) / len(values), observations)
-        found.append(float(((q - p) * np.log(q / p)).sum()))
-    return np.asarray(found, dtype=np.float64)
+    indices = []
+    for column_bins, values in zip(bins, X.T, strict=True):
+        p = _smooth(np.asarray(column_bins.shares), observations)
+        q = _smooth(_count(values, np.asarray(column_bins.edges)) / len(values), observations)
+        indices.append(float(((q - p) * np.log(q / p)).sum()))
+    return np.asarray(indices, dtype=np.float64)
 
 
 def _smooth(shares: npt.NDArray[np.float64], observations: int) -> npt.NDArray[np.float64]:

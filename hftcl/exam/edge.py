@@ -100,21 +100,21 @@ def judge_edge(
         psr=rule.min_psr if policy == "guarded" else None,
     )
     facts = [_build_evidence("obstacle", why, decides=True) for why in obstacles]
-    found = _compute_posterior(x, facts, decides=policy != "seed")
+    posterior = _compute_posterior(x, facts, decides=policy != "seed")
     confidence = _compute_or_none(lambda: psr(x))
-    if found is not None:
+    if posterior is not None:
         staying = previous is EdgeState.LIVE
-        facts += _compare_figures(x.size, found.p_edge, confidence, bar, rule, policy=policy, staying=staying)
+        facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
     track = _compute_or_none(lambda: min_track_record_length(x))
-    missing = _count_missing(x, found, bar) if found is not None else None
+    missing = _count_missing(x, posterior, bar) if posterior is not None else None
     facts += _describe_outlook(track, missing)
     return Edge(
         state=EdgeState.LIVE if passed else EdgeState.STAND_ASIDE,
         previous=previous,
         evidence=tuple(facts),
         sessions=x.size,
-        p_edge=found.p_edge if found is not None else None,
+        p_edge=posterior.p_edge if posterior is not None else None,
         psr=confidence,
         min_track_record=track,
         sessions_missing=missing,
@@ -176,15 +176,15 @@ def _compare_figures(
     return facts
 
 
-def _count_missing(record: npt.NDArray[np.float64], found: EdgePosterior, bar: _Bar) -> int | None:
+def _count_missing(record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar) -> int | None:
     """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
 
     Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
     """
     n, m = record.size, moments(record)
-    held = found.effective_sessions / SESSIONS_PER_YEAR
-    prior = found.deviation**-2 - held
-    seen = found.mean * found.deviation**-2 / held  # the prior's mean is 0
+    held = posterior.effective_sessions / SESSIONS_PER_YEAR
+    prior = posterior.deviation**-2 - held
+    seen = posterior.mean * posterior.deviation**-2 / held  # the prior's mean is 0
 
     def is_enough(size: int) -> bool:
         information = held * _compute_weight(size) / _compute_weight(n)

@@ -152,8 +152,8 @@ def lo_annualisation(q: int, rho: float | Sequence[float]) -> float:
         correlations = float(rho) ** lags
     else:
         correlations = np.zeros(lags.size)
-        known = np.asarray(rho, dtype=np.float64)[: lags.size]
-        correlations[: known.size] = known
+        given_rho = np.asarray(rho, dtype=np.float64)[: lags.size]
+        correlations[: given_rho.size] = given_rho
     variance = q + 2.0 * float(((q - lags) * correlations).sum())
     if q < 1 or not variance > 0:
         raise UndefinedStatisticError(f"No {q}-period variance follows from the autocorrelation {rho}.")

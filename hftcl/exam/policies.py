@@ -156,12 +156,17 @@ def apply_edge(
     steps: list[Step] = []
     state = EdgeState.STAND_ASIDE
     for done, step in enumerate(free.steps, start=1):
-        known = [session for session in sessions if session.start < step.attempt.at]
-        record = [*begun, *(_compute_session_pnl(_find_current(free.steps, session), session).net for session in known)]
-        obstacles = () if any(each.decision.deploys for each in free.steps[:done]) else ("no model serves",)
-        found = judge_edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
-        state = found.state
-        steps.append(replace(step, edge=found))
+        earlier = [session for session in sessions if session.start < step.attempt.at]
+        record = [
+            *begun,
+            *(_compute_session_pnl(_find_current(free.steps, session), session).net for session in earlier),
+        ]
+        obstacles = (
+            () if any(earlier_step.decision.deploys for earlier_step in free.steps[:done]) else ("no model serves",)
+        )
+        edge = judge_edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
+        state = edge.state
+        steps.append(replace(step, edge=edge))
     return build_run(
         [
             _compute_session_pnl(find_serving(steps, session) if _is_live(steps, session) else None, session)
@@ -226,10 +231,10 @@ def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> 
             return GateDecision(deploys=False, reason="its exam has no Sharpe ratio")
         if not own > promote.min_sharpe:
             return GateDecision(deploys=False, reason=f"Sharpe {own:.2f}, needs more than {promote.min_sharpe:.2f}")
-        theirs = _find_stored_score(served[-1].attempt, exam) if served else None
-        floor = -math.inf if theirs is None else theirs - promote.tolerance * abs(theirs)
-        told = "there is no model to beat" if theirs is None else f"the champion stored {theirs:.2f}"
-        return GateDecision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {told}")
+        stored_score = _find_stored_score(served[-1].attempt, exam) if served else None
+        floor = -math.inf if stored_score is None else stored_score - promote.tolerance * abs(stored_score)
+        comparison = "there is no model to beat" if stored_score is None else f"the champion stored {stored_score:.2f}"
+        return GateDecision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {comparison}")
 
     return gate
 
@@ -267,13 +272,13 @@ def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
 
 def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:
     """Return the Sharpe ratios, on `days`, of the champions that gave way by the tolerance alone; NaN if undefined."""
-    found: list[float] = []
+    sharpes: list[float] = []
     for older, newer in zip(reversed(served[:-1]), reversed(served), strict=False):
         if newer.decision.verdict is None or not newer.decision.verdict.conceded:
             break
         own = _compute_sharpe(older.attempt.net(days))
-        found.append(math.nan if own is None else own)
-    return tuple(found)
+        sharpes.append(math.nan if own is None else own)
+    return tuple(sharpes)
 
 
 def _compute_sharpe(net: FloatArray) -> float | None:

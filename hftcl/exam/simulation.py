@@ -90,8 +90,8 @@ def simulate(
     days = tuple(sorted(set(rows["session"].to_list() if sessions is None else sessions)))
     strangers = rows.filter(~pl.col("session").is_in(pl.Series(days, dtype=pl.Date).implode()))
     if strangers.height or (sessions is None and not days):
-        found = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
-        raise NoDataError(f"A simulation of {len(days)} sessions got {found}. Give it the bars of its own sessions.")
+        content = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
+        raise NoDataError(f"A simulation of {len(days)} sessions got {content}. Give it the bars of its own sessions.")
     place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())
     trades = list_trades(rows, cost_bps)
     return Simulation(

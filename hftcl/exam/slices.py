@@ -165,7 +165,7 @@ def _slice_by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Sl
     """Return long and short. What a fill turns over belongs to the side that it opens, changes or closes."""
     before = np.where(first, 0.0, np.concatenate([[0.0], account.held[:-1]]))
     last = np.append(first[1:], True)
-    found: list[Slice] = []
+    slices: list[Slice] = []
     for name, sign in (("long", 1.0), ("short", -1.0)):
         now, then = np.maximum(sign * account.held, 0.0), np.maximum(sign * before, 0.0)
         part = _Accounts(
@@ -175,5 +175,5 @@ def _slice_by_side(account: _Accounts, first: npt.NDArray[np.bool_]) -> tuple[Sl
             opens=account.opens & (now > 0),
             cost_bps=account.cost_bps,
         )
-        found += part.slice_by(np.zeros(len(now), dtype=np.intp), [name])
-    return tuple(found)
+        slices += part.slice_by(np.zeros(len(now), dtype=np.intp), [name])
+    return tuple(slices)

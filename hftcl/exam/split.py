@@ -20,8 +20,8 @@ class Session:
 
 def list_sessions(bars: pl.DataFrame) -> tuple[Session, ...]:
     """Return the sessions of `bars` (session, ts), oldest first, over all tickers."""
-    found = bars.group_by("session").agg(pl.col("ts").min()).sort("session")
-    return tuple(Session(start=start, day=day) for day, start in found.select("session", "ts").iter_rows())
+    starts = bars.group_by("session").agg(pl.col("ts").min()).sort("session")
+    return tuple(Session(start=start, day=day) for day, start in starts.select("session", "ts").iter_rows())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

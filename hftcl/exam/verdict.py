@@ -238,9 +238,9 @@ def _build_evidence(name: str, detail: str, *, passed: bool = False, decides: bo
 def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
     """Return what must hold before figures mean anything: enough sessions, sound predictions, trades."""
     n, needed = len(challenger.sessions), exam.min_sessions
-    told = f"{n} exam sessions that no compared model has seen, needs {needed}"
+    detail = f"{n} exam sessions that no compared model has seen, needs {needed}"
     facts = [
-        Evidence(name="exam sessions", value=float(n), threshold=float(needed), passed=n >= needed, detail=told),
+        Evidence(name="exam sessions", value=float(n), threshold=float(needed), passed=n >= needed, detail=detail),
     ]
     if n == 0:
         return facts
@@ -296,8 +296,8 @@ def _compute_deflated(challenger: Scored, own: float, tried_sharpes: Sequence[fl
 
 def _describe_trials(trials: int, deflated: float | None) -> Evidence:
     figure = "not defined" if deflated is None else f"{deflated:.2f}"
-    told = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
-    return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=told, decides=False)
+    detail = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
+    return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=detail, decides=False)
 
 
 def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:

@@ -61,20 +61,23 @@ def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) 
     """
     registry = Registry(home)
     live, pin = registry.find_live(), registry.find_pin()
-    attempts = [each for each in registry.attempts() if since <= each.at <= now]
+    attempts = [attempt for attempt in registry.attempts() if since <= attempt.at <= now]
     outcomes = ", ".join(
-        f"{sum(each.outcome == outcome for each in attempts)} {outcome}"
-        for outcome in dict.fromkeys(each.outcome for each in attempts)
+        f"{sum(attempt.outcome == outcome for attempt in attempts)} {outcome}"
+        for outcome in dict.fromkeys(attempt.outcome for attempt in attempts)
     )
-    changes = [each for each in registry.deployments() if since <= each.at <= now]
+    changes = [change for change in registry.deployments() if since <= change.at <= now]
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
     if live is not None and live.judgement.edge:
         facts.append(("edge", f"{live.judgement.edge}: {live.judgement.edge_reason or ''}".rstrip(": ")))
     facts.append(("retrains", outcomes or "none"))
-    facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.outcome}: {each.reason}") for each in reversed(attempts)]
-    facts += [(f"{each.at:%a %Y-%m-%d %H:%M} UTC", f"{each.kind} of model {each.model_id}") for each in changes]
+    facts += [
+        (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")
+        for attempt in reversed(attempts)
+    ]
+    facts += [(f"{change.at:%a %Y-%m-%d %H:%M} UTC", f"{change.kind} of model {change.model_id}") for change in changes]
     days = max(round((now - since) / timedelta(days=1)), 1)
     return Alert(
         kind=Kind.DIGEST,

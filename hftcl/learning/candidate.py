@@ -57,12 +57,12 @@ def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, obj
         chosen = _parse_parameters(family, chosen)
     kind = getattr(family, "SETTINGS", None)  # a plug-in's own section goes before [model]
     holders = [settings.model] if kind is None else [settings.of_plugin(kind), settings.model]
-    ours = {
+    configured_params = {
         name: next(getattr(holder, name) for holder in holders if hasattr(holder, name))
         for name in family.parameters()
         if any(hasattr(holder, name) for holder in holders)
     }
-    return complete(family, {**ours, **(chosen or {})})
+    return complete(family, {**configured_params, **(chosen or {})})
 
 
 def _parse_parameters(family: Family, texts: Sequence[str]) -> dict[str, object]:
@@ -71,8 +71,8 @@ def _parse_parameters(family: Family, texts: Sequence[str]) -> dict[str, object]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            known = ", ".join(family.parameters())
-            raise UsageError(f"--param {text!r} is not K=V, such as n_estimators=300. The parameters are: {known}.")
+            names = ", ".join(family.parameters())
+            raise UsageError(f"--param {text!r} is not K=V, such as n_estimators=300. The parameters are: {names}.")
         parsed[name.strip()] = _parse_value(value.strip())
     return parsed
 
@@ -163,14 +163,14 @@ def _describe_model(
     tickers: tuple[str, ...],
 ) -> ModelMeta:
     """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
-    ours = artifact.our_features()
+    feature_set = artifact.our_features()
     label_end: datetime = rows["label_end"].max()  # type: ignore[assignment]
     exam_days = split.exam_days
     return ModelMeta(
         model_id=model_id,
-        feature_names=ours.names,
-        feature_formulae=ours.formulae,
-        features_hash=ours.definitions_hash,
+        feature_names=feature_set.names,
+        feature_formulae=feature_set.formulae,
+        features_hash=feature_set.definitions_hash,
         target="return from the open of bar t+1 to the open of bar t+1+horizon, over trailing volatility",
         horizon_minutes=settings.model.horizon_minutes,
         threshold=trained.threshold,

@@ -114,14 +114,14 @@ class Promotion:
                 synthetic=self.data.synthetic,
                 on_event=self.on_event,
             )
-            told = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)
+            refit_report = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)
             with critical():
-                self._archive(refit, told)
+                self._archive(refit, refit_report)
         except HftclError as fault:
             self._warn(f"the refit on all sessions failed, so the examined model {twin} itself serves: {fault}")
             return report
         else:
-            return told
+            return refit_report
         finally:
             if model_id is not None:
                 self.archive.discard(model_id)

@@ -40,7 +40,7 @@ FOLD_SESSIONS: Final = 5  # a week: as often as a retrain is due
 class Record:
     """The policy's record as of one moment: what was there, and what this retrain adds. `cost_bps`: as now set."""
 
-    known: tuple[RecordedSession, ...]
+    recorded_sessions: tuple[RecordedSession, ...]
     added: tuple[RecordedSession, ...]
     cost_bps: float
     problem: str | None = None
@@ -49,13 +49,13 @@ class Record:
     @property
     def sessions(self) -> tuple[RecordedSession, ...]:
         """Every session, oldest first."""
-        return tuple(sorted((*self.known, *self.added), key=lambda each: each.session))
+        return tuple(sorted((*self.recorded_sessions, *self.added), key=lambda session: session.session))
 
     @property
     def net(self) -> FloatArray:
         """Net P&L per session, oldest first, all at the present cost: a dearer broker makes the past dearer too."""
-        gross = np.array([each.gross for each in self.sessions], dtype=np.float64)
-        turnover = np.array([each.turnover for each in self.sessions], dtype=np.float64)
+        gross = np.array([session.gross for session in self.sessions], dtype=np.float64)
+        turnover = np.array([session.turnover for session in self.sessions], dtype=np.float64)
         return np.asarray(gross - cost(turnover, cost_bps=self.cost_bps), dtype=np.float64)
 
 
@@ -74,21 +74,25 @@ def extend_record(
     Where there is none on bars of this kind, it begins with the walk-forward over the sessions of the exam; else the
     sessions since its last one are scored with the model that was then current. What lies after `data` is not known.
     """
-    known = tuple(
-        each
-        for each in read_sessions(archive, synthetic=data.synthetic)
-        if not data.sessions or each.session <= data.sessions[-1]
+    recorded_sessions = tuple(
+        session
+        for session in read_sessions(archive, synthetic=data.synthetic)
+        if not data.sessions or session.session <= data.sessions[-1]
     )
     story = _RecordScorer(archive, data, settings, params, on_event)
     try:
         added, problem = (
-            story.score_since(known[-1].session) if known else (story.walk_forward(division, candidate), None)
+            story.score_since(recorded_sessions[-1].session)
+            if recorded_sessions
+            else (story.walk_forward(division, candidate), None)
         )
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         added, problem = (), f"the walk-forward could not be done: {error}"
     if problem is not None:
         on_event(Event(STAGE, text=f"the record lacks sessions: {problem}", level=Level.WARNING))
-    return Record(known=known, added=added, cost_bps=settings.strategy.cost_bps, problem=problem)
+    return Record(
+        recorded_sessions=recorded_sessions, added=added, cost_bps=settings.strategy.cost_bps, problem=problem
+    )
 
 
 def catch_up(
@@ -99,10 +103,15 @@ def catch_up(
     Where there is none on bars of this kind it stays empty: the first retrain begins it. Where a session cannot be
     scored, `problem` says why, and nothing is added: what is passed over now no later retrain would make up for.
     """
-    known = read_sessions(archive, synthetic=data.synthetic)
+    recorded_sessions = read_sessions(archive, synthetic=data.synthetic)
     story = _RecordScorer(archive, data, settings, params, on_event)
-    added, problem = story.score_since(known[-1].session) if known else ((), None)
-    return Record(known=known, added=() if problem else added, cost_bps=settings.strategy.cost_bps, problem=problem)
+    added, problem = story.score_since(recorded_sessions[-1].session) if recorded_sessions else ((), None)
+    return Record(
+        recorded_sessions=recorded_sessions,
+        added=() if problem else added,
+        cost_bps=settings.strategy.cost_bps,
+        problem=problem,
+    )
 
 
 def decide_edge(record: Record, archive: Registry, data: Dataset, settings: Settings, *, obstacle: str | None) -> Edge:
@@ -168,17 +177,17 @@ class _RecordScorer:
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
         )
-        taken = {each.session for each in read_sessions(self.archive, synthetic=self.data.synthetic)}
-        found: list[RecordedSession] = []
+        taken = {session.session for session in read_sessions(self.archive, synthetic=self.data.synthetic)}
+        scored_sessions: list[RecordedSession] = []
         for index, part in enumerate(parts):
             self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
             if part.train == division.train:
                 model = candidate.model
             else:
                 model = self._train(part, candidate, _scale_progress(self.on_event, index, len(parts)))
-            found += self._score(model, part.exam_days, "walk-forward")
+            scored_sessions += self._score(model, part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
-        return tuple(each for each in found if each.session not in taken)
+        return tuple(session for session in scored_sessions if session.session not in taken)
 
     def _train(self, part: ExamSplit, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
         return train_candidate(
@@ -199,7 +208,7 @@ class _RecordScorer:
         """
         current = _Timeline.from_archive(self.archive, synthetic=self.data.synthetic)
         later = [session for session in list_sessions(self.data.frame) if session.day > last]
-        found: list[RecordedSession] = []
+        scored_sessions: list[RecordedSession] = []
         problem = None
         self.on_event(Event(STAGE, 0, 1, text="scoring"))
         for owner, days_of_owner in groupby(later, key=lambda session: current.find_at(session.start)):
@@ -210,11 +219,11 @@ class _RecordScorer:
                 examined = self.archive.find_examined(owner)
                 days = self._list_unseen(examined, group)
                 model = load_archived(self.archive, examined, find_market_kind(self.settings))
-                found += self._score(model, days, "scored")
+                scored_sessions += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
-        return tuple(found), problem
+        return tuple(scored_sessions), problem
 
     def _list_unseen(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
         embargo = self.settings.exam.embargo_sessions
@@ -263,8 +272,8 @@ class _Timeline:
         changes = [change for change in archive.deployments() if change.model_id in models]
         return cls(
             served=tuple(
-                (models[each.model_id].known_until if each.kind == "deploy" else each.at, models[each.model_id])
-                for each in changes
+                (models[change.model_id].known_until if change.kind == "deploy" else change.at, models[change.model_id])
+                for change in changes
             ),
             tried=tuple((model.known_until, model) for model in reversed(models.values())),
         )

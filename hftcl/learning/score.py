@@ -47,11 +47,11 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
     Each ticker of the exam gets the weight 1/N. A bar whose features are not complete has no prediction: no signal.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
-    known = rows.select(is_ready()).to_series()
-    predictions = model.predict(build_matrix(rows.filter(known)))
-    places = np.full(rows.height, np.nan, dtype=np.float32)
-    places[known.to_numpy()] = predictions
-    predicted = pl.Series("prediction", places, nan_to_null=True)
+    has_features = rows.select(is_ready()).to_series()
+    predictions = model.predict(build_matrix(rows.filter(has_features)))
+    values = np.full(rows.height, np.nan, dtype=np.float32)
+    values[has_features.to_numpy()] = predictions
+    predicted = pl.Series("prediction", values, nan_to_null=True)
     positions = target_positions(
         rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
         threshold=model.meta.threshold,
@@ -106,7 +106,7 @@ def _build_report(
         information_coefficient=_compute_information_coefficient(predicted, rows["target"]),
         pnl_by_session=simulation.pnl_by_session,
         pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
-        slices={by: tuple(SliceReport.from_slice(part) for part in found) for by, found in parts.items()},
+        slices={by: tuple(SliceReport.from_slice(part) for part in slices) for by, slices in parts.items()},
         positions_sha256=positions_sha256(positions),
     )
 

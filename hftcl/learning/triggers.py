@@ -106,11 +106,11 @@ def check_degradation(
         "a fall from 3 to 0 shows after 57 sessions (median), to -3 after 28"
     )
     if seen.alarm is None:
-        told = f"R {seen.statistic:.1f} after {what}; {limit}"
-        return Trigger(name="degraded", fired=False, value=seen.statistic, threshold=alarm_at, evidence=told)
+        evidence = f"R {seen.statistic:.1f} after {what}; {limit}"
+        return Trigger(name="degraded", fired=False, value=seen.statistic, threshold=alarm_at, evidence=evidence)
     day, value = seen.alarm
-    told = f"R {value:.1f} on {day}, after the last verdict; {what}; {limit}"
-    return Trigger(name="degraded", fired=True, value=value, threshold=alarm_at, evidence=told)
+    evidence = f"R {value:.1f} on {day}, after the last verdict; {what}; {limit}"
+    return Trigger(name="degraded", fired=True, value=value, threshold=alarm_at, evidence=evidence)
 
 
 def check_drift(
@@ -128,8 +128,8 @@ def check_drift(
         return Trigger(name="drift", fired=False, value=None, threshold=threshold, evidence=why)
     ranked = sorted(stability.items(), key=lambda item: -item[1])
     largest = ranked[0][1]
-    told = ", ".join(f"{name} {value:.2f}" for name, value in ranked[:3])
-    evidence = f"population stability index of the features that moved most, over {sessions} unseen sessions: {told}"
+    moves = ", ".join(f"{name} {value:.2f}" for name, value in ranked[:3])
+    evidence = f"population stability index of the features that moved most, over {sessions} unseen sessions: {moves}"
     return Trigger(name="drift", fired=largest > threshold, value=largest, threshold=threshold, evidence=evidence)
 
 
@@ -152,7 +152,7 @@ def decide(triggers: Sequence[Trigger], cooling_down: str | None) -> tuple[bool,
     fired = [trigger for trigger in triggers if trigger.fired]
     if not fired:
         return False, "no trigger fired"
-    told = "; ".join(f"{trigger.name}: {trigger.evidence}" for trigger in fired)
+    evidence = "; ".join(f"{trigger.name}: {trigger.evidence}" for trigger in fired)
     if cooling_down is not None:
-        return False, f"{cooling_down} ({told})"
-    return True, told
+        return False, f"{cooling_down} ({evidence})"
+    return True, evidence

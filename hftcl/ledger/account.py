@@ -42,7 +42,7 @@ class BookAccount:
 
 def compute_account(fills: Iterable[tuple[str, float, float, float]]) -> BookAccount:
     """Return what `fills` (ticker, quantity, price, commission), oldest first, add up to."""
-    found = BookAccount()
+    account = BookAccount()
     for fill in fills:
-        found.add(*fill)
-    return found
+        account.add(*fill)
+    return account

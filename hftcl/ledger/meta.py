@@ -83,10 +83,10 @@ class LedgerMeta(dict[str, str]):
         """Return a time, which carries its zone."""
         text = self.get(name)
         with sqlite.guard_rows(self._path, LEDGER):
-            found = datetime.fromisoformat(text) if text else None
-            if found is not None and found.tzinfo is None:
+            stamp = datetime.fromisoformat(text) if text else None
+            if stamp is not None and stamp.tzinfo is None:
                 raise ValueError(f"{name} {text!r} has no time zone")
-        return found
+        return stamp
 
     def read_open(self, book: str) -> tuple[str, float | None]:
         """Return the session that a book took up last, as ISO date, and its equity then, USD; "" before the first."""

@@ -147,8 +147,8 @@ class LedgerQueries:
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""
-        found = self._read_orders("client_order_id = ?", (client_order_id,))
-        return found[0] if found else None
+        records = self._read_orders("client_order_id = ?", (client_order_id,))
+        return records[0] if records else None
 
     def working_orders(self, book: BookName = "production") -> tuple[OrderRecord, ...]:
         """Return the orders that may still fill, those of unknown fate included, oldest first."""
@@ -156,8 +156,8 @@ class LedgerQueries:
 
     def sum_filled(self, client_order_id: str) -> float:
         """Return the shares of an order that filled, signed."""
-        found = self._read_rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
-        return round(found or 0.0, DECIMALS)
+        total = self._read_rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
+        return round(total or 0.0, DECIMALS)
 
     def broker_ids(self, since: datetime) -> dict[str, str]:
         """Return by the broker's order id ours, of the orders on bars from `since` on that have one."""

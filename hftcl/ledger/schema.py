@@ -108,8 +108,8 @@ class Table:
     @property
     def insert(self) -> str:
         """The statement that adds a row, given by name as `values` returns it; the conflict's clause is to follow."""
-        places = ", ".join(f":{column.name}" for column in self.columns)
-        return f"INSERT INTO {self.name} ({self.names}) VALUES ({places})"  # noqa: S608 - our names
+        placeholders = ", ".join(f":{column.name}" for column in self.columns)
+        return f"INSERT INTO {self.name} ({self.names}) VALUES ({placeholders})"  # noqa: S608 - our names
 
     def values(self, row: Any) -> dict[str, object]:
         """Return the columns of `row` by name. Raises OverflowError for a number that SQLite cannot keep."""
@@ -118,11 +118,11 @@ class Table:
 
     def read(self, columns: Sequence[Any]) -> Any:
         """Return the row of these columns, in order. Raises ValueError, TypeError, OverflowError for damage."""
-        found = {}
+        values = {}
         for column, value in zip(self.columns, columns, strict=True):
             nothing = float("nan") if column.name in _NOT_A_NUMBER else None
-            found[column.name] = nothing if value is None else _READ[column.kind](value)
-        return self.row(**found)
+            values[column.name] = nothing if value is None else _READ[column.kind](value)
+        return self.row(**values)
 
 
 _NOT_A_NUMBER: Final = ("quantity", "reference_price")  # of a refused order, which may have neither

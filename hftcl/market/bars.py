@@ -261,14 +261,14 @@ def _merge(group: Sequence[Finding]) -> Finding:
     days = {finding.session for finding in group if finding.session}
     details = list(dict.fromkeys(finding.detail for finding in group if finding.detail))
     where = f"in {len(days)} sessions" if len(days) > 1 else ""
-    told = "; ".join(details[:3]) + (f"; {len(details) - 3} more" if len(details) > 3 else "")
+    detail = "; ".join(details[:3]) + (f"; {len(details) - 3} more" if len(details) > 3 else "")
     return Finding(
         group[0].ticker,
         group[0].reason,
         sum(finding.count for finding in group),
         min((finding.first for finding in group if finding.first), default=None),
         min(days, default=None),
-        ": ".join(part for part in (where, told) if part),
+        ": ".join(part for part in (where, detail) if part),
     )
 
 
@@ -288,10 +288,10 @@ def find_label_doubt(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
         )
         .sort("ts")
     )
-    for minute, found in ((1, "end"), (-1, "start")):
+    for minute, label in ((1, "end"), (-1, "start")):
         odd = busiest.filter((pl.col("minute") == minute) & pl.col("clear"))
         if odd.height >= max(_LABEL_SESSIONS, _LABEL_SHARE * busiest.height):
-            text = f'stamps look like the {found} of the minute; for the source `files` set [files] label = "{found}"'
+            text = f'stamps look like the {label} of the minute; for the source `files` set [files] label = "{label}"'
             return (Finding(ticker, "label", odd.height, odd["ts"][0], odd["session"][0], text),)
     return ()
 
@@ -394,14 +394,14 @@ class Coverage:
     def findings(self) -> tuple[Finding, ...]:
         """The holes: sessions without a bar, long gaps within one, extended hours that come and go."""
         holes = {"missing_session": self.missing, "partly_extended": self.unextended}
-        found = [
+        findings = [
             Finding(
                 self.ticker, reason, len(days), None, days[0], ", ".join(map(str, days[:3])) + ", ..." * (len(days) > 3)
             )
             for reason, days in holes.items()
             if days
         ]
-        return (*found, *self.gaps)
+        return (*findings, *self.gaps)
 
 
 def measure_coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:

@@ -47,9 +47,9 @@ def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) 
         # Asked day by day, not as a span: a span that reaches beyond the calendar's end would fail a fortnight early.
         table = calendar.sessions(day, day)
         if not table.is_empty():
-            found = _build_hours(table, extended_hours=extended_hours)
-            if found.ends > now:
-                return found
+            hours = _build_hours(table, extended_hours=extended_hours)
+            if hours.ends > now:
+                return hours
         day += timedelta(days=1)
 
 

@@ -82,11 +82,11 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
     bars = source.rows(look.path, ticker).filter(pl.col("ts").is_not_null()).sort("ts").tail(_ENOUGH)
     clock = _clock(bars, facts.zone if facts.kind == "naive" else "UTC", facts.label, calendar)
     zone, guesses, evidence = _zone(facts.kind, clock, settings.files.timezone, find_layout(facts.layout).zone)
-    told = settings.files.label != "auto" or find_layout(facts.layout).label
+    is_set = settings.files.label != "auto" or find_layout(facts.layout).label
     label = facts.label
     if clock.label is not None:
         label = clock.label
-    elif not told:
+    elif not is_set:
         guesses = (*guesses, "label: the start of the minute, as with most vendors; the bars do not say")
     shown = _as_utc(bars, zone, facts.zone, facts.kind, facts.label, label)
     covered = _coverage(shown, calendar, ticker)
@@ -119,7 +119,7 @@ def _clock(bars: pl.DataFrame, zone: str, label: str, calendar: Calendar) -> Clo
     return find_clock(digits.dt.offset_by("1m") if label == "end" else digits, bars["volume"], calendar)
 
 
-def _zone(kind: str, clock: Clock, told: str, of_layout: str) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+def _zone(kind: str, clock: Clock, setting: str, of_layout: str) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
     """Return the zone, the guesses in it, and the evidence."""
     evidence: tuple[str, ...] = ()
     if clock.zone is not None:
@@ -136,8 +136,8 @@ def _zone(kind: str, clock: Clock, told: str, of_layout: str) -> tuple[str | Non
         return "in the stamps", (), evidence
     if clock.zone is not None:
         return clock.zone, (), evidence
-    if told:
-        return told, ("zone: as [files] timezone says; the bars do not confirm it",), evidence
+    if setting:
+        return setting, ("zone: as [files] timezone says; the bars do not confirm it",), evidence
     if of_layout:
         return of_layout, ("zone: as the vendor says; the bars do not confirm it",), evidence
     return None, ("zone: not known; set [files] timezone",), evidence
@@ -215,16 +215,17 @@ def propose(reports: tuple[FileReport, ...], folder: str) -> tuple[dict[str, obj
     questions = [report.refused for report in reports if report.refused and not _is_question(report.refused)]
     naive = [report for report in used if report.zone != "in the stamps"]
     zones = {report.zone for report in naive}
-    known = sorted({zone for zone in zones if zone})
-    if len(known) == 1:
-        changes["files.timezone"] = known[0]
+    zones_seen = sorted({zone for zone in zones if zone})
+    if len(zones_seen) == 1:
+        changes["files.timezone"] = zones_seen[0]
         questions += [
-            f"{report.file}: its bars do not say {known[0]}, as those of the other files do. Is it in that zone, too?"
+            f"{report.file}: its bars do not say {zones_seen[0]}, as those of the other files do. Is it in "
+            "that zone, too?"
             for report in naive
             if report.zone is None
         ][:1]
-    elif known:
-        questions.append(f"The files are in several zones ({', '.join(known)}). Put each in a folder of its own.")
+    elif zones_seen:
+        questions.append(f"The files are in several zones ({', '.join(zones_seen)}). Put each in a folder of its own.")
     elif naive:
         questions.append(f"{naive[0].file}: the stamps name no zone. Set [files] timezone.")
     labels = {report.label for report in used if not any(guess.startswith("label") for guess in report.guesses)}

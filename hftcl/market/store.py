@@ -234,11 +234,11 @@ class BarStore:
             folder = self._month_path(ticker, "").parent
             files = [path for path in folder.glob("????-??.*") if path.suffix in {".parquet", ".json"}]
             for month in sorted({path.stem for path in files}):
-                found = self._read(ticker, month, fingerprint)
-                if isinstance(found, Finding):
-                    findings.append(found)
-                elif found:  # a session without a bar is not held: it may be a hole
-                    days |= set(found[0].sessions) & set(found[1]["session"].unique())
+                month_file = self._read(ticker, month, fingerprint)
+                if isinstance(month_file, Finding):
+                    findings.append(month_file)
+                elif month_file:  # a session without a bar is not held: it may be a hole
+                    days |= set(month_file[0].sessions) & set(month_file[1]["session"].unique())
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
 
@@ -247,11 +247,11 @@ class BarStore:
     ) -> _CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
-        known = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
+        hours = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
         return _CollectWindow(
             sessions=begun,
-            closed=begun.filter(known["close"] <= known["known"]),
-            over=frozenset(known.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
+            closed=begun.filter(hours["close"] <= hours["known"]),
+            over=frozenset(hours.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
             as_of=as_of,
             extended_hours=extended_hours,
             min_coverage=share,
@@ -302,19 +302,22 @@ class BarStore:
         wanted = self._list_wanted(shelf, window)
         unfinished = [_FILE_SCHEMA.to_frame()]
         for sessions in _group_runs(window.sessions, wanted):
-            fetched, found = self._fetch(ticker, sessions, window.as_of)
+            fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
             asked = {day: _times_asked(shelf.held.get(day)) for day in over}
-            findings += _put(shelf, ticker, over, fetched, found)
+            findings += _put(shelf, ticker, over, fetched, fetch_findings)
             if not getattr(self._source, "unchanging", False):
-                _note_doubts(shelf, asked, window, astray=_is_astray(found, sessions))
+                _note_doubts(shelf, asked, window, astray=_is_astray(fetch_findings, sessions))
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
-            findings += [f for f in found if f.session not in window.over and f.reason not in _BY_REQUEST]
+            findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
                 with convert_storage_faults(f"storing the bars of {ticker}"):
                     self._save(ticker, fingerprint, shelf)
         findings += [
-            told for day in window.days if day in shelf.held for told in _build_findings(ticker, day, shelf.held[day])
+            finding
+            for day in window.days
+            if day in shelf.held
+            for finding in _build_findings(ticker, day, shelf.held[day])
         ]
         return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted), shelf.held)
 
@@ -391,11 +394,11 @@ class BarStore:
             sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
         shelf, findings = _Shelf(), []
         for month in dict.fromkeys(map(_format_month, window.days)):
-            found = self._read(ticker, month, fingerprint)
-            if isinstance(found, Finding):
-                findings.append(found)
-            elif found:
-                record, bars = found
+            month_file = self._read(ticker, month, fingerprint)
+            if isinstance(month_file, Finding):
+                findings.append(month_file)
+            elif month_file:
+                record, bars = month_file
                 shelf.held.update(record.sessions)
                 shelf.bars = shelf.bars.vstack(bars)
         return shelf, findings
@@ -448,10 +451,10 @@ def _require_plausible(fatal: Sequence[Finding]) -> None:
     """Raise ImplausibleBarsError where a finding says that bars cannot be true."""
     if not fatal:
         return
-    told = [f"{finding.ticker}: {finding.detail}" for finding in fatal]
-    more = f"; {len(told) - 3} more findings" if len(told) > 3 else ""
+    details = [f"{finding.ticker}: {finding.detail}" for finding in fatal]
+    more = f"; {len(details) - 3} more findings" if len(details) > 3 else ""
     raise ImplausibleBarsError(
-        f"These bars cannot be true, and no model is trained on them: {'; '.join(told[:3])}{more}. "
+        f"These bars cannot be true, and no model is trained on them: {'; '.join(details[:3])}{more}. "
         "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
     )
 
@@ -632,13 +635,15 @@ def _is_due(held: _HeldSession, window: _CollectWindow) -> bool:
 
 
 def _put(
-    shelf: _Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, found: Sequence[Finding]
+    shelf: _Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, fetch_findings: Sequence[Finding]
 ) -> list[Finding]:
     """Replace `days` on the shelf by what was fetched; return how that differs from what was held of them."""
     findings, kept, restored = [], set(), [fetched.clear()]
     for day in days:
         notes = tuple(
-            _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail) for f in found if f.session == day
+            _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail)
+            for f in fetch_findings
+            if f.session == day
         )
         before = shelf.held.get(day)
         held = _HeldSession(notes=notes, revisions=before.revisions if before else 0)

@@ -36,17 +36,17 @@ def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of:
                 raise
             text = f"{as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
             raise UsageError(text) from error
-    known = source.known_until(settings.market.watchlist, now)
-    if known is None:
+    known_until = source.known_until(settings.market.watchlist, now)
+    if known_until is None:
         local = as_local(source)
-        there = f"; {local.explain_absence(settings.market.watchlist[0])}" if local else ""
+        explanation = f"; {local.explain_absence(settings.market.watchlist[0])}" if local else ""
         raise NoDataError(
-            f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}{there}. "
+            f"The source {source.name!r} has no bar of {', '.join(settings.market.watchlist)}{explanation}. "
             f"Check [market] watchlist and the section [{source.name}] of the configuration."
         )
-    last = calendar.find_last_complete(min(known, now))
+    last = calendar.find_last_complete(min(known_until, now))
     closed = _find_close(calendar, last)
-    if known >= now and not source.synthetic:
+    if known_until >= now and not source.synthetic:
         return AsOf(at=now, note="now", explicit=False)
     return AsOf(at=closed, note=f"the last complete session, {last}", explicit=False)
 
@@ -82,14 +82,14 @@ def find_known_end(
     `explicit` is False where the bars end before `end`. Raises NoDataError where they end before `begin`.
     """
     asked = find_as_of(source, calendar, settings, end.isoformat(), now)
-    there = find_as_of(source, calendar, settings, None, now)
-    last = calendar.find_last_complete(min(asked.at, there.at))
+    newest = find_as_of(source, calendar, settings, None, now)
+    last = calendar.find_last_complete(min(asked.at, newest.at))
     if last < begin:
         raise NoDataError(
             f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
-            f"on {calendar.find_last_complete(there.at)}. Ask for other dates."
+            f"on {calendar.find_last_complete(newest.at)}. Ask for other dates."
         )
-    whole = there.at >= asked.at
+    whole = newest.at >= asked.at
     return AsOf(at=_find_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
 
 

@@ -96,12 +96,12 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clo
     counted = int((~np.isnan(best.scores)).sum())
     offset = _offset(minutes, volume, sessions)
     same = tuple(c.zone for c in candidates if c is not best and c.label == best.label and _equal(c, best))
-    found = Clock(
+    clock = Clock(
         zone=best.zone, label=best.label, same=same, score=best.score, sessions=counted, offset_minutes=offset,
         why="", best=(best.zone, best.label),
     )  # fmt: skip
     why = _doubt(best, candidates, counted)
-    return found if not why else replace(found, zone=None, label=None, why=why)
+    return clock if not why else replace(clock, zone=None, label=None, why=why)
 
 
 def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
@@ -128,10 +128,10 @@ def _doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> 
         if other is best or (other.label == best.label and _equal(other, best)):
             continue
         differ = (other.opens != best.opens) & ~np.isnan(best.scores)
-        mine, theirs = best.scores[differ], np.nan_to_num(other.scores[differ])
+        mine, other_scores = best.scores[differ], np.nan_to_num(other.scores[differ])
         if mine.size < _DIFFER:
             return f"{best.zone} and {other.zone} differ in {mine.size} of {counted} sessions only"
-        if float(mine.mean() - theirs.mean()) < _AHEAD:
+        if float(mine.mean() - other_scores.mean()) < _AHEAD:
             return f"{best.zone} ({best.label}) and {other.zone} ({other.label}) fit about as well"
     return ""
 
@@ -221,12 +221,12 @@ def _local(moments: pl.Series, zone: str) -> _Ints:
 
 def _offset(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> int | None:
     """Return how many minutes after the open, taken as UTC, the sharpest rise stands in most sessions."""
-    places: list[int] = []
+    rises: list[int] = []
     for start in _local(sessions["open"], "UTC").tolist():
         a, b = np.searchsorted(minutes, (start - 720, start + 720))
         if b - a >= _THIN:
-            places.append(_rises(minutes[a:b] - start, volume[a:b])[0])
-    if not places:
+            rises.append(_rises(minutes[a:b] - start, volume[a:b])[0])
+    if not rises:
         return None
-    values, counts = np.unique(places, return_counts=True)
-    return int(values[counts.argmax()]) if counts.max() * 2 >= len(places) else None
+    values, counts = np.unique(rises, return_counts=True)
+    return int(values[counts.argmax()]) if counts.max() * 2 >= len(rises) else None

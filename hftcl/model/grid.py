@@ -277,12 +277,12 @@ class HandedOn:
         total: IntArray = np.zeros(at.size, dtype=np.int64)
         count: IntArray = np.zeros(at.size, dtype=np.int64)
         for before in self._before:
-            there = before[at]
-            offset = now - first[there]
-            had = (there >= 0) & (offset < size[there])
+            part_before = before[at]
+            offset = now - first[part_before]
+            had = (part_before >= 0) & (offset < size[part_before])
             count += had
             traded = had & (offset >= 0)
-            total[traded] += self._volume_5[(start[there] + offset)[traded]]
+            total[traded] += self._volume_5[(start[part_before] + offset)[traded]]
         mean = np.divide(total, count, out=np.full(at.size, np.nan), where=count > 0)
         return self.per_part.select(pl.all().gather(pl.Series(at))).with_columns(
             usual_volume_5=pl.Series(mean).fill_nan(None)

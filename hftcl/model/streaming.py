@@ -79,9 +79,9 @@ class StreamingFeatures:
         Raises ValueError for other bars, and where no session has been started. It has then taken none of them.
         """
         today = self._take(bars)
-        told = bars.select(_TOLD)
-        return told.hstack(
-            today.compute_features(told["ticker"].to_list()) if bars.height else _build_empty(self._table)
+        keys = bars.select(_TOLD)
+        return keys.hstack(
+            today.compute_features(keys["ticker"].to_list()) if bars.height else _build_empty(self._table)
         )
 
     def end(self) -> None:
@@ -190,12 +190,12 @@ class _StreamingSession:
         window.append(minutes | {"age": age, "seen": seen, "minute": np.full(window.tickers, minute)})
 
     def _read_handed_on(self, minute: int) -> dict[str, Array]:
-        known = self._part >= 0
-        found = self._handed_on.build_columns(self._part[known], np.full(int(known.sum()), minute))
+        has_part = self._part >= 0
+        handed_columns = self._handed_on.build_columns(self._part[has_part], np.full(int(has_part.sum()), minute))
         columns = {}
-        for name in found.columns:
-            columns[name] = np.full(known.size, np.nan)
-            columns[name][known] = found[name].to_numpy()
+        for name in handed_columns.columns:
+            columns[name] = np.full(has_part.size, np.nan)
+            columns[name][has_part] = handed_columns[name].to_numpy()
         return columns
 
 

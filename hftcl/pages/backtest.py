@@ -105,36 +105,36 @@ class _Curve:
     @property
     def wealth(self) -> tuple[float, ...]:
         """Cumulative P&L in percent: 0 before the first session."""
-        total, found = 0.0, [0.0]
-        for each in self.net:
-            total += each
-            found.append(100.0 * total)
-        return tuple(found)
+        total, points = 0.0, [0.0]
+        for day_pnl in self.net:
+            total += day_pnl
+            points.append(100.0 * total)
+        return tuple(points)
 
     def scale(self) -> "_Curve":
         n = len(self.net)
         mean = sum(self.net) / n
-        deviation = math.sqrt(sum((each - mean) ** 2 for each in self.net) / (n - 1)) if n > 1 else 0.0
+        deviation = math.sqrt(sum((day_pnl - mean) ** 2 for day_pnl in self.net) / (n - 1)) if n > 1 else 0.0
         factor = SCALED_TO / math.sqrt(SESSIONS_PER_YEAR) / deviation if deviation > 0 else 0.0
         return _Curve(
             name=self.name,
             place=self.place,
             days=self.days,
-            net=tuple(factor * each for each in self.net),
+            net=tuple(factor * day_pnl for day_pnl in self.net),
             deployed=self.deployed,
         )
 
 
 def _curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
-    found = []
+    curves = []
     for place, (name, policy) in enumerate(policies.items()):
         days = tuple(date.fromisoformat(day) for day in policy.pnl_by_session)
         where = {day: index for index, day in enumerate(days)}
         deployed: dict[int, str] = {}
-        for each in policy.served:
-            if each.from_ is not None:
-                deployed[where[each.from_]] = f"{each.model_id} from {each.from_}: {each.reason}"
-        found.append(
+        for span in policy.served:
+            if span.from_ is not None:
+                deployed[where[span.from_]] = f"{span.model_id} from {span.from_}: {span.reason}"
+        curves.append(
             _Curve(
                 name=name,
                 place=place,
@@ -143,7 +143,7 @@ def _curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
                 deployed=tuple(deployed.items()),
             )
         )
-    return found
+    return curves
 
 
 def _key(curves: Sequence[_Curve]) -> str:
@@ -172,7 +172,7 @@ def _chart(curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
     parts = [*grid(ticks(low, high), y), *months(days, x), *_strip(days, attempts, x)]
-    for curve in sorted(curves, key=lambda each: -each.place):  # the configured policy is drawn last, on top
+    for curve in sorted(curves, key=lambda item: -item.place):  # the configured policy is drawn last, on top
         points = " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in enumerate(curve.wealth))
         width = " main" if curve.place == 0 else ""
         parts.append(
@@ -190,26 +190,26 @@ def _chart(curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title:
 def _strip(days: Sequence[date], attempts: "Sequence[AttemptReport]", x: Callable[[float], float]) -> list[str]:
     """Return a bar under the chart: where the configured policy was let trade by its record, and where it was not."""
     parts, state = [], "stand aside"
-    decided = {each.at.date(): each for each in attempts}
+    decided = {attempt.at.date(): attempt for attempt in attempts}
     pending = sorted(decided)
-    begin, told = 0, ""
+    begin, explanation = 0, ""
     for place, day in enumerate([*days, date.max]):
-        new, why = state, told
+        new, why = state, explanation
         while pending and pending[0] < day:
             attempt = decided[pending.pop(0)]
             new, why = attempt.edge or state, f"{attempt.edge}: {attempt.edge_reason}"
         if place and (new != state or day == date.max):
-            parts.append(_bar(x(begin), x(place), state, f"{days[begin]} to {days[place - 1]}: {told}"))
+            parts.append(_bar(x(begin), x(place), state, f"{days[begin]} to {days[place - 1]}: {explanation}"))
             begin = place
-        state, told = new, why
+        state, explanation = new, why
     return parts
 
 
-def _bar(left: float, right: float, state: str, told: str) -> str:
+def _bar(left: float, right: float, state: str, explanation: str) -> str:
     kind = "live" if state == "live" else "aside"
     return (
         f'<rect class="{kind}" x="{left:.1f}" y="{HEIGHT - BOTTOM + 10:.0f}" width="{right - left:.1f}" height="8">'
-        f"<title>{escape(told)}</title></rect>"
+        f"<title>{escape(explanation)}</title></rect>"
     )
 
 
@@ -220,44 +220,45 @@ def _policies(policies: "Mapping[str, PolicyReport]") -> str:
     columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
     rows = [
         (
-            f'{escape(name)}<br><span class="soft">{escape(each.rule)}</span>',
-            number(each.sharpe),
-            interval(each.interval),
-            number(each.pnl, "+.2%"),
-            number(each.gross_pnl, "+.2%"),
-            number(each.turnover, ".1f"),
-            number(each.max_drawdown, ".2%"),
-            str(each.traded_sessions),
-            str(each.deployments),
+            f'{escape(name)}<br><span class="soft">{escape(policy.rule)}</span>',
+            number(policy.sharpe),
+            interval(policy.interval),
+            number(policy.pnl, "+.2%"),
+            number(policy.gross_pnl, "+.2%"),
+            number(policy.turnover, ".1f"),
+            number(policy.max_drawdown, ".2%"),
+            str(policy.traded_sessions),
+            str(policy.deployments),
         )
-        for name, each in policies.items()
+        for name, policy in policies.items()
     ]
     return table(columns, rows)
 
 
 def _intervals(differences: "Sequence[DifferenceReport]") -> str:
     """Return a dot with its interval for each difference, on one axis."""
-    known = [each.interval for each in differences if each.interval is not None]
-    if not known:
+    with_interval = [difference.interval for difference in differences if difference.interval is not None]
+    if not with_interval:
         return '<p class="soft">Not defined on these sessions.</p>'
-    low = float(min(0.0, *(lowest for lowest, _ in known)))
-    high = float(max(0.0, *(highest for _, highest in known)))
+    low = float(min(0.0, *(lowest for lowest, _ in with_interval)))
+    high = float(max(0.0, *(highest for _, highest in with_interval)))
     left, height = 300.0, 28.0 * len(differences) + 34.0
 
     def x(value: float) -> float:
         return left + (WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
 
     parts = uprights(ticks(low, high), x, height)
-    for row, each in enumerate(differences):
+    for row, difference in enumerate(differences):
         at = 20.0 + 28.0 * row
-        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(f"{each.policy} - {each.against}")}</text>')
-        if each.interval is None or each.difference is None:
+        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(f"{difference.policy} - {difference.against}")}</text>')
+        if difference.interval is None or difference.difference is None:
             continue
         parts.append(
-            f'<path class="curve main" stroke="var(--c0)" d="M{x(each.interval[0]):.1f} {at:.0f}'
-            f'H{x(each.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" cx="{x(each.difference):.1f}" cy="{at:.0f}"/>'
+            f'<path class="curve main" stroke="var(--c0)" d="M{x(difference.interval[0]):.1f} {at:.0f}'
+            f'H{x(difference.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" '
+            f'cx="{x(difference.difference):.1f}" cy="{at:.0f}"/>'
             f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">'
-            f"{number(each.difference, '+.2f')} ({interval(each.interval, '+.1f')})</text>"
+            f"{number(difference.difference, '+.2f')} ({interval(difference.interval, '+.1f')})</text>"
         )
     return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
 
@@ -278,17 +279,17 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
     kinds = {"deployed": "good", "rejected": "bad"}
     rows = [
         (
-            moment(each.at),
-            escape(each.model_id),
-            number(each.sharpe),
-            number(each.champion_sharpe),
-            number(each.p_better),
-            f'<span class="{kinds.get(each.outcome, "")}">{escape(each.outcome)}</span>',
-            escape(each.reason),
-            escape(each.edge or "-"),
-            number(each.p_edge),
-            escape(each.edge_reason),
+            moment(attempt.at),
+            escape(attempt.model_id),
+            number(attempt.sharpe),
+            number(attempt.champion_sharpe),
+            number(attempt.p_better),
+            f'<span class="{kinds.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
+            escape(attempt.reason),
+            escape(attempt.edge or "-"),
+            number(attempt.p_edge),
+            escape(attempt.edge_reason),
         )
-        for each in attempts
+        for attempt in attempts
     ]
     return table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))

@@ -109,16 +109,16 @@ def uprights(values: Sequence[float], x: Callable[[float], float], height: float
 def months(days: Sequence[date], x: Callable[[float], float]) -> list[str]:
     """Return a label at the first session of each month, fewer where they would touch."""
     firsts = [place for place, day in enumerate(days) if place == 0 or day.month != days[place - 1].month]
-    found, last = [], -math.inf
+    labels, last = [], -math.inf
     for place in firsts:
         at = x(place + 0.5)
         if at - last >= 56 and at <= WIDTH - RIGHT - 24:
             last = at
-            found.append(
+            labels.append(
                 f'<path class="grid" d="M{at:.1f} {TOP:.0f}V{HEIGHT - BOTTOM:.0f}"/>'
                 f'<text class="soft" x="{at:.1f}" y="{HEIGHT - 6:.0f}" text-anchor="middle">{days[place]:%Y-%m}</text>'
             )
-    return found
+    return labels
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: frozenset[int] = frozenset()) -> str:

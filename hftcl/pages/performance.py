@@ -135,19 +135,22 @@ def _equity_key(report: "PerformanceReport") -> str:
     text = "Dots: from there on another model decided. Net of every cost; profits are not reinvested."
     if bench is None:
         return f'<p class="soft">{text}</p>'
-    found = (
+    legend = (
         f"Dashed: equal amounts of {count(len(bench.tickers), 'ticker')}, bought once and held: "
         f"{number(bench.pnl, '+.2%')}, Sharpe {number(bench.sharpe)} ({interval(bench.sharpe_interval)}). "
         f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})."
     )
     note = f" Note: {escape(bench.note)}." if bench.note else ""
-    return f'<p class="soft">{text} {found}{note}</p>'
+    return f'<p class="soft">{text} {legend}{note}</p>'
 
 
 def _rolling(report: "PerformanceReport") -> str:
     if len(report.rolling) < 2:
-        needed, found = report.rolling_sessions + 1, report.total.sessions
-        return f'<p class="soft">A curve needs {count(needed, "session")}; the ledger has {found} in this span.</p>'
+        needed, span_sessions = report.rolling_sessions + 1, report.total.sessions
+        return (
+            f'<p class="soft">A curve needs {count(needed, "session")}; the ledger has {span_sessions} in '
+            "this span.</p>"
+        )
     return charts.rolling(report)
 
 
@@ -155,18 +158,18 @@ def _models(report: "PerformanceReport") -> list[str]:
     columns = ("model", "sessions", "from", "to", "net USD", "Sharpe live", "exam", "trades", "won", "cost bp")
     rows = [
         (
-            escape(each.model_id) + ("&nbsp;<b>in&nbsp;use</b>" if each.in_use else ""),
-            str(each.live.sessions),
-            str(each.from_),
-            str(each.to),
-            money(each.live.net_usd, signed=True),
-            number(each.live.sharpe),
-            number(each.exam_sharpe),
-            f"{each.live.trades:,}",
-            number(each.live.hit_rate, ".1%"),
-            number(each.live.cost_bps),
+            escape(model.model_id) + ("&nbsp;<b>in&nbsp;use</b>" if model.in_use else ""),
+            str(model.live.sessions),
+            str(model.from_),
+            str(model.to),
+            money(model.live.net_usd, signed=True),
+            number(model.live.sharpe),
+            number(model.exam_sharpe),
+            f"{model.live.trades:,}",
+            number(model.live.hit_rate, ".1%"),
+            number(model.live.cost_bps),
         )
-        for each in report.models
+        for model in report.models
     ]
     newest = report.models[-_MODELS_DRAWN:]
     return [
@@ -202,7 +205,7 @@ def _parts(kind: str, parts: "Sequence[PartFigures]") -> str:
             number(part.profit_factor),
             number(part.cost_bps),
         )
-        for part in sorted(parts, key=lambda each: -each.net_usd)
+        for part in sorted(parts, key=lambda figures: -figures.net_usd)
     ]
     return table(columns, rows)
 
@@ -218,16 +221,16 @@ def _trades(report: "PerformanceReport") -> list[str]:
     columns = ("closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
     rows = [
         (
-            moment(each.closed),
-            escape(each.ticker),
-            number(each.quantity, "+,.6g"),
-            f"{each.entry:,.4f}",
-            f"{each.exit:,.4f}",
-            f'<span class="{"good" if each.net_usd > 0 else "bad"}">{money(each.net_usd, signed=True)}</span>',
-            f"{(each.closed - each.opened).total_seconds() / 60:.0f}",
-            escape(each.model_id),
+            moment(trade.closed),
+            escape(trade.ticker),
+            number(trade.quantity, "+,.6g"),
+            f"{trade.entry:,.4f}",
+            f"{trade.exit:,.4f}",
+            f'<span class="{"good" if trade.net_usd > 0 else "bad"}">{money(trade.net_usd, signed=True)}</span>',
+            f"{(trade.closed - trade.opened).total_seconds() / 60:.0f}",
+            escape(trade.model_id),
         )
-        for each in report.trades
+        for trade in report.trades
     ]
     return [
         charts.trade_bins(report.trade_bins),
@@ -236,29 +239,29 @@ def _trades(report: "PerformanceReport") -> list[str]:
     ]
 
 
-def _importances(report: "PerformanceReport", found: "Importances") -> list[str]:
-    if not found.shares or report.model_id is None:
-        return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(found.problem)}</p>']
+def _importances(report: "PerformanceReport", importances: "Importances") -> list[str]:
+    if not importances.shares or report.model_id is None:
+        return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(importances.problem)}</p>']
     return [
         f"<h2>Feature importance of {escape(report.model_id)}</h2>",
-        charts.importances(found.shares),
+        charts.importances(importances.shares),
         '<p class="soft">Impurity decrease in training; it tells what the model looks at, not what earns.</p>',
     ]
 
 
 def _series(report: "PerformanceReport") -> str:
     """Return the series as JSON; `curve` holds the x of each point in the chart, its minute and % of capital."""
-    places, plot = charts.places(report), charts.equity_plot(report)
+    points, plot = charts.places(report), charts.equity_plot(report)
     document = {
         "sessions": list(report.pnl_by_session),
         "pnl": list(report.pnl_by_session.values()),
         "buy_and_hold": list(report.benchmark.pnl_by_session.values()) if report.benchmark else None,
-        "rolling": [[each.session.isoformat(), each.sharpe] for each in report.rolling],
-        "models": [[each.ts.isoformat(), each.model_id] for each in report.swaps],
+        "rolling": [[point.session.isoformat(), point.sharpe] for point in report.rolling],
+        "models": [[swap.ts.isoformat(), swap.model_id] for swap in report.swaps],
         "frame": [WIDTH, TOP, plot.bottom],
         "curve": [
             [round(plot.x(place), 1), f"{point.ts:%Y-%m-%d %H:%M}", round(value, 5)]
-            for point, (place, value) in zip(report.curve, places[1:], strict=True)
+            for point, (place, value) in zip(report.curve, points[1:], strict=True)
         ],
     }
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))

@@ -58,7 +58,7 @@ class Plot:
 
     def _dates(self) -> list[str]:
         by_day = len(self.sessions) <= _DAY_LABELS_UP_TO
-        found, last = [], -math.inf
+        labels, last = [], -math.inf
         for place, day in enumerate(self.sessions):
             at = self.x(place + 0.5) if by_day else self.x(place)
             begins = by_day or place == 0 or day.month != self.sessions[place - 1].month
@@ -67,11 +67,11 @@ class Plot:
             anchor = "middle" if by_day or place else "start"
             last = at if anchor == "middle" else at + _LABEL_PX / 2
             text = f"{day:%m-%d}" if by_day else f"{day:%Y-%m}"
-            found.append(
+            labels.append(
                 f'<path class="tick" d="M{at:.1f} {TOP:.0f}V{self.bottom:.0f}"/>'
                 f'<text class="soft" x="{at:.1f}" y="{self.height - 7:.0f}" text-anchor="{anchor}">{text}</text>'
             )
-        return found
+        return labels
 
 
 def places(report: "PerformanceReport") -> list[Point]:
@@ -81,11 +81,11 @@ def places(report: "PerformanceReport") -> list[Point]:
     for point in report.curve:
         count[point.session] = count.get(point.session, 0) + 1
     seen: dict[date, int] = {}
-    found = [(0.0, 0.0)]
+    points = [(0.0, 0.0)]
     for point in report.curve:
         seen[point.session] = seen.get(point.session, 0) + 1
-        found.append((index[point.session] + seen[point.session] / count[point.session], 100.0 * point.pnl))
-    return found
+        points.append((index[point.session] + seen[point.session] / count[point.session], 100.0 * point.pnl))
+    return points
 
 
 def equity_plot(report: "PerformanceReport") -> Plot:
@@ -96,11 +96,11 @@ def equity_plot(report: "PerformanceReport") -> Plot:
 
 def equity(report: "PerformanceReport") -> str:
     """Return the equity curve, the watchlist's beside it, and a mark where another model began to decide."""
-    mine, theirs, plot = places(report), _benchmark(report), equity_plot(report)
+    mine, benchmark, plot = places(report), _benchmark(report), equity_plot(report)
     parts = plot.axes()
-    if theirs:
+    if benchmark:
         parts.append(
-            f'<polyline class="curve bench" points="{plot.path(theirs)}"><title>buy and hold</title></polyline>'
+            f'<polyline class="curve bench" points="{plot.path(benchmark)}"><title>buy and hold</title></polyline>'
         )
     parts.append(f'<polyline class="curve main" stroke="var(--c0)" points="{plot.path(mine)}"/>')
     parts += _swaps(report, plot, mine)
@@ -114,7 +114,7 @@ def _swaps(report: "PerformanceReport", plot: Plot, mine: Sequence[Point]) -> li
         later = next((place for place, point in enumerate(report.curve) if point.ts >= swap.ts), None)
         at, value = mine[later if later is not None else -1]
         x, y = plot.x(at), plot.y(value)
-        told = escape(f"{swap.model_id} decides from {swap.ts:%Y-%m-%d %H:%M} UTC")
+        title = escape(f"{swap.model_id} decides from {swap.ts:%Y-%m-%d %H:%M} UTC")
         parts.append(f'<path class="swap" d="M{x:.1f} {TOP:.0f}V{plot.bottom:.0f}"/>')
         anchor, shift = ("end", -4.0) if x > WIDTH - _MODEL_PX else ("start", 4.0)
         begins = x - _MODEL_PX if anchor == "end" else x
@@ -125,7 +125,7 @@ def _swaps(report: "PerformanceReport", plot: Plot, mine: Sequence[Point]) -> li
             )
             free = begins + _MODEL_PX
         parts.append(
-            f'<circle class="mark" fill="var(--c2)" r="4.5" cx="{x:.1f}" cy="{y:.1f}"><title>{told}</title></circle>'
+            f'<circle class="mark" fill="var(--c2)" r="4.5" cx="{x:.1f}" cy="{y:.1f}"><title>{title}</title></circle>'
         )
     return parts
 
@@ -147,11 +147,11 @@ def rolling(report: "PerformanceReport") -> str:
     """Return the rolling Sharpe ratio; a place where it is not defined breaks the line."""
     index = {session: place for place, session in enumerate(_sessions(report))}
     runs: list[list[Point]] = [[]]
-    for each in report.rolling:
-        if each.sharpe is None:
+    for point in report.rolling:
+        if point.sharpe is None:
             runs.append([])
         else:
-            runs[-1].append((index[each.session] + 1.0, each.sharpe))
+            runs[-1].append((index[point.session] + 1.0, point.sharpe))
     values = [value for run in runs for _, value in run]
     plot = Plot.fit_around(_sessions(report), [0.0, *values], height=170.0)
     parts = plot.axes()
@@ -171,8 +171,8 @@ def monthly(report: "PerformanceReport") -> str:
     rows = []
     for year in years:
         cells = [report.months.get(f"{year}-{month:02}") for month in range(1, 13)]
-        known = [value for value in cells if value is not None]
-        rows.append((year, [*cells, sum(known)]))
+        values = [value for value in cells if value is not None]
+        rows.append((year, [*cells, sum(values)]))
     texts = [[_percent(value) for value in cells] for _, cells in rows]
     return _heat((*_MONTHS, "Year"), rows, texts, most, "Net P&L by month in percent of capital", strong=12)
 
@@ -181,9 +181,9 @@ def weekly(report: "PerformanceReport") -> str:
     """Return a heat map: a row a weekday, a column an hour of the session."""
     hours = sorted({cell.hour for cell in report.cells})
     days = [part.name for part in report.weekdays]
-    known = {(cell.weekday, cell.hour): cell.net_usd for cell in report.cells}
-    most = max((abs(value) for value in known.values()), default=0.0)
-    rows = [(day, [known.get((day, hour)) for hour in hours]) for day in days]
+    net_by_cell = {(cell.weekday, cell.hour): cell.net_usd for cell in report.cells}
+    most = max((abs(value) for value in net_by_cell.values()), default=0.0)
+    rows = [(day, [net_by_cell.get((day, hour)) for hour in hours]) for day in days]
     texts = [["" if value is None else number(value, "+,.0f") for value in cells] for _, cells in rows]
     names = ["night" if hour < 0 else f"+{hour} h" for hour in hours]
     return _heat(names, rows, texts, most, "Net P&L in USD by weekday and hour of the session")
@@ -208,10 +208,10 @@ def _heat(
         f'<text class="soft" x="{left + wide * (place + 0.5):.1f}" y="15" text-anchor="middle">{name}</text>'
         for place, name in enumerate(columns)
     ]
-    for row, ((name, values), told) in enumerate(zip(rows, texts, strict=True)):
+    for row, ((name, values), row_texts) in enumerate(zip(rows, texts, strict=True)):
         y = top + high * row
         parts.append(f'<text class="soft" x="{left - 8:.0f}" y="{y + 19:.1f}" text-anchor="end">{escape(name)}</text>')
-        for place, (value, text) in enumerate(zip(values, told, strict=True)):
+        for place, (value, text) in enumerate(zip(values, row_texts, strict=True)):
             x = left + wide * place
             if value is None:
                 parts.append(f'<rect class="none" x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="28"/>')
@@ -257,18 +257,18 @@ def exam_against_live(models: "Sequence[ModelFigures]") -> str:
             if sharpe is None:
                 continue
             begin, end = between or (sharpe, sharpe)
-            told = f"{model.model_id} {whose}: {number(sharpe, '+.2f')} ({interval((begin, end))})"
+            title = f"{model.model_id} {whose}: {number(sharpe, '+.2f')} ({interval((begin, end))})"
             parts.append(
                 f'<path class="curve main" stroke="{colour}" d="M{x(begin):.1f} {at + shift:.0f}H{x(end):.1f}"/>'
                 f'<circle fill="{colour}" r="5" cx="{x(sharpe):.1f}" cy="{at + shift:.0f}">'
-                f"<title>{escape(told)}</title></circle>"
+                f"<title>{escape(title)}</title></circle>"
             )
     return svg(height, "Sharpe ratio of each model: its exam and what it made live", parts)
 
 
 def trade_bins(bins: "Sequence[TradeBin]") -> str:
     """Return the histogram of the trades' net P&L."""
-    most = max((each.trades for each in bins), default=0)
+    most = max((trade_bin.trades for trade_bin in bins), default=0)
     height, base = 180.0, 150.0
     low, high = float(bins[0].low_usd), float(bins[-1].high_usd)
 
@@ -276,14 +276,15 @@ def trade_bins(bins: "Sequence[TradeBin]") -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1.0)
 
     parts = []
-    for each in bins:
-        tall = (base - TOP) * each.trades / most if most else 0.0
-        kind = "gain" if each.low_usd >= -1e-9 else "loss"
-        span = interval((each.low_usd, each.high_usd), "+,.2f")
-        told = f"{count(each.trades, 'trade')} from {span} USD"
+    for trade_bin in bins:
+        tall = (base - TOP) * trade_bin.trades / most if most else 0.0
+        kind = "gain" if trade_bin.low_usd >= -1e-9 else "loss"
+        span = interval((trade_bin.low_usd, trade_bin.high_usd), "+,.2f")
+        title = f"{count(trade_bin.trades, 'trade')} from {span} USD"
         parts.append(
-            f'<rect class="{kind}" x="{x(each.low_usd) + 1:.1f}" y="{base - tall:.1f}" '
-            f'width="{x(each.high_usd) - x(each.low_usd) - 2:.1f}" height="{tall:.1f}"><title>{told}</title></rect>'
+            f'<rect class="{kind}" x="{x(trade_bin.low_usd) + 1:.1f}" y="{base - tall:.1f}" '
+            f'width="{x(trade_bin.high_usd) - x(trade_bin.low_usd) - 2:.1f}" '
+            f'height="{tall:.1f}"><title>{title}</title></rect>'
         )
     parts += [
         f'<text class="soft" x="{x(value):.1f}" y="{base + 18:.0f}" text-anchor="middle">{number(value, ",.6g")}</text>'
@@ -296,7 +297,7 @@ def trade_bins(bins: "Sequence[TradeBin]") -> str:
 
 def importances(features: Sequence[tuple[str, float]]) -> str:
     """Return a bar a feature, the largest first; `features` are names with their share."""
-    ranked = sorted(features, key=lambda each: -each[1])
+    ranked = sorted(features, key=lambda item: -item[1])
     columns = 2
     rows = -(-len(ranked) // columns)
     most = (ranked[0][1] if ranked else 0.0) or 1.0
@@ -319,8 +320,8 @@ def _sessions(report: "PerformanceReport") -> tuple[date, ...]:
 def _benchmark(report: "PerformanceReport") -> list[Point]:
     if report.benchmark is None:
         return []
-    total, found = 0.0, [(0.0, 0.0)]
-    for place, each in enumerate(report.benchmark.pnl_by_session.values(), start=1):
-        total += each
-        found.append((float(place), 100.0 * total))
-    return found
+    total, points = 0.0, [(0.0, 0.0)]
+    for place, day_pnl in enumerate(report.benchmark.pnl_by_session.values(), start=1):
+        total += day_pnl
+        points.append((float(place), 100.0 * total))
+    return points

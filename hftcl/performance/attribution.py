@@ -118,8 +118,8 @@ def attribute(
     booked: dict[Key, Amounts] = defaultdict(Amounts)
     trades: list[Trade] = []
     for session in sessions:
-        for each in by_session.get(session, ()):
-            trades += books[each.ticker].book_fill(each, booked)
+        for day_execution in by_session.get(session, ()):
+            trades += books[day_execution.ticker].book_fill(day_execution, booked)
         for ticker, book in books.items():
             if (close := closes.get((session, ticker))) is not None:
                 book.book_close(session, ticker, close, booked)
@@ -175,63 +175,63 @@ class _LotBook:
     position: float = 0.0
     open: _Open | None = None
 
-    def book_fill(self, each: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
+    def book_fill(self, execution: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
         """Take a fill: book what it closes and what it cost; return the trade that it ended, if one."""
-        own = booked[Key(each.session, each.model_id, each.ticker, each.hour)]
-        own.commission += each.commission
-        own.slippage += each.quantity * (each.price - each.reference_price)
-        own.traded += abs(each.quantity) * each.price
+        own = booked[Key(execution.session, execution.model_id, execution.ticker, execution.hour)]
+        own.commission += execution.commission
+        own.slippage += execution.quantity * (execution.price - execution.reference_price)
+        own.traded += abs(execution.quantity) * execution.price
         own.fills += 1
-        self._match(each, booked)
-        ended = self._follow(each)
+        self._match(execution, booked)
+        ended = self._follow(execution)
         if not self.position:
             self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
         return ended
 
-    def _match(self, each: Execution, booked: dict[Key, Amounts]) -> None:
-        left = each.quantity
+    def _match(self, execution: Execution, booked: dict[Key, Amounts]) -> None:
+        left = execution.quantity
         while abs(left) > _FLAT and self.lots and (self.lots[0].quantity > 0) != (left > 0):
             lot = self.lots[0]
             closed = lot.quantity if abs(lot.quantity) <= abs(left) + _FLAT else -left
-            key = _build_key(lot, each.session, each.ticker)
-            booked[key].moved += closed * (each.price - lot.price)
+            key = _build_key(lot, execution.session, execution.ticker)
+            booked[key].moved += closed * (execution.price - lot.price)
             left += closed
             lot.quantity -= closed
             if not lot.quantity:
                 self.lots.popleft()
         if abs(left) > _FLAT:
-            self.lots.append(_Lot(left, each.price, each.model_id, each.session, each.hour))
+            self.lots.append(_Lot(left, execution.price, execution.model_id, execution.session, execution.hour))
 
-    def _follow(self, each: Execution) -> list[Trade]:
+    def _follow(self, execution: Execution) -> list[Trade]:
         """Split the fill where it turns the position: its first part ends the old trade, the rest begins a new one."""
-        before, after = self.position, self.position + each.quantity
+        before, after = self.position, self.position + execution.quantity
         self.position = 0.0 if abs(after) <= _FLAT else after
         ended: list[Trade] = []
-        rest = each.quantity
+        rest = execution.quantity
         if self.open is not None and before and (before > 0) != (rest > 0):
             closing = -before if abs(rest) >= abs(before) - _FLAT else rest
-            self._leave(self.open, each, closing)
+            self._leave(self.open, execution, closing)
             if not self.position or (self.position > 0) != (before > 0):
-                ended.append(self.open.close(each))
+                ended.append(self.open.close(execution))
                 self.open = None
             rest = self.position if self.open is None else 0.0
         if rest and self.position:
-            self._enter(each, rest)
+            self._enter(execution, rest)
         return ended
 
-    def _leave(self, trade: _Open, each: Execution, quantity: float) -> None:
+    def _leave(self, trade: _Open, execution: Execution, quantity: float) -> None:
         trade.left += quantity
-        trade.received += quantity * each.price
-        trade.commission += each.commission * min(abs(quantity / each.quantity), 1.0)
+        trade.received += quantity * execution.price
+        trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
         trade.fills += 1
 
-    def _enter(self, each: Execution, quantity: float) -> None:
+    def _enter(self, execution: Execution, quantity: float) -> None:
         if self.open is None:
-            self.open = _Open(each)
+            self.open = _Open(execution)
         trade = self.open
         trade.entered += quantity
-        trade.paid += quantity * each.price
-        trade.commission += each.commission * min(abs(quantity / each.quantity), 1.0)
+        trade.paid += quantity * execution.price
+        trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
         trade.largest = max(trade.largest, self.position, key=abs)
         trade.fills += 1
 

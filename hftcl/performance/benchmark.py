@@ -44,7 +44,7 @@ def compute_benchmark(
     whole, split = _adjust_to_first_session(prices, tickers)
     held = _compute_holding_pnl(whole, tickers, sessions, bought, cost_bps)
     difference = compare(net, held)
-    told = [
+    notes = [
         f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
         f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
     ]
@@ -56,8 +56,8 @@ def compute_benchmark(
         max_drawdown=metrics.max_drawdown(held),
         difference=difference.difference,
         difference_interval=difference.interval,
-        pnl_by_session={day.isoformat(): each for day, each in zip(sessions, held.tolist(), strict=True)},
-        note="; ".join(filter(None, told)),
+        pnl_by_session={day.isoformat(): pnl for day, pnl in zip(sessions, held.tolist(), strict=True)},
+        note="; ".join(filter(None, notes)),
     )
 
 
@@ -83,17 +83,17 @@ def _adjust_to_first_session(
 ) -> tuple[dict[tuple[date, str], tuple[float, float]], list[str]]:
     """Return the prices in the shares of the first session, and the nights that were taken for a split."""
     nights = _find_split_nights(prices)
-    found, told = {}, []
+    adjusted_prices, notes = {}, []
     for ticker in tickers:
         factor, before = 1.0, 0.0
         for session in sorted(day for day, name in prices if name == ticker):
             first, last = prices[session, ticker]
             if (session, ticker) in nights:
                 factor *= before / first
-                told.append(f"{ticker} before {session}")
-            found[session, ticker] = (first * factor, last * factor)
+                notes.append(f"{ticker} before {session}")
+            adjusted_prices[session, ticker] = (first * factor, last * factor)
             before = last
-    return found, told
+    return adjusted_prices, notes
 
 
 def _find_split_nights(prices: _Prices) -> set[tuple[date, str]]:

@@ -29,7 +29,7 @@ class Book:
 
     capital: float
     sessions: tuple[date, ...]
-    found: Attribution
+    attribution: Attribution
     equity: pl.DataFrame
     unpriced: tuple[str, ...]
     """Tickers that are held and have no close in the last session yet: for now they are worth what was paid, or their
@@ -41,10 +41,10 @@ class Book:
         return Book(
             capital=self.capital,
             sessions=tuple(session for session in self.sessions if session in span),
-            found=Attribution(
-                {key: amounts for key, amounts in self.found.booked.items() if key.session in span},
-                tuple(trade for trade in self.found.trades if trade.session in span),
-                self.found.held,
+            attribution=Attribution(
+                {key: amounts for key, amounts in self.attribution.booked.items() if key.session in span},
+                tuple(trade for trade in self.attribution.trades if trade.session in span),
+                self.attribution.held,
             ),
             equity=self.equity.filter(pl.col("session").is_in(list(span))),
             unpriced=self.unpriced,
@@ -58,7 +58,11 @@ class Book:
 
     def figures(self) -> Figures:
         return work.compute_figures(
-            self.found.booked, self.found.trades, self.sessions, capital=self.capital, exposure=self.exposure
+            self.attribution.booked,
+            self.attribution.trades,
+            self.sessions,
+            capital=self.capital,
+            exposure=self.exposure,
         )
 
 
@@ -70,20 +74,20 @@ def read_book(reader: LedgerReader, settings: Settings, book: BookName, until: d
     fills, equity = reader.fills(book).sort("ts", maintain_order=True), reader.equity(book)
     executions = _build_executions(fills, settings)
     if until is not None:
-        executions = [each for each in executions if each.session <= until]
+        executions = [execution for execution in executions if execution.session <= until]
         equity = equity.filter(pl.col("session") <= until)
-    days = sorted({*equity["session"].to_list(), *(each.session for each in executions)})
+    days = sorted({*equity["session"].to_list(), *(execution.session for execution in executions)})
     closes = {
         (session, ticker): close
         for session, ticker, close in reader.closes().select("session", "ticker", "close").iter_rows()
     }
-    found = attribute(executions, closes, days)
+    attribution = attribute(executions, closes, days)
     return Book(
         capital=_read_capital(reader, executions or days),
         sessions=tuple(days),
-        found=found,
+        attribution=attribution,
         equity=equity,
-        unpriced=tuple(sorted(ticker for ticker in found.held if (days[-1], ticker) not in closes)),
+        unpriced=tuple(sorted(ticker for ticker in attribution.held if (days[-1], ticker) not in closes)),
     )
 
 
@@ -137,7 +141,7 @@ def find_served(
     """Return where another model began to decide, and the sessions in which each model decided or traded."""
     swaps: list[Swap] = []
     served: dict[str, set[date]] = {}
-    for key in book.found.booked:
+    for key in book.attribution.booked:
         served.setdefault(key.model_id, set()).add(key.session)
     bounds = book.equity.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
     minutes = {session: (first, last) for session, first, last in bounds.iter_rows()}
@@ -165,11 +169,11 @@ def _list_deciders(
     seen = pl.concat([_group_by_model(reader.decisions("production", at, at)) for at in bounds])
     if len({*seen["model_id"].to_list(), *traded}) > 1:
         seen = _group_by_model(reader.decisions("production", *bounds))
-    found: list[tuple[datetime, str]] = []
+    deciders: list[tuple[datetime, str]] = []
     for ts, model in seen.iter_rows():
-        if not found or found[-1][1] != model:
-            found.append((ts, model))
-    return found
+        if not deciders or deciders[-1][1] != model:
+            deciders.append((ts, model))
+    return deciders
 
 
 def _group_by_model(decisions: pl.DataFrame) -> pl.DataFrame:
@@ -187,7 +191,9 @@ def list_notes(book: Book) -> tuple[str, ...]:
         )
     last = book.equity.tail(1)
     session, equity = last["session"][0], float(last["equity"][0])
-    derived = book.capital + sum(each.net for key, each in book.found.booked.items() if key.session <= session)
+    derived = book.capital + sum(
+        amounts.net for key, amounts in book.attribution.booked.items() if key.session <= session
+    )
     if abs(equity - derived) <= _CENT:
         return ()
     return (

@@ -61,8 +61,8 @@ def compute_figures(
 def sum_amounts(amounts: Iterable[Amounts]) -> Amounts:
     """Return the sum of `amounts`."""
     total = Amounts()
-    for each in amounts:
-        total.add(each)
+    for amount in amounts:
+        total.add(amount)
     return total
 
 
@@ -102,8 +102,8 @@ def split_parts(
     """Return one part for each value of `of`, in the order of the values; a trade is of its opening and its end."""
     amounts: dict[object, Amounts] = defaultdict(Amounts)
     ended: dict[object, list[Trade]] = defaultdict(list)
-    for key, each in booked.items():
-        amounts[of(key)].add(each)
+    for key, amount in booked.items():
+        amounts[of(key)].add(amount)
     for trade in trades:
         ended[of(trade)].append(trade)
     return tuple(
@@ -151,8 +151,8 @@ def split_cells(booked: Mapping[Key, Amounts]) -> tuple[CellFigures, ...]:
 def months(net: Mapping[str, float]) -> dict[str, float]:
     """Return the sums by month, "2026-01", of a P&L by ISO date."""
     sums: dict[str, float] = defaultdict(float)
-    for day, each in net.items():
-        sums[day[:7]] += each
+    for day, pnl in net.items():
+        sums[day[:7]] += pnl
     return dict(sums)
 
 
@@ -193,7 +193,7 @@ def _compute_sharpe(net: FloatArray) -> float | None:
 def compute_sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
     """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
-        found = metrics.sharpe_interval(net)
+        interval = metrics.sharpe_interval(net)
     except UndefinedStatisticError:
         return None
-    return found.low, found.high
+    return interval.low, interval.high

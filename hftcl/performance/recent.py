@@ -32,10 +32,10 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
             return None
         book = read_book(reader, settings, "production")
         models = find_served(reader, book, book.sessions)[1]
-    filled = {key.session for key, amounts in book.found.booked.items() if amounts.fills}
+    filled = {key.session for key, amounts in book.attribution.booked.items() if amounts.fills}
     others = {day for model, days in models.items() if model != model_id for day in days}
     days = [day for day in sorted(models.get(model_id, set()) & filled - others) if day <= until][-most:]
     if not days:
         return None
-    alone = {key: amounts for key, amounts in book.found.booked.items() if key.session in set(days)}
+    alone = {key: amounts for key, amounts in book.attribution.booked.items() if key.session in set(days)}
     return Recent(net=work.net_by_session(alone, days, book.capital), ledger=ledger)

@@ -103,11 +103,11 @@ def _build_report(
     swaps: tuple[Swap, ...],
     deciders: Mapping[str, set[date]],
     models: Mapping[str, ModelRecord],
-    told: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> PerformanceReport:
-    booked, trades, sessions, capital = book.found.booked, book.found.trades, book.sessions, book.capital
+    booked, trades, sessions, capital = book.attribution.booked, book.attribution.trades, book.sessions, book.capital
     net = work.net_by_session(booked, sessions, capital)
-    pnl = {day.isoformat(): each for day, each in zip(sessions, net.tolist(), strict=True)}
+    pnl = {day.isoformat(): day_pnl for day, day_pnl in zip(sessions, net.tolist(), strict=True)}
     noted = meta.number("cost_bps")
     assumed = settings.strategy.cost_bps if noted is None else noted
     window = settings.triggers.recent_sessions
@@ -126,15 +126,15 @@ def _build_report(
         benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed),
         models=tuple(
             _build_model_figures(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
-            for model_id, days in sorted(deciders.items(), key=lambda each: (min(each[1]), each[0]))
+            for model_id, days in sorted(deciders.items(), key=lambda item: (min(item[1]), item[0]))
             if days & set(sessions)
         ),
-        tickers=work.split_parts(booked, trades, capital=capital, of=lambda each: each.ticker, name=str),
+        tickers=work.split_parts(booked, trades, capital=capital, of=lambda key: key.ticker, name=str),
         weekdays=work.split_parts(
-            booked, trades, capital=capital, of=lambda each: each.session.weekday(), name=work.weekday_name
+            booked, trades, capital=capital, of=lambda key: key.session.weekday(), name=work.weekday_name
         ),
         hours=work.split_parts(
-            booked, trades, capital=capital, of=lambda each: each.hour, name=_build_hour_names(settings, book)
+            booked, trades, capital=capital, of=lambda key: key.hour, name=_build_hour_names(settings, book)
         ),
         cells=work.split_cells(booked),
         months=work.months(pnl),
@@ -145,20 +145,23 @@ def _build_report(
         curve=_build_curve(book, net),
         trades=tuple(_build_row(trade) for trade in reversed(trades[-TRADES_SHOWN:])),
         trade_bins=work.trade_bins(trades),
-        held=book.found.held,
-        notes=told,
+        held=book.attribution.held,
+        notes=notes,
     )
 
 
 def _build_hour_names(settings: Settings, book: Book) -> Callable[[object], str]:
     """Return what names the hours of `book`; without a fill there is none to name, and the calendar is not asked."""
-    days = sorted({key.session for key in book.found.booked})
+    days = sorted({key.session for key in book.attribution.booked})
     return work.build_hour_names(*find_hours(settings, days[0], days[-1])) if days else str
 
 
 def _find_as_of(book: Book) -> datetime:
     """Return the end of the newest minute that the ledger tells of."""
-    stamps: list[datetime] = [*book.equity["ts"].tail(1).to_list(), *(trade.closed for trade in book.found.trades[-1:])]
+    stamps: list[datetime] = [
+        *book.equity["ts"].tail(1).to_list(),
+        *(trade.closed for trade in book.attribution.trades[-1:]),
+    ]
     if stamps:
         return max(stamps) + timedelta(minutes=1)
     return _midnight(book.sessions[-1])
@@ -172,15 +175,17 @@ def _build_model_figures(
     book: Book, model_id: str, days: set[date], record: ModelRecord | None, *, in_use: bool
 ) -> ModelFigures:
     sessions = sorted(days)
-    booked: dict[Key, Amounts] = {key: each for key, each in book.found.booked.items() if key.model_id == model_id}
-    trades = [trade for trade in book.found.trades if trade.model_id == model_id]
-    known = [*sessions, *(key.session for key in booked)]
+    booked: dict[Key, Amounts] = {
+        key: amounts for key, amounts in book.attribution.booked.items() if key.model_id == model_id
+    }
+    trades = [trade for trade in book.attribution.trades if trade.model_id == model_id]
+    days_in_use = [*sessions, *(key.session for key in booked)]
     interval = record.judgement.sharpe_interval if record else None
     return ModelFigures(
         model_id=model_id,
         from_=sessions[0],
         to=sessions[-1],
-        live=work.compute_figures(booked, trades, sorted(set(known)), capital=book.capital, exposure=None),
+        live=work.compute_figures(booked, trades, sorted(set(days_in_use)), capital=book.capital, exposure=None),
         exam_sharpe=record.val_sharpe if record else None,
         exam_interval=(interval[0], interval[1]) if interval else None,
         exam_from=record.exam_from if record else None,
@@ -194,7 +199,7 @@ def _build_curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
 
     A session without a recorded minute has one point, at its end.
     """
-    each = max(1, _CURVE_POINTS // len(book.sessions))
+    points_per_session = max(1, _CURVE_POINTS // len(book.sessions))
     after = dict(zip(book.sessions, np.cumsum(net).tolist(), strict=True))
     by_session = {str(key[0]): rows for key, rows in book.equity.partition_by("session", as_dict=True).items()}
     points: list[CurvePoint] = []
@@ -203,13 +208,13 @@ def _build_curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
         if rows is None:
             points.append(CurvePoint(ts=_midnight(session), session=session, pnl=after[session]))
             continue
-        kept = rows.gather(_pick_evenly(rows.height, each)).select("ts", "equity")
+        kept = rows.gather(_pick_evenly(rows.height, points_per_session)).select("ts", "equity")
         # from what the fills say of its end, backwards: so that a curve over restarts and deposits is the P&L's
-        at, known = float(rows["equity"][-1]), after[session]
+        at, pnl_then = float(rows["equity"][-1]), after[session]
         if book.unpriced and session == book.sessions[-1]:  # its end is not known yet: from its beginning, forwards
-            at, known = float(rows["equity"][0]), points[-1].pnl if points else 0.0
+            at, pnl_then = float(rows["equity"][0]), points[-1].pnl if points else 0.0
         for ts, equity in kept.iter_rows():
-            points.append(CurvePoint(ts=ts, session=session, pnl=known + (equity - at) / book.capital))
+            points.append(CurvePoint(ts=ts, session=session, pnl=pnl_then + (equity - at) / book.capital))
     return tuple(points)
 
 

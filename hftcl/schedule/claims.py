@@ -109,23 +109,23 @@ class Occurrences:
         with faults("recording what was not done"):
             durable.make_folder(self._folder)
             with open_to_change(self._database) as db, transaction(db):
-                return tuple(each for each in wanted if _insert(db, each))
+                return tuple(record for record in wanted if _insert(db, record))
 
     def fail_abandoned(self, *, now: datetime) -> tuple[OccurrenceRecord, ...]:
         """Record as failed what no living process has claimed, and return it: what was cut off is not repeated."""
-        found = []
-        for each in self._list_claimed():
+        failed_records = []
+        for record in self._list_claimed():
             with (
                 contextlib.suppress(LockHeldError),  # its holder lives
                 faults("settling a claim"),
-                durable.lock(self._lock_path(each.job), each.job),
+                durable.lock(self._lock_path(record.job), record.job),
             ):
                 if (
-                    each in self._list_claimed()
+                    record in self._list_claimed()
                 ):  # looked at again under the lock: its holder may have finished meanwhile
-                    orphan = Claim(self._database, each, contextlib.ExitStack())
-                    found.append(orphan.finish("failed", INTERRUPTED, now=now))
-        return tuple(found)
+                    orphan = Claim(self._database, record, contextlib.ExitStack())
+                    failed_records.append(orphan.finish("failed", INTERRUPTED, now=now))
+        return tuple(failed_records)
 
     def _list_claimed(self) -> tuple[OccurrenceRecord, ...]:
         with faults("reading the schedule's record"), open_to_read(self._database) as db:
@@ -135,7 +135,7 @@ class Occurrences:
         return self._files.schedule_lock(job)
 
 
-def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
+def _insert(db: sqlite3.Connection, record: OccurrenceRecord) -> bool:
     """Write a row in the transaction that is open; False where that job and date have one.
 
     One that a clock that ran ahead has passed over, at a time that is to come, counts for nothing and is replaced.
@@ -147,20 +147,20 @@ def _insert(db: sqlite3.Connection, each: OccurrenceRecord) -> bool:
         "finished_at = excluded.finished_at, outcome = excluded.outcome "
         "WHERE state IN ('missed', 'skipped') AND claimed_at > excluded.claimed_at",
         (
-            *_build_key(each),
-            format_utc(each.due_at),
-            each.state,
-            each.by,
-            format_utc(each.claimed_at),
-            format_utc(each.finished_at) if each.finished_at else None,
-            each.outcome,
+            *_build_key(record),
+            format_utc(record.due_at),
+            record.state,
+            record.by,
+            format_utc(record.claimed_at),
+            format_utc(record.finished_at) if record.finished_at else None,
+            record.outcome,
         ),
     )
     return done.rowcount == 1
 
 
-def _build_key(each: OccurrenceRecord) -> tuple[str, str]:
-    return each.job, each.local_date.isoformat()
+def _build_key(record: OccurrenceRecord) -> tuple[str, str]:
+    return record.job, record.local_date.isoformat()
 
 
 def _read_row(row: sqlite3.Row) -> OccurrenceRecord:

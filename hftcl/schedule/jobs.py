@@ -36,8 +36,8 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
         return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock(), weekly=True))
 
     def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        found = collect(settings, now=clock(), on_event=on_event)
-        return JobResult(_summarize_collection(found), tuple(_find_holes(found, clock())))
+        collection = collect(settings, now=clock(), on_event=on_event)
+        return JobResult(_summarize_collection(collection), tuple(_find_holes(collection, clock())))
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         home, now = Home.of(settings).root, clock()
@@ -53,20 +53,20 @@ def _summarize_check(report: RetrainReport) -> str:
     return f"{report.outcome} {report.model_id}: {report.reason}"
 
 
-def _summarize_collection(found: Collection) -> str:
-    told = f"{len(found.tickers)} tickers up to {found.session}"
-    if found.left_out:
-        told += f", {len(found.left_out)} left out"
-    if found.problem:
-        return f"{told}; the record lacks sessions: {found.problem}"
-    return f"{told}; {len(found.recorded)} sessions added to the record"
+def _summarize_collection(collection: Collection) -> str:
+    summary = f"{len(collection.tickers)} tickers up to {collection.session}"
+    if collection.left_out:
+        summary += f", {len(collection.left_out)} left out"
+    if collection.problem:
+        return f"{summary}; the record lacks sessions: {collection.problem}"
+    return f"{summary}; {len(collection.recorded)} sessions added to the record"
 
 
-def _find_holes(found: Collection, at: datetime) -> Iterator[Alert]:
+def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     """Yield the alert about tickers without bars; none where each has some."""
-    lines = [f"{ticker}: no bar on {found.session}" for ticker in found.silent]
-    lines += [f"{ticker}: left out, {why}" for ticker, why in found.left_out.items()]
-    names = [*found.silent, *found.left_out]
+    lines = [f"{ticker}: no bar on {collection.session}" for ticker in collection.silent]
+    lines += [f"{ticker}: left out, {why}" for ticker, why in collection.left_out.items()]
+    names = [*collection.silent, *collection.left_out]
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
@@ -74,12 +74,12 @@ def _find_holes(found: Collection, at: datetime) -> Iterator[Alert]:
 
 def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what each job did in the last week, counted, then each that failed or was missed."""
-    week = [each for each in Occurrences(home).list_known() if now - _WEEK < each.due_at <= now]
-    for job in (each for each in Job if each is not Job.DIGEST):  # which is this very message
-        yield f"job {job}", _count_states(each.state for each in week if each.job == job)
-    for each in week:
-        if each.state in {"failed", "missed"}:
-            yield f"{each.job} {each.local_date}", f"{each.state}: {each.outcome}"
+    week = [record for record in Occurrences(home).list_known() if now - _WEEK < record.due_at <= now]
+    for job in (record for record in Job if record is not Job.DIGEST):  # which is this very message
+        yield f"job {job}", _count_states(record.state for record in week if record.job == job)
+    for record in week:
+        if record.state in {"failed", "missed"}:
+            yield f"{record.job} {record.local_date}", f"{record.state}: {record.outcome}"
 
 
 def _count_states(states: Iterable[str]) -> str:

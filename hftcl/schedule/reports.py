@@ -38,8 +38,13 @@ def preview(
 ) -> tuple[ComingReport, ...]:
     """Return the next `count` occurrences, earliest first; fewer where the exchange calendar is all that is left."""
     return tuple(
-        ComingReport(job=str(each.job), local=each.due_at.astimezone(zone), utc=each.due_at, note=each.note)
-        for each in islice(list_upcoming(rules, now, accounted), count)
+        ComingReport(
+            job=str(occurrence.job),
+            local=occurrence.due_at.astimezone(zone),
+            utc=occurrence.due_at,
+            note=occurrence.note,
+        )
+        for occurrence in islice(list_upcoming(rules, now, accounted), count)
     )
 
 
@@ -47,11 +52,11 @@ def report_ran(occurred: Iterable[OccurrenceRecord], zone: tzinfo) -> tuple[RanR
     """Return what became of occurrences, in their order."""
     return tuple(
         RanReport(
-            job=each.job,
-            local=each.due_at.astimezone(zone),
-            utc=each.due_at,
-            state=each.state,
-            outcome=each.outcome or "",
+            job=record.job,
+            local=record.due_at.astimezone(zone),
+            utc=record.due_at,
+            state=record.state,
+            outcome=record.outcome or "",
         )
-        for each in occurred
+        for record in occurred
     )

@@ -95,15 +95,15 @@ class TimesRule:
 
 @dataclass(frozen=True, slots=True)
 class SessionsRule:
-    """A job after each session of an exchange. known: the sessions from a date on, each with its end, UTC."""
+    """A job after each session of an exchange. list_sessions: the sessions from a date on, each with its end, UTC."""
 
     job: Job
-    known: Callable[[date], Iterable[tuple[date, datetime]]]
+    list_sessions: Callable[[date], Iterable[tuple[date, datetime]]]
     delay: timedelta
 
     def after(self, moment: datetime) -> Iterator[Occurrence]:
         """Yield an occurrence for each session that the calendar knows."""
-        for session, close in self.known((moment - self.delay - _REACH).date()):
+        for session, close in self.list_sessions((moment - self.delay - _REACH).date()):
             if close + self.delay > moment:
                 yield Occurrence(self.job, session, close + self.delay)
 
@@ -115,17 +115,17 @@ def resolve(wall: datetime, zone: tzinfo) -> tuple[datetime, str]:
     A minute that is left out becomes the next that exists; of two equal ones the first counts.
     """
     early = wall.replace(tzinfo=zone, fold=0)
-    found = early.astimezone(UTC)
-    if found.astimezone(zone).replace(tzinfo=None) == wall:
-        twice = wall.replace(tzinfo=zone, fold=1).astimezone(UTC) > found
-        return found, f"{wall:%H:%M} comes twice on this day: the first" if twice else ""
-    # Left out: the offset before the change puts `found` after it, the offset after the change puts `low` before it.
+    moment = early.astimezone(UTC)
+    if moment.astimezone(zone).replace(tzinfo=None) == wall:
+        twice = wall.replace(tzinfo=zone, fold=1).astimezone(UTC) > moment
+        return moment, f"{wall:%H:%M} comes twice on this day: the first" if twice else ""
+    # Left out: the offset before the change puts `moment` after it, the offset after the change puts `low` before it.
     low = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     before = early.utcoffset()
-    while found - low > _MINUTE:
-        middle = low + (found - low) // 2 // _MINUTE * _MINUTE
-        low, found = (middle, found) if middle.astimezone(zone).utcoffset() == before else (low, middle)
-    return found, f"{wall:%H:%M} does not exist on this day: the next minute that does"
+    while moment - low > _MINUTE:
+        middle = low + (moment - low) // 2 // _MINUTE * _MINUTE
+        low, moment = (middle, moment) if middle.astimezone(zone).utcoffset() == before else (low, middle)
+    return moment, f"{wall:%H:%M} does not exist on this day: the next minute that does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,27 +148,31 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
     came due while a retrain ran is skipped. Nothing that was ever claimed is due again, even at a clock set back; what
     was recorded as missed by a clock that ran ahead comes due in its time.
     """
-    known = [each for each in accounted if not _is_premature(each, now)]
-    retrains = [each for each in known if each.job == Job.RETRAIN]
+    believed_records = [record for record in accounted if not _is_premature(record, now)]
+    retrains = [record for record in believed_records if record.job == Job.RETRAIN]
     run: list[Occurrence] = []
     missed: list[tuple[Occurrence, str]] = []
     skipped: list[tuple[Occurrence, str]] = []
     before: list[tuple[Occurrence, str]] = []
     for rule in rules:
-        theirs = [each for each in known if each.job == rule.job]
-        since = max((each.due_at for each in theirs if each.due_at <= now), default=None)
+        job_records = [record for record in believed_records if record.job == rule.job]
+        since = max((record.due_at for record in job_records if record.due_at <= now), default=None)
         if since is None:
             first = _find_before_first(rule, now)
             before += [(first, "before the scheduler was first started")] if first else []
             since = first.due_at if first else now - FIRST_GRACE
-        taken = {each.local_date for each in theirs}
-        found = [
-            each for each in takewhile(lambda o: o.due_at <= now, rule.after(since)) if each.local_date not in taken
+        taken = {record.local_date for record in job_records}
+        due_occurrences = [
+            occurrence
+            for occurrence in takewhile(lambda o: o.due_at <= now, rule.after(since))
+            if occurrence.local_date not in taken
         ]
-        if not found:
+        if not due_occurrences:
             continue
-        newest, older = found[-1], found[-1 - MOST_MISSED : -1]
-        missed += [(each, f"no scheduler ran in its time; {newest.local_date} runs instead") for each in older]
+        newest, older = due_occurrences[-1], due_occurrences[-1 - MOST_MISSED : -1]
+        missed += [
+            (occurrence, f"no scheduler ran in its time; {newest.local_date} runs instead") for occurrence in older
+        ]
         running = _find_running(newest.due_at, retrains) if rule.job is Job.CHECK else None
         if running is not None:
             skipped.append((newest, f"the retrain of {running.local_date} was still running"))
@@ -179,30 +183,32 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
 
 def list_upcoming(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Iterator[Occurrence]:
     """Yield what comes due later than `now` and is not claimed, in the order in which it runs."""
-    taken = {(each.job, each.local_date) for each in accounted if not _is_premature(each, now)}
-    for each in heapq.merge(*(rule.after(now) for rule in rules), key=_order_key):
-        if (each.job, each.local_date) not in taken:
-            yield each
+    taken = {(record.job, record.local_date) for record in accounted if not _is_premature(record, now)}
+    for occurrence in heapq.merge(*(rule.after(now) for rule in rules), key=_order_key):
+        if (occurrence.job, occurrence.local_date) not in taken:
+            yield occurrence
 
 
-def _is_premature(each: Accounted, now: datetime) -> bool:
+def _is_premature(record: Accounted, now: datetime) -> bool:
     """Whether it was passed over by a clock that ran ahead: what was said at a time to come counts for nothing."""
-    return each.state in {"missed", "skipped"} and each.claimed_at > now
+    return record.state in {"missed", "skipped"} and record.claimed_at > now
 
 
 def _find_before_first(rule: Rule, now: datetime) -> Occurrence | None:
     """Return the newest occurrence that lies before the first start: later ones count."""
     last = None
-    for each in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.after(now - _LOOKBACK)):
-        last = each
+    for occurrence in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.after(now - _LOOKBACK)):
+        last = occurrence
     return last
 
 
 def _find_running(moment: datetime, retrains: Iterable[Accounted]) -> Accounted | None:
-    for each in retrains:
-        ended = moment + _MINUTE if each.finished_at is None else min(each.finished_at, each.claimed_at + _LONGEST)
-        if each.claimed_at <= moment < ended:
-            return each
+    for retrain in retrains:
+        ended = (
+            moment + _MINUTE if retrain.finished_at is None else min(retrain.finished_at, retrain.claimed_at + _LONGEST)
+        )
+        if retrain.claimed_at <= moment < ended:
+            return retrain
     return None
 
 

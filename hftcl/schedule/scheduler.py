@@ -74,7 +74,7 @@ class Scheduler:
         self._publish = publish
         self._tick_s = tick_s
         self._unrecorded: list[_Unrecorded] = []
-        self._told = ""
+        self._last_fault = ""
         self._late_told = False
         self._progress: tuple[str, int, str] = ("", -1, "")
 
@@ -92,14 +92,14 @@ class Scheduler:
 
     def run_once(self) -> tuple[OccurrenceRecord, ...]:
         """Do what is due now, and return what became of it. Raises HftclError where the registry fails, Stopped."""
-        found: list[OccurrenceRecord] = []
-        while (done := self._run_next_job(found)) is not None:
+        records: list[OccurrenceRecord] = []
+        while (done := self._run_next_job(records)) is not None:
             if not done:  # another scheduler is at it
                 break
-        self._record_waiting(found)
+        self._record_waiting(records)
         self._deliver()
         self._publish_state()
-        return tuple(found)
+        return tuple(records)
 
     def _run_round(self) -> Occurrence | None:
         """Do what is due; return what comes next, None where that is to be asked again soon."""
@@ -113,25 +113,25 @@ class Scheduler:
         except HftclError as fault:
             self._tell_trouble(fault)
             return None
-        self._told, self._late_told = "", False
+        self._last_fault, self._late_told = "", False
         self._publish_state()
         return following
 
-    def _run_next_job(self, found: list[OccurrenceRecord]) -> bool | None:
-        """Do the job that is due first, and add to `found` what became of it and of what was passed over.
+    def _run_next_job(self, records: list[OccurrenceRecord]) -> bool | None:
+        """Do the job that is due first, and add to `records` what became of it and of what was passed over.
 
         Returns None where nothing is due, False where it was left: another process has it, or it is not recorded yet.
         """
-        self._record_waiting(found)
+        self._record_waiting(records)
         now = self._clock()
         for lost in self._occurrences.fail_abandoned(now=now):
-            self._report_end(lost, found)
+            self._report_end(lost, records)
             self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _describe_interruption(lost))
         decided = find_due(self._rules, now, self._occurrences.list_known())
         self._record_passed_over(decided.before, "skipped", now)
-        self._tell_missed(self._record_passed_over(decided.missed, "missed", now), found)
+        self._tell_missed(self._record_passed_over(decided.missed, "missed", now), records)
         for skipped in self._record_passed_over(decided.skipped, "skipped", now):
-            self._report_end(skipped, found)
+            self._report_end(skipped, records)
         if not decided.run:
             return None
         occurrence = decided.run[0]
@@ -141,14 +141,14 @@ class Scheduler:
         if claim is None:
             return False
         with logs.bind_fields(job=str(occurrence.job)):
-            self._run_job(claim, occurrence, found)
+            self._run_job(claim, occurrence, records)
         self._deliver()
-        if not self._unrecorded and found[-1].state != "failed":
+        if not self._unrecorded and records[-1].state != "failed":
             with self._stop.permit_interrupts():
                 self._alerts.heartbeat(_HEARTBEAT_S)
         return not self._unrecorded
 
-    def _run_job(self, claim: Claim, occurrence: Occurrence, found: list[OccurrenceRecord]) -> None:
+    def _run_job(self, claim: Claim, occurrence: Occurrence, records: list[OccurrenceRecord]) -> None:
         now = claim.occurred.claimed_at
         log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
         if now - occurrence.due_at > BEHIND:
@@ -163,14 +163,14 @@ class Scheduler:
             self._give_back(claim)
             raise
         except LockHeldError as busy:
-            self._conclude(claim, "skipped", JobResult(str(busy)), found)
+            self._conclude(claim, "skipped", JobResult(str(busy)), records)
         except HftclError as error:
-            self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
+            self._conclude(claim, "failed", self._build_fault(error, occurrence), records)
         except Exception as error:
             log.exception("job failed unexpectedly")
-            self._conclude(claim, "failed", self._build_fault(error, occurrence), found)
+            self._conclude(claim, "failed", self._build_fault(error, occurrence), records)
         else:
-            self._conclude(claim, "done", done, found)
+            self._conclude(claim, "done", done, records)
 
     def _build_fault(self, error: Exception, occurrence: Occurrence) -> JobResult:
         alert = build_error_alert(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())
@@ -184,24 +184,24 @@ class Scheduler:
         else:
             log.info("job stopped and given back: it is due again after the restart")
 
-    def _conclude(self, claim: Claim, state: State, done: JobResult, found: list[OccurrenceRecord]) -> None:
+    def _conclude(self, claim: Claim, state: State, done: JobResult, records: list[OccurrenceRecord]) -> None:
         """Tell and record what a job came to."""
         for alert in done.alerts:
             self._alerts.tell(alert)
         self._unrecorded.append(_Unrecorded(claim, state, done.outcome))
         try:
-            self._record_waiting(found)
+            self._record_waiting(records)
         except HftclError as fault:
             self._tell_trouble(fault)
 
-    def _record_waiting(self, found: list[OccurrenceRecord]) -> None:
+    def _record_waiting(self, records: list[OccurrenceRecord]) -> None:
         """Record what is done. What cannot be recorded now, as on a full disk, is kept and tried again."""
         while self._unrecorded:
             first = self._unrecorded[0]
             occurred = first.claim.finish(first.state, first.outcome, now=self._clock())
             self._unrecorded.pop(0)
-            self._told = ""
-            self._report_end(occurred, found)
+            self._last_fault = ""
+            self._report_end(occurred, records)
 
     def _record_passed_over(
         self, occurrences: Sequence[tuple[Occurrence, str]], state: State, now: datetime
@@ -209,22 +209,22 @@ class Scheduler:
         """Record what is not done, with the reason; return what was not accounted for already."""
         rows = [
             OccurrenceRecord(
-                job=each.job,
-                local_date=each.local_date,
-                due_at=each.due_at,
+                job=occurrence.job,
+                local_date=occurrence.local_date,
+                due_at=occurrence.due_at,
                 state=state,
                 by=self._by,
                 claimed_at=now,
                 finished_at=now,
                 outcome=why,
             )
-            for each, why in occurrences
+            for occurrence, why in occurrences
         ]
         return self._occurrences.pass_over(rows)
 
-    def _tell_missed(self, rows: Sequence[OccurrenceRecord], found: list[OccurrenceRecord]) -> None:
+    def _tell_missed(self, rows: Sequence[OccurrenceRecord], records: list[OccurrenceRecord]) -> None:
         """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""
-        found += rows
+        records += rows
         lines = []
         for job in dict.fromkeys(row.job for row in rows):
             days = [row.local_date for row in rows if row.job == job]
@@ -240,8 +240,8 @@ class Scheduler:
             self._late_told = True
             self._tell(Kind.BEHIND, subject, f"{text}\n{_WHY_LATE}")
 
-    def _report_end(self, occurred: OccurrenceRecord, found: list[OccurrenceRecord]) -> None:
-        found.append(occurred)
+    def _report_end(self, occurred: OccurrenceRecord, records: list[OccurrenceRecord]) -> None:
+        records.append(occurred)
         level = logging.WARNING if occurred.state == "failed" else logging.INFO
         fields = (occurred.job, occurred.local_date, occurred.state, occurred.outcome)
         log.log(level, "job ended name=%s local_date=%s state=%s: %s", *fields)
@@ -291,8 +291,8 @@ class Scheduler:
 
     def _tell_trouble(self, fault: HftclError) -> None:
         """Tell what keeps the scheduler from its work, once; it tries again after a moment."""
-        if str(fault) != self._told:
-            self._told = str(fault)
+        if str(fault) != self._last_fault:
+            self._last_fault = str(fault)
             log.error("the scheduler cannot work: %s", fault)
             self._tell(Kind.ERROR, "the scheduler cannot work", str(fault))
 

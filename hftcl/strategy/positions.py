@@ -92,17 +92,17 @@ class PositionBook:
 
     def _hold(self, ticker: str, session: date, minute: int, signal: int) -> int:
         """Count the signal and return the sum of those within the horizon."""
-        known = self._signals.get(ticker)
-        if known is not None and (session, minute) <= known.newest:
+        signals = self._signals.get(ticker)
+        if signals is not None and (session, minute) <= signals.newest:
             raise ValueError(f"{ticker} has a prediction for minute {minute} of {session} that comes late, or twice.")
-        if known is None or session > known.newest[0]:
-            known = self._signals[ticker] = _Signals(newest=(session, minute))
-        known.newest = session, minute
-        known.counted.append((minute, signal))
-        known.total += signal
-        while known.counted[0][0] <= minute - self._horizon_minutes:
-            known.total -= known.counted.popleft()[1]
-        return known.total
+        if signals is None or session > signals.newest[0]:
+            signals = self._signals[ticker] = _Signals(newest=(session, minute))
+        signals.newest = session, minute
+        signals.counted.append((minute, signal))
+        signals.total += signal
+        while signals.counted[0][0] <= minute - self._horizon_minutes:
+            signals.total -= signals.counted.popleft()[1]
+        return signals.total
 
 
 def _refuse(threshold: float, horizon_minutes: int) -> None:

@@ -146,10 +146,10 @@ def find_terminal() -> "Console | None":
 
 def draw_sparkline(values: Sequence[float | None]) -> str:
     """Draw one block a value between the least and the greatest; an undefined one is a dot."""
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return "·" * len(values)
-    low, span = min(known), (max(known) - min(known)) or 1.0
+    low, span = min(numbers), (max(numbers) - min(numbers)) or 1.0
     top = len(SPARKS) - 1
     return "".join("·" if value is None else SPARKS[round((value - low) / span * top)] for value in values)
 

@@ -16,11 +16,11 @@ _STYLES: Final = {
 }  # as traffic lights; the order is that of the sum
 
 
-def draw_rows(found: "Sequence[Row]") -> None:
+def draw_rows(rows: "Sequence[Row]") -> None:
     """Draw the rows, then how many there are of each kind."""
-    drawn = [(row.name, Styled(row.status, _STYLES[row.status]), row.detail, row.remedy) for row in found]
+    drawn = [(row.name, Styled(row.status, _STYLES[row.status]), row.detail, row.remedy) for row in rows]
     draw_table("", ("check", "result", "found", "what to do"), drawn)
-    counts = {status: sum(row.status == status for row in found) for status in _STYLES}
+    counts = {status: sum(row.status == status for row in rows) for status in _STYLES}
     worst = next((status for status in ("fault", "warning", "ok") if counts[status]), "ok")
     say(
         f"{counts['ok']} ok, {count(counts['warning'], 'warning')}, {count(counts['fault'], 'fault')}.",

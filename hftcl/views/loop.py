@@ -226,13 +226,13 @@ def draw_backtest(report: "BacktestReport") -> None:
     rows = [
         (
             name,
-            number(each.sharpe),
-            interval(each.interval, ".1f"),
-            number(each.pnl, "+.2%"),
-            number(each.turnover, ".1f"),
-            str(each.deployments),
+            number(policy.sharpe),
+            interval(policy.interval, ".1f"),
+            number(policy.pnl, "+.2%"),
+            number(policy.turnover, ".1f"),
+            str(policy.deployments),
         )
-        for name, each in report.policies.items()
+        for name, policy in report.policies.items()
     ]
     title = (
         f"{count(report.sessions, 'session')}, {report.from_} to {report.to}, {count(len(report.tickers), 'ticker')}, "
@@ -241,12 +241,12 @@ def draw_backtest(report: "BacktestReport") -> None:
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     against = [
         (
-            f"{each.policy} - {each.against}",
-            number(each.difference, "+.2f"),
-            interval(each.interval),
-            number(each.p_better),
+            f"{difference.policy} - {difference.against}",
+            number(difference.difference, "+.2f"),
+            interval(difference.interval),
+            number(difference.p_better),
         )
-        for each in report.differences
+        for difference in report.differences
     ]
     draw_table(
         "Differences of Sharpe ratios on the same sessions",

@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 _SPARKS_AT_MOST: Final = 60  # characters: with the label and the sum it is one line of 120 columns, two of 80
 # First what was made, then how sure that is, then what it took.
 _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
-    ("P&L, net, USD", lambda each: money(each.net_usd, signed=True)),
-    ("P&L, net", lambda each: number(each.pnl, "+.3%")),
-    ("P&L, gross, USD", lambda each: money(each.gross_usd, signed=True)),
-    ("Sharpe, net", lambda each: number(each.sharpe)),
-    ("  90 % interval", lambda each: interval(each.sharpe_interval)),
-    ("P(true Sharpe > 0)", lambda each: number(each.psr)),
-    ("max drawdown", lambda each: number(each.max_drawdown, ".3%")),
-    ("trades", lambda each: f"{each.trades:,}"),
-    ("win rate", lambda each: number(each.hit_rate, ".1%")),
-    ("profit factor", lambda each: number(each.profit_factor)),
-    ("fills", lambda each: f"{each.fills:,}"),
-    ("turnover, x capital", lambda each: number(each.turnover, ".1f")),
-    ("exposure", lambda each: number(each.exposure, ".1%")),
-    ("commission, USD", lambda each: money(each.commission_usd)),
-    ("slippage, USD", lambda each: money(each.slippage_usd)),
-    ("cost, bp of turnover", lambda each: number(each.cost_bps)),
-    ("break-even cost, bp", lambda each: number(each.break_even_bps)),
+    ("P&L, net, USD", lambda figures: money(figures.net_usd, signed=True)),
+    ("P&L, net", lambda figures: number(figures.pnl, "+.3%")),
+    ("P&L, gross, USD", lambda figures: money(figures.gross_usd, signed=True)),
+    ("Sharpe, net", lambda figures: number(figures.sharpe)),
+    ("  90 % interval", lambda figures: interval(figures.sharpe_interval)),
+    ("P(true Sharpe > 0)", lambda figures: number(figures.psr)),
+    ("max drawdown", lambda figures: number(figures.max_drawdown, ".3%")),
+    ("trades", lambda figures: f"{figures.trades:,}"),
+    ("win rate", lambda figures: number(figures.hit_rate, ".1%")),
+    ("profit factor", lambda figures: number(figures.profit_factor)),
+    ("fills", lambda figures: f"{figures.fills:,}"),
+    ("turnover, x capital", lambda figures: number(figures.turnover, ".1f")),
+    ("exposure", lambda figures: number(figures.exposure, ".1%")),
+    ("commission, USD", lambda figures: money(figures.commission_usd)),
+    ("slippage, USD", lambda figures: money(figures.slippage_usd)),
+    ("cost, bp of turnover", lambda figures: number(figures.cost_bps)),
+    ("break-even cost, bp", lambda figures: number(figures.break_even_bps)),
 )
 
 
@@ -52,7 +52,7 @@ def draw_performance(report: "PerformanceReport") -> None:
 def _draw_totals(report: "PerformanceReport") -> None:
     columns = ["", "bot", *(["shadow"] if report.shadow else []), *(["buy and hold"] if report.benchmark else [])]
     bench = report.benchmark
-    known = (
+    bench_cells = (
         {}
         if bench is None
         else {
@@ -67,7 +67,7 @@ def _draw_totals(report: "PerformanceReport") -> None:
             name,
             form(report.total),
             *([form(report.shadow)] if report.shadow else []),
-            *([known.get(name, "")] if bench else []),
+            *([bench_cells.get(name, "")] if bench else []),
         ]
         for name, form in _FIGURES
     ]
@@ -90,17 +90,17 @@ def _draw_models(models: "Sequence[ModelFigures]") -> None:
     columns = ("model", "sessions", "net USD", "live", "90 %", "exam")  # what fits into 80 columns; --html has more
     rows: list[list[Cell]] = [
         [
-            Styled(each.model_id, "bold green" if each.in_use else ""),
-            str(each.live.sessions),
-            money(each.live.net_usd, signed=True),
-            number(each.live.sharpe),
-            interval(each.live.sharpe_interval),
-            number(each.exam_sharpe),
+            Styled(model.model_id, "bold green" if model.in_use else ""),
+            str(model.live.sessions),
+            money(model.live.net_usd, signed=True),
+            number(model.live.sharpe),
+            interval(model.live.sharpe_interval),
+            number(model.exam_sharpe),
         ]
-        for each in models
+        for model in models
     ]
     draw_table("Models: Sharpe ratio live, beside that of the exam", columns, rows, numbers=frozenset(range(1, 6)))
-    say(f"In use: {next((each.model_id for each in models if each.in_use), 'none')}")
+    say(f"In use: {next((model.model_id for model in models if model.in_use), 'none')}")
 
 
 def _draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
@@ -123,8 +123,8 @@ def _draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
 
 def _draw_course(report: "PerformanceReport") -> None:
     total, course = 0.0, [0.0]
-    for each in report.pnl_by_session.values():
-        total += each
+    for day_pnl in report.pnl_by_session.values():
+        total += day_pnl
         course.append(total)
     step = -(-len(course) // _SPARKS_AT_MOST)
     shown = [*course[:-1:step], course[-1]]

@@ -101,7 +101,7 @@ def recorded(day: int, gross: float, turnover: float) -> RecordedSession:
 
 def test_the_past_is_counted_at_the_present_cost() -> None:
     """By hand: 1 % gross and a turnover of 20 capitals at 2 bp a unit: 1 % - 0.4 %."""
-    record = Record(known=(recorded(5, 0.01, 20.0),), added=(recorded(6, 0.0, 0.0),), cost_bps=2.0)
+    record = Record(recorded_sessions=(recorded(5, 0.01, 20.0),), added=(recorded(6, 0.0, 0.0),), cost_bps=2.0)
     assert record.net.tolist() == pytest.approx([0.006, 0.0])
 
 

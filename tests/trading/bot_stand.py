@@ -197,7 +197,7 @@ class Stand:
             self.settings,
             Parts(
                 mode=self.mode,  # type: ignore[arg-type]
-                places=places,
+                home=places,
                 ledger=self.ledger,
                 broker=self.broker,
                 feed=self.feed or StoredFeed(self.bars, tickers),

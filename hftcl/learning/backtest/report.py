@@ -43,10 +43,10 @@ def build_report(
 ) -> BacktestReport:
     """Return the report; `first` is the first session that is compared."""
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
-    differences = tuple(_report_difference(courses, mine, theirs) for mine, theirs in pairs)
-    found = compare(courses[POLICY].net, courses[NEVER].net)
+    differences = tuple(_report_difference(courses, mine, baseline) for mine, baseline in pairs)
+    comparison = compare(courses[POLICY].net, courses[NEVER].net)
     return BacktestReport(
-        conclusion=found.conclusion,
+        conclusion=comparison.conclusion,
         reason=_explain_conclusion(courses[POLICY], differences),
         policies={name: _report_policy(name, course) for name, course in courses.items()},
         differences=differences,
@@ -94,15 +94,15 @@ def _report_served(step: Step, days: Sequence[date]) -> ServedReport:
     return ServedReport(model_id=step.attempt.model_id, from_=later[0] if later else None, reason=step.decision.reason)
 
 
-def _report_difference(courses: Mapping[str, PolicyRun], mine: str, theirs: str) -> DifferenceReport:
-    found = compare(courses[mine].net, courses[theirs].net)
+def _report_difference(courses: Mapping[str, PolicyRun], mine: str, baseline: str) -> DifferenceReport:
+    comparison = compare(courses[mine].net, courses[baseline].net)
     return DifferenceReport(
         policy=mine,
-        against=theirs,
-        difference=found.difference,
-        interval=found.interval,
-        standard_error=found.standard_error,
-        p_better=found.p_better,
+        against=baseline,
+        difference=comparison.difference,
+        interval=comparison.interval,
+        standard_error=comparison.standard_error,
+        p_better=comparison.p_better,
     )
 
 
@@ -112,7 +112,7 @@ def _report_attempts(steps: Sequence[Step]) -> tuple[AttemptReport, ...]:
 
 def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     verdict, edge = step.decision.verdict, step.edge
-    served = [each.attempt.model_id for each in earlier if each.decision.deploys]
+    served = [earlier_step.attempt.model_id for earlier_step in earlier if earlier_step.decision.deploys]
     return AttemptReport(
         model_id=step.attempt.model_id,
         at=step.attempt.at,
@@ -132,7 +132,7 @@ def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
 
 def _explain_conclusion(policy: PolicyRun, differences: Sequence[DifferenceReport]) -> str:
     """Say by which figures it was concluded, and what they owe to standing aside."""
-    by_name = {(each.policy, each.against): each for each in differences}
+    by_name = {(difference.policy, difference.against): difference for difference in differences}
     main, free = by_name[POLICY, NEVER], by_name[FREE, NEVER]
     n = len(policy.days)
     if main.interval is None or main.difference is None:

@@ -71,8 +71,8 @@ def backtest(
     source, calendar = open_market(settings)
     watch = Stopwatch()
     with _hold_lock(settings):
-        known = find_known_end(source, calendar, settings, begin, end, now)
-        history = _collect_history(settings, source, calendar, begin, known, watch, on_event)
+        known_end = find_known_end(source, calendar, settings, begin, end, now)
+        history = _collect_history(settings, source, calendar, begin, known_end, watch, on_event)
         for note in history.notes:
             on_event(Event("backtest", text=note, level=Level.WARNING))
         data = history.data
@@ -131,7 +131,7 @@ def _collect_history(
     source: BarSource,
     calendar: Calendar,
     begin: date,
-    known: AsOf,
+    known_end: AsOf,
     watch: Stopwatch,
     on_event: OnEvent,
 ) -> History:
@@ -140,23 +140,23 @@ def _collect_history(
     Features look back only, so those of a week are what they would have been at its end. Which tickers are left out
     for lack of bars is decided for each window, or later bars would decide it.
     """
-    last = calendar.find_last_complete(known.at)
+    last = calendar.find_last_complete(known_end.at)
     ends = list_week_ends(calendar, begin - 4 * _WEEK, last)
     ends = ends[max(sum(day < begin for day in ends) - 1, 0) :]
     if not ends:
         raise NoDataError(f"From {begin} to {last} there is no end of a week. Ask for more sessions.")
     span = (last - ends[0]).days + settings.market.lookback_days
     wide = replace(settings, market=replace(settings.market, lookback_days=span, min_coverage=0.0))
-    data = assemble(wide, source, calendar, known, save=True, on_event=on_event, watch=watch)
-    found = list_sessions(data.frame)
-    full = tuple(day for day in ends if _list_window(calendar, settings, day)[0] >= found[0].day and day < last)
-    sessions = tuple(session for session in found if full and session.day > full[0])
+    data = assemble(wide, source, calendar, known_end, save=True, on_event=on_event, watch=watch)
+    all_sessions = list_sessions(data.frame)
+    full = tuple(day for day in ends if _list_window(calendar, settings, day)[0] >= all_sessions[0].day and day < last)
+    sessions = tuple(session for session in all_sessions if full and session.day > full[0])
     counted = [session for session in sessions if session.day >= begin]
     late = not full or full[0] != ends[0]
     if len(counted) < MIN_SESSIONS:
         why = (
             f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
-            f"{found[0].day}. Ask for a later --to, or lower [market] lookback_days"
+            f"{all_sessions[0].day}. Ask for a later --to, or lower [market] lookback_days"
             if late
             else ". Ask for a later --to"
         )
@@ -166,7 +166,8 @@ def _collect_history(
     notes = []
     if late:
         notes.append(
-            f"the bars begin on {found[0].day}: the first full window of {settings.market.lookback_days} days ends on "
+            f"the bars begin on {all_sessions[0].day}: the first full window of "
+            f"{settings.market.lookback_days} days ends on "
             f"{full[0]}, and what is compared begins on {counted[0].day}"
         )
     return History(first=begin, data=data, weeks=full, sessions=sessions, notes=tuple(notes))

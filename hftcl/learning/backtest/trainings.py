@@ -65,12 +65,12 @@ class Workshop:
         return cache_folder(self.settings) / self._compute_digest()[:16]
 
     def _compute_digest(self) -> str:
-        ours = self.settings
+        settings = self.settings
         parts = {
-            "market": asdict(ours.market),
-            "model": {**asdict(ours.model), **self.params},
-            "strategy": asdict(ours.strategy),
-            "exam": asdict(ours.exam),
+            "market": asdict(settings.market),
+            "model": {**asdict(settings.model), **self.params},
+            "strategy": asdict(settings.strategy),
+            "exam": asdict(settings.exam),
             "source": self.source,
             "code": _hash_code(),
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -207,13 +207,13 @@ def score_all(
         )
         for unit in units
     )
-    found: dict[str, Score] = {}
+    scores: dict[str, Score] = {}
     on_event(Event("score", 0, len(units)))
     parallel = joblib.Parallel(n_jobs=_count_cores(shop.settings), prefer="threads", return_as="generator_unordered")
     for model_id, score in parallel(tasks):
-        found[model_id] = score
-        on_event(Event("score", len(found), len(units), model_id))
-    return found
+        scores[model_id] = score
+        on_event(Event("score", len(scores), len(units), model_id))
+    return scores
 
 
 def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], cost_bps: float) -> tuple[str, Score]:
@@ -224,9 +224,13 @@ def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...]
         if not days:
             continue
         examined = examine(model, frame, days, cost_bps=cost_bps)
-        found = examined.simulation
+        simulation = examined.simulation
         for day, gross, net, turnover in zip(
-            found.sessions, found.gross.tolist(), found.net.tolist(), found.turnover.tolist(), strict=True
+            simulation.sessions,
+            simulation.gross.tolist(),
+            simulation.net.tolist(),
+            simulation.turnover.tolist(),
+            strict=True,
         ):
             marks[day] = SessionPnl(gross=gross, net=net, turnover=turnover)
         if days == unit.split.exam_days:

@@ -41,11 +41,11 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     registry = Registry(Home.of(settings).root)
     live, last = registry.find_live(), _find_last_verdict(registry)
     source, calendar = open_market(settings)
-    known = find_as_of(source, calendar, settings, as_of, now)
-    clock = known.at if known.explicit else now
-    if known.explicit and last is not None:
+    known_end = find_as_of(source, calendar, settings, as_of, now)
+    clock = known_end.at if known_end.explicit else now
+    if known_end.explicit and last is not None:
         last = _date_by_knowledge(registry, last)
-    observed, covered = _evaluate_triggers(settings, live, last, source, calendar, known, on_event)
+    observed, covered = _evaluate_triggers(settings, live, last, source, calendar, known_end, on_event)
     rules = (
         triggers.check_no_model(live.model_id if live else None),
         triggers.check_age(last, clock, settings.triggers.max_age_days),
@@ -59,8 +59,8 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
         reason=reason,
         triggers=rules,
         live=live.model_id if live else None,
-        as_of=known.at,
-        as_of_note=known.note,
+        as_of=known_end.at,
+        as_of_note=known_end.note,
         source=source.name,
         synthetic=source.synthetic,
         coverage=covered,
@@ -101,7 +101,7 @@ def _evaluate_triggers(
     last: triggers.LastVerdict | None,
     source: BarSource,
     calendar: Calendar,
-    known: AsOf,
+    known_end: AsOf,
     on_event: OnEvent,
 ) -> tuple[tuple[triggers.Trigger, ...], tuple[TickerCoverage, ...]]:
     """Return the triggers that need bars, recent Sharpe ratio, degradation, drift, and what the bars cover."""
@@ -114,12 +114,12 @@ def _evaluate_triggers(
             problem = "no model serves"
             if as_local(source):  # the bars lie here, so that looking at them costs no call
                 with contextlib.suppress(NoDataError):
-                    days = list_window(calendar, settings, known)
-                    looked = collect_window(settings, source, calendar, days, known, save=False, on_event=on_event)
+                    days = list_window(calendar, settings, known_end)
+                    looked = collect_window(settings, source, calendar, days, known_end, save=False, on_event=on_event)
                     covered = looked.coverage
         else:
             require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=source.synthetic)
-            facts = _gather(settings, live, last, source, calendar, known, on_event)
+            facts = _gather(settings, live, last, source, calendar, known_end, on_event)
     except ImplausibleBarsError:
         raise
     except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
@@ -129,14 +129,14 @@ def _evaluate_triggers(
     scored = triggers.check_recent_sharpe(
         sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
     )
-    found = (
-        _evaluate_ledger_sharpe(settings, live, source, calendar.find_last_complete(known.at), needed) or scored,
+    results = (
+        _evaluate_ledger_sharpe(settings, live, source, calendar.find_last_complete(known_end.at), needed) or scored,
         triggers.check_degradation(
             watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem
         ),
         triggers.check_drift(stability, sessions, threshold=rule.max_psi, needed=needed, problem=problem),
     )
-    return found, facts.coverage if facts else covered
+    return results, facts.coverage if facts else covered
 
 
 def _evaluate_ledger_sharpe(
@@ -147,20 +147,20 @@ def _evaluate_ledger_sharpe(
     if live is None or live.synthetic != source.synthetic:
         return None
     try:
-        found = read_recent(
+        recent = read_recent(
             settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=source.synthetic
         )
     except HftclError as fault:
         return triggers.check_recent_sharpe(
             None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(fault)
         )
-    if found is None or found.net.size < needed:
+    if recent is None or recent.net.size < needed:
         return None
-    sharpe = compute_or_none(lambda: metrics.sharpe(found.net))
+    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net))
     if sharpe is None:
         return None
     return triggers.check_recent_sharpe(
-        sharpe, found.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=found.ledger
+        sharpe, recent.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=recent.ledger
     )
 
 
@@ -170,13 +170,13 @@ def _gather(
     last: triggers.LastVerdict | None,
     source: BarSource,
     calendar: Calendar,
-    known: AsOf,
+    known_end: AsOf,
     on_event: OnEvent,
 ) -> _Facts:
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
     registry = Registry(Home.of(settings).root)
     model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(settings))
-    data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
+    data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
     net = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).simulation.net
@@ -199,8 +199,8 @@ def _compute_stability(model: artifact.Model, data: Dataset, recent: Sequence[da
     if rows.is_empty():
         return {}
     observations = rows.select("ticker", "session").n_unique()
-    found = population_stability(bins, build_matrix(rows), observations=observations)
-    return dict(zip(model.meta.feature_names, found.tolist(), strict=True))
+    indices = population_stability(bins, build_matrix(rows), observations=observations)
+    return dict(zip(model.meta.feature_names, indices.tolist(), strict=True))
 
 
 def _run_detector(
@@ -215,11 +215,11 @@ def _run_detector(
 
     Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
-    known = tuple(
-        each for each in read_sessions(registry, synthetic=data.synthetic) if each.session <= data.sessions[-1]
+    recorded_sessions = tuple(
+        session for session in read_sessions(registry, synthetic=data.synthetic) if session.session <= data.sessions[-1]
     )
-    record = Record(known=known, added=(), cost_bps=settings.strategy.cost_bps)
-    pnl = dict(zip((each.session for each in known), record.net.tolist(), strict=True))
+    record = Record(recorded_sessions=recorded_sessions, added=(), cost_bps=settings.strategy.cost_bps)
+    pnl = dict(zip((session.session for session in recorded_sessions), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)
     later = {day: net for day, net in scored.items() if day > begun}
     answered = calendar.find_last_complete(last.at) if last is not None else date.min

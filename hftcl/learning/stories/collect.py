@@ -41,17 +41,17 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     """
     archive = Archive(Home.of(settings).root)
     source, calendar = open_market(settings)
-    known = find_as_of(source, calendar, settings, None, now)
-    data = assemble(settings, source, calendar, known, save=True, on_event=on_event, watch=Stopwatch())
+    known_end = find_as_of(source, calendar, settings, None, now)
+    data = assemble(settings, source, calendar, known_end, save=True, on_event=on_event, watch=Stopwatch())
     record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
     if record.added:
         archive.record_sessions(record.added, now=now)
     newest = data.sessions[-1]
-    there = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
+    tickers_present = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
     return Collection(
         session=newest,
         tickers=data.tickers,
-        silent=tuple(ticker for ticker in data.tickers if ticker not in there),
+        silent=tuple(ticker for ticker in data.tickers if ticker not in tickers_present),
         left_out=data.left_out,
         recorded=record.added,
         problem=record.problem,

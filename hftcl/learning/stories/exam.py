@@ -41,14 +41,14 @@ def score(
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
     model = load_archived(registry, record, market)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
-    known = find_known_end(source, calendar, settings, begin, end, now)
-    if not known.explicit:
-        on_event(Event("exam", text=f"{known.note}, before {end}; so does the exam", level=Level.WARNING))
+    known_end = find_known_end(source, calendar, settings, begin, end, now)
+    if not known_end.explicit:
+        on_event(Event("exam", text=f"{known_end.note}, before {end}; so does the exam", level=Level.WARNING))
     data = assemble(
-        _adopt_model_settings(settings, model, begin, known, calendar),
+        _adopt_model_settings(settings, model, begin, known_end, calendar),
         source,
         calendar,
-        known,
+        known_end,
         save=False,
         on_event=on_event,
         watch=Stopwatch(),
@@ -72,9 +72,11 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
         )
 
 
-def _adopt_model_settings(settings: Settings, model: Model, begin: date, known: AsOf, calendar: Calendar) -> Settings:
+def _adopt_model_settings(
+    settings: Settings, model: Model, begin: date, known_end: AsOf, calendar: Calendar
+) -> Settings:
     """Return the settings whose window begins at `begin`, with the model's own hours and horizon."""
-    meta, days = model.meta, (calendar.find_last_complete(known.at) - begin).days + 1
+    meta, days = model.meta, (calendar.find_last_complete(known_end.at) - begin).days + 1
     return replace(
         settings,
         market=replace(settings.market, lookback_days=days, extended_hours=meta.extended_hours),
@@ -85,10 +87,10 @@ def _adopt_model_settings(settings: Settings, model: Model, begin: date, known: 
 def _examine(model: Model, data: Dataset, settings: Settings, on_event: OnEvent) -> ExamReport:
     days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))
-    found = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).report
+    score_report = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).report
     on_event(Event("exam", 1, 1))
     return ExamReport(
-        **{item.name: getattr(found, item.name) for item in fields(ScoreReport)},
+        **{item.name: getattr(score_report, item.name) for item in fields(ScoreReport)},
         from_=days[0],
         to=days[-1],
         sessions=len(days),

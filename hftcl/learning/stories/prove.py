@@ -64,8 +64,8 @@ def prove(
     Raises NoDataError where no session has the earlier sessions that features read.
     """
     source, calendar = open_market(settings)
-    known = find_as_of(source, calendar, settings, as_of, now)
-    data = assemble(settings, source, calendar, known, save=False, on_event=on_event, watch=Stopwatch())
+    known_end = find_as_of(source, calendar, settings, as_of, now)
+    data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
     model = _load_serving(settings)
     decide = _build_decider(settings, model)
     random = np.random.default_rng(seed)
@@ -97,8 +97,8 @@ def prove(
         model_id=model.meta.model_id if model else None,
         source=data.source,
         synthetic=data.synthetic,
-        as_of=known.at,
-        as_of_note=known.note,
+        as_of=known_end.at,
+        as_of_note=known_end.note,
         sessions=len(data.sessions),
         tickers=data.tickers,
     )
@@ -167,9 +167,9 @@ def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: De
     """Return features, prediction and position of the cut's session up to the cut, sorted by ticker and ts."""
     rows = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
     rows = rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
-    known = rows.select(pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)).to_series()
+    has_features = rows.select(pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)).to_series()
     predicted = np.full(rows.height, np.nan, dtype=np.float32)
-    predicted[known.to_numpy()] = decide.predict(build_matrix(rows.filter(known)))
+    predicted[has_features.to_numpy()] = decide.predict(build_matrix(rows.filter(has_features)))
     rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
     positions = target_positions(
         rows,
@@ -189,9 +189,9 @@ def _count_unequal(before: pl.DataFrame, after: pl.DataFrame) -> int:
 
 
 def _replace_later(cut: Cut, later: Tampering, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    known = cut.bars.filter(pl.col("ts") <= cut.ts)
+    earlier = cut.bars.filter(pl.col("ts") <= cut.ts)
     tampered = later(cut.bars.filter(pl.col("ts") > cut.ts), random, calendar)
-    return pl.concat([known, tampered.select(known.columns)]).sort("ticker", "ts")
+    return pl.concat([earlier, tampered.select(earlier.columns)]).sort("ticker", "ts")
 
 
 def _remove_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:

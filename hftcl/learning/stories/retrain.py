@@ -86,8 +86,8 @@ def retrain(
         if not dry_run:
             durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
         source, calendar = open_market(settings)
-        known = find_as_of(source, calendar, settings, as_of, now)
-        data = assemble(settings, source, calendar, known, save=not dry_run, on_event=on_event, watch=watch)
+        known_end = find_as_of(source, calendar, settings, as_of, now)
+        data = assemble(settings, source, calendar, known_end, save=not dry_run, on_event=on_event, watch=watch)
         for ticker, why in data.left_out.items():
             on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         with _claim_model_id(archive, now, dry_run=dry_run) as model_id:
@@ -155,9 +155,10 @@ def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champ
     if live is None:
         return None
     if live.synthetic != data.synthetic:
-        theirs, ours = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
+        model_kind, bars_kind = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
         excused = (
-            f"champion {live.model_id} does not defend: it was trained on {theirs} bars, the challenger on {ours} ones"
+            f"champion {live.model_id} does not defend: it was trained on {model_kind} bars, the "
+            f"challenger on {bars_kind} ones"
         )
         return Champion(record=live, excused=excused)
     try:
@@ -239,7 +240,7 @@ def _list_conceding_sharpes(
 
     So concessions do not add up. One that cannot be scored any more is NaN, which makes the verdict inconclusive.
     """
-    found: list[float] = []
+    sharpes: list[float] = []
     record = champion.record if champion and champion.model else None
     while record is not None and record.judgement.conceded and record.parent:
         record = archive.find(record.parent)
@@ -247,10 +248,10 @@ def _list_conceding_sharpes(
             examined = archive.find_examined(record)
             model = load_archived(archive, examined, None)
             scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
-            found.append(sharpe(scored.simulation.net))
+            sharpes.append(sharpe(scored.simulation.net))
         except HftclError:
-            found.append(math.nan)
-    return tuple(found)
+            sharpes.append(math.nan)
+    return tuple(sharpes)
 
 
 def _list_tried_sharpes(archive: Archive, challenger: ExamResult, *, synthetic: bool) -> tuple[float, ...]:
@@ -353,7 +354,7 @@ def _report_evidence(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ..
 
 def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
     """Return the report with the second decision: whether the policy's record lets the bot trade."""
-    days = [each.session for each in record.sessions]
+    days = [session.session for session in record.sessions]
     return replace(
         report,
         edge=str(edge.state),

@@ -119,34 +119,36 @@ def recognise(sheet: Sheet) -> Layout:
     return find_layouts()[best[0]] if len(best) == 1 else GENERIC
 
 
-def map_columns(sheet: Sheet, layout: Layout, ours: Mapping[Any, str]) -> dict[str, str]:
-    """Return what the columns mean: role -> name of the column. `ours`, the user's own, goes before everything."""
+def map_columns(sheet: Sheet, layout: Layout, choices: Mapping[Any, str]) -> dict[str, str]:
+    """Return what the columns mean: role -> name of the column. `choices`, the user's own, goes before everything."""
     if not sheet.header:
-        return {**_of_order(sheet, layout), **_of_places(sheet, ours)}
+        return {**_of_order(sheet, layout), **_of_places(sheet, choices)}
     plain: dict[str, str] = {}
     for name in sheet.columns:
         plain.setdefault(name.strip().lower(), name)
     roles: dict[str, str] = {}
     for role in ROLES:
-        exact = ours.get(role)
+        exact = choices.get(role)
         if exact is not None:
-            theirs = exact if exact in sheet.columns else plain.get(exact.strip().lower())
-            if theirs is not None:
-                roles[role] = theirs
-            if theirs is not None or layout.reshape is None:
+            column = exact if exact in sheet.columns else plain.get(exact.strip().lower())
+            if column is not None:
+                roles[role] = column
+            if column is not None or layout.reshape is None:
                 continue
         names = (*layout.columns.get(role, ()), *ALSO_CALLED[role])
-        free = [plain[name] for name in names if name in plain and (name == role or plain[name] not in ours.values())]
+        free = [
+            plain[name] for name in names if name in plain and (name == role or plain[name] not in choices.values())
+        ]
         if free:
             roles[role] = free[0]
-    return _settle_time(roles, ours, sheet)
+    return _settle_time(roles, choices, sheet)
 
 
-def _settle_time(roles: dict[str, str], ours: Mapping[Any, str], sheet: Sheet) -> dict[str, str]:
+def _settle_time(roles: dict[str, str], choices: Mapping[Any, str], sheet: Sheet) -> dict[str, str]:
     """Let one column of moments go before two of date and time; a lone date or time is the moment itself."""
     if "T" in sheet.columns and "t" in sheet.columns and "ticker" not in roles:
         roles |= {"ticker": "T", "time": "t"}
-    if "ts" in roles and not {"date", "time"} & ours.keys():
+    if "ts" in roles and not {"date", "time"} & choices.keys():
         roles.pop("date", None)
         roles.pop("time", None)
     elif "date" in roles and "time" in roles:
@@ -161,8 +163,8 @@ def _of_order(sheet: Sheet, layout: Layout) -> dict[str, str]:
     return {role: name for role, name in zip(order, sheet.columns, strict=False) if role}
 
 
-def _of_places(sheet: Sheet, ours: Mapping[Any, str]) -> dict[str, str]:
-    return {role: place for role, place in ours.items() if place in sheet.columns}
+def _of_places(sheet: Sheet, choices: Mapping[Any, str]) -> dict[str, str]:
+    return {role: place for role, place in choices.items() if place in sheet.columns}
 
 
 def _guess_order(cells: Sequence[str]) -> tuple[str, ...]:

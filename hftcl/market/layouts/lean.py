@@ -17,11 +17,11 @@ _FILE: Final = re.compile(r"(?P<day>\d{8})_(?P<ticker>[a-z0-9.\-]+)_minute_trade
 
 def _reshape(sheet: Sheet) -> Sheet:
     """Put the day, which only the file's name tells, into every row."""
-    found = _FILE.search(sheet.inner or sheet.path.name)
-    day = pl.lit(found["day"] if found else "").str.to_datetime("%Y%m%d", strict=False, time_unit="us")
+    match = _FILE.search(sheet.inner or sheet.path.name)
+    day = pl.lit(match["day"] if match else "").str.to_datetime("%Y%m%d", strict=False, time_unit="us")
     stamp = day + pl.duration(milliseconds=pl.col(sheet.columns[0]).cast(pl.Int64, strict=False))
     names = ("ts", "open", "high", "low", "close", "volume")
-    cells = [pl.col(theirs).alias(ours) for theirs, ours in zip(sheet.columns[1:], names[1:], strict=False)]
+    cells = [pl.col(column).alias(name) for column, name in zip(sheet.columns[1:], names[1:], strict=False)]
     frame = sheet.frame.select(stamp.alias("ts"), *cells, pl.col(OVERFLOW))
     return replace(sheet, frame=frame, columns=names, header=(names,))
 

@@ -65,9 +65,9 @@ def is_copy(path: PurePath) -> PurePath | None:
     return path.with_name(path.name.replace(match[0], "", 1)) if match else None
 
 
-def find_ticker(ticker: str, known: Iterable[str]) -> str | None:
-    """Return the name under which `known` has `ticker`: itself, else what writes its class of shares otherwise."""
-    names = set(known)
+def find_ticker(ticker: str, candidates: Iterable[str]) -> str | None:
+    """Return the name under which `candidates` has `ticker`: itself, else what writes its class of shares otherwise."""
+    names = set(candidates)
     if ticker in names:
         return ticker
     alike = [name for name in names if plain_name(name) == plain_name(ticker)]

@@ -133,9 +133,9 @@ def _text(path: Path, data: bytes, inner: str) -> Sheet:
     rows = [_cells(line, separator) for line in lines]
     start = next((n for n, row in enumerate(rows) if _is_table(row, rows, n)), None)
     if start is None:
-        told = next((line for line in lines if line.strip()), "")[:60]
+        first_line = next((line for line in lines if line.strip()), "")[:60]
         raise NoTableError(
-            f"{path} is no table of bars: its first line is {told!r}, and no line has a time and four prices. "
+            f"{path} is no table of bars: its first line is {first_line!r}, and no line has a time and four prices. "
             "Take it out of the folder, or export it again."
         )
     header: list[tuple[str, ...]] = []
@@ -214,8 +214,8 @@ def _read(path: Path, data: bytes, begin: int, width: int, separator: str) -> tu
     Marks of quotes that do not pair would swallow the lines between them: where fewer rows come than lines, the file
     is read again with the marks as plain characters.
     """
-    places = [f"f{place}" for place in range(width + 1)]
-    schema = pl.Schema(dict.fromkeys(places, pl.String()))
+    columns = [f"f{place}" for place in range(width + 1)]
+    schema = pl.Schema(dict.fromkeys(columns, pl.String()))
 
     def read(quote: str | None) -> pl.DataFrame:
         frame = pl.read_csv(
@@ -231,7 +231,7 @@ def _read(path: Path, data: bytes, begin: int, width: int, separator: str) -> tu
             quote_char=quote,
             raise_if_empty=False,
         )
-        blank = pl.all_horizontal(pl.col(place).str.strip_chars().fill_null("") == "" for place in places)
+        blank = pl.all_horizontal(pl.col(place).str.strip_chars().fill_null("") == "" for place in columns)
         return frame.filter(~blank)
 
     if data.count(b"\n", 0, len(data)) < begin:
@@ -243,7 +243,7 @@ def _read(path: Path, data: bytes, begin: int, width: int, separator: str) -> tu
             quoted = _or_none(lambda: read('"'))
             if quoted is not None and quoted.height == plain.height:
                 return quoted, quoted.height
-            stripped = plain.with_columns(pl.col(places).str.strip_chars('"'))
+            stripped = plain.with_columns(pl.col(columns).str.strip_chars('"'))
             return stripped, stripped.height
         plain = read(None)
     except (pl.exceptions.PolarsError, OSError) as error:

@@ -102,9 +102,9 @@ class Foresight(Protocol):
 
 def find_source(name: str) -> Callable[[Settings], BarSource]:
     """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported."""
-    found = {point.name: point for point in entry_points(group="hftcl.sources")}
-    if name not in found:
+    points = {point.name: point for point in entry_points(group="hftcl.sources")}
+    if name not in points:
         raise ConfigError(
-            f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(found))}."
+            f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."
         )
-    return cast("Callable[[Settings], BarSource]", found[name].load())
+    return cast("Callable[[Settings], BarSource]", points[name].load())

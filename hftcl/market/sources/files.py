@@ -185,12 +185,12 @@ class FilesSource:
     def remember(self) -> None:
         """Keep what the look into the files found, so that the next one opens only those that changed."""
         folder = self._index
-        known = _Remembered(
+        index = _Remembered(
             format=_FORMAT,
             reading=self._reading,
             files={str(path.relative_to(self._folder)): facts for path, facts in folder.files.items()},
         )
-        data = msgspec.json.encode(known)
+        data = msgspec.json.encode(index)
         with convert_storage_faults("remembering the folder of files"):
             make_folder(self._index_file.parent)
             if not self._index_file.is_file() or self._index_file.read_bytes() != data:
@@ -246,7 +246,7 @@ class FilesSource:
             raise SourceError(
                 f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
             ) from error
-        found = []
+        files = []
         for path in paths:
             if any(part.startswith(".") for part in path.relative_to(self._folder).parts):
                 continue
@@ -258,16 +258,16 @@ class FilesSource:
             elif self._files.splits and path == self._folder / self._files.splits:
                 continue
             else:
-                found.append(path)
-        return found
+                files.append(path)
+        return files
 
     @cached_property
     def _remembered(self) -> Mapping[str, _Facts]:
         try:
-            known = msgspec.json.decode(self._index_file.read_bytes(), type=_Remembered)
+            index = msgspec.json.decode(self._index_file.read_bytes(), type=_Remembered)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # none yet, or damaged: every file is opened
             return {}
-        return known.files if (known.format, known.reading) == (_FORMAT, self._reading) else {}
+        return index.files if (index.format, index.reading) == (_FORMAT, self._reading) else {}
 
     def _find_files(self, ticker: str) -> dict[Path, _Facts]:
         """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
@@ -361,10 +361,10 @@ class FilesSource:
     def _survey(self, path: Path, sheet: Sheet, layout: Layout, base: _Facts) -> _Facts:
         frame = _collect(_split_cells(sheet, base.columns), path)
         stamps = _stamps(frame, base.columns)
-        found = reading.survey(stamps)
-        self._require_stamps(path, found, stamps, base.columns)
-        order = self._order(path, found, frame, base.columns, layout)
-        zone, guesses = self._zone(layout, found)
+        shape = reading.survey(stamps)
+        self._require_stamps(path, shape, stamps, base.columns)
+        order = self._order(path, shape, frame, base.columns, layout)
+        zone, guesses = self._zone(layout, shape)
         comma = sheet.text and reading.writes_decimal_comma([frame[name] for name in PRICES])
         named = ticker_of_path(path, self._folder, layout, sheet.inner)
         tickers, counts = _tickers(frame, layout, named)
@@ -373,15 +373,15 @@ class FilesSource:
             owner = named
         label = self._files.label if self._files.label != "auto" else (layout.label or "start")
         facts = msgspec.structs.replace(
-            base, kind=found.kind, order=order, form=found.form, zone=zone or "UTC", label=label, decimal_comma=comma,
+            base, kind=shape.kind, order=order, form=shape.form, zone=zone or "UTC", label=label, decimal_comma=comma,
             tickers={owner: tickers.get(owner, ())} if owner else tickers, rows=frame.height, owner=owner,
             guesses=guesses,
         )  # fmt: skip
-        parts = self._keep(path, self._lay_out(frame, facts, named, found.moments))
-        return self._judge(path, facts, parts, asked=not zone, found=found)
+        parts = self._keep(path, self._lay_out(frame, facts, named, shape.moments))
+        return self._judge(path, facts, parts, asked=not zone, shape=shape)
 
     def _judge(
-        self, path: Path, facts: _Facts, parts: Mapping[str, pl.DataFrame], *, asked: bool, found: reading.Stamps
+        self, path: Path, facts: _Facts, parts: Mapping[str, pl.DataFrame], *, asked: bool, shape: reading.Stamps
     ) -> _Facts:
         """Say until when the bars of each ticker reach, and refuse what cannot be true."""
         newest: dict[str, datetime] = {}
@@ -462,26 +462,26 @@ class FilesSource:
             f'"metatrader5_api" and timezone = "{clock.zone}"; else export the file again.'
         )
 
-    def _require_stamps(self, path: Path, found: reading.Stamps, stamps: pl.Series, columns: Mapping[str, str]) -> None:
-        if stamps.len() and not found.kind:
+    def _require_stamps(self, path: Path, shape: reading.Stamps, stamps: pl.Series, columns: Mapping[str, str]) -> None:
+        if stamps.len() and not shape.kind:
             name = columns.get("ts") or f"{columns.get('date')} and {columns.get('time')}"
             raise SourceError(
                 f"{path}: none of {stamps.len()} time stamps in the column {name!r} can be read, such as "
-                f"{found.example!r}. Write them as ISO 8601, such as 2026-01-31 09:30:00, or as seconds to nanoseconds "
+                f"{shape.example!r}. Write them as ISO 8601, such as 2026-01-31 09:30:00, or as seconds to nanoseconds "
                 "since 1970."
             )
-        if found.order == "!":
+        if shape.order == "!":
             raise SourceError(
-                f"{path}: dates such as {found.form!r} have numbers above 12 in both places: day and month change "
+                f"{path}: dates such as {shape.form!r} have numbers above 12 in both places: day and month change "
                 "places within the file. Export it again with the year first."
             )
 
     def _order(
-        self, path: Path, found: reading.Stamps, frame: pl.DataFrame, columns: Mapping[str, str], layout: Layout
+        self, path: Path, shape: reading.Stamps, frame: pl.DataFrame, columns: Mapping[str, str], layout: Layout
     ) -> str:
         """Decide between 05/12 in May and in December, where the cells alone leave it open by the calendar."""
-        if found.order != "?":
-            return found.order
+        if shape.order != "?":
+            return shape.order
         if self._files.date_order != "auto":
             return self._files.date_order
         if layout.date_order:
@@ -500,15 +500,15 @@ class FilesSource:
         if len(best) == 1 and len(shares) == 2 and min(shares.values()) < 1.0:
             return best[0]
         raise SourceError(
-            f"{path}: dates such as {found.form!r} may begin with the day or the month, and no row of the file "
+            f"{path}: dates such as {shape.form!r} may begin with the day or the month, and no row of the file "
             'decides. Set [files] date_order = "mdy" or "dmy".'
         )
 
-    def _zone(self, layout: Layout, found: reading.Stamps) -> tuple[str, tuple[str, ...]]:
+    def _zone(self, layout: Layout, shape: reading.Stamps) -> tuple[str, tuple[str, ...]]:
         """Return the zone of stamps that name none, "" where it must be asked for; and what is only a guess."""
         guesses = () if layout.label or self._files.label != "auto" else ("label: the start, as with most vendors",)
-        total = found.naive + found.zoned + found.epoch
-        local = found.naive + (found.epoch if layout.epoch_is_local else 0)
+        total = shape.naive + shape.zoned + shape.epoch
+        local = shape.naive + (shape.epoch if layout.epoch_is_local else 0)
         if self._files.timezone:
             return self._files.timezone, guesses
         if local <= _STRAY * total:
@@ -639,8 +639,8 @@ class FilesSource:
             return ()
         path = self._folder / self._files.splits
         try:
-            told = json.loads(path.read_bytes())
-            rows = (told.get("splits") or told["results"]) if isinstance(told, dict) else told
+            document = json.loads(path.read_bytes())
+            rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
             splits = [
                 Split(
                     ticker=str(row["ticker"]).strip().upper(),
@@ -683,7 +683,7 @@ def _stat_or_none(path: Path) -> tuple[int, ...] | None:
 
 def _split_cells(sheet: Sheet, columns: Mapping[str, str]) -> pl.LazyFrame:
     """Return the columns that mean something, under our names, with OVERFLOW where the sheet is a text."""
-    wanted = [pl.col(theirs).alias(ours) for ours, theirs in columns.items()]
+    wanted = [pl.col(column).alias(role) for role, column in columns.items()]
     return sheet.frame.select(*wanted, *([pl.col(OVERFLOW)] if sheet.text else []))
 
 

@@ -76,11 +76,11 @@ class PolygonSource:
         key: instead of the one in the environment or the .env file. clock (Unix seconds) and sleep: for tests.
         tries: of one call, where it is not answered.
         """
-        ours = settings.polygon
+        options = settings.polygon
         counted = Home.of(settings).polygon_calls
         self._clock = clock
-        self._pace = ours.calls_per_minute
-        self._place = ours.base_url
+        self._pace = options.calls_per_minute
+        self._place = options.base_url
         self._ahead: Ahead | None = None
         self._remembers = False
         self._oldest: date | None = None
@@ -88,10 +88,10 @@ class PolygonSource:
         self._tables: dict[str, tuple[float, date | None, tuple[Split, ...]]] = {}
         self._names: dict[str, Names] = {}
         self._rest = Rest(
-            ours.base_url,
+            options.base_url,
             _find_key(settings) if key is None else Key(KEY_VARIABLES[0], key),
-            timeout_s=ours.timeout_s,
-            limiter=RateLimiter(counted, ours.calls_per_minute, clock=clock, sleep=sleep),
+            timeout_s=options.timeout_s,
+            limiter=RateLimiter(counted, options.calls_per_minute, clock=clock, sleep=sleep),
             clock=clock,
             sleep=sleep,
             tries=tries,
@@ -353,7 +353,7 @@ def _read_results(page: _Object, what: str) -> list[_Object]:
 def _build_frame(ticker: str, rows: list[_Object]) -> pl.DataFrame:
     """Return rows of the service as RAW_SCHEMA: t (START of the minute, Unix ms) becomes ts."""
     stamps = [int(row["t"]) * 1000 if 0 <= row["t"] <= _LAST_MS else None for row in rows]
-    figures = {ours: _figures([row.get(theirs) for row in rows]) for ours, theirs in _FIGURES.items()}
+    figures = {column: _figures([row.get(vendor_name) for row in rows]) for column, vendor_name in _FIGURES.items()}
     ts = pl.Series(stamps, dtype=pl.Int64).cast(TS)
     return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": ts, **figures}, schema=RAW_SCHEMA)
 

@@ -67,16 +67,16 @@ class Rest:
         an answer that is not what was asked for.
         """
         answer = self.transport.ask(path + (f"?{urlencode(query)}" if query else ""), what)
-        found = decode(answer.body)
-        status = found.get("status") if found is not None else None
-        said = self.transport.describe(found, answer)
+        document = decode(answer.body)
+        status = document.get("status") if document is not None else None
+        said = self.transport.describe(document, answer)
         if answer.status in (401, 403) or status == "NOT_AUTHORIZED":
             raise SourceError(self._describe_refusal(answer.status, said, what))
         if answer.status != 200:
             raise SourceError(
                 f"Polygon answered {answer.status} to {what}{said}. Check the ticker and [polygon] base_url."
             )
-        if found is None:
+        if document is None:
             raise SourceError(
                 f"Polygon: {what} is not JSON{said}. The range is incomplete and is not used; try again later."
             )
@@ -85,20 +85,20 @@ class Rest:
                 f"Polygon answered {what} with the status {self._key.redact(str(status))!r}{said}. "
                 "The range is incomplete and is not used; try again later."
             )
-        return found
+        return document
 
     def parse_next_url(self, next_url: object, what: str) -> tuple[str, str]:
         """Return (path, query) of the next page, to be sent to our own host.
 
         The vendor's two hosts are taken as ours, since both names are in use. Raises SourceError for any other host.
         """
-        ours = self.transport
+        same_place = self.transport
         try:
             parts = urlsplit(next_url if isinstance(next_url, str) else "")
             place = (parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme))
         except ValueError:
             parts, place = urlsplit(""), ("", None, None)
-        is_ours = place == (ours.scheme, ours.host, ours.port)
+        is_ours = place == (same_place.scheme, same_place.host, same_place.port)
         is_theirs = place[1] in _VENDOR_HOSTS and place == ("https", place[1], 443)
         if not (is_ours or is_theirs):
             named = f"{place[0]}://{place[1]}:{place[2]}" if place[1] else str(next_url)
@@ -106,7 +106,7 @@ class Rest:
                 f"Polygon: {what} names a next page at {self._key.redact(named)!r}, which is not [polygon] base_url. "
                 "The key was not sent there; the range is incomplete and is not used."
             )
-        path = parts.path.removeprefix(ours.prefix) if is_ours else parts.path
+        path = parts.path.removeprefix(same_place.prefix) if is_ours else parts.path
         return path, parts.query
 
     def _describe_refusal(self, status: int, said: str, what: str) -> str:

@@ -397,11 +397,12 @@ def _build_frame(
 ) -> pl.DataFrame:
     """Lay out what was traded within the sessions, session by session; prices are in cents."""
     minute = np.arange(traded.shape[0])
-    there = traded.T & (minute < days.minutes[part][:, None])
+    traded_minutes = traded.T & (minute < days.minutes[part][:, None])
     stamps = days.open_us[part][:, None] + minute * _MINUTE_US
     columns = {
-        name: (value / _CENTS).T[there] for name, value in zip(("open", "high", "low", "close"), prices, strict=True)
+        name: (value / _CENTS).T[traded_minutes]
+        for name, value in zip(("open", "high", "low", "close"), prices, strict=True)
     }
-    return pl.DataFrame({"ts": pl.Series(stamps[there]).cast(TS), **columns, "volume": volumes.T[there]}).select(
-        pl.lit(ticker).alias("ticker"), pl.all()
-    )
+    return pl.DataFrame(
+        {"ts": pl.Series(stamps[traded_minutes]).cast(TS), **columns, "volume": volumes.T[traded_minutes]}
+    ).select(pl.lit(ticker).alias("ticker"), pl.all())

@@ -58,12 +58,12 @@ class Family(Protocol):
 
 def find_family(name: str) -> Family:
     """Return the family registered as `name` in the entry-point group `hftcl.families`; no other one is imported."""
-    found = {point.name: point for point in entry_points(group="hftcl.families")}
-    if name not in found:
+    points = {point.name: point for point in entry_points(group="hftcl.families")}
+    if name not in points:
         raise ConfigError(
-            f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(found))}."
+            f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(points))}."
         )
-    return cast("Family", found[name].load()())
+    return cast("Family", points[name].load()())
 
 
 def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:
@@ -76,6 +76,6 @@ def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:
         if name not in defaults:
             close = get_close_matches(name, defaults, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            known = ", ".join(defaults)
-            raise UsageError(f"The model family {family.name} has no parameter {name!r}.{hint} It knows: {known}.")
+            names = ", ".join(defaults)
+            raise UsageError(f"The model family {family.name} has no parameter {name!r}.{hint} It knows: {names}.")
     return dict(family.check({**defaults, **params}))

@@ -104,8 +104,8 @@ class Traits:
 
 def traits_of(broker: "Broker") -> Traits:
     """Return what `broker` says of itself in its attribute `traits`, which a broker may leave out."""
-    found = getattr(broker, "traits", None)
-    return found if isinstance(found, Traits) else Traits()
+    traits = getattr(broker, "traits", None)
+    return traits if isinstance(traits, Traits) else Traits()
 
 
 @runtime_checkable
@@ -199,13 +199,13 @@ class BrokerFactory(Protocol):
 
 def find_broker(name: str) -> BrokerFactory:
     """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported."""
-    found = {point.name: point for point in entry_points(group="hftcl.brokers")}
-    if name not in found:
+    points = {point.name: point for point in entry_points(group="hftcl.brokers")}
+    if name not in points:
         raise ConfigError(
-            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(found)) or 'none'}."
+            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."
         )
     try:
-        return cast("BrokerFactory", found[name].load())
+        return cast("BrokerFactory", points[name].load())
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "hftcl":
             raise

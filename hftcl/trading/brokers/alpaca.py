@@ -80,20 +80,20 @@ class AlpacaBroker:
         self, settings: Settings, *, key: str, secret_key: str, clock: Callable[[], float] = time.time
     ) -> None:
         """Prepare; nothing is sent yet. clock: Unix seconds, for the first look at past fills."""
-        ours = settings.alpaca
-        base_url = ours.base_url.rstrip("/").removesuffix("/v2")
+        options = settings.alpaca
+        base_url = options.base_url.rstrip("/").removesuffix("/v2")
         self.live_money = base_url != PAPER_URL
-        self.shorting = ours.shorting
-        self._timeout_s = ours.timeout_s
+        self.shorting = options.shorting
+        self._timeout_s = options.timeout_s
         self._secrets = (key, secret_key)
         self._clock = clock
         self._ids: dict[str, str] = {}
-        self._pace = Pace(ours.calls_per_minute, clock)
+        self._pace = Pace(options.calls_per_minute, clock)
         self.traits = Traits(
-            remote=True, calls_per_minute=ours.calls_per_minute, parallel=_PARALLEL, fractional_shorts=False
+            remote=True, calls_per_minute=options.calls_per_minute, parallel=_PARALLEL, fractional_shorts=False
         )
         self._client = TradingClient(key, secret_key, paper=not self.live_money, raw_data=True, url_override=base_url)
-        self._client._session = open_bounded_session(ours.timeout_s, self._pace.note)
+        self._client._session = open_bounded_session(options.timeout_s, self._pace.note)
         self._client._retry = 0  # it would sleep for 9 s in the middle of a minute
 
     def submit(self, order: Order) -> OrderState:
@@ -109,7 +109,7 @@ class AlpacaBroker:
             client_order_id=name,
         )
         try:
-            found = self._send(lambda: self._client.submit_order(request))
+            answer = self._send(lambda: self._client.submit_order(request))
         except APIError as error:
             return self._resolve_not_taken(name, error)
         except (requests.RequestException, ValueError) as error:
@@ -117,7 +117,7 @@ class AlpacaBroker:
                 f"Alpaca did not answer within {self._timeout_s:g} s whether it took the order {name} "
                 f"({type(error).__name__}). It is asked for by this id before anything else is sent."
             ) from error
-        return self._read_state(found)
+        return self._read_state(answer)
 
     def room(self) -> int:
         """Return how many calls may be made in this minute."""
@@ -142,7 +142,7 @@ class AlpacaBroker:
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return every order of the account that may still fill, oldest first."""
-        found: dict[str, OrderState] = {}
+        orders: dict[str, OrderState] = {}
         after: datetime | None = None
         for _ in range(_MOST_PAGES):
             request = GetOrdersRequest(
@@ -150,10 +150,10 @@ class AlpacaBroker:
             )
             page = self._ask("the open orders", lambda request=request: self._client.get_orders(request))  # type: ignore[misc]
             states = [self._read_state(raw) for raw in _read_rows(page)]
-            fresh = [state for state in states if state.client_order_id not in found]
-            found |= {state.client_order_id: state for state in fresh}
+            fresh = [state for state in states if state.client_order_id not in orders]
+            orders |= {state.client_order_id: state for state in fresh}
             if len(states) < _ORDERS_PAGE or not fresh:
-                return tuple(state for state in found.values() if state.working)
+                return tuple(state for state in orders.values() if state.working)
             after = _read_moment(page[-1], "submitted_at") - timedelta(
                 milliseconds=1
             )  # of one moment there may be several
@@ -221,10 +221,10 @@ class AlpacaBroker:
         self._client._session.close()
 
     def _send(self, request: Callable[[], Any]) -> dict[str, Any]:
-        found = request()
-        if not isinstance(found, dict):
+        answer = request()
+        if not isinstance(answer, dict):
             raise ValueError("not a JSON object")  # noqa: TRY004  handled as JSON that cannot be read is
-        return found
+        return answer
 
     def _resolve_not_taken(self, name: str, error: APIError) -> OrderState:
         status = error.status_code or 0
@@ -234,11 +234,11 @@ class AlpacaBroker:
             ) from error
         if status in (401, 429):
             raise self._build_refusal("an order", error) from error
-        known = self._find(name) if status == 422 else None
-        if known is None:
+        raw = self._find(name) if status == 422 else None
+        if raw is None:
             said = self._quote_error(error)
             raise OrderRefusedError(name, f"{status} {said}".strip(), classify(status, said).code) from error
-        return self._read_state(known)
+        return self._read_state(raw)
 
     def _learn_orders(self, rows: list[dict[str, Any]], since: datetime) -> None:
         """Learn whose fills these are; where many are unknown by lists of orders, not one call for each."""
@@ -259,7 +259,7 @@ class AlpacaBroker:
 
     def _find(self, client_order_id: str) -> dict[str, Any] | None:
         try:
-            found = self._ask(
+            raw = self._ask(
                 f"the order {client_order_id}",
                 lambda: self._client.get_order_by_client_id(client_order_id),
                 passing=True,
@@ -268,9 +268,9 @@ class AlpacaBroker:
             if error.status_code == 404:
                 return None
             raise self._build_refusal(f"the order {client_order_id}", error) from error
-        if not isinstance(found, dict):
+        if not isinstance(raw, dict):
             raise BrokerError(f"Alpaca answered something else than the order {client_order_id}. Try again later.")
-        return found
+        return raw
 
     def _ask(self, what: str, request: Callable[[], Any], *, passing: bool = False) -> Any:
         """Return the answer. Raises BrokerError; with `passing`, what Alpaca refused as its APIError."""
@@ -314,17 +314,17 @@ class AlpacaBroker:
         name, broker_id, status = _read_text(raw, "client_order_id"), _read_text(raw, "id"), _read_text(raw, "status")
         self._note_id(broker_id, name)
         filled = _read_number(raw, "filled_qty") if raw.get("filled_qty") else 0.0
-        ours: Status = "partially_filled" if filled else "open"
+        state: Status = "partially_filled" if filled else "open"
         if status in _CANCELED:
-            ours = "canceled"
+            state = "canceled"
         elif status in ("filled", "rejected"):
-            ours = cast("Status", status)
+            state = cast("Status", status)
         return OrderState(
             client_order_id=name,
-            status=ours,
+            status=state,
             filled=-filled if _read_text(raw, "side") != "buy" else filled,
             broker_order_id=broker_id,
-            reason="" if ours in ("open", "partially_filled", "filled") else status,
+            reason="" if state in ("open", "partially_filled", "filled") else status,
             average_price=_read_number(raw, "filled_avg_price") if raw.get("filled_avg_price") else None,
         )
 

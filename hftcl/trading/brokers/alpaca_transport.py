@@ -58,8 +58,8 @@ class Pace:
         while self._calls and not 0 <= now - self._calls[0] < _MINUTE_S:
             self._calls.popleft()
         counted = max(0, self._most - len(self._calls))
-        told = self._told
-        return min(counted, told[0]) if told is not None and now < told[1] else counted
+        broker_count = self._told
+        return min(counted, broker_count[0]) if broker_count is not None and now < broker_count[1] else counted
 
     def until(self) -> datetime | None:
         """Return when the minute that is used up ends, None where Alpaca has not said so."""

@@ -66,11 +66,11 @@ class PaperBroker:
 
     def submit(self, order: Order) -> OrderState:
         """Take `order`, which fills from the bar after its own on; see `Broker.submit`."""
-        known = self.find(order.client_order_id)
-        if known is not None:
-            if known.status == "rejected":
-                raise OrderRefusedError(order.client_order_id, known.reason)
-            return known
+        state = self.find(order.client_order_id)
+        if state is not None:
+            if state.status == "rejected":
+                raise OrderRefusedError(order.client_order_id, state.reason)
+            return state
         if not (math.isfinite(order.quantity) and order.quantity and is_price(order.reference_price)):
             raise OrderRefusedError(
                 order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
@@ -110,9 +110,9 @@ class PaperBroker:
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
         with sqlite.faults("reading the paper account", self._path, PAPER):
-            found, number = read_fills_after(self._db, int(since or 0))
+            fills, number = read_fills_after(self._db, int(since or 0))
         # a split is known to whoever told of it, and was not traded
-        return tuple(fill for fill in found if not fill.client_order_id.startswith(_SPLIT)), str(number)
+        return tuple(fill for fill in fills if not fill.client_order_id.startswith(_SPLIT)), str(number)
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""

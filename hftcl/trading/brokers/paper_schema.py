@@ -126,7 +126,7 @@ def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, .
         f"SELECT number, {_FILL} FROM fills WHERE number > ? ORDER BY number",  # noqa: S608 - our names
         (number,),
     ).fetchall()
-    found = tuple(
+    fills = tuple(
         Fill(
             fill_id=fill_id,
             client_order_id=name,
@@ -139,4 +139,4 @@ def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, .
         )
         for _, fill_id, name, ticker, quantity, price, commission, ts, at in rows
     )
-    return found, int(rows[-1][0]) if rows else number
+    return fills, int(rows[-1][0]) if rows else number

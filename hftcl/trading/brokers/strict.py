@@ -51,19 +51,19 @@ FILLS: Final = {"fair": (0.0, 0.0), "rain": (0.2, 0.3), "storm": (0.5, 0.6)}
 
 def rules_of(settings: Settings) -> Rules:
     """Return the rules that the settings ask for."""
-    ours = settings.strict_paper
-    late, partial = FILLS[ours.weather]
+    options = settings.strict_paper
+    late, partial = FILLS[options.weather]
     return Rules(
-        cash=ours.cash,
+        cash=options.cash,
         half_spread_bps=settings.paper.half_spread_bps,
         slippage_bps=settings.paper.slippage_bps,
         max_volume_share=settings.paper.max_volume_share,
-        hard_to_borrow=frozenset(ours.hard_to_borrow),
-        pdt_check=ours.pdt_check,
+        hard_to_borrow=frozenset(options.hard_to_borrow),
+        pdt_check=options.pdt_check,
         late=late,
         partial=partial,
-        seed=ours.seed,
-        calls_per_minute=ours.calls_per_minute,
+        seed=options.seed,
+        calls_per_minute=options.calls_per_minute,
     )
 
 
@@ -151,20 +151,22 @@ class StrictPaper:
             raise OrderRefusedError(name, f"{order.quantity} shares are no order")
         self.now = max(self.now, order.ts + MINUTE)
         with self._count_call(f"whether it took the order {name}", submits=name):
-            known = self.account_now.orders.get(name)
-            if known is None:
+            strict_order = self.account_now.orders.get(name)
+            if strict_order is None:
                 try:
-                    known = self.account_now.submit(name, order.ticker, order.quantity, order.reference_price, self.now)
+                    strict_order = self.account_now.submit(
+                        name, order.ticker, order.quantity, order.reference_price, self.now
+                    )
                 except RefusedError as error:
                     refusal = error.refusal
                     raise OrderRefusedError(name, f"{refusal.status} {error.text}", refusal.code) from error
-        return _state(known)
+        return _state(strict_order)
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
         with self._count_call(f"the order {client_order_id}"):
-            known = self.account_now.orders.get(client_order_id)
-        return None if known is None else _state(known)
+            strict_order = self.account_now.orders.get(client_order_id)
+        return None if strict_order is None else _state(strict_order)
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return the orders that may still fill, oldest first."""
@@ -180,13 +182,13 @@ class StrictPaper:
         """Return the fills since the cursor, which is a time, and those of ten minutes before it again."""
         after = _START if since is None else datetime.fromisoformat(since)
         newest = after
-        found: list[Fill] = []
+        fills: list[Fill] = []
         with self._count_call("the fills"):
             for row in self.account_now.list_activities(self.now):
                 if row.kind != "FILL" or (since is not None and row.at <= after - _OVERLAP):
                     continue
                 newest = max(newest, row.at)
-                found.append(
+                fills.append(
                     Fill(
                         fill_id=row.activity_id,
                         client_order_id=self.account_now.by_id[row.order_id].client_order_id,
@@ -198,7 +200,7 @@ class StrictPaper:
                         at=row.at,
                     )
                 )
-        return tuple(found), newest.isoformat()
+        return tuple(fills), newest.isoformat()
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""
@@ -248,16 +250,16 @@ def _silence(what: str, submits: str) -> BrokerError:
 
 
 def _state(order: StrictOrder) -> OrderState:
-    ours: Status = "canceled"
+    status: Status = "canceled"
     if order.working:
-        ours = "partially_filled" if order.filled else "open"
+        status = "partially_filled" if order.filled else "open"
     elif order.status == "filled":
-        ours = "filled"
+        status = "filled"
     return OrderState(
         client_order_id=order.client_order_id,
-        status=ours,
+        status=status,
         filled=order.filled,
         broker_order_id=order.order_id,
-        reason="" if ours in ("open", "partially_filled", "filled") else order.status,
+        reason="" if status in ("open", "partially_filled", "filled") else order.status,
         average_price=order.paid / order.filled if order.filled else None,
     )

@@ -70,7 +70,7 @@ class Side:
 
     desk: Desk
     in_use: ModelInUse | None = None
-    mind: ModelDecisions | None = None
+    decisions: ModelDecisions | None = None
     targets: dict[str, float] = field(default_factory=dict)
 
 
@@ -123,50 +123,50 @@ class Bot:
         """
         self._hours, self._tickers = hours, morning.tickers
         self._held_back, self._corrections, self._waited = HeldBack(), [], 0
-        self._sight = LiveFeatures(hours.session, morning.earlier, morning.so_far)
-        self._tape = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
-        self._tape.start(morning.earlier)
-        before = dict(self._tape.prices)
+        self._features = LiveFeatures(hours.session, morning.earlier, morning.so_far)
+        self._last_prices = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
+        self._last_prices.start(morning.earlier)
+        before = dict(self._last_prices.prices)
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
-            self._tape.take(minute)
+            self._last_prices.take(minute)
         self._price_what_is_held()
         self._ledger.forget_closes(hours.session)
         self._ledger.set_meta(session_opened=hours.begins.isoformat())
         for side in self.active:
             self._equip(side)
             side.desk.split(splits or {}, before, hours.session, hours.begins)
-            side.desk.open(hours.session, hours.begins, self._tape.prices, before)
+            side.desk.open(hours.session, hours.begins, self._last_prices.prices, before)
         self._tell_too_dear(now)
         settled = self._ledger.last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
-            scene = self._build_context(missed["ts"].max(), now)  # type: ignore[arg-type]
+            context = self._build_context(missed["ts"].max(), now)  # type: ignore[arg-type]
             for side in self.active:
-                side.desk.book_minute(missed, scene)
+                side.desk.book_minute(missed, context)
 
     def resume(self) -> None:
         """Read again what production holds and what is working, after ledger and broker were made to agree."""
         if self._hours is not None:
             self._price_what_is_held()
-            self.production.desk.open(self._hours.session, self._hours.begins, self._tape.prices)
+            self.production.desk.open(self._hours.session, self._hours.begins, self._last_prices.prices)
 
     def stand_by(self, hours: Hours) -> None:
         """Take up a session whose bars cannot be had: what is held can be closed, and nothing else is done."""
         if self._hours is None or self._hours.session != hours.session:
             self._hours, self._tickers = hours, ()
-            self._tape = LastPrices(self._rules.limits(1, 0).collar)
+            self._last_prices = LastPrices(self._rules.limits(1, 0).collar)
             closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
-            self._tape.prices = dict(closes.select("ticker", "close").iter_rows())
+            self._last_prices.prices = dict(closes.select("ticker", "close").iter_rows())
             self._ledger.set_meta(session_opened=hours.begins.isoformat())
         self._price_what_is_held()
         for side in self.active:
-            side.desk.open(hours.session, hours.begins, self._tape.prices)
+            side.desk.open(hours.session, hours.begins, self._last_prices.prices)
 
     def _tell_too_dear(self, now: datetime) -> None:
         """Tell of tickers of which the capital buys no single share: they are decided on and never traded."""
         desk = self.production.desk
         weight = desk.capital / max(len(self._tickers), 1)
-        dear = [ticker for ticker in self._tickers if self._tape.prices.get(ticker, 0.0) > weight]
+        dear = [ticker for ticker in self._tickers if self._last_prices.prices.get(ticker, 0.0) > weight]
         if dear and not desk.fractional:
             text = (
                 f"A ticker's share of the capital is {weight:,.2f} USD, and one share costs more of "
@@ -178,7 +178,7 @@ class Bot:
     def _price_what_is_held(self) -> None:
         """Let what is held and not on the watchlist have the price that it cost: it is closed all the same."""
         for ticker, price in self._ledger.read_account().average_price.items():
-            self._tape.prices.setdefault(ticker, price)
+            self._last_prices.prices.setdefault(ticker, price)
 
     def close_if_late(self, now: datetime) -> None:
         """While standing by: close what is held when the close is near."""
@@ -203,11 +203,11 @@ class Bot:
 
     def _renew(self, side: Side) -> None:
         """Give a side the targets of its model as of now."""
-        side.mind, side.targets = None, {}
+        side.decisions, side.targets = None, {}
         if side.in_use is not None:
             model = side.in_use.model
-            side.mind = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._sight.seen)
-            side.targets = side.mind.last_targets
+            side.decisions = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._features.seen)
+            side.targets = side.decisions.last_targets
             side.desk.model_id = side.in_use.model_id
 
     def _find_flat_minutes(self, side: Side) -> int:
@@ -221,16 +221,16 @@ class Bot:
     def leave(self) -> None:
         """Write down what a stop within the session would lose: its first opens and newest closes."""
         if self._hours is not None:
-            self._ledger.note_closes(self._tape.list_closes(self._hours.session))
+            self._ledger.note_closes(self._last_prices.list_closes(self._hours.session))
 
     def end(self, now: datetime) -> None:
         """End the session: what is open is canceled, and what is held, because nothing traded any more, is told."""
         if self._hours is None:
             return
         self.leave()
-        scene = self._build_context(self._hours.ends - MINUTE, now)
+        context = self._build_context(self._hours.ends - MINUTE, now)
         for side in self.active:
-            side.desk.close_session(scene)
+            side.desk.close_session(context)
         held = dict(self.production.desk.positions)
         if held:
             text = ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in sorted(held.items()))
@@ -249,19 +249,19 @@ class Bot:
         settled = delivery.bars
         if delivery.corrected is not None and delivery.corrected.height:
             revised = self._take_corrections(delivery.corrected)
-            settled = pl.concat([self._tape.catch_up(delivery.corrected), delivery.bars])
-        suspect = self._tape.take(delivery.bars)
-        scene = self._build_context(delivery.minute, now)
-        seen = self._sight.push(delivery.bars)
+            settled = pl.concat([self._last_prices.catch_up(delivery.corrected), delivery.bars])
+        suspect = self._last_prices.take(delivery.bars)
+        context = self._build_context(delivery.minute, now)
+        seen = self._features.push(delivery.bars)
         decided = ordered = 0
         handed_at = began
         codes: dict[str, Code] = {}
         for side in self.active:
-            equity = side.desk.book_minute(settled, scene, self._build_heartbeat(delivery, now))
+            equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now))
             self._watch_loss(side, equity, now)
-            codes = codes or self._find_codes(delivery, scene, revised, suspect)
-            decisions, wishes = self._decide(side, seen, codes, scene)
-            records = side.desk.trade(decisions, wishes, scene, equity)
+            codes = codes or self._find_codes(delivery, context, revised, suspect)
+            decisions, wishes = self._decide(side, seen, codes, context)
+            records = side.desk.trade(decisions, wishes, context, equity)
             if side is self.production:
                 decided, ordered = len(decisions), sum(record.state != "refused" for record in records)
                 handed_at = side.desk.handed_at
@@ -279,8 +279,8 @@ class Bot:
         The decision of this minute is that of the bars as they were: what came late is in the next one's features.
         """
         collar = self.production.desk.limits.collar
-        known = self._sight.bars.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
-        both = corrected.join(known, on=["ticker", "ts"], how="left")
+        old_bars = self._features.bars.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
+        both = corrected.join(old_bars, on=["ticker", "ts"], how="left")
         prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
         moved = pl.any_horizontal((new != old) | old.is_null() for new, old in prices)
         far = pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False)
@@ -301,12 +301,12 @@ class Bot:
         """
         corrections, self._corrections, self._waited = self._corrections, [], 0
         newest = pl.concat(corrections).unique(["ticker", "ts"], keep="last", maintain_order=True)
-        self._sight.correct(newest)
+        self._features.correct(newest)
         for side in self.active:
             self._renew(side)
 
     def _build_heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
-        newest = self._tape.newest
+        newest = self._last_prices.newest
         return {
             "heartbeat": now.isoformat(),
             "minute": delivery.minute.isoformat(),
@@ -317,52 +317,52 @@ class Bot:
 
     def _build_context(self, minute: datetime, now: datetime) -> MinuteContext:
         assert self._hours is not None  # noqa: S101 - begin comes first
-        known = now - MINUTE - self.grace
+        known_until = now - MINUTE - self.grace
         fills_at = max(minute + MINUTE, now.replace(second=0, microsecond=0))  # a bot that lags trades at the present
         return MinuteContext(
             session=self._hours.session,
             minute=minute,
             now=now,
-            prices=self._tape.prices,
-            ages={ticker: max(0.0, (known - ts) / MINUTE) for ticker, ts in self._tape.last.items()},
+            prices=self._last_prices.prices,
+            ages={ticker: max(0.0, (known_until - ts) / MINUTE) for ticker, ts in self._last_prices.last.items()},
             minutes_to_close=self._hours.minutes_to_close(fills_at),
             market_open=self._hours.begins <= now < self._hours.ends,
             barred=self.clock_off,
         )
 
     def _find_codes(
-        self, delivery: Delivery, scene: MinuteContext, revised: frozenset[str], suspect: frozenset[str]
+        self, delivery: Delivery, context: MinuteContext, revised: frozenset[str], suspect: frozenset[str]
     ) -> dict[str, Code]:
         """Say of each ticker what its data allow this minute; TRADE where nothing is wrong with them."""
-        there, alone = set(delivery.bars["ticker"]), self.production.desk.list_left_alone()
+        delivered_tickers, alone = set(delivery.bars["ticker"]), self.production.desk.list_left_alone()
         stale_bars = self.production.desk.limits.stale_bars
-        found: dict[str, Code] = {}
+        codes: dict[str, Code] = {}
         for ticker in self._tickers:
             code = delivery.codes.get(ticker)
             if ticker in alone:
-                found[ticker] = Code.HOLD_DISPUTED
+                codes[ticker] = Code.HOLD_DISPUTED
             elif code is not None:
-                found[ticker] = code
-            elif not scene.ages.get(ticker, stale_bars + 1) <= stale_bars:
-                found[ticker] = Code.HOLD_STALE
-            elif ticker not in there:
-                found[ticker] = Code.HOLD_NO_BAR
+                codes[ticker] = code
+            elif not context.ages.get(ticker, stale_bars + 1) <= stale_bars:
+                codes[ticker] = Code.HOLD_STALE
+            elif ticker not in delivered_tickers:
+                codes[ticker] = Code.HOLD_NO_BAR
             elif ticker in revised:
-                found[ticker] = Code.HOLD_REVISED
+                codes[ticker] = Code.HOLD_REVISED
             elif ticker in suspect:
-                found[ticker] = Code.HOLD_BAD_PRICE
+                codes[ticker] = Code.HOLD_BAD_PRICE
             else:
-                found[ticker] = Code.TRADE
-        return found
+                codes[ticker] = Code.TRADE
+        return codes
 
     def _decide(
-        self, side: Side, seen: pl.DataFrame, codes: Mapping[str, Code], scene: MinuteContext
+        self, side: Side, seen: pl.DataFrame, codes: Mapping[str, Code], context: MinuteContext
     ) -> tuple[list[Decision], dict[str, DesiredPosition]]:
         """Return the minute's decisions of one side, and what its positions shall be."""
-        hold = self._find_hold(side, scene)
+        hold = self._find_hold(side, context)
         rows: dict[str, tuple[float | None, float | None]] = {}
-        if side.mind is not None:
-            decided = side.mind.decide(seen)
+        if side.decisions is not None:
+            decided = side.decisions.decide(seen)
             rows = {ticker: (prediction, target) for ticker, _, prediction, target in decided.iter_rows()}
         in_use = side.in_use
         decisions, wishes = [], {}
@@ -374,18 +374,18 @@ class Bot:
             decisions.append(
                 Decision(
                     book=side.desk.book,
-                    ts=scene.minute,
+                    ts=context.minute,
                     ticker=ticker,
                     model_id=in_use.model_id if in_use else None,
                     features_hash=in_use.model.meta.features_hash if in_use else None,
                     prediction=prediction,
                     target=target,
                     code=code,
-                    decided_at=scene.now,
+                    decided_at=context.now,
                 )
             )
             if target is not None and code not in _SILENT:
-                price = scene.prices[ticker]
+                price = context.prices[ticker]
                 wishes[ticker] = DesiredPosition(
                     target=target, price=price, unchanged=side.targets.get(ticker) == target
                 )
@@ -393,28 +393,28 @@ class Bot:
         if not self.agreed and not side.desk.compared:
             return decisions, {}
         if hold:
-            return decisions, self._build_flat_positions(side, scene, FLATTEN)
-        if scene.minutes_to_close <= self._closes_from(side):
-            return decisions, self._build_flat_positions(side, scene)
+            return decisions, self._build_flat_positions(side, context, FLATTEN)
+        if context.minutes_to_close <= self._closes_from(side):
+            return decisions, self._build_flat_positions(side, context)
         return decisions, wishes
 
     def _build_flat_positions(
-        self, side: Side, scene: MinuteContext, purpose: str = REBALANCE
+        self, side: Side, context: MinuteContext, purpose: str = REBALANCE
     ) -> dict[str, DesiredPosition]:
         """Return the wishes that close every position, priced at the last good close."""
         return {
-            ticker: DesiredPosition(target=0.0, price=scene.prices.get(ticker, float("nan")), purpose=purpose)
+            ticker: DesiredPosition(target=0.0, price=context.prices.get(ticker, float("nan")), purpose=purpose)
             for ticker in side.desk.list_touched()
         }
 
-    def _find_hold(self, side: Side, scene: MinuteContext) -> Code | None:
+    def _find_hold(self, side: Side, context: MinuteContext) -> Code | None:
         """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""
         if self._ledger.latches() or not self.agreed:  # cleared, and not compared yet
             return Code.HOLD_HALTED
         if side.in_use is None:
             return Code.HOLD_NO_MODEL
         most = self._rules.max_model_age_days
-        if most is not None and side.in_use.age_days(scene.now) > most:
+        if most is not None and side.in_use.age_days(context.now) > most:
             return Code.HOLD_MODEL_OLD
         if not self._rules.may_trade(side.in_use):
             return Code.HOLD_STAND_ASIDE
@@ -425,7 +425,9 @@ class Bot:
         if self._hours is None:
             return {}
         before = self._hours.opens - MINUTE
-        newest = {ticker: max(before, self._tape.last.get(ticker, before)) for ticker in self.production.desk.positions}
+        newest = {
+            ticker: max(before, self._last_prices.last.get(ticker, before)) for ticker in self.production.desk.positions
+        }
         return {ticker: (minute - ts) // MINUTE for ticker, ts in newest.items()}
 
     def explain_hold(self, now: datetime) -> str:
@@ -478,13 +480,13 @@ class Bot:
         if self._hours is None:
             return
         minute = now.replace(second=0, microsecond=0)
-        scene = self._build_context(minute, now)
+        context = self._build_context(minute, now)
         for side in self.active:
             if not self.agreed and not side.desk.compared:
                 continue
-            side.desk.collect(scene)
-            equity = side.desk.value_book(scene.session, scene.minute, scene.prices)
-            side.desk.trade([], self._build_flat_positions(side, scene, FLATTEN), scene, equity)
+            side.desk.collect(context)
+            equity = side.desk.value_book(context.session, context.minute, context.prices)
+            side.desk.trade([], self._build_flat_positions(side, context, FLATTEN), context, equity)
 
     def close_without_ledger(self, now: datetime) -> None:
         """Close what the broker holds of this book, where nothing can be written. Raises BrokerError."""

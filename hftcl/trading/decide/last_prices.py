@@ -54,8 +54,10 @@ class LastPrices:
 
     def catch_up(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take those bars of earlier minutes that are news, and return them: a late feed still says what is lost."""
-        known = pl.DataFrame({"ticker": list(self.last), "known": list(self.last.values())}, schema=_KNOWN)
-        news = bars.join(known, on="ticker", how="left").filter((pl.col("ts") > pl.col("known")).fill_null(value=True))
+        last_known = pl.DataFrame({"ticker": list(self.last), "known": list(self.last.values())}, schema=_KNOWN)
+        news = bars.join(last_known, on="ticker", how="left").filter(
+            (pl.col("ts") > pl.col("known")).fill_null(value=True)
+        )
         news = news.select(bars.columns).sort("ts")
         self.take(news)
         return news

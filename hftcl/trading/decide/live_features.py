@@ -44,9 +44,9 @@ class LiveFeatures:
         if bars.is_empty():
             return self._seen[0].clear()
         self._bars.append(bars)
-        found = self._stream.push(bars)
-        self._seen.append(found)
-        return found
+        rows = self._stream.push(bars)
+        self._seen.append(rows)
+        return rows
 
     def correct(self, bars: pl.DataFrame) -> None:
         """Take bars of earlier minutes of today that came late or otherwise than before."""
@@ -64,5 +64,5 @@ class LiveFeatures:
 def _compute_features(earlier: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
     columns: Sequence[str] = BAR_SCHEMA.names()
     both = pl.concat([earlier.select(columns), today])
-    found = features(both).slice(earlier.height)
-    return pl.concat([today.select(BAR_KEYS), found], how="horizontal")
+    values = features(both).slice(earlier.height)
+    return pl.concat([today.select(BAR_KEYS), values], how="horizontal")

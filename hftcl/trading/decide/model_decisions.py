@@ -41,8 +41,8 @@ class ModelDecisions:
 
     def _predict(self, seen: pl.DataFrame) -> pl.Series:
         X: npt.NDArray[np.float32] = np.ascontiguousarray(seen.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
-        known = np.isfinite(X).all(axis=1)  # a feature that is not known is null, which numpy has as NaN
-        found = np.full(len(X), np.nan, dtype=np.float32)
-        if known.any():
-            found[known] = self.model.predict(X[known])
-        return pl.Series("prediction", found, nan_to_null=True)
+        is_complete = np.isfinite(X).all(axis=1)  # a feature that is not known is null, which numpy has as NaN
+        predictions = np.full(len(X), np.nan, dtype=np.float32)
+        if is_complete.any():
+            predictions[is_complete] = self.model.predict(X[is_complete])
+        return pl.Series("prediction", predictions, nan_to_null=True)

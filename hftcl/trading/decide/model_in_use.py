@@ -91,18 +91,18 @@ class ProductionWatch:
             self.edge = self._read_newest_edge()
             if mark == self._mark:
                 return Look(outcome="same", at=now, before=before, after=before)
-            found = self._load(now)
+            model = self._load(now)
         except HftclError as error:
             # The registry or the disk may be at fault, and not the file: what was refused is looked at again.
             self._mark = "never"
-            told, self.refused = self.refused, str(error)
-            outcome: Literal["same", "refused"] = "same" if told == self.refused else "refused"
+            last_refusal, self.refused = self.refused, str(error)
+            outcome: Literal["same", "refused"] = "same" if last_refusal == self.refused else "refused"
             return Look(outcome=outcome, at=now, before=before, after=before, reason=self.refused)
         self._mark, self.refused = mark, ""
-        if before == found.model_id:
+        if before == model.model_id:
             return Look(outcome="same", at=now, before=before, after=before)
-        self.in_use = found
-        return Look(outcome="reloaded", at=now, before=before, after=found.model_id)
+        self.in_use = model
+        return Look(outcome="reloaded", at=now, before=before, after=model.model_id)
 
     def _read_newest_edge(self) -> str | None:
         """Return what the newest verdict on bars of this kind says: one on other bars says nothing of this market."""

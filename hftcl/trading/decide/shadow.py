@@ -25,9 +25,9 @@ class Shadow:
     min_p_better: float
 
     @classmethod
-    def from_settings(cls, settings: Settings, places: Home, *, durable: bool = True) -> "Shadow":
-        """Return the shadow of a bot whose files lie at `places`."""
-        folder = places.shadow
+    def from_settings(cls, settings: Settings, home: Home, *, durable: bool = True) -> "Shadow":
+        """Return the shadow of a bot whose files lie at `home`."""
+        folder = home.shadow
         return cls(
             home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),

@@ -118,7 +118,7 @@ class Desk:
         """
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
-        known = self._working
+        working_before = self._working
         self._working = {
             record.client_order_id: WorkingOrder(
                 record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended"
@@ -126,8 +126,12 @@ class Desk:
             for record in self.ledger.working_orders(self.book)
         }
         for name, work in self._working.items():
-            if name in known:
-                work.stated, work.price, work.ended = known[name].stated, known[name].price, known[name].ended
+            if name in working_before:
+                work.stated, work.price, work.ended = (
+                    working_before[name].stated,
+                    working_before[name].price,
+                    working_before[name].ended,
+                )
         self._ids = set(self.ledger.list_known_ids(begins - timedelta(days=1)))
         self._stated = set(self.ledger.list_substituted(begins - timedelta(days=5)))
         self._recent = deque(self.ledger.list_sent_since(self.book, begins))
@@ -192,22 +196,22 @@ class Desk:
             self.ledger.set_meta(**{BARRED: f"{self._session.isoformat()} {reason}"})
             self.tell(Kind.HALTED, "the broker refuses the account: nothing is opened", reason, now)
 
-    def close_session(self, scene: MinuteContext) -> None:
+    def close_session(self, context: MinuteContext) -> None:
         """Cancel what is still open, for every order is for the day, and book how it ended.
 
         What the broker says has filled, and of which it never told a fill, is booked by its word on the order.
         """
         try:
-            self.broker.end_of_session(scene.session)
+            self.broker.end_of_session(context.session)
         except BrokerError as error:
-            self._fault(error, scene.now)
-        self.ledger.write_outcomes(updates=self._collect(scene, asked=frozenset(self._working)))
+            self._fault(error, context.now)
+        self.ledger.write_outcomes(updates=self._collect(context, asked=frozenset(self._working)))
         untold = [work for work in self._working.values() if work.untold]
         if untold:
-            self._book_as_stated(untold, scene.now)
+            self._book_as_stated(untold, context.now)
         text = self._refusals.note_acceptance()
         if text:
-            self.ledger.write_event(LedgerEvent(at=scene.now, kind="broker", text=text))
+            self.ledger.write_event(LedgerEvent(at=context.now, kind="broker", text=text))
 
     def _book_as_stated(self, untold: Sequence[WorkingOrder], now: datetime) -> None:
         fills = [build_stated_fill(work.record, work.untold, work.price, now) for work in untold]
@@ -235,11 +239,11 @@ class Desk:
         untold = [work for work in self._working.values() if work.untold]
         if not untold:
             return self.positions
-        found = dict(self.positions)
+        holdings = dict(self.positions)
         for work in untold:
-            held = round(found.get(work.record.ticker, 0.0) + work.untold, DECIMALS)
-            found[work.record.ticker] = held
-        return {ticker: held for ticker, held in found.items() if held}
+            held = round(holdings.get(work.record.ticker, 0.0) + work.untold, DECIMALS)
+            holdings[work.record.ticker] = held
+        return {ticker: held for ticker, held in holdings.items() if held}
 
     def list_touched(self) -> list[str]:
         """Return the tickers that are held, or may be before long."""
@@ -260,7 +264,9 @@ class Desk:
 
     # --- what filled ------------------------------------------------------------------------------------------------
 
-    def book_minute(self, bars: pl.DataFrame, scene: MinuteContext, meta: Mapping[str, str] | None = None) -> EquityRow:
+    def book_minute(
+        self, bars: pl.DataFrame, context: MinuteContext, meta: Mapping[str, str] | None = None
+    ) -> EquityRow:
         """Let the broker see the minute's bars; book what filled or ended, and the account after it, which it returns.
 
         meta: facts to keep in the ledger with it.
@@ -268,20 +274,20 @@ class Desk:
         if isinstance(self.broker, PatientBroker):
             self.broker.begin_minute()
         try:
-            self.broker.on_bars(bars, scene.now)
+            self.broker.on_bars(bars, context.now)
         except BrokerError as error:
-            self._fault(error, scene.now)
-        updates = self._collect(scene)
-        row = self.value_book(scene.session, scene.minute, scene.prices)
+            self._fault(error, context.now)
+        updates = self._collect(context)
+        row = self.value_book(context.session, context.minute, context.prices)
         self.ledger.write_outcomes(updates=updates, equity=[row], meta=meta)
-        self._look_at_account(scene.now)
+        self._look_at_account(context.now)
         return row
 
-    def collect(self, scene: MinuteContext) -> None:
+    def collect(self, context: MinuteContext) -> None:
         """Book what has filled or ended, without bars."""
-        self.ledger.write_outcomes(updates=self._collect(scene))
+        self.ledger.write_outcomes(updates=self._collect(context))
 
-    def _collect(self, scene: MinuteContext, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
+    def _collect(self, context: MinuteContext, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
         """Book the fills that are new; return what became of the orders that they, or the broker, ended.
 
         asked: orders of which the broker is asked at once, for they were canceled.
@@ -289,18 +295,18 @@ class Desk:
         updates: list[OrderUpdate] = []
         try:
             fills, cursor = self.broker.fills(self._cursor)
-            self._book(fills, cursor, scene.now)
+            self._book(fills, cursor, context.now)
         except BrokerError as error:
-            self._fault(error, scene.now)
+            self._fault(error, context.now)
         else:
-            over = self._outages.end(scene.now)
+            over = self._outages.end(context.now)
             if over:
-                self.ledger.write_event(LedgerEvent(at=scene.now, kind="broker", text=f"{self.broker.name}: {over}"))
+                self.ledger.write_event(LedgerEvent(at=context.now, kind="broker", text=f"{self.broker.name}: {over}"))
         for name, work in list(self._working.items()):
             try:
-                update = self._fetch_news(work, scene.now, at_once=name in asked)
+                update = self._fetch_news(work, context.now, at_once=name in asked)
             except BrokerError as error:
-                self._fault(error, scene.now)
+                self._fault(error, context.now)
                 continue
             if update is not None:
                 updates.append(update)
@@ -354,14 +360,14 @@ class Desk:
             return None if work.untold else work.ended
         if young and not at_once:
             return OrderUpdate(client_order_id=name, state="partially_filled", at=now) if work.filled else None
-        found = self.broker.find(name)
-        if found is None and young:
+        state = self.broker.find(name)
+        if state is None and young:
             return None  # it may still be on its way
-        update = order_update(found, name, now)
-        if found is None:
+        update = order_update(state, name, now)
+        if state is None:
             return update
-        work.take(found, update)
-        return None if found.working or work.untold else update
+        work.take(state, update)
+        return None if state.working or work.untold else update
 
     def _forget(self, updates: Sequence[OrderUpdate]) -> None:
         for update in updates:
@@ -411,17 +417,17 @@ class Desk:
         low, high = dict(untold), dict(untold)
         for ticker, (bought, sold) in self._sum_open_quantities().items():
             low[ticker], high[ticker] = untold.get(ticker, 0.0) + sold, untold.get(ticker, 0.0) + bought
-        found = {}
+        differences = {}
         for ticker in account.positions.keys() | low.keys() | held.keys() | self._foreign.keys():
-            theirs = account.positions.get(ticker, 0.0) - self._foreign.get(ticker, 0.0)
+            at_broker = account.positions.get(ticker, 0.0) - self._foreign.get(ticker, 0.0)
             bounds = (held.get(ticker, 0.0), low.get(ticker, 0.0), high.get(ticker, 0.0))
-            if ticker in self.hands_off or min(bounds) - SAME <= theirs <= max(bounds) + SAME:
+            if ticker in self.hands_off or min(bounds) - SAME <= at_broker <= max(bounds) + SAME:
                 continue
-            found[ticker] = round(theirs - untold.get(ticker, 0.0), DECIMALS)
-        news = {ticker: shares for ticker, shares in found.items() if self.disputed.get(ticker) != shares}
-        gone = self.disputed.keys() - found.keys()
-        self.disputed = found
-        self.disputed_minutes = self.disputed_minutes + 1 if found else 0
+            differences[ticker] = round(at_broker - untold.get(ticker, 0.0), DECIMALS)
+        news = {ticker: shares for ticker, shares in differences.items() if self.disputed.get(ticker) != shares}
+        gone = self.disputed.keys() - differences.keys()
+        self.disputed = differences
+        self.disputed_minutes = self.disputed_minutes + 1 if differences else 0
         if gone:
             self.ledger.write_event(
                 LedgerEvent(at=now, kind="broker", text=f"agrees again on {', '.join(sorted(gone))}")
@@ -455,7 +461,7 @@ class Desk:
         self,
         decisions: Sequence[Decision],
         wishes: Mapping[str, DesiredPosition],
-        scene: MinuteContext,
+        context: MinuteContext,
         equity: EquityRow,
     ) -> tuple[OrderRecord, ...]:
         """Write the minute's decisions down, and send the orders that lead to `wishes` and that risk allows.
@@ -463,14 +469,14 @@ class Desk:
         Returns the orders, refused ones too, as they were decided.
         """
         alone = self.list_left_alone()
-        wanted = self._plan_orders({ticker: wish for ticker, wish in wishes.items() if ticker not in alone}, scene)
-        rulings = self._review_orders(wanted, scene, equity)
+        wanted = self._plan_orders({ticker: wish for ticker, wish in wishes.items() if ticker not in alone}, context)
+        rulings = self._review_orders(wanted, context, equity)
         wanted = [
             order if ruling.quantity is None else replace(order, quantity=ruling.quantity)
             for order, ruling in zip(wanted, rulings, strict=True)
         ]
         records = [
-            self._build_intended(order, ruling, scene.now) for order, ruling in zip(wanted, rulings, strict=True)
+            self._build_intended(order, ruling, context.now) for order, ruling in zip(wanted, rulings, strict=True)
         ]
         self.ledger.write_decisions(decisions, records)
         going = {
@@ -478,15 +484,15 @@ class Desk:
             for order, record in zip(wanted, records, strict=True)
             if record.state == "intended"
         }
-        sent = self._send(going, scene.now)
+        sent = self._send(going, context.now)
         self.handed_at = self.stopwatch()
-        known = [update for one in sent if (update := self._read_answer(one, scene.now)) is not None]
-        if known:
-            self.ledger.write_outcomes(updates=known)
-            self._forget(known)
+        outcomes = [update for one in sent if (update := self._read_answer(one, context.now)) is not None]
+        if outcomes:
+            self.ledger.write_outcomes(updates=outcomes)
+            self._forget(outcomes)
         return tuple(records)
 
-    def _plan_orders(self, wishes: Mapping[str, DesiredPosition], scene: MinuteContext) -> list[Order]:
+    def _plan_orders(self, wishes: Mapping[str, DesiredPosition], context: MinuteContext) -> list[Order]:
         """Return the orders that lead to `wishes`; what is on its way the other way is taken back first."""
         missing = self._compute_missing(wishes)
         working = self._group_by_ticker()
@@ -498,24 +504,24 @@ class Desk:
         }
         if against:
             for name in sorted(against):
-                self._cancel(name, scene.now)
-            self.ledger.write_outcomes(updates=self._collect(scene, asked=against))
+                self._cancel(name, context.now)
+            self.ledger.write_outcomes(updates=self._collect(context, asked=against))
             still = {work.record.ticker for name, work in self._working.items() if name in against and work.left}
             missing = {
                 ticker: quantity for ticker, quantity in self._compute_missing(wishes).items() if ticker not in still
             }
         orders = []
         for ticker, quantity in missing.items():
-            name = client_order_id(self.book, scene.minute, ticker, wishes[ticker].purpose)
+            name = client_order_id(self.book, context.minute, ticker, wishes[ticker].purpose)
             if name not in self._ids:  # else it was decided in this minute before a restart, and is done with
                 orders.append(
                     Order(
                         client_order_id=name,
                         ticker=ticker,
                         quantity=quantity,
-                        ts=scene.minute,
+                        ts=context.minute,
                         reference_price=wishes[ticker].price,
-                        session=scene.session,
+                        session=context.session,
                     )
                 )
         return orders
@@ -523,7 +529,7 @@ class Desk:
     def _compute_missing(self, wishes: Mapping[str, DesiredPosition]) -> dict[str, float]:
         """Return the shares by which position and open orders fall short of each wish, without those of none."""
         positions, working = self.holdings, self._group_by_ticker()
-        found = {}
+        quantities = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
             desired = self._compute_desired(ticker, wish)
@@ -538,8 +544,8 @@ class Desk:
             if not self.broker.turns:
                 quantity = cut_to_side(quantity, held=held, working=under_way)
             if quantity:
-                found[ticker] = quantity
-        return found
+                quantities[ticker] = quantity
+        return quantities
 
     @property
     def _whole_shorts(self) -> bool:
@@ -556,10 +562,10 @@ class Desk:
         return 0.0 if shares < 0 and ticker in self._refusals.unshortable else shares
 
     def _group_by_ticker(self) -> dict[str, list[WorkingOrder]]:
-        found: dict[str, list[WorkingOrder]] = {}
+        groups: dict[str, list[WorkingOrder]] = {}
         for work in self._working.values():
-            found.setdefault(work.record.ticker, []).append(work)
-        return found
+            groups.setdefault(work.record.ticker, []).append(work)
+        return groups
 
     def close_without_ledger(self, session: date, tickers: Collection[str], now: datetime) -> None:
         """Send the orders that close what the broker holds of the book's tickers, without a word in the ledger.
@@ -572,7 +578,7 @@ class Desk:
         for state in self.broker.open_orders():
             self.broker.cancel(state.client_order_id)
         account = self.broker.account()
-        ours = (self.holdings.keys() | set(tickers)) - self.list_left_alone()
+        own_tickers = (self.holdings.keys() | set(tickers)) - self.list_left_alone()
         minute = now.replace(second=0, microsecond=0)
         orders = [
             Order(
@@ -584,7 +590,7 @@ class Desk:
                 session=session,
             )
             for ticker, shares in sorted(account.positions.items())
-            if ticker in ours
+            if ticker in own_tickers
         ]
         for sent in send(self.broker, orders, frozenset(order.client_order_id for order in orders)):
             if sent.fault is not None:
@@ -596,28 +602,28 @@ class Desk:
         except BrokerError as error:
             self._fault(error, now)
 
-    def _review_orders(self, orders: Sequence[Order], scene: MinuteContext, equity: EquityRow) -> tuple[Ruling, ...]:
+    def _review_orders(self, orders: Sequence[Order], context: MinuteContext, equity: EquityRow) -> tuple[Ruling, ...]:
         if not orders:
             return ()
         # what is not known is not spent; what reduces a position passes
         power = self._account.buying_power if self._account is not None else 0.0
-        while self._recent and scene.now - self._recent[0] >= _RATE_WINDOW:
+        while self._recent and context.now - self._recent[0] >= _RATE_WINDOW:
             self._recent.popleft()
         differs = f"ledger and broker differ on {', '.join(sorted(self.disputed))}" if self.disputed else ""
         book = RiskBook(
             positions=self.holdings,
-            prices=scene.prices,
+            prices=context.prices,
             open_quantities=self._sum_open_quantities(),
-            ages=scene.ages,
+            ages=context.ages,
             equity=equity.equity,
             equity_at_open=self.equity_at_open,
             buying_power=power,
             recent_orders=len(self._recent),
             known_ids=self._ids,
             latches=frozenset(latch.name for latch in self.ledger.latches()),
-            barred=self.barred or differs or scene.barred,
-            market_open=scene.market_open,
-            minutes_to_close=scene.minutes_to_close,
+            barred=self.barred or differs or context.barred,
+            market_open=context.market_open,
+            minutes_to_close=context.minutes_to_close,
         )
         return review(orders, book, replace(self.limits, flat_minutes=self._flat_minutes()))
 

@@ -52,14 +52,14 @@ class Reconciliation:
     @property
     def text(self) -> str:
         """Say it in a sentence or two."""
-        told = f"{self.fills} fills taken over, {len(self.resolved)} orders resolved"
+        summary = f"{self.fills} fills taken over, {len(self.resolved)} orders resolved"
         if self.foreign:
-            told += f"; traded by others: {', '.join(self.foreign)}"
+            summary += f"; traded by others: {', '.join(self.foreign)}"
         if self.adopted:
-            told += f"; taken over as a person allowed: {'; '.join(self.adopted)}"
+            summary += f"; taken over as a person allowed: {'; '.join(self.adopted)}"
         if self.differences:
-            told += f"; unexplained: {'; '.join(self.differences)}"
-        return told
+            summary += f"; unexplained: {'; '.join(self.differences)}"
+        return summary
 
 
 def fills_cursor(book: BookName) -> str:
@@ -71,12 +71,12 @@ def fill_record(fill: Fill, order: OrderRecord | None, book: BookName) -> FillRe
     """Return the row of a fill; of an order that is not ours it is of the book `foreign`, has no model, and its own
     price as reference. An order of ours that a lost ledger knew is ours.
     """
-    ours = order is not None or book != "production" or is_ours(fill.client_order_id)
-    ours = ours or fill.client_order_id in (ADOPTED, SPLIT)
+    is_own = order is not None or book != "production" or is_ours(fill.client_order_id)
+    is_own = is_own or fill.client_order_id in (ADOPTED, SPLIT)
     return FillRecord(
         fill_id=fill.fill_id,
         client_order_id=fill.client_order_id,
-        book=book if ours else "foreign",
+        book=book if is_own else "foreign",
         ts=fill.ts,
         ticker=fill.ticker,
         model_id=order.model_id if order else None,
@@ -136,18 +136,18 @@ def split_fills(
     return rows[0], rows[1]
 
 
-def order_update(found: OrderState | None, client_order_id: str, at: datetime) -> OrderUpdate:
+def order_update(order_state: OrderState | None, client_order_id: str, at: datetime) -> OrderUpdate:
     """Return the news about an order that was asked for; one that the broker has never seen will not be sent late."""
-    if found is None:
+    if order_state is None:
         reason = "the broker does not know it: it was never sent, or was lost on the way"
         return OrderUpdate(client_order_id=client_order_id, state="canceled", at=at, reason=reason)
-    state: State = "submitted" if found.status == "open" else found.status
+    state: State = "submitted" if order_state.status == "open" else order_state.status
     return OrderUpdate(
         client_order_id=client_order_id,
         state=state,
         at=at,
-        reason=found.reason,
-        broker_order_id=found.broker_order_id,
+        reason=order_state.reason,
+        broker_order_id=order_state.broker_order_id,
     )
 
 
@@ -181,13 +181,13 @@ def reconcile(
         new, strange = _take_fills(ledger, broker, book)
         taken += new
         foreign += strange
-        found, unfilled = _ask_orders(ledger, broker, now, book)
-        resolved |= {update.client_order_id: update for update in found}
+        updates, unfilled = _ask_orders(ledger, broker, now, book)
+        resolved |= {update.client_order_id: update for update in updates}
         gap = _compare(ledger, broker, book, unfilled, hands_off)
         if not gap.texts:
             break
     adopted = _adopt(ledger, gap, now, book) if _is_cleared(ledger, gap, book) else ()
-    told = Reconciliation(
+    report = Reconciliation(
         book=book,
         fills=taken,
         resolved=tuple(resolved.values()),
@@ -196,11 +196,13 @@ def reconcile(
         differences=gap.strangers if adopted else gap.texts,
     )
     if book == "production":
-        ledger.set_meta(**{_UNEXPLAINED: "" if told.agrees or adopted else json.dumps(gap.shares, sort_keys=True)})
-        if told.differences:
-            ledger.latch(LATCH, f"{'; '.join(told.differences)}. {_REMEDY}", now)
-    ledger.write_event(LedgerEvent(at=now, kind="reconciled" if told.agrees else "error", text=f"{book}: {told.text}"))
-    return told
+        ledger.set_meta(**{_UNEXPLAINED: "" if report.agrees or adopted else json.dumps(gap.shares, sort_keys=True)})
+        if report.differences:
+            ledger.latch(LATCH, f"{'; '.join(report.differences)}. {_REMEDY}", now)
+    ledger.write_event(
+        LedgerEvent(at=now, kind="reconciled" if report.agrees else "error", text=f"{book}: {report.text}")
+    )
+    return report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,16 +210,17 @@ class _Gap:
     """What differs. `shares`: the broker's less the ledger's; `unfilled`: news of orders whose fills never came."""
 
     account: Account
-    ours: Mapping[str, float]
+    positions: Mapping[str, float]
     shares: dict[str, float]
     unfilled: Mapping[str, OrderUpdate] = field(default_factory=dict)
     strangers: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
-        theirs = self.account.positions
+        at_broker = self.account.positions
         held = (
-            f"{ticker}: {theirs.get(ticker, 0.0):g} shares at the broker, {self.ours.get(ticker, 0.0):g} in the ledger"
+            f"{ticker}: {at_broker.get(ticker, 0.0):g} shares at the broker, "
+            f"{self.positions.get(ticker, 0.0):g} in the ledger"
             for ticker in self.shares
         )
         return (*held, *self.unfilled, *self.strangers)
@@ -230,13 +233,13 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
     orders = {fill.client_order_id: ledger.order(fill.client_order_id) for fill in fills}
     # Before the first start others may have traded in the account; what they left shows as a difference.
     stated = ledger.list_substituted(_earliest(fills))
-    ours = [
+    own_fills = [
         fill
         for fill in fills
         if (since is not None or orders[fill.client_order_id]) and fill.client_order_id not in stated
     ]
     new = ledger.write_outcomes(
-        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in ours], meta={name: cursor}
+        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in own_fills], meta={name: cursor}
     )
     strange = [f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in new if not orders[fill.client_order_id]]
     return len(new), strange
@@ -256,14 +259,14 @@ def _ask_orders(
     unfilled: dict[str, _Untold] = {}
     for order in ledger.working_orders(book):
         name = order.client_order_id
-        found = broker.find(name)
-        update = order_update(found, name, now)
+        order_state = broker.find(name)
+        update = order_update(order_state, name, now)
         filled = ledger.sum_filled(name)
-        if found is not None and abs(found.filled - filled) > SAME:
+        if order_state is not None and abs(order_state.filled - filled) > SAME:
             unfilled[name] = _Untold(
                 ticker=order.ticker,
-                shares=round(found.filled - filled, DECIMALS),
-                text=f"of {name} {found.filled:g} shares filled, but the fills tell {filled:g}",
+                shares=round(order_state.filled - filled, DECIMALS),
+                text=f"of {name} {order_state.filled:g} shares filled, but the fills tell {filled:g}",
                 update=update,
             )
         elif update.state != order.state:
@@ -279,29 +282,31 @@ def _compare(
     unfilled: "Mapping[str, _Untold]",
     hands_off: frozenset[str],
 ) -> _Gap:
-    account, ours = broker.account(), ledger.positions(book)
+    account, positions = broker.account(), ledger.positions(book)
     foreign = ledger.positions("foreign") if book == "production" else {}
-    tickers = sorted((ours.keys() | account.positions.keys() | foreign.keys()) - hands_off)
+    tickers = sorted((positions.keys() | account.positions.keys() | foreign.keys()) - hands_off)
     shares = {
-        ticker: round(account.positions.get(ticker, 0.0) - ours.get(ticker, 0.0) - foreign.get(ticker, 0.0), DECIMALS)
+        ticker: round(
+            account.positions.get(ticker, 0.0) - positions.get(ticker, 0.0) - foreign.get(ticker, 0.0), DECIMALS
+        )
         for ticker in tickers
     }
     expected: dict[str, float] = {}
     for untold in unfilled.values():
         expected[untold.ticker] = expected.get(untold.ticker, 0.0) + untold.shares
-    known = {order.client_order_id for order in ledger.working_orders(book)}
+    working_ids = {order.client_order_id for order in ledger.working_orders(book)}
     strangers = tuple(
         f"the order {state.client_order_id} is open at the broker, and not in the ledger"
         for state in broker.open_orders()
-        if state.client_order_id not in known
+        if state.client_order_id not in working_ids
     )
     # what an order says has filled, and the account holds, is on its way as a fill
     late = {ticker for ticker, more in expected.items() if abs(shares.get(ticker, 0.0) - more) <= SAME}
     apart = {
         ticker: difference for ticker, difference in shares.items() if abs(difference) > SAME and ticker not in late
     }
-    told = {untold.text: untold.update for untold in unfilled.values() if untold.ticker not in late}
-    return _Gap(account=account, ours=ours, shares=apart, unfilled=told, strangers=strangers)
+    untold_updates = {untold.text: untold.update for untold in unfilled.values() if untold.ticker not in late}
+    return _Gap(account=account, positions=positions, shares=apart, unfilled=untold_updates, strangers=strangers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ class Intake:
         """so_far: BAR_SCHEMA, what the bot knows of this session."""
         self._hours = hours
         self._wanted = frozenset(tickers)
-        self._known: dict[tuple[str, datetime], tuple[float, ...]] = {}
+        self._figures: dict[tuple[str, datetime], tuple[float, ...]] = {}
         self._first: dict[str, RawBar] = {}
         self._ahead: list[RawBar] = []
         for ticker, ts, *figures in so_far.select(RAW_SCHEMA.names()).sort("ts").iter_rows():
@@ -49,11 +49,15 @@ class Intake:
         findings: list[Finding] = []
         codes = dict.fromkeys(sorted(delayed & self._wanted), Code.HOLD_DELAYED)
         for ticker, raw in by_ticker.items():
-            bars, found = self._clean(ticker, raw, minute, now)
-            faults = [each for each in found if each.reason in DROPPED and each.reason not in _NOT_A_FAULT]
+            bars, ticker_findings = self._clean(ticker, raw, minute, now)
+            faults = [
+                finding
+                for finding in ticker_findings
+                if finding.reason in DROPPED and finding.reason not in _NOT_A_FAULT
+            ]
             findings += faults
             current = bars.filter(pl.col("ts") == minute)
-            if current.is_empty() and any(each.first == minute for each in faults):
+            if current.is_empty() and any(finding.first == minute for finding in faults):
                 codes.setdefault(ticker, Code.HOLD_BAD_PRICE)
             parts.append(bars)
         fresh = pl.concat([BAR_SCHEMA.to_frame(), *parts])
@@ -77,15 +81,15 @@ class Intake:
         first = self._first.get(ticker)
         measure = [first] if first is not None and all(row[1] != first[1] for row in upto) else []
         frame = pl.DataFrame([*measure, *upto], schema=RAW_SCHEMA, orient="row")
-        bars, found = clean(frame, self._hours.table, ticker=ticker, as_of=now)
+        bars, findings = clean(frame, self._hours.table, ticker=ticker, as_of=now)
         hours = self._hours
-        return bars.filter(pl.col("ts").is_between(hours.begins, hours.ends, closed="left")), found
+        return bars.filter(pl.col("ts").is_between(hours.begins, hours.ends, closed="left")), findings
 
     def _keep(self, ticker: str, ts: datetime, figures: tuple[float, ...]) -> bool:
         """Remember a good bar; return whether it was unknown, or known otherwise."""
-        if self._known.get((ticker, ts)) == figures:
+        if self._figures.get((ticker, ts)) == figures:
             return False
-        self._known[ticker, ts] = figures
+        self._figures[ticker, ts] = figures
         first = self._first.get(ticker)
         if first is None or first[1] is None or ts <= first[1]:
             o, h, low, c, v = figures

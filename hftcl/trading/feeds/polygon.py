@@ -82,9 +82,9 @@ def _stoppable(stop: threading.Event) -> Callable[[float], None]:
 
 def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     """Return the service, whose waits end when `stop` is set, and the key; the calls count with those of the source."""
-    found = {name: (secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
-    name = next(name for name, value in found.items() if value)
-    key = Key(name, found[name])
+    keys = {name: (secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
+    name = next(name for name, value in keys.items() if value)
+    key = Key(name, keys[name])
 
     sleep = _stoppable(stop)
     limiter = RateLimiter(Home.of(settings).polygon_calls, settings.polygon.calls_per_minute, sleep=sleep)

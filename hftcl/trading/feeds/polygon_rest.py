@@ -46,12 +46,12 @@ class PolygonRestFeed:
 
     def begin(self, hours: Hours, now: datetime) -> Morning:
         """Collect the earlier sessions and today's bars so far."""
-        found = self._begin(hours, now)
-        self._tickers = found.tickers
-        self._intake = Intake(hours, found.tickers, found.so_far)
+        morning = self._begin(hours, now)
+        self._tickers = morning.tickers
+        self._intake = Intake(hours, morning.tickers, morning.so_far)
         self._delayed.clear()
-        self._answered = dict.fromkeys(found.tickers, now - MINUTE)
-        return found
+        self._answered = dict.fromkeys(morning.tickers, now - MINUTE)
+        return morning
 
     def minute(self, minute: datetime, now: datetime) -> Delivery:
         """Ask for the minute and a few before it, after a gap for all of it; what is late is left to the next one."""
@@ -67,7 +67,7 @@ class PolygonRestFeed:
         for future in done:
             ticker, upto = self._asked.pop(future)
             try:
-                found, delayed = future.result()
+                bars, delayed = future.result()
             except SourceError as error:
                 if self._failed.get(ticker) != str(error):
                     log.warning("no bar ticker=%r minute=%s error=%s", ticker, minute.isoformat(), error)
@@ -75,7 +75,7 @@ class PolygonRestFeed:
                 continue
             self._failed.pop(ticker, None)
             self._answered[ticker] = max(upto, self._answered.get(ticker, upto))
-            rows += found
+            rows += bars
             (self._delayed.add if delayed else self._delayed.discard)(ticker)
         return self._intake.deliver(rows, minute, now, delayed=frozenset(self._delayed))
 
@@ -148,5 +148,5 @@ def _parse_figure(value: object) -> float | None:
 
 
 def _name_some(tickers: set[str]) -> str:
-    found = sorted(tickers)
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    names = sorted(tickers)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -42,11 +42,11 @@ class StoredFeed:
             else:
                 self._earlier.append(part)
         earlier, today = pl.concat([_NONE, *self._earlier]), self._today
-        known = today.filter(pl.col("ts") + MINUTE <= now)
+        so_far = today.filter(pl.col("ts") + MINUTE <= now)
         ahead = today.filter(pl.col("ts") + MINUTE > now)
         minutes = ahead.partition_by("ts", as_dict=True, maintain_order=True)
         self._minutes = {ts: part for (ts,), part in minutes.items()}
-        return Morning(earlier=earlier, so_far=known, tickers=self._tickers, left_out=self._left_out)
+        return Morning(earlier=earlier, so_far=so_far, tickers=self._tickers, left_out=self._left_out)
 
     def minute(self, minute: datetime, now: datetime) -> Delivery:
         """Return the bars of that minute."""

@@ -47,10 +47,11 @@ def require_same_account(ledger: Ledger, settings: Settings, broker: Broker, acc
             f"The ledger is that of the broker {before[0]} ({before[1]} money), and [trade] broker is now {now[0]} "
             f"({now[1]} money). One ledger holds one account. {remedy}"
         )
-    known = meta.get("account_id")
-    if known and account_id and known != account_id:
+    stored_account = meta.get("account_id")
+    if stored_account and account_id and stored_account != account_id:
         raise ConfigError(
-            f"The ledger is that of the account {known}, and the keys are now those of {account_id}. One ledger holds "
+            f"The ledger is that of the account {stored_account}, and the keys are now those of {account_id}. "
+            "One ledger holds "
             f"one account. Set the keys back, or begin again. {remedy}"
         )
     capital, began = settings.trade.capital, meta.number("capital")

@@ -74,36 +74,36 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     A running bot does it within a second, and is waited for; without one the orders are sent from here, where the
     market is open. Raises StorageError, BrokerError; the halt file is there by then.
     """
-    places = Home.of(settings)
-    if not places.ledger.exists() and not _is_held(places):
+    home = Home.of(settings)
+    if not home.ledger.exists() and not _is_held(home):
         note = (
-            f"No bot has ever traded in {places.folder}: nothing was done. Run it in the bot's folder, or name its "
+            f"No bot has ever traded in {home.folder}: nothing was done. Run it in the bot's folder, or name its "
             "configuration with --config."
         )
         return HaltReport(halted=False, by_bot=False, orders=0, positions={}, note=note)
     try:
-        _press(places, clock, reason)
+        _press(home, clock, reason)
     except StorageError:
-        Reserve(places.folder).give_up()
+        Reserve(home.folder).give_up()
         with contextlib.suppress(StorageError):  # on a disk that is full what is held is closed all the same
-            _press(places, clock, reason)
+            _press(home, clock, reason)
     try:
-        with hold_lock(places, "bot"):
+        with hold_lock(home, "bot"):
             try:
-                with Ledger(places.ledger) as ledger:
-                    return _flatten_without_bot(settings, places, ledger, clock, reason)
+                with Ledger(home.ledger) as ledger:
+                    return _flatten_without_bot(settings, home, ledger, clock, reason)
             except (IntegrityError, StorageError, NewerVersionError) as error:
-                return _without_ledger(settings, places, clock, f"The ledger cannot be had ({error}).")
+                return _without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
         text = f"the bot that runs closes everything; waiting at most {WAIT.total_seconds():.0f} s for it"
         on_event(Event(STAGE, text=text, level=Level.NOTE))
-        return _flatten_with_bot(places, clock)
+        return _flatten_with_bot(home, clock)
 
 
-def _press(places: Home, clock: Clock, reason: str) -> None:
+def _press(home: Home, clock: Clock, reason: str) -> None:
     with convert_storage_faults("pressing the kill switch"):
-        make_folder(places.folder)
-        write_atomically(places.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
+        make_folder(home.folder)
+        write_atomically(home.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
 
 
 def _is_held(places: Home) -> bool:
@@ -117,12 +117,12 @@ def _is_held(places: Home) -> bool:
         return True
 
 
-def _flatten_with_bot(places: Home, clock: Clock) -> HaltReport:
+def _flatten_with_bot(home: Home, clock: Clock) -> HaltReport:
     until = clock.now() + WAIT
     positions: dict[str, float] = {}
     latched = False
     while clock.now() < until:
-        with LedgerReader(places.ledger) as ledger:
+        with LedgerReader(home.ledger) as ledger:
             latched = ledger.is_latched(KILL_SWITCH)
             positions = ledger.positions()
             if latched and not positions and not ledger.working_orders():
@@ -132,21 +132,21 @@ def _flatten_with_bot(places: Home, clock: Clock) -> HaltReport:
     return HaltReport(halted=latched, by_bot=True, orders=0, positions=positions, note=note)
 
 
-def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, clock: Clock, reason: str) -> HaltReport:
+def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: Clock, reason: str) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
     sent, problem, alone = 0, "", ""
-    broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+    broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     try:
         require_same_account(ledger, settings, broker)
         try:
-            found = reconcile(ledger, broker, now, hands_off=frozenset(settings.trade.hands_off))
+            report = reconcile(ledger, broker, now, hands_off=frozenset(settings.trade.hands_off))
         except BrokerError as error:
             done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
             return done.report(f"Ledger and broker could not be compared ({error}).")
-        if not found.agrees:
+        if not report.agrees:
             done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
-            return done.report(f"Ledger and broker do not agree: {found.text}.")
+            return done.report(f"Ledger and broker do not agree: {report.text}.")
         sent = _close_all(settings, ledger, broker, now)
         foreign = ledger.positions("foreign")
         alone = f" Left alone, for the bot did not trade it: {_describe_positions(foreign)}." if foreign else ""
@@ -166,8 +166,8 @@ def _flatten_without_bot(settings: Settings, places: Home, ledger: Ledger, clock
     return HaltReport(halted=True, by_bot=False, orders=sent, positions=positions, note=note + alone)
 
 
-def _without_ledger(settings: Settings, places: Home, clock: Clock, why: str) -> HaltReport:
-    broker = find_broker(settings.trade.broker)(settings, folder=places.folder)
+def _without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
+    broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     try:
         return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist)).report(why)
     finally:
@@ -204,7 +204,7 @@ class _Closed:
         return HaltReport(halted=True, by_bot=False, orders=self.sent, positions=self.positions, note=note)
 
 
-def _close_at_broker(settings: Settings, broker: Broker, clock: Clock, ours: frozenset[str]) -> _Closed:
+def _close_at_broker(settings: Settings, broker: Broker, clock: Clock, own_tickers: frozenset[str]) -> _Closed:
     """Send the orders that close what the BROKER holds of the bot's tickers; a minute after the other where it is much.
 
     What is open there is canceled first. Ids follow from minute and ticker, so that nothing is sent twice.
@@ -218,7 +218,7 @@ def _close_at_broker(settings: Settings, broker: Broker, clock: Clock, ours: fro
         held = {
             ticker: shares
             for ticker, shares in account.positions.items()
-            if ticker in ours and ticker not in settings.trade.hands_off
+            if ticker in own_tickers and ticker not in settings.trade.hands_off
         }
         others = {ticker: shares for ticker, shares in account.positions.items() if ticker not in held}
         left = {ticker: shares for ticker, shares in held.items() if ticker not in sent}
@@ -276,7 +276,7 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         on_fault=lambda text, _: faults.append(text),
         hands_off=frozenset(settings.trade.hands_off),
     )
-    scene = MinuteContext(
+    context = MinuteContext(
         session=hours.session,
         minute=now.replace(second=0, microsecond=0),
         now=now,
@@ -285,12 +285,12 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         minutes_to_close=hours.minutes_to_close(now),
     )
     desk.open(hours.session, hours.begins, prices)
-    desk.collect(scene)
+    desk.collect(context)
     wishes = {
         ticker: DesiredPosition(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.list_touched()
     }
-    records = desk.trade([], wishes, scene, desk.value_book(scene.session, scene.minute, prices))
-    desk.book_minute(BAR_SCHEMA.to_frame(), scene)
+    records = desk.trade([], wishes, context, desk.value_book(context.session, context.minute, prices))
+    desk.book_minute(BAR_SCHEMA.to_frame(), context)
     return sum(record.state != "refused" for record in records)
 
 
@@ -304,13 +304,13 @@ def _find_open_hours(settings: Settings, now: datetime) -> Hours | None:
 
 def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
     """Let go of the kill switch and of every other latch, in the name of a person; a running bot trades again."""
-    places = Home.of(settings)
+    home = Home.of(settings)
     with convert_storage_faults("clearing the kill switch"):
-        there = places.halt_file.exists()
-        places.halt_file.unlink(missing_ok=True)
-    if not places.ledger.exists():
-        return ClearReport(cleared=(), file=there)
-    with Ledger(places.ledger) as ledger:
+        has_file = home.halt_file.exists()
+        home.halt_file.unlink(missing_ok=True)
+    if not home.ledger.exists():
+        return ClearReport(cleared=(), file=has_file)
+    with Ledger(home.ledger) as ledger:
         cleared = tuple(latch.name for latch in ledger.latches() if ledger.clear(latch.name, by, now))
         meta, foreign = ledger.meta(), ledger.positions("foreign")
         if Code.DRAWDOWN in cleared:
@@ -324,4 +324,4 @@ def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
                 LedgerEvent(at=now, kind="cleared", text=f"{_describe_positions(foreign)} handed to the bot, by {by}")
             )
             cleared = (*cleared, f"{_describe_positions(foreign)}, handed to the bot")
-    return ClearReport(cleared=cleared, file=there)
+    return ClearReport(cleared=cleared, file=has_file)

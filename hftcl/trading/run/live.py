@@ -95,10 +95,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     answer at the start: nothing is assumed then.
     """
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
-    places, clock = Home.of(settings), present.clock
-    with hold_lock(places, "bot"), Ledger(places.ledger) as ledger:
+    home, clock = Home.of(settings), present.clock
+    with hold_lock(home, "bot"), Ledger(home.ledger) as ledger:
         around = _Around(ledger, present)
-        broker = patient(find_broker(settings.trade.broker)(settings, folder=places.folder), around.look, settings)
+        broker = patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)
         feed: Feed | None = None
         try:
             require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
@@ -119,13 +119,13 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 interval_s=interval_s(settings),
             )
             count = _Count()
-            shadow = Shadow.from_settings(settings, places) if settings.trade.shadow else None
+            shadow = Shadow.from_settings(settings, home) if settings.trade.shadow else None
             feed = present.feed(calendar, lambda: _trades_extended(settings, serving), _build_listener(present))
             loop = assemble(
                 settings,
                 Parts(
                     mode="live" if broker.live_money else "paper",
-                    places=places,
+                    home=home,
                     ledger=ledger,
                     broker=broker,
                     feed=feed,
@@ -188,13 +188,13 @@ def _build_counter(count: _Count) -> Callable[[Minute], None]:
 def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
     """Reconcile, then trade; return why it ended, for a person."""
     clock, controls = present.clock, present.controls
-    told: tuple[str, ...] = ()
+    last_differences: tuple[str, ...] = ()
 
     def agree() -> bool:
-        nonlocal told
-        found = _reconcile(loop.ledger, broker, present, frozenset(settings.trade.hands_off), told)
-        told = found.differences
-        return found.agrees
+        nonlocal last_differences
+        report = _reconcile(loop.ledger, broker, present, frozenset(settings.trade.hands_off), last_differences)
+        last_differences = report.differences
+        return report.agrees
 
     loop.reconcile = agree
     if not _compare_at_start(loop, once=once):
@@ -258,15 +258,15 @@ def _await_account(broker: Broker, ledger: Ledger, present: Present, around: _Ar
 
     A broker that is down is waited for: to end would have the service started again five times and then given up.
     """
-    told = False
+    is_reported = False
     while True:
         try:
             return broker.account()
         except BrokerError as error:
             if once and not present.controls.stop:
                 raise
-            if not told and not present.controls.stop:
-                told = True
+            if not is_reported and not present.controls.stop:
+                is_reported = True
                 now, text = present.clock.now(), f"{error} The bot waits until it answers, and asks each half minute."
                 ledger.write_event(rows.LedgerEvent(at=now, kind="error", text=text))
                 present.on_event(Event(STAGE, text=text, level=Level.WARNING))
@@ -343,27 +343,27 @@ def _splits(loop: Loop, source: BarSource, hours: Hours) -> dict[str, float]:
 
 
 def _reconcile(
-    ledger: Ledger, broker: Broker, present: Present, hands_off: frozenset[str], told: Sequence[str]
+    ledger: Ledger, broker: Broker, present: Present, hands_off: frozenset[str], gaps: Sequence[str]
 ) -> Reconciliation:
-    """Make ledger and broker agree; what cannot be explained halts the bot and is told, unless that is what was `told`.
+    """Make ledger and broker agree; what cannot be explained halts the bot and is told, unless that is what was `gaps`.
 
     Raises BrokerError.
     """
     if isinstance(broker, PatientBroker):
         broker.begin_minute()
-    found = reconcile(ledger, broker, present.clock.now(), hands_off=hands_off)
-    if found.foreign:
+    report = reconcile(ledger, broker, present.clock.now(), hands_off=hands_off)
+    if report.foreign:
         text = (
-            f"Somebody else traded in the account: {', '.join(found.foreign)}. The bot leaves these tickers alone "
+            f"Somebody else traded in the account: {', '.join(report.foreign)}. The bot leaves these tickers alone "
             "until a person says whose they are: `hftcl trade --clear` hands them to the bot, [trade] hands_off keeps "
             "them."
         )
         present.on_event(Event(STAGE, text=text, level=Level.WARNING))
         present.on_alert(Alert(Kind.HALTED, "somebody else traded in the account", text, present.clock.now()))
-    if not found.agrees and found.differences != told:
-        present.on_event(Event(STAGE, text=found.text, level=Level.WARNING))
-        present.on_alert(Alert(Kind.HALTED, "ledger and broker do not agree", found.text, present.clock.now()))
-    return found
+    if not report.agrees and report.differences != gaps:
+        present.on_event(Event(STAGE, text=report.text, level=Level.WARNING))
+        present.on_alert(Alert(Kind.HALTED, "ledger and broker do not agree", report.text, present.clock.now()))
+    return report
 
 
 def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:

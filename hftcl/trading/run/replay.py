@@ -118,13 +118,13 @@ class _Tally:
 
     def hear(self, alert: Alert) -> None:
         key = str(alert.kind), alert.subject
-        known = self.alerts.get(key)
+        earlier_alert = self.alerts.get(key)
         self.alerts[key] = Told(
-            at=known.at if known else alert.at,
+            at=earlier_alert.at if earlier_alert else alert.at,
             kind=str(alert.kind),
             subject=alert.subject,
-            text=known.text if known else alert.text,
-            count=known.count + 1 if known else 1,
+            text=earlier_alert.text if earlier_alert else alert.text,
+            count=earlier_alert.count + 1 if earlier_alert else 1,
         )
 
     def count_minute(self, done: Minute) -> None:
@@ -169,10 +169,10 @@ def replay(
     window = collect_window(settings, serving.in_use, source, calendar, first, last, now, on_event)
     seen = not _is_unseen(serving.in_use, calendar, window.days[0], settings.exam.embargo_sessions)
     _warn(serving, window, seen=seen, on_event=on_event)
-    places = Home.replay(home_of(settings))
-    with hold_lock(places, "replay"):
+    home = Home.replay(home_of(settings))
+    with hold_lock(home, "replay"):
         loop, tally = _delete_begun_replay_and_assemble(
-            settings, places, serving, window, source, controls, on_event, on_alert, rehearse=rehearse
+            settings, home, serving, window, source, controls, on_event, on_alert, rehearse=rehearse
         )
         with loop.ledger:
             _play(loop, window, calendar, serving.in_use, tally, on_event)
@@ -202,11 +202,11 @@ def collect_window(
     on_event: OnEvent,
 ) -> ReplayWindow:
     """Collect the very bars that `exam --from first --to last` collects: same window, same end of what is known."""
-    known = source.known_until(settings.market.watchlist, now)
-    whole = None if known is None else calendar.find_last_complete(min(known, now))
+    known_until = source.known_until(settings.market.watchlist, now)
+    whole = None if known_until is None else calendar.find_last_complete(min(known_until, now))
     if whole is None or whole < first:
-        there = "has no bars" if whole is None else f"has none after {whole}"
-        raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {there}.")
+        extent = "has no bars" if whole is None else f"has none after {whole}"
+        raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {extent}.")
     if whole < last:
         on_event(Event(STAGE, text=f"the bars end on {whole}, before {last}; so does the replay", level=Level.WARNING))
     table = calendar.sessions(first, min(last, whole))
@@ -217,7 +217,7 @@ def collect_window(
         warm_up = calendar.find_previous_session(days[0], WARMUP_SESSIONS)
     except HorizonError:
         warm_up = days[0]
-    found = BarStore(Home.of(settings).bars, source, calendar).collect(
+    collection = BarStore(Home.of(settings).bars, source, calendar).collect(
         settings.market.watchlist,
         warm_up,
         days[-1],
@@ -227,15 +227,15 @@ def collect_window(
         save=False,
         on_event=on_event,
     )
-    played = found.bars.filter(pl.col("session") >= days[0])
+    played = collection.bars.filter(pl.col("session") >= days[0])
     if played.is_empty():
         raise NoDataError(f"The source {source.name!r} has no bar of the watchlist from {first} to {last}.")
     return ReplayWindow(
-        bars=found.bars,
+        bars=collection.bars,
         days=days,
         tickers=tuple(played["ticker"].unique().sort().to_list()),
-        left_out=dict(found.left_out),
-        findings=found.findings,
+        left_out=dict(collection.left_out),
+        findings=collection.findings,
     )
 
 
@@ -264,7 +264,7 @@ def _warn(serving: ProductionWatch, window: ReplayWindow, *, seen: bool, on_even
 
 def _delete_begun_replay_and_assemble(
     settings: Settings,
-    places: Home,
+    home: Home,
     serving: ProductionWatch,
     window: ReplayWindow,
     source: BarSource,
@@ -275,11 +275,11 @@ def _delete_begun_replay_and_assemble(
     rehearse: bool,
 ) -> tuple[Loop, _Tally]:
     with convert_storage_faults("beginning the ledger of the replay"):
-        for path in (places.ledger, places.folder / PAPER_FILE, places.shadow / PAPER_FILE):
+        for path in (home.ledger, home.folder / PAPER_FILE, home.shadow / PAPER_FILE):
             sqlite.remove(path)
-        (places.folder / STRICT_FILE).unlink(missing_ok=True)
-    ledger, tally = Ledger(places.ledger, durable=False), _Tally()
-    broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=places.folder, durable=False)
+        (home.folder / STRICT_FILE).unlink(missing_ok=True)
+    ledger, tally = Ledger(home.ledger, durable=False), _Tally()
+    broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
 
     def hear(alert: Alert) -> None:
         tally.hear(alert)
@@ -287,10 +287,10 @@ def _delete_begun_replay_and_assemble(
 
     hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
     start = find_hours(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
-    shadow = Shadow.from_settings(settings, places, durable=False) if settings.trade.shadow else None
+    shadow = Shadow.from_settings(settings, home, durable=False) if settings.trade.shadow else None
     parts = Parts(
         mode="replay",
-        places=places,
+        home=home,
         ledger=ledger,
         broker=broker,
         feed=StoredFeed(window.bars, window.tickers, window.left_out),
@@ -365,26 +365,29 @@ def _build_report(
 
 def _apart(loop: Loop) -> dict[str, float]:
     """Return the shares by which the broker holds more than the ledger, without those of none."""
-    broker, ours = loop.bot.production.desk.broker, loop.ledger.positions()
+    broker, in_ledger = loop.bot.production.desk.broker, loop.ledger.positions()
     for _ in range(_LAST_LOOKS):
         try:
-            theirs = broker.account().positions
+            at_broker = broker.account().positions
         except BrokerError:  # the weather of a rehearsal
             continue
-        found = {name: theirs.get(name, 0.0) - ours.get(name, 0.0) for name in sorted(ours.keys() | theirs.keys())}
-        return {name: shares for name, shares in found.items() if abs(shares) > SAME}
+        differences = {
+            name: at_broker.get(name, 0.0) - in_ledger.get(name, 0.0)
+            for name in sorted(in_ledger.keys() | at_broker.keys())
+        }
+        return {name: shares for name, shares in differences.items() if abs(shares) > SAME}
     raise BrokerError(f"The broker {broker.name} did not say what it holds at the end. Run it again with another seed.")
 
 
 def compute_pnl_by_session(equity: pl.DataFrame, days: Sequence[date], capital: float) -> dict[str, float]:
     """Return what each session added to the equity, as a fraction of capital; 0.0 for one without a row."""
     last = dict(equity.group_by("session", maintain_order=True).agg(pl.col("equity").last()).iter_rows())
-    found, before = {}, capital
+    pnl, before = {}, capital
     for day in days:
         after = last.get(day, before)
-        found[day.isoformat()] = (after - before) / capital
+        pnl[day.isoformat()] = (after - before) / capital
         before = after
-    return found
+    return pnl
 
 
 def compute_percentiles(values: Sequence[float]) -> dict[str, float | None]:

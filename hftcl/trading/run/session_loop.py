@@ -237,14 +237,14 @@ class Loop:
             return
         self._clock_looked = now
         try:
-            theirs = self.their_time()
+            broker_time = self.their_time()
         except BrokerError:
             return  # that it does not answer is told by the desk
-        off = abs((theirs - self.clock.now()).total_seconds()) if theirs is not None else 0.0
+        off = abs((broker_time - self.clock.now()).total_seconds()) if broker_time is not None else 0.0
         before, self.bot.clock_off = self.bot.clock_off, ""
-        if off <= CLOCK_TOLD_S or theirs is None:
+        if off <= CLOCK_TOLD_S or broker_time is None:
             return
-        ahead = "behind" if theirs > self.clock.now() else "ahead of"
+        ahead = "behind" if broker_time > self.clock.now() else "ahead of"
         text = f"This machine's clock is {off:.0f} s {ahead} the broker's. Set it by NTP (`timedatectl`)."
         if off > CLOCK_STOPS_S:
             self.bot.clock_off = f"{text} Nothing is opened while it is more than {CLOCK_STOPS_S:g} s off."
@@ -440,16 +440,17 @@ class Loop:
             return
         now = self.clock.now()
         try:
-            found = self.shadow.load_candidate(serving, now)
+            candidate = self.shadow.load_candidate(serving, now)
         except HftclError as error:
             self.on_event(Event(STAGE, text=f"no shadow: {error}", level=Level.WARNING))
-            found = None
-        if (found.model_id if found else None) != (side.in_use.model_id if side.in_use else None):
-            self.bot.use(found, side)
+            candidate = None
+        if (candidate.model_id if candidate else None) != (side.in_use.model_id if side.in_use else None):
+            self.bot.use(candidate, side)
             self.ledger.set_meta(
-                shadow_model_id=found.model_id if found else "", shadow_model_since=now.isoformat() if found else ""
+                shadow_model_id=candidate.model_id if candidate else "",
+                shadow_model_since=now.isoformat() if candidate else "",
             )
-            name = found.model_id if found else "none"
+            name = candidate.model_id if candidate else "none"
             self.ledger.write_event(
                 rows.LedgerEvent(at=now, kind="shadow", text=f"{name} trades virtually", model_id=name)
             )

@@ -91,18 +91,18 @@ def status(settings: Settings) -> StatusReport:
     return status_at(chosen)
 
 
-def status_at(places: Home) -> StatusReport:
+def status_at(home: Home) -> StatusReport:
     """Return what the bot or the replay of these very files does or did last."""
-    with LedgerReader(places.ledger) as ledger, ledger.snapshot():
-        return _build_report(ledger, _find_holder(places.lock), places)
+    with LedgerReader(home.ledger) as ledger, ledger.snapshot():
+        return _build_report(ledger, _find_holder(home.lock), home)
 
 
-def _build_report(ledger: LedgerReader, pid: int | None, places: Home) -> StatusReport:
+def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusReport:
     meta = ledger.meta()
     latches = ledger.latches()
     halted = "; ".join(f"{latch.name} since {latch.since:%Y-%m-%d %H:%M} UTC: {latch.reason}" for latch in latches)
-    if not halted and places.halt_file.exists():
-        halted = f"the file {places.halt_file.name} exists"
+    if not halted and home.halt_file.exists():
+        halted = f"the file {home.halt_file.name} exists"
     heartbeat = meta.moment("heartbeat")
     events = ledger.events(200)
     recent = [

@@ -32,7 +32,7 @@ class Parts:
     """What differs between the present and a replay, and who is told."""
 
     mode: Mode
-    places: Home
+    home: Home
     ledger: Ledger
     broker: Broker
     feed: Feed
@@ -49,16 +49,16 @@ class Parts:
 
 
 @contextmanager
-def hold_lock(places: Home, what: str) -> Iterator[None]:
+def hold_lock(home: Home, what: str) -> Iterator[None]:
     """Hold the lock of a bot or a replay. Raises LockHeldError where another one runs."""
     with convert_storage_faults("preparing the folder of the ledger"):
-        make_folder(places.folder)
+        make_folder(home.folder)
     with ExitStack() as held:
         try:
-            held.enter_context(lock(places.lock, what))
+            held.enter_context(lock(home.lock, what))
         except OSError as error:
             raise StorageError(
-                f"The lock {places.lock} cannot be had: {error.strerror or error}. The folder {places.folder} must be "
+                f"The lock {home.lock} cannot be had: {error.strerror or error}. The folder {home.folder} must be "
                 "on a disk that may be written and that knows file locks (flock). Set [paths] home to such a folder."
             ) from error
         yield
@@ -76,9 +76,9 @@ def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
     It stays what it was, so that profits are not reinvested and sessions add up, as in the exam. Raises ConfigError
     where a paper account does not hold it.
     """
-    known = ledger.meta().number("capital")
-    if known is not None:
-        return known
+    stored_capital = ledger.meta().number("capital")
+    if stored_capital is not None:
+        return stored_capital
     asked, equity = settings.trade.capital, broker.account().equity
     if not broker.live_money and asked > equity:
         raise ConfigError(
