@@ -8,6 +8,7 @@ where a class has the exit status of the one above it unless it says:
         UsageError (exit 2)
         ConfigError (exit 78)
         SourceError
+            ImplausibleBarsError
         NoDataError
         IntegrityError
         UnfitModelError
@@ -20,6 +21,8 @@ where a class has the exit status of the one above it unless it says:
         SupersededError (exit 75)
         BrokerError
             BrokerTimeoutError
+            BrokerBusyError
+            WaitEndedError
             OrderRefusedError
         UndefinedStatisticError
         NewerVersionError (exit 78)

@@ -137,6 +137,11 @@ class Home:
         return self.bars / ".polygon_calls"
 
     @property
+    def alpaca_calls(self) -> Path:
+        """The count of calls to Alpaca's market data, which collector and bot share."""
+        return self.bars / ".alpaca_calls"
+
+    @property
     def backtest(self) -> Path:
         """The folder of the backtest's caches, which may be deleted at any time."""
         return self.root / "backtest"

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app
+from hftcl.cli.app import AsJson, app, example
 
 
-@app.command()
+@app.command(epilog=example("inspect ~/Downloads/bars"))
 def inspect(
     ctx: typer.Context,
     folder: Annotated[
@@ -16,9 +16,9 @@ def inspect(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in a folder of files: layout, zone, label, interval, coverage. Exits 1 where a file is refused.
+    """Say what is in a folder of minute bars.
 
-    Example: hftcl inspect ~/Downloads/bars
+    Layout, zone, label, interval and coverage of each file. Exits 1 where one is refused.
     """
     from hftcl import logs
     from hftcl.market.inspect import inspect as look

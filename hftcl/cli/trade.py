@@ -46,7 +46,10 @@ def trade(
     live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and a live edge too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the bot: decide once a minute with the production model, and trade; paper money unless told otherwise."""
+    """Run the bot: decide once a minute, and trade.
+
+    The production model decides. It is paper money unless --live is given.
+    """
     chosen = [name for name, given in _read_modes(replay, rehearse, once, status, flatten, clear).items() if given]
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")

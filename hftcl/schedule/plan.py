@@ -43,7 +43,7 @@ class SessionEnds:
     """
 
     def __init__(self, home: Home, name: str) -> None:
-        self._path, self._name = home.session_ends, name
+        self._home, self._path, self._name = home, home.session_ends, name
         self._ends: dict[date, datetime] = {}
         self._span: tuple[date, date] | None = None
         self._read()
@@ -88,7 +88,7 @@ class SessionEnds:
                 self._ends = ends
 
     def _write(self) -> None:
-        if self._span is None or not self._path.parent.is_dir():
+        if self._span is None or not self._home.models.is_dir():  # a preview makes nothing in a folder that is no home
             return
         kept = {
             "calendar": self._name,

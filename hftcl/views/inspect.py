@@ -1,14 +1,17 @@
 """Draws what is in a folder of files: a table of the files, then each one's day as a sparkline, and what is asked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hftcl.views import SPARKS, Styled, draw_table, find_terminal, say
+from hftcl.views import SPARKS, Cell, Styled, draw_table, find_terminal, say
+
+if TYPE_CHECKING:
+    from hftcl.market.inspect import FileReport
 
 _FEW = 12  # files whose day is drawn
 
 
-def files(reports: Sequence[Any]) -> None:
+def files(reports: "Sequence[FileReport]") -> None:
     """Draw one row a file, then evidence, guesses and refusals."""
     columns = ("file", "layout", "tickers", "rows", "from", "to", "zone", "label", "interval", "coverage", "")
     draw_table("", columns, [_row(report) for report in reports], numbers=frozenset({3, 9}), spare=("rows", "from"))
@@ -26,7 +29,7 @@ def files(reports: Sequence[Any]) -> None:
             say(f"ignored: {report.file}: {report.ignored}", "dim")
 
 
-def _row(report: Any) -> tuple[Any, ...]:
+def _row(report: "FileReport") -> tuple[Cell, ...]:
     if report.ignored:
         return (report.file, "", "", "", "", "", "", "", "", "", Styled("ignored", "dim"))
     state = Styled("refused", "bold red") if report.refused else Styled("read", "green" if report.sure else "yellow")

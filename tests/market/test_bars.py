@@ -263,7 +263,7 @@ def test_tickers_are_adjusted_each_by_its_own_splits_and_keep_their_order() -> N
 
 
 def test_a_split_table_with_a_ratio_of_zero_is_refused() -> None:
-    with pytest.raises(SourceError, match="not a positive number"):
+    with pytest.raises(SourceError, match="makes 0 shares of one"):
         adjust_for_splits(two_sessions(1.0, 1.0), (Split("A", MONDAY, 1, 0),))
 
 

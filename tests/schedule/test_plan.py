@@ -14,6 +14,13 @@ from hftcl.schedule.plan import SessionEnds
 FIRST = date(2025, 11, 20)
 
 
+def home_in(folder: Path) -> Home:
+    """Return a home that is in use: in another folder nothing is kept."""
+    home = Home(folder)
+    home.models.mkdir(exist_ok=True)
+    return home
+
+
 def said_by_the_calendar(first: date, count: int) -> list[tuple[object, object]]:
     table = Calendar("XNYS").sessions(first, first + timedelta(days=2 * count))
     return list(zip(table["session"].to_list(), table["extended_close"].to_list(), strict=True))[:count]
@@ -23,8 +30,10 @@ def said_by_the_calendar(first: date, count: int) -> list[tuple[object, object]]
 def test_what_is_kept_says_what_the_calendar_says_beyond_its_end_and_before_its_beginning_too(
     tmp_path: Path, first: date
 ) -> None:
-    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
-    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(first), 150)) == said_by_the_calendar(first, 150)
+    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
+    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(first), 150)) == said_by_the_calendar(
+        first, 150
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,15 +44,15 @@ def test_what_is_kept_says_what_the_calendar_says_beyond_its_end_and_before_its_
 def test_what_was_kept_by_another_library_or_was_damaged_is_not_believed(
     tmp_path: Path, damage: dict[str, object]
 ) -> None:
-    expected = list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 9))
+    expected = list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9))
     kept = json.loads(Home(tmp_path).session_ends.read_text())
     wrong = {"ends": {"2025-11-20": "2000-01-01T00:00:00+00:00"}}
     Home(tmp_path).session_ends.write_text(json.dumps({**kept, **wrong, **damage}))
-    assert list(islice(SessionEnds(Home(tmp_path), "XNYS").list_from(FIRST), 9)) == expected
+    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9)) == expected
 
 
 def test_beyond_the_calendar_there_is_no_session_and_no_error(tmp_path: Path) -> None:
     last = Calendar("XNYS").reach[1]
-    ends = list(SessionEnds(Home(tmp_path), "XNYS").list_from(last - timedelta(days=9)))
+    ends = list(SessionEnds(home_in(tmp_path), "XNYS").list_from(last - timedelta(days=9)))
     assert ends[-1][0] == last
-    assert list(SessionEnds(Home(tmp_path), "XNYS").list_from(last + timedelta(days=400))) == []
+    assert list(SessionEnds(home_in(tmp_path), "XNYS").list_from(last + timedelta(days=400))) == []

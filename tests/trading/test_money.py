@@ -234,7 +234,10 @@ def test_a_share_dearer_than_a_ticker_s_part_of_the_capital_is_told_before_the_f
 def test_a_lock_that_cannot_be_had_is_one_sentence_with_the_folder(tmp_path: Path) -> None:
     places = Home.live(tmp_path)
     places.lock.mkdir()
-    with pytest.raises(StorageError, match=r"cannot be had.*knows file locks") as caught, hold_lock(places, "bot"):
+    with (
+        pytest.raises(StorageError, match=r"is a folder.*Move it away") as caught,
+        hold_lock(places, "bot"),
+    ):
         pass
     assert str(tmp_path) in str(caught.value)
 

@@ -9,11 +9,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from hftcl.errors import ConfigError, SourceError
+from hftcl.home import Home
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.sources.transport import CONNECTIONS, TRIES, Key, Transport, Vendor, decode
@@ -69,7 +69,7 @@ class DataService:
         """Prepare; nothing is sent yet. Raises ConfigError for an address that is none."""
         self._keys = keys
         limiter = RateLimiter(
-            Path(settings.paths.home) / "bars" / ".alpaca_calls",
+            Home.of(settings).alpaca_calls,
             settings.alpaca.data_calls_per_minute,
             name="alpaca",
             clock=clock,

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
+from hftcl.home import Home
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.alpaca import AlpacaSource, ask_bars, figure, stamp
@@ -107,7 +107,7 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
     source = AlpacaSource(settings, keys=keys, sleep=sleep)
     # Bars of another source lie in the usual place: each would throw the other's away.
     shared = settings.market.source == source.name
-    folder = Path(settings.paths.home) / "bars"
+    folder = Home.of(settings).bars
     store = BarStore(folder if shared else folder / "feed-alpaca", source, calendar)
     service = DataService(settings, keys, timeout_s=min(settings.alpaca.timeout_s, _TIMEOUT_S), sleep=sleep)
 
