@@ -20,7 +20,6 @@ import numpy.typing as npt
 from hftcl.errors import HftclError
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.serving import Predictor
-from hftcl.model.training import split_inner
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -66,12 +65,11 @@ def _open_channel() -> Any:
 
 
 def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
-    X, y, session_index = _map_rows(order)
+    X, y, fitted_rows, held_out = _map_rows(order)
     family = find_family(order["family"])
-    fit_on, held = split_inner(session_index, share=order["inner_share"], embargo=order["embargo_sessions"])
     began = time.monotonic()
-    inner = _fit(family, X[fit_on], y[fit_on], order, _build_stepper(say, "entry threshold", half=0))
-    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held])
+    inner = _fit(family, X[fitted_rows], y[fitted_rows], order, _build_stepper(say, "entry threshold", half=0))
+    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held_out])
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
     del inner
     halfway = time.monotonic()
@@ -80,26 +78,23 @@ def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
     _export(final, order["files"])
     return {
         "threshold": threshold,
-        "inner": {
-            "fit_sessions": np.unique(session_index[fit_on]).size,
-            "fit_rows": int(fit_on.sum()),
-            "held_sessions": np.unique(session_index[held]).size,
-            "held_rows": int(held.sum()),
-        },
         "engine": final.engine,
         "importances": final.importances,
         "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
     }
 
 
-def _map_rows(order: dict[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Map the rows that the parent wrote, without copying them."""
+def _map_rows(
+    order: dict[str, Any],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Map X, y, and the masks `fitted` and `held_out`, which the parent wrote, without copying them."""
     n, k = order["shape"]
-    files = {name: os.fdopen(order["files"][name], "rb", closefd=False) for name in ("X", "y", "session_index")}
+    files = {name: os.fdopen(order["files"][name], "rb", closefd=False) for name in ("X", "y", "fitted", "held_out")}
     X = np.asarray(np.memmap(files["X"], np.float32, "r", shape=(n, k)))
     y = np.asarray(np.memmap(files["y"], np.float32, "r", shape=(n,)))
-    session_index = np.asarray(np.memmap(files["session_index"], np.int32, "r", shape=(n,)))
-    return X, y, session_index
+    fitted = np.asarray(np.memmap(files["fitted"], np.bool_, "r", shape=(n,)))
+    held_out = np.asarray(np.memmap(files["held_out"], np.bool_, "r", shape=(n,)))
+    return X, y, fitted, held_out
 
 
 def _fit(

@@ -27,11 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 import hftcl
-from hftcl.errors import NoDataError, StorageError, TrainingError
+from hftcl.errors import StorageError, TrainingError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.model.families import complete, find_family
 
-MIN_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
 _TAIL_BYTES: Final = 4096
 _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
@@ -47,32 +46,21 @@ _CHILD_ENVIRONMENT_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_"
 class TrainingTask:
     """What to train on.
 
-    X: float32 (n, k), finite. y: float32 (n,), finite, in units of the target. session_index: int32 (n,), the ordinal
-    of each row's session, the oldest lowest; a label must end within its row's session. seed: 0 to 2**32 - 1.
-    params: some or all of the family's parameters. jobs: processor cores, 0 for all; changes no result.
-    entry_quantile: in [0, 1). inner_share, embargo_sessions: see `split_inner`.
+    X: float32 (n, k), finite. y: float32 (n,), finite, in units of the target. fitted, held_out: bool (n,), the rows
+    that the threshold's own model learns from, and those that it predicts for it: see `exam.split.split_inner`. The
+    model itself learns from all rows. seed: 0 to 2**32 - 1. params: some or all of the family's parameters. jobs:
+    processor cores, 0 for all; changes no result. entry_quantile: in [0, 1).
     """
 
     X: npt.NDArray[np.float32] = field(repr=False)  # the field's name for the features
     y: npt.NDArray[np.float32] = field(repr=False)
-    session_index: npt.NDArray[np.int32] = field(repr=False)
+    fitted: npt.NDArray[np.bool_] = field(repr=False)
+    held_out: npt.NDArray[np.bool_] = field(repr=False)
     family: str = "forest"
     params: Mapping[str, object] = field(default_factory=dict)
     seed: int = 42
     jobs: int = 0
     entry_quantile: float = 0.90
-    inner_share: float = 0.25
-    embargo_sessions: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Inner:
-    """The inner split that the threshold was taken from: sessions and rows fitted, and those predicted."""
-
-    fit_sessions: int
-    fit_rows: int
-    held_sessions: int
-    held_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +83,10 @@ class Trained:
     onnx: bytes = field(repr=False)
     pkl: bytes = field(repr=False)
     threshold: float
-    inner: Inner
     engine: str
     params: dict[str, Any]
     importances: tuple[float, ...] | None
     seconds: Seconds
-
-
-def split_inner(
-    session_index: npt.NDArray[np.int32], *, share: float = 0.25, embargo: int = 1
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return two masks of shape (n,): the rows to fit on, and the later rows to take the threshold from.
-
-    By whole sessions: the newest `share` of them, at least one, is held out; the `embargo` sessions before those are
-    in neither mask, because features look back over days. Labels end within their session, so none reaches over.
-    Raises NoDataError where that leaves no session to fit on, or with fewer than MIN_SESSIONS.
-    """
-    sessions = np.unique(session_index)
-    held = max(1, round(share * sessions.size))
-    fitted = sessions.size - held - embargo
-    if sessions.size < MIN_SESSIONS or fitted < 1:
-        needed = max(MIN_SESSIONS, held + embargo + 1)
-        raise NoDataError(
-            f"Training needs rows from {needed} or more sessions, got {sessions.size}: the newest {held} set the entry "
-            f"threshold and {embargo} before them is left out. Use more bars ([market] lookback_days)."
-        )
-    return session_index <= sessions[fitted - 1], session_index >= sessions[-held]
 
 
 def train(
@@ -130,14 +96,13 @@ def train(
 
     A family that grows all trees in one go says nothing for minutes: then the processor time that the child has used
     is told every `silence_s` seconds, as long as it grows, so that a watchdog can tell work from a child that hangs.
-    Two fits: on the inner split, which sets the threshold, then on all rows. Whatever ends this call, an exception out
-    of `on_event` and Ctrl-C included, ends the child at once. Blocks; may be called from any thread.
-    Raises NoDataError for too few sessions, ConfigError and UsageError for a family or parameter that does not exist,
+    Two fits: on the rows `fitted`, which sets the threshold, then on all rows. Whatever ends this call, an exception
+    out of `on_event` and Ctrl-C included, ends the child at once. Blocks; may be called from any thread.
+    Raises ConfigError and UsageError for a family or parameter that does not exist,
     StorageError where the rows cannot be handed over, TrainingError where the child fails, is killed or takes longer
     than `timeout_s`; the end of what it wrote to stderr is a note on that error. ValueError for wrong arrays.
     """
     _require_arrays(task)
-    split_inner(task.session_index, share=task.inner_share, embargo=task.embargo_sessions)
     params = complete(find_family(task.family), task.params)
     with ExitStack() as stack:
         files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
@@ -151,17 +116,19 @@ def train(
 
 def _require_arrays(task: TrainingTask) -> None:
     rows = len(task.X)
-    wanted = {"X": (np.float32, 2), "y": (np.float32, 1), "session_index": (np.int32, 1)}
+    wanted = {"X": (np.float32, 2), "y": (np.float32, 1), "fitted": (np.bool_, 1), "held_out": (np.bool_, 1)}
     for name, array in _build_arrays(task).items():
         dtype, dimensions = wanted[name]
         if array.dtype != dtype or array.ndim != dimensions or len(array) != rows:
             raise ValueError(f"{name} must be {np.dtype(dtype)} with {rows} rows, got {array.dtype} {array.shape}.")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds a value that is not finite; leave such rows out.")
+    if not (task.fitted.any() and task.held_out.any()) or (task.fitted & task.held_out).any():
+        raise ValueError("fitted and held_out must each name a row, and no row in both.")
 
 
 def _build_arrays(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
-    return {"X": task.X, "y": task.y, "session_index": task.session_index}
+    return {"X": task.X, "y": task.y, "fitted": task.fitted, "held_out": task.held_out}
 
 
 @contextmanager
@@ -210,8 +177,6 @@ def _build_order(task: TrainingTask, params: Mapping[str, object], files: Mappin
         "seed": task.seed,
         "jobs": task.jobs or len(os.sched_getaffinity(0)),
         "entry_quantile": task.entry_quantile,
-        "inner_share": task.inner_share,
-        "embargo_sessions": task.embargo_sessions,
     }
 
 

@@ -17,14 +17,13 @@ from hftcl.archive.artifact import Model
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
-from hftcl.events import Event, OnEvent, Stopwatch
+from hftcl.events import Event, OnEvent
 from hftcl.exam.split import list_sessions, split
 from hftcl.home import Home
-from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.reports import ProofReport
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.sessions import Calendar
-from hftcl.market.window import find_as_of, open_market
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, build_matrix, evaluate
 from hftcl.model.grid import build_grid
 from hftcl.model.streaming import StreamingFeatures
@@ -63,9 +62,8 @@ def prove(
     cases: cut points, each with all four replacements. seed: of the cuts. Bars that the cache lacks are not kept.
     Raises NoDataError where no session has the earlier sessions that features read.
     """
-    source, calendar = open_market(settings)
-    known_end = find_as_of(source, calendar, settings, as_of, now)
-    data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
+    window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
+    data = window.assemble()
     model = _load_serving(settings)
     decide = _build_decider(settings, model)
     random = np.random.default_rng(seed)
@@ -74,7 +72,7 @@ def prove(
     for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
         before = _decide(cut.bars, cut, table, decide)
         for replace_later in TAMPERINGS.values():
-            after = _decide(_replace_later(cut, replace_later, random, calendar), cut, table, decide)
+            after = _decide(_replace_later(cut, replace_later, random, window.calendar), cut, table, decide)
             honest = [name for name in before.columns if name != LEAK.name]
             differences += _count_unequal(before.select(honest), after.select(honest))
             compared += before.height * len(honest)
@@ -97,8 +95,8 @@ def prove(
         model_id=model.meta.model_id if model else None,
         source=data.source,
         synthetic=data.synthetic,
-        as_of=known_end.at,
-        as_of_note=known_end.note,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
         sessions=len(data.sessions),
         tickers=data.tickers,
     )
