@@ -22,7 +22,7 @@ from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.learning.dataset import is_ready
 from hftcl.model.families import Family, complete, find_family
 from hftcl.model.features import build_matrix
-from hftcl.model.training import Trained, TrainingTask, train
+from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 
 
@@ -95,6 +95,7 @@ def train_candidate(
     params: Mapping[str, object],
     source: str,
     synthetic: bool,
+    pool: TrainingPool,
     on_event: OnEvent,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
@@ -111,7 +112,7 @@ def train_candidate(
         )
     X, y = build_matrix(rows), rows["target"].to_numpy().astype(np.float32)
     inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
-    trained = train(
+    trained = pool.train(
         TrainingTask(
             X=X,
             y=y,

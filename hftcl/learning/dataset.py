@@ -45,9 +45,9 @@ class Dataset:
 
 @dataclass(slots=True, kw_only=True)
 class Window:
-    """The market, opened once for a command: bars are collected once and rows computed once, whoever asks for them.
+    """The market, opened once for a command: bars are collected once and rows computed once.
 
-    save: keep the bars that the cache lacks. What failed is tried again by the next who asks.
+    save: keep the bars that the cache lacks. What failed is tried again when it is asked for again.
     """
 
     settings: Settings

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
-from hftcl.model.training import Trained, TrainingTask, train
+from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
 from tests.installed import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -349,6 +350,48 @@ def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(trained: Trained) -> None:
+    with TrainingPool() as pool:
+        pool.prepare("forest")
+        (prepared,) = children(os.getpid())
+        first, second = pool.train(task()), pool.train(task(seed=43))
+        assert children(os.getpid()) == [prepared]
+        again = pool.train(task())
+    assert children(os.getpid()) == []
+    assert (first.onnx, first.threshold) == (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
+    assert second.onnx != first.onnx
+
+
+def test_a_pool_goes_on_with_another_process_where_one_was_killed_or_failed(trained: Trained) -> None:
+    def leave(event: Event) -> None:
+        raise LookupError("enough")
+
+    with TrainingPool() as pool:
+        pool.prepare("forest")
+        (prepared,) = children(os.getpid())
+        os.kill(prepared, signal.SIGKILL)
+        assert gone_within(PATIENCE_S, prepared)
+        assert pool.train(task()).onnx == trained.onnx
+        with pytest.raises(LookupError, match="enough"):
+            pool.train(task(), leave)
+        assert children(os.getpid()) == []
+        assert pool.train(task()).onnx == trained.onnx
+
+
+def test_two_threads_train_in_two_processes_of_one_pool(trained: Trained) -> None:
+    with TrainingPool() as pool, ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(pool.train, task()) for _ in range(3)]:
+            assert done.result().onnx == trained.onnx
+        assert len(children(os.getpid())) == 2
+
+
+def test_a_family_that_cannot_be_prepared_is_told_by_the_training() -> None:
+    with TrainingPool() as pool:
+        pool.prepare("no_such_family")
+        with pytest.raises(ConfigError, match="No model family 'no_such_family'"):
+            pool.train(task(family="no_such_family"))
 
 
 def test_a_running_event_loop_is_no_hindrance(trained: Trained) -> None:

@@ -32,6 +32,7 @@ from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, Findin
 from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
 from hftcl.learning.stories.check import check_window
 from hftcl.learning.triggers import check_manual
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 _ROOM_BYTES: Final = 20 << 20  # 200 trees by default: 5 MB of ONNX, 4 MB of joblib, each twice for a moment
@@ -85,14 +86,19 @@ def retrain(
             return _report_skipped(checked, repaired, dry_run, watch)
         if not dry_run:
             durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
-        data = window.assemble()
-        for ticker, why in data.left_out.items():
-            on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-        with _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+        with TrainingPool() as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+            pool.prepare(settings.model.family)  # loads its libraries while bars are collected
+            data = window.assemble()
+            for ticker, why in data.left_out.items():
+                on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
             champion = _find_champion(archive, data, settings)
-            candidate, exam = _train_and_examine(settings, data, champion, archive, model_id, chosen, on_event, watch)
+            candidate, exam = _train_and_examine(
+                settings, data, champion, archive, model_id, chosen, pool, on_event, watch
+            )
             with watch("record"):
-                record = extend_record(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
+                record = extend_record(
+                    archive, data, exam.split, candidate, settings, params=chosen, pool=pool, on_event=on_event
+                )
             edge = decide_edge(record, archive, data, settings, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
             report = _add_edge(report, record, edge)
@@ -100,7 +106,7 @@ def retrain(
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
-                promotion = Promotion(archive, settings, data, chosen, now, on_event)
+                promotion = Promotion(archive, settings, data, chosen, now, pool, on_event)
                 report = promotion.archive_and_deploy(
                     candidate,
                     report,
@@ -175,6 +181,7 @@ def _train_and_examine(
     archive: Archive,
     model_id: str,
     params: Mapping[str, object],
+    pool: TrainingPool,
     on_event: OnEvent,
     watch: Stopwatch,
 ) -> tuple[Candidate, ExamOutcome]:
@@ -194,6 +201,7 @@ def _train_and_examine(
             params=params,
             source=data.source,
             synthetic=data.synthetic,
+            pool=pool,
             on_event=on_event,
         )
     with watch("exam"):
