@@ -53,7 +53,8 @@ def check_window(window: Window, now: datetime) -> CheckReport:
         *observed,
         triggers.check_manual(asked=False),
     )
-    cooling = triggers.explain_cooldown(last, clock, settings.triggers.cooldown_hours)
+    rule = settings.triggers
+    cooling = triggers.explain_cooldown(last, clock, rule.cooldown_hours, rule.max_age_days)
     due, reason = triggers.decide(rules, cooling)
     return CheckReport(
         due=due,
