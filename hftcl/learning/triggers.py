@@ -32,10 +32,13 @@ class LastVerdict:
     outcome: str
 
 
-def check_no_model(live: str | None) -> Trigger:
-    """Fire where no model serves. `live` is the id of the production model."""
+def check_no_model(live: str | None, unfit: str | None = None) -> Trigger:
+    """Fire where no model serves. live: id of the production model. unfit: why it cannot serve this market."""
     if live is None:
         return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence="no model serves")
+    if unfit is not None:
+        evidence = f"{live} cannot serve this market: {unfit}"
+        return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence=evidence)
     return Trigger(name="no_model", fired=False, value=None, threshold=None, evidence=f"{live} serves")
 
 

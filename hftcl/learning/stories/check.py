@@ -8,11 +8,11 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
+from hftcl.archive.fitness import find_market_kind, load_fit, require_fitness, require_same_kind
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError
+from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, UnfitModelError
 from hftcl.events import OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
@@ -48,7 +48,7 @@ def check_window(window: Window, now: datetime) -> CheckReport:
         last = _date_by_knowledge(registry, last)
     observed, covered = _evaluate_triggers(window, live, last)
     rules = (
-        triggers.check_no_model(live.model_id if live else None),
+        triggers.check_no_model(live.model_id if live else None, _explain_unfit(registry, settings) if live else None),
         triggers.check_age(last, clock, settings.triggers.max_age_days),
         *observed,
         triggers.check_manual(asked=False),
@@ -67,6 +67,20 @@ def check_window(window: Window, now: datetime) -> CheckReport:
         synthetic=window.source.synthetic,
         coverage=covered,
     )
+
+
+def _explain_unfit(registry: Registry, settings: Settings) -> str | None:
+    """Return why the production model may not serve the configured market; None where it may, or cannot be read.
+
+    What is damaged or of another version is told by the triggers that score it.
+    """
+    try:
+        require_fitness(artifact.describe(registry.production), find_market_kind(settings))
+    except UnfitModelError as unfit:
+        return str(unfit)
+    except HftclError:
+        return None
+    return None
 
 
 def _find_last_verdict(registry: Registry) -> triggers.LastVerdict | None:
