@@ -117,6 +117,11 @@ class Home:
     # The rest.
 
     @property
+    def configuration(self) -> Path:
+        """The path of the configuration that this home was last used with, where that lies elsewhere."""
+        return self.root / ".configuration"
+
+    @property
     def bars(self) -> Path:
         """The folder of the stored minute bars."""
         return self.root / "bars"
