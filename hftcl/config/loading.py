@@ -126,6 +126,10 @@ def load(
     overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
     plugins: False imports no plug-in: its settings are left out, and not judged.
     Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
+
+    >>> found = load(None, environ={"HFTCL_MODEL__N_ESTIMATORS": "300"}, cwd=Path("/nowhere"))
+    >>> found.settings.model.n_estimators, found.origins["model.n_estimators"], found.origins["model.max_depth"]
+    (300, 'HFTCL_MODEL__N_ESTIMATORS', 'default')
     """
     file = _find(path, environ, cwd)
     remembered = file is None and (file := find_remembered(cwd)) is not None
