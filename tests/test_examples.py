@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 from typer.main import get_command
 
-from hftcl.cli import app
+from hftcl.cli.process import load_app
 
 MODULES = (
     "hftcl.config.loading",
@@ -18,7 +18,7 @@ MODULES = (
     "hftcl.strategy.risk",
 )
 HEAD = "Example: hftcl "
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = get_command(load_app()).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", MODULES)
