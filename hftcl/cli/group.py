@@ -1,9 +1,12 @@
 """The group of commands, and how the values of its options are read. Reads nothing but the words that were given."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from typer.core import TyperArgument, TyperGroup, TyperOption
+
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context, Parameter
 
 _UNREAD: Final = object()
 """What `_read_value` returns where typer itself has to read, or to refuse, the value."""
@@ -16,11 +19,11 @@ class PlainGroup(TyperGroup):
     all the rest of `trade --status`. What is no such value typer reads, so that its words for what is wrong stay.
     """
 
-    def get_params(self, ctx: Any) -> list[Any]:
+    def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return the group's own options."""
         return _read_plainly(super().get_params(ctx))
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
         """Return the command of that name, or None."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
@@ -29,7 +32,7 @@ class PlainGroup(TyperGroup):
 
 
 class _PlainOption(TyperOption):
-    def process_value(self, ctx: Any, value: Any) -> Any:
+    def process_value(self, ctx: "Context", value: object) -> object:
         plain = _read_value(self, value)
         if plain is _UNREAD:
             return super().process_value(ctx, value)
@@ -37,12 +40,12 @@ class _PlainOption(TyperOption):
 
 
 class _PlainArgument(TyperArgument):
-    def process_value(self, ctx: Any, value: Any) -> Any:
+    def process_value(self, ctx: "Context", value: object) -> object:
         plain = _read_value(self, value)
         return super().process_value(ctx, value) if plain is _UNREAD else plain
 
 
-def _read_plainly(parameters: list[Any]) -> list[Any]:
+def _read_plainly(parameters: "list[Parameter]") -> "list[Parameter]":
     """Let `parameters` read their own values, and return them: typer makes them, and takes no class for them."""
     for parameter in parameters:
         if type(parameter) is TyperOption:
@@ -52,7 +55,7 @@ def _read_plainly(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
-def _read_value(parameter: TyperOption | TyperArgument, value: Any) -> Any:
+def _read_value(parameter: TyperOption | TyperArgument, value: object) -> object:
     """Return `value` as the type of `parameter`, or `_UNREAD`: only what can be read in one way is read here."""
     kind = parameter.type_descriptor.annotation
     bounds = parameter.type_descriptor.parameter_info

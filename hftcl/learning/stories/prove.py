@@ -19,6 +19,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.split import list_sessions, split
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.reports import ProofReport
@@ -151,7 +152,8 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
     eligible = days[WARMUP_SESSIONS:-1]
     if not eligible:
         raise NoDataError(
-            f"{len(days)} sessions with bars; a proof needs {WARMUP_SESSIONS + 2}: raise [market] lookback_days."
+            f"{count(len(days), 'session')} with bars; a proof needs "
+            f"{WARMUP_SESSIONS + 2}: raise [market] lookback_days."
         )
     by_day = frame.select(BAR_SCHEMA.names()).partition_by("session", as_dict=True)
     for _ in range(cases):
