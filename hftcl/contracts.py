@@ -1,4 +1,5 @@
-"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`.
+"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`,
+`check_feature`.
 
 For the tests of all that are written, ours among them: each returns the promises that are broken, a line each, and
 nothing is well where the tuple is not empty. What they do is in the Protocols of the three rooms.
@@ -15,11 +16,17 @@ from polars.testing import assert_frame_equal
 
 from hftcl.archive.artifact import check_graph
 from hftcl.errors import IntegrityError, OrderRefusedError, UsageError
-from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
+from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA, label
 from hftcl.market.hours import Hours
+from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
+from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families import Family, complete
+from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, Feature, evaluate
+from hftcl.model.grid import build_grid
 from hftcl.model.serving import Predictor
+from hftcl.model.streaming import StreamingFeatures
+from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
@@ -28,6 +35,11 @@ _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand o
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
 _ROWS, _FEATURES = 400, 5
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
+
+# A session of the synthetic market, after the earlier ones that features read; any other would do.
+_FEATURE_DAY = date(2025, 6, 10)
+# Two, so that what one ticker tells of the other is seen; the first minutes of a session, past every look-back of 30.
+_TICKERS, _MINUTES = ("AAPL", "AMD"), 90
 
 
 @dataclass(slots=True)
@@ -335,6 +347,61 @@ def check_family(family: Family) -> tuple[str, ...]:
     )
     promises.check(float(np.corrcoef(predictions, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
     return tuple(promises.broken)
+
+
+def check_feature(feature: Feature) -> tuple[str, ...]:
+    """Return the promises that `feature` breaks on bars of the synthetic market: no look-ahead, one value everywhere.
+
+    A feature that passes may be added to the table of `hftcl.model.features`, at its end.
+    """
+    promises = _Findings()
+    promises.check(bool(feature.name) and feature.name not in FEATURE_NAMES, "it has a name that no feature has yet")
+    promises.check(bool(feature.group and feature.formula and feature.reason), "it has a group, a formula, a reason")
+    promises.check(
+        feature.lookback >= 0 and 0 <= feature.sessions <= WARMUP_SESSIONS,
+        f"lookback is not negative, and it reads at most {WARMUP_SESSIONS} earlier sessions",
+    )
+    bars = _make_feature_bars()
+    try:
+        values = evaluate(build_grid(bars), (feature,))[feature.name]
+        _check_values(promises, feature, bars, values)
+    except Exception as error:  # noqa: BLE001  whatever a stranger's expression raises is the finding
+        promises.check(False, f"it can be computed: {type(error).__name__}: {error}")
+    return tuple(promises.broken)
+
+
+def _make_feature_bars() -> pl.DataFrame:
+    """Return BAR_SCHEMA bars of the earlier sessions and of the first minutes of the day, sorted by time."""
+    calendar, source = Calendar("XNYS"), SyntheticSource(Settings())
+    first = calendar.find_previous_session(_FEATURE_DAY, WARMUP_SESSIONS)
+    sessions = calendar.sessions(first, _FEATURE_DAY)
+    parts = [label(source.minutes(ticker, first, _FEATURE_DAY), sessions) for ticker in _TICKERS]
+    bars = pl.concat(parts).filter("regular")
+    return bars.filter((pl.col("session") < _FEATURE_DAY) | (pl.col("minute") < _MINUTES)).sort("ts", "ticker")
+
+
+def _check_values(promises: _Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    promises.check(bool(values.drop_nulls().is_finite().all()), "its values are finite, or null where it has none")
+    today = bars.select((pl.col("session") == _FEATURE_DAY).alias("today"))["today"]
+    promises.check(values.filter(today).null_count() < today.sum(), "it has values within a session")
+    stamps = bars.filter(today)["ts"].unique().sort()
+    cuts = [stamps[n] for n in range(0, len(stamps), 10)]
+    promises.check(
+        all(
+            evaluate(build_grid(known), (feature,))[feature.name].equals(values.head(known.height), null_equal=True)
+            for known in (bars.filter(pl.col("ts") <= cut) for cut in cuts)
+        ),
+        "later bars never change it, to the bit",
+    )
+    streaming = StreamingFeatures(bars.filter(~today), table=(feature,))
+    streaming.start(_FEATURE_DAY)
+    live = [
+        streaming.push(minute)[feature.name] for minute in bars.filter(today).partition_by("ts", maintain_order=True)
+    ]
+    promises.check(
+        pl.concat(live).equals(values.filter(today), null_equal=True),
+        "the bot, which keeps `lookback` minutes or 30, finds the values of training, to the bit",
+    )
 
 
 def _is_equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:
