@@ -678,7 +678,11 @@ class Compute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Every setting. Immutable: `dataclasses.replace` makes a changed one."""
+    """Every setting. Immutable: `dataclasses.replace` makes a changed one.
+
+    >>> Settings().market.source
+    'synthetic'
+    """
 
     paths: Paths = field(default_factory=Paths)
     market: Market = field(default_factory=Market)

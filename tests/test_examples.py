@@ -3,29 +3,55 @@
 import doctest
 import shlex
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+import hftcl
+from hftcl import contracts
 from hftcl.cli import app
 
-MODULES = (
-    "hftcl.config.loading",
-    "hftcl.config.suggest",
-    "hftcl.config.tree",
-    "hftcl.exam.metrics",
-    "hftcl.formats",
-    "hftcl.strategy.risk",
+PACKAGE = Path(hftcl.__file__).parent
+MODULES = sorted(
+    ".".join(("hftcl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if ">>>" in path.read_text()
 )
+LEAST = 60  # examples, those of docstrings and of --help together
 HEAD = "Example: hftcl "
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_run(name: str) -> None:
+def test_the_examples_of_a_module_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a home without a model
     found = doctest.testmod(import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_there_are_enough_examples_and_none_leaves_its_value_out() -> None:
+    finder = doctest.DocTestFinder()
+    shown = [
+        example
+        for name in MODULES
+        for part in finder.find(import_module(name), name)
+        for example in part.examples
+        if example.want
+    ]
+    assert len(shown) + len(COMMANDS) >= LEAST
+    assert [example.source for example in shown if "..." in example.want] == []
+
+
+@pytest.mark.parametrize("name", [name for name in hftcl.__all__ if name != "__version__"])
+def test_each_public_class_has_an_example(name: str) -> None:
+    assert ">>> " in (getattr(hftcl, name).__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["check_source", "check_family", "check_feature"])
+def test_each_check_of_a_plug_in_that_needs_no_market_has_an_example(name: str) -> None:
+    assert ">>> " in (getattr(contracts, name).__doc__ or "")
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -39,6 +39,9 @@ class ContinuousLearning:
         [promote] min_sharpe.
     on_event: called with each `hftcl.events.Event`. clock: returns the time, UTC.
     Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
+
+    >>> ContinuousLearning(Settings()).should_retrain()
+    (True, 'no_model: no model serves; age: no candidate was ever judged')
     """
 
     def __init__(

@@ -20,6 +20,9 @@ class PerformanceTracker:
     settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use.
     replay: read the ledger of the last replay instead of the live one. Days are dates or ISO texts, both included.
     The methods raise HftclError: NoDataError where nothing was traded.
+
+    >>> PerformanceTracker(Settings(), replay=True).settings.trade.broker
+    'paper'
     """
 
     def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:

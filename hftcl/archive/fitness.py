@@ -25,6 +25,9 @@ class MarketKind:
     """The market that a model is asked to serve: the kind of its bars, and its sessions.
 
     extended_hours: whether sessions have them; None where that is the model's own choice.
+
+    >>> MarketKind(calendar='XNYS', synthetic=True)
+    MarketKind(calendar='XNYS', synthetic=True, extended_hours=None)
     """
 
     calendar: str
@@ -33,7 +36,11 @@ class MarketKind:
 
 
 def find_market_kind(settings: Settings) -> MarketKind:
-    """Return the market that `settings` name. Raises ConfigError for a source that is not installed."""
+    """Return the market that `settings` name. Raises ConfigError for a source that is not installed.
+
+    >>> find_market_kind(Settings()).synthetic
+    True
+    """
     factory = find_source(settings.market.source)
     declared_synthetic = getattr(
         factory, "synthetic", None
@@ -44,7 +51,10 @@ def find_market_kind(settings: Settings) -> MarketKind:
 
 
 def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool) -> None:
-    """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse."""
+    """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse.
+
+    >>> require_same_kind('m1', trained_synthetic=True, synthetic=True)
+    """
     if trained_synthetic != synthetic:
         model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
         raise UnfitModelError(

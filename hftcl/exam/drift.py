@@ -29,6 +29,10 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     X: float32, shape (n, k), finite, n at least 1. A feature of few values, such as one that is 0 in half of the rows,
     has fewer bins of unequal shares; one that never varies has a single bin or an empty one beside it.
     Raises UndefinedStatisticError for no row, or a value that is not finite.
+
+    >>> X = np.arange(100, dtype=np.float32).reshape(-1, 1)
+    >>> len(feature_bins(X, bins=10)[0].edges)
+    9
     """
     _require_rows(X)
     levels = np.arange(1, bins) / bins
@@ -54,6 +58,10 @@ def population_stability(
         that an empty one weighs as much as so many observations can say, and is never infinite.
     X: float32, shape (n, k), finite, n at least 1. Raises UndefinedStatisticError otherwise.
     Source: Siddiqi (2006), "Credit Risk Scorecards"; the half is Jeffreys's prior.
+
+    >>> X = np.arange(100, dtype=np.float32).reshape(-1, 1)
+    >>> population_stability(feature_bins(X), X, observations=100).round(6).tolist()
+    [0.0]
     """
     _require_rows(X)
     indices = []

@@ -92,6 +92,9 @@ def judge_edge(
     obstacles: what keeps the bot aside whatever the record says, such as that no model serves.
     A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
     Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
+
+    >>> judge_edge([0.001, -0.0005] * 5, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy='guarded').state.value
+    'stand aside'
     """
     x = np.asarray(record, dtype=np.float64)
     bar = _Bar(

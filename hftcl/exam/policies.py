@@ -300,6 +300,9 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[SessionPnl]:
         in the bars, so not here.
     A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
     capital. No ticker at all: zeros.
+
+    >>> len(buy_and_hold([100.0, 101.0, 99.0], cost_bps=1.0))
+    2
     """
     worth = compute_worth_of_holding(closes)
     if worth is None:

@@ -12,7 +12,13 @@ from hftcl.errors import NoDataError
 
 @dataclass(frozen=True, slots=True, order=True)
 class Session:
-    """One exchange day that has bars, and the start of its first bar (UTC): before it, none of it was known."""
+    """One exchange day that has bars, and the start of its first bar (UTC): before it, none of it was known.
+
+    >>> from datetime import UTC, date, datetime
+    >>> session = Session(day=date(2025, 6, 2), start=datetime(2025, 6, 2, 13, 30, tzinfo=UTC))
+    >>> session.day.isoformat()
+    '2025-06-02'
+    """
 
     start: datetime
     day: date

@@ -42,6 +42,9 @@ class Feature:
     lookback: minutes before the bar that must exist in this session; the feature is null in the first `lookback`
         minutes after the ticker's first bar.
     sessions: earlier sessions that it reads, and so crosses a session boundary, which its name then says.
+
+    >>> [feature.name for feature in FEATURES[:2]]
+    ['ret_1', 'ret_5']
     """
 
     name: str
@@ -395,6 +398,10 @@ def features(bars: pl.DataFrame) -> pl.DataFrame:
     A value uses no bar after its own, so later bars never change it, to the bit. Null where it is not known: in the
     first `lookback` minutes of a ticker's session, without the earlier sessions it reads, or for a division by a
     volatility of 0. Never NaN or infinite. Raises ValueError for bars that are not clean (see `grid.build_grid`).
+
+    >>> from hftcl.market.bars import BAR_SCHEMA
+    >>> features(BAR_SCHEMA.to_frame()).width
+    31
     """
     if bars.is_empty():
         return pl.DataFrame(schema=dict.fromkeys(FEATURE_NAMES, pl.Float32))
@@ -431,6 +438,9 @@ def definitions_hash(table: tuple[Feature, ...] = FEATURES) -> str:
 
     The formula's text, not polars' form of the expression, which changes with polars: what a new polars does to the
     values is for the model's canary rows to tell.
+
+    >>> len(definitions_hash())
+    64
     """
     meaning = {
         "version": DEFINITIONS_VERSION,
