@@ -101,7 +101,7 @@ def test_the_package_of_the_page_keeps_its_promises(home: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_package_of_the_page_trains_and_trades(home: Path) -> None:
+def test_the_package_of_the_page_trains_and_shows_its_settings(home: Path) -> None:
     write_vendor_files(home / "vendor")
     (home / "hftcl.toml").write_text(list_blocks("toml")["hftcl.toml of its user"])
     retrained = answer(home, "retrain", "--force")
