@@ -198,7 +198,11 @@ class BrokerFactory(Protocol):
 
 
 def find_broker(name: str) -> BrokerFactory:
-    """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported."""
+    """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported.
+
+    >>> find_broker('paper').name
+    'paper'
+    """
     points = {point.name: point for point in entry_points(group="hftcl.brokers")}
     if name not in points:
         raise ConfigError(
