@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 BookName = Literal["production", "shadow", "foreign"]
 """Whose trades: of the model that serves, of a candidate that trades virtually beside it, or of somebody else in the
 account: `foreign` has fills only, and never counts in positions, risk or profit."""
+BOOKS: Final[tuple[BookName, ...]] = get_args(BookName)
 
 State = Literal["intended", "submitted", "partially_filled", "filled", "canceled", "rejected", "refused"]
 """An order's way: intended (decided, perhaps sent), submitted (the broker has it), then what became of it there.
@@ -98,6 +99,44 @@ class FillRecord:
     commission: float
     reference_price: float
     filled_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthFile:
+    """What is to be found in a month's file of archived decisions. month: YYYY-MM."""
+
+    month: str
+    digest: str
+    """Of the file; "" where there is none yet."""
+    pending: str = ""
+    """Of the file that is about to take its place, whose decisions are in the ledger too; "" where none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """How many archived decisions of one hour, model and code there are, on bars from `first` to `last`."""
+
+    book: BookName
+    hour: datetime
+    model_id: str
+    """"" where no model decided."""
+    code: str
+    first: datetime
+    last: datetime
+    decisions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a book's fills up to `number` add up to: all of those in bars up to `at`, and no other."""
+
+    book: BookName
+    number: int
+    at: datetime
+    paid: float
+    realised: float
+    holdings: str
+    """JSON: ticker to [shares, average price], sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

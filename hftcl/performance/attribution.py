@@ -111,15 +111,15 @@ def attribute(
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
     """
-    by_session: dict[date, list[Execution]] = defaultdict(list)
-    for execution in executions:
-        by_session[execution.session].append(execution)
+    coming = iter(executions)
+    following = next(coming, None)
     books: dict[str, _LotBook] = defaultdict(_LotBook)
     booked: dict[Key, Amounts] = defaultdict(Amounts)
     trades: list[Trade] = []
     for session in sessions:
-        for day_execution in by_session.get(session, ()):
-            trades += books[day_execution.ticker].book_fill(day_execution, booked)
+        while following is not None and following.session <= session:
+            trades += books[following.ticker].book_fill(following, booked)
+            following = next(coming, None)
         for ticker, book in books.items():
             if (close := closes.get((session, ticker))) is not None:
                 book.book_close(session, ticker, close, booked)

@@ -22,7 +22,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, read_book
+from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, list_sessions, read_book
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,
@@ -51,14 +51,14 @@ def performance(
     with LedgerReader(path) as reader, reader.snapshot():
         reader.check_structure()  # every row is read: a page that hides some must not go unseen
         meta = reader.meta()
-        every = read_book(reader, settings, "production")
-        chosen = _choose_sessions(every.sessions, since, until, path, replay=replay)
-        if chosen[-1] != every.sessions[-1]:  # what is held, and what is to be noted, is that of the span's end
-            every = read_book(reader, settings, "production", chosen[-1])
-        shadow = read_book(reader, settings, "shadow", chosen[-1])
+        chosen = _choose_sessions(list_sessions(reader, settings, "production"), since, until, path, replay=replay)
+        # what is held, and what is to be noted, is that of the span's end
+        every = read_book(reader, settings, "production", chosen[-1], chosen[0])
+        shadow = read_book(reader, settings, "shadow", chosen[-1], chosen[0])
         closes = [
             Close(session, ticker, first, last)
             for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
+            if chosen[0] <= session <= chosen[-1]
         ]
         swaps, deciders = find_served(reader, every, chosen)
     models = {record.model_id: record for record in Registry(home).models()}

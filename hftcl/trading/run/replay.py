@@ -21,6 +21,7 @@ from hftcl.errors import BrokerError, ModelNotFoundError, NoDataError, UsageErro
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
+from hftcl.ledger.archive import delete_archive
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import Finding
 from hftcl.market.hours import find_hours
@@ -277,6 +278,7 @@ def _delete_begun_replay_and_assemble(
     with convert_storage_faults("beginning the ledger of the replay"):
         for path in (home.ledger, home.folder / PAPER_FILE, home.shadow / PAPER_FILE):
             sqlite.remove(path)
+        delete_archive(home.ledger)
         (home.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(home.ledger, durable=False), _Tally()
     broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import BrokerError, HftclError, SourceError, StorageError, WaitEndedError
+from hftcl.errors import (
+    BrokerError,
+    HftclError,
+    IntegrityError,
+    LockHeldError,
+    SourceError,
+    StorageError,
+    WaitEndedError,
+)
 from hftcl.events import BANNER, Event, Level, OnEvent
 from hftcl.ledger import rows
 from hftcl.ledger.rows import BARRED
@@ -165,8 +173,19 @@ class Loop:
             self._catch_up()
         if minute >= hours.ends - MINUTE:
             self.bot.end(self.clock.now())
+            self._archive(hours)
         else:
             self.bot.leave()
+
+    def _archive(self, hours: Hours) -> None:
+        """Sum up the fills and move the decisions of ended sessions out of the ledger; else they wait."""
+        try:
+            self.ledger.write_snapshots(hours.ends)
+            self.patiently(lambda: self.ledger.archive_decisions(hours.ends), self.look_around)
+        except WaitEndedError:
+            return  # a person wants a stop
+        except (StorageError, IntegrityError, LockHeldError) as error:
+            self.tell_fault("the decisions of the session could not be archived", str(error))
 
     def stand_by(self, hours: Hours) -> None:
         """Be able to close what is held although no bars can be had: for the kill switch, and near the close."""
