@@ -95,15 +95,12 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
     except FileNotFoundError:
         data = b""
     if (compute_digest(data) if data else "") not in {row.digest, row.pending} or (not data and row.digest):
-        raise _build_error(file, "is missing" if not data else "is damaged, or of another ledger")
+        what = "is missing" if not data else "is damaged, or of another ledger"
+        raise IntegrityError(
+            f"{file} {what}: the decisions of that month are not to be trusted. Orders, fills and what was earned are "
+            f"in {path}, and are not touched by it. Restore it from a backup."
+        )
     return data or None
-
-
-def _build_error(file: Path, what: str) -> IntegrityError:
-    return IntegrityError(
-        f"{file} {what}: the decisions of that month are not to be trusted; orders, fills and what was earned are in "
-        f"{file.parent.parent / 'ledger.sqlite'}, and are not touched by it. Restore it from a backup."
-    )
 
 
 def frame_month(data: bytes, book: str, first: datetime | None, last: datetime | None) -> "pl.DataFrame":

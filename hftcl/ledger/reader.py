@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from hftcl import sqlite
 from hftcl.errors import IntegrityError
@@ -18,8 +18,10 @@ from hftcl.ledger.account import DECIMALS, BookAccount, compute_account, take_up
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.rows import (
     STATED,
+    TRANSFERS,
     WORKING,
     BookName,
+    CashRow,
     EquityRow,
     Latch,
     LedgerEvent,
@@ -29,6 +31,7 @@ from hftcl.ledger.rows import (
 )
 from hftcl.ledger.schema import (
     ARCHIVES,
+    CASH,
     CLOSES,
     DECISIONS,
     EQUITY,
@@ -36,6 +39,7 @@ from hftcl.ledger.schema import (
     FILLS,
     LATCHES,
     LEDGER,
+    OPENS,
     ORDERS,
     SNAPSHOTS,
     Table,
@@ -52,7 +56,17 @@ _FOR_EVER: Final = 2**62  # microseconds: after every time that a datetime can b
 _FRAME_ROWS: Final = 20_000  # a few MB at a time
 _DAY_US: Final = 86_400_000_000
 _SMALL_BYTES: Final = 4 << 20  # to check as much took 0.4 s on a loaded box; `trade --status` is asked often
-_FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES)}
+_FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, OPENS)}
+
+
+class FillCost(NamedTuple):
+    """Of some fills, USD: the money moved; what was paid beyond the opens of their bars; the way from the reference
+    price of the decision to these opens, + where it was to our loss.
+    """
+
+    traded: float
+    cost: float
+    timing: float
 
 
 class LedgerQueries:
@@ -130,8 +144,12 @@ class LedgerQueries:
         last: datetime | None = None,
         columns: Collection[str] = (),
     ) -> "pl.DataFrame":
-        """Return the fills in those bars, in the order in which the ledger learnt of them; `columns`: not all of them."""
+        """Return the fills in those bars, as the ledger learnt of them; of all columns by default."""
         return self._read_frame("fills", book, first, last, "number", columns)
+
+    def opens(self) -> "pl.DataFrame":
+        """Return the opens of the bars in which fills were, by fill_id, as far as they are known."""
+        return self._read_frame("opens", None, None, None, "fill_id")
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -230,8 +248,31 @@ class LedgerQueries:
         return rows[0] if rows else None
 
     def cash(self, book: BookName = "production") -> float:
-        """Return the capital less what the fills took, commissions included; before a capital is noted, from 0."""
-        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid
+        """Return the capital less what the fills took, and charges; before a capital is noted, from 0.
+
+        Without what a person transferred, which is none of the bot's.
+        """
+        charges = self.sum_charges() if book == "production" else 0.0
+        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid + charges
+
+    def sum_charges(self) -> float:
+        """Return what fees, borrow, dividends and interest have brought production, USD; - for what they took."""
+        sql = f"SELECT coalesce(sum(amount), 0.0) FROM cash WHERE kind NOT IN {TRANSFERS}"  # noqa: S608 - our names
+        return float(self._read_rows(sql, ())[0][0])
+
+    def list_cash(self) -> tuple[CashRow, ...]:
+        """Return what moved the account's cash beside fills, oldest first."""
+        sql = f"SELECT {CASH.names} FROM cash ORDER BY session, activity_id"  # noqa: S608 - our names
+        return tuple(self._read_table(CASH, sql, ()))
+
+    def measure_fills(self, book: BookName, first: datetime) -> FillCost:
+        """Return what the fills in bars from `first` on cost, of those of which the bar's open is known."""
+        sql = (
+            "SELECT coalesce(sum(abs(f.quantity) * f.price), 0.0), coalesce(sum(f.quantity * (f.price - o.open)), 0.0), "
+            "coalesce(sum(f.quantity * (o.open - f.reference_price)), 0.0) FROM fills AS f "
+            "JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ?"
+        )
+        return FillCost(*self._read_rows(sql, (book, microseconds(first)))[0])
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""

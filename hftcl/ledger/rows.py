@@ -31,6 +31,10 @@ STATED: Final = "stated-"
 BARRED: Final = "barred"
 """In the meta: the session, and why nothing is opened in it because the broker refuses the account."""
 
+TRANSFERS: Final = ("ACATC", "ACATS", "CSD", "CSW", "JNL", "JNLC", "JNLS", "TRANS")
+"""Kinds of cash that a person brings or takes: no profit and no cost.
+https://docs.alpaca.markets/docs/account-activities ."""
+
 WORKING: Final = ("intended", "submitted", "partially_filled")
 """States in which an order may still fill."""
 
@@ -137,6 +141,29 @@ class Snapshot:
     realised: float
     holdings: str
     """JSON: ticker to [shares, average price], sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillOpen:
+    """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
+
+    fill_id: str
+    open: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashRow:
+    """What moved the account's cash beside fills: a fee, a dividend, interest, a transfer. Production's.
+
+    session: the day that the broker says. amount: USD, + into the account. ticker: "" where it has none.
+    """
+
+    activity_id: str
+    session: date
+    kind: str
+    ticker: str
+    amount: float
+    booked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,12 @@ from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from hftcl.ledger.rows import (
+    CashRow,
     CloseRow,
     Decided,
     Decision,
     EquityRow,
+    FillOpen,
     FillRecord,
     Latch,
     LedgerEvent,
@@ -194,10 +196,14 @@ SNAPSHOTS: Final = Table(
     name="snapshots", row=Snapshot, columns=_build_columns(Snapshot, ()), key=("book", "number"), rowid=False
 )
 
-_SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS)
+OPENS: Final = Table(name="opens", row=FillOpen, columns=_build_columns(FillOpen, ()), key=("fill_id",), rowid=False)
+CASH: Final = Table(name="cash", row=CashRow, columns=_build_columns(CashRow, ()), key=("activity_id",), rowid=False)
+
+_SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS, OPENS, CASH)
 TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS, *_SINCE_3)
 
-# 2 added the seals, 3 the archive of decisions: raise it with any change, with a step that brings older files to it.
+# 2 added the seals; 3 the archive of decisions, the opens of fills, and the cash beside them. Raise it with any change,
+# with a step that brings older files to it.
 SCHEMA_VERSION: Final = 3
 SCHEMA: Final = ";\n".join(
     [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]

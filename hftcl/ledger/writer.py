@@ -19,9 +19,11 @@ from hftcl.ledger.rows import (
     RANKS,
     WORKING,
     BookName,
+    CashRow,
     CloseRow,
     Decision,
     EquityRow,
+    FillOpen,
     FillRecord,
     Latch,
     LedgerEvent,
@@ -29,6 +31,7 @@ from hftcl.ledger.rows import (
     OrderUpdate,
 )
 from hftcl.ledger.schema import (
+    CASH,
     CLOSES,
     DECISIONS,
     EQUITY,
@@ -36,6 +39,7 @@ from hftcl.ledger.schema import (
     FILLS,
     LATCHES,
     LEDGER,
+    OPENS,
     ORDERS,
     SNAPSHOTS,
     microseconds,
@@ -52,6 +56,8 @@ _EQUITY: Final = f"{EQUITY.insert} ON CONFLICT DO NOTHING"
 _CLOSE: Final = (
     f"{CLOSES.insert} ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close WHERE excluded.ts > closes.ts"
 )
+_OPEN: Final = f"{OPENS.insert} ON CONFLICT DO NOTHING"
+_CASH: Final = f"{CASH.insert} ON CONFLICT DO NOTHING"
 _SNAPSHOT: Final = f"{SNAPSHOTS.insert} ON CONFLICT DO NOTHING"
 _LATCH: Final = f"{LATCHES.insert} ON CONFLICT DO NOTHING"
 _META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
@@ -104,6 +110,7 @@ class Ledger(LedgerQueries):
             "meta": "true",
             "snapshots": "true",
             "archives": "true",
+            "cash": "true",
         }
 
     def read_account(self, book: BookName = "production") -> BookAccount:
@@ -124,6 +131,8 @@ class Ledger(LedgerQueries):
         updates: Iterable[OrderUpdate] = (),
         fills: Iterable[FillRecord] = (),
         equity: Iterable[EquityRow] = (),
+        opens: Iterable[FillOpen] = (),
+        cash: Iterable[CashRow] = (),
         meta: Mapping[str, str] | None = None,
     ) -> tuple[FillRecord, ...]:
         """Write what became of orders: all of it or nothing. Returns the fills that were new.
@@ -139,6 +148,8 @@ class Ledger(LedgerQueries):
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, [EQUITY.values(row) for row in equity])
+            self._db.executemany(_OPEN, [OPENS.values(row) for row in opens])
+            self._db.executemany(_CASH, [CASH.values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:

@@ -1,5 +1,6 @@
 """What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,10 +11,10 @@ import polars as pl
 from hftcl.errors import NoDataError
 from hftcl.formats import HOUR_MINUTES
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import BookName, Snapshot
+from hftcl.ledger.rows import TRANSFERS, BookName, Snapshot
 from hftcl.market.sessions import Calendar
 from hftcl.performance import figures as work
-from hftcl.performance.attribution import Attribution, Execution, attribute
+from hftcl.performance.attribution import OVERNIGHT, Amounts, Attribution, Execution, Key, attribute
 from hftcl.performance.reports import Figures, Swap
 from hftcl.settings import Settings
 
@@ -21,7 +22,10 @@ NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)  # the ledger's unit of time
-_FILL_COLUMNS: Final = ("ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
+_FILL_COLUMNS: Final = ("fill_id", "ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
+NO_TICKER: Final = "the account"
+"""Whose the fees are that the broker takes for no single ticker."""
+
 _CENT: Final = 0.01  # a statement shows cents; sums of float64 over years of fills differ by far less
 
 
@@ -82,7 +86,9 @@ def read_book(
     """
     start = _find_start(reader, settings, book, since)
     first = start.at + _MICROSECOND if start else None
+    opens = reader.opens()
     fills = reader.fills(book, first, columns=_FILL_COLUMNS).sort("ts", maintain_order=True)
+    fills = fills.join(opens, on="fill_id", how="left", maintain_order="left").drop("fill_id")
     equity = reader.equity(book, first)
     placed = _place_fills(fills, settings)
     if until is not None:
@@ -95,14 +101,33 @@ def read_book(
         if days and session >= days[0]
     }
     attribution = attribute(map(Execution._make, placed.select(Execution._fields).iter_rows()), closes, days)
+    charged_before = _book_charges(reader, attribution, days) if book == "production" else 0.0
     return Book(
         capital=_read_capital(reader, days),
         sessions=tuple(days),
         attribution=attribution,
         equity=equity,
-        before_usd=-start.paid if start else 0.0,
+        before_usd=charged_before - start.paid if start else charged_before,
         unpriced=tuple(sorted(ticker for ticker in attribution.held if (days[-1], ticker) not in closes)),
     )
+
+
+def _book_charges(reader: LedgerReader, attribution: Attribution, days: Sequence[date]) -> float:
+    """Book fees, dividends and the like on the session of their day, or the one before; return those of before.
+
+    They are of no model and of no hour.
+    """
+    before = 0.0
+    for row in reader.list_cash():
+        if row.kind in TRANSFERS:
+            continue
+        place = bisect.bisect_right(days, row.session)
+        if not place:
+            before += row.amount
+            continue
+        key = Key(days[place - 1], NO_MODEL, row.ticker or NO_TICKER, OVERNIGHT)
+        attribution.booked.setdefault(key, Amounts()).charges += row.amount
+    return before
 
 
 def _find_start(reader: LedgerReader, settings: Settings, book: BookName, since: date | None) -> Snapshot | None:
@@ -168,7 +193,9 @@ def find_served(
     """Return where another model began to decide, and the sessions in which each model decided or traded."""
     swaps: list[Swap] = []
     served: dict[str, set[date]] = {}
-    for key in book.attribution.booked:
+    for key, amounts in book.attribution.booked.items():
+        if amounts.charges and not amounts.fills and not amounts.moved:
+            continue  # a fee is of no model
         served.setdefault(key.model_id, set()).add(key.session)
     bounds = book.equity.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
     minutes = {session: (first, last) for session, first, last in bounds.iter_rows()}

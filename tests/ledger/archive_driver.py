@@ -1,7 +1,7 @@
-"""Archives copies of a ledger, each killed one step later: python -m tests.ledger.archive_driver LEDGER FOLDER.
+"""Archives copies of a ledger, each killed some steps later: python -m tests.ledger.archive_driver LEDGER FOLDER STEPS.
 
-A step is a statement of SQLite, or a file that is opened, renamed or removed. Says how many copies were killed; each
-lies in FOLDER under its number, the last one is archived as a whole.
+A step is a statement of SQLite, or a file that is opened, renamed or removed. Each copy lies in FOLDER under the number
+of the step before which it was killed; the last one is archived as a whole.
 """
 
 import os
@@ -49,9 +49,9 @@ def archive_until(path: Path, last: int) -> None:
     archive_decisions(path, datetime(2100, 1, 1, tzinfo=UTC))
 
 
-def main(ledger: Path, folder: Path) -> None:
-    """Kill copy after copy of the folder of `ledger`, each one step later, until one is not reached."""
-    for number in range(1, 1000):
+def main(ledger: Path, folder: Path, steps: int) -> None:
+    """Kill copy after copy of the folder of `ledger`, each `steps` later, until a step is not reached."""
+    for number in range(1, 1000, steps):
         home = folder / f"{number:03d}"
         shutil.copytree(ledger.parent, home)
         pid = os.fork()  # nothing of polars or pyarrow has run yet: their threads would be missing in the child
@@ -61,9 +61,8 @@ def main(ledger: Path, folder: Path) -> None:
         _, status = os.waitpid(pid, 0)
         if not os.WIFSIGNALED(status):
             assert status == 0, status
-            sys.stdout.write(str(number - 1))
             return
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -151,6 +151,8 @@ class AlpacaServer:
             return _json(self.positions)
         if path == "/v2/account/activities/FILL":
             return self._activities(query)
+        if path == "/v2/account/activities":
+            return _json([])
         return _json({"message": "endpoint not found."}, 404)
 
     def _submit(self, asked: dict[str, Any]) -> Reply:

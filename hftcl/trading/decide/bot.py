@@ -137,6 +137,7 @@ class Bot:
             side.desk.split(splits or {}, before, hours.session, hours.begins)
             side.desk.open(hours.session, hours.begins, self._last_prices.prices, before)
         self._tell_too_dear(now)
+        self.production.desk.book_cash(now)
         settled = self._ledger.last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
@@ -231,6 +232,7 @@ class Bot:
         context = self._build_context(self._hours.ends - MINUTE, now)
         for side in self.active:
             side.desk.close_session(context)
+        self.production.desk.book_cash(now)
         held = dict(self.production.desk.positions)
         if held:
             text = ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in sorted(held.items()))
