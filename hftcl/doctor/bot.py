@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hftcl.doctor.row import Context, Row, ok, warning
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.trading.brokers import find_broker
@@ -41,9 +42,11 @@ def check_bot(context: Context) -> Iterator[Row]:
     with LedgerReader(Home.of(context.settings).ledger) as ledger:
         ledger.check_structure()
         ledger.check_rows()
+        months = ledger.check_archive()
     runs = "runs" if report.running else "does not run"
     last = f"; last decision on the bar of {report.last_decision:%Y-%m-%d %H:%M} UTC" if report.last_decision else ""
-    detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}"
+    archived = f"; {count(months, 'month')} of decisions archived" if months else ""
+    detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}{archived}"
     if report.halted:
         yield warning("bot", f"halted: {report.halted} ({detail})", "Look why; then `hftcl trade --clear`.")
     else:

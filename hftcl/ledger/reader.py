@@ -5,7 +5,7 @@ A reader works while the bot writes, disturbs it never, and finds an empty ledge
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,7 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     SNAPSHOTS,
+    Column,
     Table,
     microseconds,
     moment,
@@ -142,14 +143,28 @@ class LedgerQueries:
         book: BookName = "production",
         first: datetime | None = None,
         last: datetime | None = None,
-        columns: Collection[str] = (),
     ) -> "pl.DataFrame":
-        """Return the fills in those bars, as the ledger learnt of them; of all columns by default."""
-        return self._read_frame("fills", book, first, last, "number", columns)
+        """Return the fills in those bars, in the order in which the ledger learnt of them."""
+        return self._read_frame("fills", book, first, last, "number")
 
     def opens(self) -> "pl.DataFrame":
-        """Return the opens of the bars in which fills were, by fill_id, as far as they are known."""
+        """Return the opens of the bars in which fills were, as far as they are known."""
         return self._read_frame("opens", None, None, None, "fill_id")
+
+    def iterate_fills(
+        self, book: BookName, first: datetime | None = None, columns: Collection[str] = ()
+    ) -> "Iterator[pl.DataFrame]":
+        """Yield the fills in bars from `first` on, by ts, some at a time: `columns` of them, and the `open` of the bar.
+
+        open: null where it is not known.
+        """
+        names = [column for column in FILLS.columns if column.name in columns]
+        sql = (
+            f"SELECT {', '.join(f'f.{column.name}' for column in names)}, o.open FROM fills AS f "  # noqa: S608
+            "LEFT JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ? ORDER BY f.ts, f.number"
+        )
+        since = microseconds(first) if first else 0
+        yield from self._iterate_frames(sql, (book, since), [*names, OPENS.columns[-1]])
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -248,7 +263,7 @@ class LedgerQueries:
         return rows[0] if rows else None
 
     def cash(self, book: BookName = "production") -> float:
-        """Return the capital less what the fills took, and charges; before a capital is noted, from 0.
+        """Return the capital less what the fills took, and charges; from 0 before a capital is noted.
 
         Without what a person transferred, which is none of the bot's.
         """
@@ -268,7 +283,8 @@ class LedgerQueries:
     def measure_fills(self, book: BookName, first: datetime) -> FillCost:
         """Return what the fills in bars from `first` on cost, of those of which the bar's open is known."""
         sql = (
-            "SELECT coalesce(sum(abs(f.quantity) * f.price), 0.0), coalesce(sum(f.quantity * (f.price - o.open)), 0.0), "
+            "SELECT coalesce(sum(abs(f.quantity) * f.price), 0.0), "
+            "coalesce(sum(f.quantity * (f.price - o.open)), 0.0), "
             "coalesce(sum(f.quantity * (o.open - f.reference_price)), 0.0) FROM fills AS f "
             "JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ?"
         )
@@ -406,33 +422,40 @@ class LedgerQueries:
         first: datetime | None,
         last: datetime | None,
         order: str,
-        wanted: Collection[str] = (),
     ) -> "pl.DataFrame":
-        import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
-
-        columns = [column for column in _FRAMED[table].columns if not wanted or column.name in wanted]
+        columns = _FRAMED[table].columns
         where, values = ["book = ?"] if book else ["true"], [book] if book else []
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
+        import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
+
         names = ", ".join(column.name for column in columns)
         sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}"  # noqa: S608 - our names
+        return pl.concat(self._iterate_frames(sql, tuple(values), columns))
+
+    def _iterate_frames(self, sql: str, values: tuple[Any, ...], columns: Sequence[Column]) -> "Iterator[pl.DataFrame]":
+        """Yield what `sql` selects: a frame without rows, then some rows at a time, for as tuples they take room."""
+        import polars as pl
+
         types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
+        schema = pl.Schema({column.name: types[column.kind] for column in columns})
         times = [column.name for column in columns if column.kind == "time"]
         sessions = [column.name for column in columns if column.kind == "session"]
-        schema = pl.Schema({column.name: types[column.kind] for column in columns})
-        parts = [schema.to_frame()]
+        rows: list[tuple[Any, ...]] = []
         with (
             sqlite.faults("reading the ledger", self.path, LEDGER),
             sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError),
         ):
             found = self._db.execute(sql, values)
-            while rows := found.fetchmany(_FRAME_ROWS):  # as tuples they take ten times the room
-                parts.append(pl.DataFrame(rows, schema=schema, orient="row"))
-            return pl.concat(parts).with_columns(
-                pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
-            )
+            while True:
+                yield pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+                    pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
+                )
+                rows = found.fetchmany(_FRAME_ROWS)
+                if not rows:
+                    return
 
 
 class LedgerReader(LedgerQueries):

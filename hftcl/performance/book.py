@@ -1,7 +1,7 @@
 """What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -22,7 +22,7 @@ NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)  # the ledger's unit of time
-_FILL_COLUMNS: Final = ("fill_id", "ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
+_FILL_COLUMNS: Final = ("ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
 NO_TICKER: Final = "the account"
 """Whose the fees are that the broker takes for no single ticker."""
 
@@ -86,21 +86,18 @@ def read_book(
     """
     start = _find_start(reader, settings, book, since)
     first = start.at + _MICROSECOND if start else None
-    opens = reader.opens()
-    fills = reader.fills(book, first, columns=_FILL_COLUMNS).sort("ts", maintain_order=True)
-    fills = fills.join(opens, on="fill_id", how="left", maintain_order="left").drop("fill_id")
     equity = reader.equity(book, first)
-    placed = _place_fills(fills, settings)
+    minutes = [at for at in reader.list_filled_minutes(book) if first is None or at >= first]
+    days = sorted({*equity["session"].unique().to_list(), *_find_sessions(minutes, settings)})
     if until is not None:
-        placed = placed.filter(pl.col("session") <= until)
+        days = days[: bisect.bisect_right(days, until)]
         equity = equity.filter(pl.col("session") <= until)
-    days = sorted({*equity["session"].unique().to_list(), *placed["session"].unique().to_list()})
     closes = {
         (session, ticker): close
         for session, ticker, close in reader.closes().select("session", "ticker", "close").iter_rows()
         if days and session >= days[0]
     }
-    attribution = attribute(map(Execution._make, placed.select(Execution._fields).iter_rows()), closes, days)
+    attribution = attribute(_iterate_executions(reader, settings, book, first), closes, days)
     charged_before = _book_charges(reader, attribution, days) if book == "production" else 0.0
     return Book(
         capital=_read_capital(reader, days),
@@ -110,6 +107,23 @@ def read_book(
         before_usd=charged_before - start.paid if start else charged_before,
         unpriced=tuple(sorted(ticker for ticker in attribution.held if (days[-1], ticker) not in closes)),
     )
+
+
+def list_sessions(reader: LedgerReader, settings: Settings, book: BookName) -> tuple[date, ...]:
+    """Return the sessions of which a book's fills and minutes are, oldest first."""
+    return tuple(sorted({*reader.list_sessions(book), *_find_sessions(reader.list_filled_minutes(book), settings)}))
+
+
+def _find_sessions(minutes: Sequence[datetime], settings: Settings) -> set[date]:
+    placed = _place_fills(pl.DataFrame({"ts": minutes}, schema={"ts": pl.Datetime("us", "UTC")}), settings)
+    return set(placed["session"].unique().to_list())
+
+
+def _iterate_executions(
+    reader: LedgerReader, settings: Settings, book: BookName, first: datetime | None
+) -> Iterator[Execution]:
+    for fills in reader.iterate_fills(book, first, _FILL_COLUMNS):
+        yield from map(Execution._make, _place_fills(fills, settings).select(Execution._fields).iter_rows())
 
 
 def _book_charges(reader: LedgerReader, attribution: Attribution, days: Sequence[date]) -> float:
@@ -136,13 +150,6 @@ def _find_start(reader: LedgerReader, settings: Settings, book: BookName, since:
     # a session of the Far East begins on the day before, by UTC; an earlier start is none too early
     begins = datetime.combine(since - timedelta(days=1), time(), UTC)
     return reader.find_snapshot(book, begins, flat=True)
-
-
-def list_sessions(reader: LedgerReader, settings: Settings, book: BookName) -> tuple[date, ...]:
-    """Return the sessions of which a book's fills and minutes are, oldest first."""
-    minutes = pl.DataFrame({"ts": reader.list_filled_minutes(book)}, schema={"ts": pl.Datetime("us", "UTC")})
-    placed = _place_fills(minutes, settings)
-    return tuple(sorted({*reader.list_sessions(book), *placed["session"].unique().to_list()}))
 
 
 def _read_capital(reader: LedgerReader, anything: Sequence[object]) -> float:

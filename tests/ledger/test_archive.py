@@ -245,7 +245,7 @@ def test_a_damaged_decision_does_not_get_into_the_archive(path: Path) -> None:
 def make_version_2(path: Path) -> None:
     """Make the ledger at `path` one of the version before the archive."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for table in ("archives", "decided", "snapshots"):
+        for table in ("archives", "decided", "snapshots", "opens", "cash"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 2")
         db.commit()

@@ -140,8 +140,8 @@ class StrictServer(AlpacaServer):
     def _list_other_activities(self, query: dict[str, str], now: datetime) -> list[Any]:
         """Return a page of what is no trade.
 
-        https://docs.alpaca.markets/reference/getaccountactivities-1 : category, after, page_size of at most 100, and the
-        id `page_token` after which a page begins; https://docs.alpaca.markets/docs/account-activities has the object.
+        https://docs.alpaca.markets/reference/getaccountactivities-1 : category, after, page_size of at most 100, the id
+        `page_token` after which a page begins; https://docs.alpaca.markets/docs/account-activities has the object.
         """
         assert query["category"] == "non_trade_activity"
         rows = [row for row in self.account.list_activities(now) if row.kind != "FILL"]
