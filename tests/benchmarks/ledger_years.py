@@ -1,4 +1,4 @@
-"""A year of a ledger of 500 tickers, made up: python -m tests.benchmarks.ledger_years HOME build|start|status|report."""
+"""A year of a ledger of 500 tickers: python -m tests.benchmarks.ledger_years HOME build N, or start, status, report."""
 
 import json
 import resource
@@ -7,10 +7,11 @@ import time
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillRecord, OrderRecord
+from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillOpen, FillRecord, OrderRecord
 from hftcl.ledger.schema import DECIDED
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sessions import Calendar
@@ -25,18 +26,26 @@ WRITTEN = 2  # sessions whose decisions are written one by one; of the others th
 def build(path: Path, sessions: int) -> dict[str, float]:
     """Write the ledger at `path`: 4,000 fills a session, half of them closing the others."""
     table = Calendar("XNYS").sessions(date(2024, 12, 2), date(2025, 12, 2)).tail(sessions)
-    rng, figures = np.random.default_rng(3), {}
+    rng = np.random.default_rng(3)
+    figures: dict[str, float] = {}
     with Ledger(path, durable=False) as ledger:
         ledger.set_meta(capital="1000000.0", mode="paper", source="files", synthetic="0", cost_bps="1.0")
         for place, (day, opens) in enumerate(table.select("session", "open").iter_rows()):
-            orders, fills = [], []
+            orders: list[OrderRecord] = []
+            fills: list[FillRecord] = []
+            at_open: datetime = opens
             for number, ticker in enumerate(TICKERS):
                 for trade in range(4):
                     for leg, sign in ((0, 1.0), (1, -1.0)):
                         ts = opens + (10 + 90 * trade + 40 * leg + number % 30) * MINUTE
                         name = f"production-{ts:%Y%m%dT%H%M}-{ticker}"
                         price = 100.0 + float(rng.normal())
-                        about = {"client_order_id": name, "book": "production", "ticker": ticker, "model_id": MODEL}
+                        about: dict[str, Any] = {
+                            "client_order_id": name,
+                            "book": "production",
+                            "ticker": ticker,
+                            "model_id": MODEL,
+                        }
                         orders.append(
                             OrderRecord(
                                 **about, ts=ts, session=day, quantity=10 * sign, reference_price=price, state="filled",
@@ -57,13 +66,15 @@ def build(path: Path, sessions: int) -> dict[str, float]:
                 for minute in range(390)
             ]  # fmt: skip
             ledger.write_decisions([], orders)
-            ledger.write_outcomes(fills=sorted(fills, key=lambda fill: fill.ts), equity=equity)
-            ledger.note_closes([CloseRow(session=day, ticker=t, ts=opens, open=100.0, close=100.0) for t in TICKERS])
-            ends = opens + 390 * MINUTE
+            fills.sort(key=lambda fill: fill.ts)
+            opens = [FillOpen(fill_id=fill.fill_id, open=fill.price) for fill in fills]
+            ledger.write_outcomes(fills=fills, equity=equity, opens=opens)
+            ledger.note_closes([CloseRow(session=day, ticker=t, ts=at_open, open=100.0, close=100.0) for t in TICKERS])
+            ends = at_open + 390 * MINUTE
             if place < sessions - WRITTEN:
-                count_only(ledger, opens)
+                count_only(ledger, at_open)
             else:
-                figures |= decide(ledger, opens, ends, rng)
+                figures |= decide(ledger, at_open, ends, rng)
             ledger.write_snapshots(ends)
     return figures
 
@@ -95,7 +106,8 @@ def decide(ledger: Ledger, opens: datetime, ends: datetime, rng: np.random.Gener
                 Decision(
                     book="production", ts=ts, ticker=ticker, model_id=MODEL, features_hash="f" * 16,
                     prediction=float(prediction), target=float(target),
-                    code="trade" if rng.random() > 0.02 else "hold_no_bar", decided_at=ts + timedelta(seconds=62.345678),
+                    code="trade" if rng.random() > 0.02 else "hold_no_bar",
+                    decided_at=ts + timedelta(seconds=62.345678),
                 )
                 for ticker, prediction, target in zip(TICKERS, predictions, targets, strict=True)
             ]
