@@ -208,7 +208,7 @@ class Bot:
         if side.in_use is not None:
             model = side.in_use.model
             side.decisions = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._features.seen)
-            side.targets = side.decisions.last_targets
+            side.targets = dict(side.decisions.last_targets)
             side.desk.model_id = side.in_use.model_id
 
     def _find_flat_minutes(self, side: Side) -> int:
@@ -297,15 +297,19 @@ class Bot:
         return bool(self._corrections) and self._waited >= _VOLUMES_WAIT
 
     def correct(self) -> None:
-        """Compute the features and the targets again from the corrected bars; takes seconds for hundreds of tickers.
+        """Compute features and targets again from the corrected minute on; takes a second for hundreds of tickers.
 
         Touches neither ledger nor broker, so that it may run in another thread while the bot looks around.
         """
         corrections, self._corrections, self._waited = self._corrections, [], 0
         newest = pl.concat(corrections).unique(["ticker", "ts"], keep="last", maintain_order=True)
-        self._features.correct(newest)
+        after = self._features.correct(newest)
         for side in self.active:
-            self._renew(side)
+            if after is None or side.decisions is None:
+                self._renew(side)
+            else:
+                side.decisions.correct(self._features.seen, after)
+                side.targets = dict(side.decisions.last_targets)
 
     def _build_heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
         newest = self._last_prices.newest
