@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_HOUR_US: Final = 3_600_000_000
+_HOUR_US: Final = 3_600_000_000  # an hour, in the ledger's unit of time
 _FOR_EVER: Final = 2**62  # microseconds: after every month
 _DIGEST_BYTES: Final = 16  # two files are never alike by chance
 _GROUP_ROWS: Final = 100_000  # of one row group: some MB in memory, and a minute is found without reading the month
@@ -47,7 +47,7 @@ Key = tuple[str, int, str]
 def archive_decisions(path: Path, before: datetime, *, sync: Sync | None = None) -> int:
     """Move the decisions on bars before `before` out of the ledger at `path`; return how many were moved.
 
-    Nobody may write decisions on such bars meanwhile; anything else may be written. Done again after a kill it goes on
+    No other process may write decisions on such bars meanwhile; anything else may be written. Done again after a kill it goes on
     where it was. Raises IntegrityError for a damaged file or row, StorageError, LockHeldError: then what is not moved
     yet stays where it is.
     """
@@ -238,7 +238,7 @@ def _write_month(old: bytes | None, groups: Iterable["pa.Table"]) -> bytes:
 
 
 def _count_again(db: sqlite3.Connection, data: bytes, low: int, month: str) -> None:
-    """Count the hours of a month's file anew, from that of `low` on."""
+    """Count the hours of a month's file again, from that of `low` on."""
     import polars as pl
 
     hour = low - low % _HOUR_US

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")  # what a row is read into
 _FOR_EVER: Final = 2**62  # microseconds: after every time that a datetime can be
 _FRAME_ROWS: Final = 20_000  # a few MB at a time
-_DAY_US: Final = 86_400_000_000
+_DAY_US: Final = 86_400_000_000  # a day, in the ledger's unit of time
 _SMALL_BYTES: Final = 4 << 20  # to check as much took 0.4 s on a loaded box; `trade --status` is asked often
 _FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, OPENS)}
 
