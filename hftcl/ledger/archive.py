@@ -47,9 +47,9 @@ Key = tuple[str, int, str]
 def archive_decisions(path: Path, before: datetime, *, sync: Sync | None = None) -> int:
     """Move the decisions on bars before `before` out of the ledger at `path`; return how many were moved.
 
-    No other process may write decisions on such bars meanwhile; anything else may be written. Done again after a kill it goes on
-    where it was. Raises IntegrityError for a damaged file or row, StorageError, LockHeldError: then what is not moved
-    yet stays where it is.
+    No other process may write decisions on such bars meanwhile; anything else may be written. Done again after a kill
+    it goes on where it was. Raises IntegrityError for a damaged file or row, StorageError, LockHeldError: then what is
+    not moved yet stays where it is.
     """
     folder = path.parent / FOLDER
     with (
