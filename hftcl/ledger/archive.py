@@ -212,7 +212,6 @@ def _build_schema(table: Table) -> "pa.Schema":
 
 def _write_month(old: bytes | None, groups: Iterable["pa.Table"]) -> bytes:
     """Return the file `old` with `groups` after it."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema, out = _build_schema(DECISIONS), io.BytesIO()
@@ -227,14 +226,34 @@ def _write_month(old: bytes | None, groups: Iterable["pa.Table"]) -> bytes:
         use_byte_stream_split=numbers,
         store_schema=False,
     ) as writer:
-        if old:
-            with pq.ParquetFile(pa.BufferReader(old)) as file:
-                for number in range(file.num_row_groups):
-                    writer.write_table(file.read_row_group(number).cast(schema))
-        for group in groups:
-            if group.num_rows:
-                writer.write_table(group)
+        for table in _join_small(_chain(old, groups, schema)):
+            writer.write_table(table)
     return out.getvalue()
+
+
+def _chain(old: bytes | None, groups: Iterable["pa.Table"], schema: "pa.Schema") -> Iterator["pa.Table"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if old:
+        with pq.ParquetFile(pa.BufferReader(old)) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number).cast(schema)
+    yield from groups
+
+
+def _join_small(tables: Iterable["pa.Table"]) -> Iterator["pa.Table"]:
+    """Yield `tables` one after the other, small ones joined: the head of a row group takes some hundred bytes."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(part.num_rows for part in waiting) >= _GROUP_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _count_again(db: sqlite3.Connection, data: bytes, low: int, month: str) -> None:
