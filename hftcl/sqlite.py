@@ -296,11 +296,13 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
 
     A file of before the seals is read as it is.
     """
+    places: dict[object, list[int]] = {}
 
-    def require_seal(name: str, seal: int | None, *values: object) -> int:
+    def require_seal(seal: int | None, *values: object) -> int:
         if seal != compute_seal(*values):
-            _met.row = name
-            raise ValueError(name)
+            table, *row = values
+            _met.row = " ".join([str(table), *("?" if row[at] is None else str(row[at]) for at in places[table])])
+            raise ValueError(_met.row)
         return 1
 
     db.create_function("hftcl_whole", -1, require_seal)
@@ -309,7 +311,8 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
         if sealed:
             names = ", ".join(columns)
             # In a SELECT of its own: SQLite writes the constant of `WHERE state = 'open'` into the rest of the WHERE.
-            check = f"(SELECT hftcl_whole({_name_row(table, key)}, seal, '{table}', {names}))"
+            check = f"(SELECT hftcl_whole(seal, '{table}', {names}))"
+            places[table] = [columns.index(name) for name in key]
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT {names} FROM main.{table} WHERE {check}")  # noqa: S608
 
 
