@@ -260,14 +260,15 @@ def test_many_processes_tell_at_once_and_each_fault_is_counted(tmp_path: Path) -
 
 
 @pytest.mark.hazard(62)
-def test_an_outbox_that_cannot_be_written_raises_nothing_and_leaves_the_alert_in_the_log(
+def test_an_outbox_that_cannot_be_written_raises_nothing_and_the_alert_is_logged_and_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "alerts.sqlite").mkdir()
     alerts = told_to(tmp_path, *writing(tmp_path))
     alerts.tell(error(NOW))
-    assert alerts.deliver(NOW).sent == 0
+    assert alerts.deliver(NOW).sent == 1
     assert "The source is down" in caplog.text
+    assert len(heard(tmp_path)) == 1
 
 
 def test_a_damaged_outbox_raises_nothing_even_while_another_process_sends(tmp_path: Path) -> None:
