@@ -1,6 +1,5 @@
 """Fills in; positions, cash, average prices and realised P&L out. Pure; called by the ledger."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +45,8 @@ class BookAccount:
 
 def build_snapshot(account: BookAccount, book: BookName, number: int, at: datetime) -> Snapshot:
     """Return `account`, which the fills of `book` up to `number` and `at` add up to, as the ledger keeps it."""
+    import json
+
     holdings = {ticker: [shares, account.average_price[ticker]] for ticker, shares in sorted(account.positions.items())}
     return Snapshot(
         book=book,
@@ -59,6 +60,8 @@ def build_snapshot(account: BookAccount, book: BookName, number: int, at: dateti
 
 def take_up(snapshot: Snapshot) -> BookAccount:
     """Return the account that `build_snapshot` kept. Raises ValueError, TypeError for damage."""
+    import json  # not at the top: a ledger without a closed session has no snapshot, and its status is read quickly
+
     holdings: dict[str, list[float]] = json.loads(snapshot.holdings)
     return BookAccount(
         paid=snapshot.paid,
