@@ -340,9 +340,10 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
     median closes of the last and the first five bars around each night. Ratios start at 2: news moves a share by a
     third, and such a move is a return.
     """
+    adjusted = adjust_for_splits(bars, splits)
+    in_order = adjusted["ts"].is_sorted() and adjusted["ticker"].n_unique() <= 1  # the usual case: to sort takes longer
     nights = (
-        adjust_for_splits(bars, splits)
-        .sort("ticker", "ts")
+        (adjusted if in_order else adjusted.sort("ticker", "ts"))
         .group_by("ticker", "session", maintain_order=True)
         .agg(
             pl.col("close").head(_EDGE_BARS).median().alias("first"),

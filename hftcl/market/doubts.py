@@ -46,8 +46,9 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
     """
     seconds = pl.col("ts").diff().dt.total_seconds()
+    known = stamps.drop_nulls()
     steps = (
-        stamps.drop_nulls().unique().sort().alias("ts").to_frame().lazy()
+        (known if known.is_sorted() else known.sort()).alias("ts").to_frame().lazy()
         .select(pl.col("ts").dt.date().alias("day"), seconds.alias("step"))
         .filter(pl.col("step").is_between(1, _LONGEST_STEP))
         .group_by("day")
@@ -67,14 +68,15 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     short = steps.filter(pl.col("middle") < 60)
     if short.height:
         return int(short["middle"][0]), short.height, short["day"][0]
-    return _find_days(stamps)
+    return _find_days(known)
 
 
 def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Bars of a day: one stamp a day, on ten days or more."""
-    days = stamps.drop_nulls().unique().sort().dt.date()
-    if days.len() >= 10 and days.n_unique() == days.len():
-        return 86_400, days.len(), days[0]
+    days = stamps.dt.date()
+    count = days.n_unique()
+    if count >= 10 and count == stamps.n_unique():
+        return 86_400, count, days.min()
     return None
 
 

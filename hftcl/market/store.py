@@ -8,7 +8,9 @@ record, so that a record never promises bars that are not there.
 import contextlib
 import hashlib
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -25,11 +27,13 @@ from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource, Foresight, Question, as_local
+from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
 
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
+_MOST_WAITING: Final = 4  # tickers that were fetched and wait to be stored, 10 MB: so memory stays flat
+_LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 _CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
 _PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
 """After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
@@ -153,7 +157,7 @@ class _Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One ticker's share of what is collected; `left_out` says why it has none."""
+    """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows."""
 
     bars: pl.DataFrame
     findings: list[Finding]
@@ -201,14 +205,25 @@ class BarStore:
         parts: dict[str, _Part] = {}
         with self._hold_lock() if save else contextlib.nullcontext():
             self._announce(wanted, first, window, kept=save)
-            for done, ticker in enumerate(wanted):
-                on_event(Event("collect", done, len(wanted), ticker))
-                parts[ticker] = self._collect_one(ticker, window, save)
+            # one ticker is stored and judged while the next one is fetched; what came before a fault is stored
+            with ThreadPoolExecutor(1, "store") as behind:
+                waiting: deque[tuple[str, Future[_Part]]] = deque()
+                for done, ticker in enumerate(wanted):
+                    on_event(Event("collect", done, len(wanted), ticker))
+                    waiting.append((ticker, self._collect_one(ticker, window, save, behind)))
+                    while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
+                        name, part = waiting.popleft()
+                        parts[name] = part.result()
+                parts |= {name: part.result() for name, part in waiting}
         on_event(Event("collect", len(wanted), len(wanted)))
         if save and (local := as_local(self._source)):
             local.remember()
         _require_plausible([finding for part in parts.values() for finding in part.fatal])
-        left_out = {ticker: part.left_out for ticker, part in parts.items() if part.left_out}
+        left_out = {
+            ticker: part.left_out or self._explain_absence(ticker)
+            for ticker, part in parts.items()
+            if part.left_out or part.bars.is_empty()
+        }
         if len(left_out) == len(wanted):
             raise self._build_no_data_error(left_out, first, last, as_of)
         frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
@@ -295,12 +310,16 @@ class BarStore:
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
 
-    def _collect_one(self, ticker: str, window: _CollectWindow, save: bool) -> _Part:
+    def _collect_one(
+        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
+    ) -> "Future[_Part]":
+        """Fetch what lacks of `ticker`; `behind` stores it, and judges what the window then has."""
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
         wanted = self._list_wanted(shelf, window)
         unfinished = [_FILE_SCHEMA.to_frame()]
+        saves: list[Future[None]] = []
         for sessions in _group_runs(window.sessions, wanted):
             fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
@@ -311,20 +330,29 @@ class BarStore:
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
-                with convert_storage_faults(f"storing the bars of {ticker}"):
-                    self._save(ticker, fingerprint, shelf)
+                stored = _Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
+                shelf.changed.clear()
+                saves.append(behind.submit(self._save, ticker, fingerprint, stored))
         findings += [
             finding
             for day in window.days
             if day in shelf.held
             for finding in _build_findings(ticker, day, shelf.held[day])
         ]
-        return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted), shelf.held)
+        bars, splits = pl.concat([shelf.bars, *unfinished]), self._source.splits(ticker)
+
+        def finish() -> _Part:
+            for saved in saves:  # done by now: one thread does the one after the other
+                saved.result()
+            return self._build_part(ticker, bars, splits, window, findings, len(wanted), shelf.held)
+
+        return behind.submit(finish)
 
     def _build_part(
         self,
         ticker: str,
         bars: pl.DataFrame,
+        splits: Sequence[Split],
         window: _CollectWindow,
         findings: list[Finding],
         fetched: int,
@@ -337,7 +365,6 @@ class BarStore:
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
         doubts = market.find_label_doubt(labelled, ticker=ticker)
-        splits = self._source.splits(ticker)
         jumps = market.find_unannounced_splits(labelled, splits)
         for jump in jumps:
             labelled = labelled.filter(pl.col("session") >= jump.session)
@@ -349,7 +376,7 @@ class BarStore:
         covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
         if adjusted.is_empty():
-            left_out = _explain_drops(findings) or self._explain_absence(ticker)
+            left_out = _explain_drops(findings)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
                 f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
@@ -428,11 +455,17 @@ class BarStore:
 
     def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
         """Write the months that changed: bars first, so that a record is never ahead of them."""
+        with convert_storage_faults(f"storing the bars of {ticker}"):
+            self._write_months(ticker, fingerprint, shelf)
+
+    def _write_months(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
         for month in sorted(shelf.changed):
             path = self._month_path(ticker, month)
             make_folder(path.parent)
             buffer = io.BytesIO()
-            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(buffer)
+            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(
+                buffer, compression_level=_LEVEL, statistics=False
+            )
             record = _MonthRecord(
                 format=_FORMAT,
                 ticker=ticker,
@@ -444,7 +477,6 @@ class BarStore:
             )
             write_atomically(path, buffer.getvalue())
             write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
-        shelf.changed.clear()
 
 
 def _require_plausible(fatal: Sequence[Finding]) -> None:

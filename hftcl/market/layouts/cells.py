@@ -83,6 +83,11 @@ def survey(cells: pl.Series) -> Stamps:
     if isinstance(dtype, pl.Datetime | pl.Date):
         return Stamps(naive=filled.len(), form=form)
     text = filled.cast(pl.String).str.strip_chars()
+    if dtype == pl.String and text.len() == cells.len() and (usual := _read_usual(text)) is not None:
+        form_zone, moments = usual
+        if form_zone:
+            return Stamps(zoned=text.len(), form=form, moments=moments)
+        return Stamps(naive=text.len(), form=form)
     text = text.filter(text != "")
     serial = _is_serial(text)
     epoch = text.str.contains(_EPOCH) & ~text.str.contains(_CALENDAR)
@@ -149,30 +154,53 @@ def _read_text(cells: pl.Series, zone: str, order: str) -> pl.Series:
     """Read the usual ways of writing a time first, and by the patterns, which take 60 times as long, what is left."""
     text = cells.str.strip_chars()
     moments = pl.Series(cells.name, [None], dtype=_TS).new_from_index(0, len(cells))
-    for form in _USUAL:
+    for form, form_zone in _USUAL:
         left = moments.is_null().arg_true()
         if not left.len():
             break
-        rest = text.gather(left)
-        if not rest.head(_FEW).str.to_datetime(form, time_unit="us", strict=False).is_not_null().any():
+        rest = text if left.len() == len(text) else text.gather(left)
+        moment = _parse(rest, form, form_zone or zone)
+        if moment is None:
             continue
-        moment = rest.str.to_datetime(form, time_unit="us", strict=False)
-        if moment.dtype != _TS:
-            moment = pl.select(_localise(pl.lit(moment), zone)).to_series()
-        moments = moments.scatter(left, moment.cast(_TS))
+        moments = moment if left.len() == len(text) else moments.scatter(left, moment)
     left = moments.is_null().arg_true()
     if left.len():
         rest = _by_patterns(text.gather(left).alias("text"), zone, order)
         moments = moments.scatter(left, rest)
-    return moments.to_frame().select(_in_range(pl.col(cells.name))).to_series()
+    return moments.alias(cells.name).to_frame().select(_in_range(pl.col(cells.name))).to_series()
 
 
 _USUAL: Final = (
-    *(f"%Y-%m-%d{t}%H:%M:%S" for t in " T"),
-    *(f"%Y-%m-%d{t}%H:%M:%S%#z" for t in " T"),
-    *(f"%Y-%m-%d{t}%H:%M:%S%.f%#z" for t in " T"),
+    *((f"%Y-%m-%d{t}%H:%M:%S", "") for t in " T"),
+    *((f"%Y-%m-%d{t}%H:%M:%SZ", "UTC") for t in " T"),  # a third of the time that %#z takes
+    *((f"%Y-%m-%d{t}%H:%M:%S%#z", "UTC") for t in " T"),
+    *((f"%Y-%m-%d{t}%H:%M:%S%.f%#z", "UTC") for t in " T"),
 )
+"""Forms, and the zone of what they mean; "" where the text names none."""
 _FEW: Final = 100  # stamps on which a form is tried before the whole column: a wrong one fails on the first
+
+
+def _parse(text: pl.Series, form: str, zone: str) -> pl.Series | None:
+    """Return the moments of the texts of one form, null for others; None where none of the first has it."""
+    if not text.head(_FEW).str.to_datetime(form, time_unit="us", strict=False).is_not_null().any():
+        return None
+    moment = text.str.to_datetime(form, time_unit="us", strict=False)
+    if moment.dtype == _TS:
+        return moment
+    if zone == "UTC":
+        return moment.dt.replace_time_zone("UTC")
+    return pl.select(_localise(pl.lit(moment), zone)).to_series().cast(_TS)
+
+
+def _read_usual(text: pl.Series) -> tuple[str, pl.Series] | None:
+    """Return zone and moments of a column that is in one usual form throughout; None for any other."""
+    for form, zone in _USUAL:
+        moments = _parse(text, form, "UTC")
+        if moments is not None:
+            whole = text.len() > 0 and not moments.null_count()
+            years = moments.dt.year()
+            return (zone, moments) if whole and years.is_between(*_YEARS).all() else None
+    return None
 
 
 def _by_patterns(text: pl.Series, zone: str, order: str) -> pl.Series:
@@ -266,6 +294,8 @@ def _in_range(moment: pl.Expr) -> pl.Expr:
 
 def writes_decimal_comma(columns: list[pl.Series]) -> bool:
     """Whether the price columns of a file write 201,45: decided by all cells, for 1,234 may be either."""
+    if not any(column.str.contains(",", literal=True).any() for column in columns):
+        return False
     comma = dot = clear = 0
     for column in columns:
         text = column.drop_nulls()
