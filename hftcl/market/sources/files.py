@@ -41,15 +41,15 @@ _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_FORMAT: Final = 1  # of the index: raise it when its entries change, and every file is looked at again
+_FORMAT: Final = 2  # of the index: raise it when its entries change, and every file is looked at again
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a look into one file found; kept between two runs, so that a file that did not change is not opened.
 
-    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. fault: why it cannot be used.
-    faults: the same of one ticker. holds_any: whether any ticker's bars may be in a file with a fault.
+    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. spans: ticker -> its first and
+    last stamp, misdated ones included. fault: why it cannot be used. faults: the same of one ticker. holds_any: whether any ticker's bars may be in a file with a fault.
     """
 
     stat: tuple[int, ...]
@@ -63,6 +63,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     decimal_comma: bool = False
     tickers: dict[str, tuple[str, ...]] = {}
     newest: dict[str, datetime] = {}
+    spans: dict[str, tuple[datetime, datetime]] = {}
     rows: int = 0
     owner: str | None = None
     fault: str = ""
@@ -124,6 +125,7 @@ class FilesSource:
         self._found: dict[str, dict[Path, _Facts]] = {}
         self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
+        self._kept_rows = 0
         if self._files.timezone:
             try:
                 ZoneInfo(self._files.timezone)
@@ -148,12 +150,16 @@ class FilesSource:
         With a session come the rows after it until the next one begins, so that a bar of a weekend is reported and not
         lost. A row without a readable time stamp comes with the row before it.
         """
-        span = self._find_span(first, last)
         frames: list[tuple[Path, pl.DataFrame]] = []
-        for path, facts in self._find_files(ticker).items() if span is not None else ():
+        files = self._find_files(ticker)
+        if (span := self._find_span(first, last)) is None:
+            return RAW_SCHEMA.to_frame()
+        for path, facts in files.items():
+            if not _may_reach_into(facts, find_ticker(ticker, facts.tickers) or ticker, span):
+                continue
             rows = self._lay_out_rows(path, facts, ticker)
             near = pl.col("ts").forward_fill().backward_fill()
-            frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span and span[1] else True))))  # type: ignore[index]
+            frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))))
         self._require_agreement(ticker, frames)
         return pl.concat([RAW_SCHEMA.to_frame(), *(rows.select(RAW_SCHEMA.names()) for _, rows in frames)])
 
@@ -385,6 +391,7 @@ class FilesSource:
     ) -> _Facts:
         """Say until when the bars of each ticker reach, and refuse what cannot be true."""
         newest: dict[str, datetime] = {}
+        spans: dict[str, tuple[datetime, datetime]] = {}
         faults: dict[str, str] = {}
         longest = max(parts, key=lambda name: parts[name].height, default=None)
         clock = ""
@@ -396,6 +403,7 @@ class FilesSource:
             latest = _find_newest_day(rows["ts"])
             if latest is not None:
                 newest[ticker] = latest
+                spans[ticker] = rows["ts"].min(), rows["ts"].max()  # type: ignore[assignment]
             interval = doubts.find_interval(rows["ts"])
             if interval is not None:
                 faults[ticker] = (
@@ -410,7 +418,7 @@ class FilesSource:
                     f"{path}: {unit} (row 1 of {ticker}: {_first(rows)}). Export it in dollars and shares, or set "
                     "[files] layout to the vendor's, which `hftcl inspect` lists."
                 )
-        return msgspec.structs.replace(facts, newest=newest, faults=faults, clock=clock)
+        return msgspec.structs.replace(facts, newest=newest, spans=spans, faults=faults, clock=clock)
 
     def _clock(self, path: Path, facts: _Facts, rows: pl.DataFrame, ticker: str, *, asked: bool) -> tuple[str, str]:
         """Return what is wrong with the hour of the stamps, and the clock that was found."""
@@ -541,12 +549,18 @@ class FilesSource:
 
     def _keep(self, path: Path, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Keep the rows of a file by ticker, for each file is asked for often; the least lately asked for go."""
-        parts = rows.partition_by("holder", as_dict=True, include_key=False)
-        self._kept[path] = {str(holder): part for (holder,), part in parts.items()}
+        holders = rows["holder"].unique()
+        if holders.len() == 1:
+            parts = {str(holders[0]): rows.drop("holder")}
+        else:
+            divided = rows.partition_by("holder", as_dict=True, include_key=False)
+            parts = {str(holder): part for (holder,), part in divided.items()}
+        self._kept_rows += rows.height - _count_rows(self._kept.get(path, {}))
+        self._kept[path] = parts
         self._kept.move_to_end(path)
-        while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[path]
+        while len(self._kept) > 1 and self._kept_rows > _MOST_KEPT:
+            self._kept_rows -= _count_rows(self._kept.popitem(last=False)[1])
+        return parts
 
     def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
@@ -758,6 +772,16 @@ def _ask_for_zone(path: Path, clock: Clock, stamps: pl.Series, label: str) -> st
 def _turn_label(label: str, seen: str | None) -> str:
     """Return the label to set: stamps read as `label` look like `seen` of the minute."""
     return "end" if seen == "end" and label == "start" else "start"
+
+
+def _may_reach_into(facts: _Facts, ticker: str, span: tuple[datetime, datetime | None]) -> bool:
+    """Whether rows of `ticker` may be of these moments: a file of another month need not be opened."""
+    known = facts.spans.get(ticker)
+    return known is None or (known[1] >= span[0] and (span[1] is None or known[0] < span[1]))
+
+
+def _count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
+    return sum(part.height for part in parts.values())
 
 
 def _row(rows: pl.DataFrame, day: object) -> str:
