@@ -20,7 +20,7 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
-from hftcl.errors import ImplausibleBarsError, NoDataError, SourceError, UsageError
+from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
@@ -157,13 +157,17 @@ class _Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows."""
+    """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows.
+
+    refused: the error of the source, where it refuses the bars of this ticker alone.
+    """
 
     bars: pl.DataFrame
     findings: list[Finding]
     left_out: str
     fetched: int
     covered: TickerCoverage
+    refused: RefusedBarsError | None = None
 
     @property
     def fatal(self) -> list[Finding]:
@@ -194,9 +198,10 @@ class BarStore:
 
         Asks the source only for sessions that the cache lacks, and again for the last two. A session is kept once its
         extended hours are over; `save=False` changes nothing on disk. A ticker with bars in a smaller share of the
-        sessions than `min_coverage` is left out. Raises NoDataError where no ticker is left, ImplausibleBarsError
-        where bars cannot be true, SourceError where the source fails (what came before is stored), LockHeldError
-        where another process collects, StorageError for the disk, HorizonError where the calendar ends.
+        sessions than `min_coverage` is left out, and so is one whose bars cannot be true or be read: one bad ticker
+        never sinks the others. Raises NoDataError, RefusedBarsError or ImplausibleBarsError where no ticker is left,
+        SourceError where the source fails (what came before is stored), LockHeldError where another process collects,
+        StorageError for the disk, HorizonError where the calendar ends.
         """
         if not tickers:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
@@ -218,13 +223,16 @@ class BarStore:
         on_event(Event("collect", len(wanted), len(wanted)))
         if save and (local := as_local(self._source)):
             local.remember()
-        _require_plausible([finding for part in parts.values() for finding in part.fatal])
         left_out = {
             ticker: part.left_out or self._explain_absence(ticker)
             for ticker, part in parts.items()
             if part.left_out or part.bars.is_empty()
         }
         if len(left_out) == len(wanted):
+            _require_plausible([finding for part in parts.values() for finding in part.fatal])
+            refused = [part.refused for part in parts.values() if part.refused]
+            if refused:
+                raise _join_refusals(refused)
             raise self._build_no_data_error(left_out, first, last, as_of)
         frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
         return Collected(
@@ -234,7 +242,10 @@ class BarStore:
             source=self._source.name,
             synthetic=self._source.synthetic,
             fetched_sessions=sum(part.fetched for part in parts.values()),
-            coverage=tuple(part.covered for part in parts.values()),
+            coverage=tuple(
+                replace(part.covered, left_out=left_out.get(ticker, ""), refused=bool(part.refused or part.fatal))
+                for ticker, part in parts.items()
+            ),
         )
 
     def read_held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
@@ -294,8 +305,12 @@ class BarStore:
             return
         questions: list[Question] = []
         for ticker in tickers:
+            try:
+                fingerprint = self._source.fingerprint(ticker)
+            except RefusedBarsError:  # told when it is collected
+                continue
             with convert_storage_faults(f"reading the stored bars of {ticker}"):
-                shelf, _ = self._load(ticker, self._source.fingerprint(ticker), window, sweep=False)
+                shelf, _ = self._load(ticker, fingerprint, window, sweep=False)
             runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
@@ -314,6 +329,20 @@ class BarStore:
         self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
     ) -> "Future[_Part]":
         """Fetch what lacks of `ticker`; `behind` stores it, and judges what the window then has."""
+        try:
+            return self._fetch_and_hand_over(ticker, window, save, behind)
+        except RefusedBarsError as error:
+            none = market.BAR_SCHEMA.to_frame()
+            covered = count_received(none, window.closed, ticker=ticker, quarantined={}, revised={})
+            part: Future[_Part] = Future()
+            part.set_result(
+                _Part(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
+            )
+            return part
+
+    def _fetch_and_hand_over(
+        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
+    ) -> "Future[_Part]":
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
@@ -375,7 +404,9 @@ class BarStore:
             adjusted = adjusted.filter("regular")
         covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
-        if adjusted.is_empty():
+        if fatal := [doubt for doubt in doubts if doubt.reason in FATAL]:
+            left_out = f"its bars cannot be true: {'; '.join(dict.fromkeys(doubt.detail for doubt in fatal[:3]))}"
+        elif adjusted.is_empty():
             left_out = _explain_drops(findings)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
@@ -489,6 +520,13 @@ def _require_plausible(fatal: Sequence[Finding]) -> None:
         f"These bars cannot be true, and no model is trained on them: {'; '.join(details[:3])}{more}. "
         "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
     )
+
+
+def _join_refusals(refused: Sequence[RefusedBarsError]) -> RefusedBarsError:
+    """Return the error of a window of which every ticker is left out: the reasons, each once."""
+    reasons = list(dict.fromkeys(map(str, refused)))
+    more = f" {len(reasons) - 2} more are refused like it." if len(reasons) > 2 else ""
+    return RefusedBarsError(" ".join(reasons[:2]) + more)
 
 
 def _sum_dropped(findings: Sequence[Finding]) -> dict[date, int]:

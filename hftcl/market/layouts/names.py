@@ -56,7 +56,9 @@ def ticker_of_path(path: PurePath, folder: PurePath, layout: Layout, inner: str 
 def is_named_after(path: PurePath, ticker: str) -> bool:
     """Whether the name of a file is that ticker and words about the bars, and no other ticker's."""
     words = [word for word in re.split(r"[_ ,()]+", _ENDINGS.sub("", path.name)) if word]
-    return bool(words) and words[0].upper() == ticker and all(_WORDS.match(word) for word in words[1:])
+    if not words or _NO_TICKER.match(words[0]):
+        return False
+    return words[0].upper() == ticker and all(_WORDS.match(word) for word in words[1:])
 
 
 def is_copy(path: PurePath) -> PurePath | None:

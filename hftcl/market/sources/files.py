@@ -20,7 +20,7 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
-from hftcl.errors import ConfigError, SourceError
+from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
@@ -49,7 +49,8 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a look into one file found; kept between two runs, so that a file that did not change is not opened.
 
     tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. spans: ticker -> its first and
-    last stamp, misdated ones included. fault: why it cannot be used. faults: the same of one ticker. holds_any: whether any ticker's bars may be in a file with a fault.
+    last stamp, misdated ones included. fault: why it cannot be used. faults: the same of one ticker. holds_any: whether
+    any ticker's bars may be in a file with a fault.
     """
 
     stat: tuple[int, ...]
@@ -108,8 +109,8 @@ class FilesSource:
     ticker in its name, by the rule of `layouts.names`. A file named after a ticker that more than half of its rows
     bear is that ticker's file: other rows in it are delivered with it, as the faults they are. Several files of one
     ticker are read one after the other, in the order of their names; where they disagree they are refused.
-    Raises SourceError naming the file and the remedy for what cannot be read or be true, ConfigError for an unknown
-    time zone or layout.
+    Raises RefusedBarsError naming the file and the remedy for what cannot be read or be true of a ticker, SourceError
+    for a folder without bars, ConfigError for an unknown time zone or layout.
     """
 
     name = "files"
@@ -122,6 +123,7 @@ class FilesSource:
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
+        self._watched = frozenset(settings.market.watchlist)
         self._found: dict[str, dict[Path, _Facts]] = {}
         self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
@@ -140,7 +142,7 @@ class FilesSource:
         """Name the ticker's files with size and times of change, and the settings that change how they are read."""
         parts = [self._reading]
         for path, facts in self._find_files(ticker).items():
-            stat(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
+            _require_there(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
             parts.append(repr((str(path.relative_to(self._folder)), *facts.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
@@ -157,7 +159,10 @@ class FilesSource:
         for path, facts in files.items():
             if not _may_reach_into(facts, find_ticker(ticker, facts.tickers) or ticker, span):
                 continue
-            rows = self._lay_out_rows(path, facts, ticker)
+            try:
+                rows = self._lay_out_rows(path, facts, ticker)
+            except SourceError as error:
+                raise RefusedBarsError(str(error)) from error
             near = pl.col("ts").forward_fill().backward_fill()
             frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))))
         self._require_agreement(ticker, frames)
@@ -173,8 +178,14 @@ class FilesSource:
         Days with far fewer rows than the others do not count: one misdated row must not move everybody's window.
         """
         newest: list[datetime] = []
+        refused: list[RefusedBarsError] = []
         for ticker in tickers:
-            for path, facts in self._find_files(ticker).items():
+            try:
+                files = self._find_files(ticker)
+            except RefusedBarsError as error:  # it is left out, and told so, when its bars are asked for
+                refused.append(error)
+                continue
+            for path, facts in files.items():
                 name = find_ticker(ticker, facts.tickers) or ticker
                 latest = facts.newest.get(name)
                 if latest is None:
@@ -186,6 +197,8 @@ class FilesSource:
                         continue
                     latest = earlier
                 newest.append(latest)
+        if refused and not newest:
+            raise refused[0]
         return max(newest) + _MINUTE if newest else None
 
     def remember(self) -> None:
@@ -276,7 +289,7 @@ class FilesSource:
         return index.files if (index.format, index.reading) == (_FORMAT, self._reading) else {}
 
     def _find_files(self, ticker: str) -> dict[Path, _Facts]:
-        """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
+        """Return the files of `ticker`. Raises RefusedBarsError where one that may hold its bars cannot be used."""
         if ticker in self._found:
             return self._found[ticker]
         mine = {
@@ -286,12 +299,14 @@ class FilesSource:
         }
         self._require_one(ticker, mine)
         for path, facts in self._faulty.items():
-            if facts.holds_any or not mine or find_ticker(ticker, [self._find_ticker(path, facts)]):
-                raise SourceError(facts.fault)
+            named = self._find_ticker(path, facts)
+            of_another = bool(mine) and is_named_after(path, named) and self._is_of_one(named, facts)
+            if (facts.holds_any and not of_another) or not mine or find_ticker(ticker, [named]):
+                raise RefusedBarsError(facts.fault)
         for facts in mine.values():
             fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
             if fault:
-                raise SourceError(self._with_companion(fault, mine, ticker))
+                raise RefusedBarsError(self._with_companion(fault, mine, ticker))
         self._found[ticker] = mine
         return mine
 
@@ -304,6 +319,18 @@ class FilesSource:
                 named.setdefault(plain_name(name), {})[path] = facts
         return named
 
+    def _is_of_one(self, named: str, facts: _Facts) -> bool:
+        """Whether a file that cannot be used is of the ticker in its name alone: watched, or as its neighbours are."""
+        return "ticker" not in facts.columns and (named in self._watched or self._one_file_each)
+
+    @cached_property
+    def _one_file_each(self) -> bool:
+        """Whether the usable files, two or more, hold the ticker in their name each and no other."""
+        used = [(path, facts) for path, facts in self._index.files.items() if not facts.fault]
+        return len(used) > 1 and all(
+            len(facts.tickers) == 1 and is_named_after(path, next(iter(facts.tickers))) for path, facts in used
+        )
+
     @cached_property
     def _faulty(self) -> dict[Path, _Facts]:
         return {path: facts for path, facts in self._index.files.items() if facts.fault}
@@ -312,7 +339,7 @@ class FilesSource:
         """Refuse files that write the class of a share differently: they may be of two tickers."""
         names = {find_ticker(ticker, facts.tickers) or ticker for facts in mine.values()}
         if len(names) > 1:
-            raise SourceError(
+            raise RefusedBarsError(
                 f"{ticker} may be any of {', '.join(sorted(names))} in {self._folder}. Rename the files of one of them."
             )
 
@@ -627,7 +654,7 @@ class FilesSource:
         worst = groups.row(0, named=True)
         one, other = frames[worst["one"]][0], frames[worst["other"]][0]
         where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
-        raise SourceError(
+        raise RefusedBarsError(
             f"{where} on {groups.height} minutes of {ticker}, the first at {worst['ts']:%Y-%m-%d %H:%M} UTC (row "
             f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
             "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
@@ -686,6 +713,13 @@ def stat(path: Path) -> tuple[int, ...]:
     except OSError as error:
         raise unreadable(path, error) from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _require_there(path: Path) -> None:
+    try:
+        stat(path)
+    except SourceError as error:
+        raise RefusedBarsError(str(error)) from error
 
 
 def _stat_or_none(path: Path) -> tuple[int, ...] | None:
