@@ -7,6 +7,7 @@ from typing import Literal
 
 from hftcl.config import Configuration
 from hftcl.errors import HftclError
+from hftcl.market.received import TickerCoverage
 from hftcl.settings import Settings
 
 Status = Literal["ok", "warning", "fault"]
@@ -14,12 +15,16 @@ Status = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What was looked at, how it is, and what to do; `remedy` is empty where there is nothing to do."""
+    """What was looked at, how it is, and what to do; `remedy` is empty where there is nothing to do.
+
+    coverage: of the row `coverage` alone, what came of the bars that were to be expected, per ticker.
+    """
 
     name: str
     status: Status
     detail: str
     remedy: str = ""
+    coverage: tuple[TickerCoverage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +40,8 @@ class Context:
         return self.configuration.settings
 
 
-def ok(name: str, detail: str) -> Row:
-    return Row(name=name, status="ok", detail=detail)
+def ok(name: str, detail: str, *, coverage: tuple[TickerCoverage, ...] = ()) -> Row:
+    return Row(name=name, status="ok", detail=detail, coverage=coverage)
 
 
 def warning(name: str, detail: str, remedy: str) -> Row:

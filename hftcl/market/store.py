@@ -268,6 +268,22 @@ class BarStore:
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
 
+    def read_coverage(self, ticker: str, days: Sequence[date]) -> TickerCoverage:
+        """Return what the cache holds of the sessions `days`, oldest first. The source is asked for no bar.
+
+        Raises RefusedBarsError where a local source refuses the ticker, StorageError for the disk.
+        """
+        fingerprint = self._source.fingerprint(ticker)
+        with convert_storage_faults(f"reading the stored bars of {ticker}"):
+            shelf, _ = self._load(ticker, fingerprint, days, sweep=False)
+        sessions = self._calendar.sessions(days[0], days[-1]).filter(pl.col("session").is_in(list(days)))
+        bars = market.label(shelf.bars.select(market.RAW_SCHEMA.names()).sort("ts"), sessions)
+        notes = [note for day in days if day in shelf.held for note in _build_findings(ticker, day, shelf.held[day])]
+        return count_received(
+            bars, sessions, ticker=ticker, quarantined=_sum_dropped(notes),
+            revised={day: held.revisions for day, held in shelf.held.items()},
+        )  # fmt: skip
+
     def _build_window(
         self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
     ) -> _CollectWindow:
@@ -310,7 +326,7 @@ class BarStore:
             except RefusedBarsError:  # told when it is collected
                 continue
             with convert_storage_faults(f"reading the stored bars of {ticker}"):
-                shelf, _ = self._load(ticker, fingerprint, window, sweep=False)
+                shelf, _ = self._load(ticker, fingerprint, window.days, sweep=False)
             runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
@@ -345,7 +361,7 @@ class BarStore:
     ) -> "Future[_Part]":
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
-            shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
+            shelf, findings = self._load(ticker, fingerprint, window.days, sweep=save)
         wanted = self._list_wanted(shelf, window)
         unfinished = [_FILE_SCHEMA.to_frame()]
         saves: list[Future[None]] = []
@@ -445,13 +461,13 @@ class BarStore:
         return self._folder / folder_name(ticker) / f"{month}.parquet"
 
     def _load(
-        self, ticker: str, fingerprint: str, window: _CollectWindow, *, sweep: bool
+        self, ticker: str, fingerprint: str, days: Sequence[date], *, sweep: bool
     ) -> tuple[_Shelf, list[Finding]]:
-        """Read the months of the window; what cannot be trusted is a finding and counts as not held."""
+        """Read the months of the sessions `days`; what cannot be trusted is a finding and counts as not held."""
         if sweep:
             sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
         shelf, findings = _Shelf(), []
-        for month in dict.fromkeys(map(_format_month, window.days)):
+        for month in dict.fromkeys(map(_format_month, days)):
             month_file = self._read(ticker, month, fingerprint)
             if isinstance(month_file, Finding):
                 findings.append(month_file)

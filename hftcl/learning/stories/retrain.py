@@ -382,5 +382,7 @@ def _report_skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bo
         as_of_note=checked.as_of_note,
         repaired=repaired,
         triggers=checked.triggers,
+        left_out={item.ticker: item.left_out for item in checked.coverage if item.left_out},
+        coverage=checked.coverage,
         timings_s=watch.timings(),
     )
