@@ -9,6 +9,8 @@ from typing import Final
 import polars as pl
 
 from hftcl.market.bars import Finding, looks_like_split
+from hftcl.market.sessions import Calendar
+from hftcl.market.zone import find_clock, fits
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -38,6 +40,8 @@ _LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the futur
 _SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
 _LEAP: Final = 2.0  # factor over a night
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
+_LEVEL_SESSIONS: Final = 5  # on each side of a night that are compared: news lift the volume of one or two
+_LOT: Final = (50.0, 200.0)  # how a level of volume changes from lots of 100 to shares, give or take a factor of two
 
 
 def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
@@ -129,7 +133,48 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     elif smooth is not None and smooth > _SMOOTH:
         seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
         note("future_built", bars.height, f"{seen}, honest bars have less than {_SMOOTH}); {remedy}")
-    return (*doubts, *(() if continuous else find_leaps(bars, ticker=ticker)))
+    return (*doubts, *(() if continuous else (*find_leaps(bars, ticker=ticker), *find_lots(bars, ticker=ticker))))
+
+
+def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the finding that the stamps are of another clock, or of the end of their minute, where the volumes say so.
+
+    bars: BAR_SCHEMA of one ticker, extended hours included, sorted by ts. Doubtful cases are no finding.
+    """
+    if bars.is_empty() or fits(bars["ts"], bars["volume"], calendar):
+        return ()
+    clock = find_clock(bars["ts"], bars["volume"], calendar)
+    if clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
+        return ()
+    where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
+    detail = (
+        f"the volumes of {clock.sessions} sessions say that the stamps are not UTC and the start of the minute, but "
+        f"{where}; correct the source"
+    )
+    return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], bars["session"][0], detail),)
+
+
+def find_lots(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the night over which the usual volume of a minute changed by a factor near 100: lots beside shares.
+
+    bars: BAR_SCHEMA of one ticker, sorted by ts. Compared are the medians of the five sessions on each side.
+    """
+    days = bars.filter("regular").group_by("session", maintain_order=True).agg(pl.col("volume").median())
+    if days.height < 2 * _LEVEL_SESSIONS:
+        return ()
+    level = pl.col("volume").rolling_median(_LEVEL_SESSIONS)
+    nights = days.with_columns((level.shift(-_LEVEL_SESSIONS + 1) / level.shift(1)).alias("factor"))
+    size = pl.max_horizontal("factor", 1 / pl.col("factor"))
+    step = (pl.col("volume") / pl.col("volume").shift(1)).log().abs()
+    odd = nights.with_columns(step.alias("step")).filter(size.is_between(*_LOT)).sort("step").tail(1)
+    return tuple(
+        Finding(
+            ticker, "lots", 1, None, row["session"],
+            f"the usual volume of a minute is {row['factor']:.3g} times as large from {row['session']} on: some bars "
+            "are in lots of 100 and others in shares, or it is traded otherwise now",
+        )
+        for row in odd.iter_rows(named=True)
+    )  # fmt: skip
 
 
 def correlate(bars: pl.DataFrame) -> tuple[float | None, float | None]:

@@ -24,7 +24,7 @@ from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, So
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
-from hftcl.market.doubts import FATAL, find_doubts
+from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
@@ -415,6 +415,8 @@ class BarStore:
             labelled = labelled.filter(pl.col("session") >= jump.session)
         adjusted = market.adjust_for_splits(labelled, splits)
         if not self._source.synthetic:
+            if not as_local(self._source):  # whose own look at its files says what to set
+                doubts = (*doubts, *find_wrong_hour(labelled, self._calendar, ticker=ticker))
             doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=self._calendar.name == _CONTINUOUS))
         if not window.extended_hours:
             adjusted = adjusted.filter("regular")

@@ -38,6 +38,7 @@ from hftcl.trading.run.wiring import hold_lock
 from tests.config.configured import loaded
 from tests.installed import run
 from tests.loop_cases import deploy_once
+from tests.alpaca_data_server import AlpacaDataServer
 from tests.polygon_server import PolygonServer, says
 from tests.trained import Homes
 
@@ -400,6 +401,25 @@ def test_a_source_that_cannot_be_reached_or_fails_is_an_error_after_one_call(
         assert len(server.hits) == 1
     with pytest.raises(SourceError, match=r"Connection refused\. Check the network"):
         list(market.check_source(patient(tmp_path, text)))
+
+
+ALPACA = '[market]\nsource = "alpaca"\nwatchlist = ["AAPL"]\n[alpaca]\ndata_url = "{url}"\n'
+
+
+def test_the_keys_and_the_clock_of_alpaca_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APCA_API_KEY_ID", "canary-ident")
+    with AlpacaDataServer({"AAPL": []}, ident="canary-ident", secret="canary-secret") as server:
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "canary-secret")
+        (good,) = market.check_source(patient(tmp_path, ALPACA.format(url=server.url)))
+        assert (good.status, len(server.hits), server.url in good.detail) == ("ok", 1, True)
+        (clock,) = market.check_clock(patient(tmp_path))
+        assert (clock.status, server.url in clock.detail) == ("ok", True)
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "canary-wrong")
+        rows = examine(patient(tmp_path))
+        assert row(rows, "source").status == "fault"
+        monkeypatch.delenv("APCA_API_SECRET_KEY")
+        assert "APCA_API_SECRET_KEY" in row(examine(patient(tmp_path)), "source").detail
+    assert "canary" not in str(rows)
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

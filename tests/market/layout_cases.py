@@ -136,6 +136,23 @@ def arrow_zone(zone: str) -> Callable[[Path], None]:
     return write
 
 
+def thinkorswim(key: str) -> Callable[[Path], None]:
+    """Write the exported report of a strategy that trades on every bar and names its orders after it."""
+    lines = ["Strategy report", "Symbol: AAPL", "Work Time: 6/8/26 9:30 AM - 6/19/26 3:59 PM", "", "",
+             "Id;Strategy;Side;Amount;Price;Date/Time;Trade P/L;P/L;Position;"]  # fmt: skip
+    for n, row in enumerate(rows()):
+        values = {"S": "AAPL", "P": 1.0, **{c: row[name] for c, name in zip("OHLCV", _COLUMNS, strict=True)}}
+        bar = "|".join([key, *(f"{values[letter]}" for letter in key)])
+        at = f"{row['local']:%-m/%-d/%y %-I:%M %p}"
+        lines += [f"{2 * n + 1};kg_EveryTick({bar});Buy to Open;1.0;${row['open']};{at};;($0.13);1.0;",
+                  f"{2 * n + 2};kg_EveryTick;Sell to Close;-1.0;${row['close']};{at};$0.04;($0.09);0.0;"]  # fmt: skip
+    lines += ["", "Max trade P/L: $0.91; Total P/L: ($3.10); Total order(s): 200;"]
+    return text(lines, name="StrategyReports_AAPL_61926.csv")
+
+
+_COLUMNS = ("open", "high", "low", "close", "volume")
+
+
 def yfinance(*, grouped: bool) -> Callable[[Path], None]:
     prices = ("Open", "High", "Low", "Close", "Volume")
     pairs = [(p, t) for t in DAYS for p in prices] if grouped else [(p, t) for p in prices for t in DAYS]
@@ -297,6 +314,18 @@ CASES = (
     Case("tiingo-without-volume", text(["date,close,high,low,open", *(f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000Z')},{r['close']},{r['high']},{r['low']},{r['open']}" for r in rows())]), refused="no column volume"),
     Case("sierra-chart", text(["Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume", *(f"{r['local']:%Y/%-m/%-d}, {r['local']:%H:%M:%S}, {_figures(r).replace(',', ', ')}, 1, 1, 1" for r in rows())]), NEW_YORK),
     Case("ib-async", text([",date,open,high,low,close,volume,average,barCount", *(f"{n},{r['local'].isoformat(sep=' ')},{_figures(r)},1.5,3" for n, r in enumerate(rows()))])),
+    Case("tws-api", text(["date,open,high,low,close,volume,wap,barCount", *(f"{r['local']:%Y%m%d %H:%M:%S},{_figures(r)},1.5,3" for r in rows())]), NEW_YORK),
+    Case("tws-api-names-its-zone", text(["date,open,high,low,close,volume,wap,barCount", *(f"{r['local']:%Y%m%d %H:%M:%S} US/Eastern,{_figures(r)},1.5,3" for r in rows())])),
+    Case("tws-api-utc", text(["date,open,high,low,close,volume,wap,barCount", *(f"{_utc(r, '%Y%m%d-%H:%M:%S')},{_figures(r)},1.5,3" for r in rows())]), {"timezone": "UTC"}),
+    Case("zone-that-nobody-has", text([HEADER, *(f"{r['at']} Mars/Olympus,{_figures(r)}" for r in rows())]), refused="can be read"),
+    Case("stooq", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,1,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw"))], name="aapl.us.txt"), {"timezone": "Europe/Warsaw"}),
+    Case("stooq-asks-for-the-zone", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,1,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw"))], name="aapl.us.txt"), refused="[files] timezone"),
+    Case("stooq-five-minutes", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,5,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw")[::5])], name="aapl.us.txt"), {"timezone": "Europe/Warsaw"}, refused="5-minute bars"),
+    Case("dukascopy", text(["Gmt time,Open,High,Low,Close,Volume", *(f"{_utc(r, '%d.%m.%Y %H:%M:%S.000')},{_figures(r)}" for r in rows())], name="AAPL.USUSD_Candlestick_1_M_BID_08.06.2026-19.06.2026.csv")),
+    Case("dukascopy-local", text(["Local time,Open,High,Low,Close,Volume", *(f"{r['local']:%d.%m.%Y %H:%M:%S.000 GMT%z},{_figures(r)}" for r in rows(zone="Europe/Zurich"))], name="AAPL.USUSD_Candlestick_1_M_BID_08.06.2026-19.06.2026.csv")),
+    Case("thinkorswim", thinkorswim("OHLCV"), NEW_YORK),
+    Case("thinkorswim-with-the-symbol", thinkorswim("SOHLCVP"), NEW_YORK),
+    Case("thinkorswim-without-volume", thinkorswim("OHLC"), NEW_YORK, refused="OHLCV|open|high|low|close|volume"),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

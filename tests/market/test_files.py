@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from hftcl.config import load
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt, measure_coverage
 from hftcl.market.sessions import Calendar
@@ -516,3 +517,21 @@ def test_a_split_that_is_no_ratio_is_an_error(tmp_path: Path, terms: str) -> Non
     (tmp_path / "splits.json").write_text(split)
     with pytest.raises(SourceError, match=r"splits\.json"):
         source(tmp_path, splits="splits.json").splits("AAPL")
+
+
+def test_a_preferred_share_is_another_ticker_than_its_letters_in_capitals(tmp_path: Path) -> None:
+    """Polygon's tickers are case-sensitive: TpC is a preferred share of T, TPC is Tutor Perini."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    bars("TPC").drop("ticker").write_parquet(folder / "TPC.parquet")
+    other = bars("TpC").drop("ticker").with_columns(pl.col("open", "high", "low", "close") / 2)
+    other.write_parquet(folder / "TpC_1min.parquet")
+    read = source(folder)
+    assert read.tickers() == ("TPC", "TpC")
+    ours, theirs = (read.minutes(ticker, DAY, DAY) for ticker in ("TPC", "TpC"))
+    assert (ours["close"] == 2 * theirs["close"]).all()
+    (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["TPC", "TpC", "BACpK"]\n')
+    assert load(tmp_path / "hftcl.toml", environ={}, cwd=tmp_path).settings.market.watchlist == ("TPC", "TpC", "BACpK")
+    (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["Aapl"]\n')
+    with pytest.raises(ConfigError, match=r"market\.watchlist"):
+        load(tmp_path / "hftcl.toml", environ={}, cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
@@ -10,7 +11,7 @@ Order = Literal["", "dmy", "mdy"]
 
 _TIME = r"(?P<hour>\d{1,2})(?::?(?P<minute>\d{2}))(?::?(?P<second>\d{2}))?(?:[.,](?P<fraction>\d{1,9}))? ?(?P<half>[AaPp][Mm])?"  # noqa: E501 - one pattern
 _ZONE = r" ?(?P<zone>Z|z|(?:GMT|UTC)?[+-]\d{2}:?\d{2}|UTC|GMT|EST|EDT)?"
-_BETWEEN = r"(?:[T ,]+|:)"
+_BETWEEN = r"(?:[T ,]+|[:-])"
 _DATES: Final = (
     r"(?P<year>\d{4})[-./ ]?(?P<month>\d{1,2})[-./ ]?(?P<day>\d{1,2})",
     r"(?P<first>\d{1,2})[-./](?P<second_part>\d{1,2})[-./](?P<year>\d{4}|\d{2})",
@@ -34,7 +35,8 @@ _FIELDS: Final = (
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _EPOCH: Final = r"^\d{9,19}(?:\.\d+)?$"
 _CALENDAR: Final = r"^(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?$"
-_ZONED: Final = r"\d ?(?:Z|z|UTC|GMT|EST|EDT|(?:GMT|UTC)?[+-]\d{2}:?\d{2})$"
+_ZONED: Final = r"\d ?(?:Z|z|UTC|GMT|EST|EDT|(?:GMT|UTC)?[+-]\d{2}:?\d{2}|[A-Z][A-Za-z]+/[A-Za-z_/]+)$"
+_NAMED: Final = r"\d +([A-Z][A-Za-z]+/[A-Za-z_/]+)$"  # a zone by its name, as "20250512 09:30:00 US/Eastern"
 _CLOCK: Final = r"\d{1,2}:\d{2}|[T ]\d{4,6}"
 _EPOCH_UNITS: Final = ((10**10, 1_000_000), (10**13, 1_000), (10**16, 1))  # below this: seconds, milli-, microseconds
 _TICKS: Final = (630_000_000_000_000_000, 662_000_000_000_000_000)  # 100 ns since the year 1: 1997 to 2098
@@ -154,6 +156,8 @@ def _read_text(cells: pl.Series, zone: str, order: str) -> pl.Series:
     """Read the usual ways of writing a time first, and by the patterns, which take 60 times as long, what is left."""
     text = cells.str.strip_chars()
     moments = pl.Series(cells.name, [None], dtype=_TS).new_from_index(0, len(cells))
+    if text.head(_FEW).str.contains(_NAMED).any():
+        return _read_named(text, zone, order)
     for form, form_zone in _USUAL:
         left = moments.is_null().arg_true()
         if not left.len():
@@ -168,6 +172,32 @@ def _read_text(cells: pl.Series, zone: str, order: str) -> pl.Series:
         rest = _by_patterns(text.gather(left).alias("text"), zone, order)
         moments = moments.scatter(left, rest)
     return moments.alias(cells.name).to_frame().select(_in_range(pl.col(cells.name))).to_series()
+
+
+def _read_named(text: pl.Series, zone: str, order: str) -> pl.Series:
+    """Read a column whose cells name their zone; null where no database has it."""
+    names = text.str.extract(_NAMED)
+    moments = pl.Series(text.name, [None], dtype=_TS).new_from_index(0, len(text))
+    for name in names.unique().to_list():
+        mine = (names.is_null() if name is None else (names == name).fill_null(value=False)).arg_true()
+        rest = text.gather(mine)
+        if name is None:
+            known = _by_patterns(rest.alias("text"), zone, order)
+        elif _is_zone(name):
+            bare = rest.str.strip_suffix(name).str.strip_chars()
+            known = _by_patterns(bare.alias("text"), name, order)
+        else:
+            continue
+        moments = moments.scatter(mine, known)
+    return moments.to_frame().select(_in_range(pl.col(text.name))).to_series()
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
 
 
 _USUAL: Final = (

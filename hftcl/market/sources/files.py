@@ -24,7 +24,7 @@ from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
-from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
+from hftcl.market.layouts import GENERIC, Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
 from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_in_cell, ticker_of_path
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
@@ -684,7 +684,7 @@ class FilesSource:
             rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
             splits = [
                 Split(
-                    ticker=str(row["ticker"]).strip().upper(),
+                    ticker=ticker_in_cell(str(row["ticker"]), GENERIC),
                     execution_date=date.fromisoformat(row["execution_date"]),
                     split_from=float(row["split_from"]),
                     split_to=float(row["split_to"]),
