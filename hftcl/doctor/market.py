@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Never
 
-from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
+from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
 from hftcl.home import Home
 from hftcl.market.received import TickerCoverage
@@ -168,7 +168,7 @@ def check_bars(context: Context) -> Iterator[Row]:
         count = len(settings.market.watchlist)
         yield ok("bars", f"{label}: {whole} of {count} tickers whole and fresh, {stored} sessions, {size / 1e6:.1f} MB")
     if covered and (stored or as_local(source)):
-        yield ok("coverage", _describe_coverage(covered), coverage=covered)
+        yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
 
 
 def _cover(

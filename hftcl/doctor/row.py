@@ -15,16 +15,19 @@ Status = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What was looked at, how it is, and what to do; `remedy` is empty where there is nothing to do.
-
-    coverage: of the row `coverage` alone, what came of the bars that were to be expected, per ticker.
-    """
+    """What was looked at, how it is, and what to do; `remedy` is empty where there is nothing to do."""
 
     name: str
     status: Status
     detail: str
     remedy: str = ""
-    coverage: tuple[TickerCoverage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRow(Row):
+    """The row `coverage`: what came of the bars that were to be expected, per ticker."""
+
+    coverage: tuple[TickerCoverage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +43,8 @@ class Context:
         return self.configuration.settings
 
 
-def ok(name: str, detail: str, *, coverage: tuple[TickerCoverage, ...] = ()) -> Row:
-    return Row(name=name, status="ok", detail=detail, coverage=coverage)
+def ok(name: str, detail: str) -> Row:
+    return Row(name=name, status="ok", detail=detail)
 
 
 def warning(name: str, detail: str, remedy: str) -> Row:

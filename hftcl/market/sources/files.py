@@ -119,7 +119,8 @@ class FilesSource:
     unchanging = True
     """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, layout: Layout | None = None) -> None:
+        """Look at nothing yet. layout: read every file by this one, installed or not, whatever the settings say."""
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
@@ -136,7 +137,7 @@ class FilesSource:
                     f"[files] timezone: {self._files.timezone!r} is not a time zone. "
                     'Use one such as "America/New_York".'
                 ) from error
-        self._layout = None if self._files.layout == "auto" else find_layout(self._files.layout)
+        self._layout = layout or (None if self._files.layout == "auto" else find_layout(self._files.layout))
 
     def fingerprint(self, ticker: str) -> str:
         """Name the ticker's files with size and times of change, and the settings that change how they are read."""
@@ -362,7 +363,10 @@ class FilesSource:
         )
 
     def _find_ticker(self, path: Path, facts: _Facts) -> str:
-        return ticker_of_path(path, self._folder, find_layout(facts.layout))
+        return ticker_of_path(path, self._folder, self._find_layout(facts))
+
+    def _find_layout(self, facts: _Facts) -> Layout:
+        return self._layout if self._layout and self._layout.name == facts.layout else find_layout(facts.layout)
 
     # --- what is in one file
 
@@ -558,7 +562,7 @@ class FilesSource:
         if stat(path) != tuple(facts.stat) and path not in self._kept:
             raise SourceError(f"{path} changed while it was read. Run this again when it is whole.")
         if path not in self._kept:
-            layout = find_layout(facts.layout)
+            layout = self._find_layout(facts)
             try:
                 sheet = open_sheet(path)
                 sheet = layout.reshape(sheet) if layout.reshape is not None else sheet
@@ -591,7 +595,7 @@ class FilesSource:
 
     def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
-        layout = find_layout(facts.layout)
+        layout = self._find_layout(facts)
         stamps = _stamps(frame, facts.columns)
         local = layout.epoch_is_local and facts.kind == "epoch"
         moments = self._moments(stamps, facts, layout) if known is None or local else known
