@@ -91,7 +91,10 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clo
     sessions = _sessions(minutes, calendar)
     if sessions is None:
         return replace(unsure, why=f"fewer than {_FEWEST} sessions")
-    candidates = [_try(zone, label, minutes, volume, sessions) for zone in ZONES for label in _LABELS]
+    candidates = [
+        _try(zone, label, minutes, volume, hours) for zone in ZONES for hours in [_find_hours(sessions, zone)]
+        for label in _LABELS
+    ]  # fmt: skip
     best = max(candidates, key=lambda candidate: candidate.score)
     counted = int((~np.isnan(best.scores)).sum())
     offset = _offset(minutes, volume, sessions)
@@ -112,7 +115,8 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     sessions = _sessions(minutes, calendar)
     if sessions is None:
         return True  # too little to doubt
-    start, end = (_try("UTC", label, minutes, volume, sessions).score for label in _LABELS)
+    hours = _find_hours(sessions, "UTC")
+    start, end = (_try("UTC", label, minutes, volume, hours).score for label in _LABELS)
     return start >= _LEAST and start >= end + _AHEAD
 
 
@@ -176,9 +180,14 @@ def _date(minute: int) -> date:
     return date(1970, 1, 1) + timedelta(days=minute // _DAY)
 
 
-def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> _Candidate:
+def _find_hours(sessions: pl.DataFrame, zone: str) -> tuple[_Ints, _Ints]:
+    """Return the naive minutes of every open and close in `zone`."""
+    return _local(sessions["open"], zone), _local(sessions["close"], zone)
+
+
+def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints]) -> _Candidate:
     """Score one clock on every session."""
-    opens, closes = (_local(sessions[name], zone) + (label == "end") for name in ("open", "close"))
+    opens, closes = (moments + (label == "end") for moments in hours)
     scores = np.full(opens.size, np.nan)
     covered = np.zeros(minutes.size, dtype=bool)
     for n, (start, end) in enumerate(zip(opens.tolist(), closes.tolist(), strict=True)):

@@ -96,16 +96,17 @@ print(got.bars.height, time.perf_counter() - began, time.process_time() - before
 def write_market_day(path: Path, day: date, tickers: list[str], seed: int) -> int:
     """Write a day of the whole market as the vendor does: a few tickers trade each minute, most of them seldom."""
     chance = np.random.default_rng(seed)
-    begin = int(datetime(day.year, day.month, day.day, 9, tzinfo=UTC).timestamp())
+    begin = int(datetime(day.year, day.month, day.day, 9, tzinfo=UTC).timestamp())  # the open is minute 330 of winter
     share = np.clip(chance.pareto(1.2, len(tickers)) * 0.04, 0.02, 0.95)
     share[:500] = 0.95
     there = chance.random((len(tickers), 960)) < share[:, None]
     nth, minute = np.nonzero(there)
-    close = np.round(20 + chance.random(nth.size) * 200, 2)
+    base = 20 + 200 * np.random.default_rng(0).random(len(tickers))  # of each ticker, the same every day
+    close = np.round(base[nth] * (1 + 0.001 * chance.standard_normal(nth.size)), 2)
     frame = pl.DataFrame(
         {
             "ticker": pl.Series(np.arange(len(tickers)))[nth].replace_strict(dict(enumerate(tickers))),
-            "volume": chance.integers(100, 90_000, nth.size),
+            "volume": chance.integers(100, 90_000, nth.size) * np.where((minute >= 330) & (minute < 335), 20, 1),
             "open": close,
             "close": close,
             "high": close + 0.05,
