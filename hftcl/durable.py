@@ -6,6 +6,7 @@ A file that another process may be reading is replaced whole, never edited, and 
 import contextlib
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
 import stat
@@ -82,6 +83,25 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def keep_copy(path: Path) -> Path:
+    """Keep what `path` holds beside it, as NAME.before or NAME.before.2 and so on; return that file.
+
+    By a second name where the file system has such, so that a large file costs nothing: for a file that is about to be
+    replaced whole. A copy that holds the same is there already. Raises OSError.
+    """
+    copy, number = path.with_name(f"{path.name}.before"), 1
+    while copy.exists() and not filecmp.cmp(copy, path, shallow=False):
+        number += 1
+        copy = path.with_name(f"{path.name}.before.{number}")
+    if not copy.exists():
+        try:
+            os.link(path, copy)
+        except OSError:  # no hard links here, or a name that points elsewhere
+            write_atomically(copy, path.read_bytes())
+        sync_folder(copy.parent)
+    return copy
 
 
 def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:

@@ -129,16 +129,12 @@ class ContinuousLearning:
         close, volume, the 31 features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
         where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
         """
-        from hftcl.events import Stopwatch
-        from hftcl.learning.dataset import assemble, to_pandas
-        from hftcl.market.window import find_as_of, open_market
+        from hftcl.learning.dataset import open_window, to_pandas
 
         settings = self.settings
         if lookback_days is not None:
             settings = replace(settings, market=replace(settings.market, lookback_days=lookback_days))
-        source, calendar = open_market(settings)
-        known_end = find_as_of(source, calendar, settings, as_of, self._clock())
-        data = assemble(settings, source, calendar, known_end, save=True, on_event=self._on_event, watch=Stopwatch())
+        data = open_window(settings, as_of=as_of, now=self._clock(), save=True, on_event=self._on_event).assemble()
         frame = to_pandas(data.frame)
         frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
         return frame

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.compare import compute_worth_of_holding
+from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.exam.split import ExamSplit, Session, split
 from hftcl.exam.verdict import Scored, Verdict, judge
@@ -33,6 +33,7 @@ class SessionPnl:
     turnover: float
 
 
+_FEWEST_TRADED: Final = 20  # sessions: a month, below which a Sharpe ratio says nothing
 # 0.0, not a gap: a session in which a policy does not trade counts among its sessions.
 NOTHING: Final = SessionPnl(gross=0.0, net=0.0, turnover=0.0)
 
@@ -123,6 +124,17 @@ class PolicyRun:
             net=self.net[start:],
             turnover=self.turnover[start:],
         )
+
+
+def conclude(gated: PolicyRun, free: PolicyRun, never: PolicyRun) -> Conclusion:
+    """Return whether retraining paid: what it earned without the edge gate against never retraining, which has none.
+
+    Like with like: a gate that stands aside beats a model that loses, and that is not the work of retraining. Nothing
+    is shown where the gate let the policy trade in fewer than 20 sessions, or no model of it ever traded.
+    """
+    if gated.days_traded < _FEWEST_TRADED or free.days_traded == 0:
+        return "not shown"
+    return compare(free.net, never.net).conclusion
 
 
 def run_policy(attempts: Sequence[PolicyAttempt], gate: Gate, sessions: Sequence[Session]) -> PolicyRun:

@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from typing import Final
 
 import polars as pl
 
 from hftcl.errors import NoDataError
+
+# A quarter of the training sessions: of 20, five, which hold enough predictions for a quantile of 0.90, and the model
+# that makes them still learns from 14.
+_INNER_SHARE: Final = 0.25
+_MIN_INNER_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,6 +67,10 @@ class ExamSplit:
         kept = pl.col("session").is_in(self.train_days) & (pl.col("label_end") < self.cut)
         return rows.select(kept.fill_null(value=False).alias("trains")).to_series()
 
+    def mask_exam(self, rows: pl.DataFrame) -> pl.Series:
+        """Return, row for row, whether a row lies in a session of the exam. rows: session (Date)."""
+        return rows["session"].is_in(self.exam_days)
+
     def count_purged(self, rows: pl.DataFrame) -> int:
         """Return how many rows of the training sessions are dropped because their label ends at or after `cut`."""
         reaches = pl.col("session").is_in(self.train_days) & (pl.col("label_end") >= self.cut)
@@ -113,6 +123,29 @@ def split(
         embargoed=tuple(sessions[first - embargo_sessions : first]),
         exam=tuple(session for session in held_out if session in shared),
         withheld=tuple(session for session in held_out if session not in shared),
+    )
+
+
+def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: float = _INNER_SHARE) -> ExamSplit:
+    """Divide the sessions that a model trains on once more, oldest first: to fit on, embargoed, held out.
+
+    A model of the fitted ones predicts the held out ones, the newest `share` of all and at least one, and from its
+    predictions comes the entry threshold. Embargo and purge are those of every exam.
+    Raises NoDataError where that leaves no session to fit on, or with fewer than four.
+    """
+    held_out = max(1, round(share * len(sessions)))
+    fitted = len(sessions) - held_out - embargo_sessions
+    if len(sessions) < _MIN_INNER_SESSIONS or fitted < 1:
+        needed = max(_MIN_INNER_SESSIONS, held_out + embargo_sessions + 1)
+        raise NoDataError(
+            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: the newest {held_out} set the "
+            f"entry threshold and {embargo_sessions} before them is left out. Use more bars ([market] lookback_days)."
+        )
+    return ExamSplit(
+        train=tuple(sessions[:fitted]),
+        embargoed=tuple(sessions[fitted:-held_out]),
+        exam=tuple(sessions[-held_out:]),
+        withheld=(),
     )
 
 

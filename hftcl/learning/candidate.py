@@ -18,11 +18,12 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
-from hftcl.exam.split import ExamSplit
+from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.learning.dataset import is_ready
+from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, complete, find_family
 from hftcl.model.features import build_matrix
-from hftcl.model.training import Trained, TrainingTask, train
+from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 
 
@@ -95,12 +96,14 @@ def train_candidate(
     params: Mapping[str, object],
     source: str,
     synthetic: bool,
+    pool: TrainingPool,
     on_event: OnEvent,
+    coverage: tuple[TickerCoverage, ...] | None = None,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
-    frame: see `dataset.Dataset`. params: complete, as `merge_params` returns them. Raises NoDataError where no row is
-    left, TrainingError where the training process fails.
+    frame, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
+    Raises NoDataError where no row is left, TrainingError where the training process fails.
     """
     rows = frame.filter(split.mask_training(frame)).filter(is_ready() & pl.col("target").is_not_null())
     if rows.is_empty():
@@ -110,18 +113,18 @@ def train_candidate(
             "raise [market] lookback_days, or look at the findings (-v)."
         )
     X, y = build_matrix(rows), rows["target"].to_numpy().astype(np.float32)
-    ordinals = rows["session"].rank("dense").to_numpy().astype(np.int32)
-    trained = train(
+    inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
+    trained = pool.train(
         TrainingTask(
             X=X,
             y=y,
-            session_index=ordinals,
+            fitted=inner.mask_training(rows).to_numpy(),
+            held_out=inner.mask_exam(rows).to_numpy(),
             family=settings.model.family,
             params=params,
             seed=settings.model.seed,
             jobs=settings.compute.jobs,
             entry_quantile=settings.strategy.entry_quantile,
-            embargo_sessions=settings.exam.embargo_sessions,
         ),
         on_event,
         timeout_s=3600 * settings.compute.max_training_hours,
@@ -137,6 +140,7 @@ def train_candidate(
         source=source,
         synthetic=synthetic,
         tickers=tuple(frame["ticker"].unique().sort().to_list()),
+        coverage=coverage,
     )
     onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
@@ -161,6 +165,7 @@ def _describe_model(
     source: str,
     synthetic: bool,
     tickers: tuple[str, ...],
+    coverage: tuple[TickerCoverage, ...] | None,
 ) -> ModelMeta:
     """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
     feature_set = artifact.our_features()
@@ -195,4 +200,5 @@ def _describe_model(
         synthetic=synthetic,
         importances=trained.importances,
         feature_bins=feature_bins(X),
+        coverage=coverage,
     )

@@ -27,6 +27,7 @@ from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, spl
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.score import examine
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
@@ -67,6 +68,7 @@ def extend_record(
     settings: Settings,
     *,
     params: Mapping[str, object],
+    pool: TrainingPool,
     on_event: OnEvent,
 ) -> Record:
     """Return the record up to the last session of `data`; writes nothing.
@@ -84,7 +86,7 @@ def extend_record(
         added, problem = (
             story.score_since(recorded_sessions[-1].session)
             if recorded_sessions
-            else (story.walk_forward(division, candidate), None)
+            else (story.walk_forward(division, candidate, pool), None)
         )
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         added, problem = (), f"the walk-forward could not be done: {error}"
@@ -172,7 +174,9 @@ class _RecordScorer:
     params: Mapping[str, object]
     on_event: OnEvent
 
-    def walk_forward(self, division: ExamSplit, candidate: Candidate) -> tuple[RecordedSession, ...]:
+    def walk_forward(
+        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
+    ) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
@@ -184,12 +188,12 @@ class _RecordScorer:
             if part.train == division.train:
                 model = candidate.model
             else:
-                model = self._train(part, candidate, _scale_progress(self.on_event, index, len(parts)))
+                model = self._train(part, candidate, pool, _scale_progress(self.on_event, index, len(parts)))
             scored_sessions += self._score(model, part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
         return tuple(session for session in scored_sessions if session.session not in taken)
 
-    def _train(self, part: ExamSplit, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
+    def _train(self, part: ExamSplit, candidate: Candidate, pool: TrainingPool, on_event: OnEvent) -> artifact.Model:
         return train_candidate(
             self.data.frame,
             part,
@@ -198,6 +202,7 @@ class _RecordScorer:
             params=self.params,
             source=self.data.source,
             synthetic=self.data.synthetic,
+            pool=pool,
             on_event=on_event,
         ).model
 

@@ -36,8 +36,8 @@ _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
 _TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
 _FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
 _ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is nearly three deviations
-_LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
-_SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
+LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
+SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
 _LEAP: Final = 2.0  # factor over a night
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
 _LEVEL_SESSIONS: Final = 5  # on each side of a night that are compared: news lift the volume of one or two
@@ -127,12 +127,12 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     remedy = (
         "the bars were built with later minutes, as by a centred mean or the next minute's close: get them as traded"
     )
-    if later is not None and later > _LATER:
+    if later is not None and later > LATER:
         seen = f"the distance of a close to the next open foretells the next bar (correlation {later:.2f}"
-        note("future_built", bars.height, f"{seen}, honest bars have less than {_LATER}); {remedy}")
-    elif smooth is not None and smooth > _SMOOTH:
+        note("future_built", bars.height, f"{seen}, honest bars have less than {LATER}); {remedy}")
+    elif smooth is not None and smooth > SMOOTH:
         seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
-        note("future_built", bars.height, f"{seen}, honest bars have less than {_SMOOTH}); {remedy}")
+        note("future_built", bars.height, f"{seen}, honest bars have less than {SMOOTH}); {remedy}")
     return (*doubts, *(() if continuous else (*find_leaps(bars, ticker=ticker), *find_lots(bars, ticker=ticker))))
 
 

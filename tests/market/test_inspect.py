@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hftcl.archive.artifact import describe
 from tests.market.layout_cases import bundle, centred, market, plain
 
 HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
@@ -148,3 +149,7 @@ def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: 
     assert report["tickers"] == ["AAPL", "AMD"]
     assert sorted(report["left_out"]) == ["IBM", "JNJ", "TSLA"]
     assert report["challenger"] is not None
+    (model,) = (tmp_path / "models").glob("*.onnx")
+    kept = {item.ticker: item for item in describe(model).coverage or ()}
+    assert [ticker for ticker, item in kept.items() if item.refused] == ["IBM", "JNJ", "TSLA"]
+    assert kept["AAPL"].received == kept["AAPL"].expected > 20_000
