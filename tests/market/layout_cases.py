@@ -326,6 +326,8 @@ CASES = (
     Case("thinkorswim", thinkorswim("OHLCV"), NEW_YORK),
     Case("thinkorswim-with-the-symbol", thinkorswim("SOHLCVP"), NEW_YORK),
     Case("thinkorswim-without-volume", thinkorswim("OHLC"), NEW_YORK, refused="OHLCV|open|high|low|close|volume"),
+    Case("ninjatrader-exports-utc", plain(form="%Y%m%d %H%M%S", header="", separator=";", shift=1, name="AAPL.Last.txt")),
+    Case("volume-with-a-k", text([HEADER, *(f"{_utc(r)},{r['open']},{r['high']},{r['low']},{r['close']},{r['volume'] / 1000:.3f}K" for r in rows())])),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

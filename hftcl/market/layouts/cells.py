@@ -46,6 +46,8 @@ _SERIAL: Final = (30_000.0, 70_000.0)  # 1982 to 2091
 _YEARS: Final = (1990, 2099)  # minute bars are younger, and a stamp beyond is another unit
 _HOURS: Final = {"EST": -300, "EDT": -240}  # minutes from UTC, for the two names that no zone database has
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
+_SUFFIX: Final = r"([KMB])$"  # a volume of "69.0K"
+_TIMES: Final = {"K": 1e3, "M": 1e6, "B": 1e9}
 _SPACED: Final = r"^[+-]?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+(?:[.,]\d*)?$"
 _DECIMAL_COMMA: Final = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+$"
 
@@ -360,7 +362,10 @@ def _figures(cells: pl.Series) -> pl.Series:
     bare = text.str.strip_chars().str.replace(r"^([+-]?)[$€£]", "${1}")
     bare = pl.when(bare.str.contains(_SPACED)).then(bare.str.replace_all(r"[ '\u00a0\u202f]", "")).otherwise(bare)
     bare = pl.when(bare.str.contains(_THOUSANDS)).then(bare.str.replace_all(",", "", literal=True)).otherwise(bare)
-    return cells.alias("text").to_frame().select(bare.cast(pl.Float64, strict=False)).to_series().alias(cells.name)
+    times = bare.str.extract(_SUFFIX, 1).replace_strict(_TIMES, default=None, return_dtype=pl.Float64).fill_null(1.0)
+    value = bare.str.replace(_SUFFIX, "").cast(pl.Float64, strict=False)
+    value = pl.when(times > 1).then((value * times).round(3)).otherwise(value)  # 13.399 * 1000 is 13399.000000000002
+    return cells.alias("text").to_frame().select(value).to_series().alias(cells.name)
 
 
 def is_naive(cells: pl.Series) -> pl.Series:
