@@ -23,6 +23,9 @@ from hftcl.market.sessions import Calendar
 from tests.polygon_server import synthetic_bars
 
 pytestmark = pytest.mark.bench
+# read before the suite cleans the environment
+MOST_TICKERS = int(os.environ.get("HFTCL_BENCH_TICKERS", "10000"))
+MOST_DAYS = int(os.environ.get("HFTCL_BENCH_DAYS", "42"))
 CALENDAR = Calendar("XNYS")
 
 
@@ -120,11 +123,10 @@ def write_market_day(path: Path, day: date, tickers: list[str], seed: int) -> in
 
 
 def test_the_flat_files_of_a_market_for_a_watchlist_of_five_hundred(tmp_path: Path) -> None:
-    count = int(os.environ.get("HFTCL_BENCH_TICKERS", "10000"))
     days = CALENDAR.sessions(date(2026, 1, 6), date(2026, 3, 9))["session"].to_list()
-    days = days[: int(os.environ.get("HFTCL_BENCH_DAYS", "42"))]
+    days = days[:MOST_DAYS]
     letters = [chr(65 + n) for n in range(26)]
-    tickers = [a + b + c for a in letters for b in letters for c in letters][:count]
+    tickers = [a + b + c for a in letters for b in letters for c in letters][:MOST_TICKERS]
     (tmp_path / "flat").mkdir()
     rows = sum(write_market_day(tmp_path / "flat" / f"{day}.csv.gz", day, tickers, n) for n, day in enumerate(days))
     program = f"""

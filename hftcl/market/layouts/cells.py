@@ -47,7 +47,7 @@ _YEARS: Final = (1990, 2099)  # minute bars are younger, and a stamp beyond is a
 _HOURS: Final = {"EST": -300, "EDT": -240}  # minutes from UTC, for the two names that no zone database has
 _THOUSANDS: Final = r"^[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?$"
 _SUFFIX: Final = r"([KMB])$"  # a volume of "69.0K"
-_TIMES: Final = {"K": 1e3, "M": 1e6, "B": 1e9}
+_TIMES: Final = {"K": 1e3, "M": 1e6, "B": 1e9}  # thousands, millions and billions, as web pages abbreviate them
 _SPACED: Final = r"^[+-]?\d{1,3}(?:[ '\u00a0\u202f]\d{3})+(?:[.,]\d*)?$"
 _DECIMAL_COMMA: Final = r"^[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+$"
 
