@@ -35,8 +35,10 @@ def check_source(context: Context) -> Iterator[Row]:
     name, settings = context.settings.market.source, context.settings
     open_quickly = {"polygon": _open_polygon, "alpaca": _open_alpaca}.get(name)
     if open_quickly is None:
-        find_source(name)(settings)
-        yield ok("source", f"{name}, which needs no key")
+        source = find_source(name)(settings)
+        known_until = source.known_until(settings.market.watchlist, context.now) if name == "polygon-flat" else None
+        until = f"; its files reach {known_until:%Y-%m-%d %H:%M} UTC" if known_until else ""
+        yield ok("source", f"{name}, which needs no key{until}")
         return
     address = _find_address(settings)
     try:

@@ -114,6 +114,15 @@ def test_bars_built_with_the_future_stop_retrain_check_and_doctor(tmp_path: Path
     assert not (tmp_path / "trained_stock_model.onnx").exists()
 
 
+def test_stamps_within_their_minute_are_told_before_a_collection_drops_them(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    late = market("AAPL").with_columns(pl.col("ts").dt.offset_by("59s"))
+    late.write_parquet(tmp_path / "data" / "AAPL.parquet")
+    (report,) = json.loads(run(tmp_path, "inspect", "data", "--json").stdout)
+    assert report["sure"] is False
+    assert any("are not on a whole minute, such as 13:30:59" in guess for guess in report["guesses"])
+
+
 @pytest.mark.hazard(75)
 def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: Path) -> None:
     """Five-minute bars, values built with the future, and a file cut short, beside two tickers of good bars."""
