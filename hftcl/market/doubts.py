@@ -30,6 +30,7 @@ _INTERVALS: Final = (
     180,
     120,
 )  # seconds; what vendors sell beside minutes, the longest first
+_ODD: Final = 0.2  # of rows: faults of a feed are one in a hundred, other columns break two rows in three
 _FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
 _SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
@@ -82,6 +83,18 @@ def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
     if count >= 10 and count == stamps.n_unique():
         return 86_400, count, days.min()
     return None
+
+
+def find_odd_order(rows: pl.DataFrame) -> tuple[int, int] | None:
+    """Return how many rows have a high that is not their highest price or a low that is not their lowest; the first.
+
+    rows: columns open, high, low, close, and `row`. None where they are few: a faulty row is for `bars.clean` to tell.
+    """
+    highest, lowest = pl.max_horizontal("open", "low", "close"), pl.min_horizontal("open", "high", "close")
+    odd = rows.filter((pl.col("high") < highest) | (pl.col("low") > lowest))
+    if odd.height < _FEWEST_STEPS or odd.height < _ODD * rows.height:
+        return None
+    return odd.height, int(odd["row"][0])
 
 
 def name_interval(seconds: int) -> str:

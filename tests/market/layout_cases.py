@@ -167,6 +167,12 @@ def yfinance(*, grouped: bool) -> Callable[[Path], None]:
     return text(lines, name="AAPL_AMD_1m.csv")
 
 
+def two_tables(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "AAPL.zip", "w") as archive:
+        archive.writestr("AAPL.txt", "1\n")
+        archive.writestr("AMD.txt", "1\n")
+
+
 def zipped(name: str, inner: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         plain()(folder)
@@ -328,6 +334,18 @@ CASES = (
     Case("thinkorswim-without-volume", thinkorswim("OHLC"), NEW_YORK, refused="OHLCV|open|high|low|close|volume"),
     Case("ninjatrader-exports-utc", plain(form="%Y%m%d %H%M%S", header="", separator=";", shift=1, name="AAPL.Last.txt")),
     Case("volume-with-a-k", text([HEADER, *(f"{_utc(r)},{r['open']},{r['high']},{r['low']},{r['close']},{r['volume'] / 1000:.3f}K" for r in rows())])),
+    Case("iqfeed-without-a-header", text([f"{r['at']},{r['high']},{r['low']},{r['open']},{r['close']},{n * 100},{r['volume']:.0f},5" for n, r in enumerate(rows(shift=1))]), {**NEW_YORK, "label": "end"}, refused="the columns are not what they are taken for"),
+    Case("iqfeed-with-its-columns", text([f"{r['at']},{r['high']},{r['low']},{r['open']},{r['close']},{n * 100},{r['volume']:.0f},5" for n, r in enumerate(rows(shift=1))]), {**NEW_YORK, "label": "end", "columns": {"ts": "1", "high": "2", "low": "3", "open": "4", "close": "5", "volume": "7"}}),
+    Case("high-and-low-swapped", parquet(lambda bars: bars.rename({"high": "low", "low": "high"})), refused="the columns are not what they are taken for"),
+    Case("sep-line-of-a-spreadsheet", text(["sep=;", HEADER.replace(",", ";"), *(f"{_utc(r)};{_figures(r).replace(',', ';')}" for r in rows())])),
+    Case("barchart", text(["Time,Open,High,Low,Last,Change,%Chg,Volume", *(f"{r['local']:%m/%d/%Y %H:%M},{r['open']},{r['high']},{r['low']},{r['close']},0.01,+0.01%,{r['volume']:.0f}" for r in reversed(rows())), '"Downloaded from Barchart.com as of 06-19-2026 04:00pm CDT"'], name="aapl_intraday-1min_historical-data-06-19-2026.csv"), NEW_YORK),
+    Case("est-in-summer", text([HEADER, *(f"{r['at']} EST,{_figures(r)}" for r in rows())]), refused="a clock was taken for UTC"),
+    Case("kraken", text([f"{int(r['ts'].timestamp())},{_figures(r)},12" for r in rows()], name="AAPL_1.csv")),
+    Case("parquet-decimals", parquet(lambda bars: bars.with_columns(pl.col("open", "high", "low", "close").cast(pl.Decimal(18, 4))))),
+    Case("parquet-date-and-time", parquet(lambda bars: bars.with_columns(pl.col("ts").dt.date().alias("date"), pl.col("ts").dt.time().alias("time")).drop("ts")), {"timezone": "UTC"}),
+    Case("crypto-data-download", text(["https://www.CryptoDataDownload.com", "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD", *(f"{int(r['ts'].timestamp())},{_utc(r, '%Y-%m-%d %H:%M:%S')},AAPL,{_figures(r)},1.0" for r in reversed(rows()))]), refused="no column volume"),
+    Case("tradestation", text(['"Date","Time","Open","High","Low","Close","Up","Down"', *(f"{r['local']:%m/%d/%Y},{r['local']:%H:%M},{r['open']:.2f},{r['high']:.2f},{r['low']:.2f},{r['close']:.2f},{r['volume'] // 3:.0f},{r['volume'] - r['volume'] // 3:.0f}" for r in rows(shift=1))]), NEW_YORK),
+    Case("many-tables-in-a-zip", two_tables, refused="unpack it into the folder"),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

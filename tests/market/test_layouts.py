@@ -96,7 +96,7 @@ def test_a_layout_of_a_stranger_that_keeps_its_promises_breaks_none(tmp_path: Pa
         ({"label": "start"}, "the stamps are at the wrong hour"),
         ({"zone": "America/Chicago"}, "the stamps are at the wrong hour"),
         ({"price_divisor": 1.0}, "open of AAPL is what the file says"),
-        ({"columns": {"ts": ("acme_time",), "high": ("l",), "low": ("h",)}}, "high of AAPL is what the file says"),
+        ({"columns": {"ts": ("acme_time",), "high": ("l",), "low": ("h",)}}, "are not what they are taken for"),
         ({"columns": {"ts": ("acme_date",)}}, "the file is read"),
         ({"reshape": lambda sheet: replace(sheet, frame=sheet.frame.slice(1))}, "every row of AAPL is read"),
     ],

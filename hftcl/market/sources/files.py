@@ -443,6 +443,14 @@ class FilesSource:
                     "bars of one minute."
                 )
                 continue
+            if odd := doubts.find_odd_order(rows):
+                faults[ticker] = (
+                    f"{path}: in {odd[0]:,} of {rows.height:,} rows of {ticker} the high is not the highest price or "
+                    f"the low not the lowest (row {odd[1]}): the columns are not what they are taken for, "
+                    f"{_describe_columns(facts.columns)}. Say what they are: [files] columns = "
+                    '{ open = "...", high = "...", low = "...", close = "..." }; those without a name are "1", "2", ...'
+                )
+                continue
             unit = "" if self._calendar_name == "24/7" else doubts.find_unit(rows["close"], rows["volume"])
             if unit:
                 faults[ticker] = (
@@ -830,6 +838,10 @@ def _row(rows: pl.DataFrame, day: object) -> str:
 def _first(rows: pl.DataFrame) -> str:
     row = rows.row(0, named=True)
     return f"close {row['close']}, volume {row['volume']}"
+
+
+def _describe_columns(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{role} = {columns[role]!r}" for role in PRICES)
 
 
 def _describe_lack(path: Path, lacking: Sequence[str], sheet: Sheet, layout: Layout) -> str:
