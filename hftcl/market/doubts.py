@@ -86,7 +86,7 @@ def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
 
 
 def find_odd_order(rows: pl.DataFrame) -> tuple[int, int] | None:
-    """Return how many rows have a high that is not their highest price or a low that is not their lowest; the first.
+    """Return the number of rows whose high is not their highest price, or low not the lowest, and the first of them.
 
     rows: columns open, high, low, close, and `row`. None where they are few: a faulty row is for `bars.clean` to tell.
     """

@@ -1,7 +1,7 @@
 """How fast bars come in: from the local stand-in of Polygon's service, and from its flat files. Prints figures.
 
 Run: python -m pytest tests/benchmarks/test_collecting.py -m bench -s
-HFTCL_BENCH_TICKERS and HFTCL_BENCH_DAYS make the flat files smaller.
+BENCH_TICKERS and BENCH_DAYS make the flat files smaller.
 """
 
 import gzip
@@ -23,9 +23,9 @@ from hftcl.market.sessions import Calendar
 from tests.polygon_server import synthetic_bars
 
 pytestmark = pytest.mark.bench
-# read before the suite cleans the environment
-MOST_TICKERS = int(os.environ.get("HFTCL_BENCH_TICKERS", "10000"))
-MOST_DAYS = int(os.environ.get("HFTCL_BENCH_DAYS", "42"))
+# no HFTCL_: the suite removes those from its environment
+MOST_TICKERS = int(os.environ.get("BENCH_TICKERS", "10000"))
+MOST_DAYS = int(os.environ.get("BENCH_DAYS", "42"))
 CALENDAR = Calendar("XNYS")
 
 

@@ -154,6 +154,7 @@ def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: 
     assert [item["ticker"] for item in rows["coverage"]["coverage"]] == ["AAPL", "AMD", "IBM", "JNJ", "TSLA"]
     done = run(tmp_path, "retrain", "--force", "--json", "--param", "n_estimators=5")
     assert done.returncode == 1, done.stderr
+    assert done.stderr.count(" is left out: ") == 3
     report = json.loads(done.stdout)
     assert report["tickers"] == ["AAPL", "AMD"]
     assert sorted(report["left_out"]) == ["IBM", "JNJ", "TSLA"]
