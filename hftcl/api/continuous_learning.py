@@ -39,6 +39,25 @@ class ContinuousLearning:
         [promote] min_sharpe.
     on_event: called with each `hftcl.events.Event`. clock: returns the time, UTC.
     Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
+
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from hftcl.settings import Exam, Market, Model, Paths
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     settings = Settings(
+    ...         paths=Paths(home=home),
+    ...         market=Market(watchlist=("AAPL", "AMD"), lookback_days=46),
+    ...         exam=Exam(sessions=10, min_sessions=10),
+    ...         model=Model(n_estimators=8),
+    ...     )
+    ...     learner = ContinuousLearning(settings, clock=lambda: datetime(2026, 1, 9, 7, 0, tzinfo=UTC))
+    ...     before = learner.should_retrain()
+    ...     report = learner.retrain(force=True)
+    ...     history = learner.get_model_history()
+    >>> before
+    (True, 'no_model: no model serves; age: no candidate was ever judged')
+    >>> report.exam.sessions, list(history["model_id"])
+    (10, ['20260109_070000'])
     """
 
     def __init__(

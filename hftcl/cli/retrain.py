@@ -35,6 +35,8 @@ def retrain(
     learner = ctx.obj.learning(**overrides)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    if not dry_run:
+        ctx.obj.remember()
     tell(learner.settings, *build_retrain_alerts(report, now()))
     show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
     if any(item.refused for item in report.coverage):

@@ -47,6 +47,13 @@ def check_age(last: LastVerdict | None, now: datetime, max_age_days: float) -> T
 
     Counted from the last verdict, not from the last deployment: a rejected candidate was an honest attempt, and must
     not make the trigger fire again every night.
+
+    >>> from datetime import UTC
+    >>> last = LastVerdict(model_id="20260102_060000", at=datetime(2026, 1, 2, 7, 0, tzinfo=UTC), outcome="rejected")
+    >>> check_age(last, datetime(2026, 1, 9, 7, 0, tzinfo=UTC), 7).fired
+    True
+    >>> check_age(last, datetime(2026, 1, 8, 7, 0, tzinfo=UTC), 7).evidence
+    'candidate 20260102_060000 was judged 6.0 days ago (rejected)'
     """
     if last is None:
         evidence = "no candidate was ever judged"
@@ -85,6 +92,11 @@ def check_recent_sharpe(
     standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002). The
     rate of false alarms was simulated: a daily look at 20 sessions, true Sharpe 2 to 3, fat tails, clustered
     volatility.
+
+    >>> check_recent_sharpe(0.1, 20, threshold=0.3, needed=20).fired
+    True
+    >>> check_recent_sharpe(0.1, 12, threshold=0.3, needed=20).evidence
+    '12 unseen sessions, needs 20'
     """
     if problem is not None or value is None or sessions < needed:
         why = problem or f"{sessions} unseen sessions, needs {needed}"
@@ -164,6 +176,11 @@ def explain_cooldown(last: LastVerdict | None, now: datetime, cooldown_hours: fl
     """Return why nothing is due yet: a candidate was judged within `cooldown_hours`. None where that is not so.
 
     It is never longer than `max_age_days`: a model that is old is due.
+
+    >>> from datetime import UTC
+    >>> last = LastVerdict(model_id=None, at=datetime(2026, 1, 2, 7, 0, tzinfo=UTC), outcome="rejected")
+    >>> explain_cooldown(last, datetime(2026, 1, 3, tzinfo=UTC), cooldown_hours=72, max_age_days=7)
+    'cooling down until 2026-01-05 07:00 UTC: a candidate was judged at 2026-01-02 07:00 UTC'
     """
     cooldown = min(timedelta(hours=cooldown_hours), _find_age_limit(max_age_days))
     if last is None or now - last.at >= cooldown or now < last.at:

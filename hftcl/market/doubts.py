@@ -49,6 +49,11 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Return seconds between bars, the number of days on which it is so, and the first of them; None for one minute.
 
     stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> stamps = [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(78)]
+    >>> find_interval(pl.Series(stamps))
+    (300, 1, datetime.date(2026, 1, 5))
     """
     seconds = pl.col("ts").diff().dt.total_seconds()
     known = stamps.drop_nulls()
@@ -98,7 +103,11 @@ def find_odd_order(rows: pl.DataFrame) -> tuple[int, int] | None:
 
 
 def name_interval(seconds: int) -> str:
-    """Return "5-minute", "1-second", "1-hour" or "1-day"."""
+    """Return "5-minute", "1-second", "1-hour" or "1-day".
+
+    >>> name_interval(300), name_interval(1), name_interval(86_400)
+    ('5-minute', '1-second', '1-day')
+    """
     for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length:
             return f"{seconds // length}-{unit}"
@@ -106,7 +115,13 @@ def name_interval(seconds: int) -> str:
 
 
 def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
-    """Return what speaks against the unit of prices or volumes; "" where nothing does."""
+    """Return what speaks against the unit of prices or volumes; "" where nothing does.
+
+    >>> find_unit(pl.Series([1_503_400_000_000.0] * 30), pl.Series([100.0] * 30))
+    'the median price is 1,503,400,000,000, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9'
+    >>> find_unit(pl.Series([150.34] * 30), pl.Series([100.0] * 30))
+    ''
+    """
     middle = prices.drop_nulls().drop_nans().median()
     if isinstance(middle, float) and middle > _TOP_PRICE:
         return f"the median price is {middle:,.0f}, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9"
