@@ -346,6 +346,7 @@ CASES = (
     Case("crypto-data-download", text(["https://www.CryptoDataDownload.com", "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD", *(f"{int(r['ts'].timestamp())},{_utc(r, '%Y-%m-%d %H:%M:%S')},AAPL,{_figures(r)},1.0" for r in reversed(rows()))]), refused="no column volume"),
     Case("tradestation", text(['"Date","Time","Open","High","Low","Close","Up","Down"', *(f"{r['local']:%m/%d/%Y},{r['local']:%H:%M},{r['open']:.2f},{r['high']:.2f},{r['low']:.2f},{r['close']:.2f},{r['volume'] // 3:.0f},{r['volume'] - r['volume'] // 3:.0f}" for r in rows(shift=1))]), NEW_YORK),
     Case("many-tables-in-a-zip", two_tables, refused="unpack it into the folder"),
+    Case("text-whose-dates-are-open", text(["ts;open;high;low;close;volume", *(f"{r['local']:%d.%m.%Y %H:%M};{_figures(r).replace(',', ';')}" for r in rows() if r["local"].day < 13)], name="AAPL_1min.txt"), {**NEW_YORK}, calendar="24/7", refused="date_order"),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

@@ -245,7 +245,7 @@ class FilesSource:
             facts = self._remembered.get(str(path.relative_to(self._folder)))
             if facts is None or tuple(facts.stat) != _stat_or_none(path):
                 facts = self._look(path)
-            if facts.fault and path.name.lower().endswith(".txt") and facts.kind == "":
+            if facts.fault and path.name.lower().endswith(".txt") and not facts.columns and not facts.holds_any:
                 folder.ignored[path] = "a text that is no table of bars"
             else:
                 folder.files[path] = facts
