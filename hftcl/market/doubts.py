@@ -1,7 +1,7 @@
 """What cannot be true of minute bars: another interval, another unit, values that know the future, leaps overnight.
 
-Pure. Each finding says what was seen; a ticker with one whose reason is in FATAL is left out, because a model that learns
-from such bars finds an edge that does not exist.
+Pure. Each finding says what was seen; a ticker with one whose reason is in FATAL is left out, because a model that
+learns from such bars finds an edge that does not exist.
 """
 
 from typing import Final
