@@ -22,6 +22,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
 from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
@@ -428,8 +429,8 @@ class BarStore:
             left_out = _explain_drops(findings)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
-                f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
-                f"for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
+                f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
+                f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
         received = count_received(
             adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),
