@@ -9,6 +9,7 @@ where a class has the exit status of the one above it unless it says:
         ConfigError (exit 78)
         SourceError
             ImplausibleBarsError
+            RefusedBarsError
         NoDataError
         IntegrityError
         UnfitModelError
@@ -63,6 +64,10 @@ class ImplausibleBarsError(SourceError):
 
     No model may be trained on them: what it would find is the fault.
     """
+
+
+class RefusedBarsError(SourceError):
+    """The bars of one ticker cannot be used, and those of the others can: it is left out, and told."""
 
 
 class NoDataError(HftclError):

@@ -16,7 +16,10 @@ DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TS
 
 
 # 16 characters: the longest of Polygon's, "X:" and a pair of coins, fit with room.
-_TICKER = 'a ticker such as "AAPL", "BRK.B" or "X:BTCUSD", in capitals, at most 16 characters'
+_TICKER = 'a ticker such as "AAPL", "BRK.B", "BACpK" or "X:BTCUSD", in capitals, at most 16 characters'
+# With lower case only preferred shares (p), when-issued ones (w) and rights (r), as Polygon writes them; so a slip such
+# as "Aapl" is told at once. https://massive.com/docs/rest/stocks/aggregates/custom-bars: tickers are case-sensitive
+_TICKER_FORM = r"^([A-Z0-9][A-Z0-9.:\-]{0,15}|[A-Z]{1,6}(p[A-Z]?|w|r)(\.[A-Z0-9]{1,3})?)$"
 _ZONE = 'a time zone such as "America/New_York" or "UTC"'  # names of the IANA database: "EST" would ignore summer time
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"  # 24 hours, two digits: what sorts as text and has no a.m. to forget
 # A day and a time, or the five fields of cron; `config.times` says what is wrong with them.
@@ -83,7 +86,7 @@ class Market(Value):
         ),
     ] = "synthetic"
     watchlist: Annotated[
-        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=_TICKER_FORM)], ...],
         Meta(min_length=1, max_length=1000, description="The tickers that are traded, each once."),
     ] = DEFAULT_WATCHLIST
     calendar: Annotated[
@@ -411,7 +414,7 @@ class Trade(Value):
         str, _text("Who carries orders out.", allowed='"paper", "strict-paper", "alpaca", or an installed plug-in')
     ] = "paper"
     hands_off: Annotated[
-        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=_TICKER_FORM)], ...],
         Meta(max_length=1000, description="Tickers of the account that are a person's: never traded, never counted."),
     ] = ()
     fractional: Annotated[
@@ -530,7 +533,7 @@ class StrictPaper(Value):
         _text('How often fills come late or in parts, and calls get no answer; "fair" is never.'),
     ] = "rain"
     hard_to_borrow: Annotated[
-        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=r"^[A-Z0-9][A-Z0-9.:\-]{0,15}$")], ...],
+        tuple[Annotated[str, _text("", allowed=_TICKER, pattern=_TICKER_FORM)], ...],
         Meta(max_length=1000, description="Tickers that it does not sell short."),
     ] = ()
     pdt_check: Annotated[

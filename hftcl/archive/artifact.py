@@ -27,6 +27,7 @@ from hftcl.archive import signing
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError, TrainingError
 from hftcl.exam.drift import FeatureBins
 from hftcl.exam.slices import Slice
+from hftcl.market.received import TickerCoverage
 from hftcl.model.serving import INPUT, Predictor
 
 FORMAT: Final = 1  # the first: raise it when a reader of today would misread the file
@@ -72,6 +73,7 @@ class ModelMeta:
     trained on was known; no bar up to it may examine this model. data_digest: SHA-256 of the training rows.
     feature_bins: how each feature was distributed over the training rows; None in a file of an earlier hftcl.
     exam_slices: where the P&L of its first exam came from, see `exam.slices`; None before it, or of an earlier hftcl.
+    coverage: what of the window's bars had come, by ticker, those that are left out too; None of an earlier hftcl.
     canary_*: rows, float32, and the predictions that this file must give for them on every machine; `build`
     fills them in.
     """
@@ -105,6 +107,7 @@ class ModelMeta:
     importances: tuple[float, ...] | None = field(repr=False)
     feature_bins: tuple[FeatureBins, ...] | None = field(default=None, repr=False)
     exam_slices: dict[str, tuple[Slice, ...]] | None = field(default=None, repr=False)
+    coverage: tuple[TickerCoverage, ...] | None = field(default=None, repr=False)
     canary_rows: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
     canary_predictions: tuple[float, ...] = field(default=(), repr=False)
     format: int = FORMAT

@@ -25,7 +25,8 @@ def retrain(
 ) -> None:
     """Run the whole loop once, if a retrain is due.
 
-    It checks, collects, trains, examines, and deploys what earned it.
+    It checks, collects, trains, examines, and deploys what earned it. Exits 1 where the bars of a ticker are refused:
+    it is left out, and the others are trained.
     """
     from hftcl.learning.alert_texts import build_retrain_alerts
     from hftcl.views import loop, show
@@ -38,4 +39,6 @@ def retrain(
         ctx.obj.remember()
     tell(learner.settings, *build_retrain_alerts(report, now()))
     show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
+    if any(item.refused for item in report.coverage):
+        raise typer.Exit(1)
     raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)

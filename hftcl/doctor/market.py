@@ -1,15 +1,16 @@
 """Checks of the world: the source and its key, the clock against it, the calendar's reach, the bars that are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Never
 
-from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
-from hftcl.errors import HftclError, NoDataError
+from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, ok, warning
+from hftcl.errors import HftclError, NoDataError, RefusedBarsError
 from hftcl.formats import count
 from hftcl.home import Home
+from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, find_source
 from hftcl.market.store import BarStore
@@ -20,6 +21,9 @@ _PATIENCE_S: Final = 10.0  # a person waits for the doctor; [polygon] timeout_s 
 _CLOCK_WARNING_S, _CLOCK_FAULT_S = 5, 60  # a Date has whole seconds; a minute off, bars are the wrong minute's
 # A week is too late to upgrade in peace; six weeks before, the next maintenance is soon enough.
 _HORIZON_FAULT, _HORIZON_WARNING = timedelta(days=7), timedelta(days=45)
+_COUNTS: Final = ("expected", "received", "missing", "quarantined", "revised")
+_SHOWN: Final = 3  # sessions in a line of text; --json has all of them
+_REMEDY: Final = "Correct its bars, or take it from [market] watchlist; `hftcl inspect` shows a folder of files."
 _STALE_SESSIONS: Final = 1  # between a close and the collection after it, one session behind is as it should be
 
 
@@ -29,50 +33,66 @@ class _BusyError(HftclError):
 
 def check_source(context: Context) -> Iterator[Row]:
     """Whether the source is there and, where it needs a key, takes it: one cheap call."""
-    name = context.settings.market.source
-    if name != "polygon":
-        find_source(name)(context.settings)
-        yield ok("source", f"{name}, which needs no key")
+    name, settings = context.settings.market.source, context.settings
+    open_quickly = {"polygon": _open_polygon, "alpaca": _open_alpaca}.get(name)
+    if open_quickly is None:
+        source = find_source(name)(settings)
+        known_until = source.known_until(settings.market.watchlist, context.now) if name == "polygon-flat" else None
+        until = f"; its files reach {known_until:%Y-%m-%d %H:%M} UTC" if known_until else ""
+        yield ok("source", f"{name}, which needs no key{until}")
         return
+    address = _find_address(settings)
     try:
-        _open_polygon(context.settings).splits(context.settings.market.watchlist[0])
+        open_quickly(settings).splits(settings.market.watchlist[0])
     except _BusyError:
-        yield warning("source", "polygon: the calls of this minute are used up, so the key was not tried", "Try again.")
+        yield warning("source", f"{name}: the calls of this minute are used up, so the key was not tried", "Try again.")
     else:
-        yield ok("source", f"polygon: {context.settings.polygon.base_url} takes the key")
+        yield ok("source", f"{name}: {address} takes the key")
+
+
+def _find_address(settings: Settings) -> str | None:
+    """Return the address of the service that the source asks; None for one that asks none."""
+    return {"polygon": settings.polygon.base_url, "alpaca": settings.alpaca.data_url}.get(settings.market.source)
+
+
+def _refuse_waiting(seconds: float) -> Never:
+    raise _BusyError
 
 
 def _open_polygon(settings: Settings) -> BarSource:
     from hftcl.market.sources.polygon import PolygonSource
 
-    def refuse_waiting(seconds: float) -> Never:
-        raise _BusyError
-
     quick = replace(settings, polygon=replace(settings.polygon, timeout_s=min(settings.polygon.timeout_s, _PATIENCE_S)))
-    return PolygonSource(quick, sleep=refuse_waiting, tries=1)  # so that only the rate limit waits
+    return PolygonSource(quick, sleep=_refuse_waiting, tries=1)  # so that only the rate limit waits
+
+
+def _open_alpaca(settings: Settings) -> BarSource:
+    from hftcl.market.sources.alpaca import AlpacaSource
+
+    quick = replace(settings, alpaca=replace(settings.alpaca, timeout_s=min(settings.alpaca.timeout_s, _PATIENCE_S)))
+    return AlpacaSource(quick, sleep=_refuse_waiting, tries=1)
 
 
 def check_clock(context: Context) -> Iterator[Row]:
     """Whether this machine's clock is that of the source, by the Date that its server sends."""
-    settings = context.settings
-    if settings.market.source != "polygon":
-        yield ok(
-            "clock", f"{context.now:%Y-%m-%d %H:%M:%S} UTC; the source {settings.market.source} has none to compare"
-        )
+    address = _find_address(context.settings)
+    if address is None:
+        name = context.settings.market.source
+        yield ok("clock", f"{context.now:%Y-%m-%d %H:%M:%S} UTC; the source {name} has none to compare")
         return
-    server_time = _fetch_date(settings.polygon.base_url)
+    server_time = _fetch_date(address)
     if server_time is None:
-        yield warning("clock", f"{settings.polygon.base_url} did not say what time it is", "Try again later.")
+        yield warning("clock", f"{address} did not say what time it is", "Try again later.")
         return
     apart = (_utc_now() - server_time).total_seconds()
-    detail = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} {settings.polygon.base_url}"
+    detail = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} {address}"
     remedy = "Set the clock: systemctl enable --now systemd-timesyncd (or chrony)."
     if abs(apart) >= _CLOCK_FAULT_S:
         yield fault("clock", detail, remedy)
     elif abs(apart) >= _CLOCK_WARNING_S:
         yield warning("clock", detail, remedy)
     else:
-        yield ok("clock", f"within {_CLOCK_WARNING_S} s of {settings.polygon.base_url}")
+        yield ok("clock", f"within {_CLOCK_WARNING_S} s of {address}")
 
 
 def _fetch_date(url: str) -> datetime | None:
@@ -123,11 +143,18 @@ def check_bars(context: Context) -> Iterator[Row]:
     except HftclError as error:
         yield build_fault("bars", error)
         return
-    if row := _implausible(settings, source, store, days, known_end.at):
-        yield row
+    try:
+        covered = _cover(settings, source, store, days, known_end.at)
+    except HftclError as error:
+        yield build_fault("bars", error)
         return
+    refused = {item.ticker: item.left_out for item in covered if item.refused}
+    for ticker, why in refused.items():
+        yield build_fault(f"bars {ticker}", RefusedBarsError(f"{why.rstrip('.')}. {_REMEDY}"))
     whole, size, stored = 0, 0, 0
     for ticker in settings.market.watchlist:
+        if ticker in refused:
+            continue
         held, findings, ticker_size = store.read_held(ticker)
         damaged = [finding.detail for finding in findings if finding.reason == "damaged_file"]
         size, stored = size + ticker_size, stored + len(held)
@@ -147,16 +174,23 @@ def check_bars(context: Context) -> Iterator[Row]:
             f"{label}: {whole} of {count(watched, 'ticker')} whole and fresh, {count(stored, 'session')}, "
             f"{size / 1e6:.1f} MB",
         )
+    if covered and (stored or as_local(source)):
+        yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
 
 
-def _implausible(
+def _cover(
     settings: Settings, source: BarSource, store: BarStore, days: tuple[date, ...], as_of: datetime
-) -> Row | None:
-    """Return the fault where files on this machine cannot be true; a service is not asked for bars to find out."""
-    if as_local(source) is None or not days:
-        return None
+) -> tuple[TickerCoverage, ...]:
+    """Return what came of the window's bars: of files by looking into them, of a service by what is stored.
+
+    Raises HftclError where no ticker's files can be used; a service is not asked for bars to find out.
+    """
+    if not days:
+        return ()
+    if as_local(source) is None:
+        return tuple(store.read_coverage(ticker, days) for ticker in settings.market.watchlist)
     try:
-        store.collect(
+        return store.collect(
             settings.market.watchlist,
             days[0],
             days[-1],
@@ -164,12 +198,22 @@ def _implausible(
             extended_hours=settings.market.extended_hours,
             min_coverage=0.0,
             save=False,
-        )
+        ).coverage
     except NoDataError:
-        return None  # too few bars: the rows below tell what is stored
-    except HftclError as error:
-        return build_fault("bars", error)
-    return None
+        return ()  # too few bars: the rows of the tickers tell what is stored
+
+
+def _describe_coverage(covered: Sequence[TickerCoverage]) -> str:
+    """Return the sums over all tickers, and the sessions that lack most."""
+    sums = {name: sum(getattr(item, name) for item in covered) for name in _COUNTS}
+    share = f" ({sums['received'] / sums['expected']:.1%})" if sums["expected"] else ""
+    days = sorted(((day.missing, item.ticker, day) for item in covered for day in item.incomplete), reverse=True,
+                  key=lambda entry: entry[0])  # fmt: skip
+    least = "; ".join(f"{ticker} {day.session}: {day.received} of {day.expected}" for _, ticker, day in days[:_SHOWN])
+    return (
+        f"received {sums['received']:,} of {sums['expected']:,} regular minutes{share}, {sums['missing']:,} missing, "
+        f"{sums['quarantined']:,} quarantined, {sums['revised']:,} revised" + (f"; least in {least}" if least else "")
+    )
 
 
 def _find_lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], settings: Settings) -> Row | None:

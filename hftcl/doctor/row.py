@@ -7,6 +7,7 @@ from typing import Literal
 
 from hftcl.config import Configuration
 from hftcl.errors import HftclError
+from hftcl.market.received import TickerCoverage
 from hftcl.settings import Settings
 
 Status = Literal["ok", "warning", "fault"]
@@ -20,6 +21,13 @@ class Row:
     status: Status
     detail: str
     remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRow(Row):
+    """The row `coverage`: what came of the bars that were to be expected, per ticker."""
+
+    coverage: tuple[TickerCoverage, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

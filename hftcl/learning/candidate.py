@@ -20,6 +20,7 @@ from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.learning.dataset import is_ready
+from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, complete, find_family
 from hftcl.model.features import build_matrix
 from hftcl.model.training import Trained, TrainingPool, TrainingTask
@@ -97,11 +98,12 @@ def train_candidate(
     synthetic: bool,
     pool: TrainingPool,
     on_event: OnEvent,
+    coverage: tuple[TickerCoverage, ...] | None = None,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
-    frame: see `dataset.Dataset`. params: complete, as `merge_params` returns them. Raises NoDataError where no row is
-    left, TrainingError where the training process fails.
+    frame, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
+    Raises NoDataError where no row is left, TrainingError where the training process fails.
     """
     rows = frame.filter(split.mask_training(frame)).filter(is_ready() & pl.col("target").is_not_null())
     if rows.is_empty():
@@ -138,6 +140,7 @@ def train_candidate(
         source=source,
         synthetic=synthetic,
         tickers=tuple(frame["ticker"].unique().sort().to_list()),
+        coverage=coverage,
     )
     onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
@@ -162,6 +165,7 @@ def _describe_model(
     source: str,
     synthetic: bool,
     tickers: tuple[str, ...],
+    coverage: tuple[TickerCoverage, ...] | None,
 ) -> ModelMeta:
     """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
     feature_set = artifact.our_features()
@@ -196,4 +200,5 @@ def _describe_model(
         synthetic=synthetic,
         importances=trained.importances,
         feature_bins=feature_bins(X),
+        coverage=coverage,
     )

@@ -96,6 +96,8 @@ class Window:
         for doubt in (finding for finding in collected.findings if finding.reason == "label"):
             text = f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}"
             self.on_event(Event("collect", text=text, level=Level.WARNING))
+        for ticker, why in collected.left_out.items():
+            self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         days = self.list_days()
         with self.watch("features"):
             self.on_event(Event("features", 0, 1))

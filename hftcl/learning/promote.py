@@ -115,6 +115,7 @@ class Promotion:
                 source=self.data.source,
                 synthetic=self.data.synthetic,
                 pool=self.pool,
+                coverage=self.data.coverage,
                 on_event=self.on_event,
             )
             refit_report = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)

@@ -79,6 +79,7 @@ NOTED: Final = {
     "revised": "bars that the source delivered differently, newly or no longer when it was asked again",
     "vanished_session": "the source no longer has bars of a session that it delivered before; the stored were kept",
     "taken_back": "the newest answer lacked a bar or two that are stored; kept, unless the next answer lacks them too",
+    "lots": "the usual volume changed by a factor near 100: lots beside shares; kept",
     "doubtful": "a session with too few or broken bars; it is asked for again, with a growing pause",
     "damaged_file": "stored bars did not match their record, and were fetched again",
     "other_source": "stored bars came from another source or other settings of it, and were fetched again",
@@ -351,9 +352,10 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
     median closes of the last and the first five bars around each night. Ratios start at 2: news moves a share by a
     third, and such a move is a return.
     """
+    adjusted = adjust_for_splits(bars, splits)
+    in_order = adjusted["ts"].is_sorted() and adjusted["ticker"].n_unique() <= 1  # the usual case: to sort takes longer
     nights = (
-        adjust_for_splits(bars, splits)
-        .sort("ticker", "ts")
+        (adjusted if in_order else adjusted.sort("ticker", "ts"))
         .group_by("ticker", "session", maintain_order=True)
         .agg(
             pl.col("close").head(_EDGE_BARS).median().alias("first"),

@@ -1,7 +1,7 @@
 """What cannot be true of minute bars: another interval, another unit, values that know the future, leaps overnight.
 
-Pure. Each finding says what was seen; those whose reason is in FATAL end a collection, because a model that learns
-from such bars finds an edge that does not exist.
+Pure. Each finding says what was seen; a ticker with one whose reason is in FATAL is left out, because a model that
+learns from such bars finds an edge that does not exist.
 """
 
 from typing import Final
@@ -9,6 +9,8 @@ from typing import Final
 import polars as pl
 
 from hftcl.market.bars import Finding, looks_like_split
+from hftcl.market.sessions import Calendar
+from hftcl.market.zone import find_clock, fits
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -28,6 +30,7 @@ _INTERVALS: Final = (
     180,
     120,
 )  # seconds; what vendors sell beside minutes, the longest first
+_ODD: Final = 0.2  # of rows: faults of a feed are one in a hundred, other columns break two rows in three
 _FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
 _SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
@@ -38,6 +41,8 @@ LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future
 SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
 _LEAP: Final = 2.0  # factor over a night
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
+_LEVEL_SESSIONS: Final = 5  # on each side of a night that are compared: news lift the volume of one or two
+_LOT: Final = (50.0, 200.0)  # how a level of volume changes from lots of 100 to shares, give or take a factor of two
 
 
 def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
@@ -51,8 +56,9 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     (300, 1, datetime.date(2026, 1, 5))
     """
     seconds = pl.col("ts").diff().dt.total_seconds()
+    known = stamps.drop_nulls()
     steps = (
-        stamps.drop_nulls().unique().sort().alias("ts").to_frame().lazy()
+        (known if known.is_sorted() else known.sort()).alias("ts").to_frame().lazy()
         .select(pl.col("ts").dt.date().alias("day"), seconds.alias("step"))
         .filter(pl.col("step").is_between(1, _LONGEST_STEP))
         .group_by("day")
@@ -72,15 +78,28 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     short = steps.filter(pl.col("middle") < 60)
     if short.height:
         return int(short["middle"][0]), short.height, short["day"][0]
-    return _find_days(stamps)
+    return _find_days(known)
 
 
 def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Bars of a day: one stamp a day, on ten days or more."""
-    days = stamps.drop_nulls().unique().sort().dt.date()
-    if days.len() >= 10 and days.n_unique() == days.len():
-        return 86_400, days.len(), days[0]
+    days = stamps.dt.date()
+    count = days.n_unique()
+    if count >= 10 and count == stamps.n_unique():
+        return 86_400, count, days.min()
     return None
+
+
+def find_odd_order(rows: pl.DataFrame) -> tuple[int, int] | None:
+    """Return the number of rows whose high is not their highest price, or low not the lowest, and the first of them.
+
+    rows: columns open, high, low, close, and `row`. None where they are few: a faulty row is for `bars.clean` to tell.
+    """
+    highest, lowest = pl.max_horizontal("open", "low", "close"), pl.min_horizontal("open", "high", "close")
+    odd = rows.filter((pl.col("high") < highest) | (pl.col("low") > lowest))
+    if odd.height < _FEWEST_STEPS or odd.height < _ODD * rows.height:
+        return None
+    return odd.height, int(odd["row"][0])
 
 
 def name_interval(seconds: int) -> str:
@@ -142,7 +161,48 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     elif smooth is not None and smooth > SMOOTH:
         seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
         note("future_built", bars.height, f"{seen}, honest bars have less than {SMOOTH}); {remedy}")
-    return (*doubts, *(() if continuous else find_leaps(bars, ticker=ticker)))
+    return (*doubts, *(() if continuous else (*find_leaps(bars, ticker=ticker), *find_lots(bars, ticker=ticker))))
+
+
+def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the finding that the stamps are of another clock, or of the end of their minute, where the volumes say so.
+
+    bars: BAR_SCHEMA of one ticker, extended hours included, sorted by ts. Doubtful cases are no finding.
+    """
+    if bars.is_empty() or fits(bars["ts"], bars["volume"], calendar):
+        return ()
+    clock = find_clock(bars["ts"], bars["volume"], calendar)
+    if clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
+        return ()
+    where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
+    detail = (
+        f"the volumes of {clock.sessions} sessions say that the stamps are not UTC and the start of the minute, but "
+        f"{where}; correct the source"
+    )
+    return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], bars["session"][0], detail),)
+
+
+def find_lots(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the night over which the usual volume of a minute changed by a factor near 100: lots beside shares.
+
+    bars: BAR_SCHEMA of one ticker, sorted by ts. Compared are the medians of the five sessions on each side.
+    """
+    days = bars.filter("regular").group_by("session", maintain_order=True).agg(pl.col("volume").median())
+    if days.height < 2 * _LEVEL_SESSIONS:
+        return ()
+    level = pl.col("volume").rolling_median(_LEVEL_SESSIONS)
+    nights = days.with_columns((level.shift(-_LEVEL_SESSIONS + 1) / level.shift(1)).alias("factor"))
+    size = pl.max_horizontal("factor", 1 / pl.col("factor"))
+    step = (pl.col("volume") / pl.col("volume").shift(1)).log().abs()
+    odd = nights.with_columns(step.alias("step")).filter(size.is_between(*_LOT)).sort("step").tail(1)
+    return tuple(
+        Finding(
+            ticker, "lots", 1, None, row["session"],
+            f"the usual volume of a minute is {row['factor']:.3g} times as large from {row['session']} on: some bars "
+            "are in lots of 100 and others in shares, or it is traded otherwise now",
+        )
+        for row in odd.iter_rows(named=True)
+    )  # fmt: skip
 
 
 def correlate(bars: pl.DataFrame) -> tuple[float | None, float | None]:

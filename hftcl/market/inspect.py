@@ -22,6 +22,7 @@ from hftcl.settings import Settings
 
 _BUCKET: Final = 15  # minutes of a block of the sparkline: a session of 390 is 26 of them
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
+_FEW_ODD: Final = 0.01  # of stamps: fewer within their minute are faults of their rows
 _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newest month
 
 
@@ -89,6 +90,8 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         label = clock.label
     elif not is_set:
         guesses = (*guesses, "label: the start of the minute, as with most vendors; the bars do not say")
+    if odd := _describe_odd_seconds(bars["ts"]):
+        guesses = (*guesses, odd)
     shown = _as_utc(bars, zone, facts.zone, facts.kind, facts.label, label)
     covered = _coverage(shown, calendar, ticker)
     return FileReport(
@@ -111,6 +114,17 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         evidence=evidence,
         day=_day(shown, calendar),
         refused=look.refused or None,
+    )
+
+
+def _describe_odd_seconds(stamps: pl.Series) -> str:
+    """Return what becomes of stamps that lie within their minute; "" where they are few."""
+    odd = stamps.filter(stamps.dt.truncate("1m") != stamps)
+    if odd.len() < _FEW_ODD * max(stamps.len(), 1):
+        return ""
+    return (
+        f"stamps: {odd.len():,} of {stamps.len():,} are not on a whole minute, such as {odd[0]:%H:%M:%S}: a collection "
+        "drops those bars; export the file with the start or the end of the minute"
     )
 
 

@@ -29,7 +29,11 @@ class SessionCoverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickerCoverage:
-    """The sums over a window's sessions that are over; `incomplete` are those with something to tell of."""
+    """The sums over a window's sessions that are over; `incomplete` are those with something to tell of.
+
+    left_out: why the ticker is not among the bars, "" where it is. refused: because its bars cannot be true or be read,
+    not because there are too few.
+    """
 
     ticker: str
     sessions: int
@@ -39,6 +43,8 @@ class TickerCoverage:
     quarantined: int
     revised: int
     incomplete: tuple[SessionCoverage, ...]
+    left_out: str = ""
+    refused: bool = False
 
 
 def count_received(

@@ -8,7 +8,9 @@ record, so that a record never promises bars that are not there.
 import contextlib
 import hashlib
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -18,19 +20,21 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
-from hftcl.errors import ImplausibleBarsError, NoDataError, SourceError, UsageError
+from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
-from hftcl.market.doubts import FATAL, find_doubts
+from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource, Foresight, Question, as_local
+from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
 
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
+_MOST_WAITING: Final = 4  # tickers that were fetched and wait to be stored, 10 MB: so memory stays flat
+_LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 _CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
 _PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
 """After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
@@ -154,13 +158,17 @@ class _Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """One ticker's share of what is collected; `left_out` says why it has none."""
+    """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows.
+
+    refused: the error of the source, where it refuses the bars of this ticker alone.
+    """
 
     bars: pl.DataFrame
     findings: list[Finding]
     left_out: str
     fetched: int
     covered: TickerCoverage
+    refused: RefusedBarsError | None = None
 
     @property
     def fatal(self) -> list[Finding]:
@@ -191,9 +199,10 @@ class BarStore:
 
         Asks the source only for sessions that the cache lacks, and again for the last two. A session is kept once its
         extended hours are over; `save=False` changes nothing on disk. A ticker with bars in a smaller share of the
-        sessions than `min_coverage` is left out. Raises NoDataError where no ticker is left, ImplausibleBarsError
-        where bars cannot be true, SourceError where the source fails (what came before is stored), LockHeldError
-        where another process collects, StorageError for the disk, HorizonError where the calendar ends.
+        sessions than `min_coverage` is left out, and so is one whose bars cannot be true or be read: one bad ticker
+        never sinks the others. Raises NoDataError, RefusedBarsError or ImplausibleBarsError where no ticker is left,
+        SourceError where the source fails (what came before is stored), LockHeldError where another process collects,
+        StorageError for the disk, HorizonError where the calendar ends.
         """
         if not tickers:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
@@ -202,15 +211,29 @@ class BarStore:
         parts: dict[str, _Part] = {}
         with self._hold_lock() if save else contextlib.nullcontext():
             self._announce(wanted, first, window, kept=save)
-            for done, ticker in enumerate(wanted):
-                on_event(Event("collect", done, len(wanted), ticker))
-                parts[ticker] = self._collect_one(ticker, window, save)
+            # one ticker is stored and judged while the next one is fetched; what came before a fault is stored
+            with ThreadPoolExecutor(1, "store") as behind:
+                waiting: deque[tuple[str, Future[_Part]]] = deque()
+                for done, ticker in enumerate(wanted):
+                    on_event(Event("collect", done, len(wanted), ticker))
+                    waiting.append((ticker, self._collect_one(ticker, window, save, behind)))
+                    while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
+                        name, part = waiting.popleft()
+                        parts[name] = part.result()
+                parts |= {name: part.result() for name, part in waiting}
         on_event(Event("collect", len(wanted), len(wanted)))
         if save and (local := as_local(self._source)):
             local.remember()
-        _require_plausible([finding for part in parts.values() for finding in part.fatal])
-        left_out = {ticker: part.left_out for ticker, part in parts.items() if part.left_out}
+        left_out = {
+            ticker: part.left_out or self._explain_absence(ticker)
+            for ticker, part in parts.items()
+            if part.left_out or part.bars.is_empty()
+        }
         if len(left_out) == len(wanted):
+            _require_plausible([finding for part in parts.values() for finding in part.fatal])
+            refused = [part.refused for part in parts.values() if part.refused]
+            if refused:
+                raise _join_refusals(refused)
             raise self._build_no_data_error(left_out, first, last, as_of)
         frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
         return Collected(
@@ -220,7 +243,10 @@ class BarStore:
             source=self._source.name,
             synthetic=self._source.synthetic,
             fetched_sessions=sum(part.fetched for part in parts.values()),
-            coverage=tuple(part.covered for part in parts.values()),
+            coverage=tuple(
+                replace(part.covered, left_out=left_out.get(ticker, ""), refused=bool(part.refused or part.fatal))
+                for ticker, part in parts.items()
+            ),
         )
 
     def read_held(self, ticker: str) -> tuple[frozenset[date], tuple[Finding, ...], int]:
@@ -242,6 +268,22 @@ class BarStore:
                     days |= set(month_file[0].sessions) & set(month_file[1]["session"].unique())
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
+
+    def read_coverage(self, ticker: str, days: Sequence[date]) -> TickerCoverage:
+        """Return what the cache holds of the sessions `days`, oldest first. The source is asked for no bar.
+
+        Raises RefusedBarsError where a local source refuses the ticker, StorageError for the disk.
+        """
+        fingerprint = self._source.fingerprint(ticker)
+        with convert_storage_faults(f"reading the stored bars of {ticker}"):
+            shelf, _ = self._load(ticker, fingerprint, days, sweep=False)
+        sessions = self._calendar.sessions(days[0], days[-1]).filter(pl.col("session").is_in(list(days)))
+        bars = market.label(shelf.bars.select(market.RAW_SCHEMA.names()).sort("ts"), sessions)
+        notes = [note for day in days if day in shelf.held for note in _build_findings(ticker, day, shelf.held[day])]
+        return count_received(
+            bars, sessions, ticker=ticker, quarantined=_sum_dropped(notes),
+            revised={day: held.revisions for day, held in shelf.held.items()},
+        )  # fmt: skip
 
     def _build_window(
         self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
@@ -280,8 +322,12 @@ class BarStore:
             return
         questions: list[Question] = []
         for ticker in tickers:
+            try:
+                fingerprint = self._source.fingerprint(ticker)
+            except RefusedBarsError:  # told when it is collected
+                continue
             with convert_storage_faults(f"reading the stored bars of {ticker}"):
-                shelf, _ = self._load(ticker, self._source.fingerprint(ticker), window, sweep=False)
+                shelf, _ = self._load(ticker, fingerprint, window.days, sweep=False)
             runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
@@ -296,12 +342,30 @@ class BarStore:
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
 
-    def _collect_one(self, ticker: str, window: _CollectWindow, save: bool) -> _Part:
+    def _collect_one(
+        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
+    ) -> "Future[_Part]":
+        """Fetch what lacks of `ticker`; `behind` stores it, and judges what the window then has."""
+        try:
+            return self._fetch_and_hand_over(ticker, window, save, behind)
+        except RefusedBarsError as error:
+            none = market.BAR_SCHEMA.to_frame()
+            covered = count_received(none, window.closed, ticker=ticker, quarantined={}, revised={})
+            part: Future[_Part] = Future()
+            part.set_result(
+                _Part(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
+            )
+            return part
+
+    def _fetch_and_hand_over(
+        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
+    ) -> "Future[_Part]":
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
-            shelf, findings = self._load(ticker, fingerprint, window, sweep=save)
+            shelf, findings = self._load(ticker, fingerprint, window.days, sweep=save)
         wanted = self._list_wanted(shelf, window)
         unfinished = [_FILE_SCHEMA.to_frame()]
+        saves: list[Future[None]] = []
         for sessions in _group_runs(window.sessions, wanted):
             fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
@@ -312,20 +376,29 @@ class BarStore:
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
-                with convert_storage_faults(f"storing the bars of {ticker}"):
-                    self._save(ticker, fingerprint, shelf)
+                stored = _Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
+                shelf.changed.clear()
+                saves.append(behind.submit(self._save, ticker, fingerprint, stored))
         findings += [
             finding
             for day in window.days
             if day in shelf.held
             for finding in _build_findings(ticker, day, shelf.held[day])
         ]
-        return self._build_part(ticker, pl.concat([shelf.bars, *unfinished]), window, findings, len(wanted), shelf.held)
+        bars, splits = pl.concat([shelf.bars, *unfinished]), self._source.splits(ticker)
+
+        def finish() -> _Part:
+            for saved in saves:  # done by now: one thread does the one after the other
+                saved.result()
+            return self._build_part(ticker, bars, splits, window, findings, len(wanted), shelf.held)
+
+        return behind.submit(finish)
 
     def _build_part(
         self,
         ticker: str,
         bars: pl.DataFrame,
+        splits: Sequence[Split],
         window: _CollectWindow,
         findings: list[Finding],
         fetched: int,
@@ -338,19 +411,22 @@ class BarStore:
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
         doubts = market.find_label_doubt(labelled, ticker=ticker)
-        splits = self._source.splits(ticker)
         jumps = market.find_unannounced_splits(labelled, splits)
         for jump in jumps:
             labelled = labelled.filter(pl.col("session") >= jump.session)
         adjusted = market.adjust_for_splits(labelled, splits)
         if not self._source.synthetic:
+            if not as_local(self._source):  # whose own look at its files says what to set
+                doubts = (*doubts, *find_wrong_hour(labelled, self._calendar, ticker=ticker))
             doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=self._calendar.name == _CONTINUOUS))
         if not window.extended_hours:
             adjusted = adjusted.filter("regular")
         covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
-        if adjusted.is_empty():
-            left_out = _explain_drops(findings) or self._explain_absence(ticker)
+        if fatal := [doubt for doubt in doubts if doubt.reason in FATAL]:
+            left_out = f"its bars cannot be true: {'; '.join(dict.fromkeys(doubt.detail for doubt in fatal[:3]))}"
+        elif adjusted.is_empty():
+            left_out = _explain_drops(findings)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
                 f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
@@ -388,13 +464,13 @@ class BarStore:
         return self._folder / folder_name(ticker) / f"{month}.parquet"
 
     def _load(
-        self, ticker: str, fingerprint: str, window: _CollectWindow, *, sweep: bool
+        self, ticker: str, fingerprint: str, days: Sequence[date], *, sweep: bool
     ) -> tuple[_Shelf, list[Finding]]:
-        """Read the months of the window; what cannot be trusted is a finding and counts as not held."""
+        """Read the months of the sessions `days`; what cannot be trusted is a finding and counts as not held."""
         if sweep:
             sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
         shelf, findings = _Shelf(), []
-        for month in dict.fromkeys(map(_format_month, window.days)):
+        for month in dict.fromkeys(map(_format_month, days)):
             month_file = self._read(ticker, month, fingerprint)
             if isinstance(month_file, Finding):
                 findings.append(month_file)
@@ -429,11 +505,17 @@ class BarStore:
 
     def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
         """Write the months that changed: bars first, so that a record is never ahead of them."""
+        with convert_storage_faults(f"storing the bars of {ticker}"):
+            self._write_months(ticker, fingerprint, shelf)
+
+    def _write_months(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
         for month in sorted(shelf.changed):
             path = self._month_path(ticker, month)
             make_folder(path.parent)
             buffer = io.BytesIO()
-            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(buffer)
+            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(
+                buffer, compression_level=_LEVEL, statistics=False
+            )
             record = _MonthRecord(
                 format=_FORMAT,
                 ticker=ticker,
@@ -445,7 +527,6 @@ class BarStore:
             )
             write_atomically(path, buffer.getvalue())
             write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
-        shelf.changed.clear()
 
 
 def _require_plausible(fatal: Sequence[Finding]) -> None:
@@ -458,6 +539,13 @@ def _require_plausible(fatal: Sequence[Finding]) -> None:
         f"These bars cannot be true, and no model is trained on them: {'; '.join(details[:3])}{more}. "
         "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
     )
+
+
+def _join_refusals(refused: Sequence[RefusedBarsError]) -> RefusedBarsError:
+    """Return the error of a window of which every ticker is left out: the reasons, each once."""
+    reasons = list(dict.fromkeys(map(str, refused)))
+    more = f" {len(reasons) - 2} more are refused like it." if len(reasons) > 2 else ""
+    return RefusedBarsError(" ".join(reasons[:2]) + more)
 
 
 def _sum_dropped(findings: Sequence[Finding]) -> dict[date, int]:

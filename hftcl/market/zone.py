@@ -90,9 +90,12 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clo
     if not minutes.size:
         return replace(unsure, why="there are no volumes to go by")
     sessions = _sessions(minutes, calendar)
-    if sessions is None or sessions.height < _FEWEST:
+    if sessions is None:
         return replace(unsure, why=f"fewer than {_FEWEST} sessions")
-    candidates = [_try(zone, label, minutes, volume, sessions) for zone in ZONES for label in _LABELS]
+    candidates = [
+        _try(zone, label, minutes, volume, hours) for zone in ZONES for hours in [_find_hours(sessions, zone)]
+        for label in _LABELS
+    ]  # fmt: skip
     best = max(candidates, key=lambda candidate: candidate.score)
     counted = int((~np.isnan(best.scores)).sum())
     offset = _offset(minutes, volume, sessions)
@@ -110,10 +113,11 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     if calendar.name == "24/7":
         return True
     minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar) if minutes.size else None
-    if sessions is None or sessions.height < _FEWEST:
+    sessions = _sessions(minutes, calendar)
+    if sessions is None:
         return True  # too little to doubt
-    start, end = (_try("UTC", label, minutes, volume, sessions).score for label in _LABELS)
+    hours = _find_hours(sessions, "UTC")
+    start, end = (_try("UTC", label, minutes, volume, hours).score for label in _LABELS)
     return start >= _LEAST and start >= end + _AHEAD
 
 
@@ -161,22 +165,30 @@ def _by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:
 
 
 def _sessions(minutes: _Ints, calendar: Calendar) -> pl.DataFrame | None:
-    """Return the calendar's sessions that the bars span, a day of grace on both sides."""
+    """Return the calendar's sessions that the bars span, a day of grace on both sides; None for fewer than three."""
+    if np.unique(minutes // _DAY).size < _FEWEST:  # of UTC, so that a session has one or two of them
+        return None
     day = timedelta(days=1)
     first, last = (_date(int(m)) for m in (minutes[0], minutes[-1]))
     try:
-        return calendar.sessions(first - day, last + day)
+        sessions = calendar.sessions(first - day, last + day)
     except HorizonError:
         return None
+    return sessions if sessions.height >= _FEWEST else None
 
 
 def _date(minute: int) -> date:
     return date(1970, 1, 1) + timedelta(days=minute // _DAY)
 
 
-def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> _Candidate:
+def _find_hours(sessions: pl.DataFrame, zone: str) -> tuple[_Ints, _Ints]:
+    """Return the naive minutes of every open and close in `zone`."""
+    return _local(sessions["open"], zone), _local(sessions["close"], zone)
+
+
+def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints]) -> _Candidate:
     """Score one clock on every session."""
-    opens, closes = (_local(sessions[name], zone) + (label == "end") for name in ("open", "close"))
+    opens, closes = (moments + (label == "end") for moments in hours)
     scores = np.full(opens.size, np.nan)
     covered = np.zeros(minutes.size, dtype=bool)
     for n, (start, end) in enumerate(zip(opens.tolist(), closes.tolist(), strict=True)):

@@ -30,6 +30,8 @@ def draw_check(report: "CheckReport", verbosity: int = 0) -> None:
     draw_table(
         describe_source(report), ("trigger", "fired", "value", "threshold", "evidence"), rows, numbers=frozenset({2, 3})
     )
+    for line in list_left_out({item.ticker: item.left_out for item in report.coverage if item.left_out}):
+        say(line, "yellow")
     if verbosity > 0 and report.coverage:
         _draw_coverage(report.coverage)
     say(f"A retrain is {'due' if report.due else 'not due'}: {report.reason}.", "bold")
@@ -78,11 +80,11 @@ def draw_retrain(report: "RetrainReport", verbosity: int = 0) -> None:
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     for note in report.repaired:
         say(f"repaired: {note}", "yellow")
+    for line in list_left_out(report.left_out):
+        say(line, "yellow")
     if report.outcome == "skipped":
         say(f"SKIPPED: {report.reason}. `hftcl retrain --force` skips the check, never the exam.", "bold")
         return
-    for line in list_left_out(report.left_out):
-        say(line, "yellow")
     _draw_findings(report.findings, everything=verbosity > 0)
     if verbosity > 0 and report.coverage:
         _draw_coverage(report.coverage)

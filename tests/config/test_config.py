@@ -126,7 +126,7 @@ def test_all_faults_of_file_environment_and_arguments_are_told_at_once(tmp_path:
     environ = {"HFTCL_MODEL__SEED": "x", "HFTCL_MODEL__SEEDS": "1", "HFTCL_TEST_DATA": "/data", "PATH": "/bin"}
     with pytest.raises(ConfigError) as caught:
         config.load(None, environ=environ, cwd=tmp_path, overrides={"market.lookback_days": 0})
-    ticker = 'it must be a ticker such as "AAPL", "BRK.B" or "X:BTCUSD", in capitals, at most 16 characters.'
+    ticker = 'it must be a ticker such as "AAPL", "BRK.B", "BACpK" or "X:BTCUSD", in capitals, at most 16 characters.'
     assert caught.value.faults == (
         "hftcl.toml: there is no section [modle]; did you mean [model]?",
         "hftcl.toml: model.n_estimators = 7.9, but it must be an integer from 1 to 10000.",

@@ -35,6 +35,7 @@ from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
+from tests.alpaca_data_server import AlpacaDataServer
 from tests.config.configured import loaded
 from tests.installed import run
 from tests.ledger.ledger_cases import write_ledger
@@ -90,7 +91,7 @@ def statuses(rows: tuple[Row, ...]) -> dict[str, str]:
 def test_a_sound_installation_is_ok_in_every_row(home: Path) -> None:
     rows = examine(patient(home))
     assert set(statuses(rows).values()) == {"ok"}, rows
-    assert set(statuses(rows)) == {name for name, _ in CHECKS}
+    assert set(statuses(rows)) == {name for name, _ in CHECKS} | {"coverage"}
     assert "SYNTHETIC" in row(rows, "bars").detail
 
 
@@ -113,7 +114,11 @@ def test_an_empty_folder_is_no_fault_and_stays_empty(tmp_path: Path) -> None:
 def test_as_json_it_is_a_list_of_rows_and_a_fault_is_status_one(home: Path) -> None:
     sound = run(home, "doctor", "--json")
     rows = json.loads(sound.stdout)
-    assert all(set(each) == {"name", "status", "detail", "remedy"} for each in rows)
+    extra = {each["name"]: set(each) - {"name", "status", "detail", "remedy"} for each in rows}
+    assert {name: fields for name, fields in extra.items() if fields} == {"coverage": {"coverage"}}
+    (covered,) = (each for each in rows if each["name"] == "coverage")
+    assert {item["ticker"] for item in covered["coverage"]} == {"AAPL", "AMD"}
+    assert all(item["received"] + item["missing"] == item["expected"] > 0 for item in covered["coverage"])
     assert (sound.returncode, {each["status"] for each in rows} <= {"ok", "warning"}) == (0, True)
     (home / "trained_stock_model.onnx").unlink()
     broken = run(home, "doctor", "--json")
@@ -226,7 +231,7 @@ def test_a_model_that_predicts_otherwise_than_when_it_was_trained_is_a_fault(hom
 def test_bars_that_are_behind_and_too_few_are_a_warning_each_by_ticker(home: Path) -> None:
     late = market.check_bars(patient(home, now=NOW + timedelta(days=14)))
     found = {each.name: each for each in late}
-    assert {each.status for name, each in found.items() if name != "bars"} == {"warning"}
+    assert {each.status for name, each in found.items() if name not in {"bars", "coverage"}} == {"warning"}
     assert "behind" in found["bars AAPL"].detail
     for path in (home / "bars" / "synthetic" / "AMD").iterdir():
         if "2025-12" not in path.name:
@@ -435,6 +440,27 @@ def test_a_source_that_cannot_be_reached_or_fails_is_an_error_after_one_call(
         assert len(server.hits) == 1
     with pytest.raises(SourceError, match=r"Connection refused\. Check the network"):
         list(market.check_source(patient(tmp_path, text)))
+
+
+ALPACA = '[market]\nsource = "alpaca"\nwatchlist = ["AAPL"]\n[alpaca]\ndata_url = "{url}"\n'
+
+
+def test_the_keys_and_the_clock_of_alpaca_are_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APCA_API_KEY_ID", "canary-ident")
+    with AlpacaDataServer({"AAPL": []}, ident="canary-ident", secret="canary-secret") as server:  # noqa: S106
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "canary-secret")
+        (good,) = market.check_source(patient(tmp_path, ALPACA.format(url=server.url)))
+        assert (good.status, len(server.hits), server.url in good.detail) == ("ok", 1, True)
+        with saying_it_is(3600) as clock_url:
+            (clock,) = market.check_clock(patient(tmp_path, ALPACA.format(url=clock_url)))
+        assert (clock.status, clock_url in clock.detail) == ("fault", True)
+        patient(tmp_path, ALPACA.format(url=server.url))
+        monkeypatch.setenv("APCA_API_SECRET_KEY", "canary-wrong")
+        rows = examine(patient(tmp_path))
+        assert row(rows, "source").status == "fault"
+        monkeypatch.delenv("APCA_API_SECRET_KEY")
+        assert "APCA_API_SECRET_KEY" in row(examine(patient(tmp_path)), "source").detail
+    assert "canary" not in str(rows)
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

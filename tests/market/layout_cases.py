@@ -136,6 +136,23 @@ def arrow_zone(zone: str) -> Callable[[Path], None]:
     return write
 
 
+def thinkorswim(key: str) -> Callable[[Path], None]:
+    """Write the exported report of a strategy that trades on every bar and names its orders after it."""
+    lines = ["Strategy report", "Symbol: AAPL", "Work Time: 6/8/26 9:30 AM - 6/19/26 3:59 PM", "", "",
+             "Id;Strategy;Side;Amount;Price;Date/Time;Trade P/L;P/L;Position;"]  # fmt: skip
+    for n, row in enumerate(rows()):
+        values = {"S": "AAPL", "P": 1.0, **{c: row[name] for c, name in zip("OHLCV", _COLUMNS, strict=True)}}
+        bar = "|".join([key, *(f"{values[letter]}" for letter in key)])
+        at = f"{row['local']:%-m/%-d/%y %-I:%M %p}"
+        lines += [f"{2 * n + 1};kg_EveryTick({bar});Buy to Open;1.0;${row['open']};{at};;($0.13);1.0;",
+                  f"{2 * n + 2};kg_EveryTick;Sell to Close;-1.0;${row['close']};{at};$0.04;($0.09);0.0;"]  # fmt: skip
+    lines += ["", "Max trade P/L: $0.91; Total P/L: ($3.10); Total order(s): 200;"]
+    return text(lines, name="StrategyReports_AAPL_61926.csv")
+
+
+_COLUMNS = ("open", "high", "low", "close", "volume")
+
+
 def yfinance(*, grouped: bool) -> Callable[[Path], None]:
     prices = ("Open", "High", "Low", "Close", "Volume")
     pairs = [(p, t) for t in DAYS for p in prices] if grouped else [(p, t) for p in prices for t in DAYS]
@@ -148,6 +165,12 @@ def yfinance(*, grouped: bool) -> Callable[[Path], None]:
         stamp = apple["ts"].strftime("%Y-%m-%d %H:%M:%S+00:00")
         lines.append(",".join([stamp, *(f"{of[t][p.lower()]}" for p, t in pairs)]))
     return text(lines, name="AAPL_AMD_1m.csv")
+
+
+def two_tables(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "AAPL.zip", "w") as archive:
+        archive.writestr("AAPL.txt", "1\n")
+        archive.writestr("AMD.txt", "1\n")
 
 
 def zipped(name: str, inner: str) -> Callable[[Path], None]:
@@ -297,6 +320,33 @@ CASES = (
     Case("tiingo-without-volume", text(["date,close,high,low,open", *(f"{_utc(r, '%Y-%m-%dT%H:%M:%S.000Z')},{r['close']},{r['high']},{r['low']},{r['open']}" for r in rows())]), refused="no column volume"),
     Case("sierra-chart", text(["Date, Time, Open, High, Low, Last, Volume, NumberOfTrades, BidVolume, AskVolume", *(f"{r['local']:%Y/%-m/%-d}, {r['local']:%H:%M:%S}, {_figures(r).replace(',', ', ')}, 1, 1, 1" for r in rows())]), NEW_YORK),
     Case("ib-async", text([",date,open,high,low,close,volume,average,barCount", *(f"{n},{r['local'].isoformat(sep=' ')},{_figures(r)},1.5,3" for n, r in enumerate(rows()))])),
+    Case("tws-api", text(["date,open,high,low,close,volume,wap,barCount", *(f"{r['local']:%Y%m%d %H:%M:%S},{_figures(r)},1.5,3" for r in rows())]), NEW_YORK),
+    Case("tws-api-names-its-zone", text(["date,open,high,low,close,volume,wap,barCount", *(f"{r['local']:%Y%m%d %H:%M:%S} US/Eastern,{_figures(r)},1.5,3" for r in rows())])),
+    Case("tws-api-utc", text(["date,open,high,low,close,volume,wap,barCount", *(f"{_utc(r, '%Y%m%d-%H:%M:%S')},{_figures(r)},1.5,3" for r in rows())]), {"timezone": "UTC"}),
+    Case("zone-that-nobody-has", text([HEADER, *(f"{r['at']} Mars/Olympus,{_figures(r)}" for r in rows())]), refused="can be read"),
+    Case("stooq", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,1,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw"))], name="aapl.us.txt"), {"timezone": "Europe/Warsaw"}),
+    Case("stooq-asks-for-the-zone", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,1,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw"))], name="aapl.us.txt"), refused="[files] timezone"),
+    Case("stooq-five-minutes", text(["<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>", *(f"AAPL.US,5,{r['local']:%Y%m%d},{r['local']:%H%M%S},{_figures(r)},0" for r in rows(zone="Europe/Warsaw")[::5])], name="aapl.us.txt"), {"timezone": "Europe/Warsaw"}, refused="5-minute bars"),
+    Case("dukascopy", text(["Gmt time,Open,High,Low,Close,Volume", *(f"{_utc(r, '%d.%m.%Y %H:%M:%S.000')},{_figures(r)}" for r in rows())], name="AAPL.USUSD_Candlestick_1_M_BID_08.06.2026-19.06.2026.csv")),
+    Case("dukascopy-local", text(["Local time,Open,High,Low,Close,Volume", *(f"{r['local']:%d.%m.%Y %H:%M:%S.000 GMT%z},{_figures(r)}" for r in rows(zone="Europe/Zurich"))], name="AAPL.USUSD_Candlestick_1_M_BID_08.06.2026-19.06.2026.csv")),
+    Case("thinkorswim", thinkorswim("OHLCV"), NEW_YORK),
+    Case("thinkorswim-with-the-symbol", thinkorswim("SOHLCVP"), NEW_YORK),
+    Case("thinkorswim-without-volume", thinkorswim("OHLC"), NEW_YORK, refused="OHLCV|open|high|low|close|volume"),
+    Case("ninjatrader-exports-utc", plain(form="%Y%m%d %H%M%S", header="", separator=";", shift=1, name="AAPL.Last.txt")),
+    Case("volume-with-a-k", text([HEADER, *(f"{_utc(r)},{r['open']},{r['high']},{r['low']},{r['close']},{r['volume'] / 1000:.3f}K" for r in rows())])),
+    Case("iqfeed-without-a-header", text([f"{r['at']},{r['high']},{r['low']},{r['open']},{r['close']},{n * 100},{r['volume']:.0f},5" for n, r in enumerate(rows(shift=1))]), {**NEW_YORK, "label": "end"}, refused="the columns are not what they are taken for"),
+    Case("iqfeed-with-its-columns", text([f"{r['at']},{r['high']},{r['low']},{r['open']},{r['close']},{n * 100},{r['volume']:.0f},5" for n, r in enumerate(rows(shift=1))]), {**NEW_YORK, "label": "end", "columns": {"ts": "1", "high": "2", "low": "3", "open": "4", "close": "5", "volume": "7"}}),
+    Case("high-and-low-swapped", parquet(lambda bars: bars.rename({"high": "low", "low": "high"})), refused="the columns are not what they are taken for"),
+    Case("sep-line-of-a-spreadsheet", text(["sep=;", HEADER.replace(",", ";"), *(f"{_utc(r)};{_figures(r).replace(',', ';')}" for r in rows())])),
+    Case("barchart", text(["Time,Open,High,Low,Last,Change,%Chg,Volume", *(f"{r['local']:%m/%d/%Y %H:%M},{r['open']},{r['high']},{r['low']},{r['close']},0.01,+0.01%,{r['volume']:.0f}" for r in reversed(rows())), '"Downloaded from Barchart.com as of 06-19-2026 04:00pm CDT"'], name="aapl_intraday-1min_historical-data-06-19-2026.csv"), NEW_YORK),
+    Case("est-in-summer", text([HEADER, *(f"{r['at']} EST,{_figures(r)}" for r in rows())]), refused="a clock was taken for UTC"),
+    Case("kraken", text([f"{int(r['ts'].timestamp())},{_figures(r)},12" for r in rows()], name="AAPL_1.csv")),
+    Case("parquet-decimals", parquet(lambda bars: bars.with_columns(pl.col("open", "high", "low", "close").cast(pl.Decimal(18, 4))))),
+    Case("parquet-date-and-time", parquet(lambda bars: bars.with_columns(pl.col("ts").dt.date().alias("date"), pl.col("ts").dt.time().alias("time")).drop("ts")), {"timezone": "UTC"}),
+    Case("crypto-data-download", text(["https://www.CryptoDataDownload.com", "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD", *(f"{int(r['ts'].timestamp())},{_utc(r, '%Y-%m-%d %H:%M:%S')},AAPL,{_figures(r)},1.0" for r in reversed(rows()))]), refused="no column volume"),
+    Case("tradestation", text(['"Date","Time","Open","High","Low","Close","Up","Down"', *(f"{r['local']:%m/%d/%Y},{r['local']:%H:%M},{r['open']:.2f},{r['high']:.2f},{r['low']:.2f},{r['close']:.2f},{r['volume'] // 3:.0f},{r['volume'] - r['volume'] // 3:.0f}" for r in rows(shift=1))]), NEW_YORK),
+    Case("many-tables-in-a-zip", two_tables, refused="unpack it into the folder"),
+    Case("text-whose-dates-are-open", text(["ts;open;high;low;close;volume", *(f"{r['local']:%d.%m.%Y %H:%M};{_figures(r).replace(',', ';')}" for r in rows() if r["local"].day < 13)], name="AAPL_1min.txt"), {**NEW_YORK}, calendar="24/7", refused="date_order"),
     Case("lean", lean),
     Case("gzip", plain(name="AAPL.csv.gz", pack=gzip.compress)),
     Case("bzip2", plain(name="AAPL.csv.bz2", pack=bz2.compress)),

@@ -9,7 +9,7 @@ import pytest
 
 from hftcl.errors import ImplausibleBarsError, SourceError
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, adjust_for_splits, label
-from hftcl.market.doubts import find_doubts, find_interval, name_interval
+from hftcl.market.doubts import FATAL, find_doubts, find_interval, name_interval
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
 from hftcl.market.store import BarStore
@@ -111,4 +111,30 @@ def test_no_collection_of_any_real_source_gives_out_bars_that_cannot_be_true(tmp
     with pytest.raises(ImplausibleBarsError, match=r"AAPL: .*foretells.*no model|no model is trained on them: AAPL"):
         store.collect(
             ("AAPL",), FIRST, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
+        )
+
+
+def test_a_level_of_volume_that_changes_by_a_hundred_is_told_as_lots_and_kept() -> None:
+    bars = labelled(market("AAPL", first=date(2026, 5, 11)))
+    later = pl.col("session") >= pl.date(2026, 6, 1)
+    mixed = bars.with_columns(pl.when(later).then(pl.col("volume")).otherwise((pl.col("volume") / 100).ceil()))
+    (finding,) = find_doubts(mixed, ticker="AAPL", continuous=False)
+    assert (finding.reason, finding.session) == ("lots", date(2026, 6, 1))
+    assert "lots" not in FATAL
+    for factor in (0.1, 10.0):
+        news = bars.with_columns(pl.when(later).then(pl.col("volume") * factor).otherwise("volume"))
+        assert find_doubts(news, ticker="AAPL", continuous=False) == ()
+
+
+@pytest.mark.hazard(75)
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC"])
+def test_a_service_on_another_clock_is_refused_by_the_volumes(tmp_path: Path, zone: str) -> None:
+    """The stamps of a service are believed to be UTC and the start of the minute; the bars say otherwise."""
+    begin = date(2026, 5, 11)
+    stamp = pl.col("ts").dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.replace_time_zone("UTC")
+    moved = market("AAPL", first=begin).with_columns(stamp.dt.offset_by("1m" if zone == "UTC" else "0m"))
+    store = BarStore(tmp_path, Exchange(moved), Calendar("XNYS"))
+    with pytest.raises(ImplausibleBarsError, match=r"not UTC and the start of the minute, but (end of|a clock)"):
+        store.collect(
+            ("AAPL",), begin, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
         )

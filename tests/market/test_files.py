@@ -10,12 +10,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from hftcl.errors import ConfigError, SourceError
+from hftcl.config import load
+from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt, measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files import FilesSource
-from hftcl.settings import Files, Market, Settings
+from hftcl.settings import Files, Market, Paths, Settings
 from tests.shared_data import DATA, DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars, needs_split_bars
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -516,3 +518,57 @@ def test_a_split_that_is_no_ratio_is_an_error(tmp_path: Path, terms: str) -> Non
     (tmp_path / "splits.json").write_text(split)
     with pytest.raises(SourceError, match=r"splits\.json"):
         source(tmp_path, splits="splits.json").splits("AAPL")
+
+
+def test_a_preferred_share_is_another_ticker_than_its_letters_in_capitals(tmp_path: Path) -> None:
+    """Polygon's tickers are case-sensitive: TpC is a preferred share of T, TPC is Tutor Perini."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    bars("TPC").drop("ticker").write_parquet(folder / "TPC.parquet")
+    other = bars("TpC").drop("ticker").with_columns(pl.col("open", "high", "low", "close") / 2)
+    other.write_parquet(folder / "TpC_1min.parquet")
+    read = source(folder)
+    assert read.tickers() == ("TPC", "TpC")
+    ours, theirs = (read.minutes(ticker, DAY, DAY) for ticker in ("TPC", "TpC"))
+    assert (ours["close"] == 2 * theirs["close"]).all()
+    (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["TPC", "TpC", "BACpK"]\n')
+    assert load(tmp_path / "hftcl.toml", environ={}, cwd=tmp_path).settings.market.watchlist == ("TPC", "TpC", "BACpK")
+    (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["Aapl"]\n')
+    with pytest.raises(ConfigError, match=r"market\.watchlist"):
+        load(tmp_path / "hftcl.toml", environ={}, cwd=tmp_path)
+
+
+def test_a_damaged_file_of_one_ticker_leaves_the_others_alone(tmp_path: Path) -> None:
+    """Where each file holds the ticker in its name, or the ticker is on the watchlist."""
+    for ticker in ("AAPL", "AMD"):
+        bars(ticker).drop("ticker").write_parquet(tmp_path / f"{ticker}.parquet")
+    (tmp_path / "IBM.csv.gz").write_bytes(b"nothing packed")
+    read = source(tmp_path)
+    assert read.minutes("AAPL", DAY, DAY).height == read.minutes("AMD", DAY, DAY).height == 3
+    with pytest.raises(RefusedBarsError, match=r"IBM\.csv\.gz cannot be read"):
+        read.minutes("IBM", DAY, DAY)
+    assert read.known_until(("IBM", "AAPL"), NOW) == OPEN + timedelta(minutes=3)
+    with pytest.raises(RefusedBarsError, match=r"IBM\.csv\.gz"):
+        read.known_until(("IBM",), NOW)
+    (tmp_path / "2026-01-06.csv.gz").write_bytes(b"nothing packed")  # of a whole market's day: it may hold any of them
+    with pytest.raises(RefusedBarsError, match=r"2026-01-06\.csv\.gz cannot be read"):
+        source(tmp_path).minutes("AAPL", DAY, DAY)
+
+
+def test_only_the_files_that_may_reach_into_the_sessions_are_opened(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for n in range(3):
+        bars("AAPL", start=OPEN + timedelta(days=n)).write_parquet(folder / f"AAPL_{n}.parquet")
+    settings = Settings(files=Files(folder=str(folder)), paths=Paths(home=str(home)))
+    first = FilesSource(settings)
+    whole = first.minutes("AAPL", DAY, DAY + timedelta(days=2))
+    first.remember()
+    again = FilesSource(settings)
+    again.fingerprint("AAPL")
+    (folder / "AAPL_0.parquet").write_bytes(b"torn")  # not of the session that is asked for: nobody looks
+    (folder / "AAPL_2.parquet").write_bytes(b"torn")
+    assert_frame_equal(again.minutes("AAPL", DAY + timedelta(days=1), DAY + timedelta(days=1)), whole[3:6])
+    with pytest.raises(RefusedBarsError, match=r"AAPL_2\.parquet changed while it was read"):
+        again.minutes("AAPL", DAY + timedelta(days=2), DAY + timedelta(days=2))

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from hftcl.archive.artifact import describe
 from tests.market.layout_cases import bundle, centred, market, plain
 
 HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
@@ -111,3 +112,54 @@ def test_bars_built_with_the_future_stop_retrain_check_and_doctor(tmp_path: Path
         assert done.returncode == 1, (command, done.stdout)
         assert "foretells" in done.stdout + done.stderr
     assert not (tmp_path / "trained_stock_model.onnx").exists()
+
+
+def test_stamps_within_their_minute_are_told_before_a_collection_drops_them(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    late = market("AAPL").with_columns(pl.col("ts").dt.offset_by("59s"))
+    late.write_parquet(tmp_path / "data" / "AAPL.parquet")
+    (report,) = json.loads(run(tmp_path, "inspect", "data", "--json").stdout)
+    assert report["sure"] is False
+    assert any("are not on a whole minute, such as 13:30:59" in guess for guess in report["guesses"])
+
+
+@pytest.mark.hazard(75)
+def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: Path) -> None:
+    """Five-minute bars, values built with the future, and a file cut short, beside two tickers of good bars."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    begin = date(2026, 3, 16)
+    for ticker in ("AAPL", "AMD"):
+        market(ticker, first=begin).write_parquet(folder / f"{ticker}.parquet")
+    every_fifth = market("IBM", first=begin).filter(pl.col("ts").dt.minute() % 5 == 0)
+    every_fifth.write_parquet(folder / "IBM.parquet")
+    centred("close")(market("JNJ", first=begin)).write_parquet(folder / "JNJ.parquet")
+    whole = (folder / "AMD.parquet").read_bytes()
+    (folder / "TSLA.parquet").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "hftcl.toml").write_text(
+        '[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD", "IBM", "JNJ", "TSLA"]\nlookback_days = 90\n'
+    )
+    done = run(tmp_path, "check", "--json")
+    assert done.returncode == 1
+    coverage = {item["ticker"]: item for item in json.loads(done.stdout)["coverage"]}
+    assert [ticker for ticker, item in coverage.items() if item["refused"]] == ["IBM", "JNJ", "TSLA"]
+    assert [coverage[ticker]["left_out"] for ticker in ("AAPL", "AMD")] == ["", ""]
+    for ticker, why in {"IBM": "5-minute bars", "JNJ": "foretells", "TSLA": "cannot be read"}.items():
+        assert why in coverage[ticker]["left_out"]
+    done = run(tmp_path, "doctor", "--json")
+    assert done.returncode == 1
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert {name for name, row in rows.items() if row["status"] == "fault"} >= {"bars IBM", "bars JNJ", "bars TSLA"}
+    assert {"bars AAPL", "bars AMD"}.isdisjoint(rows)
+    assert [item["ticker"] for item in rows["coverage"]["coverage"]] == ["AAPL", "AMD", "IBM", "JNJ", "TSLA"]
+    done = run(tmp_path, "retrain", "--force", "--json", "--param", "n_estimators=5")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count(" is left out: ") == 3
+    report = json.loads(done.stdout)
+    assert report["tickers"] == ["AAPL", "AMD"]
+    assert sorted(report["left_out"]) == ["IBM", "JNJ", "TSLA"]
+    assert report["challenger"] is not None
+    (model,) = (tmp_path / "models").glob("*.onnx")
+    kept = {item.ticker: item for item in describe(model).coverage or ()}
+    assert [ticker for ticker, item in kept.items() if item.refused] == ["IBM", "JNJ", "TSLA"]
+    assert kept["AAPL"].received == kept["AAPL"].expected > 20_000

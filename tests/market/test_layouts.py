@@ -1,14 +1,17 @@
 """Sixty ways of writing the same bars: each is read to the bit, or refused with its remedy; never read wrong."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hftcl.contracts import check_layout
 from hftcl.errors import ConfigError, SourceError
-from hftcl.market.layouts import find_layout, find_layouts
+from hftcl.market.layouts import Layout, find_layout, find_layouts
 from hftcl.market.sources.files import FilesSource
 from hftcl.settings import Files, Market, Settings
 from tests.market.layout_cases import CASES, FIRST, LAST, Case, market
@@ -51,3 +54,69 @@ def test_there_are_sixty_of_them_and_each_of_our_layouts_is_documented() -> None
 def test_a_layout_that_is_not_installed_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"No layout 'bloomburg' is installed.*auto, algoseek"):
         find_layout("bloomburg")
+
+
+ACME = Layout(
+    name="acme",
+    title="Acme, minute bars",
+    page="https://example.com/format",
+    marks=frozenset({"acme_time", "o", "h", "l", "c", "v"}),
+    columns={"ts": ("acme_time",)},
+    zone="America/New_York",
+    label="end",
+    price_divisor=100.0,
+)
+
+
+def acme(folder: Path) -> tuple[Path, pl.DataFrame]:
+    """Write a file as a vendor of ours writes it, in cents and the end of the minute; return it with what it holds."""
+    bars = market("AAPL")
+    stamp = pl.col("ts").dt.offset_by("1m").dt.convert_time_zone("America/New_York").dt.strftime("%d-%b-%Y %H:%M")
+    cents = [(pl.col(name) * 100).round(0).cast(pl.Int64).alias(name[0]) for name in ("open", "high", "low", "close")]
+    table = bars.select(stamp.alias("acme_time"), *cents, pl.col("volume").cast(pl.Int64).alias("v"))
+    table.write_csv(folder / "AAPL.csv")
+    return folder / "AAPL.csv", bars
+
+
+def test_a_layout_of_a_stranger_that_keeps_its_promises_breaks_none(tmp_path: Path) -> None:
+    assert check_layout(ACME, *acme(tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"name": "Acme bars"}, "name is one plain word"),
+        ({"page": "my notes"}, "page is where the vendor"),
+        ({"columns": {"moment": ("acme_time",)}}, "columns and order say ticker, ts"),
+        ({"zone": "New York"}, "zone is a name"),
+        ({"price_divisor": 0.0}, "price_divisor is a number above zero"),
+        ({"files": "(?P<ticker>["}, "files and suffix are patterns"),
+        ({"applies": lambda sheet: True}, "match() leaves the files of others alone"),
+        ({"marks": frozenset({"time"})}, "match() finds the vendor's own file"),
+        ({"label": "start"}, "the stamps are at the wrong hour"),
+        ({"zone": "America/Chicago"}, "the stamps are at the wrong hour"),
+        ({"price_divisor": 1.0}, "open of AAPL is what the file says"),
+        ({"columns": {"ts": ("acme_time",), "high": ("l",), "low": ("h",)}}, "are not what they are taken for"),
+        ({"columns": {"ts": ("acme_date",)}}, "the file is read"),
+        ({"reshape": lambda sheet: replace(sheet, frame=sheet.frame.slice(1))}, "every row of AAPL is read"),
+    ],
+    ids=[
+        "name",
+        "page",
+        "role",
+        "zone",
+        "divisor",
+        "pattern",
+        "greedy",
+        "unfound",
+        "label",
+        "other-zone",
+        "cents",
+        "swapped",
+        "no-column",
+        "lost-row",
+    ],
+)
+def test_a_layout_that_breaks_a_promise_is_told_which(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    broken = check_layout(replace(ACME, **changes), *acme(tmp_path))
+    assert any(told in promise for promise in broken), broken

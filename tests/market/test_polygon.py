@@ -29,6 +29,7 @@ from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split, transport
 from hftcl.market.sources.polygon import PolygonSource
+from hftcl.market.sources.polygon_bars import Bars, build_frame, decode_page
 from hftcl.market.sources.rate_limit import RateLimiter, compute_wait_s
 from hftcl.market.sources.transport import retry_after_s
 from hftcl.market.store import BarStore
@@ -1025,3 +1026,45 @@ def test_the_stand_in_serves_sixty_days_to_another_process(tmp_path: Path) -> No
     finally:
         child.kill()
         child.communicate()
+
+
+# ---- from JSON to a frame -------------------------------------------------------------------------------------------
+
+ROW = {"t": 1767690120000, "o": 10.5, "h": 11, "l": 9.25, "c": 10.0, "v": 12514, "vw": 10.1, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("odd", "column", "value"),
+    [
+        ({}, "close", 10.0),
+        ({"c": None}, "close", None),
+        ({"c": "10.0"}, "close", None),
+        ({"c": True}, "close", None),
+        ({"h": 10**400}, "high", None),
+        ({"h": 10**30}, "high", 1e30),
+        ({"t": -1}, "ts", None),
+        ({"t": 253_402_300_800_000}, "ts", None),
+        ({"t": 1767690120000.0}, "ts", datetime(2026, 1, 6, 9, 2, tzinfo=UTC)),
+    ],
+    ids=["plain", "none", "text", "bool", "huge", "large", "before-1970", "after-9999", "float"],
+)
+def test_a_page_is_read_the_same_by_the_quick_way_and_bar_by_bar(
+    odd: dict[str, Any], column: str, value: object
+) -> None:
+    body = json.dumps({"status": "OK", "ticker": "AAPL", "results": [{**ROW, **odd}, ROW]}).encode()
+    page = decode_page(body)
+    assert page is not None
+    quick = build_frame("AAPL", page["results"])
+    slow = build_frame("AAPL", json.loads(body)["results"])
+    assert_frame_equal(quick, slow, check_exact=True)
+    assert quick[column][0] == value
+    all_numbers = not odd or value == 1e30 or type(odd.get("t")) is int
+    assert isinstance(page["results"], Bars) == all_numbers
+    assert {name: page[name] for name in ("status", "ticker")} == {"status": "OK", "ticker": "AAPL"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b"nan", b"[" * 100_000], ids=["empty", "list", "cut", "nan", "deep"]
+)
+def test_what_is_no_object_is_no_page(body: bytes) -> None:
+    assert decode_page(body) is None

@@ -258,4 +258,4 @@ def test_killed_while_collecting_the_cache_is_valid_and_the_next_run_completes_i
 @pytest.mark.slow
 @pytest.mark.hazard(39)
 def test_killed_two_hundred_times_while_collecting_the_cache_is_valid(tmp_path: Path, truth: pl.DataFrame) -> None:
-    kill_while_collecting(tmp_path, int(os.environ.get("HFTCL_TEST_KILLS", "200")), truth)
+    kill_while_collecting(tmp_path, int(os.environ.get("TEST_KILLS", "200")), truth)

@@ -9,7 +9,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hftcl.config import load
 from hftcl.contracts import check_source
+from hftcl.doctor import market as doctor
+from hftcl.doctor.row import Context
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sessions import Calendar
@@ -158,3 +161,12 @@ def test_the_source_keeps_its_promises_and_is_found_by_name(tmp_path: Path, fold
     assert find_source("polygon-flat") is FlatFilesSource
     now = AS_OF - timedelta(days=30)
     assert opened(tmp_path).known_until(TICKERS, now) == now
+
+
+def test_the_doctor_says_how_far_the_files_reach_and_asks_for_no_key(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(
+        f'[market]\nsource = "polygon-flat"\nwatchlist = ["AAPL"]\n[polygon]\nflat_files = "{folder}"\n'
+    )
+    configuration = load(tmp_path / "hftcl.toml", environ={}, cwd=tmp_path)
+    (row,) = doctor.check_source(Context(configuration=configuration, environ={}, now=datetime(2030, 1, 1, tzinfo=UTC)))
+    assert (row.status, f"its files reach {DAYS[-1] + timedelta(days=1)}" in row.detail) == ("ok", True), row

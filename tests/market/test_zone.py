@@ -2,16 +2,20 @@
 
 from datetime import date, timedelta
 from functools import cache
+from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 import pytest
 
+from hftcl.events import ignore
+from hftcl.market.inspect import inspect
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.market.zone import Clock, find_clock, fits
-from hftcl.settings import Settings
+from hftcl.settings import Files, Paths, Settings
 from tests.market.layout_cases import market
 from tests.shared_data import REAL_BARS, needs_real_bars
 
@@ -130,6 +134,75 @@ def test_of_two_hundred_folders_of_real_bars_nine_in_ten_are_named_and_none_wron
         assert clock.label == ("end" if end else "start"), (zone, end, extended, clock)
     with capsys.disabled():
         print(f"\n{named} of {total} folders named, none wrong; not sure: {why}")  # noqa: T201
+    assert named >= 184
+
+
+def _write_iso(bars: pl.DataFrame, folder: Path) -> None:
+    bars.with_columns(pl.col("ts").dt.strftime("%Y-%m-%d %H:%M:%S")).write_csv(folder / "AAPL.csv")
+
+
+def _write_german(bars: pl.DataFrame, folder: Path) -> None:
+    table = bars.with_columns(pl.col("ts").dt.strftime("%d.%m.%Y %H:%M"), pl.col(*_PRICES, "volume").cast(pl.String))
+    commas = table.with_columns(pl.col(*_PRICES).str.replace(".", ",", literal=True))
+    commas.write_csv(folder / "AAPL_1min.txt", separator=";")
+
+
+def _write_american(bars: pl.DataFrame, folder: Path) -> None:
+    day, clock = pl.col("ts").dt.strftime("%m/%d/%Y").alias("Date"), pl.col("ts").dt.strftime("%I:%M %p").alias("Time")
+    bars.select(day, clock, *_PRICES, "volume").write_csv(folder / "AAPL.csv")
+
+
+def _write_compact(bars: pl.DataFrame, folder: Path) -> None:
+    bars.with_columns(pl.col("ts").dt.strftime("%Y%m%d %H%M%S")).write_csv(folder / "aapl.tsv", separator="\t")
+
+
+def _write_parquet(bars: pl.DataFrame, folder: Path) -> None:
+    bars.with_columns(pl.col("ts").dt.replace_time_zone(None)).write_parquet(folder / "AAPL.parquet")
+
+
+_PRICES = ("open", "high", "low", "close")
+_FORMATS = (_write_iso, _write_german, _write_american, _write_compact, _write_parquet)
+
+
+@needs_real_bars
+@pytest.mark.slow
+def test_of_two_hundred_folders_in_any_format_inspect_names_nine_in_ten_and_none_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As above, through files: random format, zone, label, span and hours."""
+    real = {path.stem: pl.read_parquet(path) for path in REAL_BARS.glob("*.parquet")}
+    local = pl.col("ts").dt.convert_time_zone("America/New_York")
+    rng = np.random.default_rng(16)
+    named = total = 0
+    while total < 200:
+        rows = real[str(rng.choice(sorted(real)))]
+        start = date(2024, 9, 3) + timedelta(days=int(rng.integers(0, 270)))
+        stop = start + timedelta(days=int(rng.integers(3, 25) * 1.5))
+        zone, end, extended = str(rng.choice(ZONES)), bool(rng.integers(0, 2)), bool(rng.integers(0, 2))
+        write = _FORMATS[int(rng.integers(0, len(_FORMATS)))]
+        rows = rows.filter(local.dt.date().is_between(start, stop))
+        if not extended:
+            minute = local.dt.hour().cast(pl.Int32) * 60 + local.dt.minute()
+            rows = rows.filter(minute.is_between(570, 959))
+        if rows.height < 300:
+            continue
+        folder = tmp_path / str(total)
+        folder.mkdir()
+        total += 1
+        bars = naive(rows.sort("ts"), zone, end=end)
+        write(bars.select(pl.col("at").alias("ts"), *_PRICES, "volume"), folder)
+        order: Literal["mdy", "dmy"] = "mdy" if write is _write_american else "dmy"  # a week alone may leave it open
+        settings = Settings(files=Files(date_order=order), paths=Paths(home=str(tmp_path)))
+        (report,) = inspect(settings, folder, on_event=ignore)
+        if report.zone is None:
+            assert report.refused, "what is not sure is asked for"
+            continue
+        named += 1
+        clock = Clock(zone=report.zone, label=None, same=(), score=1, sessions=0, offset_minutes=None, why="")
+        assert same_clock(clock, zone, bars), (zone, end, extended, write.__name__, report)
+        assert report.label == ("end" if end else "start"), (zone, end, extended, write.__name__, report)
+    with capsys.disabled():
+        print(f"\n{named} of {total} folders named by inspect, none wrong")  # noqa: T201
     assert named >= 184
 
 

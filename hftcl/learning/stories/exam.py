@@ -53,8 +53,6 @@ def score(
         on_event=on_event,
     )
     data = window.assemble()
-    for ticker, why in data.left_out.items():
-        on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
     return _examine(model, data, settings, on_event)
 
 

@@ -18,7 +18,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
-from hftcl.events import Event, Level, OnEvent, Stopwatch
+from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
@@ -89,8 +89,6 @@ def retrain(
         with TrainingPool() as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
             pool.prepare(settings.model.family)  # loads its libraries while bars are collected
             data = window.assemble()
-            for ticker, why in data.left_out.items():
-                on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
             champion = _find_champion(archive, data, settings)
             candidate, exam = _train_and_examine(
                 settings, data, champion, archive, model_id, chosen, pool, on_event, watch
@@ -202,6 +200,7 @@ def _train_and_examine(
             source=data.source,
             synthetic=data.synthetic,
             pool=pool,
+            coverage=data.coverage,
             on_event=on_event,
         )
     with watch("exam"):
@@ -388,5 +387,7 @@ def _report_skipped(checked: CheckReport, repaired: tuple[str, ...], dry_run: bo
         as_of_note=checked.as_of_note,
         repaired=repaired,
         triggers=checked.triggers,
+        left_out={item.ticker: item.left_out for item in checked.coverage if item.left_out},
+        coverage=checked.coverage,
         timings_s=watch.timings(),
     )

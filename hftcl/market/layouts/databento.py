@@ -1,6 +1,6 @@
 """Databento, OHLCV of one minute as CSV: ts_event is the start of the minute in UTC, prices perhaps in units of 1e-9.
 
-https://databento.com/docs/schemas-and-data-formats/ohlcv
+https://databento.com/docs/schemas/ohlcv
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ _MARKS: Final = frozenset(
     {"ts_event", "rtype", "publisher_id", "instrument_id", "open", "high", "low", "close", "volume"}
 )
 _FIXED: Final = r"^-?\d{6,}$"  # fixed prices are whole numbers of 1e-9: even a hundredth of a cent has six digits
-_PAGE: Final = "https://databento.com/docs/schemas-and-data-formats/ohlcv"
+_PAGE: Final = "https://databento.com/docs/schemas/ohlcv"
 
 
 def _has_fixed_prices(sheet: Sheet) -> bool:
@@ -28,7 +28,7 @@ def _has_fixed_prices(sheet: Sheet) -> bool:
     return all((share or 0.0) > 0.99 for share in whole.row(0))
 
 
-# Prices in units of 1e-9, https://databento.com/docs/standards-and-conventions/common-fields-enums-types
+# Prices in units of 1e-9, https://databento.com/docs/conventions/common-fields-enums-types
 FIXED: Final = Layout(
     name="databento_fixed",
     title="Databento, fixed prices in units of 1e-9",

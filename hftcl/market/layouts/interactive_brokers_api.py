@@ -1,4 +1,6 @@
-"""Interactive Brokers, the TWS API's own BarData. Stamps such as "20250512 09:30:00" are in the zone of TWS.
+"""Interactive Brokers, the TWS API's own BarData.
+
+Stamps such as "20250512 09:30:00" are in the zone of TWS; newer versions name it: "20250512 09:30:00 US/Eastern".
 
 https://interactivebrokers.github.io/tws-api/historical_bars.html
 """
@@ -11,7 +13,7 @@ LAYOUT: Final = Layout(
     name="interactive_brokers_api",
     title="Interactive Brokers, the TWS API's own BarData",
     page="https://interactivebrokers.github.io/tws-api/historical_bars.html",
-    marks=frozenset({"date", "open", "high", "low", "close", "volume", "wap", "count"}),
+    marks=frozenset({"date", "open", "high", "low", "close", "volume", "wap"}),
     columns={"ts": ("date",)},
     label="start",
 )

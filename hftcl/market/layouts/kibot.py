@@ -2,7 +2,7 @@
 
 Date and time in two columns without a header, mm/dd/yyyy, the start of the minute. The form alone does not prove the
 vendor, so the zone is asked for.
-https://www.kibot.com/support.aspx#data_format
+https://www.kibot.com/Data_Format.aspx
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ from hftcl.market.layouts import Layout
 LAYOUT: Final = Layout(
     name="kibot",
     title="Kibot",
-    page="https://www.kibot.com/support.aspx#data_format",
+    page="https://www.kibot.com/Data_Format.aspx",
     order=("date", "time", "open", "high", "low", "close", "volume"),
     shape=r"^\d\d/\d\d/\d{4}\|\d\d:\d\d\|",
     label="start",

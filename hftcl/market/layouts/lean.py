@@ -1,6 +1,6 @@
 """QuantConnect LEAN, minute trades of US shares: a zip a day, milliseconds since midnight, prices in 1/10,000 dollar.
 
-https://www.quantconnect.com/docs/v2/lean-cli/datasets/format-and-storage
+https://www.quantconnect.com/docs/v2/lean-engine/data-format/us-equity
 """
 
 import re
@@ -30,7 +30,7 @@ def _reshape(sheet: Sheet) -> Sheet:
 LAYOUT: Final = Layout(
     name="lean",
     title="QuantConnect LEAN, minute trades",
-    page="https://www.quantconnect.com/docs/v2/lean-cli/datasets/format-and-storage",
+    page="https://www.quantconnect.com/docs/v2/lean-engine/data-format/us-equity",
     files=_FILE.pattern,
     applies=lambda sheet: len(sheet.columns) == 6 and _FILE.search(sheet.inner or sheet.path.name) is not None,
     reshape=_reshape,

@@ -1,8 +1,8 @@
 """Whose bars are these? The ticker in the name of a file or in a cell. Pure.
 
 The rule, which docs/files.md tells too: the layout's own pattern; else a part `ticker=AAPL` of the path; else the name
-up to the first "_", blank or comma, in capitals, and a single letter after that is the class of a share: BRK_B is
-BRK.B. A name that is a date or a number has the ticker of its folder.
+up to the first "_", blank or comma, in capitals but for BACpK and the like, and a single letter after that is the class
+of a share: BRK_B is BRK.B. A name that is a date or a number has the ticker of its folder.
 """
 
 import re
@@ -20,6 +20,8 @@ _NO_TICKER: Final = re.compile(
 _INTERVAL: Final = re.compile(r"-(1m|1min|m1|minute|1minute)([-.].*)?$", re.IGNORECASE)
 _CLASS: Final = re.compile(r"^([A-Z]{1,5})[-/_ .]([A-Z])$")
 _BLOOMBERG: Final = re.compile(r" [A-Z]{2} Equity$", re.IGNORECASE)
+# Preferred, when-issued and rights, as Polygon writes them: BACpK, TpC, XYZw.
+_KIND: Final = re.compile(r"^[A-Z]{1,5}(p[A-Z]?|w|r)$")
 _WORDS: Final = re.compile(
     r"^(1?min(ute)?s?|1m|m1|\d+|full|adj\w*|unadj\w*|bars?|data|dirty|clean|\d{4}.*|[a-z]|ohlcv.*|intraday|us)$",
     re.IGNORECASE,
@@ -50,13 +52,19 @@ def ticker_of_path(path: PurePath, folder: PurePath, layout: Layout, inner: str 
         return _ENDINGS.sub("", outer).upper() if outer else stem.upper()
     if len(words) > 1 and re.fullmatch(r"[A-Z]", words[1]) and words[0].isalpha():
         return f"{words[0].upper()}.{words[1]}"
-    return words[0].upper()
+    return _capitals(words[0])
 
 
 def is_named_after(path: PurePath, ticker: str) -> bool:
     """Whether the name of a file is that ticker and words about the bars, and no other ticker's."""
     words = [word for word in re.split(r"[_ ,()]+", _ENDINGS.sub("", path.name)) if word]
-    return bool(words) and words[0].upper() == ticker and all(_WORDS.match(word) for word in words[1:])
+    if not words or _NO_TICKER.match(words[0]):
+        return False
+    return _capitals(words[0]) == ticker and all(_WORDS.match(word) for word in words[1:])
+
+
+def _capitals(word: str) -> str:
+    return word if _KIND.match(word) else word.upper()
 
 
 def is_copy(path: PurePath) -> PurePath | None:

@@ -1,7 +1,7 @@
 """Polygon (Massive) flat files, minute aggregates.
 
 Nanoseconds since 1970, the start of the minute; not adjusted. Tickers are case-sensitive: TpC is not TPC.
-https://polygon.io/docs/flat-files/stocks/minute-aggregates
+https://massive.com/docs/flat-files/stocks/minute-aggregates
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from hftcl.market.layouts import Layout
 LAYOUT: Final = Layout(
     name="polygon_flat",
     title="Polygon (Massive) flat files, minute aggregates",
-    page="https://polygon.io/docs/flat-files/stocks/minute-aggregates",
+    page="https://massive.com/docs/flat-files/stocks/minute-aggregates",
     marks=frozenset({"ticker", "volume", "open", "close", "high", "low", "window_start", "transactions"}),
     columns={"ts": ("window_start",)},
     label="start",

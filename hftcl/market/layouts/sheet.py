@@ -98,7 +98,9 @@ def _unpack(path: Path) -> tuple[bytes, str]:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
             tables = [name for name in names if name.lower().endswith(TEXT)]
             if len(tables) != _LEAST_MEMBER:
-                raise ValueError(f"a zip with {len(tables)} tables, {', '.join(names[:3])}; one is expected")
+                raise ValueError(
+                    f"a zip with {len(tables)} tables, {', '.join(names[:3])}, not one: unpack it into the folder"
+                )
             return archive.read(tables[0]), tables[0]
     data = path.read_bytes()
     if ending.endswith(".gz"):

@@ -59,7 +59,8 @@ class BarSource(Protocol):
         """Return raw bars of the sessions `first` to `last`, both included, as `market.bars.RAW_SCHEMA`.
 
         As delivered: disorder, duplicates and faulty bars are left for `bars.clean`. Empty where there are none.
-        Raises SourceError where the answer is incomplete: never a part as if it were the whole.
+        Raises SourceError where the answer is incomplete: never a part as if it were the whole; RefusedBarsError where
+        the bars of this ticker alone cannot be used.
         """
         ...
 

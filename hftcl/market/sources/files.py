@@ -20,12 +20,12 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
-from hftcl.errors import ConfigError, SourceError
+from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
-from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
+from hftcl.market.layouts import GENERIC, Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
 from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_in_cell, ticker_of_path
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
@@ -42,15 +42,16 @@ _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_FORMAT: Final = 1  # of the index: raise it when its entries change, and every file is looked at again
+_FORMAT: Final = 2  # of the index: raise it when its entries change, and every file is looked at again
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a look into one file found; kept between two runs, so that a file that did not change is not opened.
 
-    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. fault: why it cannot be used.
-    faults: the same of one ticker. holds_any: whether any ticker's bars may be in a file with a fault.
+    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. spans: ticker -> its first and
+    last stamp, misdated ones included. fault: why it cannot be used. faults: the same of one ticker. holds_any: whether
+    any ticker's bars may be in a file with a fault.
     """
 
     stat: tuple[int, ...]
@@ -64,6 +65,7 @@ class _Facts(msgspec.Struct, frozen=True, kw_only=True):
     decimal_comma: bool = False
     tickers: dict[str, tuple[str, ...]] = {}
     newest: dict[str, datetime] = {}
+    spans: dict[str, tuple[datetime, datetime]] = {}
     rows: int = 0
     owner: str | None = None
     fault: str = ""
@@ -108,8 +110,8 @@ class FilesSource:
     ticker in its name, by the rule of `layouts.names`. A file named after a ticker that more than half of its rows
     bear is that ticker's file: other rows in it are delivered with it, as the faults they are. Several files of one
     ticker are read one after the other, in the order of their names; where they disagree they are refused.
-    Raises SourceError naming the file and the remedy for what cannot be read or be true, ConfigError for an unknown
-    time zone or layout.
+    Raises RefusedBarsError naming the file and the remedy for what cannot be read or be true of a ticker, SourceError
+    for a folder without bars, ConfigError for an unknown time zone or layout.
     """
 
     name = "files"
@@ -118,13 +120,16 @@ class FilesSource:
     unchanging = True
     """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, layout: Layout | None = None) -> None:
+        """Look at nothing yet. layout: read every file by this one, installed or not, whatever the settings say."""
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
+        self._watched = frozenset(settings.market.watchlist)
         self._found: dict[str, dict[Path, _Facts]] = {}
         self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
+        self._kept_rows = 0
         if self._files.timezone:
             try:
                 ZoneInfo(self._files.timezone)
@@ -133,13 +138,13 @@ class FilesSource:
                     f"[files] timezone: {self._files.timezone!r} is not a time zone. "
                     'Use one such as "America/New_York".'
                 ) from error
-        self._layout = None if self._files.layout == "auto" else find_layout(self._files.layout)
+        self._layout = layout or (None if self._files.layout == "auto" else find_layout(self._files.layout))
 
     def fingerprint(self, ticker: str) -> str:
         """Name the ticker's files with size and times of change, and the settings that change how they are read."""
         parts = [self._reading]
         for path, facts in self._find_files(ticker).items():
-            stat(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
+            _require_there(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
             parts.append(repr((str(path.relative_to(self._folder)), *facts.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
@@ -149,12 +154,19 @@ class FilesSource:
         With a session come the rows after it until the next one begins, so that a bar of a weekend is reported and not
         lost. A row without a readable time stamp comes with the row before it.
         """
-        span = self._find_span(first, last)
         frames: list[tuple[Path, pl.DataFrame]] = []
-        for path, facts in self._find_files(ticker).items() if span is not None else ():
-            rows = self._lay_out_rows(path, facts, ticker)
+        files = self._find_files(ticker)
+        if (span := self._find_span(first, last)) is None:
+            return RAW_SCHEMA.to_frame()
+        for path, facts in files.items():
+            if not _may_reach_into(facts, find_ticker(ticker, facts.tickers) or ticker, span):
+                continue
+            try:
+                rows = self._lay_out_rows(path, facts, ticker)
+            except SourceError as error:
+                raise RefusedBarsError(str(error)) from error
             near = pl.col("ts").forward_fill().backward_fill()
-            frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span and span[1] else True))))  # type: ignore[index]
+            frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))))
         self._require_agreement(ticker, frames)
         return pl.concat([RAW_SCHEMA.to_frame(), *(rows.select(RAW_SCHEMA.names()) for _, rows in frames)])
 
@@ -168,8 +180,14 @@ class FilesSource:
         Days with far fewer rows than the others do not count: one misdated row must not move everybody's window.
         """
         newest: list[datetime] = []
+        refused: list[RefusedBarsError] = []
         for ticker in tickers:
-            for path, facts in self._find_files(ticker).items():
+            try:
+                files = self._find_files(ticker)
+            except RefusedBarsError as error:  # it is left out, and told so, when its bars are asked for
+                refused.append(error)
+                continue
+            for path, facts in files.items():
                 name = find_ticker(ticker, facts.tickers) or ticker
                 latest = facts.newest.get(name)
                 if latest is None:
@@ -181,6 +199,8 @@ class FilesSource:
                         continue
                     latest = earlier
                 newest.append(latest)
+        if refused and not newest:
+            raise refused[0]
         return max(newest) + _MINUTE if newest else None
 
     def remember(self) -> None:
@@ -226,7 +246,7 @@ class FilesSource:
             facts = self._remembered.get(str(path.relative_to(self._folder)))
             if facts is None or tuple(facts.stat) != _stat_or_none(path):
                 facts = self._look(path)
-            if facts.fault and path.name.lower().endswith(".txt") and facts.kind == "":
+            if facts.fault and path.name.lower().endswith(".txt") and not facts.columns and not facts.holds_any:
                 folder.ignored[path] = "a text that is no table of bars"
             else:
                 folder.files[path] = facts
@@ -271,7 +291,7 @@ class FilesSource:
         return index.files if (index.format, index.reading) == (_FORMAT, self._reading) else {}
 
     def _find_files(self, ticker: str) -> dict[Path, _Facts]:
-        """Return the files of `ticker`. Raises SourceError where one that may hold its bars cannot be used."""
+        """Return the files of `ticker`. Raises RefusedBarsError where one that may hold its bars cannot be used."""
         if ticker in self._found:
             return self._found[ticker]
         mine = {
@@ -281,12 +301,14 @@ class FilesSource:
         }
         self._require_one(ticker, mine)
         for path, facts in self._faulty.items():
-            if facts.holds_any or not mine or find_ticker(ticker, [self._find_ticker(path, facts)]):
-                raise SourceError(facts.fault)
+            named = self._find_ticker(path, facts)
+            of_another = bool(mine) and is_named_after(path, named) and self._is_of_one(named, facts)
+            if (facts.holds_any and not of_another) or not mine or find_ticker(ticker, [named]):
+                raise RefusedBarsError(facts.fault)
         for facts in mine.values():
             fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
             if fault:
-                raise SourceError(self._with_companion(fault, mine, ticker))
+                raise RefusedBarsError(self._with_companion(fault, mine, ticker))
         self._found[ticker] = mine
         return mine
 
@@ -299,6 +321,18 @@ class FilesSource:
                 named.setdefault(plain_name(name), {})[path] = facts
         return named
 
+    def _is_of_one(self, named: str, facts: _Facts) -> bool:
+        """Whether a file that cannot be used is of the ticker in its name alone: watched, or as its neighbours are."""
+        return "ticker" not in facts.columns and (named in self._watched or self._one_file_each)
+
+    @cached_property
+    def _one_file_each(self) -> bool:
+        """Whether the usable files, two or more, hold the ticker in their name each and no other."""
+        used = [(path, facts) for path, facts in self._index.files.items() if not facts.fault]
+        return len(used) > 1 and all(
+            len(facts.tickers) == 1 and is_named_after(path, next(iter(facts.tickers))) for path, facts in used
+        )
+
     @cached_property
     def _faulty(self) -> dict[Path, _Facts]:
         return {path: facts for path, facts in self._index.files.items() if facts.fault}
@@ -307,7 +341,7 @@ class FilesSource:
         """Refuse files that write the class of a share differently: they may be of two tickers."""
         names = {find_ticker(ticker, facts.tickers) or ticker for facts in mine.values()}
         if len(names) > 1:
-            raise SourceError(
+            raise RefusedBarsError(
                 f"{ticker} may be any of {', '.join(sorted(names))} in {self._folder}. Rename the files of one of them."
             )
 
@@ -330,7 +364,10 @@ class FilesSource:
         )
 
     def _find_ticker(self, path: Path, facts: _Facts) -> str:
-        return ticker_of_path(path, self._folder, find_layout(facts.layout))
+        return ticker_of_path(path, self._folder, self._find_layout(facts))
+
+    def _find_layout(self, facts: _Facts) -> Layout:
+        return self._layout if self._layout and self._layout.name == facts.layout else find_layout(facts.layout)
 
     # --- what is in one file
 
@@ -386,6 +423,7 @@ class FilesSource:
     ) -> _Facts:
         """Say until when the bars of each ticker reach, and refuse what cannot be true."""
         newest: dict[str, datetime] = {}
+        spans: dict[str, tuple[datetime, datetime]] = {}
         faults: dict[str, str] = {}
         longest = max(parts, key=lambda name: parts[name].height, default=None)
         clock = ""
@@ -397,6 +435,7 @@ class FilesSource:
             latest = _find_newest_day(rows["ts"])
             if latest is not None:
                 newest[ticker] = latest
+                spans[ticker] = rows["ts"].min(), rows["ts"].max()  # type: ignore[assignment]
             interval = doubts.find_interval(rows["ts"])
             if interval is not None:
                 faults[ticker] = (
@@ -405,13 +444,21 @@ class FilesSource:
                     "bars of one minute."
                 )
                 continue
+            if odd := doubts.find_odd_order(rows):
+                faults[ticker] = (
+                    f"{path}: in {odd[0]:,} of {rows.height:,} rows of {ticker} the high is not the highest price or "
+                    f"the low not the lowest (row {odd[1]}): the columns are not what they are taken for, "
+                    f"{_describe_columns(facts.columns)}. Say what they are: [files] columns = "
+                    '{ open = "...", high = "...", low = "...", close = "..." }; those without a name are "1", "2", ...'
+                )
+                continue
             unit = "" if self._calendar_name == "24/7" else doubts.find_unit(rows["close"], rows["volume"])
             if unit:
                 faults[ticker] = (
                     f"{path}: {unit} (row 1 of {ticker}: {_first(rows)}). Export it in dollars and shares, or set "
                     "[files] layout to the vendor's, which `hftcl inspect` lists."
                 )
-        return msgspec.structs.replace(facts, newest=newest, faults=faults, clock=clock)
+        return msgspec.structs.replace(facts, newest=newest, spans=spans, faults=faults, clock=clock)
 
     def _clock(self, path: Path, facts: _Facts, rows: pl.DataFrame, ticker: str, *, asked: bool) -> tuple[str, str]:
         """Return what is wrong with the hour of the stamps, and the clock that was found."""
@@ -524,7 +571,7 @@ class FilesSource:
         if stat(path) != tuple(facts.stat) and path not in self._kept:
             raise SourceError(f"{path} changed while it was read. Run this again when it is whole.")
         if path not in self._kept:
-            layout = find_layout(facts.layout)
+            layout = self._find_layout(facts)
             try:
                 sheet = open_sheet(path)
                 sheet = layout.reshape(sheet) if layout.reshape is not None else sheet
@@ -542,16 +589,22 @@ class FilesSource:
 
     def _keep(self, path: Path, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Keep the rows of a file by ticker, for each file is asked for often; the least lately asked for go."""
-        parts = rows.partition_by("holder", as_dict=True, include_key=False)
-        self._kept[path] = {str(holder): part for (holder,), part in parts.items()}
+        holders = rows["holder"].unique()
+        if holders.len() == 1:
+            parts = {str(holders[0]): rows.drop("holder")}
+        else:
+            divided = rows.partition_by("holder", as_dict=True, include_key=False)
+            parts = {str(holder): part for (holder,), part in divided.items()}
+        self._kept_rows += rows.height - _count_rows(self._kept.get(path, {}))
+        self._kept[path] = parts
         self._kept.move_to_end(path)
-        while len(self._kept) > 1 and sum(f.height for of in self._kept.values() for f in of.values()) > _MOST_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[path]
+        while len(self._kept) > 1 and self._kept_rows > _MOST_KEPT:
+            self._kept_rows -= _count_rows(self._kept.popitem(last=False)[1])
+        return parts
 
     def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
-        layout = find_layout(facts.layout)
+        layout = self._find_layout(facts)
         stamps = _stamps(frame, facts.columns)
         local = layout.epoch_is_local and facts.kind == "epoch"
         moments = self._moments(stamps, facts, layout) if known is None or local else known
@@ -614,7 +667,7 @@ class FilesSource:
         worst = groups.row(0, named=True)
         one, other = frames[worst["one"]][0], frames[worst["other"]][0]
         where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
-        raise SourceError(
+        raise RefusedBarsError(
             f"{where} on {groups.height} minutes of {ticker}, the first at {worst['ts']:%Y-%m-%d %H:%M} UTC (row "
             f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
             "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
@@ -644,7 +697,7 @@ class FilesSource:
             rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
             splits = [
                 Split(
-                    ticker=str(row["ticker"]).strip().upper(),
+                    ticker=ticker_in_cell(str(row["ticker"]), GENERIC),
                     execution_date=date.fromisoformat(row["execution_date"]),
                     split_from=float(row["split_from"]),
                     split_to=float(row["split_to"]),
@@ -673,6 +726,13 @@ def stat(path: Path) -> tuple[int, ...]:
     except OSError as error:
         raise unreadable(path, error) from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _require_there(path: Path) -> None:
+    try:
+        stat(path)
+    except SourceError as error:
+        raise RefusedBarsError(str(error)) from error
 
 
 def _stat_or_none(path: Path) -> tuple[int, ...] | None:
@@ -762,6 +822,16 @@ def _turn_label(label: str, seen: str | None) -> str:
     return "end" if seen == "end" and label == "start" else "start"
 
 
+def _may_reach_into(facts: _Facts, ticker: str, span: tuple[datetime, datetime | None]) -> bool:
+    """Whether rows of `ticker` may be of these moments: a file of another month need not be opened."""
+    known = facts.spans.get(ticker)
+    return known is None or (known[1] >= span[0] and (span[1] is None or known[0] < span[1]))
+
+
+def _count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
+    return sum(part.height for part in parts.values())
+
+
 def _row(rows: pl.DataFrame, day: object) -> str:
     first = rows.filter(pl.col("ts").dt.date() == day).head(1)
     return f"{first['row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
@@ -770,6 +840,10 @@ def _row(rows: pl.DataFrame, day: object) -> str:
 def _first(rows: pl.DataFrame) -> str:
     row = rows.row(0, named=True)
     return f"close {row['close']}, volume {row['volume']}"
+
+
+def _describe_columns(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{role} = {columns[role]!r}" for role in PRICES)
 
 
 def _describe_lack(path: Path, lacking: Sequence[str], sheet: Sheet, layout: Layout) -> str:

@@ -12,18 +12,20 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import polars as pl
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.home import Home
-from hftcl.market.bars import RAW_SCHEMA, TS
+from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sources import Question, Split
 from hftcl.market.sources.ahead import Ahead
+from hftcl.market.sources.polygon_bars import Bar, Bars, build_frame, decode_page, is_number, parse_figure
 from hftcl.market.sources.polygon_names import Names, fetch_names
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
+from hftcl.market.sources.transport import decode
 from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,6 @@ KEY_VARIABLES: Final = ("POLYGON_API_KEY", "MASSIVE_API_KEY")
 # The most that one answer holds,
 # https://massive.com/knowledge-base/article/what-is-the-function-of-the-limit-parameter-in-massives-aggregate-endpoint
 MOST_BARS: Final = 50_000
-# Its names of a bar's values, https://massive.com/docs/rest/stocks/aggregates/custom-bars
-_FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
-_LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
 # No share splits twice alike within a month, but a day of execution is corrected by days.
 _SAME_SPLIT: Final = timedelta(days=31)
 _FRESH_S: Final = 3600.0
@@ -54,6 +53,7 @@ _REMEMBERED_S: Final = 600.0  # seconds: a check and the retrain after it
 _GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
 """No listed company has split, or merged, its shares by more at once."""
 _Object = dict[str, Any]
+_Rows = Bars | list[_Object]
 
 
 class PolygonSource:
@@ -156,10 +156,9 @@ class PolygonSource:
 
     def _fetch_named(self, ticker: str, name: str, first: date, last: date) -> pl.DataFrame:
         """Return the bars that the service has under `name`, as those of `ticker`."""
-        rows: list[_Object] = []
-        for begin, end in _divide_into_windows(name, first, last):
-            rows.extend(self._fetch_window(name, begin, end))
-        return _build_frame(ticker, rows)
+        windows = _divide_into_windows(name, first, last)
+        parts = [build_frame(ticker, rows) for begin, end in windows for rows in self._fetch_window(name, begin, end)]
+        return pl.concat([RAW_SCHEMA.to_frame(), *parts], rechunk=True)
 
     def _names_of(self, ticker: str) -> Names:
         """Return the names that `ticker` had; where the service does not say, that it always had this one."""
@@ -192,7 +191,7 @@ class PolygonSource:
         wanted = {ticker} if ticker else self._watched
         found: set[Split] = set()
         for part, _, rows in self._fetch_pages("/v3/reference/splits", query, what):
-            found |= {_parse_split(row, part) for row in rows if row.get("ticker") in wanted}
+            found |= {_parse_split(row, part) for row in rows if isinstance(row, dict) and row.get("ticker") in wanted}
         by_ticker: dict[str, list[Split]] = {}
         for split in sorted(found, key=lambda s: (s.ticker, s.execution_date, s.ratio, s.split_from)):
             by_ticker.setdefault(split.ticker, []).append(split)
@@ -208,19 +207,19 @@ class PolygonSource:
         """Return the seconds by which this clock is ahead of the service's, by its newest answer; None before one."""
         return self._rest.transport.clock_ahead_s
 
-    def _fetch_window(self, ticker: str, begin: date, end: date) -> list[_Object]:
-        """Return the bars of one window as delivered, each page checked against the question."""
+    def _fetch_window(self, ticker: str, begin: date, end: date) -> list[_Rows]:
+        """Return the pages of one window as delivered, each checked against the question."""
         what = f"{ticker} {begin}" if begin == end else f"{ticker} {begin} to {end}"
         path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
         query = {"adjusted": "false", "sort": "asc", "limit": str(MOST_BARS)}
-        bars: list[_Object] = []
+        pages: list[_Rows] = []
         adjusted = delayed = False
         for part, page, rows in self._fetch_pages(path, query, what):
             if page.get("ticker", ticker) != ticker:
                 raise _build_untrusted_error(part, "holds the bars of another ticker")
-            if not all(_is_number(row.get("t")) for row in rows):
+            if not isinstance(rows, Bars) and not all(is_number(row.get("t")) for row in rows):
                 raise _build_untrusted_error(part, "holds a bar without a time")
-            bars += rows
+            pages.append(rows)
             adjusted = adjusted or bool(page.get("adjusted"))
             delayed = delayed or page["status"] == "DELAYED"
         if adjusted and any(split.execution_date > begin for split in self.splits(ticker)):
@@ -228,9 +227,9 @@ class PolygonSource:
             raise _build_untrusted_error(what, "came adjusted for splits, although unadjusted bars were asked for")
         if delayed:
             log.info("bars are delayed ticker=%r first=%s last=%s", ticker, begin, end)
-        return bars
+        return pages
 
-    def _fetch_pages(self, path: str, query: dict[str, str], what: str) -> Iterator[tuple[str, _Object, list[_Object]]]:
+    def _fetch_pages(self, path: str, query: dict[str, str], what: str) -> Iterator[tuple[str, _Object, _Rows]]:
         """Yield (name, page, its rows) until a page names no next one; each page after the first must bring news.
 
         Raises SourceError for a next page that was read before, or that answers another question.
@@ -238,7 +237,7 @@ class PolygonSource:
         asked: set[tuple[str, str]] = set()
         seen: set[str] = set()
         part = f"page 1 of {what}"
-        page = self._rest.get(path, query, part)
+        page = self._rest.get(path, query, part, decode_body=_decoder(path))
         unadjusted = page.get("adjusted") is False
         for n in itertools.count(2):
             rows = _read_results(page, part)
@@ -261,9 +260,9 @@ class PolygonSource:
 
     def _fetch_next(self, path: str, cursor: str, part: str, *, unadjusted: bool) -> _Object:
         """Return the page behind a next_url; ask again where the cursor forgot that prices are wanted unadjusted."""
-        page = self._rest.get(f"{path}?{cursor}", {}, part)
+        page = self._rest.get(f"{path}?{cursor}", {}, part, decode_body=_decoder(path))
         if unadjusted and page.get("adjusted") and "adjusted=" not in cursor:
-            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part)
+            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part, decode_body=_decoder(path))
         return page
 
 
@@ -333,16 +332,23 @@ def _strip_range(path: str) -> str:
     return path.rsplit("/", 2)[0] if path.startswith("/v2/aggs/") else path
 
 
-def _identify(row: _Object) -> str:
+def _decoder(path: str) -> Callable[[bytes], _Object | None]:
+    """Return what reads the answers of a path: those with bars have a quick way."""
+    return decode_page if path.startswith("/v2/aggs/") else decode
+
+
+def _identify(row: _Object | Bar) -> str:
     """Return what tells a row from others of the same question: a bar's time, a split's day and ratio."""
+    if isinstance(row, Bar):
+        return str([row.t, None, None, None, None, None])
     return str([row.get(name) for name in ("t", "id", "ticker", "execution_date", "split_from", "split_to")])
 
 
-def _read_results(page: _Object, what: str) -> list[_Object]:
+def _read_results(page: _Object, what: str) -> _Rows:
     """Return the rows of a page; none where it has no `results`, which is how the service says "none"."""
     rows = page.get("results")
     rows = [] if rows is None else rows
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, Bars) and not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise _build_untrusted_error(what, "holds results that are not a list of objects")
     for name in ("resultsCount", "count"):
         if page.get(name, len(rows)) != len(rows):
@@ -350,37 +356,8 @@ def _read_results(page: _Object, what: str) -> list[_Object]:
     return rows
 
 
-def _build_frame(ticker: str, rows: list[_Object]) -> pl.DataFrame:
-    """Return rows of the service as RAW_SCHEMA: t (START of the minute, Unix ms) becomes ts."""
-    stamps = [int(row["t"]) * 1000 if 0 <= row["t"] <= _LAST_MS else None for row in rows]
-    figures = {column: _figures([row.get(vendor_name) for row in rows]) for column, vendor_name in _FIGURES.items()}
-    ts = pl.Series(stamps, dtype=pl.Int64).cast(TS)
-    return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": ts, **figures}, schema=RAW_SCHEMA)
-
-
-def _figures(values: list[Any]) -> pl.Series:
-    """Return a column as Float64; what is no number is null."""
-    if set(map(type, values)) <= {int, float}:
-        try:
-            return pl.Series(values, dtype=pl.Float64, strict=False)
-        except OverflowError:
-            return pl.Series([_parse_figure(value) for value in values], dtype=pl.Float64)
-    return pl.Series([_parse_figure(value) for value in values], dtype=pl.Float64)
-
-
-def _parse_figure(value: object) -> float | None:
-    try:
-        return float(value) if _is_number(value) else None
-    except OverflowError:  # an integer of 400 digits
-        return None
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return type(value) is int or type(value) is float  # a bool is an int to isinstance
-
-
 def _parse_split(row: _Object, what: str) -> Split:
-    before, after = _parse_figure(row.get("split_from")), _parse_figure(row.get("split_to"))
+    before, after = parse_figure(row.get("split_from")), parse_figure(row.get("split_to"))
     try:
         day = date.fromisoformat(row["execution_date"])
     except (KeyError, TypeError, ValueError):

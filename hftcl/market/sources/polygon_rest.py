@@ -59,15 +59,23 @@ class Rest:
             tries=tries,
         )
 
-    def get(self, path: str, query: Mapping[str, str], what: str) -> dict[str, Any]:
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        what: str,
+        *,
+        decode_body: Callable[[bytes], dict[str, Any] | None] = decode,
+    ) -> dict[str, Any]:
         """Return the JSON object that the service answers; its status is OK or DELAYED.
 
         path: as sent, that is quoted. what: what is asked for, as the messages call it: "page 2 of AAPL 2026-01-05".
+        decode_body: what makes an object of the body, None where it is none.
         Raises SourceError: refused key or plan (not retried), no answer, still busy or failing after `tries` tries, or
         an answer that is not what was asked for.
         """
         answer = self.transport.ask(path + (f"?{urlencode(query)}" if query else ""), what)
-        document = decode(answer.body)
+        document = decode_body(answer.body)
         status = document.get("status") if document is not None else None
         said = self.transport.describe(document, answer)
         if answer.status in (401, 403) or status == "NOT_AUTHORIZED":
