@@ -10,7 +10,7 @@ import polars as pl
 
 from hftcl.market.bars import Finding, looks_like_split
 from hftcl.market.sessions import Calendar
-from hftcl.market.zone import find_clock, fits
+from hftcl.market.zone import find_clock, find_offset, fits
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -170,6 +170,8 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
     bars: BAR_SCHEMA of one ticker, extended hours included, sorted by ts. Doubtful cases are no finding.
     """
     if bars.is_empty() or fits(bars["ts"], bars["volume"], calendar):
+        return ()
+    if not find_offset(bars["ts"], bars["volume"], calendar):
         return ()
     clock = find_clock(bars["ts"], bars["volume"], calendar)
     if clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):

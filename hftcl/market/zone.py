@@ -121,6 +121,16 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     return start >= _LEAST and start >= end + _AHEAD
 
 
+def find_offset(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> int | None:
+    """Return how many minutes after the open the sharpest rise of volume stands in most sessions; None for no place.
+
+    Quick, where `find_clock` tries every clock: without a place, no clock is named.
+    """
+    minutes, volume = _by_minute(stamps, volumes)
+    sessions = _sessions(minutes, calendar) if minutes.size else None
+    return None if sessions is None else _offset(minutes, volume, sessions)
+
+
 _LABELS: Final[tuple[Label, ...]] = ("start", "end")
 
 
