@@ -65,8 +65,18 @@ class Database:
     @property
     def tables(self) -> tuple[str, ...]:
         """The tables of the newest version."""
-        statements = (statement.split() for statement in self.schema.split(";"))
-        return tuple(words[2] for words in statements if words[:2] == ["CREATE", "TABLE"])
+        return _list_created(self.schema.split(";"))
+
+    def list_later_tables(self, version: int) -> tuple[str, ...]:
+        """Return the tables that a file of `version` cannot have yet."""
+        return tuple(
+            name for step in range(max(version, 1), self.version) for name in _list_created(self.upgrades.get(step, ()))
+        )
+
+
+def _list_created(statements: Iterable[str]) -> tuple[str, ...]:
+    words = (statement.split() for statement in statements)
+    return tuple(each[2] for each in words if each[:2] == ["CREATE", "TABLE"])
 
 
 @contextlib.contextmanager
@@ -190,6 +200,7 @@ def _copy_upgraded(db: sqlite3.Connection, path: Path, database: Database) -> sq
             db.backup(copy)
         with transaction(copy):
             _bring_up_to_date(copy, path, database)
+        _show_whole_rows(copy, database)
         copy.execute("PRAGMA query_only = ON")
     except BaseException:
         copy.close()
@@ -220,13 +231,15 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, database: Database) ->
     version = _read_version(db, path, database)
     if version == database.version:
         return
+    before = {table: _list_columns(db, table) for table in database.sealed}
     if version == 0:
         _run(db, database.schema.split(";"))
     else:
         for step in range(version, database.version):
             _run(db, database.upgrades.get(step, ()))
     for table in database.sealed:
-        _seal_table(db, table)
+        if before[table] != _list_columns(db, table) or not before[table][1]:  # else its seals hold, or tell of damage
+            _seal_table(db, table)
     db.execute(f"PRAGMA user_version = {database.version}")
 
 

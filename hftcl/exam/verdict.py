@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from hftcl.exam.metrics import (
 from hftcl.exam.simulation import Simulation
 
 FloatArray = npt.NDArray[np.float64]
+_TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
 
 
 class Outcome(StrEnum):
@@ -122,7 +123,9 @@ class Verdict:
     """On the same sessions; None without a champion that defends."""
     difference: SharpeDifference | None = None
     trials: int = 1
-    """Configurations that were examined on these sessions, this one included."""
+    """Candidates that were examined on these sessions, or on some of them, this one included."""
+    effective_trials: float = 1.0
+    """The same, each weighted by the share of these sessions that it was examined on."""
     deflated_sharpe: float | None = None
     """Confidence that the best of them is better than luck; None where undefined."""
 
@@ -176,6 +179,7 @@ def judge(
     champion_excused: str | None = None,
     earlier_sharpes: Sequence[float] = (),
     tried_sharpes: Sequence[float] = (),
+    tried_weights: Sequence[float] | None = None,
 ) -> Verdict:
     """Return the verdict about `challenger`.
 
@@ -188,9 +192,10 @@ def judge(
     earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
         not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
         them and the champion, so that concessions do not add up.
-    tried_sharpes: annual Sharpe ratios of other configurations that were examined on these very sessions before.
-        One who tries many sees a good one by luck: the deflated Sharpe ratio is told, and decides nothing, because the
-        cure is to choose on an inner split of the training window.
+    tried_sharpes: annual Sharpe ratios of other candidates that were examined on these sessions before.
+        tried_weights: the share of these sessions that each was examined on; 1 where left out. The best of many is
+        good by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the
+        policy is "seed": at least promote.min_p_better.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
     Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
@@ -209,9 +214,10 @@ def judge(
         difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _compare_figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
-    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes)
+    weights = (1.0, *(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes)))
+    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes, weights)
     if tried_sharpes:
-        facts.append(_describe_trials(1 + len(tried_sharpes), deflated))
+        facts.append(_judge_trials(len(weights), sum(weights), deflated, promote, decides=could_tell))
     passed = all(fact.passed for fact in facts if fact.decides)
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
     if unfit or pinned or (could_tell and not passed):
@@ -226,7 +232,8 @@ def judge(
         challenger_sharpe=own,
         champion_sharpe=against,
         difference=difference,
-        trials=1 + len(tried_sharpes),
+        trials=len(weights),
+        effective_trials=sum(weights),
         deflated_sharpe=deflated,
     )
 
@@ -287,17 +294,34 @@ def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
         return None
 
 
-def _compute_deflated(challenger: Scored, own: float, tried_sharpes: Sequence[float]) -> float | None:
+def _compute_deflated(
+    challenger: Scored, own: float, tried_sharpes: Sequence[float], weights: Sequence[float]
+) -> float | None:
     try:
-        return deflated_sharpe(challenger.net, [own, *tried_sharpes])
+        return deflated_sharpe(challenger.net, [own, *tried_sharpes], weights)
     except UndefinedStatisticError:
         return None
 
 
-def _describe_trials(trials: int, deflated: float | None) -> Evidence:
+def _judge_trials(
+    trials: int, effective: float, deflated: float | None, promote: settings.Promote, *, decides: bool
+) -> Evidence:
+    """Return how much of the figure is the luck of the best of several; it decides from two weighted trials on."""
+    decisive = decides and effective >= _TRIALS_THAT_DECIDE and promote.policy != "seed"
+    least = promote.min_p_better
     figure = "not defined" if deflated is None else f"{deflated:.2f}"
-    detail = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
-    return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=detail, decides=False)
+    told = (
+        f"this is the best of {trials} candidates that were tried on these sessions ({effective:.2f} by the sessions "
+        f"in common): deflated Sharpe ratio {figure}"
+    )
+    return Evidence(
+        name="trials",
+        value=deflated,
+        threshold=least if decisive else None,
+        passed=not decisive or (deflated is not None and deflated >= least),
+        detail=f"{told}, needs {least:.2f}" if decisive else told,
+        decides=decisive,
+    )
 
 
 def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:

@@ -41,10 +41,13 @@ class ExamResult:
         )
 
 
-def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float) -> ExamResult:
+def examine(
+    model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float, watchlist: Sequence[str]
+) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
-    Each ticker of the exam gets the weight 1/N. A bar whose features are not complete has no prediction: no signal.
+    Each ticker of the watchlist has the weight 1/N, as the bot trades it: one without bars earns 0 and does not raise
+    the others. A bar whose features are not complete has no prediction: no signal.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
     has_features = rows.select(is_ready()).to_series()
@@ -56,7 +59,7 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
         rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
         threshold=model.meta.threshold,
         horizon_minutes=model.meta.horizon_minutes,
-        weight=1.0 / max(rows["ticker"].n_unique(), 1),
+        weight=1.0 / max(len(watchlist), 1),
         flat_minutes_before_close=model.meta.flat_minutes_before_close,
     )
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)

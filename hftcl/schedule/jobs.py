@@ -41,7 +41,7 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         home, now = Home.of(settings).root, clock()
-        alert = alert_texts.build_digest(home, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
+        alert = alert_texts.build_digest(settings, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
         return JobResult(alert.subject, (alert,))
 
     return {Job.CHECK: run_check, Job.RETRAIN: run_forced, Job.COLLECT: run_collection, Job.DIGEST: run_digest}

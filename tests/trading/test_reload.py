@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 
 
 def serving(home: Path, market: MarketKind = HERE, interval_s: float = 3600.0) -> ProductionWatch:
-    return ProductionWatch(home, market, interval_s=interval_s)
+    return ProductionWatch(home, market, policy=hash_policy(settings_of(home)), interval_s=interval_s)
 
 
 def test_the_first_look_takes_up_what_serves_and_the_next_finds_it_the_same(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -179,7 +180,9 @@ def _gather(
     data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
-    net = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).simulation.net
+    net = examine(
+        model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+    ).simulation.net
     recent = days[-settings.triggers.recent_sessions :]
     return _Facts(
         sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
@@ -215,9 +218,8 @@ def _run_detector(
 
     Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
-    recorded_sessions = tuple(
-        session for session in read_sessions(registry, synthetic=data.synthetic) if session.session <= data.sessions[-1]
-    )
+    rows = read_sessions(registry, synthetic=data.synthetic, policy=hash_policy(settings))
+    recorded_sessions = tuple(session for session in rows if session.session <= data.sessions[-1])
     record = Record(recorded_sessions=recorded_sessions, added=(), cost_bps=settings.strategy.cost_bps)
     pnl = dict(zip((session.session for session in recorded_sessions), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)

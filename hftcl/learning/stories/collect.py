@@ -22,7 +22,8 @@ class Collection:
     """What is in the store now, up to `session`, and what was added to the record.
 
     silent: tickers that have bars in the window and none in `session`. left_out: ticker -> reason. problem: why
-    sessions that belong into the record could not be scored.
+    sessions that belong into the record could not be scored. corrected: recorded sessions whose bars were corrected
+    since: until the next verdict the bot stands aside.
     """
 
     session: date
@@ -31,6 +32,7 @@ class Collection:
     left_out: dict[str, str]
     recorded: tuple[RecordedSession, ...]
     problem: str | None
+    corrected: tuple[date, ...] = ()
 
 
 def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collection:
@@ -44,8 +46,8 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     known_end = find_as_of(source, calendar, settings, None, now)
     data = assemble(settings, source, calendar, known_end, save=True, on_event=on_event, watch=Stopwatch())
     record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
-    if record.added:
-        archive.record_sessions(record.added, now=now)
+    if record.added or record.dropped:
+        archive.record_sessions(record.added, now=now, dropped=record.dropped)
     newest = data.sessions[-1]
     tickers_present = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
     return Collection(
@@ -55,4 +57,5 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
         left_out=data.left_out,
         recorded=record.added,
         problem=record.problem,
+        corrected=tuple(session.session for session in record.dropped),
     )

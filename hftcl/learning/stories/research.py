@@ -46,7 +46,13 @@ def try_model(
         synthetic=bool(df.attrs.get("synthetic", False)),
         on_event=on_event,
     )
-    examined = examine(candidate.model, frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
+    examined = examine(
+        candidate.model,
+        frame,
+        division.exam_days,
+        cost_bps=settings.strategy.cost_bps,
+        watchlist=settings.market.watchlist,
+    )
     return candidate, examined.report
 
 

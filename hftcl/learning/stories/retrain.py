@@ -16,6 +16,7 @@ from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
@@ -31,6 +32,7 @@ from hftcl.learning.record import Record, decide_edge, extend_record
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
 from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
 from hftcl.learning.stories.check import check
+from hftcl.learning.trials import find_trials, record_look
 from hftcl.learning.triggers import check_manual
 from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
@@ -95,10 +97,11 @@ def retrain(
             candidate, exam = _train_and_examine(settings, data, champion, archive, model_id, chosen, on_event, watch)
             with watch("record"):
                 record = extend_record(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
-            edge = decide_edge(record, archive, data, settings, obstacle=_explain_idle(exam, champion))
+            edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = _add_edge(report, record, edge)
+            report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
             if dry_run:
+                record_look(archive, exam.challenger.report, synthetic=data.synthetic, now=now, on_event=on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
@@ -107,7 +110,7 @@ def retrain(
                     candidate,
                     report,
                     champion=champion.record.model_id if champion else None,
-                    sessions=record.added,
+                    record=record,
                 )
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
@@ -216,8 +219,9 @@ def _examine_candidate(
     scores = []
     for done, model in enumerate(models):
         on_event(Event("exam", done, len(models)))
-        scores.append(examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps))
+        scores.append(_examine(model, data, division, settings))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
     verdict = judge(
         challenger.build_scored(),
         defender.build_scored() if defender else None,
@@ -227,10 +231,16 @@ def _examine_candidate(
         champion_problem=champion.problem if champion else None,
         champion_excused=champion.excused if champion else None,
         earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
-        tried_sharpes=_list_tried_sharpes(archive, challenger, synthetic=data.synthetic),
+        tried_sharpes=[trial.sharpe for trial in tried],
+        tried_weights=[trial.weight for trial in tried],
     )
     on_event(Event("exam", len(models), len(models)))
     return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict)
+
+
+def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings: Settings) -> ExamResult:
+    cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
+    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist)
 
 
 def _list_conceding_sharpes(
@@ -247,25 +257,10 @@ def _list_conceding_sharpes(
         try:
             examined = archive.find_examined(record)
             model = load_archived(archive, examined, None)
-            scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
-            sharpes.append(sharpe(scored.simulation.net))
+            sharpes.append(sharpe(_examine(model, data, division, settings).simulation.net))
         except HftclError:
             sharpes.append(math.nan)
     return tuple(sharpes)
-
-
-def _list_tried_sharpes(archive: Archive, challenger: ExamResult, *, synthetic: bool) -> tuple[float, ...]:
-    """Return the Sharpe ratios of the other configurations that were examined on the very sessions of `challenger`.
-
-    The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
-    """
-    sessions = tuple(challenger.report.pnl_by_session)
-    sharpes: set[float] = set()
-    for model in archive.models():
-        judgement = model.judgement
-        if model.synthetic == synthetic and judgement.exam_days == sessions and judgement.sharpe is not None:
-            sharpes.add(judgement.sharpe)
-    return tuple(sorted(sharpes - {challenger.report.sharpe}))
 
 
 def _explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:
@@ -317,6 +312,8 @@ def _build_report(
         conceded=verdict.conceded,
         policy=verdict.policy,
         trials=verdict.trials,
+        effective_trials=verdict.effective_trials,
+        dsr=verdict.deflated_sharpe,
         deflated_sharpe=verdict.deflated_sharpe,
         repaired=repaired,
         triggers=checked.triggers if checked else (check_manual(asked=True),),
@@ -364,6 +361,7 @@ def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainRepor
         record_sessions=edge.sessions,
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
+        record_digest=record.digest,
         record_sharpe=compute_or_none(lambda: sharpe(record.net)),
         record_interval=compute_sharpe_interval(record.net),
         record_psr=edge.psr,

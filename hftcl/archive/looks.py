@@ -1,0 +1,52 @@
+"""Who has looked at which sessions: each candidate that was examined is a trial, whatever came of it.
+
+Only the standard library is imported. An archived candidate's own exam is in its row; the table holds every other look:
+those of dry runs, and of `exam` at other sessions.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import date
+
+from hftcl.archive.registry import Registry
+from hftcl.archive.schema import faults, open_to_read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One candidate on the sessions of one exam. positions: SHA-256 of what it would have held; sharpe: net, annual."""
+
+    positions: str
+    sharpe: float
+    sessions: tuple[date, ...]
+
+
+def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str) -> None:
+    """Write a look in the transaction that is open; the same candidate on the same bars is there once."""
+    days = " ".join(day.isoformat() for day in look.sessions)
+    known = db.execute(
+        "SELECT 1 FROM looks WHERE synthetic = ? AND positions = ?", (int(synthetic), look.positions)
+    ).fetchone()
+    if known is None:
+        db.execute(
+            "INSERT INTO looks (at, synthetic, positions, sharpe, sessions) VALUES (?, ?, ?, ?, ?)",
+            (at, int(synthetic), look.positions, look.sharpe, days),
+        )
+
+
+def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
+    """Return every look at bars of this kind, each candidate once: two that held the same positions are one."""
+    looks: dict[str, Look] = {}
+    for model in registry.models():
+        judgement = model.judgement
+        if model.synthetic != synthetic or judgement.sharpe is None or not judgement.exam_days:
+            continue
+        name = judgement.positions or model.model_id
+        days = tuple(date.fromisoformat(day) for day in judgement.exam_days)
+        looks[name] = Look(positions=name, sharpe=judgement.sharpe, sessions=days)
+    with faults("reading the exams"), open_to_read(registry.database) as db:
+        rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
+    for row in rows:
+        days = tuple(date.fromisoformat(day) for day in row["sessions"].split())
+        looks[row["positions"]] = Look(positions=row["positions"], sharpe=row["sharpe"], sessions=days)
+    return tuple(looks.values())
