@@ -116,7 +116,7 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_in_place_when_guarde
     assert verdict(net, net, replace(GUARDED, min_p_better=0.0)).outcome is Outcome.DEPLOYED
 
 
-def test_the_best_of_many_configurations_is_told_to_be_luck_and_that_decides_nothing() -> None:
+def test_the_best_of_many_candidates_is_told_to_be_luck() -> None:
     """0.64 by hand: five trials of -4, -2, 0, 2, 6 deviate by 3.847 a year, the best of 5 worthless ones lies 1.193
     deviations up (Bailey and Lopez de Prado 2014), and PSR of 6 against 4.59 over 20 sessions is what is left.
     """
@@ -127,8 +127,30 @@ def test_the_best_of_many_configurations_is_told_to_be_luck_and_that_decides_not
     luck = statistics.stdev([-4.0, -2.0, 0.0, 2.0, 6.0]) * 1.1929
     assert best_of_five.deflated_sharpe == pytest.approx(psr(np.array(net), benchmark=luck), abs=1e-3)
     assert alone.deflated_sharpe == pytest.approx(psr(np.array(net)))
-    assert "5 configurations were examined on these sessions" in str(best_of_five.evidence[-1])
+    assert "best of 5 candidates that were tried on these sessions" in str(best_of_five.evidence[-1])
     assert [fact.name for fact in alone.evidence].count("trials") == 0, "nobody tried anything"
+
+
+def test_from_two_trials_on_the_deflated_sharpe_ratio_decides_unless_under_seed() -> None:
+    """Four seeds on one day reached a Sharpe ratio of 6 with a deflated one of 0.5, and were deployed."""
+    net, tried = with_sharpe(6.0), (-12.0, -6.0, 0.0, 5.0)
+    lucky = verdict(net, promote=GUARDED, tried=tried)
+    assert lucky.deflated_sharpe is not None
+    assert lucky.deflated_sharpe < GUARDED.min_p_better
+    assert lucky.outcome is Outcome.REJECTED
+    assert "this is the best of 5 candidates that were tried on these sessions" in lucky.reason
+    assert verdict(net, promote=SEED, tried=tried).outcome is Outcome.DEPLOYED
+
+
+def test_trials_count_by_the_sessions_in_common() -> None:
+    """By hand: one that shares 19 of 20 sessions is 0.95 of a trial, and less than two decide nothing."""
+    challenger = scored(with_sharpe(6.0))
+    one = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0,), tried_weights=(0.95,))
+    assert (one.trials, one.effective_trials) == (2, 1.95)
+    assert one.outcome is Outcome.DEPLOYED
+    two = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0, -30.0), tried_weights=(0.95, 0.95))
+    assert two.effective_trials == pytest.approx(2.9)
+    assert two.outcome is Outcome.REJECTED
 
 
 def test_all_that_failed_is_told() -> None:

@@ -12,6 +12,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
@@ -138,7 +139,7 @@ def recorded(home: Path, returns: list[float], *, last: date) -> None:
                 kind="scored",
                 source="files",
                 synthetic=False,
-                settings_digest="0" * 16,
+                policy=hash_policy(on_files(home)),
             )
             for index, net in enumerate(returns)
         ],
@@ -151,8 +152,8 @@ def test_the_detector_reads_the_record_and_then_the_sessions_since(home: Path) -
     recorded(home, [0.001, -0.002] * 15, last=date(2025, 11, 30))
     found = trigger(learning(on_files(home)).check(), "degraded")
     scored = learning(on_files(home)).exam(Registry(home).models()[0].model_id, "2026-01-09", "2026-02-05")
-    state = ShiryaevRoberts()
-    known = [each.net for each in read_sessions(Registry(home), synthetic=False)]
+    state, policy = ShiryaevRoberts(), hash_policy(on_files(home))
+    known = [each.net for each in read_sessions(Registry(home), synthetic=False, policy=policy)]
     for net in (*known, *scored.pnl_by_session.values()):
         state = state.update(net)
     assert found.value == pytest.approx(state.statistic, rel=1e-9)

@@ -13,6 +13,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
+from hftcl.archive.looks import read_looks
 from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
@@ -111,7 +112,7 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
         trials.append(report.trials)
     assert trials == [2, 3, 3], "the first home's forest of 24 trees, then 10, 12, and 10 again"
     assert report.deflated_sharpe is not None
-    assert any("3 configurations" in fact.text for fact in report.evidence)
+    assert any("best of 3 candidates" in fact.text for fact in report.evidence)
 
 
 @pytest.fixture(scope="module")
@@ -263,11 +264,27 @@ def test_a_check_scores_the_serving_model_on_sessions_that_it_has_not_seen(home:
     assert recent.value == pytest.approx(exam["challenger"]["sharpe"]), "the exam's sessions are all it has not seen"
 
 
-def test_a_dry_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
+def test_a_dry_run_and_the_exam_of_another_day_are_trials_too(home: Path) -> None:
+    """A person who tries on a dry run, or tries again tomorrow, has tried."""
+    trees: dict[str, object] = {"n_estimators": 10}
+    dry = learning(small(home, model=trees), NOW + timedelta(hours=1)).retrain(force=True, dry_run=True)
+    tomorrow = learning(small(home, model=trees), NOW + timedelta(days=1)).retrain(force=True, dry_run=True)
+    assert (dry.trials, tomorrow.trials) == (2, 3)
+    assert tomorrow.exam is not None
+    shared = (tomorrow.exam.sessions - 1) / tomorrow.exam.sessions
+    assert tomorrow.effective_trials == pytest.approx(1 + 2 * shared)
+    assert (tomorrow.dsr is None) == (tomorrow.challenger is None or tomorrow.challenger.sharpe is None)
+
+
+def test_a_dry_run_archives_nothing_and_leaves_only_that_it_looked(tmp_path: Path) -> None:
     report = learning(small(tmp_path)).retrain(force=True, dry_run=True)
     assert report.challenger is not None
     assert report.model_id is None
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert Registry(tmp_path).models() == ()
+    assert Registry(tmp_path).attempts() == ()
+    (look,) = read_looks(Registry(tmp_path), synthetic=True)
+    assert [day.isoformat() for day in look.sessions] == list(report.challenger.pnl_by_session)
 
 
 def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None:

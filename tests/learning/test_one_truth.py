@@ -1,0 +1,52 @@
+"""What serves, what was judged and what may trade have one answer each, for whoever asks."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
+from hftcl.archive.export import csv_bytes
+from hftcl.archive.policy import hash_policy
+from hftcl.doctor import prometheus
+from hftcl.learning.alert_texts import build_digest
+from hftcl.learning.dataset import add_features
+from hftcl.learning.score import examine
+from tests.archive.sample_models import T0, added, archive_in
+from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
+
+HOUR = timedelta(hours=1)
+
+
+def test_digest_mail_and_prometheus_tell_the_edge_in_force_and_not_that_of_the_day_of_deployment(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path)
+    archived(tmp_path)
+    assert "hftcl_edge_live 1" in prometheus.render_text(settings, TRAINED + HOUR)
+    report = {"edge": "stand aside", "edge_reason": "P(edge) 0.31", "policy_digest": hash_policy(settings)}
+    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report)
+    facts = dict(build_digest(settings, TRAINED, TRAINED + 2 * HOUR).facts)
+    assert facts["edge"] == "stand aside: P(edge) 0.31"
+    assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + 2 * HOUR)
+
+
+def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    archive: Archive = archive_in(tmp_path)
+    ahead = added(archive, T0 + timedelta(days=365)).model_id
+    back = added(archive, T0).model_id
+    lines = archive.csv.read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == [back, ahead]
+    assert archive.csv.read_bytes() == csv_bytes(archive.models()), "else the doctor would warn for a year"
+
+
+def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> None:
+    """The same session alone in a watchlist of one and of four: a quarter of the P&L, as the bot makes it."""
+    model = artifact.load(model_file("20250531_120000"))
+    bars = bars_of(DAY)
+    frame = add_features(bars.filter(bars["ticker"] == "AAPL"), 30)
+    alone = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL"]).simulation.net
+    of_four = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL", "AMD", "TSLA", "JNJ"]).simulation.net
+    assert alone[0] != 0
+    assert of_four[0] == pytest.approx(alone[0] / 4)
