@@ -14,8 +14,13 @@ from hftcl.archive.schema import faults, open_to_read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One candidate on the sessions of one exam. positions: SHA-256 of what it would have held; sharpe: net, annual."""
+    """One candidate on the sessions of one exam.
 
+    policy: that made it, see `archive.policy`; "" where an earlier hftcl did not say. positions: SHA-256 of what it
+    would have held; sharpe: net, annual.
+    """
+
+    policy: str
     positions: str
     sharpe: float
     sessions: tuple[date, ...]
@@ -29,8 +34,8 @@ def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str)
     ).fetchone()
     if known is None:
         db.execute(
-            "INSERT INTO looks (at, synthetic, positions, sharpe, sessions) VALUES (?, ?, ?, ?, ?)",
-            (at, int(synthetic), look.positions, look.sharpe, days),
+            "INSERT INTO looks (at, synthetic, policy, positions, sharpe, sessions) VALUES (?, ?, ?, ?, ?, ?)",
+            (at, int(synthetic), look.policy, look.positions, look.sharpe, days),
         )
 
 
@@ -43,10 +48,12 @@ def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
             continue
         name = judgement.positions or model.model_id
         days = tuple(date.fromisoformat(day) for day in judgement.exam_days)
-        looks[name] = Look(positions=name, sharpe=judgement.sharpe, sessions=days)
+        looks[name] = Look(policy=judgement.policy_digest or "", positions=name, sharpe=judgement.sharpe, sessions=days)
     with faults("reading the exams"), open_to_read(registry.database) as db:
         rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
     for row in rows:
         days = tuple(date.fromisoformat(day) for day in row["sessions"].split())
-        looks[row["positions"]] = Look(positions=row["positions"], sharpe=row["sharpe"], sessions=days)
+        looks[row["positions"]] = Look(
+            policy=row["policy"], positions=row["positions"], sharpe=row["sharpe"], sessions=days
+        )
     return tuple(looks.values())

@@ -278,6 +278,21 @@ def expected_maximum(trials: float) -> float:
     return (1.0 - EULER_GAMMA) * first + EULER_GAMMA * second
 
 
+def expected_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Return the annual Sharpe ratio that the best of several worthless trials shows; see `deflated_sharpe`.
+
+    0 below two weighted trials. Raises UndefinedStatisticError for none, or one that is not finite.
+    """
+    trials = np.asarray(trial_sharpes, dtype=np.float64)
+    if trials.size < 1 or not np.isfinite(trials).all():
+        raise UndefinedStatisticError(f"A deflated Sharpe ratio needs finite trials, got {trials.tolist()}.")
+    shares = np.ones(trials.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    count = float(shares.sum())
+    squares = float((shares * (trials - np.average(trials, weights=shares)) ** 2).sum())
+    deviation = math.sqrt(squares / (count - 1.0)) if count > 1.0 else 0.0
+    return deviation * expected_maximum(count)
+
+
 def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Return the deflated Sharpe ratio: the confidence that the best of several trials is better than luck.
 
@@ -291,14 +306,7 @@ def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: n
     >>> deflated_sharpe([1.0, -0.5, 0.7, -0.2] * 5, [0.1, 0.5, 0.9]) < psr([1.0, -0.5, 0.7, -0.2] * 5)
     True
     """
-    trials = np.asarray(trial_sharpes, dtype=np.float64)
-    if trials.size < 1 or not np.isfinite(trials).all():
-        raise UndefinedStatisticError(f"A deflated Sharpe ratio needs finite trials, got {trials.tolist()}.")
-    shares = np.ones(trials.size) if weights is None else np.asarray(weights, dtype=np.float64)
-    count = float(shares.sum())
-    squares = float((shares * (trials - np.average(trials, weights=shares)) ** 2).sum())
-    deviation = math.sqrt(squares / (count - 1.0)) if count > 1.0 else 0.0
-    return psr(pnl, benchmark=deviation * expected_maximum(count))
+    return psr(pnl, benchmark=expected_luck(trial_sharpes, weights))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

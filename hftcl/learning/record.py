@@ -28,6 +28,7 @@ from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.score import examine
+from hftcl.learning.trials import compute_luck
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
@@ -128,8 +129,29 @@ def decide_edge(
 ) -> Edge:
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
-    previous = _find_previous(archive, data, hash_policy(settings, params))
-    return judge_edge(record.net, previous, rule=settings.edge, policy=settings.promote.policy, obstacles=obstacles)
+    policy = hash_policy(settings, params)
+    return judge_edge(
+        record.net,
+        _find_previous(archive, data, policy),
+        rule=settings.edge,
+        policy=settings.promote.policy,
+        obstacles=obstacles,
+        luck=_compute_luck(record, archive, policy, synthetic=data.synthetic),
+    )
+
+
+def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: bool) -> float:
+    """Return how much of the record may be the luck of the best of several policies that were tried.
+
+    Only the walk-forward with which a record begins can have been chosen so: what came later was scored as it came. As
+    those sessions become a smaller part of the record, so does their luck.
+    """
+    chosen = np.array([session.kind == "walk-forward" for session in record.sessions], dtype=np.bool_)
+    if not chosen.any():
+        return 0.0
+    days = [session.session for session in record.sessions if session.kind == "walk-forward"]
+    luck = compute_luck(archive, record.net[chosen], days, policy=policy, synthetic=synthetic)
+    return luck * float(chosen.mean())
 
 
 def _find_previous(archive: Registry, data: Dataset, policy: str) -> EdgeState:

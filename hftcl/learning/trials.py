@@ -12,7 +12,7 @@ from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.metrics import deflated_sharpe
+from hftcl.exam.metrics import deflated_sharpe, expected_luck, sharpe
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import compute_or_none
 
@@ -40,20 +40,40 @@ def find_trials(registry: Registry, challenger: ScoreReport, *, synthetic: bool)
     return tuple(sorted(trials, key=lambda trial: (-trial.weight, trial.sharpe)))
 
 
-def compute_dsr(net: npt.NDArray[np.float64], sharpe: float | None, tried: Sequence[Trial]) -> float | None:
-    """Return the deflated Sharpe ratio of P&L `net`, the best of itself and `tried`; None where it is not defined."""
-    if sharpe is None:
+def compute_luck(
+    registry: Registry, own: npt.NDArray[np.float64], days: Sequence[date], *, policy: str, synthetic: bool
+) -> float:
+    """Return the annual Sharpe ratio that the best of the policies tried on `days` would show if all were worthless.
+
+    own: net P&L of `policy` on `days`. Each other policy that was examined on some of them is one try, by the share of
+    its exam that shares most; 0 where there are fewer than two, or where it is not defined.
+    """
+    rivals: dict[str, Trial] = {}
+    for look in read_looks(registry, synthetic=synthetic):
+        weight = len(set(days).intersection(look.sessions)) / len(days) if days else 0.0
+        known = rivals.get(look.policy)
+        if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):
+            rivals[look.policy] = Trial(sharpe=look.sharpe, weight=weight)
+    sharpes, weights = [trial.sharpe for trial in rivals.values()], [trial.weight for trial in rivals.values()]
+    return compute_or_none(lambda: expected_luck([sharpe(own), *sharpes], [1.0, *weights])) or 0.0
+
+
+def compute_dsr(net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial]) -> float | None:
+    """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`) and `tried`; None where undefined."""
+    if own is None:
         return None
-    sharpes, weights = [sharpe, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
+    sharpes, weights = [own, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
     return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights))
 
 
-def record_look(archive: Archive, score: ScoreReport, *, synthetic: bool, now: datetime, on_event: OnEvent) -> None:
-    """Write down that a candidate was examined. Where the home may not be written, that is told."""
+def record_look(
+    archive: Archive, score: ScoreReport, *, policy: str, synthetic: bool, now: datetime, on_event: OnEvent
+) -> None:
+    """Write down that a candidate of `policy` was examined. Where the home may not be written, that is told."""
     if score.sharpe is None or score.positions_sha256 is None:
         return
     days = tuple(date.fromisoformat(day) for day in score.pnl_by_session)
-    look = Look(positions=score.positions_sha256, sharpe=score.sharpe, sessions=days)
+    look = Look(policy=policy, positions=score.positions_sha256, sharpe=score.sharpe, sessions=days)
     try:
         archive.record_look(look, synthetic=synthetic, now=now)
     except (StorageError, LockHeldError) as fault:

@@ -97,7 +97,8 @@ def _examine(
     score_report = examined.report
     on_event(Event("exam", 1, 1))
     tried = find_trials(archive, score_report, synthetic=data.synthetic)
-    record_look(archive, score_report, synthetic=data.synthetic, now=now, on_event=on_event)
+    policy = archive.find(model.meta.model_id).judgement.policy_digest or ""
+    record_look(archive, score_report, policy=policy, synthetic=data.synthetic, now=now, on_event=on_event)
     return ExamReport(
         trials=1 + len(tried),
         effective_trials=1.0 + sum(trial.weight for trial in tried),

@@ -29,7 +29,7 @@ from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_
 from hftcl.learning.dataset import Dataset, assemble
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record, decide_edge, extend_record
-from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
+from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, ScoreReport
 from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
 from hftcl.learning.stories.check import check
 from hftcl.learning.trials import find_trials, record_look
@@ -101,7 +101,7 @@ def retrain(
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
             report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
             if dry_run:
-                record_look(archive, exam.challenger.report, synthetic=data.synthetic, now=now, on_event=on_event)
+                _record_dry_look(archive, exam.challenger.report, report, now, on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
@@ -114,6 +114,13 @@ def retrain(
                 )
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
+
+
+def _record_dry_look(
+    archive: Archive, score: ScoreReport, report: RetrainReport, now: datetime, on_event: OnEvent
+) -> None:
+    policy = report.policy_digest or ""
+    record_look(archive, score, policy=policy, synthetic=report.synthetic, now=now, on_event=on_event)
 
 
 @contextlib.contextmanager
