@@ -288,6 +288,13 @@ class Promote:
             "and stands for it in later exams and in the record."
         ),
     ] = False
+    when_champion_cannot_be_scored: Annotated[
+        Literal["wait", "deploy"],
+        _text(
+            "A model that serves and cannot be scored, such as one with features of an earlier release: the candidate "
+            'is judged against min_sharpe and against no position, and "wait" leaves it to a person to let it serve.'
+        ),
+    ] = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,9 +36,10 @@ class Judgement:
     edge: "live" or "stand aside", the second decision of that retrain, and why. policy: of [promote]. policy_digest:
     of the whole policy, see `archive.policy`. record_digest: of the sessions up to `record_to` on which the edge was
     judged, see `archive.record`. p_better: P(better than the champion). conceded: whether the champion gave way by the
-    tolerance alone. as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the
-    refit. exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are
-    about. positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
+    tolerance alone. waits_beside: the model that served and could not be scored, where this one waits for a person.
+    as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
+    exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
+    positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
     """
 
     edge: str | None
@@ -49,6 +50,7 @@ class Judgement:
     record_to: date | None
     p_better: float | None
     conceded: bool
+    waits_beside: str | None
     as_of: datetime | None
     twin: str | None
     sharpe: float | None
@@ -72,6 +74,7 @@ class Judgement:
                 record_to=date.fromisoformat(record_to) if record_to else None,
                 p_better=_optional(float, report.get("p_better")),
                 conceded=report.get("conceded") is True,
+                waits_beside=_optional(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),
                 sharpe=_optional(float, score.get("sharpe")),

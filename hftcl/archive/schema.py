@@ -27,8 +27,8 @@ _BEGINNINGS: Final = """TABLE beginnings (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, reason TEXT NOT NULL,
     after_model INTEGER NOT NULL) STRICT"""
 _LOOKS: Final = """TABLE looks (
-    number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, policy TEXT NOT NULL, positions TEXT NOT NULL,
-    sharpe REAL NOT NULL, sessions TEXT NOT NULL) STRICT"""
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, policy TEXT NOT NULL,
+    positions TEXT NOT NULL, sharpe REAL NOT NULL, sessions TEXT NOT NULL) STRICT"""
 # Times are ISO 8601 texts in UTC and reports JSON: a person can read the registry with sqlite3 alone.
 SCHEMA: Final = f"""
 CREATE TABLE models (

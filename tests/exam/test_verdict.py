@@ -219,10 +219,8 @@ def test_faulty_predictions_fail_the_exam_whatever_they_earned(predictions: list
     found = judge(faulty, None, promote=SEED, exam=EXAM)
     assert (found.outcome, found.reason) == (Outcome.REJECTED, f"the challenger cannot be examined: {told}")
     against = judge(scored(with_sharpe(9.0)), replace(faulty, model_id="champion"), promote=SEED, exam=EXAM)
-    assert (against.outcome, against.reason) == (
-        Outcome.INCONCLUSIVE,
-        f"the champion cannot be compared: {told}",
-    )
+    assert against.outcome is Outcome.INCONCLUSIVE
+    assert against.reason.startswith(f"the champion cannot be compared: {told}")
 
 
 def test_sound_predictions_have_no_fault() -> None:
@@ -230,14 +228,27 @@ def test_sound_predictions_have_no_fault() -> None:
     assert prediction_fault(np.array([0.1], dtype=np.float32)) is None
 
 
-def test_a_champion_that_cannot_be_scored_stays() -> None:
-    found = judge(
-        scored(with_sharpe(9.0)), None, promote=SEED, exam=EXAM, champion_problem="its feature rsi_14 does not exist"
-    )
-    assert (found.outcome, found.reason) == (
-        Outcome.INCONCLUSIVE,
-        "the champion cannot be compared: its feature rsi_14 does not exist",
-    )
+FLAT = scored([0.0] * 20, "champion", trades=0)
+
+
+def test_a_champion_that_cannot_be_scored_stays_until_a_person_or_a_setting_lets_the_candidate_serve() -> None:
+    problem = "its feature rsi_14 does not exist."
+    found = judge(scored(with_sharpe(9.0)), None, promote=GUARDED, exam=EXAM, champion_problem=problem)
+    assert (found.outcome, found.waits) == (Outcome.INCONCLUSIVE, True)
+    assert found.reason.startswith("the champion cannot be compared: its feature rsi_14 does not exist. The candidate")
+    assert "`hftcl rollback MODEL_ID --reason TEXT`" in found.reason
+    deploying = replace(GUARDED, when_champion_cannot_be_scored="deploy")
+    allowed = judge(scored(with_sharpe(9.0)), None, promote=deploying, exam=EXAM, champion_problem=problem)
+    assert (allowed.outcome, allowed.waits) == (Outcome.DEPLOYED, False)
+    assert allowed.p_better == pytest.approx(judge(scored(with_sharpe(9.0)), FLAT, promote=GUARDED, exam=EXAM).p_better)
+
+
+@pytest.mark.parametrize("when", ["wait", "deploy"])
+def test_beside_a_champion_that_cannot_be_scored_a_candidate_that_fails_alone_is_rejected(when: str) -> None:
+    promote = replace(GUARDED, when_champion_cannot_be_scored=when)
+    weak = judge(scored(with_sharpe(0.6)), None, promote=promote, exam=EXAM, champion_problem="it is damaged")
+    assert (weak.outcome, weak.waits) == (Outcome.REJECTED, False)
+    assert "P(better)" in weak.reason
 
 
 @pytest.mark.parametrize(("promote", "outcome"), [(GUARDED, Outcome.INCONCLUSIVE), (SEED, Outcome.DEPLOYED)])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
@@ -50,3 +51,18 @@ def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> 
     of_four = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL", "AMD", "TSLA", "JNJ"]).simulation.net
     assert alone[0] != 0
     assert of_four[0] == pytest.approx(alone[0] / 4)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(tmp_path: Path, waits: bool) -> None:
+    settings = settings_of(tmp_path)
+    live = archived(tmp_path)
+    archive = Archive(tmp_path)
+    archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
+    beside = live if waits else "20240101_000000"
+    late = TRAINED + timedelta(days=8)
+    waiting = archived(tmp_path, late, seed=2, deploy=False, outcome="inconclusive", report={"waits_beside": beside})
+    archive.record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=waiting)
+    report = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
+    (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
+    assert age.fired is not waits

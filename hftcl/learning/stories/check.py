@@ -12,7 +12,7 @@ from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
-from hftcl.archive.registry import Registry
+from hftcl.archive.registry import JUDGED, Registry
 from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError
 from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam import metrics
@@ -40,7 +40,8 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     as the other triggers can be told.
     """
     registry = Registry(Home.of(settings).root)
-    live, last = registry.find_live(), _find_last_verdict(registry)
+    live = registry.find_live()
+    last = _find_last_verdict(registry, live)
     source, calendar = open_market(settings)
     known_end = find_as_of(source, calendar, settings, as_of, now)
     clock = known_end.at if known_end.explicit else now
@@ -68,8 +69,13 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     )
 
 
-def _find_last_verdict(registry: Registry) -> triggers.LastVerdict | None:
-    attempt = registry.find_last_judged()
+def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers.LastVerdict | None:
+    """Return the newest verdict; a candidate that waits for a person beside the model that serves has had one.
+
+    To train another one each night would change nothing about what keeps it waiting.
+    """
+    waiting = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
+    attempt = next((each for each in registry.attempts() if each.outcome in JUDGED or each.model_id in waiting), None)
     if attempt is None:
         return None
     return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)

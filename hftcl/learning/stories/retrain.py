@@ -317,6 +317,7 @@ def _build_report(
         evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
+        waits_beside=champion.record.model_id if champion and verdict.waits else None,
         policy=verdict.policy,
         trials=verdict.trials,
         effective_trials=verdict.effective_trials,
