@@ -37,7 +37,8 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
 
     def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         collection = collect(settings, now=clock(), on_event=on_event)
-        return JobResult(_summarize_collection(collection), tuple(_find_holes(collection, clock())))
+        found = (*_find_holes(collection, clock()), *_find_corrections(collection, clock()))
+        return JobResult(_summarize_collection(collection), found)
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         home, now = Home.of(settings).root, clock()
@@ -70,6 +71,19 @@ def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
+
+
+def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
+    """Yield the alert about recorded sessions whose bars were corrected; none where each is what it was."""
+    days = collection.corrected
+    if days:
+        again = len({session.session for session in collection.recorded} & set(days))
+        text = (
+            f"The bars of {len(days)} recorded sessions, {days[0]} to {days[-1]}, are not those that were scored. {again} "
+            f"were scored again with the model of their day, {len(days) - again} are dropped from the record. Until the "
+            "next retrain has judged it, the bot stands aside. `hftcl record` shows it."
+        )
+        yield Alert(Kind.DATA_HOLE, f"Bars of {len(days)} recorded sessions were corrected", text, at)
 
 
 def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
