@@ -79,9 +79,9 @@ def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
     if days:
         again = len({session.session for session in collection.recorded} & set(days))
         text = (
-            f"The bars of {len(days)} recorded sessions, {days[0]} to {days[-1]}, are not those that were scored. {again} "
-            f"were scored again with the model of their day, {len(days) - again} are dropped from the record. Until the "
-            "next retrain has judged it, the bot stands aside. `hftcl record` shows it."
+            f"The bars of {len(days)} recorded sessions, {days[0]} to {days[-1]}, are not those that were scored. "
+            f"{again} were scored again with the model of their day, {len(days) - again} are dropped from the record. "
+            "Until the next retrain has judged it, the bot stands aside. `hftcl record` shows it."
         )
         yield Alert(Kind.DATA_HOLE, f"Bars of {len(days)} recorded sessions were corrected", text, at)
 

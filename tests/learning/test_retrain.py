@@ -14,11 +14,13 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.looks import read_looks
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event, hold_signals_by
+from hftcl.events import Event, hold_signals_by, ignore
 from hftcl.learning.reports import document
+from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, first_retrain, small
 from tests.trained import Homes
@@ -115,6 +117,12 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
     assert any("best of 3 candidates" in fact.text for fact in report.evidence)
 
 
+def refits(home: Path) -> Settings:
+    """Return the settings of `refitting`."""
+    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
+    return small(home, promote=rule, model={"n_estimators": 12})
+
+
 @pytest.fixture(scope="module")
 def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, bool]]]:
     """Return a home whose deployment was refitted, as of 2025-12-18, and what happened, with: does a model serve.
@@ -122,8 +130,7 @@ def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     What happened: each stage told, and each beginning and end of a section that no signal may cut.
     """
     home = tmp_path_factory.mktemp("refitted")
-    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
-    settings = small(home, promote=rule, model={"n_estimators": 12})
+    settings = refits(home)
     course: list[tuple[str, bool]] = []
 
     def note(what: str) -> None:
@@ -187,7 +194,9 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
     assert report.champion.model_id == twin.model_id
     assert report.exam is not None
     assert (report.exam.sessions, report.exam.overlap_champion) == (10, 0), "the refit has seen half of these"
-    later = [each for each in read_sessions(Registry(refitted), synthetic=True) if str(each.session) > "2025-12-18"]
+    collect(refits(refitted), now=NOW, on_event=ignore)
+    record = read_sessions(Registry(refitted), synthetic=True, policy=hash_policy(refits(refitted)))
+    later = [each for each in record if str(each.session) > "2025-12-18"]
     assert {each.model_id for each in later} == {twin.model_id}
     assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
     kept = {record.model_id for record in Registry(refitted).models() if record.kept}
