@@ -14,10 +14,10 @@ from hftcl.archive.schema import faults, open_to_read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One candidate on the sessions of one exam.
+    """One candidate on the sessions on which it was examined.
 
-    policy: that made it, see `archive.policy`; "" where an earlier hftcl did not say. positions: SHA-256 of what it
-    would have held; sharpe: net, annual.
+    policy: that made it, see `archive.policy`; "" where an earlier hftcl did not say. positions: which candidate it is:
+    the SHA-256 of what it would have held in the exam of its own training. sharpe: net, annual, at the last look.
     """
 
     policy: str
@@ -27,10 +27,11 @@ class Look:
 
 
 def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str) -> None:
-    """Write a look in the transaction that is open; the same candidate on the same bars is there once."""
+    """Write a look in the transaction that is open; the same candidate on the same sessions is there once."""
     days = " ".join(day.isoformat() for day in look.sessions)
     known = db.execute(
-        "SELECT 1 FROM looks WHERE synthetic = ? AND positions = ?", (int(synthetic), look.positions)
+        "SELECT 1 FROM looks WHERE synthetic = ? AND positions = ? AND sessions = ?",
+        (int(synthetic), look.positions, days),
     ).fetchone()
     if known is None:
         db.execute(
@@ -40,7 +41,10 @@ def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str)
 
 
 def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
-    """Return every look at bars of this kind, each candidate once: two that held the same positions are one."""
+    """Return the looks at bars of this kind, each candidate once, with every session on which it was examined.
+
+    Two that held the same positions are one.
+    """
     looks: dict[str, Look] = {}
     for model in registry.models():
         judgement = model.judgement
@@ -52,8 +56,12 @@ def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
     with faults("reading the exams"), open_to_read(registry.database) as db:
         rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
     for row in rows:
-        days = tuple(date.fromisoformat(day) for day in row["sessions"].split())
-        looks[row["positions"]] = Look(
-            policy=row["policy"], positions=row["positions"], sharpe=row["sharpe"], sessions=days
+        name, days = row["positions"], tuple(date.fromisoformat(day) for day in row["sessions"].split())
+        known = looks[name].sessions if name in looks else ()
+        looks[name] = Look(
+            policy=row["policy"],
+            positions=name,
+            sharpe=row["sharpe"],
+            sessions=tuple(sorted({*known, *days})),
         )
     return tuple(looks.values())

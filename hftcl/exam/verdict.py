@@ -335,8 +335,8 @@ def _judge_trials(
     least = promote.min_p_better
     figure = "not defined" if deflated is None else f"{deflated:.2f}"
     told = (
-        f"this is the best of {trials} candidates that were tried on these sessions ({effective:.2f} by the sessions "
-        f"in common): deflated Sharpe ratio {figure}"
+        f"one of {trials} candidates that were tried on these sessions ({effective:.2f} by the sessions in common): "
+        f"deflated Sharpe ratio {figure}"
     )
     return Evidence(
         name="trials",

@@ -24,6 +24,7 @@ from hftcl.errors import HftclError, NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
+from hftcl.formats import count
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
@@ -226,9 +227,9 @@ class _RecordScorer:
         if dropped:
             again = {session.session for session in added} & {row.session for row in dropped}
             text = (
-                f"{len(dropped)} recorded sessions do not count as they were, {dropped[0].session} to "
-                f"{dropped[-1].session}: their bars have been corrected since. {len(again)} were scored again with the "
-                f"model of their day, {len(dropped) - len(again)} are dropped"
+                f"{count(len(dropped), 'recorded session')} from {dropped[0].session} to {dropped[-1].session}: the "
+                "bars have been corrected since, and what was earned on them does not count. Scored again with the "
+                f"model of the day: {len(again)}; dropped: {len(dropped) - len(again)}"
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
         return Record(
@@ -244,8 +245,8 @@ class _RecordScorer:
         others = [row for row, _ in self.rows if row.policy != self.policy]
         if others:
             text = (
-                f"{len(others)} recorded sessions do not count: another policy earned them. A record is of one "
-                "watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and begins again with this"
+                f"{count(len(others), 'recorded session')} of another policy: not counted for this one. A record is of "
+                "one watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and begins again with this"
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
 

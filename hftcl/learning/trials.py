@@ -25,8 +25,12 @@ class Trial:
     weight: float
 
 
-def find_trials(registry: Registry, challenger: ScoreReport, *, synthetic: bool) -> tuple[Trial, ...]:
+def find_trials(
+    registry: Registry, challenger: ScoreReport, *, synthetic: bool, positions: str | None = None
+) -> tuple[Trial, ...]:
     """Return each other candidate that was examined on sessions of `challenger`, the greatest share first.
+
+    positions: which candidate it is, see `archive.looks`, where this is not the exam of its own training.
 
     weight: 0.95 for the exam of the day before, which shares 19 of 20 sessions. The same configuration on the same bars
     holds the same positions: one trial, however often it is run.
@@ -35,7 +39,7 @@ def find_trials(registry: Registry, challenger: ScoreReport, *, synthetic: bool)
     trials = [
         Trial(sharpe=look.sharpe, weight=len(days.intersection(look.sessions)) / len(days))
         for look in read_looks(registry, synthetic=synthetic)
-        if look.positions != challenger.positions_sha256 and not days.isdisjoint(look.sessions)
+        if look.positions not in {positions, challenger.positions_sha256} and not days.isdisjoint(look.sessions)
     ]
     return tuple(sorted(trials, key=lambda trial: (-trial.weight, trial.sharpe)))
 
@@ -67,13 +71,23 @@ def compute_dsr(net: npt.NDArray[np.float64], own: float | None, tried: Sequence
 
 
 def record_look(
-    archive: Archive, score: ScoreReport, *, policy: str, synthetic: bool, now: datetime, on_event: OnEvent
+    archive: Archive,
+    score: ScoreReport,
+    *,
+    policy: str,
+    synthetic: bool,
+    now: datetime,
+    on_event: OnEvent,
+    positions: str | None = None,
 ) -> None:
-    """Write down that a candidate of `policy` was examined. Where the home may not be written, that is told."""
+    """Write down that a candidate of `policy` was examined. Where the home may not be written, that is told.
+
+    positions: as for `find_trials`.
+    """
     if score.sharpe is None or score.positions_sha256 is None:
         return
     days = tuple(date.fromisoformat(day) for day in score.pnl_by_session)
-    look = Look(policy=policy, positions=score.positions_sha256, sharpe=score.sharpe, sessions=days)
+    look = Look(policy=policy, positions=positions or score.positions_sha256, sharpe=score.sharpe, sessions=days)
     try:
         archive.record_look(look, synthetic=synthetic, now=now)
     except (StorageError, LockHeldError) as fault:

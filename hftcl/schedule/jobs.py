@@ -11,6 +11,7 @@ from typing import Final
 
 from hftcl.alerts import Alert, Kind
 from hftcl.events import OnEvent
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
@@ -79,11 +80,11 @@ def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
     if days:
         again = len({session.session for session in collection.recorded} & set(days))
         text = (
-            f"The bars of {len(days)} recorded sessions, {days[0]} to {days[-1]}, are not those that were scored. "
-            f"{again} were scored again with the model of their day, {len(days) - again} are dropped from the record. "
+            f"The bars of {count(len(days), 'recorded session')} from {days[0]} to {days[-1]} are not those that were "
+            f"scored. Scored again with the model of the day: {again}; dropped from the record: {len(days) - again}. "
             "Until the next retrain has judged it, the bot stands aside. `hftcl record` shows it."
         )
-        yield Alert(Kind.DATA_HOLE, f"Bars of {len(days)} recorded sessions were corrected", text, at)
+        yield Alert(Kind.DATA_HOLE, f"Bars of {count(len(days), 'recorded session')} were corrected", text, at)
 
 
 def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:

@@ -127,7 +127,7 @@ def test_the_best_of_many_candidates_is_told_to_be_luck() -> None:
     luck = statistics.stdev([-4.0, -2.0, 0.0, 2.0, 6.0]) * 1.1929
     assert best_of_five.deflated_sharpe == pytest.approx(psr(np.array(net), benchmark=luck), abs=1e-3)
     assert alone.deflated_sharpe == pytest.approx(psr(np.array(net)))
-    assert "best of 5 candidates that were tried on these sessions" in str(best_of_five.evidence[-1])
+    assert "one of 5 candidates that were tried on these sessions" in str(best_of_five.evidence[-1])
     assert [fact.name for fact in alone.evidence].count("trials") == 0, "nobody tried anything"
 
 
@@ -138,7 +138,7 @@ def test_from_two_trials_on_the_deflated_sharpe_ratio_decides_unless_under_seed(
     assert lucky.deflated_sharpe is not None
     assert lucky.deflated_sharpe < GUARDED.min_p_better
     assert lucky.outcome is Outcome.REJECTED
-    assert "this is the best of 5 candidates that were tried on these sessions" in lucky.reason
+    assert "one of 5 candidates that were tried on these sessions" in lucky.reason
     assert verdict(net, promote=SEED, tried=tried).outcome is Outcome.DEPLOYED
 
 

@@ -114,7 +114,7 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
         trials.append(report.trials)
     assert trials == [2, 3, 3], "the first home's forest of 24 trees, then 10, 12, and 10 again"
     assert report.deflated_sharpe is not None
-    assert any("best of 3 candidates" in fact.text for fact in report.evidence)
+    assert any("one of 3 candidates" in fact.text for fact in report.evidence)
 
 
 def refits(home: Path) -> Settings:

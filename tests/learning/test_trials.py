@@ -25,7 +25,8 @@ def test_the_same_positions_are_one_look_and_each_kind_of_bars_has_its_own(tmp_p
         archive.record_look(look("ours", "a", 1.0), synthetic=True, now=T0)
     archive.record_look(look("ours", "a", 1.0), synthetic=False, now=T0)
     archive.record_look(look("ours", "b", 2.0, DAYS[:5]), synthetic=True, now=T0)
-    assert read_looks(archive, synthetic=True) == (look("ours", "a", 1.0), look("ours", "b", 2.0, DAYS[:5]))
+    archive.record_look(look("ours", "b", 3.0, DAYS[4:9]), synthetic=True, now=T0)
+    assert read_looks(archive, synthetic=True) == (look("ours", "a", 1.0), look("ours", "b", 3.0, DAYS[:9]))
     assert read_looks(archive, synthetic=False) == (look("ours", "a", 1.0),)
 
 

@@ -96,9 +96,17 @@ def _examine(
     )
     score_report = examined.report
     on_event(Event("exam", 1, 1))
-    tried = find_trials(archive, score_report, synthetic=data.synthetic)
-    policy = archive.find(model.meta.model_id).judgement.policy_digest or ""
-    record_look(archive, score_report, policy=policy, synthetic=data.synthetic, now=now, on_event=on_event)
+    judgement, synthetic = archive.find(model.meta.model_id).judgement, data.synthetic
+    tried = find_trials(archive, score_report, synthetic=synthetic, positions=judgement.positions)
+    record_look(
+        archive,
+        score_report,
+        policy=judgement.policy_digest or "",
+        synthetic=synthetic,
+        now=now,
+        on_event=on_event,
+        positions=judgement.positions,
+    )
     return ExamReport(
         trials=1 + len(tried),
         effective_trials=1.0 + sum(trial.weight for trial in tried),
