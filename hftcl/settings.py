@@ -260,6 +260,15 @@ class Exam:
             "where only that is set.",
         ),
     ] = 10
+    plausible_sharpe: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="On real bars a net Sharpe above this that chance does not explain is doubted, as are other "
+            "figures that belong to it: the exam is inconclusive and the bot stands aside until a person confirms it.",
+        ),
+    ] = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class Judgement:
     of the whole policy, see `archive.policy`. record_digest: of the sessions up to `record_to` on which the edge was
     judged, see `archive.record`. p_better: P(better than the champion). conceded: whether the champion gave way by the
     tolerance alone. waits_beside: the model that served and could not be scored, where this one waits for a person.
+    implausible: whether its figures are nearly always an error in the bars.
     as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
     exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
     positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
@@ -51,6 +52,7 @@ class Judgement:
     p_better: float | None
     conceded: bool
     waits_beside: str | None
+    implausible: bool
     as_of: datetime | None
     twin: str | None
     sharpe: float | None
@@ -74,6 +76,7 @@ class Judgement:
                 record_to=date.fromisoformat(record_to) if record_to else None,
                 p_better=_optional(float, report.get("p_better")),
                 conceded=report.get("conceded") is True,
+                implausible=bool(report.get("implausible")),
                 waits_beside=_optional(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),

@@ -182,6 +182,7 @@ def judge(
     earlier_sharpes: Sequence[float] = (),
     tried_sharpes: Sequence[float] = (),
     tried_weights: Sequence[float] | None = None,
+    implausible: str | None = None,
 ) -> Verdict:
     """Return the verdict about `challenger`.
 
@@ -200,6 +201,7 @@ def judge(
         tried_weights: the share of these sessions that each was examined on; 1 where left out. The best of many is
         good by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the
         policy is "seed": at least promote.min_p_better.
+    implausible: why the challenger's figures are nearly always an error in the bars. Then nothing is promoted.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
     Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
@@ -224,12 +226,14 @@ def judge(
     deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes, weights)
     if tried_sharpes:
         facts.append(_judge_trials(len(weights), sum(weights), deflated, promote, decides=could_tell))
+    if implausible is not None:
+        facts.append(_build_evidence("plausibility", implausible))
     passed = all(fact.passed for fact in facts if fact.decides)
     waits = problem is not None and passed and promote.when_champion_cannot_be_scored == "wait"
     if problem is not None:
         facts.insert(1, _describe_unscored(problem, waits=waits, promote=promote))
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
-    if unfit or pinned or (could_tell and not passed):
+    if unfit or pinned or (could_tell and not passed and implausible is None):
         outcome = Outcome.REJECTED
     else:
         outcome = Outcome.DEPLOYED if passed and not waits else Outcome.INCONCLUSIVE

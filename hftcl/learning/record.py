@@ -28,6 +28,7 @@ from hftcl.formats import count
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.miracle import find_record_miracles, is_confirmed
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_luck
 from hftcl.settings import Settings
@@ -131,6 +132,9 @@ def decide_edge(
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
     policy = hash_policy(settings, params)
+    miracles = find_record_miracles(record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
+    if miracles and not is_confirmed(archive, policy):
+        obstacles.append(f"the record is nearly always an error in the bars: {'; '.join(miracles)}")
     return judge_edge(
         record.net,
         _find_previous(archive, data, policy),
@@ -246,7 +250,7 @@ class _RecordScorer:
         if others:
             text = (
                 f"{count(len(others), 'recorded session')} of another policy: not counted for this one. A record is of "
-                "one watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and begins again with this"
+                "one watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and begins with this"
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
 

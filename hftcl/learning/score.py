@@ -42,12 +42,19 @@ class ExamResult:
 
 
 def examine(
-    model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float, watchlist: Sequence[str]
+    model: Model,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    *,
+    cost_bps: float,
+    watchlist: Sequence[str],
+    delay_bars: int = 0,
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
     Each ticker of the watchlist has the weight 1/N, as the bot trades it: one without bars earns 0 and does not raise
-    the others. A bar whose features are not complete has no prediction: no signal.
+    the others. A bar whose features are not complete has no prediction: no signal. delay_bars: how many bars late each
+    decision is made; an edge that does not bear one is none.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
     has_features = rows.select(is_ready()).to_series()
@@ -55,6 +62,9 @@ def examine(
     values = np.full(rows.height, np.nan, dtype=np.float32)
     values[has_features.to_numpy()] = predictions
     predicted = pl.Series("prediction", values, nan_to_null=True)
+    if delay_bars:
+        late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
+        predicted = rows.select("ticker", "session", predicted).select(late).to_series()
     positions = target_positions(
         rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
         threshold=model.meta.threshold,

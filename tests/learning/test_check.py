@@ -62,7 +62,11 @@ def home(trained: Path, tmp_path: Path) -> Path:
 
 def on_files(home: Path, **sections: dict[str, object]) -> Settings:
     files: dict[str, object] = {"folder": str(home / "bars_given")}
-    wanted: dict[str, dict[str, object]] = {"promote": {"min_sharpe": -100}, **sections}
+    wanted: dict[str, dict[str, object]] = {
+        "promote": {"min_sharpe": -100},
+        "exam": {"plausible_sharpe": 1000},
+        **sections,
+    }
     settings = small(home, files=files, **wanted)
     return replace(settings, market=replace(settings.market, source="files"))
 
@@ -243,3 +247,29 @@ def test_a_damaged_ledger_is_told_and_the_check_goes_on(home: Path) -> None:
     assert "ledger.sqlite" in trigger(report, "recent_sharpe").evidence
     assert not trigger(report, "recent_sharpe").fired
     assert trigger(report, "drift").value is not None
+
+
+def test_a_miracle_on_real_bars_is_inconclusive_until_a_person_confirms_it_with_a_reason(home: Path) -> None:
+    """A planted edge, of a size that no market has: it once was deployed and traded without a word."""
+    doubting = on_files(home, exam={"plausible_sharpe": 8.0})
+    report = learning(doubting).retrain(force=True)
+    assert report.outcome == "inconclusive"
+    assert "nearly always an error in the bars: " in report.reason
+    assert "gross Sharpe" in report.reason
+    for cause in (
+        "intervals: all of one minute",
+        "correlation",
+        "stamps at the minute's end",
+        "decided one minute late",
+    ):
+        assert cause in report.reason
+    assert report.edge == "stand aside"
+    assert "nearly always an error in the bars" in report.edge_reason
+    assert report.model_id is not None
+    learner = learning(doubting, LATER + timedelta(hours=1))
+    learner.rollback_to_previous_model(report.model_id, reason="the market of a test, whose edge is planted")
+    learner.unpin()
+    confirmed = learner.retrain(force=True, dry_run=True)
+    assert confirmed.implausible or confirmed.exam is None or confirmed.exam.sessions == 0
+    assert not [fact for fact in confirmed.evidence if fact.name == "plausibility"]
+    assert "error in the bars" not in confirmed.edge_reason

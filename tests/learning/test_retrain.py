@@ -334,7 +334,13 @@ def test_a_synthetic_champion_does_not_defend_against_a_candidate_from_real_bars
     first = (NOW - timedelta(days=70)).date()
     for ticker in ("AAPL", "AMD", "TSLA"):
         synthetic.minutes(ticker, first, NOW.date()).write_parquet(folder / f"{ticker}.parquet")
-    settings = small(home, files={"folder": str(folder)}, market={"source": "files"}, promote={"min_sharpe": -100})
+    settings = small(
+        home,
+        files={"folder": str(folder)},
+        market={"source": "files"},
+        promote={"min_sharpe": -100},
+        exam={"plausible_sharpe": 1000},
+    )
     report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
     assert report.champion is None
     assert any("does not defend" in fact.text for fact in report.evidence)

@@ -27,6 +27,7 @@ from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record, decide_edge, extend_record
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, ScoreReport
@@ -58,6 +59,7 @@ class ExamOutcome:
     challenger: ExamResult
     champion: ExamResult | None
     verdict: Verdict
+    miracles: tuple[str, ...] = ()
 
 
 def retrain(
@@ -209,7 +211,8 @@ def _train_and_examine(
             on_event=on_event,
         )
     with watch("exam"):
-        exam = _examine_candidate(settings, data, division, champion, candidate, archive, on_event)
+        policy = hash_policy(settings, params)
+        exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
         return candidate.with_slices(exam.challenger.slices), exam
 
 
@@ -220,6 +223,7 @@ def _examine_candidate(
     champion: Champion | None,
     candidate: Candidate,
     archive: Archive,
+    policy: str,
     on_event: OnEvent,
 ) -> ExamOutcome:
     models = [candidate.model, *([champion.model] if champion and champion.model else [])]
@@ -229,6 +233,7 @@ def _examine_candidate(
         scores.append(_examine(model, data, division, settings))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
     tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
+    miracles = find_miracles(challenger.report, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
     verdict = judge(
         challenger.build_scored(),
         defender.build_scored() if defender else None,
@@ -240,9 +245,19 @@ def _examine_candidate(
         earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
         tried_sharpes=[trial.sharpe for trial in tried],
         tried_weights=[trial.weight for trial in tried],
+        implausible=_explain_doubt(miracles, challenger, data, division, settings)
+        if miracles and not is_confirmed(archive, policy)
+        else None,
     )
     on_event(Event("exam", len(models), len(models)))
-    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict)
+    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict, miracles=miracles)
+
+
+def _explain_doubt(
+    miracles: tuple[str, ...], challenger: ExamResult, data: Dataset, division: ExamSplit, settings: Settings
+) -> str:
+    causes = examine_causes(challenger, data, division.exam_days, settings)
+    return f"nearly always an error in the bars: {'; '.join(miracles)}. Looked at: {'; '.join(causes)}. {REMEDY}"
 
 
 def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings: Settings) -> ExamResult:
@@ -274,6 +289,8 @@ def _explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:
     """Return why no model of ours can trade after this retrain; None where one can."""
     if exam.verdict.outcome is Outcome.DEPLOYED:
         return None
+    if any(fact.name == "plausibility" for fact in exam.verdict.evidence):
+        return "what this exam shows is nearly always an error in the bars"
     if champion is None or champion.excused is not None:
         return "no model serves"
     return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
@@ -317,6 +334,7 @@ def _build_report(
         evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
+        implausible=exam.miracles,
         waits_beside=champion.record.model_id if champion and verdict.waits else None,
         policy=verdict.policy,
         trials=verdict.trials,
