@@ -11,6 +11,10 @@ def document(report: Any) -> Any:
     """Return a frozen dataclass, or a sequence of them, as the document of `--json`.
 
     Dates are ISO 8601 texts; a field whose name Python reserves, such as `from_`, loses its underscore.
+
+    >>> from datetime import UTC, date, datetime
+    >>> document({date(2026, 1, 5): 0.25, "at": datetime(2026, 1, 5, 2, 0, tzinfo=UTC), "tickers": ("AAPL", "V")})
+    {'2026-01-05': 0.25, 'at': '2026-01-05T02:00:00+00:00', 'tickers': ['AAPL', 'V']}
     """
     if is_dataclass(report) and not isinstance(report, type):
         return {item.name.rstrip("_"): document(getattr(report, item.name)) for item in fields(report)}

@@ -6,6 +6,7 @@ A file that another process may be reading is replaced whole, never edited, and 
 import contextlib
 import errno
 import fcntl
+import filecmp
 import os
 import shutil
 import stat
@@ -44,6 +45,13 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path`: a reader, or a power cut, meets the old file or the new one, never a part. Raises OSError.
 
     Only when syncing the folder is what failed does `path` hold the new file although this raised.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "state.json"
+    ...     write_atomically(path, b"{}")
+    ...     path.read_bytes(), [entry.name for entry in path.parent.iterdir()]
+    (b'{}', ['state.json'])
     """
     temporary = write_temporary(path, data, mode=mode)
     try:
@@ -82,6 +90,32 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def keep_copy(path: Path) -> Path:
+    """Keep what `path` holds beside it, as NAME.before or NAME.before.2 and so on; return that file.
+
+    By a second name where the file system has such, so that a large file costs nothing: for a file that is about to be
+    replaced whole. A copy that holds the same is there already. Raises OSError.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "model.pkl"
+    ...     _ = path.write_bytes(b"mine")
+    ...     keep_copy(path).name
+    'model.pkl.before'
+    """
+    copy, number = path.with_name(f"{path.name}.before"), 1
+    while copy.exists() and not filecmp.cmp(copy, path, shallow=False):
+        number += 1
+        copy = path.with_name(f"{path.name}.before.{number}")
+    if not copy.exists():
+        try:
+            os.link(path, copy)
+        except OSError:  # no hard links here, or a name that points elsewhere
+            write_atomically(copy, path.read_bytes())
+        sync_folder(copy.parent)
+    return copy
 
 
 def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:

@@ -14,7 +14,13 @@ MODELS: Final = "model_*.onnx"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other."""
+    """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other.
+
+    >>> Home(Path("/var/lib/hftcl")).onnx("20260109_020000").as_posix()
+    '/var/lib/hftcl/models/model_20260109_020000.onnx'
+    >>> Home.replay(Path("/var/lib/hftcl")).ledger.as_posix()
+    '/var/lib/hftcl/replay/ledger.sqlite'
+    """
 
     root: Path
     is_replay: bool = False
@@ -115,6 +121,11 @@ class Home:
         return self.models / f".schedule-{job}.lock"
 
     # The rest.
+
+    @property
+    def configuration(self) -> Path:
+        """The path of the configuration that this home was last used with, where that lies elsewhere."""
+        return self.root / ".configuration"
 
     @property
     def bars(self) -> Path:

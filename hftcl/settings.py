@@ -327,7 +327,9 @@ class Edge:
 class Triggers:
     """When a retrain is due."""
 
-    max_age_days: Annotated[float, Meta(gt=0, le=3650, description="Days after which the model is old.")] = 7
+    max_age_days: Annotated[
+        float, Meta(gt=0, le=3650, description="Days after which the model is old, to the hour.")
+    ] = 7
     min_recent_sharpe: Annotated[float, Meta(ge=-100, le=100, description="A recent Sharpe below this is weak.")] = 0.3
     recent_sessions: Annotated[int, Meta(ge=2, le=1000, description="Sessions that count as recent.")] = 20
     alarm_sessions: Annotated[
@@ -344,7 +346,12 @@ class Triggers:
         Meta(gt=0, le=100, description="A feature has drifted when its population stability index is above this."),
     ] = 1.5
     cooldown_hours: Annotated[
-        float, Meta(ge=0, le=8760, description="Hours after a verdict in which no trigger makes a retrain due.")
+        float,
+        Meta(
+            ge=0,
+            le=8760,
+            description="Hours after a verdict in which no trigger makes a retrain due; at most `max_age_days`.",
+        ),
     ] = 72
 
 

@@ -40,6 +40,25 @@ class ContinuousLearning:
         [promote] min_sharpe.
     on_event: called with each `hftcl.events.Event`. clock: returns the time, UTC.
     Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
+
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> from hftcl.settings import Exam, Market, Model, Paths
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     settings = Settings(
+    ...         paths=Paths(home=home),
+    ...         market=Market(watchlist=("AAPL", "AMD"), lookback_days=46),
+    ...         exam=Exam(sessions=10, min_sessions=10),
+    ...         model=Model(n_estimators=8),
+    ...     )
+    ...     learner = ContinuousLearning(settings, clock=lambda: datetime(2026, 1, 9, 7, 0, tzinfo=UTC))
+    ...     before = learner.should_retrain()
+    ...     report = learner.retrain(force=True)
+    ...     history = learner.get_model_history()
+    >>> before
+    (True, 'no_model: no model serves; age: no candidate was ever judged')
+    >>> report.exam.sessions, list(history["model_id"])
+    (10, ['20260109_070000'])
     """
 
     def __init__(
@@ -130,16 +149,12 @@ class ContinuousLearning:
         close, volume, the 31 features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
         where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
         """
-        from hftcl.events import Stopwatch
-        from hftcl.learning.dataset import assemble, to_pandas
-        from hftcl.market.window import find_as_of, open_market
+        from hftcl.learning.dataset import open_window, to_pandas
 
         settings = self.settings
         if lookback_days is not None:
             settings = replace(settings, market=replace(settings.market, lookback_days=lookback_days))
-        source, calendar = open_market(settings)
-        known_end = find_as_of(source, calendar, settings, as_of, self._clock())
-        data = assemble(settings, source, calendar, known_end, save=True, on_event=self._on_event, watch=Stopwatch())
+        data = open_window(settings, as_of=as_of, now=self._clock(), save=True, on_event=self._on_event).assemble()
         frame = to_pandas(data.frame)
         frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
         return frame

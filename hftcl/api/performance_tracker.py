@@ -20,6 +20,17 @@ class PerformanceTracker:
     settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use.
     replay: read the ledger of the last replay instead of the live one. Days are dates or ISO texts, both included.
     The methods raise HftclError: NoDataError where nothing was traded.
+
+    >>> import tempfile
+    >>> from hftcl.errors import NoDataError
+    >>> from hftcl.settings import Paths
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     tracker = PerformanceTracker(Settings(paths=Paths(home=home)))
+    ...     try:
+    ...         tracker.report("2026-01-05")
+    ...     except NoDataError as nothing:
+    ...         print(str(nothing).partition(":")[0])
+    Nothing has been traded yet
     """
 
     def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:

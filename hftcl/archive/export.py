@@ -82,8 +82,14 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
     """
     if state.damage:
         return (f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged.",)
+    kept = _keep_foreign_pkl(registry, state)
     written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
-    notes = [f"{path} was not what the registry says; it has been written again." for path in written if mending]
+    notes = []
+    for path in written:
+        if kept is not None and path == registry.production_pkl:
+            notes.append(describe_kept(path, kept))
+        elif mending:
+            notes.append(f"{path} was not what the registry says; it has been written again.")
     if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
         notes.append(
             f"{registry.pkl_path(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
@@ -97,7 +103,7 @@ def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
     if before == wanted:
         return None
     if _lists_others(before, state):  # all that a lost registry has left behind is not to be lost too
-        registry.csv.replace(registry.csv.with_name("model_metadata.before.csv"))
+        durable.keep_copy(registry.csv)
     durable.write_atomically(registry.csv, wanted)
     return registry.csv
 
@@ -106,6 +112,23 @@ def _lists_others(content: bytes, state: RegistryState) -> bool:
     """Whether a CSV lists a model that the registry does not know."""
     names = {line.partition(",")[0] for line in content.decode("utf-8", "replace").splitlines()[1:]}
     return not names <= state.rows.keys()
+
+
+def _keep_foreign_pkl(registry: Registry, state: RegistryState) -> Path | None:
+    """Keep a `trained_stock_model.pkl` that no model of ours wrote before it is written over; return the copy."""
+    ours = {row["pkl_sha256"] for row in state.rows.values()}
+    if state.live_id is None or not registry.production_pkl.is_file():
+        return None
+    if compute_digest(registry.production_pkl) in ours:
+        return None
+    if read_verified(registry.pkl_path(state.live_id), state.rows[state.live_id]["pkl_sha256"]) is None:
+        return None  # nothing will be written over it
+    return durable.keep_copy(registry.production_pkl)
+
+
+def describe_kept(path: Path, copy: Path) -> str:
+    """Say where the content of a file of the user's is now."""
+    return f"{path} was not written by hftcl; what it held is kept as {copy.name}."
 
 
 def _refresh_pkl(registry: Registry, state: RegistryState) -> Path | None:

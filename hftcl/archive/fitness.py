@@ -33,7 +33,11 @@ class MarketKind:
 
 
 def find_market_kind(settings: Settings) -> MarketKind:
-    """Return the market that `settings` name. Raises ConfigError for a source that is not installed."""
+    """Return the market that `settings` name. Raises ConfigError for a source that is not installed.
+
+    >>> find_market_kind(Settings())
+    MarketKind(calendar='XNYS', synthetic=True, extended_hours=False)
+    """
     factory = find_source(settings.market.source)
     declared_synthetic = getattr(
         factory, "synthetic", None
@@ -44,7 +48,14 @@ def find_market_kind(settings: Settings) -> MarketKind:
 
 
 def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool) -> None:
-    """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse."""
+    """Raise UnfitModelError where a model was trained on synthetic bars and these are real, or the reverse.
+
+    >>> try:
+    ...     require_same_kind("20260102_060000", trained_synthetic=True, synthetic=False)
+    ... except UnfitModelError as unfit:
+    ...     print(str(unfit).partition(",")[0])
+    Model 20260102_060000 was trained on synthetic bars
+    """
     if trained_synthetic != synthetic:
         model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
         raise UnfitModelError(

@@ -30,7 +30,7 @@ def complete_params(settings: Settings, chosen: Mapping[str, object] | None = No
 
 
 def hash_policy(settings: Settings, params: Mapping[str, object] | None = None) -> str:
-    """Return 16 hexadecimal digits that differ wherever two policies do.
+    """Return 16 hexadecimal digits that differ where two policies do.
 
     Watchlist, calendar, hours, window, source, interval, horizon, features with their definitions, family and
     parameters, strategy, costs, exam, rule of promotion. Not paths, schedule, alerts, what a record must show ([edge]),

@@ -39,8 +39,11 @@ def switch(
     """
     state = registry.read_state_in(db)
     begun = _write_deployment(db, model_id, state, kind, reason, by, at, pending=True)
-    previous = registry.production.read_bytes() if state.live_id else None
+    previous = registry.production.read_bytes() if registry.production.is_file() else None
+    kept = []
     try:
+        if state.production.state == "unknown" and previous is not None:  # the user's own, or put there by hand
+            kept.append(export.describe_kept(registry.production, durable.keep_copy(registry.production)))
         durable.write_atomically(registry.production, data)
     except OSError:
         _take_back(registry, db, data, previous)
@@ -50,9 +53,12 @@ def switch(
     try:
         with faults("finishing the deployment"):
             finish_deployment(db)
-            notes = export.refresh(registry, registry.read_state_in(db), mending=False)
+            notes = (*kept, *export.refresh(registry, registry.read_state_in(db), mending=False))
     except HftclError as fault:
-        notes = (f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",)
+        notes = (
+            *kept,
+            f"The model serves, but not all is written down: {fault} The next change of the archive mends it.",
+        )
     return Switched(model=after.find_record(model_id), replaced=begun.replaced, notes=notes)
 
 
@@ -168,7 +174,7 @@ def _mend_production(registry: Registry, db: sqlite3.Connection, at: datetime) -
     name = registry.production
     if state.live_id == state.intended_id:
         if state.production.state == "unknown":
-            yield f"{name} is not a model of this archive. It was left alone; the next deployment replaces it."
+            yield f"{name} is not a model of this archive. It was left alone; the next deployment keeps a copy of it."
     elif state.live_id is not None:
         _write_deployment(db, state.live_id, state, "hand", "the production file was replaced by hand", "recovery", at)
         yield f"{name} was replaced by hand with model {state.live_id}, which serves now; that is recorded."

@@ -41,13 +41,28 @@ class Invocation:
     def configuration(self, **overrides: object) -> "Configuration":
         from hftcl import config
 
-        return config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides)
+        return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides))
 
     def configuration_without_plugins(self) -> "Configuration":
         """Read the configuration for a command that uses no plug-in: none is imported, none judged."""
         from hftcl import config
 
-        return config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False)
+        return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False))
+
+    def _tell(self, configuration: "Configuration") -> "Configuration":
+        """Say on stderr which file is used where none was named."""
+        if configuration.remembered and self.verbosity >= 0:
+            typer.echo(f"hftcl: settings of {configuration.file}, with which this home was last used", err=True)
+        return configuration
+
+    def remember(self) -> None:
+        """Note in the home which file its settings come from, for a command that is run inside it."""
+        from hftcl import config
+        from hftcl.config.remembered import remember
+        from hftcl.home import Home
+
+        configuration = config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False)
+        remember(Home.of(configuration.settings).root, configuration.file)
 
     def learning(self, **overrides: object) -> "ContinuousLearning":
         from hftcl import logs

@@ -34,6 +34,8 @@ def retrain(
     learner = ctx.obj.learning(**overrides)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    if not dry_run:
+        ctx.obj.remember()
     tell(learner.settings, *build_retrain_alerts(report, now()))
     show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
     raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)

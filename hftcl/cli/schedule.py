@@ -44,8 +44,10 @@ def schedule(
     if preview is not None:
         _show_preview(settings, preview, as_json)
     elif once:
+        ctx.obj.remember()
         _run_once(settings, ctx.obj.verbosity, as_json)
     else:
+        ctx.obj.remember()
         _run(settings, ctx.obj.verbosity)
 
 

@@ -67,6 +67,7 @@ def trade(
     elif replay is not None or rehearse is not None:
         _replay(settings, replay or rehearse or "", ctx.obj.verbosity, as_json, rehearse=rehearse is not None)
     else:
+        ctx.obj.remember()
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 
 

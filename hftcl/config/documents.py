@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hftcl.config.dotenv import SECRETS, locate
-from hftcl.config.loading import FILE_NAME, Configuration
+from hftcl.config.loading import Configuration
 from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
+from hftcl.config.remembered import FILE_NAME
 from hftcl.config.suggest import GUIDE_NAMES
 from hftcl.config.tree import Leaf, Plugins, leaves, sections
 from hftcl.errors import StorageError, UsageError

@@ -16,11 +16,11 @@ from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
 from hftcl.config.dotenv import SIGNING_KEY, find_settings_in, read_text
 from hftcl.config.plugins import GROUPS, Found, find_plugins
+from hftcl.config.remembered import FILE_NAME, find_remembered
 from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 
-FILE_NAME: Final = "hftcl.toml"  # the command's own name: a folder may hold the settings of other tools
 # Begins like the variables of settings; NOT_SETTINGS keeps it from being taken for one.
 FILE_VARIABLE: Final = "HFTCL_CONFIG"
 NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
@@ -41,13 +41,15 @@ _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be
 class Configuration:
     """The settings in force. `origins`: per dotted key "default", the file's path, HFTCL_..., or "flag".
 
-    plugins: the sections that the plug-ins in use bring.
+    plugins: the sections that the plug-ins in use bring. remembered: whether no file was named, and the home that
+    is the working folder did: see `config.remembered`.
     """
 
     settings: Settings
     file: Path | None
     origins: Mapping[str, str]
     plugins: Plugins = ()
+    remembered: bool = False
 
 
 @dataclass(slots=True)
@@ -119,12 +121,18 @@ def load(
 ) -> Configuration:
     """Return the configuration: an argument goes before the environment, the file, the default.
 
-    path: the file named by `--config`; without one $HFTCL_CONFIG, else `cwd`/hftcl.toml where it exists, else none.
+    path: the file named by `--config`; without one $HFTCL_CONFIG, else `cwd`/hftcl.toml where it exists, else the one
+        that `cwd` was last used with as a home, else none.
     overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
     plugins: False imports no plug-in: its settings are left out, and not judged.
     Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
+
+    >>> found = load(None, environ={"HFTCL_MODEL__N_ESTIMATORS": "300"}, cwd=Path("/nowhere"))
+    >>> found.settings.model.n_estimators, found.origins["model.n_estimators"], found.origins["model.max_depth"]
+    (300, 'HFTCL_MODEL__N_ESTIMATORS', 'default')
     """
     file = _find(path, environ, cwd)
+    remembered = file is None and (file := find_remembered(cwd)) is not None
     where = "" if file is None else str(file.relative_to(cwd) if file.is_relative_to(cwd) else file)
     document: dict[str, Any] = {}
     unread: tuple[str, ...] = ()
@@ -146,7 +154,11 @@ def load(
     if gathered.faults:
         raise UsageError("\n".join(gathered.faults)) if gathered.only_flags else ConfigError(*gathered.faults)
     return Configuration(
-        settings=settings, file=file, origins=MappingProxyType(gathered.origins), plugins=gathered.plugins
+        settings=settings,
+        file=file,
+        origins=MappingProxyType(gathered.origins),
+        plugins=gathered.plugins,
+        remembered=remembered,
     )
 
 

@@ -37,7 +37,9 @@ everything is kept in the working folder.
 A flag, or an argument in Python, goes before an environment variable, which goes before `hftcl.toml`, which
 goes before the default. `hftcl init --show` prints the value of each setting and where it came from.
 
-**The file** is the one named by `--config`, else by `$HFTCL_CONFIG`, else `hftcl.toml` in the working folder.
+**The file** is the one named by `--config`, else by `$HFTCL_CONFIG`, else `hftcl.toml` in the working folder. Where
+there is none and the working folder is a home that was last used with another file, by `retrain`, `schedule` or
+`trade`, that file holds, which is told: a command inside `/var/lib/hftcl` finds the file in `/etc`.
 `paths.home`, `paths.env_file`, `files.folder` and `log.prometheus` are relative to the folder of that file, also
 where their values come from a variable or a flag, or to the working folder where there is no file. A leading `~` is
 your home folder.

@@ -66,9 +66,21 @@ def check_production(context: Context) -> Iterator[Row]:
     production, name = state.production, registry.production.name
     if state.intended_id is None:
         if production.state == "unknown":
-            yield fault("production", f"{name} is no model of this archive", "Move it away; then deploy one.")
+            yield warning(
+                "production",
+                f"{name} is no model of this archive, and a bot that watches it reads what hftcl did not examine",
+                "The first deployment replaces it and keeps it as "
+                f"{name}.before; give hftcl another [paths] home where that is not wanted.",
+            )
         else:
             yield warning("production", "no model serves", "`hftcl retrain --force` trains and examines one.")
+        if registry.production_pkl.is_file():
+            name = registry.production_pkl.name
+            yield warning(
+                "production pkl",
+                f"{name} was not written by hftcl",
+                f"The first deployment replaces it and keeps it as {name}.before.",
+            )
     elif production.state == "missing":
         yield fault("production", f"{name} is missing; {state.intended_id} should serve", _REPAIR)
     elif production.state == "unknown":

@@ -21,6 +21,9 @@ def compute_worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
     """Return what equal amounts of each ticker of `closes`, as in `buy_and_hold`, are worth at each of its rows.
 
     float64, shape (1 + n_sessions,), from 1.0; None where the first row has no price at all.
+
+    >>> compute_worth_of_holding([[100.0, 50.0], [110.0, 50.0], [120.0, float("nan")]]).tolist()
+    [1.0, 1.05, 1.1]
     """
     prices = np.array(closes, dtype=np.float64)
     prices = prices[:, np.isfinite(prices[0])]
@@ -52,6 +55,10 @@ def compare(mine: FloatArray, other: FloatArray) -> Difference:
     """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
 
     A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
+
+    >>> mine = np.array([2.0, -1.0, 1.5, 0.2] * 10)
+    >>> round(compare(mine, mine[::-1] * 0.5).p_better, 3), compare(mine, mine).conclusion
+    (0.5, 'not shown')
     """
     try:
         paired_difference = _compute_paired_difference(mine, other)

@@ -29,6 +29,10 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     X: float32, shape (n, k), finite, n at least 1. A feature of few values, such as one that is 0 in half of the rows,
     has fewer bins of unequal shares; one that never varies has a single bin or an empty one beside it.
     Raises UndefinedStatisticError for no row, or a value that is not finite.
+
+    >>> X = np.arange(100, dtype=np.float32).reshape(100, 1)
+    >>> feature_bins(X, bins=4)[0]
+    FeatureBins(edges=(25.0, 50.0, 75.0), shares=(0.25, 0.25, 0.25, 0.25))
     """
     _require_rows(X)
     levels = np.arange(1, bins) / bins
@@ -54,6 +58,11 @@ def population_stability(
         that an empty one weighs as much as so many observations can say, and is never infinite.
     X: float32, shape (n, k), finite, n at least 1. Raises UndefinedStatisticError otherwise.
     Source: Siddiqi (2006), "Credit Risk Scorecards"; the half is Jeffreys's prior.
+
+    >>> X = np.arange(100, dtype=np.float32).reshape(100, 1)
+    >>> bins = feature_bins(X)
+    >>> [round(float(population_stability(bins, X + moved, observations=100)[0]), 2) for moved in (0, 30)]
+    [0.0, 1.26]
     """
     _require_rows(X)
     indices = []

@@ -95,6 +95,14 @@ def judge_edge(
     obstacles: what keeps the bot aside whatever the record says, such as that no model serves.
     A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
     Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
+
+    >>> rule = settings.Edge()
+    >>> good = judge_edge([0.004, -0.002, 0.003] * 20, EdgeState.STAND_ASIDE, rule=rule, policy="guarded")
+    >>> str(good.state), round(good.p_edge, 2), good.sessions
+    ('live', 1.0, 60)
+    >>> short = judge_edge([0.004, -0.002, 0.003], EdgeState.STAND_ASIDE, rule=rule, policy="guarded")
+    >>> str(short.state)
+    'stand aside'
     """
     x = np.asarray(record, dtype=np.float64)
     bar = _Bar(

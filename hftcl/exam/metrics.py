@@ -278,7 +278,7 @@ def expected_maximum(trials: float) -> float:
     return (1.0 - EULER_GAMMA) * first + EULER_GAMMA * second
 
 
-def expected_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+def compute_best_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Return the annual Sharpe ratio that the best of several worthless trials shows; see `deflated_sharpe`.
 
     0 below two weighted trials. Raises UndefinedStatisticError for none, or one that is not finite.
@@ -306,7 +306,7 @@ def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: n
     >>> deflated_sharpe([1.0, -0.5, 0.7, -0.2] * 5, [0.1, 0.5, 0.9]) < psr([1.0, -0.5, 0.7, -0.2] * 5)
     True
     """
-    return psr(pnl, benchmark=expected_luck(trial_sharpes, weights))
+    return psr(pnl, benchmark=compute_best_luck(trial_sharpes, weights))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

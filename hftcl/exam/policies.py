@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.compare import compute_worth_of_holding
+from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.exam.split import ExamSplit, Session, split
 from hftcl.exam.verdict import Scored, Verdict, judge
@@ -33,6 +33,7 @@ class SessionPnl:
     turnover: float
 
 
+_FEWEST_TRADED: Final = 20  # sessions: a month, below which a Sharpe ratio says nothing
 # 0.0, not a gap: a session in which a policy does not trade counts among its sessions.
 NOTHING: Final = SessionPnl(gross=0.0, net=0.0, turnover=0.0)
 
@@ -123,6 +124,25 @@ class PolicyRun:
             net=self.net[start:],
             turnover=self.turnover[start:],
         )
+
+
+def conclude(gated: PolicyRun, free: PolicyRun, never: PolicyRun) -> Conclusion:
+    """Return whether retraining paid: what it earned without the edge gate against never retraining, which has none.
+
+    Like with like: a gate that stands aside beats a model that loses, and that is not the work of retraining. Nothing
+    is shown where the gate let the policy trade in fewer than 20 sessions, or no model of it ever traded.
+
+    >>> from datetime import UTC, date, datetime
+    >>> days = [Session(datetime(2026, 1, n, tzinfo=UTC), date(2026, 1, n)) for n in range(1, 31)]
+    >>> won = build_run([SessionPnl(gross=0.01 + n % 3, net=0.01 + n % 3, turnover=1.0) for n in range(30)], days)
+    >>> lost = build_run([SessionPnl(gross=-1.0 - n % 2, net=-1.0 - n % 2, turnover=1.0) for n in range(30)], days)
+    >>> aside = build_run([NOTHING] * 30, days)
+    >>> conclude(won, won, lost), conclude(lost, lost, won), conclude(aside, won, lost)
+    ('paid', 'cost', 'not shown')
+    """
+    if gated.days_traded < _FEWEST_TRADED or free.days_traded == 0:
+        return "not shown"
+    return compare(free.net, never.net).conclusion
 
 
 def run_policy(attempts: Sequence[PolicyAttempt], gate: Gate, sessions: Sequence[Session]) -> PolicyRun:
@@ -321,6 +341,9 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[SessionPnl]:
         in the bars, so not here.
     A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
     capital. No ticker at all: zeros.
+
+    >>> [round(mark.net, 6) for mark in buy_and_hold([[100.0], [101.0], [99.0]], cost_bps=1.0)]
+    [0.0099, -0.019802]
     """
     worth = compute_worth_of_holding(closes)
     if worth is None:

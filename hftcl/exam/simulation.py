@@ -85,6 +85,17 @@ def simulate(
     sessions of `bars` if not given. Each of them appears in the result, with 0.0 where nothing was held. An exam of no
     sessions, where the champion has seen them all, is an empty result for the verdict to call inconclusive.
     Raises NoDataError as `accounts` does, for bars outside of `sessions`, and where neither tells of a session.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> stamps = [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=n) for n in range(3)]
+    >>> bars = pl.DataFrame({
+    ...     "ticker": ["AAPL"] * 3, "ts": stamps, "session": [date(2026, 1, 5)] * 3, "minute": [0, 1, 2],
+    ...     "session_minutes": [3] * 3, "open": [100.0, 101.0, 102.01], "close": [101.0, 102.0, 102.0],
+    ... })
+    >>> positions = pl.DataFrame({"ticker": ["AAPL"] * 3, "ts": stamps, "position": [1.0, 0.0, 0.0]})
+    >>> earned = simulate(bars, positions, cost_bps=1.0)
+    >>> round(float(earned.net[0]), 6), earned.trades
+    (0.0098, 1)
     """
     rows = accounts(bars, positions, cost_bps=cost_bps)
     days = tuple(sorted(set(rows["session"].to_list() if sessions is None else sessions)))

@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from typing import Final
 
 import polars as pl
 
 from hftcl.errors import NoDataError
+
+# A quarter of the training sessions: of 20, five, which hold enough predictions for a quantile of 0.90, and the model
+# that makes them still learns from 14.
+_INNER_SHARE: Final = 0.25
+_MIN_INNER_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,7 +25,13 @@ class Session:
 
 
 def list_sessions(bars: pl.DataFrame) -> tuple[Session, ...]:
-    """Return the sessions of `bars` (session, ts), oldest first, over all tickers."""
+    """Return the sessions of `bars` (session, ts), oldest first, over all tickers.
+
+    >>> stamps = [datetime(2026, 1, 5, 14, 30 + n) for n in range(2)]
+    >>> bars = pl.DataFrame({"session": [date(2026, 1, 5)] * 2, "ts": stamps})
+    >>> [(session.day.isoformat(), session.start.minute) for session in list_sessions(bars)]
+    [('2026-01-05', 30)]
+    """
     starts = bars.group_by("session").agg(pl.col("ts").min()).sort("session")
     return tuple(Session(start=start, day=day) for day, start in starts.select("session", "ts").iter_rows())
 
@@ -61,6 +73,10 @@ class ExamSplit:
         kept = pl.col("session").is_in(self.train_days) & (pl.col("label_end") < self.cut)
         return rows.select(kept.fill_null(value=False).alias("trains")).to_series()
 
+    def mask_exam(self, rows: pl.DataFrame) -> pl.Series:
+        """Return, row for row, whether a row lies in a session of the exam. rows: session (Date)."""
+        return rows["session"].is_in(self.exam_days)
+
     def count_purged(self, rows: pl.DataFrame) -> int:
         """Return how many rows of the training sessions are dropped because their label ends at or after `cut`."""
         reaches = pl.col("session").is_in(self.train_days) & (pl.col("label_end") >= self.cut)
@@ -89,6 +105,13 @@ def split(
     then scored only on sessions that are unseen by both: see `find_unseen`; the rest of the exam is `withheld`.
     Raises NoDataError for fewer than 2 + embargo_sessions sessions (one to train, one to examine), for sessions that
     are not in order, and for an exam or embargo below 1 session.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(21)]
+    >>> parts = split(days, exam_sessions=20, embargo_sessions=1)
+    >>> len(parts.train), len(parts.embargoed), len(parts.exam)
+    (10, 1, 10)
     """
     n, needed = len(sessions), 2 + embargo_sessions
     if exam_sessions < 1 or embargo_sessions < 1:
@@ -116,8 +139,45 @@ def split(
     )
 
 
+def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: float = _INNER_SHARE) -> ExamSplit:
+    """Divide the sessions that a model trains on once more, oldest first: to fit on, embargoed, held out.
+
+    A model of the fitted ones predicts the held out ones, the newest `share` of all and at least one, and from its
+    predictions comes the entry threshold. Embargo and purge are those of every exam.
+    Raises NoDataError where that leaves no session to fit on, or with fewer than four.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(8)]
+    >>> inner = split_inner(days, embargo_sessions=1)
+    >>> len(inner.train), len(inner.embargoed), len(inner.exam)
+    (5, 1, 2)
+    """
+    held_out = max(1, round(share * len(sessions)))
+    fitted = len(sessions) - held_out - embargo_sessions
+    if len(sessions) < _MIN_INNER_SESSIONS or fitted < 1:
+        needed = max(_MIN_INNER_SESSIONS, held_out + embargo_sessions + 1)
+        raise NoDataError(
+            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: the newest {held_out} set the "
+            f"entry threshold and {embargo_sessions} before them is left out. Use more bars ([market] lookback_days)."
+        )
+    return ExamSplit(
+        train=tuple(sessions[:fitted]),
+        embargoed=tuple(sessions[fitted:-held_out]),
+        exam=tuple(sessions[-held_out:]),
+        withheld=(),
+    )
+
+
 def split_for_refit(sessions: Sequence[Session]) -> ExamSplit:
-    """Return the split of a refit: all of `sessions` train, none is left to examine."""
+    """Return the split of a refit: all of `sessions` train, none is left to examine.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(8)]
+    >>> len(split_for_refit(days).train), split_for_refit(days).exam
+    (8, ())
+    """
     return ExamSplit(train=tuple(sessions), embargoed=(), exam=(), withheld=())
 
 
@@ -126,5 +186,12 @@ def find_unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_se
 
     Those that start strictly after it, less the first `embargo_sessions` of them. Where `last_label` lies before the
     first session, the embargo is taken from the window's own sessions: nothing tells how many lie between.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(8)]
+    >>> unseen = find_unseen(days, days[2].start + timedelta(hours=6), embargo_sessions=1)
+    >>> [session.day.day for session in unseen]
+    [9, 10, 11, 12]
     """
     return tuple(session for session in sessions if session.start > last_label)[embargo_sessions:]

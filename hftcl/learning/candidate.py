@@ -19,11 +19,11 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
-from hftcl.exam.split import ExamSplit
+from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.learning.dataset import is_ready
 from hftcl.model.families import Family, find_family
 from hftcl.model.features import build_matrix
-from hftcl.model.training import Trained, TrainingTask, train
+from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 
 
@@ -88,6 +88,7 @@ def train_candidate(
     params: Mapping[str, object],
     source: str,
     synthetic: bool,
+    pool: TrainingPool,
     on_event: OnEvent,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
@@ -103,18 +104,18 @@ def train_candidate(
             "raise [market] lookback_days, or look at the findings (-v)."
         )
     X, y = build_matrix(rows), rows["target"].to_numpy().astype(np.float32)
-    ordinals = rows["session"].rank("dense").to_numpy().astype(np.int32)
-    trained = train(
+    inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
+    trained = pool.train(
         TrainingTask(
             X=X,
             y=y,
-            session_index=ordinals,
+            fitted=inner.mask_training(rows).to_numpy(),
+            held_out=inner.mask_exam(rows).to_numpy(),
             family=settings.model.family,
             params=params,
             seed=settings.model.seed,
             jobs=settings.compute.jobs,
             entry_quantile=settings.strategy.entry_quantile,
-            embargo_sessions=settings.exam.embargo_sessions,
         ),
         on_event,
         timeout_s=3600 * settings.compute.max_training_hours,

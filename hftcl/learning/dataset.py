@@ -3,8 +3,8 @@
 Knows what "now" means for a source: after `as_of`, no bar is known.
 """
 
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +16,7 @@ from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore, Collected
-from hftcl.market.window import AsOf, list_window
+from hftcl.market.window import AsOf, find_as_of, list_window, open_market
 from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, features
 from hftcl.model.target import targets
 from hftcl.settings import Settings
@@ -43,60 +43,98 @@ class Dataset:
     coverage: tuple[TickerCoverage, ...] = ()
 
 
-def collect_window(
+@dataclass(slots=True, kw_only=True)
+class Window:
+    """The market, opened once for a command: bars are collected once and rows computed once.
+
+    save: keep the bars that the cache lacks. What failed is tried again when it is asked for again.
+    """
+
+    settings: Settings
+    source: BarSource
+    calendar: Calendar
+    known_end: AsOf
+    save: bool
+    on_event: OnEvent
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    _collected: Collected | None = field(default=None, repr=False)
+    _dataset: Dataset | None = field(default=None, repr=False)
+
+    def list_days(self) -> tuple[date, ...]:
+        """Return the sessions of the window, oldest first."""
+        return list_window(self.calendar, self.settings, self.known_end)
+
+    def read_coverage(self) -> tuple[TickerCoverage, ...]:
+        """Return what came of what was expected, by ticker; computes no row. Raises as `BarStore.collect`."""
+        return self._dataset.coverage if self._dataset else self._collect().coverage
+
+    def assemble(self) -> Dataset:
+        """Return the window's bars with features and target. Raises as `BarStore.collect`."""
+        if self._dataset is None:
+            self._dataset = self._build(self._collect())
+            self._collected = None  # the rows hold the bars from here on
+        return self._dataset
+
+    def _collect(self) -> Collected:
+        """Return the bars of the window, and of the sessions before it that features read."""
+        if self._collected is None:
+            days, market = self.list_days(), self.settings.market
+            with self.watch("collect"):
+                self._collected = BarStore(Home.of(self.settings).bars, self.source, self.calendar).collect(
+                    market.watchlist,
+                    _find_warm_up(self.calendar, days[0]),
+                    days[-1],
+                    as_of=self.known_end.at,
+                    extended_hours=market.extended_hours,
+                    min_coverage=market.min_coverage,
+                    save=self.save,
+                    on_event=self.on_event,
+                )
+        return self._collected
+
+    def _build(self, collected: Collected) -> Dataset:
+        for doubt in (finding for finding in collected.findings if finding.reason == "label"):
+            text = f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}"
+            self.on_event(Event("collect", text=text, level=Level.WARNING))
+        days = self.list_days()
+        with self.watch("features"):
+            self.on_event(Event("features", 0, 1))
+            frame = add_features(collected.bars, self.settings.model.horizon_minutes)
+            frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
+            self.on_event(Event("features", 1, 1))
+        return Dataset(
+            frame=frame,
+            sessions=days,
+            tickers=tuple(frame["ticker"].unique().sort().to_list()),
+            findings=collected.findings,
+            left_out=dict(collected.left_out),
+            source=collected.source,
+            synthetic=collected.synthetic,
+            as_of=self.known_end,
+            coverage=collected.coverage,
+        )
+
+
+def open_window(
     settings: Settings,
-    source: BarSource,
-    calendar: Calendar,
-    days: tuple[date, ...],
-    as_of: AsOf,
     *,
+    as_of: str | None,
+    now: datetime,
     save: bool,
     on_event: OnEvent,
-) -> Collected:
-    """Collect the bars of `days` and of the sessions before them that features read. Raises as `BarStore.collect`."""
-    return BarStore(Home.of(settings).bars, source, calendar).collect(
-        settings.market.watchlist,
-        _find_warm_up(calendar, days[0]),
-        days[-1],
-        as_of=as_of.at,
-        extended_hours=settings.market.extended_hours,
-        min_coverage=settings.market.min_coverage,
+    watch: Stopwatch | None = None,
+) -> Window:
+    """Open the configured market up to `as_of`, see `find_as_of`, as what this raises. Reads no bar yet."""
+    source, calendar = open_market(settings)
+    known_end = find_as_of(source, calendar, settings, as_of, now)
+    return Window(
+        settings=settings,
+        source=source,
+        calendar=calendar,
+        known_end=known_end,
         save=save,
         on_event=on_event,
-    )
-
-
-def assemble(
-    settings: Settings,
-    source: BarSource,
-    calendar: Calendar,
-    as_of: AsOf,
-    *,
-    save: bool,
-    on_event: OnEvent,
-    watch: Stopwatch,
-) -> Dataset:
-    """Collect the window's bars, with the sessions before it that features read, and compute features and target."""
-    days = list_window(calendar, settings, as_of)
-    with watch("collect"):
-        collected = collect_window(settings, source, calendar, days, as_of, save=save, on_event=on_event)
-    for doubt in (finding for finding in collected.findings if finding.reason == "label"):
-        on_event(Event("collect", text=f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}", level=Level.WARNING))
-    with watch("features"):
-        on_event(Event("features", 0, 1))
-        frame = add_features(collected.bars, settings.model.horizon_minutes)
-        frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
-        on_event(Event("features", 1, 1))
-    return Dataset(
-        frame=frame,
-        sessions=days,
-        tickers=tuple(frame["ticker"].unique().sort().to_list()),
-        findings=collected.findings,
-        left_out=dict(collected.left_out),
-        source=collected.source,
-        synthetic=collected.synthetic,
-        as_of=as_of,
-        coverage=collected.coverage,
+        watch=watch or Stopwatch(),
     )
 
 

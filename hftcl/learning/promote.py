@@ -16,6 +16,7 @@ from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.record import Record
 from hftcl.learning.reports import RetrainReport, document
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 
@@ -28,6 +29,7 @@ class Promotion:
     data: Dataset
     params: Mapping[str, object]
     now: datetime
+    pool: TrainingPool
     on_event: OnEvent
 
     def archive_and_deploy(
@@ -110,6 +112,7 @@ class Promotion:
                 params=self.params,
                 source=self.data.source,
                 synthetic=self.data.synthetic,
+                pool=self.pool,
                 on_event=self.on_event,
             )
             refit_report = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)

@@ -31,6 +31,7 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.miracle import find_record_miracles, is_confirmed
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_luck
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
@@ -81,6 +82,7 @@ def extend_record(
     settings: Settings,
     *,
     params: Mapping[str, object],
+    pool: TrainingPool,
     on_event: OnEvent,
 ) -> Record:
     """Return the record of this policy up to the last session of `data`; writes nothing.
@@ -93,7 +95,7 @@ def extend_record(
     scorer = _RecordScorer(archive, data, settings, params, on_event)
     rows = scorer.list_rows()
     try:
-        added, problem = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate)
+        added, problem = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, pool)
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         added, problem = (), f"the walk-forward could not be done: {error}"
     if not rows:
@@ -254,16 +256,20 @@ class _RecordScorer:
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
 
-    def begin(self, division: ExamSplit, candidate: Candidate) -> tuple[tuple[RecordedSession, ...], str | None]:
+    def begin(
+        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
+    ) -> tuple[tuple[RecordedSession, ...], str | None]:
         """Return the sessions with which a record begins, and why some could not be scored."""
         scored, problem = self.score(list_sessions(self.data.frame))
         have = {session.session for session in scored}
         if all(day in have for day in division.exam_days):
             return scored, problem
-        walked = tuple(session for session in self.walk_forward(division, candidate) if session.session not in have)
-        return (*scored, *walked), problem
+        walked = self.walk_forward(division, candidate, pool)
+        return (*scored, *(session for session in walked if session.session not in have)), problem
 
-    def walk_forward(self, division: ExamSplit, candidate: Candidate) -> tuple[RecordedSession, ...]:
+    def walk_forward(
+        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
+    ) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
@@ -274,12 +280,12 @@ class _RecordScorer:
             if part.train == division.train:
                 model = candidate.model
             else:
-                model = self._train(part, candidate, _scale_progress(self.on_event, index, len(parts)))
+                model = self._train(part, candidate, pool, _scale_progress(self.on_event, index, len(parts)))
             scored_sessions += self._score(model, part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
         return tuple(scored_sessions)
 
-    def _train(self, part: ExamSplit, candidate: Candidate, on_event: OnEvent) -> artifact.Model:
+    def _train(self, part: ExamSplit, candidate: Candidate, pool: TrainingPool, on_event: OnEvent) -> artifact.Model:
         return train_candidate(
             self.data.frame,
             part,
@@ -288,6 +294,7 @@ class _RecordScorer:
             params=self.params,
             source=self.data.source,
             synthetic=self.data.synthetic,
+            pool=pool,
             on_event=on_event,
         ).model
 

@@ -199,8 +199,12 @@ class ProofReport:
     """What `prove` compared, and how often it differed. Every count of differences is 0 where `proved`.
 
     cases: cut points, each with all of `replacements`; values_compared: features, predictions and positions of all
-    bars up to the cuts. label_overlap: training rows whose label ends where they must not have seen. model_id: whose
-    predictions were compared; None for a fixed sum of the features, where no model serves.
+    bars up to the cuts. frame_differences, label_differences: features, and labels known at the cut, of the rows that
+    train against those computed again. label_overlap: training rows whose label ends where they must not have seen.
+    closes_foretell, returns_repeat: the two correlations of `market.doubts`, the largest of a ticker. gross_sharpe: of
+    the serving model on sessions that it has not seen, as it is and with all that it sees a minute late; None with
+    fewer than five. doubts: what is too good to be true; nothing is `proved` then. model_id: whose predictions were
+    compared; None for a fixed sum of the features, where no model serves.
     """
 
     proved: bool
@@ -208,10 +212,17 @@ class ProofReport:
     replacements: tuple[str, ...]
     values_compared: int
     differences: int
+    frame_differences: int
+    label_differences: int
     planted_leak_caught: bool
     label_overlap: int
     streamed_bars: int
     streaming_differences: int
+    closes_foretell: float | None
+    returns_repeat: float | None
+    gross_sharpe: float | None
+    gross_sharpe_a_minute_later: float | None
+    doubts: tuple[str, ...]
     model_id: str | None
     source: str
     synthetic: bool

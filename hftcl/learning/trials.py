@@ -12,7 +12,7 @@ from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.metrics import deflated_sharpe, expected_luck, sharpe
+from hftcl.exam.metrics import compute_best_luck, deflated_sharpe, sharpe
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import compute_or_none
 
@@ -59,7 +59,7 @@ def compute_luck(
         if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):
             rivals[look.policy] = Trial(sharpe=look.sharpe, weight=weight)
     sharpes, weights = [trial.sharpe for trial in rivals.values()], [trial.weight for trial in rivals.values()]
-    return compute_or_none(lambda: expected_luck([sharpe(own), *sharpes], [1.0, *weights])) or 0.0
+    return compute_or_none(lambda: compute_best_luck([sharpe(own), *sharpes], [1.0, *weights])) or 0.0
 
 
 def compute_dsr(net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial]) -> float | None:

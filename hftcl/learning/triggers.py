@@ -4,6 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Final
+
+# A daily job does not begin on the second: a verdict of 02:00:40 is not seven days old at 02:00:05 a week later, and
+# without an hour of tolerance the model would wait for the eighth day.
+_AGE_TOLERANCE: Final = timedelta(hours=1)
+_TOLERANCE_SHARE: Final = 0.1  # of an age so short that an hour would be much of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +32,28 @@ class LastVerdict:
     outcome: str
 
 
-def check_no_model(live: str | None) -> Trigger:
-    """Fire where no model serves. `live` is the id of the production model."""
+def check_no_model(live: str | None, unfit: str | None = None) -> Trigger:
+    """Fire where no model serves. live: id of the production model. unfit: why it cannot serve this market."""
     if live is None:
         return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence="no model serves")
+    if unfit is not None:
+        evidence = f"{live} cannot serve this market: {unfit}"
+        return Trigger(name="no_model", fired=True, value=None, threshold=None, evidence=evidence)
     return Trigger(name="no_model", fired=False, value=None, threshold=None, evidence=f"{live} serves")
 
 
 def check_age(last: LastVerdict | None, now: datetime, max_age_days: float) -> Trigger:
-    """Fire when the last judged candidate is `max_age_days` old.
+    """Fire when the last judged candidate is `max_age_days` old, an hour (or a tenth of that age) more or less.
 
     Counted from the last verdict, not from the last deployment: a rejected candidate was an honest attempt, and must
     not make the trigger fire again every night.
+
+    >>> from datetime import UTC
+    >>> last = LastVerdict(model_id="20260102_060000", at=datetime(2026, 1, 2, 7, 0, tzinfo=UTC), outcome="rejected")
+    >>> check_age(last, datetime(2026, 1, 9, 7, 0, tzinfo=UTC), 7).fired
+    True
+    >>> check_age(last, datetime(2026, 1, 8, 7, 0, tzinfo=UTC), 7).evidence
+    'candidate 20260102_060000 was judged 6.0 days ago (rejected)'
     """
     if last is None:
         evidence = "no candidate was ever judged"
@@ -45,7 +61,19 @@ def check_age(last: LastVerdict | None, now: datetime, max_age_days: float) -> T
     days = (now - last.at) / timedelta(days=1)
     what = f"candidate {last.model_id}" if last.model_id else "the last candidate"
     evidence = f"{what} was judged {days:.1f} days ago ({last.outcome})"
-    return Trigger(name="age", fired=days >= max_age_days, value=days, threshold=max_age_days, evidence=evidence)
+    return Trigger(
+        name="age",
+        fired=now - last.at >= _find_age_limit(max_age_days),
+        value=days,
+        threshold=max_age_days,
+        evidence=evidence,
+    )
+
+
+def _find_age_limit(max_age_days: float) -> timedelta:
+    """Return the age that counts as `max_age_days`."""
+    age = timedelta(days=max_age_days)
+    return age - min(_AGE_TOLERANCE, age * _TOLERANCE_SHARE)
 
 
 def check_recent_sharpe(
@@ -64,6 +92,11 @@ def check_recent_sharpe(
     standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002). The
     rate of false alarms was simulated: a daily look at 20 sessions, true Sharpe 2 to 3, fat tails, clustered
     volatility.
+
+    >>> check_recent_sharpe(0.1, 20, threshold=0.3, needed=20).fired
+    True
+    >>> check_recent_sharpe(0.1, 12, threshold=0.3, needed=20).evidence
+    '12 unseen sessions, needs 20'
     """
     if problem is not None or value is None or sessions < needed:
         why = problem or f"{sessions} unseen sessions, needs {needed}"
@@ -139,11 +172,20 @@ def check_manual(*, asked: bool) -> Trigger:
     return Trigger(name="manual", fired=asked, value=None, threshold=None, evidence=evidence)
 
 
-def explain_cooldown(last: LastVerdict | None, now: datetime, cooldown_hours: float) -> str | None:
-    """Return why nothing is due yet: a candidate was judged within `cooldown_hours`. None where that is not so."""
-    if last is None or now - last.at >= timedelta(hours=cooldown_hours) or now < last.at:
+def explain_cooldown(last: LastVerdict | None, now: datetime, cooldown_hours: float, max_age_days: float) -> str | None:
+    """Return why nothing is due yet: a candidate was judged within `cooldown_hours`. None where that is not so.
+
+    It is never longer than `max_age_days`: a model that is old is due.
+
+    >>> from datetime import UTC
+    >>> last = LastVerdict(model_id=None, at=datetime(2026, 1, 2, 7, 0, tzinfo=UTC), outcome="rejected")
+    >>> explain_cooldown(last, datetime(2026, 1, 3, tzinfo=UTC), cooldown_hours=72, max_age_days=7)
+    'cooling down until 2026-01-05 07:00 UTC: a candidate was judged at 2026-01-02 07:00 UTC'
+    """
+    cooldown = min(timedelta(hours=cooldown_hours), _find_age_limit(max_age_days))
+    if last is None or now - last.at >= cooldown or now < last.at:
         return None
-    until = last.at + timedelta(hours=cooldown_hours)
+    until = last.at + cooldown
     return f"cooling down until {until:%Y-%m-%d %H:%M} UTC: a candidate was judged at {last.at:%Y-%m-%d %H:%M} UTC"
 
 

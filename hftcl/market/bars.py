@@ -367,7 +367,11 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
 
 
 def looks_like_split(ratio: pl.Expr) -> pl.Expr:
-    """Whether `ratio`, of the price before a night to the one after it, is near a whole number from 2, either way."""
+    """Whether `ratio`, of the price before a night to the one after it, is near a whole number from 2, either way.
+
+    >>> pl.DataFrame({"ratio": [2.03, 0.1, 1.4]}).select(looks_like_split(pl.col("ratio"))).to_series().to_list()
+    [True, True, False]
+    """
     size = pl.max_horizontal(ratio, 1 / ratio)
     return pl.any_horizontal((size / whole).log().abs() < _SPLIT_TOLERANCE for whole in _SPLIT_RATIOS)
 

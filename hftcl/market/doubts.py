@@ -34,8 +34,8 @@ _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
 _TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
 _FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
 _ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is nearly three deviations
-_LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
-_SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
+LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
+SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
 _LEAP: Final = 2.0  # factor over a night
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
 
@@ -44,6 +44,11 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Return seconds between bars, the number of days on which it is so, and the first of them; None for one minute.
 
     stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> stamps = [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(78)]
+    >>> find_interval(pl.Series(stamps))
+    (300, 1, datetime.date(2026, 1, 5))
     """
     seconds = pl.col("ts").diff().dt.total_seconds()
     steps = (
@@ -79,7 +84,11 @@ def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
 
 
 def name_interval(seconds: int) -> str:
-    """Return "5-minute", "1-second", "1-hour" or "1-day"."""
+    """Return "5-minute", "1-second", "1-hour" or "1-day".
+
+    >>> name_interval(300), name_interval(1), name_interval(86_400)
+    ('5-minute', '1-second', '1-day')
+    """
     for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length:
             return f"{seconds // length}-{unit}"
@@ -87,7 +96,13 @@ def name_interval(seconds: int) -> str:
 
 
 def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
-    """Return what speaks against the unit of prices or volumes; "" where nothing does."""
+    """Return what speaks against the unit of prices or volumes; "" where nothing does.
+
+    >>> find_unit(pl.Series([1_503_400_000_000.0] * 30), pl.Series([100.0] * 30))
+    'the median price is 1,503,400,000,000, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9'
+    >>> find_unit(pl.Series([150.34] * 30), pl.Series([100.0] * 30))
+    ''
+    """
     middle = prices.drop_nulls().drop_nans().median()
     if isinstance(middle, float) and middle > _TOP_PRICE:
         return f"the median price is {middle:,.0f}, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9"
@@ -121,12 +136,12 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     remedy = (
         "the bars were built with later minutes, as by a centred mean or the next minute's close: get them as traded"
     )
-    if later is not None and later > _LATER:
+    if later is not None and later > LATER:
         seen = f"the distance of a close to the next open foretells the next bar (correlation {later:.2f}"
-        note("future_built", bars.height, f"{seen}, honest bars have less than {_LATER}); {remedy}")
-    elif smooth is not None and smooth > _SMOOTH:
+        note("future_built", bars.height, f"{seen}, honest bars have less than {LATER}); {remedy}")
+    elif smooth is not None and smooth > SMOOTH:
         seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
-        note("future_built", bars.height, f"{seen}, honest bars have less than {_SMOOTH}); {remedy}")
+        note("future_built", bars.height, f"{seen}, honest bars have less than {SMOOTH}); {remedy}")
     return (*doubts, *(() if continuous else find_leaps(bars, ticker=ticker)))
 
 

@@ -36,7 +36,13 @@ class Hours:
 
 
 def find_hours(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
-    """Return the hours of the session `day`. Raises HorizonError where the calendar does not reach it."""
+    """Return the hours of the session `day`. Raises HorizonError where the calendar does not reach it.
+
+    >>> from datetime import date
+    >>> hours = find_hours(Calendar("XNYS"), date(2026, 11, 27), extended_hours=False)
+    >>> len(hours.minutes(hours.opens)), hours.minutes_to_close(hours.opens)
+    (210, 210.0)
+    """
     return _build_hours(calendar.sessions(day, day), extended_hours=extended_hours)
 
 

@@ -33,6 +33,13 @@ class Calendar:
     Reaches from 1990, or the exchange's first year, to a year from today. For New York shares the extended hours
     are 04:00 to 20:00 America/New_York, to 17:00 on half days; other exchanges have none. A lunch break counts as
     part of the session. Raises ConfigError for a name that exchange_calendars does not know.
+
+    >>> from datetime import UTC, date, datetime
+    >>> nyse = Calendar("XNYS")
+    >>> str(nyse.find_next_session(date(2026, 7, 2))), str(nyse.find_previous_session(date(2026, 1, 20)))
+    ('2026-07-06', '2026-01-16')
+    >>> nyse.sessions(date(2026, 11, 27), date(2026, 11, 27))["close"][0].isoformat()
+    '2026-11-27T18:00:00+00:00'
     """
 
     def __init__(self, name: str) -> None:

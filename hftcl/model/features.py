@@ -395,6 +395,21 @@ def features(bars: pl.DataFrame) -> pl.DataFrame:
     A value uses no bar after its own, so later bars never change it, to the bit. Null where it is not known: in the
     first `lookback` minutes of a ticker's session, without the earlier sessions it reads, or for a division by a
     volatility of 0. Never NaN or infinite. Raises ValueError for bars that are not clean (see `grid.build_grid`).
+
+    >>> from datetime import UTC, date, datetime, timedelta
+    >>> bars = pl.DataFrame({
+    ...     "ticker": ["AAPL"] * 3,
+    ...     "ts": [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=n) for n in range(3)],
+    ...     "session": [date(2026, 1, 5)] * 3,
+    ...     "minute": [0, 1, 2],
+    ...     "open": [100.0, 101.0, 102.0],
+    ...     "high": [101.0, 102.0, 103.0],
+    ...     "low": [100.0, 101.0, 102.0],
+    ...     "close": [101.0, 102.0, 103.0],
+    ...     "volume": [1000.0, 1000.0, 1000.0],
+    ... })
+    >>> features(bars).shape, features(bars).columns[0]
+    ((3, 31), 'ret_1')
     """
     if bars.is_empty():
         return pl.DataFrame(schema=dict.fromkeys(FEATURE_NAMES, pl.Float32))

@@ -1,18 +1,20 @@
-"""The child process of a training: `python -m hftcl.model.trainer`, started by `training.train` alone.
+"""The child process of a training: `python -m hftcl.model.trainer PARENT`, with a Unix socket as its stdin.
 
-It reads one line of JSON on stdin, the rows from the descriptors named there, and writes the models back to
-descriptors; on stdout it sends one line of JSON per step and one with the facts, on stderr what the libraries say.
+Each packet there is an order, JSON with the descriptors of its files: it reads the rows from them and writes the models
+back; on stdout it sends one line of JSON per step and one with the facts, on stderr what the libraries say.
 """
 
+import contextlib
 import ctypes
 import io
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import warnings
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,26 +22,49 @@ import numpy.typing as npt
 from hftcl.errors import HftclError
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.serving import Predictor
-from hftcl.model.training import split_inner
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
+_ORDER_FILES: Final = 16  # six are used
 
 
 def main() -> None:
-    """Do what the order on stdin says. Exits 0 with the models written, else 1 with a reason on stdout or stderr."""
-    order = json.loads(sys.stdin.buffer.readline())
-    _die_with(order["parent"])
+    """Do what the orders say until there is none any more. Exits 1 after a failure, whose reason it says."""
+    _die_with(int(sys.argv[1]))
+    orders = socket.socket(fileno=os.dup(0))
     say = _open_channel()
     warnings.simplefilter("ignore")
-    sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live anywhere there
-    try:
-        say({"facts": _train(order, say)})
-    except HftclError as error:
-        say({"failed": f"gave up: {str(error).rstrip('.')}"})
-        sys.exit(1)
-    except MemoryError:
-        say({"failed": "ran out of memory; use fewer tickers, days or trees"})
-        sys.exit(1)
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(orders, _ORDER_BYTES, _ORDER_FILES)
+        if not packet:  # the parent has closed its end
+            return
+        order = json.loads(packet)
+        sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live there
+        if "prepare" in order:
+            _prepare(order["prepare"])
+            continue
+        files: dict[str, IO[bytes]] = {
+            name: os.fdopen(number, "r+b") for name, number in zip(order["files"], descriptors, strict=True)
+        }
+        try:
+            say({"facts": _train(order, files, say)})
+        except HftclError as error:
+            say({"failed": f"gave up: {str(error).rstrip('.')}"})
+            sys.exit(1)
+        except MemoryError:
+            say({"failed": "ran out of memory; use fewer tickers, days or trees"})
+            sys.exit(1)
+        finally:
+            for file in files.values():
+                file.close()
+
+
+def _prepare(name: str) -> None:
+    """Load what a family needs; what goes wrong here is told by the training."""
+    with contextlib.suppress(Exception):
+        prepare = getattr(find_family(name), "prepare", None)
+        if prepare is not None:
+            prepare()
 
 
 def _die_with(parent: int) -> None:
@@ -65,41 +90,36 @@ def _open_channel() -> Any:
     return say
 
 
-def _train(order: dict[str, Any], say: Any) -> dict[str, object]:
-    X, y, session_index = _map_rows(order)
+def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict[str, object]:
+    X, y, fitted_rows, held_out = _map_rows(order, files)
     family = find_family(order["family"])
-    fit_on, held = split_inner(session_index, share=order["inner_share"], embargo=order["embargo_sessions"])
     began = time.monotonic()
-    inner = _fit(family, X[fit_on], y[fit_on], order, _build_stepper(say, "entry threshold", half=0))
-    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held])
+    inner = _fit(family, X[fitted_rows], y[fitted_rows], order, _build_stepper(say, "entry threshold", half=0))
+    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held_out])
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
     del inner
     halfway = time.monotonic()
     final = _fit(family, X, y, order, _build_stepper(say, "all rows", half=1))
     fitted = time.monotonic()
-    _export(final, order["files"])
+    _export(final, files)
     return {
         "threshold": threshold,
-        "inner": {
-            "fit_sessions": np.unique(session_index[fit_on]).size,
-            "fit_rows": int(fit_on.sum()),
-            "held_sessions": np.unique(session_index[held]).size,
-            "held_rows": int(held.sum()),
-        },
         "engine": final.engine,
         "importances": final.importances,
         "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
     }
 
 
-def _map_rows(order: dict[str, Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Map the rows that the parent wrote, without copying them."""
+def _map_rows(
+    order: dict[str, Any], files: dict[str, IO[bytes]]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Map X, y, and the masks `fitted` and `held_out`, which the parent wrote, without copying them."""
     n, k = order["shape"]
-    files = {name: os.fdopen(order["files"][name], "rb", closefd=False) for name in ("X", "y", "session_index")}
     X = np.asarray(np.memmap(files["X"], np.float32, "r", shape=(n, k)))
     y = np.asarray(np.memmap(files["y"], np.float32, "r", shape=(n,)))
-    session_index = np.asarray(np.memmap(files["session_index"], np.int32, "r", shape=(n,)))
-    return X, y, session_index
+    fitted = np.asarray(np.memmap(files["fitted"], np.bool_, "r", shape=(n,)))
+    held_out = np.asarray(np.memmap(files["held_out"], np.bool_, "r", shape=(n,)))
+    return X, y, fitted, held_out
 
 
 def _fit(
@@ -117,14 +137,14 @@ def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
     return on_step
 
 
-def _export(final: Fitted, files: dict[str, int]) -> None:
+def _export(final: Fitted, files: dict[str, IO[bytes]]) -> None:
     import joblib
 
     buffer = io.BytesIO()
     joblib.dump(final.estimator, buffer, compress=3)
     for name, data in (("onnx", final.onnx), ("pkl", buffer.getvalue())):
-        with os.fdopen(files[name], "wb", closefd=False) as file:
-            file.write(data)
+        files[name].write(data)
+        files[name].flush()
 
 
 if __name__ == "__main__":

@@ -73,8 +73,9 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
         _intervals(report.differences),
         '<p class="soft">Paired on the same sessions (Ledoit and Wolf 2008). An interval that includes 0 shows '
-        "nothing. Rule of the conclusion: the interval of policy less never retrain lies above 0 (paid), includes 0 "
-        "(not shown) or lies below 0 (cost).</p>",
+        "nothing. Rule of the conclusion: the interval of the ungated policy less never retrain, which has no gate "
+        "either, lies above 0 (paid), includes 0 (not shown) or lies below 0 (cost). A policy that traded in fewer "
+        "than 20 sessions shows nothing.</p>",
         "<h2>Week by week</h2>",
         _weeks(report.attempts),
     ]

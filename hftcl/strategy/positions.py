@@ -45,6 +45,19 @@ def target_positions(
     Raises UsageError for a threshold that is negative or not finite, or a horizon below one minute.
     Source: overlapping holding periods after Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling
     Losers", J. Finance 48(1).
+
+    >>> from datetime import UTC, datetime, timedelta
+    >>> rows = pl.DataFrame({
+    ...     "ticker": ["AAPL"] * 3,
+    ...     "ts": [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=n) for n in range(3)],
+    ...     "session": [date(2026, 1, 5)] * 3,
+    ...     "minute": [0, 1, 2],
+    ...     "session_minutes": [390] * 3,
+    ...     "prediction": [0.9, -0.1, 0.8],
+    ... })
+    >>> sized = target_positions(rows, threshold=0.5, horizon_minutes=2, weight=0.5, flat_minutes_before_close=2)
+    >>> sized["position"].to_list()
+    [0.25, 0.25, 0.25]
     """
     _refuse(threshold, horizon_minutes)
     minute = pl.col("minute").cast(pl.Int64)

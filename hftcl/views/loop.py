@@ -195,11 +195,18 @@ def draw_proof(report: "ProofReport") -> None:
     rows = [
         (f"values that changed when later bars were {' / '.join(report.replacements)}", str(report.differences)),
         ("  of values compared", f"{report.values_compared:,}"),
+        ("features of the rows that train that differ when computed again", str(report.frame_differences)),
+        ("their labels that depend on a bar after the one they name as their end", str(report.label_differences)),
         ("a leak planted on purpose was caught at every cut", "yes" if report.planted_leak_caught else "NO"),
         ("training rows whose label reaches into the embargo or the exam", str(report.label_overlap)),
         ("features that differ between one bar at a time and all at once", str(report.streaming_differences)),
         ("  of bars streamed", f"{report.streamed_bars:,}"),
+        ("how well a close foretells the next bar (honest: below 0.25)", number(report.closes_foretell)),
+        ("how well a return foretells the next one (honest: below 0.20)", number(report.returns_repeat)),
     ]
+    if report.gross_sharpe is not None:
+        rows.append(("gross Sharpe of the model on unseen sessions", number(report.gross_sharpe)))
+        rows.append(("  and with all that it sees a minute late", number(report.gross_sharpe_a_minute_later)))
     title = (
         f"{count(report.cases, 'cut')} in {count(report.sessions, 'session')} of "
         f"{count(len(report.tickers), 'ticker')}; decisions by {decider}"
@@ -207,6 +214,8 @@ def draw_proof(report: "ProofReport") -> None:
     draw_table(title, ("", "found"), rows, numbers=frozenset({1}))
     if report.proved:
         say("PROVED: nothing that was decided depends on a later bar.", "bold green")
+    elif report.doubts:
+        say(f"NOT PROVED, too good to be true: {'; '.join(report.doubts)}. Do not trade.", "bold red")
     else:
         say(
             "NOT PROVED: something depends on later bars, or the proof missed a planted leak. Do not trade.", "bold red"

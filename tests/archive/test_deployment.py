@@ -49,6 +49,46 @@ def test_deploying_tells_what_was_replaced_and_that_nothing_needed_mending(tmp_p
     assert (switched.model.model_id, switched.replaced, switched.notes) == (second, first, ())
 
 
+def test_a_first_deployment_keeps_the_users_own_models_and_history_and_says_where(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    archive.folder.mkdir()
+    for path in (archive.production, archive.production_pkl):
+        path.write_bytes(b"mine " + path.name.encode())
+    archive.csv.write_text("model_id,val_sharpe\nmine,1.5\n")
+    (archive.folder / "model_v1.pkl").write_bytes(b"mine")
+    first = added(archive).model_id
+    assert (tmp_path / "models/model_metadata.csv.before").read_text() == "model_id,val_sharpe\nmine,1.5\n"
+    notes = archive.deploy(first, now=LATER, reason="better", champion=None).notes
+    for name in ("trained_stock_model.onnx", "trained_stock_model.pkl"):
+        assert (tmp_path / f"{name}.before").read_bytes() == b"mine " + name.encode()
+        assert f"{tmp_path / name} was not written by hftcl; what it held is kept as {name}.before." in notes
+    assert archive.production.read_bytes() == onnx_bytes(first)
+    assert (archive.folder / "model_v1.pkl").read_bytes() == b"mine"
+    archive.production_pkl.write_bytes(b"mine again")
+    later = LATER + timedelta(days=1)
+    archive.deploy(added(archive, later).model_id, now=later, reason="better", champion=first)
+    assert (tmp_path / "trained_stock_model.pkl.before.2").read_bytes() == b"mine again"
+
+
+def test_a_first_deployment_that_fails_leaves_the_users_own_model_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archive_in(tmp_path)
+    archive.production.write_bytes(b"mine")
+    first = added(archive).model_id
+    sync = durable.sync_folder
+
+    def fail_at_home(folder: Path) -> None:
+        if folder == tmp_path and archive.production.read_bytes() != b"mine":
+            raise OSError(5, "Input/output error")
+        sync(folder)
+
+    monkeypatch.setattr(durable, "sync_folder", fail_at_home)
+    with pytest.raises(StorageError):
+        archive.deploy(first, now=LATER, reason="better", champion=None)
+    assert archive.production.read_bytes() == b"mine"
+
+
 def test_only_hidden_files_remain_beside_what_the_layout_names(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     one = deployed(archive, 1)[0]

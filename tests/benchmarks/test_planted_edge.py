@@ -21,6 +21,7 @@ from hftcl.market.bars import clean
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.features import WARMUP_SESSIONS
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings, Synthetic
 
 AS_OF, FRESH_FROM, FRESH_DAYS = date(2023, 3, 3), date(2023, 4, 3), 730
@@ -54,16 +55,18 @@ def truth(seed: int, edge: float) -> Truth:
     settings = Settings(synthetic=Synthetic(seed=seed, edge=edge))
     window = frame(settings, AS_OF - timedelta(days=settings.market.lookback_days - 1), AS_OF)
     parts = split(list_sessions(window), exam_sessions=20, embargo_sessions=1)
-    candidate = train_candidate(
-        window,
-        parts,
-        settings,
-        model_id="20230303_220000",
-        params=merge_params(settings),
-        source="synthetic",
-        synthetic=True,
-        on_event=ignore,
-    )
+    with TrainingPool() as pool:
+        candidate = train_candidate(
+            window,
+            parts,
+            settings,
+            model_id="20230303_220000",
+            params=merge_params(settings),
+            source="synthetic",
+            synthetic=True,
+            pool=pool,
+            on_event=ignore,
+        )
 
     def score(rows: pl.DataFrame, days: list[date]) -> ExamResult:
         return examine(

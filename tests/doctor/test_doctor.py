@@ -93,6 +93,15 @@ def test_a_sound_installation_is_ok_in_every_row(home: Path) -> None:
     assert "SYNTHETIC" in row(rows, "bars").detail
 
 
+def test_models_of_the_users_own_are_named_before_the_first_deployment_takes_their_place(tmp_path: Path) -> None:
+    for name in ("trained_stock_model.onnx", "trained_stock_model.pkl"):
+        (tmp_path / name).write_bytes(b"mine")
+    rows = examine(patient(tmp_path))
+    for name, file in (("production", "trained_stock_model.onnx"), ("production pkl", "trained_stock_model.pkl")):
+        assert row(rows, name).status == "warning"
+        assert f"{file}.before" in row(rows, name).remedy
+
+
 def test_an_empty_folder_is_no_fault_and_stays_empty(tmp_path: Path) -> None:
     rows = examine(patient(tmp_path))
     assert {name for name, status in statuses(rows).items() if status != "ok"} == {"production"}

@@ -18,9 +18,11 @@ from hftcl.exam.policies import (
     SessionPnl,
     always_newest,
     apply_edge,
+    build_run,
     build_stored_scores_gate,
     build_verdict_gate,
     buy_and_hold,
+    conclude,
     never_retrain,
     run_policy,
 )
@@ -92,6 +94,34 @@ def test_a_model_earns_only_in_sessions_that_start_after_its_deployment() -> Non
     expected = [min(index // 5, 2) + (WINDOW + index) / 1000 for index in range(len(LATER))]
     assert course.net.tolist() == expected
     assert course.gross.tolist() == pytest.approx([net + 0.0001 for net in expected])
+
+
+def course(sharpe: float, *, trades: bool = True) -> PolicyRun:
+    """Return all sessions with this Sharpe ratio; without a trade, 0 in each."""
+    noise = np.random.default_rng(1).normal(size=len(SESSIONS))
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    earned = (0.01 * (noise + sharpe / math.sqrt(252))).tolist()
+    marks = [SessionPnl(gross=net, net=net, turnover=1.0) if trades else NOTHING for net in earned]
+    return build_run(marks, SESSIONS)
+
+
+@pytest.mark.parametrize(
+    ("gated", "free", "never", "concluded"),
+    [
+        (9.0, 9.0, -9.0, "paid"),
+        (-9.0, -9.0, 9.0, "cost"),
+        (1.0, 1.0, 1.0, "not shown"),
+        (None, -9.0, -9.1, "not shown"),  # a gate that stands aside beats a model that loses: not by retraining
+        (None, 9.0, -9.0, "not shown"),  # what was never traded did not pay
+        (-9.0, 9.0, -9.0, "paid"),  # like with like: what the gate cost is told apart
+        (None, None, -9.0, "not shown"),
+    ],
+)
+def test_retraining_paid_where_without_the_gate_it_beat_never_retraining_and_was_traded(
+    gated: float | None, free: float | None, never: float, concluded: str
+) -> None:
+    runs = [course(sharpe or 0.0, trades=sharpe is not None) for sharpe in (gated, free, never)]
+    assert conclude(*runs) == concluded
 
 
 def test_nothing_is_earned_before_the_first_deployment() -> None:

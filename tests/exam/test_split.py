@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import NoDataError
-from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
+from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split, split_inner
 from hftcl.market.bars import TS
 
 FIRST = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
@@ -172,3 +172,43 @@ def test_no_model_is_ever_scored_on_what_it_has_seen(
     assert found.count_overlap(champion) == 0
     assert 4 * len(found.train) >= 3 * (len(found.exam) + len(found.withheld)) >= 3
     assert list(found.train + found.embargoed + found.withheld + found.exam) == window(n)
+
+
+@pytest.mark.parametrize(
+    ("n", "embargo", "parts"), [(4, 1, (2, 1, 1)), (8, 1, (5, 1, 2)), (40, 1, (29, 1, 10)), (20, 3, (12, 3, 5))]
+)
+def test_the_inner_split_holds_out_the_newest_quarter_and_leaves_the_embargo_between(
+    n: int, embargo: int, parts: tuple[int, int, int]
+) -> None:
+    found = split_inner(window(n), embargo_sessions=embargo)
+    assert (len(found.train), len(found.embargoed), len(found.exam)) == parts
+    assert list(found.train + found.embargoed + found.exam) == window(n)
+
+
+def test_the_masks_of_the_inner_split_purge_a_label_that_reaches_over_and_share_no_row() -> None:
+    days = window(8)
+    ends: list[tuple[date, datetime | None]] = [(session.day, close(session)) for session in days]
+    ends.append((days[4].day, days[5].start))  # a label that would have seen the embargoed session
+    rows = labels(ends)
+    found = split_inner(days, embargo_sessions=1)
+    assert found.mask_training(rows).to_list() == [True] * 5 + [False] * 4
+    assert found.mask_exam(rows).to_list() == [False] * 6 + [True, True, False]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_too_few_sessions_for_an_inner_split_say_how_many_are_needed_and_what_to_do(n: int) -> None:
+    with pytest.raises(NoDataError, match=rf"4 or more sessions, got {n}.*lookback_days"):
+        split_inner(window(n), embargo_sessions=1)
+
+
+@given(n=st.integers(0, 80), embargo=st.integers(1, 30), share=st.floats(0.05, 0.9))
+@settings(deadline=None)
+def test_an_inner_split_is_whole_or_refused(n: int, embargo: int, share: float) -> None:
+    try:
+        found = split_inner(window(n), embargo_sessions=embargo, share=share)
+    except NoDataError:
+        return
+    assert found.train
+    assert found.exam
+    assert len(found.embargoed) == embargo
+    assert list(found.train + found.embargoed + found.exam) == window(n)

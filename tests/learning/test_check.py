@@ -187,6 +187,17 @@ def test_a_model_of_other_bars_is_not_measured_on_these(trained: Path) -> None:
         assert "was trained on real bars, and these are synthetic ones" in found.evidence
 
 
+@pytest.mark.parametrize("market", [{"source": "synthetic"}, {"calendar": "XLON"}, {"extended_hours": True}])
+def test_a_model_that_cannot_serve_this_market_is_no_model(trained: Path, market: dict[str, object]) -> None:
+    settings = on_files(trained)
+    assert not trigger(learning(settings).check(), "no_model").fired
+    report = learning(replace(settings, market=replace(settings.market, **market))).check()  # type: ignore[arg-type]
+    assert report.due or "cooling down" in report.reason
+    found = trigger(report, "no_model")
+    assert found.fired
+    assert "cannot serve this market: Model" in found.evidence
+
+
 def test_a_damaged_model_is_told_and_the_check_goes_on(home: Path) -> None:
     file = home / "trained_stock_model.onnx"
     file.write_bytes(file.read_bytes()[:-100])

@@ -1,6 +1,7 @@
 """The look-ahead proof: it holds on our features, and it can fail."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.errors import NoDataError
+from hftcl.events import ignore
+from hftcl.learning import dataset
+from hftcl.learning.dataset import add_features
 from hftcl.learning.reports import ProofReport
 from hftcl.learning.stories import prove as proof
 from hftcl.market.window import open_market
 from hftcl.model.features import FEATURES, Feature
-from tests.loop_cases import small
+from tests.loop_cases import first_retrain, small
+from tests.trained import Homes
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 
@@ -51,6 +56,76 @@ def test_a_feature_that_looks_ahead_is_found(expr: pl.Expr, tmp_path: Path, monk
     assert not report.proved
     assert report.differences > 0
     assert report.streaming_differences > 0
+
+
+def plant_in_rows(monkeypatch: pytest.MonkeyPatch, *changes: pl.Expr) -> None:
+    """Change the rows that train after they were computed, as a fault of their maker would."""
+
+    def faulty(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+        return add_features(bars, horizon_minutes).with_columns(changes)
+
+    monkeypatch.setattr(dataset, "add_features", faulty)
+    monkeypatch.setattr(proof, "add_features", faulty)
+
+
+def test_a_target_planted_in_a_feature_of_the_rows_that_train_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_in_rows(monkeypatch, pl.col("target").fill_null(0).alias("ret_1"))
+    report = proved(tmp_path, monkeypatch)
+    assert not report.proved
+    assert report.frame_differences > 0
+    assert report.differences == 0, "the features as the bot computes them are honest"
+
+
+def test_a_label_that_ends_later_than_it_says_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_in_rows(monkeypatch, pl.col("label_end") - pl.duration(minutes=20))
+    report = proved(tmp_path, monkeypatch)
+    assert not report.proved
+    assert report.label_differences > 0
+    assert report.frame_differences == 0
+
+
+@pytest.mark.parametrize(
+    ("built", "doubt"),
+    [
+        (pl.col("close").shift(-1), "a close foretells the next bar"),
+        (pl.col("close").rolling_mean(3, center=True), "one minute's return foretells the next one's"),
+    ],
+    ids=["the next close", "a centred mean"],
+)
+def test_bars_that_were_built_with_the_future_are_too_good_to_be_true(
+    built: pl.Expr, doubt: str, tmp_path: Path
+) -> None:
+    settings = small(tmp_path, market={"lookback_days": 20})
+    window = dataset.open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore)
+    data = replace(window.assemble(), synthetic=False)
+    assert proof.look_for_miracles(data, None, settings).doubts == ()
+    close = built.over("ticker", "session").fill_null(pl.col("close")).alias("close")
+    faulty = replace(data, frame=data.frame.with_columns(close))
+    assert doubt in "; ".join(proof.look_for_miracles(faulty, None, settings).doubts)
+
+
+@pytest.mark.parametrize(
+    ("now", "delayed", "doubted"),
+    [(30.0, 1.0, True), (30.0, -5.0, True), (30.0, 20.0, False), (8.0, 0.0, False), (None, None, False)],
+)
+def test_an_edge_that_a_minute_kills_is_too_good_to_be_true(
+    now: float | None, delayed: float | None, doubted: bool
+) -> None:
+    assert (proof.find_delay_doubt(now, delayed) is not None) is doubted
+
+
+def test_the_serving_models_edge_outlives_a_minute(homes: Homes, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    homes.copy(home, first_retrain, promote={"min_sharpe": -100})
+    report = ContinuousLearning(small(home), clock=lambda: NOW + timedelta(days=21)).prove(cases=1)
+    assert report.model_id == "20260109_070000"
+    assert report.gross_sharpe is not None
+    assert report.gross_sharpe_a_minute_later is not None
+    assert report.gross_sharpe > 12
+    assert report.gross_sharpe_a_minute_later > 0.5 * report.gross_sharpe
+    assert report.proved
 
 
 def test_each_replacement_leaves_no_later_bar_as_it_was(tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_the_same_seed_and_bars_give_the_same_positions_to_the_bit(trained: Path
     assert again.challenger.pnl_by_session == before["pnl_by_session"]
 
 
+def test_a_retrain_that_checks_first_collects_once_and_computes_features_once(home: Path) -> None:
+    events: list[Event] = []
+    later = NOW + timedelta(days=8)  # the model is old, so that the check asks for a retrain
+    report = learning(small(home), later, on_event=events.append).retrain()
+    assert report.outcome != "skipped"
+    collected = [event for event in events if event.stage == "collect" and event.done == event.total > 0]
+    computed = [event for event in events if event.stage == "features" and event.done == event.total]
+    assert (len(collected), len(computed)) == (1, 1), events
+
+
 def test_another_seed_gives_other_positions(trained: Path, tmp_path: Path) -> None:
     other = learning(small(tmp_path, model={"seed": 1})).retrain(force=True, dry_run=True)
     before = Registry(trained).models()[0].report["challenger"]

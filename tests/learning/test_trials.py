@@ -1,4 +1,4 @@
-"""Whoever looks at sessions has tried: how tries are kept, counted by the sessions in common, and told as luck."""
+"""To look at sessions is to try: how tries are kept, counted by the sessions in common, and told as luck."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hftcl.archive.looks import Look, read_looks
-from hftcl.exam.metrics import expected_luck, sharpe
+from hftcl.exam.metrics import compute_best_luck, sharpe
 from hftcl.learning.trials import compute_luck
 from tests.archive.sample_models import T0, archive_in
 
@@ -43,6 +43,6 @@ def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(
     ]
     for one in tries:
         archive.record_look(one, synthetic=True, now=T0)
-    expected = expected_luck([sharpe(NET), 1.0, 4.0], [1.0, 1.0, 0.75])
+    expected = compute_best_luck([sharpe(NET), 1.0, 4.0], [1.0, 1.0, 0.75])
     assert expected > 0
     assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True) == pytest.approx(expected)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ import joblib
 import numpy as np
 import pytest
 
-from hftcl.errors import ConfigError, NoDataError, StorageError, TrainingError, UsageError
+from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
-from hftcl.model.training import Trained, TrainingTask, split_inner, train
+from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
 from tests.installed import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,21 +36,23 @@ from hftcl.model.training import TrainingTask, train
 random = np.random.default_rng(1)
 X = random.normal(size=(2000, 31)).astype(np.float32)
 y = X[:, 0] + random.normal(size=2000).astype(np.float32)
-task = TrainingTask(X=X, y=y, session_index=np.arange(2000, dtype=np.int32) // 200, params={params})
+row = np.arange(2000)
+task = TrainingTask(X=X, y=y, fitted=row < 1400, held_out=row >= 1600, params={params})
 trained = train(task, lambda event: print("FIT", flush=True))
 print("DONE", trained.threshold, len(trained.onnx) > 1000)
 """
 ENDLESS = {"n_estimators": 10_000, "max_features": 1.0, "max_depth": 64, "min_samples_leaf": 1}
 
 
-def task(sessions: int = 8, rows_each: int = 100, **changes: Any) -> TrainingTask:
+def task(**changes: Any) -> TrainingTask:
+    """Return 800 rows of which the first 500 are fitted for the threshold, and the last 200 held out for it."""
     random = np.random.default_rng(1)
-    rows = sessions * rows_each
+    rows = 800
     X = random.normal(size=(rows, 31)).astype(np.float32)
     y = (X[:, 0] + random.normal(size=rows)).astype(np.float32)
-    index = np.arange(rows, dtype=np.int32) // rows_each
+    row = np.arange(rows)
     # A quantile between two rows, which is a float32 by chance only.
-    asked = TrainingTask(X=X, y=y, session_index=index, params=PARAMS, jobs=1, entry_quantile=0.8765)
+    asked = TrainingTask(X=X, y=y, fitted=row < 500, held_out=row >= 600, params=PARAMS, jobs=1, entry_quantile=0.8765)
     return replace(asked, **changes)
 
 
@@ -157,8 +160,6 @@ def test_a_training_gives_a_graph_an_estimator_a_threshold_and_its_facts() -> No
     np.testing.assert_allclose(predictions, estimator.predict(asked.X), rtol=0, atol=1e-6)
     assert estimator.n_estimators == trained.params["n_estimators"] == 20
     assert trained.params["max_features"] == "sqrt"  # the default, which the task did not name
-    assert (trained.inner.fit_sessions, trained.inner.held_sessions) == (5, 2)
-    assert (trained.inner.fit_rows, trained.inner.held_rows) == (500, 200)
     assert trained.engine.startswith("scikit-learn")
     assert trained.importances is not None
     assert int(np.argmax(trained.importances)) == 0
@@ -167,19 +168,19 @@ def test_a_training_gives_a_graph_an_estimator_a_threshold_and_its_facts() -> No
     assert (events[0].done, events[-1].done) == (0, 40)
 
 
-def test_the_threshold_is_the_quantile_over_sessions_that_the_inner_model_has_not_seen(trained: Trained) -> None:
+def test_the_threshold_is_the_quantile_over_rows_that_the_inner_model_has_not_seen(trained: Trained) -> None:
     asked = task()
-    seen = asked.session_index < 5  # 8 sessions: 2 held out, 1 of embargo
-    known = task(sessions=8, X=asked.X[seen], y=asked.y[seen], session_index=asked.session_index[seen])
+    half = np.arange(500) < 250
+    known = replace(asked, X=asked.X[:500], y=asked.y[:500], fitted=half, held_out=~half)
     inner = train(known)  # whose final model is the other's inner one
-    held = np.abs(Predictor(inner.onnx, 31).predict(asked.X[asked.session_index >= 6])).astype(np.float64)
+    held = np.abs(Predictor(inner.onnx, 31).predict(asked.X[600:])).astype(np.float64)
     exact = float(np.quantile(held, 0.8765))
     assert trained.threshold == float(np.float32(exact)) != exact
 
 
-def test_labels_of_the_held_out_and_embargoed_sessions_do_not_move_the_inner_model(trained: Trained) -> None:
+def test_labels_of_the_held_out_and_embargoed_rows_do_not_move_the_inner_model(trained: Trained) -> None:
     asked = task()
-    other = train(replace(asked, y=np.where(asked.session_index >= 5, -asked.y, asked.y)))
+    other = train(replace(asked, y=np.where(asked.fitted, asked.y, -asked.y)))
     assert other.threshold == trained.threshold
     assert other.onnx != trained.onnx
 
@@ -193,33 +194,16 @@ def test_two_trainings_in_two_processes_give_the_same_graph_to_the_byte_whatever
     assert train(task(seed=43)).onnx != trained.onnx
 
 
-@pytest.mark.parametrize(
-    ("sessions", "fitted", "held"),
-    [(4, [0, 1], [3]), (8, [0, 1, 2, 3, 4], [6, 7]), (40, list(range(29)), list(range(30, 40)))],
-)
-def test_the_inner_split_holds_the_last_quarter_and_leaves_one_session_between(
-    sessions: int, fitted: list[int], held: list[int]
-) -> None:
-    ordinals = np.repeat(np.arange(sessions, dtype=np.int32) * 3 + 5, 10)  # weekends leave gaps
-    shuffled = np.random.default_rng(0).permutation(ordinals)
-    fit_on, held_out = split_inner(shuffled)
-    assert sorted(set((shuffled[fit_on] - 5) // 3)) == fitted
-    assert sorted(set((shuffled[held_out] - 5) // 3)) == held
-    assert (fit_on.sum(), held_out.sum()) == (10 * len(fitted), 10 * len(held))
-
-
-@pytest.mark.parametrize("sessions", [0, 1, 3])
-def test_too_few_sessions_are_no_data_and_say_what_to_do(sessions: int) -> None:
-    with pytest.raises(NoDataError, match=rf"4 or more sessions, got {sessions}.*lookback_days"):
-        train(task(sessions=sessions))
-
-
 def test_wrong_arrays_unknown_families_and_parameters_are_refused_before_a_process_starts() -> None:
     good = task()
     holed = good.X.copy()
     holed[3, 3] = np.nan
     with pytest.raises(ValueError, match="X holds a value that is not finite"):
         train(replace(good, X=holed))
+    with pytest.raises(ValueError, match="must each name a row, and no row in both"):
+        train(task(held_out=np.ones(800, bool)))
+    with pytest.raises(ValueError, match="must each name a row"):
+        train(task(fitted=np.zeros(800, bool)))
     with pytest.raises(ValueError, match="y must be float32 with 800 rows"):
         train(replace(good, y=good.y[:-1]))
     with pytest.raises(ConfigError, match="No model family 'oracle'"):
@@ -366,6 +350,48 @@ def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(trained: Trained) -> None:
+    with TrainingPool() as pool:
+        pool.prepare("forest")
+        (prepared,) = children(os.getpid())
+        first, second = pool.train(task()), pool.train(task(seed=43))
+        assert children(os.getpid()) == [prepared]
+        again = pool.train(task())
+    assert children(os.getpid()) == []
+    assert (first.onnx, first.threshold) == (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
+    assert second.onnx != first.onnx
+
+
+def test_a_pool_goes_on_with_another_process_where_one_was_killed_or_failed(trained: Trained) -> None:
+    def leave(event: Event) -> None:
+        raise LookupError("enough")
+
+    with TrainingPool() as pool:
+        pool.prepare("forest")
+        (prepared,) = children(os.getpid())
+        os.kill(prepared, signal.SIGKILL)
+        assert gone_within(PATIENCE_S, prepared)
+        assert pool.train(task()).onnx == trained.onnx
+        with pytest.raises(LookupError, match="enough"):
+            pool.train(task(), leave)
+        assert children(os.getpid()) == []
+        assert pool.train(task()).onnx == trained.onnx
+
+
+def test_two_threads_train_in_two_processes_of_one_pool(trained: Trained) -> None:
+    with TrainingPool() as pool, ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(pool.train, task()) for _ in range(3)]:
+            assert done.result().onnx == trained.onnx
+        assert len(children(os.getpid())) == 2
+
+
+def test_a_family_that_cannot_be_prepared_is_told_by_the_training() -> None:
+    with TrainingPool() as pool:
+        pool.prepare("no_such_family")
+        with pytest.raises(ConfigError, match="No model family 'no_such_family'"):
+            pool.train(task(family="no_such_family"))
 
 
 def test_a_running_event_loop_is_no_hindrance(trained: Trained) -> None:

@@ -9,7 +9,8 @@ from typing import Final
 
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare
-from hftcl.exam.policies import PolicyRun, Step
+from hftcl.exam.policies import PolicyRun, Step, conclude
+from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
 from hftcl.learning.score import compute_or_none, compute_sharpe_interval
@@ -44,10 +45,9 @@ def build_report(
     """Return the report; `first` is the first session that is compared."""
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
     differences = tuple(_report_difference(courses, mine, baseline) for mine, baseline in pairs)
-    comparison = compare(courses[POLICY].net, courses[NEVER].net)
     return BacktestReport(
-        conclusion=comparison.conclusion,
-        reason=_explain_conclusion(courses[POLICY], differences),
+        conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER]),
+        reason=_explain_conclusion(courses, differences),
         policies={name: _report_policy(name, course) for name, course in courses.items()},
         differences=differences,
         attempts=tuple(
@@ -130,22 +130,28 @@ def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     )
 
 
-def _explain_conclusion(policy: PolicyRun, differences: Sequence[DifferenceReport]) -> str:
-    """Say by which figures it was concluded, and what they owe to standing aside."""
+def _explain_conclusion(courses: Mapping[str, PolicyRun], differences: Sequence[DifferenceReport]) -> str:
+    """Say by which figures it was concluded, and apart from them what standing aside did."""
     by_name = {(difference.policy, difference.against): difference for difference in differences}
-    main, free = by_name[POLICY, NEVER], by_name[FREE, NEVER]
+    free, gated = by_name[FREE, NEVER], by_name[POLICY, NEVER]
+    policy = courses[POLICY]
     n = len(policy.days)
-    if main.interval is None or main.difference is None:
-        return f"the difference of policy and never retrain is not defined on these {n} sessions"
-    low, high = main.interval
+    if free.interval is None or free.difference is None:
+        return f"the difference of retraining and never retraining is not defined on these {count(n, 'session')}"
+    low, high = free.interval
     where = "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
     text = (
-        f"Sharpe of the policy less that of never retrain is {main.difference:+.2f} over {n} sessions; its 90 % "
-        f"interval, {low:+.2f} to {high:+.2f}, {where}"
+        "Sharpe of retraining less that of never retraining, both without the edge gate, is "
+        f"{free.difference:+.2f} over {count(n, 'session')}; its 90 % interval, {low:+.2f} to {high:+.2f}, {where}"
     )
-    if policy.days_traded < n and free.interval is not None and free.difference is not None:
+    if courses[FREE].days_traded == 0:
+        return f"{text}. No model that retraining deployed ever traded"
+    if policy.days_traded == 0:
+        return f"{text}. The edge gate let the policy trade in none of them, so it earned nothing"
+    if policy.days_traded < n and gated.interval is not None and gated.difference is not None:
+        low, high = gated.interval
         text += (
-            f". The policy traded in {policy.days_traded} of {n} sessions; without the edge gate the difference is "
-            f"{free.difference:+.2f} ({free.interval[0]:+.2f} to {free.interval[1]:+.2f})"
+            f". The edge gate let the policy trade in {policy.days_traded} of them; with it the difference, of which "
+            f"standing aside is a part, is {gated.difference:+.2f} ({low:+.2f} to {high:+.2f})"
         )
     return text

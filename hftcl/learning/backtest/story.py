@@ -25,7 +25,7 @@ from hftcl.exam.split import ExamSplit, Session, list_sessions, split
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, build_report
 from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache_folder, score_all, train_all
 from hftcl.learning.candidate import merge_params
-from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.record import split_folds
 from hftcl.learning.reports import BacktestReport
 from hftcl.market.sessions import Calendar
@@ -147,7 +147,15 @@ def _collect_history(
         raise NoDataError(f"From {begin} to {last} there is no end of a week. Ask for more sessions.")
     span = (last - ends[0]).days + settings.market.lookback_days
     wide = replace(settings, market=replace(settings.market, lookback_days=span, min_coverage=0.0))
-    data = assemble(wide, source, calendar, known_end, save=True, on_event=on_event, watch=watch)
+    data = Window(
+        settings=wide,
+        source=source,
+        calendar=calendar,
+        known_end=known_end,
+        save=True,
+        on_event=on_event,
+        watch=watch,
+    ).assemble()
     all_sessions = list_sessions(data.frame)
     full = tuple(day for day in ends if _list_window(calendar, settings, day)[0] >= all_sessions[0].day and day < last)
     sessions = tuple(session for session in all_sessions if full and session.day > full[0])

@@ -28,6 +28,7 @@ from hftcl.exam.verdict import prediction_fault
 from hftcl.home import Home
 from hftcl.learning.candidate import train_candidate
 from hftcl.learning.score import examine
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 _LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
@@ -141,11 +142,14 @@ def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, b
     settings = replace(
         shop.settings, compute=replace(shop.settings.compute, jobs=max(1, _count_cores(shop.settings) // at_once))
     )
-    tasks = (
-        joblib.delayed(_train)(_cut_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic)
-        for unit in units
-    )
-    yield from joblib.Parallel(n_jobs=at_once, prefer="threads", return_as="generator_unordered")(tasks)
+    with TrainingPool() as pool:
+        tasks = (
+            joblib.delayed(_train)(
+                _cut_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic, pool
+            )
+            for unit in units
+        )
+        yield from joblib.Parallel(n_jobs=at_once, prefer="threads", return_as="generator_unordered")(tasks)
 
 
 def _count_cores(settings: Settings) -> int:
@@ -161,7 +165,13 @@ def _cut_window(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
 
 
 def _train(
-    rows: pl.DataFrame, unit: Unit, settings: Settings, params: Mapping[str, object], source: str, synthetic: bool
+    rows: pl.DataFrame,
+    unit: Unit,
+    settings: Settings,
+    params: Mapping[str, object],
+    source: str,
+    synthetic: bool,
+    pool: TrainingPool,
 ) -> tuple[str, bytes | str]:
     try:
         candidate = train_candidate(
@@ -172,6 +182,7 @@ def _train(
             params=params,
             source=source,
             synthetic=synthetic,
+            pool=pool,
             on_event=ignore,
         )
     except NoDataError as error:  # a week of which too little is known: the loop would have had no candidate either

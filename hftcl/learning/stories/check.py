@@ -8,53 +8,56 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, load_fit, require_same_kind
+from hftcl.archive.fitness import find_market_kind, load_fit, require_fitness, require_same_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
-from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError
-from hftcl.events import OnEvent, Stopwatch
+from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, UnfitModelError
+from hftcl.events import OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
-from hftcl.learning.dataset import Dataset, assemble, collect_window, is_ready
+from hftcl.learning.dataset import Dataset, Window, is_ready, open_window
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.received import TickerCoverage
-from hftcl.market.sessions import Calendar
-from hftcl.market.sources import BarSource, as_local
-from hftcl.market.window import AsOf, find_as_of, list_window, open_market
+from hftcl.market.sources import as_local
 from hftcl.model.features import build_matrix
 from hftcl.performance.recent import read_recent
 from hftcl.settings import Settings
 
 
 def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> CheckReport:
-    """Return whether a retrain is due, with every trigger's evidence.
+    """Return whether a retrain is due, with every trigger's evidence; bars that the cache lacks are not kept."""
+    return check_window(open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event), now)
 
-    Bars that the cache lacks are fetched and not kept. A source that cannot answer is evidence, not an error, as long
-    as the other triggers can be told.
+
+def check_window(window: Window, now: datetime) -> CheckReport:
+    """Return whether a retrain is due by what an open window holds. now: UTC.
+
+    A source that cannot answer is evidence, not an error, as long as the other triggers can be told.
     """
+    settings, known_end = window.settings, window.known_end
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     last = _find_last_verdict(registry, live)
-    source, calendar = open_market(settings)
-    known_end = find_as_of(source, calendar, settings, as_of, now)
+    waits = live is None or (last is not None and last.outcome not in JUDGED)  # for a person, beside what is unfit
     clock = known_end.at if known_end.explicit else now
     if known_end.explicit and last is not None:
         last = _date_by_knowledge(registry, last)
-    observed, covered = _evaluate_triggers(settings, live, last, source, calendar, known_end, on_event)
+    observed, covered = _evaluate_triggers(window, live, last)
     rules = (
-        triggers.check_no_model(live.model_id if live else None),
+        triggers.check_no_model(live.model_id if live else None, None if waits else _explain_unfit(registry, settings)),
         triggers.check_age(last, clock, settings.triggers.max_age_days),
         *observed,
         triggers.check_manual(asked=False),
     )
-    cooling = triggers.explain_cooldown(last, clock, settings.triggers.cooldown_hours)
+    rule = settings.triggers
+    cooling = triggers.explain_cooldown(last, clock, rule.cooldown_hours, rule.max_age_days)
     due, reason = triggers.decide(rules, cooling)
     return CheckReport(
         due=due,
@@ -63,10 +66,24 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
         live=live.model_id if live else None,
         as_of=known_end.at,
         as_of_note=known_end.note,
-        source=source.name,
-        synthetic=source.synthetic,
+        source=window.source.name,
+        synthetic=window.source.synthetic,
         coverage=covered,
     )
+
+
+def _explain_unfit(registry: Registry, settings: Settings) -> str | None:
+    """Return why the production model may not serve the configured market; None where it may, or cannot be read.
+
+    What is damaged or of another version is told by the triggers that score it.
+    """
+    try:
+        require_fitness(artifact.describe(registry.production), find_market_kind(settings))
+    except UnfitModelError as unfit:
+        return str(unfit)
+    except HftclError:
+        return None
+    return None
 
 
 def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers.LastVerdict | None:
@@ -103,30 +120,22 @@ class _Facts:
 
 
 def _evaluate_triggers(
-    settings: Settings,
-    live: ModelRecord | None,
-    last: triggers.LastVerdict | None,
-    source: BarSource,
-    calendar: Calendar,
-    known_end: AsOf,
-    on_event: OnEvent,
+    window: Window, live: ModelRecord | None, last: triggers.LastVerdict | None
 ) -> tuple[tuple[triggers.Trigger, ...], tuple[TickerCoverage, ...]]:
     """Return the triggers that need bars, recent Sharpe ratio, degradation, drift, and what the bars cover."""
-    rule = settings.triggers
+    settings, rule = window.settings, window.settings.triggers
     needed = min(rule.recent_sessions, settings.exam.min_sessions)
     facts, problem = None, None
     covered: tuple[TickerCoverage, ...] = ()
     try:
         if live is None:
             problem = "no model serves"
-            if as_local(source):  # the bars lie here, so that looking at them costs no call
+            if as_local(window.source):  # the bars lie here, so that looking at them costs no call
                 with contextlib.suppress(NoDataError):
-                    days = list_window(calendar, settings, known_end)
-                    looked = collect_window(settings, source, calendar, days, known_end, save=False, on_event=on_event)
-                    covered = looked.coverage
+                    covered = window.read_coverage()
         else:
-            require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=source.synthetic)
-            facts = _gather(settings, live, last, source, calendar, known_end, on_event)
+            require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=window.source.synthetic)
+            facts = _gather(window, live, last)
     except ImplausibleBarsError:
         raise
     except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
@@ -137,7 +146,7 @@ def _evaluate_triggers(
         sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
     )
     results = (
-        _evaluate_ledger_sharpe(settings, live, source, calendar.find_last_complete(known_end.at), needed) or scored,
+        _evaluate_ledger_sharpe(window, live, needed) or scored,
         triggers.check_degradation(
             watched, floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions, problem=problem
         ),
@@ -146,16 +155,15 @@ def _evaluate_triggers(
     return results, facts.coverage if facts else covered
 
 
-def _evaluate_ledger_sharpe(
-    settings: Settings, live: ModelRecord | None, source: BarSource, last: date, needed: int
-) -> triggers.Trigger | None:
+def _evaluate_ledger_sharpe(window: Window, live: ModelRecord | None, needed: int) -> triggers.Trigger | None:
     """Return `recent_sharpe` by the ledger, which knows real fills; None where it has too little of this model."""
-    rule = settings.triggers
-    if live is None or live.synthetic != source.synthetic:
+    rule, synthetic = window.settings.triggers, window.source.synthetic
+    if live is None or live.synthetic != synthetic:
         return None
+    last = window.calendar.find_last_complete(window.known_end.at)
     try:
         recent = read_recent(
-            settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=source.synthetic
+            window.settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=synthetic
         )
     except HftclError as fault:
         return triggers.check_recent_sharpe(
@@ -171,19 +179,12 @@ def _evaluate_ledger_sharpe(
     )
 
 
-def _gather(
-    settings: Settings,
-    live: ModelRecord,
-    last: triggers.LastVerdict | None,
-    source: BarSource,
-    calendar: Calendar,
-    known_end: AsOf,
-    on_event: OnEvent,
-) -> _Facts:
+def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None) -> _Facts:
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
+    settings = window.settings
     registry = Registry(Home.of(settings).root)
     model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(settings))
-    data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
+    data = window.assemble()
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
     net = examine(
@@ -193,7 +194,7 @@ def _gather(
     return _Facts(
         sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
         stability=_compute_stability(model, data, recent),
-        watched=_run_detector(settings, registry, data, dict(zip(days, net.tolist(), strict=True)), last, calendar),
+        watched=_run_detector(window, registry, dict(zip(days, net.tolist(), strict=True)), last),
         sessions=len(recent),
         coverage=data.coverage,
     )
@@ -213,24 +214,23 @@ def _compute_stability(model: artifact.Model, data: Dataset, recent: Sequence[da
 
 
 def _run_detector(
-    settings: Settings,
+    window: Window,
     registry: Registry,
-    data: Dataset,
     scored: Mapping[date, float],
     last: triggers.LastVerdict | None,
-    calendar: Calendar,
 ) -> triggers.DetectorRun:
     """Run the detector over the policy's record and what the production model has made since it ends.
 
     Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
+    data, settings = window.assemble(), window.settings
     rows = read_sessions(registry, synthetic=data.synthetic, policy=hash_policy(settings))
     recorded_sessions = tuple(session for session in rows if session.session <= data.sessions[-1])
     record = Record(recorded_sessions=recorded_sessions, added=(), cost_bps=settings.strategy.cost_bps)
     pnl = dict(zip((session.session for session in recorded_sessions), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)
     later = {day: net for day, net in scored.items() if day > begun}
-    answered = calendar.find_last_complete(last.at) if last is not None else date.min
+    answered = window.calendar.find_last_complete(last.at) if last is not None else date.min
     rule = settings.triggers
     state = metrics.ShiryaevRoberts(floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions)
     alarm = None

@@ -8,12 +8,11 @@ from datetime import date, datetime
 
 from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession
-from hftcl.events import OnEvent, Stopwatch
+from hftcl.events import OnEvent
 from hftcl.home import Home
 from hftcl.learning.candidate import merge_params
-from hftcl.learning.dataset import assemble
+from hftcl.learning.dataset import open_window
 from hftcl.learning.record import catch_up
-from hftcl.market.window import find_as_of, open_market
 from hftcl.settings import Settings
 
 
@@ -42,9 +41,7 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     where the source, the store or the registry fails; what came before is kept.
     """
     archive = Archive(Home.of(settings).root)
-    source, calendar = open_market(settings)
-    known_end = find_as_of(source, calendar, settings, None, now)
-    data = assemble(settings, source, calendar, known_end, save=True, on_event=on_event, watch=Stopwatch())
+    data = open_window(settings, as_of=None, now=now, save=True, on_event=on_event).assemble()
     record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
     if record.added or record.dropped:
         archive.record_sessions(record.added, now=now, dropped=record.dropped)

@@ -11,10 +11,10 @@ from hftcl.archive.artifact import Model
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event, Level, OnEvent, Stopwatch
+from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
 from hftcl.home import Home
-from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_dsr, find_trials, record_look
@@ -46,15 +46,15 @@ def score(
     known_end = find_known_end(source, calendar, settings, begin, end, now)
     if not known_end.explicit:
         on_event(Event("exam", text=f"{known_end.note}, before {end}; so does the exam", level=Level.WARNING))
-    data = assemble(
-        _adopt_model_settings(settings, model, begin, known_end, calendar),
-        source,
-        calendar,
-        known_end,
+    window = Window(
+        settings=_adopt_model_settings(settings, model, begin, known_end, calendar),
+        source=source,
+        calendar=calendar,
+        known_end=known_end,
         save=False,
         on_event=on_event,
-        watch=Stopwatch(),
     )
+    data = window.assemble()
     for ticker, why in data.left_out.items():
         on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
     return _examine(model, data, settings, archive, now, on_event)

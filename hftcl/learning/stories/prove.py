@@ -1,7 +1,9 @@
 """The story of `prove`: shows on the user's own bars that nothing looks ahead. Changes nothing.
 
-Whatever comes after a cut is replaced, and everything decided up to the cut must stay equal to the bit. A leak planted
-on purpose goes through the same comparison, so that a proof that could not fail is not taken for one.
+Whatever comes after a cut is replaced, and everything decided up to the cut must stay equal to the bit: the very rows
+that train, features and known labels, and what a model makes of them. A leak planted on purpose goes through the same
+comparison, so that a proof that could not fail is not taken for one. Bars that were built with the future pass all of
+that: they are looked at by themselves.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,14 +19,15 @@ from hftcl.archive.artifact import Model
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
-from hftcl.events import Event, OnEvent, Stopwatch
-from hftcl.exam.split import list_sessions, split
+from hftcl.events import Event, OnEvent
+from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.home import Home
-from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.dataset import Dataset, add_features, open_window
 from hftcl.learning.reports import ProofReport
+from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
+from hftcl.market.doubts import LATER, SMOOTH, correlate
 from hftcl.market.sessions import Calendar
-from hftcl.market.window import find_as_of, open_market
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, build_matrix, evaluate
 from hftcl.model.grid import build_grid
 from hftcl.model.streaming import StreamingFeatures
@@ -41,14 +44,23 @@ LEAK: Final = Feature(  # a leak planted on purpose: a comparison that does not 
 )
 _HUGE: Final = 1000.0  # a price that no honest feature could hide: whatever reads a later bar moves far beyond rounding
 
+_PLAUSIBLE_GROSS: Final = 12.0  # honest exams of 20 sessions of liquid shares scatter within +-13 before selection
+# A prediction for half an hour is worth nearly as much a minute later; one that reads the next minute is worth nothing.
+_KEPT_BY_A_MINUTE: Final = 0.5
+_FEWEST_SESSIONS: Final = 5  # fewer make no Sharpe ratio
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """One point in time in one session, and the bars that decide there: its session and those that features read."""
+    """One point in time in one session, and the bars that decide there: its session and those that features read.
+
+    rows: of the frame that trains, the session's up to `ts`, sorted by ticker and ts.
+    """
 
     ts: datetime
     session: date
     bars: pl.DataFrame
+    rows: pl.DataFrame
 
 
 Tampering = Callable[[pl.DataFrame, np.random.Generator, Calendar], pl.DataFrame]
@@ -63,42 +75,53 @@ def prove(
     cases: cut points, each with all four replacements. seed: of the cuts. Bars that the cache lacks are not kept.
     Raises NoDataError where no session has the earlier sessions that features read.
     """
-    source, calendar = open_market(settings)
-    known_end = find_as_of(source, calendar, settings, as_of, now)
-    data = assemble(settings, source, calendar, known_end, save=False, on_event=on_event, watch=Stopwatch())
+    window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
+    data = window.assemble()
     model = _load_serving(settings)
     decide = _build_decider(settings, model)
     random = np.random.default_rng(seed)
     differences, compared, leak_caught = 0, 0, True
+    frame_differences = label_differences = 0
     table = (*FEATURES, LEAK)
     for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
         before = _decide(cut.bars, cut, table, decide)
         for replace_later in TAMPERINGS.values():
-            after = _decide(_replace_later(cut, replace_later, random, calendar), cut, table, decide)
+            bars = _replace_later(cut, replace_later, random, window.calendar)
+            unequal, labels = _compare_rows(cut, add_features(bars, settings.model.horizon_minutes))
+            frame_differences += unequal
+            label_differences += labels
+            after = _decide(bars, cut, table, decide)
             honest = [name for name in before.columns if name != LEAK.name]
             differences += _count_unequal(before.select(honest), after.select(honest))
             compared += before.height * len(honest)
             leak_caught &= _count_unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
         on_event(Event("prove", done + 1, cases))
     streamed, streaming_differences = _compare_streaming(data.frame, random, on_event)
+    label_overlap = _count_label_overlap(data, settings)
+    miracle = look_for_miracles(data, model, settings)
+    counts = (differences, frame_differences, label_differences, streaming_differences, label_overlap)
     return ProofReport(
-        proved=differences == 0
-        and streaming_differences == 0
-        and leak_caught
-        and _count_label_overlap(data, settings) == 0,
+        proved=not any(counts) and leak_caught and not miracle.doubts,
         cases=cases,
         replacements=tuple(TAMPERINGS),
         values_compared=compared,
         differences=differences,
+        frame_differences=frame_differences,
+        label_differences=label_differences,
         planted_leak_caught=leak_caught,
-        label_overlap=_count_label_overlap(data, settings),
+        label_overlap=label_overlap,
         streamed_bars=streamed,
         streaming_differences=streaming_differences,
+        closes_foretell=miracle.closes_foretell,
+        returns_repeat=miracle.returns_repeat,
+        gross_sharpe=miracle.gross_sharpe,
+        gross_sharpe_a_minute_later=miracle.gross_sharpe_a_minute_later,
+        doubts=miracle.doubts,
         model_id=model.meta.model_id if model else None,
         source=data.source,
         synthetic=data.synthetic,
-        as_of=known_end.at,
-        as_of_note=known_end.note,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
         sessions=len(data.sessions),
         tickers=data.tickers,
     )
@@ -155,12 +178,88 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
         raise NoDataError(
             f"{len(days)} sessions with bars; a proof needs {WARMUP_SESSIONS + 2}: raise [market] lookback_days."
         )
-    by_day = frame.select(BAR_SCHEMA.names()).partition_by("session", as_dict=True)
+    rows_by_day = frame.sort("ticker", "ts").partition_by("session", as_dict=True)
+    by_day = {day: rows.select(BAR_SCHEMA.names()) for day, rows in rows_by_day.items()}
     for _ in range(cases):
         place = int(random.integers(len(eligible))) + WARMUP_SESSIONS
         window = pl.concat([by_day[(day,)] for day in days[place - WARMUP_SESSIONS : place + 2]]).sort("ticker", "ts")
         stamps = by_day[(days[place],)]["ts"].unique().sort()
-        yield Cut(ts=stamps[int(random.integers(stamps.len() - 1))], session=days[place], bars=window)
+        ts = stamps[int(random.integers(stamps.len() - 1))]
+        yield Cut(ts=ts, session=days[place], bars=window, rows=rows_by_day[(days[place],)].filter(pl.col("ts") <= ts))
+
+
+def _compare_rows(cut: Cut, again: pl.DataFrame) -> tuple[int, int]:
+    """Return how many features and how many labels of the rows that train differ from those computed once more.
+
+    again: rows of bars that differ after the cut. A label counts where the row says that it was known at the cut: one
+    that ends later than it says differs there.
+    """
+    rows = again.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
+    features = _count_unequal(cut.rows.select(FEATURE_NAMES), rows.select(FEATURE_NAMES))
+    labels = [part.select("target", "label_end") for part in (cut.rows, rows)]
+    if labels[0].height == labels[1].height:
+        known = cut.rows["label_end"].le(cut.ts).fill_null(value=False)
+        labels = [part.filter(known) for part in labels]
+    return features, _count_unequal(labels[0], labels[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miracle:
+    """What would make an edge too good to be true: see `ProofReport`."""
+
+    closes_foretell: float | None
+    returns_repeat: float | None
+    gross_sharpe: float | None
+    gross_sharpe_a_minute_later: float | None
+    doubts: tuple[str, ...]
+
+
+def look_for_miracles(data: Dataset, model: Model | None, settings: Settings) -> Miracle:
+    """Look whether the bars foretell themselves, and whether the model's edge outlives one minute of delay."""
+    doubts: list[str] = []
+    pairs = [correlate(bars.filter("regular")) for _, bars in data.frame.group_by("ticker", maintain_order=True)]
+    later = max((pair[0] for pair in pairs if pair[0] is not None), default=None)
+    smooth = max((pair[1] for pair in pairs if pair[1] is not None), default=None)
+    if later is not None and later > LATER:
+        doubts.append("a close foretells the next bar: opens are stale, or closes are of the minute after")
+    if smooth is not None and smooth > SMOOTH:
+        doubts.append("one minute's return foretells the next one's: prices are means over several minutes")
+    now, delayed = _compute_delay(data, model, settings)
+    doubts += filter(None, [find_delay_doubt(now, delayed)])
+    return Miracle(
+        closes_foretell=later,
+        returns_repeat=smooth,
+        gross_sharpe=now,
+        gross_sharpe_a_minute_later=delayed,
+        doubts=() if data.synthetic else tuple(doubts),
+    )
+
+
+def find_delay_doubt(now: float | None, delayed: float | None) -> str | None:
+    """Return what speaks against a gross Sharpe ratio of `now` that is `delayed` a minute later; None for nothing."""
+    if now is None or delayed is None or now <= _PLAUSIBLE_GROSS or delayed >= now * _KEPT_BY_A_MINUTE:
+        return None
+    return "the edge is gone one minute later: the bars' label or zone is wrong, or they know the future"
+
+
+def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tuple[float | None, float | None]:
+    """Return the gross Sharpe ratio of the model on sessions that it has not seen, and with all that it sees a minute
+    late; None where fewer than five sessions are unseen, or no model serves.
+    """
+    if model is None:
+        return None, None
+    embargo = settings.exam.embargo_sessions
+    unseen = find_unseen(list_sessions(data.frame), model.meta.label_end, embargo_sessions=embargo)
+    if len(unseen) < _FEWEST_SESSIONS:
+        return None, None
+    days = [session.day for session in unseen]
+    late = data.frame.with_columns(pl.col(FEATURE_NAMES).shift(1).over("ticker", "session"))
+    watchlist = settings.market.watchlist
+    sharpes = [
+        examine(model, frame, days, cost_bps=0.0, watchlist=watchlist).report.gross_sharpe
+        for frame in (data.frame, late)
+    ]
+    return sharpes[0], sharpes[1]
 
 
 def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, TS
 from hftcl.model.features import FEATURE_NAMES
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ def try_model(
     division = split(
         list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
-    candidate = train_candidate(
-        frame,
-        division,
-        settings,
-        model_id=f"{now:%Y%m%d_%H%M%S}",
-        params=merge_params(settings, params),
-        source=str(df.attrs.get("source", "frame")),
-        synthetic=bool(df.attrs.get("synthetic", False)),
-        on_event=on_event,
-    )
+    with TrainingPool() as pool:
+        candidate = train_candidate(
+            frame,
+            division,
+            settings,
+            model_id=f"{now:%Y%m%d_%H%M%S}",
+            params=merge_params(settings, params),
+            source=str(df.attrs.get("source", "frame")),
+            synthetic=bool(df.attrs.get("synthetic", False)),
+            pool=pool,
+            on_event=on_event,
+        )
     examined = examine(
         candidate.model,
         frame,

@@ -26,16 +26,16 @@ from hftcl.exam.split import ExamSplit, list_sessions, split
 from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
-from hftcl.learning.dataset import Dataset, assemble
+from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record, decide_edge, extend_record
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, ScoreReport
 from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
-from hftcl.learning.stories.check import check
+from hftcl.learning.stories.check import check_window
 from hftcl.learning.trials import find_trials, record_look
 from hftcl.learning.triggers import check_manual
-from hftcl.market.window import find_as_of, open_market
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 _ROOM_BYTES: Final = 20 << 20  # 200 trees by default: 5 MB of ONNX, 4 MB of joblib, each twice for a moment
@@ -75,7 +75,7 @@ def retrain(
     """Run the loop once and return what happened. Raises HftclError where it could not be run.
 
     force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
-    before anything is collected. as_of: see `dataset.find_as_of`. now: UTC.
+    before anything is collected. as_of: see `market.window.find_as_of`. now: UTC.
     """
     chosen = merge_params(settings, params)
     home = Home.of(settings).root
@@ -84,21 +84,25 @@ def retrain(
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         _require_no_real_model_replaced(archive, settings)
-        checked = None if force else check(settings, as_of=as_of, now=now, on_event=on_event)
+        window = open_window(settings, as_of=as_of, now=now, save=not dry_run, on_event=on_event, watch=watch)
+        checked = None if force else check_window(window, now)
         if checked is not None and not checked.due:
             return _report_skipped(checked, repaired, dry_run, watch)
         if not dry_run:
             durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
-        source, calendar = open_market(settings)
-        known_end = find_as_of(source, calendar, settings, as_of, now)
-        data = assemble(settings, source, calendar, known_end, save=not dry_run, on_event=on_event, watch=watch)
-        for ticker, why in data.left_out.items():
-            on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-        with _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+        with TrainingPool() as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+            pool.prepare(settings.model.family)  # loads its libraries while bars are collected
+            data = window.assemble()
+            for ticker, why in data.left_out.items():
+                on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
             champion = _find_champion(archive, data, settings)
-            candidate, exam = _train_and_examine(settings, data, champion, archive, model_id, chosen, on_event, watch)
+            candidate, exam = _train_and_examine(
+                settings, data, champion, archive, model_id, chosen, pool, on_event, watch
+            )
             with watch("record"):
-                record = extend_record(archive, data, exam.split, candidate, settings, params=chosen, on_event=on_event)
+                record = extend_record(
+                    archive, data, exam.split, candidate, settings, params=chosen, pool=pool, on_event=on_event
+                )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
             report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
@@ -107,7 +111,7 @@ def retrain(
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
-                promotion = Promotion(archive, settings, data, chosen, now, on_event)
+                promotion = Promotion(archive, settings, data, chosen, now, pool, on_event)
                 report = promotion.archive_and_deploy(
                     candidate,
                     report,
@@ -189,6 +193,7 @@ def _train_and_examine(
     archive: Archive,
     model_id: str,
     params: Mapping[str, object],
+    pool: TrainingPool,
     on_event: OnEvent,
     watch: Stopwatch,
 ) -> tuple[Candidate, ExamOutcome]:
@@ -208,6 +213,7 @@ def _train_and_examine(
             params=params,
             source=data.source,
             synthetic=data.synthetic,
+            pool=pool,
             on_event=on_event,
         )
     with watch("exam"):

@@ -57,7 +57,11 @@ class Family(Protocol):
 
 
 def find_family(name: str) -> Family:
-    """Return the family registered as `name` in the entry-point group `hftcl.families`; no other one is imported."""
+    """Return the family registered as `name` in the entry-point group `hftcl.families`; no other one is imported.
+
+    >>> find_family("forest").parameters()["n_estimators"]
+    200
+    """
     points = {point.name: point for point in entry_points(group="hftcl.families")}
     if name not in points:
         raise ConfigError(
@@ -70,6 +74,9 @@ def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:
     """Return every parameter of `family`, its defaults replaced by `params`.
 
     Raises UsageError for a name that the family does not know or a value that it cannot use.
+
+    >>> complete(find_family("forest"), {"max_depth": 8})["max_depth"]
+    8
     """
     defaults = family.parameters()
     for name in params:

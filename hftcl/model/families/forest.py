@@ -43,6 +43,11 @@ class Forest:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
         return {name: _require_in_range(name, value) for name, value in params.items()}
 
+    def prepare(self) -> None:
+        """Load the libraries of `fit`, which takes seconds."""
+        if find_spec("sklearnex"):
+            import sklearnex.ensemble  # noqa: F401
+
     def fit(
         self,
         X: npt.NDArray[np.float32],

@@ -1,0 +1,184 @@
+"""The child process that trains: how it is started, told what to do, followed and ended.
+
+Spawned, not forked, so that it works from a notebook, a running event loop, a script without a main guard and stdin.
+It trains one task after the other, because its libraries take seconds to load; whatever goes wrong ends it.
+"""
+
+import json
+import os
+import selectors
+import signal
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import hftcl
+from hftcl.errors import TrainingError
+from hftcl.events import Event, OnEvent
+
+# A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
+_TAIL_BYTES: Final = 4096
+_GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
+_IDLE: Final = "idle"  # no name of a stream: tells that the child was silent for a glance
+
+# Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
+_CHILD_ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
+# Language and the settings of number libraries, such as how many threads they take.
+_CHILD_ENVIRONMENT_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TBB_", "SKLEARN", "DAAL", "ONEDAL")
+
+
+class TrainingProcess:
+    """One child, started by the constructor and ended by `close`; trains one task at a time, from any thread.
+
+    The kernel ends it with the thread that started it. Raises TrainingError where it does not start.
+    """
+
+    def __init__(self) -> None:
+        """Start the child in a session of its own, where a terminal's Ctrl-C does not reach it."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # -P: a numpy.py in the current folder is not numpy. -W: warnings are ours to deal with, not the user's.
+        command = [sys.executable, "-P", "-W", "ignore", "-m", "hftcl.model.trainer", str(os.getpid())]
+        try:
+            with theirs:
+                self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=_build_environment(),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            ours.close()
+            raise TrainingError(f"The training process did not start: {error.strerror or error}.") from error
+        self._orders, self._unread = ours, b""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs, so that it can be told of another task."""
+        return self._child.poll() is None
+
+    def close(self) -> None:
+        """End the child at once, with whatever a family has started."""
+        self._orders.close()
+        with self._child:  # closes its pipes and waits
+            if self._child.poll() is None:
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+    def prepare(self, family: str) -> None:
+        """Have the child load what a family needs, while this process does something else."""
+        self._tell({"prepare": family}, ())
+
+    def train(
+        self,
+        order: Mapping[str, object],
+        descriptors: Sequence[int],
+        on_event: OnEvent,
+        timeout_s: float | None,
+        silence_s: float,
+    ) -> dict[str, Any]:
+        """Hand over the order with its open files, pass the progress on, and return the facts of the last line."""
+        self._tell(order, descriptors)
+        tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
+        for channel, chunk in self._read_chunks(timeout_s):
+            if channel == _IDLE:
+                if last.total and time.monotonic() - told_at >= silence_s:
+                    told_at, spent = time.monotonic(), _measure_processor_s(self._child.pid)
+                    if spent >= used + 1:
+                        used = spent
+                        on_event(replace(last, text=f"{last.text}, {used:.0f} s of processor time"))
+                continue
+            if channel == "stderr":
+                tail = (tail + chunk)[-_TAIL_BYTES:]
+                continue
+            for message in self._split_messages(chunk):
+                if "done" in message:
+                    last = Event("fit", message["done"], message["total"], message["text"])
+                    told_at, used = time.monotonic(), _measure_processor_s(self._child.pid)
+                    on_event(last)
+                elif "facts" in message:
+                    return dict(message["facts"])
+                else:
+                    raise _build_failure(message["failed"], tail)
+        raise _build_failure(_describe_death(self._child.wait(), tail), tail)
+
+    def _tell(self, order: Mapping[str, object], descriptors: Sequence[int]) -> None:
+        paths = [str(Path(entry).absolute()) for entry in sys.path]  # where a family may live
+        try:
+            socket.send_fds(self._orders, [json.dumps({**order, "sys_path": paths}).encode()], list(descriptors))
+        except (BrokenPipeError, ConnectionResetError):  # it is gone already; its exit status and stderr say why
+            return
+
+    def _split_messages(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+        *lines, self._unread = (self._unread + chunk).split(b"\n")
+        yield from map(json.loads, lines)
+
+    def _read_chunks(self, timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
+        """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between."""
+        began = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
+            selector.register(self._child.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
+            while selector.get_map():
+                left = _GLANCE_S if timeout_s is None else began + timeout_s - time.monotonic()
+                if left <= 0:
+                    raise _build_failure(f"did not end within {timeout_s:g} s and was stopped", b"")
+                ended = self._child.poll() is not None  # before the look: what it wrote is then already in the pipes
+                ready = selector.select(min(left, _GLANCE_S))
+                if ended and not ready:  # something that it started still holds the pipes
+                    return
+                if not ready:
+                    yield _IDLE, b""
+                for key, _ in ready:
+                    chunk = os.read(key.fd, 65536)
+                    if chunk:
+                        yield key.data, chunk
+                    else:
+                        selector.unregister(key.fileobj)
+
+
+def _build_environment() -> dict[str, str]:
+    """Return the child's environment: no secret in it, and hftcl on its path where only this process's has it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _CHILD_ENVIRONMENT or name.startswith(_CHILD_ENVIRONMENT_PREFIXES)
+    }
+    paths = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    home = str(Path(hftcl.__file__).resolve().parents[1])
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
+    if home not in {str(Path(folder).resolve()) for folder in installed}:  # PYTHONPATH goes before the standard library
+        paths.append(home)
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)} if paths else kept
+
+
+def _measure_processor_s(pid: int) -> float:
+    """Return the seconds of processor time that all threads of a process have used; 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime: see proc(5)
+
+
+def _describe_death(status: int, tail: bytes) -> str:
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), most likely for lack of memory; use fewer tickers, days or trees"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    last = tail.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"failed with exit status {status}: {last or 'it said nothing'}"
+
+
+def _build_failure(reason: str, tail: bytes) -> TrainingError:
+    error = TrainingError(f"The training process {reason}. The serving model is untouched.")
+    if tail:
+        error.add_note(tail.decode(errors="replace"))
+    return error
