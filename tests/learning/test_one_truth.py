@@ -10,6 +10,8 @@ from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import find_edge_in_force
+from hftcl.archive.registry import Registry
 from hftcl.doctor import prometheus
 from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.dataset import add_features
@@ -66,3 +68,16 @@ def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(tmp
     report = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
     (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
     assert age.fired is not waits
+
+
+def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None:
+    archived(tmp_path)
+    registry = Registry(tmp_path)
+    ours, dearer = settings_of(tmp_path), settings_of(tmp_path, strategy={"cost_bps": 9.0})
+    allowed = find_edge_in_force(registry, synthetic=True, policy=hash_policy(ours))
+    refused = find_edge_in_force(registry, synthetic=True, policy=hash_policy(dearer))
+    assert allowed is not None
+    assert refused is not None
+    assert (allowed.edge, refused.edge) == ("live", "stand aside")
+    assert "another policy" in refused.reason
+    assert find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours)) is None
