@@ -25,7 +25,8 @@ from hftcl.trading.brokers import Broker, Fill, Order, OrderState
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 
 _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
-# A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
+# Rows: several leaves of the 50 rows that our forest asks for, else it could not split, nor learn the first feature.
+# Features: more than two, so that the one that tells something has others to be mistaken for.
 _ROWS, _FEATURES = 400, 5
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
 

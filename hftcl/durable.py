@@ -10,7 +10,6 @@ import filecmp
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -26,6 +25,8 @@ _POLL_S = 0.02
 
 def write_temporary(path: Path, data: bytes, *, mode: int = 0o644) -> Path:
     """Write `data`, synced, to a new file beside `path`, named for `sweep_temporary`. Raises OSError, leaving none."""
+    import tempfile  # here: what only reads, as `trade --status` does, need not wait for it
+
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:

@@ -70,6 +70,15 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def describe_policy(name: str) -> str:
+    """Return the name of a policy of promotion; "seed" with what it is, as it is no seed of random numbers.
+
+    >>> describe_policy("seed"), describe_policy("guarded")
+    ('seed (the plain rule)', 'guarded')
+    """
+    return f"{name} (the plain rule)" if name == "seed" else name
+
+
 def moment(at: datetime | None) -> str:
     """Format a time in UTC to the minute, "2026-01-07 02:00"; None is a dash."""
     return UNDEFINED if at is None else f"{at:%Y-%m-%d %H:%M}"

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
+from hftcl.values import Value
+
 # Chosen: large US shares that trade in nearly every minute, so few bars are missing; any other tickers serve.
 DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TSLA")
 
@@ -57,8 +59,8 @@ def _text(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paths:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Paths(Value):
     """Where hftcl keeps its files."""
 
     home: Annotated[
@@ -69,8 +71,8 @@ class Paths:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Market:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Market(Value):
     """Which bars, of what, and how far back."""
 
     source: Annotated[
@@ -101,8 +103,8 @@ class Market:
     ] = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Files(Value):
     """The source `files`: a folder of Parquet or CSV, as a vendor sells it. `hftcl inspect` says what is in it."""
 
     folder: Annotated[
@@ -155,8 +157,8 @@ class Files:
     ] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Polygon:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Polygon(Value):
     """The source `polygon` (today also named Massive). The key comes from POLYGON_API_KEY or MASSIVE_API_KEY."""
 
     base_url: Annotated[
@@ -189,8 +191,8 @@ class Polygon:
     ] = "flat"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Synthetic:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Synthetic(Value):
     """The source `synthetic`: the built-in market, for a first look without an API key. Seeded, with a planted edge."""
 
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="Seed; the same seed is the same market.")] = 7
@@ -199,8 +201,8 @@ class Synthetic:
     ] = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Model(Value):
     """The model that is trained."""
 
     family: Annotated[str, _text("Kind of model.", allowed='"forest", or an installed plug-in')] = "forest"
@@ -218,8 +220,8 @@ class Model:
     ] = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strategy:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Strategy(Value):
     """From prediction to position."""
 
     entry_quantile: Annotated[
@@ -243,8 +245,8 @@ class Strategy:
     ] = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Exam(Value):
     """The newest sessions, kept from the candidate in training and used to judge it and the model that serves."""
 
     sessions: Annotated[int, Meta(ge=2, le=1000, description="Sessions held out for the exam.")] = 20
@@ -271,8 +273,8 @@ class Exam:
     ] = 8.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promote:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Promote(Value):
     """What a candidate must show before it replaces the model that serves."""
 
     policy: Annotated[
@@ -306,8 +308,8 @@ class Promote:
     ] = "wait"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Edge(Value):
     """What the policy's own record must show before the bot trades, and below what it stands aside again."""
 
     min_p_edge: Annotated[
@@ -323,8 +325,8 @@ class Edge:
     min_sessions: Annotated[int, Meta(ge=2, le=1000, description="Fewest sessions that a record is judged by.")] = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Triggers:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Triggers(Value):
     """When a retrain is due."""
 
     max_age_days: Annotated[
@@ -355,8 +357,8 @@ class Triggers:
     ] = 72
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Schedule(Value):
     """When `hftcl schedule` acts; each job at most once a day."""
 
     timezone: Annotated[str, _text("Time zone of the times below.", allowed=_ZONE)] = "America/New_York"
@@ -395,8 +397,8 @@ class Schedule:
     ] = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Trade(Value):
     """The bot: `hftcl trade`."""
 
     feed: Annotated[
@@ -458,8 +460,8 @@ class Trade:
     ] = 0.40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Risk:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Risk(Value):
     """What no order of the bot may lead beyond. What reduces a position always passes."""
 
     max_position_share: Annotated[
@@ -509,8 +511,8 @@ class Risk:
     ] = 0.10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paper:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Paper(Value):
     """The broker `paper`: it fills at the next bar's open, in the ledger's folder, without money."""
 
     cash: Annotated[float, Meta(gt=0, le=1e12, description="Dollars that the account begins with.")] = 100_000.0
@@ -531,8 +533,8 @@ class Paper:
     ] = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrictPaper:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StrictPaper(Value):
     """The broker `strict-paper`: no money, and the rules, refusals and silences of a real one, to rehearse with."""
 
     cash: Annotated[
@@ -554,8 +556,8 @@ class StrictPaper:
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="Seed of the weather; the same seed, the same day.")] = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alpaca:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Alpaca(Value):
     """The broker `alpaca` (extra `hftcl[alpaca]`), and the source and the feed `alpaca`, which need no extra.
 
     The keys come from APCA_API_KEY_ID and APCA_API_SECRET_KEY.
@@ -602,8 +604,8 @@ class Alpaca:
     ] = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alerts:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Alerts(Value):
     """Who is told what happened. Addresses and passwords are secrets: ALERT_EMAIL_TO, SMTP_HOST, ALERT_URLS, ..."""
 
     email: Annotated[
@@ -655,8 +657,8 @@ class Alerts:
     ] = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Log(Value):
     """What is said on stderr while a command works."""
 
     level: Annotated[
@@ -677,8 +679,8 @@ class Log:
     ] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Archive(Value):
     """The models kept."""
 
     keep: Annotated[
@@ -689,8 +691,8 @@ class Archive:
     ] = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Compute(Value):
     """The machine."""
 
     jobs: Annotated[int, Meta(ge=0, le=1024, description="Processor cores for training; 0 is all of them.")] = 0
@@ -699,8 +701,8 @@ class Compute:
     ] = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Settings(Value):
     """Every setting. Immutable: `dataclasses.replace` makes a changed one."""
 
     paths: Paths = field(default_factory=Paths)

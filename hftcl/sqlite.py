@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -250,8 +251,17 @@ def _run(db: sqlite3.Connection, statements: Iterable[str]) -> None:
 
 def compute_seal(*values: object) -> int:
     """Return the seal of a row: of its table's name and its columns, in the order of the table."""
+    # Only of texts: to a cache 0.0 and -0.0 are the same, and to a seal they are not.
+    return _seal_texts(values) if all(type(value) is str or value is None for value in values) else _seal(values)
+
+
+def _seal(values: tuple[object, ...]) -> int:
     digest = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_SEAL_BYTES).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+# The scheduler looks at the same rows at each of its rounds: a year of them are some hundreds.
+_seal_texts = lru_cache(maxsize=4096)(_seal)
 
 
 def _list_columns(db: sqlite3.Connection, table: str) -> tuple[list[str], bool]:

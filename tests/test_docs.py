@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from hftcl.cli import app
+from hftcl.cli.process import load_app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -32,7 +32,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(load_app())
     return dict(group.commands)
 
 

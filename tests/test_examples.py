@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 import hftcl
-from hftcl.cli import app
+from hftcl.cli.process import load_app
 
 PACKAGE = Path(hftcl.__file__).parent
 MODULES = tuple(
@@ -18,7 +18,7 @@ MODULES = tuple(
     if ">>> " in path.read_text(encoding="utf-8")
 )
 HEAD = "Example: hftcl "
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = get_command(load_app()).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,7 +1,9 @@
 """How figures, counts, hours and times are written: once, for tables, pages and messages."""
 
 import ast
+import re
 from datetime import UTC, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,36 @@ def test_no_any_stands_between_a_report_and_what_is_shown_of_it(room: str) -> No
     for file in sorted((HFTCL / room).glob("*.py")):
         names = {node.id for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)}
         assert "Any" not in names, f"{room}/{file.name} takes Any: a renamed field would be shown as nothing"
+
+
+EXCEPT = {
+    "broker.name",  # "the broker paper fills orders"
+    "self._row.total()",  # told from three refusals in a row on
+}
+COUNTED = ("sessions", "tickers", "models", "orders", "fills", "rows", "trainings", "trials")
+
+
+def list_uncounted(source: str) -> list[str]:
+    """Return each part of an f-string that writes a number before a plural without `formats.count`."""
+    texts = [node.values for node in ast.walk(ast.parse(source)) if isinstance(node, ast.JoinedStr)]
+    pairs = [pair for values in texts for pair in pairwise(values)]
+    return [
+        ast.unparse(figure.value)
+        for figure, noun in pairs
+        if isinstance(figure, ast.FormattedValue)
+        and isinstance(noun, ast.Constant)
+        and re.match(rf" ({'|'.join(COUNTED)})\b", str(noun.value))
+        and not figure.format_spec  # a mean, or a length computed, of sessions
+        and not (isinstance(figure.value, ast.Name) and figure.value.id.isupper())  # a constant, and above 1
+    ]
+
+
+def test_a_text_that_would_say_1_sessions_is_found() -> None:
+    assert list_uncounted("f\"{n} sessions of {count(2, 'row')}\"") == ["n"]
+
+
+@pytest.mark.parametrize("room", sorted(path.name for path in HFTCL.iterdir() if path.suffix in {"", ".py"}))
+def test_no_text_of_ours_says_1_sessions(room: str) -> None:
+    files = [HFTCL / room] if room.endswith(".py") else sorted((HFTCL / room).rglob("*.py"))
+    texts = {file.name: list_uncounted(file.read_text()) for file in files}
+    assert {name: found for name, found in texts.items() if set(found) - EXCEPT} == {}

@@ -11,7 +11,9 @@ from tests.archive.sample_models import archive_in, deployed
 from tests.ledger.ledger_cases import write_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("sklearn", "pandas", "polars", "scipy", "onnxruntime", "onnx", "exchange_calendars", "numpy")
+HEAVY = ("sklearn", "pandas", "polars", "scipy", "onnxruntime", "onnx", "exchange_calendars", "numpy", "pydantic")
+UNUSED = ("rich", "logging", "email", "http", "importlib.metadata", "tempfile", "tomllib", "zoneinfo", "json")
+"""What the status in a home without a file needs none of; together they would take as long as its own modules."""
 
 
 def loaded_after(statement: str, folder: Path | None = None) -> set[str]:
@@ -51,6 +53,14 @@ def test_a_command_that_only_looks_does_not_wait_for_the_libraries_of_numbers(ar
     loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", looked_at)
     assert "hftcl.cli.app" in loaded
     assert loaded.isdisjoint(HEAVY)
+
+
+def test_the_status_of_the_bot_loads_its_own_command_and_what_it_needs(looked_at: Path) -> None:
+    look = "import contextlib\nsys.argv = ['hftcl', 'trade', '--status']\nfrom hftcl.cli import main\n"
+    loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", looked_at)
+    assert loaded.isdisjoint(UNUSED)
+    assert "hftcl.cli.trade" in loaded
+    assert "hftcl.cli.history" not in loaded
 
 
 def test_a_preview_of_the_schedule_asks_the_calendar_once_and_what_it_kept_says_the_same(looked_at: Path) -> None:

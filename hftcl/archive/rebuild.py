@@ -18,6 +18,7 @@ from hftcl.archive.production import format_utc
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
 from hftcl.errors import HftclError
+from hftcl.formats import count
 from hftcl.home import MODELS
 
 _REASON: Final = "rebuilt by `hftcl doctor --repair`"
@@ -196,4 +197,4 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # it is of the damaged file
     made.replace(path)
     durable.sync_folder(path.parent)
-    yield f"{path} was rebuilt with {len(models)} models; pin and record hold where their rows were whole."
+    yield f"{path} was rebuilt with {count(len(models), 'model')}; pin and record hold where their rows were whole."

@@ -38,7 +38,9 @@ from hftcl.sqlite import snapshot
 
 JUDGED: Final = ("deployed", "rejected")  # outcomes of an exam that could tell; what is inconclusive has not judged
 _LARGEST = 2**31  # a protobuf, and so an ONNX file, cannot be longer; whatever is longer is not hashed to find out
-_LOOKS = 10  # a switch takes milliseconds: nine in a row do not fall between two looks unless something is wrong
+# A look that a switch fell into is thrown away. It hashes a whole model file, and a program that switches without end
+# can fall into each; in use switches are minutes apart, and a second look holds. After ten, the last one counts.
+_LOOKS = 10
 
 
 @dataclass(frozen=True)

@@ -3,165 +3,22 @@
 The edge of the program: here the clock, the environment and the signals are read, and errors become exit statuses.
 """
 
-import errno
-import io
-import os
-import signal
-import sys
-from collections.abc import Sequence
-from traceback import format_exception
-from types import FrameType
-from typing import Never
+import gc
 
-import typer
-
-from hftcl.cli import (
-    backtest,
-    check,
-    doctor,
-    exam,
-    history,
-    init,
-    inspect,
-    prove,
-    record,
-    report,
-    retrain,
-    rollback,
-    schedule,
-    trade,
-    unpin,
-)
-from hftcl.cli.app import app
-from hftcl.cli.telling import send_alerts
-from hftcl.durable import describe_storage_fault
-from hftcl.errors import HftclError
-from hftcl.logs import mask, to_one_line
-
-COMMANDS = (
-    init,
-    inspect,
-    check,
-    retrain,
-    prove,
-    exam,
-    backtest,
-    history,
-    rollback,
-    unpin,
-    record,
-    trade,
-    report,
-    schedule,
-    doctor,
-)
-"""The files whose commands `app` has, in the order of `--help`; importing one registers them."""
-app.registered_commands.sort(
-    key=lambda command: [file.__name__ for file in COMMANDS].index(getattr(command.callback, "__module__", ""))
-)
-
-_STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
-
-
-def move_globals_first(arguments: Sequence[str]) -> list[str]:
-    """Return `arguments` with the global options in front, so that `hftcl retrain --config F -v` works too."""
-    front: list[str] = []
-    rest: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        word = waiting.pop(0)
-        if word == "--":
-            return [*front, *rest, word, *waiting]
-        if word == "--config" and waiting:
-            front += [word, waiting.pop(0)]
-        elif word.startswith("--config=") or word in {"--verbose", "--quiet", "-q", "-v", "-vv", "-vvv"}:
-            front.append(word)
-        else:
-            rest.append(word)
-    return front + rest
+# Objects, not Python's 700: what a start makes are modules and classes, which stay, and to look through them again and
+# again is a tenth of what `trade --status` costs. More than a start makes, and some MB: a day's cycles are collected.
+_COLLECT_AFTER = 50_000
 
 
 def main() -> None:
     """Run the command line; the exit status is the contract of docs/commands.md."""
-    signal.signal(signal.SIGTERM, _unwind)
-    _open_what_is_closed()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
-    arguments = move_globals_first(sys.argv[1:])
+    gc.set_threshold(_COLLECT_AFTER)
+    from hftcl.cli.process import run  # here, so that the line above holds for what it imports too
+
     try:
-        code = app(args=arguments, prog_name="hftcl", standalone_mode=False)
-        sys.stdout.flush()
-    except SystemExit as ended:
-        if not isinstance(ended.__context__, BrokenPipeError):
-            raise
-        code = _report_error(ended.__context__, traceback=False)  # the library ends with 1 where a reader leaves
-    except Exception as error:  # noqa: BLE001 - told, or raised again
-        code = _report_error(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
-    if code == 130:
-        typer.echo(err=True)  # a progress bar has no end of line
-        _fail(
-            "interrupted. Bars that were fetched are kept, and the model that served still serves. Run it again.", 130
-        )
-    send_alerts()
-    raise SystemExit(code)
+        run()
+    finally:
+        gc.freeze()  # the process ends: what is left goes with it, and need not be looked through three times more
 
 
-def _open_what_is_closed() -> None:
-    """Open /dev/null in place of each standard stream that is closed: else the next file, a database, took its number,
-    and what is printed would be written into it.
-    """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(number, True)
-    os.close(number)
-    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
-    sys.stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8")  # noqa: SIM115
-
-
-def _report_error(error: Exception, *, traceback: bool) -> int:
-    """Say what happened in a line, or raise it again where a traceback is asked for; return the exit status."""
-    if isinstance(error, BrokenPipeError):
-        _discard_output()  # the reader has left, as `head` does: there is nobody to tell
-        return 0
-    if isinstance(error, typer.Abort):
-        typer.echo(err=True)  # the question that was not answered has no end of line
-        return _fail("stopped; nothing was changed", 1)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-        _discard_output()  # a full disk under a file of ours is told by the storage, and is no OSError by now
-        return _fail(f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1)
-    if traceback:
-        typer.echo(
-            mask("".join(format_exception(error))), err=True, nl=False
-        )  # a library may quote what holds a secret
-        return int(getattr(error, "exit_code", 1))
-    if isinstance(error, HftclError | typer.TyperException):
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        if message.startswith("Usage: "):  # no command was given: the help, as it is
-            typer.echo(message, err=True)
-            return error.exit_code
-        if message.startswith("No such command"):
-            message += " `hftcl --help` lists the commands."
-        repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
-        return _fail("\n".join([*repaired, message]), error.exit_code)
-    if isinstance(error, OSError) and error.filename is not None:
-        return _fail(describe_storage_fault("the work", error), 1)
-    return _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
-
-
-def _discard_output() -> None:
-    """Let what is still in the buffer go nowhere, so that the interpreter's own flush at the end does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, code: int) -> int:
-    for line in message.splitlines():
-        shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal
-        typer.echo(f"hftcl: {shown}", err=True)  # not Rich, which would swallow the "[paths]" in a message
-    return code
-
-
-def _unwind(signum: int, frame: FrameType | None) -> Never:
-    """Unwind like any error, so that the training process ends and temporary files go."""
-    raise SystemExit(128 + signum)
-
-
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hftcl import __version__
+from hftcl.cli.group import PlainGroup
 
 if TYPE_CHECKING:
     from hftcl.api.continuous_learning import ContinuousLearning
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="hftcl",
+    cls=PlainGroup,
     help="Keeps a minute-bar trading model fresh: collect, train, examine, promote only what earned it, roll back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

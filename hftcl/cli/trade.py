@@ -1,7 +1,6 @@
 """The command `trade`: the edge of the bot, where clock, signals and systemd are."""
 
 import contextlib
-import getpass
 import os
 import signal
 import time
@@ -86,6 +85,8 @@ def _status(settings: "Settings", as_json: bool) -> None:
 
 
 def _person() -> str:
+    import getpass  # here: `--status` need not wait for it
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers: the kill switch works all the same
@@ -119,6 +120,7 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
     from hftcl.trading.run.replay import replay
     from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
+    from hftcl.views.bot_events import Listening
     from hftcl.views.progress import build_listener
 
     logs.configure(settings.log, verbosity)
@@ -130,7 +132,7 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             now=now(),
             stopwatch=time.perf_counter,
             controls=controls,
-            on_event=trading.Listening(build_listener(verbosity)),
+            on_event=Listening(build_listener(verbosity)),
             on_alert=lambda _: None,
             rehearse=rehearse,
         )
@@ -150,13 +152,14 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     from hftcl.trading.run.live import Present, trade
     from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
+    from hftcl.views.bot_events import Logging
 
     require_present(settings)
     logs.configure(settings.log, verbosity, service=not once)
     clock = SystemClock()
     controls = Controls(halt_file=Home.of(settings).halt_file)
     listener, alerts = (
-        trading.Logging(as_text=settings.log.format == "text"),
+        Logging(as_text=settings.log.format == "text"),
         Alerts.from_settings(settings, os.environ),
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hftcl.config.dotenv import SECRETS, locate
-from hftcl.config.loading import Configuration
+from hftcl.config.loading import DEFAULT, PATHS, Configuration
 from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
 from hftcl.config.remembered import FILE_NAME
 from hftcl.config.suggest import GUIDE_NAMES
@@ -23,12 +23,16 @@ _WIDTH: Final = 100  # columns of the example
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveSetting:
-    """One setting in force. A secret's `value` is "set" or "not set", and its `origin` "environment", a file, or ""."""
+    """One setting in force; is_default: as it is without a file.
+
+    A secret's `value` is "set" or "not set", and its `origin` "environment", a file, or "".
+    """
 
     key: str
     value: object
     origin: str
     description: str
+    is_default: bool = True
 
     @property
     def text(self) -> str:
@@ -42,12 +46,14 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
     Raises ConfigError where the `.env` file cannot be understood.
     """
     tree = _to_tables(configuration.settings)
+    folder = configuration.file.parent if configuration.file else None
     shown = [
         EffectiveSetting(
             key=key,
             value=tree[leaf.section][leaf.name],
             origin=configuration.origins[key],
             description=leaf.description,
+            is_default=_is_default(leaf, tree[leaf.section][leaf.name], folder, configuration.origins[key]),
         )
         for key, leaf in leaves(configuration.plugins).items()
     ]
@@ -56,6 +62,12 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
         masked = "not set" if value is None else "set"
         shown.append(EffectiveSetting(key=name, value=masked, origin=origin, description=description))
     return tuple(shown)
+
+
+def _is_default(leaf: Leaf, value: object, folder: Path | None, origin: str) -> bool:
+    """Return whether a setting is as hftcl has it without a file: a path in `folder`, that of the file, is too."""
+    as_path = str(folder / str(leaf.default)) if folder is not None and leaf.key in PATHS else leaf.default
+    return origin == DEFAULT or value == leaf.default or value == as_path
 
 
 def to_toml(settings: Settings) -> str:

@@ -36,7 +36,8 @@ CREDENTIALS_FILE: Final = "env"  # the name in LoadCredential=env: of the unit t
 _NEARLY: Final = 0.9  # of difflib's 0 to 1: a letter or two of a name differ
 LARGEST_FILE: Final = 1 << 20  # bytes; a larger one is not a configuration, and reading it would cost memory
 
-# What a shell and systemd's EnvironmentFile= both read alike; what they read differently is refused.
+# What people write into a .env file: KEY=value, quoted or not, a comment behind it, `export` before it, as a shell
+# takes them. systemd's EnvironmentFile= knows neither of the two, so hftcl reads it itself.
 _LINE: Final = re.compile(
     r"""\s* (?:export\s+)? (?P<name>[A-Za-z_][A-Za-z0-9_]*) \s*=\s*
         (?: '(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^'"\s\#][^\s]*(?:[ \t]+[^\s\#][^\s]*)*)? )

@@ -3,7 +3,6 @@
 The file is read here; environment and working folder come from the caller.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -210,6 +209,8 @@ def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | No
 
 
 def _parse(file: Path, where: str) -> dict[str, Any]:
+    import tomllib  # here: a home without a file need not wait for it
+
     text = ""
     try:
         text = read_text(file, where)
@@ -282,6 +283,8 @@ def _describe_unknown(key: str, plugins: Plugins) -> str:
 
 
 def _parse_toml_value(text: str) -> object:
+    import tomllib
+
     try:
         document = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):

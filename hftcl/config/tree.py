@@ -104,9 +104,11 @@ def leaves(plugins: Plugins = ()) -> Mapping[str, Leaf]:
 
 def list_leaves(section: str, kind: type[Any]) -> tuple[Leaf, ...]:
     """Return the settings of one section, in the order of its dataclass."""
-    hints = get_type_hints(kind, include_extras=True)
+    written = {item.name: item.type for item in fields(kind)}
+    if any(isinstance(hint, str) for hint in written.values()):  # of a plug-in that has its annotations put off
+        written = get_type_hints(kind, include_extras=True)
     return tuple(
-        Leaf(key=f"{section}.{item.name}", annotation=hints[item.name], default=_find_default(item))
+        Leaf(key=f"{section}.{item.name}", annotation=written[item.name], default=_find_default(item))
         for item in fields(kind)
     )
 

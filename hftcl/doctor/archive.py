@@ -12,6 +12,7 @@ from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import faults, find_witness, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
+from hftcl.formats import count
 from hftcl.home import MODELS, Home
 
 # The archive has every model that ever served, so the copy in production can be made again.
@@ -41,7 +42,7 @@ def check_models(context: Context) -> Iterator[Row]:
     kept = sum(record.kept for record in records)
     if not broken:
         signed = " and signed" if signing.read_key() is not None else ""
-        yield ok("archive", f"{len(records)} models, the files of {kept} are whole{signed}")
+        yield ok("archive", f"{count(len(records), 'model')}, the files of {kept} are whole{signed}")
     registered_paths = {archive.onnx_path(record.model_id) for record in records}
     if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in registered_paths):
         if not records:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from hftcl.doctor.row import Context, Row, ok, warning
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.trading.brokers import find_broker
@@ -23,7 +24,7 @@ def check_broker(context: Context) -> Iterator[Row]:
         broker.close()
     money = "REAL MONEY" if broker.live_money else "no real money"
     tickers = len(context.settings.market.watchlist)
-    closing = f"closing all {tickers} tickers takes {max(1, minutes_to_send(tickers, broker))} min"
+    closing = f"closing {count(tickers, 'ticker')} takes {max(1, minutes_to_send(tickers, broker))} min"
     said = (*account.flags.blocks, *account.flags.notes)
     if said:
         remedy = "Look at the account in the broker's dashboard."

@@ -8,6 +8,7 @@ from typing import Final, Never
 
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, find_source
@@ -140,8 +141,12 @@ def check_bars(context: Context) -> Iterator[Row]:
     if not stored:
         yield ok("bars", f"none are stored yet; the next retrain collects {label}")
     else:
-        count = len(settings.market.watchlist)
-        yield ok("bars", f"{label}: {whole} of {count} tickers whole and fresh, {stored} sessions, {size / 1e6:.1f} MB")
+        watched = len(settings.market.watchlist)
+        yield ok(
+            "bars",
+            f"{label}: {whole} of {count(watched, 'ticker')} whole and fresh, {count(stored, 'session')}, "
+            f"{size / 1e6:.1f} MB",
+        )
 
 
 def _implausible(
@@ -176,5 +181,5 @@ def _find_lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], se
         return warning(f"bars {ticker}", f"the newest session is {max(held)}, {behind} behind", remedy)
     share = len(covered) / len(days) if days else 1.0
     if share < settings.market.min_coverage:
-        return warning(f"bars {ticker}", f"{len(covered)} of the last {len(days)} sessions are stored", remedy)
+        return warning(f"bars {ticker}", f"{len(covered)} of the last {count(len(days), 'session')} stored", remedy)
     return None

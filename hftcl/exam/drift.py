@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
+from hftcl.formats import count
 
 BINS: Final = 10  # deciles: the usual thresholds of the PSI, 0.1 and 0.25, are meant for them
 
@@ -84,6 +85,6 @@ def _count(values: npt.NDArray[np.float32], edges: npt.NDArray[np.float64]) -> n
 def _require_rows(X: npt.NDArray[np.float32]) -> None:
     if not len(X) or not np.isfinite(X).all():
         raise UndefinedStatisticError(
-            f"Drift needs rows whose features are all known and finite; got {len(X)} rows, "
+            f"Drift needs rows whose features are all known and finite; got {count(len(X), 'row')}, "
             f"{int((~np.isfinite(X)).sum())} values not finite."
         )

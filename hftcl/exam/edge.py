@@ -27,6 +27,7 @@ from hftcl.exam.metrics import (
     psr_from_moments,
 )
 from hftcl.exam.verdict import Evidence
+from hftcl.formats import count
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
 STRICT_P_EDGE: Final = 0.95  # the usual 5 % of a one-sided test; "strict" keeps it where [edge] min_p_edge is lower
@@ -172,7 +173,7 @@ def _compare_figures(
             value=float(n),
             threshold=float(bar.sessions),
             passed=n >= bar.sessions,
-            detail=f"a record of {n} sessions, needs {bar.sessions}",
+            detail=f"a record of {count(n, 'session')}, needs {bar.sessions}",
             decides=entering,
         ),
         Evidence(name="P(edge)", value=p_edge, threshold=needed, passed=p_edge >= needed, decides=policy != "seed"),

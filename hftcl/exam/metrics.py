@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
+from hftcl.formats import count
 
 FloatArray = npt.NDArray[np.float64]
 Form = Literal["2012", "null"]
@@ -40,12 +41,12 @@ def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
         raise UndefinedStatisticError(f"This figure needs {at_least} or more sessions, got {values.size}.")
     if not np.isfinite(values).all():
         faulty = int(values.size - np.isfinite(values).sum())
-        raise UndefinedStatisticError(f"{faulty} of {values.size} sessions have a P&L that is not finite.")
+        raise UndefinedStatisticError(f"{faulty} of {count(values.size, 'session')} have a P&L that is not finite.")
     largest = float(np.abs(values).max())
     values = np.ldexp(values, -math.frexp(largest)[1])
     # not std == 0: the deviation of a constant 0.1 is 1.7e-17, and sums of the same trades differ by their rounding
     if np.ptp(values) <= 1e-12:
-        raise UndefinedStatisticError(f"No variation: each of {values.size} sessions made {largest:.6g}.")
+        raise UndefinedStatisticError(f"No variation: each of {count(values.size, 'session')} made {largest:.6g}.")
     return values
 
 
@@ -337,7 +338,9 @@ def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lag
     """
     x, y = check_pnl(challenger, at_least=5), check_pnl(champion, at_least=5)
     if x.size != y.size:
-        raise UndefinedStatisticError(f"{x.size} sessions cannot be compared with {y.size}: score both on the same.")
+        raise UndefinedStatisticError(
+            f"{count(x.size, 'session')} cannot be compared with {y.size}: score both on the same."
+        )
     influence = _compute_influence(x) - _compute_influence(y)
     n = x.size
     variance = float((influence**2).mean())

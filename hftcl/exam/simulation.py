@@ -10,6 +10,7 @@ import polars as pl
 
 from hftcl.errors import NoDataError, UndefinedStatisticError
 from hftcl.exam.metrics import max_drawdown
+from hftcl.formats import count
 from hftcl.strategy.costs import cost
 
 FloatArray = npt.NDArray[np.float64]
@@ -102,7 +103,9 @@ def simulate(
     strangers = rows.filter(~pl.col("session").is_in(pl.Series(days, dtype=pl.Date).implode()))
     if strangers.height or (sessions is None and not days):
         content = f"{strangers.height} bars of {strangers['session'][0]}" if strangers.height else "no bars"
-        raise NoDataError(f"A simulation of {len(days)} sessions got {content}. Give it the bars of its own sessions.")
+        raise NoDataError(
+            f"A simulation of {count(len(days), 'session')} got {content}. Give it the bars of its own sessions."
+        )
     place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())
     trades = list_trades(rows, cost_bps)
     return Simulation(

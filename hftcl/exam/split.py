@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.errors import NoDataError
+from hftcl.formats import count
 
 # A quarter of the training sessions: of 20, five, which hold enough predictions for a quantile of 0.90, and the model
 # that makes them still learns from 14.
@@ -116,7 +117,8 @@ def split(
     n, needed = len(sessions), 2 + embargo_sessions
     if exam_sessions < 1 or embargo_sessions < 1:
         raise NoDataError(
-            f"An exam of {exam_sessions} and an embargo of {embargo_sessions} sessions: both must be 1 or more."
+            f"An exam of {exam_sessions} and an embargo of {count(embargo_sessions, 'session')}: "
+            "both must be 1 or more."
         )
     if n < needed:
         raise NoDataError(

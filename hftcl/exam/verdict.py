@@ -24,6 +24,7 @@ from hftcl.exam.metrics import (
     sharpe_difference,
 )
 from hftcl.exam.simulation import Simulation
+from hftcl.formats import count
 
 FloatArray = npt.NDArray[np.float64]
 _TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
@@ -87,7 +88,7 @@ class Scored:
         """Refuse a P&L that does not belong to these sessions."""
         if self.net.shape != (len(self.sessions),):
             raise UndefinedStatisticError(
-                f"The P&L of {self.model_id} has the shape {self.net.shape} for {len(self.sessions)} sessions."
+                f"The P&L of {self.model_id} has the shape {self.net.shape} for {count(len(self.sessions), 'session')}."
             )
 
     @classmethod

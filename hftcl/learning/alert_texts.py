@@ -12,6 +12,7 @@ from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -136,13 +137,16 @@ def _list_facts(report: RetrainReport) -> Facts:
     """Return the verdict as a table: both scores, then each condition and whether it was met."""
     scores = (*_list_score("challenger", report.challenger), *_list_score("champion", report.champion))
     span = report.exam
-    exam = (("exam", f"{span.sessions} sessions, {span.from_} to {span.to}"),) if span is not None else ()
+    exam = (("exam", f"{count(span.sessions, 'session')}, {span.from_} to {span.to}"),) if span is not None else ()
     conditions = tuple(
         (f"{about}{fact.text}", "ok" if fact.passed else "MISSED" if fact.decides else "for information")
         for about, evidence in (("", report.evidence), ("edge: ", report.edge_evidence))
         for fact in evidence
     )
-    trained = ("trained on", f"{report.rows} rows, {report.sessions} sessions, {len(report.tickers)} tickers")
+    trained = (
+        "trained on",
+        f"{count(report.rows, 'row')}, {count(report.sessions, 'session')}, {count(len(report.tickers), 'ticker')}",
+    )
     left_out = tuple((f"left out: {ticker}", why) for ticker, why in report.left_out.items())
     repaired = tuple(("repaired", note) for note in report.repaired)
     return (*exam, *scores, *conditions, trained, *left_out, *repaired)

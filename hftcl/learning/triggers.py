@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from hftcl.formats import count, number
+
 # A daily job does not begin on the second: a verdict of 02:00:40 is not seven days old at 02:00:05 a week later, and
 # without an hour of tolerance the model would wait for the eighth day.
 _AGE_TOLERANCE: Final = timedelta(hours=1)
 _TOLERANCE_SHARE: Final = 0.1  # of an age so short that an hour would be much of it
+_SESSIONS_A_YEAR: Final = 252  # of a US exchange; a standard error to one digit does not tell 250 from it
+_HEALTHY: Final = 2.0  # annual net Sharpe ratio of a model that one would keep, as in the simulation of docs/judging.md
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +93,8 @@ def check_recent_sharpe(
 
     `value` is annualised; None where it is not defined. `ledger`: of which kind of trading ("live", "paper") the
     figure is, where it is not of scoring the model on stored bars. Fewer than `needed` sessions are no evidence: the
-    standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002). The
-    rate of false alarms was simulated: a daily look at 20 sessions, true Sharpe 2 to 3, fat tails, clustered
-    volatility.
+    standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002); from
+    it the evidence computes how often a healthy model falls below `threshold` in as many sessions.
 
     >>> check_recent_sharpe(0.1, 20, threshold=0.3, needed=20).fired
     True
@@ -99,12 +102,15 @@ def check_recent_sharpe(
     '12 unseen sessions, needs 20'
     """
     if problem is not None or value is None or sessions < needed:
-        why = problem or f"{sessions} unseen sessions, needs {needed}"
+        why = problem or f"{count(sessions, 'unseen session')}, needs {needed}"
         return Trigger(name="recent_sharpe", fired=False, value=None, threshold=threshold, evidence=why)
-    which = f"sessions that it traded, by the {ledger} ledger" if ledger else "sessions that the model has not seen"
+    which = f"that it traded, by the {ledger} ledger" if ledger else "that the model has not seen"
+    error = math.sqrt(_SESSIONS_A_YEAR / sessions)
+    below = 0.5 * (1 + math.erf((threshold - _HEALTHY) / error / math.sqrt(2)))
     evidence = (
-        f"net Sharpe {value:.2f} over {sessions} {which}; advisory: the standard error over so few is "
-        f"{math.sqrt(252 / sessions):.1f}, so a healthy model too falls below {threshold:g} at times"
+        f"net Sharpe {number(value)} over {count(sessions, 'session')} {which}; advisory: the standard error over so "
+        f"few is {error:.1f}, and a model with a true Sharpe of {_HEALTHY:g} falls below {threshold:g} in {below:.0%} "
+        "of such stretches"
     )
     return Trigger(name="recent_sharpe", fired=value < threshold, value=value, threshold=threshold, evidence=evidence)
 
@@ -133,7 +139,7 @@ def check_degradation(
     """
     if problem is not None or seen is None:
         return Trigger(name="degraded", fired=False, value=None, threshold=alarm_at, evidence=problem or "no session")
-    what = f"{seen.recorded + seen.later} sessions ({seen.recorded} recorded, {seen.later} since)"
+    what = f"{count(seen.recorded + seen.later, 'session')} ({seen.recorded} recorded, {seen.later} since)"
     limit = (
         f"false alarms {alarm_at:g} sessions apart or more at a true Sharpe of {floor:g}; it is slow: "
         "a fall from 3 to 0 shows after 57 sessions (median), to -3 after 28"

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal
 
+from hftcl.values import Value
+
 BookName = Literal["production", "shadow", "foreign"]
 """Whose trades: of the model that serves, of a candidate that trades virtually beside it, or of somebody else in the
 account: `foreign` has fills only, and never counts in positions, risk or profit."""
@@ -34,8 +36,8 @@ WORKING: Final = ("intended", "submitted", "partially_filled")
 """States in which an order may still fill."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Decision(Value):
     """What was decided on one bar. Times are UTC; `ts` is the start of the bar."""
 
     book: BookName
@@ -50,8 +52,8 @@ class Decision:
     decided_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderRecord:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class OrderRecord(Value):
     """An order as it was decided. `quantity` in shares, + to buy; NaN, like the price, only where it was refused."""
 
     client_order_id: str
@@ -71,8 +73,8 @@ class OrderRecord:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderUpdate:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class OrderUpdate(Value):
     """News about an order; what is empty leaves the ledger as it is."""
 
     client_order_id: str
@@ -83,8 +85,8 @@ class OrderUpdate:
     broker_order_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillRecord:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class FillRecord(Value):
     """A fill with what is known about its order. `ts`: start of the bar in which it filled; USD a share."""
 
     fill_id: str
@@ -100,8 +102,8 @@ class FillRecord:
     filled_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EquityRow:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class EquityRow(Value):
     """A book's account after the fills of the minute that starts at `ts`, in USD. `net` is long less short."""
 
     book: BookName
@@ -114,8 +116,8 @@ class EquityRow:
     realised: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseRow:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class CloseRow(Value):
     """A ticker's first open and last close of a session, and the start of the bar of that close."""
 
     session: date
@@ -125,8 +127,8 @@ class CloseRow:
     close: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latch:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Latch(Value):
     """What keeps the bot from opening positions until a person clears it."""
 
     name: str
@@ -136,8 +138,8 @@ class Latch:
     cleared_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEvent:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class LedgerEvent(Value):
     """What happened to the bot: started, stopped, reloaded, reload_refused, halted, cleared, error, reconciled, ..."""
 
     at: datetime

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from types import NoneType
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin
 
 from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillRecord, Latch, LedgerEvent, OrderRecord
 from hftcl.sqlite import Database
@@ -61,8 +61,7 @@ class Column:
 
 
 def _build_columns(row: type, loose: Sequence[str]) -> tuple[Column, ...]:
-    hints = get_type_hints(row)
-    return tuple(_build_column(item.name, hints[item.name], loose) for item in fields(row))
+    return tuple(_build_column(item.name, item.type, loose) for item in fields(row))
 
 
 def _build_column(name: str, hint: Any, loose: Sequence[str]) -> Column:

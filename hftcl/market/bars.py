@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from hftcl.errors import SourceError
+from hftcl.formats import count
 
 if TYPE_CHECKING:
     from hftcl.market.sources import Split
@@ -260,7 +261,7 @@ def _merge(group: Sequence[Finding]) -> Finding:
         return group[0]
     days = {finding.session for finding in group if finding.session}
     details = list(dict.fromkeys(finding.detail for finding in group if finding.detail))
-    where = f"in {len(days)} sessions" if len(days) > 1 else ""
+    where = f"in {count(len(days), 'session')}" if len(days) > 1 else ""
     detail = "; ".join(details[:3]) + (f"; {len(details) - 3} more" if len(details) > 3 else "")
     return Finding(
         group[0].ticker,

@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.events import Event, OnEvent
+from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
@@ -126,7 +127,7 @@ def _zone(kind: str, clock: Clock, setting: str, of_layout: str) -> tuple[str | 
         same = f" (the same here: {', '.join(clock.same)})" if clock.same else ""
         evidence = (
             f"the busiest minute is the open in {clock.zone}{same}, {clock.label} of the minute: score "
-            f"{clock.score:.2f} over {clock.sessions} sessions",
+            f"{clock.score:.2f} over {count(clock.sessions, 'session')}",
         )
     elif clock.why:
         evidence = (f"zone and label: not sure, {clock.why}",)

@@ -20,6 +20,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
 from hftcl.errors import ImplausibleBarsError, NoDataError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts
@@ -352,8 +353,8 @@ class BarStore:
             left_out = _explain_drops(findings) or self._explain_absence(ticker)
         elif covered.expected_sessions and covered.share < window.min_coverage:
             left_out = (
-                f"coverage {covered.sessions} of {covered.expected_sessions} sessions, and [market] min_coverage asks "
-                f"for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
+                f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
+                f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
         received = count_received(
             adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.formats import count
 from hftcl.market.sessions import Calendar, HorizonError
 
 Label = Literal["start", "end"]
@@ -130,7 +131,7 @@ def _doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> 
         differ = (other.opens != best.opens) & ~np.isnan(best.scores)
         mine, other_scores = best.scores[differ], np.nan_to_num(other.scores[differ])
         if mine.size < _DIFFER:
-            return f"{best.zone} and {other.zone} differ in {mine.size} of {counted} sessions only"
+            return f"{best.zone} and {other.zone} differ in {mine.size} of {count(counted, 'session')} only"
         if float(mine.mean() - other_scores.mean()) < _AHEAD:
             return f"{best.zone} ({best.label}) and {other.zone} ({other.label}) fit about as well"
     return ""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import IntegrityError
+from hftcl.formats import count
 
 INPUT: Final = "X"  # the field's name for the features, and the one that skl2onnx's `to_onnx` gives
 # Said once, for a reader of the graph; a predictor takes the first output whatever its name.
@@ -46,7 +47,7 @@ class Predictor:
             raise ValueError(f"The model takes float32 rows of {self.n_features} features, got {got}.")
         if not np.isfinite(X).all():
             bad = int((~np.isfinite(X).all(axis=1)).sum())
-            raise ValueError(f"{bad} of {len(X)} rows hold a value that is not finite; leave them out.")
+            raise ValueError(f"{bad} of {count(len(X), 'row')} hold a value that is not finite; leave them out.")
         if len(X) == 0:
             return np.empty(0, dtype=np.float32)
         answer = self._session.run(None, {INPUT: np.ascontiguousarray(X)})[0]

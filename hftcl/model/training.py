@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from hftcl.errors import StorageError
 from hftcl.events import OnEvent, ignore
+from hftcl.formats import count
 from hftcl.model.families import complete, find_family
 from hftcl.model.training_process import TrainingProcess
 
@@ -164,7 +165,9 @@ def _require_arrays(task: TrainingTask) -> None:
     for name, array in _build_arrays(task).items():
         dtype, dimensions = wanted[name]
         if array.dtype != dtype or array.ndim != dimensions or len(array) != rows:
-            raise ValueError(f"{name} must be {np.dtype(dtype)} with {rows} rows, got {array.dtype} {array.shape}.")
+            raise ValueError(
+                f"{name} must be {np.dtype(dtype)} with {count(rows, 'row')}, got {array.dtype} {array.shape}."
+            )
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds a value that is not finite; leave such rows out.")
     if not (task.fitted.any() and task.held_out.any()) or (task.fitted & task.held_out).any():

@@ -7,7 +7,7 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, interval, moment, number
+from hftcl.formats import basis_points, count, describe_policy, interval, moment, number
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -51,7 +51,8 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "<h1>Did retraining pay?</h1>",
         f'<p class="soft">{kind}; {count(report.sessions, "session")}, {report.from_} to {report.to}; '
         f"{escape(', '.join(report.tickers))}; {count(report.trainings, 'training')}; "
-        f"policy {escape(report.promote_policy)}; {basis_points(report.cost_bps)} per unit of turnover.</p>",
+        f"policy {escape(describe_policy(report.promote_policy))}; "
+        f"{basis_points(report.cost_bps)} per unit of turnover.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
         "</header>",
         f'<section class="verdict {report.conclusion.replace(" ", "-")}"><b>{_VERDICTS[report.conclusion]}.</b>',

@@ -75,7 +75,7 @@ def _body(report: "PerformanceReport", importances: "Importances") -> list[str]:
         _equity_key(report),
         "<h2>Drawdown, % of capital</h2>",
         charts.drawdown(report),
-        f"<h2>Sharpe ratio over {report.rolling_sessions} sessions</h2>",
+        f"<h2>Sharpe ratio over {count(report.rolling_sessions, 'session')}</h2>",
         _rolling(report),
         "<h2>Months, net P&amp;L in % of capital</h2>",
         charts.monthly(report),

@@ -161,7 +161,7 @@ def rolling(report: "PerformanceReport") -> str:
         for run in runs
         if len(run) == 1
     ]
-    return svg(plot.height, f"Sharpe ratio over {report.rolling_sessions} sessions", parts)
+    return svg(plot.height, f"Sharpe ratio over {count(report.rolling_sessions, 'session')}", parts)
 
 
 def monthly(report: "PerformanceReport") -> str:
@@ -185,7 +185,7 @@ def weekly(report: "PerformanceReport") -> str:
     most = max((abs(value) for value in net_by_cell.values()), default=0.0)
     rows = [(day, [net_by_cell.get((day, hour)) for hour in hours]) for day in days]
     texts = [["" if value is None else number(value, "+,.0f") for value in cells] for _, cells in rows]
-    names = ["night" if hour < 0 else f"+{hour} h" for hour in hours]
+    names = [{cell.hour: cell.clock for cell in report.cells}[hour] for hour in hours]
     return _heat(names, rows, texts, most, "Net P&L in USD by weekday and hour of the session")
 
 

@@ -138,13 +138,14 @@ def build_hour_names(opens: time, minutes: int) -> Callable[[object], str]:
     return name_hour
 
 
-def split_cells(booked: Mapping[Key, Amounts]) -> tuple[CellFigures, ...]:
-    """Return the net P&L of each weekday's hour, sorted; hours without a fill are left out."""
+def split_cells(booked: Mapping[Key, Amounts], name: Callable[[object], str]) -> tuple[CellFigures, ...]:
+    """Return the net P&L of each weekday's hour, sorted; hours without a fill are left out. name: names an hour."""
     sums: dict[tuple[int, int], float] = defaultdict(float)
     for key, amounts in booked.items():
         sums[key.session.weekday(), key.hour] += amounts.net
     return tuple(
-        CellFigures(weekday=WEEKDAYS[day], hour=hour, net_usd=net) for (day, hour), net in sorted(sums.items())
+        CellFigures(weekday=WEEKDAYS[day], hour=hour, clock=name(hour), net_usd=net)
+        for (day, hour), net in sorted(sums.items())
     )
 
 

@@ -72,10 +72,14 @@ class PartFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFigures:
-    """One weekday's hour. hour: place of the hour of the session, from 0; -1 where it was held from the day before."""
+    """One weekday's hour. hour: place of the hour of the session, from 0; -1 where it was held from the day before.
+
+    clock: the same by the clock of the exchange, "15:30-16:00", or "overnight".
+    """
 
     weekday: str
     hour: int
+    clock: str
     net_usd: float
 
 

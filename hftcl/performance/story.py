@@ -112,6 +112,7 @@ def _build_report(
     assumed = settings.strategy.cost_bps if noted is None else noted
     window = settings.triggers.recent_sessions
     in_use = swaps[-1].model_id if swaps else None
+    name_hour = _build_hour_names(settings, book)
     return PerformanceReport(
         ledger=meta.get("mode", "unknown"),
         source=meta.get("source", "unknown"),
@@ -133,10 +134,8 @@ def _build_report(
         weekdays=work.split_parts(
             booked, trades, capital=capital, of=lambda key: key.session.weekday(), name=work.weekday_name
         ),
-        hours=work.split_parts(
-            booked, trades, capital=capital, of=lambda key: key.hour, name=_build_hour_names(settings, book)
-        ),
-        cells=work.split_cells(booked),
+        hours=work.split_parts(booked, trades, capital=capital, of=lambda key: key.hour, name=name_hour),
+        cells=work.split_cells(booked, name_hour),
         months=work.months(pnl),
         pnl_by_session=pnl,
         rolling_sessions=window,

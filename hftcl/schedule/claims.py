@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -164,12 +165,17 @@ def _build_key(record: OccurrenceRecord) -> tuple[str, str]:
 
 
 def _read_row(row: sqlite3.Row) -> OccurrenceRecord:
+    return _parse_row(tuple(row))
+
+
+@lru_cache(maxsize=4096)  # the same rows at each round of the scheduler: a year of them are some hundreds
+def _parse_row(row: tuple[str, ...]) -> OccurrenceRecord:
     job, local_date, due_at, state, by, claimed_at, finished_at, outcome = row
     return OccurrenceRecord(
         job=job,
         local_date=date.fromisoformat(local_date),
         due_at=datetime.fromisoformat(due_at),
-        state=state,
+        state=state,  # type: ignore[arg-type]  # the registry has no other
         by=by,
         claimed_at=datetime.fromisoformat(claimed_at),
         finished_at=datetime.fromisoformat(finished_at) if finished_at else None,

@@ -56,12 +56,12 @@ def _summarize_check(report: RetrainReport) -> str:
 
 
 def _summarize_collection(collection: Collection) -> str:
-    summary = f"{len(collection.tickers)} tickers up to {collection.session}"
+    summary = f"{count(len(collection.tickers), 'ticker')} up to {collection.session}"
     if collection.left_out:
         summary += f", {len(collection.left_out)} left out"
     if collection.problem:
         return f"{summary}; the record lacks sessions: {collection.problem}"
-    return f"{summary}; {len(collection.recorded)} sessions added to the record"
+    return f"{summary}; {count(len(collection.recorded), 'session')} added to the record"
 
 
 def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:

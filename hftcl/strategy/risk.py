@@ -7,6 +7,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Final
 
+from hftcl.formats import count
 from hftcl.settings import Risk
 
 # A minute: a small watchlist may still close, turn and true up after a fault; a loop gone wild is stopped.
@@ -296,7 +297,10 @@ class _Standing:
         if not away <= limits.collar:
             return Code.COLLAR, f"priced at {order.reference_price:g}, {away:.0%} away from the last close of {price:g}"
         if book.recent_orders + self.sent >= limits.orders_per_minute:
-            return Code.RATE, f"{book.recent_orders + self.sent} orders in a minute, at most {limits.orders_per_minute}"
+            return (
+                Code.RATE,
+                f"{count(book.recent_orders + self.sent, 'order')} in a minute, at most {limits.orders_per_minute}",
+            )
         return None
 
     def _find_excess(self, order: Order, before: _Exposure) -> tuple[Code, str] | None:

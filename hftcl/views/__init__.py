@@ -3,7 +3,6 @@
 They draw what the stories found, and find nothing themselves. This file holds what they share.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +56,8 @@ def show(
 ) -> None:
     """Print `report` as one JSON document, or draw it with `view`."""
     if as_json:
+        import json  # here: only one of the two forms needs it
+
         from hftcl.document import document
 
         sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")

@@ -58,7 +58,10 @@ def _describe_serving(row: "HistoryRow") -> str:
     if row.is_deployed:
         since = row.served[-1][0] if row.served else None
         return f"now{', since ' + format(since, '%Y-%m-%d') if since else ''}{', PINNED' if row.pinned else ''}"
-    spans = [f"{a:%Y-%m-%d} to {b:%Y-%m-%d}" for a, b in row.served if b]
+    spans = [
+        f"{begin:%Y-%m-%d} to {end:%Y-%m-%d}" if end else f"from {begin:%Y-%m-%d} on, and its file is gone"
+        for begin, end in row.served
+    ]
     return ", ".join(spans) or "never"
 
 

@@ -1,19 +1,36 @@
 """Draws the configuration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hftcl.views import draw_table, say
+from hftcl.views import Styled, draw_table, say
 
 if TYPE_CHECKING:
     from hftcl.config.documents import EffectiveSetting
 
 
 def draw_settings(rows: "Sequence[EffectiveSetting]") -> None:
-    """Draw the effective settings, and where each came from."""
-    drawn = [(row.key, row.text, row.origin) for row in rows]
-    draw_table("", ("setting", "value", "from"), drawn)
+    """Draw the effective settings and where each came from: a file once, above the settings; `*`: not the default."""
+    files = list(dict.fromkeys(row.origin for row in rows if row.origin.startswith("/")))
+    names = {file: f"file {number}" if len(files) > 1 else "file" for number, file in enumerate(files, start=1)}
+    for file, name in names.items():
+        say(f"{name}: {file}")
+    drawn = [
+        (
+            Styled(f"* {row.key}", "bold") if not row.is_default else f"  {row.key}",
+            row.text,
+            _name_origin(row.origin, names),
+        )
+        for row in rows
+    ]
+    draw_table("", ("  setting", "value", "from"), drawn)
+    say("* differs from the default" if any(not row.is_default for row in rows) else "Every setting is the default.")
+
+
+def _name_origin(origin: str, files: Mapping[str, str]) -> str:
+    """Return where a setting came from in a word: its variable is called as the setting is."""
+    return files.get(origin, "environment" if origin.startswith("HFTCL_") else origin)
 
 
 def draw_written(paths: Sequence[Path]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import bars_of, basis_points, count, interval, list_left_out, moment, timings
+from hftcl.formats import bars_of, basis_points, count, describe_policy, interval, list_left_out, moment, timings
 from hftcl.views import Cell, Styled, describe_source, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -245,7 +245,8 @@ def draw_backtest(report: "BacktestReport") -> None:
     ]
     title = (
         f"{count(report.sessions, 'session')}, {report.from_} to {report.to}, {count(len(report.tickers), 'ticker')}, "
-        f"{count(report.trainings, 'training')}, policy {report.promote_policy}, {basis_points(report.cost_bps)}"
+        f"{count(report.trainings, 'training')}, policy {describe_policy(report.promote_policy)}, "
+        f"{basis_points(report.cost_bps)}"
     )
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     against = [

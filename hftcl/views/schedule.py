@@ -54,7 +54,8 @@ class Listening(Observer):
 
 
 class LiveLine(TextIOBase, Observer):
-    """One line at the foot of a terminal: the next job, the last outcome, the model's age; while a job runs, how far.
+    """One line at the foot of a terminal: the next job, the model's age, the last outcome, as far as they fit, and a
+    clock that shows that it lives; while a job runs, how far.
 
     A stream too: what is logged through it goes above the line. serving: returns the model that serves.
     """
@@ -109,14 +110,23 @@ class LiveLine(TextIOBase, Observer):
         if upcoming is not None:
             left = upcoming.due_at - now
             parts = [f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"]
-        parts += [f"last: {self._last}"] if self._last else []
         model = self._model
-        age = (
-            f"{model.model_id}, {(now - model.trained_at) / timedelta(days=1):.1f} days old" if model else "none serves"
+        parts.append(
+            f"{model.model_id}, {(now - model.trained_at) / timedelta(days=1):.1f} d old"
+            if model
+            else "no model serves"
         )
-        self._draw(" | ".join([*parts, f"model: {age}"]))
+        parts += [f"last: {self._last}"] if self._last else []
+        self._draw(*parts, f"{now.astimezone(self._zone):%H:%M:%S}")
 
-    def _draw(self, line: str) -> None:
-        self._line = line[: shutil.get_terminal_size().columns - 1]
+    def _draw(self, *parts: str) -> None:
+        """Draw the first part and those of the others, the last one first, that fit whole; the last moves each time."""
+        width = shutil.get_terminal_size().columns - 1
+        first, *others = parts
+        kept = others[-1:]
+        for part in others[:-1]:
+            if len(" | ".join([first, *kept, part])) <= width:
+                kept.insert(-1, part)
+        self._line = " | ".join([first, *kept])[:width]
         self._terminal.write(f"\r\x1b[K{self._line}")
         self._terminal.flush()

@@ -1,12 +1,9 @@
 """Draws the bot: a replay, its status, its end, the kill switch; and what it says while it works."""
 
-import logging
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from hftcl.events import BANNER, Event, Level, OnEvent, ignore
 from hftcl.formats import bars_of, count, list_left_out, moment, money, number, quantity
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, say
 
@@ -15,8 +12,6 @@ if TYPE_CHECKING:
     from hftcl.trading.run.live import TradeReport
     from hftcl.trading.run.replay import ReplayReport
     from hftcl.trading.run.status import BookStatus, StatusReport, Usage
-
-log = logging.getLogger("hftcl.trade")
 
 
 def draw_replay(report: "ReplayReport") -> None:
@@ -154,33 +149,3 @@ def _format_usage(usage: "Usage") -> Styled:
 
 def _format_time(at: datetime | None) -> str:
     return moment(at) + (" UTC" if at else "")
-
-
-class Listening:
-    """What a replay says: progress and warnings as any command does, and the banner of a reload as it is."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        if event.stage == BANNER:
-            sys.stderr.write(f"{event.text}\n")
-            sys.stderr.flush()
-        else:
-            self._on_event(event)
-
-
-class Logging:
-    """What a bot says that runs for months: lines in the log, and in a text log the banner of a reload as it is."""
-
-    def __init__(self, *, as_text: bool) -> None:
-        self._banner = Listening(ignore) if as_text else self._log
-
-    def __call__(self, event: Event) -> None:
-        """Log one event; progress is what `--status` is for."""
-        (self._banner if event.stage == BANNER else self._log)(event)
-
-    def _log(self, event: Event) -> None:
-        if event.level is not Level.PROGRESS:
-            log.log(logging.WARNING if event.level is Level.WARNING else logging.INFO, "%s", event.text)

@@ -57,7 +57,7 @@ def test_help_status_and_history_of_thirty_models_come_at_once(
         for name, seconds in taken.items():
             sys.stdout.write(f"\n{name:<21}{1000 * seconds:6.0f} ms {seconds / unit:6.1f} x python -c pass")
         sys.stdout.write("\n")
-    assert taken["hftcl --help"] <= 12 * unit
-    assert taken["hftcl history"] <= 20 * unit
-    assert taken["hftcl history --json"] <= 20 * unit
+    assert taken["hftcl --help"] <= 10 * unit
+    assert taken["hftcl history"] <= 12 * unit
+    assert taken["hftcl history --json"] <= 12 * unit
     assert taken["hftcl trade --status"] <= 10 * unit

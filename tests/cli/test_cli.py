@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hftcl.cli import move_globals_first
+from hftcl.cli.process import move_globals_first
 from tests.installed import HFTCL, PATIENCE_S, one_line, run
 from tests.loop_cases import SMALL_TOML
 

@@ -114,7 +114,7 @@ def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_mode
     os.close(slave)
     shown = b""
     deadline = time.monotonic() + PATIENCE_S
-    while b"model: none serves" not in shown:
+    while b"no model serves" not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([master], [], [], 1)[0]:
             shown += os.read(master, 65536)
@@ -124,5 +124,5 @@ def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_mode
     last = shown.decode().rpartition("\r\x1b[K")[2]
     assert last.startswith("next: ")
     assert " | last: digest done " in last
-    assert " | model: none serves" in last
+    assert " | no model serves | " in last
     assert "INFO" not in shown.decode()

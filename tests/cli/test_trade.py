@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hftcl.cli import app
+from hftcl.cli.process import load_app
 from hftcl.errors import HftclError
 from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_refused_with_its_status(
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HftclError, match=said) as refused:
-        app(["-q", "trade", *arguments], standalone_mode=False)
+        load_app()(["-q", "trade", *arguments], standalone_mode=False)
     assert refused.value.exit_code == status
     assert len(str(refused.value).splitlines()) <= 2
 

@@ -94,24 +94,31 @@ def test_one_session_only_is_status_one_and_says_how_many_there_should_be(
 
 @needs_dirty_bars
 @pytest.mark.parametrize(
-    ("folder", "watchlist", "files", "told"),
+    ("folder", "watchlist", "files", "told", "checks"),
     [
-        ("alphavantage_2019_02_right_labelled", ["AAPL"], "", 'timezone = "America/New_York" and label = "end"'),
-        ("alphavantage_2019_02_right_labelled", ["AAPL", "VIX"], NEW_YORK_ENDS, "needs rows from 4 or more sessions"),
-        ("alphavantage_2019_02_right_labelled", ["VIX"], NEW_YORK_ENDS, "VIX"),
-        ("injected_faults", ["AMD"], "", "AMD_clean.csv and AMD_dirty.csv disagree"),
-        ("injected_faults", ["NOBARS"], "", "NOBARS"),
+        ("alphavantage_2019_02_right_labelled", ["AAPL"], "", 'timezone = "America/New_York" and label = "end"', 1),
+        (
+            "alphavantage_2019_02_right_labelled",
+            ["AAPL", "VIX"],
+            NEW_YORK_ENDS,
+            "needs rows from 4 or more sessions",
+            0,
+        ),
+        ("alphavantage_2019_02_right_labelled", ["VIX"], NEW_YORK_ENDS, "VIX", 0),
+        ("injected_faults", ["AMD"], "", "AMD_clean.csv and AMD_dirty.csv disagree", 0),
+        ("injected_faults", ["NOBARS"], "", "NOBARS", 1),
     ],
 )
 def test_a_folder_of_dirty_bars_that_is_not_enough_is_one_clear_line(
-    tmp_path: Path, folder: str, watchlist: list[str], files: str, told: str
+    tmp_path: Path, folder: str, watchlist: list[str], files: str, told: str, checks: int
 ) -> None:
+    """checks: what `check` exits with: 1 where the folder cannot be read, or has no file of the ticker."""
     from_files(tmp_path, *watchlist, folder=DIRTY / folder, files=files, days=5)
     done = run(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 1, done.stderr
     assert told in one_line(done)
     assert left_behind(tmp_path) == []
-    assert run(tmp_path, "check").returncode in {0, 1}
+    assert run(tmp_path, "check").returncode == checks
 
 
 @needs_dirty_bars
@@ -126,7 +133,7 @@ def test_a_dirty_week_among_clean_ones_is_trained_without_its_faults_and_they_ar
     (tmp_path / "data" / "AMD_dirty.csv").write_bytes(dirty)
     from_files(tmp_path, "AMD", days=60)
     report = answer(tmp_path, "retrain", "--force")
-    assert report["outcome"] in {"deployed", "rejected", "inconclusive"}
+    assert report["outcome"] == "rejected"  # a first model without an edge on real bars does not pass min_sharpe
     assert len({finding["reason"] for finding in report["findings"]}) >= 5
     assert abs(report["challenger"]["gross_sharpe"]) < 100, "a tenfold price that got through would make a fortune"
 

@@ -33,9 +33,19 @@ def wait_for(what: Callable[[], object], process: "subprocess.Popen[str]", withi
 
 
 def trainers(case: Case, scheduler: "subprocess.Popen[str]") -> list[int]:
-    """Return the processes in which `scheduler` trains."""
-    others = [pid for pid in case.alive() if pid != scheduler.pid]
-    return [pid for pid in others if b"hftcl.model.trainer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """Return the processes in which `scheduler` trains; not one that is only prepared while bars are collected."""
+    return [pid for pid in case.alive() if pid != scheduler.pid and trains(Path(f"/proc/{pid}"))]
+
+
+def trains(process: Path) -> bool:
+    """Whether a process is a trainer that has been handed rows: it maps them from files that no folder lists."""
+    try:
+        return (
+            b"hftcl.model.trainer" in (process / "cmdline").read_bytes()
+            and "(deleted)" in (process / "maps").read_text()
+        )
+    except OSError:  # it ended while we looked
+        return False
 
 
 def start_and_wait_until_it_trains(home: Path, case: Case, *arguments: str) -> "subprocess.Popen[str]":

@@ -71,6 +71,17 @@ def on_files(home: Path, **sections: dict[str, object]) -> Settings:
     return replace(settings, market=replace(settings.market, source="files"))
 
 
+def test_a_check_of_a_past_day_knows_no_model_and_no_verdict_of_later(trained: Path) -> None:
+    """The one model knew the bars up to 2026-01-08: on the 6th there was none, on the 12th it was four days old."""
+    before = learning(on_files(trained)).check(as_of="2026-01-06")
+    assert before.live is None
+    assert trigger(before, "no_model").fired
+    assert trigger(before, "age").evidence == "no candidate was ever judged"
+    after = learning(on_files(trained)).check(as_of="2026-01-12")
+    assert after.live is not None
+    assert trigger(after, "age").value == pytest.approx(4.0)
+
+
 def test_every_trigger_is_shown_whether_it_fired_or_not(trained: Path) -> None:
     report = learning(on_files(trained)).check()
     names = ["no_model", "age", "recent_sharpe", "degraded", "drift", "manual"]

@@ -59,12 +59,14 @@ def test_a_model_that_cannot_be_scored_says_why_and_does_not_fire() -> None:
     assert (trigger.fired, trigger.evidence) == (False, "the file is damaged")
 
 
-def test_a_recent_sharpe_tells_how_often_it_is_wrong() -> None:
-    assert "standard error over so few is 3.5" in check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
-    assert (
-        "is 7.1, so a healthy model too falls below 0.9"
-        in check_recent_sharpe(0.1, 5, threshold=0.9, needed=5).evidence
-    )
+def test_a_recent_sharpe_tells_how_often_it_is_wrong_at_these_settings() -> None:
+    """A normal statistic of that standard error, by a table: Phi(-0.48) = 0.316; of 5 sessions and 0.9, Phi(-0.155)."""
+    twenty = check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+    assert "few is 3.5, and a model with a true Sharpe of 2 falls below 0.3 in 32% of such stretches" in twenty
+    five = check_recent_sharpe(0.1, 5, threshold=0.9, needed=5).evidence
+    assert "few is 7.1, and a model with a true Sharpe of 2 falls below 0.9 in 44% of such stretches" in five
+    one = check_recent_sharpe(0.1, 1, threshold=0.9, needed=1).evidence
+    assert one.startswith("net Sharpe 0.10 over 1 session that the model has not seen")
 
 
 def test_the_detector_fires_for_an_alarm_since_the_last_verdict_and_tells_its_limits() -> None:

@@ -241,7 +241,8 @@ def test_whatever_is_ordered_no_limit_is_ever_passed(book: RiskBook, sent: list[
             continue
         before = worst(book, taken)
         if ruling.quantity is not None:
-            assert 0 < ruling.quantity / order.quantity < 1
+            assert 0 < abs(ruling.quantity) < abs(order.quantity)
+            assert math.copysign(1, ruling.quantity) == math.copysign(1, order.quantity)
             assert ruling.code is not None
             order = replace(order, quantity=ruling.quantity)
             assert closes(order, before)

@@ -1,10 +1,18 @@
 """The pens of the views: what a terminal of some width, and a pipe, get to see of a table."""
 
+import io
 import re
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from hftcl.config.documents import EffectiveSetting
+from hftcl.learning.archive_reports import HistoryRow
+from hftcl.schedule.rules import Job, Occurrence
 from hftcl.views import draw_table
+from hftcl.views.archive import draw_history
+from hftcl.views.installation import draw_settings
+from hftcl.views.schedule import LiveLine
 
 COLUMNS = ("model", "rows", "bars", "why")
 ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the model before it")]
@@ -47,3 +55,87 @@ def test_a_table_without_rows_is_its_head(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("COLUMNS", "80")
     draw_table("", COLUMNS, [], spare=("rows",))
     assert "model" in capsys.readouterr().out
+
+
+FILE = "/srv/trading/a/folder/with/a/long/name/hftcl.toml"
+
+
+def test_the_settings_name_their_file_once_and_mark_what_is_not_the_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [
+        EffectiveSetting(key="market.lookback_days", value=60, origin=FILE, description=""),
+        EffectiveSetting(key="model.seed", value=9, origin="HFTCL_MODEL__SEED", description="", is_default=False),
+        EffectiveSetting(
+            key="polygon.websocket_url", value="wss://socket.polygon.io/stocks", origin=FILE, description=""
+        ),
+    ]
+    draw_settings(rows)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert told.count(FILE) == 1
+    assert "* model.seed " in told
+    assert told.count("* ") == 2, "one setting, and what the mark means"
+    assert '"wss://socket.polygon.io/stocks"' in told
+    assert "HFTCL_MODEL__SEED" not in told
+    assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)
+    due = begin + timedelta(days=3, hours=4)
+    shown = {}
+    for width in (150, 100, 60):
+        monkeypatch.setenv("COLUMNS", str(width))
+        terminal = io.StringIO()
+        line = LiveLine(terminal, UTC, lambda: None)
+        line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin)
+        line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin + timedelta(seconds=5))
+        first, second = (text.removeprefix("\x1b[K") for text in terminal.getvalue().split("\r")[1:])
+        assert first != second, "a clock that stands still looks like a program that hangs"
+        assert max(len(first), len(second)) < width
+        shown[width] = first
+    assert shown[100].endswith(" | no model serves | 21:40:05")
+    assert shown[60].endswith(" | 21:40:05")
+    assert "in 3 d 4 h" in shown[60]
+
+
+def test_a_model_that_served_and_whose_file_is_gone_is_not_said_to_have_never_served(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    day = date(2026, 1, 5)
+    draw_history(
+        [
+            HistoryRow(
+                model_id="model_20260109_020000",
+                trained_date=datetime(2026, 1, 9, 2, tzinfo=UTC),
+                val_sharpe=1.0,
+                sharpe_interval=None,
+                is_deployed=False,
+                pinned=False,
+                outcome="deployed",
+                reason="met every condition",
+                served=((datetime(2026, 1, 9, 2, tzinfo=UTC), None),),
+                parent=None,
+                source="files",
+                synthetic=False,
+                family="forest",
+                trained_from=day,
+                trained_to=day,
+                exam_from=day,
+                exam_to=day,
+                rows=1,
+                sessions=1,
+                tickers=("AAPL",),
+                sha256="0" * 64,
+                kept=True,
+                edge=None,
+                twin=None,
+            )
+        ]
+    )
+    told = capsys.readouterr().out
+    assert "never" not in told
+    assert "from 2026-01-09 on, and its file is gone" in told

@@ -22,6 +22,7 @@ from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam import policies
 from hftcl.exam.policies import PolicyAttempt, PolicyRun
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split
+from hftcl.formats import count
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, build_report
 from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache_folder, score_all, train_all
 from hftcl.learning.candidate import merge_params
@@ -169,7 +170,8 @@ def _collect_history(
             else ". Ask for a later --to"
         )
         raise NoDataError(
-            f"{len(counted)} sessions from {begin} to {last} can be compared, needs {MIN_SESSIONS} or more{why}."
+            f"{count(len(counted), 'session')} from {begin} to {last} can be compared, "
+            f"needs {MIN_SESSIONS} or more{why}."
         )
     notes = []
     if late:

@@ -45,13 +45,14 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     last = _find_last_verdict(registry, live)
-    waits = live is None or (last is not None and last.outcome not in JUDGED)  # for a person, beside what is unfit
+    waits = last is not None and last.outcome not in JUDGED  # for a person, beside a model that is unfit
     clock = known_end.at if known_end.explicit else now
-    if known_end.explicit and last is not None:
-        last = _date_by_knowledge(registry, last)
+    if known_end.explicit:
+        live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at)
+    unfit = _explain_unfit(registry, settings) if live is not None and not known_end.explicit and not waits else None
     observed, covered = _evaluate_triggers(window, live, last)
     rules = (
-        triggers.check_no_model(live.model_id if live else None, None if waits else _explain_unfit(registry, settings)),
+        triggers.check_no_model(live.model_id if live else None, unfit),
         triggers.check_age(last, clock, settings.triggers.max_age_days),
         *observed,
         triggers.check_manual(asked=False),
@@ -98,14 +99,26 @@ def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers
     return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
 
 
-def _date_by_knowledge(registry: Registry, last: triggers.LastVerdict) -> triggers.LastVerdict:
-    """Return `last` dated by what it knew, not by the clock: with --as-of, time is what the bars say."""
-    if last.model_id is None:
-        return last
-    at = registry.find(last.model_id).judgement.as_of
-    if at is None:
-        return last
-    return triggers.LastVerdict(model_id=last.model_id, at=at, outcome=last.outcome)
+def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
+    """Return the model that served when `at` was the present, by what each knew: None where there was none yet."""
+    live, known = registry.find_live(), {model.model_id: model for model in registry.models()}
+    served = [known[deployment.model_id] for deployment in reversed(registry.deployments())]
+    return next((model for model in (live, *served) if model is not None and _find_known_end(model) <= at), None)
+
+
+def _find_verdict_then(registry: Registry, at: datetime) -> triggers.LastVerdict | None:
+    """Return the last verdict when `at` was the present, dated by what it knew: time is what the bars say."""
+    known = {model.model_id: _find_known_end(model) for model in registry.models()}
+    for attempt in registry.attempts():
+        date_known = attempt.at if attempt.model_id is None else known.get(attempt.model_id, attempt.at)
+        if attempt.outcome in JUDGED and date_known <= at:
+            return triggers.LastVerdict(model_id=attempt.model_id, at=date_known, outcome=attempt.outcome)
+    return None
+
+
+def _find_known_end(model: ModelRecord) -> datetime:
+    """Return the end of the bars that were known when `model` was trained; of an earlier hftcl, when that was."""
+    return model.judgement.as_of or model.trained_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +196,8 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
     settings = window.settings
     registry = Registry(Home.of(settings).root)
-    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(settings))
+    file = registry.production if live.is_deployed else registry.onnx_path(live.model_id)  # the latter with --as-of
+    model = load_fit(file, sha256=live.sha256, market=find_market_kind(settings))
     data = window.assemble()
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)

@@ -21,6 +21,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.split import find_unseen, list_sessions, split
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, add_features, open_window
 from hftcl.learning.reports import ProofReport
@@ -176,7 +177,8 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
     eligible = days[WARMUP_SESSIONS:-1]
     if not eligible:
         raise NoDataError(
-            f"{len(days)} sessions with bars; a proof needs {WARMUP_SESSIONS + 2}: raise [market] lookback_days."
+            f"{count(len(days), 'session')} with bars; a proof needs "
+            f"{WARMUP_SESSIONS + 2}: raise [market] lookback_days."
         )
     rows_by_day = frame.sort("ticker", "ts").partition_by("session", as_dict=True)
     by_day = {day: rows.select(BAR_SCHEMA.names()) for day, rows in rows_by_day.items()}

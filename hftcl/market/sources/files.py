@@ -21,6 +21,7 @@ import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
 from hftcl.errors import ConfigError, SourceError
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
@@ -705,12 +706,12 @@ def _tickers(frame: pl.DataFrame, layout: Layout, named: str) -> tuple[dict[str,
         return {named: ()}, {named: frame.height}
     spellings: dict[str, tuple[str, ...]] = {}
     counts: dict[str, int] = {}
-    for text, count in frame.group_by(pl.col("ticker").cast(pl.String)).len().drop_nulls().sort("ticker").iter_rows():
+    for text, length in frame.group_by(pl.col("ticker").cast(pl.String)).len().drop_nulls().sort("ticker").iter_rows():
         ticker = ticker_in_cell(text, layout)
         if not ticker:
             continue
         spellings[ticker] = (*spellings.get(ticker, ()), text)
-        counts[ticker] = counts.get(ticker, 0) + count
+        counts[ticker] = counts.get(ticker, 0) + length
     return spellings, counts
 
 
@@ -750,7 +751,8 @@ def _ask_for_zone(path: Path, clock: Clock, stamps: pl.Series, label: str) -> st
     same = f" (or {', '.join(clock.same[:3])}, which is the same here)" if clock.same else ""
     wrong = f' and label = "{clock.label}"' if label != clock.label else ""
     return (
-        f"{head} The volumes of {clock.sessions} sessions say {clock.zone}{same}, {clock.label} of the minute. "
+        f"{head} The volumes of {count(clock.sessions, 'session')} say {clock.zone}{same}, {clock.label} "
+        f"of the minute. "
         f'If that is so, set [files] timezone = "{clock.zone}"{wrong}.'
     )
 

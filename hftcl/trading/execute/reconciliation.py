@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from hftcl.formats import count
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.rows import STATED, BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
 from hftcl.ledger.schema import microseconds, moment
@@ -52,7 +53,7 @@ class Reconciliation:
     @property
     def text(self) -> str:
         """Say it in a sentence or two."""
-        summary = f"{self.fills} fills taken over, {len(self.resolved)} orders resolved"
+        summary = f"{count(self.fills, 'fill')} taken over, {count(len(self.resolved), 'order')} resolved"
         if self.foreign:
             summary += f"; traded by others: {', '.join(self.foreign)}"
         if self.adopted:

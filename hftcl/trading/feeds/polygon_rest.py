@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
+from hftcl.formats import count
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
@@ -88,7 +89,7 @@ class PolygonRestFeed:
             )
         if self._failed:
             ticker, why = next(iter(self._failed.items()))
-            return f"{len(self._failed)} of {len(self._tickers)} tickers could not be had, {ticker}: {why}"
+            return f"{len(self._failed)} of {count(len(self._tickers), 'ticker')} could not be had, {ticker}: {why}"
         return ""
 
     def clock_ahead_s(self) -> float | None:
@@ -106,9 +107,9 @@ def require_pace(settings: Settings) -> None:
     tickers, calls = len(settings.market.watchlist), settings.polygon.calls_per_minute
     if tickers > calls:
         raise ConfigError(
-            f'[trade] feed = "polygon-rest" takes one call a minute for each of {tickers} tickers, and [polygon] '
-            f"calls_per_minute is {calls}. Shorten [market] watchlist, raise calls_per_minute to what the plan allows, "
-            'or set feed = "polygon-websocket".'
+            f'[trade] feed = "polygon-rest" takes one call a minute for each of {count(tickers, "ticker")}, and '
+            f"[polygon] calls_per_minute is {calls}. Shorten [market] watchlist, raise calls_per_minute to what the "
+            'plan allows, or set feed = "polygon-websocket".'
         )
 
 

@@ -1,7 +1,6 @@
 """What the bot is doing, read from its ledger and its lock, so that asking never disturbs it."""
 
 import fcntl
-import json
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import BARRED
 from hftcl.settings import Settings
+from hftcl.values import Value
 
 if TYPE_CHECKING:
     from hftcl.ledger.rows import BookName, EquityRow
@@ -21,16 +21,16 @@ _ERRORS_SHOWN = 5  # the newest ones fit on a screen with the rest; the ledger h
 _ERRORS_SINCE = timedelta(days=1)  # older ones belong to another session and would hide that this one is well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Usage(Value):
     """A limit and how much of it is used, both in USD or in orders."""
 
     used: float
     limit: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookStatus:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class BookStatus(Value):
     """One book: of the model that serves, or of the shadow. USD; pnl_today is None before a session's first bar."""
 
     book: str
@@ -44,8 +44,8 @@ class BookStatus:
     refusals: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class StatusReport(Value):
     """The values of `trade --status`. mode: "paper", "live" or "replay"; None where no bot ever ran here. Times UTC.
 
     data_lag_s: seconds since the newest bar's end, by the bot's clock. halted: why nothing is traded, None if it is.
@@ -143,7 +143,11 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
 
 
 def _list_left_alone(ledger: LedgerReader, meta: LedgerMeta) -> dict[str, float]:
-    disputed = json.loads(meta.get("disputed") or "{}")
+    disputed: dict[str, float] = {}
+    if kept := meta.get("disputed"):
+        import json  # here: nearly always there is nothing to read, and nothing to wait for
+
+        disputed = json.loads(kept)
     return dict(sorted((ledger.positions("foreign") | disputed).items()))
 
 
