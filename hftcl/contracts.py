@@ -1,25 +1,35 @@
-"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`.
+"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`,
+`check_feature`.
 
 For the tests of all that are written, ours among them: each returns the promises that are broken, a line each, and
 nothing is well where the tuple is not empty. What they do is in the Protocols of the three rooms.
 """
 
+import io
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from polars.testing import assert_frame_equal
 
 from hftcl.archive.artifact import check_graph
 from hftcl.errors import IntegrityError, OrderRefusedError, UsageError
-from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
+from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA, label
 from hftcl.market.hours import Hours
+from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
-from hftcl.model.families import Family, complete
+from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.model.families import Family, Fitted, complete
+from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, Feature, evaluate
+from hftcl.model.grid import build_grid
 from hftcl.model.serving import Predictor
+from hftcl.model.streaming import StreamingFeatures
+from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
@@ -29,6 +39,11 @@ _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand o
 # Features: more than two, so that the one that tells something has others to be mistaken for.
 _ROWS, _FEATURES = 400, 5
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
+
+# A session of the synthetic market, after the earlier ones that features read; any other would do.
+_FEATURE_DAY = date(2025, 6, 10)
+# Two, so that what one ticker tells of the other is seen; the first minutes of a session, past every look-back of 30.
+_TICKERS, _MINUTES = ("AAPL", "AMD"), 90
 
 
 @dataclass(slots=True)
@@ -56,6 +71,11 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
     """Return the promises that `source` breaks for `ticker`, which should have bars in sessions `first` to `last`.
 
     now: UTC, later than `last`.
+
+    >>> from datetime import UTC
+    >>> first, last, now = date(2025, 6, 2), date(2025, 6, 4), datetime(2025, 6, 10, tzinfo=UTC)
+    >>> check_source(SyntheticSource(Settings()), 'AAPL', first, last, now)
+    ()
     """
     promises = _Findings()
     promises.check(
@@ -288,6 +308,10 @@ def check_family(family: Family) -> tuple[str, ...]:
     """Return the promises that `family` breaks on a small problem that holds something to learn.
 
     The graph is held to what a model file may hold, so a family that passes here is not refused after a training.
+
+    >>> from hftcl.model.families import find_family
+    >>> check_family(find_family('forest'))
+    ()
     """
     promises = _Findings()
     promises.check(bool(family.name), "it has a name")
@@ -296,6 +320,7 @@ def check_family(family: Family) -> tuple[str, ...]:
     promises.check_refusal(
         lambda: complete(family, {"no such parameter": 1}), UsageError, "a parameter that it does not know is refused"
     )
+    promises.check(_is_json(params), "its parameters are texts and numbers that JSON holds as they are")
     chance = np.random.default_rng(5)
     X = chance.normal(size=(_ROWS, _FEATURES)).astype(np.float32)
     y = (X[:, 0] + 0.1 * chance.normal(size=_ROWS)).astype(np.float32)
@@ -304,8 +329,8 @@ def check_family(family: Family) -> tuple[str, ...]:
     def fit(jobs: int) -> Predictor:
         steps.clear()
         fitted = family.fit(X, y, params, seed=3, jobs=jobs, on_step=lambda done, total: steps.append((done, total)))
-        shares = fitted.importances
-        promises.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
+        if jobs == 1:
+            _check_handed_over(promises, fitted)
         check_graph(fitted.onnx, _FEATURES)  # first: onnxruntime meets only what a model file may hold
         predictor = Predictor(fitted.onnx, _FEATURES)
         if jobs == 1 and hasattr(fitted.estimator, "predict"):
@@ -335,7 +360,107 @@ def check_family(family: Family) -> tuple[str, ...]:
         np.array_equal(alone, predictions[:20]), "a row alone is predicted as it is among others, to the bit"
     )
     promises.check(float(np.corrcoef(predictions, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
+    _check_flat_target(promises, family, X, params)
     return tuple(promises.broken)
+
+
+def _is_json(value: object) -> bool:
+    """Whether `value` comes back from JSON as it was: so it goes to the training process and into a model file."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _check_handed_over(promises: _Findings, fitted: Fitted) -> None:
+    """Check what a training hands over beside the graph: its facts as JSON, its estimator as a file of joblib."""
+    import joblib
+
+    shares = fitted.importances
+    promises.check(
+        shares is None or (len(shares) == _FEATURES and all(map(math.isfinite, shares)) and _is_json(list(shares))),
+        "importances are one plain finite number for each feature, or None",
+    )
+    promises.check(isinstance(fitted.engine, str) and bool(fitted.engine), "engine is a text that names what fitted")
+    try:
+        joblib.dump(fitted.estimator, io.BytesIO())
+    except Exception as error:  # noqa: BLE001  pickling a stranger's object may raise anything
+        promises.check(False, f"joblib can store the estimator: {type(error).__name__}: {error}")
+
+
+def _check_flat_target(
+    promises: _Findings, family: Family, X: npt.NDArray[np.float32], params: Mapping[str, object]
+) -> None:
+    """Check a target that never moves, as that of a ticker whose trading was halted."""
+    y = np.zeros(_ROWS, dtype=np.float32)
+    try:
+        fitted = family.fit(X, y, params, seed=3, jobs=1, on_step=lambda done, total: None)
+        check_graph(fitted.onnx, _FEATURES)
+        kept = bool(np.isfinite(Predictor(fitted.onnx, _FEATURES).predict(X)).all())
+    except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+        promises.check(False, f"a target that never moves is fitted: {type(error).__name__}: {error}")
+    else:
+        promises.check(kept, "a target that never moves gives finite predictions")
+
+
+def check_feature(feature: Feature) -> tuple[str, ...]:
+    """Return the promises that `feature` breaks on bars of the synthetic market: no look-ahead, one value everywhere.
+
+    A feature that passes may be added to the table of `hftcl.model.features`, at its end.
+
+    >>> from dataclasses import replace
+    >>> from hftcl.model.features import FEATURES
+    >>> check_feature(replace(FEATURES[0], name='another_name'))
+    ()
+    """
+    promises = _Findings()
+    promises.check(bool(feature.name) and feature.name not in FEATURE_NAMES, "it has a name that no feature has yet")
+    promises.check(bool(feature.group and feature.formula and feature.reason), "it has a group, a formula, a reason")
+    promises.check(
+        feature.lookback >= 0 and 0 <= feature.sessions <= WARMUP_SESSIONS,
+        f"lookback is not negative, and it reads at most {WARMUP_SESSIONS} earlier sessions",
+    )
+    bars = _make_feature_bars()
+    try:
+        values = evaluate(build_grid(bars), (feature,))[feature.name]
+        _check_values(promises, feature, bars, values)
+    except Exception as error:  # noqa: BLE001  whatever a stranger's expression raises is the finding
+        promises.check(False, f"it can be computed: {type(error).__name__}: {error}")
+    return tuple(promises.broken)
+
+
+def _make_feature_bars() -> pl.DataFrame:
+    """Return BAR_SCHEMA bars of the earlier sessions and of the first minutes of the day, sorted by time."""
+    calendar, source = Calendar("XNYS"), SyntheticSource(Settings())
+    first = calendar.find_previous_session(_FEATURE_DAY, WARMUP_SESSIONS)
+    sessions = calendar.sessions(first, _FEATURE_DAY)
+    parts = [label(source.minutes(ticker, first, _FEATURE_DAY), sessions) for ticker in _TICKERS]
+    bars = pl.concat(parts).filter("regular")
+    return bars.filter((pl.col("session") < _FEATURE_DAY) | (pl.col("minute") < _MINUTES)).sort("ts", "ticker")
+
+
+def _check_values(promises: _Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    promises.check(bool(values.drop_nulls().is_finite().all()), "its values are finite, or null where it has none")
+    today = bars.select((pl.col("session") == _FEATURE_DAY).alias("today"))["today"]
+    promises.check(values.filter(today).null_count() < today.sum(), "it has values within a session")
+    stamps = bars.filter(today)["ts"].unique().sort()
+    cuts = [stamps[n] for n in range(0, len(stamps), 10)]
+    promises.check(
+        all(
+            evaluate(build_grid(known), (feature,))[feature.name].equals(values.head(known.height), null_equal=True)
+            for known in (bars.filter(pl.col("ts") <= cut) for cut in cuts)
+        ),
+        "later bars never change it, to the bit",
+    )
+    streaming = StreamingFeatures(bars.filter(~today), table=(feature,))
+    streaming.start(_FEATURE_DAY)
+    live = [
+        streaming.push(minute)[feature.name] for minute in bars.filter(today).partition_by("ts", maintain_order=True)
+    ]
+    promises.check(
+        pl.concat(live).equals(values.filter(today), null_equal=True),
+        "the bot, which keeps `lookback` minutes or 30, finds the values of training, to the bit",
+    )
 
 
 def _is_equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:

@@ -10,6 +10,8 @@ CLAIMS: Final = ".model_*.claim"
 """The pattern of the files that reserve a model's id while it is trained."""
 MODELS: Final = "model_*.onnx"
 """The pattern of the archived model files."""
+DECISIONS: Final = "decisions"
+"""The folder beside a ledger that keeps the decisions of ended sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Home:
     def ledger(self) -> Path:
         """What was decided, ordered and filled."""
         return self.folder / "ledger.sqlite"
+
+    @property
+    def decisions(self) -> Path:
+        """The decisions of ended sessions, a file a month: YYYY-MM.parquet."""
+        return self.folder / DECISIONS
 
     @property
     def lock(self) -> Path:

@@ -703,7 +703,11 @@ class Compute(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Settings(Value):
-    """Every setting. Immutable: `dataclasses.replace` makes a changed one."""
+    """Every setting. Immutable: `dataclasses.replace` makes a changed one.
+
+    >>> Settings().market.source
+    'synthetic'
+    """
 
     paths: Paths = field(default_factory=Paths)
     market: Market = field(default_factory=Market)

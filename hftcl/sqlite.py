@@ -21,6 +21,7 @@ _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup second
 # The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
 _SUFFIXES: Final = ("", "-wal", "-shm")
 _SEAL_BYTES: Final = 8  # one SQLite integer: by chance it fits a damaged row once in 2**64
+_CREATE: Final = "CREATE TABLE "
 _SHOWN: Final = 160  # characters of what SQLite or a row says: enough to find the place, too few to flood a terminal
 
 
@@ -179,9 +180,12 @@ def _open_as(path: Path, database: Database, mode: str) -> sqlite3.Connection:
     db = _connect(f"{path.absolute().as_uri()}?{mode}")
     try:
         version = _read_version(db, path, database)
-        if version and any(database.upgrades.get(step) for step in range(version, database.version)):
+        steps = [line for step in range(version, database.version) for line in database.upgrades.get(step, ())]
+        additions = [line.replace(_CREATE, "CREATE TEMP TABLE ", 1) for line in steps if line.startswith(_CREATE)]
+        if version and steps and (database.small or len(additions) < len(steps)):
             return _copy_upgraded(db, path, database)
         if version:
+            _run(db, additions)  # empty ones of this connection: what only grows by tables is read where it lies
             _require_tables(db, database)
             _show_whole_rows(db, database)
             db.execute("PRAGMA query_only = ON")
@@ -232,14 +236,14 @@ def _bring_up_to_date(db: sqlite3.Connection, path: Path, database: Database) ->
     version = _read_version(db, path, database)
     if version == database.version:
         return
-    before = {table: _list_columns(db, table) for table in database.sealed}
     if version == 0:
         _run(db, database.schema.split(";"))
-    else:
+    sealed = {table: columns for table in database.sealed if (columns := _list_columns(db, table))[1]}
+    if version:
         for step in range(version, database.version):
             _run(db, database.upgrades.get(step, ()))
     for table in database.sealed:
-        if before[table] != _list_columns(db, table) or not before[table][1]:  # else its seals hold, or tell of damage
+        if sealed.get(table) != _list_columns(db, table):  # else a damaged row would get a seal that fits it
             _seal_table(db, table)
     db.execute(f"PRAGMA user_version = {database.version}")
 
@@ -313,11 +317,13 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
 
     A file of before the seals is read as it is.
     """
+    places: dict[object, list[int]] = {}
 
-    def require_seal(name: str, seal: int | None, *values: object) -> int:
+    def require_seal(seal: int | None, *values: object) -> int:
         if seal != compute_seal(*values):
-            _met.row = name
-            raise ValueError(name)
+            table, *row = values
+            _met.row = " ".join([str(table), *("?" if row[at] is None else str(row[at]) for at in places[table])])
+            raise ValueError(_met.row)
         return 1
 
     db.create_function("hftcl_whole", -1, require_seal)
@@ -326,7 +332,8 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
         if sealed:
             names = ", ".join(columns)
             # In a SELECT of its own: SQLite writes the constant of `WHERE state = 'open'` into the rest of the WHERE.
-            check = f"(SELECT hftcl_whole({_name_row(table, key)}, seal, '{table}', {names}))"
+            check = f"(SELECT hftcl_whole(seal, '{table}', {names}))"
+            places[table] = [columns.index(name) for name in key]
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT {names} FROM main.{table} WHERE {check}")  # noqa: S608
 
 
@@ -336,15 +343,19 @@ def _name_row(table: str, key: Sequence[str]) -> str:
     return f"'{table} ' || {parts}"
 
 
-def list_damage(db: sqlite3.Connection, database: Database, tables: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Return each row of the sealed `tables`, by default of all, whose seal does not fit, as "table key"."""
+def list_damage(db: sqlite3.Connection, database: Database, tables: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return each row of the sealed `tables`, by default of all, whose seal does not fit, as "table key".
+
+    tables: names, each with the condition on the rows that are looked at.
+    """
     found: list[str] = []
-    for table in database.sealed if tables is None else tables:
+    for table, where in (dict.fromkeys(database.sealed, "true") if tables is None else tables).items():
         columns, sealed = _list_columns(db, table)
         if not sealed:
             continue
         rows = db.execute(
-            f"SELECT {_name_row(table, database.sealed[table])}, seal, {', '.join(columns)} FROM main.{table}"  # noqa: S608
+            f"SELECT {_name_row(table, database.sealed[table])}, seal, {', '.join(columns)} "  # noqa: S608
+            f"FROM main.{table} WHERE {where}"
         )
         found += [str(name) for name, seal, *values in rows if seal != compute_seal(table, *values)]
     return tuple(found)
@@ -365,14 +376,17 @@ def read_rows(
     return whole, damage
 
 
-def require_whole(db: sqlite3.Connection, path: Path, database: Database, tables: Iterable[str] | None = None) -> None:
-    """Raise IntegrityError naming the first row of the sealed `tables` that is not what was written."""
+def require_whole(
+    db: sqlite3.Connection, path: Path, database: Database, tables: Mapping[str, str] | None = None
+) -> None:
+    """Raise IntegrityError naming the first row of `tables`, as in `list_damage`, that is not what was written."""
     if damage := list_damage(db, database, tables):
         raise build_damage_error(path, database, f"the row {damage[0]} is not what was written")
 
 
 def _require_tables(db: sqlite3.Connection, database: Database) -> None:
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    schemas = "SELECT name, type FROM sqlite_schema UNION ALL SELECT name, type FROM sqlite_temp_schema"
+    tables = {name for name, kind in db.execute(schemas) if kind == "table"}
     if missing := [name for name in database.tables if name not in tables]:
         raise sqlite3.DatabaseError(f"it has no table {missing[0]} any more")
     if database.small and (told := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from typing import Final, Self
 
 from hftcl import __version__, durable, logs
 from hftcl.alerts import sending
-from hftcl.alerts.alert import Alert, clean_alert
+from hftcl.alerts.alert import Alert, Message, clean_alert
 from hftcl.alerts.channels import Channel, Secrets, find_channels
 from hftcl.alerts.message import render_message
 from hftcl.alerts.outbox import Outbox, Waiting
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_SILENCE_S: Final = 60.0  # a lasting fault is logged at once, then after 1, 2, 4 ... minutes,
 _LONGEST_SILENCE_S: Final = 6 * 3600.0  # and at last four times a day, as often as a message is tried
+_MOST_IN_MEMORY: Final = 50  # faults that could not be stored: more tell a person nothing new
 _LEAST_S: Final = 0.5  # no process is started for less
 # What a disk, a lock or a channel may raise; anything else is an error of ours and is not to be hidden.
 _FAULTS: Final = (HftclError, OSError)
@@ -52,6 +54,8 @@ class Alerts:
         self.channels = find_channels(settings, secrets, host=self._host)
         self._outbox = Outbox(home)
         self._running: threading.Thread | None = None
+        self._in_memory: deque[tuple[Channel, Alert]] = deque()
+        self._told_from_memory: set[tuple[str, str]] = set()
         self._hindered, self._silent_until, self._silence_s = "", 0.0, _FIRST_SILENCE_S
 
     @classmethod
@@ -64,7 +68,7 @@ class Alerts:
     def tell(self, alert: Alert) -> None:
         """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
 
-        An outbox that cannot be written is an error in the log, with the alert in it: the log is what is left.
+        An outbox that cannot be written is an error in the log, and the next `deliver` of this process sends the alert.
         """
         self.put(alert)
 
@@ -80,25 +84,54 @@ class Alerts:
         except _FAULTS as error:
             lost_alert = (alert.kind, tidy.subject, tidy.text, str(error))
             log.error("alert not stored kind=%s subject=%r text=%r why=%r", *lost_alert)  # noqa: TRY400 - no traceback needed
+            self._keep_in_memory(tidy)
             return None
+
+    def _keep_in_memory(self, alert: Alert) -> None:
+        """Let the next delivery of this process send what cannot be stored: each fault once, on each channel."""
+        key = (str(alert.kind), alert.subject)
+        if key not in self._told_from_memory and len(self._told_from_memory) < _MOST_IN_MEMORY:
+            self._told_from_memory.add(key)
+            self._in_memory.extend((channel, alert) for channel in self.channels)
+
+    def _send_from_memory(self, ends: float) -> tuple[int, list[str]]:
+        """Send what could not be stored; what fails is tried again by the next delivery."""
+        sent, faults = 0, list[str]()
+        for _ in range(len(self._in_memory)):
+            left = ends - time.monotonic()
+            if left < _LEAST_S:
+                break
+            channel, alert = self._in_memory.popleft()
+            message = Message(number=0, alert=alert, count=1, last_at=alert.at, again=False)
+            answer = self._hand_over(channel, message, min(left, self._settings.timeout_s))
+            if answer.fault:
+                self._in_memory.append((channel, alert))
+                faults.append(f"{channel.name}: {logs.mask(answer.fault)}")
+            else:
+                sent += 1
+        if not self._in_memory:
+            self._told_from_memory.clear()
+        return sent, faults
 
     def deliver(self, now: datetime, timeout_s: float = 30.0) -> SendResult:
         """Send what is due, in at most `timeout_s` seconds; what fails waits, each time longer, up to six hours.
 
         Only one process sends at a time: another one returns at once, since its messages go out too. now: UTC.
         """
-        if not self._outbox.path.exists():
-            return SendResult()
         ends = time.monotonic() + timeout_s
+        sent_unstored, unsent = self._send_from_memory(ends)
+        if not self._outbox.path.exists():
+            return SendResult(sent=sent_unstored, faults=tuple(unsent))
         try:
             sent, faults = 0, list[str]()
             with contextlib.suppress(LockHeldError), durable.lock(Home(self._home).alerts_lock, "delivery of alerts"):
                 sent, faults = self._send_round(now, ends)
                 self._outbox.delete_done(now)
-            return SendResult(sent=sent, waiting=self._outbox.count_waiting(), faults=tuple(faults))
+            waiting = self._outbox.count_waiting()
+            return SendResult(sent=sent + sent_unstored, waiting=waiting, faults=(*unsent, *faults))
         except _FAULTS as error:
             self._log_undelivered(str(error))
-            return SendResult(faults=(str(error),))
+            return SendResult(sent=sent_unstored, faults=(*unsent, str(error)))
 
     def _log_undelivered(self, why: str) -> None:
         """Log what hinders each round, seldomer the longer it lasts: the scheduler comes round every 15 seconds."""
@@ -168,9 +201,11 @@ class Alerts:
         self._outbox.readdress(waiting, [channel.name for channel in self.channels], now)
 
     def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.Answer:
+        return self._hand_over(channel, waiting.message, timeout_s)
+
+    def _hand_over(self, channel: Channel, message: Message, timeout_s: float) -> sending.Answer:
         if channel.fault:
             return sending.Answer(fault=channel.fault)
-        message = waiting.message
         made = int(message.alert.at.timestamp() * 1e6)
         message_id = f"<{message.number}.{message.count}.{made}@{self._host}>"
         order = channel.build_order(

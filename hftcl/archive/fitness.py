@@ -25,6 +25,9 @@ class MarketKind:
     """The market that a model is asked to serve: the kind of its bars, and its sessions.
 
     extended_hours: whether sessions have them; None where that is the model's own choice.
+
+    >>> MarketKind(calendar='XNYS', synthetic=True)
+    MarketKind(calendar='XNYS', synthetic=True, extended_hours=None)
     """
 
     calendar: str

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GROUPS: Final[Mapping[str, str]] = {
     "market.source": "hftcl.sources",
+    "trade.feed": "hftcl.feeds",
     "trade.broker": "hftcl.brokers",
     "model.family": "hftcl.families",
 }
@@ -22,7 +23,10 @@ GROUPS: Final[Mapping[str, str]] = {
 
 # Ours, whose sections are in `Settings`: a command with nothing else in use does not read what is installed, which
 # costs 20 ms and more. A name that is missing here is looked up, and costs that time.
-_OURS: Final = frozenset({"synthetic", "files", "polygon", "paper", "alpaca", "forest"})
+_OURS: Final = frozenset(
+    {"synthetic", "files", "polygon", "polygon-flat", "polygon-websocket", "polygon-rest"}
+    | {"paper", "strict-paper", "alpaca", "forest"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,14 @@ HFTCL_EXAM__SESSIONS: exam.sessions = "many", but it must be an integer from 2 t
 
 Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` are not numbers.
 
+## Sections of plug-ins
+
+A plug-in that `market.source`, `trade.feed`, `trade.broker` or `model.family` names may bring a section of its own.
+It is held to the same rules: a misspelt setting is a fault that says which one was meant, `HFTCL_ACME__FOLDER` sets
+`folder` in `[acme]`, and `hftcl init --show` prints its values with their meaning. The section of an installed
+plug-in that is not in use may stay in the file, and is not judged. [plugins.md](plugins.md) says how a plug-in
+brings one.
+
 ## Secrets
 
 Keys and passwords are read from the environment, else from the credentials of a systemd unit

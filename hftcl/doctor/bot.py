@@ -1,8 +1,12 @@
 """Checks of the bot: whether the broker takes its key, and whether a halt waits for a person."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 
-from hftcl.doctor.row import Context, Row, ok, warning
+from hftcl.doctor.row import Context, Row, fault, ok, warning
+from hftcl.durable import require_regular
+from hftcl.errors import StorageError
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
@@ -33,6 +37,31 @@ def check_broker(context: Context) -> Iterator[Row]:
     yield ok("broker", f"{name} ({money}) takes the key; equity {account.equity:,.0f} USD; {closing}")
 
 
+def check_lock(context: Context) -> Iterator[Row]:
+    """Whether the lock that keeps a second bot away can be had: takes it for the blink of an eye, leaves nothing."""
+    home = Home.of(context.settings)
+    if not home.folder.is_dir():
+        yield ok("lock", f"{home.folder} does not exist yet")
+        return
+    place = home.lock if home.lock.exists() else home.folder
+    try:
+        require_regular(home.lock)
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(fd)
+    except BlockingIOError:
+        yield ok("lock", f"{home.lock} is held: a bot runs")
+        return
+    except (OSError, StorageError) as error:
+        why = getattr(error, "strerror", None) or error
+        remedy = "Set [paths] home to a folder on a local disk that may be written and that knows file locks (flock)."
+        yield fault("lock", f"the lock {home.lock} cannot be had: {why}", remedy)
+        return
+    yield ok("lock", f"{home.folder} knows file locks")
+
+
 def check_bot(context: Context) -> Iterator[Row]:
     """Whether the bot of this home, where it has ever traded, is halted."""
     report = status_at(Home.of(context.settings))  # not of a replay, which may hide a halt
@@ -42,9 +71,11 @@ def check_bot(context: Context) -> Iterator[Row]:
     with LedgerReader(Home.of(context.settings).ledger) as ledger:
         ledger.check_structure()
         ledger.check_rows()
+        months = ledger.check_archive()
     runs = "runs" if report.running else "does not run"
     last = f"; last decision on the bar of {report.last_decision:%Y-%m-%d %H:%M} UTC" if report.last_decision else ""
-    detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}"
+    archived = f"; {count(months, 'month')} of decisions archived" if months else ""
+    detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}{archived}"
     if report.halted:
         yield warning("bot", f"halted: {report.halted} ({detail})", "Look why; then `hftcl trade --clear`.")
     else:

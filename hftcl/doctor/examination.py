@@ -19,6 +19,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("production", archive.check_production),
     ("model", archive.check_live_model),
     ("broker", bot.check_broker),
+    ("lock", bot.check_lock),
     ("bot", bot.check_bot),
     ("permissions", machine.check_permissions),
     ("disk", machine.check_disk),

@@ -19,7 +19,7 @@ from hftcl.home import MODELS, Home
 DAYS: Final = 90  # a quarter: long enough to add a disk in, short enough that today's rates still hold
 _MODELS: Final = 30  # a retrain every third day, which is what the cooldown allows
 _TICKER_MONTH_BYTES: Final = 500_000  # a US share with its extended hours, before there are files to look at
-_LEDGER_BYTES: Final = 200  # a ticker and minute, with what is traded on it
+_LEDGER_BYTES: Final = 20  # a ticker and minute: 4 of its decision, 11 of eight orders a ticker and session, and room
 _MINUTES: Final = 390  # of a regular session; an estimate, so half days and extended hours are left out
 
 

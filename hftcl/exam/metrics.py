@@ -35,6 +35,9 @@ def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
 
     Every figure here is free of scale but the drawdown, so the scaling changes no bit of it; it keeps the squares of
     very large and very small sessions within range.
+
+    >>> check_pnl([0.1, -0.2]).tolist()
+    [0.4, -0.8]
     """
     values = np.asarray(pnl, dtype=np.float64)
     if values.ndim != 1 or values.size < at_least:
@@ -52,7 +55,11 @@ def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """What the formulae of the Sharpe ratio need of a P&L: population skewness and kurtosis (a normal has 3)."""
+    """What the formulae of the Sharpe ratio need of a P&L: population skewness and kurtosis (a normal has 3).
+
+    >>> moments([1.0, 2.0, 3.0]).n
+    3
+    """
 
     n: int
     sharpe_per_session: float
@@ -118,7 +125,11 @@ def max_drawdown(pnl: npt.ArrayLike) -> float:
 
 
 def noise_deviation(n: int) -> float:
-    """Return the standard deviation of the annual Sharpe ratio that `n` sessions of a worthless model show."""
+    """Return the standard deviation of the annual Sharpe ratio that `n` sessions of a worthless model show.
+
+    >>> round(noise_deviation(252), 2)
+    1.0
+    """
     return math.sqrt(SESSIONS_PER_YEAR / n)
 
 
@@ -188,7 +199,11 @@ def sharpe_standard_error(pnl: npt.ArrayLike, *, form: Literal["lo", "mertens", 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two bounds, low first."""
+    """Two bounds, low first.
+
+    >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5).low < 0
+    True
+    """
 
     low: float
     high: float
@@ -219,7 +234,11 @@ def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90) -> Interval:
 
 
 def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form = "2012") -> float:
-    """Return the probabilistic Sharpe ratio: P(true Sharpe > benchmark). See `psr`."""
+    """Return the probabilistic Sharpe ratio: P(true Sharpe > benchmark). See `psr`.
+
+    >>> round(psr_from_moments(moments([1.0, -0.5, 0.7, -0.2] * 5)), 2)
+    0.96
+    """
     distance = m.sharpe_per_session - benchmark_per_session
     if form == "2012":
         return _NORMAL.cdf(distance * math.sqrt(m.n - 1) / math.sqrt(m.compute_spread()))
@@ -242,7 +261,11 @@ def psr(pnl: npt.ArrayLike, benchmark: float = 0.0, form: Form = "2012") -> floa
 def min_track_record_from_moments(
     m: Moments, benchmark_per_session: float = 0.0, alpha: float = 0.05, form: Form = "2012"
 ) -> float:
-    """Return the sessions after which `psr_from_moments` reaches 1 - alpha. See `min_track_record_length`."""
+    """Return the sessions after which `psr_from_moments` reaches 1 - alpha. See `min_track_record_length`.
+
+    >>> min_track_record_from_moments(moments([1.0, -0.5, 0.7, -0.2] * 5))
+    18.579183598221526
+    """
     distance = m.sharpe_per_session - benchmark_per_session
     if not distance > 0:
         raise UndefinedStatisticError("A Sharpe ratio at or below the benchmark never shows to be above it.")
@@ -312,7 +335,11 @@ def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharpeDifference:
-    """Challenger minus champion, annual, on the same sessions."""
+    """Challenger minus champion, annual, on the same sessions.
+
+    >>> round(sharpe_difference([2.0, -1.0, 1.5, 0.2] * 5, [1.0, -1.0, 0.5, 0.1] * 5).difference, 2)
+    5.78
+    """
 
     difference: float
     standard_error: float
@@ -362,6 +389,9 @@ def sharpe_against_flat(pnl: npt.ArrayLike) -> SharpeDifference:
     """Return the annual Sharpe ratio of `pnl` less that of a book that never traded, which is 0 and certain.
 
     So the standard error is that of `pnl` alone, with the factor n / (n - 4) of `sharpe_difference`. Raises as it does.
+
+    >>> round(sharpe_against_flat([1.0, -0.5, 0.7, -0.2] * 5).p_better, 2)
+    0.94
     """
     n = check_pnl(pnl, at_least=5).size
     error = sharpe_standard_error(pnl) * math.sqrt(n / (n - 4))
@@ -381,7 +411,11 @@ def _weigh_parzen(share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgePosterior:
-    """What a record tells of the true annual Sharpe ratio: a normal with this mean and deviation."""
+    """What a record tells of the true annual Sharpe ratio: a normal with this mean and deviation.
+
+    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20).p_edge, 2)
+    1.0
+    """
 
     mean: float
     deviation: float
@@ -410,6 +444,9 @@ def edge_posterior(
     (1 - r) / (1 + r) where the shrunk autocorrelation r is positive; precision = n_e / 252 + 1 / prior_deviation^2;
     mean = (S_w n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
     Source: conjugate normal updating with Var(S) = 252 / n (Lo 2002 at a Sharpe ratio near 0).
+
+    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20).mean, 2)
+    3.52
     """
     x = check_pnl(record)
     weights = 2.0 ** (-np.arange(x.size - 1, -1, -1) / half_life)
@@ -445,6 +482,12 @@ class ShiryaevRoberts:
     `alarm_at` sessions apart on average, whatever the distribution: R - t is a supermartingale. Feed it the policy's
     P&L and do not begin again at a promotion. A session of exactly 0.0 (nothing traded) leaves it as it was.
     Source: Shin, Ramdas and Rinaldo (2024), "E-detectors", NEJSDS, doi 10.51387/23-NEJSDS51.
+
+    >>> detector = ShiryaevRoberts(floor=0.3)
+    >>> for pnl in (0.001, -0.002, 0.0005):
+    ...     detector = detector.update(pnl)
+    >>> detector.sessions
+    3
     """
 
     floor: float = 0.3

@@ -19,7 +19,13 @@ _MIN_INNER_SESSIONS: Final = 4  # one held out, one of embargo, two to fit on
 
 @dataclass(frozen=True, slots=True, order=True)
 class Session:
-    """One exchange day that has bars, and the start of its first bar (UTC): before it, none of it was known."""
+    """One exchange day that has bars, and the start of its first bar (UTC): before it, none of it was known.
+
+    >>> from datetime import UTC, date, datetime
+    >>> session = Session(day=date(2025, 6, 2), start=datetime(2025, 6, 2, 13, 30, tzinfo=UTC))
+    >>> session.day.isoformat()
+    '2025-06-02'
+    """
 
     start: datetime
     day: date

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
+
+from hftcl.ledger.rows import BookName, Snapshot
 
 DECIMALS: Final = 9
 """Shares are counted in multiples of 1e-9, as brokers do: 0.1 + 0.2 - 0.3 shares are none."""
@@ -40,9 +43,39 @@ class BookAccount:
             self.average_price.pop(ticker, None)
 
 
-def compute_account(fills: Iterable[tuple[str, float, float, float]]) -> BookAccount:
-    """Return what `fills` (ticker, quantity, price, commission), oldest first, add up to."""
-    account = BookAccount()
+def build_snapshot(account: BookAccount, book: BookName, number: int, at: datetime) -> Snapshot:
+    """Return `account`, which the fills of `book` up to `number` and `at` add up to, as the ledger keeps it."""
+    import json
+
+    holdings = {ticker: [shares, account.average_price[ticker]] for ticker, shares in sorted(account.positions.items())}
+    return Snapshot(
+        book=book,
+        number=number,
+        at=at,
+        paid=account.paid,
+        realised=account.realised,
+        holdings=json.dumps(holdings),  # repr of a float comes back equal, to the bit
+    )
+
+
+def take_up(snapshot: Snapshot) -> BookAccount:
+    """Return the account that `build_snapshot` kept. Raises ValueError, TypeError for damage."""
+    import json  # not at the top: a ledger without a closed session has no snapshot, and its status is read quickly
+
+    holdings: dict[str, list[float]] = json.loads(snapshot.holdings)
+    return BookAccount(
+        paid=snapshot.paid,
+        realised=snapshot.realised,
+        positions={ticker: shares for ticker, (shares, _) in holdings.items()},
+        average_price={ticker: price for ticker, (_, price) in holdings.items()},
+    )
+
+
+def compute_account(
+    fills: Iterable[tuple[str, float, float, float]], account: BookAccount | None = None
+) -> BookAccount:
+    """Return what `fills` (ticker, quantity, price, commission), oldest first, add to `account`, or to none."""
+    account = account or BookAccount()
     for fill in fills:
         account.add(*fill)
     return account

@@ -5,17 +5,33 @@ A reader works while the bot writes, disturbs it never, and finds an empty ledge
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from hftcl import sqlite
-from hftcl.ledger.account import DECIMALS, BookAccount, compute_account
+from hftcl.errors import IntegrityError
+from hftcl.ledger import archive
+from hftcl.ledger.account import DECIMALS, BookAccount, compute_account, take_up
 from hftcl.ledger.meta import LedgerMeta
-from hftcl.ledger.rows import STATED, WORKING, BookName, EquityRow, Latch, LedgerEvent, OrderRecord
+from hftcl.ledger.rows import (
+    STATED,
+    TRANSFERS,
+    WORKING,
+    BookName,
+    CashRow,
+    EquityRow,
+    Latch,
+    LedgerEvent,
+    MonthFile,
+    OrderRecord,
+    Snapshot,
+)
 from hftcl.ledger.schema import (
+    ARCHIVES,
+    CASH,
     CLOSES,
     DECISIONS,
     EQUITY,
@@ -23,7 +39,10 @@ from hftcl.ledger.schema import (
     FILLS,
     LATCHES,
     LEDGER,
+    OPENS,
     ORDERS,
+    SNAPSHOTS,
+    Column,
     Table,
     microseconds,
     moment,
@@ -34,8 +53,21 @@ if TYPE_CHECKING:
     import polars as pl
 
 _T = TypeVar("_T")  # what a row is read into
+_FOR_EVER: Final = 2**62  # microseconds: after every time that a datetime can be
+_FRAME_ROWS: Final = 20_000  # a few MB at a time
+_DAY_US: Final = 86_400_000_000  # a day, in the ledger's unit of time
 _SMALL_BYTES: Final = 4 << 20  # to check as much took 0.4 s on a loaded box; `trade --status` is asked often
-_FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES)}
+_FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, OPENS)}
+
+
+class FillCost(NamedTuple):
+    """Of some fills, USD: the money moved; what was paid beyond the opens of their bars; the way from the reference
+    price of the decision to these opens, + where it was to our loss.
+    """
+
+    traded: float
+    cost: float
+    timing: float
 
 
 class LedgerQueries:
@@ -45,6 +77,7 @@ class LedgerQueries:
         """Ask the open database `db`, which is the file at `path`."""
         self.path = path
         self._db = db
+        self._month: tuple[MonthFile, bytes | None] | None = None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -65,8 +98,39 @@ class LedgerQueries:
     def decisions(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
-        """Return the decisions on bars that start from `first` to `last`, both included, by ts and ticker."""
-        return self._read_frame("decisions", book, first, last, "ts, ticker")
+        """Return the decisions on bars that start from `first` to `last`, both included, by ts and ticker.
+
+        Raises IntegrityError for a month's file that is missing or not what was written.
+        """
+        import polars as pl
+
+        with self.snapshot():
+            journal = self._read_frame("decisions", book, first, last, "ts, ticker")
+            months = archive.list_months(self._list_archives(), first, last)
+        files = [self._read_month(month) for month in months]
+        parts = [archive.frame_month(data, book, first, last) for data in files if data is not None]
+        archived = pl.concat([journal.clear(), *parts])
+        frame = pl.concat([archived, journal])
+        if archived.height and journal.height and journal["ts"][0] <= archived["ts"].max():  # in both while they move
+            frame = frame.unique(["ts", "ticker"], keep="first", maintain_order=True)
+        return frame.sort("ts", "ticker") if archived.height else frame
+
+    def _list_archives(self) -> list[MonthFile]:
+        return self._read_table(ARCHIVES, f"SELECT {ARCHIVES.names} FROM archives", ())  # noqa: S608 - our names
+
+    def _read_month(self, month: MonthFile) -> bytes | None:
+        """Return the content of a month's file, checked; the newest one is kept, for who asks minute by minute."""
+        if self._month is None or self._month[0] != month:
+            try:
+                data = archive.read_month(self.path, month)
+            except IntegrityError:  # replaced since this reader's moment by one that holds more: another reader knows
+                data = archive.read_month(self.path, self._find_newer(month))
+            self._month = (month, data)
+        return self._month[1]
+
+    def _find_newer(self, month: MonthFile) -> MonthFile:
+        with LedgerReader(self.path) as other:
+            return next((row for row in other._list_archives() if row.month == month.month), month)
 
     def orders(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -75,10 +139,32 @@ class LedgerQueries:
         return self._read_frame("orders", book, first, last, "ts, ticker")
 
     def fills(
-        self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
+        self,
+        book: BookName = "production",
+        first: datetime | None = None,
+        last: datetime | None = None,
     ) -> "pl.DataFrame":
         """Return the fills in those bars, in the order in which the ledger learnt of them."""
         return self._read_frame("fills", book, first, last, "number")
+
+    def opens(self) -> "pl.DataFrame":
+        """Return the opens of the bars in which fills were, as far as they are known."""
+        return self._read_frame("opens", None, None, None, "fill_id")
+
+    def iterate_fills(
+        self, book: BookName, first: datetime | None = None, columns: Collection[str] = ()
+    ) -> "Iterator[pl.DataFrame]":
+        """Yield the fills in bars from `first` on, by ts, some at a time: `columns` of them, and the `open` of the bar.
+
+        open: null where it is not known.
+        """
+        names = [column for column in FILLS.columns if column.name in columns]
+        sql = (
+            f"SELECT {', '.join(f'f.{column.name}' for column in names)}, o.open FROM fills AS f "  # noqa: S608
+            "LEFT JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ? ORDER BY f.ts, f.number"
+        )
+        since = microseconds(first) if first else 0
+        yield from self._iterate_frames(sql, (book, since), [*names, OPENS.columns[-1]])
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -92,15 +178,40 @@ class LedgerQueries:
 
     def find_last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""
-        return self._read_records("SELECT max(ts) FROM decisions WHERE book = ?", (book,), _parse_moment)[0]
+        sql = (
+            "SELECT max(ts) FROM (SELECT max(ts) AS ts FROM decisions WHERE book = ?1 "
+            "UNION ALL SELECT max(last) FROM decided WHERE book = ?1)"
+        )
+        return self._read_records(sql, (book,), _parse_moment)[0]
 
     def find_decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
         """Return the start of the first and of the newest bar that was decided on from `first` to `last`, if any."""
+        low_us, high_us = microseconds(first), microseconds(last)
+        hours = self._list_hours(book, low_us, high_us)
+        if any(low < low_us or high > high_us for low, high, _ in hours):  # an hour of which a part is asked for
+            found = self.decisions(book, first, last)["ts"]
+            return None if found.is_empty() else (found[0], found[-1])
         sql = "SELECT min(ts), max(ts) FROM decisions WHERE book = ? AND ts BETWEEN ? AND ?"
-        ((low, high),) = self._read_records(
-            sql, (book, microseconds(first), microseconds(last)), lambda *row: tuple(map(_parse_moment, row))
-        )
-        return None if low is None or high is None else (low, high)
+        rows = [*((low, high) for low, high, _ in hours), *self._read_rows(sql, (book, low_us, high_us))]
+        stamps = [at for row in rows for at in row if at is not None]
+        with sqlite.guard_rows(self.path, LEDGER):
+            return (moment(min(stamps)), moment(max(stamps))) if stamps else None
+
+    def list_models(self, book: BookName, first: datetime, last: datetime) -> frozenset[str] | None:
+        """Return the models that decided from `first` to `last`, "" for none; None where only the decisions tell."""
+        low_us, high_us = microseconds(first), microseconds(last)
+        sql = "SELECT 1 FROM decisions WHERE book = ? AND ts BETWEEN ? AND ? LIMIT 1"
+        hours = self._list_hours(book, low_us, high_us)
+        is_whole = all(low_us <= low and high <= high_us for low, high, _ in hours)
+        if not is_whole or self._read_rows(sql, (book, low_us, high_us)):
+            return None
+        return frozenset(model for *_, model in hours)
+
+    def _list_hours(self, book: BookName, first: int, last: int) -> list[tuple[int, int, str]]:
+        """Return the first bar, the last bar and the model of the archived hours that reach from `first` to `last`."""
+        hour = 3_600_000_000  # by the primary key, which begins with book and hour
+        sql = "SELECT first, last, model_id FROM decided WHERE book = ? AND hour > ? AND last >= ? AND first <= ?"
+        return self._read_rows(sql, (book, first - hour, first, last))
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
@@ -126,24 +237,58 @@ class LedgerQueries:
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""
-        rows = self._read_rows(
-            f"SELECT ticker, round(sum(quantity), {DECIMALS}) AS held FROM fills WHERE book = ? "  # noqa: S608
-            "GROUP BY ticker HAVING held <> 0 ORDER BY ticker",
-            (book,),
-        )
-        return dict(rows)
+        return dict(sorted(self.read_account(book).positions.items()))
 
     def read_account(self, book: BookName = "production") -> BookAccount:
         """Return positions, average prices, realised P&L and what the fills took out of the cash."""
-        return compute_account(
-            self._read_rows(
-                "SELECT ticker, quantity, price, commission FROM fills WHERE book = ? ORDER BY number", (book,)
-            )
+        snapshot = self.find_snapshot(book)
+        # + keeps SQLite from the index of the book, whose whole history it would walk
+        sql = "SELECT ticker, quantity, price, commission FROM fills WHERE +book = ? AND number > ? ORDER BY number"
+        fills = self._read_rows(sql, (book, snapshot.number if snapshot else 0))
+        with sqlite.guard_rows(self.path, LEDGER):
+            return compute_account(fills, take_up(snapshot) if snapshot else None)
+
+    def find_snapshot(self, book: BookName, before: datetime | None = None, *, flat: bool = False) -> Snapshot | None:
+        """Return what the fills added up to at the newest close before `before`; flat: one with nothing held.
+
+        Every fill in a bar after its `at` has a number above its `number`, and no other has.
+        """
+        holding = " AND holdings = '{}'" if flat else ""
+        sql = (
+            f"SELECT {SNAPSHOTS.names} FROM snapshots WHERE book = ? AND at < ?{holding} "  # noqa: S608 - our names
+            "ORDER BY number DESC, at DESC LIMIT 1"
         )
+        until = microseconds(before) if before else _FOR_EVER
+        rows: list[Snapshot] = self._read_table(SNAPSHOTS, sql, (book, until))
+        return rows[0] if rows else None
 
     def cash(self, book: BookName = "production") -> float:
-        """Return the capital less what the fills took, commissions included; before a capital is noted, from 0."""
-        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid
+        """Return the capital less what the fills took, and charges; from 0 before a capital is noted.
+
+        Without what a person transferred, which is none of the bot's.
+        """
+        charges = self.sum_charges() if book == "production" else 0.0
+        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid + charges
+
+    def sum_charges(self) -> float:
+        """Return what fees, borrow, dividends and interest have brought production, USD; - for what they took."""
+        sql = f"SELECT coalesce(sum(amount), 0.0) FROM cash WHERE kind NOT IN {TRANSFERS}"  # noqa: S608 - our names
+        return float(self._read_rows(sql, ())[0][0])
+
+    def list_cash(self) -> tuple[CashRow, ...]:
+        """Return what moved the account's cash beside fills, oldest first."""
+        sql = f"SELECT {CASH.names} FROM cash ORDER BY session, activity_id"  # noqa: S608 - our names
+        return tuple(self._read_table(CASH, sql, ()))
+
+    def measure_fills(self, book: BookName, first: datetime) -> FillCost:
+        """Return what the fills in bars from `first` on cost, of those of which the bar's open is known."""
+        sql = (
+            "SELECT coalesce(sum(abs(f.quantity) * f.price), 0.0), "
+            "coalesce(sum(f.quantity * (f.price - o.open)), 0.0), "
+            "coalesce(sum(f.quantity * (o.open - f.reference_price)), 0.0) FROM fills AS f "
+            "JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ?"
+        )
+        return FillCost(*self._read_rows(sql, (book, microseconds(first)))[0])
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""
@@ -156,7 +301,11 @@ class LedgerQueries:
 
     def sum_filled(self, client_order_id: str) -> float:
         """Return the shares of an order that filled, signed."""
-        total = self._read_rows("SELECT sum(quantity) FROM fills WHERE client_order_id = ?", (client_order_id,))[0][0]
+        sql = (  # from a day before it on, by the index: the clock of a broker may be behind
+            "SELECT sum(f.quantity) FROM orders AS o JOIN fills AS f ON f.book = o.book AND f.ts >= o.ts - ? AND "
+            "f.client_order_id = o.client_order_id WHERE o.client_order_id = ?"
+        )
+        total = self._read_rows(sql, (_DAY_US, client_order_id))[0][0]
         return round(total or 0.0, DECIMALS)
 
     def broker_ids(self, since: datetime) -> dict[str, str]:
@@ -180,6 +329,16 @@ class LedgerQueries:
         )
         return [(date.fromisoformat(session), equity) for session, equity in rows]
 
+    def list_filled_minutes(self, book: BookName) -> tuple[datetime, ...]:
+        """Return the bars in which something was filled, oldest first; by the index, so no seal is looked at."""
+        sql = "SELECT DISTINCT ts FROM main.fills WHERE book = ? ORDER BY ts"
+        return tuple(self._read_records(sql, (book,), moment))
+
+    def list_sessions(self, book: BookName) -> tuple[date, ...]:
+        """Return the sessions in which the account was noted, oldest first."""
+        sql = "SELECT DISTINCT session FROM equity WHERE book = ? ORDER BY session"
+        return tuple(self._read_records(sql, (book,), date.fromisoformat))
+
     def list_known_ids(self, since: datetime) -> frozenset[str]:
         """Return the ids of the orders that were decided on bars from `since` on."""
         rows = self._read_rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
@@ -201,9 +360,16 @@ class LedgerQueries:
 
     def codes(self, book: BookName, first: datetime) -> dict[str, int]:
         """Return how many decisions on bars from `first` on had each code."""
+        since = microseconds(first)
+        sql = "SELECT count(*) FROM decided WHERE book = ? AND first < ? AND last >= ?"
+        if self._read_rows(sql, (book, since, since))[0][0]:  # an hour of which a part is asked for
+            counts = self.decisions(book, first)["code"].value_counts()
+            return dict(sorted(counts.iter_rows()))
         rows = self._read_rows(
-            "SELECT code, count(*) FROM decisions WHERE book = ? AND ts >= ? GROUP BY code ORDER BY code",
-            (book, microseconds(first)),
+            "SELECT code, sum(n) FROM ("
+            "SELECT code, count(*) AS n FROM decisions WHERE book = ?1 AND ts >= ?2 GROUP BY code UNION ALL "
+            "SELECT code, decisions FROM decided WHERE book = ?1 AND first >= ?2) GROUP BY code ORDER BY code",
+            (book, since),
         )
         return dict(rows)
 
@@ -250,28 +416,46 @@ class LedgerQueries:
             return self._db.execute(sql, values).fetchall()
 
     def _read_frame(
-        self, table: str, book: BookName | None, first: datetime | None, last: datetime | None, order: str
+        self,
+        table: str,
+        book: BookName | None,
+        first: datetime | None,
+        last: datetime | None,
+        order: str,
     ) -> "pl.DataFrame":
-        import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
-
         columns = _FRAMED[table].columns
         where, values = ["book = ?"] if book else ["true"], [book] if book else []
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
-        rows = self._read_rows(
-            f"SELECT {_FRAMED[table].names} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}",  # noqa: S608
-            tuple(values),
-        )
-        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String}
+        import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
+
+        names = ", ".join(column.name for column in columns)
+        sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}"  # noqa: S608 - our names
+        return pl.concat(self._iterate_frames(sql, tuple(values), columns))
+
+    def _iterate_frames(self, sql: str, values: tuple[Any, ...], columns: Sequence[Column]) -> "Iterator[pl.DataFrame]":
+        """Yield what `sql` selects: a frame without rows, then some rows at a time, for as tuples they take room."""
+        import polars as pl
+
+        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
+        schema = pl.Schema({column.name: types[column.kind] for column in columns})
         times = [column.name for column in columns if column.kind == "time"]
         sessions = [column.name for column in columns if column.kind == "session"]
-        with sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError):
-            schema = pl.Schema({column.name: types[column.kind] for column in columns})
-            return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-                pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
-            )
+        rows: list[tuple[Any, ...]] = []
+        with (
+            sqlite.faults("reading the ledger", self.path, LEDGER),
+            sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError),
+        ):
+            found = self._db.execute(sql, values)
+            while True:
+                yield pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+                    pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
+                )
+                rows = found.fetchmany(_FRAME_ROWS)
+                if not rows:
+                    return
 
 
 class LedgerReader(LedgerQueries):
@@ -297,6 +481,13 @@ class LedgerReader(LedgerQueries):
             found = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
             if found != "ok":
                 raise sqlite.build_damage_error(self.path, LEDGER, found.splitlines()[-1])
+
+    def check_archive(self) -> int:
+        """Check every month's file; return how many there are. Raises IntegrityError naming one that is damaged."""
+        months = self._list_archives()
+        for month in months:
+            self._read_month(month)
+        return len(months)
 
     def check_rows(self) -> None:
         """Check the seal of every row. Raises IntegrityError naming the first that is not what was written."""

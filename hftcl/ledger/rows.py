@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from hftcl.values import Value
 
 BookName = Literal["production", "shadow", "foreign"]
 """Whose trades: of the model that serves, of a candidate that trades virtually beside it, or of somebody else in the
 account: `foreign` has fills only, and never counts in positions, risk or profit."""
+BOOKS: Final[tuple[BookName, ...]] = get_args(BookName)
 
 State = Literal["intended", "submitted", "partially_filled", "filled", "canceled", "rejected", "refused"]
 """An order's way: intended (decided, perhaps sent), submitted (the broker has it), then what became of it there.
@@ -31,6 +32,10 @@ STATED: Final = "stated-"
 
 BARRED: Final = "barred"
 """In the meta: the session, and why nothing is opened in it because the broker refuses the account."""
+
+TRANSFERS: Final = ("ACATC", "ACATS", "CSD", "CSW", "JNL", "JNLC", "JNLS", "TRANS")
+"""Kinds of cash that a person brings or takes: no profit and no cost.
+https://docs.alpaca.markets/docs/account-activities ."""
 
 WORKING: Final = ("intended", "submitted", "partially_filled")
 """States in which an order may still fill."""
@@ -100,6 +105,67 @@ class FillRecord(Value):
     commission: float
     reference_price: float
     filled_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonthFile:
+    """What is to be found in a month's file of archived decisions. month: YYYY-MM."""
+
+    month: str
+    digest: str
+    """Of the file; "" where there is none yet."""
+    pending: str = ""
+    """Of the file that is about to take its place, whose decisions are in the ledger too; "" where none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """How many archived decisions of one hour, model and code there are, on bars from `first` to `last`."""
+
+    book: BookName
+    hour: datetime
+    model_id: str
+    """"" where no model decided."""
+    code: str
+    first: datetime
+    last: datetime
+    decisions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a book's fills up to `number` add up to: all of those in bars up to `at`, and no other."""
+
+    book: BookName
+    number: int
+    at: datetime
+    paid: float
+    realised: float
+    holdings: str
+    """JSON: ticker to [shares, average price], sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FillOpen:
+    """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
+
+    fill_id: str
+    open: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashRow:
+    """What moved the account's cash beside fills: a fee, a dividend, interest, a transfer. Production's.
+
+    session: the day that the broker says. amount: USD, + into the account. ticker: "" where it has none.
+    """
+
+    activity_id: str
+    session: date
+    kind: str
+    ticker: str
+    amount: float
+    booked_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

@@ -11,15 +11,34 @@ from datetime import UTC, date, datetime, timedelta
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
-from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillRecord, Latch, LedgerEvent, OrderRecord
+from hftcl.ledger.rows import (
+    CashRow,
+    CloseRow,
+    Decided,
+    Decision,
+    EquityRow,
+    FillOpen,
+    FillRecord,
+    Latch,
+    LedgerEvent,
+    MonthFile,
+    OrderRecord,
+    Snapshot,
+)
 from hftcl.sqlite import Database
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
 _MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
 
-Kind = Literal["time", "session", "number", "text"]
-_SQL: Final[Mapping[Kind, str]] = {"time": "INTEGER", "session": "TEXT", "number": "REAL", "text": "TEXT"}
-_KINDS: Final[Mapping[type, Kind]] = {datetime: "time", date: "session", float: "number", str: "text"}
+Kind = Literal["time", "session", "number", "text", "count"]
+_SQL: Final[Mapping[Kind, str]] = {
+    "time": "INTEGER",
+    "session": "TEXT",
+    "number": "REAL",
+    "text": "TEXT",
+    "count": "INTEGER",
+}
+_KINDS: Final[Mapping[type, Kind]] = {datetime: "time", date: "session", float: "number", str: "text", int: "count"}
 
 
 def microseconds(at: datetime) -> int:
@@ -37,12 +56,14 @@ _WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
     "session": lambda value: value.isoformat(),
     "number": lambda value: value,
     "text": str,  # codes are enums
+    "count": lambda value: value,
 }
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "time": moment,
     "session": date.fromisoformat,
     "number": lambda value: value,
     "text": lambda value: value,
+    "count": lambda value: value,
 }
 
 
@@ -162,10 +183,27 @@ LATCHES: Final = Table(
     after=("CREATE UNIQUE INDEX latched ON latches (name) WHERE cleared_at IS NULL",),
 )
 EVENTS: Final = Table(name="events", row=LedgerEvent, columns=_build_columns(LedgerEvent, ()), numbered=True)
+ARCHIVES: Final = Table(name="archives", row=MonthFile, columns=_build_columns(MonthFile, ()), key=("month",))
+DECIDED: Final = Table(
+    name="decided",
+    row=Decided,
+    columns=_build_columns(Decided, ()),
+    key=("book", "hour", "model_id", "code"),
+    rowid=False,
+)
+SNAPSHOTS: Final = Table(
+    name="snapshots", row=Snapshot, columns=_build_columns(Snapshot, ()), key=("book", "number"), rowid=False
+)
 
-TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS)
+OPENS: Final = Table(name="opens", row=FillOpen, columns=_build_columns(FillOpen, ()), key=("fill_id",), rowid=False)
+CASH: Final = Table(name="cash", row=CashRow, columns=_build_columns(CashRow, ()), key=("activity_id",), rowid=False)
 
-SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change, with a step that brings older files to it
+_SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS, OPENS, CASH)
+TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS, *_SINCE_3)
+
+# 2 added the seals; 3 the archive of decisions, the opens of fills, and the cash beside them. Raise it with any change,
+# with a step that brings older files to it.
+SCHEMA_VERSION: Final = 3
 SCHEMA: Final = ";\n".join(
     [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]
 )
@@ -175,6 +213,7 @@ LEDGER: Final = Database(
     schema=SCHEMA,
     journal="WAL",  # a reader never waits for the bot, nor the bot for it
     sync="FULL",  # an order that was sent must be known after a power cut
+    upgrades={2: tuple(table.create for table in _SINCE_3)},
     sealed={**{table.name: table.key or (table.columns[0].name,) for table in TABLES}, "meta": ("key",)},  # since 2
     remedy="Restore it from a backup; or move it away, and hftcl begins a new one: positions that the broker still "
     "holds then have to be closed there.",

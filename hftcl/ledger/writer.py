@@ -5,20 +5,25 @@ A minute is two transactions: what was decided, with the orders about to be sent
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from hftcl import sqlite
-from hftcl.ledger.account import BookAccount
+from hftcl.ledger.account import BookAccount, build_snapshot
+from hftcl.ledger.archive import archive_decisions
 from hftcl.ledger.meta import require_known
 from hftcl.ledger.reader import LedgerQueries
 from hftcl.ledger.rows import (
+    BOOKS,
     RANKS,
+    WORKING,
     BookName,
+    CashRow,
     CloseRow,
     Decision,
     EquityRow,
+    FillOpen,
     FillRecord,
     Latch,
     LedgerEvent,
@@ -26,6 +31,7 @@ from hftcl.ledger.rows import (
     OrderUpdate,
 )
 from hftcl.ledger.schema import (
+    CASH,
     CLOSES,
     DECISIONS,
     EQUITY,
@@ -33,8 +39,11 @@ from hftcl.ledger.schema import (
     FILLS,
     LATCHES,
     LEDGER,
+    OPENS,
     ORDERS,
+    SNAPSHOTS,
     microseconds,
+    moment,
 )
 from hftcl.sqlite import transaction
 
@@ -47,6 +56,9 @@ _EQUITY: Final = f"{EQUITY.insert} ON CONFLICT DO NOTHING"
 _CLOSE: Final = (
     f"{CLOSES.insert} ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close WHERE excluded.ts > closes.ts"
 )
+_OPEN: Final = f"{OPENS.insert} ON CONFLICT DO NOTHING"
+_CASH: Final = f"{CASH.insert} ON CONFLICT DO NOTHING"
+_SNAPSHOT: Final = f"{SNAPSHOTS.insert} ON CONFLICT DO NOTHING"
 _LATCH: Final = f"{LATCHES.insert} ON CONFLICT DO NOTHING"
 _META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
@@ -54,6 +66,9 @@ _UPDATE: Final = (
     "UPDATE orders SET state = ?, updated_at = ?, code = coalesce(?, code), reason = coalesce(?, reason), "  # noqa: S608
     f"broker_order_id = coalesce(?, broker_order_id) WHERE client_order_id = ? AND {_RANK} < ?"
 )
+_ORDERS: Final = f"SELECT rowid FROM main.orders WHERE book IN {BOOKS} AND"  # noqa: S608 - each by its index
+_GOES_ON_FROM: Final = timedelta(days=9)
+"""How old an order may be that trading goes on from: the broker is asked about eight days."""
 
 
 class Ledger(LedgerQueries):
@@ -71,22 +86,38 @@ class Ledger(LedgerQueries):
         with sqlite.faults("opening the ledger", path, LEDGER):
             db = sqlite.open_to_write(path, LEDGER, sync=None if durable else "OFF")
             super().__init__(path, db)
+            self._sync: Final[sqlite.Sync | None] = None if durable else "OFF"
             try:  # what trading goes on from; a reader checks each row that it reads
-                sqlite.require_whole(db, path, LEDGER, ("orders", "fills", "latches", "meta"))
+                sqlite.require_whole(db, path, LEDGER, self._list_needed())
             except BaseException:
                 self.close()
                 raise
             self._accounts: dict[BookName, BookAccount] = {}
+
+    def _list_needed(self) -> dict[str, str]:
+        """Return the condition on the rows of each table that trading goes on from; older ones stay in peace."""
+        each = [self._db.execute("SELECT max(ts) FROM orders WHERE book = ?", (book,)).fetchone()[0] for book in BOOKS]
+        since = max((ts for ts in each if ts is not None), default=0) - _GOES_ON_FROM // timedelta(microseconds=1)
+        summed = [
+            self._db.execute("SELECT max(number) FROM snapshots WHERE book = ?", (book,)).fetchone()[0] or 0
+            for book in BOOKS
+            if self._db.execute("SELECT 1 FROM fills WHERE book = ? LIMIT 1", (book,)).fetchone()
+        ]
+        return {
+            "orders": f"rowid IN ({_ORDERS} ts >= {since} UNION {_ORDERS} state IN {WORKING})",
+            "fills": f"number > {min(summed, default=0)}",
+            "latches": "true",
+            "meta": "true",
+            "snapshots": "true",
+            "archives": "true",
+            "cash": "true",
+        }
 
     def read_account(self, book: BookName = "production") -> BookAccount:
         """Return what the book's fills add up to; kept from minute to minute. Not to be changed."""
         if book not in self._accounts:
             self._accounts[book] = super().read_account(book)
         return self._accounts[book]
-
-    def positions(self, book: BookName = "production") -> dict[str, float]:
-        """Return the shares held; - for short, without those of zero."""
-        return dict(sorted(self.read_account(book).positions.items()))
 
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
         """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
@@ -100,6 +131,8 @@ class Ledger(LedgerQueries):
         updates: Iterable[OrderUpdate] = (),
         fills: Iterable[FillRecord] = (),
         equity: Iterable[EquityRow] = (),
+        opens: Iterable[FillOpen] = (),
+        cash: Iterable[CashRow] = (),
         meta: Mapping[str, str] | None = None,
     ) -> tuple[FillRecord, ...]:
         """Write what became of orders: all of it or nothing. Returns the fills that were new.
@@ -110,8 +143,13 @@ class Ledger(LedgerQueries):
         new: list[FillRecord] = []
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             new.extend(fill for fill in fills if self._db.execute(_FILL, FILLS.values(fill)).rowcount)
+            for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
+                first = microseconds(min(fill.ts for fill in new if fill.book == book))
+                self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, [EQUITY.values(row) for row in equity])
+            self._db.executemany(_OPEN, [OPENS.values(row) for row in opens])
+            self._db.executemany(_CASH, [CASH.values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
@@ -127,8 +165,27 @@ class Ledger(LedgerQueries):
                 ).rowcount
                 for ticker in tickers
             )
+            if done:
+                self._db.execute("DELETE FROM snapshots WHERE book IN ('production', 'foreign')")
         self._accounts.clear()
         return bool(done)
+
+    def write_snapshots(self, at: datetime) -> None:
+        """Keep what the fills of each book add up to after the session that ended `at`: a start goes on from it."""
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            number = int(self._db.execute("SELECT coalesce(max(number), 0) FROM fills").fetchone()[0])
+            for book in BOOKS:
+                last = self._db.execute("SELECT max(ts) FROM fills WHERE book = ?", (book,)).fetchone()[0]
+                if last is not None:
+                    row = build_snapshot(self.read_account(book), book, number, max(at, moment(last)))
+                    self._db.execute(_SNAPSHOT, SNAPSHOTS.values(row))
+
+    def archive_decisions(self, before: datetime) -> int:
+        """Move the decisions on bars before `before` into the months' files; return how many.
+
+        May run in a thread of its own. Raises as `archive.archive_decisions` does.
+        """
+        return archive_decisions(self.path, before, sync=self._sync)
 
     def note_closes(self, rows: Sequence[CloseRow]) -> None:
         """Keep each ticker's first open of the session, and the close of its newest bar."""

@@ -106,6 +106,9 @@ class Finding:
     """Bars that were dropped, merged or suspected, and why: `count` bars of `ticker`, the first at `first` (UTC).
 
     `session` is the one they belong to, or where they belong to none, the one that they follow.
+
+    >>> Finding(ticker='AAPL', reason='duplicate', count=2).count
+    2
     """
 
     ticker: str
@@ -139,7 +142,11 @@ def clean(
 
 
 def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA."""
+    """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA.
+
+    >>> label(RAW_SCHEMA.to_frame(), pl.DataFrame()).columns[:4]
+    ['ticker', 'ts', 'session', 'minute']
+    """
     if sessions.is_empty() or bars.is_empty():
         return BAR_SCHEMA.to_frame()
     indexed = bars.with_columns(_find_session_index(sessions)).filter(pl.col("inside"))
@@ -302,6 +309,9 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
 
     Before a split's execution date prices are divided by its ratio and volumes multiplied. A split after the ticker's
     last session changes nothing: it has not happened yet. Raises SourceError for a ratio outside 1/1000 to 1000.
+
+    >>> adjust_for_splits(BAR_SCHEMA.to_frame(), ()).height
+    0
     """
     names = ("ticker", "execution_date", "ratio")
     table = pl.DataFrame([(s.ticker, s.execution_date, s.ratio) for s in splits], schema=names, orient="row")

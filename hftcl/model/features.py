@@ -42,6 +42,9 @@ class Feature:
     lookback: minutes before the bar that must exist in this session; the feature is null in the first `lookback`
         minutes after the ticker's first bar.
     sessions: earlier sessions that it reads, and so crosses a session boundary, which its name then says.
+
+    >>> [feature.name for feature in FEATURES[:2]]
+    ['ret_1', 'ret_5']
     """
 
     name: str
@@ -446,6 +449,9 @@ def definitions_hash(table: tuple[Feature, ...] = FEATURES) -> str:
 
     The formula's text, not polars' form of the expression, which changes with polars: what a new polars does to the
     values is for the model's canary rows to tell.
+
+    >>> len(definitions_hash())
+    64
     """
     meaning = {
         "version": DEFINITIONS_VERSION,

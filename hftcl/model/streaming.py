@@ -4,6 +4,7 @@ What the session has come to is stepped on minute by minute; what reads back at 
 the expressions of the batch, over the window of the newest minutes alone.
 """
 
+import copy
 from datetime import date
 from typing import Final
 
@@ -58,6 +59,12 @@ class StreamingFeatures:
                 streaming._take(minute)
         return streaming
 
+    def copy(self) -> "StreamingFeatures":
+        """Return another one at this very minute; what the two take from now on is nothing to each other."""
+        other = copy.copy(self)
+        other._today = self._today.copy() if self._today is not None else None
+        return other
+
     def start(self, session: date) -> None:
         """Begin a session, later than all before it.
 
@@ -83,6 +90,10 @@ class StreamingFeatures:
         return keys.hstack(
             today.compute_features(keys["ticker"].to_list()) if bars.height else _build_empty(self._table)
         )
+
+    def take(self, bars: pl.DataFrame) -> None:
+        """Take one minute's bars as `push` does, without the features."""
+        self._take(bars)
 
     def end(self) -> None:
         """Make the session an earlier one. Raises ValueError where none goes on."""
@@ -121,6 +132,11 @@ class _StreamingSession:
         self._oldest: int | None = None
         self._newest: int | None = None
         self._window = _MinuteWindow(1 + max(VOLATILITY_MINUTES, *(feature.lookback for feature in table)))
+
+    def copy(self) -> "_StreamingSession":
+        other = copy.copy(self)  # arrays beside those of the window are replaced, never written into
+        other.bars, other._slots, other._window = list(self.bars), dict(self._slots), self._window.copy()
+        return other
 
     def take(self, bars: pl.DataFrame) -> None:
         placed = self._check_bars(bars)
@@ -231,6 +247,11 @@ class _MinuteWindow:
         self.tickers = 0
         self._end = length
         self._tables = {name: _build_table(name, 0, 4 * length) for name in _COLUMNS}
+
+    def copy(self) -> "_MinuteWindow":
+        other = copy.copy(self)
+        other._tables = {name: table.copy() for name, table in self._tables.items()}
+        return other
 
     def enrol(self, tickers: int) -> None:
         self.tickers += tickers

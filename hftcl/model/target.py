@@ -19,6 +19,10 @@ def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     start of the bar that exec(t + 1 + h) opens: the moment at which the label is known.
     Null where either execution does not exist in the session, in the session's first 30 minutes, and where vol_30 is 0.
     Raises ValueError for a horizon below 1 or bars that are not clean. Source: docs/features.md.
+
+    >>> from hftcl.market.bars import BAR_SCHEMA
+    >>> targets(BAR_SCHEMA.to_frame(), 15).columns
+    ['target', 'label_end']
     """
     if horizon_minutes < 1:
         raise ValueError(f"A horizon needs at least 1 minute, got {horizon_minutes}.")

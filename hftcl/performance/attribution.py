@@ -26,6 +26,8 @@ class Execution(NamedTuple):
     price: float
     commission: float
     reference_price: float
+    open: float | None = None
+    """Of its bar; None where it is not known."""
 
 
 class Key(NamedTuple):
@@ -47,11 +49,17 @@ class Amounts:
     slippage: float = 0.0
     traded: float = 0.0
     fills: int = 0
+    fill_cost: float = 0.0
+    """The part of the slippage that was paid beyond the opens of the bars, where these are known."""
+    timing: float = 0.0
+    """The part of it that lies between the decision's reference price and these opens."""
+    charges: float = 0.0
+    """Fees, borrow, dividends, interest: + into the account."""
 
     @property
     def net(self) -> float:
         """P&L after every cost."""
-        return self.moved - self.commission
+        return self.moved - self.commission + self.charges
 
     @property
     def gross(self) -> float:
@@ -65,6 +73,9 @@ class Amounts:
         self.slippage += other.slippage
         self.traded += other.traded
         self.fills += other.fills
+        self.fill_cost += other.fill_cost
+        self.timing += other.timing
+        self.charges += other.charges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +122,15 @@ def attribute(
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
     """
-    by_session: dict[date, list[Execution]] = defaultdict(list)
-    for execution in executions:
-        by_session[execution.session].append(execution)
+    coming = iter(executions)
+    following = next(coming, None)
     books: dict[str, _LotBook] = defaultdict(_LotBook)
     booked: dict[Key, Amounts] = defaultdict(Amounts)
     trades: list[Trade] = []
     for session in sessions:
-        for day_execution in by_session.get(session, ()):
-            trades += books[day_execution.ticker].book_fill(day_execution, booked)
+        while following is not None and following.session <= session:
+            trades += books[following.ticker].book_fill(following, booked)
+            following = next(coming, None)
         for ticker, book in books.items():
             if (close := closes.get((session, ticker))) is not None:
                 book.book_close(session, ticker, close, booked)
@@ -180,6 +191,9 @@ class _LotBook:
         own = booked[Key(execution.session, execution.model_id, execution.ticker, execution.hour)]
         own.commission += execution.commission
         own.slippage += execution.quantity * (execution.price - execution.reference_price)
+        if execution.open is not None:
+            own.fill_cost += execution.quantity * (execution.price - execution.open)
+            own.timing += execution.quantity * (execution.open - execution.reference_price)
         own.traded += abs(execution.quantity) * execution.price
         own.fills += 1
         self._match(execution, booked)

@@ -1,8 +1,9 @@
 """What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 import polars as pl
@@ -10,15 +11,20 @@ import polars as pl
 from hftcl.errors import NoDataError
 from hftcl.formats import HOUR_MINUTES
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import BookName
+from hftcl.ledger.rows import TRANSFERS, BookName, Snapshot
 from hftcl.market.sessions import Calendar
 from hftcl.performance import figures as work
-from hftcl.performance.attribution import Attribution, Execution, attribute
+from hftcl.performance.attribution import OVERNIGHT, Amounts, Attribution, Execution, Key, attribute
 from hftcl.performance.reports import Figures, Swap
 from hftcl.settings import Settings
 
 NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)  # the ledger's unit of time
+_FILL_COLUMNS: Final = ("ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
+NO_TICKER: Final = "the account"
+"""Whose the fees are that the broker takes for no single ticker."""
 
 _CENT: Final = 0.01  # a statement shows cents; sums of float64 over years of fills differ by far less
 
@@ -31,6 +37,8 @@ class Book:
     sessions: tuple[date, ...]
     attribution: Attribution
     equity: pl.DataFrame
+    before_usd: float = 0.0
+    """What was earned before the first of `sessions`, where earlier ones were not read."""
     unpriced: tuple[str, ...]
     """Tickers that are held and have no close in the last session yet: for now they are worth what was paid, or their
     last close."""
@@ -47,6 +55,7 @@ class Book:
                 self.attribution.held,
             ),
             equity=self.equity.filter(pl.col("session").is_in(list(span))),
+            before_usd=self.before_usd,
             unpriced=self.unpriced,
         )
 
@@ -66,29 +75,81 @@ class Book:
         )
 
 
-def read_book(reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None) -> Book:
+def read_book(
+    reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None, since: date | None = None
+) -> Book:
     """Return a book as the ledger has it now, or as it was when the session `until` ended.
 
+    since: the first session that is needed: what lies before the newest close ahead of it at which nothing was held
+    may be left out, and changes nothing in the sessions after it.
     Raises NoDataError for one that does not tell its capital.
     """
-    fills, equity = reader.fills(book).sort("ts", maintain_order=True), reader.equity(book)
-    executions = _build_executions(fills, settings)
+    start = _find_start(reader, settings, book, since)
+    first = start.at + _MICROSECOND if start else None
+    equity = reader.equity(book, first)
+    minutes = [at for at in reader.list_filled_minutes(book) if first is None or at >= first]
+    days = sorted({*equity["session"].unique().to_list(), *_find_sessions(minutes, settings)})
     if until is not None:
-        executions = [execution for execution in executions if execution.session <= until]
+        days = days[: bisect.bisect_right(days, until)]
         equity = equity.filter(pl.col("session") <= until)
-    days = sorted({*equity["session"].to_list(), *(execution.session for execution in executions)})
     closes = {
         (session, ticker): close
         for session, ticker, close in reader.closes().select("session", "ticker", "close").iter_rows()
+        if days and session >= days[0]
     }
-    attribution = attribute(executions, closes, days)
+    attribution = attribute(_iterate_executions(reader, settings, book, first), closes, days)
+    charged_before = _book_charges(reader, attribution, days) if book == "production" else 0.0
     return Book(
-        capital=_read_capital(reader, executions or days),
+        capital=_read_capital(reader, days),
         sessions=tuple(days),
         attribution=attribution,
         equity=equity,
+        before_usd=charged_before - start.paid if start else charged_before,
         unpriced=tuple(sorted(ticker for ticker in attribution.held if (days[-1], ticker) not in closes)),
     )
+
+
+def list_sessions(reader: LedgerReader, settings: Settings, book: BookName) -> tuple[date, ...]:
+    """Return the sessions of which a book's fills and minutes are, oldest first."""
+    return tuple(sorted({*reader.list_sessions(book), *_find_sessions(reader.list_filled_minutes(book), settings)}))
+
+
+def _find_sessions(minutes: Sequence[datetime], settings: Settings) -> set[date]:
+    placed = _place_fills(pl.DataFrame({"ts": minutes}, schema={"ts": pl.Datetime("us", "UTC")}), settings)
+    return set(placed["session"].unique().to_list())
+
+
+def _iterate_executions(
+    reader: LedgerReader, settings: Settings, book: BookName, first: datetime | None
+) -> Iterator[Execution]:
+    for fills in reader.iterate_fills(book, first, _FILL_COLUMNS):
+        yield from map(Execution._make, _place_fills(fills, settings).select(Execution._fields).iter_rows())
+
+
+def _book_charges(reader: LedgerReader, attribution: Attribution, days: Sequence[date]) -> float:
+    """Book fees, dividends and the like on the session of their day, or the one before; return those of before.
+
+    They are of no model and of no hour.
+    """
+    before = 0.0
+    for row in reader.list_cash():
+        if row.kind in TRANSFERS:
+            continue
+        place = bisect.bisect_right(days, row.session)
+        if not place:
+            before += row.amount
+            continue
+        key = Key(days[place - 1], NO_MODEL, row.ticker or NO_TICKER, OVERNIGHT)
+        attribution.booked.setdefault(key, Amounts()).charges += row.amount
+    return before
+
+
+def _find_start(reader: LedgerReader, settings: Settings, book: BookName, since: date | None) -> Snapshot | None:
+    if since is None:
+        return None
+    # a session of the Far East begins on the day before, by UTC; an earlier start is none too early
+    begins = datetime.combine(since - timedelta(days=1), time(), UTC)
+    return reader.find_snapshot(book, begins, flat=True)
 
 
 def _read_capital(reader: LedgerReader, anything: Sequence[object]) -> float:
@@ -100,21 +161,19 @@ def _read_capital(reader: LedgerReader, anything: Sequence[object]) -> float:
     return capital or 1.0  # of an empty book, which divides nothing by it
 
 
-def _build_executions(fills: pl.DataFrame, settings: Settings) -> list[Execution]:
+def _place_fills(fills: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Return `fills`, by ts, with session and hour. A fill is of the newest session that had begun at its bar."""
     if fills.is_empty():
-        return []
+        return fills.with_columns(session=pl.lit(None, pl.Date), hour=pl.lit(None, pl.Int64))
     first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
     # a session of the Far East begins on the day before, by UTC
     table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
     counted, _ = _choose_bounds(settings)
     begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
-    placed = fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
+    return fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
+        pl.col("^model_id$").fill_null(NO_MODEL),
         hour=((pl.col("ts") - pl.col("from")).dt.total_minutes() // HOUR_MINUTES).clip(lower_bound=0),
-        model_id=pl.col("model_id").fill_null(NO_MODEL),
     )
-    columns = ("session", "hour", "ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
-    return [Execution(*row) for row in placed.select(columns).iter_rows()]
 
 
 def _choose_bounds(settings: Settings) -> tuple[str, str]:
@@ -141,7 +200,9 @@ def find_served(
     """Return where another model began to decide, and the sessions in which each model decided or traded."""
     swaps: list[Swap] = []
     served: dict[str, set[date]] = {}
-    for key in book.attribution.booked:
+    for key, amounts in book.attribution.booked.items():
+        if amounts.charges and not amounts.fills and not amounts.moved:
+            continue  # a fee is of no model
         served.setdefault(key.model_id, set()).add(key.session)
     bounds = book.equity.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
     minutes = {session: (first, last) for session, first, last in bounds.iter_rows()}
@@ -166,6 +227,9 @@ def _list_deciders(
     bounds = reader.find_decided_between("production", first, last)
     if bounds is None:
         return []
+    models = reader.list_models("production", *bounds)
+    if models and "" not in models and len(models | traded) == 1:
+        return [(bounds[0], model) for model in models]
     seen = pl.concat([_group_by_model(reader.decisions("production", at, at)) for at in bounds])
     if len({*seen["model_id"].to_list(), *traded}) > 1:
         seen = _group_by_model(reader.decisions("production", *bounds))
@@ -191,8 +255,10 @@ def list_notes(book: Book) -> tuple[str, ...]:
         )
     last = book.equity.tail(1)
     session, equity = last["session"][0], float(last["equity"][0])
-    derived = book.capital + sum(
-        amounts.net for key, amounts in book.attribution.booked.items() if key.session <= session
+    derived = (
+        book.capital
+        + book.before_usd
+        + sum(amounts.net for key, amounts in book.attribution.booked.items() if key.session <= session)
     )
     if abs(equity - derived) <= _CENT:
         return ()

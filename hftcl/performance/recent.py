@@ -6,7 +6,7 @@ from datetime import date
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
-from hftcl.performance.book import find_served, read_book
+from hftcl.performance.book import find_served, list_sessions, read_book
 from hftcl.settings import Settings
 
 
@@ -30,11 +30,20 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
         # a replay's ledger may lie here as a copy that a person made: a rehearsal is no trading
         if bool(reader.meta().synthetic) != of_synthetic or ledger == "replay":
             return None
-        book = read_book(reader, settings, "production")
-        models = find_served(reader, book, book.sessions)[1]
-    filled = {key.session for key, amounts in book.attribution.booked.items() if amounts.fills}
-    others = {day for model, days in models.items() if model != model_id for day in days}
-    days = [day for day in sorted(models.get(model_id, set()) & filled - others) if day <= until][-most:]
+        sessions = [day for day in list_sessions(reader, settings, "production") if day <= until]
+        # from where on it takes to find so many is not known: twice as many back, and again
+        count = 2 * most
+        while True:
+            since = sessions[-count] if count < len(sessions) else None
+            book = read_book(reader, settings, "production", since=since)
+            models = find_served(reader, book, [day for day in book.sessions if since is None or day >= since])[1]
+            filled = {key.session for key, amounts in book.attribution.booked.items() if amounts.fills}
+            others = {day for model, served in models.items() if model != model_id for day in served}
+            own = models.get(model_id, set()) & filled - others
+            days = [day for day in sorted(own) if day <= until and (since is None or day >= since)][-most:]
+            if len(days) >= most or since is None:
+                break
+            count *= 2
     if not days:
         return None
     alone = {key: amounts for key, amounts in book.attribution.booked.items() if key.session in set(days)}

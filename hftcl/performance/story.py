@@ -4,7 +4,9 @@ P&L is derived from fills and the sessions' closes alone; the equity that the bo
 of the curve within a session and the exposure, no more.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -22,7 +24,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
 from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, read_book
+from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, list_sessions, read_book
 from hftcl.performance.reports import (
     TRADES_SHOWN,
     CurvePoint,
@@ -48,17 +50,36 @@ def performance(
         raise UsageError(f"The span from {since} to {until} ends before it begins.")
     home = Home.of(settings).root
     path = Home(home, replay).ledger
+    with _without_collector():
+        return _perform(settings, home, path, since, until, replay=replay)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Let Python look for no cycles: there are none, and to look at a million fills again and again takes 10 s."""
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
+
+
+def _perform(
+    settings: Settings, home: Path, path: Path, since: date | None, until: date | None, *, replay: bool
+) -> PerformanceReport:
     with LedgerReader(path) as reader, reader.snapshot():
         reader.check_structure()  # every row is read: a page that hides some must not go unseen
         meta = reader.meta()
-        every = read_book(reader, settings, "production")
-        chosen = _choose_sessions(every.sessions, since, until, path, replay=replay)
-        if chosen[-1] != every.sessions[-1]:  # what is held, and what is to be noted, is that of the span's end
-            every = read_book(reader, settings, "production", chosen[-1])
-        shadow = read_book(reader, settings, "shadow", chosen[-1])
+        chosen = _choose_sessions(list_sessions(reader, settings, "production"), since, until, path, replay=replay)
+        # what is held, and what is to be noted, is that of the span's end
+        every = read_book(reader, settings, "production", chosen[-1], chosen[0])
+        shadow = read_book(reader, settings, "shadow", chosen[-1], chosen[0])
         closes = [
             Close(session, ticker, first, last)
             for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
+            if chosen[0] <= session <= chosen[-1]
         ]
         swaps, deciders = find_served(reader, every, chosen)
     models = {record.model_id: record for record in Registry(home).models()}

@@ -147,6 +147,12 @@ def positions_sha256(positions: pl.DataFrame) -> str:
     little-endian int64, then for each row ts as a little-endian int64 (microseconds since 1970-01-01 UTC) and the
     position as a little-endian IEEE 754 double. -0.0 is hashed as 0.0. No rows: the SHA-256 of nothing.
     Raises UndefinedStatisticError where a position is missing or not finite: such a hash would compare nothing.
+
+    >>> from datetime import UTC, datetime
+    >>> ts = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
+    >>> frame = pl.DataFrame({'ticker': ['AAPL'], 'ts': [ts], 'position': [0.5]})
+    >>> positions_sha256(frame)[:16]
+    'f050c4e9eacf2d2b'
     """
     rows = positions.select("ticker", "ts", pl.col("position").cast(pl.Float64)).sort("ticker", "ts")
     if not rows["position"].is_finite().fill_null(value=False).all():

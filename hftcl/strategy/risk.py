@@ -99,6 +99,9 @@ class Limits:
 
         "auto" is for a position twice its equal weight (at most the gross limit), for an order twice the position
         limit, which is a turn from one side to the other, and for orders in a minute two for each ticker.
+
+        >>> Limits.from_settings(Risk(), capital=100_000.0, tickers=4).position
+        50000.0
         """
         share = settings.max_position_share
         weight = min(2.0 / tickers, settings.max_gross) if share == "auto" else share

@@ -27,6 +27,9 @@ _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
     ("exposure", lambda figures: number(figures.exposure, ".1%")),
     ("commission, USD", lambda figures: money(figures.commission_usd)),
     ("slippage, USD", lambda figures: money(figures.slippage_usd)),
+    ("  beyond the open, USD", lambda figures: money(figures.fill_cost_usd)),
+    ("  timing, USD", lambda figures: money(figures.timing_usd)),
+    ("fees, dividends, interest", lambda figures: money(figures.charges_usd, signed=True)),
     ("cost, bp of turnover", lambda figures: number(figures.cost_bps)),
     ("break-even cost, bp", lambda figures: number(figures.break_even_bps)),
 )

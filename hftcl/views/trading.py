@@ -67,6 +67,9 @@ _BOOK_ROWS: "Final[tuple[tuple[str, Callable[[BookStatus], str]], ...]]" = (
     ("equity, USD", lambda book: money(book.equity)),
     ("orders today", lambda book: f"{book.orders:,}"),
     ("fills today", lambda book: f"{book.fills:,}"),
+    ("fills beyond the open, bp", lambda book: number(book.fill_cost_bps)),
+    ("timing, bp", lambda book: number(book.timing_bps)),
+    ("fees, dividends, interest", lambda book: money(book.charges, signed=True)),
     ("refused today", lambda book: _format_counts(book.refusals)),
     (
         "positions",

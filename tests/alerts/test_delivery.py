@@ -72,6 +72,27 @@ def test_the_same_fault_again_and_again_is_one_message_with_a_count_and_then_one
     assert [(event["count"], event["again"]) for event in heard(tmp_path)][2:] == [(1, False)]
 
 
+def test_what_cannot_be_stored_is_sent_all_the_same_once_and_tried_until_it_arrives(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "alerts.sqlite").mkdir(parents=True)  # nothing can be written where the outbox is to be
+    late = home / "arrived"
+    command = ("/bin/sh", "-c", f"test -e '{late}' && cat >> '{home}/heard'")
+    alerts = told_to(home, *command)
+    for minute in range(3):  # a full disk is told again with every minute
+        alerts.tell(error(NOW + timedelta(minutes=minute), "Nothing can be written."))
+    done = alerts.deliver(NOW)
+    assert (done.sent, heard(home)) == (0, [])
+    assert any("command" in fault for fault in done.faults)
+    late.touch()
+    assert alerts.deliver(NOW + HOUR).sent == 1
+    assert [event["text"] for event in heard(home)] == ["Nothing can be written."]
+    assert alerts.deliver(NOW + HOUR).sent == 0
+    (home / "alerts.sqlite").rmdir()
+    alerts.tell(error(NOW + 2 * HOUR, "It can be written again."))
+    assert alerts.deliver(NOW + 2 * HOUR).sent == 1
+    assert len(heard(home)) == 2
+
+
 def test_another_fault_and_a_verdict_are_told_at_once_each_time(tmp_path: Path) -> None:
     alerts = told_to(tmp_path, *writing(tmp_path))
     verdict = Alert(Kind.REJECTED, "Candidate rejected", "P(better) 0.50, needs 0.60", NOW)
@@ -239,14 +260,15 @@ def test_many_processes_tell_at_once_and_each_fault_is_counted(tmp_path: Path) -
 
 
 @pytest.mark.hazard(62)
-def test_an_outbox_that_cannot_be_written_raises_nothing_and_leaves_the_alert_in_the_log(
+def test_an_outbox_that_cannot_be_written_raises_nothing_and_the_alert_is_logged_and_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "alerts.sqlite").mkdir()
     alerts = told_to(tmp_path, *writing(tmp_path))
     alerts.tell(error(NOW))
-    assert alerts.deliver(NOW).sent == 0
+    assert alerts.deliver(NOW).sent == 1
     assert "The source is down" in caplog.text
+    assert len(heard(tmp_path)) == 1
 
 
 def test_a_damaged_outbox_raises_nothing_even_while_another_process_sends(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,6 +37,7 @@ from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
 from tests.config.configured import loaded
 from tests.installed import run
+from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import deploy_once
 from tests.polygon_server import PolygonServer, says
 from tests.trained import Homes
@@ -301,6 +302,31 @@ def test_a_bot_that_is_halted_waits_for_a_person_and_says_why(tmp_path: Path) ->
     assert found["hftcl_bot_heartbeat_timestamp_seconds"] == NOW.timestamp()
 
 
+def test_a_lock_that_cannot_be_had_is_one_sentence_with_the_folder(tmp_path: Path) -> None:
+    (free,) = bot.check_lock(patient(tmp_path))
+    assert (free.status, list(tmp_path.iterdir())) == ("ok", [])
+    with hold_lock(Home.live(tmp_path), "bot"):
+        (held,) = bot.check_lock(patient(tmp_path))
+    assert (held.status, "a bot runs" in held.detail) == ("ok", True)
+    (tmp_path / ".trading.lock").unlink()
+    (tmp_path / ".trading.lock").mkdir()
+    (broken,) = bot.check_lock(patient(tmp_path))
+    assert (broken.status, str(tmp_path) in broken.detail, "\n" in broken.detail) == ("fault", True, False)
+    assert "flock" in broken.remedy
+
+
+def test_a_month_of_decisions_that_is_damaged_is_a_fault(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 3))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.archive_decisions(NOW)
+    (fine,) = bot.check_bot(patient(tmp_path))
+    assert "1 month of decisions archived" in fine.detail
+    (file,) = Home.live(tmp_path).decisions.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    rows = [row for row in examine(patient(tmp_path)) if row.name == "bot"]
+    assert [(row.status, "2025-06.parquet is damaged" in row.detail) for row in rows] == [("fault", True)]
+
+
 def test_a_rehearsal_hides_no_halt_and_is_no_bot(tmp_path: Path) -> None:
     replay = Home.replay(tmp_path)
     with hold_lock(replay, "replay"), Ledger(replay.ledger) as rehearsed:
@@ -372,9 +398,9 @@ def test_more_tickers_need_more_room(tickers: int, bars: int, months: int, model
 
 
 def test_room_for_ninety_days_is_three_months_of_the_stored_bars_thirty_models_and_a_ledger() -> None:
-    # By hand: 10 tickers x 3 months x 1 MB + 30 x 4 MB + 10 x 200 B x 390 x 90.
+    # By hand: 10 tickers x 3 months x 1 MB + 30 x 4 MB + 10 x 20 B x 390 x 90.
     assert machine.compute_needed_bytes(tickers=10, bars=20_000_000, ticker_months=20, model=4_000_000) == (
-        30_000_000 + 120_000_000 + 70_200_000
+        30_000_000 + 120_000_000 + 7_020_000
     )
 
 

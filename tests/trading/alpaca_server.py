@@ -149,8 +149,8 @@ class AlpacaServer:
             return _json({name: str(value) for name, value in account.items()} | {"status": "ACTIVE"})
         if path == "/v2/positions":
             return _json(self.positions)
-        if path == "/v2/account/activities/FILL":
-            return self._activities(query)
+        if path.startswith("/v2/account/activities"):
+            return self._activities(query) if path.endswith("/FILL") else _json([])
         return _json({"message": "endpoint not found."}, 404)
 
     def _submit(self, asked: dict[str, Any]) -> Reply:

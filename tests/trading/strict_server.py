@@ -74,6 +74,8 @@ class StrictServer(AlpacaServer):
             return _json([self._position(symbol, held) for symbol, held in account.positions.items()])
         if path == "/v2/account/activities/FILL":
             return _json(self._page(query, now))
+        if path == "/v2/account/activities":
+            return _json(self._list_other_activities(query, now))
         if path == "/v2/clock":
             return _json({"timestamp": now.isoformat(), "is_open": True})
         return _json({"message": "endpoint not found."}, 404)
@@ -134,6 +136,18 @@ class StrictServer(AlpacaServer):
         ]
         page = [row for row in rows if row.activity_id > query.get("page_token", "")]
         return [activity_row(row, self.account) for row in page[: int(query["page_size"])]]
+
+    def _list_other_activities(self, query: dict[str, str], now: datetime) -> list[Any]:
+        """Return a page of what is no trade.
+
+        https://docs.alpaca.markets/reference/getaccountactivities-1 : category, after, page_size of at most 100, the id
+        `page_token` after which a page begins; https://docs.alpaca.markets/docs/account-activities has the object.
+        """
+        assert query["category"] == "non_trade_activity"
+        rows = [row for row in self.account.list_activities(now) if row.kind != "FILL"]
+        rows = [row for row in rows if row.at.date().isoformat() > query["after"][:10]]
+        page = [row for row in rows if row.activity_id > query.get("page_token", "")]
+        return [activity_row(row, self.account) for row in page[: min(100, int(query["page_size"]))]]
 
 
 def _refused(refusal: Refusal, text: str) -> Reply:

@@ -222,6 +222,38 @@ def test_a_clock_that_differs_from_the_broker_s_is_told_and_by_a_minute_opens_no
     bot.close()
 
 
+class VendorsClock:
+    """A feed whose service says that our clock is ahead."""
+
+    def __init__(self, inner: object, ahead_s: float | None) -> None:
+        self.inner, self.ahead_s, self.asked = inner, ahead_s, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def clock_ahead_s(self) -> float | None:
+        self.asked += 1
+        return self.ahead_s
+
+
+@pytest.mark.parametrize(
+    ("ahead", "told", "opens"), [(None, 0, True), (1.0, 0, True), (-20.0, 1, True), (3600.0, 1, False)]
+)
+def test_a_clock_that_differs_from_the_vendor_s_is_told_and_by_a_minute_opens_nothing(
+    tmp_path: Path, ahead: float | None, told: int, opens: bool
+) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    feed = VendorsClock(bot.loop.feed, ahead)
+    bot.loop.feed = feed  # type: ignore[assignment]
+    bot.run(DAY, some_minutes(110, 65))
+    assert feed.asked == 2, "at the start, and an hour later"
+    assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
+    assert not told or "the vendor's" in bot.alerts[0].text
+    assert (bot.ledger.fills().height > 0) is opens
+    bot.close()
+
+
 def test_a_share_dearer_than_a_ticker_s_part_of_the_capital_is_told_before_the_first_minute(tmp_path: Path) -> None:
     archived(tmp_path)
     bot = stand(tmp_path, first=110, sections={"trade": {"capital": 60.0}})

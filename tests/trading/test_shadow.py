@@ -7,7 +7,8 @@ import pytest
 
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.trading.decide.shadow import find_narrow
+from hftcl.home import Home
+from hftcl.trading.decide.shadow import Shadow, find_narrow
 from hftcl.trading.run.status import status
 from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
 
@@ -57,6 +58,28 @@ def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factor
     assert together.ledger.decisions().equals(alone.ledger.decisions())
     assert together.ledger.orders().equals(alone.ledger.orders())
     assert together.ledger.equity().equals(alone.ledger.equity())
+
+
+def test_a_shadow_s_account_holds_what_its_targets_are_parts_of(home: Path) -> None:
+    large = {"trade": {"shadow": True, "capital": 250_000.0}, "paper": {"cash": 300_000.0}}
+    shadow = Shadow.from_settings(settings_of(home, trade={"shadow": True}), Home.live(home), capital=250_000.0)
+    assert shadow.broker.account().cash == 250_000.0
+    shadow.broker.close()
+    bot = stand(home, first=110, sections=large)
+    bot.run(DAY, some_minutes(110, 12))
+    assert bot.ledger.fills("shadow").height > 0
+    assert bot.ledger.count_refusals("shadow") == {}
+    assert bot.alerts == []
+    bot.close()
+
+
+def test_a_shadow_s_account_of_before_that_is_too_small_is_told(home: Path) -> None:
+    Shadow.from_settings(settings_of(home), Home.live(home), capital=0.0).broker.close()  # begun with [paper] cash
+    large = {"trade": {"shadow": True, "capital": 250_000.0}, "paper": {"cash": 300_000.0}}
+    bot = stand(home, first=110, sections=large)
+    assert [alert.subject for alert in bot.alerts] == ["the shadow's account is too small"]
+    assert "began with 100,000.00 USD" in bot.alerts[0].text
+    bot.close()
 
 
 def test_the_status_has_a_row_for_each(home: Path) -> None:

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`split_to` new shares for `split_from` old ones, from the session `execution_date` on."""
+    """`split_to` new shares for `split_from` old ones, from the session `execution_date` on.
+
+    >>> Split('AAPL', date(2020, 8, 31), 1, 4).ratio
+    4.0
+    """
 
     ticker: str
     execution_date: date
@@ -101,7 +105,11 @@ class Foresight(Protocol):
 
 
 def find_source(name: str) -> Callable[[Settings], BarSource]:
-    """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported."""
+    """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported.
+
+    >>> find_source('synthetic')(Settings()).name
+    'synthetic'
+    """
     points = {point.name: point for point in entry_points(group="hftcl.sources")}
     if name not in points:
         raise ConfigError(

@@ -20,6 +20,7 @@ __all__ = [
     "Account",
     "Broker",
     "BrokerFactory",
+    "CashMove",
     "Fill",
     "Flags",
     "KnowsIds",
@@ -28,6 +29,7 @@ __all__ = [
     "Paced",
     "SplitsShares",
     "Status",
+    "TellsCash",
     "Traits",
     "find_broker",
     "traits_of",
@@ -126,6 +128,28 @@ class Paced(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashMove:
+    """What moved the account's cash beside fills. kind: FEE, DIV, INT, CSD, ... as Alpaca calls it; amount: USD, + into
+    the account; ticker: "" where it has none.
+    """
+
+    activity_id: str
+    kind: str
+    day: date
+    ticker: str
+    amount: float
+
+
+@runtime_checkable
+class TellsCash(Protocol):
+    """A broker that tells what moved the account's cash beside fills."""
+
+    def cash_moves(self, since: date) -> "tuple[CashMove, ...] | None":
+        """Return what is told of `since` and the days after it, also twice; None where it tells nothing of this."""
+        ...
+
+
 @runtime_checkable
 class SplitsShares(Protocol):
     """A simulated broker, which hears of splits from the bot; a real one knows of them before."""
@@ -198,7 +222,11 @@ class BrokerFactory(Protocol):
 
 
 def find_broker(name: str) -> BrokerFactory:
-    """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported."""
+    """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported.
+
+    >>> find_broker('paper').name
+    'paper'
+    """
     points = {point.name: point for point in entry_points(group="hftcl.brokers")}
     if name not in points:
         raise ConfigError(

@@ -20,7 +20,7 @@ from hftcl.config import secret
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
 from hftcl.ledger.account import DECIMALS
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Account, Fill, Flags, Order, OrderState, Status, Traits
+from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.alpaca_transport import Pace, open_bounded_session, to_one_line
 from hftcl.trading.brokers.refusals import BY_CODE, classify
 
@@ -190,6 +190,33 @@ class AlpacaBroker:
                 return tuple(self._read_fill(raw) for raw in rows), newest.isoformat()
             token = _read_text(page[-1], "id")
         raise BrokerError("Alpaca tells of fills without end. Look at the account in its dashboard.")
+
+    def cash_moves(self, since: date) -> tuple[CashMove, ...]:
+        """Return what moved the cash beside fills from `since` on: fees, borrow, dividends, interest, transfers.
+
+        The object is https://docs.alpaca.markets/docs/account-activities , the call and its pages
+        https://docs.alpaca.markets/reference/getaccountactivities-1 : a page begins after the id `page_token`.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        token: str | None = None
+        for _ in range(_MOST_PAGES):
+            query = {
+                "category": "non_trade_activity",
+                "after": (since - timedelta(days=1)).isoformat(),
+                "direction": "asc",
+                "page_size": str(_PAGE),
+            }
+            if token:
+                query["page_token"] = token
+            page = _read_rows(
+                self._ask("the activities", lambda query=query: self._client.get("/account/activities", query))  # type: ignore[misc]
+            )
+            before = len(rows)
+            rows |= {_read_text(raw, "id"): raw for raw in page}
+            if len(page) < _PAGE or len(rows) == before:
+                return tuple(_read_cash_move(raw) for raw in rows.values() if raw.get("activity_type") != "FILL")
+            token = _read_text(page[-1], "id")
+        raise BrokerError("Alpaca tells of activities without end. Look at the account in its dashboard.")
 
     def account(self) -> Account:
         """Return the account as Alpaca values it."""
@@ -372,6 +399,21 @@ def _flags(raw: Mapping[str, Any]) -> Flags:
     if raw.get("pattern_day_trader") is True:
         notes.append("it is marked as a pattern day trader (pattern_day_trader)")
     return Flags(blocks=tuple(blocks), notes=tuple(notes), shorting=raw.get("shorting_enabled") is not False)
+
+
+def _read_cash_move(raw: Mapping[str, Any]) -> CashMove:
+    day = _read_text(raw, "date")
+    try:
+        at = date.fromisoformat(day[:10])
+    except ValueError:
+        raise BrokerError(f"Alpaca answered {day[:40]!r}, which is not a day. Try again later.") from None
+    return CashMove(
+        activity_id=_read_text(raw, "id"),
+        kind=_read_text(raw, "activity_type"),
+        day=at,
+        ticker=str(raw.get("symbol") or ""),
+        amount=_read_number(raw, "net_amount") if raw.get("net_amount") not in (None, "") else 0.0,
+    )
 
 
 def _read_rows(page: object) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from hftcl.durable import convert_storage_faults
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, IntegrityError, OrderRefusedError
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Account, Fill, Flags, Order, OrderState, Status, Traits
+from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.brokers.strict_rules import MINUTE, Happening, RefusedError, Rules, StrictAccount, StrictOrder
 
@@ -201,6 +201,21 @@ class StrictPaper:
                     )
                 )
         return tuple(fills), newest.isoformat()
+
+    def cash_moves(self, since: date) -> tuple[CashMove, ...]:
+        """Return what moved the cash beside fills on `since` and after it."""
+        with self._count_call("the activities"):
+            return tuple(
+                CashMove(
+                    activity_id=row.activity_id,
+                    kind=row.kind,
+                    day=row.at.date(),
+                    ticker=row.symbol,
+                    amount=row.cash,
+                )
+                for row in self.account_now.list_activities(self.now)
+                if row.kind != "FILL" and row.at.date() >= since
+            )
 
     def account(self) -> Account:
         """Return the account, its shares valued at the last close of each ticker."""

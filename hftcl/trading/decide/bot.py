@@ -139,6 +139,7 @@ class Bot:
             side.desk.split(splits or {}, before, hours.session, hours.begins)
             side.desk.open(hours.session, hours.begins, self._last_prices.prices, before)
         self._tell_too_dear(now)
+        self.production.desk.book_cash(now)
         settled = self._ledger.last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
@@ -209,7 +210,7 @@ class Bot:
         if side.in_use is not None:
             model = side.in_use.model
             side.decisions = ModelDecisions(model, 1.0 / max(self._rules.watchlist_size, 1), self._features.seen)
-            side.targets = side.decisions.last_targets
+            side.targets = dict(side.decisions.last_targets)
             side.desk.model_id = side.in_use.model_id
 
     def _find_flat_minutes(self, side: Side) -> int:
@@ -233,6 +234,7 @@ class Bot:
         context = self._build_context(self._hours.ends - MINUTE, now)
         for side in self.active:
             side.desk.close_session(context)
+        self.production.desk.book_cash(now)
         held = dict(self.production.desk.positions)
         if held:
             text = ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in sorted(held.items()))
@@ -297,15 +299,19 @@ class Bot:
         return bool(self._corrections) and self._waited >= _VOLUMES_WAIT
 
     def correct(self) -> None:
-        """Compute the features and the targets again from the corrected bars; takes seconds for hundreds of tickers.
+        """Compute features and targets again from the corrected minute on; takes a second for hundreds of tickers.
 
         Touches neither ledger nor broker, so that it may run in another thread while the bot looks around.
         """
         corrections, self._corrections, self._waited = self._corrections, [], 0
         newest = pl.concat(corrections).unique(["ticker", "ts"], keep="last", maintain_order=True)
-        self._features.correct(newest)
+        after = self._features.correct(newest)
         for side in self.active:
-            self._renew(side)
+            if after is None or side.decisions is None:
+                self._renew(side)
+            else:
+                side.decisions.correct(self._features.seen, after)
+                side.targets = dict(side.decisions.last_targets)
 
     def _build_heartbeat(self, delivery: Delivery, now: datetime) -> dict[str, str]:
         newest = self._last_prices.newest

@@ -3,8 +3,10 @@
 Keeps what it has seen today, for a model that comes in the middle of a session.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
+from typing import Final
 
 import polars as pl
 
@@ -16,6 +18,12 @@ from hftcl.model.streaming import StreamingFeatures
 BAR_KEYS = ("ticker", "ts", "session", "minute", "session_minutes")
 
 
+_MARKED_EACH: Final = timedelta(minutes=5)  # a state of 500 tickers has 10 MB, and takes some ms to keep
+_MARKS: Final = 5
+"""States that are kept: of the last 20 minutes and more, for aggregates are sent again for 15 minutes
+(https://polygon.io/docs/websocket/stocks/ws_stocks_am)."""
+
+
 class LiveFeatures:
     """The features of one session, minute by minute: equal to the bit to those of the whole session's bars."""
 
@@ -25,6 +33,7 @@ class LiveFeatures:
         self._earlier = earlier
         self._bars: list[pl.DataFrame] = []
         self._seen: list[pl.DataFrame] = []
+        self._marks: deque[tuple[datetime, StreamingFeatures]] = deque(maxlen=_MARKS)
         self._rebuild(so_far)
 
     @property
@@ -46,18 +55,50 @@ class LiveFeatures:
         self._bars.append(bars)
         rows = self._stream.push(bars)
         self._seen.append(rows)
+        self._mark(bars["ts"][0])
         return rows
 
-    def correct(self, bars: pl.DataFrame) -> None:
-        """Take bars of earlier minutes of today that came late or otherwise than before."""
+    def _mark(self, minute: datetime) -> None:
+        """Keep the state after a minute now and then: from there on bars that come late are taken again."""
+        if not self._marks or minute - self._marks[-1][0] >= _MARKED_EACH:
+            self._marks.append((minute, self._stream.copy()))
+
+    def correct(self, bars: pl.DataFrame) -> datetime | None:
+        """Take bars of earlier minutes of today that came late or otherwise than before.
+
+        Return after which minute everything was computed again, None for the whole day. What came before does not
+        read what came later; so it is, to the bit, as if the whole day had been computed again.
+        """
         kept = self.bars.join(bars.select("ticker", "ts"), on=["ticker", "ts"], how="anti")
-        self._rebuild(pl.concat([kept, bars.select(kept.columns)]))
+        today = pl.concat([kept, bars.select(kept.columns)]).sort("ts", "ticker")
+        first: datetime = bars["ts"].min()  # type: ignore[assignment]
+        while self._marks and self._marks[-1][0] >= first:
+            self._marks.pop()
+        if not self._marks:
+            self._rebuild(today)
+            return None
+        marked, stream = self._marks[-1]
+        before = pl.col("ts") <= marked
+        self._stream, self._seen = stream.copy(), [self.seen.filter(before)]
+        self._bars = [today.filter(before)]
+        for minute in today.filter(~before).partition_by("ts", maintain_order=True):
+            self.push(minute)
+        return marked
 
     def _rebuild(self, today: pl.DataFrame) -> None:
         today = today.select(BAR_SCHEMA.names()).sort("ts", "ticker")
-        self._stream = StreamingFeatures.replay_today(self._earlier, today)
-        if today.is_empty():
+        newest: datetime | None = today["ts"].max()  # type: ignore[assignment]
+        old = pl.lit(value=False) if newest is None else pl.col("ts") <= newest - _MARKS * _MARKED_EACH
+        begun = today.filter(old)
+        self._stream = StreamingFeatures.replay_today(self._earlier, begun)
+        if begun.is_empty():
             self._stream.start(self._session)
+        self._marks.clear()
+        if begun.height:
+            self._mark(begun["ts"][-1])
+        for minute in today.filter(~old).partition_by("ts", maintain_order=True):
+            self._stream.take(minute)
+            self._mark(minute["ts"][0])
         self._bars, self._seen = [today], [_compute_features(self._earlier, today)]
 
 

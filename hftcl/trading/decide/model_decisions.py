@@ -1,5 +1,7 @@
 """What a model makes of a session: predictions of bars, and the positions that follow from them."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -20,15 +22,21 @@ class ModelDecisions:
         again or given another model holds what one that was there all day would hold.
         """
         self.model = model
-        meta = model.meta
-        self._book = PositionBook(
-            weight=weight,
+        self._weight = weight
+        self._book = self._build_book()
+        self.last_targets: dict[str, float] = {}
+        """The newest target of each ticker."""
+        self._predicted: list[pl.DataFrame] = []
+        self.decide(seen)
+
+    def _build_book(self) -> PositionBook:
+        meta = self.model.meta
+        return PositionBook(
+            weight=self._weight,
             threshold=meta.threshold,
             horizon_minutes=meta.horizon_minutes,
             flat_minutes_before_close=meta.flat_minutes_before_close,
         )
-        so_far = self.decide(seen).group_by("ticker", maintain_order=True).last()
-        self.last_targets: dict[str, float] = dict(so_far.select("ticker", "target").iter_rows())
 
     def decide(self, seen: pl.DataFrame) -> pl.DataFrame:
         """Return ticker, ts, prediction (null where a feature is not known) and target, row for row with `seen`.
@@ -36,8 +44,26 @@ class ModelDecisions:
         seen: one minute's bars with their features; or, to catch up, those of several, by ts.
         """
         predicted = seen.select(*BAR_KEYS, self._predict(seen))
+        self._predicted.append(predicted)
+        return self._place(predicted)
+
+    def correct(self, seen: pl.DataFrame, after: datetime) -> None:
+        """Decide again on the bars after `after`, which have come late or otherwise; `seen` has all of today.
+
+        Earlier predictions stay; of positions those signals count that lie within the horizon.
+        """
+        again = seen.filter(pl.col("ts") > after)
+        kept = pl.concat(self._predicted).filter(pl.col("ts") <= after)
+        self._predicted = [kept, again.select(*BAR_KEYS, self._predict(again))]
+        self._book = self._build_book()
+        counts = pl.col("ts") > after - timedelta(minutes=self.model.meta.horizon_minutes)
+        self._place(pl.concat([kept.filter(counts), self._predicted[1]]))
+
+    def _place(self, predicted: pl.DataFrame) -> pl.DataFrame:
         positions = self._book.push(predicted)
-        return predicted.select("ticker", "ts", "prediction").with_columns(positions["position"].alias("target"))
+        decided = predicted.select("ticker", "ts", "prediction").with_columns(positions["position"].alias("target"))
+        self.last_targets |= dict(decided.select("ticker", "target").iter_rows())  # by ts: the newest stays
+        return decided
 
     def _predict(self, seen: pl.DataFrame) -> pl.Series:
         X: npt.NDArray[np.float32] = np.ascontiguousarray(seen.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)

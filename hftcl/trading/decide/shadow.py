@@ -3,7 +3,7 @@
 It has a paper account of its own and the book `shadow` of the same ledger; it never moves money.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -25,9 +25,10 @@ class Shadow:
     min_p_better: float
 
     @classmethod
-    def from_settings(cls, settings: Settings, home: Home, *, durable: bool = True) -> "Shadow":
-        """Return the shadow of a bot whose files lie at `home`."""
+    def from_settings(cls, settings: Settings, home: Home, *, capital: float = 0.0, durable: bool = True) -> "Shadow":
+        """Return the shadow of a bot whose files lie at `home`; its account begins with at least `capital`, USD."""
         folder = home.shadow
+        settings = replace(settings, paper=replace(settings.paper, cash=max(settings.paper.cash, capital)))
         return cls(
             home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),

@@ -17,12 +17,15 @@ import polars as pl
 from hftcl.alerts import Kind
 from hftcl.errors import BrokerError, WaitEndedError
 from hftcl.ledger.account import DECIMALS
+from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import (
     BARRED,
     WORKING,
     BookName,
+    CashRow,
     Decision,
     EquityRow,
+    FillOpen,
     FillRecord,
     LedgerEvent,
     OrderRecord,
@@ -30,7 +33,7 @@ from hftcl.ledger.rows import (
 )
 from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
-from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, traits_of
+from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, TellsCash, traits_of
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER
 from hftcl.trading.execute.dispatch import Sent, minutes_to_send, send
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
@@ -55,6 +58,9 @@ _UNHEARD_S: Final = 45.0
 """The same where the broker never answered to it: a request ends within [alpaca] timeout_s, so by then it has arrived
 or never will."""
 _PEAK_SESSIONS: Final = 20  # a month of trading: what [risk] max_drawdown says
+_CASH_TOLD_LATE: Final = timedelta(days=30)  # interest and borrow are of a month; what is told again is booked once
+_CASH_SAME_USD: Final = 1.0  # a broker rounds each fill to a cent, up or down: thousands add up to less
+_OPENS_KEPT: Final = timedelta(hours=1)  # fills come minutes late at most
 _KEPT_FILLS: Final = 50_000  # ids of fills that were told again and again, so that each is looked up once
 DRAWDOWN_FROM: Final = "drawdown_from"  # in the ledger's meta: the session in which a person cleared a drawdown
 
@@ -101,6 +107,8 @@ class Desk:
     _refusals: Refusals = field(default_factory=Refusals)
     _foreign: dict[str, float] = field(default_factory=dict)
     _opened: bool = False
+    _opens: dict[tuple[str, datetime], float] = field(default_factory=dict)
+    _unopened: dict[str, tuple[str, datetime]] = field(default_factory=dict)
 
     # --- the session ------------------------------------------------------------------------------------------------
 
@@ -277,9 +285,10 @@ class Desk:
             self.broker.on_bars(bars, context.now)
         except BrokerError as error:
             self._fault(error, context.now)
+        opens = self._note_opens(bars, context.now)
         updates = self._collect(context)
         row = self.value_book(context.session, context.minute, context.prices)
-        self.ledger.write_outcomes(updates=updates, equity=[row], meta=meta)
+        self.ledger.write_outcomes(updates=updates, equity=[row], opens=opens, meta=meta)
         self._look_at_account(context.now)
         return row
 
@@ -325,7 +334,9 @@ class Desk:
             work = self._working.get(fill.client_order_id)
             order = work.record if work else self.ledger.order(fill.client_order_id)
             records.append(fill_record(fill, order, self.book))
-        booked = self.ledger.write_outcomes(fills=records, meta={fills_cursor(self.book): cursor})
+        booked = self.ledger.write_outcomes(
+            fills=records, opens=self._find_opens(records), meta={fills_cursor(self.book): cursor}
+        )
         for record in booked:
             if work := self._working.get(record.client_order_id):
                 work.filled = round(work.filled + record.quantity, DECIMALS)
@@ -334,6 +345,23 @@ class Desk:
         while len(self._seen) > _KEPT_FILLS:
             del self._seen[next(iter(self._seen))]
         self._tell_foreign([record for record in booked if record.book == "foreign"], now)
+
+    def _note_opens(self, bars: pl.DataFrame, now: datetime) -> list[FillOpen]:
+        """Keep the bars' opens for the fills in them; return those of fills that had been told before their bar."""
+        self._opens |= {(ticker, ts): price for ticker, ts, price in bars.select("ticker", "ts", "open").iter_rows()}
+        oldest = now - _OPENS_KEPT
+        while self._opens and next(iter(self._opens))[1] < oldest:
+            del self._opens[next(iter(self._opens))]
+        known = {fill_id: key for fill_id, key in self._unopened.items() if key in self._opens}
+        self._unopened = {
+            fill_id: key for fill_id, key in self._unopened.items() if fill_id not in known and key[1] >= oldest
+        }
+        return [FillOpen(fill_id=fill_id, open=self._opens[key]) for fill_id, key in known.items()]
+
+    def _find_opens(self, records: Sequence[FillRecord]) -> list[FillOpen]:
+        keys = {record.fill_id: (record.ticker, record.ts) for record in records}
+        self._unopened |= {fill_id: key for fill_id, key in keys.items() if key not in self._opens}
+        return [FillOpen(fill_id=name, open=self._opens[key]) for name, key in keys.items() if key in self._opens]
 
     def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
         if not records:
@@ -374,13 +402,57 @@ class Desk:
             if update.state not in WORKING:
                 self._working.pop(update.client_order_id, None)
 
+    def book_cash(self, now: datetime) -> None:
+        """Book what moved the account's cash beside fills, and compare the cash; a new difference is told."""
+        if self.book != "production" or not isinstance(self.broker, TellsCash):
+            return
+        meta = self.ledger.meta()
+        began = date.fromisoformat(meta.get(Fact.CASH_FROM) or now.date().isoformat())
+        try:
+            moves = self.broker.cash_moves(max(began, now.date() - _CASH_TOLD_LATE))
+            if moves is None:
+                return
+            rows = [
+                CashRow(
+                    activity_id=move.activity_id,
+                    session=move.day,
+                    kind=move.kind,
+                    ticker=move.ticker,
+                    amount=move.amount,
+                    booked_at=now,
+                )
+                for move in moves
+                if move.day >= began
+            ]
+            self.ledger.write_outcomes(cash=rows, meta={Fact.CASH_FROM: began.isoformat()})
+            if not self._working and not self.disputed:
+                self._compare_cash(self.broker.account().cash, meta.number(Fact.CASH_GAP), now)
+        except BrokerError as error:
+            self._fault(error, now)
+
+    def _compare_cash(self, at_broker: float, stored_gap: float | None, now: datetime) -> None:
+        """Tell where the broker's cash has moved otherwise than the ledger's since it was compared last."""
+        moved = math.fsum(row.amount for row in self.ledger.list_cash())
+        paid = self.ledger.read_account(self.book).paid + self.ledger.read_account("foreign").paid
+        gap = at_broker - (self.capital - paid + moved)
+        if stored_gap is not None and abs(gap - stored_gap) <= _CASH_SAME_USD:
+            return
+        self.ledger.set_meta(**{Fact.CASH_GAP: repr(gap)})
+        if stored_gap is not None:
+            text = (
+                f"The cash at the broker has moved by {gap - stored_gap:+,.2f} USD more than fills, fees, dividends, "
+                "interest and transfers explain. Compare with the account's activities in its dashboard."
+            )
+            self.tell(Kind.ERROR, "the broker's cash is not the ledger's", text, now)
+
     def value_book(self, session: date, minute: datetime, prices: Mapping[str, float]) -> EquityRow:
         """Return the book's account, its shares valued at `prices`."""
         account = self.ledger.read_account(self.book)
         values = [
             held * prices.get(ticker, account.average_price[ticker]) for ticker, held in account.positions.items()
         ]
-        cash, net = self.capital - account.paid, math.fsum(values)
+        charges = self.ledger.sum_charges() if self.book == "production" else 0.0
+        cash, net = self.capital - account.paid + charges, math.fsum(values)
         return EquityRow(
             book=self.book,
             ts=minute,

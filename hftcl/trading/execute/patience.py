@@ -12,7 +12,19 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hftcl.errors import BrokerError, BrokerTimeoutError, HftclError, WaitEndedError
-from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, Order, OrderState, Paced, Traits, traits_of
+from hftcl.trading.brokers import (
+    Account,
+    Broker,
+    CashMove,
+    Fill,
+    KnowsIds,
+    Order,
+    OrderState,
+    Paced,
+    TellsCash,
+    Traits,
+    traits_of,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -175,6 +187,11 @@ class PatientBroker:
         """Return the time there, None where the broker does not tell it."""
         ask: Any = getattr(self.broker, "time", None)
         return None if ask is None else self._ask(ask)
+
+    def cash_moves(self, since: date) -> tuple[CashMove, ...] | None:
+        """Return what moved the cash beside fills, None where the broker does not tell it."""
+        broker = self.broker
+        return self._ask(lambda: broker.cash_moves(since)) if isinstance(broker, TellsCash) else None
 
     def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
         """Pass the bars on."""

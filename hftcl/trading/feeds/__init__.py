@@ -94,7 +94,11 @@ class FeedFactory(Protocol):
 
 
 def find_feed(name: str) -> FeedFactory:
-    """Return the factory registered as `name` in the entry-point group `hftcl.feeds`; no other one is imported."""
+    """Return the factory registered as `name` in the entry-point group `hftcl.feeds`; no other one is imported.
+
+    >>> find_feed('alpaca').__name__
+    'alpaca_feed'
+    """
     found = {point.name: point for point in entry_points(group="hftcl.feeds")}
     if name not in found:
         raise ConfigError(

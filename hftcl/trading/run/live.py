@@ -30,7 +30,7 @@ from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
 from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
-from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
+from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s, read_capital
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 interval_s=interval_s(settings),
             )
             count = _Count()
-            shadow = Shadow.from_settings(settings, home) if settings.trade.shadow else None
+            capital = read_capital(ledger, settings, broker) if settings.trade.shadow else 0.0
+            shadow = Shadow.from_settings(settings, home, capital=capital) if settings.trade.shadow else None
             feed = present.feed(calendar, lambda: _trades_extended(settings, serving), _build_listener(present))
             loop = assemble(
                 settings,

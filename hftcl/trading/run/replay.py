@@ -22,6 +22,7 @@ from hftcl.errors import BrokerError, ModelNotFoundError, NoDataError, UsageErro
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
+from hftcl.ledger.archive import delete_archive
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import Finding
 from hftcl.market.hours import find_hours
@@ -41,7 +42,7 @@ from hftcl.trading.execute.reconciliation import SAME, reconcile
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
-from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s
+from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, interval_s, read_capital
 
 REHEARSAL: Final = "strict-paper"
 _LAST_LOOKS: Final = 20  # in a storm one call in seven gets no answer
@@ -282,6 +283,7 @@ def _delete_begun_replay_and_assemble(
     with convert_storage_faults("beginning the ledger of the replay"):
         for path in (home.ledger, home.folder / PAPER_FILE, home.shadow / PAPER_FILE):
             sqlite.remove(path)
+        delete_archive(home.ledger)
         (home.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(home.ledger, durable=False), _Tally()
     broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
@@ -292,7 +294,8 @@ def _delete_begun_replay_and_assemble(
 
     hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
     start = find_hours(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
-    shadow = Shadow.from_settings(settings, home, durable=False) if settings.trade.shadow else None
+    capital = read_capital(ledger, settings, broker) if settings.trade.shadow else 0.0
+    shadow = Shadow.from_settings(settings, home, capital=capital, durable=False) if settings.trade.shadow else None
     parts = Parts(
         mode="replay",
         home=home,

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import BrokerError, HftclError, SourceError, StorageError, WaitEndedError
+from hftcl.errors import (
+    BrokerError,
+    HftclError,
+    IntegrityError,
+    LockHeldError,
+    SourceError,
+    StorageError,
+    WaitEndedError,
+)
 from hftcl.events import BANNER, Event, Level, OnEvent
 from hftcl.ledger import rows
 from hftcl.ledger.rows import BARRED
@@ -21,7 +29,7 @@ from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.patience import Look as LookAround
 from hftcl.trading.execute.reconciliation import HANDED
 from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
-from hftcl.trading.feeds import Delivery, Feed, Morning
+from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.late_bars import LateBars
 from hftcl.trading.run.reserve import LEAST_FREE, Reserve
@@ -128,6 +136,7 @@ class Loop:
     _acting: bool = field(default=False, init=False)
     _left_out: frozenset[str] = field(default=frozenset(), init=False)
     _clock_looked: datetime | None = field(default=None, init=False)
+    _clock_told: bool = field(default=False, init=False)
     _unprepared: str = field(default="", init=False)
     _problem: str = field(default="", init=False)
     _hold: str = field(default="", init=False)
@@ -165,8 +174,19 @@ class Loop:
             self._catch_up()
         if minute >= hours.ends - MINUTE:
             self.bot.end(self.clock.now())
+            self._archive(hours)
         else:
             self.bot.leave()
+
+    def _archive(self, hours: Hours) -> None:
+        """Sum up the fills and move the decisions of ended sessions out of the ledger; else they wait."""
+        try:
+            self.ledger.write_snapshots(hours.ends)
+            self.patiently(lambda: self.ledger.archive_decisions(hours.ends), self.look_around)
+        except WaitEndedError:
+            return  # a person wants a stop
+        except (StorageError, IntegrityError, LockHeldError) as error:
+            self.tell_fault("the decisions of the session could not be archived", str(error))
 
     def stand_by(self, hours: Hours) -> None:
         """Be able to close what is held although no bars can be had: for the kill switch, and near the close."""
@@ -231,25 +251,39 @@ class Loop:
             self.patiently(self.bot.correct, look)
 
     def _compare_clocks(self) -> None:
-        """Compare this machine's time with the broker's, at the start and each hour; a difference is told."""
+        """Compare this machine's time with broker's and vendor's, at the start and each hour; a difference is told."""
         now = self.clock.now()
         if self._clock_looked is not None and timedelta(0) <= now - self._clock_looked < _CLOCK_LOOKED_EACH:
             return
         self._clock_looked = now
+        offsets = self._measure_clocks()
+        stopped, self.bot.clock_off = self.bot.clock_off, ""
+        whose, ahead_s = max(offsets.items(), key=lambda item: abs(item[1]), default=("", 0.0))
+        before, self._clock_told = self._clock_told, abs(ahead_s) > CLOCK_TOLD_S
+        if not self._clock_told:
+            return
+        text = (
+            f"This machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the {whose}'s. "
+            "Set it by NTP (`timedatectl`)."
+        )
+        if abs(ahead_s) > CLOCK_STOPS_S:
+            self.bot.clock_off = f"{text} Nothing is opened while it is more than {CLOCK_STOPS_S:g} s off."
+        if not before or (self.bot.clock_off and not stopped):
+            self.tell_fault("the clock is wrong", self.bot.clock_off or text)
+
+    def _measure_clocks(self) -> dict[str, float]:
+        """Return the seconds by which this machine's clock is ahead of the broker's and the vendor's, as they say."""
+        offsets: dict[str, float] = {}
         try:
             broker_time = self.their_time()
         except BrokerError:
-            return  # that it does not answer is told by the desk
-        off = abs((broker_time - self.clock.now()).total_seconds()) if broker_time is not None else 0.0
-        before, self.bot.clock_off = self.bot.clock_off, ""
-        if off <= CLOCK_TOLD_S or broker_time is None:
-            return
-        ahead = "behind" if broker_time > self.clock.now() else "ahead of"
-        text = f"This machine's clock is {off:.0f} s {ahead} the broker's. Set it by NTP (`timedatectl`)."
-        if off > CLOCK_STOPS_S:
-            self.bot.clock_off = f"{text} Nothing is opened while it is more than {CLOCK_STOPS_S:g} s off."
-        if not before:
-            self.tell_fault("the clock is wrong", self.bot.clock_off or text)
+            broker_time = None  # that it does not answer is told by the desk
+        if broker_time is not None:
+            offsets["broker"] = (self.clock.now() - broker_time).total_seconds()
+        vendor_s = self.feed.clock_ahead_s() if isinstance(self.feed, VendorClock) else None
+        if vendor_s is not None:
+            offsets["vendor"] = vendor_s
+        return offsets
 
     def _tell_left_out(self, morning: Morning) -> None:
         """Name the tickers that are left out of a session, and the weight that the others keep."""

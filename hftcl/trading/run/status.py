@@ -42,6 +42,12 @@ class BookStatus(Value):
     orders: int
     fills: int
     refusals: dict[str, int]
+    fill_cost_bps: float | None
+    """What this session's fills cost beyond the opens of their bars, of the money moved; None without one."""
+    timing_bps: float | None
+    """What lay between the decisions' reference prices and these opens, likewise."""
+    charges: float
+    """Fees, borrow, dividends and interest since the ledger began, USD, + into the account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -156,6 +162,7 @@ def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta)
     day, at_open = meta.read_open(book)
     newest = ledger.newest_equity(book)
     opened = meta.moment("session_opened")
+    cost = ledger.measure_fills(book, opened) if opened else None
     return BookStatus(
         book=book,
         model_id=meta.get(f"{prefix}model_id"),
@@ -166,6 +173,9 @@ def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta)
         orders=ledger.count_sent(book, opened) if opened else 0,
         fills=ledger.count_fills(book, opened) if opened else 0,
         refusals=ledger.count_refusals(book, opened) if opened else {},
+        fill_cost_bps=1e4 * cost.cost / cost.traded if cost and cost.traded else None,
+        timing_bps=1e4 * cost.timing / cost.traded if cost and cost.traded else None,
+        charges=ledger.sum_charges() if book == "production" else 0.0,
     )
 
 

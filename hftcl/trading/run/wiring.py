@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from hftcl.alerts import Alert, Kind
 from hftcl.durable import convert_storage_faults, lock, make_folder
@@ -25,6 +25,9 @@ from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.session_loop import STAGE, Controls, Loop
 
 Mode = Literal["paper", "live", "replay"]
+
+
+_NEARLY: Final = 0.99  # what rounding and adopted differences may take from the sum of the fills
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +152,8 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         may_trade=may_trade,
     )
     shadow = desk("shadow", parts.shadow_broker) if parts.shadow_broker else None
+    if shadow is not None and (text := _explain_lack(shadow, capital)):
+        tell(Kind.ERROR, "the shadow's account is too small", text, parts.clock.now())
     bot = Bot(ledger, desk("production", parts.broker), rules, on_alert=parts.on_alert, shadow=shadow)
     return Loop(
         bot=bot,
@@ -161,6 +166,18 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         on_event=parts.on_event,
         on_alert=parts.on_alert,
         on_minute=parts.on_minute,
+    )
+
+
+def _explain_lack(shadow: Desk, capital: float) -> str:
+    """Say that the shadow's account, begun by an older hftcl with less, does not hold what its targets are parts of."""
+    began_with = shadow.broker.account().cash + shadow.ledger.read_account("shadow").paid
+    if began_with >= _NEARLY * capital:
+        return ""
+    return (
+        f"The shadow's paper account began with {began_with:,.2f} USD, and its targets are fractions of "
+        f"{capital:,.2f}: orders beyond its buying power are refused. Move its folder `shadow` away while the bot "
+        "stands still: it begins again with enough."
     )
 
 

@@ -1,0 +1,56 @@
+"""A bot whose source answers as slowly as it likes, for a test to stop: python -m tests.trading.stop_driver HOME URL.
+
+Its clock is this machine's, put to ten minutes after the open of a session, so that bars are collected at once.
+"""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hftcl.cli.trade import _signals
+from hftcl.home import Home
+from hftcl.systemd import Notifier
+from hftcl.trading.feeds import find_feed
+from hftcl.trading.run.clock import SystemClock
+from hftcl.trading.run.live import Present, trade
+from hftcl.trading.run.session_loop import Controls
+from tests.trading.bot_stand import settings_of
+
+OPENED = datetime(2025, 6, 2, 13, 40, tzinfo=UTC)
+
+
+class ShiftedClock(SystemClock):
+    """The clock of this machine, put to `OPENED` when it was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shift = OPENED - super().now()
+
+    def now(self) -> datetime:
+        """Return the time of the session."""
+        return super().now() + self._shift
+
+
+def main(home: Path, url: str) -> None:
+    """Trade until a signal says stop; say so at the end."""
+    settings = settings_of(
+        home,
+        market={"source": "polygon"},
+        trade={"feed": "polygon-rest"},
+        polygon={"base_url": url, "calls_per_minute": 500},
+    )
+    clock, controls = ShiftedClock(), Controls(halt_file=Home.of(settings).halt_file)
+    present = Present(
+        clock=clock,
+        feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(settings, calendar, extended, hears),
+        service=Notifier.from_environment({}, pid=0),
+        controls=controls,
+        on_event=lambda _: None,
+        on_alert=lambda _: None,
+    )
+    with _signals(controls, stops=True, clock=clock):
+        sys.stdout.write(f"{trade(settings, present, real_money=False).note}\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
