@@ -265,6 +265,15 @@ class Exam(Value):
             "where only that is set.",
         ),
     ] = 10
+    plausible_sharpe: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1000,
+            description="On real bars a net Sharpe above this that chance does not explain is doubted, as are other "
+            "figures that belong to it: the exam is inconclusive and the bot stands aside until a person confirms it.",
+        ),
+    ] = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
@@ -293,6 +302,13 @@ class Promote(Value):
             "and stands for it in later exams and in the record."
         ),
     ] = False
+    when_champion_cannot_be_scored: Annotated[
+        Literal["wait", "deploy"],
+        _text(
+            "A model that serves and cannot be scored, such as one with features of an earlier release: the candidate "
+            'is judged against min_sharpe and against no position, and "wait" leaves it to a person to let it serve.'
+        ),
+    ] = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)

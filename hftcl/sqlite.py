@@ -67,8 +67,18 @@ class Database:
     @property
     def tables(self) -> tuple[str, ...]:
         """The tables of the newest version."""
-        statements = (statement.split() for statement in self.schema.split(";"))
-        return tuple(words[2] for words in statements if words[:2] == ["CREATE", "TABLE"])
+        return _list_created(self.schema.split(";"))
+
+    def list_later_tables(self, version: int) -> tuple[str, ...]:
+        """Return the tables that a file of `version` cannot have yet."""
+        return tuple(
+            name for step in range(max(version, 1), self.version) for name in _list_created(self.upgrades.get(step, ()))
+        )
+
+
+def _list_created(statements: Iterable[str]) -> tuple[str, ...]:
+    words = (statement.split() for statement in statements)
+    return tuple(each[2] for each in words if each[:2] == ["CREATE", "TABLE"])
 
 
 @contextlib.contextmanager
@@ -195,6 +205,7 @@ def _copy_upgraded(db: sqlite3.Connection, path: Path, database: Database) -> sq
             db.backup(copy)
         with transaction(copy):
             _bring_up_to_date(copy, path, database)
+        _show_whole_rows(copy, database)
         copy.execute("PRAGMA query_only = ON")
     except BaseException:
         copy.close()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hftcl.archive.artifact import Model
+    from hftcl.learning.stories.record import RecordRow
 
 Clock = Callable[[], datetime]
 
@@ -190,6 +191,18 @@ class ContinuousLearning:
     def unpin(self) -> UnpinReport:
         """Let automatic deployment run again after a rollback."""
         return history.unpin(self.home, now=self._clock())
+
+    def list_record(self) -> "tuple[RecordRow, ...]":
+        """Return every recorded session of the policy, oldest first, and whether it counts."""
+        from hftcl.learning.stories.record import list_record
+
+        return list_record(self.settings)
+
+    def begin_record_over(self, reason: str) -> "tuple[RecordRow, ...]":
+        """Let nothing that was earned so far count, and return the record's rows; `reason` is kept and shown."""
+        from hftcl.learning.stories.record import begin_over
+
+        return begin_over(self.settings, reason=reason, now=self._clock())
 
 
 def _load_settings(overrides: Mapping[str, object]) -> Settings:

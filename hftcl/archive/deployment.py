@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hftcl import durable, sqlite
-from hftcl.archive import export, production, record
+from hftcl.archive import export, looks, production, record
+from hftcl.archive.looks import Look
 from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
@@ -162,10 +163,29 @@ class Archive(Registry):
                 (format_utc(now), kind, outcome, reason, model_id),
             )
 
-    def record_sessions(self, sessions: Iterable[RecordedSession], *, now: datetime) -> None:
-        """Add sessions to the policy's record, all of them or none; one that is there already stays as it is."""
+    def record_sessions(
+        self, sessions: Iterable[RecordedSession], *, now: datetime, dropped: Iterable[RecordedSession] = ()
+    ) -> None:
+        """Add sessions to the policy's record, all of them or none; one that is there on the same bars stays as it is.
+
+        dropped: rows that hold no more; one of them that `sessions` scores again is replaced.
+        """
         with self._hold_registry(now, "writing the record") as (db, _), transaction(db):
             record.insert_sessions(db, sessions)
+            record.delete_sessions(db, dropped)
+
+    def record_look(self, look: Look, *, synthetic: bool, now: datetime) -> None:
+        """Write down that a candidate that is not archived, or on other sessions, was examined; see `archive.looks`."""
+        with self._hold_registry(now, "writing down an exam") as (db, _), transaction(db):
+            looks.insert_look(db, look, synthetic=synthetic, at=format_utc(now))
+
+    def begin_record_over(self, *, synthetic: bool, reason: str, now: datetime) -> None:
+        """Let nothing that was earned so far on bars of this kind count any more. Raises UsageError without a reason.
+
+        The bot stands aside until the record that begins now lets it trade. The rows stay, and are shown.
+        """
+        with self._hold_registry(now, "beginning the record over") as (db, _), transaction(db):
+            record.insert_beginning(db, synthetic=synthetic, at=format_utc(now), reason=reason)
 
     def deploy(
         self, text: str, *, now: datetime, reason: str, by: str = "retrain", champion: str | None = _ANY

@@ -98,7 +98,7 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
 
 
 def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
-    wanted = csv_bytes(tuple(state.find_record(model_id) for model_id in sorted(state.rows, reverse=True)))
+    wanted = csv_bytes(tuple(state.find_record(model_id) for model_id in reversed(state.rows)))
     before = registry.csv.read_bytes() if registry.csv.is_file() else b""
     if before == wanted:
         return None

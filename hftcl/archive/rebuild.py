@@ -60,9 +60,12 @@ def _salvage(path: Path) -> tuple[Rows, list[str]]:
     durable.require_regular(path)
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
         db.row_factory = sqlite3.Row
-        for table in REGISTRY.sealed:
+        later: tuple[str, ...] = ()
+        with contextlib.suppress(sqlite3.Error):
+            later = REGISTRY.list_later_tables(int(db.execute("PRAGMA user_version").fetchone()[0]))
+        for table in (name for name in REGISTRY.sealed if name not in later):
             try:
-                whole, lost = sqlite.read_rows(db, REGISTRY, table, "1")
+                whole, lost = sqlite.read_rows(db, REGISTRY, table, "rowid")  # the order in which models came
             except (sqlite3.Error, UnicodeDecodeError, IndexError) as error:
                 if path.stat().st_size:
                     damage.append(f"the table {table} ({error})")
@@ -181,7 +184,7 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
     sqlite.remove(made)
     models = {row["model_id"] for row in rows["models"]}
     with contextlib.closing(sqlite.open_to_write(made, REGISTRY)) as db, sqlite.transaction(db):
-        for table in ("models", "deployments", "attempts", "record", "occurrences"):
+        for table in REGISTRY.sealed:  # models first: deployments refer to them
             for row in rows[table]:
                 if table != "deployments" or row["model_id"] in models:
                     names = ", ".join(row)

@@ -33,41 +33,57 @@ def parse_model_id(text: str) -> str:
 class Judgement:
     """What a stored report says that later decisions stand on; None where a model of an earlier hftcl does not say it.
 
-    edge: "live" or "stand aside", the second decision of that retrain, and why. policy: of [promote]. p_better:
-    P(better than the champion). conceded: whether the champion gave way by the tolerance alone. as_of: the end of the
-    bars that were known, UTC. twin: the examined model of which this one is the refit. exam_days: ISO dates, oldest
-    first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
+    edge: "live" or "stand aside", the second decision of that retrain, and why. policy: of [promote]. policy_digest:
+    of the whole policy, see `archive.policy`. record_digest: of the sessions up to `record_to` on which the edge was
+    judged, see `archive.record`. p_better: P(better than the champion). conceded: whether the champion gave way by the
+    tolerance alone. waits_beside: the model that served and could not be scored, where this one waits for a person.
+    implausible: whether its figures are nearly always an error in the bars.
+    as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
+    exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
+    positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
     """
 
     edge: str | None
     edge_reason: str | None
     policy: str | None
+    policy_digest: str | None
+    record_digest: str | None
+    record_to: date | None
     p_better: float | None
     conceded: bool
+    waits_beside: str | None
+    implausible: bool
     as_of: datetime | None
     twin: str | None
     sharpe: float | None
     sharpe_interval: tuple[float, float] | None
     exam_days: tuple[str, ...]
+    positions: str | None
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
         """Return what `report`, the JSON of a `RetrainReport`, says. Raises IntegrityError where it cannot be one."""
         score = report.get("challenger") or {}
         interval = score.get("sharpe_interval")
-        as_of = report.get("as_of")
+        as_of, record_to = report.get("as_of"), report.get("record_to")
         try:
             return cls(
                 edge=_optional(str, report.get("edge")),
                 edge_reason=_optional(str, report.get("edge_reason")),
                 policy=_optional(str, report.get("policy")),
+                policy_digest=_optional(str, report.get("policy_digest")),
+                record_digest=_optional(str, report.get("record_digest")),
+                record_to=date.fromisoformat(record_to) if record_to else None,
                 p_better=_optional(float, report.get("p_better")),
                 conceded=report.get("conceded") is True,
+                implausible=bool(report.get("implausible")),
+                waits_beside=_optional(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),
                 sharpe=_optional(float, score.get("sharpe")),
                 sharpe_interval=(float(interval[0]), float(interval[1])) if interval else None,
                 exam_days=tuple(score.get("pnl_by_session") or ()),
+                positions=_optional(str, score.get("positions_sha256")),
             )
         except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
             raise IntegrityError(

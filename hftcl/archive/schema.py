@@ -13,10 +13,22 @@ from hftcl import sqlite
 from hftcl.errors import IntegrityError
 from hftcl.home import MODELS, Home
 
-SCHEMA_VERSION: Final = 3  # 2 added `occurrences`, 3 the seals: raise it with any change to SCHEMA
+# 2 added `occurrences`, 3 the seals, 4 the record by policy and bars, and the looks: raise it with any change to SCHEMA
+SCHEMA_VERSION: Final = 4
 _OCCURRENCES: Final = """TABLE occurrences (
     job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
     claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
+# Beside `record`, whose rows do not say of which policy and bars they are: those are kept and shown, and never count.
+_POLICY_RECORD: Final = """TABLE policy_record (
+    session TEXT NOT NULL, policy TEXT NOT NULL, beginning INTEGER NOT NULL, bars TEXT NOT NULL, net REAL NOT NULL,
+    gross REAL NOT NULL, turnover REAL NOT NULL, model_id TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
+    synthetic INTEGER NOT NULL, PRIMARY KEY (synthetic, policy, beginning, session)) STRICT"""
+_BEGINNINGS: Final = """TABLE beginnings (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, reason TEXT NOT NULL,
+    after_model INTEGER NOT NULL) STRICT"""
+_LOOKS: Final = """TABLE looks (
+    number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, policy TEXT NOT NULL,
+    positions TEXT NOT NULL, sharpe REAL NOT NULL, sessions TEXT NOT NULL) STRICT"""
 # Times are ISO 8601 texts in UTC and reports JSON: a person can read the registry with sqlite3 alone.
 SCHEMA: Final = f"""
 CREATE TABLE models (
@@ -36,6 +48,9 @@ CREATE TABLE record (
     kind TEXT NOT NULL, source TEXT NOT NULL, synthetic INTEGER NOT NULL, settings_digest TEXT NOT NULL,
     PRIMARY KEY (synthetic, session)) STRICT;
 CREATE {_OCCURRENCES};
+CREATE {_POLICY_RECORD};
+CREATE {_BEGINNINGS};
+CREATE {_LOOKS};
 """
 REGISTRY: Final = sqlite.Database(
     kind="a registry",
@@ -43,7 +58,10 @@ REGISTRY: Final = sqlite.Database(
     schema=SCHEMA,
     journal="DELETE",  # one file, which a backup copies whole
     sync="EXTRA",  # what was deployed must be known after a power cut
-    upgrades={1: [f"CREATE {_OCCURRENCES}"]},
+    upgrades={
+        1: [f"CREATE {_OCCURRENCES}"],
+        3: [f"CREATE {_POLICY_RECORD}", f"CREATE {_BEGINNINGS}", f"CREATE {_LOOKS}"],
+    },
     remedy="`hftcl doctor --repair` rebuilds it from the model files; or restore it from a backup.",
     sealed={
         "models": ("model_id",),
@@ -51,6 +69,9 @@ REGISTRY: Final = sqlite.Database(
         "attempts": ("number", "at"),
         "record": ("session",),
         "occurrences": ("job", "local_date"),
+        "policy_record": ("session", "policy"),
+        "beginnings": ("number", "at"),
+        "looks": ("number", "at"),
     },  # since version 3
     small=True,
 )

@@ -30,6 +30,7 @@ COMMANDS: Final = (
     "history",
     "rollback",
     "unpin",
+    "record",
     "trade",
     "report",
     "schedule",

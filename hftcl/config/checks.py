@@ -8,6 +8,8 @@ from hftcl.config import suggest
 from hftcl.config.tree import format_value
 from hftcl.settings import Settings
 
+# The standard error of Ledoit and Wolf (2008) divides by n - 4: see `exam.metrics.sharpe_difference`.
+_FEWEST_PAIRED: Final = 5
 Check = Callable[[Settings], str | None]
 """Returns what is wrong, as the end of a line; None where all is well."""
 
@@ -15,6 +17,15 @@ Check = Callable[[Settings], str | None]
 def _check_exam_length(settings: Settings) -> str | None:
     if settings.exam.min_sessions > settings.exam.sessions:
         return "an exam cannot need more sessions than it holds."
+    return None
+
+
+def _check_paired_exam(settings: Settings) -> str | None:
+    if settings.exam.sessions < _FEWEST_PAIRED and settings.promote.policy != "seed":
+        return (
+            f"P(better) is not defined over fewer than {_FEWEST_PAIRED} sessions, so no candidate could ever replace "
+            "the model that serves."
+        )
     return None
 
 
@@ -56,6 +67,7 @@ def _check_times(text: str) -> str | None:
 
 CHECKS: Final[tuple[tuple[tuple[str, ...], Check], ...]] = (
     (("exam.min_sessions", "exam.sessions"), _check_exam_length),
+    (("exam.sessions", "promote.policy"), _check_paired_exam),
     (("edge.stand_down_below", "edge.min_p_edge"), _check_stand_down),
     (("market.watchlist",), lambda settings: _check_repeats(settings.market.watchlist)),
     (("files.columns",), lambda settings: _check_repeats(settings.files.columns.values())),

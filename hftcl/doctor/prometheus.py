@@ -13,6 +13,8 @@ from typing import Final
 
 from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
 from hftcl.home import Home
@@ -54,7 +56,7 @@ def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> 
     metrics = [
         _Metric("info", "gauge", "The program.", [({"version": __version__}, 1)]),
         _Metric("written_timestamp_seconds", "gauge", "When this file was written.", [({}, now.timestamp())]),
-        *_measure_models(home),
+        *_measure_models(settings),
         *_measure_jobs(home),
         *_measure_bot(home),
         _Metric("alerts_waiting", "gauge", "Alerts that are not sent yet.", [({}, Outbox(home).count_waiting())]),
@@ -64,8 +66,8 @@ def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> 
     return "".join(line for metric in metrics if metric.samples for line in _format_lines(metric))
 
 
-def _measure_models(home: Path) -> Iterator[_Metric]:
-    registry = Registry(home)
+def _measure_models(settings: Settings) -> Iterator[_Metric]:
+    registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     attempts = registry.attempts()
     yield _Metric("model_serves", "gauge", "Whether a registered model serves.", [({}, int(live is not None))])
@@ -77,9 +79,10 @@ def _measure_models(home: Path) -> Iterator[_Metric]:
         yield _Metric("model_trained_timestamp_seconds", "gauge", "When it was trained.", [({}, trained)])
         if live.val_sharpe is not None:
             yield _Metric("model_exam_sharpe", "gauge", "Net annual Sharpe ratio of its exam.", [({}, live.val_sharpe)])
-        edge = live.judgement.edge
-        if edge:
-            yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", [({}, int(edge == "live"))])
+        in_force = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
+        if in_force is not None:
+            may_trade = [(dict[str, str](), int(in_force.edge == "live"))]
+            yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", may_trade)
     counted = Counter(attempt.outcome for attempt in attempts)
     samples = [({"outcome": outcome}, float(count)) for outcome, count in sorted(counted.items())]
     yield _Metric("retrains_total", "counter", "Runs that wanted a new model.", samples)

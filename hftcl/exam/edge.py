@@ -81,6 +81,7 @@ def judge_edge(
     rule: settings.Edge,
     policy: Policy,
     obstacles: Sequence[str] = (),
+    luck: float = 0.0,
 ) -> Edge:
     """Return whether a policy with this record may trade.
 
@@ -90,6 +91,8 @@ def judge_edge(
     PSR >= rule.min_psr. From "live" to "stand aside": P(edge) < rule.stand_down_below; in between it stays, so that it
     does not flicker. "balanced" asks for no PSR; "strict" for P(edge) >= 0.95 and no PSR. Under "seed" the record is
     told and decides nothing: what the user's rule promoted trades.
+    luck: annual Sharpe ratio that the best of the policies that were tried on these sessions would show if all were
+        worthless; the prior of P(edge) begins that much lower.
     obstacles: what keeps the bot aside whatever the record says, such as that no model serves.
     A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
     Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
@@ -109,15 +112,21 @@ def judge_edge(
         psr=rule.min_psr if policy == "guarded" else None,
     )
     facts = [_build_evidence("obstacle", why, decides=True) for why in obstacles]
-    posterior = _compute_posterior(x, facts, decides=policy != "seed")
+    posterior = _compute_posterior(x, facts, luck, decides=policy != "seed")
     confidence = _compute_or_none(lambda: psr(x))
     if posterior is not None:
         staying = previous is EdgeState.LIVE
         facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
     track = _compute_or_none(lambda: min_track_record_length(x))
-    missing = _count_missing(x, posterior, bar) if posterior is not None else None
+    missing = _count_missing(x, posterior, bar, luck) if posterior is not None else None
     facts += _describe_outlook(track, missing)
+    if luck > 0:
+        text = (
+            "other policies were tried on sessions of this record: the best of so many worthless ones shows "
+            f"{luck:.2f} by luck, and P(edge) begins that much lower"
+        )
+        facts.append(_build_evidence("policies tried", text))
     return Edge(
         state=EdgeState.LIVE if passed else EdgeState.STAND_ASIDE,
         previous=previous,
@@ -142,11 +151,11 @@ def _compute_or_none(statistic: Callable[[], float]) -> float | None:
 
 
 def _compute_posterior(
-    record: npt.NDArray[np.float64], facts: list[Evidence], *, decides: bool
+    record: npt.NDArray[np.float64], facts: list[Evidence], luck: float, *, decides: bool
 ) -> EdgePosterior | None:
     """Return what the record tells; where it tells nothing, None, with a fact that says why."""
     try:
-        return edge_posterior(record)
+        return edge_posterior(record, prior_mean=-luck)
     except UndefinedStatisticError as error:
         facts.append(_build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
@@ -185,7 +194,7 @@ def _compare_figures(
     return facts
 
 
-def _count_missing(record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar) -> int | None:
+def _count_missing(record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar, luck: float) -> int | None:
     """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
 
     Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
@@ -193,11 +202,11 @@ def _count_missing(record: npt.NDArray[np.float64], posterior: EdgePosterior, ba
     n, m = record.size, moments(record)
     held = posterior.effective_sessions / SESSIONS_PER_YEAR
     prior = posterior.deviation**-2 - held
-    seen = posterior.mean * posterior.deviation**-2 / held  # the prior's mean is 0
+    seen = (posterior.mean * posterior.deviation**-2 + luck * prior) / held  # the prior's mean is -luck
 
     def is_enough(size: int) -> bool:
         information = held * _compute_weight(size) / _compute_weight(n)
-        p_edge = _NORMAL.cdf(seen * information / (information + prior) ** 0.5)
+        p_edge = _NORMAL.cdf((seen * information - luck * prior) / (information + prior) ** 0.5)
         if size < bar.sessions or p_edge < bar.p_edge:
             return False
         return bar.psr is None or (_compute_or_none(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr

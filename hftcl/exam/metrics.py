@@ -287,10 +287,11 @@ def min_track_record_length(
     return min_track_record_from_moments(moments(pnl), benchmark / math.sqrt(SESSIONS_PER_YEAR), alpha, form)
 
 
-def expected_maximum(trials: int) -> float:
+def expected_maximum(trials: float) -> float:
     """Return about how many standard deviations the best of `trials` independent normal draws lies above their mean.
 
-    (1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e)), g = 0.5772; 0 for one. Source: Bailey and Lopez de Prado (2014).
+    (1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e)), g = 0.5772; 0 below two. N need not be whole: trials that share
+    only a part of their sessions count by that part. Source: Bailey and Lopez de Prado (2014).
 
     >>> expected_maximum(10) < expected_maximum(100)
     True
@@ -301,22 +302,35 @@ def expected_maximum(trials: int) -> float:
     return (1.0 - EULER_GAMMA) * first + EULER_GAMMA * second
 
 
-def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike) -> float:
+def compute_best_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Return the annual Sharpe ratio that the best of several worthless trials shows; see `deflated_sharpe`.
+
+    0 below two weighted trials. Raises UndefinedStatisticError for none, or one that is not finite.
+    """
+    trials = np.asarray(trial_sharpes, dtype=np.float64)
+    if trials.size < 1 or not np.isfinite(trials).all():
+        raise UndefinedStatisticError(f"A deflated Sharpe ratio needs finite trials, got {trials.tolist()}.")
+    shares = np.ones(trials.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    count = float(shares.sum())
+    squares = float((shares * (trials - np.average(trials, weights=shares)) ** 2).sum())
+    deviation = math.sqrt(squares / (count - 1.0)) if count > 1.0 else 0.0
+    return deviation * expected_maximum(count)
+
+
+def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
     """Return the deflated Sharpe ratio: the confidence that the best of several trials is better than luck.
 
     `psr` (form "2012") against the Sharpe ratio that the best of N worthless trials shows. trial_sharpes: annual, of
     ALL configurations that were scored on these sessions, the chosen one included; with one it is `psr(pnl)`.
+    weights: of each trial, above 0 and at most 1, such as the share of its sessions that are these; 1 where left out.
+    N is their sum, and the deviation is weighted by them.
     Conservative where the trials are correlated. Raises UndefinedStatisticError for none, or one that is not finite.
     Source: Bailey and Lopez de Prado (2014), "The Deflated Sharpe Ratio".
 
     >>> deflated_sharpe([1.0, -0.5, 0.7, -0.2] * 5, [0.1, 0.5, 0.9]) < psr([1.0, -0.5, 0.7, -0.2] * 5)
     True
     """
-    trials = np.asarray(trial_sharpes, dtype=np.float64)
-    if trials.size < 1 or not np.isfinite(trials).all():
-        raise UndefinedStatisticError(f"A deflated Sharpe ratio needs finite trials, got {trials.tolist()}.")
-    deviation = float(trials.std(ddof=1)) if trials.size > 1 else 0.0
-    return psr(pnl, benchmark=deviation * expected_maximum(trials.size))
+    return psr(pnl, benchmark=compute_best_luck(trial_sharpes, weights))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

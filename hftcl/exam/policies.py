@@ -91,7 +91,7 @@ class Step:
 
 
 Gate = Callable[[PolicyAttempt, Sequence[Step]], GateDecision]
-"""Takes the challenger and the steps that deployed, oldest first; the last of them is the champion."""
+"""Takes the challenger and the steps before it, oldest first; the last of them that deployed is the champion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def run_policy(attempts: Sequence[PolicyAttempt], gate: Gate, sessions: Sequence
     """
     steps: list[Step] = []
     for attempt in attempts:
-        steps.append(Step(attempt=attempt, decision=gate(attempt, [step for step in steps if step.decision.deploys])))
+        steps.append(Step(attempt=attempt, decision=gate(attempt, tuple(steps))))
     return build_run(
         [_compute_session_pnl(find_serving(steps, session), session) for session in sessions], sessions, steps
     )
@@ -229,12 +229,13 @@ def find_serving(steps: Sequence[Step], session: Session) -> PolicyAttempt | Non
 # --- gates ------------------------------------------------------------------------------------------------------------
 
 
-def never_retrain(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
+def never_retrain(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
     """Deploy the first model, whatever its exam says, and no other."""
+    served = _list_served(steps)
     return GateDecision(deploys=not served, reason="a model serves" if served else "the first model")
 
 
-def always_newest(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
+def always_newest(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
     """Deploy each model, whatever its exam says."""
     return GateDecision(deploys=True, reason="the newest model")
 
@@ -245,7 +246,8 @@ def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> 
     Deployed if above `min_sharpe`, and above the champion's or no more than the tolerance below it.
     """
 
-    def gate(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
+    def gate(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+        served = _list_served(steps)
         own = _find_stored_score(challenger, exam)
         if own is None:
             return GateDecision(deploys=False, reason="its exam has no Sharpe ratio")
@@ -275,19 +277,38 @@ def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt
 def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
     """Return the gate of `retrain`: challenger and champion on the same unseen sessions, `verdict.judge` decides."""
 
-    def gate(challenger: PolicyAttempt, served: Sequence[Step]) -> GateDecision:
+    def gate(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+        served = _list_served(steps)
         champion = served[-1].attempt if served else None
         days = _divide(challenger, exam, champion).exam_days
+        tried = _list_tried(steps, days)
         verdict = judge(
             challenger.build_scored(days),
             champion.build_scored(days) if champion else None,
             promote=promote,
             exam=exam,
             earlier_sharpes=_list_conceding_sharpes(served, days),
+            tried_sharpes=[sharpe for sharpe, _ in tried],
+            tried_weights=[weight for _, weight in tried],
         )
         return GateDecision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
 
     return gate
+
+
+def _list_served(steps: Sequence[Step]) -> list[Step]:
+    return [step for step in steps if step.decision.deploys]
+
+
+def _list_tried(steps: Sequence[Step], days: Sequence[date]) -> list[tuple[float, float]]:
+    """Return (annual Sharpe ratio of its exam, share of `days` that it was examined on) of each earlier candidate."""
+    tried = []
+    for step in steps:
+        own = step.decision.verdict.challenger_sharpe if step.decision.verdict else None
+        common = len(set(days).intersection(step.decision.exam))
+        if own is not None and common:
+            tried.append((own, common / len(days)))
+    return tried
 
 
 def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:

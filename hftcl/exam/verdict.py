@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from hftcl.exam.simulation import Simulation
 from hftcl.formats import count
 
 FloatArray = npt.NDArray[np.float64]
+_TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
 
 
 class Outcome(StrEnum):
@@ -123,9 +124,13 @@ class Verdict:
     """On the same sessions; None without a champion that defends."""
     difference: SharpeDifference | None = None
     trials: int = 1
-    """Configurations that were examined on these sessions, this one included."""
+    """Candidates that were examined on these sessions, or on some of them, this one included."""
+    effective_trials: float = 1.0
+    """The same, each weighted by the share of these sessions that it was examined on."""
     deflated_sharpe: float | None = None
     """Confidence that the best of them is better than luck; None where undefined."""
+    waits: bool = False
+    """Whether it passed all but a champion that cannot be scored, and so waits for a person."""
 
     @property
     def reason(self) -> str:
@@ -177,21 +182,27 @@ def judge(
     champion_excused: str | None = None,
     earlier_sharpes: Sequence[float] = (),
     tried_sharpes: Sequence[float] = (),
+    tried_weights: Sequence[float] | None = None,
+    implausible: str | None = None,
 ) -> Verdict:
     """Return the verdict about `challenger`.
 
     champion: scored on the same sessions with the same costs; None where no model serves. One that never traded is
         scored as what it did: a Sharpe ratio of 0. One that was trained on synthetic bars does not defend against a
         challenger trained on real ones, nor the reverse; then the rule of the first model holds.
-    champion_problem: why the model that serves could not be scored. The verdict is then inconclusive.
+    champion_problem: why the model that serves could not be scored. The challenger is then judged against
+        `promote.min_sharpe` and, unless under "seed", against no position; one that passes waits for a person,
+        "inconclusive", unless promote.when_champion_cannot_be_scored is "deploy".
     champion_excused: why the model that serves does not defend although it was not scored, such as bars of another
         kind; `champion` and `champion_problem` are then left aside.
     earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
         not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
         them and the champion, so that concessions do not add up.
-    tried_sharpes: annual Sharpe ratios of other configurations that were examined on these very sessions before.
-        One who tries many sees a good one by luck: the deflated Sharpe ratio is told, and decides nothing, because the
-        cure is to choose on an inner split of the training window.
+    tried_sharpes: annual Sharpe ratios of other candidates that were examined on these sessions before.
+        tried_weights: the share of these sessions that each was examined on; 1 where left out. The best of many is
+        good by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the
+        policy is "seed": at least promote.min_p_better.
+    implausible: why the challenger's figures are nearly always an error in the bars. Then nothing is promoted.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
     Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
@@ -200,7 +211,7 @@ def judge(
     P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
     """
     facts = _check_examinable(challenger, exam)
-    notes, defender = _find_defender(challenger, champion, champion_problem, champion_excused)
+    notes, defender, problem = _find_defender(challenger, champion, champion_problem, champion_excused)
     facts += notes
     own = None if challenger.trades == 0 else _compute_sharpe(challenger, facts)
     against = None if defender is None else _compute_sharpe(defender, facts)
@@ -208,17 +219,25 @@ def judge(
     if own is not None and against is not None and defender is not None:
         facts += _find_faulty_peers(earlier_sharpes)
         difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
+    elif own is not None and problem is not None:
+        difference = _compute_difference(challenger, None, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _compare_figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
-    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes)
+    weights = (1.0, *(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes)))
+    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes, weights)
     if tried_sharpes:
-        facts.append(_describe_trials(1 + len(tried_sharpes), deflated))
+        facts.append(_judge_trials(len(weights), sum(weights), deflated, promote, decides=could_tell))
+    if implausible is not None:
+        facts.append(_build_evidence("plausibility", implausible))
     passed = all(fact.passed for fact in facts if fact.decides)
+    waits = problem is not None and passed and promote.when_champion_cannot_be_scored == "wait"
+    if problem is not None:
+        facts.insert(1, _describe_unscored(problem, waits=waits, promote=promote))
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
-    if unfit or pinned or (could_tell and not passed):
+    if unfit or pinned or (could_tell and not passed and implausible is None):
         outcome = Outcome.REJECTED
     else:
-        outcome = Outcome.DEPLOYED if passed else Outcome.INCONCLUSIVE
+        outcome = Outcome.DEPLOYED if passed and not waits else Outcome.INCONCLUSIVE
     return Verdict(
         outcome=outcome,
         evidence=tuple(facts),
@@ -227,9 +246,23 @@ def judge(
         challenger_sharpe=own,
         champion_sharpe=against,
         difference=difference,
-        trials=1 + len(tried_sharpes),
+        trials=len(weights),
+        effective_trials=sum(weights),
         deflated_sharpe=deflated,
+        waits=waits and outcome is Outcome.INCONCLUSIVE,
     )
+
+
+def _describe_unscored(problem: str, *, waits: bool, promote: settings.Promote) -> Evidence:
+    """Return that the champion could not be scored, and what a person can do where the candidate waits for one."""
+    detail = f"the champion cannot be compared: {problem}"
+    if waits:
+        against = "" if promote.policy == "seed" else " and is better than no position"
+        detail = (
+            f"{detail.rstrip('.')}. The candidate clears the threshold{against}: `hftcl rollback MODEL_ID --reason "
+            'TEXT` lets it serve, and [promote] when_champion_cannot_be_scored = "deploy" does so without a person'
+        )
+    return _build_evidence("champion", detail, decides=waits or promote.when_champion_cannot_be_scored == "wait")
 
 
 def _build_evidence(name: str, detail: str, *, passed: bool = False, decides: bool = True) -> Evidence:
@@ -254,8 +287,8 @@ def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]
 
 def _find_defender(
     challenger: Scored, champion: Scored | None, problem: str | None, excused: str | None
-) -> tuple[list[Evidence], Scored | None]:
-    """Return who defends, and what there is to say about that."""
+) -> tuple[list[Evidence], Scored | None, str | None]:
+    """Return what there is to say about the defence, who defends, and why the one that serves cannot."""
     if excused is None and champion is not None and champion.synthetic != challenger.synthetic:
         kind = {True: "synthetic", False: "real"}
         excused = (
@@ -263,20 +296,22 @@ def _find_defender(
             f"the challenger on {kind[challenger.synthetic]} ones"
         )
     if excused is not None:
-        return [_build_evidence("champion", excused, passed=True, decides=False)], None
+        return [_build_evidence("champion", excused, passed=True, decides=False)], None, None
     if problem is None and champion is not None:
         problem = champion.fault
         if problem is None and champion.sessions != challenger.sessions:
             problem = "it was not scored on the same sessions"
     if problem is not None:
-        return [_build_evidence("champion", f"the champion cannot be compared: {problem}")], None
+        return [], None, problem
     if champion is None:
-        return [_build_evidence("champion", "there is no model to beat", passed=True, decides=False)], None
+        return [_build_evidence("champion", "there is no model to beat", passed=True, decides=False)], None, None
     if champion.flat:
-        return [
-            _build_evidence("champion", "the champion made no trade: it scores 0", passed=True, decides=False)
-        ], champion
-    return [], champion
+        return (
+            [_build_evidence("champion", "the champion made no trade: it scores 0", passed=True, decides=False)],
+            champion,
+            None,
+        )
+    return [], champion, None
 
 
 def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
@@ -288,17 +323,34 @@ def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
         return None
 
 
-def _compute_deflated(challenger: Scored, own: float, tried_sharpes: Sequence[float]) -> float | None:
+def _compute_deflated(
+    challenger: Scored, own: float, tried_sharpes: Sequence[float], weights: Sequence[float]
+) -> float | None:
     try:
-        return deflated_sharpe(challenger.net, [own, *tried_sharpes])
+        return deflated_sharpe(challenger.net, [own, *tried_sharpes], weights)
     except UndefinedStatisticError:
         return None
 
 
-def _describe_trials(trials: int, deflated: float | None) -> Evidence:
+def _judge_trials(
+    trials: int, effective: float, deflated: float | None, promote: settings.Promote, *, decides: bool
+) -> Evidence:
+    """Return how much of the figure is the luck of the best of several; it decides from two weighted trials on."""
+    decisive = decides and effective >= _TRIALS_THAT_DECIDE and promote.policy != "seed"
+    least = promote.min_p_better
     figure = "not defined" if deflated is None else f"{deflated:.2f}"
-    detail = f"{trials} configurations were examined on these sessions: deflated Sharpe ratio {figure}"
-    return Evidence(name="trials", value=deflated, threshold=None, passed=True, detail=detail, decides=False)
+    told = (
+        f"one of {trials} candidates that were tried on these sessions ({effective:.2f} by the sessions in common): "
+        f"deflated Sharpe ratio {figure}"
+    )
+    return Evidence(
+        name="trials",
+        value=deflated,
+        threshold=least if decisive else None,
+        passed=not decisive or (deflated is not None and deflated >= least),
+        detail=f"{told}, needs {least:.2f}" if decisive else told,
+        decides=decisive,
+    )
 
 
 def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
@@ -310,11 +362,11 @@ def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
 
 
 def _compute_difference(
-    challenger: Scored, champion: Scored, facts: list[Evidence], *, guarded: bool
+    challenger: Scored, champion: Scored | None, facts: list[Evidence], *, guarded: bool
 ) -> SharpeDifference | None:
     """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
     try:
-        if champion.flat:
+        if champion is None or champion.flat:
             return sharpe_against_flat(challenger.net)
         return sharpe_difference(challenger.net, champion.net)
     except UndefinedStatisticError as error:

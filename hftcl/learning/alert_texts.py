@@ -5,15 +5,18 @@ Pure but for `digest`, which reads the registry.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.formats import count
+from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
+from hftcl.settings import Settings
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -55,12 +58,12 @@ def build_error_alert(error: BaseException, doing: str, at: datetime) -> Alert:
     )
 
 
-def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
+def build_digest(settings: Settings, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
     """Return what happened from `since` to `now` (UTC). extra: what the caller has to add, such as missed duties.
 
     Raises HftclError where the registry cannot be read.
     """
-    registry = Registry(home)
+    registry = Registry(Home.of(settings).root)
     live, pin = registry.find_live(), registry.find_pin()
     attempts = [attempt for attempt in registry.attempts() if since <= attempt.at <= now]
     outcomes = ", ".join(
@@ -71,8 +74,9 @@ def build_digest(home: Path, since: datetime, now: datetime, extra: Facts = ()) 
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
-    if live is not None and live.judgement.edge:
-        facts.append(("edge", f"{live.judgement.edge}: {live.judgement.edge_reason or ''}".rstrip(": ")))
+    if live is not None:
+        edge = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
+        facts += [("edge", f"{edge.edge}: {edge.reason}".rstrip(": "))] if edge else []
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")

@@ -14,6 +14,7 @@ import polars as pl
 from hftcl.archive import artifact
 from hftcl.archive.artifact import Model, ModelMeta
 from hftcl.archive.fitness import load_fit
+from hftcl.archive.policy import complete_params
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
@@ -21,7 +22,7 @@ from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.learning.dataset import is_ready
 from hftcl.market.received import TickerCoverage
-from hftcl.model.families import Family, complete, find_family
+from hftcl.model.families import Family, find_family
 from hftcl.model.features import build_matrix
 from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
@@ -53,17 +54,9 @@ def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, obj
 
     Raises UsageError for a name that the family does not know, or a value out of its range.
     """
-    family = find_family(settings.model.family)
     if chosen is not None and not isinstance(chosen, Mapping):
-        chosen = _parse_parameters(family, chosen)
-    kind = getattr(family, "SETTINGS", None)  # a plug-in's own section goes before [model]
-    holders = [settings.model] if kind is None else [settings.of_plugin(kind), settings.model]
-    configured_params = {
-        name: next(getattr(holder, name) for holder in holders if hasattr(holder, name))
-        for name in family.parameters()
-        if any(hasattr(holder, name) for holder in holders)
-    }
-    return complete(family, {**configured_params, **(chosen or {})})
+        chosen = _parse_parameters(find_family(settings.model.family), chosen)
+    return complete_params(settings, chosen)
 
 
 def _parse_parameters(family: Family, texts: Sequence[str]) -> dict[str, object]:

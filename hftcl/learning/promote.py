@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hftcl.archive.deployment import Archive
-from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import NewModel
 from hftcl.errors import HftclError, PinnedError, StorageError, SupersededError
 from hftcl.events import Event, Level, OnEvent, critical
@@ -15,6 +14,7 @@ from hftcl.exam.split import list_sessions, split_for_refit
 from hftcl.exam.verdict import Outcome
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.record import Record
 from hftcl.learning.reports import RetrainReport, document
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -38,28 +38,26 @@ class Promotion:
         report: RetrainReport,
         *,
         champion: str | None,
-        sessions: tuple[RecordedSession, ...],
+        record: Record,
     ) -> RetrainReport:
         """Archive the candidate, deploy it or its refit where it passed, and delete what `[archive] keep` lets go.
 
-        champion: id of the model that serves. sessions: what this retrain adds to the policy's record. Returns the
+        champion: id of the model that serves. record: the policy's, with what this retrain changes in it. Returns the
         report of what really became of it. From here on a signal cuts only through the refit.
         """
         deploys = report.outcome == Outcome.DEPLOYED
         if deploys and self.settings.promote.refit_on_promote:
             with critical():
-                self._archive_with_record(candidate, report, sessions)
+                self._archive_with_record(candidate, report, record)
             report = self._refit(candidate, report)  # takes as long as a training: a stop may cut it
             with critical(last=True):
                 return self._finish(self._deploy(report, champion))
         with critical(last=True):
-            self._archive_with_record(candidate, report, sessions)
+            self._archive_with_record(candidate, report, record)
             return self._finish(self._deploy(report, champion) if deploys else report)
 
-    def _archive_with_record(
-        self, candidate: Candidate, report: RetrainReport, sessions: tuple[RecordedSession, ...]
-    ) -> None:
-        self.archive.record_sessions(sessions, now=self.now)
+    def _archive_with_record(self, candidate: Candidate, report: RetrainReport, record: Record) -> None:
+        self.archive.record_sessions(record.added, now=self.now, dropped=record.dropped)
         self._archive(candidate, report)
 
     def _finish(self, report: RetrainReport) -> RetrainReport:

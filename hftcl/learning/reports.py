@@ -75,11 +75,17 @@ class ScoreReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamReport(ScoreReport):
-    """What `exam` found: one archived model on the sessions `from_` to `to`, none of which it had seen."""
+    """What `exam` found: one archived model on the sessions `from_` to `to`, none of which it had seen.
+
+    trials, effective_trials, dsr: as in `RetrainReport`.
+    """
 
     from_: date
     to: date
     sessions: int
+    trials: int
+    effective_trials: float
+    dsr: float | None
     tickers: tuple[str, ...]
     left_out: dict[str, str]
     trained_from: date
@@ -132,8 +138,12 @@ class EvidenceReport:
 class RetrainReport:
     """What one retrain did, and why. What a run that was skipped never came to is None or empty.
 
-    trials: configurations that were examined on these very sessions, this one included; deflated_sharpe: the confidence
-    that the best of them is better than luck. twin: the examined model, where `model_id` is its refit on all sessions.
+    trials: candidates that were examined on these sessions or some of them, this one included; effective_trials: each
+    by the share of these sessions; dsr, also called deflated_sharpe: the confidence that the best of them is better
+    than luck. twin: the examined model, where `model_id` is its refit on all sessions. waits_beside: the
+    model that serves and cannot be scored, where the candidate waits for a person. implausible: figures that are
+    nearly always an error in the bars. policy_digest: of the whole policy
+    that was judged; record_digest: of the sessions and bars on which the edge was.
     """
 
     outcome: str
@@ -159,7 +169,12 @@ class RetrainReport:
     p_better: float | None = None
     conceded: bool = False
     policy: str | None = None
+    policy_digest: str | None = None
+    waits_beside: str | None = None
+    implausible: tuple[str, ...] = ()
     trials: int = 1
+    effective_trials: float = 1.0
+    dsr: float | None = None
     deflated_sharpe: float | None = None
     twin: str | None = None
     edge: str = "stand aside"
@@ -169,6 +184,7 @@ class RetrainReport:
     record_sessions: int = 0
     record_from: date | None = None
     record_to: date | None = None
+    record_digest: str | None = None
     record_sharpe: float | None = None
     record_interval: tuple[float, float] | None = None
     record_psr: float | None = None

@@ -41,10 +41,20 @@ class ExamResult:
         )
 
 
-def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float) -> ExamResult:
+def examine(
+    model: Model,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    *,
+    cost_bps: float,
+    watchlist: Sequence[str],
+    delay_bars: int = 0,
+) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
-    Each ticker of the exam gets the weight 1/N. A bar whose features are not complete has no prediction: no signal.
+    Each ticker of the watchlist has the weight 1/N, as the bot trades it: one without bars earns 0 and does not raise
+    the others. A bar whose features are not complete has no prediction: no signal. delay_bars: how many bars late each
+    decision is made; an edge that does not bear one is none.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
     has_features = rows.select(is_ready()).to_series()
@@ -52,11 +62,14 @@ def examine(model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps
     values = np.full(rows.height, np.nan, dtype=np.float32)
     values[has_features.to_numpy()] = predictions
     predicted = pl.Series("prediction", values, nan_to_null=True)
+    if delay_bars:
+        late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
+        predicted = rows.select("ticker", "session", predicted).select(late).to_series()
     positions = target_positions(
         rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
         threshold=model.meta.threshold,
         horizon_minutes=model.meta.horizon_minutes,
-        weight=1.0 / max(rows["ticker"].n_unique(), 1),
+        weight=1.0 / max(len(watchlist), 1),
         flat_minutes_before_close=model.meta.flat_minutes_before_close,
     )
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)

@@ -38,11 +38,12 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
 
     def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         collection = collect(settings, now=clock(), on_event=on_event)
-        return JobResult(_summarize_collection(collection), tuple(_find_holes(collection, clock())))
+        found = (*_find_holes(collection, clock()), *_find_corrections(collection, clock()))
+        return JobResult(_summarize_collection(collection), found)
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         home, now = Home.of(settings).root, clock()
-        alert = alert_texts.build_digest(home, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
+        alert = alert_texts.build_digest(settings, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
         return JobResult(alert.subject, (alert,))
 
     return {Job.CHECK: run_check, Job.RETRAIN: run_forced, Job.COLLECT: run_collection, Job.DIGEST: run_digest}
@@ -71,6 +72,19 @@ def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
+
+
+def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
+    """Yield the alert about recorded sessions whose bars were corrected; none where each is what it was."""
+    days = collection.corrected
+    if days:
+        again = len({session.session for session in collection.recorded} & set(days))
+        text = (
+            f"The bars of {count(len(days), 'recorded session')} from {days[0]} to {days[-1]} are not those that were "
+            f"scored. Scored again with the model of the day: {again}; dropped from the record: {len(days) - again}. "
+            "Until the next retrain has judged it, the bot stands aside. `hftcl record` shows it."
+        )
+        yield Alert(Kind.DATA_HOLE, f"Bars of {count(len(days), 'recorded session')} were corrected", text, at)
 
 
 def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Draws the archive: the history, a rollback, an unpin."""
+"""Draws the archive: the history, a rollback, an unpin, the record."""
 
 import sys
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from hftcl.views import Styled, draw_sparkline, draw_table, number, say
 if TYPE_CHECKING:
     from hftcl.archive.records import ModelRecord, RollbackPlan
     from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
+    from hftcl.learning.stories.record import RecordRow
 
 
 def draw_history(rows: "Sequence[HistoryRow]") -> None:
@@ -98,3 +99,32 @@ def draw_unpin(report: "UnpinReport") -> None:
         say("Nothing was pinned.")
     else:
         say(f"{report.unpinned} is no longer pinned: the next retrain may replace it.")
+
+
+def draw_record(rows: "Sequence[RecordRow]") -> None:
+    """Draw the policy's record, oldest first, then how many of its sessions count."""
+    if not rows:
+        say("No session is recorded yet. The first retrain begins the record.")
+        return
+    drawn = [
+        (
+            row.session.isoformat(),
+            f"{row.net:+.3%}",
+            row.model_id,
+            row.kind,
+            row.policy or "unknown",
+            Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
+            _list_bars(row.bars),
+            Styled("yes", "green") if row.counts else f"no: {row.why}",
+        )
+        for row in rows
+    ]
+    columns = ("session", "net", "model", "earned by", "policy", "source", "bars", "counts")
+    draw_table("", columns, drawn, numbers=frozenset({1}), spare=("bars", "earned by", "policy", "source"))
+    say(f"{sum(row.counts for row in rows)} of {len(rows)} sessions count for the policy that is configured.")
+
+
+def _list_bars(bars: str) -> str:
+    """Return a session's bars for the eye: of how many tickers; the JSON has the digest of each."""
+    count = len(bars.split())
+    return f"{count} ticker{'s' if count > 1 else ''}" if count else "unknown"

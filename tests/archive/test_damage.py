@@ -213,3 +213,38 @@ def test_a_model_that_is_being_archived_is_no_sign_of_a_lost_registry(tmp_path: 
     other = archive_in(tmp_path)
     assert added(other, LATER).model_id
     assert a_model(model_id).model_id == model_id
+
+
+def make_version_3(database: Path) -> None:
+    """Take from a registry what version 4 added."""
+    with contextlib.closing(sqlite3.connect(database)) as db, db:
+        for table in ("policy_record", "beginnings", "looks"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("PRAGMA user_version = 3")
+
+
+def test_a_whole_registry_of_version_3_is_not_rebuilt_and_is_brought_up_to_date_with_its_seals(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    ids = deployed(archive, 2)
+    make_version_3(archive.database)
+    assert rebuild(archive, LATER) == ()
+    assert [model.model_id for model in archive.models()] == ids[::-1]
+    archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
+    with contextlib.closing(sqlite3.connect(archive.database)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        names = [row[1] for row in db.execute("PRAGMA table_info(policy_record)")]
+    assert names[-1] == "seal"
+
+
+def test_a_row_that_was_damaged_before_an_upgrade_is_not_sealed_as_if_it_were_whole(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    (first,) = deployed(archive, 1)
+    make_version_3(archive.database)
+    damage(archive.database, b'{"challenger"', b'["challenger"')
+    with pytest.raises(IntegrityError, match=f"models {first}"):
+        archive.models()
+    with pytest.raises(IntegrityError, match=f"models {first}"):
+        archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
+    with pytest.raises(IntegrityError, match=f"models {first}"):
+        archive.models()
+    assert any("was rebuilt" in note for note in rebuild(archive, LATER))

@@ -33,7 +33,7 @@ def test_a_model_of_another_market_is_unfit_and_the_reason_names_the_remedy(
     tmp_path: Path, market: MarketKind, why: str
 ) -> None:
     archived(tmp_path)
-    watch = ProductionWatch(tmp_path, HERE, interval_s=1)
+    watch = ProductionWatch(tmp_path, HERE, policy="p", interval_s=1)
     watch.look(TRAINED)
     assert watch.in_use is not None
     meta = watch.in_use.model.meta
@@ -76,9 +76,16 @@ def test_the_newest_model_is_the_one_archived_last_also_after_a_clock_that_ran_a
 
 
 def test_a_verdict_on_synthetic_bars_lets_no_model_of_real_bars_trade(tmp_path: Path) -> None:
-    archived(tmp_path, synthetic=False, source="files", report={"edge": "stand aside"})
-    watch = ProductionWatch(tmp_path, replace(HERE, synthetic=False), interval_s=1)
-    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report={"edge": "live"})
+    archived(tmp_path, synthetic=False, source="files", report={"edge": "stand aside", "policy_digest": "p"})
+    watch = ProductionWatch(tmp_path, replace(HERE, synthetic=False), policy="p", interval_s=1)
+    archived(
+        tmp_path,
+        TRAINED + HOUR,
+        seed=2,
+        deploy=False,
+        outcome="rejected",
+        report={"edge": "live", "policy_digest": "p"},
+    )
     watch.look(TRAINED + 2 * HOUR)
     assert watch.edge == "stand aside"
 

@@ -69,7 +69,9 @@ def truth(seed: int, edge: float) -> Truth:
         )
 
     def score(rows: pl.DataFrame, days: list[date]) -> ExamResult:
-        return examine(candidate.model, rows, days, cost_bps=settings.strategy.cost_bps)
+        return examine(
+            candidate.model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+        )
 
     exam = score(window, list(parts.exam_days)).simulation
     fresh = []

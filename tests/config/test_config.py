@@ -280,3 +280,11 @@ def test_reading_the_configuration_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_exam_of_fewer_than_five_sessions_is_refused_where_p_better_is_asked_for(tmp_path: Path) -> None:
+    (told,) = faults(tmp_path, "[exam]\nsessions = 4")
+    assert "exam.sessions = 4" in told
+    assert "promote.policy" in told
+    assert "fewer than 5 sessions" in told
+    assert loaded(tmp_path, "[exam]\nsessions = 4\n[promote]\npolicy = 'seed'").settings.exam.sessions == 4

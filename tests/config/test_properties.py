@@ -93,6 +93,8 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             zone if leaf.name == "timezone" else values_of(leaf.annotation)
         )
     tree["exam"]["min_sessions"] = min(tree["exam"]["min_sessions"], tree["exam"]["sessions"])
+    if tree["promote"]["policy"] != "seed":
+        tree["exam"]["sessions"] = max(tree["exam"]["sessions"], 5)
     tree["edge"]["stand_down_below"] = min(tree["edge"]["stand_down_below"], tree["edge"]["min_p_edge"])
     tree["paths"] = {"home": "/var/lib/hftcl", "env_file": "/etc/hftcl.env"}
     tree["files"]["folder"] = "/srv/bars"

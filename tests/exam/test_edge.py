@@ -176,3 +176,18 @@ def test_row_f2_scoring_the_champion_again_beats_its_stored_score() -> None:
     again = np.mean([a_year(models, "seed").traded for models in drawn])
     stored = np.mean([a_year_by_stored_scores(models).traded for models in drawn])
     assert again / stored >= 1.15
+
+
+def test_the_luck_of_the_best_of_several_policies_lowers_what_p_edge_begins_with() -> None:
+    """By hand: the prior N(-1.5, 2^2) instead of N(0, 2^2), by the conjugate formula of `edge_posterior`."""
+    record = np.random.default_rng(5).normal(0.0006, 0.004, 60)
+    alone = judge_edge(record, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded")
+    chosen = judge_edge(record, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=1.5)
+    assert chosen.p_edge == pytest.approx(edge_posterior(record, prior_mean=-1.5).p_edge)
+    assert alone.p_edge is not None
+    assert chosen.p_edge is not None
+    assert chosen.p_edge < alone.p_edge
+    assert "shows 1.50 by luck" in next(fact.detail for fact in chosen.evidence if fact.name == "policies tried")
+    assert not [fact for fact in alone.evidence if fact.name == "policies tried"]
+    if alone.sessions_missing is not None and chosen.sessions_missing is not None:
+        assert chosen.sessions_missing >= alone.sessions_missing

@@ -116,7 +116,7 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_in_place_when_guarde
     assert verdict(net, net, replace(GUARDED, min_p_better=0.0)).outcome is Outcome.DEPLOYED
 
 
-def test_the_best_of_many_configurations_is_told_to_be_luck_and_that_decides_nothing() -> None:
+def test_the_best_of_many_candidates_is_told_to_be_luck() -> None:
     """0.64 by hand: five trials of -4, -2, 0, 2, 6 deviate by 3.847 a year, the best of 5 worthless ones lies 1.193
     deviations up (Bailey and Lopez de Prado 2014), and PSR of 6 against 4.59 over 20 sessions is what is left.
     """
@@ -127,8 +127,30 @@ def test_the_best_of_many_configurations_is_told_to_be_luck_and_that_decides_not
     luck = statistics.stdev([-4.0, -2.0, 0.0, 2.0, 6.0]) * 1.1929
     assert best_of_five.deflated_sharpe == pytest.approx(psr(np.array(net), benchmark=luck), abs=1e-3)
     assert alone.deflated_sharpe == pytest.approx(psr(np.array(net)))
-    assert "5 configurations were examined on these sessions" in str(best_of_five.evidence[-1])
+    assert "one of 5 candidates that were tried on these sessions" in str(best_of_five.evidence[-1])
     assert [fact.name for fact in alone.evidence].count("trials") == 0, "nobody tried anything"
+
+
+def test_from_two_trials_on_the_deflated_sharpe_ratio_decides_unless_under_seed() -> None:
+    """Four seeds on one day reached a Sharpe ratio of 6 with a deflated one of 0.5, and were deployed."""
+    net, tried = with_sharpe(6.0), (-12.0, -6.0, 0.0, 5.0)
+    lucky = verdict(net, promote=GUARDED, tried=tried)
+    assert lucky.deflated_sharpe is not None
+    assert lucky.deflated_sharpe < GUARDED.min_p_better
+    assert lucky.outcome is Outcome.REJECTED
+    assert "one of 5 candidates that were tried on these sessions" in lucky.reason
+    assert verdict(net, promote=SEED, tried=tried).outcome is Outcome.DEPLOYED
+
+
+def test_trials_count_by_the_sessions_in_common() -> None:
+    """By hand: one that shares 19 of 20 sessions is 0.95 of a trial, and less than two decide nothing."""
+    challenger = scored(with_sharpe(6.0))
+    one = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0,), tried_weights=(0.95,))
+    assert (one.trials, one.effective_trials) == (2, 1.95)
+    assert one.outcome is Outcome.DEPLOYED
+    two = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0, -30.0), tried_weights=(0.95, 0.95))
+    assert two.effective_trials == pytest.approx(2.9)
+    assert two.outcome is Outcome.REJECTED
 
 
 def test_all_that_failed_is_told() -> None:
@@ -197,10 +219,8 @@ def test_faulty_predictions_fail_the_exam_whatever_they_earned(predictions: list
     found = judge(faulty, None, promote=SEED, exam=EXAM)
     assert (found.outcome, found.reason) == (Outcome.REJECTED, f"the challenger cannot be examined: {told}")
     against = judge(scored(with_sharpe(9.0)), replace(faulty, model_id="champion"), promote=SEED, exam=EXAM)
-    assert (against.outcome, against.reason) == (
-        Outcome.INCONCLUSIVE,
-        f"the champion cannot be compared: {told}",
-    )
+    assert against.outcome is Outcome.INCONCLUSIVE
+    assert against.reason.startswith(f"the champion cannot be compared: {told}")
 
 
 def test_sound_predictions_have_no_fault() -> None:
@@ -208,14 +228,27 @@ def test_sound_predictions_have_no_fault() -> None:
     assert prediction_fault(np.array([0.1], dtype=np.float32)) is None
 
 
-def test_a_champion_that_cannot_be_scored_stays() -> None:
-    found = judge(
-        scored(with_sharpe(9.0)), None, promote=SEED, exam=EXAM, champion_problem="its feature rsi_14 does not exist"
-    )
-    assert (found.outcome, found.reason) == (
-        Outcome.INCONCLUSIVE,
-        "the champion cannot be compared: its feature rsi_14 does not exist",
-    )
+FLAT = scored([0.0] * 20, "champion", trades=0)
+
+
+def test_a_champion_that_cannot_be_scored_stays_until_a_person_or_a_setting_lets_the_candidate_serve() -> None:
+    problem = "its feature rsi_14 does not exist."
+    found = judge(scored(with_sharpe(9.0)), None, promote=GUARDED, exam=EXAM, champion_problem=problem)
+    assert (found.outcome, found.waits) == (Outcome.INCONCLUSIVE, True)
+    assert found.reason.startswith("the champion cannot be compared: its feature rsi_14 does not exist. The candidate")
+    assert "`hftcl rollback MODEL_ID --reason TEXT`" in found.reason
+    deploying = replace(GUARDED, when_champion_cannot_be_scored="deploy")
+    allowed = judge(scored(with_sharpe(9.0)), None, promote=deploying, exam=EXAM, champion_problem=problem)
+    assert (allowed.outcome, allowed.waits) == (Outcome.DEPLOYED, False)
+    assert allowed.p_better == pytest.approx(judge(scored(with_sharpe(9.0)), FLAT, promote=GUARDED, exam=EXAM).p_better)
+
+
+@pytest.mark.parametrize("when", ["wait", "deploy"])
+def test_beside_a_champion_that_cannot_be_scored_a_candidate_that_fails_alone_is_rejected(when: str) -> None:
+    promote = replace(GUARDED, when_champion_cannot_be_scored=when)
+    weak = judge(scored(with_sharpe(0.6)), None, promote=promote, exam=EXAM, champion_problem="it is damaged")
+    assert (weak.outcome, weak.waits) == (Outcome.REJECTED, False)
+    assert "P(better)" in weak.reason
 
 
 @pytest.mark.parametrize(("promote", "outcome"), [(GUARDED, Outcome.INCONCLUSIVE), (SEED, Outcome.DEPLOYED)])

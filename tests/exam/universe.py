@@ -78,13 +78,18 @@ def scored(net: FloatArray, name: str) -> Scored:
     return Scored(model_id=name, sessions=DAYS[: net.size], net=net, trades=100, synthetic=False)
 
 
-def promotes(challenger: FloatArray, champion: FloatArray | None, policy: Policy) -> bool:
-    """Return whether the product's verdict is to deploy."""
+def promotes(
+    challenger: FloatArray, champion: FloatArray | None, policy: Policy, tried: dict[int, float] | None = None
+) -> bool:
+    """Return whether the product's verdict is to deploy. tried: by weeks ago, Sharpe ratios of earlier candidates."""
+    tried = tried or {}
     verdict = judge(
         scored(challenger, "challenger"),
         None if champion is None else scored(champion, "champion"),
         promote=settings.Promote(policy=policy),
         exam=settings.Exam(),
+        tried_sharpes=tuple(tried.values()),
+        tried_weights=tuple(1 - weeks * WEEK / EXAM for weeks in tried),
     )
     return verdict.outcome is Outcome.DEPLOYED
 
@@ -97,14 +102,16 @@ def lives(record: FloatArray, policy: Policy = "guarded", previous: EdgeState = 
 def a_year(models: Models, policy: Policy) -> Year:
     """Retrain 52 times: judge the week's candidate against the champion, continue the record, decide on the edge."""
     year, champion, state = Year(), None, EdgeState.STAND_ASIDE
-    current, record = 0, models.walk_forward
+    current, record, sharpes = 0, models.walk_forward, list[float]()
     for week in range(WEEKS):
         now = EXAM + week * WEEK
         if week:  # the sessions since, with the model that was current
             record = np.concatenate([record, models.pnl[current, now - WEEK : now]])
         exam = slice(now - EXAM, now)
         best = None if champion is None else models.pnl[champion, exam]
-        if promotes(models.pnl[week, exam], best, policy):
+        tried = {ago: sharpes[week - ago] for ago in range(1, min(week, EXAM // WEEK - 1) + 1)}  # a shared session
+        sharpes.append(sharpe(models.pnl[week, exam]))
+        if promotes(models.pnl[week, exam], best, policy, tried):
             champion = week
         current = week if champion is None else champion  # before any served, the last candidate
         if champion is None:

@@ -12,6 +12,7 @@ from hftcl.archive.records import Outcome
 from hftcl.errors import SourceError
 from hftcl.learning.alert_texts import build_digest, build_error_alert, build_retrain_alerts
 from hftcl.learning.reports import RetrainReport
+from hftcl.settings import Paths, Settings
 from tests.archive.sample_models import T0, added, archive_in, deployed
 from tests.installed import run
 from tests.loop_cases import first_retrain
@@ -61,15 +62,20 @@ def test_an_error_of_ours_is_told_as_it_is_and_another_one_by_its_type() -> None
 
 
 def test_the_digest_says_what_serves_and_counts_what_happened_since(tmp_path: Path) -> None:
-    archive = archive_in(tmp_path)
-    assert ("serving model", "none") in build_digest(tmp_path, T0, T0).facts
+    archive, settings = archive_in(tmp_path), Settings(paths=Paths(home=str(tmp_path)))
+    assert ("serving model", "none") in build_digest(settings, T0, T0).facts
     _, second = deployed(archive, 2)
     refused: Outcome = "rejected"
     added(archive, T0 + timedelta(days=8), refused, "P(better) 0.50, needs 0.60")
     for day, outcome in ((-1, "deployed"), (1, "rejected"), (2, "rejected"), (3, "skipped")):
         archive.record_attempt(T0 + timedelta(days=7 + day), kind="check", outcome=outcome, reason="because")
     archive.rollback(now=T0 + timedelta(days=9))
-    alert = build_digest(tmp_path, T0 + timedelta(days=7), T0 + timedelta(days=14), (("missed", "1 check"),))
+    alert = build_digest(
+        Settings(paths=Paths(home=str(tmp_path))),
+        T0 + timedelta(days=7),
+        T0 + timedelta(days=14),
+        (("missed", "1 check"),),
+    )
     assert "2 rejected" in alert.subject
     assert "1 skipped" in alert.subject
     assert "deployed" not in alert.subject

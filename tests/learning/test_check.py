@@ -12,6 +12,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
@@ -61,7 +62,11 @@ def home(trained: Path, tmp_path: Path) -> Path:
 
 def on_files(home: Path, **sections: dict[str, object]) -> Settings:
     files: dict[str, object] = {"folder": str(home / "bars_given")}
-    wanted: dict[str, dict[str, object]] = {"promote": {"min_sharpe": -100}, **sections}
+    wanted: dict[str, dict[str, object]] = {
+        "promote": {"min_sharpe": -100},
+        "exam": {"plausible_sharpe": 1000},
+        **sections,
+    }
     settings = small(home, files=files, **wanted)
     return replace(settings, market=replace(settings.market, source="files"))
 
@@ -149,7 +154,7 @@ def recorded(home: Path, returns: list[float], *, last: date) -> None:
                 kind="scored",
                 source="files",
                 synthetic=False,
-                settings_digest="0" * 16,
+                policy=hash_policy(on_files(home)),
             )
             for index, net in enumerate(returns)
         ],
@@ -162,8 +167,8 @@ def test_the_detector_reads_the_record_and_then_the_sessions_since(home: Path) -
     recorded(home, [0.001, -0.002] * 15, last=date(2025, 11, 30))
     found = trigger(learning(on_files(home)).check(), "degraded")
     scored = learning(on_files(home)).exam(Registry(home).models()[0].model_id, "2026-01-09", "2026-02-05")
-    state = ShiryaevRoberts()
-    known = [each.net for each in read_sessions(Registry(home), synthetic=False)]
+    state, policy = ShiryaevRoberts(), hash_policy(on_files(home))
+    known = [each.net for each in read_sessions(Registry(home), synthetic=False, policy=policy)]
     for net in (*known, *scored.pnl_by_session.values()):
         state = state.update(net)
     assert found.value == pytest.approx(state.statistic, rel=1e-9)
@@ -264,3 +269,29 @@ def test_a_damaged_ledger_is_told_and_the_check_goes_on(home: Path) -> None:
     assert "ledger.sqlite" in trigger(report, "recent_sharpe").evidence
     assert not trigger(report, "recent_sharpe").fired
     assert trigger(report, "drift").value is not None
+
+
+def test_a_miracle_on_real_bars_is_inconclusive_until_a_person_confirms_it_with_a_reason(home: Path) -> None:
+    """A planted edge, of a size that no market has: it once was deployed and traded without a word."""
+    doubting = on_files(home, exam={"plausible_sharpe": 8.0})
+    report = learning(doubting).retrain(force=True)
+    assert report.outcome == "inconclusive"
+    assert "nearly always an error in the bars: " in report.reason
+    assert "gross Sharpe" in report.reason
+    for cause in (
+        "intervals: all of one minute",
+        "correlation",
+        "stamps at the minute's end",
+        "decided one minute late",
+    ):
+        assert cause in report.reason
+    assert report.edge == "stand aside"
+    assert "nearly always an error in the bars" in report.edge_reason
+    assert report.model_id is not None
+    learner = learning(doubting, LATER + timedelta(hours=1))
+    learner.rollback_to_previous_model(report.model_id, reason="the market of a test, whose edge is planted")
+    learner.unpin()
+    confirmed = learner.retrain(force=True, dry_run=True)
+    assert confirmed.implausible or confirmed.exam is None or confirmed.exam.sessions == 0
+    assert not [fact for fact in confirmed.evidence if fact.name == "plausibility"]
+    assert "error in the bars" not in confirmed.edge_reason

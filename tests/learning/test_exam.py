@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import ContinuousLearning
+from hftcl.archive.looks import read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, ModelNotFoundError, NoDataError, UnfitModelError, UsageError
 from hftcl.events import Event, Level
@@ -55,17 +56,26 @@ def test_the_sessions_of_its_exam_give_the_very_figures_of_its_exam(trained: Pat
     assert (found["from"], found["to"], found["sessions"]) == (exam["from"], exam["to"], exam["sessions"])
 
 
-def test_later_bars_are_scored_and_nothing_is_written(trained: Path) -> None:
+def test_later_bars_are_scored_and_what_is_written_is_that_they_were_looked_at(trained: Path) -> None:
     def snapshot() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in sorted(trained.rglob("*"))}
+        kept = {path: path.stat().st_mtime_ns for path in sorted(trained.rglob("*"))}
+        return {
+            path: changed for path, changed in kept.items() if path.name not in {"registry.sqlite", "models", ".lock"}
+        }
 
-    before = snapshot()
+    before, models = snapshot(), Registry(trained).models()
     found = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 2, 6))
     assert found.sessions == 19  # without Martin Luther King Day
     assert (found.from_, found.to) == (date(2026, 1, 12), date(2026, 2, 6))
     assert len(found.pnl_by_session) == 19
     assert found.trades > 0
     assert snapshot() == before
+    assert Registry(trained).models() == models
+    again = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 2, 6))
+    part = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 1, 23))
+    assert (found.trials, again.trials, part.trials) == (1, 1, 1), "one candidate is one try"
+    (look,) = read_looks(Registry(trained), synthetic=True)
+    assert {*map(date.fromisoformat, found.pnl_by_session)} < {*look.sessions}, "and those of its own exam"
 
 
 def test_a_part_of_the_days_is_that_part_of_the_whole(trained: Path) -> None:

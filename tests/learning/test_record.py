@@ -1,6 +1,8 @@
 """The policy's record: begun by a walk-forward, continued with what was current, never rewritten."""
 
+import contextlib
 import shutil
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,12 +14,18 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from hftcl import ContinuousLearning
-from hftcl.archive.record import RecordedSession, read_sessions
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import RecordedSession, find_edge_in_force, read_all
 from hftcl.archive.registry import Registry
-from hftcl.events import Event
+from hftcl.archive.schema import open_to_change
+from hftcl.errors import UsageError
+from hftcl.events import Event, ignore
 from hftcl.exam.split import Session, split
-from hftcl.learning.record import Record, _Timeline, hash_policy, split_folds
+from hftcl.learning.bars_digest import format_bars, holds
+from hftcl.learning.record import Record, _Timeline, split_folds
 from hftcl.learning.reports import RetrainReport
+from hftcl.learning.stories.collect import collect
+from hftcl.learning.stories.record import begin_over, list_record
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.archive.sample_models import T0, added, archive_in, deployed
@@ -25,12 +33,21 @@ from tests.loop_cases import NOW, first_retrain
 from tests.trained import Homes
 
 WEEK = timedelta(days=7)
-CHOSEN: dict[str, dict[str, object]] = {"synthetic": {"edge": 1.0}, "exam": {"sessions": 20}}
+CHOSEN: dict[str, dict[str, object]] = {
+    "synthetic": {"edge": 1.0},
+    "exam": {"sessions": 20},
+    "promote": {"min_sharpe": -100},
+}
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
     """Return the small market with the default edge and an exam of twenty sessions, of which its window holds 15."""
     return loop_cases.small(home, **{**CHOSEN, **sections})
+
+
+def record_of(home: Path, *, synthetic: bool = True) -> tuple[RecordedSession, ...]:
+    """Return the record of every policy, oldest first."""
+    return tuple(row for row, current in read_all(Registry(home), synthetic=synthetic) if current)
 
 
 def retrained(settings: Settings, now: datetime, **options: object) -> RetrainReport:
@@ -42,7 +59,7 @@ def retrained(settings: Settings, now: datetime, **options: object) -> RetrainRe
 def first(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after its first retrain, which deployed, and the report."""
     home = tmp_path_factory.mktemp("first") / "home"
-    return home, homes.copy(home, first_retrain, promote={"min_sharpe": -100}, **CHOSEN)
+    return home, homes.copy(home, first_retrain, **CHOSEN)
 
 
 @pytest.fixture
@@ -95,7 +112,6 @@ def recorded(day: int, gross: float, turnover: float) -> RecordedSession:
         kind="scored",
         source="files",
         synthetic=False,
-        settings_digest="",
     )
 
 
@@ -126,13 +142,35 @@ def test_before_any_model_served_the_last_candidate_is_current(tmp_path: Path) -
     assert [each.model_id for each in found if each] == [one, one, two]
 
 
-def test_the_digest_tells_what_the_policy_is_and_not_where_or_at_what_cost(tmp_path: Path) -> None:
+def test_the_digest_tells_what_the_policy_is_and_not_where_it_lies(tmp_path: Path) -> None:
+    """What makes another procedure makes another record; where it lies, how it is judged and what is drawn does not."""
     base = Settings()
-    known = hash_policy(base, {})
-    assert hash_policy(small(tmp_path), {}) != known
+    known = hash_policy(base)
+    others = [
+        replace(base, market=replace(base.market, watchlist=(*base.market.watchlist, "ZZZ"))),
+        replace(base, market=replace(base.market, source="files")),
+        replace(base, model=replace(base.model, horizon_minutes=15)),
+        replace(base, strategy=replace(base.strategy, cost_bps=3.0)),
+        replace(base, strategy=replace(base.strategy, entry_quantile=0.5)),
+        replace(base, promote=replace(base.promote, min_sharpe=1.0)),
+    ]
+    assert len({known, *map(hash_policy, others)}) == 1 + len(others)
     assert hash_policy(base, {"n_estimators": 300}) != known
-    assert hash_policy(replace(base, strategy=replace(base.strategy, cost_bps=3.0)), {}) == known
-    assert hash_policy(replace(base, paths=replace(base.paths, home=str(tmp_path))), {}) == known
+    same = [
+        replace(base, paths=replace(base.paths, home=str(tmp_path))),
+        replace(base, edge=replace(base.edge, min_p_edge=0.9)),
+        replace(base, model=replace(base.model, seed=7)),
+        replace(base, market=replace(base.market, watchlist=base.market.watchlist[::-1])),
+    ]
+    assert {hash_policy(settings) for settings in same} == {known}
+
+
+def test_a_record_row_stands_while_its_bars_do() -> None:
+    kept = format_bars({"AMD": "1" * 12, "AAPL": "0" * 12})
+    assert holds(kept, {"AAPL": "0" * 12, "AMD": "1" * 12})
+    assert holds(kept, {"AAPL": "0" * 12}), "what is not there tells nothing"
+    assert not holds(kept, {"AAPL": "0" * 12, "AMD": "2" * 12}), "corrected"
+    assert not holds(kept, {"AAPL": "0" * 12, "AMD": "1" * 12, "TSLA": "3" * 12}), "more bars have come since"
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
@@ -140,7 +178,7 @@ def test_the_digest_tells_what_the_policy_is_and_not_where_or_at_what_cost(tmp_p
 
 def test_the_first_retrain_begins_the_record_with_the_sessions_of_its_exam(first: tuple[Path, RetrainReport]) -> None:
     home, report = first
-    record = read_sessions(Registry(home), synthetic=True)
+    record = record_of(home)
     assert report.challenger is not None
     exam = report.challenger.pnl_by_session
     assert [each.session.isoformat() for each in record] == list(exam)
@@ -151,7 +189,7 @@ def test_the_first_retrain_begins_the_record_with_the_sessions_of_its_exam(first
     same = [ours[day] == exam[day] for day in exam]
     assert same[:5] == [True] * 5, "the first fold trains on the very sessions of the candidate"
     assert not all(same[5:]), "later folds were trained anew"
-    assert read_sessions(Registry(home), synthetic=False) == ()
+    assert record_of(home, synthetic=False) == ()
 
 
 def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, RetrainReport]) -> None:
@@ -168,10 +206,10 @@ def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, Retr
 
 
 def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> None:
-    before = read_sessions(Registry(home), synthetic=True)
+    before = record_of(home)
     champion = Registry(home).find_live()
-    report = retrained(small(home, promote={"min_sharpe": 100}), NOW + WEEK)
-    after = read_sessions(Registry(home), synthetic=True)
+    report = retrained(small(home), NOW + WEEK)
+    after = record_of(home)
     assert champion is not None
     assert report.champion is not None
     new = after[len(before) :]
@@ -186,12 +224,12 @@ def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> 
 
 
 def test_the_same_bars_again_add_nothing_and_a_dry_run_stores_nothing(home: Path) -> None:
-    before = read_sessions(Registry(home), synthetic=True)
+    before = record_of(home)
     again = retrained(small(home), NOW + timedelta(hours=1))
     assert again.record_sessions == len(before)
     dry = retrained(small(home), NOW + WEEK, dry_run=True)
     assert dry.record_sessions == len(before) + 5
-    assert read_sessions(Registry(home), synthetic=True) == before
+    assert record_of(home) == before
 
 
 def test_what_lies_after_as_of_is_not_known_to_the_record(home: Path) -> None:
@@ -206,7 +244,7 @@ def test_where_none_served_the_last_candidate_earns_the_record(tmp_path: Path) -
     one = retrained(refusing, NOW)
     two = retrained(refusing, NOW + WEEK)
     assert (one.outcome, two.outcome) == ("rejected", "rejected")
-    new = [each for each in read_sessions(Registry(tmp_path), synthetic=True) if each.kind == "scored"]
+    new = [each for each in record_of(tmp_path) if each.kind == "scored"]
     assert {each.model_id for each in new} == {one.model_id}
     assert len(new) == 5
     assert two.edge == "stand aside"
@@ -222,8 +260,8 @@ def test_a_retrain_that_is_stopped_before_its_end_leaves_no_half_record(tmp_path
             raise StopError
 
     with pytest.raises(StopError):
-        retrained(small(tmp_path, promote={"min_sharpe": -100}), NOW, on_event=stop)
-    assert read_sessions(Registry(tmp_path), synthetic=True) == ()
+        retrained(small(tmp_path), NOW, on_event=stop)
+    assert record_of(tmp_path) == ()
 
 
 def test_an_edge_is_kept_by_the_policy_that_earned_it_and_by_no_other(home: Path) -> None:
@@ -246,3 +284,106 @@ def test_a_current_model_that_cannot_be_scored_stands_aside_and_says_so(home: Pa
     assert report.edge == "stand aside"
     assert f"model {live.model_id} was current on 5 of them and cannot be scored" in report.edge_reason
     assert any("the record lacks sessions" in event.text for event in told)
+
+
+# --- of what it is ----------------------------------------------------------------------------------------------------
+
+
+def edge_in_force(settings: Settings, home: Path) -> str:
+    found = find_edge_in_force(Registry(home), synthetic=True, policy=hash_policy(settings))
+    assert found is not None
+    return found.edge if found.edge == "live" else f"{found.edge}: {found.reason}"
+
+
+LENIENT: dict[str, object] = {"min_p_edge": 0.0, "min_psr": 0.0, "stand_down_below": 0.0, "min_sessions": 5}
+"""A record of few sessions is enough."""
+
+
+def test_another_cost_begins_another_record_and_the_bot_stands_aside_until_it_is_judged(home: Path) -> None:
+    """The digest was written and never read: a record of one policy let every other one trade."""
+    live, dearer = small(home, edge=LENIENT), small(home, edge=LENIENT, strategy={"cost_bps": 2.0})
+    assert retrained(live, NOW + timedelta(hours=1)).edge == "live"
+    assert edge_in_force(live, home) == "live"
+    assert "another policy" in edge_in_force(dearer, home)
+    before, told = record_of(home), list[Event]()
+    other = retrained(dearer, NOW + timedelta(hours=2), on_event=told.append)
+    rows = record_of(home)
+    assert [row for row in rows if row.policy == hash_policy(live)] == list(before), "the other one is untouched"
+    assert other.record_sessions == len([row for row in rows if row.policy == other.policy_digest])
+    assert other.policy_digest == hash_policy(dearer)
+    assert len([event for event in told if "of another policy: not counted" in event.text]) == 1
+    again = list[Event]()
+    retrained(dearer, NOW + timedelta(hours=3), on_event=again.append)
+    assert not [event for event in again if "of another policy: not counted" in event.text], "told once"
+
+
+def test_a_record_that_begins_over_counts_for_nothing_and_is_shown_with_the_reason(home: Path) -> None:
+    settings = small(home, edge=LENIENT)
+    assert retrained(settings, NOW + timedelta(hours=1)).edge == "live"
+    assert [row.counts for row in list_record(settings)] == [True] * 15
+    with pytest.raises(UsageError, match="--reason"):
+        begin_over(settings, reason=" ", now=NOW)
+    rows = begin_over(settings, reason="the opens were stale", now=NOW + timedelta(hours=2))
+    assert [row.counts for row in rows] == [False] * 15
+    assert {row.why for row in rows} == {"before the record began over (the opens were stale)"}
+    assert "began over" in edge_in_force(settings, home)
+    strict = small(home, edge={**LENIENT, "min_sessions": 1000})
+    assert retrained(strict, NOW + timedelta(hours=3)).edge == "stand aside", "what was allowed before is not kept"
+
+
+def correct_bars(home: Path, where: str = "true") -> None:
+    """Let the record say that its rows were scored on other bars than there are now."""
+    with open_to_change(home / "models" / "registry.sqlite") as db:
+        db.execute(f"UPDATE policy_record SET bars = replace(bars, ':', ':f'), net = 9, gross = 9 WHERE {where}")  # noqa: S608
+
+
+def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_once_and_the_bot_stands_aside(
+    home: Path,
+) -> None:
+    """Stale opens once earned a record that the right bars never took back."""
+    settings = small(home, edge=LENIENT)
+    assert retrained(settings, NOW + WEEK).edge == "live"
+    right = record_of(home)
+    scored = [row for row in right if row.kind == "scored"]
+    assert (len(right), len(scored)) == (20, 5)
+    correct_bars(home, f"session >= '{right[14].session}'")
+    told: list[Event] = []
+    collection = collect(settings, now=NOW + WEEK + timedelta(hours=1), on_event=told.append)
+    assert len(collection.corrected) == 6
+    text = "6 recorded sessions from"
+    assert len([event for event in told if text in event.text]) == 1
+    assert record_of(home) == (*right[:14], *scored), "one was of the walk-forward, which no archived model made"
+    assert "corrected since the verdict" in edge_in_force(settings, home)
+    again = collect(settings, now=NOW + WEEK + timedelta(hours=2), on_event=ignore)
+    assert again.corrected == (), "told once"
+    assert retrained(settings, NOW + WEEK + timedelta(hours=3)).edge == "live"
+    assert edge_in_force(settings, home) == "live"
+
+
+def test_where_all_bars_were_corrected_the_record_begins_again_on_those_of_now(home: Path) -> None:
+    right = record_of(home)
+    correct_bars(home)
+    report = retrained(small(home), NOW + timedelta(hours=1))
+    assert report.record_sessions == 15
+    assert [(row.session, row.net, row.bars) for row in record_of(home)] == [
+        (row.session, row.net, row.bars) for row in right
+    ]
+
+
+def test_a_registry_of_version_3_keeps_its_record_and_counts_none_of_it(home: Path) -> None:
+    names = "session, net, gross, turnover, model_id, kind, source, synthetic"
+    with open_to_change(home / "models" / "registry.sqlite") as db:
+        db.execute(f"INSERT INTO record ({names}, settings_digest) SELECT {names}, 'old' FROM policy_record")  # noqa: S608
+    with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db, db:
+        for table in ("policy_record", "beginnings", "looks"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("PRAGMA user_version = 3")
+    rows = list_record(small(home))
+    assert (len(rows), {row.counts for row in rows}, {row.policy for row in rows}) == (15, {False}, {None})
+    assert {row.why for row in rows} == {"of an unknown policy: an earlier hftcl recorded it"}
+    report = retrained(small(home), NOW + WEEK)
+    after = list_record(small(home))
+    assert report.record_sessions == 15, "scored again: five with the archived model, the others by the walk-forward"
+    assert len([row for row in record_of(home) if row.kind == "scored"]) == 5
+    assert len([row for row in after if row.policy is None]) == 15
+    assert len([row for row in after if row.counts]) == report.record_sessions

@@ -13,11 +13,14 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
+from hftcl.archive.looks import read_looks
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
-from hftcl.events import Event, hold_signals_by
+from hftcl.events import Event, hold_signals_by, ignore
 from hftcl.learning.reports import document
+from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, first_retrain, small
 from tests.trained import Homes
@@ -121,7 +124,13 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
         trials.append(report.trials)
     assert trials == [2, 3, 3], "the first home's forest of 24 trees, then 10, 12, and 10 again"
     assert report.deflated_sharpe is not None
-    assert any("3 configurations" in fact.text for fact in report.evidence)
+    assert any("one of 3 candidates" in fact.text for fact in report.evidence)
+
+
+def refits(home: Path) -> Settings:
+    """Return the settings of `refitting`."""
+    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
+    return small(home, promote=rule, model={"n_estimators": 12})
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +140,7 @@ def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     What happened: each stage told, and each beginning and end of a section that no signal may cut.
     """
     home = tmp_path_factory.mktemp("refitted")
-    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
-    settings = small(home, promote=rule, model={"n_estimators": 12})
+    settings = refits(home)
     course: list[tuple[str, bool]] = []
 
     def note(what: str) -> None:
@@ -196,7 +204,9 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
     assert report.champion.model_id == twin.model_id
     assert report.exam is not None
     assert (report.exam.sessions, report.exam.overlap_champion) == (10, 0), "the refit has seen half of these"
-    later = [each for each in read_sessions(Registry(refitted), synthetic=True) if str(each.session) > "2025-12-18"]
+    collect(refits(refitted), now=NOW, on_event=ignore)
+    record = read_sessions(Registry(refitted), synthetic=True, policy=hash_policy(refits(refitted)))
+    later = [each for each in record if str(each.session) > "2025-12-18"]
     assert {each.model_id for each in later} == {twin.model_id}
     assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
     kept = {record.model_id for record in Registry(refitted).models() if record.kept}
@@ -273,11 +283,27 @@ def test_a_check_scores_the_serving_model_on_sessions_that_it_has_not_seen(home:
     assert recent.value == pytest.approx(exam["challenger"]["sharpe"]), "the exam's sessions are all it has not seen"
 
 
-def test_a_dry_run_leaves_the_home_as_it_was(tmp_path: Path) -> None:
+def test_a_dry_run_and_the_exam_of_another_day_are_trials_too(home: Path) -> None:
+    """A person who tries on a dry run, or tries again tomorrow, has tried."""
+    trees: dict[str, object] = {"n_estimators": 10}
+    dry = learning(small(home, model=trees), NOW + timedelta(hours=1)).retrain(force=True, dry_run=True)
+    tomorrow = learning(small(home, model=trees), NOW + timedelta(days=1)).retrain(force=True, dry_run=True)
+    assert (dry.trials, tomorrow.trials) == (2, 3)
+    assert tomorrow.exam is not None
+    shared = (tomorrow.exam.sessions - 1) / tomorrow.exam.sessions
+    assert tomorrow.effective_trials == pytest.approx(1 + 2 * shared)
+    assert (tomorrow.dsr is None) == (tomorrow.challenger is None or tomorrow.challenger.sharpe is None)
+
+
+def test_a_dry_run_archives_nothing_and_leaves_only_that_it_looked(tmp_path: Path) -> None:
     report = learning(small(tmp_path)).retrain(force=True, dry_run=True)
     assert report.challenger is not None
     assert report.model_id is None
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert Registry(tmp_path).models() == ()
+    assert Registry(tmp_path).attempts() == ()
+    (look,) = read_looks(Registry(tmp_path), synthetic=True)
+    assert [day.isoformat() for day in look.sessions] == list(report.challenger.pnl_by_session)
 
 
 def test_a_retrain_after_a_rollback_ends_rejected_and_pinned(home: Path) -> None:
@@ -318,7 +344,13 @@ def test_a_synthetic_champion_does_not_defend_against_a_candidate_from_real_bars
     first = (NOW - timedelta(days=70)).date()
     for ticker in ("AAPL", "AMD", "TSLA"):
         synthetic.minutes(ticker, first, NOW.date()).write_parquet(folder / f"{ticker}.parquet")
-    settings = small(home, files={"folder": str(folder)}, market={"source": "files"}, promote={"min_sharpe": -100})
+    settings = small(
+        home,
+        files={"folder": str(folder)},
+        market={"source": "files"},
+        promote={"min_sharpe": -100},
+        exam={"plausible_sharpe": 1000},
+    )
     report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
     assert report.champion is None
     assert any("does not defend" in fact.text for fact in report.evidence)

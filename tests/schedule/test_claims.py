@@ -214,9 +214,10 @@ def test_a_registry_of_the_first_release_is_read_as_it_is_and_brought_up_to_date
     held(claim(version_1)).finish("done", "", now=T0)
     assert [each.state for each in Occurrences(version_1).list_known()] == ["done"]
     assert Registry(version_1).models() == models
-    assert len(record.read_sessions(Registry(version_1), synthetic=False)) == 1
+    ((row, counts),) = record.read_all(Registry(version_1), synthetic=False)
+    assert (row.policy, counts) == ("", False), "kept, and of an unknown policy"
     with contextlib.closing(sqlite3.connect(database)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 

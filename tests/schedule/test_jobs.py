@@ -14,7 +14,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.alerts import Kind
-from hftcl.archive.record import RecordedSession, read_sessions
+from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.events import Event, ignore
 from hftcl.learning.stories.collect import collect
@@ -63,7 +63,7 @@ def do(job: Job, settings: Settings, now: datetime) -> JobResult:
 
 
 def recorded(home: Path) -> Sequence[RecordedSession]:
-    return read_sessions(Registry(home), synthetic=True)
+    return tuple(row for row, current in read_all(Registry(home), synthetic=True) if current)
 
 
 # --- when -------------------------------------------------------------------------------------------------------------

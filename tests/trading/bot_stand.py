@@ -15,6 +15,7 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import MarketKind
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import NewModel
 from hftcl.events import Event
 from hftcl.home import Home
@@ -153,7 +154,7 @@ def archived(
             exam_from=None,
             exam_to=None,
             val_sharpe=1.0,
-            report=report or {"edge": "live"},
+            report=report or {"edge": "live", "policy_digest": hash_policy(settings_of(home))},
         ),
         model_file(model_id, seed=seed, **changes),
         b"pkl",
@@ -190,7 +191,10 @@ class Stand:
         self.broker = self.broker or find_broker("paper")(self.settings, folder=places.folder, durable=False)
         tickers = tuple(self.bars["ticker"].unique().sort().to_list())
         serving = ProductionWatch(
-            self.home, MarketKind(calendar="XNYS", synthetic=True), interval_s=interval_s(self.settings)
+            self.home,
+            MarketKind(calendar="XNYS", synthetic=True),
+            policy=hash_policy(self.settings),
+            interval_s=interval_s(self.settings),
         )
         shadow = Shadow.from_settings(self.settings, places, durable=False) if self.settings.trade.shadow else None
         self.loop = assemble(

@@ -13,12 +13,13 @@ import pytest
 from hftcl.alerts import Kind
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import MarketKind
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
 from hftcl.events import BANNER, Level
 from hftcl.trading.decide.bot import Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from tests.installed import HFTCL
-from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, some_minutes, stand
+from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, settings_of, some_minutes, stand
 
 HERE = MarketKind(calendar="XNYS", synthetic=True)
 NOW = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
@@ -26,7 +27,7 @@ HOUR = timedelta(hours=1)
 
 
 def serving(home: Path, market: MarketKind = HERE, interval_s: float = 3600.0) -> ProductionWatch:
-    return ProductionWatch(home, market, interval_s=interval_s)
+    return ProductionWatch(home, market, policy=hash_policy(settings_of(home)), interval_s=interval_s)
 
 
 def test_the_first_look_takes_up_what_serves_and_the_next_finds_it_the_same(tmp_path: Path) -> None:

@@ -143,7 +143,6 @@ def record(hours: int, outcome: str = "rejected", p_better: float | None = 0.55,
         ([record(7, p_better=None), record(6, outcome="deployed")], None),
         ([record(7, kept=False)], None),
         ([record(7, synthetic=False)], None),
-        ([record(3)], None),  # from before the model that serves: it was compared with another one
         ([], None),
     ],
 )
@@ -153,3 +152,9 @@ def test_the_newest_narrow_candidate_since_the_model_that_serves_is_the_shadow(
     serving = record(4, outcome="deployed")
     found = find_narrow((*models, serving), serving, 0.4)
     assert (found.trained_at.hour if found else None) == chosen
+
+
+def test_a_candidate_from_before_the_model_that_serves_was_compared_with_another_one() -> None:
+    serving = record(4, outcome="deployed")
+    assert find_narrow((serving, record(3)), serving, 0.4) is None
+    assert find_narrow((serving, record(9)), serving, 0.4) is None, "whatever a clock that ran ahead has dated it"

@@ -214,7 +214,7 @@ def score_all(
             unit,
             shop.frame.filter(pl.col("ticker").is_in(unit.tickers)),
             tuple(day for day in later if day > unit.window[-1].day),
-            shop.settings.strategy.cost_bps,
+            shop.settings,
         )
         for unit in units
     )
@@ -227,14 +227,16 @@ def score_all(
     return scores
 
 
-def _score(onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], cost_bps: float) -> tuple[str, Score]:
+def _score(
+    onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], settings: Settings
+) -> tuple[str, Score]:
     model = load_fit(onnx, sha256=None, market=None)
     marks: dict[date, SessionPnl] = {}
     fault = None
     for days in (unit.split.exam_days, later):
         if not days:
             continue
-        examined = examine(model, frame, days, cost_bps=cost_bps)
+        examined = examine(model, frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
         simulation = examined.simulation
         for day, gross, net, turnover in zip(
             simulation.sessions,

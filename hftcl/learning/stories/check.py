@@ -9,6 +9,7 @@ import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.fitness import find_market_kind, load_fit, require_fitness, require_same_kind
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
@@ -42,11 +43,13 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     """
     settings, known_end = window.settings, window.known_end
     registry = Registry(Home.of(settings).root)
-    live, last = registry.find_live(), _find_last_verdict(registry)
+    live = registry.find_live()
+    last = _find_last_verdict(registry, live)
+    waits = last is not None and last.outcome not in JUDGED  # for a person, beside a model that is unfit
     clock = known_end.at if known_end.explicit else now
     if known_end.explicit:
         live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at)
-    unfit = _explain_unfit(registry, settings) if live is not None and not known_end.explicit else None
+    unfit = _explain_unfit(registry, settings) if live is not None and not known_end.explicit and not waits else None
     observed, covered = _evaluate_triggers(window, live, last)
     rules = (
         triggers.check_no_model(live.model_id if live else None, unfit),
@@ -84,8 +87,13 @@ def _explain_unfit(registry: Registry, settings: Settings) -> str | None:
     return None
 
 
-def _find_last_verdict(registry: Registry) -> triggers.LastVerdict | None:
-    attempt = registry.find_last_judged()
+def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers.LastVerdict | None:
+    """Return the newest verdict; a candidate that waits for a person beside the model that serves has had one.
+
+    To train another one each night would change nothing about what keeps it waiting.
+    """
+    waiting = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
+    attempt = next((each for each in registry.attempts() if each.outcome in JUDGED or each.model_id in waiting), None)
     if attempt is None:
         return None
     return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
@@ -193,7 +201,9 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     data = window.assemble()
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
-    net = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).simulation.net
+    net = examine(
+        model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+    ).simulation.net
     recent = days[-settings.triggers.recent_sessions :]
     return _Facts(
         sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
@@ -228,9 +238,8 @@ def _run_detector(
     Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
     data, settings = window.assemble(), window.settings
-    recorded_sessions = tuple(
-        session for session in read_sessions(registry, synthetic=data.synthetic) if session.session <= data.sessions[-1]
-    )
+    rows = read_sessions(registry, synthetic=data.synthetic, policy=hash_policy(settings))
+    recorded_sessions = tuple(session for session in rows if session.session <= data.sessions[-1])
     record = Record(recorded_sessions=recorded_sessions, added=(), cost_bps=settings.strategy.cost_bps)
     pnl = dict(zip((session.session for session in recorded_sessions), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)

@@ -21,7 +21,8 @@ class Collection:
     """What is in the store now, up to `session`, and what was added to the record.
 
     silent: tickers that have bars in the window and none in `session`. left_out: ticker -> reason. problem: why
-    sessions that belong into the record could not be scored.
+    sessions that belong into the record could not be scored. corrected: recorded sessions whose bars were corrected
+    since: until the next verdict the bot stands aside.
     """
 
     session: date
@@ -30,6 +31,7 @@ class Collection:
     left_out: dict[str, str]
     recorded: tuple[RecordedSession, ...]
     problem: str | None
+    corrected: tuple[date, ...] = ()
 
 
 def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collection:
@@ -41,8 +43,8 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     archive = Archive(Home.of(settings).root)
     data = open_window(settings, as_of=None, now=now, save=True, on_event=on_event).assemble()
     record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
-    if record.added:
-        archive.record_sessions(record.added, now=now)
+    if record.added or record.dropped:
+        archive.record_sessions(record.added, now=now, dropped=record.dropped)
     newest = data.sessions[-1]
     tickers_present = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
     return Collection(
@@ -52,4 +54,5 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
         left_out=data.left_out,
         recorded=record.added,
         problem=record.problem,
+        corrected=tuple(session.session for session in record.dropped),
     )

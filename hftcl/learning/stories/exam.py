@@ -1,14 +1,15 @@
 """The story of `exam`: one archived model on other bars, by the very code of a retrain's exam.
 
-Changes nothing: bars that the cache lacks are fetched and not kept, and no record is written.
+Bars that the cache lacks are fetched and not kept, and the policy's record stays as it is. What is written down is that
+these sessions were looked at: a later candidate is then the best of more tries.
 """
 
 from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 
 from hftcl.archive.artifact import Model
+from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived
-from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
@@ -16,6 +17,7 @@ from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
+from hftcl.learning.trials import compute_dsr, find_trials, record_look
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import AsOf, find_known_end, open_market, parse_day
 from hftcl.settings import Settings
@@ -32,14 +34,14 @@ def score(
     is damaged or was pruned, and NoDataError for sessions that the model has seen, or that it cannot be scored on:
     without bars, of another calendar, or synthetic ones for a model of real bars and the reverse.
     """
-    registry = Registry(Home.of(settings).root)
-    record = registry.find(model_id)
+    archive = Archive(Home.of(settings).root)
+    record = archive.find(model_id)
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     source, calendar = open_market(settings)
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
-    model = load_archived(registry, record, market)
+    model = load_archived(archive, record, market)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
     known_end = find_known_end(source, calendar, settings, begin, end, now)
     if not known_end.explicit:
@@ -53,7 +55,7 @@ def score(
         on_event=on_event,
     )
     data = window.assemble()
-    return _examine(model, data, settings, on_event)
+    return _examine(model, data, settings, archive, now, on_event)
 
 
 def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessions: int) -> None:
@@ -82,12 +84,31 @@ def _adopt_model_settings(
     )
 
 
-def _examine(model: Model, data: Dataset, settings: Settings, on_event: OnEvent) -> ExamReport:
+def _examine(
+    model: Model, data: Dataset, settings: Settings, archive: Archive, now: datetime, on_event: OnEvent
+) -> ExamReport:
     days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))
-    score_report = examine(model, data.frame, days, cost_bps=settings.strategy.cost_bps).report
+    examined = examine(
+        model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+    )
+    score_report = examined.report
     on_event(Event("exam", 1, 1))
+    judgement, synthetic = archive.find(model.meta.model_id).judgement, data.synthetic
+    tried = find_trials(archive, score_report, synthetic=synthetic, positions=judgement.positions)
+    record_look(
+        archive,
+        score_report,
+        policy=judgement.policy_digest or "",
+        synthetic=synthetic,
+        now=now,
+        on_event=on_event,
+        positions=judgement.positions,
+    )
     return ExamReport(
+        trials=1 + len(tried),
+        effective_trials=1.0 + sum(trial.weight for trial in tried),
+        dsr=compute_dsr(examined.simulation.net, score_report.sharpe, tried),
         **{item.name: getattr(score_report, item.name) for item in fields(ScoreReport)},
         from_=days[0],
         to=days[-1],

@@ -256,7 +256,11 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
         return None, None
     days = [session.day for session in unseen]
     late = data.frame.with_columns(pl.col(FEATURE_NAMES).shift(1).over("ticker", "session"))
-    sharpes = [examine(model, frame, days, cost_bps=0.0).report.gross_sharpe for frame in (data.frame, late)]
+    watchlist = settings.market.watchlist
+    sharpes = [
+        examine(model, frame, days, cost_bps=0.0, watchlist=watchlist).report.gross_sharpe
+        for frame in (data.frame, late)
+    ]
     return sharpes[0], sharpes[1]
 
 

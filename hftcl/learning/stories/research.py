@@ -49,7 +49,13 @@ def try_model(
             pool=pool,
             on_event=on_event,
         )
-    examined = examine(candidate.model, frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
+    examined = examine(
+        candidate.model,
+        frame,
+        division.exam_days,
+        cost_bps=settings.strategy.cost_bps,
+        watchlist=settings.market.watchlist,
+    )
     return candidate, examined.report
 
 

@@ -16,6 +16,7 @@ from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
 from hftcl.events import Event, OnEvent, Stopwatch
@@ -26,11 +27,13 @@ from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
+from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record, decide_edge, extend_record
-from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
+from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport, ScoreReport
 from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_interval, examine
 from hftcl.learning.stories.check import check_window
+from hftcl.learning.trials import find_trials, record_look
 from hftcl.learning.triggers import check_manual
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -56,6 +59,7 @@ class ExamOutcome:
     challenger: ExamResult
     champion: ExamResult | None
     verdict: Verdict
+    miracles: tuple[str, ...] = ()
 
 
 def retrain(
@@ -97,10 +101,11 @@ def retrain(
                 record = extend_record(
                     archive, data, exam.split, candidate, settings, params=chosen, pool=pool, on_event=on_event
                 )
-            edge = decide_edge(record, archive, data, settings, obstacle=_explain_idle(exam, champion))
+            edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = _add_edge(report, record, edge)
+            report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
             if dry_run:
+                _record_dry_look(archive, exam.challenger.report, report, now, on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
@@ -109,10 +114,17 @@ def retrain(
                     candidate,
                     report,
                     champion=champion.record.model_id if champion else None,
-                    sessions=record.added,
+                    record=record,
                 )
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
+
+
+def _record_dry_look(
+    archive: Archive, score: ScoreReport, report: RetrainReport, now: datetime, on_event: OnEvent
+) -> None:
+    policy = report.policy_digest or ""
+    record_look(archive, score, policy=policy, synthetic=report.synthetic, now=now, on_event=on_event)
 
 
 @contextlib.contextmanager
@@ -204,7 +216,8 @@ def _train_and_examine(
             on_event=on_event,
         )
     with watch("exam"):
-        exam = _examine_candidate(settings, data, division, champion, candidate, archive, on_event)
+        policy = hash_policy(settings, params)
+        exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
         return candidate.with_slices(exam.challenger.slices), exam
 
 
@@ -215,14 +228,17 @@ def _examine_candidate(
     champion: Champion | None,
     candidate: Candidate,
     archive: Archive,
+    policy: str,
     on_event: OnEvent,
 ) -> ExamOutcome:
     models = [candidate.model, *([champion.model] if champion and champion.model else [])]
     scores = []
     for done, model in enumerate(models):
         on_event(Event("exam", done, len(models)))
-        scores.append(examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps))
+        scores.append(_examine(model, data, division, settings))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
+    miracles = find_miracles(challenger.report, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
     verdict = judge(
         challenger.build_scored(),
         defender.build_scored() if defender else None,
@@ -232,10 +248,26 @@ def _examine_candidate(
         champion_problem=champion.problem if champion else None,
         champion_excused=champion.excused if champion else None,
         earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
-        tried_sharpes=_list_tried_sharpes(archive, challenger, synthetic=data.synthetic),
+        tried_sharpes=[trial.sharpe for trial in tried],
+        tried_weights=[trial.weight for trial in tried],
+        implausible=_explain_doubt(miracles, challenger, data, division, settings)
+        if miracles and not is_confirmed(archive, policy)
+        else None,
     )
     on_event(Event("exam", len(models), len(models)))
-    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict)
+    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict, miracles=miracles)
+
+
+def _explain_doubt(
+    miracles: tuple[str, ...], challenger: ExamResult, data: Dataset, division: ExamSplit, settings: Settings
+) -> str:
+    causes = examine_causes(challenger, data, division.exam_days, settings)
+    return f"nearly always an error in the bars: {'; '.join(miracles)}. Looked at: {'; '.join(causes)}. {REMEDY}"
+
+
+def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings: Settings) -> ExamResult:
+    cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
+    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist)
 
 
 def _list_conceding_sharpes(
@@ -252,31 +284,18 @@ def _list_conceding_sharpes(
         try:
             examined = archive.find_examined(record)
             model = load_archived(archive, examined, None)
-            scored = examine(model, data.frame, division.exam_days, cost_bps=settings.strategy.cost_bps)
-            sharpes.append(sharpe(scored.simulation.net))
+            sharpes.append(sharpe(_examine(model, data, division, settings).simulation.net))
         except HftclError:
             sharpes.append(math.nan)
     return tuple(sharpes)
-
-
-def _list_tried_sharpes(archive: Archive, challenger: ExamResult, *, synthetic: bool) -> tuple[float, ...]:
-    """Return the Sharpe ratios of the other configurations that were examined on the very sessions of `challenger`.
-
-    The same configuration on the same bars has the same Sharpe ratio to the bit, however often it is run: one trial.
-    """
-    sessions = tuple(challenger.report.pnl_by_session)
-    sharpes: set[float] = set()
-    for model in archive.models():
-        judgement = model.judgement
-        if model.synthetic == synthetic and judgement.exam_days == sessions and judgement.sharpe is not None:
-            sharpes.add(judgement.sharpe)
-    return tuple(sorted(sharpes - {challenger.report.sharpe}))
 
 
 def _explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:
     """Return why no model of ours can trade after this retrain; None where one can."""
     if exam.verdict.outcome is Outcome.DEPLOYED:
         return None
+    if any(fact.name == "plausibility" for fact in exam.verdict.evidence):
+        return "what this exam shows is nearly always an error in the bars"
     if champion is None or champion.excused is not None:
         return "no model serves"
     return champion.problem and f"the model that serves cannot be scored: {champion.problem}"
@@ -320,8 +339,12 @@ def _build_report(
         evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
+        implausible=exam.miracles,
+        waits_beside=champion.record.model_id if champion and verdict.waits else None,
         policy=verdict.policy,
         trials=verdict.trials,
+        effective_trials=verdict.effective_trials,
+        dsr=verdict.deflated_sharpe,
         deflated_sharpe=verdict.deflated_sharpe,
         repaired=repaired,
         triggers=checked.triggers if checked else (check_manual(asked=True),),
@@ -369,6 +392,7 @@ def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainRepor
         record_sessions=edge.sessions,
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
+        record_digest=record.digest,
         record_sharpe=compute_or_none(lambda: sharpe(record.net)),
         record_interval=compute_sharpe_interval(record.net),
         record_psr=edge.psr,

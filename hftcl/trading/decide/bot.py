@@ -57,6 +57,8 @@ class Rules:
 
     limits: Callable[[int, int], Limits]
     """(tickers, flat_minutes_before_close) -> what no order may lead beyond."""
+    watchlist_size: int
+    """N: each ticker has 1/N of the capital, whether or not all have bars, as in exam and record."""
     flat_minutes: int
     """Before the close, where there is no model to say."""
     grace: timedelta
@@ -166,7 +168,7 @@ class Bot:
     def _tell_too_dear(self, now: datetime) -> None:
         """Tell of tickers of which the capital buys no single share: they are decided on and never traded."""
         desk = self.production.desk
-        weight = desk.capital / max(len(self._tickers), 1)
+        weight = desk.capital / max(self._rules.watchlist_size, 1)
         dear = [ticker for ticker in self._tickers if self._last_prices.prices.get(ticker, 0.0) > weight]
         if dear and not desk.fractional:
             text = (
@@ -207,7 +209,7 @@ class Bot:
         side.decisions, side.targets = None, {}
         if side.in_use is not None:
             model = side.in_use.model
-            side.decisions = ModelDecisions(model, 1.0 / max(len(self._tickers), 1), self._features.seen)
+            side.decisions = ModelDecisions(model, 1.0 / max(self._rules.watchlist_size, 1), self._features.seen)
             side.targets = dict(side.decisions.last_targets)
             side.desk.model_id = side.in_use.model_id
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model
 from hftcl.archive.fitness import MarketKind, load_fit, require_fitness
+from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, IntegrityError
@@ -64,11 +65,13 @@ class ProductionWatch:
     """The production model of `home`, looked at every `interval_s` seconds or when asked.
 
     A file that may not serve changes nothing: the model in use stays, and the refusal is told once for each file.
+    policy: of the settings, see `archive.policy`.
     """
 
-    def __init__(self, home: Path, market: MarketKind, *, interval_s: float) -> None:
+    def __init__(self, home: Path, market: MarketKind, *, policy: str, interval_s: float) -> None:
         self._registry = Registry(home)
         self._market = market
+        self._policy = policy
         self._interval = timedelta(seconds=interval_s)
         self._features: FeatureSet | None = None
         self._mark: tuple[int, int, int] | Literal["never"] | None = "never"
@@ -76,7 +79,8 @@ class ProductionWatch:
         self.in_use: ModelInUse | None = None
         self.refused = ""
         self.edge: str | None = None
-        """What the newest verdict on such bars said of the policy's record: "live", "stand aside", None before any."""
+        """Whether the record of this policy lets it trade: "live", "stand aside", None before any verdict."""
+        self.edge_reason = ""
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is time for the next look. A clock that was set back does not put it off."""
@@ -88,7 +92,7 @@ class ProductionWatch:
         before = self.in_use.model_id if self.in_use else None
         mark = _read_stamp(self._registry.production)
         try:
-            self.edge = self._read_newest_edge()
+            self._read_edge()
             if mark == self._mark:
                 return Look(outcome="same", at=now, before=before, after=before)
             model = self._load(now)
@@ -104,12 +108,10 @@ class ProductionWatch:
         self.in_use = model
         return Look(outcome="reloaded", at=now, before=before, after=model.model_id)
 
-    def _read_newest_edge(self) -> str | None:
-        """Return what the newest verdict on bars of this kind says: one on other bars says nothing of this market."""
-        for record in self._registry.models():
-            if record.synthetic == self._market.synthetic:
-                return record.judgement.edge
-        return None
+    def _read_edge(self) -> None:
+        now_in_force = find_edge_in_force(self._registry, synthetic=self._market.synthetic, policy=self._policy)
+        self.edge = now_in_force.edge if now_in_force else None
+        self.edge_reason = now_in_force.reason if now_in_force else ""
 
     def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""

@@ -56,7 +56,7 @@ def find_narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_bet
     Only candidates trained after the model that serves count: what an older one was compared with is gone.
     """
     for record in models:
-        if record.trained_at <= serving.trained_at:
+        if record.model_id == serving.model_id:  # by the order in which they came: a clock may once have run ahead
             return None
         p_better = record.judgement.p_better
         close = p_better is not None and p_better >= min_p_better

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from hftcl.alerts import Alert, Kind
 from hftcl.archive.fitness import MarketKind
+from hftcl.archive.policy import hash_policy
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
@@ -116,6 +117,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     synthetic=source.synthetic,
                     extended_hours=None if broker.extended_hours else False,
                 ),
+                policy=hash_policy(settings),
                 interval_s=interval_s(settings),
             )
             count = _Count()

@@ -16,6 +16,7 @@ import polars as pl
 from hftcl import sqlite
 from hftcl.alerts import Alert
 from hftcl.archive.fitness import MarketKind
+from hftcl.archive.policy import hash_policy
 from hftcl.durable import convert_storage_faults
 from hftcl.errors import BrokerError, ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
@@ -162,6 +163,7 @@ def replay(
     serving = ProductionWatch(
         home_of(settings),
         MarketKind(calendar=calendar.name, synthetic=source.synthetic),
+        policy=hash_policy(settings),
         interval_s=interval_s(settings),
     )
     look = serving.look(now)
@@ -260,7 +262,10 @@ def _warn(serving: ProductionWatch, window: ReplayWindow, *, seen: bool, on_even
     if seen:
         warn("the model was trained on some of these sessions: what it earns here says nothing")
     if serving.edge == "stand aside":
-        warn('the edge is "stand aside": a replay decides and trades all the same, for it is a rehearsal')
+        warn(
+            f'the edge is "stand aside" ({serving.edge_reason}): a replay decides and trades all the same, for it is a '
+            "rehearsal"
+        )
 
 
 def _delete_begun_replay_and_assemble(

@@ -286,15 +286,15 @@ class Loop:
         return offsets
 
     def _tell_left_out(self, morning: Morning) -> None:
-        """Name the tickers that are left out of a session, and what that makes of the others' weight."""
+        """Name the tickers that are left out of a session, and the weight that the others keep."""
         left_out = frozenset(morning.left_out)
         if left_out - self._left_out:
             names = "; ".join(f"{ticker}: {morning.left_out[ticker]}" for ticker in sorted(left_out))
             count = len(morning.tickers)
             text = (
-                f"Not traded in this session: {names}. Each of the other {count} weighs 1/{count} of the capital "
-                f"instead of 1/{count + len(left_out)}. A ticker that is delisted or has a new name belongs out of "
-                "[market] watchlist."
+                f"Not traded in this session: {names}. Each of the other {count} keeps its weight, "
+                f"1/{count + len(left_out)} of the capital, as in the exam. A ticker that is delisted or has a new "
+                "name belongs out of [market] watchlist."
             )
             self.tell_fault(f"left out: {', '.join(sorted(left_out))}", text)
         self._left_out = left_out

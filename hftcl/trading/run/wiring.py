@@ -145,6 +145,7 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
 
     rules = Rules(
         limits=limits,
+        watchlist_size=len(settings.market.watchlist),
         flat_minutes=settings.strategy.flat_minutes_before_close,
         grace=grace,
         max_model_age_days=None if replayed else settings.trade.max_model_age_days,

@@ -1,0 +1,67 @@
+"""Who has looked at which sessions: each candidate that was examined is a trial, whatever came of it.
+
+Only the standard library is imported. An archived candidate's own exam is in its row; the table holds every other look:
+those of dry runs, and of `exam` at other sessions.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import date
+
+from hftcl.archive.registry import Registry
+from hftcl.archive.schema import faults, open_to_read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One candidate on the sessions on which it was examined.
+
+    policy: that made it, see `archive.policy`; "" where an earlier hftcl did not say. positions: which candidate it is:
+    the SHA-256 of what it would have held in the exam of its own training. sharpe: net, annual, at the last look.
+    """
+
+    policy: str
+    positions: str
+    sharpe: float
+    sessions: tuple[date, ...]
+
+
+def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str) -> None:
+    """Write a look in the transaction that is open; the same candidate on the same sessions is there once."""
+    days = " ".join(day.isoformat() for day in look.sessions)
+    known = db.execute(
+        "SELECT 1 FROM looks WHERE synthetic = ? AND positions = ? AND sessions = ?",
+        (int(synthetic), look.positions, days),
+    ).fetchone()
+    if known is None:
+        db.execute(
+            "INSERT INTO looks (at, synthetic, policy, positions, sharpe, sessions) VALUES (?, ?, ?, ?, ?, ?)",
+            (at, int(synthetic), look.policy, look.positions, look.sharpe, days),
+        )
+
+
+def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
+    """Return the looks at bars of this kind, each candidate once, with every session on which it was examined.
+
+    Two that held the same positions are one.
+    """
+    looks: dict[str, Look] = {}
+    for model in registry.models():
+        judgement = model.judgement
+        if model.synthetic != synthetic or judgement.sharpe is None or not judgement.exam_days:
+            continue
+        name = judgement.positions or model.model_id
+        days = tuple(date.fromisoformat(day) for day in judgement.exam_days)
+        looks[name] = Look(policy=judgement.policy_digest or "", positions=name, sharpe=judgement.sharpe, sessions=days)
+    with faults("reading the exams"), open_to_read(registry.database) as db:
+        rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
+    for row in rows:
+        name, days = row["positions"], tuple(date.fromisoformat(day) for day in row["sessions"].split())
+        known = looks[name].sessions if name in looks else ()
+        looks[name] = Look(
+            policy=row["policy"],
+            positions=name,
+            sharpe=row["sharpe"],
+            sessions=tuple(sorted({*known, *days})),
+        )
+    return tuple(looks.values())

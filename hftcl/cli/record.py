@@ -1,0 +1,28 @@
+"""The command `record`: the policy's own sessions, which let the bot trade."""
+
+from typing import Annotated
+
+import typer
+
+from hftcl.cli.app import AsJson, app, example, now
+
+
+@app.command(epilog=example("record"))
+def record(
+    ctx: typer.Context,
+    begin_anew: Annotated[
+        bool, typer.Option("--begin-anew", help="Let nothing that was earned so far count; the rows stay.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it begins again; kept and shown.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Each session of the record: what it earned, with which model, policy and bars, and whether it counts."""
+    from hftcl.errors import UsageError
+    from hftcl.learning.stories.record import begin_over, list_record
+    from hftcl.views import archive, show
+
+    if reason and not begin_anew:
+        raise UsageError("--reason is for --begin-anew.")
+    settings = ctx.obj.configuration().settings
+    rows = begin_over(settings, reason=reason, now=now()) if begin_anew else list_record(settings)
+    show(rows, archive.draw_record, as_json)

@@ -1,0 +1,87 @@
+"""Doubts a miracle: figures on real bars that are nearly always an error in them, and where that error may lie."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.archive.registry import Registry
+from hftcl.exam import metrics
+from hftcl.exam.plausibility import list_miracles
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.reports import ScoreReport
+from hftcl.learning.score import ExamResult, compute_or_none, examine
+from hftcl.market.doubts import correlate, find_interval, name_interval
+from hftcl.settings import Settings
+
+REMEDY = (
+    "Look at the bars; where they are right all the same, `hftcl rollback MODEL_ID --reason TEXT` lets it serve and "
+    "confirms such figures for this policy"
+)
+
+
+def find_miracles(score: ScoreReport, *, synthetic: bool, limit: float) -> tuple[str, ...]:
+    """Return which figures of an exam are too good to be true, as phrases; none for bars that are invented."""
+    if synthetic:
+        return ()
+    return list_miracles(
+        sessions=len(score.pnl_by_session),
+        sharpe=score.sharpe,
+        gross_sharpe=score.gross_sharpe,
+        information_coefficient=score.information_coefficient,
+        hit_rate=score.hit_rate,
+        trades=score.trades,
+        limit=limit,
+    )
+
+
+def find_record_miracles(net: npt.NDArray[np.float64], *, synthetic: bool, limit: float) -> tuple[str, ...]:
+    """Return the same of a policy's record. net: float64, P&L of its sessions."""
+    if synthetic:
+        return ()
+    return list_miracles(sessions=net.size, sharpe=compute_or_none(lambda: metrics.sharpe(net)), limit=limit)
+
+
+def is_confirmed(registry: Registry, policy: str) -> bool:
+    """Whether a person let a model of `policy` serve, with a reason, although its figures were doubted."""
+    doubted = {
+        model.model_id
+        for model in registry.models()
+        if model.judgement.implausible and model.judgement.policy_digest == policy
+    }
+    return any(
+        change.kind == "rollback" and change.reason.strip() and change.model_id in doubted
+        for change in registry.deployments()
+    )
+
+
+def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], settings: Settings) -> tuple[str, ...]:
+    """Return what the bars say of each likely cause, as phrases: seen or not."""
+    frame = data.frame
+    parts = {ticker: rows for (ticker,), rows in frame.partition_by("ticker", as_dict=True).items()}
+    intervals = {ticker: found for ticker, rows in parts.items() if (found := find_interval(rows["ts"]))}
+    mixed = "; ".join(f"{ticker}: {name_interval(found[0])}" for ticker, found in intervals.items())
+    later, smooth = zip(*(correlate(rows.filter("regular")) for rows in parts.values()), strict=True)
+    delayed = examine(
+        result.model,
+        frame,
+        days,
+        cost_bps=settings.strategy.cost_bps,
+        watchlist=settings.market.watchlist,
+        delay_bars=1,
+    ).report
+    label = sum(finding.reason == "label" for finding in data.findings)
+    sharpe = "is not defined" if delayed.sharpe is None else f"is {delayed.sharpe:.1f}"
+    return (
+        f"intervals: {mixed or 'all of one minute'}",
+        f"closes that know the next minute, or stale opens: correlation {_find_largest(later)}, honest below 0.25",
+        f"smoothed prices: correlation {_find_largest(smooth)}, honest below 0.20",
+        f"stamps at the minute's end: {f'suspected in {label} tickers' if label else 'not seen'}",
+        f"decided one minute later, the net Sharpe ratio {sharpe}: one that is gone then was in stamps or prices",
+    )
+
+
+def _find_largest(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{max(known):.2f} at most" if known else "not defined"

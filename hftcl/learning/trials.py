@@ -1,0 +1,94 @@
+"""How many tries a candidate is the best of: every other one that was examined on some of its exam's sessions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from hftcl.archive.deployment import Archive
+from hftcl.archive.looks import Look, read_looks
+from hftcl.archive.registry import Registry
+from hftcl.errors import LockHeldError, StorageError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.metrics import compute_best_luck, deflated_sharpe, sharpe
+from hftcl.learning.reports import ScoreReport
+from hftcl.learning.score import compute_or_none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Another candidate that was examined: its net annual Sharpe ratio there, and the share of our sessions it saw."""
+
+    sharpe: float
+    weight: float
+
+
+def find_trials(
+    registry: Registry, challenger: ScoreReport, *, synthetic: bool, positions: str | None = None
+) -> tuple[Trial, ...]:
+    """Return each other candidate that was examined on sessions of `challenger`, the greatest share first.
+
+    positions: which candidate it is, see `archive.looks`, where this is not the exam of its own training.
+
+    weight: 0.95 for the exam of the day before, which shares 19 of 20 sessions. The same configuration on the same bars
+    holds the same positions: one trial, however often it is run.
+    """
+    days = {date.fromisoformat(day) for day in challenger.pnl_by_session}
+    trials = [
+        Trial(sharpe=look.sharpe, weight=len(days.intersection(look.sessions)) / len(days))
+        for look in read_looks(registry, synthetic=synthetic)
+        if look.positions not in {positions, challenger.positions_sha256} and not days.isdisjoint(look.sessions)
+    ]
+    return tuple(sorted(trials, key=lambda trial: (-trial.weight, trial.sharpe)))
+
+
+def compute_luck(
+    registry: Registry, own: npt.NDArray[np.float64], days: Sequence[date], *, policy: str, synthetic: bool
+) -> float:
+    """Return the annual Sharpe ratio that the best of the policies tried on `days` would show if all were worthless.
+
+    own: net P&L of `policy` on `days`. Each other policy that was examined on some of them is one try, by the share of
+    its exam that shares most; 0 where there are fewer than two, or where it is not defined.
+    """
+    rivals: dict[str, Trial] = {}
+    for look in read_looks(registry, synthetic=synthetic):
+        weight = len(set(days).intersection(look.sessions)) / len(days) if days else 0.0
+        known = rivals.get(look.policy)
+        if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):
+            rivals[look.policy] = Trial(sharpe=look.sharpe, weight=weight)
+    sharpes, weights = [trial.sharpe for trial in rivals.values()], [trial.weight for trial in rivals.values()]
+    return compute_or_none(lambda: compute_best_luck([sharpe(own), *sharpes], [1.0, *weights])) or 0.0
+
+
+def compute_dsr(net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial]) -> float | None:
+    """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`) and `tried`; None where undefined."""
+    if own is None:
+        return None
+    sharpes, weights = [own, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
+    return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights))
+
+
+def record_look(
+    archive: Archive,
+    score: ScoreReport,
+    *,
+    policy: str,
+    synthetic: bool,
+    now: datetime,
+    on_event: OnEvent,
+    positions: str | None = None,
+) -> None:
+    """Write down that a candidate of `policy` was examined. Where the home may not be written, that is told.
+
+    positions: as for `find_trials`.
+    """
+    if score.sharpe is None or score.positions_sha256 is None:
+        return
+    days = tuple(date.fromisoformat(day) for day in score.pnl_by_session)
+    look = Look(policy=policy, positions=positions or score.positions_sha256, sharpe=score.sharpe, sessions=days)
+    try:
+        archive.record_look(look, synthetic=synthetic, now=now)
+    except (StorageError, LockHeldError) as fault:
+        on_event(Event("exam", text=f"this look at the exam could not be counted: {fault}", level=Level.WARNING))

@@ -1,0 +1,62 @@
+"""The command `record`: whose sessions they are, whether they count, and how to begin again."""
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import RecordedSession
+from hftcl.settings import Settings
+from tests.archive.sample_models import T0, archive_in
+from tests.installed import run
+
+MONDAY = date(2026, 1, 5)
+KEYS = {"session", "net", "model_id", "kind", "policy", "bars", "source", "synthetic", "counts", "why"}
+
+
+def recorded(home: Path) -> None:
+    """Give a home two sessions of the default policy and one of another."""
+    row = RecordedSession(
+        session=MONDAY,
+        net=0.00125,
+        gross=0.002,
+        turnover=7.5,
+        model_id="20260105_020000",
+        kind="scored",
+        source="synthetic",
+        synthetic=True,
+        policy=hash_policy(Settings()),
+        bars="AAPL:0123456789ab AMD:0123456789ab",
+    )
+    later = replace(row, session=MONDAY + timedelta(days=1), net=-0.0005)
+    other = replace(row, session=MONDAY + timedelta(days=2), policy="0" * 16)
+    archive_in(home).record_sessions([row, later, other], now=T0)
+
+
+def test_each_session_is_a_row_that_says_whose_it_is_and_whether_it_counts(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    shown = run(tmp_path, "record").stdout.splitlines()
+    assert len(shown) == 5
+    assert all(
+        word in shown[1] for word in ("2026-01-05", "+0.125%", "20260105_020000", "SYNTHETIC", "2 tickers", "yes")
+    )
+    assert shown[3].endswith("no: of another policy than the one that is configured")
+    assert shown[4] == "2 of 3 sessions count for the policy that is configured."
+    rows = json.loads(run(tmp_path, "record", "--json").stdout)
+    assert {frozenset(row) for row in rows} == {frozenset(KEYS)}
+    assert [row["counts"] for row in rows] == [True, True, False]
+
+
+def test_to_begin_again_asks_for_a_reason_keeps_it_and_counts_nothing_of_before(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    assert run(tmp_path, "record", "--begin-anew").returncode == 2
+    assert run(tmp_path, "record", "--reason", "x").returncode == 2
+    rows = json.loads(run(tmp_path, "record", "--begin-anew", "--reason", "stale opens", "--json").stdout)
+    assert [row["counts"] for row in rows] == [False] * 3
+    assert {row["why"] for row in rows} == {"before the record began over (stale opens)"}
+
+
+def test_an_empty_home_has_no_record_and_gets_no_file(tmp_path: Path) -> None:
+    assert run(tmp_path, "record").stdout == "No session is recorded yet. The first retrain begins the record.\n"
+    assert list(tmp_path.iterdir()) == []

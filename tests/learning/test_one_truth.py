@@ -1,0 +1,83 @@
+"""What serves, what was judged and what may trade have one answer each, for whoever asks."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
+from hftcl.archive.export import csv_bytes
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.record import find_edge_in_force
+from hftcl.archive.registry import Registry
+from hftcl.doctor import prometheus
+from hftcl.learning.alert_texts import build_digest
+from hftcl.learning.dataset import add_features
+from hftcl.learning.score import examine
+from tests.archive.sample_models import T0, added, archive_in
+from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
+
+HOUR = timedelta(hours=1)
+
+
+def test_digest_mail_and_prometheus_tell_the_edge_in_force_and_not_that_of_the_day_of_deployment(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path)
+    archived(tmp_path)
+    assert "hftcl_edge_live 1" in prometheus.render_text(settings, TRAINED + HOUR)
+    report = {"edge": "stand aside", "edge_reason": "P(edge) 0.31", "policy_digest": hash_policy(settings)}
+    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report)
+    facts = dict(build_digest(settings, TRAINED, TRAINED + 2 * HOUR).facts)
+    assert facts["edge"] == "stand aside: P(edge) 0.31"
+    assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + 2 * HOUR)
+
+
+def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    archive: Archive = archive_in(tmp_path)
+    ahead = added(archive, T0 + timedelta(days=365)).model_id
+    back = added(archive, T0).model_id
+    lines = archive.csv.read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == [back, ahead]
+    assert archive.csv.read_bytes() == csv_bytes(archive.models()), "else the doctor would warn for a year"
+
+
+def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> None:
+    """The same session alone in a watchlist of one and of four: a quarter of the P&L, as the bot makes it."""
+    model = artifact.load(model_file("20250531_120000"))
+    bars = bars_of(DAY)
+    frame = add_features(bars.filter(bars["ticker"] == "AAPL"), 30)
+    alone = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL"]).simulation.net
+    of_four = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL", "AMD", "TSLA", "JNJ"]).simulation.net
+    assert alone[0] != 0
+    assert of_four[0] == pytest.approx(alone[0] / 4)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(tmp_path: Path, waits: bool) -> None:
+    settings = settings_of(tmp_path)
+    live = archived(tmp_path)
+    archive = Archive(tmp_path)
+    archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
+    beside = live if waits else "20240101_000000"
+    late = TRAINED + timedelta(days=8)
+    waiting = archived(tmp_path, late, seed=2, deploy=False, outcome="inconclusive", report={"waits_beside": beside})
+    archive.record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=waiting)
+    report = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
+    (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
+    assert age.fired is not waits
+
+
+def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None:
+    archived(tmp_path)
+    registry = Registry(tmp_path)
+    ours, dearer = settings_of(tmp_path), settings_of(tmp_path, strategy={"cost_bps": 9.0})
+    allowed = find_edge_in_force(registry, synthetic=True, policy=hash_policy(ours))
+    refused = find_edge_in_force(registry, synthetic=True, policy=hash_policy(dearer))
+    assert allowed is not None
+    assert refused is not None
+    assert (allowed.edge, refused.edge) == ("live", "stand aside")
+    assert "another policy" in refused.reason
+    assert find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours)) is None
