@@ -37,7 +37,7 @@ def test_each_other_figure_has_its_own_limit(figures: dict[str, float], told: st
 def test_what_is_implausible_is_inconclusive_whatever_the_rule() -> None:
     net = np.random.default_rng(1).normal(0.01, 0.001, 20)
     for policy in ("seed", "guarded"):
-        promote = settings.Promote(policy=policy)  # type: ignore[arg-type]
+        promote = settings.Promote(policy=policy)
         plain = judge(scored(net, "c"), None, promote=promote, exam=settings.Exam())
         doubted = judge(scored(net, "c"), None, promote=promote, exam=settings.Exam(), implausible="look at the bars")
         assert plain.outcome is Outcome.DEPLOYED

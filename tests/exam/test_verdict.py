@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import date, timedelta
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -244,7 +245,9 @@ def test_a_champion_that_cannot_be_scored_stays_until_a_person_or_a_setting_lets
 
 
 @pytest.mark.parametrize("when", ["wait", "deploy"])
-def test_beside_a_champion_that_cannot_be_scored_a_candidate_that_fails_alone_is_rejected(when: str) -> None:
+def test_beside_a_champion_that_cannot_be_scored_a_candidate_that_fails_alone_is_rejected(
+    when: Literal["wait", "deploy"],
+) -> None:
     promote = replace(GUARDED, when_champion_cannot_be_scored=when)
     weak = judge(scored(with_sharpe(0.6)), None, promote=promote, exam=EXAM, champion_problem="it is damaged")
     assert (weak.outcome, weak.waits) == (Outcome.REJECTED, False)

@@ -28,7 +28,11 @@ def test_digest_mail_and_prometheus_tell_the_edge_in_force_and_not_that_of_the_d
     settings = settings_of(tmp_path)
     archived(tmp_path)
     assert "hftcl_edge_live 1" in prometheus.render_text(settings, TRAINED + HOUR)
-    report = {"edge": "stand aside", "edge_reason": "P(edge) 0.31", "policy_digest": hash_policy(settings)}
+    report: dict[str, object] = {
+        "edge": "stand aside",
+        "edge_reason": "P(edge) 0.31",
+        "policy_digest": hash_policy(settings),
+    }
     archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report)
     facts = dict(build_digest(settings, TRAINED, TRAINED + 2 * HOUR).facts)
     assert facts["edge"] == "stand aside: P(edge) 0.31"
