@@ -217,7 +217,7 @@ class WithOtherPredictions(Forest):
 
     def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
         fitted = super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
-        other = super().fit(X, y, params, seed=seed + 1, jobs=jobs, on_step=on_step)
+        other = super().fit(X, y, params, seed=seed ^ 1, jobs=jobs, on_step=lambda done, total: None)
         return replace(fitted, estimator=other.estimator)
 
 

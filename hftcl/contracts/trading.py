@@ -1,54 +1,23 @@
-"""What a plug-in promises, as functions that find out: `check_source`, `check_feed`, `check_broker`, `check_family`.
-
-For the tests of all that are written, ours among them: each returns the promises that are broken, a line each, and
-nothing is well where the tuple is not empty. What they do is in the Protocols of the three rooms.
-"""
+"""The promises of sources, feeds and brokers: `check_source`, `check_feed`, `check_broker`."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
-import numpy as np
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from hftcl.archive.artifact import check_graph
-from hftcl.errors import IntegrityError, OrderRefusedError, UsageError
+from hftcl.contracts.findings import Findings
+from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
 from hftcl.market.hours import Hours
 from hftcl.market.sources import BarSource
-from hftcl.model.families import Family, complete
-from hftcl.model.serving import Predictor
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers import Broker, Fill, Order, OrderState
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 
 _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
-# A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
-_ROWS, _FEATURES = 400, 5
-_SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
-
-
-@dataclass(slots=True)
-class _Findings:
-    broken: list[str] = field(default_factory=list)
-
-    def check(self, kept: bool, promise: str) -> bool:
-        """Note `promise` as broken unless it was kept, and say which."""
-        if not kept:
-            self.broken.append(promise)
-        return kept
-
-    def check_refusal(self, act: Callable[[], object], error: type[Exception], promise: str) -> None:
-        try:
-            act()
-        except error:
-            return
-        except Exception as other:  # noqa: BLE001  whatever a stranger's code raises instead is the finding
-            self.broken.append(f"{promise}: it raised {type(other).__name__} instead")
-        else:
-            self.broken.append(promise)
 
 
 def check_source(source: BarSource, ticker: str, first: date, last: date, now: datetime) -> tuple[str, ...]:
@@ -56,10 +25,11 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
 
     now: UTC, later than `last`.
     """
-    promises = _Findings()
+    promises = Findings()
     promises.check(
         bool(source.name) and isinstance(source.synthetic, bool), "it has a name, and says if it is synthetic"
     )
+    promises.check_section(source)
     mark = source.fingerprint(ticker)
     bars = source.minutes(ticker, first, last)
     if promises.check(
@@ -92,7 +62,7 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
     return tuple(promises.broken)
 
 
-def _check_bars(promises: _Findings, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
+def _check_bars(promises: Findings, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
     promises.check(set(bars["ticker"]) == {ticker}, "minutes() names the ticker that was asked for")
     stamps = bars["ts"].drop_nulls().dt.date()
     day = timedelta(days=1)  # a session may begin or end on another day of UTC
@@ -109,8 +79,9 @@ def check_feed(
     minutes: some that follow each other in regular hours, each with bars of at least one ticker. at: lets time pass
     until the bars of a minute have been sent, and returns the time that it is then, UTC.
     """
-    promises = _Findings()
+    promises = Findings()
     promises.check(bool(feed.name), "it has a name")
+    promises.check_section(feed)
     began = minutes[0]
     morning = feed.begin(hours, began)
     _knows_the_morning(promises, morning, hours, began)
@@ -135,7 +106,7 @@ def check_feed(
     return tuple(promises.broken)
 
 
-def _knows_the_morning(promises: _Findings, morning: Morning, hours: Hours, now: datetime) -> None:
+def _knows_the_morning(promises: Findings, morning: Morning, hours: Hours, now: datetime) -> None:
     for name, bars in (("earlier", morning.earlier), ("so_far", morning.so_far)):
         promises.check(bars.schema == BAR_SCHEMA, f"begin() gives {name} as BAR_SCHEMA")
     promises.check(
@@ -152,7 +123,7 @@ def _knows_the_morning(promises: _Findings, morning: Morning, hours: Hours, now:
     )
 
 
-def _delivers(promises: _Findings, delivery: Delivery, morning: Morning, hours: Hours, now: datetime) -> None:
+def _delivers(promises: Findings, delivery: Delivery, morning: Morning, hours: Hours, now: datetime) -> None:
     bars, corrected = delivery.bars, delivery.corrected
     promises.check(bars.schema == BAR_SCHEMA, "minute() gives bars as BAR_SCHEMA")
     promises.check(
@@ -179,7 +150,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     order: one to buy, that the account can pay for, in a ticker without a position or open order; its id and ids that
         begin with it must be new. trade: lets time pass until whatever is open has filled.
     """
-    promises = _Findings()
+    promises = Findings()
     promises.check(
         bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
     )
@@ -187,6 +158,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
         all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
         "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
     )
+    promises.check_section(broker)
     before = broker.account()
     promises.check(
         all(math.isfinite(value) for value in (before.cash, before.equity, before.buying_power)),
@@ -217,7 +189,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     return tuple(promises.broken)
 
 
-def _check_submit(promises: _Findings, broker: Broker, order: Order) -> None:
+def _check_submit(promises: Findings, broker: Broker, order: Order) -> None:
     name = order.client_order_id
     state = broker.submit(order)
     promises.check(state.client_order_id == name, "submit() answers with the id of the order")
@@ -229,7 +201,7 @@ def _check_submit(promises: _Findings, broker: Broker, order: Order) -> None:
     promises.check(not state.working or ids.count(name) == 1, "open_orders() has an order that may still fill, once")
 
 
-def _check_fills(promises: _Findings, broker: Broker, order: Order, cursor: str) -> None:
+def _check_fills(promises: Findings, broker: Broker, order: Order, cursor: str) -> None:
     name = order.client_order_id
     state = broker.find(name)
     promises.check(state is not None and state.status == "filled", "an order that traded is filled")
@@ -262,7 +234,7 @@ def _is_sound(fill: Fill, order: Order) -> bool:
     )
 
 
-def _check_cancel(promises: _Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
+def _check_cancel(promises: Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
     broker.submit(order)
     broker.cancel(order.client_order_id)
     broker.cancel(order.client_order_id)
@@ -281,60 +253,6 @@ def _is_same(one: OrderState | None, other: OrderState) -> bool:
         other.client_order_id,
         other.broker_order_id,
     )
-
-
-def check_family(family: Family) -> tuple[str, ...]:
-    """Return the promises that `family` breaks on a small problem that holds something to learn.
-
-    The graph is held to what a model file may hold, so a family that passes here is not refused after a training.
-    """
-    promises = _Findings()
-    promises.check(bool(family.name), "it has a name")
-    params = complete(family, {})
-    promises.check(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
-    promises.check_refusal(
-        lambda: complete(family, {"no such parameter": 1}), UsageError, "a parameter that it does not know is refused"
-    )
-    chance = np.random.default_rng(5)
-    X = chance.normal(size=(_ROWS, _FEATURES)).astype(np.float32)
-    y = (X[:, 0] + 0.1 * chance.normal(size=_ROWS)).astype(np.float32)
-    steps: list[tuple[int, int]] = []
-
-    def fit(jobs: int) -> Predictor:
-        steps.clear()
-        fitted = family.fit(X, y, params, seed=3, jobs=jobs, on_step=lambda done, total: steps.append((done, total)))
-        shares = fitted.importances
-        promises.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
-        check_graph(fitted.onnx, _FEATURES)  # first: onnxruntime meets only what a model file may hold
-        predictor = Predictor(fitted.onnx, _FEATURES)
-        if jobs == 1 and hasattr(fitted.estimator, "predict"):
-            told = np.asarray(fitted.estimator.predict(X)).reshape(-1)
-            promises.check(
-                told.shape == (_ROWS,) and bool(np.allclose(predictor.predict(X), told, rtol=0, atol=_SAME)),
-                "the graph predicts what the estimator does",
-            )
-        return predictor
-
-    try:
-        one, two = fit(1), fit(2)
-    except IntegrityError as error:
-        promises.check(False, f"the graph may go into a model file: {error}")
-        return tuple(promises.broken)
-    promises.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
-    predictions = one.predict(X)
-    promises.check(
-        predictions.dtype == np.float32 and predictions.shape == (_ROWS,), "the graph gives one float32 for each row"
-    )
-    promises.check(bool(np.isfinite(predictions).all()), "the graph gives finite numbers")
-    promises.check(
-        np.array_equal(predictions, two.predict(X)), "the same rows and seed give the same model, whatever the cores"
-    )
-    alone = np.concatenate([one.predict(X[n : n + 1]) for n in range(20)])
-    promises.check(
-        np.array_equal(alone, predictions[:20]), "a row alone is predicted as it is among others, to the bit"
-    )
-    promises.check(float(np.corrcoef(predictions, y)[0, 1]) > 0.5, "what the first feature tells is learnt")
-    return tuple(promises.broken)
 
 
 def _is_equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:
