@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hftcl.config.documents import EffectiveSetting as EffectiveSetting
     from hftcl.config.documents import example as example
     from hftcl.config.documents import list_effective as list_effective
-    from hftcl.config.documents import plugin_reference as plugin_reference
     from hftcl.config.documents import reference as reference
     from hftcl.config.documents import to_toml as to_toml
     from hftcl.config.documents import write_example as write_example
@@ -25,7 +24,6 @@ _DOCUMENTS: Final = (  # what `documents` has: imported when first asked for, as
     "WrittenExample",
     "list_effective",
     "example",
-    "plugin_reference",
     "reference",
     "to_toml",
     "write_example",

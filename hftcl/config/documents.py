@@ -14,7 +14,7 @@ from hftcl.config.loading import Configuration
 from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
 from hftcl.config.remembered import FILE_NAME
 from hftcl.config.suggest import GUIDE_NAMES
-from hftcl.config.tree import Leaf, Plugins, leaves, sections
+from hftcl.config.tree import Leaf, leaves, sections
 from hftcl.errors import StorageError, UsageError
 from hftcl.settings import Settings
 
@@ -110,17 +110,12 @@ def reference() -> str:
     return head + "".join(_build_reference_section(section) for section in sections())
 
 
-def plugin_reference(plugins: Plugins) -> str:
-    """Return the reference of the sections that plug-ins bring, in the form of docs/configuration.md."""
-    return "".join(_build_reference_section(section, plugins) for section, _ in plugins)
+def _list_leaves(section: str) -> Iterator[Leaf]:
+    return (leaf for leaf in leaves().values() if leaf.section == section)
 
 
-def _list_leaves(section: str, plugins: Plugins = ()) -> Iterator[Leaf]:
-    return (leaf for leaf in leaves(plugins).values() if leaf.section == section)
-
-
-def _describe_section(section: str, plugins: Plugins = ()) -> str:
-    return " ".join((sections(plugins)[section].__doc__ or "").split())
+def _describe_section(section: str) -> str:
+    return " ".join((sections()[section].__doc__ or "").split())
 
 
 def _build_example_section(section: str, values: Mapping[str, object]) -> str:
@@ -131,13 +126,13 @@ def _build_example_section(section: str, values: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _build_reference_section(section: str, plugins: Plugins = ()) -> str:
+def _build_reference_section(section: str) -> str:
     rows = "".join(
         f"| `{leaf.key}` | `{_format_toml(leaf.default)}` | {_to_cell(leaf.allowed)} | {_to_cell(leaf.description)} |\n"
-        for leaf in _list_leaves(section, plugins)
+        for leaf in _list_leaves(section)
     )
     head = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
-    return f"\n### [{section}]\n\n{_describe_section(section, plugins)}\n\n{head}{rows}"
+    return f"\n### [{section}]\n\n{_describe_section(section)}\n\n{head}{rows}"
 
 
 def _to_cell(text: str) -> str:

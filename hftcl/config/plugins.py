@@ -14,13 +14,21 @@ from hftcl.errors import ConfigError
 GROUPS: Final[Mapping[str, str]] = {
     "market.source": "hftcl.sources",
     "trade.broker": "hftcl.brokers",
+    "trade.feed": "hftcl.feeds",
     "model.family": "hftcl.families",
 }
 """The settings that name a plug-in, each with the entry-point group where it is looked up."""
 
 # Ours, whose sections are in `Settings`: a command with nothing else in use does not read what is installed, which
 # costs 20 ms and more. A name that is missing here is looked up, and costs that time.
-_OURS: Final = frozenset({"synthetic", "files", "polygon", "paper", "alpaca", "forest"})
+_OURS: Final = frozenset(
+    {
+        *("synthetic", "files", "polygon", "polygon-flat", "alpaca"),
+        *("polygon-websocket", "polygon-rest"),
+        *("paper", "strict-paper"),
+        "forest",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,15 @@ class Found:
 
     sections: Plugins = ()
     unjudged: frozenset[str] | None = frozenset()
+
+
+def is_ours(name: str) -> bool:
+    """Return whether the source, feed, broker or family `name` is a part of hftcl, without a look at what is installed.
+
+    >>> is_ours("paper"), is_ours("acme")
+    (True, False)
+    """
+    return name in _OURS
 
 
 def find_plugins(chosen: Mapping[str, object], written: frozenset[str], *, load: bool) -> Found:

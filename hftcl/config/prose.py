@@ -75,6 +75,15 @@ HFTCL_EXAM__SESSIONS: exam.sessions = "many", but it must be an integer from 2 t
 
 Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` are not numbers.
 
+## Sections of plug-ins
+
+A plug-in, such as a source, a feed, a broker or a family of another author, may bring a section of its own, named after
+it. Its settings are judged as those below are, with the same faults, the same variables (`HFTCL_ACME__CASH`) and the
+same place in `hftcl init --show`, once `[market] source`, `[trade] feed`, `[trade] broker` or `[model] family` names
+the plug-in. The section of one that is installed and not named stays in the file and is not judged. What each setting
+means is in the plug-in's own documentation and in `hftcl init --show --json`. [plugins.md](plugins.md) shows how a
+plug-in declares its section.
+
 ## Secrets
 
 Keys and passwords are read from the environment, else from the credentials of a systemd unit
