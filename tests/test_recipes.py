@@ -176,10 +176,20 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(t
     meta = artifact.describe(Home.live(home).production)
     assert (meta.family, meta.params, meta.source) == ("extra", {"trees": 9, "leaf": 50}, "acme")
     for _ in range(2):  # the account of each replay is new
-        done = run(home, "trade", "--replay", "2025-12-10..2025-12-11", "--json", **path)
+        done = run(home, "trade", "--replay", "2025-12-11", "--json", **path)
         report = json.loads(done.stdout)
         assert (report["broker"], report["capital"], report["apart"]) == ("acmebank", 50_000.0, {}), done.stderr
         assert report["fills"] > 0
+    done = run(home, "doctor", "--json", **path)
+    assert "acme answers" in [row["detail"] for row in json.loads(done.stdout) if row["name"] == "source"], done.stdout
+    module = site / "acme_broker.py"
+    text = module.read_text()
+    module.write_text(text.replace('"acmebank", False', '"acmebank", True'))
+    refused = run(home, "trade", "--replay", "2025-12-11", **path)
+    assert (refused.returncode, "no replay moves money" in one_line(refused)) == (78, True)
+    module.write_text(text.replace("(replays=True)", "()").replace("self._cash =", "raise RuntimeError  #"))
+    done = run(home, "trade", "--replay", "2025-12-11", "--json", **path)
+    assert json.loads(done.stdout)["broker"] == "paper", "a broker that does not say that it replays is never made"
     refused = run(home, "retrain", "--force", "--param", "trees=0", **path)
     assert (refused.returncode, "not a whole number from 1 to 5000" in one_line(refused)) == (2, True)
 

@@ -23,6 +23,7 @@ from hftcl.model.features import FEATURES, Feature, evaluate
 from hftcl.model.grid import EARLIER_SESSIONS, build_grid
 from hftcl.model.serving import Predictor
 from hftcl.model.streaming import StreamingFeatures
+from hftcl.settings import Model
 
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
 _ROWS, _FEATURES = 400, 5
@@ -32,6 +33,7 @@ _LARGEST_SEED: Final = 2**32 - 1  # what [model] seed allows
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
 _SUM_TOLERANCE: Final = 1e-6  # shares of hundreds of features, each rounded to float32 at worst
 _LEARNT: Final = 0.5  # correlation; a forest of the default settings comes to 0.9 here, and one that mixes rows up to 0
+_ABSENT: Final = object()
 _NO_NUMBERS: Final = ("no such value", float("nan"))  # of which no family's number can be one
 
 FloatArray = npt.NDArray[np.float32]
@@ -103,6 +105,7 @@ def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
         "parameters are finite numbers, texts, true, false or None, as JSON has them",
     )
     promises.check(complete(family, params) == params, "check() leaves what it has checked as it is")
+    _check_configured(promises, family)
     for name, default in params.items():
         if isinstance(default, int | float) and not isinstance(default, bool):
             for value in _NO_NUMBERS:
@@ -112,6 +115,19 @@ def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
                     f"check() refuses {value!r} for the number {name}",
                 )
     return params
+
+
+def _check_configured(promises: Findings, family: Family) -> None:
+    """Offer what a configuration without a line holds: values of its section and of [model] go before its defaults."""
+    section = getattr(family, "SETTINGS", None)
+    for where, kind in (("SETTINGS", section), ("[model]", Model)):
+        values = {} if kind is None else {name: getattr(kind(), name, _ABSENT) for name in family.parameters()}
+        if where == "[model]" and section is not None:
+            values = {name: value for name, value in values.items() if not hasattr(section(), name)}
+        try:
+            complete(family, {name: value for name, value in values.items() if value is not _ABSENT})
+        except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+            promises.check(False, f"check() takes the defaults of {where}, which go before its own: {error}")
 
 
 def _is_plain(value: object) -> bool:

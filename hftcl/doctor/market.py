@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Never
 
+from hftcl.config.plugins import is_ours
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError
 from hftcl.home import Home
@@ -30,7 +31,11 @@ def check_source(context: Context) -> Iterator[Row]:
     """Whether the source is there and, where it needs a key, takes it: one cheap call."""
     name = context.settings.market.source
     if name != "polygon":
-        find_source(name)(context.settings)
+        source = find_source(name)(context.settings)
+        if not is_ours(name):  # of a plug-in we do not know whether it has a key
+            source.splits(context.settings.market.watchlist[0])
+            yield ok("source", f"{name} answers")
+            return
         yield ok("source", f"{name}, which needs no key")
         return
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from hftcl.errors import UsageError
 from hftcl.model.families import Fitted
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURES, Feature
+from hftcl.settings import setting
 
 
 class Quick(Forest):
@@ -80,6 +81,26 @@ class WithWrongError(Quick):
             return super().check(params)
         except UsageError as error:
             raise ValueError from error
+
+
+class WithShallowTrees(Quick):
+    """Has a parameter of the name of one in [model], whose default it does not take."""
+
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        if params["max_depth"] == 12:
+            raise UsageError("--param max_depth: 12 is too deep.")
+        return super().check(params)
+
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "max_depth": 6}
+
+
+class WithUnfitSection(Quick):
+    @dataclass(frozen=True)
+    class SETTINGS:
+        """A section whose own default the family refuses."""
+
+        max_depth: Annotated[int, setting("Levels.", ge=0, le=9)] = 0
 
 
 class WithFailingFit(Quick):
@@ -226,6 +247,8 @@ GRAPH = "the graph may go into a model file: "
         (WithDriftingParameter, "check() leaves what it has checked as it is"),
         (WithoutRange, "check() refuses nan for the number n_estimators"),
         (WithWrongError, "check() refuses 'no such value' for the number n_estimators: it raised ValueError instead"),
+        (WithShallowTrees, "check() takes the defaults of [model], which go before its own: --param max_depth: 12 is"),
+        (WithUnfitSection, "check() takes the defaults of SETTINGS, which go before its own: --param max_depth: "),
         (WithFailingFit, "fit() fits: it raised RuntimeError: no memory on the card"),
         (WithWriting, "fit() fits: it raised ValueError: output array is read-only"),
         (WithDivisionByDeviation, "fit() fits: it raised ZeroDivisionError: a feature without variation"),
