@@ -74,6 +74,11 @@ class Home:
         """The folder of the paper account of the candidate that trades virtually."""
         return self.folder / "shadow"
 
+    @property
+    def plugin_broker(self) -> Path:
+        """The folder that a replay hands to the broker of a plug-in, emptied before each."""
+        return self.folder / "broker"
+
     # The models'.
 
     @property

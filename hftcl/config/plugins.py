@@ -24,8 +24,12 @@ GROUPS: Final[Mapping[str, str]] = {
 # Ours, whose sections are in `Settings`: a command with nothing else in use does not read what is installed, which
 # costs 20 ms and more. A name that is missing here is looked up, and costs that time.
 _OURS: Final = frozenset(
-    {"synthetic", "files", "polygon", "polygon-flat", "polygon-websocket", "polygon-rest"}
-    | {"paper", "strict-paper", "alpaca", "forest"}
+    {
+        *("synthetic", "files", "polygon", "polygon-flat", "alpaca"),
+        *("polygon-websocket", "polygon-rest"),
+        *("paper", "strict-paper"),
+        "forest",
+    }
 )
 
 
@@ -35,6 +39,15 @@ class Found:
 
     sections: Plugins = ()
     unjudged: frozenset[str] | None = frozenset()
+
+
+def is_ours(name: str) -> bool:
+    """Return whether the source, feed, broker or family `name` is a part of hftcl, without a look at what is installed.
+
+    >>> is_ours("paper"), is_ours("acme")
+    (True, False)
+    """
+    return name in _OURS
 
 
 def find_plugins(chosen: Mapping[str, object], written: frozenset[str], *, load: bool) -> Found:

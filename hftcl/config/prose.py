@@ -77,11 +77,12 @@ Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` 
 
 ## Sections of plug-ins
 
-A plug-in that `market.source`, `trade.feed`, `trade.broker` or `model.family` names may bring a section of its own.
-It is held to the same rules: a misspelt setting is a fault that says which one was meant, `HFTCL_ACME__FOLDER` sets
-`folder` in `[acme]`, and `hftcl init --show` prints its values with their meaning. The section of an installed
-plug-in that is not in use may stay in the file, and is not judged. [plugins.md](plugins.md) says how a plug-in
-brings one.
+A plug-in, such as a source, a feed, a broker or a family of another author, may bring a section of its own, named after
+it. Its settings are judged as those below are, with the same faults, the same variables (`HFTCL_ACME__CASH`) and the
+same place in `hftcl init --show`, once `[market] source`, `[trade] feed`, `[trade] broker` or `[model] family` names
+the plug-in. The section of one that is installed and not named stays in the file and is not judged. What each setting
+means is in the plug-in's own documentation and in `hftcl init --show --json`. [plugins.md](plugins.md) shows how a
+plug-in declares its section.
 
 ## Secrets
 

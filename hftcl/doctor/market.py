@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Never
 
+from hftcl.config.plugins import is_ours
 from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
 from hftcl.formats import count
@@ -37,6 +38,10 @@ def check_source(context: Context) -> Iterator[Row]:
     open_quickly = {"polygon": _open_polygon, "alpaca": _open_alpaca}.get(name)
     if open_quickly is None:
         source = find_source(name)(settings)
+        if not is_ours(name):  # of a plug-in we do not know whether it has a key
+            source.splits(settings.market.watchlist[0])
+            yield ok("source", f"{name} answers")
+            return
         known_until = source.known_until(settings.market.watchlist, context.now) if name == "polygon-flat" else None
         until = f"; its files reach {known_until:%Y-%m-%d %H:%M} UTC" if known_until else ""
         yield ok("source", f"{name}, which needs no key{until}")

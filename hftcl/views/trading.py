@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def draw_replay(report: "ReplayReport") -> None:
     """Draw a ReplayReport."""
     label = bars_of(report.source, synthetic=report.synthetic)
-    kind = "REPLAY" if report.broker == "paper" else "REHEARSAL"
+    kind = "REHEARSAL" if report.broker == "strict-paper" else "REPLAY"
     say(
         f"{kind} of model {report.model_id} on {label}: {count(report.sessions, 'session')}, "
         f"{report.from_} to {report.to}; {', '.join(report.tickers)}",

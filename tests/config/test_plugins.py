@@ -100,6 +100,63 @@ def test_a_command_without_use_for_a_stranger_does_not_import_it(home: Path, com
     assert (done.returncode, was_imported(home)) == (0, False), done.stderr
 
 
+BRINGS = '''
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from {module} import {base}
+from hftcl.settings import setting
+
+Path(__file__).with_name("imported").touch()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeSettings:
+    """What acme needs."""
+
+    depth: Annotated[int, setting("How deep.", ge=1, le=9)] = 3
+
+
+class Acme({base}):
+    name = "acme"
+    SETTINGS = AcmeSettings
+'''
+KINDS = {
+    "source": ("hftcl.sources", "market", "hftcl.market.sources.synthetic", "SyntheticSource"),
+    "feed": ("hftcl.feeds", "trade", "hftcl.trading.feeds.replay", "StoredFeed"),
+    "broker": ("hftcl.brokers", "trade", "hftcl.trading.brokers.paper", "PaperBroker"),
+    "family": ("hftcl.families", "model", "hftcl.model.families.forest", "Forest"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_plug_in_brings_a_section_that_is_judged_and_shown(home: Path, kind: str) -> None:
+    group, section, module, base = KINDS[kind]
+    site = home.parent / "site"
+    (site / "acme_bars.py").write_text(BRINGS.format(module=module, base=base))
+    (site / "acme_bars-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\nacme = acme_bars:Acme\n")
+    toml = home / "hftcl.toml"
+
+    toml.write_text(f'[{section}]\n{kind} = "acme"\n[acme]\ndepth = 4\n')
+    assert run(home, "history", **on_path(home)).returncode == 0
+    assert not was_imported(home), "history has no use for it"
+    done = run(home, "init", "--show", "--json", **on_path(home))
+    (row,) = [row for row in json.loads(done.stdout) if row["key"] == "acme.depth"]
+    assert (row["value"], row["description"]) == (4, "How deep.")
+    done = run(home, "init", "--show", "--json", HFTCL_ACME__DEPTH="5", **on_path(home))
+    assert {"acme.depth": 5}.items() <= {row["key"]: row["value"] for row in json.loads(done.stdout)}.items()
+
+    toml.write_text(f'[{section}]\n{kind} = "acme"\n[acme]\ndepth = 10\ndept = 1\n')
+    done = run(home, "check", **on_path(home))
+    assert done.returncode == 78
+    assert "acme.depth = 10, but it must be an integer from 1 to 9" in done.stderr
+    assert "there is no setting acme.dept; did you mean acme.depth?" in done.stderr
+
+    toml.write_text(f'[{section}]\n{kind} = "acme"\n[acmee]\ndepth = 4\n')
+    assert "did you mean [acme]?" in one_line(run(home, "check", **on_path(home)))
+
+
 def test_a_stranger_that_is_not_in_use_keeps_its_section_and_is_not_imported(home: Path) -> None:
     (home / "hftcl.toml").write_text("[acme]\ndrift = 0.25\n")
     assert (run(home, "check", **on_path(home)).returncode, was_imported(home)) == (0, False)

@@ -45,7 +45,8 @@ class BarSource(Protocol):
     """Where minute bars come from. Unadjusted prices; extended hours where the source has them.
 
     A source whose answers never change under one fingerprint may say so by an attribute `unchanging = True`; a session
-    that any other source leaves empty or broken is asked for again.
+    that any other source leaves empty or broken is asked for again. One whose bars no feed goes on with, such as a
+    folder of files, says `past = True`: it is for trainings and replays, and `hftcl trade` refuses it.
     """
 
     name: str

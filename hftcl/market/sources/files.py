@@ -117,6 +117,7 @@ class FilesSource:
     name = "files"
     synthetic = False
     local = True
+    past = True
     unchanging = True
     """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 

@@ -62,6 +62,7 @@ class SyntheticSource:
     name = "synthetic"
     synthetic = True
     unchanging = True
+    past = True
 
     def __init__(self, settings: Settings) -> None:
         self._calendar = Calendar(settings.market.calendar)

@@ -95,17 +95,20 @@ class Traits:
     """What a broker is like beyond the Protocol; one that says nothing has these.
 
     remote: whether its calls travel, so that they may hang, and may be made side by side from several threads.
-    calls_per_minute: None for any number. fractional_shorts: whether parts of a share may be sold short.
+    calls_per_minute: None for any number. fractional_shorts: whether parts of a share may be sold short. replays:
+    whether a replay may trade with it, instead of with `paper`: it moves no money, and fills from the bars that it is
+    handed, at their time. A broker that has it is a class, or a factory, with `traits` as an attribute of its own.
     """
 
     remote: bool = False
     calls_per_minute: int | None = None
     parallel: int = 1
     fractional_shorts: bool = True
+    replays: bool = False
 
 
-def traits_of(broker: "Broker") -> Traits:
-    """Return what `broker` says of itself in its attribute `traits`, which a broker may leave out."""
+def traits_of(broker: object) -> Traits:
+    """Return what a broker, or its factory, says of itself in its attribute `traits`, which it may leave out."""
     traits = getattr(broker, "traits", None)
     return traits if isinstance(traits, Traits) else Traits()
 

@@ -4,10 +4,9 @@ Money moves only where three things say so: [trade] live, `--live`, and an edge 
 the bot takes care, model by model.
 """
 
-from typing import Final
-
 from hftcl.errors import ConfigError, UsageError
 from hftcl.ledger.writer import Ledger
+from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker
 
@@ -71,14 +70,14 @@ def require_hours(settings: Settings, broker: Broker) -> None:
         )
 
 
-_PAST: Final = frozenset({"synthetic", "files"})
-"""Sources whose bars no live feed goes on with."""
-
-
 def require_present(settings: Settings) -> None:
-    """Raise ConfigError where the bars of [market] source have no present to trade in; a feed brings the minutes."""
-    if settings.market.source in _PAST:
+    """Raise ConfigError where the bars of [market] source have no present to trade in; a feed brings the minutes.
+
+    The source says so itself, by its attribute `past`: one of a plug-in is asked as ours are.
+    """
+    if getattr(find_source(settings.market.source), "past", False):
         raise ConfigError(
             f"[market] source = {settings.market.source!r} has no bars of the present, so there is nothing to trade "
-            'on. Replay stored bars with `hftcl trade --replay FROM..TO`, or set source to "polygon" or "alpaca".'
+            "on. Replay stored bars with `hftcl trade --replay FROM..TO`, or set source to one that a feed goes on "
+            'with, such as "polygon" or "alpaca".'
         )

@@ -1,9 +1,10 @@
 """The story of `trade --replay`: the very bot over stored bars, as fast as it can.
 
 Only clock, feed and broker differ from live trading. Nothing of the live bot is touched: the replay has its own ledger
-and paper account, empty at the start of each replay.
+and account, empty at the start of each replay. The broker is `paper`, or that of a plug-in which says that it replays.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from hftcl import sqlite
 from hftcl.alerts import Alert
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
-from hftcl.durable import convert_storage_faults
-from hftcl.errors import BrokerError, ModelNotFoundError, NoDataError, UsageError
+from hftcl.config.plugins import is_ours
+from hftcl.durable import convert_storage_faults, make_folder
+from hftcl.errors import BrokerError, ConfigError, ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
@@ -32,7 +34,7 @@ from hftcl.market.store import BarStore
 from hftcl.model.features import WARMUP_SESSIONS
 from hftcl.settings import Settings
 from hftcl.strategy.positions import positions_sha256
-from hftcl.trading.brokers import find_broker
+from hftcl.trading.brokers import Broker, find_broker, traits_of
 from hftcl.trading.brokers.paper import FILE as PAPER_FILE
 from hftcl.trading.brokers.strict import FILE as STRICT_FILE
 from hftcl.trading.decide.bot import Minute
@@ -66,8 +68,8 @@ class ReplayReport:
     unseen: whether none of the sessions, nor their embargo, was trained on; else what is earned here proves nothing.
     decisions, orders, fills: how many; orders are those that were sent. refusals: of orders, by code; codes: of
     decisions. positions_sha256: of the target positions, as in `exam`. latency_ms: from a minute's bars to its last
-    order, p50 and p99. broker: "paper", or "strict-paper" in a rehearsal. alerts: what a live run would have told.
-    apart: shares by which the broker's positions differ from the ledger's at the end.
+    order, p50 and p99. broker: "paper", "strict-paper" in a rehearsal, or one of a plug-in that replays. alerts:
+    what a live run would have told. apart: shares by which the broker's positions differ from the ledger's at the end.
     """
 
     model_id: str
@@ -286,7 +288,7 @@ def _delete_begun_replay_and_assemble(
         delete_archive(home.ledger)
         (home.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(home.ledger, durable=False), _Tally()
-    broker = find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
+    broker = _open_broker(settings, home, rehearse=rehearse)
 
     def hear(alert: Alert) -> None:
         tally.hear(alert)
@@ -317,6 +319,29 @@ def _delete_begun_replay_and_assemble(
     loop.reconcile = lambda: reconcile(ledger, broker, loop.clock.now()).agrees
     loop.adopt()
     return loop, tally
+
+
+def _open_broker(settings: Settings, home: Home, *, rehearse: bool) -> Broker:
+    """Return the broker of a replay, new: one that could move money, or asks a service, is never made.
+
+    Raises ConfigError where a plug-in says that it replays and moves money.
+    """
+    name = settings.trade.broker
+    configured = None if rehearse or is_ours(name) else find_broker(name)
+    if configured is None or not traits_of(configured).replays:
+        return find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
+    with convert_storage_faults("emptying the folder of the broker"):
+        if home.plugin_broker.exists():
+            shutil.rmtree(home.plugin_broker)
+        make_folder(home.plugin_broker)
+    broker = configured(settings, folder=home.plugin_broker, durable=False)
+    if broker.live_money:
+        broker.close()
+        raise ConfigError(
+            f"The broker {broker.name} says that a replay may trade with it, and that it moves real money. "
+            "Ask its author; no replay moves money."
+        )
+    return broker
 
 
 def _play(

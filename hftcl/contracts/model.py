@@ -1,0 +1,409 @@
+"""The promises of what a model is made of: `check_family` and `check_feature`, on small problems of their own."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.archive import artifact
+from hftcl.archive.artifact import ModelMeta, check_graph
+from hftcl.contracts.findings import Findings
+from hftcl.errors import HftclError, IntegrityError, UsageError
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.families import Family, Fitted, complete
+from hftcl.model.features import FEATURES, Feature, evaluate
+from hftcl.model.grid import EARLIER_SESSIONS, build_grid
+from hftcl.model.serving import Predictor
+from hftcl.model.streaming import StreamingFeatures
+from hftcl.settings import Model
+
+# A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
+_ROWS, _FEATURES = 400, 5
+_INNER_ROWS: Final = 300  # as in a training: the first fit, which sets the threshold, sees a part of the rows
+_ALONE: Final = 20  # rows that are predicted alone, as the bot does each minute
+_LARGEST_SEED: Final = 2**32 - 1  # what [model] seed allows
+_SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
+_SUM_TOLERANCE: Final = 1e-6  # shares of hundreds of features, each rounded to float32 at worst
+_LEARNT: Final = 0.5  # correlation; a forest of the default settings comes to 0.9 here, and one that mixes rows up to 0
+_ABSENT: Final = object()
+_NO_NUMBERS: Final = ("no such value", float("nan"))  # of which no family's number can be one
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One fit: what came out of it, opened, and the steps that it told."""
+
+    fitted: Fitted
+    predictor: Predictor
+    steps: tuple[tuple[int, int], ...]
+
+
+class _RefusedGraphError(Exception):
+    """The graph is none that a model file may hold, so that onnxruntime is not to meet it."""
+
+
+def check_family(family: Family) -> tuple[str, ...]:
+    """Return the promises that `family` breaks on a small problem that holds something to learn.
+
+    What it asks is what `retrain` and the bot will ask: parameters that survive the way into the child process, two
+    fits one after the other on arrays that cannot be written to, a graph that a model file may hold and that is built,
+    loaded and asked as a model is, facts that JSON knows, an estimator that joblib can store. A family that passes here
+    is not refused after a training.
+
+    >>> from hftcl.model.families.forest import Forest
+    >>> check_family(Forest())
+    ()
+    """
+    promises = Findings()
+    promises.check(bool(family.name), "it has a name")
+    promises.check_section(family)
+    _check_prepare(promises, family)
+    params = _check_parameters(promises, family)
+    X, y = _build_problem()
+    try:
+        inner = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1)
+        one = _fit(family, X, y, params, seed=3, jobs=1)
+        two = _fit(family, X, y, params, seed=3, jobs=2)
+    except _RefusedGraphError as error:
+        promises.check(False, f"the graph may go into a model file: {error}")
+        return tuple(promises.broken)
+    except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+        promises.check(False, f"fit() fits: it raised {type(error).__name__}: {error}")
+        return tuple(promises.broken)
+    _check_facts(promises, one, inner)
+    _check_predictions(promises, one, two, X, y)
+    _check_file(promises, family, one, params, X)
+    _check_estimator(promises, one, X)
+    return tuple(promises.broken)
+
+
+def _check_prepare(promises: Findings, family: Family) -> None:
+    """Call it where it is there, as a training does, which says nothing of what it raises."""
+    prepare = getattr(family, "prepare", None)
+    if prepare is None:
+        return
+    try:
+        prepare()
+    except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+        promises.check(False, f"prepare() takes nothing and raises nothing: it raised {type(error).__name__}: {error}")
+
+
+def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
+    params = complete(family, {})
+    promises.check(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
+    promises.check_refusal(
+        lambda: complete(family, {"no such parameter": 1}), UsageError, "a parameter that it does not know is refused"
+    )
+    promises.check(
+        all(_is_plain(value) for value in params.values()),
+        "parameters are finite numbers, texts, true, false or None, as JSON has them",
+    )
+    promises.check(complete(family, params) == params, "check() leaves what it has checked as it is")
+    _check_configured(promises, family)
+    for name, default in params.items():
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            for value in _NO_NUMBERS:
+                promises.check_refusal(
+                    lambda name=name, value=value: complete(family, {name: value}),  # type: ignore[misc]
+                    UsageError,
+                    f"check() refuses {value!r} for the number {name}",
+                )
+    return params
+
+
+def _check_configured(promises: Findings, family: Family) -> None:
+    """Offer what a configuration without a line holds: values of its section and of [model] go before its defaults."""
+    section = getattr(family, "SETTINGS", None)
+    for where, kind in (("SETTINGS", section), ("[model]", Model)):
+        values = {} if kind is None else {name: getattr(kind(), name, _ABSENT) for name in family.parameters()}
+        if where == "[model]" and section is not None:
+            values = {name: value for name, value in values.items() if not hasattr(section(), name)}
+        try:
+            complete(family, {name: value for name, value in values.items() if value is not _ABSENT})
+        except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+            promises.check(False, f"check() takes the defaults of {where}, which go before its own: {error}")
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or type(value) in (bool, int, str) or (type(value) is float and bool(np.isfinite(value)))
+
+
+def _build_problem() -> tuple[FloatArray, FloatArray]:
+    """Return rows whose first feature tells the target, and whose last is always 0, as on a watchlist of one ticker.
+
+    Neither can be written to: a training hands over rows that are mapped from a file.
+    """
+    chance = np.random.default_rng(5)
+    X = chance.normal(size=(_ROWS, _FEATURES)).astype(np.float32)
+    y = (X[:, 0] + 0.1 * chance.normal(size=_ROWS)).astype(np.float32)
+    X[:, -1] = 0
+    X.flags.writeable = y.flags.writeable = False
+    return X, y
+
+
+def _fit(family: Family, X: FloatArray, y: FloatArray, params: Mapping[str, object], *, seed: int, jobs: int) -> _Trial:
+    """Fit as the child process of a training does: the parameters come out of JSON."""
+    steps: list[tuple[int, int]] = []
+    arrived = json.loads(json.dumps(params, default=str))
+    fitted = family.fit(X, y, arrived, seed=seed, jobs=jobs, on_step=lambda done, total: steps.append((done, total)))
+    try:
+        check_graph(fitted.onnx, _FEATURES)  # first: onnxruntime meets only what a model file may hold
+        predictor = Predictor(fitted.onnx, _FEATURES)
+    except IntegrityError as error:
+        raise _RefusedGraphError(error) from error
+    return _Trial(fitted, predictor, tuple(steps))
+
+
+def _check_facts(promises: Findings, trial: _Trial, inner: _Trial) -> None:
+    shares = trial.fitted.importances
+    promises.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
+    if shares is not None and promises.check(
+        all(_is_plain(float(share)) and isinstance(share, float) and share >= 0 for share in shares),
+        "importances are finite floats, none below 0",
+    ):
+        promises.check(abs(sum(shares) - 1) <= _SUM_TOLERANCE, "importances add up to 1")
+    engine = trial.fitted.engine
+    promises.check(isinstance(engine, str) and bool(engine), "engine is a text that names what fitted it")
+    for steps in (inner.steps, trial.steps):
+        promises.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
+        promises.check(
+            all(type(done) is type(total) is int and 0 <= done <= total > 0 for done, total in steps),
+            "on_step() is told whole numbers, from 0 to the total",
+        )
+        promises.check(list(steps) == sorted(steps), "on_step() is told what is done, and that never falls")
+
+
+def _check_predictions(promises: Findings, one: _Trial, two: _Trial, X: FloatArray, y: FloatArray) -> None:
+    predictions = one.predictor.predict(X)
+    if not promises.check(
+        predictions.dtype == np.float32 and predictions.shape == (_ROWS,), "the graph gives one float32 for each row"
+    ):
+        return
+    if not promises.check(bool(np.isfinite(predictions).all()), "the graph gives finite numbers"):
+        return
+    canaries = artifact.pick_canary_rows(X)
+    far = one.predictor.predict(canaries)
+    promises.check(bool(np.isfinite(far).all()), "the graph gives finite numbers far from what it was fitted to, too")
+    promises.check(
+        np.array_equal(predictions, two.predictor.predict(X)),
+        "the same rows and seed give the same model, whatever the cores",
+    )
+    rows, among = np.vstack([X[:_ALONE], canaries]), np.concatenate([predictions[:_ALONE], far])
+    alone = np.concatenate([one.predictor.predict(rows[n : n + 1]) for n in range(len(rows))])
+    promises.check(
+        np.array_equal(alone, among, equal_nan=True), "a row alone is predicted as it is among others, to the bit"
+    )
+    learnt = bool(np.ptp(predictions) > 0) and float(np.corrcoef(predictions, y)[0, 1]) > _LEARNT
+    promises.check(learnt, "what the first feature tells is learnt")
+
+
+def _check_file(promises: Findings, family: Family, trial: _Trial, params: Mapping[str, object], X: FloatArray) -> None:
+    """Build the model file, and load it, as a training and a bot do."""
+    if promises.broken:  # of which the file's refusal would be an echo
+        return
+    try:
+        meta = _describe_problem(family, trial.fitted, params)
+        artifact.load(artifact.build(trial.fitted.onnx, meta, artifact.pick_canary_rows(X)))
+    except HftclError as error:
+        promises.check(False, f"a model file can be built and loaded: {error}")
+
+
+def _describe_problem(family: Family, fitted: Fitted, params: Mapping[str, object]) -> ModelMeta:
+    day, names = date(2025, 6, 2), tuple(f"x{n}" for n in range(_FEATURES))
+    return ModelMeta(
+        model_id="check",
+        feature_names=names,
+        feature_formulae=names,
+        features_hash="0" * 64,
+        target="the first feature, and chance",
+        horizon_minutes=1,
+        threshold=0.0,
+        entry_quantile=0.0,
+        cost_bps=0.0,
+        flat_minutes_before_close=0,
+        tickers=("AAA",),
+        calendar="XNYS",
+        extended_hours=False,
+        trained_from=day,
+        trained_to=day,
+        label_end=datetime(2025, 6, 2, 20, tzinfo=UTC),
+        exam_from=None,
+        exam_to=None,
+        rows=_ROWS,
+        data_digest="0" * 64,
+        family=family.name,
+        params=msgspec.convert(dict(params), dict[str, str | int | float | bool | None]),
+        seed=3,
+        versions=artifact.library_versions(fitted.engine),
+        source="check",
+        synthetic=True,
+        importances=fitted.importances,
+    )
+
+
+def _check_estimator(promises: Findings, trial: _Trial, X: FloatArray) -> None:
+    import joblib
+
+    estimator = trial.fitted.estimator
+    try:
+        buffer = io.BytesIO()
+        joblib.dump(estimator, buffer, compress=3)
+        buffer.seek(0)
+        estimator = joblib.load(buffer)
+    except Exception as error:  # noqa: BLE001  pickling runs a stranger's code, which may raise anything
+        promises.check(False, f"joblib can store the estimator and read it back: {type(error).__name__}: {error}")
+        return
+    if hasattr(estimator, "predict"):
+        expected = np.asarray(estimator.predict(X)).reshape(-1)
+        promises.check(
+            expected.shape == (_ROWS,) and bool(np.allclose(trial.predictor.predict(X), expected, rtol=0, atol=_SAME)),
+            "the graph predicts what the estimator does",
+        )
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+_TICKERS: Final = ("AAA", "BBB", "CCC")
+_SESSIONS: Final = EARLIER_SESSIONS + 2  # so that one can be left out, and all that a feature may read remain
+_MINUTES: Final = 80  # a session's: more than twice the half hour that most features read
+_CUTS: Final = 12  # moments at which the future is taken away, spread over the newest session
+_UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
+_PRICE_UNIT, _VOLUME_UNIT = 4.0, 8.0  # powers of two, which change no digit of a price
+
+
+def check_feature(feature: Feature) -> tuple[str, ...]:
+    """Return the promises that `feature` breaks on small made-up markets with gaps, late starts and still prices.
+
+    It proves that no value is NaN or infinite; that none changes, to the bit, when later bars arrive; that the bot,
+    which sees `lookback` minutes and `sessions` earlier sessions, finds the bits of the training; that neither the
+    order of the bars nor the unit of prices and volumes matters. It does not prove that the feature is of use.
+
+    >>> from dataclasses import replace
+    >>> check_feature(replace(FEATURES[0], name="another_name"))
+    ()
+    """
+    promises = Findings()
+    _check_texts(promises, feature)
+    bars = _build_market(seed=7)
+    try:
+        values = _compute(feature, bars)
+        _check_values(promises, feature, bars, values)
+        _check_future(promises, feature, bars, values)
+        _check_bot(promises, feature, bars, values)
+        _check_units(promises, feature, bars, values)
+    except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
+        promises.check(False, f"its expression can be computed: {type(error).__name__}: {error}")
+    return tuple(promises.broken)
+
+
+def _check_texts(promises: Findings, feature: Feature) -> None:
+    promises.check(
+        bool(re.fullmatch(r"[a-z][a-z0-9_]*", feature.name))
+        and all(other is feature or other.name != feature.name for other in FEATURES),
+        "its name is its own, in small letters, digits and _",
+    )
+    promises.check(
+        all(text.strip() for text in (feature.group, feature.formula, feature.reason)),
+        "it has a group, a formula, which a model's hash covers, and a reason",
+    )
+    promises.check(
+        feature.lookback >= 0 and 0 <= feature.sessions <= EARLIER_SESSIONS,
+        f"it reads 0 or more minutes, and 0 to {EARLIER_SESSIONS} earlier sessions",
+    )
+
+
+def _compute(feature: Feature, bars: pl.DataFrame) -> pl.Series:
+    return evaluate(build_grid(bars), (feature,))[feature.name]
+
+
+def _is_finite(values: pl.Series) -> bool:
+    return bool(values.drop_nulls().is_finite().all())
+
+
+def _is_same(one: pl.Series, other: pl.Series) -> bool:
+    """Whether two columns are equal to the bit, null where null."""
+    return one.len() == other.len() and bool(one.eq_missing(other).all())
+
+
+def _check_values(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    newest = values.filter(bars["session"] == bars["session"].max())
+    promises.check(newest.drop_nulls().n_unique() > 1, "it has values, and not one and the same everywhere")
+    still = bars.with_columns(pl.lit(10.0).alias(name) for name in ("open", "high", "low", "close"))
+    markets = (bars, _build_market(seed=8, wildness=1.0), still, still.with_columns(volume=pl.lit(0.0)))
+    promises.check(
+        all(_is_finite(_compute(feature, market)) for market in markets),
+        "it is null where it has no value, and never NaN or infinite",
+    )
+    order = np.random.default_rng(1).permutation(bars.height)
+    promises.check(
+        _is_same(_compute(feature, bars[order]), values.gather(pl.Series(order))), "the order of the bars is no matter"
+    )
+
+
+def _check_future(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    stamps = bars.filter(pl.col("session") == bars["session"].max())["ts"].unique().sort()
+    for at in np.linspace(0, stamps.len() - 2, _CUTS).astype(int):
+        known = bars["ts"] <= stamps[int(at)]
+        if not promises.check(
+            _is_same(_compute(feature, bars.filter(known)), values.filter(known)),
+            "a value never changes when later bars arrive",
+        ):
+            return
+
+
+def _check_bot(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    days = bars["session"].unique().sort().to_list()
+    read = bars["session"].is_in(days[-1 - feature.sessions :])
+    newest = bars["session"] == days[-1]
+    promises.check(
+        _is_same(_compute(feature, bars.filter(read)).filter(newest.filter(read)), values.filter(newest)),
+        f"it reads no more than the {feature.sessions} earlier sessions that it names in `sessions`",
+    )
+    stream = StreamingFeatures(bars.filter(~newest), table=(feature,))
+    stream.start(days[-1])
+    minutes = bars.filter(newest).sort("ts", maintain_order=True).partition_by("ts", maintain_order=True)
+    pushed = pl.concat([stream.push(minute) for minute in minutes]).sort("ticker", "ts")
+    promises.check(
+        _is_same(pushed[feature.name], values.filter(newest)),
+        f"the bot, which sees the last {feature.lookback} minutes named in `lookback`, finds the same bits",
+    )
+
+
+def _check_units(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
+    prices = [pl.col(name) * _PRICE_UNIT for name in ("open", "high", "low", "close")]
+    other = _compute(feature, bars.with_columns(*prices, pl.col("volume") * _VOLUME_UNIT))
+    one, two = values.to_numpy(), other.to_numpy()
+    promises.check(
+        bool(np.allclose(one, two, rtol=_UNIT_TOLERANCE, atol=_UNIT_TOLERANCE, equal_nan=True)),
+        "the unit of prices and volumes is no matter",
+    )
+
+
+def _build_market(seed: int, *, wildness: float = 0.001) -> pl.DataFrame:
+    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps and late starts; wildness: log move a minute."""
+    chance = np.random.default_rng(seed)
+    rows: list[tuple[Any, ...]] = []
+    for ticker in _TICKERS:
+        price = float(chance.uniform(5, 500))
+        for number in range(_SESSIONS):
+            opening = datetime(2025, 3, 3, 14, 30, tzinfo=UTC) + timedelta(days=number)
+            for minute in range(int(chance.integers(0, 4)), _MINUTES):
+                before, moves = price, chance.uniform() < 0.9
+                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves), 1e-2, 1e6))
+                edges = np.exp(np.abs(chance.normal(0, wildness / 2, 2)))
+                high, low = max(before, price) * edges[0], min(before, price) / edges[1]
+                volume = float(np.round(chance.lognormal(7, 1)))
+                stamp = opening + timedelta(minutes=minute)
+                if chance.uniform() >= 0.1:  # else a minute without a trade
+                    rows.append((ticker, stamp, stamp.date(), minute, _MINUTES, True, before, high, low, price, volume))
+    return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")

@@ -1,0 +1,270 @@
+"""The promises of sources, feeds and brokers: `check_source`, `check_feed`, `check_broker`."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from hftcl.contracts.findings import Findings
+from hftcl.errors import OrderRefusedError
+from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
+from hftcl.market.hours import Hours
+from hftcl.market.sources import BarSource
+from hftcl.strategy.risk import Code
+from hftcl.trading.brokers import Broker, Fill, Order, OrderState
+from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
+
+_SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
+
+
+def check_source(source: BarSource, ticker: str, first: date, last: date, now: datetime) -> tuple[str, ...]:
+    """Return the promises that `source` breaks for `ticker`, which should have bars in sessions `first` to `last`.
+
+    now: UTC, later than `last`.
+
+    >>> from datetime import UTC
+    >>> from hftcl.market.sources.synthetic import SyntheticSource
+    >>> from hftcl.settings import Settings
+    >>> first, last, now = date(2025, 6, 2), date(2025, 6, 4), datetime(2025, 6, 10, tzinfo=UTC)
+    >>> check_source(SyntheticSource(Settings()), 'AAPL', first, last, now)
+    ()
+    """
+    promises = Findings()
+    promises.check(
+        bool(source.name) and isinstance(source.synthetic, bool), "it has a name, and says if it is synthetic"
+    )
+    promises.check_section(source)
+    mark = source.fingerprint(ticker)
+    bars = source.minutes(ticker, first, last)
+    if promises.check(
+        bars.schema == RAW_SCHEMA, "minutes() has the columns and types of RAW_SCHEMA"
+    ) and promises.check(bars.height > 0, f"minutes() has bars of {ticker} from {first} to {last}"):
+        _check_bars(promises, bars, ticker, first, last)
+        promises.check(
+            _is_equal(bars, source.minutes(ticker, first, last)), "minutes() asked twice gives the same bars"
+        )
+    promises.check(bool(mark) and mark == source.fingerprint(ticker), "fingerprint() is a text that stays the same")
+    long_ago = date(1995, 1, 1)  # a Sunday, and a holiday
+    none = source.minutes(ticker, long_ago, long_ago)
+    promises.check(
+        none.schema == RAW_SCHEMA and none.is_empty(), "minutes() of a time without bars is empty, not wrong"
+    )
+    splits = source.splits(ticker)
+    promises.check(isinstance(splits, tuple), "splits() is a tuple")
+    promises.check(
+        list(splits) == sorted(splits, key=lambda split: split.execution_date), "splits() is sorted, oldest first"
+    )
+    promises.check(
+        all(split.ticker == ticker and split.split_from > 0 and split.split_to > 0 for split in splits),
+        "splits() are of the ticker that was asked for, with positive shares",
+    )
+    known_until = source.known_until((ticker,), now)
+    promises.check(
+        known_until is not None and known_until.utcoffset() == timedelta(0) and known_until <= now,
+        "known_until() is a time in UTC that is not after now",
+    )
+    return tuple(promises.broken)
+
+
+def _check_bars(promises: Findings, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
+    promises.check(set(bars["ticker"]) == {ticker}, "minutes() names the ticker that was asked for")
+    stamps = bars["ts"].drop_nulls().dt.date()
+    day = timedelta(days=1)  # a session may begin or end on another day of UTC
+    promises.check(
+        bool(((stamps >= first - day) & (stamps <= last + day)).all()), "minutes() tells only of what was asked for"
+    )
+
+
+def check_feed(
+    feed: Feed, hours: Hours, minutes: Sequence[datetime], at: Callable[[datetime], datetime]
+) -> tuple[str, ...]:
+    """Return the promises that `feed` breaks in the session `hours`, which it should have bars of.
+
+    minutes: some that follow each other in regular hours, each with bars of at least one ticker. at: lets time pass
+    until the bars of a minute have been sent, and returns the time that it is then, UTC.
+    """
+    promises = Findings()
+    promises.check(bool(feed.name), "it has a name")
+    promises.check_section(feed)
+    began = minutes[0]
+    morning = feed.begin(hours, began)
+    _knows_the_morning(promises, morning, hours, began)
+    seen: set[tuple[str, datetime]] = set()
+    for minute in minutes:
+        now = at(minute)
+        for again in (False, True):
+            delivery = feed.minute(minute, now)
+            _delivers(promises, delivery, morning, hours, now)
+            promises.check(delivery.minute == minute, "minute() tells of the minute that it was asked for")
+            found = set(delivery.bars.select("ticker", "ts").iter_rows())
+            promises.check(not (found & seen), "minute() hands a bar of its minute over once")
+            promises.check(again or bool(found), "minute() has bars once they were sent")
+            seen |= found
+    problem = feed.problem()
+    promises.check(isinstance(problem, str) and "\n" not in problem, "problem() is one line, empty where all is well")
+    if isinstance(feed, VendorClock):
+        ahead_s = feed.clock_ahead_s()
+        promises.check(ahead_s is None or math.isfinite(ahead_s), "clock_ahead_s() is a number of seconds, or None")
+    feed.close()
+    feed.close()  # a bot that ends in the middle of its end
+    return tuple(promises.broken)
+
+
+def _knows_the_morning(promises: Findings, morning: Morning, hours: Hours, now: datetime) -> None:
+    for name, bars in (("earlier", morning.earlier), ("so_far", morning.so_far)):
+        promises.check(bars.schema == BAR_SCHEMA, f"begin() gives {name} as BAR_SCHEMA")
+    promises.check(
+        bool((morning.earlier["session"] < hours.session).all()), "begin() gives earlier sessions as earlier"
+    )
+    promises.check(
+        bool(((morning.so_far["session"] == hours.session) & (morning.so_far["ts"] + MINUTE <= now)).all()),
+        "begin() gives of the session what has ended, and nothing that is to come",
+    )
+    tickers = morning.tickers
+    promises.check(
+        bool(tickers) and len(set(tickers)) == len(tickers) and not set(tickers) & set(morning.left_out),
+        "begin() names tickers, each once, and none that is left out",
+    )
+
+
+def _delivers(promises: Findings, delivery: Delivery, morning: Morning, hours: Hours, now: datetime) -> None:
+    bars, corrected = delivery.bars, delivery.corrected
+    promises.check(bars.schema == BAR_SCHEMA, "minute() gives bars as BAR_SCHEMA")
+    promises.check(
+        bool((bars["ts"] == delivery.minute).all()) and not bars["ticker"].is_duplicated().any(),
+        "minute() gives bars of that minute, of each ticker at most one",
+    )
+    told = pl.concat([bars, corrected]) if corrected is not None else bars
+    promises.check(set(told["ticker"]) <= set(morning.tickers), "minute() gives only tickers that begin() named")
+    promises.check(
+        bool(((told["ts"] + MINUTE <= now) & (told["ts"] >= hours.begins)).all()),
+        "minute() gives no minute that has not ended, and none before the session",
+    )
+    promises.check(
+        corrected is None or bool((corrected["ts"] < delivery.minute).all()), "minute() corrects earlier minutes only"
+    )
+    promises.check(
+        all(isinstance(code, Code) for code in delivery.codes.values()), "minute() gives codes of hftcl.strategy.risk"
+    )
+
+
+def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tuple[str, ...]:
+    """Return the promises that `broker` breaks; it trades, so let it be a simulated account.
+
+    order: one to buy, that the account can pay for, in a ticker without a position or open order; its id and ids that
+        begin with it must be new. trade: lets time pass until whatever is open has filled.
+    """
+    promises = Findings()
+    promises.check(
+        bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
+    )
+    promises.check(
+        all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
+        "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
+    )
+    promises.check_section(broker)
+    before = broker.account()
+    promises.check(
+        all(math.isfinite(value) for value in (before.cash, before.equity, before.buying_power)),
+        "account() is in finite numbers",
+    )
+    _, cursor = broker.fills(None)
+    promises.check(broker.find(order.client_order_id) is None, "find() of an id that was never sent is None")
+    _check_submit(promises, broker, order)
+    trade()
+    _check_fills(promises, broker, order, cursor)
+    after = broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)
+    promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
+    _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
+    for n, quantity in enumerate((math.nan, math.inf, 0.0)):
+        nonsense = replace(order, client_order_id=f"{order.client_order_id}-n{n}", quantity=quantity)
+        promises.check_refusal(
+            lambda nonsense=nonsense: broker.submit(nonsense),  # type: ignore[misc]
+            OrderRefusedError,
+            f"submit() refuses {quantity} shares with OrderRefusedError",
+        )
+    broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
+    trade()
+    promises.check(
+        abs(broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)) <= _SHARES,
+        "selling what was bought leaves the position as it was",
+    )
+    broker.end_of_session(order.session)
+    return tuple(promises.broken)
+
+
+def _check_submit(promises: Findings, broker: Broker, order: Order) -> None:
+    name = order.client_order_id
+    state = broker.submit(order)
+    promises.check(state.client_order_id == name, "submit() answers with the id of the order")
+    promises.check(_is_same(broker.find(name), state), "find() tells of the order that was submitted")
+    promises.check(
+        _is_same(broker.submit(order), state), "submit() of an id that is known answers with the known order"
+    )
+    ids = [other.client_order_id for other in broker.open_orders()]
+    promises.check(not state.working or ids.count(name) == 1, "open_orders() has an order that may still fill, once")
+
+
+def _check_fills(promises: Findings, broker: Broker, order: Order, cursor: str) -> None:
+    name = order.client_order_id
+    state = broker.find(name)
+    promises.check(state is not None and state.status == "filled", "an order that traded is filled")
+    news, newer = broker.fills(cursor)
+    fills = {fill.fill_id: fill for fill in news if fill.client_order_id == name}
+    promises.check(all(_is_sound(fill, order) for fill in fills.values()), "fills() have the order's ticker and side")
+    filled = math.fsum(fill.quantity for fill in fills.values())
+    promises.check(abs(filled - order.quantity) <= _SHARES, "the fills of an order add up to its quantity")
+    promises.check(
+        state is not None and abs(state.filled - filled) <= _SHARES, "the fills of an order add up to what find() tells"
+    )
+    again, _ = broker.fills(newer)
+    promises.check(
+        {fill.fill_id for fill in again} <= {fill.fill_id for fill in news}, "no fill comes again by another id"
+    )
+    promises.check(
+        broker.submit(order).status == "filled" and len(broker.fills(cursor)[0]) == len(news),
+        "submit() of an order that has filled does not trade again",
+    )
+
+
+def _is_sound(fill: Fill, order: Order) -> bool:
+    return (
+        fill.ticker == order.ticker
+        and fill.quantity * order.quantity > 0
+        and math.isfinite(fill.price)
+        and fill.price > 0
+        and fill.commission >= 0
+        and fill.ts.utcoffset() == fill.at.utcoffset() == timedelta(0)
+    )
+
+
+def _check_cancel(promises: Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
+    broker.submit(order)
+    broker.cancel(order.client_order_id)
+    broker.cancel(order.client_order_id)
+    broker.cancel(f"{order.client_order_id}-never-sent")
+    trade()
+    state = broker.find(order.client_order_id)
+    promises.check(state is not None and not state.working, "an order that was canceled is done")
+    if state is not None and state.filled:  # it may fill before the broker hears of the cancellation
+        broker.submit(replace(order, client_order_id=f"{order.client_order_id}-b", quantity=-state.filled))
+        trade()
+
+
+def _is_same(one: OrderState | None, other: OrderState) -> bool:
+    """Whether two states are of one order at the broker; it may have filled in between."""
+    return one is not None and (one.client_order_id, one.broker_order_id) == (
+        other.client_order_id,
+        other.broker_order_id,
+    )
+
+
+def _is_equal(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    try:
+        assert_frame_equal(one, other)
+    except AssertionError:
+        return False
+    return True

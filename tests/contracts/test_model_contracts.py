@@ -1,0 +1,313 @@
+"""Each promise of a family and of a feature is looked at: one that breaks it is told which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.contracts import check_family, check_feature
+from hftcl.errors import UsageError
+from hftcl.model.families import Fitted
+from hftcl.model.families.forest import Forest
+from hftcl.model.features import FEATURES, Feature
+from hftcl.settings import setting
+
+
+class Quick(Forest):
+    """A forest of eight trees, which keeps every promise; those below break one."""
+
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+        return self.change(super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step))
+
+    def change(self, fitted: Fitted) -> Fitted:
+        return fitted
+
+
+def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
+    assert check_family(Quick()) == ()
+
+
+class WithoutName(Quick):
+    name = ""
+
+
+class WithOpenSection(Quick):
+    @dataclass
+    class SETTINGS:
+        """Not frozen."""
+
+
+class WithFailingPrepare(Quick):
+    def prepare(self) -> None:
+        raise ImportError("no such library")
+
+
+class WithListParameter(Quick):
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "layers": (8, 8)}
+
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        return {**super().check({k: v for k, v in params.items() if k != "layers"}), "layers": params["layers"]}
+
+    def fit(self, X: Any, y: Any, params: Any, **rest: Any) -> Fitted:
+        return super().fit(X, y, {k: v for k, v in params.items() if k != "layers"}, **rest)
+
+
+class WithForgottenParameter(Quick):
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        return {name: value for name, value in super().check(params).items() if name != "max_depth"}
+
+
+class WithDriftingParameter(Quick):
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        checked = super().check(params)
+        return {**checked, "max_depth": int(str(checked["max_depth"])) + 1}
+
+
+class WithoutRange(Quick):
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        return params
+
+
+class WithWrongError(Quick):
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        try:
+            return super().check(params)
+        except UsageError as error:
+            raise ValueError from error
+
+
+class WithShallowTrees(Quick):
+    """Has a parameter of the name of one in [model], whose default it does not take."""
+
+    def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
+        if params["max_depth"] == 12:
+            raise UsageError("--param max_depth: 12 is too deep.")
+        return super().check(params)
+
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "max_depth": 6}
+
+
+class WithUnfitSection(Quick):
+    @dataclass(frozen=True)
+    class SETTINGS:
+        """A section whose own default the family refuses."""
+
+        max_depth: Annotated[int, setting("Levels.", ge=0, le=9)] = 0
+
+
+class WithFailingFit(Quick):
+    def fit(self, X: Any, y: Any, params: Any, **rest: Any) -> Fitted:
+        raise RuntimeError("no memory on the card")
+
+
+class WithWriting(Quick):
+    def fit(self, X: Any, y: Any, params: Any, **rest: Any) -> Fitted:
+        X -= X.mean(axis=0)
+        return super().fit(X, y, params, **rest)
+
+
+class WithDivisionByDeviation(Quick):
+    """Refuses a feature that is the same on every row."""
+
+    def fit(self, X: Any, y: Any, params: Any, **rest: Any) -> Fitted:
+        if not (X.std(axis=0) > 0).all():
+            raise ZeroDivisionError("a feature without variation")
+        return super().fit(X, y, params, **rest)
+
+
+class WithSmallSeed(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, **rest: Any) -> Fitted:
+        if seed >= 2**31:
+            raise OverflowError("seed")
+        return super().fit(X, y, params, seed=seed, **rest)
+
+
+class WithMemory(Quick):
+    """Goes on from its last fit."""
+
+    fits = 0
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, **rest: Any) -> Fitted:
+        self.fits += 1
+        return super().fit(X, y, params, seed=seed + self.fits if seed < 9 else seed, **rest)
+
+
+class WithFallingSteps(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, on_step: Any, **rest: Any) -> Fitted:
+        on_step(5, 9)
+        return super().fit(X, y, params, on_step=lambda done, total: on_step(done, 9 if done < total else done), **rest)
+
+
+class WithForeignSteps(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, on_step: Any, **rest: Any) -> Fitted:
+        return super().fit(X, y, params, on_step=lambda done, total: on_step(np.int64(done), total), **rest)
+
+
+class WithOneImportance(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, importances=(1.0,))
+
+
+class WithForeignImportances(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, importances=tuple(np.full(5, 0.2, dtype=np.float32)))
+
+
+class WithLargeImportances(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, importances=(1.0,) * 5)
+
+
+class WithoutEngine(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, engine="")
+
+
+class WithLock(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, estimator=lambda rows: rows)
+
+
+class WithNoGraph(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, onnx=b"no graph")
+
+
+def end_with(fitted: Fitted, operator: str, **attributes: Any) -> Fitted:
+    """Return the model whose graph ends in one more operator."""
+    import onnx
+
+    model = onnx.ModelProto.FromString(fitted.onnx)
+    last = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == last else name for name in node.output]
+    constant = onnx.helper.make_tensor("factor", onnx.TensorProto.FLOAT, [], [attributes["factor"]])
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["factor"], value=constant))
+    model.graph.node.append(onnx.helper.make_node(operator, ["before", "factor"], [last]))
+    return replace(fitted, onnx=model.SerializeToString(), estimator=None)
+
+
+class WithZeroDivision(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return end_with(fitted, "Div", factor=0.0)
+
+
+class WithNothingLearnt(Quick):
+    def change(self, fitted: Fitted) -> Fitted:
+        return end_with(fitted, "Mul", factor=0.0)
+
+
+class WithOverflow(Quick):
+    """Adds a tree of one split, far from every row that it was fitted to, behind which float32 ends."""
+
+    def change(self, fitted: Fitted) -> Fitted:
+        import onnx
+
+        tree: dict[str, Any] = {
+            "nodes_treeids": [0, 0, 0],
+            "nodes_nodeids": [0, 1, 2],
+            "nodes_featureids": [0, 0, 0],
+            "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+            "nodes_values": [1e20, 0.0, 0.0],
+            "nodes_truenodeids": [1, 0, 0],
+            "nodes_falsenodeids": [2, 0, 0],
+            "target_treeids": [0, 0],
+            "target_nodeids": [1, 2],
+            "target_ids": [0, 0],
+            "target_weights": [0.0, float("inf")],
+            "n_targets": 1,
+        }
+        model = onnx.ModelProto.FromString(end_with(fitted, "Mul", factor=1.0).onnx)
+        model.graph.node[-1].input[1] = "far"
+        model.graph.node[-1].op_type = "Add"
+        far = onnx.helper.make_node("TreeEnsembleRegressor", ["X"], ["far"], domain="ai.onnx.ml", **tree)
+        model.graph.node.insert(0, far)
+        return replace(fitted, onnx=model.SerializeToString(), estimator=None)
+
+
+GRAPH = "the graph may go into a model file: "
+
+
+@pytest.mark.parametrize(
+    ("family", "promise"),
+    [
+        (WithoutName, "it has a name"),
+        (WithOpenSection, "its SETTINGS are a section: SETTINGS must be a frozen dataclass"),
+        (WithFailingPrepare, "prepare() takes nothing and raises nothing: it raised ImportError"),
+        (WithListParameter, "parameters are finite numbers, texts, true, false or None, as JSON has them"),
+        (WithForgottenParameter, "check() keeps the parameters that it is given"),
+        (WithDriftingParameter, "check() leaves what it has checked as it is"),
+        (WithoutRange, "check() refuses nan for the number n_estimators"),
+        (WithWrongError, "check() refuses 'no such value' for the number n_estimators: it raised ValueError instead"),
+        (WithShallowTrees, "check() takes the defaults of [model], which go before its own: --param max_depth: 12 is"),
+        (WithUnfitSection, "check() takes the defaults of SETTINGS, which go before its own: --param max_depth: "),
+        (WithFailingFit, "fit() fits: it raised RuntimeError: no memory on the card"),
+        (WithWriting, "fit() fits: it raised ValueError: output array is read-only"),
+        (WithDivisionByDeviation, "fit() fits: it raised ZeroDivisionError: a feature without variation"),
+        (WithSmallSeed, "fit() fits: it raised OverflowError: seed"),
+        (WithMemory, "the same rows and seed give the same model, whatever the cores"),
+        (WithFallingSteps, "on_step() is told what is done, and that never falls"),
+        (WithForeignSteps, "on_step() is told whole numbers, from 0 to the total"),
+        (WithOneImportance, "importances are one for each feature, or None"),
+        (WithForeignImportances, "importances are finite floats, none below 0"),
+        (WithLargeImportances, "importances add up to 1"),
+        (WithoutEngine, "engine is a text that names what fitted it"),
+        (WithLock, "joblib can store the estimator and read it back: "),
+        (WithNoGraph, GRAPH + "The graph is not an ONNX model."),
+        (WithZeroDivision, "the graph gives finite numbers"),
+        (WithOverflow, "the graph gives finite numbers far from what it was fitted to, too"),
+        (WithNothingLearnt, "what the first feature tells is learnt"),
+    ],
+)
+def test_a_family_that_breaks_one_promise_is_told_which(family: type[Quick], promise: str) -> None:
+    assert any(line.startswith(promise) for line in check_family(family())), check_family(family())
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+
+def a_feature(expr: pl.Expr, **changes: Any) -> Feature:
+    given = {"name": "mine", "group": "momentum", "lookback": 30, "formula": "f", "reason": "r", **changes}
+    return Feature(expr=expr, **given)
+
+
+close, volume, log_return = pl.col("close"), pl.col("v"), pl.col("r")
+
+
+@pytest.mark.parametrize("name", ["ret_1", "volume_vs_earlier_sessions", "watchlist_ret_15", "gap_overnight"])
+def test_our_features_keep_their_promises(name: str) -> None:
+    assert check_feature(next(feature for feature in FEATURES if feature.name == name)) == ()
+
+
+@pytest.mark.parametrize(
+    ("expr", "changes", "promise"),
+    [
+        (log_return, {"name": "rsi_14"}, "its name is its own, in small letters, digits and _"),
+        (log_return, {"formula": " "}, "it has a group, a formula, which a model's hash covers, and a reason"),
+        (log_return, {"sessions": 6}, "it reads 0 or more minutes, and 0 to 5 earlier sessions"),
+        (pl.lit(1.0), {}, "it has values, and not one and the same everywhere"),
+        (close.log() / volume, {}, "it is null where it has no value, and never NaN or infinite"),
+        (close.shift(-1) / close, {}, "a value never changes when later bars arrive"),
+        (close / close.max(), {}, "a value never changes when later bars arrive"),
+        (close / pl.col("previous_close"), {}, "it reads no more than the 0 earlier sessions that it names"),
+        (close / close.shift(45), {}, "the bot, which sees the last 30 minutes named in `lookback`, finds the same"),
+        (close, {}, "the unit of prices and volumes is no matter"),
+        (pl.col("no_such_column"), {}, "its expression can be computed: ColumnNotFoundError"),
+    ],
+)
+def test_a_feature_that_breaks_one_promise_is_told_which(expr: pl.Expr, changes: Any, promise: str) -> None:
+    broken = check_feature(a_feature(expr, **changes))
+    assert any(line.startswith(promise) for line in broken), broken
+
+
+def test_a_feature_that_says_how_far_it_reads_may_read_that_far() -> None:
+    assert check_feature(a_feature(close / close.shift(45), lookback=45)) == ()
+    assert check_feature(a_feature(close / pl.col("previous_close"), sessions=1)) == ()
