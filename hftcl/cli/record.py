@@ -16,7 +16,10 @@ def record(
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it begins again; kept and shown.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Each session of the record: what it earned, with which model, policy and bars, and whether it counts."""
+    """Show the policy's own sessions, which let the bot trade.
+
+    What each earned, with which model, policy and bars, and whether it counts.
+    """
     from hftcl.errors import UsageError
     from hftcl.learning.stories.record import begin_over, list_record
     from hftcl.views import archive, show

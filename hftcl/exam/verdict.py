@@ -206,7 +206,8 @@ def judge(
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
     Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
-    Against a champion, policy "seed": a Sharpe ratio above the champion's, or at least best - tolerance * |best|.
+    Against a champion, policy "seed": a Sharpe ratio above the champion's, or at least best - tolerance * |best|; never
+    one that makes the same trades.
     Policy "guarded": that, and P(better) >= promote.min_p_better. A challenger that is worse on the same sessions has
     P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
     """
@@ -223,6 +224,8 @@ def judge(
         difference = _compute_difference(challenger, None, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _compare_figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
+    if promote.policy == "seed" and defender is not None and np.array_equal(challenger.net, defender.net):
+        facts.append(_build_evidence("change", f"it makes the very trades of the champion, {defender.model_id}"))
     weights = (1.0, *(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes)))
     deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes, weights)
     if tried_sharpes:

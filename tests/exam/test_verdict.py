@@ -113,8 +113,14 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_in_place_when_guarde
     net = with_sharpe(2.0)
     found = verdict(net, net, GUARDED)
     assert (found.outcome, found.reason) == (Outcome.REJECTED, "P(better) 0.50, needs 0.60")
-    assert verdict(net, net, SEED).outcome is Outcome.DEPLOYED
     assert verdict(net, net, replace(GUARDED, min_p_better=0.0)).outcome is Outcome.DEPLOYED
+
+
+def test_under_the_plain_rule_a_model_that_makes_the_very_trades_of_the_champion_is_not_deployed() -> None:
+    net = with_sharpe(2.0)
+    found = verdict(net, net, SEED)
+    assert (found.outcome, "the very trades of the champion" in found.reason) == (Outcome.REJECTED, True)
+    assert verdict([*net[:-1], net[-1] * (1 + 1e-9)], net, SEED).outcome is Outcome.DEPLOYED
 
 
 def test_the_best_of_many_candidates_is_told_to_be_luck() -> None:

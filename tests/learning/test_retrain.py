@@ -102,7 +102,7 @@ def test_another_seed_gives_other_positions(trained: Path, tmp_path: Path) -> No
 
 def test_a_second_retrain_on_the_same_bars_equals_its_champion_on_sessions_that_neither_has_seen(home: Path) -> None:
     """The champion's training ends before the same exam; a rule that lets equals pass promotes the second."""
-    rule: dict[str, object] = {"policy": "seed", "min_sharpe": -100, "tolerance": 0.99}
+    rule: dict[str, object] = {"min_sharpe": -100, "tolerance": 0.99, "min_p_better": 0}
     report = learning(small(home, promote=rule), NOW + timedelta(hours=1)).retrain(force=True)
     assert report.exam is not None
     assert (report.exam.overlap_challenger, report.exam.overlap_champion) == (0, 0)
