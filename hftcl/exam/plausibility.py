@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Final
 
 from hftcl.exam.metrics import SESSIONS_PER_YEAR
+from hftcl.formats import count
 
 _CHANCE: Final = 1e-4  # one exam in ten thousand of a worthless model: a nightly one for 40 years
 _USUAL: Final = 8.0  # net Sharpe ratio to which the other limits belong; they move with it
@@ -38,7 +39,9 @@ def list_miracles(
     if sharpe is not None and sharpe > limit:
         chance = compute_chance(sharpe, sessions)
         if chance < _CHANCE:
-            miracles.append(f"net Sharpe {sharpe:.1f} over {sessions} sessions, by chance once in {1 / chance:,.0f}")
+            miracles.append(
+                f"net Sharpe {sharpe:.1f} over {count(sessions, 'session')}, by chance once in {1 / chance:,.0f}"
+            )
     if gross_sharpe is not None and gross_sharpe > _GROSS * scale:
         miracles.append(f"gross Sharpe {gross_sharpe:.1f}")
     if information_coefficient is not None and information_coefficient > _INFORMATION * scale:

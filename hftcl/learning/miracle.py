@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hftcl.archive.registry import Registry
 from hftcl.exam import metrics
 from hftcl.exam.plausibility import list_miracles
+from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import ExamResult, compute_or_none, examine
@@ -72,12 +73,13 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
         delay_bars=1,
     ).report
     label = sum(finding.reason == "label" for finding in data.findings)
+    suspected = f"suspected in {count(label, 'ticker')}" if label else "not seen"
     sharpe = "is not defined" if delayed.sharpe is None else f"is {delayed.sharpe:.1f}"
     return (
         f"intervals: {mixed or 'all of one minute'}",
         f"closes that know the next minute, or stale opens: correlation {_find_largest(later)}, honest below 0.25",
         f"smoothed prices: correlation {_find_largest(smooth)}, honest below 0.20",
-        f"stamps at the minute's end: {f'suspected in {label} tickers' if label else 'not seen'}",
+        f"stamps at the minute's end: {suspected}",
         f"decided one minute later, the net Sharpe ratio {sharpe}: one that is gone then was in stamps or prices",
     )
 

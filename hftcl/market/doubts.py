@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from hftcl.formats import count
 from hftcl.market.bars import Finding, looks_like_split
 from hftcl.market.sessions import Calendar
 from hftcl.market.zone import find_clock, find_offset, fits
@@ -178,8 +179,8 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
         return ()
     where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
     detail = (
-        f"the volumes of {clock.sessions} sessions say that the stamps are not UTC and the start of the minute, but "
-        f"{where}; correct the source"
+        f"the volumes of {count(clock.sessions, 'session')} say that the stamps are not UTC and the start of the "
+        f"minute, but {where}; correct the source"
     )
     return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], bars["session"][0], detail),)
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import polars as pl
+if TYPE_CHECKING:  # a model file tells of coverage, and `history` does not load the library of numbers for it
+    import polars as pl
 
 _WHOLE: Final = 0.9  # of a session's minutes: with fewer bars it is told by itself
 
@@ -48,8 +49,8 @@ class TickerCoverage:
 
 
 def count_received(
-    bars: pl.DataFrame,
-    sessions: pl.DataFrame,
+    bars: "pl.DataFrame",
+    sessions: "pl.DataFrame",
     *,
     ticker: str,
     quarantined: Mapping[date, int],

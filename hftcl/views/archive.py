@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hftcl.formats import interval, moment
+from hftcl.formats import count, interval, moment
 from hftcl.views import Styled, draw_sparkline, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def draw_record(rows: "Sequence[RecordRow]") -> None:
     ]
     columns = ("session", "net", "model", "earned by", "policy", "source", "bars", "counts")
     draw_table("", columns, drawn, numbers=frozenset({1}), spare=("bars", "earned by", "policy", "source"))
-    say(f"{sum(row.counts for row in rows)} of {len(rows)} sessions count for the policy that is configured.")
+    say(f"{sum(row.counts for row in rows)} of {count(len(rows), 'session')} count for the policy that is configured.")
 
 
 def _list_bars(bars: str) -> str:

@@ -11,10 +11,11 @@ from hftcl.logs import to_one_line
 
 REPORT = """
 import sys
-from hftcl import cli, logs
+from hftcl import logs
+from hftcl.cli import process
 from hftcl.errors import SourceError
 logs.hide("POLYGON_API_KEY", "CANARY-SECRET")
-sys.exit(cli._report_error({error}, traceback={traceback}))
+sys.exit(process._report_error({error}, traceback={traceback}))
 """
 
 

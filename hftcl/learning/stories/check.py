@@ -100,10 +100,14 @@ def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers
 
 
 def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
-    """Return the model that served when `at` was the present, by what each knew: None where there was none yet."""
+    """Return the model that served when `at` was the present, by what each knew: None where there was none yet, or
+    none serves today.
+    """
     live, known = registry.find_live(), {model.model_id: model for model in registry.models()}
+    if live is None:
+        return None
     served = [known[deployment.model_id] for deployment in reversed(registry.deployments())]
-    return next((model for model in (live, *served) if model is not None and _find_known_end(model) <= at), None)
+    return next((model for model in (live, *served) if _find_known_end(model) <= at), None)
 
 
 def _find_verdict_then(registry: Registry, at: datetime) -> triggers.LastVerdict | None:
