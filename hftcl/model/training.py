@@ -100,8 +100,8 @@ class TrainingPool:
             self._idle.pop().close()
 
     def prepare(self, family: str) -> None:
-        """Start a process that loads what a family needs, while this one does something else."""
-        process = TrainingProcess()
+        """Let an idle process, or a new one, load what a family needs, while this one does something else."""
+        process = self._take()
         self._idle.append(process)
         process.prepare(family)
 
