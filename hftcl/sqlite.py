@@ -400,15 +400,21 @@ def remove(path: Path) -> None:
 
 
 def _read_version(db: sqlite3.Connection, path: Path, database: Database) -> int:
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    version = _ask_version(db)
+    if version <= 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        version = _ask_version(db)  # another process made it between the two looks: tables and version are one commit
+        if version <= 0:
+            raise sqlite3.DatabaseError("it holds tables of another program")
     if version > database.version:
         raise NewerVersionError(
             f"{path} has version {version}, written by a newer hftcl; this one knows up to version {database.version}. "
             "Upgrade hftcl, or point [paths] home to another folder."
         )
-    if version <= 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        raise sqlite3.DatabaseError("it holds tables of another program")
     return max(version, 0)
+
+
+def _ask_version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _connect(name: str) -> sqlite3.Connection:

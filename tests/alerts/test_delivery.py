@@ -11,15 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hftcl import durable
 from hftcl.alerts import Alert, Alerts, Kind
-from hftcl.alerts.outbox import KEPT, RETRIES_S
+from hftcl.alerts.outbox import KEPT, OUTBOX, RETRIES_S
 from hftcl.home import Home
 from hftcl.settings import Alerts as AlertSettings
 from hftcl.settings import Settings
+from hftcl.sqlite import _read_version as read_version
 
 NOW = datetime(2026, 1, 5, 7, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -257,6 +259,29 @@ def test_many_processes_tell_at_once_and_each_fault_is_counted(tmp_path: Path) -
     assert [child.wait(60) for child in children] == [0, 0, 0]
     told_to(tmp_path, *writing(tmp_path)).deliver(NOW)
     assert [event["count"] for event in heard(tmp_path)] == [24]
+
+
+class Overtaken(sqlite3.Connection):
+    """A connection before whose second look another process makes the outbox."""
+
+    home = Path()
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        rows = super().execute(sql, *values)
+        if sql == "PRAGMA user_version" and not (self.home / "alerts.sqlite").stat().st_size:
+            first = rows.fetchall()
+            told_to(self.home, "x").tell(error(NOW))
+            return super().execute("SELECT ?", first[0])
+        return rows
+
+
+def test_an_outbox_that_another_process_makes_meanwhile_is_no_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alerts.sqlite").touch()
+    monkeypatch.setattr(Overtaken, "home", tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite", factory=Overtaken)) as overtaken:
+        assert read_version(overtaken, tmp_path / "alerts.sqlite", OUTBOX) == OUTBOX.version
 
 
 @pytest.mark.hazard(62)

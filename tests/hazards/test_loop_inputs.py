@@ -105,14 +105,14 @@ def test_one_session_only_is_status_one_and_says_how_many_there_should_be(
             0,
         ),
         ("alphavantage_2019_02_right_labelled", ["VIX"], NEW_YORK_ENDS, "VIX", 0),
-        ("injected_faults", ["AMD"], "", "AMD_clean.csv and AMD_dirty.csv disagree", 0),
+        ("injected_faults", ["AMD"], "", "AMD_clean.csv and AMD_dirty.csv disagree", 1),
         ("injected_faults", ["NOBARS"], "", "NOBARS", 1),
     ],
 )
 def test_a_folder_of_dirty_bars_that_is_not_enough_is_one_clear_line(
     tmp_path: Path, folder: str, watchlist: list[str], files: str, told: str, checks: int
 ) -> None:
-    """checks: what `check` exits with: 1 where the folder cannot be read, or has no file of the ticker."""
+    """checks: what `check` exits with: 1 where the folder cannot be read, is refused, or has no file of the ticker."""
     from_files(tmp_path, *watchlist, folder=DIRTY / folder, files=files, days=5)
     done = run(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 1, done.stderr

@@ -13,7 +13,7 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
-from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, UnfitModelError
+from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
 from hftcl.events import OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
@@ -153,7 +153,7 @@ def _evaluate_triggers(
         else:
             require_same_kind(live.model_id, trained_synthetic=live.synthetic, synthetic=window.source.synthetic)
             facts = _gather(window, live, last)
-    except ImplausibleBarsError:
+    except (ImplausibleBarsError, RefusedBarsError):  # of every ticker: bars that cannot be used are no evidence
         raise
     except HftclError as fault:  # a model or a source that fails is told; age and absence still decide
         problem = str(fault)
