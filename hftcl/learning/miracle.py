@@ -5,6 +5,7 @@ from datetime import date
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from hftcl.archive.registry import Registry
 from hftcl.exam import metrics
@@ -13,7 +14,7 @@ from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import ExamResult, compute_or_none, examine
-from hftcl.market.doubts import correlate, find_interval, name_interval
+from hftcl.market.doubts import LATER, SMOOTH, correlate, find_interval, name_interval
 from hftcl.settings import Settings
 
 REMEDY = (
@@ -63,7 +64,7 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
     parts = {ticker: rows for (ticker,), rows in frame.partition_by("ticker", as_dict=True).items()}
     intervals = {ticker: found for ticker, rows in parts.items() if (found := find_interval(rows["ts"]))}
     mixed = "; ".join(f"{ticker}: {name_interval(found[0])}" for ticker, found in intervals.items())
-    later, smooth = zip(*(correlate(rows.filter("regular")) for rows in parts.values()), strict=True)
+    later, smooth = find_correlations(frame)
     delayed = examine(
         result.model,
         frame,
@@ -77,13 +78,20 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
     sharpe = "is not defined" if delayed.sharpe is None else f"is {delayed.sharpe:.1f}"
     return (
         f"intervals: {mixed or 'all of one minute'}",
-        f"closes that know the next minute, or stale opens: correlation {_find_largest(later)}, honest below 0.25",
-        f"smoothed prices: correlation {_find_largest(smooth)}, honest below 0.20",
+        f"closes that know the next minute, or stale opens: correlation {_format_most(later)}, honest below "
+        f"{LATER:.2f}",
+        f"smoothed prices: correlation {_format_most(smooth)}, honest below {SMOOTH:.2f}",
         f"stamps at the minute's end: {suspected}",
         f"decided one minute later, the net Sharpe ratio {sharpe}: one that is gone then was in stamps or prices",
     )
 
 
-def _find_largest(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{max(known):.2f} at most" if known else "not defined"
+def find_correlations(frame: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Return the largest of each correlation of `market.doubts.correlate` over the tickers; None where undefined."""
+    pairs = [correlate(rows.filter("regular")) for _, rows in frame.group_by("ticker", maintain_order=True)]
+    later = max((one for one, _ in pairs if one is not None), default=None)
+    return later, max((other for _, other in pairs if other is not None), default=None)
+
+
+def _format_most(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f} at most"

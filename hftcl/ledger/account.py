@@ -1,4 +1,4 @@
-"""Fills in; positions, cash, average prices and realised P&L out. Pure; called by the ledger."""
+"""Fills in; positions, cash, average prices and realised P&L out. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

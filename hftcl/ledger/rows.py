@@ -1,4 +1,4 @@
-"""What the ledger holds, row by row. Pure: values only; called by the ledger, its reader, the bot and the tracker."""
+"""What the ledger holds, row by row. Pure: values only."""
 
 from dataclasses import dataclass
 from datetime import date, datetime

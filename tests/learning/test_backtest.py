@@ -22,7 +22,7 @@ from hftcl.learning.reports import BacktestReport, document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
-from tests.installed import HFTCL, PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, children
 from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
@@ -226,11 +226,6 @@ def wait_until(what: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def children_of(pid: int) -> list[str]:
-    """Return the ids of the processes that `pid` has started and that have not ended."""
-    return [child for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
-
-
 def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(
         '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n'
@@ -252,7 +247,7 @@ def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path:
         assert told[field] == expected[field]
 
 
-def alive(pid: str) -> bool:
+def alive(pid: int) -> bool:
     """Return whether a process runs; one that has ended and that nobody has waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
@@ -269,8 +264,8 @@ def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None
         for line in running.stderr:
             if line.startswith("train: 0 of"):
                 break
-        wait_until(lambda: children_of(running.pid))
-        pids = children_of(running.pid)
+        wait_until(lambda: children(running.pid))
+        pids = children(running.pid)
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=PATIENCE_S) == 143
     wait_until(lambda: not any(alive(pid) for pid in pids))

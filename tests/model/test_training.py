@@ -24,7 +24,7 @@ from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
-from tests.installed import PATIENCE_S
+from tests.installed import PATIENCE_S, children
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
@@ -54,19 +54,6 @@ def task(**changes: Any) -> TrainingTask:
     # A quantile between two rows, which is a float32 by chance only.
     asked = TrainingTask(X=X, y=y, fitted=row < 500, held_out=row >= 600, params=PARAMS, jobs=1, entry_quantile=0.8765)
     return replace(asked, **changes)
-
-
-def children(parent: int) -> list[int]:
-    """Return the processes whose parent is `parent`, zombies left out."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, ppid = (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
-        except OSError:  # it ended while we looked
-            continue
-        if int(ppid) == parent and state != "Z":
-            found.append(int(folder.name))
-    return found
 
 
 def alive(pid: int) -> bool:

@@ -24,10 +24,11 @@ from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, add_features, open_window
+from hftcl.learning.miracle import find_correlations
 from hftcl.learning.reports import ProofReport
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
-from hftcl.market.doubts import LATER, SMOOTH, correlate
+from hftcl.market.doubts import LATER, SMOOTH
 from hftcl.market.sessions import Calendar
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, build_matrix, evaluate
 from hftcl.model.grid import build_grid
@@ -219,9 +220,7 @@ class Miracle:
 def look_for_miracles(data: Dataset, model: Model | None, settings: Settings) -> Miracle:
     """Look whether the bars foretell themselves, and whether the model's edge outlives one minute of delay."""
     doubts: list[str] = []
-    pairs = [correlate(bars.filter("regular")) for _, bars in data.frame.group_by("ticker", maintain_order=True)]
-    later = max((pair[0] for pair in pairs if pair[0] is not None), default=None)
-    smooth = max((pair[1] for pair in pairs if pair[1] is not None), default=None)
+    later, smooth = find_correlations(data.frame)
     if later is not None and later > LATER:
         doubts.append("a close foretells the next bar: opens are stale, or closes are of the minute after")
     if smooth is not None and smooth > SMOOTH:
@@ -255,13 +254,13 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     if len(unseen) < _FEWEST_SESSIONS:
         return None, None
     days = [session.day for session in unseen]
-    late = data.frame.with_columns(pl.col(FEATURE_NAMES).shift(1).over("ticker", "session"))
-    watchlist = settings.market.watchlist
-    sharpes = [
-        examine(model, frame, days, cost_bps=0.0, watchlist=watchlist).report.gross_sharpe
-        for frame in (data.frame, late)
-    ]
-    return sharpes[0], sharpes[1]
+    now, late = (
+        examine(
+            model, data.frame, days, cost_bps=0.0, watchlist=settings.market.watchlist, delay_bars=bars
+        ).report.gross_sharpe
+        for bars in (0, 1)
+    )
+    return now, late
 
 
 def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
