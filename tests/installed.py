@@ -60,3 +60,16 @@ def children(parent: int) -> list[int]:
         if int(ppid) == parent and state != "Z":
             found.append(int(folder.name))
     return found
+
+
+def find_trainers(parent: int) -> list[int]:
+    """Return the processes in which `parent` trains; what else it keeps, as multiprocessing's tracker, is left out."""
+    found = []
+    for pid in children(parent):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended while we looked
+            continue
+        if b"hftcl.model.trainer" in command:
+            found.append(pid)
+    return found

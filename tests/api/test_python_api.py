@@ -13,7 +13,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.errors import UsageError
 from hftcl.model.features import FEATURES
-from tests.installed import children
+from tests.installed import find_trainers
 from tests.loop_cases import NOW, first_retrain, small
 from tests.trained import Homes
 
@@ -62,7 +62,7 @@ def test_a_frame_trains_the_very_model_that_retrain_trains(tmp_path: Path) -> No
     cl = learning(tmp_path)
     _, metrics, samples = cl.train_new_model(cl.collect_training_data())
     report = cl.retrain(force=True, dry_run=True)
-    assert children(os.getpid()) == [], "the training process ends with the retrain"
+    assert find_trainers(os.getpid()) == [], "the training process ends with the retrain"
     assert report.challenger is not None
     assert (samples, metrics["positions_sha256"]) == (report.rows, report.challenger.positions_sha256)
 

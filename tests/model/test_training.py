@@ -24,7 +24,7 @@ from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
-from tests.installed import PATIENCE_S, children
+from tests.installed import PATIENCE_S, children, find_trainers
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
@@ -236,7 +236,7 @@ def test_a_child_that_the_kernel_killed_is_told_as_a_lack_of_memory(
     sleeper: TrainingTask, number: signal.Signals, message: str
 ) -> None:
     def strike(event: Event) -> None:
-        (child,) = children(os.getpid())
+        (child,) = find_trainers(os.getpid())
         os.kill(child, number)
 
     with pytest.raises(TrainingError, match=message):
@@ -247,7 +247,7 @@ def test_a_child_that_the_kernel_killed_is_told_as_a_lack_of_memory(
 def test_a_training_that_does_not_end_in_time_is_stopped(sleeper: TrainingTask) -> None:
     with pytest.raises(TrainingError, match=r"did not end within 1\.5 s and was stopped"):
         train(sleeper, timeout_s=1.5)
-    assert children(os.getpid()) == []
+    assert find_trainers(os.getpid()) == []
 
 
 @pytest.mark.hazard(47)
@@ -283,7 +283,7 @@ def test_an_error_of_the_listener_ends_the_child(sleeper: TrainingTask) -> None:
 
     with pytest.raises(RuntimeError, match="the screen is gone"):
         train(sleeper, fail)
-    assert children(os.getpid()) == []
+    assert find_trainers(os.getpid()) == []
 
 
 @pytest.mark.parametrize(
@@ -342,11 +342,11 @@ def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.
 def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(trained: Trained) -> None:
     with TrainingPool() as pool:
         pool.prepare("forest")
-        (prepared,) = children(os.getpid())
+        (prepared,) = find_trainers(os.getpid())
         first, second = pool.train(task()), pool.train(task(seed=43))
-        assert children(os.getpid()) == [prepared]
+        assert find_trainers(os.getpid()) == [prepared]
         again = pool.train(task())
-    assert children(os.getpid()) == []
+    assert find_trainers(os.getpid()) == []
     assert (first.onnx, first.threshold) == (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
     assert second.onnx != first.onnx
 
@@ -357,13 +357,13 @@ def test_a_pool_goes_on_with_another_process_where_one_was_killed_or_failed(trai
 
     with TrainingPool() as pool:
         pool.prepare("forest")
-        (prepared,) = children(os.getpid())
+        (prepared,) = find_trainers(os.getpid())
         os.kill(prepared, signal.SIGKILL)
         assert gone_within(PATIENCE_S, prepared)
         assert pool.train(task()).onnx == trained.onnx
         with pytest.raises(LookupError, match="enough"):
             pool.train(task(), leave)
-        assert children(os.getpid()) == []
+        assert find_trainers(os.getpid()) == []
         assert pool.train(task()).onnx == trained.onnx
 
 
@@ -371,7 +371,7 @@ def test_two_threads_train_in_two_processes_of_one_pool(trained: Trained) -> Non
     with TrainingPool() as pool, ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(pool.train, task()) for _ in range(3)]:
             assert done.result().onnx == trained.onnx
-        assert len(children(os.getpid())) == 2
+        assert len(find_trainers(os.getpid())) == 2
 
 
 def test_a_family_that_cannot_be_prepared_is_told_by_the_training() -> None:
