@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from hftcl.settings import Settings
+from hftcl.values import Value
 
 CLAIMS: Final = ".model_*.claim"
 """The pattern of the files that reserve a model's id while it is trained."""
@@ -14,8 +15,8 @@ DECISIONS: Final = "decisions"
 """The folder beside a ledger that keeps the decisions of ended sessions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Home(Value):
     """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other.
 
     >>> Home(Path("/var/lib/hftcl")).onnx("20260109_020000").as_posix()

@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
+from hftcl.values import Value
 
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
 # The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
@@ -43,8 +44,8 @@ whatever was committed before; EXTRA also when the journal is a file that is del
 forget commits, after OFF it may damage the file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Database(Value):
     """One kind of file: what it is called, what stands in it, how it is written, and what its loss means.
 
     kind: with an article, such as "a ledger". schema: of the newest version. upgrades: for each older version the

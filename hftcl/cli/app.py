@@ -10,6 +10,7 @@ import typer
 
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
+from hftcl.values import Value
 
 if TYPE_CHECKING:
     from hftcl.api.continuous_learning import ContinuousLearning
@@ -33,8 +34,8 @@ AsOf = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Invocation(Value):
     """What the global options said. The configuration is read when a command needs it, so that --help never fails."""
 
     config: Path | None

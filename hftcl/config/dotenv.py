@@ -10,6 +10,7 @@ from typing import Final
 from hftcl.config.tree import PREFIX, format_key
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
+from hftcl.values import Value
 
 SECRETS: Final[Mapping[str, str]] = {
     "POLYGON_API_KEY": 'Key of Polygon, for the source "polygon".',
@@ -46,8 +47,8 @@ _LINE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class EnvFile(Value):
     """What a `.env` file holds, and what is wrong with it, a line each."""
 
     values: Mapping[str, str]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
 from hftcl.errors import ConfigError
+from hftcl.values import Value
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -33,8 +34,8 @@ _OURS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Found(Value):
     """What the plug-ins in use bring. `unjudged`: sections that are left as they are; None: any that is not ours."""
 
     sections: Plugins = ()

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hftcl.settings import Settings
+from hftcl.values import Value
 
 Plugins = tuple[tuple[str, type[Any]], ...]
 """Sections that plug-ins bring, each by its name with its dataclass; a tuple: what follows from it is cached."""
@@ -28,8 +29,8 @@ _IN_ADDRESS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  #
 _LONGEST_SHOWN: Final = 80  # a terminal's usual width: what is longer is of use to no reader of a message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Leaf(Value):
     """One setting: its dotted key, its type with the `Meta` that limits it, and its default."""
 
     key: str
@@ -76,8 +77,8 @@ class Leaf:
         return get_origin(_split(self.annotation)[0]) is tuple
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Refusal(Value):
     """A value that is not allowed at `key`, which may point into a list or a table, and what is allowed there."""
 
     key: str

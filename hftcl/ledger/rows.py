@@ -107,8 +107,8 @@ class FillRecord(Value):
     filled_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthFile:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class MonthFile(Value):
     """What is to be found in a month's file of archived decisions. month: YYYY-MM."""
 
     month: str
@@ -118,8 +118,8 @@ class MonthFile:
     """Of the file that is about to take its place, whose decisions are in the ledger too; "" where none is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Decided(Value):
     """How many archived decisions of one hour, model and code there are, on bars from `first` to `last`."""
 
     book: BookName
@@ -132,8 +132,8 @@ class Decided:
     decisions: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Snapshot(Value):
     """What a book's fills up to `number` add up to: all of those in bars up to `at`, and no other."""
 
     book: BookName
@@ -145,16 +145,16 @@ class Snapshot:
     """JSON: ticker to [shares, average price], sorted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillOpen:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class FillOpen(Value):
     """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
 
     fill_id: str
     open: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CashRow:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class CashRow(Value):
     """What moved the account's cash beside fills: a fee, a dividend, interest, a transfer. Production's.
 
     session: the day that the broker says. amount: USD, + into the account. ticker: "" where it has none.

@@ -26,6 +26,7 @@ from hftcl.ledger.rows import (
     Snapshot,
 )
 from hftcl.sqlite import Database
+from hftcl.values import Value
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
 _MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
@@ -67,8 +68,8 @@ _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Column(Value):
     """One column. required: never NULL."""
 
     name: str
@@ -92,8 +93,8 @@ def _build_column(name: str, hint: Any, loose: Sequence[str]) -> Column:
     return Column(name, _KINDS[plain], not optional and name not in loose)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+class Table(Value):
     """One table of the ledger. key: the columns of its primary key; numbered: rows count up instead, as they come.
 
     loose: columns whose field is always there and may be NaN, which SQLite keeps as NULL. rowid: whether SQLite keeps
