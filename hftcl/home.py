@@ -1,11 +1,10 @@
 """Where each file of hftcl lies under the home. Names only: nothing is opened, made or looked at."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from hftcl.settings import Settings
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 CLAIMS: Final = ".model_*.claim"
 """The pattern of the files that reserve a model's id while it is trained."""
@@ -15,7 +14,7 @@ DECISIONS: Final = "decisions"
 """The folder beside a ledger that keeps the decisions of ended sessions."""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class Home(Value):
     """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other.
 

@@ -4,12 +4,12 @@ Each leaf carries its range and one sentence of meaning in `msgspec.Meta`; `conf
 configuration reference and hftcl.toml.example are held to it by tests.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 # Chosen: large US shares that trade in nearly every minute, so few bars are missing; any other tickers serve.
 DEFAULT_WATCHLIST = ("AAPL", "AMZN", "AMD", "GOOGL", "META", "MSFT", "NVDA", "TSLA")
@@ -62,7 +62,7 @@ def _text(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Paths(Value):
     """Where hftcl keeps its files."""
 
@@ -74,7 +74,7 @@ class Paths(Value):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Market(Value):
     """Which bars, of what, and how far back."""
 
@@ -106,7 +106,7 @@ class Market(Value):
     ] = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Files(Value):
     """The source `files`: a folder of Parquet or CSV, as a vendor sells it. `hftcl inspect` says what is in it."""
 
@@ -160,7 +160,7 @@ class Files(Value):
     ] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Polygon(Value):
     """The source `polygon` (today also named Massive). The key comes from POLYGON_API_KEY or MASSIVE_API_KEY."""
 
@@ -194,7 +194,7 @@ class Polygon(Value):
     ] = "flat"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Synthetic(Value):
     """The source `synthetic`: the built-in market, for a first look without an API key. Seeded, with a planted edge."""
 
@@ -204,7 +204,7 @@ class Synthetic(Value):
     ] = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Model(Value):
     """The model that is trained."""
 
@@ -223,7 +223,7 @@ class Model(Value):
     ] = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Strategy(Value):
     """From prediction to position."""
 
@@ -248,7 +248,7 @@ class Strategy(Value):
     ] = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Exam(Value):
     """The newest sessions, kept from the candidate in training and used to judge it and the model that serves."""
 
@@ -276,7 +276,7 @@ class Exam(Value):
     ] = 8.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Promote(Value):
     """What a candidate must show before it replaces the model that serves."""
 
@@ -311,7 +311,7 @@ class Promote(Value):
     ] = "wait"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Edge(Value):
     """What the policy's own record must show before the bot trades, and below what it stands aside again."""
 
@@ -328,7 +328,7 @@ class Edge(Value):
     min_sessions: Annotated[int, Meta(ge=2, le=1000, description="Fewest sessions that a record is judged by.")] = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Triggers(Value):
     """When a retrain is due."""
 
@@ -360,7 +360,7 @@ class Triggers(Value):
     ] = 72
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Schedule(Value):
     """When `hftcl schedule` acts; each job at most once a day."""
 
@@ -400,7 +400,7 @@ class Schedule(Value):
     ] = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Trade(Value):
     """The bot: `hftcl trade`."""
 
@@ -463,7 +463,7 @@ class Trade(Value):
     ] = 0.40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Risk(Value):
     """What no order of the bot may lead beyond. What reduces a position always passes."""
 
@@ -514,7 +514,7 @@ class Risk(Value):
     ] = 0.10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Paper(Value):
     """The broker `paper`: it fills at the next bar's open, in the ledger's folder, without money."""
 
@@ -536,7 +536,7 @@ class Paper(Value):
     ] = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StrictPaper(Value):
     """The broker `strict-paper`: no money, and the rules, refusals and silences of a real one, to rehearse with."""
 
@@ -559,7 +559,7 @@ class StrictPaper(Value):
     seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="Seed of the weather; the same seed, the same day.")] = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Alpaca(Value):
     """The broker `alpaca` (extra `hftcl[alpaca]`), and the source and the feed `alpaca`, which need no extra.
 
@@ -607,7 +607,7 @@ class Alpaca(Value):
     ] = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Alerts(Value):
     """Who is told what happened. Addresses and passwords are secrets: ALERT_EMAIL_TO, SMTP_HOST, ALERT_URLS, ..."""
 
@@ -660,7 +660,7 @@ class Alerts(Value):
     ] = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Log(Value):
     """What is said on stderr while a command works."""
 
@@ -682,7 +682,7 @@ class Log(Value):
     ] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Archive(Value):
     """The models kept."""
 
@@ -694,7 +694,7 @@ class Archive(Value):
     ] = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Compute(Value):
     """The machine."""
 
@@ -704,7 +704,7 @@ class Compute(Value):
     ] = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Settings(Value):
     """Every setting. Immutable: `dataclasses.replace` makes a changed one.
 

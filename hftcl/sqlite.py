@@ -9,14 +9,14 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
 # The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
@@ -44,7 +44,7 @@ whatever was committed before; EXTRA also when the journal is a file that is del
 forget commits, after OFF it may damage the file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Database(Value):
     """One kind of file: what it is called, what stands in it, how it is written, and what its loss means.
 

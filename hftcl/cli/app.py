@@ -1,7 +1,6 @@
 """The application: its global options, and what every command shares. The commands are the other files here."""
 
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ import typer
 
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
     from hftcl.api.continuous_learning import ContinuousLearning
@@ -34,7 +33,7 @@ AsOf = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class Invocation(Value):
     """What the global options said. The configuration is read when a command needs it, so that --help never fails."""
 

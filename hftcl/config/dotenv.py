@@ -3,14 +3,13 @@
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hftcl.config.tree import PREFIX, format_key
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 SECRETS: Final[Mapping[str, str]] = {
     "POLYGON_API_KEY": 'Key of Polygon, for the source "polygon".',
@@ -47,7 +46,7 @@ _LINE: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class EnvFile(Value):
     """What a `.env` file holds, and what is wrong with it, a line each."""
 

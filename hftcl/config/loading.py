@@ -19,7 +19,7 @@ from hftcl.config.remembered import FILE_NAME, find_remembered
 from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 # Begins like the variables of settings; NOT_SETTINGS keeps it from being taken for one.
 FILE_VARIABLE: Final = "HFTCL_CONFIG"
@@ -37,7 +37,7 @@ _NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})  # frozen: a d
 _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be meant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Configuration(Value):
     """The settings in force. `origins`: per dotted key "default", the file's path, HFTCL_..., or "flag".
 

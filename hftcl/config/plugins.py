@@ -4,12 +4,12 @@ Imports the plug-ins in use, no other one, and only those that are not part of h
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
 from hftcl.errors import ConfigError
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -34,7 +34,7 @@ _OURS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class Found(Value):
     """What the plug-ins in use bring. `unjudged`: sections that are left as they are; None: any that is not ours."""
 

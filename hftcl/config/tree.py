@@ -5,7 +5,7 @@ Pure.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from hftcl.settings import Settings
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 Plugins = tuple[tuple[str, type[Any]], ...]
 """Sections that plug-ins bring, each by its name with its dataclass; a tuple: what follows from it is cached."""
@@ -29,7 +29,7 @@ _IN_ADDRESS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  #
 _LONGEST_SHOWN: Final = 80  # a terminal's usual width: what is longer is of use to no reader of a message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Leaf(Value):
     """One setting: its dotted key, its type with the `Meta` that limits it, and its default."""
 
@@ -77,7 +77,7 @@ class Leaf(Value):
         return get_origin(_split(self.annotation)[0]) is tuple
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class Refusal(Value):
     """A value that is not allowed at `key`, which may point into a list or a table, and what is allowed there."""
 

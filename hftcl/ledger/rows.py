@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal, get_args
 
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 BookName = Literal["production", "shadow", "foreign"]
 """Whose trades: of the model that serves, of a candidate that trades virtually beside it, or of somebody else in the
@@ -107,7 +107,7 @@ class FillRecord(Value):
     filled_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class MonthFile(Value):
     """What is to be found in a month's file of archived decisions. month: YYYY-MM."""
 
@@ -118,7 +118,7 @@ class MonthFile(Value):
     """Of the file that is about to take its place, whose decisions are in the ledger too; "" where none is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Decided(Value):
     """How many archived decisions of one hour, model and code there are, on bars from `first` to `last`."""
 
@@ -132,7 +132,7 @@ class Decided(Value):
     decisions: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Snapshot(Value):
     """What a book's fills up to `number` add up to: all of those in bars up to `at`, and no other."""
 
@@ -145,7 +145,7 @@ class Snapshot(Value):
     """JSON: ticker to [shares, average price], sorted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class FillOpen(Value):
     """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
 
@@ -153,7 +153,7 @@ class FillOpen(Value):
     open: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class CashRow(Value):
     """What moved the account's cash beside fills: a fee, a dividend, interest, a transfer. Production's.
 
@@ -168,7 +168,7 @@ class CashRow(Value):
     booked_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class EquityRow(Value):
     """A book's account after the fills of the minute that starts at `ts`, in USD. `net` is long less short."""
 
@@ -182,7 +182,7 @@ class EquityRow(Value):
     realised: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class CloseRow(Value):
     """A ticker's first open and last close of a session, and the start of the bar of that close."""
 
@@ -193,7 +193,7 @@ class CloseRow(Value):
     close: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Latch(Value):
     """What keeps the bot from opening positions until a person clears it."""
 
@@ -204,7 +204,7 @@ class Latch(Value):
     cleared_by: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class LedgerEvent(Value):
     """What happened to the bot: started, stopped, reloaded, reload_refused, halted, cleared, error, reconciled, ..."""
 

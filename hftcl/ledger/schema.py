@@ -6,7 +6,7 @@ library is imported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
@@ -26,7 +26,7 @@ from hftcl.ledger.rows import (
     Snapshot,
 )
 from hftcl.sqlite import Database
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
 _MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
@@ -68,7 +68,7 @@ _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True)
 class Column(Value):
     """One column. required: never NULL."""
 
@@ -93,7 +93,7 @@ def _build_column(name: str, hint: Any, loose: Sequence[str]) -> Column:
     return Column(name, _KINDS[plain], not optional and name not in loose)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Table(Value):
     """One table of the ledger. key: the columns of its primary key; numbered: rows count up instead, as they come.
 

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import BARRED
 from hftcl.settings import Settings
-from hftcl.values import Value
+from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
     from hftcl.ledger.rows import BookName, EquityRow
@@ -21,7 +20,7 @@ _ERRORS_SHOWN = 5  # the newest ones fit on a screen with the rest; the ledger h
 _ERRORS_SINCE = timedelta(days=1)  # older ones belong to another session and would hide that this one is well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class Usage(Value):
     """A limit and how much of it is used, both in USD or in orders."""
 
@@ -29,7 +28,7 @@ class Usage(Value):
     limit: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class BookStatus(Value):
     """One book: of the model that serves, or of the shadow. USD; pnl_today is None before a session's first bar."""
 
@@ -50,7 +49,7 @@ class BookStatus(Value):
     """Fees, borrow, dividends and interest since the ledger began, USD, + into the account."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
+@value_class(frozen=True, slots=True, kw_only=True)
 class StatusReport(Value):
     """The values of `trade --status`. mode: "paper", "live" or "replay"; None where no bot ever ran here. Times UTC.
 
