@@ -21,6 +21,16 @@ def check_layout(layout: Layout, sample: Path, bars: pl.DataFrame, *, timezone: 
     """Return the promises that `layout` breaks for `sample`, a file as its vendor writes it, which holds `bars`.
 
     bars: RAW_SCHEMA, every row of the file in its order. timezone: `[files] timezone`, where the layout has no zone.
+
+    >>> from datetime import UTC, datetime
+    >>> acme = Layout(name="acme", title="Acme, minute bars", page="https://example.com/format",
+    ...               marks=frozenset({"acme_time", "o", "h", "l", "c", "v"}), columns={"ts": ("acme_time",)},
+    ...               zone="America/New_York")
+    >>> sample = Path("AAPL.csv")
+    >>> _ = sample.write_text("acme_time,o,h,l,c,v\\n2026-01-06 09:30,1.5,2,1,1.75,100\\n")
+    >>> row = ["AAPL", datetime(2026, 1, 6, 14, 30, tzinfo=UTC), 1.5, 2.0, 1.0, 1.75, 100.0]
+    >>> check_layout(acme, sample, pl.DataFrame([row], schema=RAW_SCHEMA, orient="row"))
+    ()
     """
     promises = Findings()
     promises.check(re.fullmatch(r"[a-z][a-z0-9_]*", layout.name) is not None, "name is one plain word in lower case")

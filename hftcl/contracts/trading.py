@@ -85,6 +85,19 @@ def check_feed(
 
     minutes: some that follow each other in regular hours, each with bars of at least one ticker. at: lets time pass
     until the bars of a minute have been sent, and returns the time that it is then, UTC.
+
+    >>> from hftcl.market.bars import label
+    >>> from hftcl.market.hours import find_hours
+    >>> from hftcl.market.sessions import Calendar
+    >>> from hftcl.market.sources.synthetic import SyntheticSource
+    >>> from hftcl.settings import Settings
+    >>> from hftcl.trading.feeds.replay import StoredFeed
+    >>> calendar, day = Calendar("XNYS"), date(2025, 6, 4)
+    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), calendar.sessions(day, day))
+    >>> hours = find_hours(calendar, day, extended_hours=False)
+    >>> feed = StoredFeed(bars.filter(pl.col("regular")), ("AAPL",))
+    >>> check_feed(feed, hours, hours.minutes(hours.opens)[:3], lambda minute: minute + MINUTE)
+    ()
     """
     promises = Findings()
     promises.check(bool(feed.name), "it has a name")
@@ -156,6 +169,22 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
 
     order: one to buy, that the account can pay for, in a ticker without a position or open order; its id and ids that
         begin with it must be new. trade: lets time pass until whatever is open has filled.
+
+    >>> from pathlib import Path
+    >>> from hftcl.market.bars import label
+    >>> from hftcl.market.sessions import Calendar
+    >>> from hftcl.market.sources.synthetic import SyntheticSource
+    >>> from hftcl.settings import Settings
+    >>> from hftcl.trading.brokers.paper import PaperBroker
+    >>> day = date(2025, 6, 4)
+    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), Calendar("XNYS").sessions(day, day))
+    >>> first, *later = bars.filter(pl.col("regular")).partition_by("ts")
+    >>> order = Order(client_order_id="trial", ticker="AAPL", quantity=10.0, ts=first["ts"][0],
+    ...               reference_price=first["close"][0], session=day)
+    >>> broker, minutes = PaperBroker(Settings(), folder=Path(), durable=False), iter(later)
+    >>> check_broker(broker, order, lambda: broker.on_bars(next(minutes), order.ts))
+    ()
+    >>> broker.close()
     """
     promises = Findings()
     promises.check(
