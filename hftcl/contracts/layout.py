@@ -18,7 +18,7 @@ from hftcl.settings import Files, Paths, Settings
 
 
 def check_layout(layout: Layout, sample: Path, bars: pl.DataFrame, *, timezone: str = "") -> tuple[str, ...]:
-    """Return the promises that `layout` breaks for `sample`, a file as its vendor writes it, which holds `bars`.
+    r"""Return the promises that `layout` breaks for `sample`, a file as its vendor writes it, which holds `bars`.
 
     bars: RAW_SCHEMA, every row of the file in its order. timezone: `[files] timezone`, where the layout has no zone.
 
@@ -27,7 +27,7 @@ def check_layout(layout: Layout, sample: Path, bars: pl.DataFrame, *, timezone: 
     ...               marks=frozenset({"acme_time", "o", "h", "l", "c", "v"}), columns={"ts": ("acme_time",)},
     ...               zone="America/New_York")
     >>> sample = Path("AAPL.csv")
-    >>> _ = sample.write_text("acme_time,o,h,l,c,v\\n2026-01-06 09:30,1.5,2,1,1.75,100\\n")
+    >>> _ = sample.write_text("acme_time,o,h,l,c,v\n2026-01-06 09:30,1.5,2,1,1.75,100\n")
     >>> row = ["AAPL", datetime(2026, 1, 6, 14, 30, tzinfo=UTC), 1.5, 2.0, 1.0, 1.75, 100.0]
     >>> check_layout(acme, sample, pl.DataFrame([row], schema=RAW_SCHEMA, orient="row"))
     ()

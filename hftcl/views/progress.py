@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+
+_PACE_S = 600.0
+"""Of the bars: some steps, as a training of a year, take minutes, and a pace needs two."""
 
 _TELL_EVERY_S = 60.0
 """Of plain output: a person who waits looks about once a minute."""
@@ -36,7 +40,9 @@ class _Plain:
     stream: TextIO
     progress: bool
     notes: bool
+    clock: Callable[[], float] = time.monotonic
     began: dict[str, float] = field(default_factory=dict)
+    resumed: dict[str, int] = field(default_factory=dict)  # what was done before this run: it says nothing of the pace
     told: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, event: Event) -> None:
@@ -47,24 +53,25 @@ class _Plain:
                 self.stream.write(f"{event.stage}: {event.text}\n")
         elif self.progress and event.total:
             if event.stage not in self.began:
-                self.began[event.stage] = time.monotonic()
-                self.stream.write(f"{event.stage}: 0 of {event.total}\n")
+                self.began[event.stage], self.resumed[event.stage] = self.clock(), event.done
+                self.stream.write(f"{event.stage}: {event.done} of {event.total}\n")
             self._tell_remaining(event)
             if event.done >= event.total and self.began[event.stage] >= 0:
-                took = time.monotonic() - self.began[event.stage]
+                took = self.clock() - self.began[event.stage]
                 self.began[event.stage] = -1.0  # told once
                 self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
         self.stream.flush()
 
     def _tell_remaining(self, event: Event) -> None:
         """Say once a minute how long a stage will take, at the pace so far: five calls a minute make an hour of it."""
-        now, began = time.monotonic(), self.began[event.stage]
-        if began < 0 or not 0 < event.done < event.total or now - self.told.get(event.stage, began) < _TELL_EVERY_S:
+        now, began = self.clock(), self.began[event.stage]
+        done, left = event.done - self.resumed[event.stage], event.total - event.done
+        if began < 0 or done <= 0 or left <= 0 or now - self.told.get(event.stage, began) < _TELL_EVERY_S:
             return
         self.told[event.stage] = now
-        left_s = (now - began) / event.done * (event.total - event.done)
-        left = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
-        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {left} left\n")
+        left_s = (now - began) / done * left
+        about = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
+        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {about} left\n")
 
 
 @dataclass(slots=True)
@@ -85,7 +92,8 @@ class _Live:
             return
         display = self._start()
         if event.stage not in self.tasks:
-            self.tasks[event.stage] = display.add_task(event.stage, total=event.total, what="")
+            # What was done before this run is no sample of the pace.
+            self.tasks[event.stage] = display.add_task(event.stage, total=event.total, completed=event.done, what="")
         display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
         if display.finished:
             display.stop()
@@ -108,6 +116,7 @@ class _Live:
                 TimeRemainingColumn(elapsed_when_finished=True),
                 TextColumn("{task.fields[what]}", markup=False),
                 console=Console(stderr=True, highlight=False),
+                speed_estimate_period=_PACE_S,
             )
             self.display.start()
         return self.display

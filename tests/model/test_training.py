@@ -173,11 +173,12 @@ def test_labels_of_the_held_out_and_embargoed_rows_do_not_move_the_inner_model(t
 
 
 @pytest.mark.hazard(21)
-def test_two_trainings_in_two_processes_give_the_same_graph_to_the_byte_whatever_the_cores(
+def test_two_trainings_in_two_processes_give_the_same_files_to_the_byte_whatever_the_cores(
     trained: Trained,
 ) -> None:
     again = train(task(jobs=2))
     assert (again.onnx, again.threshold, again.importances) == (trained.onnx, trained.threshold, trained.importances)
+    assert again.pkl == trained.pkl
     assert train(task(seed=43)).onnx != trained.onnx
 
 

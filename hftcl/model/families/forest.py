@@ -65,6 +65,7 @@ class Forest:
         """
         fit, engine = (_fit_intelex, "scikit-learn-intelex") if find_spec("sklearnex") else (_fit_plain, "scikit-learn")
         forest = fit(X, y, dict(params), seed, jobs, on_step)
+        _clear_padding(forest)
         onnx = to_onnx(forest, X.shape[1])
         _compare(forest, onnx, X)
         importances = tuple(float(share) for share in forest.feature_importances_)
@@ -89,6 +90,19 @@ def to_onnx(forest: Any, n_features: int) -> bytes:
     model.graph.node[-1].output[0] = model.graph.output[0].name = OUTPUT
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _clear_padding(forest: Any) -> None:
+    """Put zeros between the fields of the trees' nodes, where scikit-learn leaves what the memory held before.
+
+    With it no two pickles of one forest had the same bytes.
+    """
+    for estimator in forest.estimators_:
+        state = estimator.tree_.__getstate__()
+        clean = np.zeros(state["nodes"].shape, state["nodes"].dtype)  # zeros_like leaves what lies between the fields
+        for name in clean.dtype.names:
+            clean[name] = state["nodes"][name]
+        estimator.tree_.__setstate__({**state, "nodes": clean})
 
 
 def _require_in_range(name: str, value: object) -> object:
