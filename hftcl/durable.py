@@ -155,6 +155,15 @@ _KINDS: Final = {
 }
 
 
+def read_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever `path` is replaced, None where it is missing. Raises OSError."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
 def require_regular(path: Path) -> None:
     """Raise StorageError where something else than a file lies at `path`: opening a pipe would wait for ever.
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from hftcl import sqlite
+from hftcl import durable, sqlite
 from hftcl.archive.records import (
     Attempt,
     Deployment,
@@ -319,26 +319,19 @@ class Registry:
     def read_state_in(self, db: sqlite3.Connection) -> RegistryState:
         """Return the same through a connection that is open; rows that are damaged are named in it."""
         for _ in range(_LOOKS):
-            before = _read_stamp(self.production)
+            before = durable.read_stamp(self.production)
             # The hash comes before the rows: a model is registered before it is deployed, so it is among later rows.
             exists, sha256 = _look(self.production)
             with snapshot(db):
                 models, damage = sqlite.read_rows(db, REGISTRY, "models", "rowid")
                 deployed, more = sqlite.read_rows(db, REGISTRY, "deployments", "number")
-            if _read_stamp(self.production) == before:  # else it was replaced meanwhile: look again at one moment
+            if (
+                durable.read_stamp(self.production) == before
+            ):  # else it was replaced meanwhile: look again at one moment
                 break
         rows = {row["model_id"]: row for row in models}
         recorded = tuple(_read_deployment(row) for row in deployed if row["model_id"] in rows)
         return RegistryState(exists, sha256, rows, recorded, (*damage, *more))
-
-
-def _read_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes whenever `path` is replaced."""
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        return None
-    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def compute_digest(path: Path) -> str | None:

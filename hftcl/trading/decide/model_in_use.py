@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model
 from hftcl.archive.fitness import MarketKind, load_fit, require_fitness
@@ -90,7 +91,7 @@ class ProductionWatch:
         """Look at the production file, and take it up where it is another registered model that may serve here."""
         self._looked = now
         before = self.in_use.model_id if self.in_use else None
-        mark = _read_stamp(self._registry.production)
+        mark = durable.read_stamp(self._registry.production)
         try:
             self._read_edge()
             if mark == self._mark:
@@ -145,12 +146,3 @@ def _explain_not_ours(path: Path, state: str) -> str:
     if state == "missing":
         return f"{path} is missing. Any command that changes the archive restores it, such as `hftcl unpin`."
     return f"{path} is not a model of this archive. `hftcl unpin` restores the one that was deployed."
-
-
-def _read_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes whenever `path` is replaced."""
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        return None
-    return about.st_ino, about.st_mtime_ns, about.st_size
