@@ -255,7 +255,8 @@ def test_a_sync_that_fails_is_not_tried_again_and_leaves_the_old_model_and_no_te
 
 
 @pytest.mark.hazard(5)
-def test_readers_of_two_thousand_replacements_only_ever_meet_a_registered_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replacements", [500, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_readers_of_many_replacements_only_ever_meet_a_registered_model(tmp_path: Path, replacements: int) -> None:
     archive = archive_in(tmp_path)
     files = {onnx_bytes(each): each for each in deployed(archive, 5)}
     hashes = {each.sha256 for each in archive.models()}
@@ -277,7 +278,7 @@ def test_readers_of_two_thousand_replacements_only_ever_meet_a_registered_model(
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for data in itertools.islice(itertools.cycle(files), 2_000):
+    for data in itertools.islice(itertools.cycle(files), replacements):
         durable.write_temporary(archive.production, data).replace(archive.production)
     stop.set()
     for reader in readers:

@@ -252,7 +252,7 @@ def kill_while_collecting(home: Path, kills: int, truth: pl.DataFrame) -> None:
 def test_killed_while_collecting_the_cache_is_valid_and_the_next_run_completes_it(
     tmp_path: Path, truth: pl.DataFrame
 ) -> None:
-    kill_while_collecting(tmp_path, 6, truth)
+    kill_while_collecting(tmp_path, 3, truth)
 
 
 @pytest.mark.slow

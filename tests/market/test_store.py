@@ -590,7 +590,7 @@ def kill_while_storing(folder: Path, kills: int) -> None:
 
 @pytest.mark.hazard(39)
 def test_killed_while_storing_the_cache_is_valid_and_never_promises_what_it_lacks(tmp_path: Path) -> None:
-    kill_while_storing(tmp_path / "bars", 8)
+    kill_while_storing(tmp_path / "bars", 4)
 
 
 @pytest.mark.slow
