@@ -26,6 +26,7 @@ from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
+from hftcl.market.holes import find_holes
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
@@ -46,16 +47,8 @@ _FAULTS: Final = frozenset(
 """Of a bar that came broken: the minute was traded, and the next answer may hold it whole."""
 _ASTRAY: Final = frozenset({"no_timestamp", "foreign_ticker", "outside_session", "future"})
 """Of a bar that belongs to no session: one of those that were asked for may lack it."""
-_BUSY_HOUR: Final = 8
-"""Bars that an hour of the day usually has, in extended hours too, from which on it is not empty without a reason."""
 _MOST_RUNS: Final = 3
 """More gaps than this in what is held are asked for as one range: calls are dearer than bars that come twice."""
-_USUAL_SHARE: Final = 0.5
-"""A session with less than half of the bars that this ticker's sessions usually have is in doubt."""
-_USUAL_SHARE_LIQUID: Final = 0.7  # of a ticker that trades in nearly every minute the sessions are more alike
-_LIQUID: Final = 0.8
-"""A ticker that trades in this share of all regular minutes has no long gap without a reason."""
-_LONG_GAP: Final = 10  # minutes, as `bars` reports them
 _LOST_BARS: Final = 0.02
 """A vendor takes a bar or two back; an answer that lacks more of what it delivered before was cut short."""
 _FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
@@ -337,7 +330,7 @@ class BarStore:
         steady = getattr(self._source, "unchanging", False)
         doubtful = set() if steady else {day for day, held in shelf.held.items() if _times_asked(held)}
         if not steady:
-            doubtful |= set(_doubts(shelf, window.sessions))
+            doubtful |= set(_find_doubtful(shelf, window.sessions))
         due = [day for day in doubtful if _is_due(shelf.held[day], window)]
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
@@ -513,9 +506,7 @@ class BarStore:
             path = self._month_path(ticker, month)
             make_folder(path.parent)
             buffer = io.BytesIO()
-            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(
-                buffer, compression_level=_LEVEL, statistics=False
-            )
+            shelf.bars.filter(_is_of_month(month)).write_parquet(buffer, compression_level=_LEVEL, statistics=False)
             record = _MonthRecord(
                 format=_FORMAT,
                 ticker=ticker,
@@ -598,6 +589,12 @@ def _format_month(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
+def _is_of_month(month: str) -> pl.Expr:
+    """Whether a bar's session is of `month`, such as "2026-01"; to write each date out would take ten times as long."""
+    first = date.fromisoformat(f"{month}-01")
+    return pl.col("session").is_between(first, (first + timedelta(days=31)).replace(day=1), closed="left")
+
+
 def _read_bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
@@ -617,64 +614,17 @@ def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataF
     return [sessions.filter(pl.col("session").is_between(wanted[0], wanted[-1]))]
 
 
-def _doubts(shelf: _Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
-    """Return those held sessions that the calendar says should hold more, oldest first, with what they lack.
-
-    No bar, long gaps, silent hours or few bars against this ticker's other sessions, and bars that came broken.
-    astray: bars came that belong to no session, so that each session which lacks a minute is in doubt.
-    """
+def _find_doubtful(shelf: _Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
+    """Return those held sessions that should hold more, oldest first, with what they lack; see `holes`."""
+    broken = {day: sum(note.count for note in held.notes if note.reason in _FAULTS) for day, held in shelf.held.items()}
+    taken_back = {day for day, held in shelf.held.items() if any(note.reason == "taken_back" for note in held.notes)}
     held = sessions.filter(pl.col("session").is_in(list(shelf.held)))
-    if held.is_empty():
-        return {}
-    bars = shelf.bars.lazy().select("session", "ts").join(held.lazy(), on="session", how="inner").sort("session", "ts")
-    regular = (pl.col("ts") >= pl.col("open")) & (pl.col("ts") < pl.col("close"))
-    before = (pl.col("ts") - pl.col("ts").shift(1).fill_null(pl.col("open") - market.MINUTE)).over("session")
-    counts = bars.filter(regular).with_columns(before.dt.total_minutes().alias("gap"))
-    table = (
-        held.lazy()
-        .join(
-            counts.group_by("session").agg(
-                pl.len().alias("bars"), pl.col("gap").max() - 1, pl.col("ts").max().alias("newest")
-            ),
-            on="session",
-            how="left",
-        )
-        .with_columns(
-            (pl.col("close") - pl.col("open")).dt.total_minutes().alias("minutes"),
-            pl.col("bars").fill_null(0),
-            ((pl.col("close") - pl.col("newest")).dt.total_minutes() - 1).alias("tail"),
-        )
-        .with_columns((pl.col("bars") / pl.col("minutes")).alias("share"))
-        .sort("session")
-        .collect()
-    )
-    silent = _silent_hours(bars, held)
-    usual = table.filter(pl.col("bars") > 0)["share"].quantile(0.75, "higher")
-    usual = float(usual) if isinstance(usual, float) else 0.0
-    doubts: dict[date, str] = {}
-    for row in table.iter_rows(named=True):
-        faults = sum(note.count for note in shelf.held[row["session"]].notes if note.reason in _FAULTS)
-        gap = max(row["gap"] or 0, row["tail"] or 0)
-        if not row["bars"]:
-            doubts[row["session"]] = "no bar in regular hours"
-        elif row["share"] < (_USUAL_SHARE_LIQUID if usual >= _LIQUID else _USUAL_SHARE) * usual:
-            doubts[row["session"]] = f"{row['bars']} bars, usual are {usual * row['minutes']:.0f}"
-        elif gap >= _LONG_GAP and usual >= _LIQUID:
-            doubts[row["session"]] = f"no bar for {gap} minutes"
-        elif row["session"] in silent:
-            doubts[row["session"]] = f"{silent[row['session']]} hours without a bar that usually have some"
-        elif any(note.reason == "taken_back" for note in shelf.held[row["session"]].notes):
-            doubts[row["session"]] = "the newest answer lacked bars that are held"
-        elif faults:
-            doubts[row["session"]] = f"{faults} bars that came broken"
-        elif astray and row["bars"] < row["minutes"]:
-            doubts[row["session"]] = f"{row['bars']} of {row['minutes']} minutes, while bars of no session came"
-    return doubts
+    return find_holes(shelf.bars, held, broken=broken, taken_back=taken_back, astray=astray)
 
 
 def _note_doubts(shelf: _Shelf, asked: dict[date, int], window: _CollectWindow, *, astray: bool) -> None:
     """Note of each session that was just asked for whether it is still in doubt, and how often it was by now."""
-    doubts = _doubts(shelf, window.sessions, astray=astray)
+    doubts = _find_doubtful(shelf, window.sessions, astray=astray)
     for day, times in asked.items():
         held = shelf.held[day]
         notes = tuple(note for note in held.notes if note.reason != _DOUBTFUL)
@@ -689,24 +639,6 @@ def _is_astray(found: Sequence[Finding], sessions: pl.DataFrame) -> bool:
     """Whether bars came without a time, of another ticker, or far from all that was asked for."""
     begin, end = sessions["extended_open"][0] - timedelta(days=1), sessions["extended_close"][-1] + timedelta(days=1)
     return any(f.reason in _ASTRAY and (f.first is None or not begin <= f.first <= end) for f in found)
-
-
-def _silent_hours(bars: pl.LazyFrame, held: pl.DataFrame) -> dict[date, int]:
-    """Return for each session the number of its hours, extended ones included, without a bar that usually have many.
-
-    Half days are left out: their afternoon is quiet.
-    """
-    hour = (pl.col("ts") - pl.col("extended_open")).dt.total_hours()
-    counts = bars.with_columns(hour.alias("hour")).group_by("session", "hour").agg(pl.len().alias("n"))
-    last = (pl.col("extended_close") - pl.col("extended_open")).dt.total_hours()
-    days = held.lazy().filter(pl.col("session").is_in(bars.select("session").unique().collect()["session"].to_list()))
-    whole = days.filter(last == last.max())
-    grid = whole.select("session", pl.int_ranges(0, last).alias("hour")).explode("hour")
-    table = grid.join(counts, on=["session", "hour"], how="left").with_columns(pl.col("n").fill_null(0))
-    silent = table.with_columns(pl.col("n").median().over("hour").alias("usual")).filter(
-        (pl.col("n") == 0) & (pl.col("usual") >= _BUSY_HOUR)
-    )
-    return dict(silent.group_by("session").len().collect().iter_rows())
 
 
 def _times_asked(held: _HeldSession | None) -> int:
