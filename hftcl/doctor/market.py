@@ -57,6 +57,8 @@ def check_source(context: Context) -> Iterator[Row]:
 
 def _describe_flat_files(context: Context) -> Row:
     """Return which days the downloaded flat files are of, and which sessions of the window have none."""
+    import polars as pl
+
     from hftcl.market.sources.polygon_flat import FlatFilesSource
 
     settings = context.settings
@@ -65,8 +67,9 @@ def _describe_flat_files(context: Context) -> Row:
     detail = f"polygon-flat, which needs no key: {count(len(days), 'file')}, {days[0]} to {days[-1]}"
     end = find_as_of(source, sessions, settings, None, context.now)
     lacking = [day for day in list_window(sessions, settings, end) if day not in source.days]
-    later = sessions.sessions(days[-1] + timedelta(days=1), max(context.now.date(), days[-1] + timedelta(days=1)))
-    lacking += [row["session"] for row in later.iter_rows(named=True) if row["close"] + _PUBLISHED <= context.now]
+    known = sessions.sessions(days[-1], max(days[-1], min(context.now.date(), sessions.reach[1])))
+    later = known.filter(pl.col("session") > days[-1], pl.col("close") + _PUBLISHED <= context.now)
+    lacking += later["session"].to_list()
     if not lacking:
         return ok("source", detail)
     shown = ", ".join(map(str, lacking[-_SHOWN:])) + (" and others" if len(lacking) > _SHOWN else "")
