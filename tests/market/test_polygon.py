@@ -699,6 +699,9 @@ from hftcl.settings import Paths, Polygon, Settings
 from hftcl.trading.feeds.polygon import _build_rest
 from hftcl.trading.feeds.polygon_rest import fetch_minutes
 settings = Settings(paths=Paths(home=home), polygon=Polygon(base_url=url, calls_per_minute=5))
+Calendar("XNYS")
+print("ready", flush=True)
+sys.stdin.readline()
 if what == "bot":
     rest, _ = _build_rest(settings, threading.Event())
     at = datetime(2026, 1, 5, 15, tzinfo=UTC)
@@ -723,11 +726,21 @@ def test_the_bot_and_the_scheduler_together_never_bring_a_sixth_call_into_a_minu
         environ = {**os.environ, "POLYGON_API_KEY": "k"}
         children = [
             subprocess.Popen(
-                [sys.executable, "-c", TOGETHER, what, server.url, str(tmp_path), str(minute_s)], env=environ
+                [sys.executable, "-c", TOGETHER, what, server.url, str(tmp_path), str(minute_s)],
+                env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )
             for what in ("bot", "scheduler")
-        ]
-        assert [child.wait(timeout=600) for child in children] == [0, 0]
+        ]  # fmt: skip
+        for child in children:
+            assert child.stdout
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in children:
+            child.communicate(timeout=600)
+        assert [child.returncode for child in children] == [0, 0]
         arrived = [hit.at for hit in server.hits]
         asked = [hit.path for hit in server.hits]
     assert len([path for path in asked if "/2026-01-05/2026-01-05" in path]) >= 3, "the scheduler collected"
