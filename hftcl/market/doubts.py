@@ -13,7 +13,7 @@ import polars as pl
 from hftcl.formats import count
 from hftcl.market.bars import Finding, find_edges, looks_like_split
 from hftcl.market.sessions import Calendar
-from hftcl.market.zone import find_misfit
+from hftcl.market.zone import find_misfit, find_stretch
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -184,9 +184,19 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
 
     bars: BAR_SCHEMA of one ticker, extended hours included, sorted by ts. Doubtful cases are no finding.
     """
-    clock = None if bars.is_empty() else find_misfit(bars["ts"], bars["volume"], calendar)
-    if clock is None:
+    if bars.is_empty():
         return ()
+    clock = find_misfit(bars["ts"], bars["volume"], calendar)
+    if clock is None:
+        stretch = find_stretch(bars["ts"], bars["volume"], calendar)
+        if stretch is None:
+            return ()
+        detail = (
+            f"from {stretch.first} to {stretch.last} the busiest minute stands {abs(stretch.offset_minutes)} minutes "
+            f"{'after' if stretch.offset_minutes > 0 else 'before'} the open, in the other sessions at it: these "
+            "stamps are not UTC; correct the source"
+        )
+        return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], stretch.first, detail),)
     where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
     detail = (
         f"the volumes of {count(clock.sessions, 'session')} say that the stamps are not UTC and the start of the "

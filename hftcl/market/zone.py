@@ -32,6 +32,7 @@ OFFSETS: Final = (1, 60, 180, 240, 300)
 """Minutes from the open that are named where stamps are off by a constant: a label, an hour, the zones of the US."""
 
 _DAY: Final = 1440  # minutes
+_BEFORE, _AFTER = 600, 840  # minutes before and after an open that are its session's day
 _MINUTE_US: Final = 60_000_000  # stamps count microseconds
 _NEWEST: Final = 60  # sessions that are looked at: enough to cross a change of clocks in most folders
 _FEWEST: Final = 3  # sessions; of two, one may be a day of news
@@ -43,6 +44,9 @@ _QUIET: Final = 0.06  # of the busiest five minutes: what counts as no trading a
 _LEAST: Final = 0.6  # score; honest folders reach 0.8 to 1.0, a wrong clock 0.5 at most
 _AHEAD: Final = 0.2  # mean score by which the answer leads any other on the sessions where they differ
 _DIFFER: Final = 3  # sessions on which two clocks must differ to be told apart
+_HALF_HOUR: Final = 30  # minutes; clocks differ by no less, and what is nearer to the open is news or a label
+_NEARLY_ALL: Final = 0.7  # of a stretch's sessions that begin at one and the same minute
+_SURE: Final = 0.75  # score of a stretch once its distance is taken off; honest folders reach 0.8 to 1.0
 _OPEN_WEIGHT: Final = 0.6  # the sharpest rise at the open; the rest is the share of volume inside the session
 
 
@@ -116,6 +120,55 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     minutes, volume = _by_minute(stamps, volumes)
     sessions = _sessions(minutes, calendar)
     return sessions is None or _fit(minutes, volume, sessions)  # too little to doubt, or no doubt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Sessions in a row, `first` to `last`, whose volume begins `offset_minutes` after the open, unlike the others."""
+
+    offset_minutes: int
+    first: date
+    last: date
+
+
+def find_stretch(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Stretch | None:
+    """Return the longest stretch of sessions whose stamps follow another clock than those of the other sessions.
+
+    Two files put together, or a zone that forgets the summer time: the other sessions fit, so that all seem to. A
+    stretch is three sessions in a row or more whose volume does not begin at the open, but nearly always one and the
+    same half hour or more away from it, and lies within the session if that is taken off.
+    stamps: Datetime us UTC, of the start of the minute. None for a market that never closes.
+    """
+    if calendar.name == "24/7":
+        return None
+    minutes, volume = _by_minute(stamps, volumes)
+    sessions = _sessions(minutes, calendar) if minutes.size else None
+    return None if sessions is None else _find_stretch(minutes, volume, sessions)
+
+
+def _find_stretch(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> Stretch | None:
+    opens, closes = _find_hours(sessions, "UTC")
+    scores = _try("UTC", "start", minutes, volume, (opens, closes)).scores
+    known = np.flatnonzero(~np.isnan(scores))
+    away = scores[known] < _OPEN_WEIGHT  # no rise at the open
+    if away.all():
+        return None  # no stretch of it, but the whole: for `find_clock` to tell
+    edges = np.flatnonzero(np.diff(away, prepend=False, append=False))
+    runs = [(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True) if b - a >= _FEWEST]
+    for a, b in sorted(runs, key=lambda run: run[0] - run[1]):
+        rows = known[a:b]
+        windows = _lay_windows(minutes, volume, opens[rows], _BEFORE, _AFTER)
+        sharpest, lasting = _rises(windows)
+        offsets, counts = np.unique(np.concatenate([sharpest, lasting]), return_counts=True)
+        offset = int(offsets[counts.argmax()])
+        agreeing = int(((sharpest == offset) | (lasting == offset)).sum())
+        if abs(offset) < _HALF_HOUR or agreeing < _NEARLY_ALL * rows.size:
+            continue
+        shifted = _try("UTC", "start", minutes, volume, (opens[rows] + offset, closes[rows] + offset)).scores
+        if float(np.nanmean(shifted)) >= _SURE:
+            days = sessions["session"]
+            return Stretch(offset_minutes=offset, first=days[int(rows[0])], last=days[int(rows[-1])])
+    return None
 
 
 def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock | None:
@@ -251,8 +304,7 @@ def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[
     """Score one clock on every session: 0.6 if the sharpest rise stands at the open, 0.4 times the volume inside."""
     opens, closes = (moments + (label == "end") for moments in hours)
     scores = np.full(opens.size, np.nan)
-    # a session's day: its volume from 10 hours before the open until 14 after it
-    windows = _lay_windows(minutes, volume, opens, 600, 840)
+    windows = _lay_windows(minutes, volume, opens, _BEFORE, _AFTER)
     if windows.rows.size:
         length = (closes - opens)[windows.rows]
         at = np.arange(windows.dense.shape[1]) + windows.begin

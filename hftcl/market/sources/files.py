@@ -32,7 +32,7 @@ from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, pla
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
-from hftcl.market.zone import OFFSETS, Clock, find_clock, fits
+from hftcl.market.zone import OFFSETS, Clock, Stretch, find_clock, find_stretch, fits
 from hftcl.settings import Settings
 
 _FIGURES: Final = (*PRICES, "volume")
@@ -491,7 +491,7 @@ class FilesSource:
             clock = find_clock(stamps, volume, calendar)
             return _ask_for_zone(path, clock, stamps, self._files.label), clock.zone or ""
         if fits(stamps, volume, calendar):
-            return "", "fits"
+            return self._stretch(path, facts, ticker, find_stretch(stamps, volume, calendar)), "fits"
         clock = find_clock(stamps, volume, calendar)
         if clock.zone is not None and ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
             return "", "fits"
@@ -504,7 +504,19 @@ class FilesSource:
                 "[market] calendar to the exchange.",
                 "",
             )
-        return "", ""
+        return self._stretch(path, facts, ticker, find_stretch(stamps, volume, calendar)), ""
+
+    def _stretch(self, path: Path, facts: _Facts, ticker: str, stretch: Stretch | None) -> str:
+        """Return what is wrong with the hour of some sessions' stamps; "" for nothing."""
+        if stretch is None:
+            return ""
+        return (
+            f"{path}: from {stretch.first} to {stretch.last} the busiest minute of {ticker} stands "
+            f"{abs(stretch.offset_minutes)} minutes {'after' if stretch.offset_minutes > 0 else 'before'} the open of "
+            f"{self._calendar_name}, and in the other sessions at it: stamps at the wrong hour, read as {facts.zone}. "
+            "Two exports were put together, or a zone was taken that knows no summer time. Export it again, or set "
+            "[files] timezone to the zone of all stamps."
+        )
 
     def _wrong_hour(self, path: Path, facts: _Facts, clock: Clock, ticker: str) -> str:
         offset = f" ({clock.offset_minutes} minutes after the open)" if clock.offset_minutes else ""
