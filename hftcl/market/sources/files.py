@@ -43,7 +43,7 @@ _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_FORMAT: Final = 2  # of the index: raise it when its entries change, and every file is looked at again
+_FORMAT: Final = 3  # of the index: raise it when its entries change, and every file is looked at again
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 
 
