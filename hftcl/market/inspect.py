@@ -16,7 +16,8 @@ from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources.files import FileLook, FilesSource
+from hftcl.market.sources.files import FilesSource
+from hftcl.market.sources.files_facts import FileLook
 from hftcl.market.zone import Clock, find_clock
 from hftcl.settings import Settings
 
