@@ -99,6 +99,7 @@ class PolygonServer:
 
     names: ticker -> its (name, first day under it), oldest first. delisted: ticker -> the day it was.
     page_limit: most bars of a page, whatever the client asks for. fault(n, f): answer the n-th hit (from 1) with f.
+    later: answers each page after the first, whichever hit it is, so that a retry of the first page is none of them.
     most_per_minute: answer 429 beyond so many hits in 60 s. delayed: the status of every page is DELAYED.
     forgets_adjusted: a cursor leads back to adjusted bars. chunked: as the service sends; else with a Content-Length.
     """
@@ -133,6 +134,7 @@ class PolygonServer:
         self.hits: list[Hit] = []
         self.faults: dict[int, Fault] = {}
         self.always: Fault | None = None
+        self.later: Fault | None = None
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -167,7 +169,8 @@ class PolygonServer:
             crowded = len(self._recent) >= self.most_per_minute
             self._recent.append(hit.at)
         reply = self._refuse(hit) or (too_many()(Reply(b"")) if crowded else self._find(hit))
-        fault = self.faults.get(n, self.always)
+        is_later = bool({"cursor", "page_token"} & hit.query.keys())
+        fault = self.later if self.later and is_later else self.faults.get(n, self.always)
         return fault(reply) if fault else reply
 
     def _refuse(self, hit: Hit) -> Reply | None:

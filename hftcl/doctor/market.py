@@ -25,6 +25,8 @@ _HORIZON_FAULT, _HORIZON_WARNING = timedelta(days=7), timedelta(days=45)
 _COUNTS: Final = ("expected", "received", "missing", "quarantined", "revised")
 _SHOWN: Final = 3  # sessions in a line of text; --json has all of them
 _REMEDY: Final = "Correct its bars, or take it from [market] watchlist; `hftcl inspect` shows a folder of files."
+_PUBLISHED: Final = timedelta(hours=20)
+"""After the close: a flat file is there by about 11:00 New York of the next day, an hour of grace included."""
 _STALE_SESSIONS: Final = 1  # between a close and the collection after it, one session behind is as it should be
 
 
@@ -42,9 +44,7 @@ def check_source(context: Context) -> Iterator[Row]:
             source.splits(settings.market.watchlist[0])
             yield ok("source", f"{name} answers")
             return
-        known_until = source.known_until(settings.market.watchlist, context.now) if name == "polygon-flat" else None
-        until = f"; its files reach {known_until:%Y-%m-%d %H:%M} UTC" if known_until else ""
-        yield ok("source", f"{name}, which needs no key{until}")
+        yield _describe_flat_files(context) if name == "polygon-flat" else ok("source", f"{name}, which needs no key")
         return
     address = _find_address(settings)
     try:
@@ -52,7 +52,32 @@ def check_source(context: Context) -> Iterator[Row]:
     except _BusyError:
         yield warning("source", f"{name}: the calls of this minute are used up, so the key was not tried", "Try again.")
     else:
-        yield ok("source", f"{name}: {address} takes the key")
+        yield ok("source", f"{name}: {address} takes the key{'s' if name == 'alpaca' else ''}")
+
+
+def _describe_flat_files(context: Context) -> Row:
+    """Return which days the downloaded flat files are of, and which sessions of the window have none."""
+    import polars as pl
+
+    from hftcl.market.sources.polygon_flat import FlatFilesSource
+
+    settings = context.settings
+    source, sessions = FlatFilesSource(settings), Calendar(settings.market.calendar)
+    days = sorted(source.days)
+    detail = f"polygon-flat, which needs no key: {count(len(days), 'file')}, {days[0]} to {days[-1]}"
+    end = find_as_of(source, sessions, settings, None, context.now)
+    lacking = [day for day in list_window(sessions, settings, end) if day not in source.days]
+    known = sessions.sessions(days[-1], max(days[-1], min(context.now.date(), sessions.reach[1])))
+    later = known.filter(pl.col("session") > days[-1], pl.col("close") + _PUBLISHED <= context.now)
+    lacking += later["session"].to_list()
+    if not lacking:
+        return ok("source", detail)
+    shown = ", ".join(map(str, lacking[-_SHOWN:])) + (" and others" if len(lacking) > _SHOWN else "")
+    return warning(
+        "source",
+        f"{detail}; none of {count(len(lacking), 'session')} of the window and since: {shown}",
+        f"Download them into {settings.polygon.flat_files}, or lower [market] lookback_days.",
+    )
 
 
 def _find_address(settings: Settings) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -98,6 +99,7 @@ _MOSTLY: Final = 0.9
 # Whole numbers that boards choose; 3:2 and the like are within what a share moves in a night.
 _SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
 _SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
+_LEAST_SPLIT: Final = 1.5  # below what looks like the smallest of them, 2 less the tolerance
 _MOST_SHARES: Final = 1000  # for one; the largest known splits, either way, are of some hundreds
 _EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split
 
@@ -205,6 +207,8 @@ def _find_fault(ticker: str, as_of: datetime | None) -> pl.Expr:
 
 def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Of several rows of one minute keep the last delivered: a correction comes after what it corrects."""
+    if rows["ts"].diff().min() != timedelta():  # none: sorted rows differ by more than nothing
+        return rows, rows.clear()
     is_last = (pl.col("ts") != pl.col("ts").shift(-1)).fill_null(value=True)
     repeated = rows.filter(pl.col("ts").is_duplicated()).with_columns(is_last.alias("last"))
     same = pl.all_horizontal(pl.col(name) == pl.col(name).last().over("ts") for name in (*PRICES, "volume"))
@@ -218,6 +222,9 @@ def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     The measure stays the same all session, so that cleaning twice changes nothing. A wrong first bar costs the rest of
     the session, which is loud and safe; a running measure would follow the wrong prices.
     """
+    highest, lowest = rows["high"].max(), rows["low"].min()
+    if isinstance(highest, float) and isinstance(lowest, float) and highest <= _SESSION_FACTOR * lowest:
+        return rows, rows.clear()  # the usual case: no two bars of all sessions are so far apart
     measure = pl.col("close").first().over("nth")
     off = (pl.col("high") > _SESSION_FACTOR * measure) | (pl.col("low") * _SESSION_FACTOR < measure)
     marked = rows.with_columns(off.alias("off"))
@@ -238,9 +245,11 @@ def _list_findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) ->
 def _find_stuck(bars: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """Long runs of one price in regular hours. They are kept: it takes the end of a run to know that it was one."""
     flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
+    regular = bars.filter("regular")
+    if regular.select(flat.sum()).item() < _STUCK_BARS:  # the usual case, and ten times as quick
+        return ()
     runs = (
-        bars.lazy()
-        .filter("regular")
+        regular.lazy()
         .with_columns(flat.alias("flat"))
         .with_columns(pl.struct("session", "flat", pl.when("flat").then("close")).rle_id().alias("run"))
         .filter("flat")
@@ -314,6 +323,8 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
     >>> adjust_for_splits(BAR_SCHEMA.to_frame(), ()).height
     0
     """
+    if not splits:
+        return bars
     names = ("ticker", "execution_date", "ratio")
     table = pl.DataFrame([(s.ticker, s.execution_date, s.ratio) for s in splits], schema=names, orient="row")
     table = table.cast({"ticker": pl.String, "execution_date": pl.Date, "ratio": pl.Float64}).unique()
@@ -355,17 +366,13 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
     adjusted = adjust_for_splits(bars, splits)
     in_order = adjusted["ts"].is_sorted() and adjusted["ticker"].n_unique() <= 1  # the usual case: to sort takes longer
     nights = (
-        (adjusted if in_order else adjusted.sort("ticker", "ts"))
-        .group_by("ticker", "session", maintain_order=True)
-        .agg(
-            pl.col("close").head(_EDGE_BARS).median().alias("first"),
-            pl.col("close").tail(_EDGE_BARS).median().alias("last"),
-            pl.col("ts").first(),
-            pl.len().alias("bars"),
-        )
+        find_edges(adjusted if in_order else adjusted.sort("ticker", "ts"))
         .with_columns((pl.col("last").shift(1) / pl.col("first")).over("ticker").alias("ratio"))
         .with_columns((pl.col("bars").cum_sum() - pl.col("bars")).over("ticker").alias("before"))
+        .filter(pl.max_horizontal("ratio", 1 / pl.col("ratio")) > _LEAST_SPLIT)
     )
+    if nights.is_empty():  # the usual case: to compare with every ratio takes longer
+        return ()
     return tuple(
         Finding(
             row["ticker"],
@@ -376,6 +383,28 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
             f"the price changed by a factor of {1 / row['ratio']:.3g} over the night before {row['session']}",
         )
         for row in nights.filter(looks_like_split(pl.col("ratio"))).iter_rows(named=True)
+    )
+
+
+def find_edges(bars: pl.DataFrame) -> pl.DataFrame:
+    """Return a row for each ticker's session: ticker, session, ts of its first bar, bars, and medians `first`, `last`.
+
+    The medians are those of its first and its last five closes. bars: BAR_SCHEMA, sorted by ticker and ts.
+
+    >>> find_edges(BAR_SCHEMA.to_frame()).columns
+    ['ticker', 'session', 'ts', 'bars', 'first', 'last']
+    """
+    ticker, session, closes = bars["ticker"], bars["session"], bars["close"].to_list()
+    starts = ((session != session.shift(1)) | (ticker != ticker.shift(1))).fill_null(value=True).arg_true()
+    begins = starts.to_list()
+    ends = [*begins[1:], bars.height]
+    spans = list(zip(begins, ends, strict=False))  # without a bar there is an end and no begin
+    first = [median(closes[begin : min(begin + _EDGE_BARS, end)]) for begin, end in spans]
+    last = [median(closes[max(end - _EDGE_BARS, begin) : end]) for begin, end in spans]
+    return bars.select("ticker", "session", "ts")[starts].with_columns(
+        pl.Series("bars", [end - begin for begin, end in spans], dtype=pl.UInt32),
+        pl.Series("first", first, dtype=pl.Float64),
+        pl.Series("last", last, dtype=pl.Float64),
     )
 
 

@@ -6,12 +6,14 @@ learns from such bars finds an edge that does not exist.
 
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hftcl.formats import count
-from hftcl.market.bars import Finding, looks_like_split
+from hftcl.market.bars import Finding, find_edges, looks_like_split
 from hftcl.market.sessions import Calendar
-from hftcl.market.zone import find_clock, find_offset, fits
+from hftcl.market.zone import find_misfit, find_stretch
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -41,7 +43,6 @@ _ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is 
 LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
 SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
 _LEAP: Final = 2.0  # factor over a night
-_EDGE_BARS: Final = 5  # the median of so many bars on each side of the night
 _LEVEL_SESSIONS: Final = 5  # on each side of a night that are compared: news lift the volume of one or two
 _LOT: Final = (50.0, 200.0)  # how a level of volume changes from lots of 100 to shares, give or take a factor of two
 
@@ -56,12 +57,25 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     >>> find_interval(pl.Series(stamps))
     (300, 1, datetime.date(2026, 1, 5))
     """
-    seconds = pl.col("ts").diff().dt.total_seconds()
-    known = stamps.drop_nulls()
-    steps = (
-        (known if known.is_sorted() else known.sort()).alias("ts").to_frame().lazy()
-        .select(pl.col("ts").dt.date().alias("day"), seconds.alias("step"))
+    known = stamps.drop_nulls().alias("ts")
+    known = known if known.is_sorted() else known.sort()
+    step = pl.col("ts").diff().dt.total_seconds().alias("step")
+    table = (
+        known.to_frame()
+        .select(pl.col("ts").dt.date().alias("day"), step)
         .filter(pl.col("step").is_between(1, _LONGEST_STEP))
+    )
+    minutes = (pl.col("step") == 60).mean()  # of such a step none of the lengths is a divisor
+    honest = (
+        table.group_by("day")
+        .agg(minutes.alias("minutes"), pl.col("step").min())
+        .filter((pl.col("minutes") > 1 - _SHARE) & (pl.col("step") >= 60))
+    )
+    others = table.filter(~pl.col("day").is_in(honest["day"].implode()))
+    if honest.height and others.is_empty():  # the usual case
+        return None
+    steps = (
+        others.lazy()
         .group_by("day")
         .agg(
             pl.len().alias("steps"),
@@ -71,7 +85,7 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
         .filter(pl.col("steps") >= _FEWEST_STEPS)
         .sort("day")
         .collect()
-    )  # fmt: skip
+    )
     for length in _INTERVALS:
         days = steps.filter(pl.col(str(length)) >= _SHARE)
         if days.height:
@@ -170,13 +184,19 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
 
     bars: BAR_SCHEMA of one ticker, extended hours included, sorted by ts. Doubtful cases are no finding.
     """
-    if bars.is_empty() or fits(bars["ts"], bars["volume"], calendar):
+    if bars.is_empty():
         return ()
-    if not find_offset(bars["ts"], bars["volume"], calendar):
-        return ()
-    clock = find_clock(bars["ts"], bars["volume"], calendar)
-    if clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
-        return ()
+    clock = find_misfit(bars["ts"], bars["volume"], calendar)
+    if clock is None:
+        stretch = find_stretch(bars["ts"], bars["volume"], calendar)
+        if stretch is None:
+            return ()
+        detail = (
+            f"from {stretch.first} to {stretch.last} the busiest minute stands {abs(stretch.offset_minutes)} minutes "
+            f"{'after' if stretch.offset_minutes > 0 else 'before'} the open, in the other sessions at it: these "
+            "stamps are not UTC; correct the source"
+        )
+        return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], stretch.first, detail),)
     where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
     detail = (
         f"the volumes of {count(clock.sessions, 'session')} say that the stamps are not UTC and the start of the "
@@ -214,41 +234,38 @@ def correlate(bars: pl.DataFrame) -> tuple[float | None, float | None]:
     G: correlation of log(close_t / open_t+1) with log(close_t+1 / open_t+1). A: of the log return of the close from t
     to t+1 with the next one. bars: columns session, ts, open, close, sorted by ts.
     """
-    opens, closes = pl.col("open").log(), pl.col("close").log()
-    same = pl.col("session") == pl.col("session").shift(1)
-    rows = bars.select(
-        pl.when(same).then(closes.shift(1) - opens).alias("gap"),
-        pl.when(same).then(closes - opens).alias("body"),
-        pl.when(same).then(closes - closes.shift(1)).alias("move"),
-    ).with_columns(pl.col("move").shift(1).alias("before"))
-    return _correlation(rows, "gap", "body"), _correlation(rows, "before", "move")
+    with np.errstate(divide="ignore", invalid="ignore"):  # a price of 0 has no return, and makes no correlation
+        opens, closes = np.log(bars["open"].to_numpy()), np.log(bars["close"].to_numpy())
+    sessions = bars["session"].to_physical().to_numpy()
+    same = sessions[1:] == sessions[:-1]
+    move = np.diff(closes)
+    twice = same[1:] & same[:-1]
+    later = _correlate((closes[:-1] - opens[1:])[same], (closes[1:] - opens[1:])[same])
+    return later, _correlate(move[:-1][twice], move[1:][twice])
 
 
-def _correlation(rows: pl.DataFrame, one: str, other: str) -> float | None:
-    both = rows.select(one, other).drop_nulls()
-    if both.height < _ENOUGH:
+def _correlate(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float | None:
+    if one.size < _ENOUGH or not (np.isfinite(one).all() and np.isfinite(other).all()):
         return None
-    value = both.select(pl.corr(one, other)).item()
-    return float(value) if value is not None and value == value else None
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def find_leaps(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
     """Return the nights over which the price changed by more than a factor of 2 that no usual split has."""
     nights = (
-        bars.group_by("session", maintain_order=True)
-        .agg(
-            pl.col("close").head(_EDGE_BARS).median().alias("first"),
-            pl.col("close").tail(_EDGE_BARS).median().alias("last"),
-            pl.col("ts").first(),
-        )
+        find_edges(bars)
         .with_columns((pl.col("first") / pl.col("last").shift(1)).alias("factor"))
-        .filter((pl.max_horizontal("factor", 1 / pl.col("factor")) > _LEAP) & ~looks_like_split(1 / pl.col("factor")))
+        .filter(pl.max_horizontal("factor", 1 / pl.col("factor")) > _LEAP)
     )
+    if nights.is_empty():  # the usual case: to compare with every split takes longer
+        return ()
     return tuple(
         Finding(
             ticker, "overnight_jump", 1, row["ts"], row["session"],
             f"the price changed by a factor of {row['factor']:.4g} over the night before {row['session']}, and no "
             "split explains it; add the split, or take the ticker from the watchlist",
         )
-        for row in nights.iter_rows(named=True)
+        for row in nights.filter(~looks_like_split(1 / pl.col("factor"))).iter_rows(named=True)
     )  # fmt: skip

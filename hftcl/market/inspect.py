@@ -16,7 +16,8 @@ from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources.files import FileLook, FilesSource
+from hftcl.market.sources.files import FilesSource
+from hftcl.market.sources.files_facts import FileLook
 from hftcl.market.zone import Clock, find_clock
 from hftcl.settings import Settings
 
@@ -30,7 +31,9 @@ _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newe
 class FileReport:
     """What is in one file. `ignored` and `refused` are reasons, or None where it is read.
 
-    columns: our name -> theirs. zone: of the stamps: "in the stamps", a zone, or None where it must be asked for.
+    columns: our name -> theirs. price_unit: what 1 in a price column is in the market's currency. adjusted: for splits,
+    None where neither vendor nor name says it. zone: of the stamps: "in the stamps", a zone, or None where it must be
+    asked for.
     sure: whether nothing of it is a guess. day: volume by quarter of an hour before, in and after the session of the
     calendar. coverage: share of the regular minutes between first and last that have a bar, of the first ticker.
     """
@@ -43,6 +46,7 @@ class FileReport:
     interval_s: int | None = None
     zone: str | None = None
     label: str | None = None
+    price_unit: float | None = None
     adjusted: bool | None = None
     rows: int = 0
     first: datetime | None = None
@@ -103,6 +107,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         interval_s=_interval(bars["ts"]),
         zone=zone,
         label=label,
+        price_unit=1.0 / find_layout(facts.layout).price_divisor,
         adjusted=_find_adjustment(look.path.name, find_layout(facts.layout).adjusted),
         rows=facts.rows,
         first=shown["ts"].min(),  # type: ignore[arg-type]

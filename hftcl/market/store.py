@@ -1,73 +1,49 @@
-"""The Parquet cache of bars: fetches what is missing, keeps it so that a kill or a flipped bit cannot hurt, reads it.
+"""The cache of bars: fetches what is missing, keeps it so that a kill or a flipped bit cannot hurt, gives out a window.
 
-One file per ticker and month, AAPL/2026-01.parquet: unadjusted clean bars, extended hours included. Beside it a record,
-2026-01.json: which sessions are held, the file's SHA-256, and what cleaning found. The bars are written first, then the
-record, so that a record never promises bars that are not there.
+One file per ticker and month, AAPL/2026-01.parquet: unadjusted clean bars, extended hours included; see `month_files`.
 """
 
 import contextlib
-import hashlib
-import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import polars as pl
 
-from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary, write_atomically
+from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary
 from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
+from hftcl.market.month_files import FILE_SCHEMA, HeldSession, MonthFiles, folder_name, format_month
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
+from hftcl.market.shelf import (
+    Shelf,
+    build_findings,
+    count_askings,
+    find_doubtful,
+    is_astray,
+    is_due,
+    note_doubts,
+    put,
+)
 from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
 
-_FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
 _MOST_WAITING: Final = 4  # tickers that were fetched and wait to be stored, 10 MB: so memory stays flat
-_LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 _CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
-_PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
-"""After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
-hole of the vendor's own, is asked about once a month at last."""
-_DOUBTFUL: Final = "doubtful"  # the reason of the finding, as JSON and documents name it
-_FAULTS: Final = frozenset(
-    {"not_finite", "not_positive", "negative_volume", "off_minute", "high_below_low", "open_or_close_outside_range"}
-)
-"""Of a bar that came broken: the minute was traded, and the next answer may hold it whole."""
-_ASTRAY: Final = frozenset({"no_timestamp", "foreign_ticker", "outside_session", "future"})
-"""Of a bar that belongs to no session: one of those that were asked for may lack it."""
-_BUSY_HOUR: Final = 8
-"""Bars that an hour of the day usually has, in extended hours too, from which on it is not empty without a reason."""
 _MOST_RUNS: Final = 3
 """More gaps than this in what is held are asked for as one range: calls are dearer than bars that come twice."""
-_USUAL_SHARE: Final = 0.5
-"""A session with less than half of the bars that this ticker's sessions usually have is in doubt."""
-_USUAL_SHARE_LIQUID: Final = 0.7  # of a ticker that trades in nearly every minute the sessions are more alike
-_LIQUID: Final = 0.8
-"""A ticker that trades in this share of all regular minutes has no long gap without a reason."""
-_LONG_GAP: Final = 10  # minutes, as `bars` reports them
-_LOST_BARS: Final = 0.02
-"""A vendor takes a bar or two back; an answer that lacks more of what it delivered before was cut short."""
-_FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
 # Dropped because of when we asked, not because of the vendor: the next collection has them.
 _BY_REQUEST: Final = frozenset({"future", "still_open"})
-# Safe in the file names of every system; tickers are of these, all else is encoded.
-_PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
-# Names of devices under Windows, https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-_RESERVED: Final = frozenset(
-    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
-)
-_LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the month and a temporary name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,41 +61,6 @@ class Collected:
     synthetic: bool
     fetched_sessions: int
     coverage: tuple[TickerCoverage, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Note:
-    """A finding of one session, as the record keeps it."""
-
-    reason: str
-    count: int
-    first: datetime | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HeldSession:
-    """One session that the cache has, perhaps without a bar; `revisions` counts bars that the source changed later."""
-
-    notes: tuple[_Note, ...] = ()
-    revisions: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _MonthRecord:
-    """What lies beside a Parquet file. `seal` is the SHA-256 of the record itself without it."""
-
-    format: int
-    ticker: str
-    source: str
-    calendar: str
-    fingerprint: str
-    sha256: str
-    sessions: dict[date, _HeldSession]
-    seal: str = ""
-
-    def add_seal(self) -> "_MonthRecord":
-        return replace(self, seal=hashlib.sha256(msgspec.json.encode(replace(self, seal=""))).hexdigest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,15 +86,6 @@ class _CollectWindow:
         again = [day for day in self.days if day in self.over][-asked_again:] if asked_again else []
         kept = set(held) - set(again) - set(due)
         return [day for day in self.days if day not in kept]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Shelf:
-    """What the cache holds of one ticker in the months of a window; `bars` are of _FILE_SCHEMA."""
-
-    held: dict[date, _HeldSession] = field(default_factory=dict)
-    bars: pl.DataFrame = field(default_factory=_FILE_SCHEMA.to_frame)
-    changed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +114,7 @@ class BarStore:
         self._folder = folder / "synthetic" if source.synthetic else folder
         self._source = source
         self._calendar = calendar
+        self._files = MonthFiles(self._folder, source.name, calendar.name)
 
     def collect(
         self,
@@ -258,14 +191,14 @@ class BarStore:
         days: set[date] = set()
         findings: list[Finding] = []
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
-            folder = self._month_path(ticker, "").parent
+            folder = self._files.find_path(ticker, "").parent
             files = [path for path in folder.glob("????-??.*") if path.suffix in {".parquet", ".json"}]
             for month in sorted({path.stem for path in files}):
-                month_file = self._read(ticker, month, fingerprint)
+                month_file = self._files.read(ticker, month, fingerprint)
                 if isinstance(month_file, Finding):
                     findings.append(month_file)
                 elif month_file:  # a session without a bar is not held: it may be a hole
-                    days |= set(month_file[0].sessions) & set(month_file[1]["session"].unique())
+                    days |= set(month_file[0]) & set(month_file[1]["session"].unique())
             size = sum(path.stat().st_size for path in files)
         return frozenset(days), tuple(findings), size
 
@@ -279,7 +212,7 @@ class BarStore:
             shelf, _ = self._load(ticker, fingerprint, days, sweep=False)
         sessions = self._calendar.sessions(days[0], days[-1]).filter(pl.col("session").is_in(list(days)))
         bars = market.label(shelf.bars.select(market.RAW_SCHEMA.names()).sort("ts"), sessions)
-        notes = [note for day in days if day in shelf.held for note in _build_findings(ticker, day, shelf.held[day])]
+        notes = [note for day in days if day in shelf.held for note in build_findings(ticker, day, shelf.held[day])]
         return count_received(
             bars, sessions, ticker=ticker, quarantined=_sum_dropped(notes),
             revised={day: held.revisions for day, held in shelf.held.items()},
@@ -332,13 +265,13 @@ class BarStore:
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
 
-    def _list_wanted(self, shelf: _Shelf, window: _CollectWindow) -> list[date]:
+    def _list_wanted(self, shelf: Shelf, window: _CollectWindow) -> list[date]:
         """Return the sessions to ask for; what is in doubt again, unless the source's answers never change."""
         steady = getattr(self._source, "unchanging", False)
-        doubtful = set() if steady else {day for day, held in shelf.held.items() if _times_asked(held)}
+        doubtful = set() if steady else {day for day, held in shelf.held.items() if count_askings(held)}
         if not steady:
-            doubtful |= set(_doubts(shelf, window.sessions))
-        due = [day for day in doubtful if _is_due(shelf.held[day], window)]
+            doubtful |= set(find_doubtful(shelf, window.sessions))
+        due = [day for day in doubtful if is_due(shelf.held[day], window.as_of)]
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
 
@@ -364,26 +297,26 @@ class BarStore:
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window.days, sweep=save)
         wanted = self._list_wanted(shelf, window)
-        unfinished = [_FILE_SCHEMA.to_frame()]
+        unfinished = [FILE_SCHEMA.to_frame()]
         saves: list[Future[None]] = []
         for sessions in _group_runs(window.sessions, wanted):
             fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
-            asked = {day: _times_asked(shelf.held.get(day)) for day in over}
-            findings += _put(shelf, ticker, over, fetched, fetch_findings)
+            asked = {day: count_askings(shelf.held.get(day)) for day in over}
+            findings += put(shelf, ticker, over, fetched, fetch_findings)
             if not getattr(self._source, "unchanging", False):
-                _note_doubts(shelf, asked, window, astray=_is_astray(fetch_findings, sessions))
+                note_doubts(shelf, asked, window.sessions, window.as_of, astray=is_astray(fetch_findings, sessions))
             unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
-                stored = _Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
+                stored = Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
                 shelf.changed.clear()
                 saves.append(behind.submit(self._save, ticker, fingerprint, stored))
         findings += [
             finding
             for day in window.days
             if day in shelf.held
-            for finding in _build_findings(ticker, day, shelf.held[day])
+            for finding in build_findings(ticker, day, shelf.held[day])
         ]
         bars, splits = pl.concat([shelf.bars, *unfinished]), self._source.splits(ticker)
 
@@ -402,7 +335,7 @@ class BarStore:
         window: _CollectWindow,
         findings: list[Finding],
         fetched: int,
-        held: Mapping[date, _HeldSession],
+        held: Mapping[date, HeldSession],
     ) -> _Part:
         """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
         bars = bars.filter(pl.col("session").is_in(window.days)).sort("ts")
@@ -449,7 +382,7 @@ class BarStore:
         return f"no bars; {local.explain_absence(ticker)}" if local else "no bars"
 
     def _fetch(self, ticker: str, sessions: pl.DataFrame, as_of: datetime) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
-        """Ask the source for adjacent sessions; return clean bars of _FILE_SCHEMA."""
+        """Ask the source for adjacent sessions; return clean bars of FILE_SCHEMA."""
         raw = self._source.minutes(ticker, sessions["session"][0], sessions["session"][-1])
         lacking = [name for name, dtype in market.RAW_SCHEMA.items() if raw.schema.get(name) != dtype]
         if lacking:
@@ -458,75 +391,27 @@ class BarStore:
                 f"it gave {dict(raw.schema)}. A source must deliver hftcl.market.bars.RAW_SCHEMA."
             )
         bars, findings = market.clean(raw, sessions, ticker=ticker, as_of=as_of)
-        return bars.select(_FILE_SCHEMA.names()), findings
+        return bars.select(FILE_SCHEMA.names()), findings
 
-    def _month_path(self, ticker: str, month: str) -> Path:
-        return self._folder / folder_name(ticker) / f"{month}.parquet"
-
-    def _load(
-        self, ticker: str, fingerprint: str, days: Sequence[date], *, sweep: bool
-    ) -> tuple[_Shelf, list[Finding]]:
+    def _load(self, ticker: str, fingerprint: str, days: Sequence[date], *, sweep: bool) -> tuple[Shelf, list[Finding]]:
         """Read the months of the sessions `days`; what cannot be trusted is a finding and counts as not held."""
         if sweep:
             sweep_temporary(self._folder / folder_name(ticker), ("*.parquet", "*.json"))
-        shelf, findings = _Shelf(), []
-        for month in dict.fromkeys(map(_format_month, days)):
-            month_file = self._read(ticker, month, fingerprint)
+        shelf, findings = Shelf(), []
+        for month in dict.fromkeys(map(format_month, days)):
+            month_file = self._files.read(ticker, month, fingerprint)
             if isinstance(month_file, Finding):
                 findings.append(month_file)
             elif month_file:
-                record, bars = month_file
-                shelf.held.update(record.sessions)
+                held, bars = month_file
+                shelf.held.update(held)
                 shelf.bars = shelf.bars.vstack(bars)
         return shelf, findings
 
-    def _read(self, ticker: str, month: str, fingerprint: str) -> tuple[_MonthRecord, pl.DataFrame] | Finding | None:
-        path = self._month_path(ticker, month)
-        written, stored = _read_bytes(path.with_suffix(".json")), _read_bytes(path)
-        if written is None and stored is None:
-            return None
-
-        def unusable(reason: str, why: str) -> Finding:
-            return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
-
-        try:
-            record = msgspec.json.decode(written or b"", type=_MonthRecord)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return unusable("damaged_file", "its record is missing or cannot be read")
-        if record != record.add_seal() or (record.format, record.ticker) != (_FORMAT, ticker):
-            return unusable("damaged_file", "its record was altered or is of another version")
-        if stored is None or hashlib.sha256(stored).hexdigest() != record.sha256:
-            return unusable("damaged_file", "the bars are not those that were recorded")
-        if record.source != self._source.name:
-            return unusable("other_source", f"came from {record.source!r}, not from {self._source.name!r}")
-        if (record.calendar, record.fingerprint) != (self._calendar.name, fingerprint):
-            return unusable("other_source", f"came from {record.source!r} with other contents, settings or calendar")
-        return record, pl.read_parquet(io.BytesIO(stored), schema=_FILE_SCHEMA)
-
-    def _save(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
-        """Write the months that changed: bars first, so that a record is never ahead of them."""
+    def _save(self, ticker: str, fingerprint: str, shelf: Shelf) -> None:
+        """Write the months that changed."""
         with convert_storage_faults(f"storing the bars of {ticker}"):
-            self._write_months(ticker, fingerprint, shelf)
-
-    def _write_months(self, ticker: str, fingerprint: str, shelf: _Shelf) -> None:
-        for month in sorted(shelf.changed):
-            path = self._month_path(ticker, month)
-            make_folder(path.parent)
-            buffer = io.BytesIO()
-            shelf.bars.filter(pl.col("session").dt.strftime("%Y-%m") == month).write_parquet(
-                buffer, compression_level=_LEVEL, statistics=False
-            )
-            record = _MonthRecord(
-                format=_FORMAT,
-                ticker=ticker,
-                source=self._source.name,
-                calendar=self._calendar.name,
-                fingerprint=fingerprint,
-                sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-                sessions={day: held for day, held in sorted(shelf.held.items()) if _format_month(day) == month},
-            )
-            write_atomically(path, buffer.getvalue())
-            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
+            self._files.write(ticker, fingerprint, shelf.changed, shelf.held, shelf.bars)
 
 
 def _require_plausible(fatal: Sequence[Finding]) -> None:
@@ -578,33 +463,6 @@ def _explain_beginning(bars: pl.DataFrame, window: _CollectWindow) -> str:
     return f"; they begin on {first}: set [market] lookback_days = {(last - first).days + 1} or less"
 
 
-def folder_name(ticker: str) -> str:
-    """Return the folder of `ticker`: one plain name, another for each ticker, whatever characters it holds.
-
-    Capitals, digits, "-" and inner "." stand for themselves, the rest is percent-encoded, lower case too: there are
-    disks that take "a" for "A". A name too long for a file ends in a hash.
-    """
-    encoded = "".join(
-        c if c in _PLAIN else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in ticker
-    )
-    if not encoded or encoded.startswith(".") or encoded.endswith(".") or encoded.split(".")[0] in _RESERVED:
-        encoded = f"%{encoded}"
-    if len(encoded) > _LONGEST:
-        encoded = f"{encoded[:_LONGEST]}~{hashlib.sha256(encoded.encode()).hexdigest()}"
-    return encoded
-
-
-def _format_month(day: date) -> str:
-    return f"{day:%Y-%m}"
-
-
-def _read_bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
 def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataFrame]:
     """Group `wanted` into runs of sessions that follow each other: each is one question to the source."""
     if not wanted:
@@ -615,160 +473,3 @@ def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataF
     if len(parts) <= _MOST_RUNS:
         return parts
     return [sessions.filter(pl.col("session").is_between(wanted[0], wanted[-1]))]
-
-
-def _doubts(shelf: _Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
-    """Return those held sessions that the calendar says should hold more, oldest first, with what they lack.
-
-    No bar, long gaps, silent hours or few bars against this ticker's other sessions, and bars that came broken.
-    astray: bars came that belong to no session, so that each session which lacks a minute is in doubt.
-    """
-    held = sessions.filter(pl.col("session").is_in(list(shelf.held)))
-    if held.is_empty():
-        return {}
-    bars = shelf.bars.lazy().select("session", "ts").join(held.lazy(), on="session", how="inner").sort("session", "ts")
-    regular = (pl.col("ts") >= pl.col("open")) & (pl.col("ts") < pl.col("close"))
-    before = (pl.col("ts") - pl.col("ts").shift(1).fill_null(pl.col("open") - market.MINUTE)).over("session")
-    counts = bars.filter(regular).with_columns(before.dt.total_minutes().alias("gap"))
-    table = (
-        held.lazy()
-        .join(
-            counts.group_by("session").agg(
-                pl.len().alias("bars"), pl.col("gap").max() - 1, pl.col("ts").max().alias("newest")
-            ),
-            on="session",
-            how="left",
-        )
-        .with_columns(
-            (pl.col("close") - pl.col("open")).dt.total_minutes().alias("minutes"),
-            pl.col("bars").fill_null(0),
-            ((pl.col("close") - pl.col("newest")).dt.total_minutes() - 1).alias("tail"),
-        )
-        .with_columns((pl.col("bars") / pl.col("minutes")).alias("share"))
-        .sort("session")
-        .collect()
-    )
-    silent = _silent_hours(bars, held)
-    usual = table.filter(pl.col("bars") > 0)["share"].quantile(0.75, "higher")
-    usual = float(usual) if isinstance(usual, float) else 0.0
-    doubts: dict[date, str] = {}
-    for row in table.iter_rows(named=True):
-        faults = sum(note.count for note in shelf.held[row["session"]].notes if note.reason in _FAULTS)
-        gap = max(row["gap"] or 0, row["tail"] or 0)
-        if not row["bars"]:
-            doubts[row["session"]] = "no bar in regular hours"
-        elif row["share"] < (_USUAL_SHARE_LIQUID if usual >= _LIQUID else _USUAL_SHARE) * usual:
-            doubts[row["session"]] = f"{row['bars']} bars, usual are {usual * row['minutes']:.0f}"
-        elif gap >= _LONG_GAP and usual >= _LIQUID:
-            doubts[row["session"]] = f"no bar for {gap} minutes"
-        elif row["session"] in silent:
-            doubts[row["session"]] = f"{silent[row['session']]} hours without a bar that usually have some"
-        elif any(note.reason == "taken_back" for note in shelf.held[row["session"]].notes):
-            doubts[row["session"]] = "the newest answer lacked bars that are held"
-        elif faults:
-            doubts[row["session"]] = f"{faults} bars that came broken"
-        elif astray and row["bars"] < row["minutes"]:
-            doubts[row["session"]] = f"{row['bars']} of {row['minutes']} minutes, while bars of no session came"
-    return doubts
-
-
-def _note_doubts(shelf: _Shelf, asked: dict[date, int], window: _CollectWindow, *, astray: bool) -> None:
-    """Note of each session that was just asked for whether it is still in doubt, and how often it was by now."""
-    doubts = _doubts(shelf, window.sessions, astray=astray)
-    for day, times in asked.items():
-        held = shelf.held[day]
-        notes = tuple(note for note in held.notes if note.reason != _DOUBTFUL)
-        if day in doubts:
-            notes += (_Note(reason=_DOUBTFUL, count=times + 1, first=window.as_of, detail=doubts[day]),)
-        if notes != held.notes:
-            shelf.held[day] = replace(held, notes=notes)
-            shelf.changed.add(_format_month(day))
-
-
-def _is_astray(found: Sequence[Finding], sessions: pl.DataFrame) -> bool:
-    """Whether bars came without a time, of another ticker, or far from all that was asked for."""
-    begin, end = sessions["extended_open"][0] - timedelta(days=1), sessions["extended_close"][-1] + timedelta(days=1)
-    return any(f.reason in _ASTRAY and (f.first is None or not begin <= f.first <= end) for f in found)
-
-
-def _silent_hours(bars: pl.LazyFrame, held: pl.DataFrame) -> dict[date, int]:
-    """Return for each session the number of its hours, extended ones included, without a bar that usually have many.
-
-    Half days are left out: their afternoon is quiet.
-    """
-    hour = (pl.col("ts") - pl.col("extended_open")).dt.total_hours()
-    counts = bars.with_columns(hour.alias("hour")).group_by("session", "hour").agg(pl.len().alias("n"))
-    last = (pl.col("extended_close") - pl.col("extended_open")).dt.total_hours()
-    days = held.lazy().filter(pl.col("session").is_in(bars.select("session").unique().collect()["session"].to_list()))
-    whole = days.filter(last == last.max())
-    grid = whole.select("session", pl.int_ranges(0, last).alias("hour")).explode("hour")
-    table = grid.join(counts, on=["session", "hour"], how="left").with_columns(pl.col("n").fill_null(0))
-    silent = table.with_columns(pl.col("n").median().over("hour").alias("usual")).filter(
-        (pl.col("n") == 0) & (pl.col("usual") >= _BUSY_HOUR)
-    )
-    return dict(silent.group_by("session").len().collect().iter_rows())
-
-
-def _times_asked(held: _HeldSession | None) -> int:
-    """Return how many answers have left a session in doubt."""
-    return next((note.count for note in held.notes if note.reason == _DOUBTFUL), 0) if held else 0
-
-
-def _is_due(held: _HeldSession, window: _CollectWindow) -> bool:
-    """Whether a session in doubt is to be asked for again: at once the first times, then with a growing pause."""
-    note = next((note for note in held.notes if note.reason == _DOUBTFUL), None)
-    if note is None or note.first is None:
-        return True
-    pause = _PAUSES[min(note.count, len(_PAUSES)) - 1]
-    return not pause or window.as_of - note.first >= pause
-
-
-def _put(
-    shelf: _Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, fetch_findings: Sequence[Finding]
-) -> list[Finding]:
-    """Replace `days` on the shelf by what was fetched; return how that differs from what was held of them."""
-    findings, kept, restored = [], set(), [fetched.clear()]
-    for day in days:
-        notes = tuple(
-            _Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail)
-            for f in fetch_findings
-            if f.session == day
-        )
-        before = shelf.held.get(day)
-        held = _HeldSession(notes=notes, revisions=before.revisions if before else 0)
-        if before:
-            old, new = (frame.filter(pl.col("session") == day) for frame in (shelf.bars, fetched))
-            revised = _find_revised(old, new)
-            lost = old.join(new, on="ts", how="anti").sort("ts")
-            if lost.height > max(2, _LOST_BARS * old.height):  # an outage looks like this, or an answer cut short
-                findings.append(Finding(ticker, "vanished_session", lost.height, lost["ts"][0], day, str(day)))
-                kept.add(day)
-                continue
-            if lost.height and (note := _note_loss(lost)) not in before.notes:
-                held = replace(held, notes=(*notes, note))
-                restored.append(lost)
-                revised = _find_revised(old, pl.concat([new, lost]))
-            if revised.len():
-                findings.append(Finding(ticker, "revised", revised.len(), revised[0], day))
-                held = replace(held, revisions=held.revisions + revised.len())
-        if held != before:
-            shelf.held[day] = held
-            shelf.changed.add(_format_month(day))
-    replaced = pl.col("session").is_in([day for day in days if day not in kept])
-    shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced), *restored]).sort("ts")
-    return findings
-
-
-def _note_loss(lost: pl.DataFrame) -> _Note:
-    """Note that an answer lacked a bar or two that are held: they stay until the next answer lacks the same."""
-    return _Note(reason="taken_back", count=lost.height, first=lost["ts"][0], detail="")
-
-
-def _find_revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:
-    """Return the minutes, oldest first, that are not the same bar in both."""
-    differing = [old.join(new, on=old.columns, how="anti"), new.join(old, on=old.columns, how="anti")]
-    return pl.concat(differing)["ts"].unique().sort()
-
-
-def _build_findings(ticker: str, day: date, held: _HeldSession) -> list[Finding]:
-    return [Finding(ticker, note.reason, note.count, note.first, day, note.detail) for note in held.notes]

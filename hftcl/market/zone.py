@@ -32,6 +32,8 @@ OFFSETS: Final = (1, 60, 180, 240, 300)
 """Minutes from the open that are named where stamps are off by a constant: a label, an hour, the zones of the US."""
 
 _DAY: Final = 1440  # minutes
+_BEFORE, _AFTER = 600, 840  # minutes before and after an open that are its session's day
+_MINUTE_US: Final = 60_000_000  # stamps count microseconds
 _NEWEST: Final = 60  # sessions that are looked at: enough to cross a change of clocks in most folders
 _FEWEST: Final = 3  # sessions; of two, one may be a day of news
 _THIN: Final = 60  # minutes with bars that a session must have to be looked at
@@ -42,6 +44,9 @@ _QUIET: Final = 0.06  # of the busiest five minutes: what counts as no trading a
 _LEAST: Final = 0.6  # score; honest folders reach 0.8 to 1.0, a wrong clock 0.5 at most
 _AHEAD: Final = 0.2  # mean score by which the answer leads any other on the sessions where they differ
 _DIFFER: Final = 3  # sessions on which two clocks must differ to be told apart
+_HALF_HOUR: Final = 30  # minutes; clocks differ by no less, and what is nearer to the open is news or a label
+_NEARLY_ALL: Final = 0.7  # of a stretch's sessions that begin at one and the same minute
+_SURE: Final = 0.75  # score of a stretch once its distance is taken off; honest folders reach 0.8 to 1.0
 _OPEN_WEIGHT: Final = 0.6  # the sharpest rise at the open; the rest is the share of volume inside the session
 
 
@@ -114,21 +119,78 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
         return True
     minutes, volume = _by_minute(stamps, volumes)
     sessions = _sessions(minutes, calendar)
-    if sessions is None:
-        return True  # too little to doubt
+    return sessions is None or _fit(minutes, volume, sessions)  # too little to doubt, or no doubt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Sessions in a row, `first` to `last`, whose volume begins `offset_minutes` after the open, unlike the others."""
+
+    offset_minutes: int
+    first: date
+    last: date
+
+
+def find_stretch(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Stretch | None:
+    """Return the longest stretch of sessions whose stamps follow another clock than those of the other sessions.
+
+    Two files put together, or a zone that forgets the summer time: the other sessions fit, so that all seem to. A
+    stretch is three sessions in a row or more whose volume does not begin at the open, but nearly always one and the
+    same half hour or more away from it, and lies within the session if that is taken off.
+    stamps: Datetime us UTC, of the start of the minute. None for a market that never closes.
+    """
+    if calendar.name == "24/7":
+        return None
+    minutes, volume = _by_minute(stamps, volumes)
+    sessions = _sessions(minutes, calendar) if minutes.size else None
+    return None if sessions is None else _find_stretch(minutes, volume, sessions)
+
+
+def _find_stretch(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> Stretch | None:
+    opens, closes = _find_hours(sessions, "UTC")
+    scores = _try("UTC", "start", minutes, volume, (opens, closes)).scores
+    known = np.flatnonzero(~np.isnan(scores))
+    away = scores[known] < _OPEN_WEIGHT  # no rise at the open
+    if away.all():
+        return None  # no stretch of it, but the whole: for `find_clock` to tell
+    edges = np.flatnonzero(np.diff(away, prepend=False, append=False))
+    runs = [(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True) if b - a >= _FEWEST]
+    for a, b in sorted(runs, key=lambda run: run[0] - run[1]):
+        rows = known[a:b]
+        windows = _lay_windows(minutes, volume, opens[rows], _BEFORE, _AFTER)
+        sharpest, lasting = _rises(windows)
+        offsets, counts = np.unique(np.concatenate([sharpest, lasting]), return_counts=True)
+        offset = int(offsets[counts.argmax()])
+        agreeing = int(((sharpest == offset) | (lasting == offset)).sum())
+        if abs(offset) < _HALF_HOUR or agreeing < _NEARLY_ALL * rows.size:
+            continue
+        shifted = _try("UTC", "start", minutes, volume, (opens[rows] + offset, closes[rows] + offset)).scores
+        if float(np.nanmean(shifted)) >= _SURE:
+            days = sessions["session"]
+            return Stretch(offset_minutes=offset, first=days[int(rows[0])], last=days[int(rows[-1])])
+    return None
+
+
+def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock | None:
+    """Return the clock that the stamps follow where it is not UTC, of the start of the minute; else, or unsure, None.
+
+    Quick where the stamps fit, and where their volumes rise in no certain place.
+    """
+    if calendar.name == "24/7":
+        return None
+    minutes, volume = _by_minute(stamps, volumes)
+    sessions = _sessions(minutes, calendar)
+    if sessions is None or _fit(minutes, volume, sessions) or not _offset(minutes, volume, sessions):
+        return None
+    clock = find_clock(stamps, volumes, calendar)
+    right = clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start")
+    return None if right else clock
+
+
+def _fit(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> bool:
     hours = _find_hours(sessions, "UTC")
     start, end = (_try("UTC", label, minutes, volume, hours).score for label in _LABELS)
     return start >= _LEAST and start >= end + _AHEAD
-
-
-def find_offset(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> int | None:
-    """Return how many minutes after the open the sharpest rise of volume stands in most sessions; None for no place.
-
-    Quick, where `find_clock` tries every clock: without a place, no clock is named.
-    """
-    minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar) if minutes.size else None
-    return None if sessions is None else _offset(minutes, volume, sessions)
 
 
 _LABELS: Final[tuple[Label, ...]] = ("start", "end")
@@ -156,27 +218,31 @@ def _equal(one: _Candidate, other: _Candidate) -> bool:
 
 
 def _by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:
-    frame = pl.DataFrame({"ts": stamps, "volume": volumes.cast(pl.Float64, strict=False)})
-    rows = (
-        frame.lazy()
-        .filter(pl.col("ts").is_not_null() & pl.col("volume").is_finite() & (pl.col("volume") > 0))
-        .group_by(pl.col("ts").dt.truncate("1m"))
-        .agg(pl.col("volume").sum())
-        .sort("ts")
-        .collect()
-    )
-    minutes = rows["ts"].dt.epoch("s").to_numpy() // 60
-    volume = rows["volume"].to_numpy()
+    moments = stamps.cast(pl.Datetime("us")).to_physical()
+    amounts = volumes.cast(pl.Float64, strict=False)
+    known = (moments.is_not_null() & (amounts > 0) & amounts.is_finite()).fill_null(value=False)
+    if not known.all():
+        moments, amounts = moments.filter(known), amounts.filter(known)
+    minutes, volume = moments.to_numpy() // _MINUTE_US, amounts.to_numpy()
+    if (minutes[1:] <= minutes[:-1]).any():  # out of order, or several rows of a minute
+        minutes, nth = np.unique(minutes, return_inverse=True)
+        volume = np.bincount(nth, weights=volume)
     if not minutes.size:
         return minutes, volume
-    days = np.unique(minutes // _DAY)
+    days = _list_days(minutes)
     recent = minutes >= days[max(0, days.size - _NEWEST)] * _DAY
     return minutes[recent], volume[recent]
 
 
+def _list_days(minutes: _Ints) -> _Ints:
+    """Return the days of sorted minutes, each once."""
+    days = minutes // _DAY
+    return days[np.flatnonzero(np.diff(days, prepend=days[:1] - 1))]
+
+
 def _sessions(minutes: _Ints, calendar: Calendar) -> pl.DataFrame | None:
     """Return the calendar's sessions that the bars span, a day of grace on both sides; None for fewer than three."""
-    if np.unique(minutes // _DAY).size < _FEWEST:  # of UTC, so that a session has one or two of them
+    if _list_days(minutes).size < _FEWEST:  # of UTC, so that a session has one or two of them
         return None
     day = timedelta(days=1)
     first, last = (_date(int(m)) for m in (minutes[0], minutes[-1]))
@@ -196,45 +262,81 @@ def _find_hours(sessions: pl.DataFrame, zone: str) -> tuple[_Ints, _Ints]:
     return _local(sessions["open"], zone), _local(sessions["close"], zone)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """The volume around each session that has enough bars, a row each, by the minute.
+
+    dense: volume, shape (n_windows, width); column 0 is `begin` minutes after the session's open. rows: which session
+    each is. first, last: columns of the first and the last bar. covered: which minutes lie in a session's window.
+    """
+
+    dense: _Floats
+    begin: int
+    rows: _Ints
+    first: _Ints
+    last: _Ints
+    covered: npt.NDArray[np.bool_]
+
+
+def _lay_windows(minutes: _Ints, volume: _Floats, opens: _Ints, before: int, after: int) -> _Windows:
+    """Lay the volume from `before` minutes before each open until `after` minutes after it into a row."""
+    begins, ends = np.searchsorted(minutes, opens - before), np.searchsorted(minutes, opens + after)
+    lengths = ends - begins
+    covered = np.zeros(minutes.size + 1, dtype=np.int64)
+    np.add.at(covered, begins, 1)
+    np.add.at(covered, ends, -1)
+    rows = np.flatnonzero(lengths >= _THIN)
+    begins, lengths = begins[rows], lengths[rows]
+    row = np.repeat(np.arange(rows.size), lengths)
+    nth = np.arange(row.size) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begins, lengths)
+    room = 2 * _SPAN  # minutes without volume on either side, so that every place has five before and after it
+    column = minutes[nth] - opens[rows][row] + before + room
+    dense = np.zeros((rows.size, before + after + 2 * room))
+    dense[row, column] = volume[nth]
+    heads = np.cumsum(lengths) - lengths
+    return _Windows(
+        dense=dense, begin=-before - room, rows=rows, first=column[heads], last=column[heads + lengths - 1],
+        covered=np.cumsum(covered[:-1]) > 0,
+    )  # fmt: skip
+
+
 def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints]) -> _Candidate:
-    """Score one clock on every session."""
+    """Score one clock on every session: 0.6 if the sharpest rise stands at the open, 0.4 times the volume inside."""
     opens, closes = (moments + (label == "end") for moments in hours)
     scores = np.full(opens.size, np.nan)
-    covered = np.zeros(minutes.size, dtype=bool)
-    for n, (start, end) in enumerate(zip(opens.tolist(), closes.tolist(), strict=True)):
-        # a session's day: its volume from 10 hours before the open until 14 after it
-        a, b = np.searchsorted(minutes, (start - 600, start + 840))
-        covered[a:b] = True
-        if b - a >= _THIN:
-            scores[n] = _score(minutes[a:b] - start, volume[a:b], end - start)
-    days = np.unique(minutes // _DAY)
-    strays = np.unique(minutes[~covered] // _DAY)
-    stray = strays.size / max(days.size, 1)
+    windows = _lay_windows(minutes, volume, opens, _BEFORE, _AFTER)
+    if windows.rows.size:
+        length = (closes - opens)[windows.rows]
+        at = np.arange(windows.dense.shape[1]) + windows.begin
+        inside = (windows.dense * ((at >= 0) & (at <= length[:, None]))).sum(axis=1) / windows.dense.sum(axis=1)
+        sharpest, lasting = _rises(windows)
+        scores[windows.rows] = _OPEN_WEIGHT * ((sharpest == 0) | (lasting == 0)) + (1 - _OPEN_WEIGHT) * inside
+    strays = _list_days(minutes[~windows.covered])
+    stray = strays.size / max(_list_days(minutes).size, 1)
     return _Candidate(zone=zone, label=label, opens=opens, scores=scores, stray=stray)
 
 
-def _score(at: _Ints, volume: _Floats, length: int) -> float:
-    """0.6 if the sharpest rise stands at minute 0, plus 0.4 times the share of volume inside the session."""
-    inside = volume[(at >= 0) & (at <= length)].sum() / volume.sum()
-    return _OPEN_WEIGHT * (0 in _rises(at, volume)) + (1 - _OPEN_WEIGHT) * float(inside)
-
-
-def _rises(at: _Ints, volume: _Floats) -> tuple[int, int]:
+def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:
     """Return the minutes with which trading may begin in earnest: of two measures, for each errs on other days.
 
     The minute that rises most against the five before it; and, where the five minutes from one on rise most against
-    the five before, the minute next to that place that gains most on the one before it.
+    the five before, the minute next to that place that gains most on the one before it. Per window, counted from its
+    open.
     """
-    first = int(at[0]) - _SPAN
-    dense = np.zeros(int(at[-1]) - first + 1 + _SPAN)
-    dense[at - first] = volume
-    sums = np.concatenate([[0.0], np.cumsum(dense)])
-    means = (sums[_SPAN:] - sums[:-_SPAN]) / _SPAN  # of the five minutes that begin at a place
-    before, after = means[:-_SPAN], means[_SPAN:]
-    sharpest = int(np.argmax(dense[_SPAN : _SPAN + before.size] / (before + _QUIET_MINUTE * float(dense.max()) + 1.0)))
-    lasting = int(np.argmax(after / (before + _QUIET * float(means.max()) + 1.0))) + _SPAN
-    near = np.arange(max(lasting - _NEAR, 1), min(lasting + _NEAR + 1, dense.size))
-    return sharpest + _SPAN + first, int(near[np.argmax(dense[near] - dense[near - 1])]) + first
+    dense = windows.dense
+    sums = np.concatenate([np.zeros((dense.shape[0], 1)), np.cumsum(dense, axis=1)], axis=1)
+    means = (sums[:, _SPAN:] - sums[:, :-_SPAN]) / _SPAN  # of the five minutes that begin at a place
+    before, after = means[:, :-_SPAN], means[:, _SPAN:]  # column 0 is place _SPAN
+    place = np.arange(before.shape[1]) + _SPAN
+    outside = (place < windows.first[:, None]) | (place > windows.last[:, None] + 1)
+    quiet_minute = _QUIET_MINUTE * dense.max(axis=1, keepdims=True) + 1.0
+    sharp = np.where(outside, -1.0, dense[:, _SPAN : _SPAN + before.shape[1]] / (before + quiet_minute))
+    quiet = _QUIET * means.max(axis=1, keepdims=True) + 1.0
+    lasting = np.argmax(np.where(outside, -1.0, after / (before + quiet)), axis=1) + _SPAN
+    near = lasting[:, None] + np.arange(-_NEAR, _NEAR + 1)
+    gain = np.take_along_axis(dense, near, axis=1) - np.take_along_axis(dense, near - 1, axis=1)
+    nearest = np.take_along_axis(near, gain.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return sharp.argmax(axis=1) + _SPAN + windows.begin, nearest + windows.begin
 
 
 def _local(moments: pl.Series, zone: str) -> _Ints:
@@ -244,12 +346,9 @@ def _local(moments: pl.Series, zone: str) -> _Ints:
 
 def _offset(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> int | None:
     """Return how many minutes after the open, taken as UTC, the sharpest rise stands in most sessions."""
-    rises: list[int] = []
-    for start in _local(sessions["open"], "UTC").tolist():
-        a, b = np.searchsorted(minutes, (start - 720, start + 720))
-        if b - a >= _THIN:
-            rises.append(_rises(minutes[a:b] - start, volume[a:b])[0])
-    if not rises:
+    windows = _lay_windows(minutes, volume, _local(sessions["open"], "UTC"), 720, 720)
+    if not windows.rows.size:
         return None
+    rises = _rises(windows)[0]
     values, counts = np.unique(rises, return_counts=True)
-    return int(values[counts.argmax()]) if counts.max() * 2 >= len(rises) else None
+    return int(values[counts.argmax()]) if counts.max() * 2 >= rises.size else None

@@ -19,7 +19,7 @@ def files(reports: "Sequence[FileReport]") -> None:
         say("")
         say(f"{report.file}: volume by quarter of an hour, against the exchange's hours [ ]", "bold")
         say(f"  {_draw(report.day)}")
-        for line in (*report.evidence, *(f"guess: {guess}" for guess in report.guesses)):
+        for line in (*_describe(report), *report.evidence, *(f"guess: {guess}" for guess in report.guesses)):
             say(f"  {line}")
     for report in reports:
         if report.refused:
@@ -41,6 +41,18 @@ def _row(report: "FileReport") -> tuple[Cell, ...]:
         report.file, report.layout or "", names, f"{report.rows:,}" if report.rows else "", *span,
         report.zone or "?", report.label or "?", interval, share, state,
     )  # fmt: skip
+
+
+def _describe(report: "FileReport") -> tuple[str, str]:
+    """Return what the columns mean, and how stamps and prices are written."""
+    columns = ", ".join(f"{ours} = {theirs!r}" for ours, theirs in (report.columns or {}).items())
+    unit = "as they are" if report.price_unit in (None, 1.0) else f"in units of {report.price_unit:g}"
+    splits = {
+        True: "adjusted for splits",
+        False: "not adjusted for splits",
+        None: "adjusted for splits or not, not said",
+    }
+    return f"columns: {columns}", f"stamps: {report.stamps}; prices: {unit}, {splits[report.adjusted]}"
 
 
 def _draw(day: Sequence[Sequence[float]]) -> str:

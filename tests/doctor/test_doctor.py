@@ -33,6 +33,7 @@ from hftcl.doctor.row import Context
 from hftcl.errors import IntegrityError, SourceError
 from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
+from hftcl.market.sessions import Calendar
 from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
 from tests.alpaca_data_server import AlpacaDataServer
@@ -40,7 +41,7 @@ from tests.config.configured import loaded
 from tests.installed import run
 from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import deploy_once
-from tests.polygon_server import PolygonServer, says
+from tests.polygon_server import PolygonServer, says, too_many
 from tests.trained import Homes
 
 TOML = """\
@@ -461,6 +462,44 @@ def test_the_keys_and_the_clock_of_alpaca_are_tried_too(tmp_path: Path, monkeypa
         monkeypatch.delenv("APCA_API_SECRET_KEY")
         assert "APCA_API_SECRET_KEY" in row(examine(patient(tmp_path)), "source").detail
     assert "canary" not in str(rows)
+
+
+def test_what_alpaca_refuses_names_the_settings_of_its_data_not_those_of_its_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        monkeypatch.setenv(variable, "canary-value")
+    with AlpacaDataServer({"AAPL": []}, ident="canary-value", secret="other") as server:  # noqa: S106
+        with pytest.raises(SourceError, match=r"Check APCA_API_KEY_ID and APCA_API_SECRET_KEY\.$"):
+            list(market.check_source(patient(tmp_path, ALPACA.format(url=server.url))))
+        server.always = too_many()
+        with pytest.raises(SourceError, match=r"Lower \[alpaca\] data_calls_per_minute"):
+            list(market.check_source(patient(tmp_path)))
+    with pytest.raises(SourceError, match=r"Check the network and \[alpaca\] data_url"):
+        list(market.check_source(patient(tmp_path)))
+
+
+def test_sessions_of_the_window_without_a_flat_file_are_told(tmp_path: Path) -> None:
+    market_section = '[market]\nsource = "polygon-flat"\nwatchlist = ["AAPL"]\nlookback_days = 5\n'
+    text = market_section + '[polygon]\nflat_files = "flat"\n'
+    days = [str(day) for day in Calendar("XNYS").sessions(date(2025, 12, 8), date(2025, 12, 15))["session"]]
+    (tmp_path / "flat").mkdir()
+    for day in days:
+        (tmp_path / "flat" / f"{day}.csv").write_text("")  # the doctor opens none of them
+    (whole,) = market.check_source(patient(tmp_path, text))
+    assert (whole.status, whole.detail) == (
+        "ok", "polygon-flat, which needs no key: 6 files, 2025-12-08 to 2025-12-15"
+    )  # fmt: skip
+    (tmp_path / "flat" / "2025-12-12.csv").unlink()
+    (lacking,) = market.check_source(patient(tmp_path, text))
+    assert lacking.status == "warning"
+    assert lacking.detail.endswith(
+        "5 files, 2025-12-08 to 2025-12-15; none of 1 session of the window and since: 2025-12-12"
+    )
+    assert lacking.remedy.startswith("Download them into ")
+    later = datetime(2025, 12, 17, 17, tzinfo=UTC)  # noon in New York: the file of the 16th is there
+    (late,) = market.check_source(patient(tmp_path, now=later))
+    assert late.detail.endswith("none of 2 sessions of the window and since: 2025-12-12, 2025-12-16")
 
 
 def test_a_full_minute_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from hftcl.archive.artifact import describe
-from tests.market.layout_cases import bundle, centred, market, plain
+from tests.market.layout_cases import CASES, bundle, centred, market, plain
 
 HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
 
@@ -77,6 +77,20 @@ def test_a_person_sees_the_day_against_the_exchanges_hours(tmp_path: Path) -> No
     (drawn,) = [line for line in done.stdout.splitlines() if "[█" in line]
     assert "▇" not in drawn.partition("[")[0]
     assert "the busiest minute is the open in UTC" in done.stdout
+    assert "columns: ts = 'ts', open = 'open'" in done.stdout
+    assert "prices: as they are, adjusted for splits or not, not said" in done.stdout
+
+
+def test_inspect_tells_unit_and_adjustment_of_the_prices(tmp_path: Path) -> None:
+    (case,) = [case for case in CASES if case.name == "databento-fixed"]
+    case.write(tmp_path)
+    (fixed,) = json.loads(run(tmp_path, "inspect", ".", "--json").stdout)
+    assert (fixed["price_unit"], fixed["adjusted"]) == (1e-9, False)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    plain(name="AAPL_UNADJUSTED.csv")(folder)
+    (named,) = json.loads(run(tmp_path, "inspect", "data", "--json").stdout)
+    assert (named["price_unit"], named["adjusted"]) == (1.0, False)
 
 
 def test_what_is_not_known_is_asked_for_and_never_assumed(tmp_path: Path) -> None:

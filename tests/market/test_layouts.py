@@ -51,6 +51,14 @@ def test_there_are_sixty_of_them_and_each_of_our_layouts_is_documented() -> None
         assert layout.page.startswith("https://"), name
 
 
+def test_the_documents_say_of_each_layout_where_its_page_is_and_what_it_was_compared_with() -> None:
+    documents = (Path(__file__).parents[2] / "docs" / "files.md").read_text().splitlines()
+    for name, layout in find_layouts().items():
+        (row,) = [line for line in documents if line.startswith(f"| `{name}` |")]
+        assert row.endswith(f"| {layout.checked} |"), name
+        assert name == "generic" or f"({layout.page})" in row, name
+
+
 def test_a_layout_that_is_not_installed_is_named_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"No layout 'bloomburg' is installed.*auto, algoseek"):
         find_layout("bloomburg")

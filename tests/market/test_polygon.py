@@ -684,6 +684,70 @@ def test_two_processes_never_bring_a_sixth_call_into_a_minute(tmp_path: Path, mi
     assert most_within(arrived, minute_s) == 5
 
 
+TOGETHER = """
+import os, sys, threading
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from hftcl.market.sources import rate_limit
+what, url, home, minute_s = sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4])
+if minute_s < 60:
+    rate_limit.RateLimiter.__init__.__kwdefaults__["window_s"] = minute_s + 0.05  # a shorter minute, else as it is
+from hftcl.market.sessions import Calendar
+from hftcl.market.sources.polygon import PolygonSource
+from hftcl.market.store import BarStore
+from hftcl.settings import Paths, Polygon, Settings
+from hftcl.trading.feeds.polygon import _build_rest
+from hftcl.trading.feeds.polygon_rest import fetch_minutes
+settings = Settings(paths=Paths(home=home), polygon=Polygon(base_url=url, calls_per_minute=5))
+Calendar("XNYS")
+print("ready", flush=True)
+sys.stdin.readline()
+if what == "bot":
+    rest, _ = _build_rest(settings, threading.Event())
+    at = datetime(2026, 1, 5, 15, tzinfo=UTC)
+    for n in range(8):
+        fetch_minutes(rest, "AAPL", at, at + timedelta(minutes=n))
+else:
+    store = BarStore(Path(home) / "bars", PolygonSource(settings), Calendar("XNYS"))
+    for _ in range(2):
+        store.collect(("AAPL", "AMD", "TSLA"), date(2026, 1, 5), date(2026, 1, 5),
+            as_of=datetime(2026, 1, 6, 12, tzinfo=UTC), extended_hours=False, min_coverage=0.0)
+"""
+
+
+@pytest.mark.hazard(25)
+@pytest.mark.parametrize("minute_s", [2.0, pytest.param(60.0, marks=pytest.mark.slow)], ids=["scaled", "whole"])
+def test_the_bot_and_the_scheduler_together_never_bring_a_sixth_call_into_a_minute(
+    tmp_path: Path, minute_s: float
+) -> None:
+    """Both as they are made from one hftcl.toml: the feed's questions for minutes, and collections."""
+    tickers = ("AAPL", "AMD", "TSLA")
+    with serving({ticker: synthetic_bars(ticker, [date(2026, 1, 5)]) for ticker in tickers}, key="k") as server:
+        environ = {**os.environ, "POLYGON_API_KEY": "k"}
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", TOGETHER, what, server.url, str(tmp_path), str(minute_s)],
+                env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for what in ("bot", "scheduler")
+        ]  # fmt: skip
+        for child in children:
+            assert child.stdout
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in children:
+            child.communicate(timeout=600)
+        assert [child.returncode for child in children] == [0, 0]
+        arrived = [hit.at for hit in server.hits]
+        asked = [hit.path for hit in server.hits]
+    assert len([path for path in asked if "/2026-01-05/2026-01-05" in path]) >= 3, "the scheduler collected"
+    assert len(arrived) >= 8 + 4
+    assert most_within(arrived, minute_s) == 5
+
+
 COUNTED = """
 import sys, time
 from pathlib import Path

@@ -21,11 +21,12 @@ from polars.testing import assert_frame_equal
 from hftcl.durable import lock
 from hftcl.errors import LockHeldError, NoDataError, SourceError, StorageError
 from hftcl.events import Event, OnEvent, ignore
-from hftcl.market import store
+from hftcl.market import month_files
 from hftcl.market.bars import BAR_SCHEMA
+from hftcl.market.month_files import folder_name
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Question, Split
-from hftcl.market.store import BarStore, Collected, folder_name
+from hftcl.market.store import BarStore, Collected
 from tests.market.exchange import Exchange, Foreseeing, quiet_bars
 
 # Ten sessions over the turn of a month: Mon 26 Jan to Fri 6 Feb 2026.
@@ -166,7 +167,7 @@ def test_a_cache_of_an_earlier_version_that_took_an_outage_for_a_holiday_is_heal
     with pytest.raises(NoDataError):
         collect(tmp_path, Exchange(FEW.clear()), "AAA")
     for path in tmp_path.rglob("*.json"):
-        record = msgspec.json.decode(path.read_bytes(), type=store._MonthRecord)
+        record = msgspec.json.decode(path.read_bytes(), type=month_files._MonthRecord)
         bare = {day: replace(held, notes=()) for day, held in record.sessions.items()}
         path.write_bytes(msgspec.json.encode(replace(record, sessions=bare).add_seal()))
     source = Exchange(FEW)

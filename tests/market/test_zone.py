@@ -14,7 +14,7 @@ from hftcl.events import ignore
 from hftcl.market.inspect import inspect
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
-from hftcl.market.zone import Clock, find_clock, fits
+from hftcl.market.zone import Clock, find_clock, find_stretch, fits
 from hftcl.settings import Files, Paths, Settings
 from tests.market.layout_cases import market
 from tests.shared_data import REAL_BARS, needs_real_bars
@@ -67,6 +67,36 @@ def test_twenty_folders_in_every_zone_are_named_right_or_not_at_all() -> None:
         assert same_clock(clock, zone, bars), (zone, clock)
         assert clock.label == ("end" if end else "start")
     assert named >= 20
+
+
+@pytest.mark.parametrize("minutes_off", [240, 60, -60])
+def test_a_stretch_of_sessions_on_another_clock_is_named_with_its_days(minutes_off: int) -> None:
+    """As where two exports were put together, or a fixed zone was taken for one with a summer time."""
+    sessions = XNYS.sessions(date(2026, 1, 5), date(2026, 3, 2))
+    minutes = pl.datetime_ranges("open", "close", "1m", closed="left", time_unit="us", time_zone="UTC").alias("ts")
+    bars = sessions.select("session", "open", minutes).explode("ts", empty_as_null=False)
+    age = (pl.col("ts") - pl.col("open")).dt.total_minutes()
+    bars = bars.with_columns((10_000 / (1 + age)).alias("volume"))
+    days = sessions["session"].to_list()
+    later = pl.col("session") > days[29]
+    moved = bars.with_columns(pl.when(later).then(pl.col("ts").dt.offset_by(f"{minutes_off}m")).otherwise("ts"))
+    assert fits(moved["ts"], moved["volume"], XNYS), "most sessions fit, so that all seem to"
+    stretch = find_stretch(moved["ts"], moved["volume"], XNYS)
+    assert stretch is not None
+    assert (stretch.offset_minutes, stretch.first, stretch.last) == (minutes_off, days[30], days[-1])
+    assert find_stretch(bars["ts"], bars["volume"], XNYS) is None
+
+
+@needs_real_bars
+def test_real_bars_have_no_stretch_on_another_clock_however_thin() -> None:
+    rng = np.random.default_rng(3)
+    for file in sorted(REAL_BARS.glob("*.parquet")):
+        bars = pl.read_parquet(file)
+        for first in (date(2024, 9, 3), date(2024, 12, 2), date(2025, 3, 3)):
+            part = bars.filter(pl.col("ts").dt.date().is_between(first, first + timedelta(days=60)))
+            thin = part.filter(pl.Series(rng.random(part.height) < 0.15))
+            assert find_stretch(part["ts"], part["volume"], XNYS) is None, (file.name, first)
+            assert find_stretch(thin["ts"], thin["volume"], XNYS) is None, (file.name, first)
 
 
 def test_zones_of_the_same_stamps_are_one_answer_and_told_as_such() -> None:

@@ -42,12 +42,13 @@ class Layout:
     stamp is. date_order: of day and month. price_divisor: what a price is divided by (a product with 1e-9 would
     differ in the last bit). suffix: pattern of what follows a ticker, cut off. epoch_is_local: numbers count in the
     zone of the file, not in UTC. reshape: turns another form of table into rows of bars. advice: what to do where a
-    column lacks.
+    column lacks. checked: what the row was compared with: the vendor's page, or files of his in public code.
     """
 
     name: str
     title: str
     page: str
+    checked: str = "not verified"
     marks: frozenset[str] = frozenset()
     order: tuple[str, ...] = ()
     shape: str = ""
@@ -83,7 +84,10 @@ class Layout:
 
 
 GENERIC: Final = Layout(
-    name="generic", title="columns by their usual names", page="https://en.wikipedia.org/wiki/Comma-separated_values"
+    name="generic",
+    title="columns by their usual names",
+    page="https://en.wikipedia.org/wiki/Comma-separated_values",
+    checked="-",
 )
 
 

@@ -11,6 +11,7 @@ LAYOUT: Final = Layout(
     name="algoseek",
     title="AlgoSeek, minute bars of trades",
     page="https://www.algoseek.com/ml4t-book-data.html",
+    checked="the vendor's page",
     marks=frozenset({"timebarstart", "firsttradeprice", "hightradeprice", "lowtradeprice", "lasttradeprice"}),
     columns={"date": ("date",), "time": ("timebarstart",)},
     zone="America/New_York",

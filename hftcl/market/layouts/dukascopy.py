@@ -1,6 +1,7 @@
 """Dukascopy, historical data export.
 
 `Gmt time` is dd.mm.yyyy in GMT, the start of the minute; `Local time` names its offset, such as GMT+0200.
+Volumes are in millions, so hardly ever whole: those of shares are refused as another unit.
 https://www.dukascopy.com/swiss/english/marketwatch/historical/
 """
 
@@ -25,6 +26,7 @@ LAYOUT: Final = Layout(
     name="dukascopy",
     title="Dukascopy, historical data export",
     page="https://www.dukascopy.com/swiss/english/marketwatch/historical/",
+    checked="files in public code",
     files=_FILE.pattern,
     applies=_is_export,
     columns={"ts": ("gmt time", "local time")},

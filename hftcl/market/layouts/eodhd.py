@@ -11,6 +11,7 @@ LAYOUT: Final = Layout(
     name="eodhd",
     title="EODHD, intraday API",
     page="https://eodhd.com/financial-apis/intraday-historical-data-api",
+    checked="the vendor's page",
     marks=frozenset({"timestamp", "gmtoffset", "datetime", "open", "high", "low", "close", "volume"}),
     files=r"^(?P<ticker>[A-Za-z0-9.\-]+?)\.(?:US|LSE|XETRA)\.",
     columns={"ts": ("timestamp",)},

@@ -12,6 +12,7 @@ LAYOUT: Final = Layout(
     name="interactive_brokers",
     title="Interactive Brokers through ib_async or ib_insync",
     page="https://ib-api-reloaded.github.io/ib_async/api.html",
+    checked="the vendor's page, files in public code",
     marks=frozenset({"date", "open", "high", "low", "close", "volume", "average", "barcount"}),
     columns={"ts": ("date",)},
     label="start",

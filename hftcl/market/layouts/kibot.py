@@ -13,6 +13,7 @@ LAYOUT: Final = Layout(
     name="kibot",
     title="Kibot",
     page="https://www.kibot.com/Data_Format.aspx",
+    checked="the vendor's page",
     order=("date", "time", "open", "high", "low", "close", "volume"),
     shape=r"^\d\d/\d\d/\d{4}\|\d\d:\d\d\|",
     label="start",

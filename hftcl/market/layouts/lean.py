@@ -31,6 +31,7 @@ LAYOUT: Final = Layout(
     name="lean",
     title="QuantConnect LEAN, minute trades",
     page="https://www.quantconnect.com/docs/v2/lean-engine/data-format/us-equity",
+    checked="the vendor's page",
     files=_FILE.pattern,
     applies=lambda sheet: len(sheet.columns) == 6 and _FILE.search(sheet.inner or sheet.path.name) is not None,
     reshape=_reshape,

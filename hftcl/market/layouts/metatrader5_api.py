@@ -11,6 +11,7 @@ LAYOUT: Final = Layout(
     name="metatrader5_api",
     title="MetaTrader 5 through its Python package",
     page="https://www.mql5.com/en/docs/python_metatrader5/mt5copyratesfrom_py",
+    checked="the vendor's page",
     marks=frozenset({"time", "open", "high", "low", "close", "tick_volume", "spread", "real_volume"}),
     columns={"ts": ("time",), "volume": ("real_volume",)},
     label="start",

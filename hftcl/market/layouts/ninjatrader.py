@@ -11,6 +11,7 @@ LAYOUT: Final = Layout(
     name="ninjatrader",
     title="NinjaTrader 8, exported historical data",
     page="https://ninjatrader.com/support/helpGuides/nt8/en-us/importing.htm",
+    checked="the vendor's page",
     order=("ts", "open", "high", "low", "close", "volume"),
     shape=r"^\d{8} \d{6}\|",
     files=r"^(?P<ticker>.+?)\.(?:Last|Bid|Ask)\.(?:txt|csv)",

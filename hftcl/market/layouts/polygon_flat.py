@@ -12,6 +12,7 @@ LAYOUT: Final = Layout(
     name="polygon_flat",
     title="Polygon (Massive) flat files, minute aggregates",
     page="https://massive.com/docs/flat-files/stocks/minute-aggregates",
+    checked="the vendor's page",
     marks=frozenset({"ticker", "volume", "open", "close", "high", "low", "window_start", "transactions"}),
     columns={"ts": ("window_start",)},
     label="start",

@@ -62,12 +62,14 @@ class Sheet:
 def kind(path: Path) -> str:
     """Return the ending that says how to read the file, in lower case; "" for a file that holds no table."""
     name = path.name.lower()
+    if name.endswith(PARQUET):  # before the rest: folders of thousands of them are usual
+        return next(ending for ending in PARQUET if name.endswith(ending))
     packed = next((ending for ending in PACKED if name.endswith(ending)), "")
     bare = name[: len(name) - len(packed)]
     plain = next((ending for ending in TEXT if bare.endswith(ending)), "")
     if plain or packed == ".zip":
         return plain + packed
-    return next((ending for ending in PARQUET if name.endswith(ending)), "")
+    return ""
 
 
 def open_sheet(path: Path) -> Sheet:

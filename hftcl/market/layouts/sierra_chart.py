@@ -11,6 +11,7 @@ LAYOUT: Final = Layout(
     name="sierra_chart",
     title="Sierra Chart, exported bars",
     page="https://www.sierrachart.com/index.php?page=doc/IntradayDataFileFormat.html",
+    checked="the vendor's page",
     marks=frozenset({"date", "time", "open", "high", "low", "last", "volume", "numberoftrades"}),
     columns={"close": ("last",)},
     label="start",

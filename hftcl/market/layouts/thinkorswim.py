@@ -42,6 +42,7 @@ LAYOUT: Final = Layout(
     name="thinkorswim",
     title="thinkorswim, report of a strategy that writes each bar",
     page="https://usethinkscript.com/threads/exporting-historical-data-from-thinkorswim-for-external-analysis.507/",
+    checked="files in public code",
     files=r"^StrategyReports_(?P<ticker>[A-Za-z0-9.\-]+?)_\d",
     applies=lambda sheet: bool(_find_key(sheet)),
     reshape=_reshape,

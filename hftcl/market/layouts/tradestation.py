@@ -27,6 +27,7 @@ LAYOUT: Final = Layout(
     name="tradestation",
     title="TradeStation, exported bars",
     page="https://help.tradestation.com/10_00/eng/tradestationhelp/symlist/ascii_3rd_party_data_guidelines.htm",
+    checked="the vendor's page",
     marks=_MARKS,
     reshape=_reshape,
     label="end",

@@ -1,6 +1,7 @@
 """Twelve Data, time series as CSV.
 
-Apart by semicolons, newest first; local to the exchange unless the request names a zone, so it is asked for.
+Apart by semicolons, as its own client reads them (https://github.com/twelvedata/twelvedata-python), newest first; local
+to the exchange unless the request names a zone, so it is asked for.
 https://twelvedata.com/docs#time-series
 """
 
@@ -15,6 +16,7 @@ LAYOUT: Final = Layout(
     name="twelve_data",
     title="Twelve Data, time series as CSV",
     page="https://twelvedata.com/docs#time-series",
+    checked="the vendor's client",
     marks=frozenset({"datetime", "open", "high", "low", "close", "volume"}),
     columns={"ts": ("datetime",)},
     applies=lambda sheet: sheet.separator == ";" and bool(sheet.header) and sheet.header[0] == _ORDER,

@@ -60,6 +60,7 @@ LAYOUT: Final = Layout(
     name="yfinance",
     title="yfinance, one or several tickers, grouped by column or by ticker",
     page="https://ranaroussi.github.io/yfinance/reference/api/yfinance.download.html",
+    checked="the vendor's page",
     columns={"ts": ("datetime",), "ticker": ("ticker",)},
     applies=lambda sheet: bool(_pairs(sheet)),
     reshape=_reshape,

@@ -22,7 +22,7 @@ from hftcl.settings import Settings
 log = logging.getLogger(__name__)
 
 KEY_VARIABLES: Final = ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY")
-_VENDOR: Final = Vendor("Alpaca", "alpaca")
+_VENDOR: Final = Vendor("Alpaca", "alpaca", address="data_url", pace="data_calls_per_minute")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,2000}")
 
 
@@ -124,10 +124,8 @@ class DataService:
         found = decode(answer.body)
         said = self.transport.describe(found, answer)
         if answer.status in (401, 403):
-            raise SourceError(
-                f"Alpaca refused {what}{said}. Check {' and '.join(KEY_VARIABLES)}; where the plan has no recent SIP "
-                'data, set [alpaca] data_feed = "iex".'
-            )
+            plan = '; where the plan has no recent SIP data, set [alpaca] data_feed = "iex"' if _is_sip(query) else ""
+            raise SourceError(f"Alpaca refused {what}{said}. Check {' and '.join(KEY_VARIABLES)}{plan}.")
         if answer.status != 200:
             raise SourceError(
                 f"Alpaca answered {answer.status} to {what}{said}. Check [market] watchlist and [alpaca] data_url."
@@ -135,6 +133,10 @@ class DataService:
         if found is None:
             raise SourceError(f"Alpaca: {what} is not JSON{said}. The range is incomplete; try again later.")
         return found
+
+
+def _is_sip(query: Mapping[str, str]) -> bool:
+    return query.get("feed") == "sip"
 
 
 def build_untrusted_error(what: str, fault: str) -> SourceError:

@@ -7,6 +7,7 @@ cannot be true is refused with file, row and remedy. `layouts` knows what a vend
 import hashlib
 import json
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, write_atomically
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
-from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
@@ -31,7 +31,8 @@ from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, pla
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
-from hftcl.market.zone import OFFSETS, Clock, find_clock, fits
+from hftcl.market.sources.files_clock import judge_hours
+from hftcl.market.sources.files_facts import FORMAT, Facts, FileLook, Remembered, find_stat, require_there, stat
 from hftcl.settings import Settings
 
 _FIGURES: Final = (*PRICES, "volume")
@@ -42,64 +43,13 @@ _EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ
 _SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
-_FORMAT: Final = 2  # of the index: raise it when its entries change, and every file is looked at again
-_TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
-
-
-class _Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look into one file found; kept between two runs, so that a file that did not change is not opened.
-
-    tickers: our name -> how the file writes it. newest: ticker -> end of its bars, ISO. spans: ticker -> its first and
-    last stamp, misdated ones included. fault: why it cannot be used. faults: the same of one ticker. holds_any: whether
-    any ticker's bars may be in a file with a fault.
-    """
-
-    stat: tuple[int, ...]
-    layout: str = "generic"
-    columns: dict[str, str] = {}
-    kind: str = ""
-    order: str = ""
-    form: str = ""
-    zone: str = ""
-    label: str = "start"
-    decimal_comma: bool = False
-    tickers: dict[str, tuple[str, ...]] = {}
-    newest: dict[str, datetime] = {}
-    spans: dict[str, tuple[datetime, datetime]] = {}
-    rows: int = 0
-    owner: str | None = None
-    fault: str = ""
-    faults: dict[str, str] = {}
-    holds_any: bool = False
-    guesses: tuple[str, ...] = ()
-    clock: str = ""
-
-
-class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of a folder's files under one way of reading them."""
-
-    format: int
-    reading: str
-    files: dict[str, _Facts]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileLook:
-    """What one file of the folder holds, for a person: see docs/files.md. `refused` says why it cannot be used."""
-
-    path: Path
-    facts: _Facts
-
-    @property
-    def refused(self) -> str:
-        return self.facts.fault or next(iter(self.facts.faults.values()), "")
 
 
 @dataclass(slots=True, kw_only=True)
 class _Folder:
     """The files of the folder: those of bars, and those that are left alone with the reason."""
 
-    files: dict[Path, _Facts] = field(default_factory=dict)
+    files: dict[Path, Facts] = field(default_factory=dict)
     ignored: dict[Path, str] = field(default_factory=dict)
 
 
@@ -127,7 +77,7 @@ class FilesSource:
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
         self._watched = frozenset(settings.market.watchlist)
-        self._found: dict[str, dict[Path, _Facts]] = {}
+        self._found: dict[str, dict[Path, Facts]] = {}
         self._index_file = Home.of(settings).files_index
         self._kept: OrderedDict[Path, dict[str, pl.DataFrame]] = OrderedDict()  # least lately asked for first
         self._kept_rows = 0
@@ -145,8 +95,8 @@ class FilesSource:
         """Name the ticker's files with size and times of change, and the settings that change how they are read."""
         parts = [self._reading]
         for path, facts in self._find_files(ticker).items():
-            _require_there(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
-            parts.append(repr((str(path.relative_to(self._folder)), *facts.stat)))
+            require_there(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
+            parts.append(repr((self._within(path), *facts.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
@@ -207,10 +157,10 @@ class FilesSource:
     def remember(self) -> None:
         """Keep what the look into the files found, so that the next one opens only those that changed."""
         folder = self._index
-        index = _Remembered(
-            format=_FORMAT,
+        index = Remembered(
+            format=FORMAT,
             reading=self._reading,
-            files={str(path.relative_to(self._folder)): facts for path, facts in folder.files.items()},
+            files={self._within(path): facts for path, facts in folder.files.items()},
         )
         data = msgspec.json.encode(index)
         with convert_storage_faults("remembering the folder of files"):
@@ -244,8 +194,8 @@ class FilesSource:
         """Look through the folder once. Raises SourceError where it is missing or holds nothing readable."""
         folder = _Folder()
         for path in self._walk(folder):
-            facts = self._remembered.get(str(path.relative_to(self._folder)))
-            if facts is None or tuple(facts.stat) != _stat_or_none(path):
+            facts = self._remembered.get(self._within(path))
+            if facts is None or tuple(facts.stat) != find_stat(path):
                 facts = self._look(path)
             if facts.fault and path.name.lower().endswith(".txt") and not facts.columns and not facts.holds_any:
                 folder.ignored[path] = "a text that is no table of bars"
@@ -263,15 +213,13 @@ class FilesSource:
         try:
             if not self._folder.is_dir():
                 next(self._folder.iterdir())
-            paths = sorted(path for path in self._folder.rglob("*") if path.is_file() or path.is_symlink())
+            paths = self._list_paths()
         except OSError as error:
             raise SourceError(
                 f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
             ) from error
         files = []
         for path in paths:
-            if any(part.startswith(".") for part in path.relative_to(self._folder).parts):
-                continue
             original = is_copy(path)
             if not kind(path):
                 folder.ignored[path] = f"files that end in {path.suffix or 'nothing'} hold no bars"
@@ -283,15 +231,36 @@ class FilesSource:
                 files.append(path)
         return files
 
+    def _list_paths(self) -> list[Path]:
+        """Return all files, hidden ones and those in hidden folders left out, in the order of their names.
+
+        os.walk, not Path.rglob: of 2,000 files it asks the disk for each folder, not for each file, once.
+        """
+        names: list[tuple[str, ...]] = []
+        for top, folders, files in os.walk(self._folder):
+            parts = Path(top).relative_to(self._folder).parts
+            links = [name for name in folders if Path(top, name).is_symlink()]  # not entered, as they may go in circles
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            names += [(*parts, name) for name in (*files, *links) if not name.startswith(".")]
+        return [self._folder.joinpath(*parts) for parts in sorted(names)]
+
+    def _within(self, path: Path) -> str:
+        """Return the name of a file from the folder on; Path.relative_to takes ten times as long."""
+        return str(path).removeprefix(self._prefix)
+
     @cached_property
-    def _remembered(self) -> Mapping[str, _Facts]:
+    def _prefix(self) -> str:
+        return str(self._folder / "_")[:-1]
+
+    @cached_property
+    def _remembered(self) -> Mapping[str, Facts]:
         try:
-            index = msgspec.json.decode(self._index_file.read_bytes(), type=_Remembered)
+            index = msgspec.json.decode(self._index_file.read_bytes(), type=Remembered)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # none yet, or damaged: every file is opened
             return {}
-        return index.files if (index.format, index.reading) == (_FORMAT, self._reading) else {}
+        return index.files if (index.format, index.reading) == (FORMAT, self._reading) else {}
 
-    def _find_files(self, ticker: str) -> dict[Path, _Facts]:
+    def _find_files(self, ticker: str) -> dict[Path, Facts]:
         """Return the files of `ticker`. Raises RefusedBarsError where one that may hold its bars cannot be used."""
         if ticker in self._found:
             return self._found[ticker]
@@ -314,15 +283,15 @@ class FilesSource:
         return mine
 
     @cached_property
-    def _by_name(self) -> dict[str, dict[Path, _Facts]]:
+    def _by_name(self) -> dict[str, dict[Path, Facts]]:
         """The files that can be used, by the plain name of each ticker in them: 2,000 tickers are asked for at once."""
-        named: dict[str, dict[Path, _Facts]] = {}
+        named: dict[str, dict[Path, Facts]] = {}
         for path, facts in self._index.files.items():
             for name in () if facts.fault else ([facts.owner] if facts.owner else facts.tickers):
                 named.setdefault(plain_name(name), {})[path] = facts
         return named
 
-    def _is_of_one(self, named: str, facts: _Facts) -> bool:
+    def _is_of_one(self, named: str, facts: Facts) -> bool:
         """Whether a file that cannot be used is of the ticker in its name alone: watched, or as its neighbours are."""
         return "ticker" not in facts.columns and (named in self._watched or self._one_file_each)
 
@@ -335,10 +304,10 @@ class FilesSource:
         )
 
     @cached_property
-    def _faulty(self) -> dict[Path, _Facts]:
+    def _faulty(self) -> dict[Path, Facts]:
         return {path: facts for path, facts in self._index.files.items() if facts.fault}
 
-    def _require_one(self, ticker: str, mine: Mapping[Path, _Facts]) -> None:
+    def _require_one(self, ticker: str, mine: Mapping[Path, Facts]) -> None:
         """Refuse files that write the class of a share differently: they may be of two tickers."""
         names = {find_ticker(ticker, facts.tickers) or ticker for facts in mine.values()}
         if len(names) > 1:
@@ -346,7 +315,7 @@ class FilesSource:
                 f"{ticker} may be any of {', '.join(sorted(names))} in {self._folder}. Rename the files of one of them."
             )
 
-    def _with_companion(self, fault: str, mine: Mapping[Path, _Facts], ticker: str) -> str:
+    def _with_companion(self, fault: str, mine: Mapping[Path, Facts], ticker: str) -> str:
         good = [path for path, facts in mine.items() if not facts.faults.get(find_ticker(ticker, facts.tickers) or "")]
         return f"{fault} ({good[0].name} beside it has minute bars of {ticker}.)" if good else fault
 
@@ -364,22 +333,22 @@ class FilesSource:
             "ticker, up to the first _, blank or comma"
         )
 
-    def _find_ticker(self, path: Path, facts: _Facts) -> str:
+    def _find_ticker(self, path: Path, facts: Facts) -> str:
         return ticker_of_path(path, self._folder, self._find_layout(facts))
 
-    def _find_layout(self, facts: _Facts) -> Layout:
+    def _find_layout(self, facts: Facts) -> Layout:
         return self._layout if self._layout and self._layout.name == facts.layout else find_layout(facts.layout)
 
     # --- what is in one file
 
-    def _look(self, path: Path) -> _Facts:
+    def _look(self, path: Path) -> Facts:
         """Find out how to read a file, and whose bars it holds."""
-        status = _stat_or_none(path) or ()
+        status = find_stat(path) or ()
         try:
             stat(path)
             sheet = open_sheet(path)
         except SourceError as error:
-            return _Facts(stat=status, fault=str(error), holds_any=not isinstance(error, NoTableError))
+            return Facts(stat=status, fault=str(error), holds_any=not isinstance(error, NoTableError))
         layout = self._layout or recognise(sheet)
         if layout.reshape is not None:
             sheet = layout.reshape(sheet)
@@ -387,7 +356,7 @@ class FilesSource:
         lacking = [name for name in _FIGURES if name not in columns]
         if "ts" not in columns and not {"date", "time"} <= columns.keys():
             lacking = ["ts", *lacking]
-        base = _Facts(stat=status, layout=layout.name, columns=columns)
+        base = Facts(stat=status, layout=layout.name, columns=columns)
         if lacking:
             return msgspec.structs.replace(
                 base, fault=_describe_lack(path, lacking, sheet, layout), holds_any={"ticker", "ts"} <= columns.keys()
@@ -397,7 +366,7 @@ class FilesSource:
         except SourceError as error:
             return msgspec.structs.replace(base, fault=str(error), holds_any="ticker" in columns)
 
-    def _survey(self, path: Path, sheet: Sheet, layout: Layout, base: _Facts) -> _Facts:
+    def _survey(self, path: Path, sheet: Sheet, layout: Layout, base: Facts) -> Facts:
         frame = _collect(_split_cells(sheet, base.columns), path)
         stamps = _stamps(frame, base.columns)
         shape = reading.survey(stamps)
@@ -420,8 +389,8 @@ class FilesSource:
         return self._judge(path, facts, parts, asked=not zone, shape=shape)
 
     def _judge(
-        self, path: Path, facts: _Facts, parts: Mapping[str, pl.DataFrame], *, asked: bool, shape: reading.Stamps
-    ) -> _Facts:
+        self, path: Path, facts: Facts, parts: Mapping[str, pl.DataFrame], *, asked: bool, shape: reading.Stamps
+    ) -> Facts:
         """Say until when the bars of each ticker reach, and refuse what cannot be true."""
         newest: dict[str, datetime] = {}
         spans: dict[str, tuple[datetime, datetime]] = {}
@@ -429,7 +398,15 @@ class FilesSource:
         longest = max(parts, key=lambda name: parts[name].height, default=None)
         clock = ""
         if longest is not None:
-            fault, clock = self._clock(path, facts, parts[longest], longest, asked=asked)
+            fault, clock = judge_hours(
+                path,
+                facts,
+                parts[longest],
+                longest,
+                asked=asked,
+                calendar=Calendar(self._calendar_name),
+                label=self._files.label,
+            )
             if fault:
                 return msgspec.structs.replace(facts, fault=fault, holds_any="ticker" in facts.columns, clock=clock)
         for ticker, rows in parts.items():
@@ -460,56 +437,6 @@ class FilesSource:
                     "[files] layout to the vendor's, which `hftcl inspect` lists."
                 )
         return msgspec.structs.replace(facts, newest=newest, spans=spans, faults=faults, clock=clock)
-
-    def _clock(self, path: Path, facts: _Facts, rows: pl.DataFrame, ticker: str, *, asked: bool) -> tuple[str, str]:
-        """Return what is wrong with the hour of the stamps, and the clock that was found."""
-        calendar = Calendar(self._calendar_name)
-        rows = rows.tail(_TALL) if rows["ts"].is_sorted() else rows.sort("ts", nulls_last=False).tail(_TALL)
-        stamps, volume = rows["ts"], rows["volume"]
-        if asked:  # the digits were read as if UTC, and moved to the start if the label is the end
-            stamps = stamps.dt.offset_by("1m") if facts.label == "end" else stamps
-            clock = find_clock(stamps, volume, calendar)
-            return _ask_for_zone(path, clock, stamps, self._files.label), clock.zone or ""
-        if fits(stamps, volume, calendar):
-            return "", "fits"
-        clock = find_clock(stamps, volume, calendar)
-        if clock.zone is not None and ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
-            return "", "fits"
-        if clock.zone is not None:
-            return self._wrong_hour(path, facts, clock, ticker), clock.zone
-        if clock.offset_minutes is not None and abs(clock.offset_minutes) in OFFSETS and clock.sessions >= _WEEK:
-            return (
-                f"{path}: the busiest minute of {ticker} stands {clock.offset_minutes} minutes after the open of "
-                f"{self._calendar_name} in most sessions. Set [files] timezone and label to what the stamps are in, or "
-                "[market] calendar to the exchange.",
-                "",
-            )
-        return "", ""
-
-    def _wrong_hour(self, path: Path, facts: _Facts, clock: Clock, ticker: str) -> str:
-        offset = f" ({clock.offset_minutes} minutes after the open)" if clock.offset_minutes else ""
-        if facts.kind == "naive":
-            label = _turn_label(facts.label, clock.label)
-            same_zone = "UTC" in (clock.zone, *clock.same)
-            remedy = (
-                f'Set [files] label = "{label}"'
-                if same_zone
-                else "Set [files] timezone to what the stamps are in; without it `hftcl inspect` names it"
-            )
-            return (
-                f"{path}: read as {facts.zone}, {facts.label} of the minute, the busiest minute of {ticker} is not the "
-                f"open of {self._calendar_name}{offset}: the stamps are at the wrong hour. {remedy}."
-            )
-        if "UTC" in (clock.zone, *clock.same):
-            return (
-                f"{path}: the stamps of {ticker} look like the {clock.label} of the minute{offset}. "
-                f'Set [files] label = "{_turn_label(facts.label, clock.label)}".'
-            )
-        return (
-            f"{path}: the stamps of {ticker} say UTC or an offset, and the bars say {clock.zone}, {clock.label} of the "
-            f"minute{offset}: a clock was taken for UTC. For numbers on a broker's clock set [files] layout = "
-            f'"metatrader5_api" and timezone = "{clock.zone}"; else export the file again.'
-        )
 
     def _require_stamps(self, path: Path, shape: reading.Stamps, stamps: pl.Series, columns: Mapping[str, str]) -> None:
         if stamps.len() and not shape.kind:
@@ -566,7 +493,7 @@ class FilesSource:
 
     # --- its rows
 
-    def _lay_out_rows(self, path: Path, facts: _Facts, ticker: str) -> pl.DataFrame:
+    def _lay_out_rows(self, path: Path, facts: Facts, ticker: str) -> pl.DataFrame:
         """Return the rows of `ticker` in one file, in the order of the file, as RAW_SCHEMA and `row`."""
         name = find_ticker(ticker, facts.tickers) or ticker
         if stat(path) != tuple(facts.stat) and path not in self._kept:
@@ -603,7 +530,7 @@ class FilesSource:
             self._kept_rows -= _count_rows(self._kept.popitem(last=False)[1])
         return parts
 
-    def _lay_out(self, frame: pl.DataFrame, facts: _Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
+    def _lay_out(self, frame: pl.DataFrame, facts: Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
         layout = self._find_layout(facts)
         stamps = _stamps(frame, facts.columns)
@@ -635,7 +562,7 @@ class FilesSource:
         holder = pl.when(~stray).then(pl.col("ticker")).forward_fill().backward_fill()
         return rows.with_columns(holder.alias("holder"))
 
-    def _moments(self, stamps: pl.Series, facts: _Facts, layout: Layout) -> pl.Series:
+    def _moments(self, stamps: pl.Series, facts: Facts, layout: Layout) -> pl.Series:
         moments = reading.read(stamps, facts.zone, facts.order)
         if layout.epoch_is_local and facts.kind == "epoch":
             digits = moments.dt.replace_time_zone(None)
@@ -716,33 +643,6 @@ class FilesSource:
         return tuple(sorted(splits, key=lambda split: split.execution_date))
 
 
-_HALF: Final = 0.5  # score of a clock: a wrong one has no more
-_WEEK: Final = 5  # sessions in which the same wrong minute is no accident
-
-
-def stat(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file's content: size, times of change, and its number on the disk."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def _require_there(path: Path) -> None:
-    try:
-        stat(path)
-    except SourceError as error:
-        raise RefusedBarsError(str(error)) from error
-
-
-def _stat_or_none(path: Path) -> tuple[int, ...] | None:
-    try:
-        return stat(path)
-    except SourceError:  # told by the look into it
-        return None
-
-
 def _split_cells(sheet: Sheet, columns: Mapping[str, str]) -> pl.LazyFrame:
     """Return the columns that mean something, under our names, with OVERFLOW where the sheet is a text."""
     wanted = [pl.col(column).alias(role) for role, column in columns.items()]
@@ -795,35 +695,7 @@ def _find_newest_day(stamps: pl.Series) -> datetime | None:
     return newest
 
 
-def _ask_for_zone(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
-    """Return the question for the zone of naive stamps, with what the bars say."""
-    shown = stamps.drop_nulls()
-    example = f" such as {shown[0]:%Y-%m-%d %H:%M}" if shown.len() else ""
-    head = f"{path}: its time stamps{example} name no time zone, and [files] timezone is not set."
-    if clock.zone is None:
-        likely = (
-            f"; {clock.best[0]}, {clock.best[1]} of the minute, is likeliest"
-            if clock.best and clock.score > _HALF
-            else ""
-        )
-        return (
-            f"{head} The bars do not say for sure ({clock.why}{likely}). Set [files] timezone to the zone they are in."
-        )
-    same = f" (or {', '.join(clock.same[:3])}, which is the same here)" if clock.same else ""
-    wrong = f' and label = "{clock.label}"' if label != clock.label else ""
-    return (
-        f"{head} The volumes of {count(clock.sessions, 'session')} say {clock.zone}{same}, {clock.label} "
-        f"of the minute. "
-        f'If that is so, set [files] timezone = "{clock.zone}"{wrong}.'
-    )
-
-
-def _turn_label(label: str, seen: str | None) -> str:
-    """Return the label to set: stamps read as `label` look like `seen` of the minute."""
-    return "end" if seen == "end" and label == "start" else "start"
-
-
-def _may_reach_into(facts: _Facts, ticker: str, span: tuple[datetime, datetime | None]) -> bool:
+def _may_reach_into(facts: Facts, ticker: str, span: tuple[datetime, datetime | None]) -> bool:
     """Whether rows of `ticker` may be of these moments: a file of another month need not be opened."""
     known = facts.spans.get(ticker)
     return known is None or (known[1] >= span[0] and (span[1] is None or known[0] < span[1]))

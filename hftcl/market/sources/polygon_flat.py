@@ -56,6 +56,11 @@ class FlatFilesSource:
         self._questions: frozenset[Question] = frozenset()
         self._splits: tuple[Split, ...] | None = None
 
+    @property
+    def days(self) -> frozenset[date]:
+        """The days that have a file."""
+        return frozenset(self._files)
+
     def fingerprint(self, ticker: str) -> str:
         """Return what identifies these bars; new days do not make the old ones others."""
         return "polygon flat files 1/minute"

@@ -73,11 +73,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """Whose service it is, for messages: its name, our section of settings, and how many calls a minute it allows."""
+    """Whose service it is, for messages: its name, our section of settings, what address and pace are called there."""
 
     name: str
     section: str
-    pace: str = "Lower [{section}] calls_per_minute to what the plan allows, or end what else uses the key."
+    address: str = "base_url"
+    pace: str = "calls_per_minute"
 
 
 class Transport:
@@ -146,8 +147,9 @@ class Transport:
                 wait = self._pause(answer, n)
                 log.warning("busy or failing, asking again what=%r status=%d wait_s=%.0f", what, answer.status, wait)
             self._sleep(wait)
-        pace = self._vendor.pace.format(section=self._vendor.section)
-        remedy = pace if answer.status == 429 else "Try again later."
+        pace = f"[{self._vendor.section}] {self._vendor.pace}"
+        slower = f"Lower {pace} to what the plan allows, or end what else uses the key."
+        remedy = slower if answer.status == 429 else "Try again later."
         raise SourceError(
             f"{self._vendor.name} answered {answer.status} to {what}{_times(self._tries, ' in a row')}. {remedy}"
         )
@@ -222,7 +224,7 @@ class Transport:
             )
         return (
             f"{what} could not be had from {place}: {self._redact(_cause(error))}. "
-            f"Check the network and [{section}] base_url."
+            f"Check the network and [{section}] {self._vendor.address}."
         )
 
 
@@ -289,8 +291,8 @@ def _address(base_url: str, vendor: Vendor) -> tuple[str, str, int, str]:
         scheme, host, port = "", None, None
     if scheme not in _PORTS or not host or parts.query or parts.fragment or parts.username or parts.password:
         raise ConfigError(
-            f"[{vendor.section}] base_url must be https://host, with a port or a path where needed, and without a "
-            f"password, a query or a fragment{'' if '@' in base_url else f'; it is {base_url!r}'}."
+            f"[{vendor.section}] {vendor.address} must be https://host, with a port or a path where needed, and "
+            f"without a password, a query or a fragment{'' if '@' in base_url else f'; it is {base_url!r}'}."
         )
     if scheme == "http" and host not in ("127.0.0.1", "::1", "localhost"):
         log.warning("the key travels unencrypted, use https base_url=%s", base_url)

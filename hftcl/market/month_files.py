@@ -1,0 +1,167 @@
+"""The files of the cache: one of bars for each ticker and month, and beside it the record of what it holds.
+
+Reads and writes under one folder. The bars are written first, then the record, so that a record never promises bars
+that are not there; what does not match its record is not believed.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from hftcl.durable import make_folder, write_atomically
+from hftcl.market import bars as market
+from hftcl.market.bars import Finding
+
+_FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
+_LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
+FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
+# Safe in the file names of every system; tickers are of these, all else is encoded.
+_PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
+# Names of devices under Windows, https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_RESERVED: Final = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+)
+_LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the month and a temporary name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A finding of one session, as the record keeps it."""
+
+    reason: str
+    count: int
+    first: datetime | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSession:
+    """One session that the cache has, perhaps without a bar; `revisions` counts bars that the source changed later."""
+
+    notes: tuple[Note, ...] = ()
+    revisions: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MonthRecord:
+    """What lies beside a Parquet file. `seal` is the SHA-256 of the record itself without it."""
+
+    format: int
+    ticker: str
+    source: str
+    calendar: str
+    fingerprint: str
+    sha256: str
+    sessions: dict[date, HeldSession]
+    seal: str = ""
+
+    def add_seal(self) -> "_MonthRecord":
+        return replace(self, seal=hashlib.sha256(msgspec.json.encode(replace(self, seal=""))).hexdigest())
+
+
+class MonthFiles:
+    """The files under `folder` of one source and calendar, each by its name. Every method may raise OSError."""
+
+    def __init__(self, folder: Path, source: str, calendar: str) -> None:
+        self._folder = folder
+        self._source = source
+        self._calendar = calendar
+
+    def find_path(self, ticker: str, month: str) -> Path:
+        """Return where the bars of a month such as "2026-01" lie; the record is beside them, in .json."""
+        return self._folder / folder_name(ticker) / f"{month}.parquet"
+
+    def read(
+        self, ticker: str, month: str, fingerprint: str
+    ) -> tuple[Mapping[date, HeldSession], pl.DataFrame] | Finding | None:
+        """Return the sessions that a month holds and its bars, FILE_SCHEMA; a finding where they cannot be trusted.
+
+        fingerprint: of the bars that the source would give. None where nothing is stored.
+        """
+        path = self.find_path(ticker, month)
+        written, stored = _read_bytes(path.with_suffix(".json")), _read_bytes(path)
+        if written is None and stored is None:
+            return None
+
+        def unusable(reason: str, why: str) -> Finding:
+            return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
+
+        try:
+            record = msgspec.json.decode(written or b"", type=_MonthRecord)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return unusable("damaged_file", "its record is missing or cannot be read")
+        if record != record.add_seal() or (record.format, record.ticker) != (_FORMAT, ticker):
+            return unusable("damaged_file", "its record was altered or is of another version")
+        if stored is None or hashlib.sha256(stored).hexdigest() != record.sha256:
+            return unusable("damaged_file", "the bars are not those that were recorded")
+        if record.source != self._source:
+            return unusable("other_source", f"came from {record.source!r}, not from {self._source!r}")
+        if (record.calendar, record.fingerprint) != (self._calendar, fingerprint):
+            return unusable("other_source", f"came from {record.source!r} with other contents, settings or calendar")
+        return record.sessions, pl.read_parquet(io.BytesIO(stored), schema=FILE_SCHEMA)
+
+    def write(
+        self,
+        ticker: str,
+        fingerprint: str,
+        months: Iterable[str],
+        held: Mapping[date, HeldSession],
+        bars: pl.DataFrame,
+    ) -> None:
+        """Write `months`: bars first, so that a record is never ahead of them."""
+        for month in sorted(months):
+            path = self.find_path(ticker, month)
+            make_folder(path.parent)
+            buffer = io.BytesIO()
+            bars.filter(_is_of_month(month)).write_parquet(buffer, compression_level=_LEVEL, statistics=False)
+            record = _MonthRecord(
+                format=_FORMAT,
+                ticker=ticker,
+                source=self._source,
+                calendar=self._calendar,
+                fingerprint=fingerprint,
+                sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+                sessions={day: session for day, session in sorted(held.items()) if format_month(day) == month},
+            )
+            write_atomically(path, buffer.getvalue())
+            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
+
+
+def folder_name(ticker: str) -> str:
+    """Return the folder of `ticker`: one plain name, another for each ticker, whatever characters it holds.
+
+    Capitals, digits, "-" and inner "." stand for themselves, the rest is percent-encoded, lower case too: there are
+    disks that take "a" for "A". A name too long for a file ends in a hash.
+    """
+    encoded = "".join(
+        c if c in _PLAIN else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in ticker
+    )
+    if not encoded or encoded.startswith(".") or encoded.endswith(".") or encoded.split(".")[0] in _RESERVED:
+        encoded = f"%{encoded}"
+    if len(encoded) > _LONGEST:
+        encoded = f"{encoded[:_LONGEST]}~{hashlib.sha256(encoded.encode()).hexdigest()}"
+    return encoded
+
+
+def format_month(day: date) -> str:
+    return f"{day:%Y-%m}"
+
+
+def _is_of_month(month: str) -> pl.Expr:
+    """Whether a bar's session is of `month`, such as "2026-01"; to write each date out would take ten times as long."""
+    first = date.fromisoformat(f"{month}-01")
+    return pl.col("session").is_between(first, (first + timedelta(days=31)).replace(day=1), closed="left")
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
