@@ -104,7 +104,11 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
     day = date(2025, 6, 2)
     archived(tmp_path, threshold=0.0)
     bars = market_bars(CALENDAR.find_previous_session(day, 5), day, named(tickers))
-    rules = {"risk": {"max_gross": 5.0, "max_net": 5.0}, "paper": {"cash": 1e9, "max_volume_share": 1.0}}
+    rules: dict[str, dict[str, object]] = {
+        "market": {"watchlist": named(tickers)},
+        "risk": {"max_gross": 5.0, "max_net": 5.0},
+        "paper": {"cash": 1e9, "max_volume_share": 1.0},
+    }
     feed = LateFeed(StoredFeed(bars, named(tickers)))
     bot = stand(tmp_path, bars=bars, sections=rules, feed=feed if is_late else None)
     bot.loop.bot.production.desk.stopwatch = Moment.now
