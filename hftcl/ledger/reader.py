@@ -5,7 +5,7 @@ A reader works while the bot writes, disturbs it never, and finds an empty ledge
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,6 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     SNAPSHOTS,
-    Column,
     Table,
     microseconds,
     moment,
@@ -151,20 +150,11 @@ class LedgerQueries:
         """Return the opens of the bars in which fills were, as far as they are known."""
         return self._read_frame("opens", None, None, None, "fill_id")
 
-    def iterate_fills(
-        self, book: BookName, first: datetime | None = None, columns: Collection[str] = ()
-    ) -> "Iterator[pl.DataFrame]":
-        """Yield the fills in bars from `first` on, by ts, some at a time: `columns` of them, and the `open` of the bar.
-
-        open: null where it is not known.
-        """
-        names = [column for column in FILLS.columns if column.name in columns]
-        sql = (
-            f"SELECT {', '.join(f'f.{column.name}' for column in names)}, o.open FROM fills AS f "  # noqa: S608
-            "LEFT JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ? ORDER BY f.ts, f.number"
-        )
+    def fills_with_opens(self, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
+        """Return the fills in bars from `first` on, by ts, each with the `open` of its bar, null where not known."""
+        rest = "LEFT JOIN {opens} ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ? ORDER BY f.ts, f.number"
         since = microseconds(first) if first else 0
-        yield from self._iterate_frames(sql, (book, since), [*names, OPENS.columns[-1]])
+        return self._read_joined((FILLS, OPENS), rest, (book, since))
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -423,39 +413,53 @@ class LedgerQueries:
         last: datetime | None,
         order: str,
     ) -> "pl.DataFrame":
-        columns = _FRAMED[table].columns
         where, values = ["book = ?"] if book else ["true"], [book] if book else []
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
+        return self._read_joined((_FRAMED[table],), f"WHERE {' AND '.join(where)} ORDER BY {order}", tuple(values))
+
+    def _read_joined(self, tables: Sequence[Table], rest: str, values: tuple[Any, ...]) -> "pl.DataFrame":
+        """Return the rows of the first of `tables` that `rest` selects, with the columns that the others add to it.
+
+        rest: what follows the first table; another one stands in it as {name}. The alias of each is its first letter.
+        """
         import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
 
-        names = ", ".join(column.name for column in columns)
-        sql = f"SELECT {names} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order}"  # noqa: S608 - our names
-        return pl.concat(self._iterate_frames(sql, tuple(values), columns))
-
-    def _iterate_frames(self, sql: str, values: tuple[Any, ...], columns: Sequence[Column]) -> "Iterator[pl.DataFrame]":
-        """Yield what `sql` selects: a frame without rows, then some rows at a time, for as tuples they take room."""
-        import polars as pl
-
-        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
-        schema = pl.Schema({column.name: types[column.kind] for column in columns})
-        times = [column.name for column in columns if column.kind == "time"]
-        sessions = [column.name for column in columns if column.kind == "session"]
-        rows: list[tuple[Any, ...]] = []
         with (
             sqlite.faults("reading the ledger", self.path, LEDGER),
             sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError),
         ):
-            found = self._db.execute(sql, values)
-            while True:
-                yield pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-                    pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d")
-                )
-                rows = found.fetchmany(_FRAME_ROWS)
-                if not rows:
-                    return
+            return pl.concat(self._iterate_frames(tables, rest, values))
+
+    def _iterate_frames(self, tables: Sequence[Table], rest: str, values: tuple[Any, ...]) -> "Iterator[pl.DataFrame]":
+        """Yield a frame without rows, then some rows at a time, for as tuples they take room."""
+        import polars as pl
+
+        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
+        kinds = {column.name: column.kind for table in tables for column in table.columns}
+        whole = [sqlite.WholeRows.of(self._db, table.name) for table in tables]
+        names = [name for part in whole for name in part.list_names(part.table[0])]
+        source, *joined = (part.get_source(part.table[0]) for part in whole)
+        tail = rest.format(**{part.table: name for part, name in zip(whole[1:], joined, strict=True)})
+        found = self._db.execute(f"SELECT {', '.join(names)} FROM {source} {tail}", values)  # noqa: S608 - our names
+        times, sessions = ([name for name, kind in kinds.items() if kind == what] for what in ("time", "session"))
+        rows: list[tuple[Any, ...]] = []
+        while True:
+            left: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * len(names)
+            columns: dict[str, tuple[Any, ...]] = {}
+            for part in reversed(whole):
+                width = len(part.list_names(""))
+                mine, left = left[-width:], left[:-width]
+                part.require_seals(self.path, LEDGER, zip(*mine, strict=True))
+                columns |= part.take_columns(mine)
+            yield pl.DataFrame(
+                [pl.Series(name, columns[name], dtype=types[kind]) for name, kind in kinds.items()]
+            ).with_columns(pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d"))
+            rows = found.fetchmany(_FRAME_ROWS)
+            if not rows:
+                return
 
 
 class LedgerReader(LedgerQueries):
@@ -472,15 +476,18 @@ class LedgerReader(LedgerQueries):
                 self.close()
                 raise
 
-    def check_structure(self) -> None:
+    def check_structure(self, tables: Sequence[str] = ()) -> None:
         """Check pages and indexes, where a flipped bit hides rows and no seal tells. Raises IntegrityError.
 
-        Takes time in proportion to the file, so a large one is checked only by those who read all of it.
+        tables: those that are checked, or else the whole file. Takes time in proportion to their size, so of a large
+        file it is checked only by those who read all of it.
         """
         with sqlite.faults("checking the ledger", self.path, LEDGER):
-            found = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-            if found != "ok":
-                raise sqlite.build_damage_error(self.path, LEDGER, found.splitlines()[-1])
+            there = self._db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+            for what in [name for (name,) in there if name in tables] if tables else ["1"]:  # 1: one fault is enough
+                found = self._db.execute(f"PRAGMA main.integrity_check({what})").fetchone()
+                if found is not None and found[0] != "ok":
+                    raise sqlite.build_damage_error(self.path, LEDGER, str(found[0]).splitlines()[-1])
 
     def check_archive(self) -> int:
         """Check every month's file; return how many there are. Raises IntegrityError naming one that is damaged."""

@@ -1,33 +1,50 @@
 """Who earned it: the P&L of fills, to the cent, booked on session, model, ticker and hour. Pure; fills and closes in.
 
-Derived from fills and the sessions' closes only, so that a restart changes no figure.
+Derived from fills and the sessions' closes only, so that a restart changes no figure. A year of 500 tickers is a
+million fills: they stay columns, and only what one fill leaves to the next, the lots held, goes through Python. Every
+sum is taken row by row in the order in which the fills came: numpy's and polars' own add in pairs, to other last bits.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 
 OVERNIGHT: Final = -1  # below every hour of a session, which count from 0, so it sorts first
 _FLAT: Final = 1e-9  # shares: what sums of fractional quantities leave where the position is none
 _USD_DECIMALS: Final = 6  # of a trade's net: one that comes out even is neither won nor lost, whatever its sum leaves
+_PARTS: Final = (
+    3  # what can be booked between a fill and the next: itself, what it closed, what a session's end settled
+)
 
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
-class Execution(NamedTuple):
-    """One fill. hour: place of the hour of its session, from 0; quantity: signed shares; money in USD."""
+FILLS: Final = pl.Schema(
+    {
+        "session": pl.Date(),
+        "hour": pl.Int64(),
+        "ts": pl.Datetime("us", "UTC"),
+        "ticker": pl.String(),
+        "model_id": pl.String(),
+        "quantity": pl.Float64(),
+        "price": pl.Float64(),
+        "commission": pl.Float64(),
+        "reference_price": pl.Float64(),
+        "open": pl.Float64(),
+    }
+)
+"""What `attribute` reads of fills. hour: place of the hour of its session, from 0; quantity: signed shares; money in
+USD; open: of its bar, null where it is not known."""
 
-    session: date
-    hour: int
-    ts: datetime
-    ticker: str
-    model_id: str
-    quantity: float
-    price: float
-    commission: float
-    reference_price: float
-    open: float | None = None
-    """Of its bar; None where it is not known."""
+AMOUNTS: Final = ("moved", "commission", "slippage", "traded", "fills", "fill_cost", "timing", "charges")
+"""The columns of what is booked, float64, USD but `fills`, a count; the fields of `Amounts` say what they are."""
 
 
 class Key(NamedTuple):
@@ -39,7 +56,7 @@ class Key(NamedTuple):
     hour: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Amounts:
     """Sums in USD. slippage: what the fills paid above the reference price of their decision; traded: |money moved|."""
 
@@ -48,7 +65,8 @@ class Amounts:
     commission: float = 0.0
     slippage: float = 0.0
     traded: float = 0.0
-    fills: int = 0
+    fills: float = 0.0
+    """How many, a whole number."""
     fill_cost: float = 0.0
     """The part of the slippage that was paid beyond the opens of the bars, where these are known."""
     timing: float = 0.0
@@ -66,76 +84,108 @@ class Amounts:
         """P&L had every fill been at its decision's reference price, without commission."""
         return self.moved + self.slippage
 
-    def add(self, other: "Amounts") -> None:
-        """Add `other` to this sum."""
-        self.moved += other.moved
-        self.commission += other.commission
-        self.slippage += other.slippage
-        self.traded += other.traded
-        self.fills += other.fills
-        self.fill_cost += other.fill_cost
-        self.timing += other.timing
-        self.charges += other.charges
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
-    """One held interval of a ticker: from flat, or from the other side, until flat or the other side.
-
-    model_id, hour: of the fill that opened it. session: in which it ended. opened, closed: ts of the bars of its first
-    and last fill, UTC. quantity: the largest it held, in shares, negative for a short. entry, exit: mean prices.
-    net: USD after commission; over all trades and what is still open they add up to the P&L of the fills.
-    """
-
-    ticker: str
-    model_id: str
-    session: date
-    hour: int
-    opened: datetime
-    closed: datetime
-    quantity: float
-    entry: float
-    exit: float
-    net: float
-    fills: int
+NET: Final = pl.col("moved") - pl.col("commission") + pl.col("charges")
+"""`Amounts.net` of a row of what is booked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """P&L by key, the trades that ended in the order of their end, and what is still held."""
+    """P&L by key, the trades that ended in the order of their end, and what is still held.
 
-    booked: dict[Key, Amounts]
-    trades: tuple[Trade, ...]
+    booked: a row each `Key`, in the order in which they were first booked on, with the columns of `Key` and AMOUNTS.
+    trades: a row each held interval of a ticker, from flat, or from the other side, until flat or the other side.
+    model_id, hour: of the fill that opened it. session: in which it ended. opened, closed: ts of the bars of its first
+    and last fill, UTC. quantity: the largest it held, in shares, negative for a short. entry, exit: mean prices. net:
+    USD after
+    commission; over all trades and what is still open they add up to the P&L of the fills. fills: how many.
+    held: shares by ticker, - for short, in the order of the tickers' first fills.
+    """
+
+    booked: pl.DataFrame
+    trades: pl.DataFrame
     held: dict[str, float]
 
 
 def attribute(
-    executions: Iterable[Execution], closes: Mapping[tuple[date, str], float], sessions: Sequence[date]
+    fills: pl.DataFrame,
+    closes: pl.DataFrame,
+    sessions: Sequence[date],
+    charges: Mapping[Key, float] | None = None,
 ) -> Attribution:
     """Book every fill and every interval of a position on the model that decided it.
 
-    executions: oldest first, in the order in which they filled. sessions: sorted, all of the executions' among them.
-    closes: the last price of a ticker in a session, in the shares of that session.
+    fills: with the columns of FILLS, oldest first, in the order in which they filled; later ones than the last of
+    `sessions` are left out. sessions: sorted, all of the fills' among them. closes: session, ticker, close: the last
+    price of a ticker in a session, in the shares of that session. charges: what no fill made, booked as it is given.
     First in, first out: a fill that reduces a position closes the oldest shares held, and what these made is booked on
     the model, and on the hour, of the fill that opened them, whatever closed them, and when; so what a model
     left to its successor at a swap remains its own. Commission, slippage and turnover are booked on the fill's own
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
     """
-    coming = iter(executions)
-    following = next(coming, None)
-    books: dict[str, _LotBook] = defaultdict(_LotBook)
-    booked: dict[Key, Amounts] = defaultdict(Amounts)
-    trades: list[Trade] = []
-    for session in sessions:
-        while following is not None and following.session <= session:
-            trades += books[following.ticker].book_fill(following, booked)
-            following = next(coming, None)
-        for ticker, book in books.items():
-            if (close := closes.get((session, ticker))) is not None:
-                book.book_close(session, ticker, close, booked)
-    held = {ticker: book.position for ticker, book in books.items() if abs(book.position) > _FLAT}
-    return Attribution(dict(booked), tuple(trades), held)
+    fills = fills.filter(pl.col("session") <= sessions[-1]) if sessions else fills.clear()
+    days = _find_places(fills["session"], sessions)
+    moves, trades, held = _match_fills(fills, days, _split_closes(closes, sessions), len(sessions))
+    return Attribution(_book(fills, days, sessions, moves, charges or {}), _frame_trades(fills, trades), held)
+
+
+def _find_places(days: pl.Series, sessions: Sequence[date]) -> IntArray:
+    """Return the place of each of `days` among `sessions`."""
+    known = pl.Series(sessions, dtype=pl.Date).to_physical().to_numpy()
+    return np.searchsorted(known, days.to_physical().to_numpy()).astype(np.int64)
+
+
+def _split_closes(closes: pl.DataFrame, sessions: Sequence[date]) -> dict[str, dict[int, float]]:
+    """Return each ticker's closes by the place of their session."""
+    span = closes.filter(pl.col("session").is_in(list(sessions)))
+    placed = span.select("ticker", "close", place=pl.Series(_find_places(span["session"], sessions)))
+    parts = placed.partition_by("ticker", as_dict=True, include_key=False)
+    return {
+        str(ticker): dict(zip(part["place"].to_list(), part["close"].to_list(), strict=True))
+        for (ticker,), part in parts.items()
+    }
+
+
+@dataclass(slots=True)
+class _Moves:
+    """What prices made of the shares held, a row a lot: when, in which session, of which fill's lot, USD."""
+
+    order: "array[int]" = field(default_factory=lambda: array("q"))
+    day: "array[int]" = field(default_factory=lambda: array("q"))
+    opener: "array[int]" = field(default_factory=lambda: array("q"))
+    moved: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, order: int, day: int, opener: int, moved: float) -> None:
+        self.order.append(order)
+        self.day.append(day)
+        self.opener.append(opener)
+        self.moved.append(moved)
+
+
+_TradeRow = tuple[int, int, float, float, float, float, int]
+"""Places of the first and the last fill, quantity, entry, exit, net, fills."""
+
+
+def _match_fills(
+    fills: pl.DataFrame, days: IntArray, closes: Mapping[str, Mapping[int, float]], sessions: int
+) -> tuple[_Moves, list[_TradeRow], dict[str, float]]:
+    """Match the fills of each ticker, first in, first out."""
+    moves, trades, held = _Moves(), list[_TradeRow](), dict[str, float]()
+    # how many fills there had been when a session ended: what is settled then comes after the last of these
+    ends = np.searchsorted(days, np.arange(sessions), side="right").tolist()
+    columns = fills.select("ticker", "quantity", "price", "commission", place=pl.int_range(pl.len()))
+    parts = columns.with_columns(day=pl.Series(days)).partition_by("ticker", as_dict=True, maintain_order=True)
+    for (ticker,), part in parts.items():
+        book = _LotBook(closes.get(str(ticker), {}), ends, moves, trades)
+        columns_of = (part[name].to_list() for name in ("place", "day", "quantity", "price", "commission"))
+        for fill in zip(*columns_of, strict=True):
+            book.book_fill(*fill)
+        book.settle_until(sessions)
+        if abs(book.position) > _FLAT:
+            held[str(ticker)] = book.position
+    trades.sort(key=lambda trade: trade[1])  # a fill ends one trade at most
+    return moves, trades, held
 
 
 @dataclass(slots=True)
@@ -144,16 +194,14 @@ class _Lot:
 
     quantity: float
     price: float
-    model_id: str
-    session: date
-    hour: int
+    opener: int
 
 
 @dataclass(slots=True)
 class _Open:
     """The trade under way in one ticker; paid, received: signed quantity times price, of entering and of leaving."""
 
-    first: Execution
+    first: int
     entered: float = 0.0
     paid: float = 0.0
     left: float = 0.0
@@ -162,99 +210,180 @@ class _Open:
     largest: float = 0.0
     fills: int = 0
 
-    def close(self, last: Execution) -> Trade:
-        return Trade(
-            ticker=last.ticker,
-            model_id=self.first.model_id,
-            session=last.session,
-            hour=self.first.hour,
-            opened=self.first.ts,
-            closed=last.ts,
-            quantity=self.largest,
-            entry=self.paid / self.entered,
-            exit=self.received / self.left if self.left else last.price,
-            net=round(-self.paid - self.received - self.commission, _USD_DECIMALS),
-            fills=self.fills,
+    def close(self, last: int, price: float) -> _TradeRow:
+        return (
+            self.first,
+            last,
+            self.largest,
+            self.paid / self.entered,
+            self.received / self.left if self.left else price,
+            round(-self.paid - self.received - self.commission, _USD_DECIMALS),
+            self.fills,
         )
 
 
 @dataclass(slots=True)
 class _LotBook:
-    """One ticker: its lots, oldest first, and the trade under way."""
+    """One ticker: its lots, oldest first, and the trade under way. closes, ends: by the place of the session."""
 
+    closes: Mapping[int, float]
+    ends: Sequence[int]
+    moves: _Moves
+    trades: list[_TradeRow]
+    day: int = 0
     lots: deque[_Lot] = field(default_factory=deque)
     position: float = 0.0
     open: _Open | None = None
 
-    def book_fill(self, execution: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
-        """Take a fill: book what it closes and what it cost; return the trade that it ended, if one."""
-        own = booked[Key(execution.session, execution.model_id, execution.ticker, execution.hour)]
-        own.commission += execution.commission
-        own.slippage += execution.quantity * (execution.price - execution.reference_price)
-        if execution.open is not None:
-            own.fill_cost += execution.quantity * (execution.price - execution.open)
-            own.timing += execution.quantity * (execution.open - execution.reference_price)
-        own.traded += abs(execution.quantity) * execution.price
-        own.fills += 1
-        self._match(execution, booked)
-        ended = self._follow(execution)
+    def book_fill(self, place: int, day: int, quantity: float, price: float, commission: float) -> None:
+        """Take a fill: book what it closes, and the trade that it ends."""
+        if day != self.day:
+            self.settle_until(day)
+        self._match(place, quantity, price)
+        self._follow(place, quantity, price, commission)
         if not self.position:
             self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
-        return ended
 
-    def _match(self, execution: Execution, booked: dict[Key, Amounts]) -> None:
-        left = execution.quantity
-        while abs(left) > _FLAT and self.lots and (self.lots[0].quantity > 0) != (left > 0):
-            lot = self.lots[0]
+    def settle_until(self, day: int) -> None:
+        """Book what every lot has made by the closes of the sessions before `day`, and let it go on from there."""
+        for ended in range(self.day, day) if self.lots else ():
+            if (close := self.closes.get(ended)) is not None:
+                for lot in self.lots:
+                    self.moves.add(_PARTS * self.ends[ended] - 1, ended, lot.opener, lot.quantity * (close - lot.price))
+                    lot.price = close
+        self.day = day
+
+    def _match(self, place: int, quantity: float, price: float) -> None:
+        left, lots = quantity, self.lots
+        while abs(left) > _FLAT and lots and (lots[0].quantity > 0) != (left > 0):
+            lot = lots[0]
             closed = lot.quantity if abs(lot.quantity) <= abs(left) + _FLAT else -left
-            key = _build_key(lot, execution.session, execution.ticker)
-            booked[key].moved += closed * (execution.price - lot.price)
+            self.moves.add(_PARTS * place + 1, self.day, lot.opener, closed * (price - lot.price))
             left += closed
             lot.quantity -= closed
             if not lot.quantity:
-                self.lots.popleft()
+                lots.popleft()
         if abs(left) > _FLAT:
-            self.lots.append(_Lot(left, execution.price, execution.model_id, execution.session, execution.hour))
+            lots.append(_Lot(left, price, place))
 
-    def _follow(self, execution: Execution) -> list[Trade]:
+    def _follow(self, place: int, quantity: float, price: float, commission: float) -> None:
         """Split the fill where it turns the position: its first part ends the old trade, the rest begins a new one."""
-        before, after = self.position, self.position + execution.quantity
+        before, after = self.position, self.position + quantity
         self.position = 0.0 if abs(after) <= _FLAT else after
-        ended: list[Trade] = []
-        rest = execution.quantity
+        rest = quantity
         if self.open is not None and before and (before > 0) != (rest > 0):
             closing = -before if abs(rest) >= abs(before) - _FLAT else rest
-            self._leave(self.open, execution, closing)
+            trade = self.open
+            trade.left += closing
+            trade.received += closing * price
+            trade.commission += commission * min(abs(closing / quantity), 1.0)
+            trade.fills += 1
             if not self.position or (self.position > 0) != (before > 0):
-                ended.append(self.open.close(execution))
+                self.trades.append(trade.close(place, price))
                 self.open = None
             rest = self.position if self.open is None else 0.0
         if rest and self.position:
-            self._enter(execution, rest)
-        return ended
-
-    def _leave(self, trade: _Open, execution: Execution, quantity: float) -> None:
-        trade.left += quantity
-        trade.received += quantity * execution.price
-        trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
-        trade.fills += 1
-
-    def _enter(self, execution: Execution, quantity: float) -> None:
-        if self.open is None:
-            self.open = _Open(execution)
-        trade = self.open
-        trade.entered += quantity
-        trade.paid += quantity * execution.price
-        trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
-        trade.largest = max(trade.largest, self.position, key=abs)
-        trade.fills += 1
-
-    def book_close(self, session: date, ticker: str, close: float, booked: dict[Key, Amounts]) -> None:
-        """Book what every lot has made by the close, and let it go on from there."""
-        for lot in self.lots:
-            booked[_build_key(lot, session, ticker)].moved += lot.quantity * (close - lot.price)
-            lot.price = close
+            if self.open is None:
+                self.open = _Open(place)
+            trade = self.open
+            trade.entered += rest
+            trade.paid += rest * price
+            trade.commission += commission * min(abs(rest / quantity), 1.0)
+            trade.largest = max(trade.largest, self.position, key=abs)
+            trade.fills += 1
 
 
-def _build_key(lot: _Lot, session: date, ticker: str) -> Key:
-    return Key(session, lot.model_id, ticker, lot.hour if lot.session == session else OVERNIGHT)
+def _book(
+    fills: pl.DataFrame, days: IntArray, sessions: Sequence[date], moves: _Moves, charges: Mapping[Key, float]
+) -> pl.DataFrame:
+    """Return what is booked on each key: a row each, in the order in which they were first booked on."""
+    count = fills.height
+    names = [
+        pl.concat([fills[name], pl.Series([getattr(key, name) for key in charges], dtype=pl.String)]).unique().sort()
+        for name in ("model_id", "ticker")
+    ]
+    models, tickers = (
+        _find_codes(fills[name], values) for name, values in zip(("model_id", "ticker"), names, strict=True)
+    )
+    hours = fills["hour"].to_numpy()
+    opener, moved_on = np.asarray(moves.opener, np.int64), np.asarray(moves.day, np.int64)
+    charged = (
+        _find_places(pl.Series([key.session for key in charges], dtype=pl.Date), sessions),
+        _find_codes(pl.Series([key.model_id for key in charges], dtype=pl.String), names[0]),
+        _find_codes(pl.Series([key.ticker for key in charges], dtype=pl.String), names[1]),
+        np.array([key.hour for key in charges], np.int64),
+    )
+    parts = zip(
+        (days, models, tickers, hours),
+        (moved_on, models[opener], tickers[opener], np.where(days[opener] == moved_on, hours[opener], OVERNIGHT)),
+        charged,
+        strict=True,
+    )
+    columns = [np.concatenate(part) for part in parts]
+    order = np.concatenate([_PARTS * np.arange(count), np.asarray(moves.order, np.int64), [1 << 62] * len(charges)])
+    came = np.lexsort((columns[0], order))  # stable: what came at the same moment stays as it was written
+    places, firsts = _number_keys([column[came] for column in columns])
+    back = np.empty_like(places)
+    back[came] = places
+    of_fill, of_move, of_charge = np.split(back, [count, count + opener.size])
+    in_turn = np.argsort(order[count : count + opener.size], kind="stable")
+    size = firsts.size
+    sums = _sum_fills(fills, of_fill, size)
+    sums["moved"] = _sum_by(of_move[in_turn], np.asarray(moves.moved)[in_turn], size)
+    sums["charges"] = _sum_by(of_charge, np.fromiter(charges.values(), np.float64, len(charges)), size)
+    day, model, ticker, hour = (column[came][firsts] for column in columns)
+    return pl.DataFrame(
+        {
+            "session": pl.Series(sessions, dtype=pl.Date).gather(day),
+            "model_id": names[0].gather(model),
+            "ticker": names[1].gather(ticker),
+            "hour": hour,
+            **{name: sums[name] for name in AMOUNTS},
+        }
+    )
+
+
+def _sum_fills(fills: pl.DataFrame, places: IntArray, size: int) -> dict[str, FloatArray]:
+    """Return what the fills cost by key; `places`: the key of each."""
+    quantity, price = pl.col("quantity"), pl.col("price")
+    terms = fills.select(
+        "commission",
+        slippage=quantity * (price - pl.col("reference_price")),
+        traded=quantity.abs() * price,
+        fills=pl.lit(1.0),
+        fill_cost=(quantity * (price - pl.col("open"))).fill_null(0.0),
+        timing=(quantity * (pl.col("open") - pl.col("reference_price"))).fill_null(0.0),
+    )
+    return {name: _sum_by(places, terms[name].to_numpy(), size) for name in terms.columns}
+
+
+def _find_codes(values: pl.Series, names: pl.Series) -> IntArray:
+    """Return the place of each of `values` among `names`, which are all of them."""
+    return values.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _number_keys(columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+    """Return the number of each row's key, counted as they first come, and the row in which each came first."""
+    one = np.zeros(columns[0].size, np.int64)
+    for column in columns:
+        low = int(column.min(initial=0))
+        one = one * (int(column.max(initial=0)) - low + 1) + (column - low)
+    _, firsts, inverse = np.unique(one, return_index=True, return_inverse=True)
+    turn = np.argsort(firsts)
+    number = np.empty_like(turn)
+    number[turn] = np.arange(turn.size)
+    return number[inverse], firsts[turn]
+
+
+def _sum_by(places: IntArray, values: FloatArray, size: int) -> FloatArray:
+    """Return the sum of the values of each place, float64, shape (size,), added one by one as they come."""
+    return np.bincount(places, weights=values, minlength=size).astype(np.float64, copy=False)
+
+
+def _frame_trades(fills: pl.DataFrame, trades: Sequence[_TradeRow]) -> pl.DataFrame:
+    names = ("first", "last", "quantity", "entry", "exit", "net", "fills")
+    types = (pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
+    rows = pl.DataFrame(trades, schema=dict(zip(names, types, strict=True)), orient="row")
+    first = fills.select("model_id", "hour", opened="ts")[rows["first"]]
+    last = fills.select("ticker", "session", closed="ts")[rows["last"]]
+    return pl.concat([first, last, rows.drop("first", "last")], how="horizontal")

@@ -1,5 +1,6 @@
 """What doing nothing clever would have made: the watchlist in equal amounts, bought once and held. Pure."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
@@ -83,10 +84,13 @@ def _adjust_to_first_session(
 ) -> tuple[dict[tuple[date, str], tuple[float, float]], list[str]]:
     """Return the prices in the shares of the first session, and the nights that were taken for a split."""
     nights = _find_split_nights(prices)
+    days: dict[str, list[date]] = defaultdict(list)
+    for session, ticker in sorted(prices):
+        days[ticker].append(session)
     adjusted_prices, notes = {}, []
     for ticker in tickers:
         factor, before = 1.0, 0.0
-        for session in sorted(day for day, name in prices if name == ticker):
+        for session in days[ticker]:
             first, last = prices[session, ticker]
             if (session, ticker) in nights:
                 factor *= before / first

@@ -1,7 +1,7 @@
 """What a ledger tells of one book: its sessions, what its fills made, which model decided when."""
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -14,7 +14,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import TRANSFERS, BookName, Snapshot
 from hftcl.market.sessions import Calendar
 from hftcl.performance import figures as work
-from hftcl.performance.attribution import OVERNIGHT, Amounts, Attribution, Execution, Key, attribute
+from hftcl.performance.attribution import FILLS, NET, OVERNIGHT, Attribution, Key, attribute
 from hftcl.performance.reports import Figures, Swap
 from hftcl.settings import Settings
 
@@ -22,7 +22,6 @@ NO_MODEL: Final = "no model"
 """Whose the fills are that no model decided, as a person's `--flatten`."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)  # the ledger's unit of time
-_FILL_COLUMNS: Final = ("ts", "ticker", "model_id", "quantity", "price", "commission", "reference_price")
 NO_TICKER: Final = "the account"
 """Whose the fees are that the broker takes for no single ticker."""
 
@@ -46,15 +45,16 @@ class Book:
     def cut_sessions(self, chosen: Sequence[date]) -> "Book":
         """Return the part that lies in the sessions `chosen`."""
         span = set(chosen)
+        is_chosen = pl.col("session").is_in(list(span))
         return Book(
             capital=self.capital,
             sessions=tuple(session for session in self.sessions if session in span),
             attribution=Attribution(
-                {key: amounts for key, amounts in self.attribution.booked.items() if key.session in span},
-                tuple(trade for trade in self.attribution.trades if trade.session in span),
+                self.attribution.booked.filter(is_chosen),
+                self.attribution.trades.filter(is_chosen),
                 self.attribution.held,
             ),
-            equity=self.equity.filter(pl.col("session").is_in(list(span))),
+            equity=self.equity.filter(is_chosen),
             before_usd=self.before_usd,
             unpriced=self.unpriced,
         )
@@ -76,10 +76,16 @@ class Book:
 
 
 def read_book(
-    reader: LedgerReader, settings: Settings, book: BookName, until: date | None = None, since: date | None = None
+    reader: LedgerReader,
+    settings: Settings,
+    book: BookName,
+    closes: pl.DataFrame,
+    until: date | None = None,
+    since: date | None = None,
 ) -> Book:
     """Return a book as the ledger has it now, or as it was when the session `until` ended.
 
+    closes: all that the reader has; two books and the benchmark are of the same.
     since: the first session that is needed: what lies before the newest close ahead of it at which nothing was held
     may be left out, and changes nothing in the sessions after it.
     Raises NoDataError for one that does not tell its capital.
@@ -92,20 +98,17 @@ def read_book(
     if until is not None:
         days = days[: bisect.bisect_right(days, until)]
         equity = equity.filter(pl.col("session") <= until)
-    closes = {
-        (session, ticker): close
-        for session, ticker, close in reader.closes().select("session", "ticker", "close").iter_rows()
-        if days and session >= days[0]
-    }
-    attribution = attribute(_iterate_executions(reader, settings, book, first), closes, days)
-    charged_before = _book_charges(reader, attribution, days) if book == "production" else 0.0
+    fills = _place_fills(reader.fills_with_opens(book, first), settings)
+    charges, charged_before = _sum_charges(reader, days) if book == "production" else ({}, 0.0)
+    attribution = attribute(fills.select(FILLS.names()), closes, days, charges)
+    priced = set(closes.filter(pl.col("session") == days[-1])["ticker"]) if days else set()
     return Book(
         capital=_read_capital(reader, days),
         sessions=tuple(days),
         attribution=attribution,
         equity=equity,
         before_usd=charged_before - start.paid if start else charged_before,
-        unpriced=tuple(sorted(ticker for ticker in attribution.held if (days[-1], ticker) not in closes)),
+        unpriced=tuple(sorted(ticker for ticker in attribution.held if ticker not in priced)),
     )
 
 
@@ -119,18 +122,12 @@ def _find_sessions(minutes: Sequence[datetime], settings: Settings) -> set[date]
     return set(placed["session"].unique().to_list())
 
 
-def _iterate_executions(
-    reader: LedgerReader, settings: Settings, book: BookName, first: datetime | None
-) -> Iterator[Execution]:
-    for fills in reader.iterate_fills(book, first, _FILL_COLUMNS):
-        yield from map(Execution._make, _place_fills(fills, settings).select(Execution._fields).iter_rows())
-
-
-def _book_charges(reader: LedgerReader, attribution: Attribution, days: Sequence[date]) -> float:
-    """Book fees, dividends and the like on the session of their day, or the one before; return those of before.
+def _sum_charges(reader: LedgerReader, days: Sequence[date]) -> tuple[dict[Key, float], float]:
+    """Return fees, dividends and the like by the session of their day, or the one before; and those of before.
 
     They are of no model and of no hour.
     """
+    charges: dict[Key, float] = {}
     before = 0.0
     for row in reader.list_cash():
         if row.kind in TRANSFERS:
@@ -140,8 +137,8 @@ def _book_charges(reader: LedgerReader, attribution: Attribution, days: Sequence
             before += row.amount
             continue
         key = Key(days[place - 1], NO_MODEL, row.ticker or NO_TICKER, OVERNIGHT)
-        attribution.booked.setdefault(key, Amounts()).charges += row.amount
-    return before
+        charges[key] = charges.get(key, 0.0) + row.amount
+    return charges, before
 
 
 def _find_start(reader: LedgerReader, settings: Settings, book: BookName, since: date | None) -> Snapshot | None:
@@ -200,10 +197,9 @@ def find_served(
     """Return where another model began to decide, and the sessions in which each model decided or traded."""
     swaps: list[Swap] = []
     served: dict[str, set[date]] = {}
-    for key, amounts in book.attribution.booked.items():
-        if amounts.charges and not amounts.fills and not amounts.moved:
-            continue  # a fee is of no model
-        served.setdefault(key.model_id, set()).add(key.session)
+    booked = book.attribution.booked.filter((pl.col("fills") > 0) | (pl.col("moved") != 0) | (pl.col("charges") == 0))
+    for model, session in booked.select("model_id", "session").unique(maintain_order=True).iter_rows():
+        served.setdefault(model, set()).add(session)  # a fee alone is of no model
     bounds = book.equity.group_by("session").agg(pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last"))
     minutes = {session: (first, last) for session, first, last in bounds.iter_rows()}
     for session in chosen:
@@ -258,7 +254,7 @@ def list_notes(book: Book) -> tuple[str, ...]:
     derived = (
         book.capital
         + book.before_usd
-        + sum(amounts.net for key, amounts in book.attribution.booked.items() if key.session <= session)
+        + book.attribution.booked.filter(pl.col("session") <= session).select(NET).sum().item()
     )
     if abs(equity - derived) <= _CENT:
         return ()

@@ -1,21 +1,23 @@
 """Figures of merit of what was traded: booked P&L in, frozen figures out. Pure; the arithmetic of `exam.metrics`.
 
-Net P&L per session is a fraction of a constant capital, 0.0 for a session without a trade.
+Net P&L per session is a fraction of a constant capital, 0.0 for a session without a trade. `booked` and `trades` are
+the frames of an `Attribution`.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.formats import hour_name
-from hftcl.performance.attribution import OVERNIGHT, Amounts, Key, Trade
+from hftcl.performance.attribution import AMOUNTS, NET, OVERNIGHT, Amounts
 from hftcl.performance.reports import CellFigures, Figures, PartFigures, RollingPoint, TradeBin
 
 FloatArray = npt.NDArray[np.float64]
@@ -23,19 +25,22 @@ FloatArray = npt.NDArray[np.float64]
 WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Even, so that 0 is an edge: no bar holds gains and losses; bars of a page's width can still be told apart.
 _BINS: Final = 24
+WEEKDAY: Final = pl.col("session").dt.weekday().cast(pl.Int64) - 1
+"""Of a row of what is booked, or of a trade: 0 for Monday."""
 
 
 def compute_figures(
-    booked: Mapping[Key, Amounts],
-    trades: Sequence[Trade],
+    booked: pl.DataFrame,
+    trades: pl.DataFrame,
     sessions: Sequence[date],
     *,
     capital: float,
     exposure: float | None,
 ) -> Figures:
     """Return the figures of these amounts and trades over `sessions`, which hold all sessions of the amounts."""
-    total = sum_amounts(booked.values())
+    total = sum_amounts(booked)
     net = net_by_session(booked, sessions, capital)
+    ended = trades["net"].to_numpy()
     return Figures(
         sessions=len(sessions),
         sharpe=compute_or_none(lambda: metrics.sharpe(net)),
@@ -50,10 +55,10 @@ def compute_figures(
         timing_usd=total.timing,
         charges_usd=total.charges,
         max_drawdown=metrics.max_drawdown(net),
-        trades=len(trades),
-        hit_rate=hit_rate(trades),
-        profit_factor=profit_factor(trades),
-        fills=total.fills,
+        trades=ended.size,
+        hit_rate=hit_rate(ended),
+        profit_factor=profit_factor(ended),
+        fills=int(total.fills),
         turnover=total.traded / capital,
         exposure=exposure,
         cost_bps=cost_bps(total),
@@ -61,21 +66,25 @@ def compute_figures(
     )
 
 
-def sum_amounts(amounts: Iterable[Amounts]) -> Amounts:
-    """Return the sum of `amounts`."""
-    total = Amounts()
-    for amount in amounts:
-        total.add(amount)
+def sum_amounts(booked: pl.DataFrame) -> Amounts:
+    """Return the sum of what is booked."""
+    (total,) = _sum_amounts_by(booked, np.zeros(booked.height, np.int64), 1)
     return total
 
 
-def net_by_session(booked: Mapping[Key, Amounts], sessions: Sequence[date], capital: float) -> FloatArray:
+def _sum_amounts_by(booked: pl.DataFrame, places: npt.NDArray[np.int64], size: int) -> list[Amounts]:
+    """Return the sum of each place, added row by row."""
+    sums = [np.bincount(places, weights=booked[name].to_numpy(), minlength=size).tolist() for name in AMOUNTS]
+    return [Amounts(**dict(zip(AMOUNTS, row, strict=True))) for row in zip(*sums, strict=True)]
+
+
+def net_by_session(booked: pl.DataFrame, sessions: Sequence[date], capital: float) -> FloatArray:
     """Return the net P&L of each of `sessions` as a fraction of capital, float64, in their order."""
-    place = {session: index for index, session in enumerate(sessions)}
-    net = np.zeros(len(sessions))
-    for key, amounts in booked.items():
-        net[place[key.session]] += amounts.net / capital
-    return net
+    if booked.is_empty():
+        return np.zeros(len(sessions))
+    places = np.searchsorted(np.array(sessions, "datetime64[D]"), booked["session"].to_numpy())
+    nets = booked.select(NET).to_series().to_numpy() / capital  # polars' quotient by one number has other last bits
+    return np.bincount(places, weights=nets, minlength=len(sessions)).astype(np.float64, copy=False)
 
 
 def cost_bps(amounts: Amounts) -> float | None:
@@ -83,44 +92,46 @@ def cost_bps(amounts: Amounts) -> float | None:
     return 1e4 * (amounts.commission + amounts.slippage) / amounts.traded if amounts.traded else None
 
 
-def hit_rate(trades: Sequence[Trade]) -> float | None:
-    """Return the share of the trades with a net P&L above 0; None without a trade."""
-    return sum(trade.net > 0 for trade in trades) / len(trades) if trades else None
+def hit_rate(nets: FloatArray) -> float | None:
+    """Return the share of the trades with a net P&L above 0; None without a trade. nets: USD, one a trade."""
+    return int((nets > 0).sum()) / nets.size if nets.size else None
 
 
-def profit_factor(trades: Sequence[Trade]) -> float | None:
-    """Return the sum of the gains / the sum of the losses; None where no trade lost."""
-    lost = -math.fsum(trade.net for trade in trades if trade.net < 0)
-    return math.fsum(trade.net for trade in trades if trade.net > 0) / lost if lost > 0 else None
+def profit_factor(nets: FloatArray) -> float | None:
+    """Return the sum of the gains / the sum of the losses; None where no trade lost. nets: USD, one a trade."""
+    lost = -math.fsum(nets[nets < 0])
+    return math.fsum(nets[nets > 0]) / lost if lost > 0 else None
 
 
 def split_parts(
-    booked: Mapping[Key, Amounts],
-    trades: Sequence[Trade],
+    booked: pl.DataFrame,
+    trades: pl.DataFrame,
     *,
     capital: float,
-    of: Callable[[Key | Trade], object],
+    of: pl.Expr,
     name: Callable[[object], str],
 ) -> tuple[PartFigures, ...]:
     """Return one part for each value of `of`, in the order of the values; a trade is of its opening and its end."""
-    amounts: dict[object, Amounts] = defaultdict(Amounts)
-    ended: dict[object, list[Trade]] = defaultdict(list)
-    for key, amount in booked.items():
-        amounts[of(key)].add(amount)
-    for trade in trades:
-        ended[of(trade)].append(trade)
+    amounts_of, trade_of = (frame.select(of).to_series() for frame in (booked, trades))
+    values = pl.concat([amounts_of, trade_of]).unique().sort()
+    of_amount, of_trade = (
+        each.replace_strict(values, np.arange(values.len())).to_numpy() if each.len() else np.zeros(0, np.int64)
+        for each in (amounts_of, trade_of)
+    )
+    turn = np.argsort(of_trade, kind="stable")
+    nets = np.split(trades["net"].to_numpy()[turn], np.searchsorted(of_trade[turn], np.arange(1, values.len())))
     return tuple(
         PartFigures(
             name=name(value),
-            net_usd=amounts[value].net,
-            pnl=amounts[value].net / capital,
-            turnover=amounts[value].traded / capital,
-            trades=len(ended[value]),
-            hit_rate=hit_rate(ended[value]),
-            profit_factor=profit_factor(ended[value]),
-            cost_bps=cost_bps(amounts[value]),
+            net_usd=amounts.net,
+            pnl=amounts.net / capital,
+            turnover=amounts.traded / capital,
+            trades=ended.size,
+            hit_rate=hit_rate(ended),
+            profit_factor=profit_factor(ended),
+            cost_bps=cost_bps(amounts),
         )
-        for value in sorted({*amounts, *ended})  # type: ignore[type-var]
+        for value, amounts, ended in zip(values, _sum_amounts_by(booked, of_amount, values.len()), nets, strict=False)
     )
 
 
@@ -141,14 +152,15 @@ def build_hour_names(opens: time, minutes: int) -> Callable[[object], str]:
     return name_hour
 
 
-def split_cells(booked: Mapping[Key, Amounts], name: Callable[[object], str]) -> tuple[CellFigures, ...]:
+def split_cells(booked: pl.DataFrame, name: Callable[[object], str]) -> tuple[CellFigures, ...]:
     """Return the net P&L of each weekday's hour, sorted; hours without a fill are left out. name: names an hour."""
-    sums: dict[tuple[int, int], float] = defaultdict(float)
-    for key, amounts in booked.items():
-        sums[key.session.weekday(), key.hour] += amounts.net
+    rows = booked.select(WEEKDAY.alias("day"), "hour", NET.alias("net"))
+    cells = rows.select("day", "hour").unique().sort("day", "hour").with_row_index("place")
+    placed = rows.join(cells, on=["day", "hour"], how="left", maintain_order="left")
+    nets = np.bincount(placed["place"].to_numpy().astype(np.int64), weights=placed["net"].to_numpy())
     return tuple(
         CellFigures(weekday=WEEKDAYS[day], hour=hour, clock=name(hour), net_usd=net)
-        for (day, hour), net in sorted(sums.items())
+        for (_, day, hour), net in zip(cells.iter_rows(), nets.tolist(), strict=False)
     )
 
 
@@ -168,14 +180,16 @@ def compute_rolling(net: FloatArray, sessions: Sequence[date], window: int) -> t
     )
 
 
-def trade_bins(trades: Sequence[Trade]) -> tuple[TradeBin, ...]:
-    """Return a histogram of the trades' P&L with 0 as one of its edges; the outer bins hold what lies beyond them."""
-    if not trades:
+def trade_bins(nets: FloatArray) -> tuple[TradeBin, ...]:
+    """Return a histogram of the trades' P&L with 0 as one of its edges; the outer bins hold what lies beyond them.
+
+    nets: USD, one a trade.
+    """
+    if not nets.size:
         return ()
-    net = np.array([trade.net for trade in trades])
-    reach = float(np.quantile(np.abs(net), 0.98)) or 1.0
+    reach = float(np.quantile(np.abs(nets), 0.98)) or 1.0
     edges = reach * np.arange(-_BINS // 2, _BINS // 2 + 1) / (_BINS // 2)  # linspace would miss 0 by a rounding
-    counts, _ = np.histogram(np.clip(net, edges[0], edges[-1]), edges)
+    counts, _ = np.histogram(np.clip(nets, edges[0], edges[-1]), edges)
     return tuple(
         TradeBin(low_usd=float(low), high_usd=float(high), trades=int(count))
         for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)

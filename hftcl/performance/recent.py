@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import date
 
+import polars as pl
+
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
@@ -32,12 +34,12 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
             return None
         sessions = [day for day in list_sessions(reader, settings, "production") if day <= until]
         # from where on it takes to find so many is not known: twice as many back, and again
-        count = 2 * most
+        count, closes = 2 * most, reader.closes()
         while True:
             since = sessions[-count] if count < len(sessions) else None
-            book = read_book(reader, settings, "production", since=since)
+            book = read_book(reader, settings, "production", closes, since=since)
             models = find_served(reader, book, [day for day in book.sessions if since is None or day >= since])[1]
-            filled = {key.session for key, amounts in book.attribution.booked.items() if amounts.fills}
+            filled = set(book.attribution.booked.filter(pl.col("fills") > 0)["session"])
             others = {day for model, served in models.items() if model != model_id for day in served}
             own = models.get(model_id, set()) & filled - others
             days = [day for day in sorted(own) if day <= until and (since is None or day >= since)][-most:]
@@ -46,5 +48,5 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
             count *= 2
     if not days:
         return None
-    alone = {key: amounts for key, amounts in book.attribution.booked.items() if key.session in set(days)}
+    alone = book.attribution.booked.filter(pl.col("session").is_in(days))
     return Recent(net=work.net_by_session(alone, days, book.capital), ledger=ledger)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.records import ModelRecord
@@ -22,7 +23,6 @@ from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.performance import figures as work
-from hftcl.performance.attribution import Amounts, Key, Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
 from hftcl.performance.book import NO_MODEL, Book, find_hours, find_served, list_notes, list_sessions, read_book
 from hftcl.performance.reports import (
@@ -36,6 +36,11 @@ from hftcl.performance.reports import (
 from hftcl.settings import Settings
 
 _CURVE_POINTS: Final = 600  # the charts are 960 units wide: more points would not be seen, and make the page larger
+
+# What a report reads; of orders, as many as fills and thrice as large, it reads none.
+_TABLES: Final = (
+    "fills", "opens", "equity", "closes", "cash", "snapshots", "decisions", "decided", "archives", "meta",
+)  # fmt: skip
 
 
 def performance(
@@ -70,17 +75,13 @@ def _perform(
     settings: Settings, home: Path, path: Path, since: date | None, until: date | None, *, replay: bool
 ) -> PerformanceReport:
     with LedgerReader(path) as reader, reader.snapshot():
-        reader.check_structure()  # every row is read: a page that hides some must not go unseen
+        reader.check_structure(_TABLES)  # every row is read: a page that hides some must not go unseen
         meta = reader.meta()
         chosen = _choose_sessions(list_sessions(reader, settings, "production"), since, until, path, replay=replay)
         # what is held, and what is to be noted, is that of the span's end
-        every = read_book(reader, settings, "production", chosen[-1], chosen[0])
-        shadow = read_book(reader, settings, "shadow", chosen[-1], chosen[0])
-        closes = [
-            Close(session, ticker, first, last)
-            for session, ticker, first, last in reader.closes().select("session", "ticker", "open", "close").iter_rows()
-            if chosen[0] <= session <= chosen[-1]
-        ]
+        closes = reader.closes()
+        every = read_book(reader, settings, "production", closes, chosen[-1], chosen[0])
+        shadow = read_book(reader, settings, "shadow", closes, chosen[-1], chosen[0])
         swaps, deciders = find_served(reader, every, chosen)
     models = {record.model_id: record for record in Registry(home).models()}
     return _build_report(
@@ -88,7 +89,7 @@ def _perform(
         meta,
         every.cut_sessions(chosen),
         shadow.cut_sessions(chosen),
-        closes,
+        [Close(*row) for row in closes.select(Close._fields).iter_rows()],
         swaps,
         deciders,
         models,
@@ -151,11 +152,9 @@ def _build_report(
             for model_id, days in sorted(deciders.items(), key=lambda item: (min(item[1]), item[0]))
             if days & set(sessions)
         ),
-        tickers=work.split_parts(booked, trades, capital=capital, of=lambda key: key.ticker, name=str),
-        weekdays=work.split_parts(
-            booked, trades, capital=capital, of=lambda key: key.session.weekday(), name=work.weekday_name
-        ),
-        hours=work.split_parts(booked, trades, capital=capital, of=lambda key: key.hour, name=name_hour),
+        tickers=work.split_parts(booked, trades, capital=capital, of=pl.col("ticker"), name=str),
+        weekdays=work.split_parts(booked, trades, capital=capital, of=work.WEEKDAY, name=work.weekday_name),
+        hours=work.split_parts(booked, trades, capital=capital, of=pl.col("hour"), name=name_hour),
         cells=work.split_cells(booked, name_hour),
         months=work.months(pnl),
         pnl_by_session=pnl,
@@ -163,8 +162,8 @@ def _build_report(
         rolling=work.compute_rolling(net, sessions, window),
         swaps=swaps,
         curve=_build_curve(book, net),
-        trades=tuple(_build_row(trade) for trade in reversed(trades[-TRADES_SHOWN:])),
-        trade_bins=work.trade_bins(trades),
+        trades=_list_newest(trades),
+        trade_bins=work.trade_bins(trades["net"].to_numpy()),
         held=book.attribution.held,
         notes=notes,
     )
@@ -172,15 +171,18 @@ def _build_report(
 
 def _build_hour_names(settings: Settings, book: Book) -> Callable[[object], str]:
     """Return what names the hours of `book`; without a fill there is none to name, and the calendar is not asked."""
-    days = sorted({key.session for key in book.attribution.booked})
-    return work.build_hour_names(*find_hours(settings, days[0], days[-1])) if days else str
+    days = book.attribution.booked["session"]
+    first, last = days.min(), days.max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return str
+    return work.build_hour_names(*find_hours(settings, first, last))
 
 
 def _find_as_of(book: Book) -> datetime:
     """Return the end of the newest minute that the ledger tells of."""
     stamps: list[datetime] = [
         *book.equity["ts"].tail(1).to_list(),
-        *(trade.closed for trade in book.attribution.trades[-1:]),
+        *book.attribution.trades["closed"].tail(1).to_list(),
     ]
     if stamps:
         return max(stamps) + timedelta(minutes=1)
@@ -195,11 +197,10 @@ def _build_model_figures(
     book: Book, model_id: str, days: set[date], record: ModelRecord | None, *, in_use: bool
 ) -> ModelFigures:
     sessions = sorted(days)
-    booked: dict[Key, Amounts] = {
-        key: amounts for key, amounts in book.attribution.booked.items() if key.model_id == model_id
-    }
-    trades = [trade for trade in book.attribution.trades if trade.model_id == model_id]
-    days_in_use = [*sessions, *(key.session for key in booked)]
+    booked, trades = (
+        frame.filter(pl.col("model_id") == model_id) for frame in (book.attribution.booked, book.attribution.trades)
+    )
+    days_in_use = [*sessions, *booked["session"].unique()]
     interval = record.judgement.sharpe_interval if record else None
     return ModelFigures(
         model_id=model_id,
@@ -244,17 +245,11 @@ def _pick_evenly(n: int, wanted: int) -> list[int]:
     return [round((place + 1) * n / count) - 1 for place in range(count)]
 
 
-def _build_row(trade: Trade) -> TradeRow:
-    return TradeRow(
-        ticker=trade.ticker,
-        model_id=trade.model_id,
-        opened=trade.opened,
-        closed=trade.closed,
-        quantity=trade.quantity,
-        entry=trade.entry,
-        exit=trade.exit,
-        net_usd=trade.net,
-    )
+def _list_newest(trades: pl.DataFrame) -> tuple[TradeRow, ...]:
+    """Return the newest trades, newest first."""
+    names = ("ticker", "model_id", "opened", "closed", "quantity", "entry", "exit")
+    rows = trades.tail(TRADES_SHOWN).reverse().select(*names, net_usd="net")
+    return tuple(TradeRow(**row) for row in rows.iter_rows(named=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

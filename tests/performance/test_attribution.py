@@ -1,14 +1,20 @@
-"""P&L is attributed to the cent: by hand, and against exact sums over random fills."""
+"""P&L is attributed to the cent: by hand, against exact sums over random fills, and to the bit as fill by fill."""
 
+import dataclasses
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftcl.performance.attribution import OVERNIGHT, Attribution, Execution, attribute
+from hftcl.performance.attribution import AMOUNTS, FILLS, OVERNIGHT, Amounts, Attribution, Key, attribute
+from hftcl.performance.figures import sum_amounts
+from tests.performance import fill_by_fill
+from tests.performance.fill_by_fill import Execution
 
 MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
 CENT = 0.01
@@ -30,9 +36,23 @@ def fill(
     return Execution(session, minute // 60, ts, ticker, model, quantity, price, commission, known)
 
 
+def book(fills: Sequence[Execution], closes: Mapping[tuple[date, str], float], sessions: Sequence[date]) -> Attribution:
+    frame = pl.DataFrame(fills, schema=FILLS, orient="row")
+    rows = [(*key, close) for key, close in closes.items()]
+    prices = pl.DataFrame(rows, schema={"session": pl.Date, "ticker": pl.String, "close": pl.Float64}, orient="row")
+    return attribute(frame, prices, sessions)
+
+
+def list_booked(found: Attribution) -> dict[Key, Amounts]:
+    return {
+        Key(**{name: row[name] for name in Key._fields}): Amounts(**{name: row[name] for name in AMOUNTS})
+        for row in found.booked.iter_rows(named=True)
+    }
+
+
 def by_model(found: Attribution) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
-    for key, amounts in found.booked.items():
+    for key, amounts in list_booked(found).items():
         sums[key.model_id] += amounts.net
     return dict(sums)
 
@@ -45,29 +65,29 @@ def test_what_a_model_opened_is_its_own_though_its_successor_closes_it() -> None
         fill(2, 103, model="B", minute=80),
         fill(-8, 102, model="B", minute=90, commission=0.5),
     ]
-    found = attribute(fills, {}, [MONDAY])
+    found = book(fills, {}, [MONDAY])
     assert by_model(found) == {"A": 4 * 1 + 6 * 2 - 1.0, "B": 2 * -1 - 0.5}
-    assert {key.hour: amounts.moved for key, amounts in found.booked.items() if key.model_id == "A"} == {0: 16.0}
-    (trade,) = found.trades
-    assert (trade.model_id, trade.quantity, trade.fills, trade.net) == ("A", 10, 4, 12.5)
-    assert trade.entry == pytest.approx((10 * 100 + 2 * 103) / 12)
-    assert trade.exit == pytest.approx((4 * 101 + 8 * 102) / 12)
+    assert {key.hour: amounts.moved for key, amounts in list_booked(found).items() if key.model_id == "A"} == {0: 16.0}
+    (trade,) = found.trades.to_dicts()
+    assert [trade[name] for name in ("model_id", "quantity", "fills", "net")] == ["A", 10, 4, 12.5]
+    assert trade["entry"] == pytest.approx((10 * 100 + 2 * 103) / 12)
+    assert trade["exit"] == pytest.approx((4 * 101 + 8 * 102) / 12)
 
 
 def test_a_turn_ends_one_trade_and_begins_another_and_splits_its_commission() -> None:
     fills = [fill(5, 10), fill(-15, 12, model="B", commission=3.0, minute=1), fill(10, 11, model="C", minute=2)]
-    found = attribute(fills, {}, [MONDAY])
-    assert [(trade.quantity, trade.net, trade.model_id) for trade in found.trades] == [(5, 9.0, "A"), (-10, 8.0, "B")]
+    found = book(fills, {}, [MONDAY])
+    assert found.trades.select("quantity", "net", "model_id").rows() == [(5, 9.0, "A"), (-10, 8.0, "B")]
     assert by_model(found) == {"A": 10.0, "B": 10.0 - 3.0, "C": 0.0}
 
 
 def test_what_is_held_over_night_is_settled_at_the_close_and_told_apart() -> None:
     fills = [fill(10, 100), fill(-10, 105, model="B", session=TUESDAY)]
-    found = attribute(fills, {(MONDAY, "AAPL"): 102.0, (TUESDAY, "AAPL"): 90.0}, [MONDAY, TUESDAY])
-    held = {(key.session, key.hour): amounts.net for key, amounts in found.booked.items() if key.model_id == "A"}
+    found = book(fills, {(MONDAY, "AAPL"): 102.0, (TUESDAY, "AAPL"): 90.0}, [MONDAY, TUESDAY])
+    held = {(key.session, key.hour): amounts.net for key, amounts in list_booked(found).items() if key.model_id == "A"}
     assert held == {(MONDAY, 0): 20.0, (TUESDAY, OVERNIGHT): 30.0}
     assert found.held == {}
-    assert found.trades[0].net == 50.0
+    assert found.trades["net"].to_list() == [50.0]
 
 
 def test_fractions_that_leave_a_crumb_of_rounding_leave_nothing_to_the_days_after() -> None:
@@ -75,24 +95,24 @@ def test_fractions_that_leave_a_crumb_of_rounding_leave_nothing_to_the_days_afte
     fills = [fill(0.1, 100), fill(0.2, 100, minute=1), fill(-0.3, 100, model="B", minute=2)]
     fills += [fill(0.7, 50, model="B", session=TUESDAY), fill(-0.7, 51, model="B", session=TUESDAY, minute=90)]
     closes = {(MONDAY, "AAPL"): 102.0, (TUESDAY, "AAPL"): 51.0}
-    found = attribute(fills, closes, [MONDAY, TUESDAY])
-    assert {(key.session, key.model_id) for key in found.booked} == {(MONDAY, "A"), (MONDAY, "B"), (TUESDAY, "B")}
-    assert OVERNIGHT not in {key.hour for key in found.booked}
+    found = book(fills, closes, [MONDAY, TUESDAY])
+    assert {(key.session, key.model_id) for key in list_booked(found)} == {(MONDAY, "A"), (MONDAY, "B"), (TUESDAY, "B")}
+    assert OVERNIGHT not in {key.hour for key in list_booked(found)}
     assert found.held == {}
-    assert [trade.net for trade in found.trades] == [0.0, 0.7], "what comes out even is neither won nor lost"
+    assert found.trades["net"].to_list() == [0.0, 0.7], "what comes out even is neither won nor lost"
 
 
 @pytest.mark.parametrize("rest", [5e-10, -5e-10])
 def test_a_fill_that_misses_flat_by_less_than_a_broker_counts_is_flat(rest: float) -> None:
     fills = [fill(1.0, 100), fill(-1.0 + rest, 101, minute=1), fill(2.0, 100, minute=2), fill(-2.0, 99, minute=3)]
-    found = attribute(fills, {(MONDAY, "AAPL"): 500.0}, [MONDAY, TUESDAY])
-    assert [(trade.quantity, round(trade.net, 4)) for trade in found.trades] == [(1.0, 1.0), (2.0, -2.0)]
-    assert sum(amounts.net for amounts in found.booked.values()) == pytest.approx(-1.0, abs=1e-6)
+    found = book(fills, {(MONDAY, "AAPL"): 500.0}, [MONDAY, TUESDAY])
+    assert found.trades.select("quantity", pl.col("net").round(4)).rows() == [(1.0, 1.0), (2.0, -2.0)]
+    assert sum(amounts.net for amounts in list_booked(found).values()) == pytest.approx(-1.0, abs=1e-6)
 
 
 def test_slippage_is_what_was_paid_above_the_reference_price_on_either_side() -> None:
-    found = attribute([fill(10, 100.1, reference=100), fill(-10, 99.9, reference=100, minute=1)], {}, [MONDAY])
-    (amounts,) = found.booked.values()
+    found = book([fill(10, 100.1, reference=100), fill(-10, 99.9, reference=100, minute=1)], {}, [MONDAY])
+    (amounts,) = list_booked(found).values()
     assert amounts.slippage == pytest.approx(2.0)
     assert amounts.traded == pytest.approx(2000.0)
     assert amounts.gross == pytest.approx(0.0)
@@ -101,7 +121,7 @@ def test_slippage_is_what_was_paid_above_the_reference_price_on_either_side() ->
 QUANTITIES = st.one_of(st.integers(-50, 50).map(float), st.floats(-50, 50, allow_nan=False)).filter(
     lambda q: abs(q) > 1e-6
 )
-FILLS = st.lists(
+DRAWN = st.lists(
     st.tuples(
         st.integers(0, 3),
         st.integers(0, 380),
@@ -115,7 +135,7 @@ FILLS = st.lists(
 )
 
 
-@given(drawn=FILLS, last=st.floats(0.01, 5000), flatten=st.booleans())
+@given(drawn=DRAWN, last=st.floats(0.01, 5000), flatten=st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_every_way_to_cut_the_pnl_adds_up_to_the_cent(
     drawn: list[tuple[int, int, str, str, float, float, float]], last: float, flatten: bool
@@ -135,23 +155,23 @@ def test_every_way_to_cut_the_pnl_adds_up_to_the_cent(
         ]
         fills += ends
     closes = {(session, ticker): last + place for place, session in enumerate(sessions) for ticker in held}
-    found = attribute(fills, closes, sessions)
+    found = book(fills, closes, sessions)
     exact = -sum((Fraction(f.quantity) * Fraction(f.price) + Fraction(f.commission) for f in fills), Fraction())
     for ticker in held:
         position = sum((Fraction(f.quantity) for f in fills if f.ticker == ticker), Fraction())
         exact += position * Fraction(closes[sessions[-1], ticker])
     for cut in ("session", "model_id", "ticker", "hour"):
         sums: dict[object, float] = defaultdict(float)
-        for key, amounts in found.booked.items():
+        for key, amounts in list_booked(found).items():
             sums[getattr(key, cut)] += amounts.net
         assert sum(sums.values()) == pytest.approx(float(exact), abs=CENT / 10)
     if flatten:
         assert found.held == {}
-        assert sessions[-1] not in {key.session for key in found.booked}, "flat is flat"
-        assert sum(trade.net for trade in found.trades) == pytest.approx(float(exact), abs=CENT / 10)
+        assert sessions[-1] not in {key.session for key in list_booked(found)}, "flat is flat"
+        assert sum(found.trades["net"]) == pytest.approx(float(exact), abs=CENT / 10)
 
 
-@given(drawn=FILLS)
+@given(drawn=DRAWN)
 @settings(max_examples=50, deadline=None)
 def test_a_session_is_settled_alike_whatever_comes_later(
     drawn: list[tuple[int, int, str, str, float, float, float]],
@@ -163,8 +183,49 @@ def test_a_session_is_settled_alike_whatever_comes_later(
         for day, minute, ticker, model, q, price, commission in sorted(drawn, key=lambda each: each[:2])
     ]
     closes = {(session, ticker): 50.0 for session in sessions for ticker in ("AAPL", "AMD", "X:BTCUSD")}
-    whole = attribute(fills, closes, sessions)
+    whole = book(fills, closes, sessions)
     early = [each for each in fills if each.session <= TUESDAY]
-    part = attribute(early, closes, sessions[:2])
-    assert part.booked == {key: value for key, value in whole.booked.items() if key.session <= TUESDAY}
-    assert part.trades == tuple(trade for trade in whole.trades if trade.session <= TUESDAY)
+    part = book(early, closes, sessions[:2])
+    assert list_booked(part) == {key: value for key, value in list_booked(whole).items() if key.session <= TUESDAY}
+    assert part.trades.equals(whole.trades.filter(pl.col("session") <= TUESDAY))
+
+
+@given(
+    drawn=DRAWN,
+    opens=st.lists(st.none() | st.floats(0.01, 5000), min_size=60, max_size=60),
+    priced=st.sets(st.tuples(st.integers(0, 4), st.sampled_from(["AAPL", "AMD", "X:BTCUSD"]))),
+    whole=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
+    drawn: list[tuple[int, int, str, str, float, float, float]],
+    opens: list[float | None],
+    priced: set[tuple[int, str]],
+    whole: bool,
+) -> None:
+    sessions = [MONDAY + timedelta(days=day) for day in range(5)]
+    fills = [
+        fill(
+            round(q) or 1.0 if whole else q, price, model=model, minute=minute, session=sessions[day], ticker=ticker,
+            commission=commission, reference=price + commission,
+        )._replace(open=at_open)
+        for (day, minute, ticker, model, q, price, commission), at_open in zip(
+            sorted(drawn, key=lambda each: each[:2]), opens, strict=False
+        )
+    ]  # fmt: skip
+    closes = {(sessions[day], ticker): 50.0 + 0.1 * day for day, ticker in sorted(priced)}
+    for known in (sessions, sessions[:2]):
+        found, expected = book(fills, closes, known), fill_by_fill.attribute(fills, closes, known)
+        assert [(tuple(key), [float(getattr(amounts, name)) for name in AMOUNTS]) for key, amounts in
+                expected.booked.items()] == [
+            (tuple(key), [getattr(amounts, name) for name in AMOUNTS]) for key, amounts in list_booked(found).items()
+        ]  # fmt: skip
+        names = [each.name for each in dataclasses.fields(fill_by_fill.Trade)]
+        assert found.trades.select(names).rows() == [
+            tuple(getattr(trade, name) for name in names) for trade in expected.trades
+        ]
+        assert found.held == expected.held
+        total = fill_by_fill.Amounts()
+        for amounts in expected.booked.values():
+            total.add(amounts)
+        assert dataclasses.asdict(sum_amounts(found.booked)) == dataclasses.asdict(total)

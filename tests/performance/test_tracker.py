@@ -14,7 +14,6 @@ from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.exam import metrics
 from hftcl.ledger.rows import CloseRow, EquityRow, FillRecord
 from hftcl.ledger.writer import Ledger
-from hftcl.performance.attribution import Trade
 from hftcl.performance.benchmark import Close, compute_benchmark
 from hftcl.performance.figures import profit_factor, trade_bins
 from hftcl.performance.recent import read_recent
@@ -440,33 +439,16 @@ def test_the_trigger_gets_nothing_of_other_bars_of_another_model_or_of_a_replay(
 # --- pure figures -----------------------------------------------------------------------------------------------------
 
 
-def trade(net: float) -> Trade:
-    moment = datetime(2025, 6, 2, 14, tzinfo=UTC)
-    return Trade(
-        ticker="A",
-        model_id="m",
-        session=MONDAY,
-        hour=0,
-        opened=moment,
-        closed=moment,
-        quantity=1,
-        entry=1,
-        exit=1,
-        net=net,
-        fills=2,
-    )
-
-
 @given(nets=st.lists(st.floats(-1e6, 1e6), max_size=50))
 @settings(max_examples=100, deadline=None)
 def test_the_histogram_holds_every_trade_and_parts_gains_from_losses(nets: list[float]) -> None:
-    bins = trade_bins([trade(net) for net in nets])
+    bins = trade_bins(np.array(nets, float))
     assert sum(each.trades for each in bins) == len(nets)
     lost = sum(each.trades for each in bins if each.high_usd <= 0)
     assert lost == sum(net < 0 for net in nets)
 
 
 def test_a_profit_factor_is_what_was_won_over_what_was_lost() -> None:
-    assert profit_factor([trade(3.0), trade(-1.0), trade(1.0), trade(-1.0)]) == pytest.approx(2.0)
-    assert profit_factor([trade(-1.0)]) == 0.0
-    assert profit_factor([]) is None
+    assert profit_factor(np.array([3.0, -1.0, 1.0, -1.0])) == pytest.approx(2.0)
+    assert profit_factor(np.array([-1.0])) == 0.0
+    assert profit_factor(np.array([])) is None

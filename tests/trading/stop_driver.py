@@ -1,6 +1,7 @@
-"""A bot whose source answers as slowly as it likes, for a test to stop: python -m tests.trading.stop_driver HOME URL.
+"""A bot that waits for something, for a test to stop: python -m tests.trading.stop_driver HOME URL STATE.
 
-Its clock is this machine's, put to ten minutes after the open of a session, so that bars are collected at once.
+Its clock is this machine's, put to ten minutes after the open of a session, so that bars are collected at once; at
+`night` to some hours before it. At URL is its source, or in the state `broker` its broker.
 """
 
 import sys
@@ -17,29 +18,34 @@ from hftcl.trading.run.session_loop import Controls
 from tests.trading.bot_stand import settings_of
 
 OPENED = datetime(2025, 6, 2, 13, 40, tzinfo=UTC)
+NIGHT = datetime(2025, 6, 2, 4, 0, tzinfo=UTC)
 
 
 class ShiftedClock(SystemClock):
-    """The clock of this machine, put to `OPENED` when it was made."""
+    """The clock of this machine, put to `begins` when it was made."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins: datetime) -> None:
         super().__init__()
-        self._shift = OPENED - super().now()
+        self._shift = begins - super().now()
 
     def now(self) -> datetime:
         """Return the time of the session."""
         return super().now() + self._shift
 
 
-def main(home: Path, url: str) -> None:
+def main(home: Path, url: str, state: str) -> None:
     """Trade until a signal says stop; say so at the end."""
     settings = settings_of(
         home,
         market={"source": "polygon"},
-        trade={"feed": "polygon-rest"},
+        trade={"feed": "polygon-rest", "broker": "alpaca" if state == "broker" else "paper", "live": True},
+        alpaca={"base_url": url, "timeout_s": 600.0},
         polygon={"base_url": url, "calls_per_minute": 500},
     )
-    clock, controls = ShiftedClock(), Controls(halt_file=Home.of(settings).halt_file)
+    clock, controls = (
+        ShiftedClock(NIGHT if state == "night" else OPENED),
+        Controls(halt_file=Home.of(settings).halt_file),
+    )
     present = Present(
         clock=clock,
         feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(settings, calendar, extended, hears),
@@ -49,8 +55,8 @@ def main(home: Path, url: str) -> None:
         on_alert=lambda _: None,
     )
     with _signals(controls, stops=True, clock=clock):
-        sys.stdout.write(f"{trade(settings, present, real_money=False).note}\n")
+        sys.stdout.write(f"{trade(settings, present, real_money=state == 'broker').note}\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -20,6 +21,7 @@ from hftcl.trading.execute.desk import DRAWDOWN_FROM
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
 from hftcl.trading.feeds import Delivery
+from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.kill_switch import flatten
 from hftcl.trading.run.late_bars import LONGEST, LateBars
 from hftcl.trading.run.reserve import Reserve
@@ -260,6 +262,37 @@ def test_a_share_dearer_than_a_ticker_s_part_of_the_capital_is_told_before_the_f
     bot.run(DAY, some_minutes(110, 3))
     (alert,) = [alert for alert in bot.alerts if alert.subject == "targets of less than one share"]
     assert "A ticker's share of the capital is 20.00 USD" in alert.text
+    bot.close()
+
+
+def test_a_ticker_that_is_left_out_is_named_and_the_others_keep_their_weight(tmp_path: Path) -> None:
+    archived(tmp_path, threshold=0.0)
+    others = bars_of(DAY).filter(pl.col("ticker") != "TSLA")
+    feed = StoredFeed(others, ("AAPL", "AMD"), {"TSLA": "no bars since 2025-05-20"})
+    bot = stand(tmp_path, first=110, feed=feed)
+    bot.run(DAY, some_minutes(110, 8))
+    bot.run(DAY, some_minutes(118, 8))  # again in the same session, as after a fault: it is told once
+    (alert,) = [alert for alert in bot.alerts if "left out" in f"{alert.subject} {alert.text}"]
+    assert "TSLA: no bars since 2025-05-20" in alert.text
+    assert "1/3 of the capital" in alert.text
+    in_use = bot.loop.bot.production.in_use
+    assert in_use is not None
+    targets = np.abs(bot.ledger.decisions()["target"].drop_nulls().to_numpy())
+    assert 0.0 < targets.max() <= 1 / 3 + 1e-12
+    signals = targets * 3 * in_use.model.meta.horizon_minutes  # how many of the horizon's minutes: a third over it each
+    assert np.abs(signals - signals.round()).max() < 1e-9
+    assert (signals.round() % 3 != 0).any(), "of halves of the capital there would be other numbers"
+    bot.close()
+
+
+def test_a_disk_on_which_the_reserve_has_no_room_is_told_before_the_first_order(tmp_path: Path) -> None:
+    archived(tmp_path)
+    (tmp_path / ".reserve" / "in the way").mkdir(parents=True)
+    bot = stand(tmp_path, first=110)
+    bot.loop.reserve = Reserve(tmp_path)
+    bot.run(DAY, some_minutes(110, 1))
+    assert ["free in" in alert.text for alert in bot.alerts] == [True]
+    assert bot.alerts[0].at < bot.ledger.decisions()["decided_at"][0]
     bot.close()
 
 

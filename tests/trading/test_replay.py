@@ -79,6 +79,31 @@ def test_both_commands_print_the_hash_for_a_person_too(home: Path, report: dict[
     assert exam.stdout.splitlines()[-1] == f"positions_sha256 {report['positions_sha256']}"
 
 
+def test_a_rehearsal_is_the_bot_at_a_strict_broker_and_what_it_would_tell_is_in_document_and_exit_status(
+    tmp_path: Path, report: dict[str, Any]
+) -> None:
+    assert (report["broker"], report["halted"], report["alerts"], report["apart"]) == ("paper", None, [], {})
+    rules = """
+[strict_paper]
+weather = "storm"
+hard_to_borrow = ["AMD"]
+[risk]
+max_daily_loss = 0.00001
+"""
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML + rules)
+    archived(tmp_path)
+    done = run(tmp_path, "trade", "--rehearse", SPAN, "--json")
+    found = json.loads(done.stdout)
+    assert (found["broker"], found["apart"]) == ("strict-paper", {}), "flat, and the ledger knows it, in a storm too"
+    assert found["fills"] > 0
+    assert found["halted"].startswith("daily_loss")
+    assert [told["subject"] for told in found["alerts"] if told["kind"] == "halted"] == [
+        "trading is halted: daily_loss"
+    ]
+    assert done.returncode == 1, "a script sees that a live run would have stopped"
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
 def test_the_document_holds_the_fields_of_the_contract(home: Path, report: dict[str, Any]) -> None:
     assert report["decisions"] == 3 * 210
     assert report["decisions"] == sum(report["codes"].values())

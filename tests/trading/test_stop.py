@@ -1,4 +1,4 @@
-"""A stop and the kill switch are heard by a real process while its source keeps it waiting for bars."""
+"""A stop and the kill switch are heard by a real process whatever it waits for: bars, its broker, the morning."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,37 +44,52 @@ def silent_source() -> Iterator[tuple[str, threading.Event]]:
         connection.close()
 
 
-@pytest.mark.parametrize("pressed", [False, True], ids=["stop", "kill switch"])
-def test_a_signal_is_heard_while_bars_are_collected_from_a_source_that_never_answers(
-    tmp_path: Path, pressed: bool
+@pytest.mark.parametrize(
+    ("state", "pressed"), [("bars", False), ("bars", True), ("broker", False), ("broker", True), ("night", False)]
+)
+def test_a_signal_is_heard_while_bars_are_collected_while_the_broker_never_answers_and_at_night(
+    tmp_path: Path, state: str, pressed: bool
 ) -> None:
+    if state == "broker":
+        pytest.importorskip("alpaca", reason="alpaca-py is not installed (pip install 'hftcl[alpaca]')")
     with silent_source() as (url, called):
-        environment = {**os.environ, "POLYGON_API_KEY": "k"}
+        keys = {"POLYGON_API_KEY": "k", "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s"}
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.trading.stop_driver", str(tmp_path), url],
+            [sys.executable, "-m", "tests.trading.stop_driver", str(tmp_path), url, state],
             cwd=REPOSITORY,
-            env=environment,
+            env={**os.environ, **keys},
             stdout=subprocess.PIPE,
             text=True,
         ) as bot:
-            assert called.wait(HANGS_S), "the bot asks for bars"
+            if state == "night":
+                wait_for(lambda: "started" in list_events(tmp_path), "The bot has not started.")
+            else:
+                assert called.wait(HANGS_S), "the bot asks for bars, or for its account"
             if pressed:
                 bot.send_signal(signal.SIGUSR1)
-                wait_for_latch(tmp_path)
+                wait_for(lambda: is_latched(tmp_path), "The kill switch is not on disk.")  # while it is still waited
             bot.send_signal(signal.SIGTERM)
-            said, _ = bot.communicate(timeout=HANGS_S)  # the source still says nothing
+            said, _ = bot.communicate(timeout=HANGS_S)  # there is no answer yet
     assert (bot.returncode, said) == (0, "Stopped as asked.\n")
-    with LedgerReader(Home.live(tmp_path).ledger) as ledger:
-        assert ledger.is_latched("kill_switch") is pressed
-        assert [event.kind for event in ledger.events()][-1] == "stopped"
+    assert is_latched(tmp_path) is pressed
+    assert state == "broker" or list_events(tmp_path)[-1] == "stopped", "one that never had its account never began"
 
 
-def wait_for_latch(home: Path) -> None:
-    """Return once the kill switch is on disk, while the source still hangs."""
-    told = threading.Event()
+def is_latched(home: Path) -> bool:
+    with LedgerReader(Home.live(home).ledger) as ledger:
+        return ledger.is_latched("kill_switch")
+
+
+def list_events(home: Path) -> list[str]:
+    with LedgerReader(Home.live(home).ledger) as ledger:
+        return [event.kind for event in ledger.events()]
+
+
+def wait_for(happens: Callable[[], bool], fault: str) -> None:
+    """Return once something is so that another process brings about."""
+    pause = threading.Event()
     for _ in range(10 * HANGS_S):
-        with LedgerReader(Home.live(home).ledger) as ledger:
-            if ledger.is_latched("kill_switch"):
-                return
-        told.wait(0.1)
-    raise AssertionError("The kill switch is not on disk.")
+        if happens():
+            return
+        pause.wait(0.1)
+    raise AssertionError(fault)

@@ -253,7 +253,8 @@ class Bot:
         settled = delivery.bars
         if delivery.corrected is not None and delivery.corrected.height:
             revised = self._take_corrections(delivery.corrected)
-            settled = pl.concat([self._last_prices.catch_up(delivery.corrected), delivery.bars])
+            news = self._last_prices.catch_up(delivery.corrected)
+            settled = pl.concat([news, delivery.bars]) if news.height else delivery.bars
         suspect = self._last_prices.take(delivery.bars)
         context = self._build_context(delivery.minute, now)
         seen = self._features.push(delivery.bars)
@@ -283,15 +284,18 @@ class Bot:
         The decision of this minute is that of the bars as they were: what came late is in the next one's features.
         """
         collar = self.production.desk.limits.collar
-        old_bars = self._features.bars.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
-        both = corrected.join(old_bars, on=["ticker", "ts"], how="left")
+        since = self._features.bars.filter(pl.col("ts") >= corrected["ts"].min())  # a day's bars are many to join with
+        old_bars = since.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
         prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
-        moved = pl.any_horizontal((new != old) | old.is_null() for new, old in prices)
-        far = pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False)
+        both = corrected.join(old_bars, on=["ticker", "ts"], how="left").select(
+            "ticker",
+            moved=pl.any_horizontal((new != old) | old.is_null() for new, old in prices),
+            far=pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False),
+        )
         self._corrections.append(corrected)
-        if both.select(moved.any()).item():
+        if both["moved"].any():
             self._waited = _VOLUMES_WAIT
-        return frozenset(both.filter(far)["ticker"])
+        return frozenset(both["ticker"].filter(both["far"]))
 
     def correction_due(self) -> bool:
         """Whether features are to be computed again now, the orders of the minute being out."""

@@ -5,10 +5,6 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.ledger.rows import CloseRow
-from hftcl.market.bars import TS
-
-# Of the cursor for which bars were already taken: one time for each ticker.
-_KNOWN = pl.Schema([("ticker", pl.String), ("known", TS)])
 
 
 class LastPrices:
@@ -54,11 +50,10 @@ class LastPrices:
 
     def catch_up(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take those bars of earlier minutes that are news, and return them: a late feed still says what is lost."""
-        last_known = pl.DataFrame({"ticker": list(self.last), "known": list(self.last.values())}, schema=_KNOWN)
-        news = bars.join(last_known, on="ticker", how="left").filter(
-            (pl.col("ts") > pl.col("known")).fill_null(value=True)
-        )
-        news = news.select(bars.columns).sort("ts")
+        rows = bars.select("ticker", "ts").iter_rows()
+        news = bars[[row for row, (ticker, ts) in enumerate(rows) if ticker not in self.last or ts > self.last[ticker]]]
+        if news.height:
+            news = news.sort("ts")
         self.take(news)
         return news
 
