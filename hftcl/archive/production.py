@@ -123,7 +123,7 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
         _check(db)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
         notes += _mend_archive(registry, db)
-        fresh = not registry.csv.exists() and not registry.read_state_in(db).rows
+        fresh = not registry.read_state_in(db).rows  # then a CSV is of another program: it is not ours to write over
         return (*notes, *(() if fresh else export.refresh(registry, registry.read_state_in(db), mending=True)))
 
 
