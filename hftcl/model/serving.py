@@ -22,7 +22,7 @@ class Predictor:
 
     def __init__(self, onnx: bytes, n_features: int) -> None:
         """Open the graph. Raises IntegrityError where onnxruntime refuses it."""
-        # From 1.29 on it writes files and calls a collector at each session, on Linux too; read when it is first loaded:
+        # From 1.29 on it writes files and calls a collector at each session, on Linux too; read when it is loaded:
         # https://github.com/microsoft/onnxruntime/pull/27379
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
