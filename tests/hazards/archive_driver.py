@@ -3,12 +3,15 @@
 python -m tests.hazards.archive_driver HOME COMMAND [MODEL_ID]
 """
 
+import contextlib
 import itertools
 import sys
 from datetime import timedelta
 from pathlib import Path
 
-from hftcl.errors import HftclError, PinnedError, RollbackError
+from hftcl.archive.record import RecordedSession
+from hftcl.errors import HftclError, PinnedError, RollbackError, StorageError
+from hftcl.schedule.claims import Occurrences
 from tests.archive.sample_models import T0, added, archive_in
 
 NOW = T0 + timedelta(weeks=20)
@@ -27,12 +30,40 @@ def run(home: Path, command: str, model_id: str) -> None:
         archive.deploy(model_id, now=NOW, reason="better", champion=champion.model_id if champion else None)
     elif command == "rollback":
         archive.rollback(now=NOW)
+    elif command == "retrain":  # all that one changes: its training is a process of its own, and keeps nothing
+        added_model = added(archive, NOW).model_id
+        archive.record_sessions([session_of(added_model)], now=NOW)
+        archive.deploy(added_model, now=NOW, reason="better")
+        with contextlib.suppress(StorageError):  # told as a warning: the new model serves
+            archive.record_attempt(NOW, kind="forced", outcome="deployed", reason="better", model_id=added_model)
+    elif command == "schedule":
+        occurrences = Occurrences(home)
+        occurrences.fail_abandoned(now=NOW)
+        claim = occurrences.claim("check", NOW.date(), NOW, by="a test", now=NOW)
+        if claim is not None:
+            claim.finish("done", "nothing was due", now=NOW)
     elif command == "unpin":
         archive.unpin(now=NOW)
     elif command == "prune":
         archive.prune(1, now=NOW)
     elif command == "live on":
         live_on(home)
+
+
+def session_of(model_id: str) -> RecordedSession:
+    """Return a session of the policy's record."""
+    return RecordedSession(
+        session=NOW.date(),
+        policy="p" * 16,
+        bars="AAPL:1",
+        net=0.001,
+        gross=0.002,
+        turnover=0.5,
+        model_id=model_id,
+        kind="scored",
+        source="synthetic",
+        synthetic=True,
+    )
 
 
 def live_on(home: Path) -> None:
