@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from hftcl.archive.deployment import Archive
 from hftcl.archive.record import RecordedSession
 from hftcl.errors import HftclError, PinnedError, RollbackError, StorageError
 from hftcl.schedule.claims import Occurrences
@@ -17,8 +18,35 @@ from tests.archive.sample_models import T0, added, archive_in
 NOW = T0 + timedelta(weeks=20)
 
 
+def retrain(archive: Archive) -> None:
+    """Change all that a retrain changes: its training is a process of its own, and keeps nothing."""
+    model_id = added(archive, NOW).model_id
+    archive.record_sessions([session_of(model_id)], now=NOW)
+    archive.deploy(model_id, now=NOW, reason="better")
+    with contextlib.suppress(StorageError):  # told as a warning: the new model serves
+        archive.record_attempt(NOW, kind="forced", outcome="deployed", reason="better", model_id=model_id)
+
+
+def schedule(home: Path) -> None:
+    """Claim a job and say what became of it."""
+    occurrences = Occurrences(home)
+    occurrences.fail_abandoned(now=NOW)
+    claim = occurrences.claim("check", NOW.date(), NOW, by="a test", now=NOW)
+    if claim is not None:
+        claim.finish("done", "nothing was due", now=NOW)
+
+
 def run(home: Path, command: str, model_id: str) -> None:
     archive = archive_in(home)
+    if command == "retrain":
+        retrain(archive)
+    elif command == "schedule":
+        schedule(home)
+    else:
+        run_one(archive, home, command, model_id)
+
+
+def run_one(archive: Archive, home: Path, command: str, model_id: str) -> None:
     if command == "add":
         added(archive, NOW)
     elif command == "deploy":
@@ -30,18 +58,6 @@ def run(home: Path, command: str, model_id: str) -> None:
         archive.deploy(model_id, now=NOW, reason="better", champion=champion.model_id if champion else None)
     elif command == "rollback":
         archive.rollback(now=NOW)
-    elif command == "retrain":  # all that one changes: its training is a process of its own, and keeps nothing
-        added_model = added(archive, NOW).model_id
-        archive.record_sessions([session_of(added_model)], now=NOW)
-        archive.deploy(added_model, now=NOW, reason="better")
-        with contextlib.suppress(StorageError):  # told as a warning: the new model serves
-            archive.record_attempt(NOW, kind="forced", outcome="deployed", reason="better", model_id=added_model)
-    elif command == "schedule":
-        occurrences = Occurrences(home)
-        occurrences.fail_abandoned(now=NOW)
-        claim = occurrences.claim("check", NOW.date(), NOW, by="a test", now=NOW)
-        if claim is not None:
-            claim.finish("done", "nothing was due", now=NOW)
     elif command == "unpin":
         archive.unpin(now=NOW)
     elif command == "prune":

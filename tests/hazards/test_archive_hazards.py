@@ -271,7 +271,7 @@ def test_where_the_sync_fails_and_nothing_can_be_put_back_it_says_what_serves_no
         for each in calls(home, tmp_path / "trace")
         if each.name == "fsync" and ".trained_stock_model.onnx." in each.line
     )
-    # From the folder's sync on every one fails, as on a disk that has gone: the file of before cannot be written either.
+    # From the sync of the folder on each one fails, as on a disk that has gone: nothing can be put back either.
     broken = ("-e", f"inject=fsync:error=EIO:when={of_file.when + 1}+")
     done = traced(home, words, tmp_path / "injected", *broken)
     assert (done.returncode, compute_digest(home / "trained_stock_model.onnx")) == (1, after)

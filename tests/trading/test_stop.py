@@ -45,6 +45,7 @@ def silent_source() -> Iterator[tuple[str, threading.Event]]:
 
 
 @pytest.mark.parametrize("pressed", [False, True], ids=["stop", "kill switch"])
+@pytest.mark.hazard(71)
 def test_a_signal_is_heard_while_bars_are_collected_from_a_source_that_never_answers(
     tmp_path: Path, pressed: bool
 ) -> None:
