@@ -76,6 +76,7 @@ def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: st
         "Type=notify",
         "Restart=always",
         "RestartPreventExitStatus=78",
+        "SuccessExitStatus=143",
         "StartLimitBurst=5",
         "StateDirectory=hftcl",
         "LoadCredential=env:/etc/hftcl/hftcl.env",

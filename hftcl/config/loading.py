@@ -304,6 +304,10 @@ def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
         text = str(gathered.values[key])
         if not text:
             continue  # no file is wanted
-        if home and (text == "~" or text.startswith("~/")):
+        if text == "~" or text.startswith("~/"):
+            if not home:  # else a folder that is called ~ would be a second home
+                origin = gathered.origins[key]
+                told = f"{gathered.describe(key)}: {text!r} cannot be found without $HOME; write the whole path."
+                gathered.add_fault(told, origin)
             text = home + text[1:]
         gathered.values[key] = str(folder / text)

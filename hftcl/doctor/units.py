@@ -150,6 +150,8 @@ def build_unit(name: str, place: Installation) -> str:
         "RestartSec=30s",
         "# 78: the configuration is invalid. To start it again would change nothing.",
         "RestartPreventExitStatus=78",
+        "# 143: stopped before it had set up to end by itself, in the first seconds; that is no failure.",
+        "SuccessExitStatus=143",
         "# SIGTERM goes to hftcl alone, which ends its training and leaves nothing half done within 15 s.",
         "KillMode=mixed",
         "TimeoutStopSec=60s",

@@ -33,6 +33,11 @@ def test_control_characters_of_a_foreign_file_never_reach_the_terminal() -> None
     assert done.returncode == 1
 
 
+def test_a_word_without_end_is_cut() -> None:
+    done = report("SourceError('the column ' + 'A' * 5000 + ' is unknown')")
+    assert done.stderr == f"hftcl: the column {'A' * 200}... is unknown\n"
+
+
 @pytest.mark.hazard(92)
 def test_a_secret_in_a_traceback_of_vv_is_masked() -> None:
     done = report("ValueError('the server said: CANARY-SECRET is no key')", traceback=True)
