@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, Invocation, app, example, now
+from hftcl.cli.app import AsJson, Invocation, app, example, now, require_printable
 from hftcl.home import Home
 
 
@@ -36,7 +36,7 @@ def init(
     elif adopt:
         _adopt(ctx.obj, as_json)
     elif files is not None:
-        _init_from(ctx.obj, files, as_json)
+        _init_from(ctx.obj, require_printable(files), as_json)
     else:
         views.show(config.write_example(Path.cwd()), installation.draw_written, as_json)
 

@@ -304,6 +304,9 @@ def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
         text = str(gathered.values[key])
         if not text:
             continue  # no file is wanted
+        if not text.isprintable():  # it would forge a line of each message that names it
+            told = f"{gathered.describe(key)}: {text!a} holds characters that do not print; rename it."
+            gathered.add_fault(told, gathered.origins[key])
         if text == "~" or text.startswith("~/"):
             if not home:  # else a folder that is called ~ would be a second home
                 origin = gathered.origins[key]

@@ -161,6 +161,17 @@ def test_a_registry_without_seals_is_read_as_it_is_and_sealed_by_the_first_chang
         archive.models()
 
 
+@pytest.mark.hazard(86)
+def test_a_flipped_bit_in_the_name_of_a_column_is_damage_and_no_raw_error(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    damage(archive.database, b"unpinned_at TEXT", b"unpinnee_at TEXT")
+    with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
+        archive.models()
+    with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
+        archive.recover(LATER)
+
+
 def mutate_registry(home: Path, seeds: range) -> None:
     """Flip one byte in a copy of the registry for each seed: an error of ours, or the very same answers."""
     archive = archive_in(home)
