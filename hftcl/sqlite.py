@@ -442,8 +442,24 @@ def _require_tables(db: sqlite3.Connection, database: Database) -> None:
     tables = {name for name, kind in db.execute(schemas) if kind == "table"}
     if missing := [name for name in database.tables if name not in tables]:
         raise sqlite3.DatabaseError(f"it has no table {missing[0]} any more")
+    for table, columns in _read_columns(database.schema).items():  # a flipped bit in a name is another column to SQLite
+        if lost := columns - {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}:
+            raise sqlite3.DatabaseError(f"its table {table} has no column {min(lost)} any more")
     if database.small and (told := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
         raise sqlite3.DatabaseError(told.splitlines()[-1])
+
+
+@lru_cache(maxsize=16)  # the kinds of files that there are
+def _read_columns(schema: str) -> dict[str, frozenset[str]]:
+    """Return the columns of each table that `schema` makes."""
+    with contextlib.closing(_connect(":memory:")) as db:
+        db.executescript(schema)
+        tables = [str(row[0]) for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {
+            table: frozenset(str(row[1]) for row in db.execute(f"PRAGMA table_info({table})"))
+            for table in tables
+            if not table.startswith("sqlite_")
+        }
 
 
 def remove(path: Path) -> None:

@@ -129,6 +129,25 @@ def test_the_readme_s_links_lead_somewhere() -> None:
         assert (ROOT / target).is_file(), target
 
 
+def test_each_row_of_the_ml_test_score_names_a_test_that_exists() -> None:
+    """28 rows, 4 sections of 7, at least 6 held in each."""
+    text = (DOCS / "ml-test-score.md").read_text()
+    sections = {
+        title: re.findall(r"^\| (?!the rubric|---)[^|]+\| (yes|no) \| (.+) \|$", body, re.MULTILINE)
+        for title, body in re.findall(r"^## (\w+)$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    }
+    assert {title: len(rows) for title, rows in sections.items()} == dict.fromkeys(
+        ("Data", "Model", "Infrastructure", "Monitoring"), 7
+    )
+    held = {title: [by for answer, by in rows if answer == "yes"] for title, rows in sections.items()}
+    assert min(map(len, held.values())) >= 6
+    assert f"{sum(map(len, held.values()))} of 28 are held" in text
+    for by in (by for section in held.values() for by in section):
+        named = re.match(r"`([\w/]+\.py)::(\w+)`", by)
+        assert named is not None, by
+        assert f"def {named[2]}(" in (ROOT / "tests" / named[1]).read_text(), by
+
+
 def test_the_changelog_names_the_version() -> None:
     from hftcl import __version__
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.doctor.units import NAMES, VERSION, Installation, build_unit, read_program, read_version
+from hftcl.doctor.units import FAILED, NAMES, VERSION, Installation, build_unit, read_program, read_version
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
 from tests.config.configured import loaded
@@ -62,9 +62,10 @@ def test_a_watchdog_for_another_process_or_none_is_none(usec: str) -> None:
     assert Notifier.from_environment({"WATCHDOG_USEC": "5", "WATCHDOG_PID": "1"}, pid=2).watchdog_s is None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, FAILED])
 def test_the_documented_unit_is_what_the_doctor_prints(name: str) -> None:
-    assert (DOCS / f"hftcl-{name}.service").read_text() == build_unit(name, DOCUMENTED)
+    file = f"hftcl-{name}{'@' if name == FAILED else ''}.service"
+    assert (DOCS / file).read_text() == build_unit(name, DOCUMENTED)
 
 
 @pytest.mark.hazard(48)
@@ -75,14 +76,28 @@ def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: st
         "Type=notify",
         "Restart=always",
         "RestartPreventExitStatus=78",
+        "SuccessExitStatus=143",
         "StartLimitBurst=5",
         "StateDirectory=hftcl",
         "LoadCredential=env:/etc/hftcl/hftcl.env",
     } <= set(lines)
     assert any(line.startswith("WatchdogSec=") for line in lines)
     assert (
-        f"ExecStopPost=/opt/hftcl/bin/python -m hftcl --config /etc/hftcl/hftcl.toml doctor --stopped {name}" in lines
+        f"ExecStopPost=/opt/hftcl/bin/python -m hftcl --config /etc/hftcl/hftcl.toml doctor --stopped {name} --later"
+        in lines
     )
+
+
+@pytest.mark.hazard(90)
+def test_the_dead_service_is_told_by_a_unit_that_has_credentials_of_its_own() -> None:
+    for name in NAMES:
+        assert f"OnFailure=hftcl-failed@{name}.service" in build_unit(name, DOCUMENTED).splitlines()
+    lines = build_unit(FAILED, DOCUMENTED).splitlines()
+    assert "ExecStart=/opt/hftcl/bin/python -m hftcl --config /etc/hftcl/hftcl.toml doctor --stopped %i" in lines
+    assert {"Type=oneshot", "LoadCredential=env:/etc/hftcl/hftcl.env", "User=hftcl", "StateDirectory=hftcl"} <= set(
+        lines
+    )
+    assert not any(line.startswith(("OnFailure=", "Restart=", "WatchdogSec=")) for line in lines)
 
 
 @needs_systemd_analyze
@@ -104,7 +119,7 @@ def test_systemd_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> N
 
 
 @needs_systemd_analyze
-@pytest.mark.parametrize("folder", ["my trading", "50%", "a$b", "d\u00fcsseldorf", 'a"b'])
+@pytest.mark.parametrize("folder", ["my trading", "50%", "a$b", "d\u00fcsseldorf", 'a"b', "a:b"])
 def test_systemd_takes_a_unit_of_whatever_folder(folder: str, tmp_path: Path) -> None:
     home = tmp_path / folder
     home.mkdir()
@@ -130,6 +145,39 @@ def test_the_exposure_of_a_unit_is_at_most_one_and_a_half(name: str) -> None:
     found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= 1.5
+
+
+def test_a_colon_in_a_path_is_no_separator_and_two_dots_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    found = Installation.find(loaded(tmp_path / "a:b", '[paths]\nhome = "../c/../d:e"\n'))
+    assert found.home == tmp_path / "d:e"
+    place = replace(found, home=Path("/home/me/d:e"), config=Path("/home/me/a:b/hftcl.toml"), code=())
+    lines = build_unit("schedule", place).splitlines()
+    assert 'BindPaths="/home/me/d:e"' in lines
+    assert 'BindReadOnlyPaths="/home/me/a:b"' in lines
+    assert "WorkingDirectory=/home/me/d:e" in lines
+    assert replace(place, home=Path("/var/lib/a:b")).state == "", "StateDirectory= takes a colon for a link"
+    with pytest.raises(UsageError, match="do not print"):
+        build_unit("schedule", replace(place, home=Path("/srv/a\nUser=root")))
+
+
+def test_a_unit_carries_what_the_configuration_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tell me"
+    program.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("HFTCL_MODEL__SEED", "9")
+    monkeypatch.setenv("HFTCL_SIGNING_KEY", "CANARY")
+    (tmp_path / "hftcl.toml").write_text(
+        f'[files]\nfolder = "bars/../my bars"\n[alerts]\ncommand = ["{program}", "--now"]\n'
+    )
+    found = Installation.find(config.load(None, environ=os.environ, cwd=tmp_path))
+    assert found.variables == {"HFTCL_MODEL__SEED": "9"}
+    assert (tmp_path / "my bars" in found.readable, program in found.readable) == (True, True)
+    lines = build_unit("schedule", replace(found, readable=(Path("/home/me/my bars"), Path("/srv/x")))).splitlines()
+    assert "Environment=HFTCL_MODEL__SEED=9" in lines
+    assert 'BindReadOnlyPaths="/home/me/my bars"' in lines
+    assert "CANARY" not in "\n".join(lines)
+    quoted = build_unit("schedule", replace(found, variables={"HFTCL_X__Y": 'a "b" 50%'}))
+    assert 'Environment="HFTCL_X__Y=a \\"b\\" 50%%"' in quoted
 
 
 def test_a_unit_is_fitted_to_the_installation_it_is_printed_in(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class ContinuousLearning:
 
         rows = [document(row) for row in history.history(self.home, limit=limit)]
         frame = pd.DataFrame(rows, columns=history.HISTORY_COLUMNS)
-        frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True)
+        frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True, format="ISO8601")
         return frame
 
     def rollback_to_previous_model(self, model_id: str | None = None, *, reason: str = "") -> RollbackReport:

@@ -72,7 +72,7 @@ class Archive(Registry):
 
         The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
         """
-        with self._hold_registry(now, "reserving a model id") as (db, _):
+        with self.hold_registry(now, "reserving a model id") as (db, _):
             moment = now.astimezone(UTC)
             while not self._claim(db, f"{moment:%Y%m%d_%H%M%S}"):
                 moment += timedelta(seconds=1)
@@ -114,7 +114,7 @@ class Archive(Registry):
 
     def _add(self, model: NewModel, onnx: bytes, pkl: bytes, now: datetime) -> ModelRecord:
         row = _build_row(model, onnx, pkl)
-        with self._hold_registry(now, "archiving the model") as (db, _):
+        with self.hold_registry(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
             state = self.read_state_in(db)
             twins = [model_id for model_id, old in state.rows.items() if old["sha256"] == row["sha256"]]
@@ -144,7 +144,7 @@ class Archive(Registry):
 
     def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
         """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
-        with self._hold_registry(now, "recording the outcome") as (db, _):
+        with self.hold_registry(now, "recording the outcome") as (db, _):
             state = self.read_state_in(db)
             model_id = state.require(text)
             if model_id in state.parents:
@@ -157,7 +157,7 @@ class Archive(Registry):
         self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
     ) -> None:
         """Record one run that wanted a new model, whatever became of it; see `attempts` and `find_last_judged`."""
-        with self._hold_registry(now, "recording the attempt") as (db, _), transaction(db):
+        with self.hold_registry(now, "recording the attempt") as (db, _), transaction(db):
             db.execute(
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
                 (format_utc(now), kind, outcome, reason, model_id),
@@ -170,13 +170,13 @@ class Archive(Registry):
 
         dropped: rows that hold no more; one of them that `sessions` scores again is replaced.
         """
-        with self._hold_registry(now, "writing the record") as (db, _), transaction(db):
+        with self.hold_registry(now, "writing the record") as (db, _), transaction(db):
             record.insert_sessions(db, sessions)
             record.delete_sessions(db, dropped)
 
     def record_look(self, look: Look, *, synthetic: bool, now: datetime) -> None:
         """Write down that a candidate that is not archived, or on other sessions, was examined; see `archive.looks`."""
-        with self._hold_registry(now, "writing down an exam") as (db, _), transaction(db):
+        with self.hold_registry(now, "writing down an exam") as (db, _), transaction(db):
             looks.insert_look(db, look, synthetic=synthetic, at=format_utc(now))
 
     def begin_record_over(self, *, synthetic: bool, reason: str, now: datetime) -> None:
@@ -184,7 +184,7 @@ class Archive(Registry):
 
         The bot stands aside until the record that begins now lets it trade. The rows stay, and are shown.
         """
-        with self._hold_registry(now, "beginning the record over") as (db, _), transaction(db):
+        with self.hold_registry(now, "beginning the record over") as (db, _), transaction(db):
             record.insert_beginning(db, synthetic=synthetic, at=format_utc(now), reason=reason)
 
     def deploy(
@@ -196,7 +196,7 @@ class Archive(Registry):
         comparison is void and SupersededError is raised. Left out, that is not asked. Raises PinnedError after a
         rollback, NotPromotedError for a model that did not pass, IntegrityError for a file that is not whole.
         """
-        with self._hold_registry(now, "deploying the model") as (db, notes):
+        with self.hold_registry(now, "deploying the model") as (db, notes):
             state = self.read_state_in(db)
             model_id = state.require(text)
             pin = state.pin
@@ -233,7 +233,7 @@ class Archive(Registry):
         there is nowhere to go, UsageError for a model that never passed when no reason is given, IntegrityError for a
         file that is not whole.
         """
-        with self._hold_registry(now, "rolling back", damaged=True) as (db, notes):
+        with self.hold_registry(now, "rolling back", damaged=True) as (db, notes):
             actual = self.plan_rollback(text)
             if plan is not None and _list_plan_ids(plan) != _list_plan_ids(actual):
                 raise SupersededError(
@@ -269,7 +269,7 @@ class Archive(Registry):
 
     def unpin(self, *, now: datetime) -> Pin | None:
         """Let models deploy by themselves again; return the pin that was there, None if there was none."""
-        with self._hold_registry(now, "unpinning") as (db, _):
+        with self.hold_registry(now, "unpinning") as (db, _):
             pin = self.read_state_in(db).pin
             with transaction(db):
                 db.execute(
@@ -282,7 +282,7 @@ class Archive(Registry):
         """Mend what a crash or a hand has left; return a line about each thing mended. Where no archive is, nothing."""
         if not self.database.exists() and not self.production.exists():
             return ()
-        with self._hold_registry(now, "recovering the archive") as (_, notes):
+        with self.hold_registry(now, "recovering the archive") as (_, notes):
             return notes
 
     def prune(self, keep: int, *, now: datetime) -> tuple[str, ...]:
@@ -290,7 +290,7 @@ class Archive(Registry):
 
         Never deleted: the serving model, those it stands on, and the one that should serve.
         """
-        with self._hold_registry(now, "pruning the archive") as (db, _):
+        with self.hold_registry(now, "pruning the archive") as (db, _):
             state = self.read_state_in(db)
             needed = {*list(reversed(state.rows))[:keep], state.live_id, state.intended_id}
             needed |= {*state.list_ancestors(state.live_id), *state.list_ancestors(state.intended_id)}
@@ -317,7 +317,7 @@ class Archive(Registry):
         return tuple(faulty_models)
 
     @contextlib.contextmanager
-    def _hold_registry(
+    def hold_registry(
         self, now: datetime, doing: str, *, damaged: bool = False
     ) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
         """Hold the registry's lock, with everything recovered; yields the connection and what was mended.

@@ -83,11 +83,13 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
     if state.damage:
         return (f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged.",)
     kept = _keep_foreign_pkl(registry, state)
+    kept_csv = _keep_foreign_csv(registry, state)
     written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
+    copies = {registry.production_pkl: kept, registry.csv: kept_csv}
     notes = []
     for path in written:
-        if kept is not None and path == registry.production_pkl:
-            notes.append(describe_kept(path, kept))
+        if (copy := copies.get(path)) is not None:
+            notes.append(describe_kept(path, copy))
         elif mending:
             notes.append(f"{path} was not what the registry says; it has been written again.")
     if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
@@ -99,13 +101,20 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
 
 def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
     wanted = csv_bytes(tuple(state.find_record(model_id) for model_id in reversed(state.rows)))
-    before = registry.csv.read_bytes() if registry.csv.is_file() else b""
-    if before == wanted:
+    if (registry.csv.read_bytes() if registry.csv.is_file() else b"") == wanted:
         return None
-    if _lists_others(before, state):  # all that a lost registry has left behind is not to be lost too
-        durable.keep_copy(registry.csv)
     durable.write_atomically(registry.csv, wanted)
     return registry.csv
+
+
+def _keep_foreign_csv(registry: Registry, state: RegistryState) -> Path | None:
+    """Keep a CSV that lists a model which the registry does not know before it is written over; return the copy.
+
+    All that a lost registry, or another program, has left behind is not to be lost too.
+    """
+    if not registry.csv.is_file() or not _lists_others(registry.csv.read_bytes(), state):
+        return None
+    return durable.keep_copy(registry.csv)
 
 
 def _lists_others(content: bytes, state: RegistryState) -> bool:

@@ -15,7 +15,7 @@ from hftcl.archive import export
 from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
-from hftcl.errors import HftclError, LockHeldError
+from hftcl.errors import HftclError, LockHeldError, StorageError
 from hftcl.home import CLAIMS
 from hftcl.sqlite import transaction
 
@@ -45,8 +45,14 @@ def switch(
         if state.production.state == "unknown" and previous is not None:  # the user's own, or put there by hand
             kept.append(export.describe_kept(registry.production, durable.keep_copy(registry.production)))
         durable.write_atomically(registry.production, data)
-    except OSError:
+    except OSError as error:
         _take_back(registry, db, data, previous)
+        if read_verified(registry.production, state.rows[model_id]["sha256"]) is not None:
+            raise StorageError(
+                f"{durable.describe_storage_fault('the deployment', error)} Model {model_id} serves now all the same, "
+                "because the disk did not let the one before be put back: mend it, and do not repeat the command; "
+                "`hftcl history` tells what serves."
+            ) from error
         raise
     # From memory, not read again: nothing may fail any more now that the model serves.
     after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
@@ -123,7 +129,7 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
         _check(db)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
         notes += _mend_archive(registry, db)
-        fresh = not registry.csv.exists() and not registry.read_state_in(db).rows
+        fresh = not registry.read_state_in(db).rows  # then a CSV is of another program: it is not ours to write over
         return (*notes, *(() if fresh else export.refresh(registry, registry.read_state_in(db), mending=True)))
 
 

@@ -95,7 +95,7 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
         return
     try:
         meta = artifact.describe(path)
-        trained_at = datetime.strptime(model_id, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+        trained_at = read_trained_at(model_id)
     except (HftclError, ValueError) as error:
         yield f"{path} was left out: {error}"
         return
@@ -106,31 +106,48 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
     if meta.model_id != model_id or outcome not in _OUTCOMES:
         outcome = "inconclusive"
     reason = line.get("reason") or "its verdict was lost with the registry"
-    rows["models"].append(
-        {
-            "model_id": model_id,
-            "trained_at": format_utc(trained_at),
-            "sha256": sha256,
-            "pkl_sha256": compute_digest(registry.pkl_path(model_id)) or "",
-            "outcome": outcome,
-            "reason": f"{reason}; {_REASON}",
-            "source": meta.source,
-            "synthetic": int(meta.synthetic),
-            "family": meta.family,
-            "rows": meta.rows,
-            "sessions": _count(line.get("sessions")),
-            "tickers": json.dumps(meta.tickers),
-            "trained_from": meta.trained_from.isoformat(),
-            "trained_to": meta.trained_to.isoformat(),
-            "label_end": format_utc(meta.label_end),
-            "exam_from": meta.exam_from.isoformat() if meta.exam_from else None,
-            "exam_to": meta.exam_to.isoformat() if meta.exam_to else None,
-            "val_sharpe": _read_number(line.get("val_sharpe")),
-            "report": "{}",
-            "kept": 1,
-        }
-    )
+    row = build_row(meta, model_id, trained_at, sha256 or "", compute_digest(registry.pkl_path(model_id)) or "")
+    row |= {
+        "outcome": outcome,
+        "reason": f"{reason}; {_REASON}",
+        "sessions": _count(line.get("sessions")),
+        "val_sharpe": _read_number(line.get("val_sharpe")),
+    }
+    rows["models"].append(row)
     yield f"The row of model {model_id} was rebuilt from {path}{' and the CSV' if line else ''}."
+
+
+def read_trained_at(model_id: str) -> datetime:
+    """Return the second, UTC, that a model id names. Raises ValueError for one that names none."""
+    return datetime.strptime(model_id, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+
+
+def build_row(
+    meta: artifact.ModelMeta, model_id: str, trained_at: datetime, sha256: str, pkl_sha256: str
+) -> dict[str, object]:
+    """Return the registry's row of a model as far as its own file tells it: no verdict, so that it cannot deploy."""
+    return {
+        "model_id": model_id,
+        "trained_at": format_utc(trained_at),
+        "sha256": sha256,
+        "pkl_sha256": pkl_sha256,
+        "outcome": "inconclusive",
+        "reason": "no exam of this archive has judged it",
+        "source": meta.source,
+        "synthetic": int(meta.synthetic),
+        "family": meta.family,
+        "rows": meta.rows,
+        "sessions": 0,
+        "tickers": json.dumps(meta.tickers),
+        "trained_from": meta.trained_from.isoformat(),
+        "trained_to": meta.trained_to.isoformat(),
+        "label_end": format_utc(meta.label_end),
+        "exam_from": meta.exam_from.isoformat() if meta.exam_from else None,
+        "exam_to": meta.exam_to.isoformat() if meta.exam_to else None,
+        "val_sharpe": None,
+        "report": "{}",
+        "kept": 1,
+    }
 
 
 def _count(text: str | None) -> int:

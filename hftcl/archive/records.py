@@ -163,6 +163,22 @@ class ModelRecord(NewModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptedModel:
+    """One line of a CSV that another program wrote. Nothing of it was verified by hftcl, and it can serve nowhere here.
+
+    trained_at: UTC, None where the line tells no time. was_deployed: what the line says; it was true of that program.
+    """
+
+    name: str
+    trained_at: datetime | None
+    val_sharpe: float | None
+    was_deployed: bool
+    rows: int
+    family: str
+    told: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """One change of the model that serves: an automatic deploy, a rollback, a restore, or a file put there by hand."""
 

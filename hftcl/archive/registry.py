@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from hftcl import durable, sqlite
 from hftcl.archive.records import (
+    AdoptedModel,
     Attempt,
     Deployment,
     Judgement,
@@ -246,6 +247,20 @@ class Registry:
                 (-1 if limit is None else limit,),
             ).fetchall()
         return tuple(Attempt(**{**dict(row), "at": datetime.fromisoformat(row["at"])}) for row in rows)
+
+    def list_adopted(self) -> tuple[AdoptedModel, ...]:
+        """Return what `hftcl init --adopt` took over from another program's list, newest first."""
+        with faults("reading the adopted history"), open_to_read(self.database) as db:
+            rows = db.execute("SELECT * FROM adopted ORDER BY coalesce(trained_at, '') DESC, number DESC").fetchall()
+        return tuple(
+            AdoptedModel(
+                **{name: row[name] for name in ("name", "val_sharpe", "rows", "family")},
+                trained_at=datetime.fromisoformat(row["trained_at"]) if row["trained_at"] else None,
+                was_deployed=bool(row["was_deployed"]),
+                told=json.loads(row["told"]),
+            )
+            for row in rows
+        )
 
     def find_last_judged(self) -> Attempt | None:
         """Return the newest attempt whose exam came to a verdict, deployed or rejected; age is counted from it."""

@@ -13,8 +13,9 @@ from hftcl import sqlite
 from hftcl.errors import IntegrityError
 from hftcl.home import MODELS, Home
 
-# 2 added `occurrences`, 3 the seals, 4 the record by policy and bars, and the looks: raise it with any change to SCHEMA
-SCHEMA_VERSION: Final = 4
+# 2 added `occurrences`, 3 the seals, 4 the record by policy and bars, and the looks, 5 what was adopted: raise it with
+# any change to SCHEMA
+SCHEMA_VERSION: Final = 5
 _OCCURRENCES: Final = """TABLE occurrences (
     job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
     claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
@@ -29,6 +30,10 @@ _BEGINNINGS: Final = """TABLE beginnings (
 _LOOKS: Final = """TABLE looks (
     number INTEGER PRIMARY KEY, at TEXT NOT NULL, synthetic INTEGER NOT NULL, policy TEXT NOT NULL,
     positions TEXT NOT NULL, sharpe REAL NOT NULL, sessions TEXT NOT NULL) STRICT"""
+# The lines of another program's list of models; `told` is the whole line as JSON, because each program has its columns.
+_ADOPTED: Final = """TABLE adopted (
+    number INTEGER PRIMARY KEY, adopted_at TEXT NOT NULL, name TEXT NOT NULL, trained_at TEXT, val_sharpe REAL,
+    was_deployed INTEGER NOT NULL, rows INTEGER NOT NULL, family TEXT NOT NULL, told TEXT NOT NULL) STRICT"""
 # Times are ISO 8601 texts in UTC and reports JSON: a person can read the registry with sqlite3 alone.
 SCHEMA: Final = f"""
 CREATE TABLE models (
@@ -51,6 +56,7 @@ CREATE {_OCCURRENCES};
 CREATE {_POLICY_RECORD};
 CREATE {_BEGINNINGS};
 CREATE {_LOOKS};
+CREATE {_ADOPTED};
 """
 REGISTRY: Final = sqlite.Database(
     kind="a registry",
@@ -61,6 +67,7 @@ REGISTRY: Final = sqlite.Database(
     upgrades={
         1: [f"CREATE {_OCCURRENCES}"],
         3: [f"CREATE {_POLICY_RECORD}", f"CREATE {_BEGINNINGS}", f"CREATE {_LOOKS}"],
+        4: [f"CREATE {_ADOPTED}"],
     },
     remedy="`hftcl doctor --repair` rebuilds it from the model files; or restore it from a backup.",
     sealed={
@@ -72,6 +79,7 @@ REGISTRY: Final = sqlite.Database(
         "policy_record": ("session", "policy"),
         "beginnings": ("number", "at"),
         "looks": ("number", "at"),
+        "adopted": ("number", "name"),
     },  # since version 3
     small=True,
 )
@@ -107,7 +115,8 @@ def require_fresh(path: Path) -> None:
 def find_witness(home: Home) -> Path | None:
     """Return a file of hftcl that tells of an archived model, None where there is none."""
     for path in sorted(home.models.glob(MODELS)):
-        if not home.claim(path.stem.removeprefix("model_")).exists():  # else it is being archived at this moment
+        being_archived = home.claim(path.stem.removeprefix("model_")).exists()
+        if not being_archived and path.is_file() and _is_ours(path):  # a model of another program tells of no registry
             return path
     if home.csv.is_file() and _lists_models(home.csv):
         return home.csv

@@ -9,6 +9,7 @@ import typer
 
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
+from hftcl.errors import UsageError
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ class Invocation(Value):
         settings = self.configuration(**overrides).settings
         logs.configure(settings.log, self.verbosity)
         return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
+
+
+def require_printable(path: Path) -> Path:
+    """Return `path`. Raises UsageError for a name with line ends or control characters: it would forge messages."""
+    if not str(path).isprintable():
+        raise UsageError(f"{str(path)!a} holds characters that do not print. Rename it.")
+    return path
 
 
 def example(arguments: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hftcl.cli.app import AsJson, Invocation, app, example, now
-from hftcl.errors import ConfigError
+from hftcl.errors import ConfigError, UsageError
+from hftcl.home import Home
 
 if TYPE_CHECKING:
     from hftcl.doctor import Row
@@ -20,7 +21,7 @@ def doctor(
     ctx: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="First mend what can be mended safely.")] = False,
     unit: Annotated[
-        str | None, typer.Option("--unit", metavar="NAME", help="Print the systemd unit: schedule or trade.")
+        str | None, typer.Option("--unit", metavar="NAME", help="Print the systemd unit: schedule, trade or failed.")
     ] = None,
     send_test_alert: Annotated[
         bool, typer.Option("--send-test-alert", help="Only send an alert on every way that is set up.")
@@ -31,6 +32,9 @@ def doctor(
     stopped: Annotated[
         str | None, typer.Option("--stopped", metavar="NAME", help="For the unit: tell that the service has failed.")
     ] = None,
+    later: Annotated[
+        bool, typer.Option("--later", help="With --stopped: only note it, for the next start to tell.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Is this installation sound? One line a check.
@@ -46,7 +50,7 @@ def doctor(
         sys.stdout.write(units.build_unit(unit, units.Installation.find(ctx.obj.configuration())))
         return
     if stopped is not None:
-        _tell_stopped(ctx.obj, stopped)
+        _tell_stopped(ctx.obj, stopped, later=later)
         return
     rows, context = _collect_rows(ctx.obj, repair=repair, only_test=send_test_alert)
     show(rows, view.draw_rows, as_json)
@@ -85,17 +89,23 @@ def _build_context(invocation: Invocation) -> "Context":
     return Context(configuration=configuration, environ=os.environ, now=now())
 
 
-def _tell_stopped(invocation: Invocation, name: str) -> None:
-    """Tell an alert where systemd says that the service failed, and send it: no other process is there to do so."""
-    from hftcl.cli.telling import tell
-    from hftcl.doctor.outside import build_failure_alert
+def _tell_stopped(invocation: Invocation, name: str, *, later: bool) -> None:
+    """Tell an alert where systemd says that the service failed, or note it: see `doctor.stopped`."""
+    from hftcl.cli.telling import tell, tell_failures
+    from hftcl.doctor.stopped import build_failure_alert, keep_failure, read_failure
+    from hftcl.doctor.units import NAMES
     from hftcl.settings import Settings
 
-    alert = build_failure_alert(name, os.environ, now())
-    if alert is None:
-        return
+    if name not in NAMES:
+        raise UsageError(f"There is no service {name!r}. Name one of: {', '.join(NAMES)}.")
+    failure = read_failure(os.environ)
     try:
         settings = _build_context(invocation).settings
     except ConfigError:
         settings = Settings()  # the secrets say whom to tell; the unit's working folder is the home
-    tell(settings, alert)
+    if later:
+        if failure is not None:
+            keep_failure(Home.of(settings).root, name, failure)
+        return
+    if not tell_failures(settings) and failure is not None:
+        tell(settings, build_failure_alert(name, failure, now()))

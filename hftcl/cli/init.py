@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, Invocation, app, example
+from hftcl.cli.app import AsJson, Invocation, app, example, now, require_printable
+from hftcl.home import Home
 
 
 @app.command(epilog=example("init --files ~/bars"))
@@ -18,6 +19,9 @@ def init(
     files: Annotated[
         Path | None, typer.Option("--files", metavar="FOLDER", help="Set it up for this folder of minute bars.")
     ] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take an older script's model_metadata.csv and models into the archive.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented hftcl.toml and a .env template.
@@ -29,10 +33,22 @@ def init(
 
     if show:
         views.show(config.list_effective(ctx.obj.configuration(), os.environ), installation.draw_settings, as_json)
+    elif adopt:
+        _adopt(ctx.obj, as_json)
     elif files is not None:
-        _init_from(ctx.obj, files, as_json)
+        _init_from(ctx.obj, require_printable(files), as_json)
     else:
         views.show(config.write_example(Path.cwd()), installation.draw_written, as_json)
+
+
+def _adopt(invocation: Invocation, as_json: bool) -> None:
+    from hftcl import views
+    from hftcl.archive.adoption import adopt
+    from hftcl.archive.deployment import Archive
+    from hftcl.views import installation
+
+    home = Home.of(invocation.configuration().settings).root
+    views.show(adopt(Archive(home), now()), installation.draw_adoption, as_json)
 
 
 def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, example, require_printable
 
 
 @app.command(epilog=example("inspect ~/Downloads/bars"))
@@ -28,6 +28,6 @@ def inspect(
 
     settings = ctx.obj.configuration().settings
     logs.configure(settings.log, ctx.obj.verbosity)
-    reports = look(settings, folder, on_event=build_listener(ctx.obj.verbosity))
+    reports = look(settings, require_printable(folder) if folder else None, on_event=build_listener(ctx.obj.verbosity))
     show(reports, view.files, as_json)
     raise typer.Exit(1 if any(report.refused for report in reports) else 0)

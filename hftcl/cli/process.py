@@ -6,6 +6,7 @@ Reads and writes nothing but those.
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ COMMANDS: Final = (
 )
 """The commands, each a file of this folder, in the order of `--help`."""
 
+_LONGEST_WORD: Final = 200  # characters: longer than a path or an address that a person has typed
+_ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
@@ -159,7 +162,10 @@ def _fail(message: str, code: int) -> int:
     from hftcl.logs import to_one_line
 
     for line in message.splitlines():
-        shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal
+        # A word of thousands of characters, such as a file's header, floods a terminal.
+        shown = _ENDLESS.sub(
+            lambda word: f"{word[0][:_LONGEST_WORD]}...", to_one_line(line)
+        )  # what a foreign file or server sent must not steer the terminal
         typer.echo(f"hftcl: {shown}", err=True)  # not Rich, which would swallow the "[paths]" in a message
     return code
 

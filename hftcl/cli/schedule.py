@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 from hftcl.home import Home
 
@@ -45,9 +46,11 @@ def schedule(
         _show_preview(settings, preview, as_json)
     elif once:
         ctx.obj.remember()
+        tell_failures(settings)
         _run_once(settings, ctx.obj.verbosity, as_json)
     else:
         ctx.obj.remember()
+        tell_failures(settings)
         _run(settings, ctx.obj.verbosity)
 
 

@@ -29,6 +29,20 @@ def tell(settings: "Settings", *alerts: "Alert") -> None:
         _told.append(outbox)
 
 
+def tell_failures(settings: "Settings") -> bool:
+    """Tell what dying units of systemd noted; whether there was anything. Where no receiver is set it stays."""
+    from hftcl.alerts import Alerts
+    from hftcl.doctor.stopped import build_failure_alert, take_failures
+    from hftcl.home import Home
+
+    if not Alerts.from_settings(settings, os.environ).channels:
+        return False
+    failures = 0
+    for failures, (name, failure) in enumerate(take_failures(Home.of(settings).root), start=1):  # noqa: B007
+        tell(settings, build_failure_alert(name, failure, now()))
+    return failures > 0
+
+
 @contextlib.contextmanager
 def tell_errors(settings: "Settings", doing: str) -> Iterator[None]:
     """Tell an error that ends `doing`, such as "the retrain"; wrong usage and a lock that is held are none."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def trade(
         _replay(settings, replay or rehearse or "", ctx.obj.verbosity, as_json, rehearse=rehearse is not None)
     else:
         ctx.obj.remember()
+        tell_failures(settings)
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 
 

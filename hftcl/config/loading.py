@@ -305,6 +305,13 @@ def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
         text = str(gathered.values[key])
         if not text:
             continue  # no file is wanted
-        if home and (text == "~" or text.startswith("~/")):
+        if not text.isprintable():  # it would forge a line of each message that names it
+            told = f"{gathered.describe(key)}: {text!a} holds characters that do not print; rename it."
+            gathered.add_fault(told, gathered.origins[key])
+        if text == "~" or text.startswith("~/"):
+            if not home:  # else a folder that is called ~ would be a second home
+                origin = gathered.origins[key]
+                told = f"{gathered.describe(key)}: {text!r} cannot be found without $HOME; write the whole path."
+                gathered.add_fault(told, origin)
             text = home + text[1:]
         gathered.values[key] = str(folder / text)

@@ -1,8 +1,9 @@
 """Checks of what works unattended: the scheduler, the ways that alerts go, the outbox, and the units of systemd."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from hftcl import logs
@@ -11,7 +12,6 @@ from hftcl.alerts.channels import COMMAND, Channel
 from hftcl.alerts.sending import send
 from hftcl.doctor import units as unit_files
 from hftcl.doctor.row import Context, Row, fault, ok, warning
-from hftcl.errors import ConfigError
 from hftcl.home import Home
 from hftcl.schedule.claims import Occurrences
 
@@ -103,30 +103,6 @@ def _report_sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str])
     return fault(name, why, "It waits in the outbox; `hftcl schedule` tries it again.")
 
 
-def build_failure_alert(name: str, environ: Mapping[str, str], at: datetime) -> Alert | None:
-    """Return what systemd says about a service that has ended; None where it ended well. at: UTC.
-
-    Source: systemd.exec(5), $SERVICE_RESULT, $EXIT_CODE and $EXIT_STATUS of ExecStopPost=.
-    """
-    result = environ.get("SERVICE_RESULT", "success")
-    if result == "success":
-        return None
-    code, status = environ.get("EXIT_CODE", ""), environ.get("EXIT_STATUS", "")
-    invalid = status == str(ConfigError.exit_code)
-    after = (
-        "It is not started again: the configuration is invalid. `hftcl doctor` says what is wrong with it."
-        if invalid
-        else "systemd starts it again, at most five times within half an hour."
-    )
-    return Alert(
-        kind=Kind.ERROR,
-        subject=f"The service hftcl-{name} ended by a failure",
-        text=f"systemd calls it {result!r}: {code} {status}.\n{after}\n"
-        f"`journalctl -u hftcl-{name}` shows its last lines.",
-        at=at,
-    )
-
-
 def check_units(context: Context) -> Iterator[Row]:
     """Whether the units that systemd has are of this version, and start a program that is there."""
     units = [
@@ -153,4 +129,17 @@ def _judge_unit(name: str, path: Path) -> Row:
     program = unit_files.read_program(text)
     if program is not None and not Path(program).exists():
         return fault(f"unit {name}", f"{path} starts {program}, which is not there", anew)
-    return ok(f"unit {name}", f"{path}, version {version}")
+    return ok(f"unit {name}", f"{path}, version {version}{_describe_difference(text)}")
+
+
+def _describe_difference(text: str) -> str:
+    """Say which of the other rows speak of this shell, where the unit has other secrets or another user."""
+    if os.environ.get("INVOCATION_ID") and os.environ.get("CREDENTIALS_DIRECTORY"):
+        return ""  # this is the unit
+    differences = []
+    secrets, user = unit_files.read_secrets(text), unit_files.read_user(text)
+    if secrets is not None:
+        differences.append(f"takes its secrets from {secrets}: the rows about keys and alerts speak of this shell")
+    if user is not None and user != unit_files.find_user():
+        differences.append(f"runs as {user}: the row about permissions speaks of {unit_files.find_user()}")
+    return f"; it {', and '.join(differences)}" if differences else ""

@@ -6,17 +6,24 @@ docs/systemd/ holds those of the installation that docs/systemd/README.md descri
 import getpass
 import os
 import re
+import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 import hftcl
 from hftcl.config import Configuration
+from hftcl.config.loading import PATHS
 from hftcl.errors import UsageError
+from hftcl.settings import Settings
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Counted up when what a unit must say changes; the doctor tells a unit of an older one."""
+
+FAILED: Final = "failed"
+"""The unit that tells what a service died of: a template, `hftcl-failed@.service`."""
 
 NAMES: Final = ("schedule", "trade")  # commands that run without end; all others end by themselves and need no service
 # In systemd's own order: the first wins, man systemd.unit, "System Unit Search Path".
@@ -37,7 +44,8 @@ class Installation:
 
     code: folders that it must read. env_file: secrets, None where there is none.
 
-    writable: folders beside the home that it writes. state: the home as `StateDirectory=`, "" where it lies elsewhere.
+    writable: folders beside the home that it writes. readable: what the configuration makes it read. variables: the
+    settings that are in force from the environment. state: the home as `StateDirectory=`, "" where it lies elsewhere.
     """
 
     python: Path
@@ -47,34 +55,74 @@ class Installation:
     env_file: Path | None
     user: str
     writable: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, configuration: Configuration) -> Self:
         """Return this installation; run by root, it is fitted to a user `hftcl`."""
-        paths = configuration.settings.paths
-        env_file, prometheus = Path(paths.env_file), configuration.settings.log.prometheus
-        code = {Path(sys.prefix), Path(sys.base_prefix), Path(hftcl.__file__).resolve().parents[1]}
+        settings = configuration.settings
+        env_file, prometheus = _normalise(settings.paths.env_file), settings.log.prometheus
+        code = {_normalise(sys.prefix), _normalise(sys.base_prefix), Path(hftcl.__file__).resolve().parents[1]}
         return cls(
             python=Path(sys.executable),
             code=tuple(sorted(code)),
-            config=configuration.file,
-            home=Path(paths.home).absolute(),
+            config=_normalise(configuration.file) if configuration.file else None,
+            home=_normalise(settings.paths.home),
             env_file=env_file if env_file.is_file() else None,
-            user="hftcl" if os.geteuid() == 0 else _find_user(),
-            writable=(Path(prometheus).parent,) if prometheus else (),
+            user="hftcl" if os.geteuid() == 0 else find_user(),
+            writable=(_normalise(prometheus).parent,) if prometheus else (),
+            readable=tuple(_list_read(settings)),
+            variables=_list_variables(configuration),
         )
 
     @property
     def state(self) -> str:
-        return str(self.home.relative_to("/var/lib")) if self.home.is_relative_to("/var/lib/") else ""
+        name = str(self.home.relative_to("/var/lib")) if self.home.is_relative_to("/var/lib/") else ""
+        return "" if ":" in name or name == "." else name  # StateDirectory= takes what follows a colon for a link
+
+
+def _normalise(path: str | Path) -> Path:
+    """Return an absolute path without `..`, which systemd refuses; links stay, a person set them on purpose."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def _list_read(settings: Settings) -> Iterator[Path]:
+    """Yield what the settings make a service read: the folders of bars, and what the command of alerts is made of."""
+    for folder in (settings.files.folder, settings.polygon.flat_files):
+        if folder:
+            yield _normalise(folder)
+    command = list(settings.alerts.command)
+    for word in [shutil.which(command[0]) or command[0], *command[1:]] if command else []:
+        if word.startswith("/") and Path(word).exists():
+            yield _normalise(word)
+
+
+def _list_variables(configuration: Configuration) -> dict[str, str]:
+    """Return the variables HFTCL_... that are in force; a path is told as what it came to."""
+    variables = {}
+    for key, name in sorted(configuration.origins.items()):
+        if name.startswith("HFTCL_") and name in os.environ:
+            section, _, leaf = key.partition(".")
+            value = getattr(getattr(configuration.settings, section, None), leaf, None)
+            variables[name] = str(_normalise(value)) if key in PATHS and isinstance(value, str) else os.environ[name]
+    return variables
 
 
 def build_unit(name: str, place: Installation) -> str:
-    """Return the unit of "schedule" or "trade". Raises UsageError for another name."""
-    if name not in NAMES:
-        raise UsageError(f"There is no unit {name!r}. Print one of: {', '.join(NAMES)}.")
+    """Return the unit of "schedule" or "trade", or, as "failed", the one that tells what those died of.
+
+    Raises UsageError for another name, and for a path with a line end.
+    """
+    if name not in (*NAMES, FAILED):
+        raise UsageError(f"There is no unit {name!r}. Print one of: {', '.join((*NAMES, FAILED))}.")
+    for path in (place.python, place.config, place.home, place.env_file, *place.writable, *place.readable):
+        if path is not None and not str(path).isprintable():
+            raise UsageError(f"No unit can name {str(path)!a}: it holds characters that do not print. Rename it.")
     argv = [str(place.python), "-m", "hftcl", *(["--config", str(place.config)] if place.config else [])]
-    command, stopped = ([*argv, name], [*argv, "doctor", "--stopped", name])
+    if name == FAILED:
+        return _build_failed_unit(argv, place)
+    command, stopped = ([*argv, name], [*argv, "doctor", "--stopped", name, "--later"])
     lines = [
         f"# Written by `hftcl doctor --unit {name}`; docs/systemd/README.md says what each part is for.",
         "[Unit]",
@@ -82,6 +130,7 @@ def build_unit(name: str, place: Installation) -> str:
         "After=network-online.target time-sync.target",
         "Wants=network-online.target",
         f"X-Hftcl-Unit={VERSION}",
+        f"OnFailure=hftcl-{FAILED}@{name}.service",
         "# Five ends within half an hour are no accident: systemd gives up, and `systemctl status` says so.",
         "StartLimitIntervalSec=30min",
         "StartLimitBurst=5",
@@ -90,6 +139,7 @@ def build_unit(name: str, place: Installation) -> str:
         "Type=notify",
         "NotifyAccess=main",
         f"ExecStart={' '.join(map(_quote_word, command))}",
+        "# It has no credentials any more: it notes the failure, and the next start, or OnFailure=, tells it.",
         f"ExecStopPost={' '.join(map(_quote_word, stopped))}",
         f"User={place.user}",
         *_list_places(place),
@@ -100,6 +150,8 @@ def build_unit(name: str, place: Installation) -> str:
         "RestartSec=30s",
         "# 78: the configuration is invalid. To start it again would change nothing.",
         "RestartPreventExitStatus=78",
+        "# 143: stopped before it had set up to end by itself, in the first seconds; that is no failure.",
+        "SuccessExitStatus=143",
         "# SIGTERM goes to hftcl alone, which ends its training and leaves nothing half done within 15 s.",
         "KillMode=mixed",
         "TimeoutStopSec=60s",
@@ -113,19 +165,43 @@ def build_unit(name: str, place: Installation) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _build_failed_unit(argv: Sequence[str], place: Installation) -> str:
+    """Return the template `hftcl-failed@`: its instance is the service that systemd has given up."""
+    command = " ".join([*map(_quote_word, [*argv, "doctor", "--stopped"]), "%i"])
+    lines = [
+        f"# Written by `hftcl doctor --unit {FAILED}`, for hftcl-{FAILED}@.service; docs/systemd/README.md says why.",
+        "[Unit]",
+        "Description=hftcl: tells that the service %i has failed",
+        "After=network-online.target",
+        f"X-Hftcl-Unit={VERSION}",
+        "",
+        "[Service]",
+        "Type=oneshot",
+        f"ExecStart={command}",
+        f"User={place.user}",
+        *_list_places(place),
+        "TimeoutStartSec=5min",
+        "",
+        *_SANDBOX,
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _list_places(place: Installation) -> list[str]:
     """Return what it may see and write, and how it gets its secrets."""
     lines = [f"WorkingDirectory={_format_line(place.home)}"]
+    variables = dict(place.variables)
     if place.config is None:
-        lines.append(f"Environment={_quote_text(f'HFTCL_PATHS__HOME={place.home}')}")
+        variables.setdefault("HFTCL_PATHS__HOME", str(place.home))
+    lines += [f"Environment={_quote_text(f'{name}={value}')}" for name, value in variables.items()]
     if place.state:
         lines += [f"StateDirectory={_quote_text(place.state)}", "StateDirectoryMode=0750"]
     writable = [*([] if place.state else [place.home]), *place.writable]
-    seen = [*place.code, *([place.config.parent] if place.config else [])]
-    hidden = [path for path in seen if _is_hidden(path)]
+    seen = [*place.code, *([place.config.parent] if place.config else []), *place.readable]
+    hidden = [path for path in seen if _is_hidden(path) and not any(map(path.is_relative_to, writable))]
     lines += [f"ReadWritePaths={_quote_text(path)}" for path in writable if not _is_hidden(path)]
     lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
-    lines += [f"BindReadOnlyPaths={_quote_text(path)}" for path in dict.fromkeys(hidden) if path not in writable]
+    lines += [f"BindReadOnlyPaths={_quote_text(path)}" for path in dict.fromkeys(hidden)]
     lines += [f"BindPaths={_quote_text(path)}" for path in dict.fromkeys(writable) if _is_hidden(path)]
     if place.env_file is not None:
         lines += [
@@ -135,7 +211,8 @@ def _list_places(place: Installation) -> list[str]:
     return lines
 
 
-def _find_user() -> str:
+def find_user() -> str:
+    """Return the name of the user who runs this, or the number where it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name; systemd takes the number
@@ -154,8 +231,9 @@ def _quote_word(text: str) -> str:
 
 def _quote_text(value: object) -> str:
     """Return a path or a variable as a setting of a unit takes it: quoted where needed, and no specifier."""
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return escaped if re.fullmatch(r"[A-Za-z0-9_@%:,./=+\\-]+", escaped) else f'"{escaped}"'
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
+    # A colon needs quotes: in BindPaths= it would end the source.
+    return escaped if re.fullmatch(r"[A-Za-z0-9_@%,./=+-]+", escaped) else f'"{escaped}"'
 
 
 def _format_line(path: Path) -> str:
@@ -167,6 +245,18 @@ def read_version(text: str) -> int | None:
     """Return the version of a unit that hftcl wrote; None where it names none."""
     match = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
     return int(match[1]) if match else None
+
+
+def read_secrets(text: str) -> str | None:
+    """Return the file from which a unit takes its secrets; None where it names none."""
+    match = re.search(r"^LoadCredential=env:(.+)$", text, re.MULTILINE)
+    return match[1].replace("%%", "%") if match else None
+
+
+def read_user(text: str) -> str | None:
+    """Return the user as which a unit runs."""
+    match = re.search(r"^User=(\S+)$", text, re.MULTILINE)
+    return match[1] if match else None
 
 
 def read_program(text: str) -> str | None:

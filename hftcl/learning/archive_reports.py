@@ -29,10 +29,13 @@ class UnpinReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """One archived model, as `history` shows it; times UTC. twin: the examined model of which this is the refit."""
+    """One archived model, as `history` shows it; times UTC. twin: the examined model of which this is the refit.
+
+    A line of another program's list has the outcome "adopted", no file, and None where it told nothing.
+    """
 
     model_id: str
-    trained_date: datetime
+    trained_date: datetime | None
     val_sharpe: float | None
     sharpe_interval: tuple[float, float] | None
     is_deployed: bool
@@ -44,14 +47,14 @@ class HistoryRow:
     source: str
     synthetic: bool
     family: str
-    trained_from: date
-    trained_to: date
+    trained_from: date | None
+    trained_to: date | None
     exam_from: date | None
     exam_to: date | None
     rows: int
     sessions: int
     tickers: tuple[str, ...]
-    sha256: str
+    sha256: str | None
     kept: bool
     edge: str | None
     twin: str | None

@@ -1,5 +1,6 @@
 """One ONNX graph, served by one thread: the only place that opens an onnxruntime session."""
 
+import os
 from typing import Any, Final
 
 import numpy as np
@@ -21,8 +22,12 @@ class Predictor:
 
     def __init__(self, onnx: bytes, n_features: int) -> None:
         """Open the graph. Raises IntegrityError where onnxruntime refuses it."""
+        # From 1.29 on it writes files and calls a collector at each session, on Linux too; read when it is loaded:
+        # https://github.com/microsoft/onnxruntime/pull/27379
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
+        onnxruntime.disable_telemetry_events()  # where a notebook has loaded it before us
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hftcl.formats import count, interval, moment
+from hftcl.formats import UNDEFINED, count, interval, moment
 from hftcl.views import Styled, draw_sparkline, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     drawn = [
         (
             Styled(row.model_id, "bold green" if row.is_deployed else ""),
-            moment(row.trained_date),
-            f"{row.trained_from} to {row.trained_to}",
-            str(row.rows),
+            moment(row.trained_date) if row.trained_date else UNDEFINED,
+            f"{row.trained_from} to {row.trained_to}" if row.trained_from else UNDEFINED,
+            str(row.rows) if row.rows else UNDEFINED,
             number(row.val_sharpe) + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
             Styled(row.outcome, marks.get(row.outcome, "")),
             Styled(row.edge or "-", "green" if row.edge == "live" else ""),
-            _describe_serving(row),
+            _describe_serving(row) if row.outcome != "adopted" else UNDEFINED,
             Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
             row.reason,
         )
@@ -49,8 +49,11 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     draw_table(
         "", columns, drawn, numbers=frozenset({3, 4}), spare=("rows", "bars", "trained, UTC", "on sessions", "edge")
     )
-    if len(rows) > 1:
-        course = [row.val_sharpe for row in reversed(rows)]
+    examined = [
+        row for row in rows if row.outcome != "adopted"
+    ]  # another program measured the Sharpe ratio of the rest
+    if len(examined) > 1:
+        course = [row.val_sharpe for row in reversed(examined)]
         say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(course)}")
 
 

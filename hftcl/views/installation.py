@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hftcl.views import Styled, draw_table, say
 
 if TYPE_CHECKING:
+    from hftcl.archive.adoption import Adoption
     from hftcl.config.documents import EffectiveSetting
 
 
@@ -37,3 +38,15 @@ def draw_written(paths: Sequence[Path]) -> None:
     """Draw what `init` wrote."""
     for path in paths:
         say(f"wrote {path}")
+
+
+def draw_adoption(adoption: "Adoption") -> None:
+    """Draw what `init --adopt` took over, and what it left as it was."""
+    if adoption.file is not None:
+        say(f"lines added to the history: {adoption.lines}, of {adoption.file}")
+    for model_id in adoption.models:
+        say(f"model {model_id} is in the archive; `hftcl rollback {model_id} --reason TEXT` lets it serve")
+    for note in adoption.notes:
+        say(note)
+    for note in adoption.left:
+        say(f"left: {note}", "yellow")

@@ -161,6 +161,17 @@ def test_a_registry_without_seals_is_read_as_it_is_and_sealed_by_the_first_chang
         archive.models()
 
 
+@pytest.mark.hazard(86)
+def test_a_flipped_bit_in_the_name_of_a_column_is_damage_and_no_raw_error(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    damage(archive.database, b"unpinned_at TEXT", b"unpinnee_at TEXT")
+    with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
+        archive.models()
+    with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
+        archive.recover(LATER)
+
+
 def mutate_registry(home: Path, seeds: range) -> None:
     """Flip one byte in a copy of the registry for each seed: an error of ours, or the very same answers."""
     archive = archive_in(home)
@@ -216,9 +227,9 @@ def test_a_model_that_is_being_archived_is_no_sign_of_a_lost_registry(tmp_path: 
 
 
 def make_version_3(database: Path) -> None:
-    """Take from a registry what version 4 added."""
+    """Take from a registry what versions 4 and 5 added."""
     with contextlib.closing(sqlite3.connect(database)) as db, db:
-        for table in ("policy_record", "beginnings", "looks"):
+        for table in ("policy_record", "beginnings", "looks", "adopted"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 3")
 
@@ -231,7 +242,7 @@ def test_a_whole_registry_of_version_3_is_not_rebuilt_and_is_brought_up_to_date_
     assert [model.model_id for model in archive.models()] == ids[::-1]
     archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
     with contextlib.closing(sqlite3.connect(archive.database)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
         names = [row[1] for row in db.execute("PRAGMA table_info(policy_record)")]
     assert names[-1] == "seal"
 

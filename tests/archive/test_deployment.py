@@ -49,6 +49,7 @@ def test_deploying_tells_what_was_replaced_and_that_nothing_needed_mending(tmp_p
     assert (switched.model.model_id, switched.replaced, switched.notes) == (second, first, ())
 
 
+@pytest.mark.hazard(84)
 def test_a_first_deployment_keeps_the_users_own_models_and_history_and_says_where(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     archive.folder.mkdir()

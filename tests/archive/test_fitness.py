@@ -49,6 +49,7 @@ def test_the_kind_of_a_market_is_known_without_a_key_of_its_source() -> None:
     assert (find_market_kind(settings).synthetic, find_market_kind(polygon).synthetic) == (True, False)
 
 
+@pytest.mark.hazard(80)
 def test_a_rollback_to_a_model_that_the_bot_would_refuse_moves_nothing_and_offers_one_that_may_serve(
     tmp_path: Path,
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_rollback_to_a_model_that_the_bot_would_refuse_moves_nothing_and_offer
     assert learning.rollback_to_previous_model(fit).to_model == fit
 
 
+@pytest.mark.hazard(81)
 def test_the_newest_model_is_the_one_archived_last_also_after_a_clock_that_ran_ahead(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     ahead = added(archive, T0 + timedelta(days=400)).model_id

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hftcl.logs import to_one_line
+from tests.installed import run
 
 REPORT = """
 import sys
@@ -31,6 +32,22 @@ def test_control_characters_of_a_foreign_file_never_reach_the_terminal() -> None
         f"{to_one_line(chr(0))} is unknown\n"
     )
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("inspect", "a\r\nb"), ("init", "--files", "a\x1b[2Jb")], ids=["inspect", "init"]
+)
+def test_a_folder_whose_name_would_forge_a_line_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(tmp_path, *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    (tmp_path / "hftcl.toml").write_text('[files]\nfolder = "a\\r\\nb"\n')
+    done = run(tmp_path, "history")
+    assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
+
+
+def test_a_word_without_end_is_cut() -> None:
+    done = report("SourceError('the column ' + 'A' * 5000 + ' is unknown')")
+    assert done.stderr == f"hftcl: the column {'A' * 200}... is unknown\n"
 
 
 @pytest.mark.hazard(92)

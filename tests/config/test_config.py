@@ -62,6 +62,16 @@ def test_paths_are_relative_to_the_file_not_to_the_working_folder(tmp_path: Path
     assert tree.files.folder == "/home/ada/bars"
 
 
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}])
+def test_a_tilde_without_home_is_refused_and_makes_no_folder_of_that_name(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    (tmp_path / "hftcl.toml").write_text('[paths]\nhome = "~"\n[files]\nfolder = "~/bars"\n')
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, environ=environ, cwd=tmp_path)
+    assert ["$HOME" in text for text in caught.value.faults] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "key", "value"),
     [

@@ -27,7 +27,7 @@ from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import open_to_change
-from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, units
+from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units
 from hftcl.doctor.examination import CHECKS
 from hftcl.doctor.row import Context
 from hftcl.errors import IntegrityError, SourceError
@@ -619,7 +619,40 @@ def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_p
         ((subject, text),) = db.execute("SELECT subject, text FROM messages").fetchall()
     assert subject == "The service hftcl-schedule ended by a failure"
     assert "configuration is invalid" in text
-    assert outside.build_failure_alert("schedule", {"SERVICE_RESULT": "success"}, NOW) is None
+    assert stopped.read_failure({"SERVICE_RESULT": "success"}) is None
+
+
+@pytest.mark.hazard(90)
+def test_the_end_of_a_service_that_knows_no_receiver_is_told_by_the_next_start(tmp_path: Path) -> None:
+    """ExecStopPost= has lost the credentials of its unit: five kills send nothing by themselves."""
+    killed = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
+    for _ in range(5):
+        assert run(tmp_path, "doctor", "--stopped", "trade", "--later", **killed).returncode == 0
+    assert not (tmp_path / "alerts.sqlite").exists()
+    assert run(tmp_path, "schedule", "--once").returncode == 0, "no receiver: the note stays"
+    told = tmp_path / "told"
+    program = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read())"
+    (tmp_path / "hftcl.toml").write_text(f"[alerts]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
+    assert run(tmp_path, "schedule", "--once").returncode == 0
+    alert = json.loads(told.read_text())
+    assert alert["subject"] == "The service hftcl-trade ended by a failure"
+    assert "'signal': killed KILL. It did so 5 times." in alert["text"]
+    assert run(tmp_path, "schedule", "--once").returncode == 0
+    assert json.loads(told.read_text()) == alert, "told once"
+
+
+@pytest.mark.hazard(90)
+def test_the_unit_of_failures_tells_the_note_or_what_systemd_hands_it(tmp_path: Path) -> None:
+    monitored = {"MONITOR_SERVICE_RESULT": "exit-code", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "78"}
+    failure = stopped.read_failure(monitored)
+    assert failure is not None
+    assert (failure.result, failure.status) == ("exit-code", "78")
+    (tmp_path / ".stopped-schedule").write_text("\x00 no JSON")
+    assert [found.result for _, found in stopped.take_failures(tmp_path)] == ["unknown"]
+    stopped.keep_failure(tmp_path, "schedule", failure)
+    assert list(stopped.take_failures(tmp_path)) == [("schedule", failure)]
+    assert list(stopped.take_failures(tmp_path)) == []
+    assert run(tmp_path, "doctor", "--stopped", "../x").returncode == 2
 
 
 def samples(text: str) -> dict[str, float]:
@@ -668,6 +701,6 @@ def test_a_unit_is_printed_alone(home: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user that has no name")
 def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
     environ = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "USERNAME"}}
-    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units._find_user())"
+    become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units.find_user())"
     done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout == "54321\n", done.stderr

@@ -138,6 +138,7 @@ def test_the_best_of_many_candidates_is_told_to_be_luck() -> None:
     assert [fact.name for fact in alone.evidence].count("trials") == 0, "nobody tried anything"
 
 
+@pytest.mark.hazard(83)
 def test_from_two_trials_on_the_deflated_sharpe_ratio_decides_unless_under_seed() -> None:
     """Four seeds on one day reached a Sharpe ratio of 6 with a deflated one of 0.5, and were deployed."""
     net, tried = with_sharpe(6.0), (-12.0, -6.0, 0.0, 5.0)

@@ -119,7 +119,7 @@ def calls(home: Path, trace: Path) -> list[Call]:
     return found
 
 
-COMMANDS = ("first", "deploy", "rollback", "add", "prune")
+COMMANDS = ("first", "deploy", "rollback", "add", "prune", "unpin", "retrain", "schedule")
 
 
 def prepared(home: Path, command: str) -> list[str]:
@@ -128,6 +128,8 @@ def prepared(home: Path, command: str) -> list[str]:
     if command == "first":
         return ["deploy", added(archive).model_id]
     ids = deployed(archive, 3)
+    if command == "unpin":
+        archive.rollback(now=LATER)
     if command == "prune":
         added(archive, LATER, "rejected")
         added(archive, LATER, "rejected")
@@ -252,6 +254,32 @@ def test_a_sync_that_fails_is_not_tried_again_and_leaves_the_old_model_and_no_te
         ]
         assert same[-1].line == failed
         assert_whole(home)
+
+
+@needs_strace
+@pytest.mark.hazard(4)
+def test_where_the_sync_fails_and_nothing_can_be_put_back_it_says_what_serves_now(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = prepared(home, "rollback")
+    shutil.copytree(home, tmp_path / "template")
+    assert traced(home, words, tmp_path / "trace").returncode == 0
+    after = compute_digest(home / "trained_stock_model.onnx")
+    shutil.rmtree(home)
+    shutil.copytree(tmp_path / "template", home)
+    of_file = next(
+        each
+        for each in calls(home, tmp_path / "trace")
+        if each.name == "fsync" and ".trained_stock_model.onnx." in each.line
+    )
+    # From the sync of the folder on each one fails, as on a disk that has gone: nothing can be put back either.
+    broken = ("-e", f"inject=fsync:error=EIO:when={of_file.when + 1}+")
+    done = traced(home, words, tmp_path / "injected", *broken)
+    assert (done.returncode, compute_digest(home / "trained_stock_model.onnx")) == (1, after)
+    serving = archive_in(home).find_live()
+    assert serving is not None
+    assert f"Model {serving.model_id} serves now all the same" in done.stderr
+    assert "run it again" not in done.stderr.partition("serves now")[2]
+    assert_whole(home)
 
 
 @pytest.mark.hazard(5)

@@ -271,6 +271,7 @@ def test_a_damaged_ledger_is_told_and_the_check_goes_on(home: Path) -> None:
     assert trigger(report, "drift").value is not None
 
 
+@pytest.mark.hazard(82)
 def test_a_miracle_on_real_bars_is_inconclusive_until_a_person_confirms_it_with_a_reason(home: Path) -> None:
     """A planted edge, of a size that no market has: it once was deployed and traded without a word."""
     doubting = on_files(home, exam={"plausible_sharpe": 8.0})

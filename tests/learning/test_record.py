@@ -165,6 +165,7 @@ def test_the_digest_tells_what_the_policy_is_and_not_where_it_lies(tmp_path: Pat
     assert {hash_policy(settings) for settings in same} == {known}
 
 
+@pytest.mark.hazard(85)
 def test_a_record_row_stands_while_its_bars_do() -> None:
     kept = format_bars({"AMD": "1" * 12, "AAPL": "0" * 12})
     assert holds(kept, {"AAPL": "0" * 12, "AMD": "1" * 12})
@@ -337,6 +338,7 @@ def correct_bars(home: Path, where: str = "true") -> None:
         db.execute(f"UPDATE policy_record SET bars = replace(bars, ':', ':f'), net = 9, gross = 9 WHERE {where}")  # noqa: S608
 
 
+@pytest.mark.hazard(78)
 def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_once_and_the_bot_stands_aside(
     home: Path,
 ) -> None:

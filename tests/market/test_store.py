@@ -79,6 +79,7 @@ def test_what_is_collected_is_sorted_regular_and_of_the_schema(tmp_path: Path) -
     assert (got.source, got.synthetic, got.left_out, got.fetched_sessions) == ("exchange", False, {}, 20)
 
 
+@pytest.mark.hazard(36)
 def test_extended_hours_come_when_asked_for(tmp_path: Path) -> None:
     source = Exchange(FEW)
     both = collect(tmp_path, source, "AAA", extended_hours=True).bars

@@ -76,6 +76,7 @@ def orders(*quantities: float, minute: int = 0) -> list[Order]:
     return [an_order(minute, ticker, quantity) for ticker, quantity in zip(TICKERS, quantities, strict=False)]
 
 
+@pytest.mark.hazard(68)
 def test_a_broker_that_never_answers_is_not_waited_for_when_a_person_wants_something_else(
     server: StrictServer, broker: Broker
 ) -> None:

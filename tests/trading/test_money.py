@@ -71,6 +71,7 @@ def test_the_best_close_of_twenty_sessions_is_what_a_drawdown_counts_from_until_
         assert made.desk.peak < 0, "what is lost by today is what a person has accepted"
 
 
+@pytest.mark.hazard(73)
 def test_a_loss_over_several_sessions_latches_and_closes(tmp_path: Path) -> None:
     archived(tmp_path)
     bot = stand(tmp_path, first=110)
@@ -104,6 +105,7 @@ def test_paper_fills_nothing_in_a_wrong_print_and_is_not_valued_by_it(tmp_path: 
 
 
 @pytest.mark.parametrize("ratio", [4.0, 0.25], ids=["forward", "reverse"])
+@pytest.mark.hazard(67)
 def test_a_split_overnight_changes_shares_and_no_money_in_ledger_and_paper(tmp_path: Path, ratio: float) -> None:
     settings = with_paper(half_spread_bps=0.0, slippage_bps=0.0)
     paper = PaperBroker(settings, folder=tmp_path, durable=False)
@@ -316,6 +318,7 @@ def full(ledger: Ledger, pages: int = 0) -> None:
     ledger._db.execute(f"PRAGMA max_page_count = {used + pages}")
 
 
+@pytest.mark.hazard(72)
 def test_on_a_full_disk_everything_is_closed_by_the_broker_s_word_and_taken_over_when_there_is_room(
     tmp_path: Path,
 ) -> None:

@@ -49,6 +49,7 @@ def test_a_part_that_is_told_a_minute_later_with_the_same_trade_time_is_booked_a
         assert (made.desk.positions, made.account.positions) == ({}, {})
 
 
+@pytest.mark.hazard(64)
 def test_a_fill_with_an_older_trade_time_than_the_newest_known_is_booked(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         made.minute(0, {"AAPL": 10.0})
@@ -102,6 +103,7 @@ def test_a_restart_while_a_fill_is_late_halts_nothing(tmp_path: Path) -> None:
 # ---- whose shares ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hazard(66)
 def test_a_position_that_a_person_closes_by_hand_is_told_once_and_left_alone_until_a_person_says(
     tmp_path: Path,
 ) -> None:
@@ -216,6 +218,7 @@ def test_a_share_that_cannot_be_borrowed_is_asked_for_once_a_session(tmp_path: P
         assert made.account.positions == {"AMD": -10.0}
 
 
+@pytest.mark.hazard(65)
 def test_many_refusals_in_a_row_are_one_alert_with_a_count(tmp_path: Path) -> None:
     with bench(tmp_path, tickers=30, hard_to_borrow=tuple(f"T{n:03d}" for n in range(30))) as made:
         made.minute(0, dict.fromkeys(made.tickers, -10.0))

@@ -44,6 +44,7 @@ def silent_source() -> Iterator[tuple[str, threading.Event]]:
         connection.close()
 
 
+@pytest.mark.hazard(71)
 @pytest.mark.parametrize(
     ("state", "pressed"), [("bars", False), ("bars", True), ("broker", False), ("broker", True), ("night", False)]
 )

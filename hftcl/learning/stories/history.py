@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from hftcl.archive.records import ModelRecord, RollbackPlan
+from hftcl.archive.records import AdoptedModel, ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.home import Home
@@ -17,11 +17,46 @@ HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
 
 
 def history(home: Path, *, limit: int | None = None, lineage: bool = False) -> tuple[HistoryRow, ...]:
-    """Return the archived models, newest first; with `lineage` the live one and those it replaced. Writes nothing."""
+    """Return the archived models, newest first, then the lines that were adopted; writes nothing.
+
+    lineage: only the live one and those it replaced.
+    """
     registry = Registry(home)
     records = registry.lineage()[:limit] if lineage else registry.models(limit)
     pin = registry.find_pin()
-    return tuple(_build_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records)
+    rows = [_build_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records]
+    adopted = () if lineage else registry.list_adopted()
+    return tuple([*rows, *map(_build_adopted_row, adopted)][:limit])
+
+
+def _build_adopted_row(model: AdoptedModel) -> HistoryRow:
+    deployed = ", and says that it was deployed" if model.was_deployed else ""
+    return HistoryRow(
+        model_id=model.name,
+        trained_date=model.trained_at,
+        val_sharpe=model.val_sharpe,
+        sharpe_interval=None,
+        is_deployed=False,
+        pinned=False,
+        outcome="adopted",
+        reason=f"a list of before hftcl names it{deployed}; hftcl verified nothing of it",
+        served=(),
+        parent=None,
+        source="unknown",
+        synthetic=False,
+        family=model.family,
+        trained_from=None,
+        trained_to=None,
+        exam_from=None,
+        exam_to=None,
+        rows=model.rows,
+        sessions=0,
+        tickers=(),
+        sha256=None,
+        kept=False,
+        edge=None,
+        twin=None,
+    )
 
 
 def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:

@@ -22,6 +22,9 @@ from hftcl.settings import Model as ModelSettings
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
+# Not skl2onnx's newest, which an older onnxruntime cannot open: those of onnx 1.14 (2023) hold all that a forest needs,
+# and each later onnxruntime reads them: https://onnxruntime.ai/docs/reference/compatibility.html
+_OPSETS: Final = {"": 19, "ai.onnx.ml": 3}
 # Relative: a float32 has 7 digits, and a sum over hundreds of trees loses one or two of them.
 _EXPORT_TOLERANCE: Final = 1e-5
 # Chosen: evenly from all training rows, so that most leaves are reached, in a moment.
@@ -81,7 +84,12 @@ def to_onnx(forest: Any, n_features: int) -> bytes:
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType
 
-    model = convert_sklearn(forest, name="forest", initial_types=[(INPUT, FloatTensorType([None, n_features]))])
+    model = convert_sklearn(
+        forest,
+        name="forest",
+        initial_types=[(INPUT, FloatTensorType([None, n_features]))],
+        target_opset=dict(_OPSETS),
+    )
     versions = {opset.domain: opset.version for opset in model.opset_import}  # skl2onnx lists one of them twice
     del model.opset_import[:]
     model.opset_import.extend(onnx.helper.make_opsetid(domain, number) for domain, number in sorted(versions.items()))

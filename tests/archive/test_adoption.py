@@ -1,0 +1,191 @@
+"""What an older script has left under the home: its list of models becomes history, model files of hftcl archive."""
+
+import csv
+import os
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive.registry import Registry
+from hftcl.settings import Settings
+from tests.hazards.loop_processes import contents
+from tests.installed import answer, one_line, run
+from tests.loop_cases import RETRAIN, deploy_once
+from tests.trained import Homes
+
+SCRIPT = """\
+model_id,trained_date,val_sharpe,is_deployed,n_samples,model_type
+model_20250105_020000,2025-01-05T02:00:00.123456,0.81,False,120000,RandomForest
+model_20250112_020000,2025-01-12 02:00:00,1.25,True,121000,RandomForest
+"""
+"""As `pandas.DataFrame.to_csv` of a script writes it."""
+
+
+def script_home(home: Path, text: str = SCRIPT) -> Path:
+    """Make `home` the folder of a script that kept pickles and a list."""
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "model_metadata.csv").write_text(text)
+    for name in ("models/model_20250105_020000.pkl", "models/model_20250112_020000.pkl", "trained_stock_model.pkl"):
+        (home / name).write_bytes(pickle.dumps({"trees": name}))
+    return home
+
+
+def test_the_list_of_an_older_script_is_in_the_history_and_no_file_of_it_changes(tmp_path: Path) -> None:
+    home = script_home(tmp_path / "home")
+    before = contents(home)
+    report = answer(home, "init", "--adopt")
+    assert (report["lines"], report["models"]) == (2, [])
+    assert report["file"] == str(home / "models" / "model_metadata.csv")
+    assert sum("opens no pickle" in text for text in report["left"]) == 2
+    rows = answer(home, "history")
+    assert [(row["model_id"], row["val_sharpe"], row["outcome"], row["is_deployed"], row["rows"]) for row in rows] == [
+        ("model_20250112_020000", 1.25, "adopted", False, 121000),
+        ("model_20250105_020000", 0.81, "adopted", False, 120000),
+    ]
+    assert rows[0]["trained_date"] == "2025-01-12T02:00:00+00:00"
+    assert "says that it was deployed" in rows[0]["reason"]
+    assert "adopted" in run(home, "history").stdout
+    after = contents(home)
+    assert {name: after[name] for name in before} == before
+    again = answer(home, "init", "--adopt")
+    assert (again["lines"], len(answer(home, "history"))) == (0, 2), "once is enough"
+
+
+def test_a_retrain_after_it_keeps_history_pickles_and_list(tmp_path: Path, homes: Homes) -> None:
+    home = tmp_path / "home"
+    homes.copy(home, deploy_once)
+    shutil.rmtree(home / "models")
+    (home / "trained_stock_model.onnx").unlink()
+    (home / "trained_stock_model.pkl").unlink()
+    script_home(tmp_path / "script")
+    shutil.copytree(tmp_path / "script", home, dirs_exist_ok=True)
+    before = contents(home)
+    answer(home, "init", "--adopt")
+    assert answer(home, *RETRAIN)["outcome"] == "deployed"
+    rows = answer(home, "history")
+    assert [row["outcome"] for row in rows] == ["deployed", "adopted", "adopted"]
+    assert len(answer(home, "history", "--limit", "2")) == 2
+    after = contents(home)
+    for name in ("models/model_20250105_020000.pkl", "models/model_20250112_020000.pkl"):
+        assert after[name] == before[name]
+    for name in ("models/model_metadata.csv", "trained_stock_model.pkl"):
+        assert after[f"{name}.before"] == before[name]
+    assert answer(home, "check", "--as-of", "2025-12-15")["live"] == rows[0]["model_id"]
+    assert answer(home, "init", "--adopt")["lines"] == 0, "the list that was kept aside is known"
+
+
+def test_a_model_file_of_hftcl_from_elsewhere_is_archived_and_serves_by_a_persons_word_only(
+    tmp_path: Path, homes: Homes
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    homes.copy(home, deploy_once)
+    homes.copy(other, deploy_once)
+    report = answer(other, *RETRAIN)
+    name = f"model_{report['model_id']}"
+    for suffix in (".onnx", ".pkl"):
+        shutil.copy(other / "models" / f"{name}{suffix}", home / f"old_{name}{suffix}")
+    live = Registry(home).find_live()
+    adoption = answer(home, "init", "--adopt")
+    assert adoption["models"] == [report["model_id"]]
+    assert Registry(home).find_live() == live, "it does not serve by that"
+    row = next(row for row in answer(home, "history") if row["model_id"] == report["model_id"])
+    assert (row["outcome"], row["sha256"]) == ("inconclusive", Registry(other).find(report["model_id"]).sha256)
+    refused = run(home, "rollback", report["model_id"], "--yes")
+    assert (refused.returncode, "--reason" in one_line(refused)) == (2, True)
+    answer(home, "rollback", report["model_id"], "--yes", "--reason", "as before the move")
+    assert [row["is_deployed"] for row in answer(home, "history")].count(True) == 1
+    assert (home / f"old_{name}.onnx").exists()
+
+
+def test_models_whose_registry_is_lost_are_rebuilt_by_it(tmp_path: Path, homes: Homes) -> None:
+    home = tmp_path / "home"
+    homes.copy(home, deploy_once)
+    (live,) = answer(home, "history")
+    (home / "models" / "registry.sqlite").unlink()
+    notes = " ".join(answer(home, "init", "--adopt")["notes"])
+    assert f"The row of model {live['model_id']} was rebuilt" in notes
+    assert [row["is_deployed"] for row in answer(home, "history")] == [True]
+
+
+def test_a_model_of_another_program_is_no_sign_of_a_lost_registry(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model_20250105_020000.onnx").write_bytes(b"another program's graph")
+    report = answer(tmp_path, "init", "--adopt")
+    assert (report["models"], report["file"]) == ([], None)
+    assert "was not written by hftcl" in report["left"][0]
+    assert answer(tmp_path, "unpin") == {"unpinned": None, "repaired": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "left"),
+    [
+        ("﻿Model ID;Training Date;Sharpe\nalpha;2025-01-05;0,5\n", ["alpha"], 0),
+        ("version\ttrained at\n3\t05.01.2025\n\t\n", ["3"], 0),
+        ("trained_date,val_sharpe\n2025-01-05,nan\n,1.0\n", ["2025-01-05"], 1),
+        ("model_id,val_sharpe\n" + "x" * 5000 + ",1e400\n", ["x" * 200 + "..."], 0),
+        ('model_id,reason\n"a\nb",=cmd\n\x1b[2Jevil,\x00\n', ["a b", "[2Jevil"], 0),
+        ("model_id\nsame\nsame\n", ["same"], 0),
+    ],
+    ids=["semicolons", "tabs", "dates only", "long", "hostile", "twice"],
+)
+def test_lists_of_many_hands_are_read_for_what_they_say(tmp_path: Path, text: str, names: list[str], left: int) -> None:
+    home = script_home(tmp_path / "home", text)
+    report = answer(home, "init", "--adopt")
+    shown = [row["model_id"] for row in answer(home, "history")]
+    assert sorted(shown) == sorted(names)
+    assert all(name.isprintable() for name in shown)
+    assert sum("names no model" in line for line in report["left"]) == left
+
+
+def test_latin_letters_in_a_list_are_kept_readable(tmp_path: Path) -> None:
+    home = script_home(tmp_path / "home")
+    (home / "models" / "model_metadata.csv").write_bytes(b"model_id,note\nm\xfcnchen,\xff\xfe\n")
+    answer(home, "init", "--adopt")
+    assert [row["model_id"] for row in answer(home, "history")] == ["m\\xfcnchen"]
+
+
+@pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "\x00\x01\x02", '"' * 200_001])
+def test_a_list_that_names_no_model_is_one_plain_line_and_changes_nothing(tmp_path: Path, text: str) -> None:
+    home = script_home(tmp_path / "home", text)
+    before = contents(home)
+    done = run(home, "init", "--adopt")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "model_metadata.csv" in one_line(done)
+    after = contents(home)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.hazard(88)
+def test_a_pipe_in_place_of_the_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    os.mkfifo(tmp_path / "models" / "model_metadata.csv")
+    assert "is a pipe" in one_line(run(tmp_path, "init", "--adopt"))
+
+
+def test_where_nothing_was_there_before_it_says_so(tmp_path: Path) -> None:
+    done = run(tmp_path, "init", "--adopt")
+    assert done.returncode == 1
+    assert "no model_metadata.csv of another program" in one_line(done)
+
+
+def test_the_own_list_of_hftcl_is_no_history_of_another_program(tmp_path: Path, homes: Homes) -> None:
+    home = tmp_path / "home"
+    homes.copy(home, deploy_once)
+    with (home / "models" / "model_metadata.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 1
+    assert run(home, "init", "--adopt").returncode == 1
+    assert len(answer(home, "history")) == 1
+
+
+def test_the_python_history_has_the_adopted_lines_too(tmp_path: Path) -> None:
+    home = script_home(tmp_path / "home")
+    answer(home, "init", "--adopt")
+    settings = Settings()
+    learning = ContinuousLearning(replace(settings, paths=replace(settings.paths, home=str(home))))
+    frame = learning.get_model_history()
+    assert list(frame["outcome"]) == ["adopted", "adopted"]
+    assert frame["trained_date"].dt.year.to_list() == [2025, 2025]

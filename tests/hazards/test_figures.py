@@ -1,0 +1,58 @@
+"""The command that measures the hazards, in small, and the page that it writes."""
+
+from pathlib import Path
+
+import pytest
+
+from hftcl.cli.process import COMMANDS as COMMANDS_OF_HFTCL
+from tests.hazards import figures, fuzz
+from tests.hazards.behaviours import BEHAVIOURS
+from tests.hazards.test_archive_hazards import needs_strace
+
+NUMBERS = range(1, 93)
+
+
+def test_each_hazard_has_a_behaviour_and_a_test() -> None:
+    assert sum(map(len, BEHAVIOURS.values())) == len(NUMBERS)
+    assert [number for number in NUMBERS if not figures.list_tests().get(number)] == []
+
+
+def test_the_page_of_hazards_is_what_the_command_writes() -> None:
+    assert figures.PAGE.read_text() == figures.build_page(figures.read_figures())
+
+
+@pytest.mark.hazard(60)
+@pytest.mark.parametrize("kind", [kind for kind in fuzz.KINDS if kind != "model files"])
+def test_nonsense_is_taken_or_refused_by_one_error_of_ours(tmp_path: Path, kind: str) -> None:
+    cases = {"bars": 15, "arguments": 25}.get(kind, 120)
+    assert fuzz.fuzz(tmp_path, kind, range(cases)) == []
+
+
+@pytest.mark.hazard(17)
+def test_a_damaged_model_file_is_refused_by_one_error_of_ours(tmp_path: Path) -> None:
+    assert fuzz.fuzz(tmp_path, "model files", range(80), good=figures.build_model_file()) == []
+
+
+def test_the_commands_that_are_fuzzed_exist() -> None:
+    assert {words[0] for words in fuzz.COMMANDS} <= set(COMMANDS_OF_HFTCL)
+
+
+@needs_strace
+@pytest.mark.hazard(2)
+def test_a_write_cut_short_leaves_the_old_model_and_one_line(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    figure = figures.count_short_writes(tmp_path, "deploy", (0, 4096, 40_960))
+    assert figure.failures == ()
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.hazard(1)
+def test_every_part_of_the_command_finds_nothing_that_is_not_as_it_must_be() -> None:
+    """Twenty minutes. Prints the table; writes nothing: that is `python -m tests.hazards.figures`."""
+    found = figures.measure()
+    assert {figure.name: figure.failures for figure in found if figure.failures} == {}
+    assert sum(figure.cases for figure in found if figure.name.startswith("kill -9")) >= 1000
+    assert sum(figure.cases for figure in found if figure.name.startswith(("E", "short"))) >= 1000
+    assert sum(figure.cases for figure in found if figure.name.startswith("fuzz")) >= 10_000
+    assert sum(figure.cases for figure in found if figure.name.startswith("flipped")) >= 2000

@@ -1,0 +1,51 @@
+#!/bin/bash
+# Run by systemd inside the container of test_units.py: uses the units as a person would; one line a finding in $1/result.
+drill=$1
+say() { echo "$*" >> "$drill/result"; }
+main() { systemctl show -p MainPID --value hftcl-schedule; }
+wait_for() {  # wait_for SECONDS COMMAND...: whether the command succeeds within that time
+    local left=$1; shift
+    until "$@" > /dev/null 2>&1; do
+        ((left-- > 0)) || return 1
+        sleep 1
+    done
+}
+another() { local now; now=$(main); [ "$now" != 0 ] && [ "$now" != "$1" ] && systemctl is-active -q hftcl-schedule; }
+
+systemctl start hftcl-schedule && say "ready $(systemctl show -p Type --value hftcl-schedule)"
+
+before=$(main)
+kill -9 "$before"
+wait_for 60 another "$before" && say "restarted after kill"
+wait_for 60 grep -q "ended by a failure" "$drill/home/told" && say "kill told by the next start"
+
+before=$(main)
+kill -STOP "$before"
+wait_for 90 another "$before" && say "restarted by the watchdog"
+
+begun=$SECONDS
+systemctl stop hftcl-schedule && ((SECONDS - begun <= 20)) && say "stopped in time"
+[ "$(systemctl show -p Result --value hftcl-schedule)" = success ] && say "a stop is no failure"
+systemctl start hftcl-schedule
+systemctl stop hftcl-schedule
+[ "$(systemctl show -p Result --value hftcl-schedule)" = success ] && say "a stop at the start is no failure"
+
+: > "$drill/home/told"
+sed -i 's/^timezone.*/timezone = "Nowhere\/Land"/' "$drill/home/hftcl.toml"
+systemctl start hftcl-schedule
+wait_for 30 systemctl is-failed -q hftcl-schedule && say "an invalid configuration is not restarted"
+sed -i 's/^timezone.*/timezone = "UTC"/' "$drill/home/hftcl.toml"
+systemctl reset-failed hftcl-schedule
+
+systemctl start hftcl-schedule
+: > "$drill/home/told"
+for _ in 1 2 3 4 5 6; do
+    systemctl is-failed -q hftcl-schedule && break
+    before=$(main)
+    kill -9 "$before"
+    wait_for 60 eval 'systemctl is-failed -q hftcl-schedule || another "$before"'
+done
+systemctl is-failed -q hftcl-schedule && say "given up after a burst"
+wait_for 60 grep -q "ended by a failure" "$drill/home/told" && say "the dead service is told"
+say "done"
+systemctl poweroff

@@ -1,0 +1,87 @@
+"""The units under a real systemd, booted in a container: kill, watchdog, stop, an invalid configuration, a burst.
+
+The container is this machine's own tree under a writable layer in memory, `systemd-nspawn --volatile=overlay`: nothing
+of the machine changes but the folder of the test. Skipped by name where that cannot be done.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hftcl.doctor.units import FAILED, NAMES, Installation, build_unit
+from tests.config.configured import loaded
+
+NSPAWN = shutil.which("systemd-nspawn")
+DRILL = Path(__file__).with_name("drill.sh")
+SHORT = "[Unit]\nStartLimitBurst=5\n[Service]\nRestartSec=1s\nWatchdogSec=30s\n"
+"""A drop-in: the times of a drill, where the unit has those of a service."""
+BOOT_S = 600  # a boot takes 20 s, the drill three minutes; a loaded machine takes its time
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(NSPAWN is None, reason="systemd-nspawn is not installed (apt-get install systemd-container)"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can boot a container"),
+]
+
+
+def tell_into(file: Path) -> str:
+    """Return the setting of a program that adds each alert to `file`."""
+    return json.dumps(["/bin/sh", "-c", f"cat >> {file}"])
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> set[str]:
+    """Return what a container in which the units are installed has found."""
+    home, units = tmp_path / "home", tmp_path / "units"
+    for folder in (home, units):
+        folder.mkdir()
+    (home / "told").touch()
+    (home / "hftcl.toml").write_text(f'[alerts]\ncommand = {tell_into(home / "told")}\n[schedule]\ntimezone = "UTC"\n')
+    place = Installation.find(loaded(home, (home / "hftcl.toml").read_text()))
+    texts = {f"hftcl-{name}.service": build_unit(name, place) for name in NAMES}
+    texts[f"hftcl-{FAILED}@.service"] = build_unit(FAILED, place)
+    texts["hftcl-drill.service"] = (
+        "[Unit]\nDescription=the drill\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
+        f"ExecStart={DRILL} {tmp_path}\n"
+    )
+    for file, text in texts.items():
+        (units / file).write_text(text.replace("User=hftcl\n", "User=root\n"))
+    short = units / "hftcl-schedule.service.d"
+    short.mkdir()
+    (short / "short.conf").write_text(SHORT)
+    binds = [f"--bind-ro={path}:/etc/systemd/system/{path.name}" for path in sorted(units.iterdir())]
+    command = [str(NSPAWN), "--directory=/", "--volatile=overlay", "--register=no", "--keep-unit", f"--bind={tmp_path}"]
+    done = subprocess.run(
+        [*command, *binds, "--boot", "systemd.unit=hftcl-drill.service"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOOT_S,
+    )
+    result = tmp_path / "result"
+    if not result.exists():
+        pytest.skip(f"systemd-nspawn boots no container here: {(done.stderr or done.stdout)[-200:]!r}")
+    return set(result.read_text().splitlines())
+
+
+@pytest.mark.hazard(48)
+@pytest.mark.hazard(90)
+def test_the_units_keep_their_promises_under_a_real_systemd(findings: set[str]) -> None:
+    assert findings >= {
+        "ready notify",
+        "restarted after kill",
+        "kill told by the next start",
+        "restarted by the watchdog",
+        "stopped in time",
+        "a stop is no failure",
+        "a stop at the start is no failure",
+        "an invalid configuration is not restarted",
+        "given up after a burst",
+        "the dead service is told",
+        "done",
+    }
