@@ -379,6 +379,13 @@ def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tu
     )
 
 
+def drop_past(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
+    """Return the rows of `bars` (ticker, session) that lie before none of `jumps`, as `find_unannounced_splits` has."""
+    for jump in jumps:
+        bars = bars.filter((pl.col("ticker") != jump.ticker) | (pl.col("session") >= jump.session))
+    return bars
+
+
 def looks_like_split(ratio: pl.Expr) -> pl.Expr:
     """Whether `ratio`, of the price before a night to the one after it, is near a whole number from 2, either way.
 
