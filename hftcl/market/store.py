@@ -427,7 +427,8 @@ class BarStore:
         if labelled.height < bars.height:  # the calendar was corrected since they were stored
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
-        doubts = market.find_label_doubt(labelled, ticker=ticker)
+        known = getattr(self._source, "label_known", False)
+        doubts = () if known else market.find_label_doubt(labelled, ticker=ticker)
         jumps = market.find_unannounced_splits(labelled, splits)
         labelled = labelled if window.keep_past else market.drop_past(labelled, jumps)
         adjusted = market.adjust_for_splits(labelled, splits)
