@@ -17,6 +17,7 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.metrics import (
+    SESSIONS_PER_YEAR,
     SharpeDifference,
     deflated_sharpe,
     sharpe,
@@ -83,6 +84,7 @@ class Scored:
     """Whether the model was trained on bars of the synthetic market."""
     fault: str | None = None
     """What is wrong with its predictions; see `prediction_fault`."""
+    sessions_per_year: int = SESSIONS_PER_YEAR
 
     def __post_init__(self) -> None:
         """Refuse a P&L that does not belong to these sessions."""
@@ -93,7 +95,13 @@ class Scored:
 
     @classmethod
     def from_simulation(
-        cls, simulation: Simulation, predictions: npt.ArrayLike, *, model_id: str, synthetic: bool
+        cls,
+        simulation: Simulation,
+        predictions: npt.ArrayLike,
+        *,
+        model_id: str,
+        synthetic: bool,
+        sessions_per_year: int = SESSIONS_PER_YEAR,
     ) -> Self:
         """Return the score of a simulation; `predictions` are those of the exam's bars with complete features."""
         return cls(
@@ -103,6 +111,7 @@ class Scored:
             trades=simulation.trades,
             synthetic=synthetic,
             fault=prediction_fault(predictions),
+            sessions_per_year=sessions_per_year,
         )
 
     @property
@@ -320,7 +329,7 @@ def _find_defender(
 def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
     """Return the annual Sharpe ratio, 0 for a flat book; where it is undefined, None, with a fact that says so."""
     try:
-        return 0.0 if scored.flat else sharpe(scored.net)
+        return 0.0 if scored.flat else sharpe(scored.net, sessions_per_year=scored.sessions_per_year)
     except UndefinedStatisticError as error:
         facts.append(_build_evidence("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
         return None
@@ -330,7 +339,9 @@ def _compute_deflated(
     challenger: Scored, own: float, tried_sharpes: Sequence[float], weights: Sequence[float]
 ) -> float | None:
     try:
-        return deflated_sharpe(challenger.net, [own, *tried_sharpes], weights)
+        return deflated_sharpe(
+            challenger.net, [own, *tried_sharpes], weights, sessions_per_year=challenger.sessions_per_year
+        )
     except UndefinedStatisticError:
         return None
 
@@ -384,8 +395,8 @@ def _compute_difference(
     """Return the paired difference; where it is undefined, None, with a fact that decides only if `guarded`."""
     try:
         if champion is None or champion.flat:
-            return sharpe_against_flat(challenger.net)
-        return sharpe_difference(challenger.net, champion.net)
+            return sharpe_against_flat(challenger.net, sessions_per_year=challenger.sessions_per_year)
+        return sharpe_difference(challenger.net, champion.net, sessions_per_year=challenger.sessions_per_year)
     except UndefinedStatisticError as error:
         facts.append(_build_evidence("P(better)", f"P(better) is not defined: {error}", decides=guarded))
         return None

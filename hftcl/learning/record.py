@@ -31,6 +31,7 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.miracle import find_record_miracles, is_confirmed
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_luck
+from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
@@ -134,7 +135,10 @@ def decide_edge(
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
     policy = hash_policy(settings, params)
-    miracles = find_record_miracles(record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
+    a_year = Calendar(settings.market.calendar).sessions_per_year
+    miracles = find_record_miracles(
+        record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe, sessions_per_year=a_year
+    )
     if miracles and not is_confirmed(archive, policy):
         obstacles.append(f"the record is nearly always an error in the bars: {'; '.join(miracles)}")
     return judge_edge(
@@ -143,11 +147,12 @@ def decide_edge(
         rule=settings.edge,
         policy=settings.promote.policy,
         obstacles=obstacles,
-        luck=_compute_luck(record, archive, policy, synthetic=data.synthetic),
+        luck=_compute_luck(record, archive, policy, synthetic=data.synthetic, sessions_per_year=a_year),
+        sessions_per_year=a_year,
     )
 
 
-def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: bool) -> float:
+def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: bool, sessions_per_year: int) -> float:
     """Return how much of the record may be the luck of the best of several policies that were tried.
 
     Only the walk-forward with which a record begins can have been chosen so: what came later was scored as it came. As
@@ -157,7 +162,9 @@ def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: 
     if not chosen.any():
         return 0.0
     days = [session.session for session in record.sessions if session.kind == "walk-forward"]
-    luck = compute_luck(archive, record.net[chosen], days, policy=policy, synthetic=synthetic)
+    luck = compute_luck(
+        archive, record.net[chosen], days, policy=policy, synthetic=synthetic, sessions_per_year=sessions_per_year
+    )
     return luck * float(chosen.mean())
 
 

@@ -316,4 +316,5 @@ class BacktestReport:
     synthetic: bool
     as_of: datetime
     as_of_note: str
+    sessions_per_year: int
     timings_s: dict[str, float] = field(default_factory=dict)

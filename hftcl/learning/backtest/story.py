@@ -340,6 +340,7 @@ def _build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttemp
         marks=score.marks,
         synthetic=score.meta.synthetic,
         fault=score.fault,
+        sessions_per_year=calendar.sessions_per_year,
     )
 
 

@@ -160,7 +160,12 @@ def _evaluate_triggers(
     sessions = facts.sessions if facts else 0
     sharpe, stability, watched = (facts.sharpe, facts.stability, facts.watched) if facts else (None, None, None)
     scored = triggers.check_recent_sharpe(
-        sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
+        sharpe,
+        sessions,
+        threshold=rule.min_recent_sharpe,
+        needed=needed,
+        problem=problem,
+        sessions_per_year=window.calendar.sessions_per_year,
     )
     results = (
         _evaluate_ledger_sharpe(window, live, needed) or scored,
@@ -188,11 +193,17 @@ def _evaluate_ledger_sharpe(window: Window, live: ModelRecord | None, needed: in
         )
     if recent is None or recent.net.size < needed:
         return None
-    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net))
+    a_year = window.calendar.sessions_per_year
+    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net, sessions_per_year=a_year))
     if sharpe is None:
         return None
     return triggers.check_recent_sharpe(
-        sharpe, recent.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=recent.ledger
+        sharpe,
+        recent.net.size,
+        threshold=rule.min_recent_sharpe,
+        needed=needed,
+        ledger=recent.ledger,
+        sessions_per_year=a_year,
     )
 
 
@@ -209,8 +220,11 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
         model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
     ).simulation.net
     recent = days[-settings.triggers.recent_sessions :]
+    a_year = window.calendar.sessions_per_year
     return _Facts(
-        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
+        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :], sessions_per_year=a_year))
+        if len(recent) > 1
+        else None,
         stability=_compute_stability(model, data, recent),
         watched=_run_detector(window, registry, dict(zip(days, net.tolist(), strict=True)), last),
         sessions=len(recent),
@@ -250,7 +264,11 @@ def _run_detector(
     later = {day: net for day, net in scored.items() if day > begun}
     answered = window.calendar.find_last_complete(last.at) if last is not None else date.min
     rule = settings.triggers
-    state = metrics.ShiryaevRoberts(floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions)
+    state = metrics.ShiryaevRoberts(
+        floor=rule.min_recent_sharpe,
+        alarm_at=rule.alarm_sessions,
+        sessions_per_year=window.calendar.sessions_per_year,
+    )
     alarm = None
     for day, net in {**pnl, **later}.items():
         state = state.update(net)

@@ -108,7 +108,9 @@ def _examine(
     return ExamReport(
         trials=1 + len(tried),
         effective_trials=1.0 + sum(trial.weight for trial in tried),
-        dsr=compute_dsr(examined.simulation.net, score_report.sharpe, tried),
+        dsr=compute_dsr(
+            examined.simulation.net, score_report.sharpe, tried, Calendar(model.meta.calendar).sessions_per_year
+        ),
         **{item.name: getattr(score_report, item.name) for item in fields(ScoreReport)},
         from_=days[0],
         to=days[-1],

@@ -35,6 +35,7 @@ from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_int
 from hftcl.learning.stories.check import check_window
 from hftcl.learning.trials import find_trials, record_look
 from hftcl.learning.triggers import check_manual
+from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -103,7 +104,7 @@ def retrain(
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
+            report = replace(_add_edge(report, record, edge, settings), policy_digest=hash_policy(settings, chosen))
             if dry_run:
                 _record_dry_look(archive, exam.challenger.report, report, now, on_event)
                 return report
@@ -238,7 +239,12 @@ def _examine_candidate(
         scores.append(_examine(model, data, division, settings))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
     tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
-    miracles = find_miracles(challenger.report, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
+    miracles = find_miracles(
+        challenger.report,
+        synthetic=data.synthetic,
+        limit=settings.exam.plausible_sharpe,
+        sessions_per_year=Calendar(settings.market.calendar).sessions_per_year,
+    )
     verdict = judge(
         challenger.build_scored(),
         defender.build_scored() if defender else None,
@@ -284,7 +290,8 @@ def _list_conceding_sharpes(
         try:
             examined = archive.find_examined(record)
             model = load_archived(archive, examined, None)
-            sharpes.append(sharpe(_examine(model, data, division, settings).simulation.net))
+            net = _examine(model, data, division, settings).simulation.net
+            sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
         except HftclError:
             sharpes.append(math.nan)
     return tuple(sharpes)
@@ -335,7 +342,7 @@ def _build_report(
         threshold=candidate.trained.threshold,
         challenger=exam.challenger.report,
         champion=exam.champion.report if exam.champion else None,
-        exam=_describe_span(division, candidate, champion, settings.promote.min_sharpe),
+        exam=_describe_span(division, candidate, champion, settings),
         evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
@@ -352,8 +359,11 @@ def _build_report(
     )
 
 
-def _describe_span(division: ExamSplit, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
-    noise = noise_deviation(len(division.exam)) if division.exam else None
+def _describe_span(
+    division: ExamSplit, candidate: Candidate, champion: Champion | None, settings: Settings
+) -> ExamSpan:
+    a_year = Calendar(settings.market.calendar).sessions_per_year
+    noise = noise_deviation(len(division.exam), sessions_per_year=a_year) if division.exam else None
     defender = champion.model if champion else None
     return ExamSpan(
         from_=division.exam_days[0] if division.exam else None,
@@ -362,7 +372,7 @@ def _describe_span(division: ExamSplit, candidate: Candidate, champion: Champion
         overlap_challenger=division.count_overlap(candidate.model.meta.label_end),
         overlap_champion=division.count_overlap(defender.meta.label_end) if defender else 0,
         noise_deviation=noise,
-        chance_of_noise=NormalDist().cdf(-min_sharpe / noise) if noise else None,
+        chance_of_noise=NormalDist().cdf(-settings.promote.min_sharpe / noise) if noise else None,
     )
 
 
@@ -380,9 +390,10 @@ def _report_evidence(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ..
     )
 
 
-def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
+def _add_edge(report: RetrainReport, record: Record, edge: Edge, settings: Settings) -> RetrainReport:
     """Return the report with the second decision: whether the policy's record lets the bot trade."""
     days = [session.session for session in record.sessions]
+    a_year = Calendar(settings.market.calendar).sessions_per_year
     return replace(
         report,
         edge=str(edge.state),
@@ -393,8 +404,8 @@ def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainRepor
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
         record_digest=record.digest,
-        record_sharpe=compute_or_none(lambda: sharpe(record.net)),
-        record_interval=compute_sharpe_interval(record.net),
+        record_sharpe=compute_or_none(lambda: sharpe(record.net, sessions_per_year=a_year)),
+        record_interval=compute_sharpe_interval(record.net, a_year),
         record_psr=edge.psr,
         sessions_missing=edge.sessions_missing,
     )

@@ -26,9 +26,11 @@ EPOCH: Final = date(2020, 1, 1)
 VERSION: Final = 4
 """Raise it with any change that changes a bar: bars stored from the old market are then fetched again."""
 _WORLD: Final = 3
-"""Part of every random number's address: another one is another market. 3 was chosen among five worlds, for the default seed's worst run of twenty
-sessions from August 2026 to November 2027, so figures of that seed are picked, not typical. Other seeds lose a first
-exam by luck now and then: about 0.4 % at a true Sharpe of 10, 1.7 % at 8.
+"""Part of every random number's address: another one is another market.
+
+3 was chosen among five worlds, for the default seed's worst run of twenty sessions from August 2026 to November 2027,
+so figures of that seed are picked, not typical. Other seeds lose a first exam by luck now and then: about 0.4 % at a
+true Sharpe of 10, 1.7 % at 8.
 """
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,8 +49,8 @@ _PULL: Final = 0.004  # of the log distance from the ticker's usual price, overn
 _TAIL: Final = 4  # degrees of freedom of Student's t
 _WORST: Final = 10.0  # standard deviations: no minute moves further
 _CHUNK_MINUTES: Final = 1_000_000  # bounds the memory of a pass over many years
-# Times the volume, for the orders that waited overnight: of ten liquid shares over 206 sessions the median minute of the
-# open trades 2.0 (TSLA) to 8.1 (JNJ) times as much as the mean of the five after it, their median 4.3.
+# Times the volume, for the orders that waited overnight: of ten liquid shares over 206 sessions the opening minute
+# trades 2.0 (TSLA) to 8.1 (JNJ) times as much as the mean of the five after it, 4.3 in the middle.
 _OPENING_CROSS: Final = 4
 _MINUTE_US: Final = 60_000_000  # microseconds
 _CENTS: Final = 100.0  # a dollar; prices are whole cents
