@@ -48,6 +48,7 @@ class HistoryRow:
     trained_to: date
     exam_from: date | None
     exam_to: date | None
+    exam_sessions: int | None
     rows: int
     sessions: int
     tickers: tuple[str, ...]

@@ -7,7 +7,7 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, describe_policy, interval, moment, number
+from hftcl.formats import basis_points, count, describe_policy, interval, moment, number, sharpe_ratio
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -282,8 +282,8 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
         (
             moment(attempt.at),
             escape(attempt.model_id),
-            number(attempt.sharpe),
-            number(attempt.champion_sharpe),
+            sharpe_ratio(attempt.sharpe, attempt.exam_sessions),
+            sharpe_ratio(attempt.champion_sharpe, attempt.exam_sessions),
             number(attempt.p_better),
             f'<span class="{kinds.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
             escape(attempt.reason),

@@ -217,6 +217,7 @@ def _build_model_figures(
         exam_interval=(interval[0], interval[1]) if interval else None,
         exam_from=record.exam_from if record else None,
         exam_to=record.exam_to if record else None,
+        exam_sessions=record.judgement.exam_sessions if record else None,
         in_use=in_use,
     )
 

@@ -44,6 +44,7 @@ def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
         trained_to=record.trained_to,
         exam_from=record.exam_from,
         exam_to=record.exam_to,
+        exam_sessions=judgement.exam_sessions,
         rows=record.rows,
         sessions=record.sessions,
         tickers=record.tickers,
