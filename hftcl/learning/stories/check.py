@@ -8,13 +8,13 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, load_fit, require_fitness, require_same_kind
+from hftcl.archive.fitness import describe_untrained, find_market_kind, load_fit, require_fitness, require_same_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
 from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
-from hftcl.events import OnEvent
+from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
@@ -33,7 +33,13 @@ from hftcl.settings import Settings
 
 def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> CheckReport:
     """Return whether a retrain is due, with every trigger's evidence; bars that the cache lacks are not kept."""
-    return check_window(open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event), now)
+    report = check_window(open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event), now)
+    if report.live is not None:
+        trained = Registry(Home.of(settings).root).find(report.live).tickers
+        untrained = describe_untrained(report.live, trained, settings.market.watchlist)
+        if untrained:
+            on_event(Event("check", text=untrained, level=Level.WARNING))
+    return report
 
 
 def check_window(window: Window, now: datetime) -> CheckReport:

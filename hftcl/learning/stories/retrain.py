@@ -15,11 +15,11 @@ from typing import Final
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
+from hftcl.archive.fitness import describe_untrained, find_market_kind, load_archived, load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
-from hftcl.events import Event, OnEvent, Stopwatch
+from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
@@ -85,6 +85,7 @@ def retrain(
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         _require_no_real_model_replaced(archive, settings)
+        _tell_untrained(archive, settings, on_event)
         window = open_window(settings, as_of=as_of, now=now, save=not dry_run, on_event=on_event, watch=watch)
         checked = None if force else check_window(window, now)
         if checked is not None and not checked.due:
@@ -163,6 +164,13 @@ def _require_no_real_model_replaced(archive: Archive, settings: Settings) -> Non
             "that belongs to this home (--config PATH or $HFTCL_CONFIG), or give the synthetic market a [paths] home "
             "of its own."
         )
+
+
+def _tell_untrained(archive: Archive, settings: Settings, on_event: OnEvent) -> None:
+    live = archive.find_live()
+    untrained = live and describe_untrained(live.model_id, live.tickers, settings.market.watchlist)
+    if untrained:
+        on_event(Event("exam", text=untrained, level=Level.WARNING))
 
 
 def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
