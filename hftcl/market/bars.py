@@ -52,7 +52,7 @@ splits where a function says so."""
 
 DROPPED: Final = {
     "foreign_ticker": "the bar names another ticker",
-    "no_timestamp": "the bar has no time",
+    "no_timestamp": "the bar has no time, or one of the hour that the clocks repeat or leave out, without an offset",
     "off_minute": "the bar does not start on a whole minute",
     "future": "the bar begins after the moment up to which the program knows bars",
     "still_open": "the minute had not ended",
