@@ -113,10 +113,11 @@ def _build_verdict_alert(report: RetrainReport, at: datetime) -> Alert:
         Kind.REJECTED: f"Candidate rejected: {report.reason}",
         Kind.INCONCLUSIVE: f"Exam inconclusive: {report.reason}",
     }[kind]
-    kept = report.champion.model_id if report.champion else None
     lines = [f"{report.outcome.upper()}: {report.reason}."]
     if kind is not Kind.DEPLOYED:
-        lines.append(f"Model {kept} serves on." if kept else "The model that served, if any, serves on.")
+        lines.append(f"Model {report.serves} serves on." if report.serves else "No model serves.")
+    elif report.twin:
+        lines.append(f"It is the refit on all sessions of model {report.twin}, which was examined.")
     lines.append(f"EDGE {report.edge.upper()}: {report.edge_reason}.")
     if report.synthetic:
         lines.append("The bars are SYNTHETIC: none of these figures says anything about a market.")

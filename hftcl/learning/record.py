@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 import numpy as np
@@ -198,6 +198,35 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
     )
 
 
+def find_holes(
+    days: Sequence[date], calendar: Calendar, window_begin: date | None = None
+) -> tuple[tuple[date, date, int], ...]:
+    """Return the first and the last session, and the number, of each stretch that a record lacks, oldest first.
+
+    days: its sessions, oldest first. window_begin: the first session whose bars are collected now: what lies between
+    the record's end and it is scored by no later retrain either.
+    """
+    holes = []
+    for earlier, later in pairwise((*days, *([window_begin] if days and window_begin else []))):
+        if later > earlier:
+            between = calendar.sessions(earlier, later)["session"].to_list()[1:]
+            lacking = [day for day in between if day < later]
+            if lacking:
+                holes.append((lacking[0], lacking[-1], len(lacking)))
+    return tuple(holes)
+
+
+def describe_holes(holes: Sequence[tuple[date, date, int]]) -> str | None:
+    """Return what to tell of the stretches that a record lacks; None without one."""
+    if not holes:
+        return None
+    where = "; ".join(f"{first} to {last} ({count(n, 'session')})" for first, last, n in holes)
+    return (
+        f"the record of this policy lacks {where}. Nothing was collected or retrained for longer than [market] "
+        "lookback_days, or there were no bars: what the policy made then is not known, and is not scored later"
+    )
+
+
 @dataclass(frozen=True)  # without slots: what is computed once is kept in it
 class _RecordScorer:
     """The way in which a retrain, and between two of them the daily collection, earns sessions for the record."""
@@ -245,6 +274,10 @@ class _RecordScorer:
                 f"model of the day: {len(again)}; dropped: {len(dropped) - len(again)}"
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        days = sorted({*kept, *(session.session for session in added)})
+        hole = describe_holes(find_holes(days, Calendar(self.settings.market.calendar)))
+        if hole:
+            self.on_event(Event(STAGE, text=hole, level=Level.WARNING))
         return Record(
             recorded_sessions=holding,
             added=added,

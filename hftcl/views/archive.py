@@ -123,6 +123,13 @@ def draw_record(rows: "Sequence[RecordRow]") -> None:
     ]
     columns = ("session", "net", "model", "earned by", "policy", "source", "bars", "counts")
     draw_table("", columns, drawn, numbers=frozenset({1}), spare=("bars", "earned by", "policy", "source"))
+    for row in rows:
+        if row.lacking_before:
+            say(
+                f"The record lacks {count(row.lacking_before, 'session')} before {row.session}: nothing was collected "
+                "or retrained for longer than [market] lookback_days, or there were no bars.",
+                "yellow",
+            )
     say(f"{sum(row.counts for row in rows)} of {count(len(rows), 'session')} count for the policy that is configured.")
 
 

@@ -1,5 +1,6 @@
 """Ten forced retrains of one day on markets without edge: other seeds, other parameters, the real loop each time."""
 
+import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -77,6 +78,6 @@ def test_ten_retrains_of_one_day_deploy_and_trade_no_more_noise_than_one(
     markets = [retrain_ten_times(tmp_path / str(market), market) for market in range(MARKETS)]
     once, ever, live, line = describe(markets)
     with capsys.disabled():
-        print(f"\n{line}")
+        sys.stdout.write(f"\n{line}\n")
     assert ever <= once + 2 * np.sqrt(once * (1 - once) / MARKETS)
     assert live <= 0.10

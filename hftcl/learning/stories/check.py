@@ -21,7 +21,7 @@ from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
 from hftcl.learning.dataset import Dataset, Window, is_ready, open_window
-from hftcl.learning.record import Record
+from hftcl.learning.record import Record, describe_holes, find_holes
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.received import TickerCoverage
@@ -33,13 +33,25 @@ from hftcl.settings import Settings
 
 def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> CheckReport:
     """Return whether a retrain is due, with every trigger's evidence; bars that the cache lacks are not kept."""
-    report = check_window(open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event), now)
+    window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
+    report = check_window(window, now)
+    _tell_holes(window, on_event)
     if report.live is not None:
         trained = Registry(Home.of(settings).root).find(report.live).tickers
         untrained = describe_untrained(report.live, trained, settings.market.watchlist)
         if untrained:
             on_event(Event("check", text=untrained, level=Level.WARNING))
     return report
+
+
+def _tell_holes(window: Window, on_event: OnEvent) -> None:
+    registry, synthetic = Registry(Home.of(window.settings).root), window.source.synthetic
+    rows = read_sessions(registry, synthetic=synthetic, policy=hash_policy(window.settings))
+    begin = window.list_days()[0]
+    days = [row.session for row in rows if row.session <= window.list_days()[-1]]
+    hole = describe_holes(find_holes(days, window.calendar, begin))
+    if hole:
+        on_event(Event("check", text=hole, level=Level.WARNING))
 
 
 def check_window(window: Window, now: datetime) -> CheckReport:

@@ -355,6 +355,7 @@ def _build_report(
         p_better=verdict.p_better,
         conceded=verdict.conceded,
         implausible=exam.miracles,
+        serves=champion.record.model_id if champion else None,
         waits_beside=champion.record.model_id if champion and verdict.waits else None,
         policy=verdict.policy,
         trials=verdict.trials,
