@@ -62,7 +62,7 @@ def test_each_session_is_a_row_that_says_whose_it_is_and_whether_it_counts(tmp_p
 
 
 def test_what_the_record_lacks_between_two_sessions_is_told(tmp_path: Path) -> None:
-    recorded(tmp_path, later_days=14)
+    recorded(tmp_path, later_days=15)
     done = run(tmp_path, "record")
     assert "The record lacks 9 sessions before 2026-01-20" in " ".join(done.stdout.split())
     rows = json.loads(run(tmp_path, "record", "--json").stdout)
