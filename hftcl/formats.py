@@ -32,8 +32,14 @@ def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -
     >>> sharpe_ratio(9.874, 4), sharpe_ratio(1.234, 20), sharpe_ratio(None, 1)
     ('9.87 (4 sessions)', '1.23', '-')
     """
-    few = value is not None and sessions is not None and sessions < _FEW_SESSIONS
-    return f"{number(value, form)} ({count(sessions or 0, 'session')})" if few else number(value, form)
+    if value is None or sessions is None or not is_of_few_sessions(sessions):
+        return number(value, form)
+    return f"{number(value, form)} ({count(sessions, 'session')})"
+
+
+def is_of_few_sessions(sessions: int) -> bool:
+    """Whether a Sharpe ratio over so many sessions never stands without their number."""
+    return sessions < _FEW_SESSIONS
 
 
 def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:

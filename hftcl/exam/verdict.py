@@ -6,7 +6,7 @@ reason, never in an exception.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Final, Self
@@ -25,7 +25,7 @@ from hftcl.exam.metrics import (
     sharpe_difference,
 )
 from hftcl.exam.simulation import Simulation
-from hftcl.formats import count
+from hftcl.formats import count, is_of_few_sessions
 
 FloatArray = npt.NDArray[np.float64]
 _TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
@@ -232,7 +232,9 @@ def judge(
     elif own is not None and problem is not None:
         difference = _compute_difference(challenger, None, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
-    facts += _compare_figures(own, against, difference, promote, earlier_sharpes, decides=could_tell)
+    facts += _compare_figures(
+        own, against, difference, promote, earlier_sharpes, sessions=len(challenger.sessions), decides=could_tell
+    )
     if promote.policy == "seed" and defender is not None and np.array_equal(challenger.net, defender.net):
         facts.append(_build_evidence("change", f"it makes the very trades of the champion, {defender.model_id}"))
     weights = (1.0, *(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes)))
@@ -409,15 +411,16 @@ def _compare_figures(
     promote: settings.Promote,
     earlier_sharpes: Sequence[float],
     *,
+    sessions: int,
     decides: bool,
 ) -> list[Evidence]:
     """Return the figures against their thresholds; they decide only where the exam could tell."""
     facts = []
     if own is not None:
         least = promote.min_sharpe
-        facts.append(
-            Evidence(name="Sharpe", value=own, threshold=least, passed=own > least, above=True, decides=decides)
-        )
+        fact = Evidence(name="Sharpe", value=own, threshold=least, passed=own > least, above=True, decides=decides)
+        few = is_of_few_sessions(sessions)  # such a figure never stands alone
+        facts.append(replace(fact, detail=f"{fact} ({count(sessions, 'session')})") if few else fact)
     if own is not None and against is not None:
         facts.append(_compare_with_champion(own, against, promote.tolerance, earlier_sharpes, decides=decides))
     if difference is not None:
