@@ -449,6 +449,11 @@ class BarStore:
                 f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
                 f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
+            if jumps and not window.keep_past:
+                left_out += (
+                    f". What lies before was left out: {jumps[-1].detail}, near the ratio of a split that the source "
+                    "does not announce"
+                )
         received = count_received(
             adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),
             revised={day: session.revisions for day, session in held.items()},
