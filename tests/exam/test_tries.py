@@ -5,7 +5,8 @@ import pytest
 
 from hftcl import settings
 from hftcl.exam import verdict
-from hftcl.exam.metrics import sharpe
+from hftcl.exam.edge import EdgeState, judge_edge
+from hftcl.exam.metrics import compute_best_luck, sharpe
 from hftcl.exam.verdict import Outcome, find_least_confidence, judge
 from tests.exam.universe import EXAM, scored
 
@@ -56,6 +57,19 @@ def test_ten_tries_that_count_for_nothing_or_pass_each_by_itself_wear_the_judge_
     monkeypatch.setattr(verdict, "find_least_confidence", lambda effective, confidence: confidence)
     once, each = share(0.2)
     assert each > once + MARGIN
+
+
+def test_after_ten_tries_noise_seldom_may_trade() -> None:
+    """Each try is another policy, whose record is its own; the best of ten such records is told as luck."""
+    live = []
+    for market in range(MARKETS):
+        rng = np.random.default_rng([78, market])
+        common = rng.normal(size=EXAM)
+        records = [0.01 * (np.sqrt(0.5) * common + np.sqrt(0.5) * rng.normal(size=EXAM)) for _ in range(TRIES)]
+        luck = compute_best_luck([sharpe(record) for record in records])
+        edge = judge_edge(records[-1], EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck)
+        live.append(edge.state is EdgeState.LIVE)
+    assert np.mean(live) <= 0.10
 
 
 def test_no_confidence_asked_for_stays_none_however_many_try() -> None:
