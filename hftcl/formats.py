@@ -10,6 +10,7 @@ from typing import Final
 UNDEFINED: Final = "-"  # one sign for what has no value, in tables and pages: an empty cell looks like a fault
 SYNTHETIC: Final = "SYNTHETIC bars"  # in capitals: figures of invented prices must not be taken for real ones
 HOUR_MINUTES: Final = 60  # the parts of a session by which exam and tracker sum up
+_FEW_SESSIONS: Final = 5  # below which a Sharpe ratio has no spread worth the name: the standard error is 7 and more
 _DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hour market ends where it begins
 
 
@@ -23,6 +24,22 @@ def number(value: float | None, form: str = ".2f") -> str:
         return UNDEFINED
     sign, rest = (form[0], form[1:]) if form[:1] in {"+", "-", " "} else ("", form)
     return format(float(value), f"{sign}z{rest}")
+
+
+def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -> str:
+    """Format a Sharpe ratio over so many sessions (None: not known); of fewer than five it never stands alone.
+
+    >>> sharpe_ratio(9.874, 4), sharpe_ratio(1.234, 20), sharpe_ratio(None, 1)
+    ('9.87 (4 sessions)', '1.23', '-')
+    """
+    if value is None or sessions is None or not is_of_few_sessions(sessions):
+        return number(value, form)
+    return f"{number(value, form)} ({count(sessions, 'session')})"
+
+
+def is_of_few_sessions(sessions: int) -> bool:
+    """Whether a Sharpe ratio over so many sessions never stands without their number."""
+    return sessions < _FEW_SESSIONS
 
 
 def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:

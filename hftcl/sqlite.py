@@ -341,8 +341,8 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
             db.execute(f"CREATE TEMP VIEW {table} AS SELECT {names} FROM main.{table} WHERE {check}")  # noqa: S608
 
 
-@dataclass(frozen=True, slots=True)
-class WholeRows:
+@value_class(frozen=True, slots=True)
+class WholeRows(Value):
     """How to read all of a table's rows: Python looks at their seals, many at a time, in half of the time of the views.
 
     columns: without the seal, in the order of the file. A file of before the seals is read as it is.

@@ -4,7 +4,7 @@ A model may serve where its file is whole, it reads the features that this progr
 of the same kind (real or synthetic) and on the same sessions (calendar and hours). Reads model files, changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from hftcl.errors import HftclError, IntegrityError, UnfitModelError
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 
+_SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
 _KINDS: Final[Mapping[bool, str]] = {True: "synthetic", False: "real"}
 
 
@@ -89,6 +90,29 @@ def require_fitness(meta: ModelMeta, market: MarketKind) -> None:
             f"[market] extended_hours = {str(meta.extended_hours).lower()}, retrain, or let another model serve: "
             "`hftcl rollback MODEL_ID`."
         )
+
+
+def describe_untrained(model_id: str, trained: Iterable[str], watchlist: Iterable[str]) -> str | None:
+    """Return what to tell where the watchlist has tickers that a model was not trained on; None where it has none.
+
+    It may serve them all the same: what it reads is scaled by each ticker's own volatility.
+
+    >>> describe_untrained("20260102_060000", ["AAPL", "AMD"], ["AMD", "TSLA"]).partition(":")[0]
+    'Model 20260102_060000 was trained without TSLA'
+    >>> describe_untrained("20260102_060000", ["AAPL"], ["AAPL"]) is None
+    True
+    """
+    others = sorted(set(watchlist) - set(trained))
+    if not others:
+        return None
+    shown = ", ".join(others[:_SHOWN_TICKERS]) + (
+        f" and {len(others) - _SHOWN_TICKERS} more" * (len(others) > _SHOWN_TICKERS)
+    )
+    them = "it" if len(others) == 1 else "them"
+    return (
+        f"Model {model_id} was trained without {shown}: what it says of {them} is untried. `hftcl retrain --force` "
+        f"trains on {them}."
+    )
 
 
 def load_fit(

@@ -60,6 +60,11 @@ class Judgement:
     exam_days: tuple[str, ...]
     positions: str | None
 
+    @property
+    def exam_sessions(self) -> int | None:
+        """How many sessions `sharpe` is about; None where an earlier hftcl did not say."""
+        return len(self.exam_days) or None
+
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
         """Return what `report`, the JSON of a `RetrainReport`, says. Raises IntegrityError where it cannot be one."""

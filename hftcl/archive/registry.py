@@ -340,9 +340,7 @@ class Registry:
             with snapshot(db):
                 models, damage = sqlite.read_rows(db, REGISTRY, "models", "rowid")
                 deployed, more = sqlite.read_rows(db, REGISTRY, "deployments", "number")
-            if (
-                durable.read_stamp(self.production) == before
-            ):  # else it was replaced meanwhile: look again
+            if durable.read_stamp(self.production) == before:  # else it was replaced meanwhile: look again
                 break
         rows = {row["model_id"]: row for row in models}
         recorded = tuple(_read_deployment(row) for row in deployed if row["model_id"] in rows)

@@ -79,6 +79,9 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
         yield _Metric("model_trained_timestamp_seconds", "gauge", "When it was trained.", [({}, trained)])
         if live.val_sharpe is not None:
             yield _Metric("model_exam_sharpe", "gauge", "Net annual Sharpe ratio of its exam.", [({}, live.val_sharpe)])
+            sessions = live.judgement.exam_sessions
+            if sessions is not None:
+                yield _Metric("model_exam_sessions", "gauge", "Sessions of that exam.", [({}, sessions)])
         in_force = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
         if in_force is not None:
             may_trade = [(dict[str, str](), int(in_force.edge == "live"))]

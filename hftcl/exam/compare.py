@@ -51,7 +51,7 @@ class Difference:
         return "paid" if low > 0 else "cost" if high < 0 else "not shown"
 
 
-def compare(mine: FloatArray, other: FloatArray) -> Difference:
+def compare(mine: FloatArray, other: FloatArray, *, sessions_per_year: int = metrics.SESSIONS_PER_YEAR) -> Difference:
     """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
 
     A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
@@ -61,7 +61,7 @@ def compare(mine: FloatArray, other: FloatArray) -> Difference:
     (0.5, 'not shown')
     """
     try:
-        paired_difference = _compute_paired_difference(mine, other)
+        paired_difference = _compute_paired_difference(mine, other, sessions_per_year)
     except UndefinedStatisticError:
         return Difference(difference=None, standard_error=None, p_better=None, interval=None)
     half = _Z90 * paired_difference.standard_error
@@ -73,12 +73,12 @@ def compare(mine: FloatArray, other: FloatArray) -> Difference:
     )
 
 
-def _compute_paired_difference(mine: FloatArray, other: FloatArray) -> metrics.SharpeDifference:
+def _compute_paired_difference(mine: FloatArray, other: FloatArray, sessions_per_year: int) -> metrics.SharpeDifference:
     if not np.any(mine) and not np.any(other):
         return metrics.SharpeDifference(difference=0.0, standard_error=0.0, correlation=0.0)
     if not np.any(other):
-        return metrics.sharpe_against_flat(mine)
+        return metrics.sharpe_against_flat(mine, sessions_per_year=sessions_per_year)
     if not np.any(mine):
-        against_flat = metrics.sharpe_against_flat(other)
+        against_flat = metrics.sharpe_against_flat(other, sessions_per_year=sessions_per_year)
         return replace(against_flat, difference=-against_flat.difference)
-    return metrics.sharpe_difference(mine, other)
+    return metrics.sharpe_difference(mine, other, sessions_per_year=sessions_per_year)

@@ -31,7 +31,9 @@ from hftcl.formats import count
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
 STRICT_P_EDGE: Final = 0.95  # the usual 5 % of a one-sided test; "strict" keeps it where [edge] min_p_edge is lower
-FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR  # what takes longer at the present rate is not foretold
+FORESEEN_SESSIONS: Final = (
+    5 * SESSIONS_PER_YEAR
+)  # of any calendar: what takes longer at the present rate is not foretold
 _NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
 
 
@@ -82,6 +84,7 @@ def judge_edge(
     policy: Policy,
     obstacles: Sequence[str] = (),
     luck: float = 0.0,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
 ) -> Edge:
     """Return whether a policy with this record may trade.
 
@@ -112,14 +115,14 @@ def judge_edge(
         psr=rule.min_psr if policy == "guarded" else None,
     )
     facts = [_build_evidence("obstacle", why, decides=True) for why in obstacles]
-    posterior = _compute_posterior(x, facts, luck, decides=policy != "seed")
+    posterior = _compute_posterior(x, facts, luck, sessions_per_year, decides=policy != "seed")
     confidence = _compute_or_none(lambda: psr(x))
     if posterior is not None:
         staying = previous is EdgeState.LIVE
         facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
     track = _compute_or_none(lambda: min_track_record_length(x))
-    missing = _count_missing(x, posterior, bar, luck) if posterior is not None else None
+    missing = _count_missing(x, posterior, bar, luck, sessions_per_year) if posterior is not None else None
     facts += _describe_outlook(track, missing)
     if luck > 0:
         text = (
@@ -151,11 +154,11 @@ def _compute_or_none(statistic: Callable[[], float]) -> float | None:
 
 
 def _compute_posterior(
-    record: npt.NDArray[np.float64], facts: list[Evidence], luck: float, *, decides: bool
+    record: npt.NDArray[np.float64], facts: list[Evidence], luck: float, sessions_per_year: int, *, decides: bool
 ) -> EdgePosterior | None:
     """Return what the record tells; where it tells nothing, None, with a fact that says why."""
     try:
-        return edge_posterior(record, prior_mean=-luck)
+        return edge_posterior(record, prior_mean=-luck, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError as error:
         facts.append(_build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
@@ -194,13 +197,15 @@ def _compare_figures(
     return facts
 
 
-def _count_missing(record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar, luck: float) -> int | None:
+def _count_missing(
+    record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar, luck: float, sessions_per_year: int
+) -> int | None:
     """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
 
     Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
     """
     n, m = record.size, moments(record)
-    held = posterior.effective_sessions / SESSIONS_PER_YEAR
+    held = posterior.effective_sessions / sessions_per_year
     prior = posterior.deviation**-2 - held
     seen = (posterior.mean * posterior.deviation**-2 + luck * prior) / held  # the prior's mean is -luck
 

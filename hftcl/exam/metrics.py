@@ -5,8 +5,10 @@ In every function:
 pnl: float64, shape (n_sessions,), oldest first; a fraction of capital or USD, costs deducted, 0.0 for a session without
     a trade. A session is a trading day of the exchange. Not minutes: overlapping holds correlate those, and sampling
     the mean more finely adds no information about it (Merton 1980), so n is always the number of sessions.
-Sharpe ratios are annual (252 sessions) unless a name ends in `_per_session`. UndefinedStatisticError is raised for too
-few sessions, a value that is not finite, and sessions that are all alike.
+sessions_per_year: how many sessions the exchange's calendar has in a year, see `market.sessions.Calendar`; 252 (New
+    York) where left out.
+Sharpe ratios are annual unless a name ends in `_per_session`. UndefinedStatisticError is raised for too few sessions, a
+value that is not finite, and sessions that are all alike.
 """
 
 import math
@@ -24,7 +26,7 @@ from hftcl.formats import count
 FloatArray = npt.NDArray[np.float64]
 Form = Literal["2012", "null"]
 
-# Of US exchanges, 365 less weekends and holidays: 250 to 253; Sharpe ratios are quoted with 252.
+# Of US exchanges, 365 less weekends and holidays: 250 to 253; their Sharpe ratios are quoted with 252.
 SESSIONS_PER_YEAR: Final = 252
 EULER_GAMMA: Final = 0.5772156649015329  # Euler-Mascheroni, to the last digit of a float64: https://oeis.org/A001620
 _NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
@@ -124,13 +126,13 @@ def max_drawdown(pnl: npt.ArrayLike) -> float:
     return float(np.max(np.maximum.accumulate(wealth) - wealth))
 
 
-def noise_deviation(n: int) -> float:
+def noise_deviation(n: int, *, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
     """Return the standard deviation of the annual Sharpe ratio that `n` sessions of a worthless model show.
 
     >>> round(noise_deviation(252), 2)
     1.0
     """
-    return math.sqrt(SESSIONS_PER_YEAR / n)
+    return math.sqrt(sessions_per_year / n)
 
 
 def autocorrelation(pnl: npt.ArrayLike) -> float:
@@ -172,7 +174,12 @@ def lo_annualisation(q: int, rho: float | Sequence[float]) -> float:
     return q / math.sqrt(variance)
 
 
-def sharpe_standard_error(pnl: npt.ArrayLike, *, form: Literal["lo", "mertens", "ar1"] = "mertens") -> float:
+def sharpe_standard_error(
+    pnl: npt.ArrayLike,
+    *,
+    form: Literal["lo", "mertens", "ar1"] = "mertens",
+    sessions_per_year: int = SESSIONS_PER_YEAR,
+) -> float:
     """Return the standard error of the annual Sharpe ratio.
 
     "lo": independent normal sessions, n Var(SR) = 1 + SR^2 / 2 (Lo 2002). "mertens": with skewness and kurtosis
@@ -194,7 +201,7 @@ def sharpe_standard_error(pnl: npt.ArrayLike, *, form: Literal["lo", "mertens", 
         c = 1.0 + 2.0 * r**2 / (1.0 - r**2)
         ratio = m.sharpe_per_session
         spread = max(a - b * m.skewness * ratio + c * (m.kurtosis - 1.0) / 4.0 * ratio**2, 0.0)
-    return math.sqrt(spread / m.n * SESSIONS_PER_YEAR)
+    return math.sqrt(spread / m.n * sessions_per_year)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +221,7 @@ class Interval:
         return self.high - self.low
 
 
-def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90) -> Interval:
+def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90, sessions_per_year: int = SESSIONS_PER_YEAR) -> Interval:
     """Return a two-sided confidence interval of the annual Sharpe ratio; 13 wide for 20 sessions: print it.
 
     Sharpe +- t(n - 1) * the larger of the Lo and Mertens standard errors, times sqrt((1 + r) / (1 - r)) where the
@@ -226,9 +233,10 @@ def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90) -> Interval:
     from scipy.special import stdtrit  # here: it takes a tenth of a second, and only reports need it
 
     r = max(autocorrelation(pnl), 0.0)
-    centre, lo = sharpe(pnl), sharpe_standard_error(pnl, form="lo")
+    centre = sharpe(pnl, sessions_per_year=sessions_per_year)
+    lo = sharpe_standard_error(pnl, form="lo", sessions_per_year=sessions_per_year)
     n = np.asarray(pnl).size
-    error = max(lo, sharpe_standard_error(pnl)) * math.sqrt((1.0 + r) / (1.0 - r))
+    error = max(lo, sharpe_standard_error(pnl, sessions_per_year=sessions_per_year)) * math.sqrt((1.0 + r) / (1.0 - r))
     half = float(stdtrit(n - 1, 0.5 + level / 2.0)) * error
     return Interval(centre - half, centre + half)
 
@@ -245,7 +253,9 @@ def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form 
     return _NORMAL.cdf(distance * math.sqrt(m.n) / math.sqrt(m.compute_spread(benchmark_per_session)))
 
 
-def psr(pnl: npt.ArrayLike, benchmark: float = 0.0, form: Form = "2012") -> float:
+def psr(
+    pnl: npt.ArrayLike, benchmark: float = 0.0, form: Form = "2012", *, sessions_per_year: int = SESSIONS_PER_YEAR
+) -> float:
     """Return the probabilistic Sharpe ratio, a confidence in [0, 1] that the true annual Sharpe exceeds `benchmark`.
 
     "2012": Phi((SR - SR0) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)), Bailey and Lopez de Prado (2012), "The
@@ -255,7 +265,7 @@ def psr(pnl: npt.ArrayLike, benchmark: float = 0.0, form: Form = "2012") -> floa
     >>> round(psr([1.0, -1.0, 1.0, -1.0]), 2)
     0.5
     """
-    return psr_from_moments(moments(pnl), benchmark / math.sqrt(SESSIONS_PER_YEAR), form)
+    return psr_from_moments(moments(pnl), benchmark / math.sqrt(sessions_per_year), form)
 
 
 def min_track_record_from_moments(
@@ -274,7 +284,12 @@ def min_track_record_from_moments(
 
 
 def min_track_record_length(
-    pnl: npt.ArrayLike, benchmark: float = 0.0, alpha: float = 0.05, form: Form = "2012"
+    pnl: npt.ArrayLike,
+    benchmark: float = 0.0,
+    alpha: float = 0.05,
+    form: Form = "2012",
+    *,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
 ) -> float:
     """Return how many sessions like these show with confidence 1 - alpha that the annual Sharpe exceeds `benchmark`.
 
@@ -284,7 +299,7 @@ def min_track_record_length(
     >>> min_track_record_length([1.0, -0.5, 0.7, -0.2] * 5) > 2
     True
     """
-    return min_track_record_from_moments(moments(pnl), benchmark / math.sqrt(SESSIONS_PER_YEAR), alpha, form)
+    return min_track_record_from_moments(moments(pnl), benchmark / math.sqrt(sessions_per_year), alpha, form)
 
 
 def expected_maximum(trials: float) -> float:
@@ -317,7 +332,13 @@ def compute_best_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | Non
     return deviation * expected_maximum(count)
 
 
-def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+def deflated_sharpe(
+    pnl: npt.ArrayLike,
+    trial_sharpes: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
+) -> float:
     """Return the deflated Sharpe ratio: the confidence that the best of several trials is better than luck.
 
     `psr` (form "2012") against the Sharpe ratio that the best of N worthless trials shows. trial_sharpes: annual, of
@@ -330,7 +351,7 @@ def deflated_sharpe(pnl: npt.ArrayLike, trial_sharpes: npt.ArrayLike, weights: n
     >>> deflated_sharpe([1.0, -0.5, 0.7, -0.2] * 5, [0.1, 0.5, 0.9]) < psr([1.0, -0.5, 0.7, -0.2] * 5)
     True
     """
-    return psr(pnl, benchmark=compute_best_luck(trial_sharpes, weights))
+    return psr(pnl, benchmark=compute_best_luck(trial_sharpes, weights), sessions_per_year=sessions_per_year)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,7 +372,13 @@ class SharpeDifference:
         return _NORMAL.cdf(self.difference / self.standard_error) if self.standard_error > 0 else 0.5
 
 
-def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lags: int = 0) -> SharpeDifference:
+def sharpe_difference(
+    challenger: npt.ArrayLike,
+    champion: npt.ArrayLike,
+    *,
+    lags: int = 0,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
+) -> SharpeDifference:
     """Return the difference of two annual Sharpe ratios on the same sessions, with its standard error.
 
     The delta method on the means and second moments, v = (m1, m2, q1, q2), with the small-sample factor n / (n - 4);
@@ -374,7 +401,7 @@ def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lag
     for lag in range(1, lags + 1):
         variance += 2.0 * _weigh_parzen(lag / (lags + 1)) * float((influence[lag:] * influence[:-lag]).sum()) / n
     error = math.sqrt(max(variance, 0.0) / (n - 4))
-    annual = math.sqrt(SESSIONS_PER_YEAR)
+    annual = math.sqrt(sessions_per_year)
     difference = float(x.mean() / x.std(ddof=1) - y.mean() / y.std(ddof=1))
     if error < 1e-9:  # the same P&L up to scale: what is left is rounding, and its quotient would decide by chance
         difference = error = 0.0
@@ -385,7 +412,7 @@ def sharpe_difference(challenger: npt.ArrayLike, champion: npt.ArrayLike, *, lag
     )
 
 
-def sharpe_against_flat(pnl: npt.ArrayLike) -> SharpeDifference:
+def sharpe_against_flat(pnl: npt.ArrayLike, *, sessions_per_year: int = SESSIONS_PER_YEAR) -> SharpeDifference:
     """Return the annual Sharpe ratio of `pnl` less that of a book that never traded, which is 0 and certain.
 
     So the standard error is that of `pnl` alone, with the factor n / (n - 4) of `sharpe_difference`. Raises as it does.
@@ -394,8 +421,9 @@ def sharpe_against_flat(pnl: npt.ArrayLike) -> SharpeDifference:
     0.94
     """
     n = check_pnl(pnl, at_least=5).size
-    error = sharpe_standard_error(pnl) * math.sqrt(n / (n - 4))
-    return SharpeDifference(difference=sharpe(pnl), standard_error=error, correlation=0.0)
+    error = sharpe_standard_error(pnl, sessions_per_year=sessions_per_year) * math.sqrt(n / (n - 4))
+    difference = sharpe(pnl, sessions_per_year=sessions_per_year)
+    return SharpeDifference(difference=difference, standard_error=error, correlation=0.0)
 
 
 def _compute_influence(x: FloatArray) -> FloatArray:
@@ -437,6 +465,7 @@ def edge_posterior(
     half_life: float = HALF_LIFE_SESSIONS,
     prior_mean: float = 0.0,
     prior_deviation: float = 2.0,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
 ) -> EdgePosterior:
     """Return the posterior of the annual net Sharpe ratio of a policy, from its own out-of-sample record.
 
@@ -456,9 +485,9 @@ def edge_posterior(
     deviation = math.sqrt(float((weights * (x - mean) ** 2).sum()) * effective / (effective - 1.0))
     r = max(autocorrelation(x), 0.0) if x.size > 2 else 0.0
     effective *= (1.0 - r) / (1.0 + r)
-    information = effective / SESSIONS_PER_YEAR
+    information = effective / sessions_per_year
     precision = information + prior_deviation**-2
-    seen = mean / deviation * math.sqrt(SESSIONS_PER_YEAR)
+    seen = mean / deviation * math.sqrt(sessions_per_year)
     posterior = (seen * information + prior_mean * prior_deviation**-2) / precision
     return EdgePosterior(mean=posterior, deviation=precision**-0.5, effective_sessions=effective)
 
@@ -496,6 +525,7 @@ class ShiryaevRoberts:
     squares: float = 0.0
     weights: float = 0.0
     sessions: int = 0
+    sessions_per_year: int = SESSIONS_PER_YEAR
 
     @property
     def statistic(self) -> float:
@@ -519,7 +549,7 @@ class ShiryaevRoberts:
         r = (0.0,) * len(_BETS) if self.alarmed else self.r
         if self.sessions >= _WARM_UP_SESSIONS:
             z = min(max(pnl / math.sqrt(self.squares / self.weights), -_CLIP), _CLIP)
-            shortfall = self.floor / math.sqrt(SESSIONS_PER_YEAR) - z
+            shortfall = self.floor / math.sqrt(self.sessions_per_year) - z
             r = tuple((1.0 + old) * (1.0 + bet * shortfall) for old, bet in zip(r, _BETS, strict=True))
         return replace(
             self,

@@ -28,6 +28,7 @@ def list_miracles(
     hit_rate: float | None = None,
     trades: int = 0,
     limit: float,
+    sessions_per_year: int = SESSIONS_PER_YEAR,
 ) -> tuple[str, ...]:
     """Return, as phrases, the figures that are too good; empty where each may be true.
 
@@ -37,7 +38,7 @@ def list_miracles(
     """
     miracles, scale = [], limit / _USUAL
     if sharpe is not None and sharpe > limit:
-        chance = compute_chance(sharpe, sessions)
+        chance = compute_chance(sharpe, sessions, sessions_per_year)
         if chance < _CHANCE:
             miracles.append(
                 f"net Sharpe {sharpe:.1f} over {count(sessions, 'session')}, by chance once in {1 / chance:,.0f}"
@@ -51,6 +52,6 @@ def list_miracles(
     return tuple(miracles)
 
 
-def compute_chance(sharpe: float, sessions: int) -> float:
+def compute_chance(sharpe: float, sessions: int, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
     """Return P(a worthless model shows this annual Sharpe ratio or more over so many sessions), at least 1e-12."""
-    return max(NormalDist().cdf(-sharpe * math.sqrt(sessions / SESSIONS_PER_YEAR)), 1e-12)
+    return max(NormalDist().cdf(-sharpe * math.sqrt(sessions / sessions_per_year)), 1e-12)

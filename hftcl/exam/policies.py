@@ -53,6 +53,7 @@ class PolicyAttempt:
     marks: Mapping[date, SessionPnl]
     synthetic: bool
     fault: str | None = None
+    sessions_per_year: int = metrics.SESSIONS_PER_YEAR
 
     def net(self, days: Sequence[date]) -> FloatArray:
         """Return the net P&L of `days`, float64. Raises KeyError for a session that this model may not be scored on."""
@@ -67,6 +68,7 @@ class PolicyAttempt:
             trades=sum(self.marks[day].turnover > 0 for day in days),
             synthetic=self.synthetic,
             fault=self.fault,
+            sessions_per_year=self.sessions_per_year,
         )
 
 
@@ -184,7 +186,14 @@ def apply_edge(
         obstacles = (
             () if any(earlier_step.decision.deploys for earlier_step in free.steps[:done]) else ("no model serves",)
         )
-        edge = judge_edge(np.array(record, dtype=np.float64), state, rule=rule, policy=policy, obstacles=obstacles)
+        edge = judge_edge(
+            np.array(record, dtype=np.float64),
+            state,
+            rule=rule,
+            policy=policy,
+            obstacles=obstacles,
+            sessions_per_year=step.attempt.sessions_per_year,
+        )
         state = edge.state
         steps.append(replace(step, edge=edge))
     return build_run(
@@ -262,7 +271,7 @@ def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> 
 
 
 def _find_stored_score(attempt: PolicyAttempt, exam: settings.Exam) -> float | None:
-    return _compute_sharpe(attempt.net(_divide(attempt, exam, None).exam_days))
+    return _compute_sharpe(attempt, _divide(attempt, exam, None).exam_days)
 
 
 def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt | None) -> ExamSplit:
@@ -317,14 +326,14 @@ def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tup
     for older, newer in zip(reversed(served[:-1]), reversed(served), strict=False):
         if newer.decision.verdict is None or not newer.decision.verdict.conceded:
             break
-        own = _compute_sharpe(older.attempt.net(days))
+        own = _compute_sharpe(older.attempt, days)
         sharpes.append(math.nan if own is None else own)
     return tuple(sharpes)
 
 
-def _compute_sharpe(net: FloatArray) -> float | None:
+def _compute_sharpe(attempt: PolicyAttempt, days: Sequence[date]) -> float | None:
     try:
-        return metrics.sharpe(net)
+        return metrics.sharpe(attempt.net(days), sessions_per_year=attempt.sessions_per_year)
     except UndefinedStatisticError:
         return None
 

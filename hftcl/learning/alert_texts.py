@@ -12,7 +12,7 @@ from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.formats import count
+from hftcl.formats import count, sharpe_ratio
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -97,7 +97,11 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
 def _describe_serving(live: ModelRecord | None, now: datetime) -> str:
     if live is None:
         return "none"
-    sharpe = "" if live.val_sharpe is None else f", exam Sharpe {live.val_sharpe:.2f}"
+    sharpe = (
+        ""
+        if live.val_sharpe is None
+        else f", exam Sharpe {sharpe_ratio(live.val_sharpe, live.judgement.exam_sessions)}"
+    )
     bars = ", on SYNTHETIC bars" if live.synthetic else ""
     return f"{live.model_id}, {(now - live.trained_at) / timedelta(days=1):.1f} days old{sharpe}{bars}"
 
@@ -109,10 +113,11 @@ def _build_verdict_alert(report: RetrainReport, at: datetime) -> Alert:
         Kind.REJECTED: f"Candidate rejected: {report.reason}",
         Kind.INCONCLUSIVE: f"Exam inconclusive: {report.reason}",
     }[kind]
-    kept = report.champion.model_id if report.champion else None
     lines = [f"{report.outcome.upper()}: {report.reason}."]
     if kind is not Kind.DEPLOYED:
-        lines.append(f"Model {kept} serves on." if kept else "The model that served, if any, serves on.")
+        lines.append(f"Model {report.serves} serves on." if report.serves else "No model serves.")
+    elif report.twin:
+        lines.append(f"It is the refit on all sessions of model {report.twin}, which was examined.")
     lines.append(f"EDGE {report.edge.upper()}: {report.edge_reason}.")
     if report.synthetic:
         lines.append("The bars are SYNTHETIC: none of these figures says anything about a market.")
@@ -157,7 +162,9 @@ def _list_score(who: str, score: ScoreReport | None) -> Sequence[tuple[str, str]
         return ()
     low, high = score.sharpe_interval or (None, None)
     interval = f" (90 %: {low:.1f} to {high:.1f})" if low is not None and high is not None else ""
-    sharpe = "undefined" if score.sharpe is None else f"{score.sharpe:.2f}{interval}"
+    sharpe = (
+        "undefined" if score.sharpe is None else f"{sharpe_ratio(score.sharpe, len(score.pnl_by_session))}{interval}"
+    )
     name = f"{who} {score.model_id or ''}".rstrip()
     return (
         (f"{name}, net Sharpe", sharpe),

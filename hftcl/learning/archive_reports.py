@@ -51,6 +51,7 @@ class HistoryRow:
     trained_to: date | None
     exam_from: date | None
     exam_to: date | None
+    exam_sessions: int | None
     rows: int
     sessions: int
     tickers: tuple[str, ...]

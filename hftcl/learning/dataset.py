@@ -3,6 +3,7 @@
 Knows what "now" means for a source: after `as_of`, no bar is known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class Dataset:
     """The window's bars with features, target and label_end: one row a bar, sorted by ticker and ts.
 
     Columns: `market.bars.BAR_SCHEMA`, the features (Float32), target (Float32), label_end (UTC); null where undefined.
+    jumps: unannounced splits, one a ticker and night; the rows before one are left out unless the window keeps them.
     """
 
     frame: pl.DataFrame
@@ -41,13 +43,15 @@ class Dataset:
     synthetic: bool
     as_of: AsOf
     coverage: tuple[TickerCoverage, ...] = ()
+    jumps: tuple[Finding, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Window:
     """The market, opened once for a command: bars are collected once and rows computed once.
 
-    save: keep the bars that the cache lacks. What failed is tried again when it is asked for again.
+    save: keep the bars that the cache lacks. What failed is tried again when it is asked for again. keep_past: the rows
+    before an unannounced split stay, and no feature reads across it: for a span of which many windows are cut.
     """
 
     settings: Settings
@@ -55,6 +59,7 @@ class Window:
     calendar: Calendar
     known_end: AsOf
     save: bool
+    keep_past: bool = False
     on_event: OnEvent
     watch: Stopwatch = field(default_factory=Stopwatch)
     _collected: Collected | None = field(default=None, repr=False)
@@ -82,12 +87,13 @@ class Window:
             with self.watch("collect"):
                 self._collected = BarStore(Home.of(self.settings).bars, self.source, self.calendar).collect(
                     market.watchlist,
-                    _find_warm_up(self.calendar, days[0]),
+                    find_warm_up(self.calendar, days[0]),
                     days[-1],
                     as_of=self.known_end.at,
                     extended_hours=market.extended_hours,
                     min_coverage=market.min_coverage,
                     save=self.save,
+                    keep_past=self.keep_past,
                     on_event=self.on_event,
                 )
         return self._collected
@@ -96,12 +102,18 @@ class Window:
         for doubt in (finding for finding in collected.findings if finding.reason == "label"):
             text = f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}"
             self.on_event(Event("collect", text=text, level=Level.WARNING))
+        for jump in () if self.keep_past else collected.jumps:
+            text = (
+                f"{jump.ticker}: {jump.detail}, near the ratio of a split that the source does not announce; its "
+                f"{jump.count:,} bars before that night are left out"
+            )
+            self.on_event(Event("collect", text=text, level=Level.WARNING))
         for ticker, why in collected.left_out.items():
             self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         days = self.list_days()
         with self.watch("features"):
             self.on_event(Event("features", 0, 1))
-            frame = add_features(collected.bars, self.settings.model.horizon_minutes)
+            frame = add_features(collected.bars, self.settings.model.horizon_minutes, collected.jumps)
             frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
             self.on_event(Event("features", 1, 1))
         return Dataset(
@@ -114,6 +126,7 @@ class Window:
             synthetic=collected.synthetic,
             as_of=self.known_end,
             coverage=collected.coverage,
+            jumps=collected.jumps,
         )
 
 
@@ -140,12 +153,26 @@ def open_window(
     )
 
 
-def add_features(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
-    """Return `bars` with the features, the target and label_end beside them, row for row."""
-    return pl.concat([bars, features(bars), targets(bars, horizon_minutes)], how="horizontal")
+def add_features(bars: pl.DataFrame, horizon_minutes: int, jumps: Sequence[Finding] = ()) -> pl.DataFrame:
+    """Return `bars` with the features, the target and label_end beside them, row for row.
+
+    jumps: nights that no feature reads across: what lies before and after one is as of two tickers.
+    """
+    return pl.concat([bars, features(_name_parts(bars, jumps)), targets(bars, horizon_minutes)], how="horizontal")
 
 
-def _find_warm_up(calendar: Calendar, first: date) -> date:
+def _name_parts(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
+    later = pl.sum_horizontal(
+        pl.lit(0),
+        *((pl.col("ticker") == jump.ticker) & (pl.col("session") < jump.session) for jump in jumps),
+    )
+    # a zero byte: a ticker has none, and the parts keep the ticker's place among the others
+    name = pl.when(later > 0).then(pl.format("{}\0{}", "ticker", later)).otherwise("ticker")
+    return bars.with_columns(name.alias("ticker")) if jumps else bars
+
+
+def find_warm_up(calendar: Calendar, first: date) -> date:
+    """Return the session from which on features must be given bars to be known in session `first`."""
     try:
         return calendar.find_previous_session(first, WARMUP_SESSIONS)
     except HorizonError:

@@ -23,7 +23,7 @@ REMEDY = (
 )
 
 
-def find_miracles(score: ScoreReport, *, synthetic: bool, limit: float) -> tuple[str, ...]:
+def find_miracles(score: ScoreReport, *, synthetic: bool, limit: float, sessions_per_year: int) -> tuple[str, ...]:
     """Return which figures of an exam are too good to be true, as phrases; none for bars that are invented."""
     if synthetic:
         return ()
@@ -35,14 +35,22 @@ def find_miracles(score: ScoreReport, *, synthetic: bool, limit: float) -> tuple
         hit_rate=score.hit_rate,
         trades=score.trades,
         limit=limit,
+        sessions_per_year=sessions_per_year,
     )
 
 
-def find_record_miracles(net: npt.NDArray[np.float64], *, synthetic: bool, limit: float) -> tuple[str, ...]:
+def find_record_miracles(
+    net: npt.NDArray[np.float64], *, synthetic: bool, limit: float, sessions_per_year: int
+) -> tuple[str, ...]:
     """Return the same of a policy's record. net: float64, P&L of its sessions."""
     if synthetic:
         return ()
-    return list_miracles(sessions=net.size, sharpe=compute_or_none(lambda: metrics.sharpe(net)), limit=limit)
+    return list_miracles(
+        sessions=net.size,
+        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
+        limit=limit,
+        sessions_per_year=sessions_per_year,
+    )
 
 
 def is_confirmed(registry: Registry, policy: str) -> bool:

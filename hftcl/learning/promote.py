@@ -143,7 +143,7 @@ class Promotion:
             raise
         for note in switched.notes:
             self._warn(note)
-        return report
+        return replace(report, serves=report.model_id)
 
     def _warn(self, text: str) -> None:
         self.on_event(Event("deploy", text=text, level=Level.WARNING))

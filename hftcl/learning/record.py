@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,7 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.miracle import find_record_miracles, is_confirmed
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_luck
+from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
@@ -134,7 +135,10 @@ def decide_edge(
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
     policy = hash_policy(settings, params)
-    miracles = find_record_miracles(record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
+    a_year = Calendar(settings.market.calendar).sessions_per_year
+    miracles = find_record_miracles(
+        record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe, sessions_per_year=a_year
+    )
     if miracles and not is_confirmed(archive, policy):
         obstacles.append(f"the record is nearly always an error in the bars: {'; '.join(miracles)}")
     return judge_edge(
@@ -143,11 +147,12 @@ def decide_edge(
         rule=settings.edge,
         policy=settings.promote.policy,
         obstacles=obstacles,
-        luck=_compute_luck(record, archive, policy, synthetic=data.synthetic),
+        luck=_compute_luck(record, archive, policy, synthetic=data.synthetic, sessions_per_year=a_year),
+        sessions_per_year=a_year,
     )
 
 
-def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: bool) -> float:
+def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: bool, sessions_per_year: int) -> float:
     """Return how much of the record may be the luck of the best of several policies that were tried.
 
     Only the walk-forward with which a record begins can have been chosen so: what came later was scored as it came. As
@@ -157,7 +162,9 @@ def _compute_luck(record: Record, archive: Registry, policy: str, *, synthetic: 
     if not chosen.any():
         return 0.0
     days = [session.session for session in record.sessions if session.kind == "walk-forward"]
-    luck = compute_luck(archive, record.net[chosen], days, policy=policy, synthetic=synthetic)
+    luck = compute_luck(
+        archive, record.net[chosen], days, policy=policy, synthetic=synthetic, sessions_per_year=sessions_per_year
+    )
     return luck * float(chosen.mean())
 
 
@@ -188,6 +195,35 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
             embargo_sessions=embargo_sessions,
         )
         for start in range(0, held, size)
+    )
+
+
+def find_holes(
+    days: Sequence[date], calendar: Calendar, window_begin: date | None = None
+) -> tuple[tuple[date, date, int], ...]:
+    """Return the first and the last session, and the number, of each stretch that a record lacks, oldest first.
+
+    days: its sessions, oldest first. window_begin: the first session whose bars are collected now: what lies between
+    the record's end and it is scored by no later retrain either.
+    """
+    holes = []
+    for earlier, later in pairwise((*days, *([window_begin] if days and window_begin else []))):
+        if later > earlier:
+            between = calendar.sessions(earlier, later)["session"].to_list()[1:]
+            lacking = [day for day in between if day < later]
+            if lacking:
+                holes.append((lacking[0], lacking[-1], len(lacking)))
+    return tuple(holes)
+
+
+def describe_holes(holes: Sequence[tuple[date, date, int]]) -> str | None:
+    """Return what to tell of the stretches that a record lacks; None without one."""
+    if not holes:
+        return None
+    where = "; ".join(f"{first} to {last} ({count(n, 'session')})" for first, last, n in holes)
+    return (
+        f"the record of this policy lacks {where}. Nothing was collected or retrained for longer than [market] "
+        "lookback_days, or there were no bars: what the policy made then is not known, and is not scored later"
     )
 
 
@@ -238,6 +274,10 @@ class _RecordScorer:
                 f"model of the day: {len(again)}; dropped: {len(dropped) - len(again)}"
             )
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        days = sorted({*kept, *(session.session for session in added)})
+        hole = describe_holes(find_holes(days, Calendar(self.settings.market.calendar)))
+        if hole:
+            self.on_event(Event(STAGE, text=hole, level=Level.WARNING))
         return Record(
             recorded_sessions=holding,
             added=added,

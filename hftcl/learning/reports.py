@@ -140,7 +140,8 @@ class RetrainReport:
 
     trials: candidates that were examined on these sessions or some of them, this one included; effective_trials: each
     by the share of these sessions; dsr, also called deflated_sharpe: the confidence that the best of them is better
-    than luck. twin: the examined model, where `model_id` is its refit on all sessions. waits_beside: the
+    than luck. twin: the examined model, where `model_id` is its refit on all sessions. serves: the model that serves
+    after this retrain, which `champion`, an examined twin, need not be. waits_beside: the
     model that serves and cannot be scored, where the candidate waits for a person. implausible: figures that are
     nearly always an error in the bars. policy_digest: of the whole policy
     that was judged; record_digest: of the sessions and bars on which the edge was.
@@ -171,6 +172,7 @@ class RetrainReport:
     policy: str | None = None
     policy_digest: str | None = None
     waits_beside: str | None = None
+    serves: str | None = None
     implausible: tuple[str, ...] = ()
     trials: int = 1
     effective_trials: float = 1.0
@@ -316,4 +318,5 @@ class BacktestReport:
     synthetic: bool
     as_of: datetime
     as_of_note: str
+    sessions_per_year: int
     timings_s: dict[str, float] = field(default_factory=dict)

@@ -37,7 +37,11 @@ class ExamResult:
         """Return what the verdict needs."""
         meta = self.model.meta
         return Scored.from_simulation(
-            self.simulation, self.predictions, model_id=meta.model_id, synthetic=meta.synthetic
+            self.simulation,
+            self.predictions,
+            model_id=meta.model_id,
+            synthetic=meta.synthetic,
+            sessions_per_year=Calendar(meta.calendar).sessions_per_year,
         )
 
 
@@ -101,12 +105,12 @@ def _build_report(
     predicted: pl.Series,
     rows: pl.DataFrame,
 ) -> ScoreReport:
-    net = simulation.net
+    net, a_year = simulation.net, Calendar(model.meta.calendar).sessions_per_year
     return ScoreReport(
         model_id=model.meta.model_id,
-        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
-        sharpe_interval=compute_sharpe_interval(net),
-        gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross)),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=a_year)),
+        sharpe_interval=compute_sharpe_interval(net, a_year),
+        gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross, sessions_per_year=a_year)),
         psr=compute_or_none(lambda: metrics.psr(net)),
         pnl=float(net.sum()),
         gross_pnl=float(simulation.gross.sum()),
@@ -124,10 +128,10 @@ def _build_report(
     )
 
 
-def compute_sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
+def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:
     """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
-        interval = metrics.sharpe_interval(net)
+        interval = metrics.sharpe_interval(net, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError:
         return None
     return interval.low, interval.high

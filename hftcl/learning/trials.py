@@ -45,7 +45,13 @@ def find_trials(
 
 
 def compute_luck(
-    registry: Registry, own: npt.NDArray[np.float64], days: Sequence[date], *, policy: str, synthetic: bool
+    registry: Registry,
+    own: npt.NDArray[np.float64],
+    days: Sequence[date],
+    *,
+    policy: str,
+    synthetic: bool,
+    sessions_per_year: int,
 ) -> float:
     """Return the annual Sharpe ratio that the best of the policies tried on `days` would show if all were worthless.
 
@@ -59,15 +65,22 @@ def compute_luck(
         if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):
             rivals[look.policy] = Trial(sharpe=look.sharpe, weight=weight)
     sharpes, weights = [trial.sharpe for trial in rivals.values()], [trial.weight for trial in rivals.values()]
-    return compute_or_none(lambda: compute_best_luck([sharpe(own), *sharpes], [1.0, *weights])) or 0.0
+    return (
+        compute_or_none(
+            lambda: compute_best_luck([sharpe(own, sessions_per_year=sessions_per_year), *sharpes], [1.0, *weights])
+        )
+        or 0.0
+    )
 
 
-def compute_dsr(net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial]) -> float | None:
+def compute_dsr(
+    net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial], sessions_per_year: int
+) -> float | None:
     """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`) and `tried`; None where undefined."""
     if own is None:
         return None
     sharpes, weights = [own, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
-    return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights))
+    return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year))
 
 
 def record_look(

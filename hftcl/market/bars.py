@@ -53,7 +53,7 @@ splits where a function says so."""
 
 DROPPED: Final = {
     "foreign_ticker": "the bar names another ticker",
-    "no_timestamp": "the bar has no time",
+    "no_timestamp": "the bar has no time, or one of the hour that the clocks repeat or leave out, without an offset",
     "off_minute": "the bar does not start on a whole minute",
     "future": "the bar begins after the moment up to which the program knows bars",
     "still_open": "the minute had not ended",
@@ -406,6 +406,13 @@ def find_edges(bars: pl.DataFrame) -> pl.DataFrame:
         pl.Series("first", first, dtype=pl.Float64),
         pl.Series("last", last, dtype=pl.Float64),
     )
+
+
+def drop_past(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
+    """Return the rows of `bars` (ticker, session) that lie before none of `jumps`, as `find_unannounced_splits` has."""
+    for jump in jumps:
+        bars = bars.filter((pl.col("ticker") != jump.ticker) | (pl.col("session") >= jump.session))
+    return bars
 
 
 def looks_like_split(ratio: pl.Expr) -> pl.Expr:

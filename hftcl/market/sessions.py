@@ -27,6 +27,9 @@ class HorizonError(HftclError):
     """A date that the exchange calendar does not reach: what is not known to be a session is not traded."""
 
 
+_YEARS: Final = (2015, 2024)  # ten whole years that every calendar knows, leap years as often as elsewhere
+
+
 class Calendar:
     """The sessions of one exchange, such as "XNYS" (New York shares) or "24/7" (a session is a whole UTC day).
 
@@ -55,6 +58,19 @@ class Calendar:
     def zone(self) -> str:
         """The exchange's time zone, such as "America/New_York": the clock that its hours are named by."""
         return _find_zone(self.name)
+
+    @property
+    def sessions_per_year(self) -> int:
+        """How many sessions a year has, by which every figure is annual: 252 of New York shares, 365 where none rests.
+
+        The rounded mean of ten fixed years, so that a figure does not change with the day on which it is asked.
+
+        >>> Calendar("XNYS").sessions_per_year, Calendar("24/7").sessions_per_year
+        (252, 365)
+        """
+        begin, end = date(_YEARS[0], 1, 1), date(_YEARS[1], 12, 31)
+        known = self._table.filter(pl.col("session").is_between(begin, end))
+        return max(1, round(known.height / (_YEARS[1] - _YEARS[0] + 1)))
 
     def sessions(self, first: date, last: date) -> pl.DataFrame:
         """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.

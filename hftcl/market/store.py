@@ -51,7 +51,8 @@ class Collected:
     """The bars of a window, what was found in them, and which tickers are not among them.
 
     bars: BAR_SCHEMA sorted by ticker and ts, adjusted for splits. left_out: ticker -> reason. fetched_sessions: how
-    many sessions, summed over the tickers, the source was asked for; 0 where the cache had all.
+    many sessions, summed over the tickers, the source was asked for; 0 where the cache had all. jumps: the
+    unannounced splits of the tickers that are not left out, one each, as `find_unannounced_splits` gives them.
     """
 
     bars: pl.DataFrame
@@ -61,6 +62,7 @@ class Collected:
     synthetic: bool
     fetched_sessions: int
     coverage: tuple[TickerCoverage, ...] = ()
+    jumps: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ class _CollectWindow:
     as_of: datetime
     extended_hours: bool
     min_coverage: float
+    keep_past: bool
 
     @property
     def days(self) -> list[date]:
@@ -100,6 +103,7 @@ class _Part:
     left_out: str
     fetched: int
     covered: TickerCoverage
+    jumps: tuple[Finding, ...] = ()
     refused: RefusedBarsError | None = None
 
     @property
@@ -126,6 +130,7 @@ class BarStore:
         extended_hours: bool,
         min_coverage: float,
         save: bool = True,
+        keep_past: bool = False,
         on_event: OnEvent = ignore,
     ) -> Collected:
         """Return the bars of the sessions `first` to `last` (both included) that were known at `as_of` (UTC).
@@ -133,14 +138,16 @@ class BarStore:
         Asks the source only for sessions that the cache lacks, and again for the last two. A session is kept once its
         extended hours are over; `save=False` changes nothing on disk. A ticker with bars in a smaller share of the
         sessions than `min_coverage` is left out, and so is one whose bars cannot be true or be read: one bad ticker
-        never sinks the others. Raises NoDataError, RefusedBarsError or ImplausibleBarsError where no ticker is left,
+        never sinks the others. Bars before an unannounced split are left out; keep_past: they stay, for a span of many
+        windows, each of which leaves out its own.
+        Raises NoDataError, RefusedBarsError or ImplausibleBarsError where no ticker is left,
         SourceError where the source fails (what came before is stored), LockHeldError where another process collects,
         StorageError for the disk, HorizonError where the calendar ends.
         """
         if not tickers:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
         wanted = tuple(dict.fromkeys(tickers))
-        window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage)
+        window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage, keep_past=keep_past)
         parts: dict[str, _Part] = {}
         with self._hold_lock() if save else contextlib.nullcontext():
             self._announce(wanted, first, window, kept=save)
@@ -176,6 +183,7 @@ class BarStore:
             source=self._source.name,
             synthetic=self._source.synthetic,
             fetched_sessions=sum(part.fetched for part in parts.values()),
+            jumps=tuple(jump for ticker in sorted(parts) if ticker not in left_out for jump in parts[ticker].jumps),
             coverage=tuple(
                 replace(part.covered, left_out=left_out.get(ticker, ""), refused=bool(part.refused or part.fatal))
                 for ticker, part in parts.items()
@@ -219,7 +227,15 @@ class BarStore:
         )  # fmt: skip
 
     def _build_window(
-        self, tickers: tuple[str, ...], first: date, last: date, as_of: datetime, extended_hours: bool, share: float
+        self,
+        tickers: tuple[str, ...],
+        first: date,
+        last: date,
+        as_of: datetime,
+        extended_hours: bool,
+        share: float,
+        *,
+        keep_past: bool,
     ) -> _CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
@@ -231,6 +247,7 @@ class BarStore:
             as_of=as_of,
             extended_hours=extended_hours,
             min_coverage=share,
+            keep_past=keep_past,
         )
 
     @contextlib.contextmanager
@@ -343,10 +360,10 @@ class BarStore:
         if labelled.height < bars.height:  # the calendar was corrected since they were stored
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
         labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
-        doubts = market.find_label_doubt(labelled, ticker=ticker)
+        known = getattr(self._source, "label_known", False)
+        doubts = () if known else market.find_label_doubt(labelled, ticker=ticker)
         jumps = market.find_unannounced_splits(labelled, splits)
-        for jump in jumps:
-            labelled = labelled.filter(pl.col("session") >= jump.session)
+        labelled = labelled if window.keep_past else market.drop_past(labelled, jumps)
         adjusted = market.adjust_for_splits(labelled, splits)
         if not self._source.synthetic:
             if not as_local(self._source):  # whose own look at its files says what to set
@@ -365,6 +382,11 @@ class BarStore:
                 f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
                 f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
             )
+            if jumps and not window.keep_past:
+                left_out += (
+                    f". What lies before was left out: {jumps[-1].detail}, near the ratio of a split that the source "
+                    "does not announce"
+                )
         received = count_received(
             adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),
             revised={day: session.revisions for day, session in held.items()},
@@ -375,6 +397,7 @@ class BarStore:
             left_out=left_out,
             fetched=fetched,
             covered=received,
+            jumps=jumps,
         )
 
     def _explain_absence(self, ticker: str) -> str:

@@ -7,7 +7,7 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, describe_policy, interval, moment, number
+from hftcl.formats import basis_points, count, describe_policy, interval, moment, number, sharpe_ratio
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -27,7 +27,6 @@ from hftcl.pages.drawing import (
 if TYPE_CHECKING:
     from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport
 
-SESSIONS_PER_YEAR: Final = 252  # of the New York exchanges: what the Sharpe ratios beside the chart are annual by
 SCALED_TO: Final = 0.10  # annual volatility of the second chart: near that of a share index, so that slopes look usual
 _DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")  # a second mark beside the colour, for paper and colour-blind
 # Whole words for a page that is read without the documentation.
@@ -64,7 +63,7 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "its record, grey where it stood aside. Profits are not reinvested.</p>",
         f"<h2>The same at equal risk: each scaled to {100 * SCALED_TO:.0f} % volatility a year</h2>",
         _chart(
-            [curve.scale() for curve in curves],
+            [curve.scale(report.sessions_per_year) for curve in curves],
             report.attempts,
             f"Cumulative net P&L of each policy, scaled to {100 * SCALED_TO:.0f} % annual volatility",
         ),
@@ -113,11 +112,11 @@ class _Curve:
             points.append(100.0 * total)
         return tuple(points)
 
-    def scale(self) -> "_Curve":
+    def scale(self, sessions_per_year: int) -> "_Curve":
         n = len(self.net)
         mean = sum(self.net) / n
         deviation = math.sqrt(sum((day_pnl - mean) ** 2 for day_pnl in self.net) / (n - 1)) if n > 1 else 0.0
-        factor = SCALED_TO / math.sqrt(SESSIONS_PER_YEAR) / deviation if deviation > 0 else 0.0
+        factor = SCALED_TO / math.sqrt(sessions_per_year) / deviation if deviation > 0 else 0.0
         return _Curve(
             name=self.name,
             place=self.place,
@@ -283,8 +282,8 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
         (
             moment(attempt.at),
             escape(attempt.model_id),
-            number(attempt.sharpe),
-            number(attempt.champion_sharpe),
+            sharpe_ratio(attempt.sharpe, attempt.exam_sessions),
+            sharpe_ratio(attempt.champion_sharpe, attempt.exam_sessions),
             number(attempt.p_better),
             f'<span class="{kinds.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
             escape(attempt.reason),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, interval, moment, money, number
+from hftcl.formats import basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
 from hftcl.pages.drawing import TOP, WIDTH, page, table
 
@@ -114,7 +114,7 @@ def _tiles(report: "PerformanceReport") -> str:
     factor = total.profit_factor
     shown = (
         ("Net P&L", number(total.pnl, "+.2%"), f"{money(total.net_usd, signed=True)} USD"),
-        ("Sharpe ratio", number(total.sharpe), f"90 %: {interval(total.sharpe_interval)}"),
+        ("Sharpe ratio", sharpe_ratio(total.sharpe, total.sessions), f"90 %: {interval(total.sharpe_interval)}"),
         ("Drawdown", number(total.max_drawdown, ".2%"), "deepest, session to session"),
         ("Win rate", number(total.hit_rate, ".1%"), f"of {count(total.trades, 'trade')}"),
         ("Profit factor", number(factor), "won / lost"),
@@ -137,7 +137,8 @@ def _equity_key(report: "PerformanceReport") -> str:
         return f'<p class="soft">{text}</p>'
     legend = (
         f"Dashed: equal amounts of {count(len(bench.tickers), 'ticker')}, bought once and held: "
-        f"{number(bench.pnl, '+.2%')}, Sharpe {number(bench.sharpe)} ({interval(bench.sharpe_interval)}). "
+        f"{number(bench.pnl, '+.2%')}, Sharpe "
+        f"{sharpe_ratio(bench.sharpe, len(bench.pnl_by_session))} ({interval(bench.sharpe_interval)}). "
         f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})."
     )
     note = f" Note: {escape(bench.note)}." if bench.note else ""
@@ -163,8 +164,8 @@ def _models(report: "PerformanceReport") -> list[str]:
             str(model.from_),
             str(model.to),
             money(model.live.net_usd, signed=True),
-            number(model.live.sharpe),
-            number(model.exam_sharpe),
+            sharpe_ratio(model.live.sharpe, model.live.sessions),
+            sharpe_ratio(model.exam_sharpe, model.exam_sessions),
             f"{model.live.trades:,}",
             number(model.live.hit_rate, ".1%"),
             number(model.live.cost_bps),

@@ -7,7 +7,7 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import count, interval, number
+from hftcl.formats import count, interval, number, sharpe_ratio
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, grid, svg, ticks, uprights
 
 if TYPE_CHECKING:
@@ -250,14 +250,14 @@ def exam_against_live(models: "Sequence[ModelFigures]") -> str:
     for row, model in enumerate(models):
         at = 16.0 + 40.0 * row
         parts.append(f'<text x="0" y="{at + 11:.0f}">{escape(model.model_id)}</text>')
-        for shift, colour, sharpe, between, whose in (
-            (0.0, "var(--c5)", model.exam_sharpe, model.exam_interval, "exam"),
-            (14.0, "var(--c0)", model.live.sharpe, model.live.sharpe_interval, "live"),
+        for shift, colour, sharpe, between, sessions, whose in (
+            (0.0, "var(--c5)", model.exam_sharpe, model.exam_interval, model.exam_sessions, "exam"),
+            (14.0, "var(--c0)", model.live.sharpe, model.live.sharpe_interval, model.live.sessions, "live"),
         ):
             if sharpe is None:
                 continue
             begin, end = between or (sharpe, sharpe)
-            title = f"{model.model_id} {whose}: {number(sharpe, '+.2f')} ({interval((begin, end))})"
+            title = f"{model.model_id} {whose}: {sharpe_ratio(sharpe, sessions, '+.2f')} ({interval((begin, end))})"
             parts.append(
                 f'<path class="curve main" stroke="{colour}" d="M{x(begin):.1f} {at + shift:.0f}H{x(end):.1f}"/>'
                 f'<circle fill="{colour}" r="5" cx="{x(sharpe):.1f}" cy="{at + shift:.0f}">'

@@ -28,7 +28,12 @@ _Prices = Mapping[tuple[date, str], tuple[float, float]]
 
 
 def compute_benchmark(
-    rows: Sequence[Close], sessions: Sequence[date], net: FloatArray, *, cost_bps: float
+    rows: Sequence[Close],
+    sessions: Sequence[date],
+    net: FloatArray,
+    *,
+    cost_bps: float,
+    sessions_per_year: int = metrics.SESSIONS_PER_YEAR,
 ) -> BenchmarkFigures | None:
     """Return the buy-and-hold of the tickers that have an open in the first of `sessions` with any; None without one.
 
@@ -44,15 +49,15 @@ def compute_benchmark(
     tickers = tuple(sorted(ticker for session, ticker in prices if session == bought))
     whole, split = _adjust_to_first_session(prices, tickers)
     held = _compute_holding_pnl(whole, tickers, sessions, bought, cost_bps)
-    difference = compare(net, held)
+    difference = compare(net, held, sessions_per_year=sessions_per_year)
     notes = [
         f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
         f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
     ]
     return BenchmarkFigures(
         tickers=tickers,
-        sharpe=compute_or_none(lambda: metrics.sharpe(held)),
-        sharpe_interval=compute_sharpe_interval(held),
+        sharpe=compute_or_none(lambda: metrics.sharpe(held, sessions_per_year=sessions_per_year)),
+        sharpe_interval=compute_sharpe_interval(held, sessions_per_year),
         pnl=float(held.sum()),
         max_drawdown=metrics.max_drawdown(held),
         difference=difference.difference,

@@ -36,6 +36,7 @@ class Book:
     sessions: tuple[date, ...]
     attribution: Attribution
     equity: pl.DataFrame
+    sessions_per_year: int
     before_usd: float = 0.0
     """What was earned before the first of `sessions`, where earlier ones were not read."""
     unpriced: tuple[str, ...]
@@ -55,6 +56,7 @@ class Book:
                 self.attribution.held,
             ),
             equity=self.equity.filter(is_chosen),
+            sessions_per_year=self.sessions_per_year,
             before_usd=self.before_usd,
             unpriced=self.unpriced,
         )
@@ -72,6 +74,7 @@ class Book:
             self.sessions,
             capital=self.capital,
             exposure=self.exposure,
+            sessions_per_year=self.sessions_per_year,
         )
 
 
@@ -107,6 +110,7 @@ def read_book(
         sessions=tuple(days),
         attribution=attribution,
         equity=equity,
+        sessions_per_year=Calendar(settings.market.calendar).sessions_per_year,
         before_usd=charged_before - start.paid if start else charged_before,
         unpriced=tuple(sorted(ticker for ticker in attribution.held if ticker not in priced)),
     )

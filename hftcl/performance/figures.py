@@ -36,6 +36,7 @@ def compute_figures(
     *,
     capital: float,
     exposure: float | None,
+    sessions_per_year: int,
 ) -> Figures:
     """Return the figures of these amounts and trades over `sessions`, which hold all sessions of the amounts."""
     total = sum_amounts(booked)
@@ -43,8 +44,8 @@ def compute_figures(
     ended = trades["net"].to_numpy()
     return Figures(
         sessions=len(sessions),
-        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
-        sharpe_interval=compute_sharpe_interval(net),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
+        sharpe_interval=compute_sharpe_interval(net, sessions_per_year),
         psr=compute_or_none(lambda: metrics.psr(net)),
         net_usd=total.net,
         pnl=total.net / capital,
@@ -172,10 +173,12 @@ def months(net: Mapping[str, float]) -> dict[str, float]:
     return dict(sums)
 
 
-def compute_rolling(net: FloatArray, sessions: Sequence[date], window: int) -> tuple[RollingPoint, ...]:
+def compute_rolling(
+    net: FloatArray, sessions: Sequence[date], window: int, sessions_per_year: int
+) -> tuple[RollingPoint, ...]:
     """Return the Sharpe ratio over each `window` consecutive sessions; empty where there are fewer."""
     return tuple(
-        RollingPoint(session=sessions[end - 1], sharpe=_compute_sharpe(net[end - window : end]))
+        RollingPoint(session=sessions[end - 1], sharpe=_compute_sharpe(net[end - window : end], sessions_per_year))
         for end in range(window, len(sessions) + 1)
     )
 
@@ -204,14 +207,14 @@ def compute_or_none(statistic: Callable[[], float]) -> float | None:
         return None
 
 
-def _compute_sharpe(net: FloatArray) -> float | None:
-    return compute_or_none(lambda: metrics.sharpe(net))
+def _compute_sharpe(net: FloatArray, sessions_per_year: int) -> float | None:
+    return compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year))
 
 
-def compute_sharpe_interval(net: FloatArray) -> tuple[float, float] | None:
+def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:
     """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
     try:
-        interval = metrics.sharpe_interval(net)
+        interval = metrics.sharpe_interval(net, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError:
         return None
     return interval.low, interval.high

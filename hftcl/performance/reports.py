@@ -59,6 +59,7 @@ class ModelFigures:
     exam_interval: tuple[float, float] | None
     exam_from: date | None
     exam_to: date | None
+    exam_sessions: int | None
     in_use: bool
 
 

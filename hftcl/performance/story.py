@@ -146,7 +146,7 @@ def _build_report(
         total=book.figures(),
         assumed_cost_bps=assumed,
         shadow=shadow.figures() if shadow.sessions else None,
-        benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed),
+        benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed, sessions_per_year=book.sessions_per_year),
         models=tuple(
             _build_model_figures(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
             for model_id, days in sorted(deciders.items(), key=lambda item: (min(item[1]), item[0]))
@@ -159,7 +159,7 @@ def _build_report(
         months=work.months(pnl),
         pnl_by_session=pnl,
         rolling_sessions=window,
-        rolling=work.compute_rolling(net, sessions, window),
+        rolling=work.compute_rolling(net, sessions, window, book.sessions_per_year),
         swaps=swaps,
         curve=_build_curve(book, net),
         trades=_list_newest(trades),
@@ -206,11 +206,19 @@ def _build_model_figures(
         model_id=model_id,
         from_=sessions[0],
         to=sessions[-1],
-        live=work.compute_figures(booked, trades, sorted(set(days_in_use)), capital=book.capital, exposure=None),
+        live=work.compute_figures(
+            booked,
+            trades,
+            sorted(set(days_in_use)),
+            capital=book.capital,
+            exposure=None,
+            sessions_per_year=book.sessions_per_year,
+        ),
         exam_sharpe=record.val_sharpe if record else None,
         exam_interval=(interval[0], interval[1]) if interval else None,
         exam_from=record.exam_from if record else None,
         exam_to=record.exam_to if record else None,
+        exam_sessions=record.judgement.exam_sessions if record else None,
         in_use=in_use,
     )
 

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hftcl.formats import UNDEFINED, count, interval, moment
-from hftcl.views import Styled, draw_sparkline, draw_table, number, say
+from hftcl.formats import UNDEFINED, count, interval, moment, sharpe_ratio
+from hftcl.views import Styled, draw_sparkline, draw_table, say
 
 if TYPE_CHECKING:
     from hftcl.archive.records import ModelRecord, RollbackPlan
@@ -37,7 +37,8 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
             moment(row.trained_date) if row.trained_date else UNDEFINED,
             f"{row.trained_from} to {row.trained_to}" if row.trained_from else UNDEFINED,
             str(row.rows) if row.rows else UNDEFINED,
-            number(row.val_sharpe) + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
+            sharpe_ratio(row.val_sharpe, row.exam_sessions)
+            + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
             Styled(row.outcome, marks.get(row.outcome, "")),
             Styled(row.edge or "-", "green" if row.edge == "live" else ""),
             _describe_serving(row) if row.outcome != "adopted" else UNDEFINED,
@@ -82,7 +83,8 @@ def draw_rollback_plan(plan: "RollbackPlan") -> None:
 def _describe_model(record: "ModelRecord") -> str:
     return (
         f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
-        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe {number(record.val_sharpe)}"
+        f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe "
+        f"{sharpe_ratio(record.val_sharpe, record.judgement.exam_sessions)}"
     )
 
 
@@ -124,6 +126,13 @@ def draw_record(rows: "Sequence[RecordRow]") -> None:
     ]
     columns = ("session", "net", "model", "earned by", "policy", "source", "bars", "counts")
     draw_table("", columns, drawn, numbers=frozenset({1}), spare=("bars", "earned by", "policy", "source"))
+    for row in rows:
+        if row.lacking_before:
+            say(
+                f"The record lacks {count(row.lacking_before, 'session')} before {row.session}: nothing was collected "
+                "or retrained for longer than [market] lookback_days, or there were no bars.",
+                "yellow",
+            )
     say(f"{sum(row.counts for row in rows)} of {count(len(rows), 'session')} count for the policy that is configured.")
 
 

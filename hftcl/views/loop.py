@@ -3,7 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import bars_of, basis_points, count, describe_policy, interval, list_left_out, moment, timings
+from hftcl.formats import (
+    bars_of,
+    basis_points,
+    count,
+    describe_policy,
+    interval,
+    list_left_out,
+    moment,
+    sharpe_ratio,
+    timings,
+)
 from hftcl.views import Cell, Styled, describe_source, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -59,9 +69,9 @@ def _list_counts(item: "TickerCoverage | SessionCoverage", missing: int) -> tupl
 
 # What is true of the P&L first, then what it was made of: the order in which a reader asks.
 _SCORE_ROWS: "Final[tuple[tuple[str, Callable[[ScoreReport], str]], ...]]" = (
-    ("Sharpe, net", lambda s: number(s.sharpe)),
+    ("Sharpe, net", lambda s: sharpe_ratio(s.sharpe, len(s.pnl_by_session))),
     ("  90 % interval", lambda s: interval(s.sharpe_interval, ".1f")),
-    ("Sharpe, gross", lambda s: number(s.gross_sharpe)),
+    ("Sharpe, gross", lambda s: sharpe_ratio(s.gross_sharpe, len(s.pnl_by_session))),
     ("P(true Sharpe > 0)", lambda s: number(s.psr)),
     ("P&L, net", lambda s: number(s.pnl, "+.3%")),
     ("P&L, gross", lambda s: number(s.gross_pnl, "+.3%")),

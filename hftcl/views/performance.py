@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import bars_of, basis_points, count, interval, money
+from hftcl.formats import bars_of, basis_points, count, interval, money, sharpe_ratio
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, number, say
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
     ("P&L, net, USD", lambda figures: money(figures.net_usd, signed=True)),
     ("P&L, net", lambda figures: number(figures.pnl, "+.3%")),
     ("P&L, gross, USD", lambda figures: money(figures.gross_usd, signed=True)),
-    ("Sharpe, net", lambda figures: number(figures.sharpe)),
+    ("Sharpe, net", lambda figures: sharpe_ratio(figures.sharpe, figures.sessions)),
     ("  90 % interval", lambda figures: interval(figures.sharpe_interval)),
     ("P(true Sharpe > 0)", lambda figures: number(figures.psr)),
     ("max drawdown", lambda figures: number(figures.max_drawdown, ".3%")),
@@ -60,7 +60,7 @@ def _draw_totals(report: "PerformanceReport") -> None:
         if bench is None
         else {
             "P&L, net": number(bench.pnl, "+.3%"),
-            "Sharpe, net": number(bench.sharpe),
+            "Sharpe, net": sharpe_ratio(bench.sharpe, len(bench.pnl_by_session)),
             "  90 % interval": interval(bench.sharpe_interval),
             "max drawdown": number(bench.max_drawdown, ".3%"),
         }
@@ -96,9 +96,9 @@ def _draw_models(models: "Sequence[ModelFigures]") -> None:
             Styled(model.model_id, "bold green" if model.in_use else ""),
             str(model.live.sessions),
             money(model.live.net_usd, signed=True),
-            number(model.live.sharpe),
+            sharpe_ratio(model.live.sharpe, model.live.sessions),
             interval(model.live.sharpe_interval),
-            number(model.exam_sharpe),
+            sharpe_ratio(model.exam_sharpe, model.exam_sessions),
         ]
         for model in models
     ]

@@ -12,10 +12,22 @@ from tests.archive.sample_models import T0, archive_in
 from tests.installed import run
 
 MONDAY = date(2026, 1, 5)
-KEYS = {"session", "net", "model_id", "kind", "policy", "bars", "source", "synthetic", "counts", "why"}
+KEYS = {
+    "session",
+    "net",
+    "model_id",
+    "kind",
+    "policy",
+    "bars",
+    "source",
+    "synthetic",
+    "counts",
+    "why",
+    "lacking_before",
+}
 
 
-def recorded(home: Path) -> None:
+def recorded(home: Path, later_days: int = 1) -> None:
     """Give a home two sessions of the default policy and one of another."""
     row = RecordedSession(
         session=MONDAY,
@@ -29,7 +41,7 @@ def recorded(home: Path) -> None:
         policy=hash_policy(Settings()),
         bars="AAPL:0123456789ab AMD:0123456789ab",
     )
-    later = replace(row, session=MONDAY + timedelta(days=1), net=-0.0005)
+    later = replace(row, session=MONDAY + timedelta(days=later_days), net=-0.0005)
     other = replace(row, session=MONDAY + timedelta(days=2), policy="0" * 16)
     archive_in(home).record_sessions([row, later, other], now=T0)
 
@@ -46,6 +58,15 @@ def test_each_session_is_a_row_that_says_whose_it_is_and_whether_it_counts(tmp_p
     rows = json.loads(run(tmp_path, "record", "--json").stdout)
     assert {frozenset(row) for row in rows} == {frozenset(KEYS)}
     assert [row["counts"] for row in rows] == [True, True, False]
+    assert [row["lacking_before"] for row in rows] == [0, 0, 0]
+
+
+def test_what_the_record_lacks_between_two_sessions_is_told(tmp_path: Path) -> None:
+    recorded(tmp_path, later_days=15)
+    done = run(tmp_path, "record")
+    assert "The record lacks 9 sessions before 2026-01-20" in " ".join(done.stdout.split())
+    rows = json.loads(run(tmp_path, "record", "--json").stdout)
+    assert [row["lacking_before"] for row in rows if row["counts"]] == [0, 9]
 
 
 def test_to_begin_again_asks_for_a_reason_keeps_it_and_counts_nothing_of_before(tmp_path: Path) -> None:

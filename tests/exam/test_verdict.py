@@ -57,6 +57,11 @@ def test_the_first_model_needs_a_sharpe_ratio_above_the_threshold_and_no_more() 
     assert good.champion_sharpe is good.p_better is None
 
 
+def test_a_sharpe_ratio_of_four_sessions_is_told_with_their_number() -> None:
+    short = judge(scored(with_sharpe(-9.0, n=4)), None, promote=SEED, exam=settings.Exam(min_sessions=2))
+    assert short.reason == "Sharpe -9.00, needs more than 0.50 (4 sessions)"
+
+
 def test_a_sharpe_ratio_equal_to_the_threshold_is_not_above_it() -> None:
     net = with_sharpe(3.0)
     exactly = replace(SEED, min_sharpe=sharpe(net))

@@ -309,3 +309,50 @@ def test_dates_that_cannot_be_compared_are_one_line(
 def test_a_week_ends_with_its_last_session_also_where_friday_is_a_holiday() -> None:
     ends = list_week_ends(Calendar("XNYS"), date(2025, 4, 7), date(2025, 5, 1))
     assert ends == (date(2025, 4, 11), date(2025, 4, 17), date(2025, 4, 25)), "Good Friday; 2025-05-01 is no end"
+
+
+# --- a night that looks like a split ---------------------------------------------------------------------------------
+
+
+def test_a_halved_price_is_told_and_only_the_windows_that_span_the_night_lose_what_lies_before(tmp_path: Path) -> None:
+    night = date(2025, 8, 13)  # a Wednesday in the third week that is compared
+    source, calendar = open_market(tiny(tmp_path))
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    last: dict[str, tuple[float, float]] = {}
+    for ticker in ("AAPL", "AMD"):
+        bars = source.minutes(ticker, date(2025, 5, 1), date(2025, 8, 28))
+        if ticker == "AMD":
+            halved = (pl.col(name) / 2 for name in ("open", "high", "low", "close"))
+            late = bars.filter(pl.col("ts").dt.date() >= night).with_columns(*halved)
+            bars = pl.concat([bars.filter(pl.col("ts").dt.date() < night), late])
+        bars.write_parquet(folder / f"{ticker}.parquet")
+        regular = bars.filter(pl.col("ts") < calendar.sessions(date(2025, 8, 1), date(2025, 8, 1))["close"][0])
+        last[ticker] = (regular["close"][-1], bars["close"][-1])
+    settings = from_files(tmp_path / "home", folder)
+    settings = replace(settings, market=replace(settings.market, min_coverage=0.0))
+    told: list[Event] = []
+    report = backtest(settings, on_event=told.append)
+
+    note = next(text for text in report.notes if text.startswith("AMD"))
+    assert "factor of 0.496" in note, "half, and what the night itself did"
+    assert "2025-08-13" in note
+    assert "2 weekly windows of 4 span that night" in note
+    assert note in [event.text for event in told]
+    compounded = 1.0
+    for gross in report.policies["buy and hold"].pnl_by_session.values():
+        compounded *= 1 + gross
+    assert compounded == pytest.approx(sum(after / before for before, after in last.values()) / 2, abs=2e-4)
+
+    for attempt in (report.attempts[1], report.attempts[2]):  # a week that ends before the night, and one after it
+        day = attempt.at.date().isoformat()
+        other = replace(settings, paths=replace(settings.paths, home=str(tmp_path / day)))
+        events: list[Event] = []
+        done = ContinuousLearning(other, clock=lambda: NOW, on_event=events.append).retrain(force=True, as_of=day)
+        assert done.model_id is not None
+        assert done.challenger is not None
+        (kept,) = (tmp_path / "home" / "backtest").glob(f"*/{attempt.model_id}-*.onnx")
+        ours, theirs = (artifact.load(path).meta for path in (kept, Registry(tmp_path / day).onnx_path(done.model_id)))
+        assert ours.data_digest == theirs.data_digest, day
+        assert attempt.sharpe == done.challenger.sharpe, day
+        assert any("left out" in event.text and "AMD" in event.text for event in events) == (day > "2025-08-13")

@@ -224,6 +224,19 @@ def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> 
     assert new[0].session > before[-1].session
 
 
+def test_a_pause_longer_than_the_window_leaves_a_hole_that_check_and_retrain_tell(tmp_path: Path) -> None:
+    """Begun as of 2025-08-29 and next looked at in January: a window of 46 days does not reach back to it."""
+    told: list[str] = []
+    loop = ContinuousLearning(small(tmp_path), clock=lambda: NOW, on_event=lambda event: told.append(event.text))
+    loop.retrain(force=True, as_of="2025-08-29")
+    assert not any("lacks" in text for text in told)
+    loop.check()
+    assert any("the record of this policy lacks 2025-09-02 to 2025-1" in text for text in told)
+    told.clear()
+    loop.retrain(force=True, dry_run=True)
+    assert any("the record of this policy lacks 2025-09-02 to 2025-1" in text for text in told)
+
+
 def test_the_same_bars_again_add_nothing_and_a_dry_run_stores_nothing(home: Path) -> None:
     before = record_of(home)
     again = retrained(small(home), NOW + timedelta(hours=1))

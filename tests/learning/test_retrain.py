@@ -19,6 +19,7 @@ from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, hold_signals_by, ignore
+from hftcl.learning.alert_texts import build_retrain_alerts
 from hftcl.learning.reports import document
 from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
@@ -202,6 +203,9 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
         report = learning(settings, NOW + timedelta(hours=hour)).retrain(force=True, as_of="2026-01-02")
     assert report.champion is not None
     assert report.champion.model_id == twin.model_id
+    assert report.serves == refit.model_id, "the twin was examined in its place"
+    (alert,) = build_retrain_alerts(report, NOW)
+    assert f"Model {refit.model_id} serves on." in alert.text
     assert report.exam is not None
     assert (report.exam.sessions, report.exam.overlap_champion) == (10, 0), "the refit has seen half of these"
     collect(refits(refitted), now=NOW, on_event=ignore)

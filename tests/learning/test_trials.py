@@ -32,7 +32,7 @@ def test_the_same_positions_are_one_look_and_each_kind_of_bars_has_its_own(tmp_p
 
 def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
-    assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True) == 0.0
+    assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252) == 0.0
     tries = [
         look("ours", "a", 9.0),  # our own
         look("", "b", 9.0),  # of an earlier hftcl, which did not say
@@ -45,4 +45,6 @@ def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(
         archive.record_look(one, synthetic=True, now=T0)
     expected = compute_best_luck([sharpe(NET), 1.0, 4.0], [1.0, 1.0, 0.75])
     assert expected > 0
-    assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True) == pytest.approx(expected)
+    assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252) == pytest.approx(
+        expected
+    )

@@ -56,6 +56,21 @@ def reasons(findings: tuple[Finding, ...]) -> Counter[str]:
 # --- time stamps
 
 
+def test_of_the_hour_that_the_clocks_repeat_no_bar_is_taken_for_one_of_an_hour_before(tmp_path: Path) -> None:
+    """On 2 November 2025 New York has 01:00 to 01:59 twice: 05:00 to 06:59 UTC."""
+    begin = datetime(2025, 11, 2, 3, 0, tzinfo=UTC)
+    truth = bars("X:BTCUSD", count=360, start=begin).drop("ticker")
+    naive = truth.with_columns(pl.col("ts").dt.convert_time_zone("America/New_York").dt.strftime("%Y-%m-%d %H:%M:%S"))
+    naive.with_columns(ticker=pl.lit("X:BTCUSD")).write_csv(tmp_path / "bars.csv")
+    files = source(tmp_path, calendar="24/7", timezone="America/New_York")
+    sessions = Calendar("24/7").sessions(date(2025, 11, 2), date(2025, 11, 2))
+    got, findings = clean(files.minutes("X:BTCUSD", date(2025, 11, 2), date(2025, 11, 2)), sessions, ticker="X:BTCUSD")
+    known = dict(truth.select("ts", "volume").iter_rows())
+    assert all(known[ts] == volume for ts, volume in got.select("ts", "volume").iter_rows())
+    assert got.height == 240, "neither pass, for nothing says which bar is of which"
+    assert reasons(findings) == {"no_timestamp": 120}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -107,16 +122,14 @@ def test_half_minutes_and_fractions_survive_so_that_cleaning_can_refuse_them(tmp
     assert stamps(raw) == [OPEN + timedelta(seconds=30), OPEN + timedelta(seconds=60.25)]
 
 
-def test_of_the_hour_that_autumn_repeats_the_first_is_meant_and_the_hour_that_spring_skips_is_no_time(
+def test_the_hour_that_autumn_repeats_and_the_hour_that_spring_skips_are_no_time(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "BTC.csv").write_text(
-        f"{HEADER}\n2026-11-01 01:30:00,1,1,1,1,1\n2026-03-08 01:59:00,1,1,1,1,1\n2026-03-08 02:30:00,1,1,1,1,1\n"
-    )
+    moments = ("2026-11-01 00:59:00", "2026-11-01 01:30:00", "2026-03-08 01:59:00", "2026-03-08 02:30:00")
+    (tmp_path / "BTC.csv").write_text("\n".join((HEADER, *(f"{moment},1,1,1,1,1" for moment in moments))) + "\n")
     read = source(tmp_path, timezone="America/New_York", calendar="24/7")
-    assert stamps(read.minutes("BTC", date(2026, 11, 1), date(2026, 11, 1))) == [
-        datetime(2026, 11, 1, 5, 30, tzinfo=UTC)
-    ]
+    autumn = read.minutes("BTC", date(2026, 11, 1), date(2026, 11, 1))
+    assert stamps(autumn) == [datetime(2026, 11, 1, 4, 59, tzinfo=UTC), None]
     spring = read.minutes("BTC", date(2026, 3, 8), date(2026, 3, 8))
     assert stamps(spring) == [datetime(2026, 3, 8, 6, 59, tzinfo=UTC), None]
 

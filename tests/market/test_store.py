@@ -433,7 +433,9 @@ def test_before_an_unannounced_split_no_session_is_used(tmp_path: Path) -> None:
     ]
     assert reasons(got)["AAA", "unannounced_split"] == 6 * 33
     assert collect(tmp_path, Exchange(raw)).left_out == {
-        "AAA": f"{FEW_SESSIONS}; they begin on 2026-02-03: set [market] lookback_days = 4 or less"
+        "AAA": f"{FEW_SESSIONS}; they begin on 2026-02-03: set [market] lookback_days = 4 or less. What lies before "
+        "was left out: the price changed by a factor of 0.504 over the night before 2026-02-03, near the ratio of a "
+        "split that the source does not announce"
     }
 
 

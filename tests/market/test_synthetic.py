@@ -11,7 +11,14 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import ConfigError
-from hftcl.market.bars import PRICES, RAW_SCHEMA, clean, find_unannounced_splits, measure_coverage
+from hftcl.market.bars import (
+    PRICES,
+    RAW_SCHEMA,
+    clean,
+    find_label_doubt,
+    find_unannounced_splits,
+    measure_coverage,
+)
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.synthetic import EPOCH, SyntheticSource, _build_market
 from hftcl.settings import DEFAULT_WATCHLIST, Market, Settings, Synthetic
@@ -182,6 +189,31 @@ def test_volatility_and_volume_are_u_shaped_over_the_day(ticker: str) -> None:
         values = by_time[name].to_numpy()
         assert values[0] > 1.2 * values[4:9].mean()
         assert values[-1] > 1.05 * values[4:9].mean()
+
+
+@pytest.mark.parametrize("ticker", DEFAULT_WATCHLIST)
+def test_the_opening_minute_is_the_busiest_so_that_no_window_of_ten_sessions_is_doubted(ticker: str) -> None:
+    bars = year(ticker)
+    days = bars["session"].unique().sort().to_list()
+    doubted = [
+        days[start]
+        for start in range(0, len(days) - 9, 3)
+        if find_label_doubt(bars.filter(pl.col("session").is_between(days[start], days[start + 9])), ticker=ticker)
+    ]
+    assert doubted == []
+    volumes = bars.group_by("session").agg(
+        pl.col("volume").filter(pl.col("minute") == 0).first().alias("open"),
+        pl.col("volume").filter(pl.col("minute").is_between(1, 5)).mean().alias("after"),
+    )
+    times = float((volumes["open"] / volumes["after"]).median())  # type: ignore[arg-type]
+    assert 2.0 < times < 8.0, "as in ten liquid shares"
+
+
+def test_a_market_that_never_closes_has_no_opening_minute() -> None:
+    bars = source(calendar="24/7").minutes("X:BTCUSD", date(2024, 5, 1), date(2024, 7, 31))
+    by_minute = bars.group_by(pl.col("ts").dt.hour() * 60 + pl.col("ts").dt.minute()).agg(pl.col("volume").median())
+    by_minute = by_minute.sort("ts")
+    assert by_minute["volume"][0] < 1.5 * float(by_minute["volume"].slice(1, 10).median())  # type: ignore[arg-type]
 
 
 def test_minutes_without_trades_are_missing_most_in_thinly_traded_tickers_and_at_midday() -> None:

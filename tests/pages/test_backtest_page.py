@@ -92,6 +92,7 @@ REPORT = BacktestReport(
     from_=DAYS[0],
     to=DAYS[-1],
     sessions=len(DAYS),
+    sessions_per_year=252,
     trainings=9,
     resumed=0,
     tickers=("AAPL", "A&B"),

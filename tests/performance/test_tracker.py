@@ -80,6 +80,18 @@ def test_the_figures_of_merit_are_those_of_the_exam_on_the_account_s_sessions(
     assert [point.sharpe for point in report.rolling] == pytest.approx([report.total.sharpe])
 
 
+def test_of_a_market_that_never_closes_a_year_has_365_sessions(traded: tuple[Path, World]) -> None:
+    settings = at(traded[0])
+    report = performance(replace(settings, market=replace(settings.market, calendar="24/7")))
+    net = np.array(list(report.pnl_by_session.values()))
+    by_hand = float(net.mean() / net.std(ddof=1) * np.sqrt(365))
+    assert report.total.sharpe == pytest.approx(by_hand)
+    assert [point.sharpe for point in report.rolling] == pytest.approx([by_hand])
+    assert report.benchmark is not None
+    held = np.array(list(report.benchmark.pnl_by_session.values()))
+    assert report.benchmark.sharpe == pytest.approx(float(held.mean() / held.std(ddof=1) * np.sqrt(365)))
+
+
 def test_cost_is_commission_and_slippage_over_the_money_moved(
     traded: tuple[Path, World], report: PerformanceReport
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_model_that_served_and_whose_file_is_gone_is_not_said_to_have_never_se
                 trained_to=day,
                 exam_from=day,
                 exam_to=day,
+                exam_sessions=4,
                 rows=1,
                 sessions=1,
                 tickers=("AAPL",),
@@ -138,4 +139,5 @@ def test_a_model_that_served_and_whose_file_is_gone_is_not_said_to_have_never_se
     )
     told = capsys.readouterr().out
     assert "never" not in told
+    assert "1.00 (4 sessions)" in told.replace("\n", " "), "of so few it never stands alone"
     assert "from 2026-01-09 on, and its file is gone" in told

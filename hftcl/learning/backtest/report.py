@@ -14,6 +14,7 @@ from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
 from hftcl.learning.score import compute_or_none, compute_sharpe_interval
+from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 
 POLICY: Final = "policy"  # a name as the JSON and the page show it, so it stays
@@ -43,12 +44,13 @@ def build_report(
     timings: dict[str, float],
 ) -> BacktestReport:
     """Return the report; `first` is the first session that is compared."""
+    a_year = Calendar(settings.market.calendar).sessions_per_year
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
-    differences = tuple(_report_difference(courses, mine, baseline) for mine, baseline in pairs)
+    differences = tuple(_report_difference(courses, mine, baseline, a_year) for mine, baseline in pairs)
     return BacktestReport(
         conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER]),
         reason=_explain_conclusion(courses, differences),
-        policies={name: _report_policy(name, course) for name, course in courses.items()},
+        policies={name: _report_policy(name, course, a_year) for name, course in courses.items()},
         differences=differences,
         attempts=tuple(
             _report_attempt(step, courses[POLICY].steps[:place]) for place, step in enumerate(courses[POLICY].steps)
@@ -56,6 +58,7 @@ def build_report(
         from_=first,
         to=data.sessions[-1],
         sessions=len(courses[POLICY].days),
+        sessions_per_year=a_year,
         trainings=trainings,
         resumed=resumed,
         tickers=data.tickers,
@@ -71,13 +74,13 @@ def build_report(
     )
 
 
-def _report_policy(name: str, course: PolicyRun) -> PolicyReport:
+def _report_policy(name: str, course: PolicyRun, sessions_per_year: int) -> PolicyReport:
     net = course.net
     return PolicyReport(
         rule=RULES[name],
-        sharpe=compute_or_none(lambda: metrics.sharpe(net)),
-        interval=compute_sharpe_interval(net),
-        gross_sharpe=compute_or_none(lambda: metrics.sharpe(course.gross)),
+        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
+        interval=compute_sharpe_interval(net, sessions_per_year),
+        gross_sharpe=compute_or_none(lambda: metrics.sharpe(course.gross, sessions_per_year=sessions_per_year)),
         pnl=float(net.sum()),
         gross_pnl=float(course.gross.sum()),
         turnover=float(course.turnover.sum()),
@@ -94,8 +97,10 @@ def _report_served(step: Step, days: Sequence[date]) -> ServedReport:
     return ServedReport(model_id=step.attempt.model_id, from_=later[0] if later else None, reason=step.decision.reason)
 
 
-def _report_difference(courses: Mapping[str, PolicyRun], mine: str, baseline: str) -> DifferenceReport:
-    comparison = compare(courses[mine].net, courses[baseline].net)
+def _report_difference(
+    courses: Mapping[str, PolicyRun], mine: str, baseline: str, sessions_per_year: int
+) -> DifferenceReport:
+    comparison = compare(courses[mine].net, courses[baseline].net, sessions_per_year=sessions_per_year)
     return DifferenceReport(
         policy=mine,
         against=baseline,

@@ -26,9 +26,10 @@ from hftcl.formats import count
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, build_report
 from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache_folder, score_all, train_all
 from hftcl.learning.candidate import merge_params
-from hftcl.learning.dataset import Dataset, Window
+from hftcl.learning.dataset import Dataset, Window, find_warm_up
 from hftcl.learning.record import split_folds
 from hftcl.learning.reports import BacktestReport
+from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
 from hftcl.market.window import AsOf, find_known_end, list_window, open_market, parse_day
@@ -80,9 +81,10 @@ def backtest(
         shop = Workshop(
             settings=settings, frame=data.frame, params=params, source=data.source, synthetic=data.synthetic
         )
-        units, weekly = _plan_units(history, calendar, settings)
+        units, weekly, unplanned = _plan_units(history, calendar, settings)
         with watch("train"):
             files, failed, resumed = train_all([*weekly, *units], shop, on_event)
+            failed = {**unplanned, **failed}
         with watch("score"):
             days = tuple(session.day for session in history.sessions)
             kept = [unit for unit in weekly if unit.model_id not in failed]
@@ -139,14 +141,15 @@ def _collect_history(
     """Collect the bars of the whole span at once, and say when the loop can first train.
 
     Features look back only, so those of a week are what they would have been at its end. Which tickers are left out
-    for lack of bars is decided for each window, or later bars would decide it.
+    for lack of bars, and what lies before an unannounced split, is decided for each window, or later bars would.
     """
     last = calendar.find_last_complete(known_end.at)
     ends = list_week_ends(calendar, begin - 4 * _WEEK, last)
     ends = ends[max(sum(day < begin for day in ends) - 1, 0) :]
     if not ends:
         raise NoDataError(f"From {begin} to {last} there is no end of a week. Ask for more sessions.")
-    span = (last - ends[0]).days + settings.market.lookback_days
+    window_begin = ends[0] - timedelta(days=settings.market.lookback_days - 1)
+    span = (last - find_warm_up(calendar, window_begin)).days + 1
     wide = replace(settings, market=replace(settings.market, lookback_days=span, min_coverage=0.0))
     data = Window(
         settings=wide,
@@ -154,6 +157,7 @@ def _collect_history(
         calendar=calendar,
         known_end=known_end,
         save=True,
+        keep_past=True,
         on_event=on_event,
         watch=watch,
     ).assemble()
@@ -180,7 +184,27 @@ def _collect_history(
             f"{settings.market.lookback_days} days ends on "
             f"{full[0]}, and what is compared begins on {counted[0].day}"
         )
+    notes += [_describe_jump(jump, calendar, settings, full) for jump in data.jumps]
     return History(first=begin, data=data, weeks=full, sessions=sessions, notes=tuple(notes))
+
+
+def _describe_jump(jump: Finding, calendar: Calendar, settings: Settings, weeks: Sequence[date]) -> str:
+    spans = [(_find_warm_up_of(calendar, settings, day), day) for day in weeks]
+    touched = sum(_spans(jump, begin, end) for begin, end in spans)
+    return (
+        f"{jump.ticker}: {jump.detail}, near the ratio of a split that the source does not announce. "
+        f"{count(touched, 'weekly window')} of {len(weeks)} span that night and leave out the ticker's bars before it; "
+        "buy and hold counts the change as a return"
+    )
+
+
+def _spans(jump: Finding, begin: date, end: date) -> bool:
+    """Whether bars from session `begin` to `end` would show the jump."""
+    return jump.session is not None and begin < jump.session <= end
+
+
+def _find_warm_up_of(calendar: Calendar, settings: Settings, day: date) -> date:
+    return find_warm_up(calendar, _list_window(calendar, settings, day)[0])
 
 
 def _list_window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
@@ -190,29 +214,44 @@ def _list_window(calendar: Calendar, settings: Settings, day: date) -> tuple[dat
 # --- what is trained --------------------------------------------------------------------------------------------------
 
 
-def _plan_units(history: History, calendar: Calendar, settings: Settings) -> tuple[list[Unit], list[Unit]]:
-    """Return the trainings of the walk-forward that begins the record, and those of the weeks, oldest first."""
+def _plan_units(
+    history: History, calendar: Calendar, settings: Settings
+) -> tuple[list[Unit], list[Unit], dict[str, str]]:
+    """Return the trainings of the walk-forward that begins the record, and those of the weeks, oldest first.
+
+    And by model id why a week has none: where too little is left after an unannounced split.
+    """
     held = _SessionBars.from_frame(history.data.frame)
-    weekly = []
+    weekly: list[Unit] = []
+    unplanned: dict[str, str] = {}
     for day in history.weeks:
         days = _list_window(calendar, settings, day)
-        sessions = tuple(session for session in held.sessions if days[0] <= session.day <= days[-1])
-        division = split(
-            sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-        )
-        tickers = held.list_tickers(days, settings.market.min_coverage)
+        warm_up = find_warm_up(calendar, days[0])
+        jumps = tuple(jump for jump in history.data.jumps if _spans(jump, warm_up, day))
         model_id = f"{_find_close(calendar, day):%Y%m%d_%H%M%S}"
-        weekly.append(held.build_unit(model_id, sessions, tickers, division))
+        tickers = held.list_tickers(days, settings.market.min_coverage, jumps)
+        sessions = held.list_sessions(days, tickers, jumps)
+        try:
+            division = split(
+                sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+            )
+        except NoDataError as error:  # the loop would have had no candidate either
+            unplanned[model_id] = str(error)
+            continue
+        weekly.append(held.build_unit(model_id, sessions, tickers, division, warm_up, jumps))
+    if not weekly:
+        raise NoDataError(f"No week could be trained on. The first: {next(iter(unplanned.values()))}")
     first = weekly[0]
     parts = split_folds(first.window, first.split, embargo_sessions=settings.exam.embargo_sessions)
     walked = [
         held.build_unit(
-            f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part
+            f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part,
+            first.warm_up, first.jumps,
         )
         for index, part in enumerate(parts)
         if part.train != first.split.train
-    ]
-    return walked, weekly
+    ]  # fmt: skip
+    return walked, weekly, unplanned
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,22 +270,49 @@ class _SessionBars:
             digests[day] = _compute_digest(rows)
         return cls(list_sessions(frame), present, digests)
 
-    def list_tickers(self, days: Sequence[date], share: float) -> tuple[str, ...]:
+    def list_tickers(self, days: Sequence[date], share: float, jumps: Sequence[Finding]) -> tuple[str, ...]:
         """Return the tickers with bars in at least `share` of `days`, sorted; all that have any where none has."""
         counts: dict[str, int] = {}
         for day in days:
-            for ticker in self.present.get(day, ()):
+            for ticker in self._find_present(day, jumps):
                 counts[ticker] = counts.get(ticker, 0) + 1
         kept = sorted(ticker for ticker, count in counts.items() if count >= share * len(days))
         return tuple(kept or sorted(counts))
 
+    def list_sessions(
+        self, days: Sequence[date], tickers: Sequence[str], jumps: Sequence[Finding]
+    ) -> tuple[Session, ...]:
+        """Return the sessions of `days` with bars, oldest first; with jumps, those that have bars of `tickers`."""
+        inside = (session for session in self.sessions if days[0] <= session.day <= days[-1])
+        return tuple(
+            session for session in inside if not jumps or self._find_present(session.day, jumps) & set(tickers)
+        )
+
+    def _find_present(self, day: date, jumps: Sequence[Finding]) -> frozenset[str]:
+        gone = {jump.ticker for jump in jumps if jump.session is not None and day < jump.session}
+        return self.present.get(day, frozenset()) - gone
+
     def build_unit(
-        self, model_id: str, sessions: tuple[Session, ...], tickers: tuple[str, ...], division: ExamSplit
+        self,
+        model_id: str,
+        sessions: tuple[Session, ...],
+        tickers: tuple[str, ...],
+        division: ExamSplit,
+        warm_up: date,
+        jumps: tuple[Finding, ...],
     ) -> Unit:
-        digest = hashlib.sha256(" ".join(tickers).encode())
+        digest = hashlib.sha256(" ".join([*tickers, *(f"{jump.ticker}:{jump.session}" for jump in jumps)]).encode())
         for session in sessions:
             digest.update(self.digests[session.day])
-        return Unit(model_id=model_id, window=sessions, tickers=tickers, split=division, key=digest.hexdigest())
+        return Unit(
+            model_id=model_id,
+            window=sessions,
+            tickers=tickers,
+            split=division,
+            key=digest.hexdigest(),
+            warm_up=warm_up,
+            jumps=jumps,
+        )
 
 
 def _compute_digest(rows: pl.DataFrame) -> bytes:
@@ -274,6 +340,7 @@ def _build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttemp
         marks=score.marks,
         synthetic=score.meta.synthetic,
         fault=score.fault,
+        sessions_per_year=calendar.sessions_per_year,
     )
 
 

@@ -27,7 +27,9 @@ from hftcl.exam.split import ExamSplit, Session
 from hftcl.exam.verdict import prediction_fault
 from hftcl.home import Home
 from hftcl.learning.candidate import train_candidate
+from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
+from hftcl.market.bars import BAR_SCHEMA, Finding, drop_past
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -36,13 +38,30 @@ _LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """One training: its window's rows by session and ticker, divided by `split`. `key`: of the rows' values."""
+    """One training: its window's rows by session and ticker, divided by `split`. `key`: of the rows' values.
+
+    warm_up: the first session that features of the window read. jumps: unannounced splits from there on up to the
+    window's end; the rows before one are left out, as at every retrain.
+    """
 
     model_id: str
     window: tuple[Session, ...]
     tickers: tuple[str, ...]
     split: ExamSplit
     key: str
+    warm_up: date
+    jumps: tuple[Finding, ...] = ()
+
+    def cut_window(self, frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+        """Return the rows of its window, as `retrain` would have had them at its end. frame: of the whole span."""
+        mine = pl.col("ticker").is_in(self.tickers)
+        inside = pl.col("session").is_between(self.window[0].day, self.window[-1].day)
+        if not self.jumps:
+            return frame.filter(inside & mine)
+        # what is left out is no peer of the others either: their features are computed again
+        known = frame.filter(pl.col("session").is_between(self.warm_up, self.window[-1].day))
+        bars = drop_past(known.filter(mine).select(BAR_SCHEMA.names()), self.jumps)
+        return add_features(bars, horizon_minutes).filter(inside)
 
     @property
     def file(self) -> str:
@@ -145,7 +164,13 @@ def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, b
     with TrainingPool() as pool:
         tasks = (
             joblib.delayed(_train)(
-                _cut_window(shop.frame, unit), unit, settings, shop.params, shop.source, shop.synthetic, pool
+                unit.cut_window(shop.frame, shop.settings.model.horizon_minutes),
+                unit,
+                settings,
+                shop.params,
+                shop.source,
+                shop.synthetic,
+                pool,
             )
             for unit in units
         )
@@ -156,12 +181,6 @@ def _count_cores(settings: Settings) -> int:
     import joblib
 
     return settings.compute.jobs or int(joblib.cpu_count())
-
-
-def _cut_window(frame: pl.DataFrame, unit: Unit) -> pl.DataFrame:
-    return frame.filter(
-        pl.col("session").is_between(unit.window[0].day, unit.window[-1].day) & pl.col("ticker").is_in(unit.tickers)
-    )
 
 
 def _train(
@@ -212,7 +231,7 @@ def score_all(
         joblib.delayed(_score)(
             files[unit.model_id].read_bytes(),
             unit,
-            shop.frame.filter(pl.col("ticker").is_in(unit.tickers)),
+            shop.frame,
             tuple(day for day in later if day > unit.window[-1].day),
             shop.settings,
         )
@@ -233,10 +252,14 @@ def _score(
     model = load_fit(onnx, sha256=None, market=None)
     marks: dict[date, SessionPnl] = {}
     fault = None
-    for days in (unit.split.exam_days, later):
+    after = frame.filter(pl.col("ticker").is_in(unit.tickers))
+    for days, rows in (
+        (unit.split.exam_days, unit.cut_window(frame, settings.model.horizon_minutes)),
+        (later, after),
+    ):
         if not days:
             continue
-        examined = examine(model, frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
+        examined = examine(model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
         simulation = examined.simulation
         for day, gross, net, turnover in zip(
             simulation.sessions,

@@ -8,20 +8,20 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, load_fit, require_fitness, require_same_kind
+from hftcl.archive.fitness import describe_untrained, find_market_kind, load_fit, require_fitness, require_same_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
 from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
-from hftcl.events import OnEvent
+from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
 from hftcl.learning.dataset import Dataset, Window, is_ready, open_window
-from hftcl.learning.record import Record
+from hftcl.learning.record import Record, describe_holes, find_holes
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.received import TickerCoverage
@@ -33,7 +33,25 @@ from hftcl.settings import Settings
 
 def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> CheckReport:
     """Return whether a retrain is due, with every trigger's evidence; bars that the cache lacks are not kept."""
-    return check_window(open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event), now)
+    window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
+    report = check_window(window, now)
+    _tell_holes(window, on_event)
+    if report.live is not None:
+        trained = Registry(Home.of(settings).root).find(report.live).tickers
+        untrained = describe_untrained(report.live, trained, settings.market.watchlist)
+        if untrained:
+            on_event(Event("check", text=untrained, level=Level.WARNING))
+    return report
+
+
+def _tell_holes(window: Window, on_event: OnEvent) -> None:
+    registry, synthetic = Registry(Home.of(window.settings).root), window.source.synthetic
+    rows = read_sessions(registry, synthetic=synthetic, policy=hash_policy(window.settings))
+    begin = window.list_days()[0]
+    days = [row.session for row in rows if row.session <= window.list_days()[-1]]
+    hole = describe_holes(find_holes(days, window.calendar, begin))
+    if hole:
+        on_event(Event("check", text=hole, level=Level.WARNING))
 
 
 def check_window(window: Window, now: datetime) -> CheckReport:
@@ -160,7 +178,12 @@ def _evaluate_triggers(
     sessions = facts.sessions if facts else 0
     sharpe, stability, watched = (facts.sharpe, facts.stability, facts.watched) if facts else (None, None, None)
     scored = triggers.check_recent_sharpe(
-        sharpe, sessions, threshold=rule.min_recent_sharpe, needed=needed, problem=problem
+        sharpe,
+        sessions,
+        threshold=rule.min_recent_sharpe,
+        needed=needed,
+        problem=problem,
+        sessions_per_year=window.calendar.sessions_per_year,
     )
     results = (
         _evaluate_ledger_sharpe(window, live, needed) or scored,
@@ -188,11 +211,17 @@ def _evaluate_ledger_sharpe(window: Window, live: ModelRecord | None, needed: in
         )
     if recent is None or recent.net.size < needed:
         return None
-    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net))
+    a_year = window.calendar.sessions_per_year
+    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net, sessions_per_year=a_year))
     if sharpe is None:
         return None
     return triggers.check_recent_sharpe(
-        sharpe, recent.net.size, threshold=rule.min_recent_sharpe, needed=needed, ledger=recent.ledger
+        sharpe,
+        recent.net.size,
+        threshold=rule.min_recent_sharpe,
+        needed=needed,
+        ledger=recent.ledger,
+        sessions_per_year=a_year,
     )
 
 
@@ -209,8 +238,11 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
         model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
     ).simulation.net
     recent = days[-settings.triggers.recent_sessions :]
+    a_year = window.calendar.sessions_per_year
     return _Facts(
-        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :])) if len(recent) > 1 else None,
+        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :], sessions_per_year=a_year))
+        if len(recent) > 1
+        else None,
         stability=_compute_stability(model, data, recent),
         watched=_run_detector(window, registry, dict(zip(days, net.tolist(), strict=True)), last),
         sessions=len(recent),
@@ -250,7 +282,11 @@ def _run_detector(
     later = {day: net for day, net in scored.items() if day > begun}
     answered = window.calendar.find_last_complete(last.at) if last is not None else date.min
     rule = settings.triggers
-    state = metrics.ShiryaevRoberts(floor=rule.min_recent_sharpe, alarm_at=rule.alarm_sessions)
+    state = metrics.ShiryaevRoberts(
+        floor=rule.min_recent_sharpe,
+        alarm_at=rule.alarm_sessions,
+        sessions_per_year=window.calendar.sessions_per_year,
+    )
     alarm = None
     for day, net in {**pnl, **later}.items():
         state = state.update(net)

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 from hftcl.archive.artifact import Model
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import find_market_kind, load_archived
+from hftcl.archive.fitness import describe_untrained, find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
@@ -43,6 +43,9 @@ def score(
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
     model = load_archived(archive, record, market)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
+    untrained = describe_untrained(model_id, model.meta.tickers, settings.market.watchlist)
+    if untrained:
+        on_event(Event("exam", text=untrained, level=Level.WARNING))
     known_end = find_known_end(source, calendar, settings, begin, end, now)
     if not known_end.explicit:
         on_event(Event("exam", text=f"{known_end.note}, before {end}; so does the exam", level=Level.WARNING))
@@ -108,7 +111,9 @@ def _examine(
     return ExamReport(
         trials=1 + len(tried),
         effective_trials=1.0 + sum(trial.weight for trial in tried),
-        dsr=compute_dsr(examined.simulation.net, score_report.sharpe, tried),
+        dsr=compute_dsr(
+            examined.simulation.net, score_report.sharpe, tried, Calendar(model.meta.calendar).sessions_per_year
+        ),
         **{item.name: getattr(score_report, item.name) for item in fields(ScoreReport)},
         from_=days[0],
         to=days[-1],

@@ -1,6 +1,6 @@
 """The story of `record`: the sessions that let the bot trade, whose they are, and how to begin over."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from hftcl.archive.deployment import Archive
@@ -9,6 +9,8 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import Beginning, RecordedSession, read_all, read_beginning
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
+from hftcl.learning.record import find_holes
+from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 
 
@@ -17,7 +19,8 @@ class RecordRow:
     """One recorded session: net P&L as a fraction of capital, and what earned it.
 
     policy: digest; None in a row of an earlier hftcl, which did not say. bars: "TICKER:digest" of each ticker that had
-    bars. source: of the bars. counts: whether P(edge) reads it; why: why it does not.
+    bars. source: of the bars. counts: whether P(edge) reads it; why: why it does not. lacking_before: sessions of
+    the calendar between the row that counts before it and this one, which counts, that the record lacks.
     """
 
     session: date
@@ -30,6 +33,7 @@ class RecordRow:
     synthetic: bool
     counts: bool
     why: str
+    lacking_before: int = 0
 
 
 def list_record(settings: Settings) -> tuple[RecordRow, ...]:
@@ -57,7 +61,10 @@ def list_record(settings: Settings) -> tuple[RecordRow, ...]:
                 why=why,
             )
         )
-    return tuple(rows)
+    days = [row.session for row in rows if row.counts]
+    holes = find_holes(days, Calendar(settings.market.calendar))
+    after = {next(day for day in days if day > last): n for _, last, n in holes}
+    return tuple(replace(row, lacking_before=after.get(row.session, 0) if row.counts else 0) for row in rows)
 
 
 def _explain_not_counted(session: RecordedSession, beginning: Beginning | None, policy: str, *, current: bool) -> str:

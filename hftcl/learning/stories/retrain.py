@@ -15,11 +15,11 @@ from typing import Final
 from hftcl import durable
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
+from hftcl.archive.fitness import describe_untrained, find_market_kind, load_archived, load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
-from hftcl.events import Event, OnEvent, Stopwatch
+from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
@@ -35,6 +35,7 @@ from hftcl.learning.score import ExamResult, compute_or_none, compute_sharpe_int
 from hftcl.learning.stories.check import check_window
 from hftcl.learning.trials import find_trials, record_look
 from hftcl.learning.triggers import check_manual
+from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -84,6 +85,7 @@ def retrain(
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         _require_no_real_model_replaced(archive, settings)
+        _tell_untrained(archive, settings, on_event)
         window = open_window(settings, as_of=as_of, now=now, save=not dry_run, on_event=on_event, watch=watch)
         checked = None if force else check_window(window, now)
         if checked is not None and not checked.due:
@@ -103,7 +105,7 @@ def retrain(
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = replace(_add_edge(report, record, edge), policy_digest=hash_policy(settings, chosen))
+            report = replace(_add_edge(report, record, edge, settings), policy_digest=hash_policy(settings, chosen))
             if dry_run:
                 _record_dry_look(archive, exam.challenger.report, report, now, on_event)
                 return report
@@ -162,6 +164,13 @@ def _require_no_real_model_replaced(archive: Archive, settings: Settings) -> Non
             "that belongs to this home (--config PATH or $HFTCL_CONFIG), or give the synthetic market a [paths] home "
             "of its own."
         )
+
+
+def _tell_untrained(archive: Archive, settings: Settings, on_event: OnEvent) -> None:
+    live = archive.find_live()
+    untrained = live and describe_untrained(live.model_id, live.tickers, settings.market.watchlist)
+    if untrained:
+        on_event(Event("exam", text=untrained, level=Level.WARNING))
 
 
 def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
@@ -238,7 +247,12 @@ def _examine_candidate(
         scores.append(_examine(model, data, division, settings))
     challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
     tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
-    miracles = find_miracles(challenger.report, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe)
+    miracles = find_miracles(
+        challenger.report,
+        synthetic=data.synthetic,
+        limit=settings.exam.plausible_sharpe,
+        sessions_per_year=Calendar(settings.market.calendar).sessions_per_year,
+    )
     verdict = judge(
         challenger.build_scored(),
         defender.build_scored() if defender else None,
@@ -284,7 +298,8 @@ def _list_conceding_sharpes(
         try:
             examined = archive.find_examined(record)
             model = load_archived(archive, examined, None)
-            sharpes.append(sharpe(_examine(model, data, division, settings).simulation.net))
+            net = _examine(model, data, division, settings).simulation.net
+            sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
         except HftclError:
             sharpes.append(math.nan)
     return tuple(sharpes)
@@ -335,11 +350,12 @@ def _build_report(
         threshold=candidate.trained.threshold,
         challenger=exam.challenger.report,
         champion=exam.champion.report if exam.champion else None,
-        exam=_describe_span(division, candidate, champion, settings.promote.min_sharpe),
+        exam=_describe_span(division, candidate, champion, settings),
         evidence=_report_evidence(verdict.evidence),
         p_better=verdict.p_better,
         conceded=verdict.conceded,
         implausible=exam.miracles,
+        serves=champion.record.model_id if champion else None,
         waits_beside=champion.record.model_id if champion and verdict.waits else None,
         policy=verdict.policy,
         trials=verdict.trials,
@@ -352,8 +368,11 @@ def _build_report(
     )
 
 
-def _describe_span(division: ExamSplit, candidate: Candidate, champion: Champion | None, min_sharpe: float) -> ExamSpan:
-    noise = noise_deviation(len(division.exam)) if division.exam else None
+def _describe_span(
+    division: ExamSplit, candidate: Candidate, champion: Champion | None, settings: Settings
+) -> ExamSpan:
+    a_year = Calendar(settings.market.calendar).sessions_per_year
+    noise = noise_deviation(len(division.exam), sessions_per_year=a_year) if division.exam else None
     defender = champion.model if champion else None
     return ExamSpan(
         from_=division.exam_days[0] if division.exam else None,
@@ -362,7 +381,7 @@ def _describe_span(division: ExamSplit, candidate: Candidate, champion: Champion
         overlap_challenger=division.count_overlap(candidate.model.meta.label_end),
         overlap_champion=division.count_overlap(defender.meta.label_end) if defender else 0,
         noise_deviation=noise,
-        chance_of_noise=NormalDist().cdf(-min_sharpe / noise) if noise else None,
+        chance_of_noise=NormalDist().cdf(-settings.promote.min_sharpe / noise) if noise else None,
     )
 
 
@@ -380,9 +399,10 @@ def _report_evidence(evidence: tuple[Evidence, ...]) -> tuple[EvidenceReport, ..
     )
 
 
-def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainReport:
+def _add_edge(report: RetrainReport, record: Record, edge: Edge, settings: Settings) -> RetrainReport:
     """Return the report with the second decision: whether the policy's record lets the bot trade."""
     days = [session.session for session in record.sessions]
+    a_year = Calendar(settings.market.calendar).sessions_per_year
     return replace(
         report,
         edge=str(edge.state),
@@ -393,8 +413,8 @@ def _add_edge(report: RetrainReport, record: Record, edge: Edge) -> RetrainRepor
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
         record_digest=record.digest,
-        record_sharpe=compute_or_none(lambda: sharpe(record.net)),
-        record_interval=compute_sharpe_interval(record.net),
+        record_sharpe=compute_or_none(lambda: sharpe(record.net, sessions_per_year=a_year)),
+        record_interval=compute_sharpe_interval(record.net, a_year),
         record_psr=edge.psr,
         sessions_missing=edge.sessions_missing,
     )

@@ -288,7 +288,8 @@ def _by_pattern(text: pl.Series, date: str, zone: str, order: str) -> pl.Series:
 
 
 def _localise(naive: pl.Expr, zone: str) -> pl.Expr:
-    local = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    # neither pass of the hour that the clocks repeat: as the first, the second one's bars would be known an hour early
+    local = naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
     return local.dt.convert_time_zone("UTC").cast(_TS)
 
 

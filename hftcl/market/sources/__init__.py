@@ -46,7 +46,9 @@ class BarSource(Protocol):
 
     A source whose answers never change under one fingerprint may say so by an attribute `unchanging = True`; a session
     that any other source leaves empty or broken is asked for again. One whose bars no feed goes on with, such as a
-    folder of files, says `past = True`: it is for trainings and replays, and `hftcl trade` refuses it.
+    folder of files, says `past = True`: it is for trainings and replays, and `hftcl trade` refuses it. One that knows
+    that its stamps are the start of their minute, as a vendor's documents say, has `label_known = True`, and is not
+    doubted.
     """
 
     name: str

@@ -37,6 +37,7 @@ class AlpacaSource:
 
     name = "alpaca"
     synthetic = False
+    label_known = True
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class PolygonSource:
 
     name = "polygon"
     synthetic = False
+    label_known = True
 
     def __init__(
         self,

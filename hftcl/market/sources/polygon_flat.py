@@ -45,6 +45,7 @@ class FlatFilesSource:
 
     name = "polygon-flat"
     synthetic = False
+    label_known = True
 
     def __init__(self, settings: Settings) -> None:
         """Find the files; none is read yet. Raises ConfigError where there is no folder or no file of a day in it."""

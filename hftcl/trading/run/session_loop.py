@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.fitness import describe_untrained
 from hftcl.errors import (
     BrokerError,
     HftclError,
@@ -135,6 +136,8 @@ class Loop:
     _pressed: bool = field(default=False, init=False)
     _acting: bool = field(default=False, init=False)
     _left_out: frozenset[str] = field(default=frozenset(), init=False)
+    _watchlist: tuple[str, ...] = field(default=(), init=False)
+    _untrained: str | None = field(default=None, init=False)
     _clock_looked: datetime | None = field(default=None, init=False)
     _clock_told: bool = field(default=False, init=False)
     _unprepared: str = field(default="", init=False)
@@ -163,6 +166,8 @@ class Loop:
         self.bot.begin(hours, morning, self.clock.now(), self.splits(hours, morning.tickers))
         self._unprepared = ""
         self._tell_left_out(morning)
+        self._watchlist = (*morning.tickers, *morning.left_out)
+        self._tell_untrained()
         for minute in (first, *waiting):
             self.wait_until(minute + MINUTE + self.grace)
             if self.controls.stop:
@@ -298,6 +303,14 @@ class Loop:
             )
             self.tell_fault(f"left out: {', '.join(sorted(left_out))}", text)
         self._left_out = left_out
+
+    def _tell_untrained(self) -> None:
+        """Name the tickers that the model in use was not trained on, once for each model."""
+        in_use = self.serving.in_use
+        text = describe_untrained(in_use.model_id, in_use.model.meta.tickers, self._watchlist) if in_use else None
+        if text and text != self._untrained:
+            self.on_event(Event(STAGE, text=text, level=Level.WARNING))
+        self._untrained = text
 
     def compare(self) -> None:
         """Make ledger and broker agree; while they do not, the bot sends nothing. Raises BrokerError."""
@@ -515,6 +528,7 @@ class Loop:
             if look.before is not None:
                 for line in look.banner:
                     self.on_event(Event(BANNER, text=line, level=Level.NOTE))
+            self._tell_untrained()
         self._tell_hold()
 
     def _tell_hold(self) -> None:
