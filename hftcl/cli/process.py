@@ -40,7 +40,7 @@ COMMANDS: Final = (
 """The commands, each a file of this folder, in the order of `--help`."""
 
 _LONGEST_WORD: Final = 200  # characters: longer than a path or an address that a person has typed
-_ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+_ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")  # a word that is longer than that
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 

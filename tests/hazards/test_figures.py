@@ -14,7 +14,8 @@ NUMBERS = range(1, 93)
 
 def test_each_hazard_has_a_behaviour_and_a_test() -> None:
     assert sum(map(len, BEHAVIOURS.values())) == len(NUMBERS)
-    assert [number for number in NUMBERS if not figures.list_tests().get(number)] == []
+    tests = figures.list_tests()
+    assert [number for number in NUMBERS if not tests.get(number)] == []
 
 
 def test_the_page_of_hazards_is_what_the_command_writes() -> None:
