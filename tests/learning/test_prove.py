@@ -1,5 +1,6 @@
 """The look-ahead proof: it holds on our features, and it can fail."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from hftcl.learning import dataset
 from hftcl.learning.dataset import add_features
 from hftcl.learning.reports import ProofReport
 from hftcl.learning.stories import prove as proof
+from hftcl.market.bars import Finding
 from hftcl.market.window import open_market
 from hftcl.model.features import FEATURES, Feature
 from tests.loop_cases import first_retrain, small
@@ -61,8 +63,8 @@ def test_a_feature_that_looks_ahead_is_found(expr: pl.Expr, tmp_path: Path, monk
 def plant_in_rows(monkeypatch: pytest.MonkeyPatch, *changes: pl.Expr) -> None:
     """Change the rows that train after they were computed, as a fault of their maker would."""
 
-    def faulty(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
-        return add_features(bars, horizon_minutes).with_columns(changes)
+    def faulty(bars: pl.DataFrame, horizon_minutes: int, jumps: Sequence[Finding] = ()) -> pl.DataFrame:
+        return add_features(bars, horizon_minutes, jumps).with_columns(changes)
 
     monkeypatch.setattr(dataset, "add_features", faulty)
     monkeypatch.setattr(proof, "add_features", faulty)

@@ -361,9 +361,10 @@ def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, p
     world.run()
     with world.ledger() as ledger:
         closing = ledger.orders(first=minutes[start])
-        assert dict(closing.select("ticker", "quantity").iter_rows()) == {
-            name: -shares for name, shares in held.items()
-        }
+        assert set(closing["ticker"]) == set(held)
+        # an order of the minute of the stop may still wait to be filled: with it and all before, nothing is left
+        left = ledger.orders().group_by("ticker").agg(pl.col("quantity").sum())
+        assert not any(left["quantity"])
         assert closing.height == len(held), "and once"
         assert closing["ts"].min() == minutes[130 if pressed else 388]
         assert not pressed or ledger.meta()["model_id"] == new[0], "a new model does no harm"
