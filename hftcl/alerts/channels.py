@@ -61,7 +61,7 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
     try:
         wanted = _wants_mail(settings, secrets)
         if wanted:
-            channels.append(Channel(name=MAIL, order=_build_mail_order(settings, secrets, host)))
+            channels += _divide_by_recipient(_build_mail_order(settings, secrets, host))
     except ConfigError as error:
         channels.append(Channel(name=MAIL, fault=" ".join(error.faults)))
     try:
@@ -71,11 +71,28 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
         urls = []
     for url in dict.fromkeys(urls):
         # Its place in the list would be another channel's after a correction; the hash tells none of its secrets.
-        name = f"apprise {hashlib.sha256(url.encode()).hexdigest()[:_NAME_DIGITS]} ({_scheme(url)})"
+        name = f"apprise {_hash_name(url)} ({_scheme(url)})"
         channels.append(Channel(name=name, order={"way": "apprise", "url": url}))
     if settings.command:
         channels.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))
     return tuple(channels)
+
+
+def _divide_by_recipient(order: Mapping[str, Any]) -> list[Channel]:
+    """Return a channel for each address: one that its server refuses, for good or for now, is told and tried again."""
+    if len(order["to"]) == 1:
+        return [Channel(name=MAIL, order=order)]
+    return [Channel(name=_name_recipient(to), order={**order, "to": [to]}) for to in dict.fromkeys(order["to"])]
+
+
+def _name_recipient(address: str) -> str:
+    """Return what tells recipients apart and shows little of them: outbox and log keep it."""
+    domain = address.rpartition("@")[2]
+    return f"{MAIL} {_hash_name(address)} ({address[:1]}...@{domain})"
+
+
+def _hash_name(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]
 
 
 def _wants_mail(settings: Alerts, secrets: Secrets) -> bool:

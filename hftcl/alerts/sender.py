@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _send_mail(order: dict[str, Any]) -> str:
-    """Send a mail; without a `subject` only connect, log in and leave. Returns which recipients were refused."""
+    """Send a mail to the order's one recipient; without a `subject` only connect, log in and leave."""
     try:
         with _connect_encrypted(order) as server:
             if order["user"]:
@@ -43,10 +43,10 @@ def _send_mail(order: dict[str, Any]) -> str:
             if "subject" not in order:
                 server.noop()
                 return ""
-            refused = server.send_message(_build_mail(order), order["sender"], order["to"])
+            server.send_message(_build_mail(order), order["sender"], order["to"])
     except (OSError, smtplib.SMTPException) as error:
         raise UndeliveredError(f"{order['host']} port {order['port']} {_explain(error)}") from error
-    return f"refused for {', '.join(refused)}" if refused else ""
+    return ""
 
 
 def _log_in(server: smtplib.SMTP, order: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _explain(error: OSError | smtplib.SMTPException) -> str:
             return f"refused SMTP_USER or SMTP_PASSWORD: {error.smtp_code} {_text(error.smtp_error)}"
         case smtplib.SMTPRecipientsRefused():
             code, text = next(iter(error.recipients.values()))
-            return f"refused every recipient: {code} {_text(text)}"
+            return f"refused the recipient: {code} {_text(text)}"
         case smtplib.SMTPResponseException():
             return f"refused: {error.smtp_code} {_text(error.smtp_error)}"
         case ssl.SSLCertVerificationError():

@@ -34,7 +34,7 @@ from hftcl.market.shelf import (
     note_doubts,
     put,
 )
-from hftcl.market.sources import BarSource, Foresight, Question, Split, as_local
+from hftcl.market.sources import BarSource, Foresight, Question, Split, Stepwise, as_local
 
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
@@ -156,6 +156,7 @@ class BarStore:
                 waiting: deque[tuple[str, Future[_Part]]] = deque()
                 for done, ticker in enumerate(wanted):
                     on_event(Event("collect", done, len(wanted), ticker))
+                    self._report_steps(done, len(wanted), on_event)
                     waiting.append((ticker, self._collect_one(ticker, window, save, behind)))
                     while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
                         name, part = waiting.popleft()
@@ -281,6 +282,11 @@ class BarStore:
             runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
+
+    def _report_steps(self, done: int, total: int, on_event: OnEvent) -> None:
+        """Let each page of a ticker be told: one ticker can take longer than a watchdog waits."""
+        if isinstance(self._source, Stepwise):
+            self._source.report_steps(lambda step: on_event(Event("collect", done, total, step)))
 
     def _list_wanted(self, shelf: Shelf, window: _CollectWindow) -> list[date]:
         """Return the sessions to ask for; what is in doubt again, unless the source's answers never change."""

@@ -1,5 +1,6 @@
 """What goes wrong at a vendor, as scripts: nothing wrong is believed, and once all is well nothing lacks."""
 
+import itertools
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import NoDataError, SourceError
+from hftcl.events import Event, OnEvent, ignore
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.store import BarStore, Collected
@@ -32,7 +34,9 @@ BARS = {ticker: synthetic_bars(ticker, DAYS) for ticker in TICKERS}
 MINUTE = 60_000
 
 
-def collect(url: str, home: Path, *, timeout_s: float = 5.0, calls_per_minute: int = 50) -> Collected:
+def collect(
+    url: str, home: Path, *, timeout_s: float = 5.0, calls_per_minute: int = 50, on_event: OnEvent = ignore
+) -> Collected:
     settings = Settings(
         paths=Paths(home=str(home), env_file=str(home / ".env")),
         polygon=Polygon(base_url=url, calls_per_minute=calls_per_minute, timeout_s=timeout_s),
@@ -40,7 +44,7 @@ def collect(url: str, home: Path, *, timeout_s: float = 5.0, calls_per_minute: i
     naps: list[float] = []
     source = PolygonSource(settings, key="k", clock=lambda: time.time() + 1000 * len(naps), sleep=naps.append)
     return BarStore(home / "bars", source, CALENDAR).collect(
-        TICKERS, DAYS[0], DAYS[-1], as_of=AS_OF, extended_hours=True, min_coverage=0.1
+        TICKERS, DAYS[0], DAYS[-1], as_of=AS_OF, extended_hours=True, min_coverage=0.1, on_event=on_event
     )
 
 
@@ -79,6 +83,22 @@ def without(day: int, hours: tuple[int, int] = (0, 24)) -> Callable[[list[dict[s
         return at.date() != DAYS[day] or not hours[0] <= at.hour < hours[1]
 
     return lambda bars: [bar for bar in bars if stays(bar)]
+
+
+@pytest.mark.hazard(47)
+def test_each_page_and_each_try_of_a_long_collection_is_told_so_that_a_watchdog_hears_of_it(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with PolygonServer(BARS, page_limit=1500) as server:
+        server.faults[1] = too_many(retry_after="1")
+        collect(server.url, tmp_path, on_event=heard.append)
+        calls = len(server.hits)
+    steps = [event for event in heard if "page" in event.text]
+    assert {(event.stage, event.total) for event in heard} == {("collect", len(TICKERS))}
+    assert [event.done for event in steps] == sorted(event.done for event in steps)
+    assert len(steps) > 8
+    assert sum("try 2" in event.text for event in steps) == 1
+    assert calls - len(TICKERS) <= len(heard) <= calls + len(TICKERS) + 1, "a word for each call, of bars and of splits"
+    assert all(a != b for a, b in itertools.pairwise(heard)), "each is news to the scheduler, which then pings"
 
 
 NONE = rows(lambda _: [])

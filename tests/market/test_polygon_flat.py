@@ -72,8 +72,17 @@ def test_a_watchlist_is_collected_to_the_bit_and_each_file_is_read_once(
         return actual(path, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pl, "read_csv", counted)
-    store = BarStore(tmp_path / "bars", opened(tmp_path), CALENDAR)
-    got = store.collect(TICKERS, FIRST, LAST, as_of=AS_OF, extended_hours=True, min_coverage=1.0)
+    store, heard = BarStore(tmp_path / "bars", opened(tmp_path), CALENDAR), list[str]()
+    got = store.collect(
+        TICKERS,
+        FIRST,
+        LAST,
+        as_of=AS_OF,
+        extended_hours=True,
+        min_coverage=1.0,
+        on_event=lambda event: heard.append(event.text),
+    )
+    assert [text for text in heard if "file" in text] == [f"the file of {day}" for day in DAYS]
     true = BARS.filter(pl.col("ticker").is_in(TICKERS)).sort("ticker", "ts")
     assert_frame_equal(got.bars.select(RAW_SCHEMA.names()).sort("ticker", "ts"), true)
     assert sorted(path.name[:10] for path in read) == [str(day) for day in DAYS]

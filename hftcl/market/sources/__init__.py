@@ -108,6 +108,15 @@ class Foresight(Protocol):
         ...
 
 
+@runtime_checkable
+class Stepwise(Protocol):
+    """A source that asks in steps which take a while, such as pages and tries, and says when one begins."""
+
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        """From now on call `on_step` with the name of each step, in the thread that calls this."""
+        ...
+
+
 def find_source(name: str) -> Callable[[Settings], BarSource]:
     """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported.
 

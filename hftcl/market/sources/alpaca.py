@@ -66,6 +66,10 @@ class AlpacaSource:
         self._watched, self._questions = tickers, questions
         self._waiting.clear()
 
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        """Call `on_step` with the name of each page that is asked for."""
+        self._service.transport.report_steps(on_step)
+
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
         """Return raw bars of the New York days `first` to `last`, both included, as RAW_SCHEMA.
 

@@ -135,6 +135,10 @@ class PolygonSource:
         if self._pace >= _BUSY_PLAN and len(questions) > 1:
             self._ahead = Ahead(self._whole, questions, threads=_THREADS, most=_WAITING)
 
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        """Call `on_step` with the name of each page that is asked for."""
+        self._rest.transport.report_steps(on_step)
+
     def _stop_ahead(self) -> None:
         if self._ahead is not None:
             self._ahead.stop()

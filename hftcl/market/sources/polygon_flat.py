@@ -10,7 +10,7 @@ transactions; unadjusted; a day is published by about 11:00 New York of the next
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -56,6 +56,7 @@ class FlatFilesSource:
         self._left: Counter[str] = Counter()  # ticker -> questions that are still to come
         self._questions: frozenset[Question] = frozenset()
         self._splits: tuple[Split, ...] | None = None
+        self._on_step: Callable[[str], None] | None = None
 
     @property
     def days(self) -> frozenset[date]:
@@ -71,6 +72,10 @@ class FlatFilesSource:
         self._waiting.clear()
         self._left.clear()
         self._questions = frozenset(questions)
+
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        """Call `on_step` with the day of each file that was read."""
+        self._on_step = on_step
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
         """Return raw bars of the New York days `first` to `last`, both included, as RAW_SCHEMA.
@@ -111,7 +116,10 @@ class FlatFilesSource:
         days = [d for d in sorted(self._files) if any(q.first <= d <= q.last for q in questions)]
         rows: dict[str, list[pl.DataFrame]] = {}
         with ThreadPoolExecutor(_AT_ONCE, "flat-files") as threads:
-            for part in threads.map(lambda day: _read_day(self._files[day], day, tickers), days):
+            parts = threads.map(lambda day: _read_day(self._files[day], day, tickers), days)
+            for day, part in zip(days, parts, strict=True):
+                if self._on_step is not None:
+                    self._on_step(f"the file of {day}")
                 for (ticker,), mine in part.partition_by("ticker", as_dict=True, include_key=False).items():
                     rows.setdefault(str(ticker), []).append(mine)
         return rows

@@ -81,6 +81,10 @@ class Vendor:
     pace: str = "calls_per_minute"
 
 
+def _ignore(what: str) -> None:
+    pass
+
+
 class Transport:
     """The service at `base_url`, asked at its pace."""
 
@@ -115,6 +119,12 @@ class Transport:
         self._pools: tuple[Any, Mapping[str, str]] | None = None
         self._making = threading.Lock()
         self._ahead_s: float | None = None
+        self._heard_by = 0
+        self._on_step: Callable[[str], None] = _ignore
+
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        """Call `on_step` with what each try asks for, where it is made in the thread that calls this."""
+        self._heard_by, self._on_step = threading.get_ident(), on_step
 
     @property
     def clock_ahead_s(self) -> float | None:
@@ -131,6 +141,8 @@ class Transport:
         """
         unreached = 0
         for n in range(self._tries):
+            if threading.get_ident() == self._heard_by:
+                self._on_step(f"{what}, try {n + 1}" if n else what)
             try:
                 answer = self._send(target)
             except urllib3.exceptions.HTTPError as error:
