@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from hftcl.exam.metrics import SESSIONS_PER_YEAR
 from hftcl.formats import count, number
 
 # A daily job does not begin on the second: a verdict of 02:00:40 is not seven days old at 02:00:05 a week later, and
 # without an hour of tolerance the model would wait for the eighth day.
 _AGE_TOLERANCE: Final = timedelta(hours=1)
 _TOLERANCE_SHARE: Final = 0.1  # of an age so short that an hour would be much of it
+_SESSIONS_PER_YEAR: Final = 252  # of a US exchange; `exam.metrics` has the same, and loads numpy
 _HEALTHY: Final = 2.0  # annual net Sharpe ratio of a model that one would keep, as in the simulation of docs/judging.md
 
 
@@ -88,7 +88,7 @@ def check_recent_sharpe(
     needed: int,
     problem: str | None = None,
     ledger: str | None = None,
-    sessions_per_year: int = SESSIONS_PER_YEAR,
+    sessions_per_year: int = _SESSIONS_PER_YEAR,
 ) -> Trigger:
     """Fire when the production model's net Sharpe over the last `sessions` unseen sessions is below `threshold`.
 

@@ -77,9 +77,10 @@ def test_json_is_alone_on_stdout_and_progress_on_stderr(home: Path) -> None:
     assert set(report["timings_s"]) >= {"collect", "features", "fit", "exam", "total"}
 
 
-def test_quiet_says_nothing_but_the_report(home: Path) -> None:
+def test_quiet_says_nothing_but_warnings_and_the_report(home: Path) -> None:
     done = run(home, "-q", "retrain", "--force", "--dry-run", "--json", "--as-of", "2025-12-15")
-    assert done.stderr == ""
+    (warning,) = done.stderr.splitlines()
+    assert "the record of this policy lacks 2025-10-01" in warning, "nothing was trained in October"
     assert json.loads(done.stdout)["dry_run"] is True
 
 

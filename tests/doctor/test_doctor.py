@@ -352,6 +352,13 @@ def test_a_broker_that_is_not_installed_is_a_fault_and_paper_needs_nothing(tmp_p
     assert row(rows, "broker").status == "fault"
 
 
+def test_the_doctor_says_how_long_closing_the_watchlist_takes_at_the_broker(tmp_path: Path) -> None:
+    tickers = json.dumps([f"T{n}" for n in range(450)])
+    asked = f"[market]\nwatchlist = {tickers}\n[trade]\nbroker = 'strict-paper'\n"
+    (row,) = bot.check_broker(patient(tmp_path, asked))
+    assert "closing 450 tickers takes 3 min" in row.detail, "200 calls a minute"
+
+
 def test_an_outbox_that_is_no_database_is_a_fault_of_the_alerts_alone(tmp_path: Path) -> None:
     (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
     found = statuses(examine(patient(tmp_path)))

@@ -269,6 +269,9 @@ def _tell_figure(number: int, figures: Sequence[Figure]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Measure, unless only the page is asked for; write figures and page; 1 where something was not as it must be."""
+    if arguments not in ([], ["--page"]):
+        sys.stderr.write("usage: python -m tests.hazards.figures [--page]\n")
+        return 2
     if "--page" not in arguments:
         figures = measure()
         STORED.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")

@@ -390,7 +390,7 @@ def test_a_registry_of_version_3_keeps_its_record_and_counts_none_of_it(home: Pa
     with open_to_change(home / "models" / "registry.sqlite") as db:
         db.execute(f"INSERT INTO record ({names}, settings_digest) SELECT {names}, 'old' FROM policy_record")  # noqa: S608
     with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db, db:
-        for table in ("policy_record", "beginnings", "looks"):
+        for table in ("policy_record", "beginnings", "looks", "adopted"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 3")
     rows = list_record(small(home))

@@ -104,6 +104,8 @@ def test_the_command_draws_it_and_prints_one_document(bot: Stand) -> None:
     drawn = shown(bot.home, "trade", "--status")
     for text in ("NOT RUNNING, paper", "SYNTHETIC bars", "limit gross", "production", "2025-06-02 15:29 UTC"):
         assert text in drawn
+    (closing,) = [line for line in drawn.splitlines() if "to close everything, min" in line]
+    assert float(closing.split()[-1]) >= 1, "a minute until the fills, and the orders at the plan's pace"
     assert "\x1b" not in drawn
     assert set(json.loads(shown(bot.home, "trade", "--status", "--json"))) >= {
         "running",
