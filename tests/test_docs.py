@@ -120,7 +120,7 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
 
 def test_ci_runs_exactly_the_test_command_of_the_readme() -> None:
     _, tests = [block.strip() for block in blocks(ROOT / "README.md", "sh")][:2]
-    assert tests.endswith(".venv/bin/pytest -n 4 --dist loadfile")
+    assert tests.endswith(".venv/bin/pytest -n 3 --dist loadfile")
     assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
 
 

@@ -23,9 +23,9 @@ _NETWORK = re.compile(r"AF_INET6?\b")
 COMMANDS: tuple[tuple[str, ...], ...] = (
     (*RETRAIN, "--dry-run"),
     ("doctor",),
-    ("trade", "--replay", "2025-12-12..2025-12-12"),
 )
 MORE: tuple[tuple[str, ...], ...] = (
+    ("trade", "--replay", "2025-12-12..2025-12-12"),
     RETRAIN,
     ("check", "--as-of", AS_OF),
     ("prove", "--as-of", AS_OF),
@@ -38,7 +38,6 @@ MORE: tuple[tuple[str, ...], ...] = (
     ("trade", "--status"),
     ("schedule", "--preview", "3"),
     ("schedule", "--once"),
-    ("features",),
     ("inspect", "."),
     ("init",),
     ("doctor", "--repair"),

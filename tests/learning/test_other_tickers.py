@@ -53,7 +53,7 @@ def test_what_a_model_was_not_trained_on_is_named_by_whatever_uses_it(tmp_path: 
     assert heard() == expected
     replay(
         settings,
-        "2025-12-03..2025-12-04",
+        "2025-12-03",
         now=NOW,
         stopwatch=time.perf_counter,
         controls=Controls(),

@@ -196,7 +196,7 @@ def test_a_session_is_settled_alike_whatever_comes_later(
     priced=st.sets(st.tuples(st.integers(0, 4), st.sampled_from(["AAPL", "AMD", "X:BTCUSD"]))),
     whole=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
     drawn: list[tuple[int, int, str, str, float, float, float]],
     opens: list[float | None],

@@ -37,7 +37,7 @@ def corrected(known: pl.DataFrame, late: pl.DataFrame, minute: datetime, chance:
     return pl.concat([late, again]).unique(KEYS, keep="first", maintain_order=True)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 def test_a_correction_gives_to_the_bit_what_all_bars_give(model: Model, seed: int) -> None:
     chance, weight = random.Random(seed), 1.0 / len(TICKERS)  # noqa: S311
     bars, minutes = bars_of(DAY), session_minutes()
