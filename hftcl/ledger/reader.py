@@ -166,6 +166,12 @@ class LedgerQueries:
         """Return each ticker's first open and last close, by session and ticker."""
         return self._read_frame("closes", None, None, None, "session, ticker")
 
+    def read_last_closes(self) -> dict[str, float]:
+        """Return each ticker's last known close, USD; of a year of sessions only those rows are read and checked."""
+        newest = "SELECT ticker, max(session) AS session FROM main.closes GROUP BY ticker"
+        sql = f"SELECT ticker, close FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
+        return dict(self._read_records(sql, (), lambda ticker, close: (str(ticker), float(close))))
+
     def find_last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""
         sql = (

@@ -1,5 +1,6 @@
 """The ledger: what it keeps, what it never doubles, and what a kill in the middle of a minute leaves."""
 
+import contextlib
 import math
 import random
 import shutil
@@ -219,6 +220,24 @@ def test_the_first_open_of_a_session_and_its_newest_close_are_kept(path: Path) -
             row = CloseRow(session=SESSION, ticker="AAPL", ts=at(minute), open=10.0 + minute, close=20.0 + minute)
             ledger.note_closes([row])
         assert ledger.closes().rows() == [(SESSION, "AAPL", at(2), 11.0, 22.0)]
+
+
+def test_the_last_close_of_each_ticker_is_of_its_own_newest_session(path: Path) -> None:
+    def a_close(days: int, ticker: str, close: float) -> CloseRow:
+        session = SESSION + timedelta(days=days)
+        return CloseRow(session=session, ticker=ticker, ts=at(2) + timedelta(days=days), open=1.0, close=close)
+
+    with Ledger(path) as ledger:
+        assert ledger.read_last_closes() == {}
+        ledger.note_closes([a_close(0, "AAPL", 20.0), a_close(0, "AMD", 30.0)])
+        ledger.note_closes([a_close(1, "AAPL", 21.0)])
+        assert ledger.read_last_closes() == {"AAPL": 21.0, "AMD": 30.0}
+    with LedgerReader(path) as reader:
+        assert reader.read_last_closes() == {"AAPL": 21.0, "AMD": 30.0}
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE closes SET close = 99 WHERE ticker = 'AMD'")
+    with LedgerReader(path) as reader, pytest.raises(IntegrityError, match="closes"):
+        reader.read_last_closes()
 
 
 def test_a_fill_without_a_number_is_refused_and_takes_the_whole_minute_with_it(path: Path) -> None:

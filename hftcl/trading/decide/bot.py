@@ -158,8 +158,7 @@ class Bot:
         if self._hours is None or self._hours.session != hours.session:
             self._hours, self._tickers = hours, ()
             self._last_prices = LastPrices(self._rules.limits(1, 0).collar)
-            closes = self._ledger.closes().group_by("ticker", maintain_order=True).last()
-            self._last_prices.prices = dict(closes.select("ticker", "close").iter_rows())
+            self._last_prices.prices = self._ledger.read_last_closes()
             self._ledger.set_meta(session_opened=hours.begins.isoformat())
         self._price_what_is_held()
         for side in self.active:

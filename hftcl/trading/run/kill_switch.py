@@ -261,9 +261,8 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
     if hours is None:
         return 0
     account = ledger.read_account()
-    closes = ledger.closes().group_by("ticker", maintain_order=True).last()
     marks = broker.account().marks
-    prices = account.average_price | dict(closes.select("ticker", "close").iter_rows()) | marks
+    prices = account.average_price | ledger.read_last_closes() | marks
     capital = read_capital(ledger, settings, broker)
     faults: list[str] = []
     desk = Desk(
