@@ -79,7 +79,7 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
 
 
 def _divide_by_recipient(order: Mapping[str, Any]) -> list[Channel]:
-    """Return a channel for each address: one that its server refuses, for good or for now, is told and tried again."""
+    """Return a channel for each address: one that its server refuses, for ever or for now, is told and tried again."""
     if len(order["to"]) == 1:
         return [Channel(name=MAIL, order=order)]
     return [Channel(name=_name_recipient(to), order={**order, "to": [to]}) for to in dict.fromkeys(order["to"])]
