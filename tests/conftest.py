@@ -28,6 +28,8 @@ _ALSO = {
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
 }
+# The workers of xdist take all cores: more threads in each only wait for each other.
+_THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _HOME = "PYTEST_HFTCL_HOME"  # the workers of xdist share the controller's folder
 _LONGEST_ID = 32  # characters of one value: three values of one test still fit one line of a terminal
 _PLAIN = re.compile(r"([\w ,.+=<>()?-]|(?<=\w)/(?=\w))+", re.ASCII)
@@ -42,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     if not hasattr(config, "workerinput"):
         os.environ[_HOME] = tempfile.mkdtemp(prefix="hftcl-tests-")
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
     os.environ.update(HOME=os.environ[_HOME], TZ="UTC", LANG="C.UTF-8", NO_PROXY="127.0.0.1,localhost")
 
 

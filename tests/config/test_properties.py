@@ -105,7 +105,7 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     return tree
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tree=trees())
 def test_settings_written_by_the_program_read_back_the_same(
     tree: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory

@@ -204,7 +204,7 @@ def test_a_source_that_fails_tells_no_secret_not_even_in_a_traceback(tmp_path: P
 
 
 @needs_real_bars
-@pytest.mark.parametrize("said", ["start", "end"])
+@pytest.mark.parametrize("said", ["start", pytest.param("end", marks=pytest.mark.slow)])
 def test_bars_that_would_be_known_a_minute_early_are_refused_cold_and_cached(tmp_path: Path, said: str) -> None:
     """Stamped at the start, taken for the end: every bar is known a minute before it was."""
     (tmp_path / "hftcl.toml").write_text(
