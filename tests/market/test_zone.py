@@ -136,7 +136,7 @@ def test_what_cannot_be_known_is_not_named() -> None:
 def test_of_two_hundred_folders_of_real_bars_nine_in_ten_are_named_and_none_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """STATISTICS.md section 5a asks for 92 %; random tickers, spans, zones, labels and hours."""
+    """At least 92 % are asked for; random tickers, spans, zones, labels and hours."""
     real = {path.stem: pl.read_parquet(path, columns=["ts", "volume"]) for path in REAL_BARS.glob("*.parquet")}
     local = pl.col("ts").dt.convert_time_zone("America/New_York")
     rng = np.random.default_rng(2)
