@@ -37,10 +37,11 @@ def tell_failures(settings: "Settings") -> bool:
 
     if not Alerts.from_settings(settings, os.environ).channels:
         return False
-    failures = 0
-    for failures, (name, failure) in enumerate(take_failures(Home.of(settings).root), start=1):  # noqa: B007
+    told = False
+    for name, failure in take_failures(Home.of(settings).root):
         tell(settings, build_failure_alert(name, failure, now()))
-    return failures > 0
+        told = True
+    return told
 
 
 @contextlib.contextmanager

@@ -31,9 +31,8 @@ from hftcl.formats import count
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
 STRICT_P_EDGE: Final = 0.95  # the usual 5 % of a one-sided test; "strict" keeps it where [edge] min_p_edge is lower
-FORESEEN_SESSIONS: Final = (
-    5 * SESSIONS_PER_YEAR
-)  # of any calendar: what takes longer at the present rate is not foretold
+# Some five years, of any calendar: what takes longer at the present rate is not foretold.
+FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR
 _NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
 
 

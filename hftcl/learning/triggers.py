@@ -12,7 +12,6 @@ from hftcl.formats import count, number
 # without an hour of tolerance the model would wait for the eighth day.
 _AGE_TOLERANCE: Final = timedelta(hours=1)
 _TOLERANCE_SHARE: Final = 0.1  # of an age so short that an hour would be much of it
-_SESSIONS_PER_YEAR: Final = 252  # of a US exchange; `exam.metrics` has the same, and loads numpy
 _HEALTHY: Final = 2.0  # annual net Sharpe ratio of a model that one would keep, as in the simulation of docs/judging.md
 
 
@@ -88,7 +87,7 @@ def check_recent_sharpe(
     needed: int,
     problem: str | None = None,
     ledger: str | None = None,
-    sessions_per_year: int = _SESSIONS_PER_YEAR,
+    sessions_per_year: int,
 ) -> Trigger:
     """Fire when the production model's net Sharpe over the last `sessions` unseen sessions is below `threshold`.
 
@@ -97,9 +96,9 @@ def check_recent_sharpe(
     standard error of an annual Sharpe ratio over n sessions is about sqrt(252 / n), 3.5 for 20 of them (Lo 2002); from
     it the evidence computes how often a healthy model falls below `threshold` in as many sessions.
 
-    >>> check_recent_sharpe(0.1, 20, threshold=0.3, needed=20).fired
+    >>> check_recent_sharpe(0.1, 20, threshold=0.3, needed=20, sessions_per_year=252).fired
     True
-    >>> check_recent_sharpe(0.1, 12, threshold=0.3, needed=20).evidence
+    >>> check_recent_sharpe(0.1, 12, threshold=0.3, needed=20, sessions_per_year=252).evidence
     '12 unseen sessions, needs 20'
     """
     if problem is not None or value is None or sessions < needed:

@@ -65,6 +65,18 @@ class Collected:
     jumps: tuple[Finding, ...] = ()
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a collection is: `done` of `total` tickers."""
+
+    on_event: OnEvent
+    total: int
+    done: int = 0
+
+    def tell(self, what: str) -> None:
+        self.on_event(Event("collect", self.done, self.total, what))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CollectWindow:
     """The sessions that are wanted and what is known of them at `as_of`.
@@ -148,20 +160,9 @@ class BarStore:
             raise UsageError("No ticker to collect bars of. Name some in [market] watchlist.")
         wanted = tuple(dict.fromkeys(tickers))
         window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage, keep_past=keep_past)
-        parts: dict[str, _Part] = {}
         with self._hold_lock() if save else contextlib.nullcontext():
             self._announce(wanted, first, window, kept=save)
-            # one ticker is stored and judged while the next one is fetched; what came before a fault is stored
-            with ThreadPoolExecutor(1, "store") as behind:
-                waiting: deque[tuple[str, Future[_Part]]] = deque()
-                for done, ticker in enumerate(wanted):
-                    on_event(Event("collect", done, len(wanted), ticker))
-                    self._report_steps(done, len(wanted), on_event)
-                    waiting.append((ticker, self._collect_one(ticker, window, save, behind)))
-                    while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
-                        name, part = waiting.popleft()
-                        parts[name] = part.result()
-                parts |= {name: part.result() for name, part in waiting}
+            parts = self._collect_all(wanted, window, save, on_event)
         on_event(Event("collect", len(wanted), len(wanted)))
         if save and (local := as_local(self._source)):
             local.remember()
@@ -283,10 +284,36 @@ class BarStore:
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
 
-    def _report_steps(self, done: int, total: int, on_event: OnEvent) -> None:
-        """Let each page of a ticker be told: one ticker can take longer than a watchdog waits."""
+    def _collect_all(
+        self, tickers: Sequence[str], window: _CollectWindow, save: bool, on_event: OnEvent
+    ) -> dict[str, _Part]:
+        """Collect each ticker: one is stored and judged while the next is fetched; what came before a fault is stored.
+
+        Each page is told: one ticker can take longer than a watchdog waits.
+        """
+        parts: dict[str, _Part] = {}
+        waiting: deque[tuple[str, Future[_Part]]] = deque()
+        with ThreadPoolExecutor(1, "store") as behind, self._report_steps(on_event, len(tickers)) as progress:
+            for done, ticker in enumerate(tickers):
+                progress.done = done
+                progress.tell(ticker)
+                waiting.append((ticker, self._collect_one(ticker, window, save, behind)))
+                while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
+                    name, part = waiting.popleft()
+                    parts[name] = part.result()
+            return parts | {name: part.result() for name, part in waiting}
+
+    @contextlib.contextmanager
+    def _report_steps(self, on_event: OnEvent, total: int) -> Iterator[_Progress]:
+        """Hear of the source's steps as part of this collection, and of none after it."""
+        progress = _Progress(on_event, total)
         if isinstance(self._source, Stepwise):
-            self._source.report_steps(lambda step: on_event(Event("collect", done, total, step)))
+            self._source.report_steps(progress.tell)
+        try:
+            yield progress
+        finally:
+            if isinstance(self._source, Stepwise):
+                self._source.report_steps(None)
 
     def _list_wanted(self, shelf: Shelf, window: _CollectWindow) -> list[date]:
         """Return the sessions to ask for; what is in doubt again, unless the source's answers never change."""

@@ -44,28 +44,30 @@ def test_a_rejected_candidate_resets_the_age_so_that_it_does_not_fire_every_nigh
 
 @pytest.mark.parametrize(("value", "fired"), [(0.29, True), (0.3, False), (2.0, False)])
 def test_a_recent_sharpe_below_the_threshold_is_weak(value: float, fired: bool) -> None:
-    assert check_recent_sharpe(value, 20, threshold=0.3, needed=10).fired is fired
+    assert check_recent_sharpe(value, 20, threshold=0.3, needed=10, sessions_per_year=252).fired is fired
 
 
 def test_a_few_sessions_are_no_evidence_of_weakness() -> None:
-    trigger = check_recent_sharpe(-9.0, 9, threshold=0.3, needed=10)
+    trigger = check_recent_sharpe(-9.0, 9, threshold=0.3, needed=10, sessions_per_year=252)
     assert not trigger.fired
     assert trigger.value is None
     assert "9 unseen sessions" in trigger.evidence
 
 
 def test_a_model_that_cannot_be_scored_says_why_and_does_not_fire() -> None:
-    trigger = check_recent_sharpe(None, 0, threshold=0.3, needed=10, problem="the file is damaged")
+    trigger = check_recent_sharpe(
+        None, 0, threshold=0.3, needed=10, problem="the file is damaged", sessions_per_year=252
+    )
     assert (trigger.fired, trigger.evidence) == (False, "the file is damaged")
 
 
 def test_a_recent_sharpe_tells_how_often_it_is_wrong_at_these_settings() -> None:
     """A normal statistic of that standard error, by a table: Phi(-0.48) = 0.316; of 5 sessions and 0.9, Phi(-0.155)."""
-    twenty = check_recent_sharpe(0.1, 20, threshold=0.3, needed=10).evidence
+    twenty = check_recent_sharpe(0.1, 20, threshold=0.3, needed=10, sessions_per_year=252).evidence
     assert "few is 3.5, and a model with a true Sharpe of 2 falls below 0.3 in 32% of such stretches" in twenty
-    five = check_recent_sharpe(0.1, 5, threshold=0.9, needed=5).evidence
+    five = check_recent_sharpe(0.1, 5, threshold=0.9, needed=5, sessions_per_year=252).evidence
     assert "few is 7.1, and a model with a true Sharpe of 2 falls below 0.9 in 44% of such stretches" in five
-    one = check_recent_sharpe(0.1, 1, threshold=0.9, needed=1).evidence
+    one = check_recent_sharpe(0.1, 1, threshold=0.9, needed=1, sessions_per_year=252).evidence
     assert one.startswith("net Sharpe 0.10 over 1 session that the model has not seen")
 
 

@@ -101,6 +101,20 @@ def test_each_page_and_each_try_of_a_long_collection_is_told_so_that_a_watchdog_
     assert all(a != b for a, b in itertools.pairwise(heard)), "each is news to the scheduler, which then pings"
 
 
+def test_what_a_source_is_asked_after_a_collection_is_no_part_of_it(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with PolygonServer(BARS) as server:
+        settings = Settings(paths=Paths(home=str(tmp_path)), polygon=Polygon(base_url=server.url, calls_per_minute=50))
+        source = PolygonSource(settings, key="k")
+        BarStore(tmp_path / "bars", source, CALENDAR).collect(
+            TICKERS, DAYS[0], DAYS[0], as_of=AS_OF, extended_hours=True, min_coverage=0.1, on_event=heard.append
+        )
+        told, asked = len(heard), len(server.hits)
+        source.minutes("AAPL", DAYS[1], DAYS[1])
+    assert len(server.hits) > asked
+    assert len(heard) == told, "a bot asks for days after the last collection, and its progress has ended"
+
+
 NONE = rows(lambda _: [])
 SCRIPTS: dict[str, Fault] = {
     "empty": NONE,

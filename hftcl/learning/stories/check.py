@@ -200,18 +200,22 @@ def _evaluate_ledger_sharpe(window: Window, live: ModelRecord | None, needed: in
     rule, synthetic = window.settings.triggers, window.source.synthetic
     if live is None or live.synthetic != synthetic:
         return None
-    last = window.calendar.find_last_complete(window.known_end.at)
+    last, a_year = window.calendar.find_last_complete(window.known_end.at), window.calendar.sessions_per_year
     try:
         recent = read_recent(
             window.settings, live.model_id, until=last, most=rule.recent_sessions, of_synthetic=synthetic
         )
     except HftclError as fault:
         return triggers.check_recent_sharpe(
-            None, 0, threshold=rule.min_recent_sharpe, needed=needed, problem=str(fault)
+            None,
+            0,
+            threshold=rule.min_recent_sharpe,
+            needed=needed,
+            problem=str(fault),
+            sessions_per_year=a_year,
         )
     if recent is None or recent.net.size < needed:
         return None
-    a_year = window.calendar.sessions_per_year
     sharpe = compute_or_none(lambda: metrics.sharpe(recent.net, sessions_per_year=a_year))
     if sharpe is None:
         return None

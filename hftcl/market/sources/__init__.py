@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Split:
     def ratio(self) -> float:
         """New shares per old one: 4.0 for a 4:1 split; prices before it are divided by this."""
         return self.split_to / self.split_from
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether a company can have made it."""
+        return self.split_from > 0 and 1 / _GREATEST_RATIO <= self.ratio <= _GREATEST_RATIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +120,8 @@ class Foresight(Protocol):
 class Stepwise(Protocol):
     """A source that asks in steps which take a while, such as pages and tries, and says when one begins."""
 
-    def report_steps(self, on_step: Callable[[str], None]) -> None:
-        """From now on call `on_step` with the name of each step, in the thread that calls this."""
+    def report_steps(self, on_step: Callable[[str], None] | None) -> None:
+        """From now on call `on_step` with the name of each step, in the thread that calls this; None ends it."""
         ...
 
 

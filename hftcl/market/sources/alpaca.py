@@ -26,7 +26,6 @@ _MOST_SYMBOLS: Final = 100  # chosen: a request line of 100 tickers stays below 
 _MOST_HELD: Final = 200_000
 """Bars that one batch may bring: 10 MB that wait for those who asked."""
 _FRESH_S: Final = 3600.0  # seconds: corporate actions change daily, not within an hour
-_GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _FIRST_ACTIONS: Final = date(2000, 1, 1)  # before all bars of the service, which begin in 2016
@@ -66,7 +65,7 @@ class AlpacaSource:
         self._watched, self._questions = tickers, questions
         self._waiting.clear()
 
-    def report_steps(self, on_step: Callable[[str], None]) -> None:
+    def report_steps(self, on_step: Callable[[str], None] | None) -> None:
         """Call `on_step` with the name of each page that is asked for."""
         self._service.transport.report_steps(on_step)
 
@@ -215,7 +214,7 @@ def _split(row: Any, part: str) -> Split:
     if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
         raise build_untrusted_error(part, f"hold one of {day} that is not so many shares for so many")
     split = Split(ticker=str(ticker), execution_date=day, split_from=before, split_to=after)
-    if not 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO:
+    if not split.is_plausible:
         raise build_untrusted_error(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
     return split
 

@@ -50,8 +50,6 @@ holidays is as long."""
 _REMEMBERED_ROWS: Final = 2_000_000
 """Bars of recent answers that are kept, 100 MB, so that a check and the retrain after it ask once."""
 _REMEMBERED_S: Final = 600.0  # seconds: a check and the retrain after it
-_GREATEST_RATIO: Final = 1000.0  # shares for one: the greatest splits on record are below; what is beyond is a fault
-"""No listed company has split, or merged, its shares by more at once."""
 _Object = dict[str, Any]
 _Rows = Bars | list[_Object]
 
@@ -135,7 +133,7 @@ class PolygonSource:
         if self._pace >= _BUSY_PLAN and len(questions) > 1:
             self._ahead = Ahead(self._whole, questions, threads=_THREADS, most=_WAITING)
 
-    def report_steps(self, on_step: Callable[[str], None]) -> None:
+    def report_steps(self, on_step: Callable[[str], None] | None) -> None:
         """Call `on_step` with the name of each page that is asked for."""
         self._rest.transport.report_steps(on_step)
 
@@ -370,7 +368,7 @@ def _parse_split(row: _Object, what: str) -> Split:
     if not all(number and number > 0 and math.isfinite(number) for number in (before, after)):
         raise _build_untrusted_error(what, f"hold one of {day} that is not so many shares for so many")
     split = Split(ticker=row["ticker"], execution_date=day, split_from=before or 0.0, split_to=after or 0.0)
-    if not 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO:
+    if not split.is_plausible:
         raise _build_untrusted_error(what, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
     return split
 

@@ -37,7 +37,6 @@ _COLUMNS: Final = {
 }
 _AT_ONCE: Final = 2
 """Files that are read at once: polars parses each with all cores, and a day takes some 300 MB meanwhile."""
-_GREATEST_RATIO: Final = 1000.0  # shares for one, as of the source polygon
 
 
 class FlatFilesSource:
@@ -73,7 +72,7 @@ class FlatFilesSource:
         self._left.clear()
         self._questions = frozenset(questions)
 
-    def report_steps(self, on_step: Callable[[str], None]) -> None:
+    def report_steps(self, on_step: Callable[[str], None] | None) -> None:
         """Call `on_step` with the day of each file that was read."""
         self._on_step = on_step
 
@@ -207,8 +206,8 @@ def _read_splits(path: Path) -> tuple[Split, ...]:
             )
             for row in rows
         ]
-        sane = all(split.split_from > 0 and 1 / _GREATEST_RATIO <= split.ratio <= _GREATEST_RATIO for split in splits)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        sane = all(split.is_plausible for split in splits)
+    except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} holds a split without ticker, date or shares. Correct it.") from error
     if not sane:
         raise SourceError(f"{path} holds a split of a ratio that no company makes. Correct it.")

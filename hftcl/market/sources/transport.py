@@ -81,10 +81,6 @@ class Vendor:
     pace: str = "calls_per_minute"
 
 
-def _ignore(what: str) -> None:
-    pass
-
-
 class Transport:
     """The service at `base_url`, asked at its pace."""
 
@@ -119,12 +115,11 @@ class Transport:
         self._pools: tuple[Any, Mapping[str, str]] | None = None
         self._making = threading.Lock()
         self._ahead_s: float | None = None
-        self._heard_by = 0
-        self._on_step: Callable[[str], None] = _ignore
+        self._listener: tuple[int, Callable[[str], None]] | None = None
 
-    def report_steps(self, on_step: Callable[[str], None]) -> None:
-        """Call `on_step` with what each try asks for, where it is made in the thread that calls this."""
-        self._heard_by, self._on_step = threading.get_ident(), on_step
+    def report_steps(self, on_step: Callable[[str], None] | None) -> None:
+        """Call `on_step` with what each try asks for, where it is made in the thread that calls this; None ends it."""
+        self._listener = (threading.get_ident(), on_step) if on_step else None
 
     @property
     def clock_ahead_s(self) -> float | None:
@@ -141,8 +136,8 @@ class Transport:
         """
         unreached = 0
         for n in range(self._tries):
-            if threading.get_ident() == self._heard_by:
-                self._on_step(f"{what}, try {n + 1}" if n else what)
+            if self._listener is not None and self._listener[0] == threading.get_ident():
+                self._listener[1](f"{what}, try {n + 1}" if n else what)
             try:
                 answer = self._send(target)
             except urllib3.exceptions.HTTPError as error:
