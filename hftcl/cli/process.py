@@ -162,10 +162,8 @@ def _fail(message: str, code: int) -> int:
     from hftcl.logs import to_one_line
 
     for line in message.splitlines():
-        # A word of thousands of characters, such as a file's header, floods a terminal.
-        shown = _ENDLESS.sub(
-            lambda word: f"{word[0][:_LONGEST_WORD]}...", to_one_line(line)
-        )  # what a foreign file or server sent must not steer the terminal
+        shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal, nor flood it
+        shown = _ENDLESS.sub(lambda word: f"{word[0][:_LONGEST_WORD]}...", shown)
         typer.echo(f"hftcl: {shown}", err=True)  # not Rich, which would swallow the "[paths]" in a message
     return code
 

@@ -106,6 +106,13 @@ def test_splits_of_the_watchlist_come_with_one_call(connect: Connect) -> None:
         assert len(server.hits) == 1
 
 
+@pytest.mark.parametrize("rate", [1001, 1e300])
+def test_a_split_of_a_ratio_that_no_company_makes_is_refused(connect: Connect, rate: float) -> None:
+    row = {"symbol": "AAPL", "ex_date": "2026-01-07", "old_rate": 1, "new_rate": rate}
+    with AlpacaDataServer(BARS, [row]) as server, pytest.raises(SourceError, match="for 1, which no company does"):
+        connect(server.url).splits("AAPL")
+
+
 FAULTS: dict[str, Fault] = {
     "html": says(200, b"<html>busy</html>"),
     "nothing": says(200, b""),
