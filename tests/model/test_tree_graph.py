@@ -7,9 +7,9 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from hftcl.model.families.forest import to_onnx
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, round_down

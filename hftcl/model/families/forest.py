@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.config.tree import leaves
-from hftcl.errors import TrainingError, UsageError
+from hftcl.errors import TrainingError
 from hftcl.model.families import Fitted, OnStep
+from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph
 from hftcl.model.serving import Predictor
 from hftcl.settings import Model as ModelSettings
@@ -42,7 +41,7 @@ class Forest:
 
     def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
-        return {name: _require_in_range(name, value) for name, value in params.items()}
+        return {name: require_in_range(ModelSettings, "model", name, value) for name, value in params.items()}
 
     def prepare(self) -> None:
         """Load the libraries of `fit`, which takes seconds."""
@@ -97,16 +96,6 @@ def _clear_padding(forest: Any) -> None:
         for name in clean.dtype.names:
             clean[name] = state["nodes"][name]
         estimator.tree_.__setstate__({**state, "nodes": clean})
-
-
-def _require_in_range(name: str, value: object) -> object:
-    kind = get_type_hints(ModelSettings, include_extras=True)[name]
-    plain = value.item() if isinstance(value, np.generic) else value
-    try:
-        return msgspec.convert(plain, kind)
-    except msgspec.ValidationError as error:
-        allowed = leaves()[f"model.{name}"].allowed
-        raise UsageError(f"--param {name}: the parameter {name} cannot be {plain!r}; it must be {allowed}.") from error
 
 
 def _fit_intelex(
