@@ -117,4 +117,4 @@ def list_section_faults(section: str, kind: Any) -> tuple[str, ...]:
 
 
 def _is_frozen(kind: type[Any]) -> bool:
-    return issubclass(kind, Value) or kind.__dataclass_params__.frozen  # type: ignore[attr-defined, no-any-return]
+    return issubclass(kind, Value) or kind.__dataclass_params__.frozen
