@@ -154,6 +154,10 @@ class Home(Value):
         """What the schedule needs of the exchange's calendar."""
         return self.root / ".sessions.json"
 
+    def calendar(self, name: str) -> Path:
+        """Return the file of an exchange's sessions, such as "XNYS" or "24/7"; it may be deleted at any time."""
+        return self.root / f".calendar-{name.replace('/', '-')}"
+
     @property
     def polygon_calls(self) -> Path:
         """The count of calls to Polygon, which collector and bot share."""

@@ -208,7 +208,7 @@ class Synthetic(Value):
 class Model(Value):
     """The model that is trained."""
 
-    family: Annotated[str, _text("Kind of model.", allowed='"forest", or an installed plug-in')] = "forest"
+    family: Annotated[str, _text("Kind of model.", allowed='"forest", "ridge", or an installed plug-in')] = "forest"
     n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Trees.")] = 200
     max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of a tree.")] = 12
     min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000, description="Fewest training rows in a leaf.")] = 50
@@ -221,6 +221,15 @@ class Model(Value):
     horizon_minutes: Annotated[
         int, Meta(ge=1, le=240, description="Minutes that the target reaches ahead, and that a signal is held.")
     ] = 30
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Ridge(Value):
+    """The family `ridge`: a weighted sum of the features, the baseline that a forest must beat."""
+
+    alpha: Annotated[
+        float, Meta(ge=0, le=1e9, description="Penalty on the squared weights of the standardised features.")
+    ] = 100.0
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -718,6 +727,7 @@ class Settings(Value):
     polygon: Polygon = field(default_factory=Polygon)
     synthetic: Synthetic = field(default_factory=Synthetic)
     model: Model = field(default_factory=Model)
+    ridge: Ridge = field(default_factory=Ridge)
     strategy: Strategy = field(default_factory=Strategy)
     exam: Exam = field(default_factory=Exam)
     promote: Promote = field(default_factory=Promote)
@@ -737,5 +747,9 @@ class Settings(Value):
     """The sections of the plug-ins in use, by name; `of_plugin` finds one by its type."""
 
     def of_plugin(self, kind: type[P]) -> P:
-        """Return the section whose dataclass is `kind`; with every default where none was read from hftcl.toml."""
-        return next((section for section in self.plugins.values() if isinstance(section, kind)), kind())
+        """Return the section whose dataclass is `kind`; with every default where none was read from hftcl.toml.
+
+        A family of ours that has a section of its own is found in the same way.
+        """
+        sections = (self.ridge, *self.plugins.values())
+        return next((section for section in sections if isinstance(section, kind)), kind())

@@ -22,12 +22,16 @@ edge = 4.0
 sessions = 10
 
 [model]
-n_estimators = 24
+family = "ridge"
 """
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
-    """Return settings for three tickers, 46 days, 24 trees and an edge that no luck hides; `sections` change values."""
+    """Return settings for three tickers, 46 days and an edge that no luck hides; `sections` change values.
+
+    The model is a ridge, which trains in a moment; a forest where the test says something of trees.
+    """
+    family = "forest" if "n_estimators" in sections.get("model", {}) else "ridge"
     settings = Settings()
     settings = replace(
         settings,
@@ -35,7 +39,7 @@ def small(home: Path, **sections: dict[str, object]) -> Settings:
         market=replace(settings.market, watchlist=("AAPL", "AMD", "TSLA"), lookback_days=46),
         synthetic=replace(settings.synthetic, edge=4.0),
         exam=replace(settings.exam, sessions=10),
-        model=replace(settings.model, n_estimators=24),
+        model=replace(settings.model, family=family),
     )
     for name, values in sections.items():
         settings = replace(settings, **{name: replace(getattr(settings, name), **values)})
@@ -48,15 +52,15 @@ watchlist = ["AAPL", "AMD"]
 lookback_days = 46
 
 [model]
-n_estimators = 8
+family = "ridge"
 
 [promote]
 min_sharpe = -100
 tolerance = 0.99
 min_p_better = 0
 """
-"""Two synthetic tickers and eight trees; asked as of one day again and again, each candidate equals its champion and is
-promoted, so that every retrain comes to the deployment."""
+"""Two synthetic tickers and a model that trains in a moment; asked as of one day again and again, each candidate equals
+its champion and is promoted, so that every retrain comes to the deployment."""
 
 AS_OF = "2025-12-15"
 RETRAIN = ("retrain", "--force", "--json", "--as-of", AS_OF)

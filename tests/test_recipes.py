@@ -164,7 +164,7 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(t
     install(site, *PLUGINS)
     write_database(home / "bars.sqlite", ("AAPL", "AMD"), date(2025, 10, 1), date(2025, 12, 15))
     text = QUICK_TOML.replace("[market]", '[market]\nsource = "acme"')
-    text = text.replace("n_estimators = 8", 'family = "extra"')
+    text = text.replace('family = "ridge"', 'family = "extra"')
     (home / "hftcl.toml").write_text(
         text + '[trade]\nbroker = "acmebank"\nfeed = "acme-asks"\n'
         f'[acme]\ndatabase = "{home / "bars.sqlite"}"\n[extra]\ntrees = 9\n[acmebank]\ncash = 50000\n'

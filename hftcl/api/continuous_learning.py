@@ -16,6 +16,7 @@ from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport, UnpinReport
 from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
+from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class ContinuousLearning:
         if settings is not None and given:
             raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
         self.settings = _load_settings(given) if settings is None else settings
+        keep_calendars(Home.of(self.settings))
         self._on_event = on_event
         self._clock = clock
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hftcl.home import Home
+from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PerformanceTracker:
 
     def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:
         self.settings = _load_settings() if settings is None else settings
+        keep_calendars(Home.of(self.settings))
         self._replay = replay
 
     def report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> "PerformanceReport":

@@ -46,13 +46,15 @@ _TAIL_HEAD: Final = b"\x72\x50\x0a\x0c" + _DIGEST_KEY.encode() + b"\x12\x40"
 _SIGNED_HEAD: Final = b"\x72\x50\x0a\x0c" + _SIGNATURE_KEY.encode() + b"\x12\x40"  # as _TAIL_HEAD, for the signature
 _TAIL_BYTES: Final = len(_TAIL_HEAD) + 64  # 64 hexadecimal digits of SHA-256 end it
 # Their versions go into the metadata: what may change a fitted model or what a graph predicts.
-_PACKAGES: Final = ("numpy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime", "polars")
+_PACKAGES: Final = ("numpy", "scikit-learn", "onnx", "onnxruntime", "polars")
 # Of onnx.AttributeProto.AttributeType: a number, a text, a tensor, and lists of numbers and texts; no graphs.
 _PLAIN_ATTRIBUTES: Final = frozenset({1, 2, 3, 4, 6, 7, 8})
-# What a forest, boosted trees or a vote over them needs. None of these can read a file, loop or call anything.
+# What trees, a weighted sum or a vote over them needs. None of these can read a file, loop or call anything.
 _OPERATORS: Final = {
     "ai.onnx.ml": frozenset({"TreeEnsembleRegressor"}),
-    "": frozenset({"Add", "Cast", "Concat", "Constant", "Div", "Identity", "Mean", "Mul", "Reshape", "Sub", "Sum"}),
+    "": frozenset(
+        ["Add", "Cast", "Concat", "Constant", "Div", "Identity", "MatMul", "Mean", "Mul", "Reshape", "Sub", "Sum"]
+    ),
 }
 
 

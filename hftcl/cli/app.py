@@ -53,7 +53,11 @@ class Invocation(Value):
         return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False))
 
     def _tell(self, configuration: "Configuration") -> "Configuration":
-        """Say on stderr which file is used where none was named."""
+        """Say on stderr which file is used where none was named; the home is where calendars are kept."""
+        from hftcl.home import Home
+        from hftcl.market.calendar_file import keep_calendars
+
+        keep_calendars(Home.of(configuration.settings))
         if configuration.remembered and self.verbosity >= 0:
             typer.echo(f"hftcl: settings of {configuration.file}, with which this home was last used", err=True)
         return configuration

@@ -29,7 +29,7 @@ _OURS: Final = frozenset(
         *("synthetic", "files", "polygon", "polygon-flat", "alpaca"),
         *("polygon-websocket", "polygon-rest"),
         *("paper", "strict-paper"),
-        "forest",
+        *("forest", "ridge"),
     }
 )
 
@@ -100,7 +100,7 @@ def _add_section(kinds: dict[str, type[Any]], key: str, point: "EntryPoint") -> 
 
 def list_section_faults(section: str, kind: Any) -> tuple[str, ...]:
     """Return what keeps `kind` from being a section: one line each, none for a frozen dataclass of described fields."""
-    if not (isinstance(kind, type) and is_dataclass(kind) and kind.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+    if not (isinstance(kind, type) and is_dataclass(kind) and _is_frozen(kind)):
         return ("SETTINGS must be a frozen dataclass",)
     faults = []
     for leaf in list_leaves(section, kind):
@@ -114,3 +114,7 @@ def list_section_faults(section: str, kind: Any) -> tuple[str, ...]:
         else:
             faults += [f"its default {refusal}" for refusal in find_refusals(leaf.key, leaf.annotation, leaf.default)]
     return tuple(faults)
+
+
+def _is_frozen(kind: type[Any]) -> bool:
+    return issubclass(kind, Value) or kind.__dataclass_params__.frozen

@@ -1,9 +1,9 @@
 """The exchange calendar: which sessions there are, and when they open and close in UTC.
 
-Reads no file of ours; the calendars are those of exchange_calendars, imported on first use because that takes a third
-of a second.
+The calendars are those of exchange_calendars, imported where no calendar is kept: with pandas that takes a second.
 """
 
+import io
 import warnings
 from datetime import date, datetime, time, timedelta
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from hftcl.errors import ConfigError, HftclError
+from hftcl.market.calendar_file import read_kept, write_kept
 
 _TS: Final = pl.Datetime("us", "UTC")  # as `bars.TS`; not imported, as a calendar needs no bars
 _EARLIEST: Final = "1990-01-01"  # left alone, exchange_calendars begins 20 years before today: another answer each day
@@ -47,7 +48,7 @@ class Calendar:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._table = _build_table(name)
+        self._zone, self._table = _find_table(name)
 
     @property
     def reach(self) -> tuple[date, date]:
@@ -57,7 +58,7 @@ class Calendar:
     @property
     def zone(self) -> str:
         """The exchange's time zone, such as "America/New_York": the clock that its hours are named by."""
-        return _find_zone(self.name)
+        return self._zone
 
     @property
     def sessions_per_year(self) -> int:
@@ -111,8 +112,8 @@ class Calendar:
     def _require_reach(self, day: date) -> None:
         """Raise HorizonError unless the calendar covers `day`; a process that has run for a year looks again first."""
         if day > _to_day(self._table["session"][-1]):
-            _build_table.cache_clear()
-            self._table = _build_table(self.name)
+            _find_table.cache_clear()
+            self._zone, self._table = _build_table(self.name)
         if not _to_day(self._table["session"][0]) <= day <= _to_day(self._table["session"][-1]):
             raise self._build_horizon_error(day)
 
@@ -129,8 +130,24 @@ def _to_day(value: Any) -> date:
 
 
 @cache
-def _build_table(name: str) -> pl.DataFrame:
-    """All sessions of the calendar `name`."""
+def _find_table(name: str) -> tuple[str, pl.DataFrame]:
+    """Return the zone and all sessions of the calendar `name`, as they are kept or built."""
+    kept = read_kept(name)
+    if kept is not None:
+        return kept[0], pl.read_ipc(io.BytesIO(kept[1]))
+    return _build_table(name)
+
+
+def _build_table(name: str) -> tuple[str, pl.DataFrame]:
+    """Build the calendar `name`, and keep it."""
+    zone, table = _ask_library(name)
+    file = io.BytesIO()
+    table.write_ipc(file)
+    write_kept(name, zone, file.getvalue())
+    return zone, table
+
+
+def _ask_library(name: str) -> tuple[str, pl.DataFrame]:
     # exchange_calendars 4.13 meets deprecations of pandas 3.1; they are not the user's to see
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -144,9 +161,10 @@ def _build_table(name: str) -> pl.DataFrame:
             "close": pl.Series(closes // 1000, dtype=pl.Int64).cast(_TS),
         }
     )
+    zone = str(calendar.tz)
     if calendar.name != _US_SHARES:
-        return table.with_columns(pl.col("open").alias("extended_open"), pl.col("close").alias("extended_close"))
-    return table.with_columns(*_build_extended_hours(str(calendar.tz))).rechunk()
+        return zone, table.with_columns(pl.col("open").alias("extended_open"), pl.col("close").alias("extended_close"))
+    return zone, table.with_columns(*_build_extended_hours(zone)).rechunk()
 
 
 def _build(name: str) -> Any:
@@ -166,11 +184,6 @@ def _build(name: str) -> Any:
         # get_calendar keeps what it built: a process that has run for a year would still have its first day's horizon
         return type(calendar)(start=calendar.first_session)
     return calendar
-
-
-@cache
-def _find_zone(name: str) -> str:
-    return str(_build(name).tz)
 
 
 def _build_from_earliest(name: str) -> Any:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from hftcl.errors import IntegrityError
 from hftcl.formats import count
 
-INPUT: Final = "X"  # the field's name for the features, and the one that skl2onnx's `to_onnx` gives
+INPUT: Final = "X"  # the field's name for the features, and the one that skl2onnx's `to_onnx` gives too
 # Said once, for a reader of the graph; a predictor takes the first output whatever its name.
 OUTPUT: Final = "prediction"
 _ERRORS_ONLY: Final = 3  # onnxruntime's scale: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal

@@ -33,7 +33,7 @@ from hftcl.market.bars import BAR_SCHEMA, Finding, drop_past
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
-_LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")
+_LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,23 +8,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.config.tree import leaves
-from hftcl.errors import TrainingError, UsageError
+from hftcl.errors import TrainingError
 from hftcl.model.families import Fitted, OnStep
-from hftcl.model.serving import INPUT, OUTPUT, Predictor
+from hftcl.model.families.ranges import require_in_range
+from hftcl.model.families.tree_graph import Tree, build_tree_graph
+from hftcl.model.serving import Predictor
 from hftcl.settings import Model as ModelSettings
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
-# Not skl2onnx's newest, which an older onnxruntime cannot open: those of onnx 1.14 (2023) hold all that a forest needs,
-# and each later onnxruntime reads them: https://onnxruntime.ai/docs/reference/compatibility.html
-_OPSETS: Final = {"": 19, "ai.onnx.ml": 3}
 # Relative: a float32 has 7 digits, and a sum over hundreds of trees loses one or two of them.
 _EXPORT_TOLERANCE: Final = 1e-5
 # Chosen: evenly from all training rows, so that most leaves are reached, in a moment.
@@ -44,7 +41,7 @@ class Forest:
 
     def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
-        return {name: _require_in_range(name, value) for name, value in params.items()}
+        return {name: require_in_range(ModelSettings, "model", name, value) for name, value in params.items()}
 
     def prepare(self) -> None:
         """Load the libraries of `fit`, which takes seconds."""
@@ -76,28 +73,16 @@ class Forest:
 
 
 def to_onnx(forest: Any, n_features: int) -> bytes:
-    """Return a fitted scikit-learn RandomForestRegressor as ONNX: `X`, float32 [rows, n_features], to [rows, 1].
+    """Return a fitted forest of scikit-learn's regression trees as ONNX: see `build_tree_graph`.
 
-    skl2onnx rounds the trees' float64 thresholds so that each float32 value still goes the way it went.
+    forest: RandomForestRegressor or ExtraTreesRegressor with one target, whose prediction is the trees' mean.
     """
-    import onnx
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType
-
-    model = convert_sklearn(
-        forest,
-        name="forest",
-        initial_types=[(INPUT, FloatTensorType([None, n_features]))],
-        target_opset=dict(_OPSETS),
-    )
-    versions = {opset.domain: opset.version for opset in model.opset_import}  # skl2onnx lists one of them twice
-    del model.opset_import[:]
-    model.opset_import.extend(onnx.helper.make_opsetid(domain, number) for domain, number in sorted(versions.items()))
-    for value in (model.graph.input[0], model.graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_param = "rows"
-    model.graph.node[-1].output[0] = model.graph.output[0].name = OUTPUT
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    share = 1 / len(forest.estimators_)
+    trees = [
+        Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, tree.value[:, 0, 0] * share)
+        for tree in (estimator.tree_ for estimator in forest.estimators_)
+    ]
+    return build_tree_graph(trees, n_features)
 
 
 def _clear_padding(forest: Any) -> None:
@@ -111,16 +96,6 @@ def _clear_padding(forest: Any) -> None:
         for name in clean.dtype.names:
             clean[name] = state["nodes"][name]
         estimator.tree_.__setstate__({**state, "nodes": clean})
-
-
-def _require_in_range(name: str, value: object) -> object:
-    kind = get_type_hints(ModelSettings, include_extras=True)[name]
-    plain = value.item() if isinstance(value, np.generic) else value
-    try:
-        return msgspec.convert(plain, kind)
-    except msgspec.ValidationError as error:
-        allowed = leaves()[f"model.{name}"].allowed
-        raise UsageError(f"--param {name}: the parameter {name} cannot be {plain!r}; it must be {allowed}.") from error
 
 
 def _fit_intelex(
@@ -137,7 +112,7 @@ def _fit_intelex(
     trees = int(params["n_estimators"])
     on_step(0, trees)
     fast = IntelexForest(**params, random_state=seed, n_jobs=jobs).fit(X, y)  # in one go, holding the GIL all the time
-    plain = RandomForestRegressor(**params, random_state=seed)  # the class that skl2onnx knows, and any user has
+    plain = RandomForestRegressor(**params, random_state=seed)  # the class that any user has
     plain.estimators_ = fast.estimators_
     plain.n_features_in_ = X.shape[1]
     plain.n_outputs_ = 1

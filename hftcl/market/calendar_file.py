@@ -1,0 +1,56 @@
+"""The sessions of an exchange, kept in a file of the home, for `sessions`: to build them takes a second and pandas.
+
+What is kept holds for a week, for the version of the library that it came from, and only where its digest fits; in any
+other case the calendar is built again. Loads no library of numbers.
+"""
+
+import contextlib
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Final
+
+from hftcl import durable
+from hftcl.home import Home
+
+_LIBRARY: Final = "exchange_calendars"
+_FRESH: Final = timedelta(days=7)  # a calendar reaches to a year from the day on which it was built: not much less
+_home: Home | None = None  # of the process: a calendar is asked for by its name, in many places
+
+
+def keep_calendars(home: Home) -> None:
+    """Keep the calendars that this process asks for in `home` from now on, where that is a home."""
+    global _home
+    _home = home
+
+
+def read_kept(name: str) -> tuple[str, bytes] | None:
+    """Return the zone and the table of a calendar as `write_kept` was given them; None where that cannot be used."""
+    if _home is None:
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is built again
+        digest, _, rest = _home.calendar(name).read_bytes().partition(b"\n")
+        head, _, table = rest.partition(b"\n")
+        if hashlib.sha256(rest).hexdigest().encode() != digest:
+            return None
+        kept = json.loads(head)
+        age = _today() - datetime.fromisoformat(kept["built"])
+        if (kept["calendar"], kept["version"]) == (name, version(_LIBRARY)) and timedelta(0) <= age <= _FRESH:
+            return str(kept["zone"]), table
+    return None
+
+
+def write_kept(name: str, zone: str, table: bytes) -> None:
+    """Keep a calendar that was just built; a home that does not exist yet, or may not be written, keeps none."""
+    if _home is None or not _home.models.is_dir():
+        return
+    head = {"calendar": name, "version": version(_LIBRARY), "built": _today().isoformat(), "zone": zone}
+    rest = json.dumps(head).encode() + b"\n" + table
+    with contextlib.suppress(OSError):  # it is built again next time
+        durable.write_atomically(_home.calendar(name), hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+
+
+def _today() -> datetime:
+    now = datetime.now(UTC)  # noqa: TID251 - the library, too, builds as of the clock of the host
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)

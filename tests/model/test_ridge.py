@@ -1,0 +1,91 @@
+"""The family ridge is the regression of the textbook, and its graph predicts what it does."""
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.linear_model import Ridge as KnownRidge
+
+from hftcl.archive.artifact import load
+from hftcl.contracts import check_family
+from hftcl.errors import UsageError
+from hftcl.model.families import complete, find_family
+from hftcl.model.families.ridge import Ridge
+from hftcl.model.serving import Predictor
+from tests.installed import answer
+from tests.loop_cases import QUICK_TOML, RETRAIN
+
+Rows = npt.NDArray[np.float32]
+
+
+def market(rows: int = 3000, seed: int = 1) -> tuple[Rows, Rows]:
+    """Five features of very different size, one of them constant, of which the first two matter."""
+    random = np.random.default_rng(seed)
+    X = (random.normal(size=(rows, 5)) * [1, 100, 1e-4, 0, 1] + [0, 1e4, 0, 3, 0]).astype(np.float32)
+    y = (X[:, 0] - X[:, 1] / 200 + random.normal(size=rows)).astype(np.float32)
+    return X, y
+
+
+def fit(X: Rows, y: Rows, *, jobs: int = 1, seed: int = 7, alpha: float = 100.0) -> Any:
+    return Ridge().fit(X, y, {"alpha": alpha}, seed=seed, jobs=jobs, on_step=lambda done, total: None)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 100.0, 1e6])
+def test_it_is_ridge_regression_on_standardised_features(alpha: float) -> None:
+    X, y = market()
+    moving = X[:, [0, 1, 2, 4]].astype(np.float64)
+    standardised = (moving - moving.mean(axis=0)) / moving.std(axis=0)
+    known = KnownRidge(alpha=alpha).fit(standardised, y.astype(np.float64))
+    fitted = fit(X, y, alpha=alpha)
+    np.testing.assert_allclose(fitted.estimator.predict(X), known.predict(standardised), atol=1e-9)
+    np.testing.assert_allclose(Predictor(fitted.onnx, 5).predict(X), known.predict(standardised), atol=1e-4)
+    assert fitted.importances[3] == 0
+    assert sum(fitted.importances) == pytest.approx(1)
+
+
+def test_seed_cores_and_the_size_of_a_block_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = market()
+    assert fit(X, y, jobs=3, seed=9).onnx == fit(X, y).onnx
+    monkeypatch.setattr("hftcl.model.families.ridge._BLOCK_ROWS", 700)
+    np.testing.assert_allclose(fit(X, y).estimator.weights, fit(X[::-1], y[::-1]).estimator.weights, atol=1e-9)
+
+
+def test_a_row_gives_the_same_bits_alone_and_in_a_batch_of_any_size() -> None:
+    X, y = market()
+    predictor = Predictor(fit(X, y).onnx, 5)
+    whole = predictor.predict(X)
+    assert len(np.unique(whole)) > 1000
+    for size in (1, 2, 3, 5, 31, 64, 500, 2999):
+        pieces = [predictor.predict(X[start : start + size]) for start in range(0, len(X), size)]
+        assert (np.concatenate(pieces) == whole).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 60])
+def test_few_rows_or_a_constant_target_give_a_model_that_says_the_same_of_every_row(rows: int) -> None:
+    X, _ = market(rows)
+    fitted = fit(X, np.full(rows, 0.25, dtype=np.float32))
+    assert (Predictor(fitted.onnx, 5).predict(X) == np.float32(0.25)).all()
+    assert sum(fitted.importances) == pytest.approx(1)
+
+
+def test_it_keeps_what_a_family_promises_and_refuses_what_is_no_penalty() -> None:
+    assert check_family(Ridge()) == ()
+    assert find_family("ridge").name == "ridge"
+    with pytest.raises(UsageError, match=r"alpha cannot be -1.0; it must be"):
+        complete(Ridge(), {"alpha": -1.0})
+    with pytest.raises(UsageError, match=r"no parameter 'n_estimators'"):
+        complete(Ridge(), {"n_estimators": 3})
+
+
+def test_a_retrain_with_it_deploys_a_model_that_the_section_ridge_sets(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(QUICK_TOML + "[ridge]\nalpha = 7\n")
+    assert answer(tmp_path, *RETRAIN)["outcome"] == "deployed"
+    assert answer(tmp_path, *RETRAIN, "--param", "alpha=9")["outcome"] == "deployed"
+    rows = answer(tmp_path, "history")
+    metas = [load(tmp_path / "models" / f"model_{row['model_id']}.onnx").meta for row in rows]
+    assert sorted((meta.family, meta.params["alpha"]) for meta in metas) == [("ridge", 7.0), ("ridge", 9.0)]
+    opened = joblib.load(tmp_path / "trained_stock_model.pkl")
+    assert opened.predict(np.zeros((2, len(opened.mean)))).shape == (2,)
