@@ -14,6 +14,7 @@ import polars as pl
 from hftcl.events import Event, OnEvent
 from hftcl.formats import count
 from hftcl.market import bars as market
+from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.files import FilesSource
@@ -196,12 +197,12 @@ def _sessions(bars: pl.DataFrame, calendar: Calendar) -> pl.DataFrame | None:
         return None
 
 
-def _coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> market.Coverage | None:
+def _coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> Coverage | None:
     sessions = _sessions(bars, calendar)
     if sessions is None or sessions.is_empty():
         return None
     raw = bars.select(market.RAW_SCHEMA.names()).with_columns(pl.lit(ticker).alias("ticker"))
-    return market.measure_coverage(market.label(raw.unique("ts").sort("ts"), sessions), sessions, ticker=ticker)
+    return measure_coverage(market.label(raw.unique("ts").sort("ts"), sessions), sessions, ticker=ticker)
 
 
 def _day(bars: pl.DataFrame, calendar: Calendar) -> tuple[tuple[float, ...], ...]:

@@ -14,7 +14,8 @@ from polars.testing import assert_frame_equal
 
 from hftcl.config import load
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
-from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt, measure_coverage
+from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files import FilesSource
 from hftcl.settings import Files, Market, Paths, Settings
