@@ -1,7 +1,6 @@
 """Splits of shares: bars in the shares of one day, and the splits that no table knows. Pure."""
 
 from collections.abc import Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -117,10 +116,12 @@ def find_edges(bars: pl.DataFrame) -> pl.DataFrame:
         begins |= (bars["ticker"] != bars["ticker"].shift(1)).fill_null(value=True).to_numpy()
     starts = np.flatnonzero(begins)
     ends = np.append(starts[1:], bars.height)
-    values = bars["close"].to_list()  # to take the median of five from a list is ten times as quick as from an array
-    spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
-    first = [median(values[begin : min(begin + _EDGE_BARS, end)]) for begin, end in spans]
-    last = [median(values[max(end - _EDGE_BARS, begin) : end]) for begin, end in spans]
+    closes = bars["close"].to_numpy()
+    reach = np.arange(_EDGE_BARS)
+    first = np.median(closes[np.minimum(starts[:, None] + reach, closes.size - 1)], axis=1)
+    last = np.median(closes[np.maximum(ends[:, None] - 1 - reach, 0)], axis=1)
+    for n in np.flatnonzero(ends - starts < _EDGE_BARS):  # a session with fewer bars has them all on both sides
+        first[n] = last[n] = np.median(closes[starts[n] : ends[n]])
     return bars.select("ticker", "session", "ts")[starts].with_columns(
         pl.Series("bars", ends - starts, dtype=pl.UInt32), pl.Series("first", first), pl.Series("last", last)
     )

@@ -86,7 +86,8 @@ class _Progress:
 class _CollectWindow:
     """The sessions that are wanted and what is known of them at `as_of`.
 
-    closed: those whose regular hours have ended; over: those whose extended hours have, so that they can be kept.
+    closed: those whose regular hours have ended, as far as the source knows; over: those whose extended hours have, so
+    that they can be kept.
     """
 
     sessions: pl.DataFrame
@@ -246,11 +247,13 @@ class BarStore:
     ) -> _CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
+        # what a source of this fingerprint had by the end of a session is all that it will ever have of it
+        steady = bool(known_until) and getattr(self._source, "unchanging", False)
         hours = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
         return _CollectWindow(
             sessions=begun,
             closed=begun.filter(hours["close"] <= hours["known"]),
-            over=frozenset(hours.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
+            over=frozenset(hours.filter(pl.col("extended_close") <= (as_of if steady else pl.col("known")))["session"]),
             as_of=as_of,
             extended_hours=extended_hours,
             min_coverage=share,
