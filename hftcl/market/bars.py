@@ -91,9 +91,9 @@ NOTED: Final = {
 """What is reported without dropping a raw bar: reason code and meaning."""
 
 _REASONS: Final = tuple(DROPPED)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # from which stamps count
 _MINUTE_US: Final = 60_000_000  # stamps count microseconds
-_NO_TIME: Final = np.iinfo(np.int64).min
+_NO_TIME: Final = np.iinfo(np.int64).min  # before every time that is one
 _RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more than a factor of 1.10
 _SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
 _STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row

@@ -18,7 +18,7 @@ _Flags = npt.NDArray[np.bool_]
 _GAP_MINUTES: Final = 10
 # Chosen: a session of ten may lack extended trades by itself; more is another range of hours in the source.
 _MOSTLY: Final = 0.9
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # from which stamps count
 _MINUTE_US: Final = 60_000_000  # stamps count microseconds
 
 
