@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from statistics import median
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from hftcl.errors import SourceError
 from hftcl.formats import count
 
-if TYPE_CHECKING:
-    from hftcl.market.sources import Split
+_Ints = npt.NDArray[np.int64]
+_Flags = npt.NDArray[np.bool_]
 
 # Microseconds, as Python's datetime: a stamp goes to and fro unchanged; vendors give milliseconds.
 TS: Final = pl.Datetime("us", "UTC")
@@ -51,6 +51,9 @@ BAR_SCHEMA: Final = pl.Schema(
 and `session_minutes` is the session's length (390 on a full day, 210 on a half day). Prices as traded, or adjusted for
 splits where a function says so."""
 
+NO_BARS: Final = BAR_SCHEMA.to_frame()
+"""No bar of BAR_SCHEMA: to make a frame of a schema takes a millisecond."""
+
 DROPPED: Final = {
     "foreign_ticker": "the bar names another ticker",
     "no_timestamp": "the bar has no time, or one of the hour that the clocks repeat or leave out, without an offset",
@@ -87,21 +90,15 @@ NOTED: Final = {
 }
 """What is reported without dropping a raw bar: reason code and meaning."""
 
+_REASONS: Final = tuple(DROPPED)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # from which stamps count
+_MINUTE_US: Final = 60_000_000  # stamps count microseconds
+_NO_TIME: Final = np.iinfo(np.int64).min  # before every time that is one
 _RANGE_FACTOR: Final = 2.0  # no minute in 1.33 million real bars spans more than a factor of 1.10
 _SESSION_FACTOR: Final = 5.0  # decimals slip by 10; a share that moves fivefold in a day is one not to trade blindly
 _STUCK_BARS: Final = 10  # liquid shares repeat a flat minute at most twice in a row
-# Chosen: thin shares lack single minutes all day long; ten in a row are a halt or a loss of data.
-_GAP_MINUTES: Final = 10
 _LABEL_FACTOR = 1.25  # how far the opening minute stands out against those beside it
 _LABEL_SESSIONS, _LABEL_SHARE = 5, 0.6  # of noise, one minute in three is the busiest: 1 in 243 for five sessions
-# Chosen: a session of ten may lack extended trades by itself; more is another range of hours in the source.
-_MOSTLY: Final = 0.9
-# Whole numbers that boards choose; 3:2 and the like are within what a share moves in a night.
-_SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-_SPLIT_TOLERANCE: Final = 0.10  # the ordinary overnight return on top of a split; a move of 40 % is no 2:1 split
-_LEAST_SPLIT: Final = 1.5  # below what looks like the smallest of them, 2 less the tolerance
-_MOST_SHARES: Final = 1000  # for one; the largest known splits, either way, are of some hundreds
-_EDGE_BARS: Final = 5  # the median of so many bars on each side of the night: one bad bar makes no split
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +130,23 @@ def clean(
     bar is good depends on itself, other bars of its minute, and the first good bar of its session, never on a later
     minute: otherwise cleaning would look ahead, and the bot could not repeat it.
     """
-    rows = raw.select(RAW_SCHEMA.names()).with_columns(_find_session_index(sessions))
-    rows = rows.with_columns(_find_fault(ticker, as_of).alias("reason")).sort("ts", maintain_order=True)
-    good, faulty = rows.filter(pl.col("reason").is_null()), [rows.filter(pl.col("reason").is_not_null())]
+    rows = raw.select(RAW_SCHEMA.names())
+    stamps, known = _to_stamps(rows["ts"])
+    nth, inside = _find_sessions(stamps, known, sessions)
+    fault = _find_faults(rows, stamps, known, inside, ticker, as_of)
+    if (stamps[1:] < stamps[:-1]).any():
+        order = np.argsort(stamps, kind="stable")
+        rows, nth, fault = rows[order], nth[order], fault[order]
+    rows, faulty = rows.with_columns(pl.Series("nth", nth)), []
+    if (odd := fault > 0).any():
+        reasons = pl.Series("reason", [_REASONS[n - 1] for n in fault[odd].tolist()], dtype=pl.String)
+        rows, faulty = rows.filter(~odd), [rows.filter(odd).with_columns(reasons)]
     for sift in (_sift_duplicates, _sift_bad_ticks):
-        good, bad = sift(good)
-        faulty.append(bad)
-    bars = label(good.select(RAW_SCHEMA.names()), sessions)
-    dropped = _list_findings(pl.concat(faulty), sessions, ticker)
+        rows, bad = sift(rows)
+        if bad is not None:
+            faulty.append(bad)
+    bars = _join_sessions(rows, rows["nth"].to_numpy(), sessions)
+    dropped = _list_findings(pl.concat(faulty), sessions, ticker) if faulty else ()
     return bars, dropped + _find_stuck(bars, ticker)
 
 
@@ -151,64 +157,91 @@ def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     ['ticker', 'ts', 'session', 'minute']
     """
     if sessions.is_empty() or bars.is_empty():
-        return BAR_SCHEMA.to_frame()
-    indexed = bars.with_columns(_find_session_index(sessions)).filter(pl.col("inside"))
-    of_session = sessions.select("session", "open", "close")[indexed["nth"]].rename({"open": "from", "close": "to"})
-    return pl.concat([indexed, of_session], how="horizontal").select(
-        "ticker",
-        "ts",
-        "session",
-        ((pl.col("ts") - pl.col("from")).dt.total_minutes()).cast(pl.Int32).alias("minute"),
-        ((pl.col("to") - pl.col("from")).dt.total_minutes()).cast(pl.Int32).alias("session_minutes"),
-        pl.col("ts").is_between("from", "to", closed="left").alias("regular"),
-        *PRICES,
-        "volume",
+        return NO_BARS
+    nth, inside = _find_sessions(*_to_stamps(bars["ts"]), sessions)
+    return (
+        _join_sessions(bars, nth, sessions)
+        if inside.all()
+        else _join_sessions(bars.filter(inside), nth[inside], sessions)
     )
 
 
-def _find_session_index(sessions: pl.DataFrame) -> list[pl.Expr]:
-    """`nth`: row of the session that began last before ts, 0 before the first; `inside`: whether it had not ended."""
+def _to_stamps(ts: pl.Series) -> tuple[_Ints, _Flags]:
+    """Return microseconds since 1970 and which of them are known; an unknown one sorts before all others."""
+    if not ts.null_count():
+        stamps = ts.cast(TS).cast(pl.Int64).to_numpy()
+        return stamps, np.ones(stamps.size, dtype=np.bool_)
+    return ts.cast(TS).to_physical().fill_null(_NO_TIME).to_numpy(), ts.is_not_null().to_numpy()
+
+
+def _find_sessions(stamps: _Ints, known: _Flags, sessions: pl.DataFrame) -> tuple[_Ints, _Flags]:
+    """Return the row of the session that began last before each stamp, 0 before the first, and whether it goes on.
+
+    A row without a time belongs to the session of the row before it, however much was asked for.
+    """
     if sessions.is_empty():
-        return [pl.lit(0, pl.UInt32).alias("nth"), pl.lit(value=False).alias("inside")]
-    began = pl.lit(sessions["extended_open"]).search_sorted(pl.col("ts"), side="right")
-    # a row without a time belongs to the session of the row before it, however much was asked for
-    began = pl.when(pl.col("ts").is_not_null()).then(began).forward_fill().backward_fill().fill_null(0)
-    nth = began.clip(lower_bound=1) - 1
-    until = pl.lit(sessions["extended_close"]).gather(nth)
-    inside = ((began > 0) & (pl.col("ts") < until)).fill_null(value=False)
-    return [nth.alias("nth"), inside.alias("inside")]
+        return np.zeros(stamps.size, dtype=np.int64), np.zeros(stamps.size, dtype=np.bool_)
+    begins, ends = (sessions[name].cast(pl.Int64).to_numpy() for name in ("extended_open", "extended_close"))
+    began = np.searchsorted(begins, stamps, side="right")
+    if not known.all():
+        last = np.maximum.accumulate(np.where(known, np.arange(stamps.size), known.argmax()))
+        began = np.where(known.any(), began[last], 0)
+    nth = np.maximum(began, 1) - 1
+    return nth, known & (began > 0) & (stamps < ends[nth])
 
 
-def _find_fault(ticker: str, as_of: datetime | None) -> pl.Expr:
-    """Return the first reason to drop a row that can be seen in the row itself, else null."""
-    ts = pl.col("ts")
-    figures = [pl.col(name) for name in (*PRICES, "volume")]
-    prices = [pl.col(name) for name in PRICES]
-    high, low = pl.col("high"), pl.col("low")
-    body = (pl.col("open"), pl.col("close"))
-    known_until = pl.lit(as_of, dtype=TS)
+def _join_sessions(bars: pl.DataFrame, nth: _Ints, sessions: pl.DataFrame) -> pl.DataFrame:
+    """Return `bars` (RAW_SCHEMA), each in row `nth` of `sessions`, as BAR_SCHEMA."""
+    if bars.is_empty():
+        return NO_BARS
+    days, opens, closes = (sessions[name].cast(pl.Int64).to_numpy() for name in ("session", "open", "close"))
+    since, lengths = _to_stamps(bars["ts"])[0] - opens[nth], closes - opens
+    return pl.DataFrame(
+        [
+            bars["ticker"],
+            bars["ts"],
+            pl.Series("session", days[nth]).cast(pl.Date),
+            pl.Series("minute", (since / _MINUTE_US).astype(np.int32)),  # towards the open, also before it
+            pl.Series("session_minutes", (lengths // _MINUTE_US).astype(np.int32)[nth]),
+            pl.Series("regular", (since >= 0) & (since < lengths[nth])),
+            *bars.select(*PRICES, "volume").get_columns(),
+        ]
+    )
+
+
+def _find_faults(
+    rows: pl.DataFrame, stamps: _Ints, known: _Flags, inside: _Flags, ticker: str, as_of: datetime | None
+) -> npt.NDArray[np.int8]:
+    """Return the number in DROPPED, from 1, of the first fault that each row shows by itself; 0 for none."""
+    opens, highs, lows, closes, volumes = (rows[name].to_numpy() for name in (*PRICES, "volume"))  # null is NaN
+    prices = (opens, highs, lows, closes)
+    limit = np.iinfo(np.int64).max if as_of is None else (as_of - _EPOCH) // timedelta(microseconds=1)
     checks = {
-        "foreign_ticker": pl.col("ticker").ne_missing(pl.lit(ticker)),
-        "no_timestamp": ts.is_null(),
-        "off_minute": ts.dt.truncate("1m") != ts,
-        "future": ts > known_until if as_of else pl.lit(value=False),
-        "still_open": ts + MINUTE > known_until if as_of else pl.lit(value=False),
-        "outside_session": ~pl.col("inside"),
-        "not_finite": ~pl.all_horizontal(figure.is_finite().fill_null(value=False) for figure in figures),
-        "not_positive": pl.any_horizontal(price <= 0 for price in prices),
-        "negative_volume": pl.col("volume") < 0,
-        "zero_volume": pl.col("volume") == 0,
-        "high_below_low": high < low,
-        "open_or_close_outside_range": pl.any_horizontal((price > high) | (price < low) for price in body),
-        "bad_tick": high > _RANGE_FACTOR * low,
+        "foreign_ticker": rows["ticker"].ne_missing(ticker).to_numpy(),
+        "no_timestamp": ~known,
+        "off_minute": stamps % _MINUTE_US != 0,
+        "future": stamps > limit,
+        "still_open": stamps > limit - _MINUTE_US,
+        "outside_session": ~inside,
+        "not_finite": ~np.logical_and.reduce([np.isfinite(figure) for figure in (*prices, volumes)]),
+        "not_positive": np.logical_or.reduce([price <= 0 for price in prices]),
+        "negative_volume": volumes < 0,
+        "zero_volume": volumes == 0,
+        "high_below_low": highs < lows,
+        "open_or_close_outside_range": (np.maximum(opens, closes) > highs) | (np.minimum(opens, closes) < lows),
+        "bad_tick": highs / _RANGE_FACTOR > lows,
     }
-    return pl.coalesce(pl.when(check).then(pl.lit(reason)) for reason, check in checks.items())
+    fault = np.zeros(stamps.size, dtype=np.int8)
+    for reason, odd in reversed(checks.items()):
+        fault[odd] = 1 + _REASONS.index(reason)
+    return fault
 
 
-def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Of several rows of one minute keep the last delivered: a correction comes after what it corrects."""
-    if rows["ts"].diff().min() != timedelta():  # none: sorted rows differ by more than nothing
-        return rows, rows.clear()
+    stamps = _to_stamps(rows["ts"])[0]
+    if not (stamps[1:] == stamps[:-1]).any():
+        return rows, None
     is_last = (pl.col("ts") != pl.col("ts").shift(-1)).fill_null(value=True)
     repeated = rows.filter(pl.col("ts").is_duplicated()).with_columns(is_last.alias("last"))
     same = pl.all_horizontal(pl.col(name) == pl.col(name).last().over("ts") for name in (*PRICES, "volume"))
@@ -216,7 +249,7 @@ def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return rows.filter(is_last), repeated.with_columns(reason).filter(~pl.col("last")).drop("last")
 
 
-def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Drop what is wildly off the first good bar of its session.
 
     The measure stays the same all session, so that cleaning twice changes nothing. A wrong first bar costs the rest of
@@ -224,7 +257,7 @@ def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """
     highest, lowest = rows["high"].max(), rows["low"].min()
     if isinstance(highest, float) and isinstance(lowest, float) and highest <= _SESSION_FACTOR * lowest:
-        return rows, rows.clear()  # the usual case: no two bars of all sessions are so far apart
+        return rows, None  # the usual case: no two bars of all sessions are so far apart
     measure = pl.col("close").first().over("nth")
     off = (pl.col("high") > _SESSION_FACTOR * measure) | (pl.col("low") * _SESSION_FACTOR < measure)
     marked = rows.with_columns(off.alias("off"))
@@ -244,12 +277,13 @@ def _list_findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) ->
 
 def _find_stuck(bars: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """Long runs of one price in regular hours. They are kept: it takes the end of a run to know that it was one."""
-    flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
-    regular = bars.filter("regular")
-    if regular.select(flat.sum()).item() < _STUCK_BARS:  # the usual case, and ten times as quick
+    opens, highs, lows, closes = (bars[name].to_numpy() for name in PRICES)
+    if ((opens == closes) & (highs == closes) & (lows == closes)).sum() < _STUCK_BARS:  # the usual case
         return ()
+    flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
     runs = (
-        regular.lazy()
+        bars.filter("regular")
+        .lazy()
         .with_columns(flat.alias("flat"))
         .with_columns(pl.struct("session", "flat", pl.when("flat").then("close")).rle_id().alias("run"))
         .filter("flat")
@@ -312,186 +346,3 @@ def find_label_doubt(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
             text = f'stamps look like the {label} of the minute; for the source `files` set [files] label = "{label}"'
             return (Finding(ticker, "label", odd.height, odd["ts"][0], odd["session"][0], text),)
     return ()
-
-
-def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataFrame:
-    """Return `bars` (BAR_SCHEMA) with prices and volumes in the shares of each ticker's last session.
-
-    Before a split's execution date prices are divided by its ratio and volumes multiplied. A split after the ticker's
-    last session changes nothing: it has not happened yet. Raises SourceError for a ratio outside 1/1000 to 1000.
-
-    >>> adjust_for_splits(BAR_SCHEMA.to_frame(), ()).height
-    0
-    """
-    if not splits:
-        return bars
-    names = ("ticker", "execution_date", "ratio")
-    table = pl.DataFrame([(s.ticker, s.execution_date, s.ratio) for s in splits], schema=names, orient="row")
-    table = table.cast({"ticker": pl.String, "execution_date": pl.Date, "ratio": pl.Float64}).unique()
-    absurd = table.filter(~pl.col("ratio").is_between(1 / _MOST_SHARES, _MOST_SHARES))
-    if absurd.height:
-        row = absurd.row(0, named=True)
-        raise SourceError(
-            f"A split of {row['ticker']} on {row['execution_date']} makes {row['ratio']:g} shares of one, which no "
-            f"company has done: 1/{_MOST_SHARES} to {_MOST_SHARES} is believed. Correct the split table of the source."
-        )
-    last = bars.group_by("ticker").agg(pl.col("session").max().alias("until"))
-    table = table.join(last, on="ticker").filter(pl.col("execution_date") <= pl.col("until"))
-    if table.is_empty():
-        return bars
-    later = pl.col("ratio").reverse().cum_prod().reverse().over("ticker")
-    factors = table.sort("ticker", "execution_date").select("ticker", "execution_date", later.alias("factor"))
-    days = bars.select("ticker", "session").unique().sort("ticker", "session")
-    factor_of_day = days.sort("session").join_asof(
-        factors.sort("execution_date"),
-        left_on="session",
-        right_on="execution_date",
-        by="ticker",
-        strategy="forward",
-        allow_exact_matches=False,
-        check_sortedness=False,
-    )
-    adjusted = bars.join(factor_of_day, on=["ticker", "session"], how="left", maintain_order="left")
-    factor = pl.col("factor").fill_null(1.0)
-    return adjusted.with_columns(*(pl.col(p) / factor for p in PRICES), pl.col("volume") * factor).select(bars.columns)
-
-
-def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[Finding, ...]:
-    """Return the overnight jumps near a whole ratio, either way, that remain after adjusting unadjusted `bars`.
-
-    `session` of a finding is the first after the jump, `count` the bars of that ticker before it. Compared are the
-    median closes of the last and the first five bars around each night. Ratios start at 2: news moves a share by a
-    third, and such a move is a return.
-    """
-    adjusted = adjust_for_splits(bars, splits)
-    in_order = adjusted["ts"].is_sorted() and adjusted["ticker"].n_unique() <= 1  # the usual case: to sort takes longer
-    nights = (
-        find_edges(adjusted if in_order else adjusted.sort("ticker", "ts"))
-        .with_columns((pl.col("last").shift(1) / pl.col("first")).over("ticker").alias("ratio"))
-        .with_columns((pl.col("bars").cum_sum() - pl.col("bars")).over("ticker").alias("before"))
-        .filter(pl.max_horizontal("ratio", 1 / pl.col("ratio")) > _LEAST_SPLIT)
-    )
-    if nights.is_empty():  # the usual case: to compare with every ratio takes longer
-        return ()
-    return tuple(
-        Finding(
-            row["ticker"],
-            "unannounced_split",
-            row["before"],
-            row["ts"],
-            row["session"],
-            f"the price changed by a factor of {1 / row['ratio']:.3g} over the night before {row['session']}",
-        )
-        for row in nights.filter(looks_like_split(pl.col("ratio"))).iter_rows(named=True)
-    )
-
-
-def find_edges(bars: pl.DataFrame) -> pl.DataFrame:
-    """Return a row for each ticker's session: ticker, session, ts of its first bar, bars, and medians `first`, `last`.
-
-    The medians are those of its first and its last five closes. bars: BAR_SCHEMA, sorted by ticker and ts.
-
-    >>> find_edges(BAR_SCHEMA.to_frame()).columns
-    ['ticker', 'session', 'ts', 'bars', 'first', 'last']
-    """
-    ticker, session, closes = bars["ticker"], bars["session"], bars["close"].to_list()
-    starts = ((session != session.shift(1)) | (ticker != ticker.shift(1))).fill_null(value=True).arg_true()
-    begins = starts.to_list()
-    ends = [*begins[1:], bars.height]
-    spans = list(zip(begins, ends, strict=False))  # without a bar there is an end and no begin
-    first = [median(closes[begin : min(begin + _EDGE_BARS, end)]) for begin, end in spans]
-    last = [median(closes[max(end - _EDGE_BARS, begin) : end]) for begin, end in spans]
-    return bars.select("ticker", "session", "ts")[starts].with_columns(
-        pl.Series("bars", [end - begin for begin, end in spans], dtype=pl.UInt32),
-        pl.Series("first", first, dtype=pl.Float64),
-        pl.Series("last", last, dtype=pl.Float64),
-    )
-
-
-def drop_past(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
-    """Return the rows of `bars` (ticker, session) that lie before none of `jumps`, as `find_unannounced_splits` has."""
-    for jump in jumps:
-        bars = bars.filter((pl.col("ticker") != jump.ticker) | (pl.col("session") >= jump.session))
-    return bars
-
-
-def looks_like_split(ratio: pl.Expr) -> pl.Expr:
-    """Whether `ratio`, of the price before a night to the one after it, is near a whole number from 2, either way.
-
-    >>> pl.DataFrame({"ratio": [2.03, 0.1, 1.4]}).select(looks_like_split(pl.col("ratio"))).to_series().to_list()
-    [True, True, False]
-    """
-    size = pl.max_horizontal(ratio, 1 / ratio)
-    return pl.any_horizontal((size / whole).log().abs() < _SPLIT_TOLERANCE for whole in _SPLIT_RATIOS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """How much of a window one ticker has, regular hours only: sessions with a bar, minutes with a bar."""
-
-    ticker: str
-    sessions: int
-    expected_sessions: int
-    minutes: int
-    expected_minutes: int
-    missing: tuple[date, ...]
-    gaps: tuple[Finding, ...]
-    unextended: tuple[date, ...]
-
-    @property
-    def share(self) -> float:
-        """Sessions with a bar / sessions expected; 0 where none was expected."""
-        return self.sessions / self.expected_sessions if self.expected_sessions else 0.0
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """The holes: sessions without a bar, long gaps within one, extended hours that come and go."""
-        holes = {"missing_session": self.missing, "partly_extended": self.unextended}
-        findings = [
-            Finding(
-                self.ticker, reason, len(days), None, days[0], ", ".join(map(str, days[:3])) + ", ..." * (len(days) > 3)
-            )
-            for reason, days in holes.items()
-            if days
-        ]
-        return (*findings, *self.gaps)
-
-
-def measure_coverage(bars: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str) -> Coverage:
-    """Return what `bars` (BAR_SCHEMA) hold of `sessions` for `ticker`: the calendar decides what was to be expected."""
-    mine = bars.filter((pl.col("ticker") == ticker) & pl.col("session").is_in(sessions["session"].to_list())).sort("ts")
-    rows = mine.filter("regular")
-    # the closing cross comes in the minute of the close, also from feeds of regular hours only
-    extended = set(
-        mine.filter(~pl.col("regular") & (pl.col("minute") != pl.col("session_minutes")))["session"].unique()
-    )
-    length = (sessions["close"] - sessions["open"]).dt.total_minutes()
-    present = set(rows["session"].unique())
-    missing = tuple(day for day in sessions["session"].to_list() if day not in present)
-    return Coverage(
-        ticker=ticker,
-        sessions=sessions.height - len(missing),
-        expected_sessions=sessions.height,
-        minutes=rows.height,
-        expected_minutes=int(length.sum()),
-        missing=missing,
-        gaps=_find_gaps(rows, ticker),
-        unextended=tuple(day for day in sorted(present) if day not in extended)
-        if 0 < len(extended) < _MOSTLY * len(present)
-        else (),
-    )
-
-
-def _find_gaps(rows: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
-    """Long runs of absent minutes within a session, also at its start and its end; rows sorted by ts."""
-    minute, by = pl.col("minute"), "session"
-    before = minute - minute.shift(1, fill_value=-1).over(by) - 1
-    is_last = (pl.col(by) != pl.col(by).shift(-1)).fill_null(value=True)
-    after = pl.when(is_last).then(pl.col("session_minutes") - 1 - minute).otherwise(0)
-    starts = rows.select(by, "ts", before.alias("n")).with_columns(pl.col("ts") - MINUTE * pl.col("n"))
-    ends = rows.select(by, pl.col("ts") + MINUTE, after.alias("n"))
-    long = pl.concat([starts, ends]).filter(pl.col("n") >= _GAP_MINUTES).sort("ts")
-    return tuple(
-        Finding(ticker, "gap", n, ts, session, f"{n} minutes from {ts:%Y-%m-%d %H:%M} UTC")
-        for session, ts, n in long.iter_rows()
-    )

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.formats import count
-from hftcl.market.bars import Finding, find_edges, looks_like_split
+from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar
-from hftcl.market.zone import find_misfit, find_stretch
+from hftcl.market.splits import find_edges, has_step, looks_like_split
+from hftcl.market.zone import Stretch, find_misfit
 
 FATAL: Final = {
     "interval": "the bars are not of one minute",
@@ -36,6 +37,7 @@ _INTERVALS: Final = (
 _ODD: Final = 0.2  # of rows: faults of a feed are one in a hundred, other columns break two rows in three
 _FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
 _SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
+_SECOND_US, _DAY_US = 1_000_000, 86_400_000_000  # stamps count microseconds; a day of UTC
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
 _TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
 _FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
@@ -57,32 +59,31 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     >>> find_interval(pl.Series(stamps))
     (300, 1, datetime.date(2026, 1, 5))
     """
-    known = stamps.drop_nulls().alias("ts")
+    known = (stamps.drop_nulls() if stamps.null_count() else stamps).alias("ts")
     known = known if known.is_sorted() else known.sort()
-    step = pl.col("ts").diff().dt.total_seconds().alias("step")
-    table = (
-        known.to_frame()
-        .select(pl.col("ts").dt.date().alias("day"), step)
-        .filter(pl.col("step").is_between(1, _LONGEST_STEP))
-    )
-    minutes = (pl.col("step") == 60).mean()  # of such a step none of the lengths is a divisor
-    honest = (
-        table.group_by("day")
-        .agg(minutes.alias("minutes"), pl.col("step").min())
-        .filter((pl.col("minutes") > 1 - _SHARE) & (pl.col("step") >= 60))
-    )
-    others = table.filter(~pl.col("day").is_in(honest["day"].implode()))
-    if honest.height and others.is_empty():  # the usual case
-        return None
+    moments = known.cast(pl.Int64).to_numpy()
+    step, day = np.diff(moments), moments[1:] // _DAY_US
+    within = (step >= _SECOND_US) & (step < (_LONGEST_STEP + 1) * _SECOND_US)
+    step, day = step[within], day[within]
+    begins = np.flatnonzero(np.diff(day, prepend=-1))
+    if begins.size:
+        lengths = np.diff(begins, append=day.size)
+        minute = (step >= 60 * _SECOND_US) & (step < 61 * _SECOND_US)  # of which none of the lengths is a divisor
+        minutes = np.add.reduceat(minute, begins, dtype=np.int64)
+        honest = (minutes > (1 - _SHARE) * lengths) & (np.minimum.reduceat(step, begins) >= 60 * _SECOND_US)
+        odd = ~honest & (lengths >= _FEWEST_STEPS)
+        if honest.any() and not odd.any():  # the usual case
+            return None
+        odd = np.repeat(odd, lengths)
+        step, day = step[odd], day[odd]
+    others = pl.DataFrame({"day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US})
     steps = (
         others.lazy()
         .group_by("day")
         .agg(
-            pl.len().alias("steps"),
             pl.col("step").median().alias("middle"),
             *((pl.col("step") % length == 0).mean().alias(str(length)) for length in _INTERVALS),
         )
-        .filter(pl.col("steps") >= _FEWEST_STEPS)
         .sort("day")
         .collect()
     )
@@ -137,11 +138,14 @@ def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
     >>> find_unit(pl.Series([150.34] * 30), pl.Series([100.0] * 30))
     ''
     """
-    middle = prices.drop_nulls().drop_nans().median()
-    if isinstance(middle, float) and middle > _TOP_PRICE:
+    known = prices.to_numpy()
+    known = known[~np.isnan(known)]
+    middle = float(np.median(known)) if known.size else 0.0
+    if middle > _TOP_PRICE:
         return f"the median price is {middle:,.0f}, which no share costs: prices look like units of 1e-4, 1e-6 or 1e-9"
-    traded = volumes.filter(volumes > 0)
-    if traded.len() >= _FEWEST_STEPS and int(((traded % 1) != 0).sum()) >= _FRACTIONAL * traded.len():
+    amounts = volumes.to_numpy()
+    traded = amounts[amounts > 0]
+    if traded.size >= _FEWEST_STEPS and int((traded != np.floor(traded)).sum()) >= _FRACTIONAL * traded.size:
         return f"volumes are nearly never whole ({traded[0]:g}): they look like thousands, or amounts of money"
     return ""
 
@@ -166,7 +170,8 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     unit = "" if continuous else find_unit(bars["close"], bars["volume"])
     if unit:
         note("unit", bars.height, unit)
-    later, smooth = correlate(bars.filter("regular"))
+    regular = bars.select("regular", "session", "open", "close", "volume").filter("regular")
+    later, smooth = correlate(regular)
     remedy = (
         "the bars were built with later minutes, as by a centred mean or the next minute's close: get them as traded"
     )
@@ -176,7 +181,7 @@ def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[F
     elif smooth is not None and smooth > SMOOTH:
         seen = f"one minute's return foretells the next one's (correlation {smooth:.2f}"
         note("future_built", bars.height, f"{seen}, honest bars have less than {SMOOTH}); {remedy}")
-    return (*doubts, *(() if continuous else (*find_leaps(bars, ticker=ticker), *find_lots(bars, ticker=ticker))))
+    return (*doubts, *(() if continuous else (*find_leaps(bars, ticker=ticker), *find_lots(regular, ticker=ticker))))
 
 
 def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> tuple[Finding, ...]:
@@ -186,17 +191,18 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
     """
     if bars.is_empty():
         return ()
-    clock = find_misfit(bars["ts"], bars["volume"], calendar)
-    if clock is None:
-        stretch = find_stretch(bars["ts"], bars["volume"], calendar)
-        if stretch is None:
-            return ()
+    misfit = find_misfit(bars["ts"], bars["volume"], calendar)
+    if misfit is None:
+        return ()
+    if isinstance(misfit, Stretch):
+        stretch = misfit
         detail = (
             f"from {stretch.first} to {stretch.last} the busiest minute stands {abs(stretch.offset_minutes)} minutes "
             f"{'after' if stretch.offset_minutes > 0 else 'before'} the open, in the other sessions at it: these "
             "stamps are not UTC; correct the source"
         )
         return (Finding(ticker, "wrong_hour", bars.height, bars["ts"][0], stretch.first, detail),)
+    clock = misfit
     where = f"{clock.label} of the minute" if "UTC" in (clock.zone, *clock.same) else f"a clock of {clock.zone}"
     detail = (
         f"the volumes of {count(clock.sessions, 'session')} say that the stamps are not UTC and the start of the "
@@ -208,11 +214,19 @@ def find_wrong_hour(bars: pl.DataFrame, calendar: Calendar, *, ticker: str) -> t
 def find_lots(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
     """Return the night over which the usual volume of a minute changed by a factor near 100: lots beside shares.
 
-    bars: BAR_SCHEMA of one ticker, sorted by ts. Compared are the medians of the five sessions on each side.
+    bars: columns session, volume of one ticker's regular hours, sorted by session. Compared are the medians of the
+    five sessions on each side.
     """
-    days = bars.filter("regular").group_by("session", maintain_order=True).agg(pl.col("volume").median())
-    if days.height < 2 * _LEVEL_SESSIONS:
+    sessions, volumes = bars["session"].cast(pl.Int64).to_numpy(), bars["volume"].to_numpy()
+    starts = np.flatnonzero(np.diff(sessions, prepend=-1))
+    if starts.size < 2 * _LEVEL_SESSIONS:
         return ()
+    middles = _find_medians(volumes, starts)
+    levels = np.median(np.lib.stride_tricks.sliding_window_view(middles, _LEVEL_SESSIONS), axis=1)
+    before, after = levels[:-_LEVEL_SESSIONS], levels[_LEVEL_SESSIONS:]
+    if not ((after >= _LOT[0] * before) | (before >= _LOT[0] * after)).any():  # the usual case
+        return ()
+    days = pl.DataFrame({"session": bars["session"][starts], "volume": middles})
     level = pl.col("volume").rolling_median(_LEVEL_SESSIONS)
     nights = days.with_columns((level.shift(-_LEVEL_SESSIONS + 1) / level.shift(1)).alias("factor"))
     size = pl.max_horizontal("factor", 1 / pl.col("factor"))
@@ -228,15 +242,26 @@ def find_lots(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
     )  # fmt: skip
 
 
+def _find_medians(values: npt.NDArray[np.float64], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the median of each run of `values`, which begin at `starts`; all at once, which is five times as quick."""
+    lengths = np.diff(starts, append=values.size)
+    dense = np.full((starts.size, int(lengths.max())), np.inf)
+    dense[np.repeat(np.arange(starts.size), lengths), np.arange(values.size) - np.repeat(starts, lengths)] = values
+    dense.sort(axis=1)
+    run = np.arange(starts.size)
+    middles: npt.NDArray[np.float64] = (dense[run, (lengths - 1) // 2] + dense[run, lengths // 2]) / 2
+    return middles
+
+
 def correlate(bars: pl.DataFrame) -> tuple[float | None, float | None]:
     """Return G and A over consecutive minutes of a session; None for one that these bars do not define.
 
     G: correlation of log(close_t / open_t+1) with log(close_t+1 / open_t+1). A: of the log return of the close from t
-    to t+1 with the next one. bars: columns session, ts, open, close, sorted by ts.
+    to t+1 with the next one. bars: columns session, open, close, sorted by time.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # a price of 0 has no return, and makes no correlation
         opens, closes = np.log(bars["open"].to_numpy()), np.log(bars["close"].to_numpy())
-    sessions = bars["session"].to_physical().to_numpy()
+    sessions = bars["session"].cast(pl.Int64).to_numpy()
     same = sessions[1:] == sessions[:-1]
     move = np.diff(closes)
     twice = same[1:] & same[:-1]
@@ -254,13 +279,12 @@ def _correlate(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> 
 
 def find_leaps(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
     """Return the nights over which the price changed by more than a factor of 2 that no usual split has."""
-    nights = (
-        find_edges(bars)
-        .with_columns((pl.col("first") / pl.col("last").shift(1)).alias("factor"))
-        .filter(pl.max_horizontal("factor", 1 / pl.col("factor")) > _LEAP)
-    )
-    if nights.is_empty():  # the usual case: to compare with every split takes longer
+    edges = find_edges(bars)
+    if not has_step(edges, _LEAP):  # the usual case: to compare with every split takes longer
         return ()
+    nights = edges.with_columns((pl.col("first") / pl.col("last").shift(1)).alias("factor")).filter(
+        pl.max_horizontal("factor", 1 / pl.col("factor")) > _LEAP
+    )
     return tuple(
         Finding(
             ticker, "overnight_jump", 1, row["ts"], row["session"],

@@ -82,13 +82,13 @@ def _count(bars: pl.DataFrame, sessions: pl.DataFrame) -> _Counts:
     if not (bars["session"].is_sorted() and bars["ts"].is_sorted()):
         bars = bars.sort("session", "ts")
     opens, closes, begins, ends = (
-        sessions[name].to_physical().to_numpy() for name in ("open", "close", "extended_open", "extended_close")
+        sessions[name].cast(pl.Int64).to_numpy() for name in ("open", "close", "extended_open", "extended_close")
     )
     minutes = (closes - opens) // _MINUTE_US
-    days, day = (frame["session"].to_physical().to_numpy() for frame in (sessions, bars))
+    days, day = (frame["session"].cast(pl.Int64).to_numpy() for frame in (sessions, bars))
     row = np.searchsorted(days, day).clip(max=days.size - 1)
     mine = days[row] == day
-    row, stamps = row[mine], bars["ts"].to_physical().to_numpy()[mine]
+    row, stamps = row[mine], bars["ts"].cast(pl.Int64).to_numpy()[mine]
     minute = (stamps - opens[row]) // _MINUTE_US
     regular = (minute >= 0) & (minute < minutes[row])
     at, traded = row[regular], minute[regular]

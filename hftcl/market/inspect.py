@@ -14,6 +14,7 @@ import polars as pl
 from hftcl.events import Event, OnEvent
 from hftcl.formats import count
 from hftcl.market import bars as market
+from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.files import FilesSource
@@ -21,7 +22,6 @@ from hftcl.market.sources.files_facts import FileLook
 from hftcl.market.zone import Clock, find_clock
 from hftcl.settings import Settings
 
-_BUCKET: Final = 15  # minutes of a block of the sparkline: a session of 390 is 26 of them
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
 _FEW_ODD: Final = 0.01  # of stamps: fewer within their minute are faults of their rows
 _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newest month
@@ -34,8 +34,8 @@ class FileReport:
     columns: our name -> theirs. price_unit: what 1 in a price column is in the market's currency. adjusted: for splits,
     None where neither vendor nor name says it. zone: of the stamps: "in the stamps", a zone, or None where it must be
     asked for.
-    sure: whether nothing of it is a guess. day: volume by quarter of an hour before, in and after the session of the
-    calendar. coverage: share of the regular minutes between first and last that have a bar, of the first ticker.
+    sure: whether nothing of it is a guess. day: volume by minute before, in and after the session of the calendar.
+    coverage: share of the regular minutes between first and last that have a bar, of the first ticker.
     """
 
     file: str
@@ -196,18 +196,16 @@ def _sessions(bars: pl.DataFrame, calendar: Calendar) -> pl.DataFrame | None:
         return None
 
 
-def _coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> market.Coverage | None:
+def _coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> Coverage | None:
     sessions = _sessions(bars, calendar)
     if sessions is None or sessions.is_empty():
         return None
     raw = bars.select(market.RAW_SCHEMA.names()).with_columns(pl.lit(ticker).alias("ticker"))
-    return market.measure_coverage(market.label(raw.unique("ts").sort("ts"), sessions), sessions, ticker=ticker)
+    return measure_coverage(market.label(raw.unique("ts").sort("ts"), sessions), sessions, ticker=ticker)
 
 
 def _day(bars: pl.DataFrame, calendar: Calendar) -> tuple[tuple[float, ...], ...]:
-    """Return the mean volume by quarter of an hour before, in and after the session; empty for a market that never
-    closes.
-    """
+    """Return the volume by minute before, in and after the session, of all; empty for a market that never closes."""
     sessions = _sessions(bars, calendar)
     if calendar.name == "24/7" or sessions is None or sessions.is_empty():
         return ()
@@ -218,13 +216,13 @@ def _day(bars: pl.DataFrame, calendar: Calendar) -> tuple[tuple[float, ...], ...
     near = early.join_asof(opens, left_on="near", right_on="from", strategy="backward").drop_nulls("from")
     minute = (pl.col("ts") - pl.col("from")).dt.total_minutes()
     length = int((sessions["close"] - sessions["open"]).dt.total_minutes().max())  # type: ignore[arg-type]
-    sums = near.group_by((minute // _BUCKET).alias("place")).agg(pl.col("volume").sum())
+    sums = near.group_by(minute.alias("place")).agg(pl.col("volume").sum())
     volumes: dict[int, float] = dict(sums.iter_rows())
 
-    def blocks(first: int, last: int) -> tuple[float, ...]:
-        return tuple(float(volumes.get(place, 0.0)) for place in range(first // _BUCKET, last // _BUCKET))
+    def list_minutes(first: int, last: int) -> tuple[float, ...]:
+        return tuple(float(volumes.get(place) or 0.0) for place in range(first, last))
 
-    return blocks(-_BEFORE, 0), blocks(0, length), blocks(length, length + _AFTER)
+    return list_minutes(-_BEFORE, 0), list_minutes(0, length), list_minutes(length, length + _AFTER)
 
 
 def propose(reports: tuple[FileReport, ...], folder: str) -> tuple[dict[str, object], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from hftcl.market.bars import Finding
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
+NO_ROWS: Final = FILE_SCHEMA.to_frame()  # to make a frame of a schema takes a millisecond
 # Safe in the file names of every system; tickers are of these, all else is encoded.
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
 # Names of devices under Windows, https://learn.microsoft.com/windows/win32/fileio/naming-a-file
@@ -151,7 +152,7 @@ def folder_name(ticker: str) -> str:
 
 
 def format_month(day: date) -> str:
-    return f"{day:%Y-%m}"
+    return f"{day.year:04}-{day.month:02}"
 
 
 def _is_of_month(month: str) -> pl.Expr:

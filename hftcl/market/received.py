@@ -57,7 +57,7 @@ def count_received(
     revised: Mapping[date, int],
 ) -> TickerCoverage:
     """Return what `bars` (BAR_SCHEMA of one ticker) hold of `sessions`, which are those that are over."""
-    counts = dict(bars.filter("regular").group_by("session").len().iter_rows())
+    counts = dict(bars["session"].filter(bars["regular"]).value_counts().iter_rows())
     lengths = (sessions["close"] - sessions["open"]).dt.total_minutes()
     days = [
         SessionCoverage(

@@ -13,7 +13,7 @@ import polars as pl
 
 from hftcl.market.bars import Finding
 from hftcl.market.holes import find_holes
-from hftcl.market.month_files import FILE_SCHEMA, HeldSession, Note, format_month
+from hftcl.market.month_files import NO_ROWS, HeldSession, Note, format_month
 
 _PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
 """After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
@@ -31,15 +31,17 @@ _LOST_BARS: Final = 0.02
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """What the cache holds of one ticker in the months of a window; `bars` are of FILE_SCHEMA."""
+    """What the cache holds of one ticker in the months of a window; `bars` are of `month_files.FILE_SCHEMA`."""
 
     held: dict[date, HeldSession] = field(default_factory=dict)
-    bars: pl.DataFrame = field(default_factory=FILE_SCHEMA.to_frame)
+    bars: pl.DataFrame = field(default_factory=lambda: NO_ROWS)
     changed: set[str] = field(default_factory=set)
 
 
 def find_doubtful(shelf: Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
     """Return those held sessions that should hold more, oldest first, with what they lack; see `holes`."""
+    if not shelf.held:
+        return {}
     broken = {day: sum(note.count for note in held.notes if note.reason in _FAULTS) for day, held in shelf.held.items()}
     taken_back = {day for day, held in shelf.held.items() if any(note.reason == "taken_back" for note in held.notes)}
     held = sessions.filter(pl.col("session").is_in(list(shelf.held)))
@@ -83,7 +85,9 @@ def put(
     shelf: Shelf, ticker: str, days: Sequence[date], fetched: pl.DataFrame, fetch_findings: Sequence[Finding]
 ) -> list[Finding]:
     """Replace `days` on the shelf by what was fetched; return how that differs from what was held of them."""
-    findings, kept, restored = [], set(), [fetched.clear()]
+    findings: list[Finding] = []
+    kept: set[date] = set()
+    restored: list[pl.DataFrame] = []
     for day in days:
         notes = tuple(
             Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail)
@@ -110,9 +114,23 @@ def put(
         if held != before:
             shelf.held[day] = held
             shelf.changed.add(format_month(day))
-    replaced = pl.col("session").is_in([day for day in days if day not in kept])
-    shelf.bars = pl.concat([shelf.bars.filter(~replaced), fetched.filter(replaced), *restored]).sort("ts")
+    replaced = [day for day in days if day not in kept]
+    news = keep_days(fetched, replaced)
+    if shelf.bars.height or restored:
+        news = pl.concat([shelf.bars.filter(~pl.col("session").is_in(replaced)), news, *restored])
+    shelf.bars = sort_bars(news)
     return findings
+
+
+def keep_days(bars: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
+    """Return the bars of the sessions `days`; of a first collection these are all of them."""
+    kept = bars["session"].is_in(days)
+    return bars if kept.all() else bars.filter(kept)
+
+
+def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars in the order of time, in which they nearly always are: to sort takes longer than to look."""
+    return bars if bars["ts"].is_sorted() else bars.sort("ts")
 
 
 def _note_loss(lost: pl.DataFrame) -> Note:

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary
@@ -20,8 +21,9 @@ from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
-from hftcl.market.month_files import FILE_SCHEMA, HeldSession, MonthFiles, folder_name, format_month
+from hftcl.market.month_files import FILE_SCHEMA, NO_ROWS, HeldSession, MonthFiles, folder_name, format_month
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import (
@@ -31,10 +33,13 @@ from hftcl.market.shelf import (
     find_doubtful,
     is_astray,
     is_due,
+    keep_days,
     note_doubts,
     put,
+    sort_bars,
 )
 from hftcl.market.sources import BarSource, Foresight, Question, Split, Stepwise, as_local
+from hftcl.market.splits import adjust_for_splits, drop_past, find_unannounced_splits
 
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
@@ -81,7 +86,8 @@ class _Progress:
 class _CollectWindow:
     """The sessions that are wanted and what is known of them at `as_of`.
 
-    closed: those whose regular hours have ended; over: those whose extended hours have, so that they can be kept.
+    closed: those whose regular hours have ended, as far as the source knows; over: those whose extended hours have, so
+    that they can be kept.
     """
 
     sessions: pl.DataFrame
@@ -241,11 +247,13 @@ class BarStore:
     ) -> _CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
+        # what a source of this fingerprint had by the end of a session is all that it will ever have of it
+        steady = bool(known_until) and getattr(self._source, "unchanging", False)
         hours = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
         return _CollectWindow(
             sessions=begun,
             closed=begun.filter(hours["close"] <= hours["known"]),
-            over=frozenset(hours.filter(pl.col("extended_close") <= pl.col("known"))["session"]),
+            over=frozenset(hours.filter(pl.col("extended_close") <= (as_of if steady else pl.col("known")))["session"]),
             as_of=as_of,
             extended_hours=extended_hours,
             min_coverage=share,
@@ -332,7 +340,7 @@ class BarStore:
         try:
             return self._fetch_and_hand_over(ticker, window, save, behind)
         except RefusedBarsError as error:
-            none = market.BAR_SCHEMA.to_frame()
+            none = market.NO_BARS
             covered = count_received(none, window.closed, ticker=ticker, quarantined={}, revised={})
             part: Future[_Part] = Future()
             part.set_result(
@@ -347,7 +355,7 @@ class BarStore:
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window.days, sweep=save)
         wanted = self._list_wanted(shelf, window)
-        unfinished = [FILE_SCHEMA.to_frame()]
+        unfinished = [NO_ROWS]
         saves: list[Future[None]] = []
         for sessions in _group_runs(window.sessions, wanted):
             fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
@@ -356,7 +364,8 @@ class BarStore:
             findings += put(shelf, ticker, over, fetched, fetch_findings)
             if not getattr(self._source, "unchanging", False):
                 note_doubts(shelf, asked, window.sessions, window.as_of, astray=is_astray(fetch_findings, sessions))
-            unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
+            if len(over) < sessions.height:
+                unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
             findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
             if save:
                 stored = Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
@@ -388,23 +397,24 @@ class BarStore:
         held: Mapping[date, HeldSession],
     ) -> _Part:
         """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
-        bars = bars.filter(pl.col("session").is_in(window.days)).sort("ts")
+        bars = sort_bars(keep_days(bars, window.days))
         labelled = market.label(bars.select(market.RAW_SCHEMA.names()), window.sessions)
         if labelled.height < bars.height:  # the calendar was corrected since they were stored
             findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
-        labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
+        if labelled.height and labelled["ts"][-1] + market.MINUTE > window.as_of:
+            labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
         known = getattr(self._source, "label_known", False)
         doubts = () if known else market.find_label_doubt(labelled, ticker=ticker)
-        jumps = market.find_unannounced_splits(labelled, splits)
-        labelled = labelled if window.keep_past else market.drop_past(labelled, jumps)
-        adjusted = market.adjust_for_splits(labelled, splits)
+        jumps = find_unannounced_splits(labelled, splits)
+        labelled = labelled if window.keep_past else drop_past(labelled, jumps)
+        adjusted = adjust_for_splits(labelled, splits)
         if not self._source.synthetic:
             if not as_local(self._source):  # whose own look at its files says what to set
                 doubts = (*doubts, *find_wrong_hour(labelled, self._calendar, ticker=ticker))
             doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=self._calendar.name == _CONTINUOUS))
         if not window.extended_hours:
             adjusted = adjusted.filter("regular")
-        covered = market.measure_coverage(adjusted, window.closed, ticker=ticker)
+        covered = measure_coverage(adjusted, window.closed, ticker=ticker)
         left_out = ""
         if fatal := [doubt for doubt in doubts if doubt.reason in FATAL]:
             left_out = f"its bars cannot be true: {'; '.join(dict.fromkeys(doubt.detail for doubt in fatal[:3]))}"
@@ -523,9 +533,8 @@ def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataF
     """Group `wanted` into runs of sessions that follow each other: each is one question to the source."""
     if not wanted:
         return []
-    marked = sessions.with_columns(pl.col("session").is_in(wanted).alias("wanted"))
-    runs = marked.with_columns(pl.col("wanted").rle_id().alias("run")).filter("wanted")
-    parts = [run.select(sessions.columns) for run in runs.partition_by("run", maintain_order=True)]
+    rows = np.flatnonzero(sessions["session"].is_in(wanted).to_numpy())
+    parts = [sessions[int(run[0]) : int(run[-1]) + 1] for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)]
     if len(parts) <= _MOST_RUNS:
         return parts
     return [sessions.filter(pl.col("session").is_between(wanted[0], wanted[-1]))]

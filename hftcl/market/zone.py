@@ -74,6 +74,7 @@ class _Candidate:
     label: Label
     opens: _Ints  # naive minute of each session's open
     scores: _Floats  # of each session, nan where it has no bars
+    rises: tuple[_Ints, _Ints]  # of each session that has a score, where its volume rises; see `_rises`
     stray: float  # share of days with bars that are no session
 
     @property
@@ -119,7 +120,10 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
         return True
     minutes, volume = _by_minute(stamps, volumes)
     sessions = _sessions(minutes, calendar)
-    return sessions is None or _fit(minutes, volume, sessions)  # too little to doubt, or no doubt
+    if sessions is None:  # too little to doubt
+        return True
+    hours = _find_hours(sessions, "UTC")
+    return _fit(minutes, volume, hours, _try("UTC", "start", minutes, volume, hours))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,23 +146,26 @@ def find_stretch(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> S
     if calendar.name == "24/7":
         return None
     minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar) if minutes.size else None
-    return None if sessions is None else _find_stretch(minutes, volume, sessions)
+    sessions = _sessions(minutes, calendar)
+    if sessions is None:
+        return None
+    hours = _find_hours(sessions, "UTC")
+    return _find_stretch(minutes, volume, sessions, hours, _try("UTC", "start", minutes, volume, hours))
 
 
-def _find_stretch(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> Stretch | None:
-    opens, closes = _find_hours(sessions, "UTC")
-    scores = _try("UTC", "start", minutes, volume, (opens, closes)).scores
-    known = np.flatnonzero(~np.isnan(scores))
-    away = scores[known] < _OPEN_WEIGHT  # no rise at the open
+def _find_stretch(
+    minutes: _Ints, volume: _Floats, sessions: pl.DataFrame, hours: tuple[_Ints, _Ints], start: _Candidate
+) -> Stretch | None:
+    opens, closes = hours
+    known = np.flatnonzero(~np.isnan(start.scores))
+    away = start.scores[known] < _OPEN_WEIGHT  # no rise at the open
     if away.all():
         return None  # no stretch of it, but the whole: for `find_clock` to tell
     edges = np.flatnonzero(np.diff(away, prepend=False, append=False))
     runs = [(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True) if b - a >= _FEWEST]
     for a, b in sorted(runs, key=lambda run: run[0] - run[1]):
         rows = known[a:b]
-        windows = _lay_windows(minutes, volume, opens[rows], _BEFORE, _AFTER)
-        sharpest, lasting = _rises(windows)
+        sharpest, lasting = (rises[rows] for rises in start.rises)
         offsets, counts = np.unique(np.concatenate([sharpest, lasting]), return_counts=True)
         offset = int(offsets[counts.argmax()])
         agreeing = int(((sharpest == offset) | (lasting == offset)).sum())
@@ -171,26 +178,29 @@ def _find_stretch(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> St
     return None
 
 
-def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock | None:
-    """Return the clock that the stamps follow where it is not UTC, of the start of the minute; else, or unsure, None.
+def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock | Stretch | None:
+    """Return the clock that the stamps follow where it is not UTC, of the start of the minute, or a stretch of them.
 
-    Quick where the stamps fit, and where their volumes rise in no certain place.
+    None where all is right, or unsure. Quick where the stamps fit, and where their volumes rise in no certain place.
     """
     if calendar.name == "24/7":
         return None
     minutes, volume = _by_minute(stamps, volumes)
     sessions = _sessions(minutes, calendar)
-    if sessions is None or _fit(minutes, volume, sessions) or not _offset(minutes, volume, sessions):
+    if sessions is None:
         return None
-    clock = find_clock(stamps, volumes, calendar)
-    right = clock.zone is None or ("UTC" in (clock.zone, *clock.same) and clock.label == "start")
-    return None if right else clock
-
-
-def _fit(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> bool:
     hours = _find_hours(sessions, "UTC")
-    start, end = (_try("UTC", label, minutes, volume, hours).score for label in _LABELS)
-    return start >= _LEAST and start >= end + _AHEAD
+    start = _try("UTC", "start", minutes, volume, hours)
+    if not _fit(minutes, volume, hours, start) and _offset(minutes, volume, sessions):
+        clock = find_clock(stamps, volumes, calendar)
+        if clock.zone is not None and not ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
+            return clock
+    return _find_stretch(minutes, volume, sessions, hours, start)
+
+
+def _fit(minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints], start: _Candidate) -> bool:
+    """Whether `start`, UTC and the start of the minute, fits, and the end of it does not."""
+    return start.score >= _LEAST and start.score >= _try("UTC", "end", minutes, volume, hours).score + _AHEAD
 
 
 _LABELS: Final[tuple[Label, ...]] = ("start", "end")
@@ -304,16 +314,18 @@ def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[
     """Score one clock on every session: 0.6 if the sharpest rise stands at the open, 0.4 times the volume inside."""
     opens, closes = (moments + (label == "end") for moments in hours)
     scores = np.full(opens.size, np.nan)
+    rises = np.zeros(opens.size, dtype=np.int64), np.zeros(opens.size, dtype=np.int64)
     windows = _lay_windows(minutes, volume, opens, _BEFORE, _AFTER)
     if windows.rows.size:
         length = (closes - opens)[windows.rows]
         at = np.arange(windows.dense.shape[1]) + windows.begin
         inside = (windows.dense * ((at >= 0) & (at <= length[:, None]))).sum(axis=1) / windows.dense.sum(axis=1)
         sharpest, lasting = _rises(windows)
+        rises[0][windows.rows], rises[1][windows.rows] = sharpest, lasting
         scores[windows.rows] = _OPEN_WEIGHT * ((sharpest == 0) | (lasting == 0)) + (1 - _OPEN_WEIGHT) * inside
     strays = _list_days(minutes[~windows.covered])
     stray = strays.size / max(_list_days(minutes).size, 1)
-    return _Candidate(zone=zone, label=label, opens=opens, scores=scores, stray=stray)
+    return _Candidate(zone=zone, label=label, opens=opens, scores=scores, rises=rises, stray=stray)
 
 
 def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare, compute_worth_of_holding
-from hftcl.market.bars import looks_like_split
+from hftcl.market.splits import looks_like_split
 from hftcl.performance.figures import FloatArray, compute_or_none, compute_sharpe_interval
 from hftcl.performance.reports import BenchmarkFigures
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
 SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
+_PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
 
 
@@ -133,6 +134,12 @@ def say(text: str, style: str = "") -> None:
         from rich.text import Text
 
         console.print(Text(text, style=style))
+
+
+def find_width() -> int:
+    """Return the characters of a line of the terminal that stdout is; of a pipe or a file the usual 80."""
+    console = find_terminal()
+    return console.width if console else _PIPE_WIDTH
 
 
 def find_terminal() -> "Console | None":

@@ -15,16 +15,15 @@ from hftcl.market.bars import (
     NOTED,
     RAW_SCHEMA,
     Finding,
-    adjust_for_splits,
     clean,
     find_label_doubt,
-    find_unannounced_splits,
     label,
-    measure_coverage,
     merge_findings,
 )
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
+from hftcl.market.splits import adjust_for_splits, find_unannounced_splits
 from tests.market.exchange import quiet_bars
 
 FRIDAY, MONDAY, TUESDAY = date(2026, 1, 9), date(2026, 1, 12), date(2026, 1, 13)

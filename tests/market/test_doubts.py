@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from hftcl.errors import ImplausibleBarsError, SourceError
-from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, adjust_for_splits, label
+from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, label
 from hftcl.market.doubts import FATAL, find_doubts, find_interval, name_interval
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
+from hftcl.market.splits import adjust_for_splits
 from hftcl.market.store import BarStore
 from tests.market.exchange import Exchange
 from tests.market.layout_cases import centred, market

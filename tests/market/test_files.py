@@ -14,9 +14,11 @@ from polars.testing import assert_frame_equal
 
 from hftcl.config import load
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
-from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt, measure_coverage
+from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean, find_label_doubt
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files import FilesSource
+from hftcl.market.store import BarStore, Collected
 from hftcl.settings import Files, Market, Paths, Settings
 from tests.shared_data import DATA, DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars, needs_split_bars
 
@@ -585,3 +587,23 @@ def test_only_the_files_that_may_reach_into_the_sessions_are_opened(tmp_path: Pa
     assert_frame_equal(again.minutes("AAPL", DAY + timedelta(days=1), DAY + timedelta(days=1)), whole[3:6])
     with pytest.raises(RefusedBarsError, match=r"AAPL_2\.parquet changed while it was read"):
         again.minutes("AAPL", DAY + timedelta(days=2), DAY + timedelta(days=2))
+
+
+def test_a_session_that_is_over_is_kept_though_the_folder_has_no_extended_hours(tmp_path: Path) -> None:
+    folder, calendar = tmp_path / "data", Calendar("XNYS")
+    folder.mkdir()
+    bars("AAPL", count=390).write_parquet(folder / "AAPL.parquet")
+    settings = Settings(files=Files(folder=str(folder)), paths=Paths(home=str(tmp_path)))
+
+    def collect(as_of: datetime) -> Collected:
+        store = BarStore(tmp_path / "bars", FilesSource(settings), calendar)
+        return store.collect(["AAPL"], DAY, DAY, as_of=as_of, extended_hours=False, min_coverage=0.5)
+
+    during = collect(OPEN + timedelta(minutes=200))
+    assert (during.bars.height, during.fetched_sessions) == (200, 1)
+    assert (collect(OPEN + timedelta(minutes=400)).bars.height, collect(NOW).bars.height) == (390, 390)
+    again = collect(NOW)
+    assert (again.bars.height, again.fetched_sessions) == (390, 0), "its file was read again, though it did not change"
+    bars("AAPL", count=380).write_parquet(folder / "AAPL.parquet")
+    changed = collect(NOW)
+    assert (changed.bars.height, changed.fetched_sessions) == (380, 1)

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from hftcl.archive.artifact import describe
+from hftcl.views.inspect import draw_day
 from tests.market.layout_cases import CASES, bundle, centred, market, plain
 
 HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
@@ -48,7 +49,7 @@ def test_inspect_names_zone_label_and_what_is_ignored_as_the_contract_says(tmp_p
     assert found["columns"]["close"] == "close"
     assert "[files] timezone" in found["refused"]
     assert found["coverage"] == 1.0
-    assert [len(part) for part in found["day"]] == [22, 26, 16]
+    assert [len(part) for part in found["day"]] == [330, 390, 240]
     assert sum(found["day"][0]) == 0 < sum(found["day"][1])
     ignored = {name: report["ignored"] for name, report in by_file.items() if report["ignored"]}
     assert set(ignored) == {"notes.txt", "logo.png", "AAPL (1).csv"}
@@ -177,3 +178,18 @@ def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: 
     kept = {item.ticker: item for item in describe(model).coverage or ()}
     assert [ticker for ticker, item in kept.items() if item.refused] == ["IBM", "JNJ", "TSLA"]
     assert kept["AAPL"].received == kept["AAPL"].expected > 20_000
+
+
+@pytest.mark.parametrize(("width", "minutes"), [(40, 30), (80, 15), (120, 10), (240, 5), (1000, 1)])
+def test_the_day_is_drawn_in_the_fewest_minutes_a_cell_that_fit(width: int, minutes: int) -> None:
+    day = ([1.0] * 330, [9.0] * 30 + [4.0] * 360, [1.0] * 240)
+    covered, line = draw_day(day, width)
+    assert (covered, len(line) <= width - 2) == (minutes, True)
+    before, inside = line.index("["), line.index("]") - line.index("[") - 1
+    assert (before, inside) == (330 // minutes, 390 // minutes)
+    assert line[before + 1 : before + 1 + 30 // minutes] == "█" * (30 // minutes)
+
+
+def test_hours_without_trades_at_both_ends_of_the_day_leave_room_for_the_session() -> None:
+    covered, line = draw_day(([0.0] * 330, [1.0] * 390, [0.0] * 240), 80)
+    assert (covered, line) == (6, f"[{'█' * 65}]")

@@ -1,17 +1,19 @@
 """The source `polygon` against a stand-in server: the whole range or a plain error, at its pace, the key unseen."""
 
 import contextlib
+import gc
 import itertools
 import json
 import logging
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -458,27 +460,55 @@ def test_a_name_server_that_is_silent_is_left_at_the_deadline(
     answers.set()
 
 
-@pytest.mark.hazard(23)
-def test_a_handshake_that_trickles_is_left_at_the_deadline(connect: Connect) -> None:
+@contextlib.contextmanager
+def trickling_handshakes() -> Iterator[str]:
+    """Yield the address of a server that sends a byte of its hello every tenth of a second."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         over = threading.Event()
 
-        def trickle() -> None:
-            while not over.is_set():
-                peer, _ = listener.accept()
-                with peer, contextlib.suppress(OSError):
-                    peer.recv(65536)
-                    peer.sendall(bytes.fromhex("1603030100"))  # a TLS record of 256 bytes begins
-                    while not over.wait(0.1):
-                        peer.sendall(b"\x02")
+        def trickle(peer: socket.socket) -> None:
+            with peer, contextlib.suppress(OSError):
+                peer.recv(65536)
+                peer.sendall(bytes.fromhex("1603030100"))  # a TLS record of 256 bytes begins
+                while not over.wait(0.1):
+                    peer.sendall(b"\x02")
 
-        threading.Thread(target=trickle, daemon=True).start()
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # closed at the end
+                while True:
+                    threading.Thread(target=trickle, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+
+
+@pytest.mark.hazard(23)
+def test_a_handshake_that_trickles_is_left_at_the_deadline(connect: Connect) -> None:
+    with trickling_handshakes() as url:
         began = time.monotonic()
         with pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05"):
             connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
         assert time.monotonic() - began < 5.0
-        over.set()
+
+
+@pytest.mark.hazard(23)
+def test_a_handshake_that_begins_after_the_deadline_leaves_no_socket_open(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine takes longer to load its certificates than the time-out is; an open socket ends this test."""
+    handshake, late = ssl.SSLContext.wrap_socket, threading.Event()
+
+    def wait_and_shake_hands(*args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        late.wait(0.7)
+        return handshake(*args, **kwargs)
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wait_and_shake_hands)
+    with trickling_handshakes() as url, pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05"):
+        connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
+    gc.collect()
 
 
 def test_the_service_says_what_time_it_is(connect: Connect) -> None:

@@ -9,17 +9,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hftcl.market.bars import (
-    DROPPED,
-    RAW_SCHEMA,
-    Finding,
-    adjust_for_splits,
-    clean,
-    find_unannounced_splits,
-    measure_coverage,
-)
+from hftcl.market.bars import DROPPED, RAW_SCHEMA, Finding, clean
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
+from hftcl.market.splits import adjust_for_splits, find_unannounced_splits
 from hftcl.market.store import BarStore
 from tests.market.exchange import Exchange
 from tests.shared_data import DATA, DIRTY, REAL_BARS, SPLIT_2020, needs_dirty_bars, needs_real_bars, needs_split_bars

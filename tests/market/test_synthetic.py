@@ -11,16 +11,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import ConfigError
-from hftcl.market.bars import (
-    PRICES,
-    RAW_SCHEMA,
-    clean,
-    find_label_doubt,
-    find_unannounced_splits,
-    measure_coverage,
-)
+from hftcl.market.bars import PRICES, RAW_SCHEMA, clean, find_label_doubt
+from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.synthetic import EPOCH, SyntheticSource, _build_market
+from hftcl.market.splits import find_unannounced_splits
 from hftcl.settings import DEFAULT_WATCHLIST, Market, Settings, Synthetic
 
 FIRST, LAST = date(2024, 1, 2), date(2024, 12, 31)

@@ -29,7 +29,8 @@ from hftcl.home import Home
 from hftcl.learning.candidate import train_candidate
 from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
-from hftcl.market.bars import BAR_SCHEMA, Finding, drop_past
+from hftcl.market.bars import BAR_SCHEMA, Finding
+from hftcl.market.splits import drop_past
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 

@@ -118,15 +118,19 @@ def _unpack(path: Path) -> tuple[bytes, str]:
 
 
 def _decode(data: bytes) -> bytes:
-    """Return the text as UTF-8 without a mark of its order; a text of UTF-16 shows in its mark or its zero bytes."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace").encode()
+    """Return the text as UTF-8, lines ended by a line feed, without a mark of its order.
+
+    A text of UTF-16 shows in its mark or its zero bytes; carriage returns alone come from an old Mac or from Excel.
+    """
     head = data[:200]
-    if len(head) > 20 and head[1::2].count(0) > len(head) // 3:
-        return data.decode("utf-16-le", "replace").encode()
-    if len(head) > 20 and head[0::2].count(0) > len(head) // 3:
-        return data.decode("utf-16-be", "replace").encode()
-    return data.removeprefix(b"\xef\xbb\xbf")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16", "replace").encode()
+    elif len(head) > 20 and head[1::2].count(0) > len(head) // 3:
+        data = data.decode("utf-16-le", "replace").encode()
+    elif len(head) > 20 and head[0::2].count(0) > len(head) // 3:
+        data = data.decode("utf-16-be", "replace").encode()
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    return data if b"\n" in data else data.replace(b"\r", b"\n")
 
 
 def _text(path: Path, data: bytes, inner: str) -> Sheet:

@@ -1,6 +1,7 @@
-"""Tiingo, IEX intraday. The volume comes only where the request names it.
+"""Tiingo, IEX intraday. The volume comes only where the request names it; stamps are UTC, of the start.
 
-https://www.tiingo.com/documentation/iex
+https://www.tiingo.com/documentation/iex; a recorded answer (order of the columns, stamps, no volume; the session's
+first is its open): https://github.com/hydrosquall/tiingo-python/blob/master/tests/fixtures/intraday_price.yaml
 """
 
 from typing import Final
@@ -19,4 +20,5 @@ LAYOUT: Final = Layout(
     applies=lambda sheet: bool(sheet.header) and sheet.header[0] in (_ORDER, (*_ORDER, "volume")),
     label="start",
     advice="Ask Tiingo for it: columns=open,high,low,close,volume in the request.",
+    checked="a recorded answer in public code",
 )

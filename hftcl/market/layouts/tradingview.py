@@ -1,6 +1,7 @@
 """TradingView, exported chart data.
 
-The name is EXCHANGE_TICKER, INTERVAL; time is in seconds since 1970 or ISO with an offset.
+The name is EXCHANGE_TICKER, INTERVAL, with " (1)" after it where a browser saved it a second time; time is in seconds
+since 1970 or ISO with an offset.
 https://www.tradingview.com/support/solutions/43000537255-how-to-export-chart-data/
 """
 
@@ -13,8 +14,9 @@ LAYOUT: Final = Layout(
     title="TradingView, exported chart data",
     page="https://www.tradingview.com/support/solutions/43000537255-how-to-export-chart-data/",
     marks=frozenset({"time", "open", "high", "low", "close"}),
-    files=r"^(?:[A-Z0-9_]+?)_(?P<ticker>[A-Z0-9.\-!]+), \S+?(?:[ _][0-9a-f]{4,6})?\.csv",
+    files=r"^(?:[A-Z0-9_]+?)_(?P<ticker>[A-Z0-9.\-!]+), \S+?(?:[ _][0-9a-f]{4,6})?(?: \(\d+\))?\.csv",
     needs_name=True,
     columns={"ts": ("time",)},
     label="start",
+    checked="files in public code",
 )

@@ -4,18 +4,18 @@ A socket's time-out begins again with every byte, and the search for a host's ad
 sends one byte a second, or a name server that is silent, holds a client for ever.
 """
 
-import contextlib
 import http.client
 import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+_LEAST_S: Final = 0.001  # of a time-out; 0 would mean not to wait at all
 
 
 class _BoundedReader(io.RawIOBase):
@@ -74,6 +74,9 @@ class _Deadline:
                     made.setsockopt(*option)
                 made.settimeout(left)
                 made.connect(address)
+                # a handshake of TLS ends within this, counted once,
+                # https://docs.python.org/3/library/ssl.html#ssl.SSLSocket.do_handshake
+                made.settimeout(max(ends - time.monotonic(), _LEAST_S))
             except OSError as error:
                 made.close()
                 failure = error
@@ -99,33 +102,7 @@ class _Connection(_Deadline, HTTPConnection):  # type: ignore[misc]
 
 
 class _SecureConnection(_Deadline, HTTPSConnection):  # type: ignore[misc]
-    def _new_conn(self) -> socket.socket:
-        self._bare = super()._new_conn()
-        return self._bare
-
-    def connect(self) -> None:
-        ends = time.monotonic() + self.timeout  # type: ignore[operator]
-        with _cut_off(self, ends):
-            super().connect()
-
-
-@contextlib.contextmanager
-def _cut_off(connection: _SecureConnection, ends: float) -> Iterator[None]:
-    """Hang up at `ends` of the monotonic clock: each byte of a TLS handshake would begin a time-out of its own."""
-
-    def hang_up() -> None:
-        made: socket.socket | None = getattr(connection, "_bare", None)
-        if made is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                socket.socket.shutdown(made, socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(ends - time.monotonic(), 0.0), hang_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    pass
 
 
 def _addresses(host: str, port: int, ends: float) -> list[Any]:

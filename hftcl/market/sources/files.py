@@ -5,11 +5,9 @@ cannot be true is refused with file, row and remedy. `layouts` knows what a vend
 """
 
 import hashlib
-import json
-import math
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -25,7 +23,7 @@ from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.home import Home
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
-from hftcl.market.layouts import GENERIC, Layout, find_layout, map_columns, recognise
+from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
 from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_in_cell, ticker_of_path
 from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, kind, open_sheet, unreadable
@@ -33,14 +31,26 @@ from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
 from hftcl.market.sources.files_clock import judge_hours
 from hftcl.market.sources.files_facts import FORMAT, Facts, FileLook, Remembered, find_stat, require_there, stat
+from hftcl.market.sources.files_rows import (
+    collect_rows,
+    count_rows,
+    describe_columns,
+    describe_first,
+    describe_lack,
+    describe_row,
+    drop_naive,
+    find_newest_day,
+    join_stamps,
+    list_tickers,
+    read_splits,
+    require_agreement,
+    split_cells,
+)
 from hftcl.settings import Settings
 
 _FIGURES: Final = (*PRICES, "volume")
 _MINUTE: Final = timedelta(minutes=1)  # from the start of a bar to its end
 _MOST_KEPT: Final = 5_000_000  # rows in memory, 0.4 GB; the newest file is kept whatever its size
-_HANDFUL: Final = 10  # minutes in which two rows may differ: corrections; more are two kinds of bars
-_EQUAL: Final = 1e-9  # of a price: what one decimal text and another may differ by
-_SUPPORT: Final = 0.2  # of a usual day's rows: fewer are misdated, and do not say until when the bars reach
 _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of their rows, and left null
 _SHOWN: Final = 8  # tickers that a message names
 
@@ -118,7 +128,7 @@ class FilesSource:
                 raise RefusedBarsError(str(error)) from error
             near = pl.col("ts").forward_fill().backward_fill()
             frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))))
-        self._require_agreement(ticker, frames)
+        require_agreement(ticker, frames)
         return pl.concat([RAW_SCHEMA.to_frame(), *(rows.select(RAW_SCHEMA.names()) for _, rows in frames)])
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
@@ -145,7 +155,7 @@ class FilesSource:
                     continue
                 if latest > now - _MINUTE:
                     rows = self._lay_out_rows(path, facts, ticker)["ts"]
-                    earlier = _find_newest_day(rows.filter(rows <= now - _MINUTE))
+                    earlier = find_newest_day(rows.filter(rows <= now - _MINUTE))
                     if earlier is None:
                         continue
                     latest = earlier
@@ -359,7 +369,7 @@ class FilesSource:
         base = Facts(stat=status, layout=layout.name, columns=columns)
         if lacking:
             return msgspec.structs.replace(
-                base, fault=_describe_lack(path, lacking, sheet, layout), holds_any={"ticker", "ts"} <= columns.keys()
+                base, fault=describe_lack(path, lacking, sheet, layout), holds_any={"ticker", "ts"} <= columns.keys()
             )
         try:
             return self._survey(path, sheet, layout, base)
@@ -367,15 +377,15 @@ class FilesSource:
             return msgspec.structs.replace(base, fault=str(error), holds_any="ticker" in columns)
 
     def _survey(self, path: Path, sheet: Sheet, layout: Layout, base: Facts) -> Facts:
-        frame = _collect(_split_cells(sheet, base.columns), path)
-        stamps = _stamps(frame, base.columns)
+        frame = collect_rows(split_cells(sheet, base.columns), path)
+        stamps = join_stamps(frame, base.columns)
         shape = reading.survey(stamps)
         self._require_stamps(path, shape, stamps, base.columns)
         order = self._order(path, shape, frame, base.columns, layout)
         zone, guesses = self._zone(layout, shape)
         comma = sheet.text and reading.writes_decimal_comma([frame[name] for name in PRICES])
         named = ticker_of_path(path, self._folder, layout, sheet.inner)
-        tickers, counts = _tickers(frame, layout, named)
+        tickers, counts = list_tickers(frame, layout, named)
         owner = None
         if "ticker" in base.columns and is_named_after(path, named) and 2 * counts.get(named, 0) > frame.height:
             owner = named
@@ -410,7 +420,7 @@ class FilesSource:
             if fault:
                 return msgspec.structs.replace(facts, fault=fault, holds_any="ticker" in facts.columns, clock=clock)
         for ticker, rows in parts.items():
-            latest = _find_newest_day(rows["ts"])
+            latest = find_newest_day(rows["ts"])
             if latest is not None:
                 newest[ticker] = latest
                 spans[ticker] = rows["ts"].min(), rows["ts"].max()  # type: ignore[assignment]
@@ -418,23 +428,23 @@ class FilesSource:
             if interval is not None:
                 faults[ticker] = (
                     f"{path}: these are {doubts.name_interval(interval[0])} bars of {ticker} (row "
-                    f"{_row(rows, interval[2])}), and hftcl reads minute bars. Take the file out of the folder, or get "
-                    "bars of one minute."
+                    f"{describe_row(rows, interval[2])}), and hftcl reads minute bars. "
+                    "Take the file out of the folder, or get bars of one minute."
                 )
                 continue
             if odd := doubts.find_odd_order(rows):
                 faults[ticker] = (
                     f"{path}: in {odd[0]:,} of {rows.height:,} rows of {ticker} the high is not the highest price or "
                     f"the low not the lowest (row {odd[1]}): the columns are not what they are taken for, "
-                    f"{_describe_columns(facts.columns)}. Say what they are: [files] columns = "
+                    f"{describe_columns(facts.columns)}. Say what they are: [files] columns = "
                     '{ open = "...", high = "...", low = "...", close = "..." }; those without a name are "1", "2", ...'
                 )
                 continue
             unit = "" if self._calendar_name == "24/7" else doubts.find_unit(rows["close"], rows["volume"])
             if unit:
                 faults[ticker] = (
-                    f"{path}: {unit} (row 1 of {ticker}: {_first(rows)}). Export it in dollars and shares, or set "
-                    "[files] layout to the vendor's, which `hftcl inspect` lists."
+                    f"{path}: {unit} (row 1 of {ticker}: {describe_first(rows)}). Export it in dollars and shares, "
+                    "or set [files] layout to the vendor's, which `hftcl inspect` lists."
                 )
         return msgspec.structs.replace(facts, newest=newest, spans=spans, faults=faults, clock=clock)
 
@@ -465,7 +475,7 @@ class FilesSource:
         calendar = Calendar(self._calendar_name)
         shares = {}
         for order in ("mdy", "dmy"):
-            days = reading.read(_stamps(frame, columns), "UTC", order).dt.date().drop_nulls().unique()
+            days = reading.read(join_stamps(frame, columns), "UTC", order).dt.date().drop_nulls().unique()
             if days.len():
                 try:
                     sessions = calendar.sessions(days.min(), days.max())["session"]  # type: ignore[arg-type]
@@ -503,7 +513,7 @@ class FilesSource:
             try:
                 sheet = open_sheet(path)
                 sheet = layout.reshape(sheet) if layout.reshape is not None else sheet
-                frame = _collect(_split_cells(sheet, facts.columns), path)
+                frame = collect_rows(split_cells(sheet, facts.columns), path)
             except OSError as error:
                 raise unreadable(path, error) from error
             named = ticker_of_path(path, self._folder, layout, sheet.inner)
@@ -523,17 +533,17 @@ class FilesSource:
         else:
             divided = rows.partition_by("holder", as_dict=True, include_key=False)
             parts = {str(holder): part for (holder,), part in divided.items()}
-        self._kept_rows += rows.height - _count_rows(self._kept.get(path, {}))
+        self._kept_rows += rows.height - count_rows(self._kept.get(path, {}))
         self._kept[path] = parts
         self._kept.move_to_end(path)
         while len(self._kept) > 1 and self._kept_rows > _MOST_KEPT:
-            self._kept_rows -= _count_rows(self._kept.popitem(last=False)[1])
+            self._kept_rows -= count_rows(self._kept.popitem(last=False)[1])
         return parts
 
     def _lay_out(self, frame: pl.DataFrame, facts: Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
         """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
         layout = self._find_layout(facts)
-        stamps = _stamps(frame, facts.columns)
+        stamps = join_stamps(frame, facts.columns)
         local = layout.epoch_is_local and facts.kind == "epoch"
         moments = self._moments(stamps, facts, layout) if known is None or local else known
         if facts.label == "end":
@@ -569,37 +579,8 @@ class FilesSource:
             local = digits.dt.replace_time_zone(facts.zone, ambiguous="earliest", non_existent="null")
             return local.dt.convert_time_zone("UTC").cast(RAW_SCHEMA["ts"])
         if not self._files.timezone and not layout.zone and facts.kind in ("zoned", "epoch"):
-            return _without_naive(stamps, moments)
+            return drop_naive(stamps, moments)
         return moments
-
-    def _require_agreement(self, ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) -> None:
-        """Refuse two rows of a minute that differ in more than a handful of minutes: they are two kinds of bars."""
-        if not frames:
-            return
-        rows = pl.concat([rows.with_columns(pl.lit(n).alias("file")) for n, (_, rows) in enumerate(frames)])
-        rows = rows.filter(pl.col("ts").is_not_null() & (pl.col("ticker") == ticker))
-        if rows["ts"].n_unique() == rows.height:
-            return
-        span = pl.max_horizontal((pl.col(p).max() - pl.col(p).min()) / pl.col(p).max() for p in PRICES)
-        groups = (
-            rows.filter(pl.col("ts").is_duplicated())
-            .group_by("ts")
-            .agg(span.alias("apart"), pl.col("file").min().alias("one"), pl.col("file").max().alias("other"),
-                 pl.col("close").first().alias("first"), pl.col("close").last().alias("last"),
-                 pl.col("row").last().alias("row"))
-            .filter(pl.col("apart") > _EQUAL)
-            .sort("ts")
-        )  # fmt: skip
-        if groups.height <= _HANDFUL:
-            return
-        worst = groups.row(0, named=True)
-        one, other = frames[worst["one"]][0], frames[worst["other"]][0]
-        where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
-        raise RefusedBarsError(
-            f"{where} on {groups.height} minutes of {ticker}, the first at {worst['ts']:%Y-%m-%d %H:%M} UTC (row "
-            f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
-            "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
-        )
 
     def _find_span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
         """From the extended open of the first session to that of the one after the last; None without a session."""
@@ -617,120 +598,10 @@ class FilesSource:
 
     @cached_property
     def _splits(self) -> tuple[Split, ...]:
-        if not self._files.splits:
-            return ()
-        path = self._folder / self._files.splits
-        try:
-            document = json.loads(path.read_bytes())
-            rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
-            splits = [
-                Split(
-                    ticker=ticker_in_cell(str(row["ticker"]), GENERIC),
-                    execution_date=date.fromisoformat(row["execution_date"]),
-                    split_from=float(row["split_from"]),
-                    split_to=float(row["split_to"]),
-                )
-                for row in rows
-            ]
-            for split in splits:
-                if not (0 < split.split_from < math.inf and 0 < split.split_to < math.inf):
-                    raise ValueError(f"{split.ticker} {split.execution_date} is not so many shares for so many")  # noqa: TRY301
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SourceError(
-                f"[files] splits: {path} cannot be read as splits ({type(error).__name__}: {error}). It is a JSON list "
-                'under "results" or "splits" with ticker, execution_date, split_from and split_to.'
-            ) from error
-        return tuple(sorted(splits, key=lambda split: split.execution_date))
-
-
-def _split_cells(sheet: Sheet, columns: Mapping[str, str]) -> pl.LazyFrame:
-    """Return the columns that mean something, under our names, with OVERFLOW where the sheet is a text."""
-    wanted = [pl.col(column).alias(role) for role, column in columns.items()]
-    return sheet.frame.select(*wanted, *([pl.col(OVERFLOW)] if sheet.text else []))
-
-
-def _stamps(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.Series:
-    """Return the column of moments; date and time in two columns become one text."""
-    if "ts" in columns:
-        return frame["ts"]
-    clock = pl.col("time").cast(pl.String).str.strip_chars()
-    digits = clock.str.contains(r"^\d{1,6}$")
-    long = clock.str.len_chars() > 4
-    clock = pl.when(digits).then(pl.when(long).then(clock.str.zfill(6)).otherwise(clock.str.zfill(4))).otherwise(clock)
-    day = pl.col("date").cast(pl.String).str.strip_chars().str.replace(r"[ T]00:00(:00)?(\.0+)?$", "")
-    return frame.select(pl.concat_str([day, clock], separator=" ").alias("ts")).to_series()
-
-
-def _tickers(frame: pl.DataFrame, layout: Layout, named: str) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
-    """Return ticker -> how the file writes it, and ticker -> number of rows."""
-    if "ticker" not in frame.columns:
-        return {named: ()}, {named: frame.height}
-    spellings: dict[str, tuple[str, ...]] = {}
-    counts: dict[str, int] = {}
-    for text, length in frame.group_by(pl.col("ticker").cast(pl.String)).len().drop_nulls().sort("ticker").iter_rows():
-        ticker = ticker_in_cell(text, layout)
-        if not ticker:
-            continue
-        spellings[ticker] = (*spellings.get(ticker, ()), text)
-        counts[ticker] = counts.get(ticker, 0) + length
-    return spellings, counts
-
-
-def _without_naive(stamps: pl.Series, moments: pl.Series) -> pl.Series:
-    """Take the moments of the few cells that name no zone away: their time is not known."""
-    if stamps.dtype != pl.String:
-        return moments
-    mask = reading.is_naive(stamps)
-    return moments.to_frame("ts").select(pl.when(~pl.lit(mask)).then(pl.col("ts")).alias("ts")).to_series()
-
-
-def _find_newest_day(stamps: pl.Series) -> datetime | None:
-    """Return the newest moment of a day that has its share of rows; None without one."""
-    known = stamps.drop_nulls()
-    if not known.len():
-        return None
-    days = known.alias("ts").to_frame().group_by(pl.col("ts").dt.date().alias("day")).agg(pl.len(), pl.col("ts").max())
-    usual = float(days["len"].median() or 0)  # type: ignore[arg-type]
-    newest: datetime | None = days.filter(pl.col("len") >= _SUPPORT * usual)["ts"].max()  # type: ignore[assignment]
-    return newest
+        return read_splits(self._folder / self._files.splits) if self._files.splits else ()
 
 
 def _may_reach_into(facts: Facts, ticker: str, span: tuple[datetime, datetime | None]) -> bool:
     """Whether rows of `ticker` may be of these moments: a file of another month need not be opened."""
     known = facts.spans.get(ticker)
     return known is None or (known[1] >= span[0] and (span[1] is None or known[0] < span[1]))
-
-
-def _count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
-    return sum(part.height for part in parts.values())
-
-
-def _row(rows: pl.DataFrame, day: object) -> str:
-    first = rows.filter(pl.col("ts").dt.date() == day).head(1)
-    return f"{first['row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
-
-
-def _first(rows: pl.DataFrame) -> str:
-    row = rows.row(0, named=True)
-    return f"close {row['close']}, volume {row['volume']}"
-
-
-def _describe_columns(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{role} = {columns[role]!r}" for role in PRICES)
-
-
-def _describe_lack(path: Path, lacking: Sequence[str], sheet: Sheet, layout: Layout) -> str:
-    shown = ", ".join(f'{name} = "..."' for name in lacking)
-    names = ", ".join(sheet.columns) or "none"
-    advice = f" {layout.advice}" if layout.advice else ""
-    return (
-        f"{path} has no column {', '.join(lacking)}; it has {names}. "
-        f"Say what yours are called: [files] columns = {{ {shown} }}.{advice}"
-    )
-
-
-def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
-    try:
-        return frame.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise unreadable(path, error) from error

@@ -161,7 +161,7 @@ class PolygonSource:
         """Return the bars that the service has under `name`, as those of `ticker`."""
         windows = _divide_into_windows(name, first, last)
         parts = [build_frame(ticker, rows) for begin, end in windows for rows in self._fetch_window(name, begin, end)]
-        return pl.concat([RAW_SCHEMA.to_frame(), *parts], rechunk=True)
+        return pl.concat(parts, rechunk=True) if parts else RAW_SCHEMA.to_frame()
 
     def _names_of(self, ticker: str) -> Names:
         """Return the names that `ticker` had; where the service does not say, that it always had this one."""

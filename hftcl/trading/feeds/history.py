@@ -6,10 +6,11 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.events import OnEvent
-from hftcl.market.bars import BAR_SCHEMA, adjust_for_splits
+from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
+from hftcl.market.splits import adjust_for_splits
 from hftcl.market.store import BarStore
 from hftcl.model.features import WARMUP_SESSIONS
 from hftcl.settings import Market
