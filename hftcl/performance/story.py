@@ -39,7 +39,7 @@ _CURVE_POINTS: Final = 600  # the charts are 960 units wide: more points would n
 
 # What a report reads; of orders, as many as fills and thrice as large, it reads none.
 _TABLES: Final = (
-    "fills", "opens", "equity", "closes", "cash", "snapshots", "decisions", "decided", "archives", "meta",
+    "fills", "opens", "blocks", "equity", "closes", "cash", "snapshots", "decisions", "decided", "archives", "meta",
 )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def decide(ledger: Ledger, opens: datetime, ends: datetime, rng: np.random.Gener
         )  # fmt: skip
     journal = ledger.path.stat().st_size + ledger.path.with_name("ledger.sqlite-wal").stat().st_size - before
     began = time.perf_counter()
-    moved = ledger.archive_decisions(ends)
+    moved = ledger.archive(ends)
     files = sum(file.stat().st_size for file in (ledger.path.parent / "decisions").iterdir())
     return {"archive_s": time.perf_counter() - began, "journal_bytes": journal, "archived": moved, "files_bytes": files}
 
