@@ -111,29 +111,25 @@ def _write_book(db: sqlite3.Connection, path: Path, book: BookName, before: date
     edges = [0, *(edge for span in _join_spans(spans) for edge in span), end]
     count = 0
     for after, until in zip(edges[::2], edges[1::2], strict=True):  # what lies between the blocks, and after them
-        place = after
-        while place < until and (block := _write_block(db, path, book, place, until)) is not None:
-            place, count = block.number, count + 1
+        sql = "SELECT max(number) FROM fills WHERE book = ? AND number > ? AND number <= ?"  # by the index of the book
+        newest, place = db.execute(sql, (book, after, until)).fetchone()[0] or 0, after
+        while place < newest:
+            place, count = _write_block(db, path, book, place, newest), count + 1
     return count
 
 
-def _write_block(db: sqlite3.Connection, path: Path, book: BookName, after: int, until: int) -> FillBlock | None:
-    """Write the block of the oldest fills numbered above `after`, up to `until`; None where there is none."""
+def _write_block(db: sqlite3.Connection, path: Path, book: BookName, after: int, until: int) -> int:
+    """Write the block of the book's oldest fills numbered above `after`, up to `until`; return the last one's number."""
     # + keeps SQLite from the index of the book, which it would sort
     rest = f"{_JOIN} +f.book = ? AND f.number > ? AND f.number <= ? ORDER BY f.number LIMIT {_BLOCK_ROWS}"
     with transaction(db):
         fills = read_frame(db, path, (FILLS, OPENS), rest, (book, after, until)).select("number", *COLUMNS)
-        if fills.is_empty():
-            return None
-        content = io.BytesIO()
+        if fills.is_empty():  # a person has just handed them over to another book
+            return until
+        content, ts = io.BytesIO(), fills["ts"].sort()
         fills.write_parquet(content, statistics=False)
         block = FillBlock(
-            book=book,
-            number=fills["number"][-1],
-            after=after,
-            first=fills["ts"].min(),  # type: ignore[arg-type]
-            last=fills["ts"].max(),  # type: ignore[arg-type]
-            content=content.getvalue(),
+            book=book, number=fills["number"][-1], after=after, first=ts[0], last=ts[-1], content=content.getvalue()
         )
         db.execute(BLOCKS.insert, BLOCKS.values(block))
-    return block
+    return block.number

@@ -73,6 +73,7 @@ def build(path: Path, sessions: int) -> dict[str, float]:
             ends = at_open + 390 * MINUTE
             if place < sessions - WRITTEN:
                 count_only(ledger, at_open)
+                ledger.archive(ends)  # the fills into a block, as at each close
             else:
                 figures |= decide(ledger, at_open, ends, rng)
             ledger.write_snapshots(ends)
