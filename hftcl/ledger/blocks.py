@@ -119,7 +119,7 @@ def _write_book(db: sqlite3.Connection, path: Path, book: BookName, before: date
 
 
 def _write_block(db: sqlite3.Connection, path: Path, book: BookName, after: int, until: int) -> int:
-    """Write the block of the book's oldest fills numbered above `after`, up to `until`; return the last one's number."""
+    """Write the block of the oldest fills numbered above `after`, up to `until`; return the number of its last one."""
     # + keeps SQLite from the index of the book, which it would sort
     rest = f"{_JOIN} +f.book = ? AND f.number > ? AND f.number <= ? ORDER BY f.number LIMIT {_BLOCK_ROWS}"
     with transaction(db):

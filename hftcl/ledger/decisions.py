@@ -47,6 +47,22 @@ class DecisionQueries(Queries):
             frame = frame.unique(["ts", "ticker"], keep="first", maintain_order=True)
         return frame.sort("ts", "ticker") if archived.height else frame
 
+    def list_strange_months(self, *, newest_only: bool = False) -> tuple[str, ...]:
+        """Return the months whose file is not what this ledger archived, or of which it knows nothing, oldest first.
+
+        newest_only: of the files that it knows only the newest is read.
+        """
+        files, known = set(archive.list_files(self.path)), {row.month: row for row in self._list_archives()}
+        if not files <= known.keys():  # one has come since this reader's moment, perhaps
+            known |= {row.month: row for row in self._list_newer()}
+        strange = files - known.keys()
+        for month in sorted(known)[-1 if newest_only else 0 :]:
+            try:
+                self._read_month(known[month])
+            except IntegrityError:
+                strange.add(month)
+        return tuple(sorted(strange))
+
     def _list_archives(self) -> list[MonthFile]:
         return self._read_table(ARCHIVES, f"SELECT {ARCHIVES.names} FROM archives", ())  # noqa: S608 - our names
 
@@ -61,10 +77,14 @@ class DecisionQueries(Queries):
         return self._month[1]
 
     def _find_newer(self, month: MonthFile) -> MonthFile:
+        return next((row for row in self._list_newer() if row.month == month.month), month)
+
+    def _list_newer(self) -> list[MonthFile]:
+        """Return what the ledger knows of the months now, whatever this reader's moment."""
         with sqlite.faults("reading the ledger", self.path, LEDGER):
             db = sqlite.open_to_read(self.path, LEDGER)
         with DecisionQueries(self.path, db) as other:
-            return next((row for row in other._list_archives() if row.month == month.month), month)
+            return other._list_archives()
 
     def find_last_decided(self, book: BookName = "production") -> datetime | None:
         """Return the start of the newest bar that was decided on."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from hftcl import sqlite
+from hftcl.errors import IntegrityError
 from hftcl.ledger import blocks
 from hftcl.ledger.account import DECIMALS, BookAccount, compute_account, take_up
+from hftcl.ledger.archive import require_ledger
 from hftcl.ledger.decisions import DecisionQueries
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.queries import parse_moment
@@ -286,6 +288,7 @@ class LedgerReader(LedgerQueries):
     def __init__(self, path: Path) -> None:
         """Open it; raises IntegrityError, StorageError, and NewerVersionError for one of a newer hftcl."""
         with sqlite.faults("opening the ledger", path, LEDGER):
+            require_ledger(path)
             super().__init__(path, sqlite.open_to_read(path, LEDGER))
             try:
                 if path.is_file() and path.stat().st_size <= _SMALL_BYTES:
@@ -308,10 +311,18 @@ class LedgerReader(LedgerQueries):
                     raise sqlite.build_damage_error(self.path, LEDGER, str(found[0]).splitlines()[-1])
 
     def check_archive(self) -> int:
-        """Check every month's file; return how many there are. Raises IntegrityError naming one that is damaged."""
+        """Check every month's file; return how many there are.
+
+        Raises IntegrityError naming one that is damaged, missing, or not of this ledger.
+        """
         months = self._list_archives()
         for month in months:
             self._read_month(month)
+        if strange := self.list_strange_months(newest_only=True):
+            raise IntegrityError(
+                f"{self.path} knows nothing of the decisions of {', '.join(strange)} beside it: it may be an older "
+                "copy, without its last sessions. Restore both from one backup."
+            )
         return len(months)
 
     def check_rows(self) -> None:

@@ -229,6 +229,6 @@ LEDGER: Final = Database(
     sync="FULL",  # an order that was sent must be known after a power cut
     upgrades={2: tuple(table.create for table in _SINCE_3), 3: (BLOCKS.create,)},
     sealed={**{table.name: table.key or (table.columns[0].name,) for table in TABLES}, "meta": ("key",)},  # since 2
-    remedy="Restore it from a backup; or move it away, and hftcl begins a new one: positions that the broker still "
-    "holds then have to be closed there.",
+    remedy="Restore it and the folder decisions from one backup; or move both away, and hftcl begins a new one: "
+    "positions that the broker still holds then have to be closed there.",
 )

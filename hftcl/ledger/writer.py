@@ -11,7 +11,7 @@ from typing import Final
 
 from hftcl import sqlite
 from hftcl.ledger.account import BookAccount, build_snapshot
-from hftcl.ledger.archive import archive_decisions
+from hftcl.ledger.archive import archive_decisions, require_ledger
 from hftcl.ledger.blocks import delete_block_of, delete_blocks_of_foreign, write_blocks
 from hftcl.ledger.meta import require_known
 from hftcl.ledger.reader import LedgerQueries
@@ -82,9 +82,11 @@ class Ledger(LedgerQueries):
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it, created where it is missing. durable: what is written survives a power cut, not only a kill.
 
-        Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
+        Raises IntegrityError, also where a lost one's archived decisions are left, StorageError, LockHeldError, and
+        NewerVersionError for one of a newer hftcl.
         """
         with sqlite.faults("opening the ledger", path, LEDGER):
+            require_ledger(path)
             db = sqlite.open_to_write(path, LEDGER, sync=None if durable else "OFF")
             super().__init__(path, db)
             self._sync: Final[sqlite.Sync | None] = None if durable else "OFF"

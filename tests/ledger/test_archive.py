@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -241,6 +242,42 @@ def test_a_months_file_that_was_taken_away_is_told_and_begun_again(path: Path) -
         ledger.archive(LATER)
         assert ledger.decisions(first=datetime(2025, 7, 1, tzinfo=UTC)).height == 1
         assert "2025-07.parquet is gone" in ledger.events()[-1].text
+
+
+def test_a_ledger_that_is_gone_is_no_fresh_start_while_its_decisions_are_left(path: Path) -> None:
+    archive(path)
+    path.unlink()
+    told = rf"{path} is missing, and its decisions of 2025-06, 2025-07 are in .* Restore both from one backup"
+    for opening in (LedgerReader, Ledger):
+        with pytest.raises(IntegrityError, match=told):
+            opening(path)
+    for question in (lambda: status_at(Home.live(path.parent)), lambda: report(path)):
+        with pytest.raises(IntegrityError, match=told):
+            question()
+    assert not path.exists()
+    (path.parent / "decisions").rename(path.parent / "away")
+    with Ledger(path, durable=False) as ledger:
+        assert ledger.find_last_decided() is None
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_an_older_copy_of_the_ledger_beside_newer_decisions_is_told_with_what_to_do(
+    tmp_path: Path, path: Path, lost: int
+) -> None:
+    archive_day_by_day(path)
+    until = LAST - timedelta(days=lost)  # in the same month, and in the month before
+    older = tmp_path / "older" / path.name
+    write_ledger(older, first=FIRST, last=until)
+    archive_day_by_day(older)
+    assert performance(settings_of(older)).notes == ()
+    shutil.copy(older, path)
+    with LedgerReader(path) as reader:
+        assert "2025-07" in reader.list_strange_months()
+        with pytest.raises(IntegrityError, match=r"Restore both from one backup"):
+            reader.check_archive()
+    (note,) = performance(settings_of(path), since=until).notes
+    assert "2025-07" in note
+    assert "sessions are missing here" in note
 
 
 def test_a_damaged_decision_does_not_get_into_the_archive(path: Path) -> None:
