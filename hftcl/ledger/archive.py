@@ -79,8 +79,8 @@ def require_ledger(path: Path) -> None:
         folder = path.parent / FOLDER
         raise IntegrityError(
             f"{path} is missing, and its decisions of {', '.join(months)} are in {folder}. Restore both from one "
-            "backup; or move that folder away, and hftcl begins a new ledger: positions that the broker still holds then "
-            "have to be closed there."
+            "backup; or move that folder away, and hftcl begins a new ledger: positions that the broker still holds "
+            "then have to be closed there."
         )
 
 
