@@ -5,6 +5,7 @@ A reader works while the bot writes, disturbs it never, and finds an empty ledge
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from hftcl.ledger.decisions import DecisionQueries
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.queries import parse_moment
 from hftcl.ledger.rows import (
+    BOOKS,
     STATED,
     TRANSFERS,
     WORKING,
@@ -40,6 +42,8 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     SNAPSHOTS,
+    TABLES,
+    Table,
     microseconds,
     moment,
 )
@@ -309,6 +313,17 @@ class LedgerReader(LedgerQueries):
                 found = self._db.execute(f"PRAGMA main.integrity_check({what})").fetchone()
                 if found is not None and found[0] != "ok":
                     raise sqlite.build_damage_error(self.path, LEDGER, str(found[0]).splitlines()[-1])
+            for table in TABLES:
+                if table.key[:1] == ("book",) and (table.name,) in there and (not tables or table.name in tables):
+                    self._require_known_books(table)
+
+    def _require_known_books(self, table: Table) -> None:
+        """Raise IntegrityError for a row of no book: no question finds it, and its place in the tree may still fit."""
+        edges = ["", *sorted(BOOKS), b""]  # to SQLite each blob is above each text
+        sql = f"SELECT 1 FROM main.{table.name} WHERE book > ? AND book < ? LIMIT 1"  # noqa: S608 - our names
+        for span in pairwise(edges):
+            if self._db.execute(sql, span).fetchone():
+                raise sqlite.build_damage_error(self.path, LEDGER, f"a row of {table.name} is of no book")
 
     def check_archive(self) -> int:
         """Check every month's file; return how many there are.

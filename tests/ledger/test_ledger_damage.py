@@ -168,6 +168,16 @@ def test_no_flipped_byte_is_a_raw_error_or_another_number(
     flip_bytes(build(tmp_path), ask, range(75))
 
 
+def test_a_row_that_fell_out_of_every_book_is_told(tmp_path: Path) -> None:
+    path = build_ledger(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as db:  # the last of its tree, so that its place still fits
+        newest = "(SELECT max(ts) FROM decisions) AND ticker = (SELECT max(ticker) FROM decisions)"
+        db.execute(f"UPDATE decisions SET book = 'produ' || char(255) || 'tion' WHERE ts = {newest}")  # noqa: S608
+        db.commit()
+    with pytest.raises(IntegrityError, match="a row of decisions is of no book"), LedgerReader(path):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.hazard(86)
 @pytest.mark.parametrize(
