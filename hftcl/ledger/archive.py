@@ -73,6 +73,22 @@ def delete_archive(path: Path) -> None:
         file.unlink()
 
 
+def require_ledger(path: Path) -> None:
+    """Raise IntegrityError where there is no ledger at `path`, but decisions that one archived."""
+    if not path.exists() and (months := list_files(path)):
+        folder = path.parent / FOLDER
+        raise IntegrityError(
+            f"{path} is missing, and its decisions of {', '.join(months)} are in {folder}. Restore both from one "
+            "backup; or move that folder away, and hftcl begins a new ledger: positions that the broker still holds "
+            "then have to be closed there."
+        )
+
+
+def list_files(path: Path) -> list[str]:
+    """Return the months, YYYY-MM, of which a file lies beside the ledger at `path`, oldest first."""
+    return sorted(file.stem for file in (path.parent / FOLDER).glob("[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"))
+
+
 def compute_digest(data: bytes) -> str:
     """Return what tells that a month's file is what was written."""
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
@@ -98,7 +114,7 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
         what = "is missing" if not data else "is damaged, or of another ledger"
         raise IntegrityError(
             f"{file} {what}: the decisions of that month are not to be trusted. Orders, fills and what was earned are "
-            f"in {path}, and are not touched by it. Restore it from a backup."
+            f"in {path}, and are not touched by it, unless that is an older copy. Restore both from one backup."
         )
     return data or None
 

@@ -3,20 +3,22 @@
 A reader works while the bot writes, disturbs it never, and finds an empty ledger where there is no file.
 """
 
-import contextlib
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from hftcl import sqlite
 from hftcl.errors import IntegrityError
-from hftcl.ledger import archive
+from hftcl.ledger import blocks
 from hftcl.ledger.account import DECIMALS, BookAccount, compute_account, take_up
+from hftcl.ledger.archive import require_ledger
+from hftcl.ledger.decisions import DecisionQueries
 from hftcl.ledger.meta import LedgerMeta
+from hftcl.ledger.queries import parse_moment
 from hftcl.ledger.rows import (
+    BOOKS,
     STATED,
     TRANSFERS,
     WORKING,
@@ -25,12 +27,10 @@ from hftcl.ledger.rows import (
     EquityRow,
     Latch,
     LedgerEvent,
-    MonthFile,
     OrderRecord,
     Snapshot,
 )
 from hftcl.ledger.schema import (
-    ARCHIVES,
     CASH,
     CLOSES,
     DECISIONS,
@@ -42,11 +42,11 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     SNAPSHOTS,
+    TABLES,
     Table,
     microseconds,
     moment,
 )
-from hftcl.sqlite import snapshot
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,67 +69,8 @@ class FillCost(NamedTuple):
     timing: float
 
 
-class LedgerQueries:
+class LedgerQueries(DecisionQueries):
     """What can be asked of a ledger. Frames have the columns of the tables, times as UTC and sessions as dates."""
-
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        """Ask the open database `db`, which is the file at `path`."""
-        self.path = path
-        self._db = db
-        self._month: tuple[MonthFile, bytes | None] | None = None
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Let every question see the same moment, however much is written meanwhile."""
-        with sqlite.faults("reading the ledger", self.path, LEDGER), snapshot(self._db):
-            yield
-
-    def decisions(
-        self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
-    ) -> "pl.DataFrame":
-        """Return the decisions on bars that start from `first` to `last`, both included, by ts and ticker.
-
-        Raises IntegrityError for a month's file that is missing or not what was written.
-        """
-        import polars as pl
-
-        with self.snapshot():
-            journal = self._read_frame("decisions", book, first, last, "ts, ticker")
-            months = archive.list_months(self._list_archives(), first, last)
-        files = [self._read_month(month) for month in months]
-        parts = [archive.frame_month(data, book, first, last) for data in files if data is not None]
-        archived = pl.concat([journal.clear(), *parts])
-        frame = pl.concat([archived, journal])
-        if archived.height and journal.height and journal["ts"][0] <= archived["ts"].max():  # in both while they move
-            frame = frame.unique(["ts", "ticker"], keep="first", maintain_order=True)
-        return frame.sort("ts", "ticker") if archived.height else frame
-
-    def _list_archives(self) -> list[MonthFile]:
-        return self._read_table(ARCHIVES, f"SELECT {ARCHIVES.names} FROM archives", ())  # noqa: S608 - our names
-
-    def _read_month(self, month: MonthFile) -> bytes | None:
-        """Return the content of a month's file, checked; the newest one is kept, for who asks minute by minute."""
-        if self._month is None or self._month[0] != month:
-            try:
-                data = archive.read_month(self.path, month)
-            except IntegrityError:  # replaced since this reader's moment by one that holds more: another reader knows
-                data = archive.read_month(self.path, self._find_newer(month))
-            self._month = (month, data)
-        return self._month[1]
-
-    def _find_newer(self, month: MonthFile) -> MonthFile:
-        with LedgerReader(self.path) as other:
-            return next((row for row in other._list_archives() if row.month == month.month), month)
 
     def orders(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -151,10 +92,9 @@ class LedgerQueries:
         return self._read_frame("opens", None, None, None, "fill_id")
 
     def fills_with_opens(self, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
-        """Return the fills in bars from `first` on, by ts, each with the `open` of its bar, null where not known."""
-        rest = "LEFT JOIN {opens} ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ? ORDER BY f.ts, f.number"
-        since = microseconds(first) if first else 0
-        return self._read_joined((FILLS, OPENS), rest, (book, since))
+        """Return what a report reads of the fills in bars from `first` on, by ts: the columns of `blocks.COLUMNS`."""
+        with self.snapshot():
+            return blocks.read_fills(self._db, self.path, book, first)
 
     def equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
@@ -172,46 +112,9 @@ class LedgerQueries:
         sql = f"SELECT ticker, close FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
         return dict(self._read_records(sql, (), lambda ticker, close: (str(ticker), float(close))))
 
-    def find_last_decided(self, book: BookName = "production") -> datetime | None:
-        """Return the start of the newest bar that was decided on."""
-        sql = (
-            "SELECT max(ts) FROM (SELECT max(ts) AS ts FROM decisions WHERE book = ?1 "
-            "UNION ALL SELECT max(last) FROM decided WHERE book = ?1)"
-        )
-        return self._read_records(sql, (book,), _parse_moment)[0]
-
-    def find_decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
-        """Return the start of the first and of the newest bar that was decided on from `first` to `last`, if any."""
-        low_us, high_us = microseconds(first), microseconds(last)
-        hours = self._list_hours(book, low_us, high_us)
-        if any(low < low_us or high > high_us for low, high, _ in hours):  # an hour of which a part is asked for
-            found = self.decisions(book, first, last)["ts"]
-            return None if found.is_empty() else (found[0], found[-1])
-        sql = "SELECT min(ts), max(ts) FROM decisions WHERE book = ? AND ts BETWEEN ? AND ?"
-        rows = [*((low, high) for low, high, _ in hours), *self._read_rows(sql, (book, low_us, high_us))]
-        stamps = [at for row in rows for at in row if at is not None]
-        with sqlite.guard_rows(self.path, LEDGER):
-            return (moment(min(stamps)), moment(max(stamps))) if stamps else None
-
-    def list_models(self, book: BookName, first: datetime, last: datetime) -> frozenset[str] | None:
-        """Return the models that decided from `first` to `last`, "" for none; None where only the decisions tell."""
-        low_us, high_us = microseconds(first), microseconds(last)
-        sql = "SELECT 1 FROM decisions WHERE book = ? AND ts BETWEEN ? AND ? LIMIT 1"
-        hours = self._list_hours(book, low_us, high_us)
-        is_whole = all(low_us <= low and high <= high_us for low, high, _ in hours)
-        if not is_whole or self._read_rows(sql, (book, low_us, high_us)):
-            return None
-        return frozenset(model for *_, model in hours)
-
-    def _list_hours(self, book: BookName, first: int, last: int) -> list[tuple[int, int, str]]:
-        """Return the first bar, the last bar and the model of the archived hours that reach from `first` to `last`."""
-        hour = 3_600_000_000  # by the primary key, which begins with book and hour
-        sql = "SELECT first, last, model_id FROM decided WHERE book = ? AND hour > ? AND last >= ? AND first <= ?"
-        return self._read_rows(sql, (book, first - hour, first, last))
-
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
-        at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), _parse_moment)[0] or moment(0)
+        at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), parse_moment)[0] or moment(0)
         return self.equity(book, at, at)
 
     def newest_equity(self, book: BookName = "production") -> EquityRow | None:
@@ -354,21 +257,6 @@ class LedgerQueries:
         )
         return dict(rows)
 
-    def codes(self, book: BookName, first: datetime) -> dict[str, int]:
-        """Return how many decisions on bars from `first` on had each code."""
-        since = microseconds(first)
-        sql = "SELECT count(*) FROM decided WHERE book = ? AND first < ? AND last >= ?"
-        if self._read_rows(sql, (book, since, since))[0][0]:  # an hour of which a part is asked for
-            counts = self.decisions(book, first)["code"].value_counts()
-            return dict(sorted(counts.iter_rows()))
-        rows = self._read_rows(
-            "SELECT code, sum(n) FROM ("
-            "SELECT code, count(*) AS n FROM decisions WHERE book = ?1 AND ts >= ?2 GROUP BY code UNION ALL "
-            "SELECT code, decisions FROM decided WHERE book = ?1 AND first >= ?2) GROUP BY code ORDER BY code",
-            (book, since),
-        )
-        return dict(rows)
-
     def latches(self) -> tuple[Latch, ...]:
         """Return what is latched now, oldest first."""
         return self._read_latches("WHERE cleared_at IS NULL")
@@ -397,76 +285,6 @@ class LedgerQueries:
     def _read_orders(self, where: str, values: tuple[Any, ...]) -> tuple[OrderRecord, ...]:
         return tuple(self._read_table(ORDERS, f"SELECT {ORDERS.names} FROM orders WHERE {where}", values))  # noqa: S608
 
-    def _read_table(self, table: Table, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        """Return the rows of `table` that `sql` selects with all their columns."""
-        return self._read_records(sql, values, lambda *columns: table.read(columns))
-
-    def _read_records(self, sql: str, values: tuple[Any, ...], read: Callable[..., _T]) -> list[_T]:
-        """Return what `read` makes of each row's columns."""
-        rows = self._read_rows(sql, values)
-        with sqlite.guard_rows(self.path, LEDGER):
-            return [read(*row) for row in rows]
-
-    def _read_rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with sqlite.faults("reading the ledger", self.path, LEDGER), sqlite.guard_rows(self.path, LEDGER):
-            return self._db.execute(sql, values).fetchall()
-
-    def _read_frame(
-        self,
-        table: str,
-        book: BookName | None,
-        first: datetime | None,
-        last: datetime | None,
-        order: str,
-    ) -> "pl.DataFrame":
-        where, values = ["book = ?"] if book else ["true"], [book] if book else []
-        for bound, sign in ((first, ">="), (last, "<=")):
-            if bound is not None:
-                where.append(f"ts {sign} ?")
-                values.append(microseconds(bound))  # type: ignore[arg-type]
-        return self._read_joined((_FRAMED[table],), f"WHERE {' AND '.join(where)} ORDER BY {order}", tuple(values))
-
-    def _read_joined(self, tables: Sequence[Table], rest: str, values: tuple[Any, ...]) -> "pl.DataFrame":
-        """Return the rows of the first of `tables` that `rest` selects, with the columns that the others add to it.
-
-        rest: what follows the first table; another one stands in it as {name}. The alias of each is its first letter.
-        """
-        import polars as pl  # not at the top: --status asks for a few rows and shall not wait for it
-
-        with (
-            sqlite.faults("reading the ledger", self.path, LEDGER),
-            sqlite.guard_rows(self.path, LEDGER, pl.exceptions.PolarsError),
-        ):
-            return pl.concat(self._iterate_frames(tables, rest, values))
-
-    def _iterate_frames(self, tables: Sequence[Table], rest: str, values: tuple[Any, ...]) -> "Iterator[pl.DataFrame]":
-        """Yield a frame without rows, then some rows at a time, for as tuples they take room."""
-        import polars as pl
-
-        types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
-        kinds = {column.name: column.kind for table in tables for column in table.columns}
-        whole = [sqlite.WholeRows.of(self._db, table.name) for table in tables]
-        names = [name for part in whole for name in part.list_names(part.table[0])]
-        source, *joined = (part.get_source(part.table[0]) for part in whole)
-        tail = rest.format(**{part.table: name for part, name in zip(whole[1:], joined, strict=True)})
-        found = self._db.execute(f"SELECT {', '.join(names)} FROM {source} {tail}", values)  # noqa: S608 - our names
-        times, sessions = ([name for name, kind in kinds.items() if kind == what] for what in ("time", "session"))
-        rows: list[tuple[Any, ...]] = []
-        while True:
-            left: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * len(names)
-            columns: dict[str, tuple[Any, ...]] = {}
-            for part in reversed(whole):
-                width = len(part.list_names(""))
-                mine, left = left[-width:], left[:-width]
-                part.require_seals(self.path, LEDGER, zip(*mine, strict=True))
-                columns |= part.take_columns(mine)
-            yield pl.DataFrame(
-                [pl.Series(name, columns[name], dtype=types[kind]) for name, kind in kinds.items()]
-            ).with_columns(pl.col(times).cast(pl.Datetime("us", "UTC")), pl.col(sessions).str.to_date("%Y-%m-%d"))
-            rows = found.fetchmany(_FRAME_ROWS)
-            if not rows:
-                return
-
 
 class LedgerReader(LedgerQueries):
     """The ledger at `path`, to read."""
@@ -474,6 +292,7 @@ class LedgerReader(LedgerQueries):
     def __init__(self, path: Path) -> None:
         """Open it; raises IntegrityError, StorageError, and NewerVersionError for one of a newer hftcl."""
         with sqlite.faults("opening the ledger", path, LEDGER):
+            require_ledger(path)
             super().__init__(path, sqlite.open_to_read(path, LEDGER))
             try:
                 if path.is_file() and path.stat().st_size <= _SMALL_BYTES:
@@ -494,19 +313,34 @@ class LedgerReader(LedgerQueries):
                 found = self._db.execute(f"PRAGMA main.integrity_check({what})").fetchone()
                 if found is not None and found[0] != "ok":
                     raise sqlite.build_damage_error(self.path, LEDGER, str(found[0]).splitlines()[-1])
+            for table in TABLES:
+                if table.key[:1] == ("book",) and (table.name,) in there and (not tables or table.name in tables):
+                    self._require_known_books(table)
+
+    def _require_known_books(self, table: Table) -> None:
+        """Raise IntegrityError for a row of no book: no question finds it, and its place in the tree may still fit."""
+        edges = ["", *sorted(BOOKS), b""]  # to SQLite each blob is above each text
+        sql = f"SELECT 1 FROM main.{table.name} WHERE book > ? AND book < ? LIMIT 1"  # noqa: S608 - our names
+        for span in pairwise(edges):
+            if self._db.execute(sql, span).fetchone():
+                raise sqlite.build_damage_error(self.path, LEDGER, f"a row of {table.name} is of no book")
 
     def check_archive(self) -> int:
-        """Check every month's file; return how many there are. Raises IntegrityError naming one that is damaged."""
+        """Check every month's file; return how many there are.
+
+        Raises IntegrityError naming one that is damaged, missing, or not of this ledger.
+        """
         months = self._list_archives()
         for month in months:
             self._read_month(month)
+        if strange := self.list_strange_months(newest_only=True):
+            raise IntegrityError(
+                f"{self.path} knows nothing of the decisions of {', '.join(strange)} beside it: it may be an older "
+                "copy, without its last sessions. Restore both from one backup."
+            )
         return len(months)
 
     def check_rows(self) -> None:
         """Check the seal of every row. Raises IntegrityError naming the first that is not what was written."""
         with sqlite.faults("checking the ledger", self.path, LEDGER):
             sqlite.require_whole(self._db, self.path, LEDGER)
-
-
-def _parse_moment(at: int | None) -> datetime | None:
-    return None if at is None else moment(at)

@@ -146,6 +146,21 @@ class Snapshot(Value):
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
+class FillBlock(Value):
+    """What a report reads of a book's fills with numbers above `after` and up to `number`, all of them, in one piece.
+
+    first, last: the oldest and the newest of their bars. content: Parquet, with their opens; see `ledger.blocks`.
+    """
+
+    book: BookName
+    number: int
+    after: int
+    first: datetime
+    last: datetime
+    content: bytes
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
 class FillOpen(Value):
     """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
 

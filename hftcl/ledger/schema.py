@@ -17,6 +17,7 @@ from hftcl.ledger.rows import (
     Decided,
     Decision,
     EquityRow,
+    FillBlock,
     FillOpen,
     FillRecord,
     Latch,
@@ -31,15 +32,23 @@ from hftcl.values import Value, value_class
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
 _MICROSECOND: Final = timedelta(microseconds=1)  # the finest that a datetime has: what is written comes back equal
 
-Kind = Literal["time", "session", "number", "text", "count"]
+Kind = Literal["time", "session", "number", "text", "count", "bytes"]
 _SQL: Final[Mapping[Kind, str]] = {
     "time": "INTEGER",
     "session": "TEXT",
     "number": "REAL",
     "text": "TEXT",
     "count": "INTEGER",
+    "bytes": "BLOB",
 }
-_KINDS: Final[Mapping[type, Kind]] = {datetime: "time", date: "session", float: "number", str: "text", int: "count"}
+_KINDS: Final[Mapping[type, Kind]] = {
+    datetime: "time",
+    date: "session",
+    float: "number",
+    str: "text",
+    int: "count",
+    bytes: "bytes",
+}
 
 
 def microseconds(at: datetime) -> int:
@@ -58,6 +67,7 @@ _WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
     "number": lambda value: value,
     "text": str,  # codes are enums
     "count": lambda value: value,
+    "bytes": lambda value: value,
 }
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "time": moment,
@@ -65,6 +75,7 @@ _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "number": lambda value: value,
     "text": lambda value: value,
     "count": lambda value: value,
+    "bytes": lambda value: value,
 }
 
 
@@ -199,12 +210,14 @@ SNAPSHOTS: Final = Table(
 OPENS: Final = Table(name="opens", row=FillOpen, columns=_build_columns(FillOpen, ()), key=("fill_id",), rowid=False)
 CASH: Final = Table(name="cash", row=CashRow, columns=_build_columns(CashRow, ()), key=("activity_id",), rowid=False)
 
-_SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS, OPENS, CASH)
-TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS, *_SINCE_3)
+BLOCKS: Final = Table(name="blocks", row=FillBlock, columns=_build_columns(FillBlock, ()), key=("book", "number"))
 
-# 2 added the seals; 3 the archive of decisions, the opens of fills, and the cash beside them. Raise it with any change,
-# with a step that brings older files to it.
-SCHEMA_VERSION: Final = 3
+_SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS, OPENS, CASH)
+TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS, *_SINCE_3, BLOCKS)
+
+# 2 added the seals; 3 the archive of decisions, the opens of fills, and the cash beside them; 4 the blocks of fills.
+# Raise it with any change, with a step that brings older files to it.
+SCHEMA_VERSION: Final = 4
 SCHEMA: Final = ";\n".join(
     [*(table.create for table in TABLES), "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"]
 )
@@ -214,8 +227,8 @@ LEDGER: Final = Database(
     schema=SCHEMA,
     journal="WAL",  # a reader never waits for the bot, nor the bot for it
     sync="FULL",  # an order that was sent must be known after a power cut
-    upgrades={2: tuple(table.create for table in _SINCE_3)},
+    upgrades={2: tuple(table.create for table in _SINCE_3), 3: (BLOCKS.create,)},
     sealed={**{table.name: table.key or (table.columns[0].name,) for table in TABLES}, "meta": ("key",)},  # since 2
-    remedy="Restore it from a backup; or move it away, and hftcl begins a new one: positions that the broker still "
-    "holds then have to be closed there.",
+    remedy="Restore it and the folder decisions from one backup; or move both away, and hftcl begins a new one: "
+    "positions that the broker still holds then have to be closed there.",
 )

@@ -11,7 +11,8 @@ from typing import Final
 
 from hftcl import sqlite
 from hftcl.ledger.account import BookAccount, build_snapshot
-from hftcl.ledger.archive import archive_decisions
+from hftcl.ledger.archive import archive_decisions, require_ledger
+from hftcl.ledger.blocks import delete_block_of, delete_blocks_of_foreign, write_blocks
 from hftcl.ledger.meta import require_known
 from hftcl.ledger.reader import LedgerQueries
 from hftcl.ledger.rows import (
@@ -81,9 +82,11 @@ class Ledger(LedgerQueries):
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         """Open it, created where it is missing. durable: what is written survives a power cut, not only a kill.
 
-        Raises IntegrityError, StorageError, LockHeldError, and NewerVersionError for one of a newer hftcl.
+        Raises IntegrityError, also where a lost one's archived decisions are left, StorageError, LockHeldError, and
+        NewerVersionError for one of a newer hftcl.
         """
         with sqlite.faults("opening the ledger", path, LEDGER):
+            require_ledger(path)
             db = sqlite.open_to_write(path, LEDGER, sync=None if durable else "OFF")
             super().__init__(path, db)
             self._sync: Final[sqlite.Sync | None] = None if durable else "OFF"
@@ -148,7 +151,10 @@ class Ledger(LedgerQueries):
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, [EQUITY.values(row) for row in equity])
-            self._db.executemany(_OPEN, [OPENS.values(row) for row in opens])
+            known = {fill.fill_id for fill in new}
+            for row in opens:
+                if self._db.execute(_OPEN, OPENS.values(row)).rowcount and row.fill_id not in known:
+                    delete_block_of(self._db, row.fill_id)
             self._db.executemany(_CASH, [CASH.values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
@@ -159,6 +165,8 @@ class Ledger(LedgerQueries):
     def adopt_foreign(self, tickers: Collection[str]) -> bool:
         """Let what others traded in `tickers` be production's from now on; return whether there was anything."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            for ticker in tickers:
+                delete_blocks_of_foreign(self._db, ticker)
             done = sum(
                 self._db.execute(
                     "UPDATE fills SET book = 'production' WHERE book = 'foreign' AND ticker = ?", (ticker,)
@@ -180,12 +188,15 @@ class Ledger(LedgerQueries):
                     row = build_snapshot(self.read_account(book), book, number, max(at, moment(last)))
                     self._db.execute(_SNAPSHOT, SNAPSHOTS.values(row))
 
-    def archive_decisions(self, before: datetime) -> int:
-        """Move the decisions on bars before `before` into the months' files; return how many.
+    def archive(self, before: datetime) -> int:
+        """Move the decisions on bars before `before` into the months' files, and put the fills in such bars in blocks.
 
-        May run in a thread of its own. Raises as `archive.archive_decisions` does.
+        Returns how many decisions were moved. May run in a thread of its own. Raises as `archive.archive_decisions` and
+        `blocks.write_blocks` do.
         """
-        return archive_decisions(self.path, before, sync=self._sync)
+        moved = archive_decisions(self.path, before, sync=self._sync)
+        write_blocks(self.path, before, sync=self._sync)
+        return moved
 
     def note_closes(self, rows: Sequence[CloseRow]) -> None:
         """Keep each ticker's first open of the session, and the close of its newest bar."""

@@ -322,7 +322,7 @@ def _book(
     columns = [np.concatenate(part) for part in parts]
     order = np.concatenate([_PARTS * np.arange(count), np.asarray(moves.order, np.int64), [1 << 62] * len(charges)])
     came = np.lexsort((columns[0], order))  # stable: what came at the same moment stays as it was written
-    places, firsts = _number_keys([column[came] for column in columns])
+    places, firsts = _number_keys(columns, came)
     back = np.empty_like(places)
     back[came] = places
     of_fill, of_move, of_charge = np.split(back, [count, count + opener.size])
@@ -331,7 +331,7 @@ def _book(
     sums = _sum_fills(fills, of_fill, size)
     sums["moved"] = _sum_by(of_move[in_turn], np.asarray(moves.moved)[in_turn], size)
     sums["charges"] = _sum_by(of_charge, np.fromiter(charges.values(), np.float64, len(charges)), size)
-    day, model, ticker, hour = (column[came][firsts] for column in columns)
+    day, model, ticker, hour = (column[came[firsts]] for column in columns)
     return pl.DataFrame(
         {
             "session": pl.Series(sessions, dtype=pl.Date).gather(day),
@@ -362,13 +362,18 @@ def _find_codes(values: pl.Series, names: pl.Series) -> IntArray:
     return values.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
 
 
-def _number_keys(columns: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
-    """Return the number of each row's key, counted as they first come, and the row in which each came first."""
+def _number_keys(columns: Sequence[IntArray], came: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the number of each row's key, counted as they first come, and the row in which each came first.
+
+    came: the rows of `columns` in the order in which they came, which is that of what is returned.
+    """
     one = np.zeros(columns[0].size, np.int64)
     for column in columns:
         low = int(column.min(initial=0))
-        one = one * (int(column.max(initial=0)) - low + 1) + (column - low)
-    _, firsts, inverse = np.unique(one, return_index=True, return_inverse=True)
+        one *= int(column.max(initial=0)) - low + 1
+        one += column
+        one -= low
+    _, firsts, inverse = np.unique(one[came], return_index=True, return_inverse=True)
     turn = np.argsort(firsts)
     number = np.empty_like(turn)
     number[turn] = np.arange(turn.size)

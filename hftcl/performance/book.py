@@ -96,12 +96,11 @@ def read_book(
     start = _find_start(reader, settings, book, since)
     first = start.at + _MICROSECOND if start else None
     equity = reader.equity(book, first)
-    minutes = [at for at in reader.list_filled_minutes(book) if first is None or at >= first]
-    days = sorted({*equity["session"].unique().to_list(), *_find_sessions(minutes, settings)})
+    fills = _place_fills(reader.fills_with_opens(book, first), settings)
+    days = sorted({*equity["session"].unique().to_list(), *fills["session"].unique().to_list()})
     if until is not None:
         days = days[: bisect.bisect_right(days, until)]
         equity = equity.filter(pl.col("session") <= until)
-    fills = _place_fills(reader.fills_with_opens(book, first), settings)
     charges, charged_before = _sum_charges(reader, days) if book == "production" else ({}, 0.0)
     attribution = attribute(fills.select(FILLS.names()), closes, days, charges)
     priced = set(closes.filter(pl.col("session") == days[-1])["ticker"]) if days else set()

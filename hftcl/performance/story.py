@@ -39,7 +39,7 @@ _CURVE_POINTS: Final = 600  # the charts are 960 units wide: more points would n
 
 # What a report reads; of orders, as many as fills and thrice as large, it reads none.
 _TABLES: Final = (
-    "fills", "opens", "equity", "closes", "cash", "snapshots", "decisions", "decided", "archives", "meta",
+    "fills", "opens", "blocks", "equity", "closes", "cash", "snapshots", "decisions", "decided", "archives", "meta",
 )  # fmt: skip
 
 
@@ -83,6 +83,7 @@ def _perform(
         every = read_book(reader, settings, "production", closes, chosen[-1], chosen[0])
         shadow = read_book(reader, settings, "shadow", closes, chosen[-1], chosen[0])
         swaps, deciders = find_served(reader, every, chosen)
+        strange = reader.list_strange_months(newest_only=True)
     models = {record.model_id: record for record in Registry(home).models()}
     return _build_report(
         settings,
@@ -93,7 +94,17 @@ def _perform(
         swaps,
         deciders,
         models,
-        list_notes(every),
+        (*list_notes(every), *_list_lost(path, strange)),
+    )
+
+
+def _list_lost(path: Path, months: Sequence[str]) -> tuple[str, ...]:
+    """Return what a reader should know where the files of `months` are not those of the ledger at `path`."""
+    if not months:
+        return ()
+    return (
+        f"the archived decisions of {', '.join(months)} are not those of {path}: where that is an older copy, its last "
+        "sessions are missing here; `hftcl doctor` says what to restore",
     )
 
 

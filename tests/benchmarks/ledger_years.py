@@ -73,6 +73,7 @@ def build(path: Path, sessions: int) -> dict[str, float]:
             ends = at_open + 390 * MINUTE
             if place < sessions - WRITTEN:
                 count_only(ledger, at_open)
+                ledger.archive(ends)  # the fills into a block, as at each close
             else:
                 figures |= decide(ledger, at_open, ends, rng)
             ledger.write_snapshots(ends)
@@ -114,7 +115,7 @@ def decide(ledger: Ledger, opens: datetime, ends: datetime, rng: np.random.Gener
         )  # fmt: skip
     journal = ledger.path.stat().st_size + ledger.path.with_name("ledger.sqlite-wal").stat().st_size - before
     began = time.perf_counter()
-    moved = ledger.archive_decisions(ends)
+    moved = ledger.archive(ends)
     files = sum(file.stat().st_size for file in (ledger.path.parent / "decisions").iterdir())
     return {"archive_s": time.perf_counter() - began, "journal_bytes": journal, "archived": moved, "files_bytes": files}
 

@@ -324,7 +324,7 @@ def test_a_lock_that_cannot_be_had_is_one_sentence_with_the_folder(tmp_path: Pat
 def test_a_month_of_decisions_that_is_damaged_is_a_fault(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 3))
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.archive_decisions(NOW)
+        ledger.archive(NOW)
     (fine,) = bot.check_bot(patient(tmp_path))
     assert "1 month of decisions archived" in fine.detail
     (file,) = Home.live(tmp_path).decisions.iterdir()

@@ -17,7 +17,7 @@ import polars  # noqa: F401 - what an import opens is no step
 import pyarrow.parquet  # noqa: F401
 
 from hftcl import sqlite
-from hftcl.ledger.archive import archive_decisions
+from hftcl.ledger.writer import Ledger
 
 STEPS = ("open", "os.rename", "os.remove", "os.mkdir")
 
@@ -44,9 +44,10 @@ def archive_until(path: Path, last: int) -> None:
         return db
 
     original = sqlite._connect
-    sqlite._connect = connect  # the connection is the archive's own, and nothing else of it changes
+    sqlite._connect = connect  # the connection is the ledger's own, and nothing else of it changes
     sys.addaudithook(hear)
-    archive_decisions(path, datetime(2100, 1, 1, tzinfo=UTC))
+    with Ledger(path) as ledger:
+        ledger.archive(datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def main(ledger: Path, folder: Path, steps: int) -> None:

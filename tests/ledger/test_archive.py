@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from hypothesis import strategies as st
 from hftcl.errors import HftclError, IntegrityError
 from hftcl.home import Home
 from hftcl.ledger.account import build_snapshot, compute_account, take_up
+from hftcl.ledger.blocks import COLUMNS
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import CloseRow, Decision, EquityRow, FillRecord
-from hftcl.ledger.schema import LEDGER
+from hftcl.ledger.rows import BookName, CloseRow, Decision, EquityRow, FillOpen, FillRecord
+from hftcl.ledger.schema import LEDGER, moment
 from hftcl.ledger.writer import Ledger
 from hftcl.performance.recent import read_recent
 from hftcl.performance.story import performance
@@ -69,6 +71,8 @@ def ask(path: Path) -> list[Any]:
             *(ledger.find_decided_between("production", *span) for span in spans),
             *(ledger.codes("production", first) for first, _ in spans),
             *((ledger.find_last_decided(book), ledger.positions(book)) for book in ("production", "shadow")),
+            *(ledger.fills_with_opens(book).rows() for book in ("production", "shadow")),
+            *(ledger.fills_with_opens("production", first).rows() for first, _ in spans),
             (ledger.read_account(), ledger.cash()),
         ]
 
@@ -85,7 +89,7 @@ def archive(path: Path) -> int:
     """Do what the bot does at a close."""
     with Ledger(path, durable=False) as ledger:
         ledger.write_snapshots(LATER)
-        return ledger.archive_decisions(LATER)
+        return ledger.archive(LATER)
 
 
 def archive_day_by_day(path: Path) -> None:
@@ -110,7 +114,7 @@ def archive_day_by_day(path: Path) -> None:
             ledger.note_closes([CloseRow(**row) for row in closes if row["session"] == day])
             ends = datetime.combine(day, time(20), UTC)
             ledger.write_snapshots(ends)
-            ledger.archive_decisions(ends)
+            ledger.archive(ends)
 
 
 def test_what_is_archived_is_read_as_before_and_the_ledger_keeps_none_of_it(path: Path) -> None:
@@ -150,8 +154,14 @@ def test_a_report_of_the_last_days_reads_no_fill_of_before_the_close_ahead_of_th
     told = report(path, date(2025, 7, 2))
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE fills SET price = 2 * price WHERE number < 5")  # its seal does not fit any more
+        db.execute("UPDATE blocks SET last = last - 1 WHERE number = (SELECT min(number) FROM blocks)")
         db.commit()
     assert report(path, date(2025, 7, 2)) == told
+    with pytest.raises(IntegrityError, match=r"the row blocks production \d+ is not what was written"):
+        report(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM blocks WHERE number = (SELECT min(number) FROM blocks)")
+        db.commit()
     with pytest.raises(IntegrityError, match=r"the row fills .* is not what was written"):
         report(path)
 
@@ -187,14 +197,14 @@ def test_a_minute_that_is_decided_again_after_the_close_changes_nothing(tmp_path
     path = tmp_path / "ledger.sqlite"
     with Ledger(path, durable=False) as ledger:
         ledger.write_decisions([a_decision(minute) for minute in (0, 1, 5)])
-        ledger.archive_decisions(LATER)
+        ledger.archive(LATER)
         again = [replace(a_decision(minute), prediction=9.0, code="other") for minute in (1, 2, 5)]
         ledger.write_decisions(again)
         expected = [a_decision(0), a_decision(1), again[1], a_decision(5)]
         for _ in range(2):
             made = ledger.decisions()
             assert made["prediction"].to_list() == [row.prediction for row in expected]
-            ledger.archive_decisions(LATER)
+            ledger.archive(LATER)
             assert ledger.codes("production", at(0)) == {"trade": 3, "other": 1}
             assert ledger.codes("production", at(2)) == {"trade": 1, "other": 1}
 
@@ -218,7 +228,7 @@ def test_a_flipped_byte_in_a_months_file_is_told_as_damage(path: Path) -> None:
     with Ledger(path, durable=False) as ledger:  # the bot goes on without it
         ledger.write_decisions([replace(a_decision(0), ts=datetime(2025, 7, 4, 15, tzinfo=UTC))])
         with pytest.raises(IntegrityError, match=r"2025-07.parquet is damaged"):
-            ledger.archive_decisions(LATER)
+            ledger.archive(LATER)
         assert ledger.codes("production", datetime(2025, 7, 4, tzinfo=UTC)) == {"trade": 1}
 
 
@@ -229,9 +239,45 @@ def test_a_months_file_that_was_taken_away_is_told_and_begun_again(path: Path) -
         reader.decisions()
     with Ledger(path, durable=False) as ledger:
         ledger.write_decisions([replace(a_decision(0), ts=datetime(2025, 7, 4, 15, tzinfo=UTC))])
-        ledger.archive_decisions(LATER)
+        ledger.archive(LATER)
         assert ledger.decisions(first=datetime(2025, 7, 1, tzinfo=UTC)).height == 1
         assert "2025-07.parquet is gone" in ledger.events()[-1].text
+
+
+def test_a_ledger_that_is_gone_is_no_fresh_start_while_its_decisions_are_left(path: Path) -> None:
+    archive(path)
+    path.unlink()
+    told = rf"{path} is missing, and its decisions of 2025-06, 2025-07 are in .* Restore both from one backup"
+    for opening in (LedgerReader, Ledger):
+        with pytest.raises(IntegrityError, match=told):
+            opening(path)
+    for question in (lambda: status_at(Home.live(path.parent)), lambda: report(path)):
+        with pytest.raises(IntegrityError, match=told):
+            question()
+    assert not path.exists()
+    (path.parent / "decisions").rename(path.parent / "away")
+    with Ledger(path, durable=False) as ledger:
+        assert ledger.find_last_decided() is None
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_an_older_copy_of_the_ledger_beside_newer_decisions_is_told_with_what_to_do(
+    tmp_path: Path, path: Path, lost: int
+) -> None:
+    archive_day_by_day(path)
+    until = LAST - timedelta(days=lost)  # in the same month, and in the month before
+    older = tmp_path / "older" / path.name
+    write_ledger(older, first=FIRST, last=until)
+    archive_day_by_day(older)
+    assert performance(settings_of(older)).notes == ()
+    shutil.copy(older, path)
+    with LedgerReader(path) as reader:
+        assert "2025-07" in reader.list_strange_months()
+        with pytest.raises(IntegrityError, match=r"Restore both from one backup"):
+            reader.check_archive()
+    (note,) = performance(settings_of(path), since=until).notes
+    assert "2025-07" in note
+    assert "sessions are missing here" in note
 
 
 def test_a_damaged_decision_does_not_get_into_the_archive(path: Path) -> None:
@@ -242,18 +288,23 @@ def test_a_damaged_decision_does_not_get_into_the_archive(path: Path) -> None:
         archive(path)
 
 
-def make_version_2(path: Path) -> None:
-    """Make the ledger at `path` one of the version before the archive."""
+def make_version(path: Path, version: int) -> None:
+    """Make the ledger at `path` one of the version before the archive, 2, or of that before the blocks, 3."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        for table in ("archives", "decided", "snapshots", "opens", "cash"):
+        for table in ("blocks", *(("archives", "decided", "snapshots", "opens", "cash") if version == 2 else ())):
             db.execute(f"DROP TABLE {table}")
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {version}")
         db.commit()
 
 
-def test_a_ledger_of_the_version_before_is_read_as_it_is_and_brought_up_to_date_by_the_bot(path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_ledger_of_a_version_before_is_read_as_it_is_and_brought_up_to_date_by_the_bot(
+    path: Path, version: int
+) -> None:
     before, told = ask(path), report(path)
-    make_version_2(path)
+    if version == 3:
+        archive(path)
+    make_version(path, version)
     content = path.read_bytes()
     assert (ask(path), report(path)) == (before, told)
     assert path.read_bytes() == content
@@ -261,10 +312,86 @@ def test_a_ledger_of_the_version_before_is_read_as_it_is_and_brought_up_to_date_
     assert (ask(path), report(path)) == (before, told)
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (LEDGER.version,)
+        assert db.execute("SELECT sum(number > 0) > 0 FROM blocks").fetchone() == (1,)
+
+
+def read_as_rows(path: Path, book: BookName) -> list[Any]:
+    """Return what a report reads of a book's fills, asked of their rows by other words."""
+    names = ", ".join(COLUMNS)
+    sql = f"SELECT {names} FROM fills LEFT JOIN opens USING (fill_id) WHERE book = ? ORDER BY ts, number"  # noqa: S608
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return [(moment(ts), *rest) for ts, *rest in db.execute(sql, (book,))]
+
+
+def read_blocks(path: Path, book: BookName = "production") -> list[tuple[int, int]]:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT after, number FROM blocks WHERE book = ? ORDER BY number", (book,)).fetchall()
+
+
+@pytest.mark.parametrize("block_rows", [7, 20_000])
+def test_what_comes_after_a_block_was_written_is_in_the_report_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch, block_rows: int
+) -> None:
+    monkeypatch.setattr("hftcl.ledger.blocks._BLOCK_ROWS", block_rows)  # else no test has fills for two
+    strange = [replace(a_fill(), fill_id=f"theirs-{number}", book="foreign", ticker="XOM") for number in range(3)]
+    with Ledger(path, durable=False) as ledger:
+        ledger.write_outcomes(fills=[replace(fill, ts=datetime(2025, 7, 1, 15, tzinfo=UTC)) for fill in strange])
+    archive(path)
+    books: tuple[BookName, ...] = ("production", "shadow", "foreign")
+    assert all(read_blocks(path, book) for book in books)
+
+    def compare() -> None:
+        with LedgerReader(path) as reader:
+            for book in books:
+                assert reader.fills_with_opens(book).rows() == read_as_rows(path, book)
+
+    compare()
+    filled = read_blocks(path)
+    late = replace(a_fill(), fill_id="late", ts=datetime(2025, 6, 25, 15, tzinfo=UTC))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        known = [name for (name,) in db.execute("SELECT fill_id FROM fills WHERE book = 'production'")]
+    with Ledger(path, durable=False) as ledger:
+        ledger.write_outcomes(fills=[late], opens=[FillOpen(fill_id="late", open=99.0)])
+        assert read_blocks(path) == filled
+        compare()
+        for place in (0, len(known) // 2, len(known) - 1):  # an open that is told after the close
+            ledger.write_outcomes(opens=[FillOpen(fill_id=known[place], open=100.0 + place)])
+            compare()
+        assert len(read_blocks(path)) == (len(filled) - 3 if block_rows == 7 else 0)
+        ledger.adopt_foreign(["XOM"])
+        compare()
+        ledger.archive(LATER)
+        compare()
+        assert read_blocks(path)[-1][1] > filled[-1][1]
+        left = read_blocks(path)
+        ledger.archive(LATER)
+        assert read_blocks(path) == left
+    spans = [edge for span in left for edge in span]
+    assert spans == sorted(spans)
+
+
+def test_a_fill_of_the_session_that_goes_on_is_in_no_block(path: Path) -> None:
+    cut = datetime(2025, 7, 2, tzinfo=UTC)
+    with Ledger(path, durable=False) as ledger:
+        ledger.archive(cut)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        newest = db.execute("SELECT max(ts) FROM fills JOIN blocks USING (book) WHERE fills.number <= blocks.number")
+        assert moment(newest.fetchone()[0]) < cut
+    with LedgerReader(path) as reader:
+        assert reader.fills_with_opens("production").rows() == read_as_rows(path, "production")
+
+
+def test_a_damaged_fill_does_not_get_into_a_block(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE fills SET price = 2 * price WHERE number = 5")
+        db.commit()
+    with pytest.raises(IntegrityError, match=r"the row fills .* is not what was written"):
+        archive(path)
+    assert read_blocks(path) == []
 
 
 def test_an_upgrade_gives_a_damaged_row_no_seal_that_fits(path: Path) -> None:
-    make_version_2(path)
+    make_version(path, 2)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE fills SET price = 2 * price WHERE number = 3")
         db.commit()

@@ -101,6 +101,7 @@ def ask_ledger(path: Path) -> list[object]:
             *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
             *(ledger.find_last_decided, ledger.positions, ledger.read_account, ledger.cash, ledger.working_orders),
             *(ledger.count_refusals, ledger.list_all_latches, ledger.events, ledger.meta),
+            lambda: ledger.fills_with_opens("production"),
         )
         return [
             answer.to_dicts() if isinstance(answer, pl.DataFrame) else answer
@@ -142,6 +143,13 @@ def build_ledger(folder: Path) -> Path:
     return path
 
 
+def build_archived(folder: Path) -> Path:
+    path = build_ledger(folder)
+    with Ledger(path) as ledger:
+        ledger.archive(NOW)
+    return path
+
+
 def build_outbox(folder: Path) -> Path:
     outbox = Outbox(folder)
     for number in range(8):
@@ -151,16 +159,30 @@ def build_outbox(folder: Path) -> Path:
 
 
 @pytest.mark.hazard(86)
-@pytest.mark.parametrize(("build", "ask"), [(build_ledger, ask_ledger), (build_outbox, ask_outbox)])
+@pytest.mark.parametrize(
+    ("build", "ask"), [(build_ledger, ask_ledger), (build_archived, ask_ledger), (build_outbox, ask_outbox)]
+)
 def test_no_flipped_byte_is_a_raw_error_or_another_number(
     tmp_path: Path, build: Callable[[Path], Path], ask: Callable[[Path], object]
 ) -> None:
     flip_bytes(build(tmp_path), ask, range(75))
 
 
+def test_a_row_that_fell_out_of_every_book_is_told(tmp_path: Path) -> None:
+    path = build_ledger(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as db:  # the last of its tree, so that its place still fits
+        newest = "(SELECT max(ts) FROM decisions) AND ticker = (SELECT max(ticker) FROM decisions)"
+        db.execute(f"UPDATE decisions SET book = 'produ' || char(255) || 'tion' WHERE ts = {newest}")  # noqa: S608
+        db.commit()
+    with pytest.raises(IntegrityError, match="a row of decisions is of no book"), LedgerReader(path):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.hazard(86)
-@pytest.mark.parametrize(("build", "ask"), [(build_ledger, ask_ledger), (build_outbox, ask_outbox)])
+@pytest.mark.parametrize(
+    ("build", "ask"), [(build_ledger, ask_ledger), (build_archived, ask_ledger), (build_outbox, ask_outbox)]
+)
 def test_no_flipped_byte_in_two_thousand_is_a_raw_error_or_another_number(
     tmp_path: Path, build: Callable[[Path], Path], ask: Callable[[Path], object]
 ) -> None:

@@ -36,8 +36,8 @@ def require_same_account(ledger: Ledger, settings: Settings, broker: Broker, acc
     """
     meta, path = ledger.meta(), ledger.path
     remedy = (
-        f"Close what it holds, then move {path} away with its -wal and -shm files: the next start begins a new one. "
-        "`hftcl report` reads the old one where it is moved back."
+        f"Close what it holds, then move {path} away with its -wal and -shm files and the folder decisions: the next "
+        "start begins a new one. `hftcl report` reads the old one where it is moved back."
     )
     before = meta.get("broker"), meta.get("mode")
     now = broker.name, "live" if broker.live_money else "paper"

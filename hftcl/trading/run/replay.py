@@ -283,9 +283,9 @@ def _delete_begun_replay_and_assemble(
     rehearse: bool,
 ) -> tuple[Loop, _Tally]:
     with convert_storage_faults("beginning the ledger of the replay"):
+        delete_archive(home.ledger)  # first: files without their ledger are a lost ledger
         for path in (home.ledger, home.folder / PAPER_FILE, home.shadow / PAPER_FILE):
             sqlite.remove(path)
-        delete_archive(home.ledger)
         (home.folder / STRICT_FILE).unlink(missing_ok=True)
     ledger, tally = Ledger(home.ledger, durable=False), _Tally()
     broker = _open_broker(settings, home, rehearse=rehearse)

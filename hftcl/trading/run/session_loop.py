@@ -187,7 +187,7 @@ class Loop:
         """Sum up the fills and move the decisions of ended sessions out of the ledger; else they wait."""
         try:
             self.ledger.write_snapshots(hours.ends)
-            self.patiently(lambda: self.ledger.archive_decisions(hours.ends), self.look_around)
+            self.patiently(lambda: self.ledger.archive(hours.ends), self.look_around)
         except WaitEndedError:
             return  # a person wants a stop
         except (StorageError, IntegrityError, LockHeldError) as error:
