@@ -12,16 +12,18 @@ Three rules make a value the same to the bit in training, exam and bot:
    reaches back to the session's first bar is a column that grows by one step a minute. All else reads 30 minutes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
+from operator import add
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.model.since_open import IntArray, fold_down_parts, since_open
+from hftcl.model.since_open import Array, IntArray, fold_down_parts, since_open
 
 LOG_UNIT: Final = 1e-9
 """Log returns are counted in billionths: a cent on 200 USD is 50,000 of them."""
@@ -39,6 +41,7 @@ PEER_HORIZONS: Final = (5, 15, 30)
 MAX_LOG_MOVE: Final = 0.5
 """Squared moves are cut here, 65 % in a minute, so that the sum of 30 stays within 64 bits."""
 _MAX_VOLUME: Final = 1e12  # a minute; so that five sessions of them stay within 64 bits
+_THIRD: Final = 1 / 3  # as a product it is the same in a frame of one row, where polars divides otherwise
 _LONGEST_SESSION_MINUTES: Final = 1500  # a day of 24 hours, and room for a clock change
 
 Window = Callable[[pl.Expr], pl.Expr]
@@ -73,7 +76,8 @@ class Grid:
 
 def count_whole(values: pl.Expr, unit: float) -> pl.Expr:
     """Count in whole `unit`s, so that sums are exact."""
-    return (values / unit).round().cast(pl.Int64)
+    # Times the reciprocal: so does polars divide a column by one number, but not in a frame of one row.
+    return (values * (1 / unit)).round().cast(pl.Int64)
 
 
 def divide_by_volatility(log_move: pl.Expr, minutes: int = 1) -> pl.Expr:
@@ -115,8 +119,14 @@ def place_bars(bars: pl.DataFrame) -> pl.DataFrame:
         minute.cast(pl.Int32).alias("minute"),
         pl.col("open", "high", "low", "close").cast(pl.Float64),
         volume.alias("v"),
-        ((pl.col("high") + pl.col("low") + pl.col("close")) / 3 * volume).alias("turnover"),
+        ((pl.col("high") + pl.col("low") + pl.col("close")) * _THIRD * volume).alias("turnover"),
     )
+
+
+def place_volume(volume: npt.NDArray[np.float64], prices: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Array]:
+    """Return v and turnover of one minute's bars, to the bit as `place_bars` does. prices: high, low and close."""
+    v = np.rint(np.clip(volume, 0, _MAX_VOLUME) * (1 / VOLUME_UNIT)).astype(np.int64)
+    return {"v": v, "turnover": (prices["high"] + prices["low"] + prices["close"]) * _THIRD * v}
 
 
 def _refuse_unclean(bars: pl.DataFrame) -> None:
@@ -214,8 +224,9 @@ def add_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
     frame = frame.with_columns(
         r=window(count_whole(change, LOG_UNIT)),
         volume_5=window(pl.col("v").rolling_sum(5, min_samples=1)),
-        deviation=window(pl.sum_horizontal(deviations)),
-        deviation_squares=window(pl.sum_horizontal(d.pow(2) for d in deviations)),
+        # One after the other: `sum_horizontal` adds in an order that depends on the number of processors.
+        deviation=window(reduce(add, deviations)),
+        deviation_squares=window(reduce(add, (d.pow(2) for d in deviations))),
     )
     mean_square = pl.col("r").pow(2).rolling_sum(VOLATILITY_MINUTES) / VOLATILITY_MINUTES
     frame = frame.with_columns(vol=window(mean_square.sqrt() * LOG_UNIT))
@@ -268,9 +279,21 @@ class HandedOn:
     def build_columns(self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]) -> pl.DataFrame:
         """Return previous_close, previous_vol, usual_minute_volume and usual_volume_5 of those minutes of those parts.
 
-        usual_volume_5: mean volume of the same five minutes over those earlier sessions that had them; null where none
-        had. A session had a minute if any ticker traded in it or later: after a half day's close there is nothing to
-        compare. A minute before the ticker's first bar of an earlier session had volume 0.
+        Null where `compute_usual_volume` says so, or where the ticker had no bar in those sessions.
+        """
+        usual = pl.Series(self.compute_usual_volume(part, minute)).fill_nan(None)
+        return self.per_part.select(pl.all().gather(pl.Series(part.astype(np.int64)))).with_columns(
+            usual_volume_5=usual
+        )
+
+    def compute_usual_volume(
+        self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.float64]:
+        """Return usual_volume_5 of those minutes of those parts, NaN where no earlier session had them.
+
+        It is the mean volume of the same five minutes over those earlier sessions that had them. A session had a minute
+        if any ticker traded in it or later: after a half day's close there is nothing to compare. A minute before the
+        ticker's first bar of an earlier session had volume 0.
         """
         at, now = part.astype(np.int64), minute.astype(np.int64)
         start, first, size = self._extent
@@ -283,10 +306,8 @@ class HandedOn:
             count += had
             traded = had & (offset >= 0)
             total[traded] += self._volume_5[(start[part_before] + offset)[traded]]
-        mean = np.divide(total, count, out=np.full(at.size, np.nan), where=count > 0)
-        return self.per_part.select(pl.all().gather(pl.Series(at))).with_columns(
-            usual_volume_5=pl.Series(mean).fill_nan(None)
-        )
+        mean: npt.NDArray[np.float64] = np.full(at.size, np.nan)
+        return np.divide(total, count, out=mean, where=count > 0)
 
 
 def hand_on_to(session: date, placed: pl.DataFrame) -> tuple[dict[str, int], HandedOn]:

@@ -1,10 +1,11 @@
 """The features of the newest minute, as the bot needs them: fast, and to the bit what `model.features` finds. No I/O.
 
-What the session has come to is stepped on minute by minute; what reads back at most half an hour is computed afresh by
-the expressions of the batch, over the window of the newest minutes alone.
+What the session has come to is stepped on minute by minute; what reads back at most half an hour is computed afresh
+from the newest minutes alone: our features by `model.newest`, a stranger's by their expressions.
 """
 
 import copy
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -19,8 +20,10 @@ from hftcl.model.grid import (
     add_windows,
     hand_on_to,
     place_bars,
+    place_volume,
     refuse_long,
 )
+from hftcl.model.newest import LENGTH, compute_newest, is_known
 from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
 
 # What features of later minutes and sessions read of a bar.
@@ -125,8 +128,11 @@ class _StreamingSession:
     def __init__(self, day: date, earlier: pl.DataFrame, table: tuple[Feature, ...]) -> None:
         self.day = day
         self.bars: list[pl.DataFrame] = []
-        self._values = [value(feature).alias(feature.name) for feature in table]
+        self._names = [feature.name for feature in table]
+        self._ours = tuple(feature for feature in table if is_known(feature))
+        self._strange = tuple(feature for feature in table if not is_known(feature))
         self._parts, self._handed_on = hand_on_to(day, place_bars(earlier))
+        self._per_part = {name: self._handed_on.per_part[name].to_numpy() for name in self._handed_on.per_part.columns}
         self._part: IntArray = np.empty(0, dtype=np.int64)
         self._slots: dict[str, int] = {}
         self._oldest: int | None = None
@@ -139,40 +145,46 @@ class _StreamingSession:
         return other
 
     def take(self, bars: pl.DataFrame) -> None:
-        placed = self._check_bars(bars)
-        minute = int(placed["minute"][0])
+        placed = self._place(bars)
         if self._newest is None:
-            self._oldest = minute
+            self._oldest = placed.minute
         else:
-            for empty in range(self._newest + 1, minute):
-                self._step(empty, placed.clear())
-        self._enrol(placed["ticker"].to_list())
-        self._step(minute, placed)
-        self._newest = minute
+            for empty in range(self._newest + 1, placed.minute):
+                self._step(empty, None)
+        self._enrol(placed.tickers)
+        self._step(placed.minute, placed)
+        self._newest = placed.minute
         self.bars.append(bars)
 
     def compute_features(self, tickers: list[str]) -> pl.DataFrame:
         """Return the features of these tickers at the newest minute."""
-        frame = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
-        newest = np.array([self._slots[ticker] for ticker in tickers]) * self._window.length + self._window.length - 1
-        return frame.select(self._values)[newest]
+        rows = np.array([self._slots[ticker] for ticker in tickers], dtype=np.int64)
+        values = compute_newest(self._window.read_last(LENGTH), self._ours)[rows]
+        frame = pl.from_numpy(values, schema=[feature.name for feature in self._ours]).fill_nan(None)
+        if not self._strange:
+            return frame
+        minutes = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
+        evaluated = minutes.select(value(feature).alias(feature.name) for feature in self._strange)
+        newest = (rows + 1) * self._window.length - 1
+        return frame.hstack(evaluated[newest]).select(self._names)
 
-    def _check_bars(self, bars: pl.DataFrame) -> pl.DataFrame:
-        placed = place_bars(bars)
-        if placed["minute"].n_unique() > 1 or placed["session"].n_unique() > 1:
-            raise ValueError(f"Bars of more than one minute were pushed at once, one of them {bars['ts'][0]}.")
-        if placed["session"][0] != self.day:
-            raise ValueError(f"Bars of session {placed['session'][0]} were pushed into session {self.day}.")
-        minute = placed["minute"][0]
-        if self._newest is not None and minute <= self._newest:
+    def _place(self, bars: pl.DataFrame) -> "_Placed":
+        """Return a minute's bars in the grid's numbers. Raises ValueError for bars that are not of the next minute."""
+        placed = _Placed.from_bars(bars)
+        if placed is None:
+            refused = place_bars(bars)  # raises where they are unclean
+            if refused["minute"].n_unique() > 1 or refused["session"].n_unique() > 1:
+                raise ValueError(f"Bars of more than one minute were pushed at once, one of them {bars['ts'][0]}.")
+            twice = refused.filter(refused["ticker"].is_duplicated())
+            raise ValueError(f"{twice['ticker'][0]} has two bars for the minute {twice['ts'][0]}.")
+        if placed.session != self.day:
+            raise ValueError(f"Bars of session {placed.session} were pushed into session {self.day}.")
+        if self._newest is not None and placed.minute <= self._newest:
             raise ValueError(
                 f"Bars of {bars['ts'][0]} came after those of a later minute, or twice. Rebuild from all bars of today."
             )
         if self._oldest is not None:
-            refuse_long(self.day, minute - self._oldest + 1)
-        twice = placed.filter(placed["ticker"].is_duplicated())
-        if twice.height:
-            raise ValueError(f"{twice['ticker'][0]} has two bars for the minute {twice['ts'][0]}.")
+            refuse_long(self.day, placed.minute - self._oldest + 1)
         return placed
 
     def _enrol(self, tickers: list[str]) -> None:
@@ -183,19 +195,21 @@ class _StreamingSession:
             self._part = np.append(self._part, [self._parts.get(ticker, -1) for ticker in new])
             self._window.enrol(len(new))
 
-    def _step(self, minute: int, placed: pl.DataFrame) -> None:
+    def _step(self, minute: int, placed: "_Placed | None") -> None:
         """Add a minute of every ticker; one without a bar keeps its close and has no volume."""
         window = self._window
-        at = np.array([self._slots[ticker] for ticker in placed["ticker"]], dtype=np.int64)
+        at = np.array([self._slots[ticker] for ticker in placed.tickers] if placed else [], dtype=np.int64)
         seen = np.zeros(window.tickers, dtype=np.bool_)
         seen[at] = True
         close = window.read_newest("close")
-        close[at] = placed["close"].to_numpy()
+        if placed:
+            close[at] = placed.columns["close"]
         minutes: dict[str, Array] = {"close": close}
         for name, empty in (("open", close), ("high", close), ("low", close), ("v", 0), ("turnover", 0)):
             minutes[name] = np.empty(window.tickers, dtype=_COLUMNS[name])
             minutes[name][:] = empty
-            minutes[name][at] = placed[name].to_numpy()
+            if placed:
+                minutes[name][at] = placed.columns[name]
         age = window.read_newest("age") + 1
 
         def fold(name: str, now: Array, step: Step) -> Array:
@@ -207,12 +221,38 @@ class _StreamingSession:
 
     def _read_handed_on(self, minute: int) -> dict[str, Array]:
         has_part = self._part >= 0
-        handed_columns = self._handed_on.build_columns(self._part[has_part], np.full(int(has_part.sum()), minute))
-        columns = {}
-        for name in handed_columns.columns:
-            columns[name] = np.full(has_part.size, np.nan)
-            columns[name][has_part] = handed_columns[name].to_numpy()
+        part = self._part[has_part]
+        handed_on = {name: values[part] for name, values in self._per_part.items()}
+        handed_on["usual_volume_5"] = self._handed_on.compute_usual_volume(part, np.full(part.size, minute))
+        columns = {name: np.full(has_part.size, np.nan) for name in handed_on}
+        for name, values in handed_on.items():
+            columns[name][has_part] = values
         return columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """One minute's bars in the grid's numbers, as `grid.place_bars` has them."""
+
+    session: date
+    minute: int
+    tickers: list[str]
+    columns: dict[str, Array]
+
+    @classmethod
+    def from_bars(cls, bars: pl.DataFrame) -> "_Placed | None":
+        """Return them; None where they are unclean, of several minutes, or two of one ticker."""
+        columns: dict[str, Array] = {
+            name: bars[name].to_numpy().astype(np.float64) for name in ("open", "high", "low", "close")
+        }
+        volume = bars["volume"].to_numpy().astype(np.float64)
+        good = all(np.all(np.isfinite(prices) & (prices > 0)) for prices in columns.values())
+        tickers, minutes, sessions = bars["ticker"].to_list(), bars["minute"].unique(), bars["session"].unique()
+        single = minutes.len() == sessions.len() == 1 and len(set(tickers)) == len(tickers)
+        if not (good and single and np.all(np.isfinite(volume) & (volume >= 0))):
+            return None
+        columns |= place_volume(volume, columns)
+        return cls(session=sessions[0], minute=int(minutes[0]), tickers=tickers, columns=columns)
 
 
 def _drop_bounds(expr: pl.Expr) -> pl.Expr:
@@ -268,6 +308,10 @@ class _MinuteWindow:
                 table[:, : self.length] = table[:, -self.length :]
             table[:, self.length if full else self._end] = minute[name]
         self._end = self.length + 1 if full else self._end + 1
+
+    def read_last(self, length: int) -> dict[str, Array]:
+        """Return the newest `length` minutes, shape (n_tickers, length), the newest minute last. Not to be changed."""
+        return {name: table[:, self._end - length : self._end] for name, table in self._tables.items()}
 
     def build_frame(self) -> pl.DataFrame:
         """Return `length` rows a ticker, the newest minute last."""

@@ -1,7 +1,11 @@
 """What the bot computes minute by minute is, to the bit, what training and exam computed at once."""
 
+import os
 import pickle
+import subprocess
+import sys
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -18,6 +22,16 @@ from hftcl.model.streaming import StreamingFeatures
 from tests.model.feature_cases import market
 from tests.model.test_features import real_bars
 from tests.shared_data import REAL_BARS, needs_real_bars
+
+ROOT = Path(__file__).resolve().parents[2]
+TURNOVER = Feature(
+    name="turnover_bits",
+    group="test",
+    expr=pl.col("session_turnover").reinterpret(signed=True) % 10_000,  # the last bits of what is summed in float64
+    lookback=0,
+    formula="last bits of the turnover since the open",
+    reason="Shows what rounding to float32 hides.",
+)
 
 
 def complete(bars: pl.DataFrame) -> pl.DataFrame:
@@ -90,6 +104,37 @@ def test_every_pushed_minute_is_what_the_whole_history_gives(
 def test_a_session_much_longer_than_the_window_is_equal_to_its_last_minute() -> None:
     bars = complete(market(11, sessions=7, minutes=(120, 60, 120, 120, 120, 120, 300), latest_start=50))
     assert_frame_equal(streamed(bars, 6), at_once(bars, 6), check_exact=True)
+
+
+def test_a_watchlist_of_one_ticker_is_equal_to_the_bit_beneath_the_rounding_to_float32() -> None:
+    # polars divides by a number otherwise in a frame of one row, which a minute of one bar is
+    bars = complete(market(3, tickers=("AAA",), sessions=1, minutes=300, missing=0.0, latest_start=0))
+    stream = StreamingFeatures(bars.clear(), table=(TURNOVER,))
+    stream.start(bars["session"][0])
+    pushed = pl.concat(stream.push(minute) for minute in minutes_of(bars))["turnover_bits"]
+    assert pushed.to_list() == evaluate(build_grid(bars), (TURNOVER,))["turnover_bits"].to_list()
+
+
+def test_features_do_not_depend_on_the_number_of_processors() -> None:
+    command = (
+        "import hashlib\n"
+        "from hftcl.model.grid import build_grid\n"
+        "from tests.model.feature_cases import market\n"
+        "frame = build_grid(market(1, sessions=2, minutes=390)).frame.select('deviation', 'deviation_squares')\n"
+        "print(hashlib.sha256(frame.to_numpy().tobytes()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", command],
+            env={**os.environ, "POLARS_MAX_THREADS": threads},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "7")
+    }
+    assert len(digests) == 1
 
 
 def test_the_comparison_finds_a_feature_that_reads_further_back_than_it_says() -> None:

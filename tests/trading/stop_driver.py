@@ -1,7 +1,7 @@
 """A bot that waits for something, for a test to stop: python -m tests.trading.stop_driver HOME URL STATE.
 
 Its clock is this machine's, put to ten minutes after the open of a session, so that bars are collected at once; at
-`night` to some hours before it. At URL is its source, or in the state `broker` its broker.
+`night` to some hours before it. At URL is its source, or in the states `broker` and `down` its broker.
 """
 
 import sys
@@ -18,6 +18,7 @@ from hftcl.trading.run.session_loop import Controls
 from tests.trading.bot_stand import settings_of
 
 OPENED = datetime(2025, 6, 2, 13, 40, tzinfo=UTC)
+_BROKER = frozenset({"broker", "down"})
 NIGHT = datetime(2025, 6, 2, 4, 0, tzinfo=UTC)
 
 
@@ -38,7 +39,7 @@ def main(home: Path, url: str, state: str) -> None:
     settings = settings_of(
         home,
         market={"source": "polygon"},
-        trade={"feed": "polygon-rest", "broker": "alpaca" if state == "broker" else "paper", "live": True},
+        trade={"feed": "polygon-rest", "broker": "alpaca" if state in _BROKER else "paper", "live": True},
         alpaca={"base_url": url, "timeout_s": 600.0},
         polygon={"base_url": url, "calls_per_minute": 500},
     )
@@ -55,7 +56,7 @@ def main(home: Path, url: str, state: str) -> None:
         on_alert=lambda _: None,
     )
     with _signals(controls, stops=True, clock=clock):
-        sys.stdout.write(f"{trade(settings, present, real_money=state == 'broker').note}\n")
+        sys.stdout.write(f"{trade(settings, present, real_money=state in _BROKER).note}\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,60 @@ def test_a_broker_that_is_down_at_the_start_is_waited_for_and_told_once(server: 
     ]
     with world.ledger() as ledger:
         assert ledger.find_last_decided() in (minutes[103], minutes[104])
+
+
+@pytest.mark.parametrize("tickers", [TICKERS[:1], TICKERS], ids=["one", "five"])
+def test_positions_are_compared_once_a_minute_by_one_call_however_many_tickers(
+    server: StrictServer, home: Path, tickers: tuple[str, ...]
+) -> None:
+    minutes = session_minutes()
+    world = world_of(server, home, minutes[100])
+    world.sections["trade"]["hands_off"] = tickers  # held at the broker, each of them a line of the one answer
+    for ticker in tickers:
+        server.account.by_hand(ticker, 10.0, 100.0, minutes[90])
+    asked: list[int] = []
+
+    def count() -> None:
+        asked.append(sum(hit.startswith("GET /v2/positions") for hit in server.hits))
+
+    world.script = dict.fromkeys(minutes[102:107], count) | {minutes[107]: world.stop}
+    world.run(real_money=True)
+    assert [later - before for before, later in pairwise(asked)] == [1, 1, 1, 1]
+
+
+@pytest.mark.hazard(68)
+@pytest.mark.parametrize("state", ["reconciling", "in the session"])
+def test_the_kill_switch_is_on_disk_while_the_broker_hangs(server: StrictServer, home: Path, state: str) -> None:
+    minutes = session_minutes()
+    world = world_of(server, home, minutes[100])
+    world.sections["alpaca"]["timeout_s"] = 600.0
+    latched: list[bool] = []
+    looks: list[int] = []
+    hangs: list[int] = []
+    asked = "GET /v2/positions" if state == "in the session" else "GET /v2/orders"
+
+    def hang() -> None:
+        server.faults[asked] = [slow(delay_s=FOR_EVER)]
+        hangs.append(len(server.hits))
+
+    def alive() -> None:
+        if not hangs or asked not in server.hits[hangs[0] :]:
+            return
+        looks.append(1)
+        if len(looks) == 2:
+            press(world)
+        if len(looks) == 4:
+            with world.ledger() as ledger:
+                latched.append(ledger.is_latched("kill_switch"))
+            world.stop()
+
+    world.service.alive = alive  # type: ignore[method-assign]
+    if state == "in the session":
+        world.script = {minutes[102]: hang}
+    else:
+        hang()
+    world.run(real_money=True)
+    assert latched == [True], "heard at the next look around, with the answer still to come"
 
 
 def test_what_is_wrong_with_the_account_is_told_at_the_start_and_another_account_is_refused(

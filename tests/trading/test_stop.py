@@ -20,8 +20,11 @@ HANGS_S = 120  # of a test that has failed: nothing here waits as long
 
 
 @contextmanager
-def silent_source() -> Iterator[tuple[str, threading.Event]]:
-    """Yield the address of a source that takes each call and never answers, and an event: it was called."""
+def silent_source(*, hangs_up: bool = False) -> Iterator[tuple[str, threading.Event]]:
+    """Yield the address of a service that takes each call and never answers, and an event: it was called.
+
+    hangs_up: it ends each connection at once instead, as one that is down.
+    """
     called, ended = threading.Event(), threading.Event()
     kept: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -30,9 +33,13 @@ def silent_source() -> Iterator[tuple[str, threading.Event]]:
         def serve() -> None:
             while not ended.is_set():
                 try:
-                    kept.append(server.accept()[0])
+                    connection = server.accept()[0]
                 except TimeoutError:
                     continue
+                if hangs_up:
+                    connection.close()
+                else:
+                    kept.append(connection)
                 called.set()
 
         thread = threading.Thread(target=serve, daemon=True)
@@ -46,14 +53,25 @@ def silent_source() -> Iterator[tuple[str, threading.Event]]:
 
 @pytest.mark.hazard(71)
 @pytest.mark.parametrize(
-    ("state", "pressed"), [("bars", False), ("bars", True), ("broker", False), ("broker", True), ("night", False)]
+    ("state", "pressed"),
+    [
+        ("bars", False),
+        ("bars", True),
+        ("broker", False),
+        ("broker", True),
+        ("down", False),
+        ("down", True),
+        ("night", False),
+        ("night", True),
+    ],
 )
-def test_a_signal_is_heard_while_bars_are_collected_while_the_broker_never_answers_and_at_night(
+def test_a_signal_is_heard_while_bars_are_collected_while_the_broker_hangs_or_is_down_and_at_night(
     tmp_path: Path, state: str, pressed: bool
 ) -> None:
-    if state == "broker":
+    is_broker = state in {"broker", "down"}
+    if is_broker:
         pytest.importorskip("alpaca", reason="alpaca-py is not installed (pip install 'hftcl[alpaca]')")
-    with silent_source() as (url, called):
+    with silent_source(hangs_up=state == "down") as (url, called):
         keys = {"POLYGON_API_KEY": "k", "APCA_API_KEY_ID": "k", "APCA_API_SECRET_KEY": "s"}
         with subprocess.Popen(
             [sys.executable, "-m", "tests.trading.stop_driver", str(tmp_path), url, state],
@@ -71,10 +89,10 @@ def test_a_signal_is_heard_while_bars_are_collected_while_the_broker_never_answe
                 wait_for(lambda: is_latched(tmp_path), "The kill switch is not on disk.")  # while it is still waited
             bot.send_signal(signal.SIGTERM)
             said, _ = bot.communicate(timeout=HANGS_S)  # there is no answer yet
-    before = ", before the broker alpaca answered" if state == "broker" else ""
+    before = ", before the broker alpaca answered" if is_broker else ""
     assert (bot.returncode, said) == (0, f"Stopped as asked{before}.\n")
     assert is_latched(tmp_path) is pressed
-    assert state == "broker" or list_events(tmp_path)[-1] == "stopped", "one that never had its account never began"
+    assert is_broker or list_events(tmp_path)[-1] == "stopped", "one that never had its account never began"
 
 
 def is_latched(home: Path) -> bool:

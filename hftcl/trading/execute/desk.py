@@ -16,16 +16,11 @@ import polars as pl
 
 from hftcl.alerts import Kind
 from hftcl.errors import BrokerError, WaitEndedError
-from hftcl.ledger.account import DECIMALS
-from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import (
     BARRED,
-    WORKING,
     BookName,
-    CashRow,
     Decision,
     EquityRow,
-    FillOpen,
     FillRecord,
     LedgerEvent,
     OrderRecord,
@@ -35,12 +30,14 @@ from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
 from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, TellsCash, traits_of
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER
+from hftcl.trading.execute.cash import book_cash, compare_cash
+from hftcl.trading.execute.comparison import Comparison
 from hftcl.trading.execute.dispatch import Sent, minutes_to_send, send
+from hftcl.trading.execute.fill_opens import FillOpens
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.orders import client_order_id, compute_desired_quantity, compute_order_quantity, cut_to_side
 from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.reconciliation import (
-    SAME,
     build_stated_fill,
     fill_record,
     fills_cursor,
@@ -48,7 +45,7 @@ from hftcl.trading.execute.reconciliation import (
     split_fills,
 )
 from hftcl.trading.execute.trouble import LASTS_MINUTES, Outages, Refusals, explain_bar
-from hftcl.trading.execute.working import WorkingOrder
+from hftcl.trading.execute.working import WorkingOrder, WorkingOrders
 
 # The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
 _RATE_WINDOW: Final = timedelta(seconds=60)
@@ -58,9 +55,6 @@ _UNHEARD_S: Final = 45.0
 """The same where the broker never answered to it: a request ends within [alpaca] timeout_s, so by then it has arrived
 or never will."""
 _PEAK_SESSIONS: Final = 20  # a month of trading: what [risk] max_drawdown says
-_CASH_TOLD_LATE: Final = timedelta(days=30)  # interest and borrow are of a month; what is told again is booked once
-_CASH_SAME_USD: Final = 1.0  # a broker rounds each fill to a cent, up or down: thousands add up to less
-_OPENS_KEPT: Final = timedelta(hours=1)  # fills come minutes late at most
 _KEPT_FILLS: Final = 50_000  # ids of fills that were told again and again, so that each is looked up once
 DRAWDOWN_FROM: Final = "drawdown_from"  # in the ledger's meta: the session in which a person cleared a drawdown
 
@@ -73,7 +67,7 @@ class Desk:
     """A book and its broker. capital: USD that targets are fractions of. model_id: whose orders the next ones are.
 
     handed_at: `stopwatch` when the last minute's orders had been handed to the broker, before their fate was written.
-    hands_off: tickers of the account that are a person's. disputed: shares by ticker that broker and ledger differ by.
+    hands_off: tickers of the account that are a person's.
     """
 
     book: BookName
@@ -90,25 +84,21 @@ class Desk:
     equity_at_open: float = 0.0
     peak: float = -math.inf
     handed_at: float = 0.0
-    disputed: dict[str, float] = field(default_factory=dict)
-    disputed_minutes: int = 0
     barred: str = ""
     small: set[str] = field(default_factory=set)
     """Tickers whose target is less than one share."""
     _session: date | None = None
     _account: Account | None = None
     _cursor: str | None = None
-    _working: dict[str, WorkingOrder] = field(default_factory=dict)
+    _working: WorkingOrders = field(default_factory=WorkingOrders)
     _ids: set[str] = field(default_factory=set)
     _recent: deque[datetime] = field(default_factory=deque)
     _seen: dict[str, None] = field(default_factory=dict)
     _stated: set[str] = field(default_factory=set)
     _outages: Outages = field(default_factory=Outages)
     _refusals: Refusals = field(default_factory=Refusals)
-    _foreign: dict[str, float] = field(default_factory=dict)
-    _opened: bool = False
-    _opens: dict[tuple[str, datetime], float] = field(default_factory=dict)
-    _unopened: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    _comparison: Comparison = field(default_factory=Comparison)
+    _opens: FillOpens = field(default_factory=FillOpens)
 
     # --- the session ------------------------------------------------------------------------------------------------
 
@@ -126,29 +116,20 @@ class Desk:
         """
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
-        working_before = self._working
-        self._working = {
-            record.client_order_id: WorkingOrder(
-                record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended"
-            )
+        self._working.replace(
+            WorkingOrder(record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended")
             for record in self.ledger.working_orders(self.book)
-        }
-        for name, work in self._working.items():
-            if name in working_before:
-                work.stated, work.price, work.ended = (
-                    working_before[name].stated,
-                    working_before[name].price,
-                    working_before[name].ended,
-                )
+        )
         self._ids = set(self.ledger.list_known_ids(begins - timedelta(days=1)))
         self._stated = set(self.ledger.list_substituted(begins - timedelta(days=5)))
         self._recent = deque(self.ledger.list_sent_since(self.book, begins))
-        self._foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
+        self._comparison.foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
         if isinstance(self.broker, KnowsIds):
             self.broker.learn(self.ledger.broker_ids(begins - timedelta(days=8)))
         if session != self._session:
             self._refusals.begin_session()
-            self.disputed, self.small, self._opened = {}, set(), False
+            self._comparison.begin_session()
+            self.small = set()
         self._session = session
         self._take_up_bar(session, meta.get(BARRED, ""))
         day, at_open = meta.read_open(self.book)
@@ -213,8 +194,8 @@ class Desk:
             self.broker.end_of_session(context.session)
         except BrokerError as error:
             self._fault(error, context.now)
-        self.ledger.write_outcomes(updates=self._collect(context, asked=frozenset(self._working)))
-        untold = [work for work in self._working.values() if work.untold]
+        self.ledger.write_outcomes(updates=self._collect(context, asked=frozenset(self._working.names)))
+        untold = self._working.list_untold()
         if untold:
             self._book_as_stated(untold, context.now)
         text = self._refusals.note_acceptance()
@@ -227,8 +208,8 @@ class Desk:
         self.ledger.write_outcomes(fills=fills, updates=updates)
         for work in untold:
             self._stated.add(work.record.client_order_id)
-            work.filled = work.stated
-        self._forget(updates)
+            work.take_as_stated()
+        self._working.forget(updates)
         names = ", ".join(f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in fills)
         text = (
             f"The broker says that orders have filled, and never told the fills: {names}. They are booked at the price "
@@ -244,18 +225,21 @@ class Desk:
     @property
     def holdings(self) -> Mapping[str, float]:
         """Shares held with those of which only the order says that they have filled."""
-        untold = [work for work in self._working.values() if work.untold]
-        if not untold:
-            return self.positions
-        holdings = dict(self.positions)
-        for work in untold:
-            held = round(holdings.get(work.record.ticker, 0.0) + work.untold, DECIMALS)
-            holdings[work.record.ticker] = held
-        return {ticker: held for ticker, held in holdings.items() if held}
+        return self._working.add_untold(self.positions)
+
+    @property
+    def disputed(self) -> dict[str, float]:
+        """Shares by ticker that broker and ledger differ by."""
+        return self._comparison.disputed
+
+    @property
+    def disputed_minutes(self) -> int:
+        """For how many minutes in a row they have differed."""
+        return self._comparison.minutes
 
     def list_touched(self) -> list[str]:
         """Return the tickers that are held, or may be before long."""
-        return sorted(self.holdings.keys() | {work.record.ticker for work in self._working.values()})
+        return sorted(self.holdings.keys() | {work.record.ticker for work in self._working})
 
     @property
     def compared(self) -> bool:
@@ -264,7 +248,7 @@ class Desk:
 
     def list_left_alone(self) -> frozenset[str]:
         """Return the tickers that are not traded: a person's, or of an unknown owner."""
-        return self.hands_off | self.disputed.keys() | self._foreign.keys()
+        return self.hands_off | self.disputed.keys() | self._comparison.foreign.keys()
 
     def minutes_to_flatten(self) -> int:
         """Return how many minutes more than one it takes to send what closes everything."""
@@ -285,7 +269,7 @@ class Desk:
             self.broker.on_bars(bars, context.now)
         except BrokerError as error:
             self._fault(error, context.now)
-        opens = self._note_opens(bars, context.now)
+        opens = self._opens.note(bars, context.now)
         updates = self._collect(context)
         row = self.value_book(context.session, context.minute, context.prices)
         self.ledger.write_outcomes(updates=updates, equity=[row], opens=opens, meta=meta)
@@ -311,15 +295,15 @@ class Desk:
             over = self._outages.end(context.now)
             if over:
                 self.ledger.write_event(LedgerEvent(at=context.now, kind="broker", text=f"{self.broker.name}: {over}"))
-        for name, work in list(self._working.items()):
+        for work in list(self._working):
             try:
-                update = self._fetch_news(work, context.now, at_once=name in asked)
+                update = self._fetch_news(work, context.now, at_once=work.record.client_order_id in asked)
             except BrokerError as error:
                 self._fault(error, context.now)
                 continue
             if update is not None:
                 updates.append(update)
-        self._forget(updates)
+        self._working.forget(updates)
         return updates
 
     def _book(self, fills: Sequence[Fill], cursor: str, now: datetime) -> None:
@@ -335,38 +319,21 @@ class Desk:
             order = work.record if work else self.ledger.order(fill.client_order_id)
             records.append(fill_record(fill, order, self.book))
         booked = self.ledger.write_outcomes(
-            fills=records, opens=self._find_opens(records), meta={fills_cursor(self.book): cursor}
+            fills=records, opens=self._opens.find(records), meta={fills_cursor(self.book): cursor}
         )
         for record in booked:
             if work := self._working.get(record.client_order_id):
-                work.filled = round(work.filled + record.quantity, DECIMALS)
+                work.add_fill(record.quantity)
         self._cursor = cursor
         self._seen |= dict.fromkeys(fill.fill_id for fill in new)
         while len(self._seen) > _KEPT_FILLS:
             del self._seen[next(iter(self._seen))]
         self._tell_foreign([record for record in booked if record.book == "foreign"], now)
 
-    def _note_opens(self, bars: pl.DataFrame, now: datetime) -> list[FillOpen]:
-        """Keep the bars' opens for the fills in them; return those of fills that had been told before their bar."""
-        self._opens |= {(ticker, ts): price for ticker, ts, price in bars.select("ticker", "ts", "open").iter_rows()}
-        oldest = now - _OPENS_KEPT
-        while self._opens and next(iter(self._opens))[1] < oldest:
-            del self._opens[next(iter(self._opens))]
-        known = {fill_id: key for fill_id, key in self._unopened.items() if key in self._opens}
-        self._unopened = {
-            fill_id: key for fill_id, key in self._unopened.items() if fill_id not in known and key[1] >= oldest
-        }
-        return [FillOpen(fill_id=fill_id, open=self._opens[key]) for fill_id, key in known.items()]
-
-    def _find_opens(self, records: Sequence[FillRecord]) -> list[FillOpen]:
-        keys = {record.fill_id: (record.ticker, record.ts) for record in records}
-        self._unopened |= {fill_id: key for fill_id, key in keys.items() if key not in self._opens}
-        return [FillOpen(fill_id=name, open=self._opens[key]) for name, key in keys.items() if key in self._opens]
-
     def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
         if not records:
             return
-        self._foreign = dict(self.ledger.positions("foreign"))
+        self._comparison.foreign = dict(self.ledger.positions("foreign"))
         names = ", ".join(f"{record.quantity:g} {record.ticker} at {record.price:g}" for record in records)
         text = (
             f"Somebody else traded in the account: {names}. The bot leaves these tickers alone, and does not count "
@@ -397,53 +364,17 @@ class Desk:
         work.take(state, update)
         return None if state.working or work.untold else update
 
-    def _forget(self, updates: Sequence[OrderUpdate]) -> None:
-        for update in updates:
-            if update.state not in WORKING:
-                self._working.pop(update.client_order_id, None)
-
     def book_cash(self, now: datetime) -> None:
         """Book what moved the account's cash beside fills, and compare the cash; a new difference is told."""
         if self.book != "production" or not isinstance(self.broker, TellsCash):
             return
-        meta = self.ledger.meta()
-        began = date.fromisoformat(meta.get(Fact.CASH_FROM) or now.date().isoformat())
         try:
-            moves = self.broker.cash_moves(max(began, now.date() - _CASH_TOLD_LATE))
-            if moves is None:
-                return
-            rows = [
-                CashRow(
-                    activity_id=move.activity_id,
-                    session=move.day,
-                    kind=move.kind,
-                    ticker=move.ticker,
-                    amount=move.amount,
-                    booked_at=now,
-                )
-                for move in moves
-                if move.day >= began
-            ]
-            self.ledger.write_outcomes(cash=rows, meta={Fact.CASH_FROM: began.isoformat()})
-            if not self._working and not self.disputed:
-                self._compare_cash(self.broker.account().cash, meta.number(Fact.CASH_GAP), now)
+            if book_cash(self.broker, self.ledger, now) and not self._working and not self.disputed:
+                text = compare_cash(self.broker.account().cash, self.capital, self.ledger)
+                if text:
+                    self.tell(Kind.ERROR, "the broker's cash is not the ledger's", text, now)
         except BrokerError as error:
             self._fault(error, now)
-
-    def _compare_cash(self, at_broker: float, stored_gap: float | None, now: datetime) -> None:
-        """Tell where the broker's cash has moved otherwise than the ledger's since it was compared last."""
-        moved = math.fsum(row.amount for row in self.ledger.list_cash())
-        paid = self.ledger.read_account(self.book).paid + self.ledger.read_account("foreign").paid
-        gap = at_broker - (self.capital - paid + moved)
-        if stored_gap is not None and abs(gap - stored_gap) <= _CASH_SAME_USD:
-            return
-        self.ledger.set_meta(**{Fact.CASH_GAP: repr(gap)})
-        if stored_gap is not None:
-            text = (
-                f"The cash at the broker has moved by {gap - stored_gap:+,.2f} USD more than fills, fees, dividends, "
-                "interest and transfers explain. Compare with the account's activities in its dashboard."
-            )
-            self.tell(Kind.ERROR, "the broker's cash is not the ledger's", text, now)
 
     def value_book(self, session: date, minute: datetime, prices: Mapping[str, float]) -> EquityRow:
         """Return the book's account, its shares valued at `prices`."""
@@ -484,44 +415,20 @@ class Desk:
             self.bar(explain_bar(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
 
     def _compare(self, account: Account, now: datetime) -> None:
-        """Find what the broker holds otherwise than the ledger, and than orders under way may explain; tell it once."""
-        held, untold = self.positions, self.holdings
-        low, high = dict(untold), dict(untold)
-        for ticker, (bought, sold) in self._sum_open_quantities().items():
-            low[ticker], high[ticker] = untold.get(ticker, 0.0) + sold, untold.get(ticker, 0.0) + bought
-        differences = {}
-        for ticker in account.positions.keys() | low.keys() | held.keys() | self._foreign.keys():
-            at_broker = account.positions.get(ticker, 0.0) - self._foreign.get(ticker, 0.0)
-            bounds = (held.get(ticker, 0.0), low.get(ticker, 0.0), high.get(ticker, 0.0))
-            if ticker in self.hands_off or min(bounds) - SAME <= at_broker <= max(bounds) + SAME:
-                continue
-            differences[ticker] = round(at_broker - untold.get(ticker, 0.0), DECIMALS)
-        news = {ticker: shares for ticker, shares in differences.items() if self.disputed.get(ticker) != shares}
-        gone = self.disputed.keys() - differences.keys()
-        self.disputed = differences
-        self.disputed_minutes = self.disputed_minutes + 1 if differences else 0
-        if gone:
-            self.ledger.write_event(
-                LedgerEvent(at=now, kind="broker", text=f"agrees again on {', '.join(sorted(gone))}")
-            )
-        if news and self._opened:
-            parts = [
-                f"{ticker}: {account.positions.get(ticker, 0.0):g} shares at the broker, "
-                f"{untold.get(ticker, 0.0):g} in the ledger"
-                for ticker in sorted(news)
-            ]
-            text = (
-                f"{'; '.join(parts)}. Nothing is opened, and these tickers are left alone, while that is so. Look at "
-                "the account and its trades. What is not explained within five minutes halts the bot until a "
-                "person clears it."
-            )
-            self.tell(Kind.HALTED, "ledger and broker do not agree", text, now)
-        self._opened = True
+        """Compare what the broker holds with the ledger, and tell what is new once."""
+        finding = self._comparison.compare(
+            account.positions, self.positions, self.holdings, self._working.sum_open_quantities(), self.hands_off
+        )
+        if finding.gone:
+            text = f"agrees again on {', '.join(finding.gone)}"
+            self.ledger.write_event(LedgerEvent(at=now, kind="broker", text=text))
+        if finding.text:
+            self.tell(Kind.HALTED, "ledger and broker do not agree", finding.text, now)
 
     def adopt_foreign(self, now: datetime) -> None:
         """Take what others traded into the book, as a person said."""
-        tickers = sorted(self._foreign)
-        self._foreign = {}
+        tickers = sorted(self._comparison.foreign)
+        self._comparison.foreign = {}
         if self.ledger.adopt_foreign(tickers):
             self.ledger.write_event(
                 LedgerEvent(at=now, kind="reconciled", text=f"handed to the bot: {', '.join(tickers)}")
@@ -561,13 +468,13 @@ class Desk:
         outcomes = [update for one in sent if (update := self._read_answer(one, context.now)) is not None]
         if outcomes:
             self.ledger.write_outcomes(updates=outcomes)
-            self._forget(outcomes)
+            self._working.forget(outcomes)
         return tuple(records)
 
     def _plan_orders(self, wishes: Mapping[str, DesiredPosition], context: MinuteContext) -> list[Order]:
         """Return the orders that lead to `wishes`; what is on its way the other way is taken back first."""
         missing = self._compute_missing(wishes)
-        working = self._group_by_ticker()
+        working = self._working.group_by_ticker()
         against = {
             work.record.client_order_id
             for ticker, quantity in missing.items()
@@ -578,7 +485,9 @@ class Desk:
             for name in sorted(against):
                 self._cancel(name, context.now)
             self.ledger.write_outcomes(updates=self._collect(context, asked=against))
-            still = {work.record.ticker for name, work in self._working.items() if name in against and work.left}
+            still = {
+                work.record.ticker for work in self._working if work.record.client_order_id in against and work.left
+            }
             missing = {
                 ticker: quantity for ticker, quantity in self._compute_missing(wishes).items() if ticker not in still
             }
@@ -600,7 +509,7 @@ class Desk:
 
     def _compute_missing(self, wishes: Mapping[str, DesiredPosition]) -> dict[str, float]:
         """Return the shares by which position and open orders fall short of each wish, without those of none."""
-        positions, working = self.holdings, self._group_by_ticker()
+        positions, working = self.holdings, self._working.group_by_ticker()
         quantities = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
@@ -632,12 +541,6 @@ class Desk:
         elif shares:
             self.small.discard(ticker)
         return 0.0 if shares < 0 and ticker in self._refusals.unshortable else shares
-
-    def _group_by_ticker(self) -> dict[str, list[WorkingOrder]]:
-        groups: dict[str, list[WorkingOrder]] = {}
-        for work in self._working.values():
-            groups.setdefault(work.record.ticker, []).append(work)
-        return groups
 
     def close_without_ledger(self, session: date, tickers: Collection[str], now: datetime) -> None:
         """Send the orders that close what the broker holds of the book's tickers, without a word in the ledger.
@@ -685,7 +588,7 @@ class Desk:
         book = RiskBook(
             positions=self.holdings,
             prices=context.prices,
-            open_quantities=self._sum_open_quantities(),
+            open_quantities=self._working.sum_open_quantities(),
             ages=context.ages,
             equity=equity.equity,
             equity_at_open=self.equity_at_open,
@@ -701,12 +604,6 @@ class Desk:
 
     def _flat_minutes(self) -> int:
         return self.limits.flat_minutes + self.minutes_to_flatten()
-
-    def _sum_open_quantities(self) -> dict[str, tuple[float, float]]:
-        return {
-            ticker: (math.fsum(max(work.left, 0.0) for work in part), math.fsum(min(work.left, 0.0) for work in part))
-            for ticker, part in self._group_by_ticker().items()
-        }
 
     def _build_intended(self, order: Order, ruling: Ruling, now: datetime) -> OrderRecord:
         return OrderRecord(
@@ -733,7 +630,7 @@ class Desk:
         closes = {name for name, (order, _) in going.items() if held.get(order.ticker, 0.0) * order.quantity < 0}
         for name, (_, record) in going.items():
             self._ids.add(name)
-            self._working[name] = WorkingOrder(record, 0.0)
+            self._working.add(WorkingOrder(record, 0.0))
             self._recent.append(now)
         return send(self.broker, [order for order, _ in going.values()], closes)
 
@@ -754,11 +651,14 @@ class Desk:
         if over:
             self.ledger.write_event(LedgerEvent(at=now, kind="broker", text=over))
         update = order_update(state, name, now)
-        self._working[name].heard = True
+        work = self._working.get(name)
+        if work is None:
+            return update
+        work.heard = True
         if state.working:
             return update
-        self._working[name].take(state, update)  # its fills are still to be booked
-        return None if self._working[name].untold else update
+        work.take(state, update)  # its fills are still to be booked
+        return None if work.untold else update
 
     def _record_refusal(self, sent: Sent, code: str, reason: str, now: datetime) -> OrderUpdate:
         refusal = BY_CODE.get(code, OTHER)
@@ -787,4 +687,4 @@ class Desk:
 
     def untold_orders(self) -> Collection[str]:
         """Return the orders whose fills are still to be told."""
-        return [name for name, work in self._working.items() if work.untold]
+        return [work.record.client_order_id for work in self._working.list_untold()]

@@ -1,0 +1,166 @@
+"""Aggregates that the websocket sends again, late, out of order, doubled over reconnects: the bot, end to end."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.market.hours import Hours
+from hftcl.market.sources.polygon_rest import Key
+from hftcl.strategy.risk import Code
+from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import RawBar
+from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
+from hftcl.trading.feeds.replay import StoredFeed
+from tests.trading.bot_stand import DAY, TICKERS, archived, bars_of, market_bars, session_minutes, stand
+from tests.trading.trading_cases import MINUTE
+from tests.trading.websocket_server import PolygonSocket, minute_message
+
+LATEST = 15
+"""Minutes for which an aggregate is sent again: https://polygon.io/docs/websocket/stocks/ws_stocks_am ."""
+DROPPED_EACH = 25  # minutes: often enough that several breaks lie within the short form
+MANY = tuple(f"T{number:02d}" for number in range(20))
+_FIGURES = ("ticker", "ts", "open", "high", "low", "close", "volume")
+
+
+@dataclass
+class Socket:
+    """Polygon's websocket with these bars; each ticker's minute comes again with the chance `rate` a minute.
+
+    more: shares that are added to the volume of what comes again, as a late trade does.
+    """
+
+    server: PolygonSocket
+    bars: pl.DataFrame
+    tickers: tuple[str, ...]
+    rate: float
+    more: float = 0.0
+    name: str = "socket"
+    sent_again: int = 0
+    drops: int = 0
+    now: datetime = field(init=False)
+    chance: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+    feed: PolygonWebsocketFeed = field(init=False)
+
+    def __post_init__(self) -> None:
+        stored = StoredFeed(self.bars, self.tickers)
+        key = Key("POLYGON_API_KEY", "k")
+        self.feed = PolygonWebsocketFeed(
+            stored.begin, self.server.url, key, self._fill_gap, clock=lambda: self.now.timestamp()
+        )
+        rows = self.bars.filter(pl.col("session") == DAY).select(_FIGURES)
+        self._rows = {ts: part.rows() for (ts,), part in rows.partition_by("ts", as_dict=True).items()}
+
+    def begin(self, hours: Hours, now: datetime) -> Morning:
+        self.now = now
+        morning = self.feed.begin(hours, now)
+        self.server.wait_for(1)
+        wait_until(lambda: self.feed.problem() == "")
+        return morning
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        self.now = now
+        frame = [_build_message(row) for row in self._rows.get(minute, [])]
+        for row in list(self._rows.get(minute, [])):
+            if self.chance.random() < self.rate:
+                frame += self._send_again(row[0], minute)
+        if self.rate:
+            self.chance.shuffle(frame)
+        before = len(self.feed._rows)
+        if frame:
+            self.server.send(*frame)
+        wait_until(lambda: len(self.feed._rows) >= before + len(frame))
+        delivery = self.feed.minute(minute, now)
+        if self.rate and int(minute.timestamp()) // 60 % DROPPED_EACH == 0:
+            self._drop()
+        return delivery
+
+    def _send_again(self, ticker: str, minute: datetime) -> list[dict[str, Any]]:
+        earlier = minute - int(self.chance.integers(1, LATEST)) * MINUTE
+        again = [row for row in self._rows.get(earlier, []) if row[0] == ticker]
+        self.sent_again += len(again)
+        return [_build_message((*row[:-1], row[-1] + self.more)) for row in again]
+
+    def _drop(self) -> None:
+        """Hang up; what REST then brings of the break has come before."""
+        self.drops += 1
+        self.server.drop()
+        wait_until(lambda: self.feed.problem() != "")
+        wait_until(lambda: self.feed.problem() == "")
+        self.server.wait_for(1 + self.drops)
+
+    def _fill_gap(self, tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        rows = self.bars.filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
+        return rows.select(_FIGURES).rows()
+
+    def problem(self) -> str:
+        return self.feed.problem()
+
+    def close(self) -> None:
+        self.feed.close()
+
+
+def _build_message(row: Any) -> dict[str, Any]:
+    ticker, ts, *figures = row
+    return minute_message(ticker, int(ts.timestamp() * 1000), figures)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.002)
+
+
+def trade(
+    home: Path, bars: pl.DataFrame, minutes: int, rate: float, tickers: tuple[str, ...], more: float = 0.0
+) -> dict[str, Any]:
+    """Return decisions, orders, fills and positions of a session's first minutes."""
+    archived(home)
+    with PolygonSocket() as server:
+        feed = Socket(server, bars, tickers, rate, more)
+        bot = stand(home, bars=bars, feed=feed)
+        bot.run(DAY, session_minutes()[:minutes])
+        facts = {
+            "decisions": bot.ledger.decisions().drop("decided_at"),
+            "orders": bot.ledger.orders().drop("created_at", "updated_at").to_dicts(),
+            "fills": bot.ledger.fills().to_dicts(),
+            "positions": dict(bot.ledger.positions()),
+        }
+        bot.close()
+        feed.close()
+    assert facts["orders"]
+    assert (feed.sent_again > 0) is (rate > 0)
+    assert (feed.drops > 0) is (rate > 0)
+    return facts
+
+
+def compare(folder: Path, bars: pl.DataFrame, minutes: int, tickers: tuple[str, ...], rates: tuple[float, ...]) -> None:
+    plain = trade(folder / "0", bars, minutes, 0.0, tickers)
+    for rate in rates:
+        facts = trade(folder / str(rate), bars, minutes, rate, tickers)
+        assert facts["decisions"].equals(plain["decisions"]), rate
+        assert {**facts, "decisions": 0} == {**plain, "decisions": 0}, rate
+
+
+def test_aggregates_that_the_socket_sends_again_change_no_decision_and_no_order(tmp_path: Path) -> None:
+    compare(tmp_path, bars_of(DAY), 50, TICKERS, (0.1, 1.0))
+
+
+def test_a_volume_that_grows_with_late_trades_holds_no_ticker(tmp_path: Path) -> None:
+    plain = trade(tmp_path / "plain", bars_of(DAY), 50, 0.0, TICKERS)["decisions"]
+    again = trade(tmp_path / "again", bars_of(DAY), 50, 1.0, TICKERS, more=100.0)["decisions"]
+    keys = ["ts", "ticker", "code"]
+    assert again.select(keys).equals(plain.select(keys)), "each minute is decided on as it was"
+    assert Code.TRADE in plain["code"].to_list()
+
+
+@pytest.mark.slow
+def test_twenty_tickers_that_the_socket_sends_again_all_day_change_no_decision_and_no_order(tmp_path: Path) -> None:
+    compare(tmp_path, market_bars(date(2025, 5, 23), DAY, MANY), 390, MANY, (0.1, 0.5, 1.0))
