@@ -61,7 +61,8 @@ def _name_serving(home: Path) -> str | None:
 
 
 def _is_serving(home: Path, stdout: str) -> bool:
-    return json.loads(stdout)["model_id"] == _name_serving(home)
+    report = json.loads(stdout)
+    return bool((report.get("to_model") or report["model_id"]) == _name_serving(home))
 
 
 def _roll_back(home: Path) -> None:
@@ -96,11 +97,8 @@ def _has_adopted(home: Path, _: str) -> bool:
     return any(row["model_id"] == "mine_1" for row in answer(home, "history"))
 
 
-def _has_claimed(home: Path, _: str) -> bool:
-    with sqlite3.connect(home / "models" / "registry.sqlite") as db:
-        rows = db.execute("SELECT state FROM occurrences").fetchall()
-    db.close()
-    return bool(rows) and all(state in {"done", "failed", "missed"} for (state,) in rows)
+def _has_looked(_: Path, stdout: str) -> bool:
+    return isinstance(json.loads(stdout), list)
 
 
 def _has_replayed(_: Path, stdout: str) -> bool:
@@ -125,7 +123,7 @@ COMMANDS: Final = {
         words=("init", "--adopt", "--json"), prepare=_leave_a_foreign_list, is_done=_has_adopted
     ),
     "hftcl schedule --once": Command(
-        words=("schedule", "--once", "--json"), prepare=lambda home: None, is_done=_has_claimed
+        words=("schedule", "--once", "--json"), prepare=lambda home: None, is_done=_has_looked
     ),
     "hftcl trade --replay": Command(
         words=("trade", "--replay", f"{AS_OF}..{AS_OF}", "--json"),
@@ -173,18 +171,33 @@ def trace(home: Path, words: tuple[str, ...], file: Path, *injection: str) -> "s
 
 
 def list_points(home: Path, file: Path) -> Iterator[Point]:
-    """Yield the calls of the command's first thread that read, create, change or name something under `home`."""
+    """Yield the calls of the command's first thread that create, change or name something under `home`.
+
+    Of those that only read, the first of each file.
+    """
     counts: Counter[str] = Counter()
-    first = None
+    first, seen = None, set[str]()
     for line in file.read_text().splitlines():
         match = _CALL.match(line)
         if match is None:
             continue
         first = first or match[1]
-        if match[1] == first:
-            counts[match[2]] += 1
-            if str(home) in line and (match[2] != "openat" or "O_DIRECTORY" not in line):
-                yield Point(match[2], counts[match[2]], line)
+        if match[1] != first:
+            continue
+        name = match[2]
+        counts[name] += 1
+        path = _find_path(line, home)
+        only_reads = name in READING or (name == "openat" and "O_CREAT" not in line and "O_RDWR" not in line)
+        if path is None or (only_reads and f"{name} {path}" in seen):
+            continue
+        seen.add(f"{name} {path}")
+        yield Point(name, counts[name], line)
+
+
+def _find_path(line: str, home: Path) -> str | None:
+    """Return the file or folder under `home` that a line of strace is about; None where it is about another one."""
+    match = re.search(re.escape(str(home)) + r"[^\"<>]*", line.replace(f"AT_FDCWD<{home}>", ""))
+    return match[0] if match else None
 
 
 def fail_each(folder: Path, template: Path, name: str, *, stride: int = 1, errors: tuple[str, ...] = ERRORS) -> int:
@@ -212,7 +225,7 @@ def fail_each(folder: Path, template: Path, name: str, *, stride: int = 1, error
         injection = f"inject={point.name}:error={fault}:when={point.when}"
         done = trace(home, command.words, folder / "injected", "-e", injection)
         hit = [line for line in (folder / "injected").read_text().splitlines() if line.endswith("(INJECTED)")]
-        if not hit or any(str(home) not in line for line in hit):
+        if not hit or any(_find_path(line, home) is None for line in hit):
             continue  # another thread's call, or none: not the run that was traced
         cases += 1
         text = f"{name}: {fault} at {point.line}\n{done.returncode} {done.stdout[:500]} {done.stderr}"
@@ -228,9 +241,13 @@ def _assert_truthful(
     try:
         if done.returncode == 0:
             assert command.is_done(home, done.stdout), text
+        elif command.words[0] == "doctor":  # it tells in its rows
+            assert done.returncode == 1, text
+            assert any(row["status"] == "fault" for row in json.loads(done.stdout)), text
         else:
             told = [line for line in done.stderr.splitlines() if line.startswith("hftcl: ")]
-            assert done.returncode == 1, text
+            unreadable = re.search(r"hftcl\.toml: cannot be read", done.stderr)
+            assert done.returncode == (78 if unreadable else 1), text
             assert 1 <= len(told) <= 2, text
             same = compute_digest(home / PRODUCTION) == compute_digest(prepared / PRODUCTION)
             assert same or "serves now all the same" in done.stderr, text
