@@ -245,7 +245,7 @@ def _assert_truthful(
             assert done.returncode == 1, text
             assert any(row["status"] == "fault" for row in json.loads(done.stdout)), text
         else:
-            told = [line for line in done.stderr.splitlines() if line.startswith("hftcl: ")]
+            told = [line for line in done.stderr.splitlines() if re.match(r"hftcl: |\S+ ERROR .* nothing can be", line)]
             unreadable = re.search(r"hftcl\.toml: cannot be read", done.stderr)
             assert done.returncode == (78 if unreadable else 1), text
             assert 1 <= len(told) <= 2, text
