@@ -92,6 +92,7 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.ExamSpan,
         reports.EvidenceReport,
         archive_reports.HistoryRow,
+        archive_reports.Gap,
         archive_reports.RollbackReport,
         archive_reports.UnpinReport,
         reports.ProofReport,

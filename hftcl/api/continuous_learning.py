@@ -180,7 +180,9 @@ class ContinuousLearning:
         """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed, outcome, reason, ..."""
         import pandas as pd
 
-        rows = [document(row) for row in history.history(self.home, limit=limit)]
+        rows = [
+            document(row) for row in history.history(self.home, calendar=self.settings.market.calendar, limit=limit)
+        ]
         frame = pd.DataFrame(rows, columns=history.HISTORY_COLUMNS)
         frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True, format="ISO8601")
         return frame

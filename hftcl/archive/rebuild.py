@@ -17,7 +17,7 @@ from hftcl.archive import artifact
 from hftcl.archive.production import format_utc
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
-from hftcl.errors import HftclError
+from hftcl.errors import HftclError, StorageError
 from hftcl.formats import count
 from hftcl.home import MODELS
 
@@ -96,6 +96,8 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
     try:
         meta = artifact.describe(path)
         trained_at = read_trained_at(model_id)
+    except StorageError:  # a disk that fails now is no reason to forget the model for good
+        raise
     except (HftclError, ValueError) as error:
         yield f"{path} was left out: {error}"
         return

@@ -10,6 +10,7 @@ import typer
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
 from hftcl.errors import UsageError
+from hftcl.home import Home
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -62,23 +63,22 @@ class Invocation(Value):
             typer.echo(f"hftcl: settings of {configuration.file}, with which this home was last used", err=True)
         return configuration
 
-    def remember(self) -> None:
-        """Note in the home which file its settings come from, for a command that is run inside it."""
-        from hftcl import config
-        from hftcl.config.remembered import remember
-        from hftcl.home import Home
-
-        configuration = config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False)
-        remember(Home.of(configuration.settings).root, configuration.file)
-
-    def learning(self, **overrides: object) -> "ContinuousLearning":
+    def learning(self, configuration: "Configuration | None" = None) -> "ContinuousLearning":
+        """Return the loop with these settings, or, where none are given, with those that this command reads."""
         from hftcl import logs
         from hftcl.api.continuous_learning import ContinuousLearning
         from hftcl.views.progress import build_listener
 
-        settings = self.configuration(**overrides).settings
+        settings = (configuration or self.configuration()).settings
         logs.configure(settings.log, self.verbosity)
         return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
+
+
+def remember(configuration: "Configuration") -> None:
+    """Note in the home which file its settings come from, for a command that is run inside it."""
+    from hftcl.config import remembered
+
+    remembered.remember(Home.of(configuration.settings).root, configuration.file)
 
 
 def require_printable(path: Path) -> Path:

@@ -19,5 +19,6 @@ def history(
     from hftcl.learning.stories.history import history as read
     from hftcl.views import archive, show
 
-    home = Home.of(ctx.obj.configuration_without_plugins().settings).root
-    show(read(home, limit=limit, lineage=lineage), archive.draw_history, as_json)
+    settings = ctx.obj.configuration_without_plugins().settings
+    rows = read(Home.of(settings).root, calendar=settings.market.calendar, limit=limit, lineage=lineage)
+    show(rows, archive.draw_history, as_json)

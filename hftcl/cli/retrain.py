@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, ExitCode, app, example, now
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, example, now, remember
 from hftcl.cli.telling import tell, tell_errors
 
 
@@ -32,11 +32,12 @@ def retrain(
     from hftcl.views import loop, show
 
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
-    learner = ctx.obj.learning(**overrides)
+    configuration = ctx.obj.configuration(**overrides)
+    learner = ctx.obj.learning(configuration)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
     if not dry_run:
-        ctx.obj.remember()
+        remember(configuration)
     tell(learner.settings, *build_retrain_alerts(report, now()))
     show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
     if any(item.refused for item in report.coverage):

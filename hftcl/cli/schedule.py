@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.app import AsJson, app, example, now, remember
 from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 from hftcl.home import Home
@@ -41,15 +41,16 @@ def schedule(
         raise UsageError("Give --preview or --once, not both.")
     if as_json and not once and preview is None:
         raise UsageError("--json goes with --preview or --once: the foreground loop has no end to report.")
-    settings = ctx.obj.configuration().settings
+    configuration = ctx.obj.configuration()
+    settings = configuration.settings
     if preview is not None:
         _show_preview(settings, preview, as_json)
     elif once:
-        ctx.obj.remember()
+        remember(configuration)
         tell_failures(settings)
         _run_once(settings, ctx.obj.verbosity, as_json)
     else:
-        ctx.obj.remember()
+        remember(configuration)
         tell_failures(settings)
         _run(settings, ctx.obj.verbosity)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.app import AsJson, app, example, now, remember
 from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 
@@ -57,7 +57,8 @@ def trade(
         raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
     if as_json and not chosen:
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
-    settings = (ctx.obj.configuration_without_plugins() if status else ctx.obj.configuration()).settings
+    configuration = ctx.obj.configuration_without_plugins() if status else ctx.obj.configuration()
+    settings = configuration.settings
     if status:
         _status(settings, as_json)
     elif flatten:
@@ -67,7 +68,7 @@ def trade(
     elif replay is not None or rehearse is not None:
         _replay(settings, replay or rehearse or "", ctx.obj.verbosity, as_json, rehearse=rehearse is not None)
     else:
-        ctx.obj.remember()
+        remember(configuration)
         tell_failures(settings)
         _trade(settings, ctx.obj.verbosity, once=once, live=live, as_json=as_json)
 

@@ -309,7 +309,7 @@ def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
             told = f"{gathered.describe(key)}: {text!a} holds characters that do not print; rename it."
             gathered.add_fault(told, gathered.origins[key])
         if text == "~" or text.startswith("~/"):
-            if not home:  # else a folder that is called ~ would be a second home
+            if not home.startswith("/"):  # else a folder that is called ~ would be a second home
                 origin = gathered.origins[key]
                 told = f"{gathered.describe(key)}: {text!r} cannot be found without $HOME; write the whole path."
                 gathered.add_fault(told, origin)

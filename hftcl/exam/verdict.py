@@ -226,19 +226,19 @@ def judge(
     own = None if challenger.trades == 0 else _compute_sharpe(challenger, facts)
     against = None if defender is None else _compute_sharpe(defender, facts)
     difference = None
-    if own is not None and against is not None and defender is not None:
-        facts += _find_faulty_peers(earlier_sharpes)
+    if own is not None and (against is not None or problem is not None):
+        facts += _find_faulty_peers(earlier_sharpes) if defender is not None else []
         difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
-    elif own is not None and problem is not None:
-        difference = _compute_difference(challenger, None, facts, guarded=promote.policy != "seed")
     could_tell = all(fact.passed for fact in facts if fact.decides)
     facts += _compare_figures(
         own, against, difference, promote, earlier_sharpes, sessions=len(challenger.sessions), decides=could_tell
     )
     if promote.policy == "seed" and defender is not None and np.array_equal(challenger.net, defender.net):
         facts.append(_build_evidence("change", f"it makes the very trades of the champion, {defender.model_id}"))
-    weights = (1.0, *(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes)))
-    deflated = None if own is None else _compute_deflated(challenger, own, tried_sharpes, weights)
+    others = tuple(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes))
+    weights = (1.0, *others)
+    a_year = challenger.sessions_per_year
+    deflated = compute_deflated(challenger.net, own, tried_sharpes, others, sessions_per_year=a_year)
     if tried_sharpes:
         facts.append(_judge_trials(len(weights), sum(weights), deflated, promote, decides=could_tell))
     if implausible is not None:
@@ -248,10 +248,8 @@ def judge(
     if problem is not None:
         facts.insert(1, _describe_unscored(problem, waits=waits, promote=promote))
     unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
-    if unfit or pinned or (could_tell and not passed and implausible is None):
-        outcome = Outcome.REJECTED
-    else:
-        outcome = Outcome.DEPLOYED if passed and not waits else Outcome.INCONCLUSIVE
+    told = could_tell and not passed and implausible is None
+    outcome = _find_outcome(rejected=unfit or pinned or told, promoted=passed and not waits)
     return Verdict(
         outcome=outcome,
         evidence=tuple(facts),
@@ -265,6 +263,12 @@ def judge(
         deflated_sharpe=deflated,
         waits=waits and outcome is Outcome.INCONCLUSIVE,
     )
+
+
+def _find_outcome(*, rejected: bool, promoted: bool) -> Outcome:
+    if rejected:
+        return Outcome.REJECTED
+    return Outcome.DEPLOYED if promoted else Outcome.INCONCLUSIVE
 
 
 def _describe_unscored(problem: str, *, waits: bool, promote: settings.Promote) -> Evidence:
@@ -337,13 +341,23 @@ def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
         return None
 
 
-def _compute_deflated(
-    challenger: Scored, own: float, tried_sharpes: Sequence[float], weights: Sequence[float]
+def compute_deflated(
+    net: npt.ArrayLike,
+    own: float | None,
+    tried_sharpes: Sequence[float],
+    tried_weights: Sequence[float],
+    *,
+    sessions_per_year: int,
 ) -> float | None:
+    """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`, annual) and those that were tried.
+
+    None where `own` is None, or where it is undefined.
+    """
+    if own is None:
+        return None
+    sharpes, weights = [own, *tried_sharpes], [1.0, *tried_weights]
     try:
-        return deflated_sharpe(
-            challenger.net, [own, *tried_sharpes], weights, sessions_per_year=challenger.sessions_per_year
-        )
+        return deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError:
         return None
 

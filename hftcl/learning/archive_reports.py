@@ -28,8 +28,19 @@ class UnpinReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A stretch of sessions that a policy's record lacks: nothing was collected or retrained then."""
+
+    first: date
+    last: date
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
     """One archived model, as `history` shows it; times UTC. twin: the examined model of which this is the refit.
+
+    gaps: stretches that the record of its policy lacks, before this model and after the one before it.
 
     A line of another program's list has the outcome "adopted", no file, and None where it told nothing.
     """
@@ -59,3 +70,4 @@ class HistoryRow:
     kept: bool
     edge: str | None
     twin: str | None
+    gaps: tuple[Gap, ...] = ()

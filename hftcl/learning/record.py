@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,7 @@ from hftcl.formats import count
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.miracle import find_record_miracles, is_confirmed
 from hftcl.learning.score import examine
 from hftcl.learning.trials import compute_luck
@@ -195,35 +196,6 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
             embargo_sessions=embargo_sessions,
         )
         for start in range(0, held, size)
-    )
-
-
-def find_holes(
-    days: Sequence[date], calendar: Calendar, window_begin: date | None = None
-) -> tuple[tuple[date, date, int], ...]:
-    """Return the first and the last session, and the number, of each stretch that a record lacks, oldest first.
-
-    days: its sessions, oldest first. window_begin: the first session whose bars are collected now: what lies between
-    the record's end and it is scored by no later retrain either.
-    """
-    holes = []
-    for earlier, later in pairwise((*days, *([window_begin] if days and window_begin else []))):
-        if later > earlier:
-            between = calendar.sessions(earlier, later)["session"].to_list()[1:]
-            lacking = [day for day in between if day < later]
-            if lacking:
-                holes.append((lacking[0], lacking[-1], len(lacking)))
-    return tuple(holes)
-
-
-def describe_holes(holes: Sequence[tuple[date, date, int]]) -> str | None:
-    """Return what to tell of the stretches that a record lacks; None without one."""
-    if not holes:
-        return None
-    where = "; ".join(f"{first} to {last} ({count(n, 'session')})" for first, last, n in holes)
-    return (
-        f"the record of this policy lacks {where}. Nothing was collected or retrained for longer than [market] "
-        "lookback_days, or there were no bars: what the policy made then is not known, and is not scored later"
     )
 
 

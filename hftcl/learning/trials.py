@@ -12,7 +12,8 @@ from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.metrics import compute_best_luck, deflated_sharpe, sharpe
+from hftcl.exam.metrics import compute_best_luck, sharpe
+from hftcl.exam.verdict import compute_deflated
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import compute_or_none
 
@@ -76,11 +77,9 @@ def compute_luck(
 def compute_dsr(
     net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial], sessions_per_year: int
 ) -> float | None:
-    """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`) and `tried`; None where undefined."""
-    if own is None:
-        return None
-    sharpes, weights = [own, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
-    return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year))
+    """Return the deflated Sharpe ratio of P&L `net` among the trials, see `exam.verdict.compute_deflated`."""
+    sharpes, weights = [trial.sharpe for trial in tried], [trial.weight for trial in tried]
+    return compute_deflated(net, own, sharpes, weights, sessions_per_year=sessions_per_year)
 
 
 def record_look(

@@ -55,11 +55,12 @@ def _parse_as_of(text: str, calendar: Calendar) -> datetime:
     try:
         if len(text) == len("2026-01-31"):
             day = date.fromisoformat(text)
-            end = datetime.combine(day + timedelta(days=1), time(), UTC)
+            begin, day_length = datetime.combine(day, time(), UTC), timedelta(days=1)
+            end = begin + day_length if day < date.max else datetime.max.replace(tzinfo=UTC)  # no day comes after it
             return _find_close(calendar, calendar.find_last_complete(end))
         at = datetime.fromisoformat(text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except (ValueError, OverflowError):  # a day at the very end of the calendar has no day after it
+    except (ValueError, OverflowError):  # also a moment that no zone's offset may be taken from
         raise UsageError(
             f"--as-of {text[:60]!r} is no time. Give a date such as 2026-01-31, "
             "or ISO 8601 such as 2026-01-31T21:00:00Z."

@@ -12,7 +12,8 @@ from hftcl.formats import count
 INPUT: Final = "X"  # the field's name for the features, and the one that skl2onnx's `to_onnx` gives too
 # Said once, for a reader of the graph; a predictor takes the first output whatever its name.
 OUTPUT: Final = "prediction"
-_ERRORS_ONLY: Final = 3  # onnxruntime's scale: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+_LONGEST: Final = 200  # characters of its message: the rest quotes C++ templates
+_FATAL_ONLY: Final = 4  # onnxruntime's scale, 3 are errors: it raises those too, and they are told once, by us
 
 
 class Predictor:
@@ -28,16 +29,16 @@ class Predictor:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()  # where a notebook has loaded it before us
-        onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+        onnxruntime.set_default_logger_severity(_FATAL_ONLY)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         # More threads add the trees in another order: 5e-7 apart between a row alone and the same row in a batch.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         try:
             self._session: Any = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base below this
-            first_line = str(error).partition("\n")[0]
+            first_line = str(error).partition("\n")[0][:_LONGEST]
             raise IntegrityError(f"onnxruntime cannot open the model: {first_line}") from error
         self.n_features = n_features
 

@@ -50,6 +50,13 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     draw_table(
         "", columns, drawn, numbers=frozenset({3, 4}), spare=("rows", "bars", "trained, UTC", "on sessions", "edge")
     )
+    for row in rows:
+        for gap in row.gaps:
+            say(
+                f"Before {row.model_id} the record lacks {gap.first} to {gap.last} ({count(gap.sessions, 'session')}): "
+                "nothing was collected or retrained for longer than [market] lookback_days, or there were no bars.",
+                "yellow",
+            )
     examined = [
         row for row in rows if row.outcome != "adopted"
     ]  # another program measured the Sharpe ratio of the rest

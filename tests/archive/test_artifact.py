@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
@@ -495,3 +496,20 @@ def test_importing_the_room_loads_neither_onnx_nor_a_learning_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.hazard(16)
+def test_a_damaged_graph_is_one_sentence_of_ours_and_no_line_of_the_library(capfd: pytest.CaptureFixture[str]) -> None:
+    graph, messages = forest(), []
+    for seed in range(30):
+        chance, damaged = random.Random(seed), bytearray(graph)  # noqa: S311
+        for _ in range(3):
+            damaged[chance.randrange(400)] ^= chance.randrange(1, 256)
+        try:
+            Predictor(bytes(damaged), 31)
+        except IntegrityError as error:
+            messages.append(str(error))
+    assert capfd.readouterr().err == ""
+    assert sum("onnxruntime cannot open the model" in message for message in messages) > 20
+    assert max(map(len, messages)) < 300
+    assert not any("\n" in message for message in messages)

@@ -11,7 +11,7 @@ import pytest
 
 from hftcl.archive.rebuild import rebuild
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError, IntegrityError
+from hftcl.errors import HftclError, IntegrityError, StorageError
 from tests.archive.sample_models import T0, a_model, added, archive_in, deployed
 
 LATER = T0 + timedelta(weeks=8)
@@ -88,6 +88,20 @@ def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -
     assert sum("was left out" in note for note in notes) == 1
     assert {record.model_id for record in archive.models()} < {first, second}
     assert archive.read_state().deployments
+
+
+@pytest.mark.hazard(2)
+def test_a_repair_that_cannot_read_a_model_file_changes_nothing(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 2)
+    damage(archive.database, b"cleared every bar", b"cleared every baz")
+    content = archive.database.read_bytes()
+    for path in archive.folder.glob("model_*.onnx"):
+        path.unlink()
+        path.symlink_to(path)  # ELOOP: a fault of the disk's that root meets too
+    with pytest.raises(StorageError, match="cannot be read"):
+        rebuild(archive, LATER)
+    assert archive.database.read_bytes() == content
 
 
 LOSSES: tuple[Callable[[Path], object], ...] = (

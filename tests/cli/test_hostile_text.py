@@ -75,4 +75,4 @@ def test_a_time_at_the_end_of_the_calendar_is_wrong_usage_and_no_traceback(tmp_p
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
     )
     assert (done.returncode, "Traceback" in done.stderr, "unexpected" in done.stderr) == (2, False, False)
-    assert "--as-of" in done.stderr
+    assert ("lies in the future" if text.startswith("9") else "--as-of") in done.stderr

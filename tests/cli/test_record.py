@@ -8,7 +8,7 @@ from pathlib import Path
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession
 from hftcl.settings import Settings
-from tests.archive.sample_models import T0, archive_in
+from tests.archive.sample_models import T0, a_model, archive_in, onnx_bytes
 from tests.installed import run
 
 MONDAY = date(2026, 1, 5)
@@ -67,6 +67,23 @@ def test_what_the_record_lacks_between_two_sessions_is_told(tmp_path: Path) -> N
     assert "The record lacks 9 sessions before 2026-01-20" in " ".join(done.stdout.split())
     rows = json.loads(run(tmp_path, "record", "--json").stdout)
     assert [row["lacking_before"] for row in rows if row["counts"]] == [0, 9]
+
+
+def test_a_gap_in_the_record_is_told_by_the_history_at_the_model_that_came_after_it(tmp_path: Path) -> None:
+    recorded(tmp_path, later_days=15)
+    archive, models = archive_in(tmp_path), []
+    for now in (T0, T0 + timedelta(days=16), T0 + timedelta(days=23)):
+        model_id = archive.claim_id(now)
+        model = a_model(model_id)
+        model = replace(model, report={**model.report, "policy_digest": hash_policy(Settings())})
+        models.append(archive.add(model, onnx_bytes(model_id), b"pkl" + model_id.encode(), now=now).model_id)
+        archive.deploy(model_id, now=now, reason="better")
+    for words in (("history",), ("history", "--lineage")):
+        told = f"Before {models[1]} the record lacks 2026-01-06 to 2026-01-16 (9 sessions)"
+        assert " ".join(run(tmp_path, *words).stdout.split()).count(told) == 1
+        rows = json.loads(run(tmp_path, *words, "--json").stdout)
+        gap = {"first": "2026-01-06", "last": "2026-01-16", "sessions": 9}
+        assert [row["gaps"] for row in rows] == [[], [gap], []]
 
 
 def test_to_begin_again_asks_for_a_reason_keeps_it_and_counts_nothing_of_before(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_paths_are_relative_to_the_file_not_to_the_working_folder(tmp_path: Path
     assert tree.files.folder == "/home/ada/bars"
 
 
-@pytest.mark.parametrize("environ", [{}, {"HOME": ""}])
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "~"}], ids=["unset", "empty", "itself"])
 def test_a_tilde_without_home_is_refused_and_makes_no_folder_of_that_name(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:

@@ -616,6 +616,25 @@ def test_an_installed_unit_of_another_version_or_installation_is_told(
         assert "hftcl doctor --unit schedule" in found.remedy
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["by hand", "in the unit"])
+def test_by_hand_the_doctor_says_which_of_its_rows_do_not_speak_of_the_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.setattr(units, "FOLDERS", (tmp_path,))
+    text = f"[Unit]\nX-Hftcl-Unit={units.VERSION}\n[Service]\nUser=trader\nLoadCredential=env:/etc/hftcl/env\n"
+    (tmp_path / "hftcl-schedule.service").write_text(f"{text}ExecStart={sys.executable} -m hftcl schedule\n")
+    if inside:
+        monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (row,) = outside.check_units(patient(tmp_path))
+    assert row.status == "ok"
+    for told in (
+        "takes its secrets from /etc/hftcl/env: the rows about keys and alerts speak of this shell",
+        f"runs as trader: the row about permissions speaks of {units.find_user()}",
+    ):
+        assert (told in row.detail) is not inside
+
+
 @pytest.mark.hazard(48)
 def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text("[nonsense]\n")

@@ -1,7 +1,8 @@
 """One command for the figures of the hazards: it kills, starves, fuzzes and flips, prints the table, writes the page.
 
-`python -m tests.hazards.figures` takes some twenty minutes on two cores and writes figures.json here and
-docs/hazards.md. `--page` only writes the page from the last figures.
+`python -m tests.hazards.figures` takes some forty minutes on two idle cores and writes figures.json here and
+docs/hazards.md. `--only WORD` measures the parts whose name begins with it and keeps the other figures; `--page` only
+writes the page from the last figures.
 """
 
 import ast
@@ -16,12 +17,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from hftcl.archive.registry import compute_digest
 from hftcl.errors import HftclError
-from tests.hazards import fuzz
+from tests.hazards import disk_faults, fuzz
 from tests.hazards.behaviours import BEHAVIOURS
 from tests.hazards.test_archive_hazards import (
     COMMANDS,
@@ -53,6 +55,11 @@ holds it: `pytest -m "hazard"` runs them all, in a small form where the whole ta
 
 `python -m tests.hazards.figures` runs the long forms, prints the figures and writes this page. The last ones:
 """
+_STRIDES: Final = {
+    "hftcl rollback": 1, "hftcl unpin": 1, "hftcl record --begin-anew": 1, "hftcl init --adopt": 1,
+    "hftcl schedule --once": 2, "hftcl doctor --repair": 4, "hftcl trade --replay": 10, "hftcl retrain": 25,
+}  # fmt: skip
+"""Each call of a command under its home, or each so many-th: a retrain takes ten seconds under strace."""
 _LIMITS: Final = tuple(range(0, 4096, 256)) + tuple(range(4096, 140_000, 4096))
 """Sizes of files, in bytes, beyond which a write is cut short: each page of the registry, and within a model file."""
 
@@ -97,9 +104,21 @@ def count_random_kills(folder: Path, cases: int = 300) -> Figure:
     return _count("kill -9: at random moments", (1, 8), kill)
 
 
-def count_faults(folder: Path, command: str, error: str, stride: int = 2) -> Figure:
+def count_faults(folder: Path, command: str, error: str, stride: int = 1) -> Figure:
     """Let system calls of `command` fail with `error`, one a run."""
     return _count(f"{error}: {command}", (2, 4), lambda: every_fault(folder, command, (error,), stride))
+
+
+def count_faults_of_installed(folder: Path, command: str, stride: int) -> Figure:
+    """Let system calls of an installed command fail with ENOSPC, EIO, EDQUOT and EINTR in turn, one a run."""
+
+    def fail() -> int:
+        template = folder / "template"
+        template.mkdir()
+        disk_faults.train_twice(template)
+        return disk_faults.fail_each(folder, template, command, stride=stride)
+
+    return _count(f"E: {command}", (2, 4), fail)
 
 
 def count_short_writes(folder: Path, command: str, limits: tuple[int, ...] = _LIMITS) -> Figure:
@@ -168,21 +187,31 @@ def _count(name: str, hazards: tuple[int, ...], act: Callable[[], int]) -> Figur
         return Figure(name=name, hazards=hazards, cases=1, failures=(f"{type(error).__name__}: {error}"[:2000],))
 
 
-def list_parts(good: bytes) -> Iterator[Callable[[Path], Figure]]:
-    """Yield every part of the command, each to be called with an empty folder of its own."""
+def list_parts(good: Callable[[], bytes]) -> Iterator[tuple[str, Callable[[Path], Figure]]]:
+    """Yield every part of the command by its name, each to be called with an empty folder of its own.
+
+    good: makes a model file.
+    """
     for command in COMMANDS:
-        yield lambda folder, command=command: count_kill_points(folder, command)  # type: ignore[misc]
+        yield f"kill -9: {command}", partial(count_kill_points, command=command)
     for what in ("trade", "ledger"):
-        yield lambda folder, what=what: count_trade_kills(folder, what)  # type: ignore[misc]
-    yield count_random_kills
+        yield f"kill -9: {what}", partial(count_trade_kills, what=what)
+    yield "kill -9: at random moments", count_random_kills
     for command in COMMANDS:
         for error in ERRORS:
-            yield lambda folder, command=command, error=error: count_faults(folder, command, error)  # type: ignore[misc]
-        yield lambda folder, command=command: count_short_writes(folder, command)  # type: ignore[misc]
+            yield f"{error}: {command}", partial(count_faults, command=command, error=error)
+        yield f"short writes: {command}", partial(count_short_writes, command=command)
+    for command, stride in _STRIDES.items():
+        yield f"E: {command}", partial(count_faults_of_installed, command=command, stride=stride)
     for kind, (_, cases) in fuzz.KINDS.items():
-        yield lambda folder, kind=kind, cases=cases: count_fuzz(folder, kind, cases, good)  # type: ignore[misc]
+        yield (
+            f"fuzz: {kind}",
+            lambda folder, kind=kind, cases=cases: count_fuzz(  # type: ignore[misc]
+                folder, kind, cases, good() if kind == "model files" else b""
+            ),
+        )
     for kind in ("registry", "ledger", "outbox"):
-        yield lambda folder, kind=kind: count_flips(folder, kind, 700)  # type: ignore[misc]
+        yield f"flipped bytes: {kind}", partial(count_flips, kind=kind, cases=700)
 
 
 def build_model_file() -> bytes:
@@ -193,9 +222,9 @@ def build_model_file() -> bytes:
     return artifact.build(forest(), META, artifact.pick_canary_rows(rows()))
 
 
-def measure() -> list[Figure]:
-    """Run every part, two at a time, and say each as it ends."""
-    good = build_model_file()
+def measure(only: str = "") -> list[Figure]:
+    """Run every part whose name begins with `only`, two at a time, and say each as it ends."""
+    parts = [part for name, part in list_parts(build_model_file) if name.startswith(only)]
     with tempfile.TemporaryDirectory(prefix="hftcl-hazards-") as base, ThreadPoolExecutor(2) as pool:
 
         def run(place: int, part: Callable[[Path], Figure]) -> Figure:
@@ -208,7 +237,7 @@ def measure() -> list[Figure]:
             shutil.rmtree(folder, ignore_errors=True)
             return figure
 
-        return list(pool.map(run, range(1000), list_parts(good)))
+        return list(pool.map(run, range(len(parts)), parts))
 
 
 def list_tests() -> dict[int, list[str]]:
@@ -269,13 +298,18 @@ def _tell_figure(number: int, figures: Sequence[Figure]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Measure, unless only the page is asked for; write figures and page; 1 where something was not as it must be."""
-    if arguments not in ([], ["--page"]):
-        sys.stderr.write("usage: python -m tests.hazards.figures [--page]\n")
-        return 2
-    if "--page" not in arguments:
-        figures = measure()
-        STORED.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
-    figures = read_figures()
+    match arguments:
+        case ["--page"]:
+            figures = read_figures()
+        case [] | ["--only", _]:
+            measured = {figure.name: figure for figure in measure(*arguments[1:])}
+            known = {figure.name: figure for figure in read_figures()}
+            names = [name for name, _ in list_parts(build_model_file)]
+            figures = [(known | measured)[name] for name in names if name in known | measured]
+            STORED.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+        case _:
+            sys.stderr.write("usage: python -m tests.hazards.figures [--page | --only WORD]\n")
+            return 2
     PAGE.write_text(build_page(figures))
     return 1 if any(figure.failures for figure in figures) else 0
 

@@ -242,3 +242,15 @@ def test_a_disk_that_refuses_the_outcome_leaves_the_claim_held_for_another_try(t
     assert Occurrences(tmp_path).fail_abandoned(now=T0) == (), "the holder lives"
     assert found.finish("done", "it worked", now=T0).state == "done"
     held(claim(tmp_path, day=MONDAY + DAY)).give_back()
+
+
+def test_a_job_of_a_fresh_home_leaves_nothing_that_the_archive_would_warn_of(tmp_path: Path) -> None:
+    occurrences = Occurrences(tmp_path)
+    claim = occurrences.claim("check", T0.date(), T0, by="a test", now=T0)
+    assert claim is not None
+    claim.finish("done", "nothing was due", now=T0)
+    archive = archive_in(tmp_path)
+    assert archive.recover(T0) == ()
+    deployed(archive, 1)
+    assert archive.recover(T0) == ()
+    assert len(archive.csv.read_text().splitlines()) == 2

@@ -21,7 +21,8 @@ from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
 from hftcl.learning.dataset import Dataset, Window, is_ready, open_window
-from hftcl.learning.record import Record, describe_holes, find_holes
+from hftcl.learning.gaps import describe_holes, find_holes
+from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.received import TickerCoverage

@@ -1,32 +1,61 @@
 """The stories about models that are there already: history, rollback, unpin. Light: no room of the market loads."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from hftcl.archive.record import read_all
 from hftcl.archive.records import AdoptedModel, ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.home import Home
-from hftcl.learning.archive_reports import HistoryRow, RollbackReport, UnpinReport
+from hftcl.learning.archive_reports import Gap, HistoryRow, RollbackReport, UnpinReport
+from hftcl.learning.gaps import find_holes, may_have_holes
 from hftcl.settings import Settings
 
 # From the dataclass: an empty history has the same columns as a full one.
 HISTORY_COLUMNS: Final = tuple(item.name for item in fields(HistoryRow))
 
 
-def history(home: Path, *, limit: int | None = None, lineage: bool = False) -> tuple[HistoryRow, ...]:
+def history(home: Path, *, calendar: str, limit: int | None = None, lineage: bool = False) -> tuple[HistoryRow, ...]:
     """Return the archived models, newest first, then the lines that were adopted; writes nothing.
 
-    lineage: only the live one and those it replaced.
+    lineage: only the live one and those it replaced. calendar: such as "XNYS"; by it a gap in the record is found.
     """
     registry = Registry(home)
     records = registry.lineage()[:limit] if lineage else registry.models(limit)
-    pin = registry.find_pin()
-    rows = [_build_row(record, pinned=pin is not None and pin.model_id == record.model_id) for record in records]
+    pin, gaps = registry.find_pin(), _find_gaps(registry, records, calendar)
+    rows = [
+        _build_row(record, gaps[record.model_id], pinned=pin is not None and pin.model_id == record.model_id)
+        for record in records
+    ]
     adopted = () if lineage else registry.list_adopted()
     return tuple([*rows, *map(_build_adopted_row, adopted)][:limit])
+
+
+def _find_gaps(registry: Registry, records: Sequence[ModelRecord], calendar: str) -> dict[str, tuple[Gap, ...]]:
+    """Return the stretches that the record lacks, each at the first of `records` of its policy that came after it."""
+    gaps: dict[str, tuple[Gap, ...]] = defaultdict(tuple)
+    for synthetic in {record.synthetic for record in records}:
+        sessions = [row for row, current in read_all(registry, synthetic=synthetic) if current]
+        for policy in {row.policy for row in sessions}:
+            days = [row.session for row in sessions if row.policy == policy]
+            after = [
+                record
+                for record in reversed(records)
+                if record.synthetic == synthetic and record.judgement.policy_digest == policy
+            ]
+            if not after or not may_have_holes(days):
+                continue
+            from hftcl.market.sessions import Calendar  # here: a history without a gap need not wait for it
+
+            for first, last, lacking in find_holes(days, Calendar(calendar)):
+                owner = next((record for record in after if record.trained_at.date() > last), after[-1])
+                gaps[owner.model_id] += (Gap(first=first, last=last, sessions=lacking),)
+    return gaps
 
 
 def _build_adopted_row(model: AdoptedModel) -> HistoryRow:
@@ -60,7 +89,7 @@ def _build_adopted_row(model: AdoptedModel) -> HistoryRow:
     )
 
 
-def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
+def _build_row(record: ModelRecord, gaps: tuple[Gap, ...], *, pinned: bool) -> HistoryRow:
     judgement = record.judgement
     return HistoryRow(
         model_id=record.model_id,
@@ -88,6 +117,7 @@ def _build_row(record: ModelRecord, *, pinned: bool) -> HistoryRow:
         kept=record.kept,
         edge=judgement.edge,
         twin=judgement.twin,
+        gaps=gaps,
     )
 
 

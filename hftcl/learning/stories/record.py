@@ -9,7 +9,7 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import Beginning, RecordedSession, read_all, read_beginning
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
-from hftcl.learning.record import find_holes
+from hftcl.learning.gaps import find_holes
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 
