@@ -7,13 +7,14 @@ import pytest
 from tests.hazards import disk_faults
 from tests.hazards.disk_faults import COMMANDS, fail_each
 from tests.hazards.test_archive_hazards import needs_strace
+from tests.loop_cases import deploy_once
 from tests.trained import Homes
 
 
 @needs_strace
 @pytest.mark.hazard(2)
 def test_a_command_on_a_disk_that_fails_says_what_is_true(homes: Homes, tmp_path: Path) -> None:
-    homes.copy(tmp_path / "template", disk_faults.deploy_once)
+    homes.copy(tmp_path / "template", deploy_once)
     assert fail_each(tmp_path, tmp_path / "template", "hftcl record --begin-anew", stride=5) >= 5
 
 
