@@ -316,6 +316,8 @@ class LedgerReader(LedgerQueries):
             for table in TABLES:
                 if table.key[:1] == ("book",) and (table.name,) in there and (not tables or table.name in tables):
                     self._require_known_books(table)
+            if {("fills",), ("opens",)} <= {tuple(row) for row in there} and (not tables or "opens" in tables):
+                self._require_fills_of_opens()
 
     def _require_known_books(self, table: Table) -> None:
         """Raise IntegrityError for a row of no book: no question finds it, and its place in the tree may still fit."""
@@ -324,6 +326,12 @@ class LedgerReader(LedgerQueries):
         for span in pairwise(edges):
             if self._db.execute(sql, span).fetchone():
                 raise sqlite.build_damage_error(self.path, LEDGER, f"a row of {table.name} is of no book")
+
+    def _require_fills_of_opens(self) -> None:
+        """Raise IntegrityError for an open of no fill: the join to the fills misses it, and no seal is asked."""
+        sql = "SELECT 1 FROM main.opens WHERE fill_id NOT IN (SELECT fill_id FROM main.fills) LIMIT 1"
+        if self._db.execute(sql).fetchone():
+            raise sqlite.build_damage_error(self.path, LEDGER, "a row of opens is of no fill")
 
     def check_archive(self) -> int:
         """Check every month's file; return how many there are.

@@ -15,7 +15,7 @@ from hftcl.alerts.alert import Alert, Kind
 from hftcl.alerts.outbox import Outbox
 from hftcl.errors import HftclError, IntegrityError
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import LedgerEvent
+from hftcl.ledger.rows import FillOpen, LedgerEvent
 from hftcl.ledger.schema import SCHEMA
 from hftcl.ledger.writer import Ledger
 from tests.ledger.ledger_cases import write_ledger
@@ -176,6 +176,19 @@ def test_a_row_that_fell_out_of_every_book_is_told(tmp_path: Path) -> None:
         db.commit()
     with pytest.raises(IntegrityError, match="a row of decisions is of no book"), LedgerReader(path):
         pass
+
+
+def test_an_open_that_lost_its_fill_is_told(tmp_path: Path) -> None:
+    path = build_ledger(tmp_path)
+    with Ledger(path) as ledger:
+        ledger.write_outcomes(opens=[FillOpen(fill_id=ledger.fills()["fill_id"].max(), open=99.0)])
+    with LedgerReader(path) as reader:
+        reader.check_structure()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("UPDATE opens SET fill_id = fill_id || 'x'").rowcount == 1
+        db.commit()
+    with pytest.raises(IntegrityError, match="a row of opens is of no fill"), LedgerReader(path) as reader:
+        reader.check_structure()
 
 
 @pytest.mark.slow

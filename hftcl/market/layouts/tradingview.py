@@ -18,5 +18,5 @@ LAYOUT: Final = Layout(
     needs_name=True,
     columns={"ts": ("time",)},
     label="start",
-    checked="files in public code",
+    checked="public code that reads them",
 )
