@@ -181,7 +181,7 @@ def test_a_row_that_fell_out_of_every_book_is_told(tmp_path: Path) -> None:
 def test_an_open_that_lost_its_fill_is_told(tmp_path: Path) -> None:
     path = build_ledger(tmp_path)
     with Ledger(path) as ledger:
-        ledger.write_outcomes(opens=[FillOpen(fill_id=ledger.fills()["fill_id"].max(), open=99.0)])
+        ledger.write_outcomes(opens=[FillOpen(fill_id=str(ledger.fills()["fill_id"][-1]), open=99.0)])
     with LedgerReader(path) as reader:
         reader.check_structure()
     with contextlib.closing(sqlite3.connect(path)) as db:
