@@ -62,6 +62,9 @@ min_p_better = 0
 """Two synthetic tickers and a model that trains in a moment; asked as of one day again and again, each candidate equals
 its champion and is promoted, so that every retrain comes to the deployment."""
 
+FOREST_TOML = QUICK_TOML.replace('family = "ridge"', "n_estimators = 8")
+"""The same with a forest of eight trees, whose files are larger and whose training can be made long."""
+
 AS_OF = "2025-12-15"
 RETRAIN = ("retrain", "--force", "--json", "--as-of", AS_OF)
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)

@@ -5,13 +5,9 @@ other case the calendar is built again. Loads no library of numbers.
 """
 
 import contextlib
-import hashlib
-import json
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from typing import Final
 
-from hftcl import durable
 from hftcl.home import Home
 
 _LIBRARY: Final = "exchange_calendars"
@@ -29,6 +25,10 @@ def read_kept(name: str) -> tuple[str, bytes] | None:
     """Return the zone and the table of a calendar as `write_kept` was given them; None where that cannot be used."""
     if _home is None:
         return None
+    import hashlib  # here, as what follows: `trade --status` names the home and asks for no calendar
+    import json
+    from importlib.metadata import version
+
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is built again
         digest, _, rest = _home.calendar(name).read_bytes().partition(b"\n")
         head, _, table = rest.partition(b"\n")
@@ -45,6 +45,12 @@ def write_kept(name: str, zone: str, table: bytes) -> None:
     """Keep a calendar that was just built; a home that does not exist yet, or may not be written, keeps none."""
     if _home is None or not _home.models.is_dir():
         return
+    import hashlib
+    import json
+    from importlib.metadata import version
+
+    from hftcl import durable
+
     head = {"calendar": name, "version": version(_LIBRARY), "built": _today().isoformat(), "zone": zone}
     rest = json.dumps(head).encode() + b"\n" + table
     with contextlib.suppress(OSError):  # it is built again next time

@@ -216,6 +216,7 @@ def _against_peers(f: _Facts, minutes: int) -> FloatArray:
     return own - np.where(np.isnan(peers), own, peers)
 
 
+# Each says of the newest minute what `features.FEATURES` says of all: a test holds them equal to the bit.
 _FORMULAE: Final[Mapping[str, Callable[[_Facts], FloatArray]]] = {
     "ret_1": lambda f: f.divide(f.change(1), 1),
     "ret_5": lambda f: f.divide(f.change(5), 5),

@@ -48,7 +48,7 @@ def test_training_data_is_one_row_a_bar_with_31_features_and_a_target(tmp_path: 
 def test_a_frame_trains_a_model_and_tells_its_exam_without_touching_the_archive(tmp_path: Path) -> None:
     cl = learning(tmp_path)
     df = cl.collect_training_data()
-    model, metrics, samples = cl.train_new_model(df, model_params={"n_estimators": 8, "max_depth": 6})
+    model, metrics, samples = cl.train_new_model(df, model_params={"alpha": 50.0})
     assert samples > 5000
     assert metrics["trades"] > 0
     assert len(metrics["pnl_by_session"]) >= 10

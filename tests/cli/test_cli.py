@@ -20,7 +20,8 @@ from tests.loop_cases import SMALL_TOML
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home with two deployed models."""
     home = tmp_path_factory.mktemp("trained")
-    (home / "hftcl.toml").write_text(SMALL_TOML + "[promote]\npolicy = 'seed'\nmin_sharpe = -100\ntolerance = 0.99\n")
+    trees = SMALL_TOML.replace('family = "ridge"', "n_estimators = 24")
+    (home / "hftcl.toml").write_text(trees + "[promote]\npolicy = 'seed'\nmin_sharpe = -100\ntolerance = 0.99\n")
     first = run(home, "retrain", "--force", "--json", "--as-of", "2025-09-30")
     assert json.loads(first.stdout)["outcome"] == "deployed", first.stderr
     second = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15", "--param", "n_estimators=8")

@@ -26,7 +26,7 @@ from tests.hazards.loop_processes import (
     without_the_rights_of_root,
 )
 from tests.installed import HFTCL, PATIENCE_S, answer, one_line, run, run_after
-from tests.loop_cases import QUICK_TOML, RETRAIN, deploy_once
+from tests.loop_cases import FOREST_TOML, QUICK_TOML, RETRAIN, deploy_once
 from tests.trained import Homes
 
 PRODUCTION = "trained_stock_model.onnx"
@@ -213,6 +213,10 @@ def assert_fails_in_one_line(home: Path, *arguments: str, preexec: Callable[[], 
 def test_a_file_that_cannot_be_written_to_its_end_is_one_line_and_nothing_is_lost(
     home: Path, arguments: tuple[str, ...], size: int, what: str
 ) -> None:
+    (home / "hftcl.toml").write_text(FOREST_TOML)
+    if arguments[0] == "rollback":  # to a forest, whose file is large enough not to fit
+        answer(home, *RETRAIN)
+        answer(home, *RETRAIN)
     if arguments == ("unpin",):
         answer(home, "rollback", "--yes")
     assert what in assert_fails_in_one_line(home, *arguments, preexec=files_of_at_most(size))
@@ -318,6 +322,7 @@ def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[
 
 @pytest.mark.hazard(6)
 def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(home: Path) -> None:
+    (home / "hftcl.toml").write_text(FOREST_TOML)
     before = {row["model_id"] for row in answer(home, "history")}
     cases = [Case() for _ in range(3)]
     processes = [case.start(home, *RETRAIN, "--param", "n_estimators=150") for case in cases]

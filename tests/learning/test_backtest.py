@@ -35,7 +35,7 @@ def tiny(home: Path, **sections: dict[str, object]) -> Settings:
         settings,
         market=replace(settings.market, watchlist=("AAPL", "AMD")),
         synthetic=replace(settings.synthetic, edge=1.0),
-        model=replace(settings.model, n_estimators=6, max_depth=6),
+        model=replace(settings.model, family="forest", n_estimators=6, max_depth=6),
         exam=replace(settings.exam, sessions=12, min_sessions=5),
     )
 
