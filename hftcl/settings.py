@@ -4,7 +4,7 @@ Each leaf carries its range and one sentence of meaning in `msgspec.Meta`; `conf
 configuration reference and hftcl.toml.example are held to it by tests.
 """
 
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
@@ -747,9 +747,6 @@ class Settings(Value):
     """The sections of the plug-ins in use, by name; `of_plugin` finds one by its type."""
 
     def of_plugin(self, kind: type[P]) -> P:
-        """Return the section whose dataclass is `kind`; with every default where none was read from hftcl.toml.
-
-        A family of ours that has a section of its own is found in the same way.
-        """
-        sections = (self.ridge, *self.plugins.values())
+        """Return the section whose dataclass is `kind`; with every default where none was read from hftcl.toml."""
+        sections = (*(getattr(self, item.name) for item in fields(self)), *self.plugins.values())
         return next((section for section in sections if isinstance(section, kind)), kind())

@@ -10,7 +10,6 @@ import typer
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
 from hftcl.errors import UsageError
-from hftcl.home import Home
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -77,6 +76,7 @@ class Invocation(Value):
 def remember(configuration: "Configuration") -> None:
     """Note in the home which file its settings come from, for a command that is run inside it."""
     from hftcl.config import remembered
+    from hftcl.home import Home
 
     remembered.remember(Home.of(configuration.settings).root, configuration.file)
 

@@ -14,7 +14,6 @@ import typer
 from hftcl.cli.app import AsJson, app, example, now, remember
 from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
-from hftcl.home import Home
 
 if TYPE_CHECKING:
     from hftcl.schedule.interfaces import Observer
@@ -56,6 +55,7 @@ def schedule(
 
 
 def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
+    from hftcl.home import Home
     from hftcl.schedule import plan, reports
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
@@ -86,6 +86,7 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
 def _run(settings: "Settings", verbosity: int) -> None:
     from hftcl import logs
     from hftcl.archive.registry import Registry
+    from hftcl.home import Home
     from hftcl.schedule import plan
     from hftcl.schedule.interfaces import Observer
     from hftcl.views import schedule
@@ -115,6 +116,7 @@ def _build_scheduler(
     settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer"
 ) -> "Scheduler":
     from hftcl.alerts import Alerts
+    from hftcl.home import Home
     from hftcl.schedule.claims import Occurrences
     from hftcl.schedule.jobs import build_jobs
     from hftcl.schedule.scheduler import Scheduler

@@ -147,12 +147,12 @@ def test_a_model_refuses_rows_that_are_not_finite_float32_of_its_width(rows: Any
     assert predictor.predict(np.empty((0, 31), dtype=np.float32)).shape == (0,)
 
 
-def test_a_graph_that_predicts_otherwise_than_its_forest_is_not_handed_out() -> None:
+def test_a_graph_that_predicts_otherwise_than_its_forest_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = market(500)
-    fitted, other = fit(X, y), fit(X, y, seed=8)
-    forest._compare(fitted.estimator, fitted.onnx, X)
-    with pytest.raises(TrainingError, match="predicts otherwise than the forest"):
-        forest._compare(fitted.estimator, other.onnx, X)
+    other = fit(X, y, seed=8).onnx
+    monkeypatch.setattr(forest, "to_onnx", lambda fitted, n_features: other)
+    with pytest.raises(TrainingError, match="predicts otherwise than the one that was fitted"):
+        fit(X, y)
 
 
 def test_the_defaults_are_the_settings_and_an_unknown_or_impossible_parameter_is_named() -> None:

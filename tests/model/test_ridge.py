@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge as KnownRidge
 
 from hftcl.archive.artifact import load
 from hftcl.contracts import check_family
-from hftcl.errors import UsageError
-from hftcl.model.families import complete, find_family
+from hftcl.errors import TrainingError, UsageError
+from hftcl.model.families import complete, find_family, ridge
 from hftcl.model.families.ridge import Ridge
 from hftcl.model.serving import Predictor
 from tests.installed import answer
@@ -61,6 +61,14 @@ def test_a_row_gives_the_same_bits_alone_and_in_a_batch_of_any_size() -> None:
     for size in (1, 2, 3, 5, 31, 64, 500, 2999):
         pieces = [predictor.predict(X[start : start + size]) for start in range(0, len(X), size)]
         assert (np.concatenate(pieces) == whole).all()
+
+
+def test_a_graph_that_predicts_otherwise_than_its_sum_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = market(500)
+    other = fit(X, y, alpha=0.0).onnx
+    monkeypatch.setattr(ridge, "_build_graph", lambda model: other)
+    with pytest.raises(TrainingError, match="predicts otherwise than the one that was fitted"):
+        fit(X, y)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 60])

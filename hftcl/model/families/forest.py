@@ -13,19 +13,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.errors import TrainingError
 from hftcl.model.families import Fitted, OnStep
+from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph
-from hftcl.model.serving import Predictor
 from hftcl.settings import Model as ModelSettings
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
-# Relative: a float32 has 7 digits, and a sum over hundreds of trees loses one or two of them.
-_EXPORT_TOLERANCE: Final = 1e-5
-# Chosen: evenly from all training rows, so that most leaves are reached, in a moment.
-_CHECKED_ROWS: Final = 4096
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
 
 
@@ -67,7 +62,8 @@ class Forest:
         forest = fit(X, y, dict(params), seed, jobs, on_step)
         _clear_padding(forest)
         onnx = to_onnx(forest, X.shape[1])
-        _compare(forest, onnx, X)
+        rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
+        require_same(onnx, forest.predict, np.vstack([rows, _move_onto_thresholds(forest, rows)]))
         importances = tuple(float(share) for share in forest.feature_importances_)
         return Fitted(forest, onnx, f"{engine} {version(engine)}", importances)
 
@@ -137,16 +133,6 @@ def _fit_plain(
         forest.set_params(n_estimators=done).fit(X, y)
         on_step(done, trees)
     return forest.set_params(n_jobs=None, warm_start=False)
-
-
-def _compare(forest: Any, onnx: bytes, X: npt.NDArray[np.float32]) -> None:
-    """Refuse a graph whose predictions are not the forest's, on training rows and on rows that sit on thresholds."""
-    rows = X[np.linspace(0, len(X) - 1, min(len(X), _CHECKED_ROWS)).astype(np.int64)]
-    rows = np.vstack([rows, _move_onto_thresholds(forest, rows)])
-    expected = forest.predict(rows)
-    apart = float(np.abs(Predictor(onnx, X.shape[1]).predict(rows) - expected).max())
-    if not apart <= _EXPORT_TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise TrainingError(f"The exported model predicts otherwise than the forest that was fitted, by {apart:.2g}.")
 
 
 def _move_onto_thresholds(forest: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

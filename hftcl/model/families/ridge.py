@@ -10,18 +10,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.errors import TrainingError
 from hftcl.model.families import Fitted, OnStep
+from hftcl.model.families.graph import pick_rows, require_same, write_graph
 from hftcl.model.families.ranges import require_in_range
-from hftcl.model.serving import INPUT, OUTPUT, Predictor
+from hftcl.model.serving import INPUT, OUTPUT
 from hftcl.settings import Ridge as RidgeSettings
 
-_OPSET: Final = 19  # of onnx 1.14 (2023), as the forest's graph: an older onnxruntime opens it
-_IR_VERSION: Final = 9  # the file format of that onnx
-# Relative: a float32 has 7 digits, and a sum over dozens of features loses one of them.
-_EXPORT_TOLERANCE: Final = 1e-5
 _BLOCK_ROWS: Final = 65_536  # 16 MB of 31 features in float64, whatever the number of rows
-_CHECKED_ROWS: Final = 4096  # chosen: evenly from all training rows, in a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +67,8 @@ class Ridge:
         on_step(0, 1)
         model = _solve(X, y, float(str(params["alpha"])))
         onnx = _build_graph(model)
-        _compare(model, onnx, X)
+        rows = pick_rows(X)
+        require_same(onnx, model.predict, rows, _find_greatest_term(model, rows))
         on_step(1, 1)
         size = np.abs(model.weights)
         shares = size / size.sum() if size.any() else np.full(len(size), 1 / len(size))
@@ -100,8 +96,7 @@ def _solve(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32], alpha: float)
 
 def _build_graph(model: RidgeModel) -> bytes:
     """Return the sum as ONNX: `X`, float32 [rows, k], to `prediction`, [rows, 1]."""
-    import onnx
-    from onnx import helper
+    from onnx import helper, numpy_helper
 
     arrays = {
         "mean": model.mean,
@@ -115,24 +110,10 @@ def _build_graph(model: RidgeModel) -> bytes:
         helper.make_node("MatMul", ["standardised", "weights"], ["sum"]),
         helper.make_node("Add", ["sum", "intercept"], [OUTPUT]),
     ]
-    float32 = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "ridge",
-        [helper.make_tensor_value_info(INPUT, float32, ["rows", len(model.mean)])],
-        [helper.make_tensor_value_info(OUTPUT, float32, ["rows", 1])],
-        [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
-    )
-    opsets = [helper.make_opsetid("", _OPSET)]
-    whole = helper.make_model(graph, producer_name="hftcl", opset_imports=opsets, ir_version=_IR_VERSION)
-    onnx.checker.check_model(whole)
-    return bytes(whole.SerializeToString(deterministic=True))
+    initializers = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    return write_graph("ridge", nodes, len(model.mean), initializers)
 
 
-def _compare(model: RidgeModel, onnx: bytes, X: npt.NDArray[np.float32]) -> None:
-    """Refuse a graph whose predictions are not the model's; relative to the greatest term, which float32 rounds."""
-    rows = X[np.linspace(0, len(X) - 1, min(len(X), _CHECKED_ROWS)).astype(np.int64)]
-    terms = np.abs((rows - model.mean) / model.scale * model.weights).max(initial=0.0)
-    apart = float(np.abs(Predictor(onnx, X.shape[1]).predict(rows) - model.predict(rows)).max())
-    if not apart <= _EXPORT_TOLERANCE * max(1.0, float(terms)):
-        raise TrainingError(f"The exported model predicts otherwise than the sum that was fitted, by {apart:.2g}.")
+def _find_greatest_term(model: RidgeModel, rows: npt.NDArray[np.float32]) -> float:
+    """Return the size of the greatest term that is added up, which float32 rounds."""
+    return float(np.abs((rows - model.mean) / model.scale * model.weights).max(initial=0.0))

@@ -11,12 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.model.families.graph import write_graph
 from hftcl.model.serving import INPUT, OUTPUT
 
-# Not the newest, which an older onnxruntime cannot open: those of onnx 1.14 (2023) hold all that trees need, and each
-# later onnxruntime reads them: https://onnxruntime.ai/docs/reference/compatibility.html
-_OPSETS: Final = (("", 19), ("ai.onnx.ml", 1))
-_IR_VERSION: Final = 9  # the file format of that onnx: https://github.com/onnx/onnx/blob/main/docs/Versioning.md
 _LEAF: Final = -1  # scikit-learn's TREE_LEAF: the child of a node that has none
 
 
@@ -48,17 +45,7 @@ def build_tree_graph(trees: Sequence[Tree], n_features: int) -> bytes:
         op_type="TreeEnsembleRegressor", domain="ai.onnx.ml", name="trees", input=[INPUT], output=[OUTPUT]
     )
     node.attribute.extend(_write_attribute(name, values) for name, values in sorted(_build_attributes(trees).items()))
-    float32 = onnx.TensorProto.FLOAT
-    graph = onnx.helper.make_graph(
-        [node],
-        "trees",
-        [onnx.helper.make_tensor_value_info(INPUT, float32, ["rows", n_features])],
-        [onnx.helper.make_tensor_value_info(OUTPUT, float32, ["rows", 1])],
-    )
-    opsets = [onnx.helper.make_opsetid(domain, number) for domain, number in _OPSETS]
-    model = onnx.helper.make_model(graph, producer_name="hftcl", opset_imports=opsets, ir_version=_IR_VERSION)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    return write_graph("trees", [node], n_features)
 
 
 def round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
