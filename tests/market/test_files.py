@@ -526,7 +526,16 @@ def test_a_row_without_a_stamp_is_counted_once_however_often_bars_are_collected(
     assert told == [1, 1, 1]
 
 
-@pytest.mark.parametrize("terms", ['"split_from": 0, "split_to": 4', '"split_from": 1, "split_to": -4'])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        '"split_from": 0, "split_to": 4',
+        '"split_from": 1, "split_to": -4',
+        '"split_from": 1, "split_to": 1e300',
+        '"split_from": 5000, "split_to": 1',
+        '"split_from": NaN, "split_to": 2',
+    ],
+)
 def test_a_split_that_is_no_ratio_is_an_error(tmp_path: Path, terms: str) -> None:
     bars("AAPL").write_parquet(tmp_path / "AAPL.parquet")
     split = '[{"ticker": "AAPL", "execution_date": "2026-01-06", ' + terms + "}]"

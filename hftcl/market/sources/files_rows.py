@@ -4,7 +4,6 @@ But for the table of splits, which is read here too.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -157,8 +156,8 @@ def read_splits(path: Path) -> tuple[Split, ...]:
             for row in rows
         ]
         for split in splits:
-            if not (0 < split.split_from < math.inf and 0 < split.split_to < math.inf):
-                raise ValueError(f"{split.ticker} {split.execution_date} is not so many shares for so many")  # noqa: TRY301
+            if not split.is_plausible:
+                raise ValueError(f"{split.ticker} {split.execution_date} is one that no company makes")  # noqa: TRY301
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SourceError(
             f"[files] splits: {path} cannot be read as splits ({type(error).__name__}: {error}). It is a JSON list "
