@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import Final, Literal, TypeVar
 
 from hftcl import durable
 from hftcl.errors import HftclError, IntegrityError, LockHeldError, NewerVersionError, StorageError
+from hftcl.interrupts import raise_lost
 from hftcl.values import Value, value_class
 
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
@@ -36,6 +38,7 @@ class _Met(threading.local):
 
 
 _met: Final = _Met()
+_CALLED: Final[set[CodeType]] = set()  # what SQLite calls, and in which a signal handler may raise
 
 Journal = Literal["DELETE", "WAL"]
 """DELETE: one file between two changes, fit for a backup by copying. WAL: a reader never waits for the writer, nor the
@@ -92,6 +95,7 @@ def faults(doing: str, path: Path, database: Database) -> Iterator[None]:
         with durable.convert_storage_faults(doing):
             yield
     except sqlite3.Error as error:
+        raise_lost(_CALLED)
         raise _build_fault(doing, path, database, error) from error
     except UnicodeDecodeError as error:  # a flipped bit in a name or a text
         raise build_damage_error(path, database, str(error)) from error
@@ -293,6 +297,7 @@ def _seal_table(db: sqlite3.Connection, table: str) -> None:
 
 def _make_function(db: sqlite3.Connection) -> None:
     db.create_function("hftcl_seal", -1, compute_seal, deterministic=True)
+    _CALLED.add(compute_seal.__code__)
 
 
 def _seal_changes(db: sqlite3.Connection, database: Database) -> None:
@@ -331,6 +336,7 @@ def _show_whole_rows(db: sqlite3.Connection, database: Database) -> None:
         return 1
 
     db.create_function("hftcl_whole", -1, require_seal)
+    _CALLED.add(require_seal.__code__)
     for table, key in database.sealed.items():
         columns, sealed = _list_columns(db, table)
         if sealed:

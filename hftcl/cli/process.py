@@ -19,6 +19,7 @@ import typer
 from hftcl.cli.app import app
 from hftcl.cli.telling import send_alerts
 from hftcl.errors import HftclError
+from hftcl.interrupts import raise_from_handler
 
 COMMANDS: Final = (
     "init",
@@ -74,6 +75,8 @@ def move_globals_first(arguments: Sequence[str]) -> list[str]:
 def run() -> Never:
     """Run the command line; the exit status is the contract of docs/commands.md."""
     signal.signal(signal.SIGTERM, _unwind)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and the like leave it ignored
+        signal.signal(signal.SIGINT, _unwind)
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
@@ -170,4 +173,4 @@ def _fail(message: str, code: int) -> int:
 
 def _unwind(signum: int, frame: FrameType | None) -> Never:
     """Unwind like any error, so that the training process ends and temporary files go."""
-    raise SystemExit(128 + signum)
+    raise_from_handler(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum), frame)

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Iterator
 from types import FrameType
 
+from hftcl.interrupts import raise_from_handler
+
 
 class StopRequest(BaseException):
     """Someone asked the loop to end. No `except Exception` on the way keeps it."""
@@ -22,7 +24,10 @@ class Stop:
     def ask(self, signum: int, frame: FrameType | None = None) -> None:
         """Ask the loop to end, at once where it may be interrupted, else as soon as it may. A signal handler."""
         self.asked = signum
-        self._raise_if_asked()
+        try:
+            self._raise_if_asked()
+        except StopRequest as request:
+            raise_from_handler(request, frame)
 
     @contextlib.contextmanager
     def permit_interrupts(self) -> Iterator[None]:
