@@ -264,7 +264,10 @@ def _run(db: sqlite3.Connection, statements: Iterable[str]) -> None:
 def compute_seal(*values: object) -> int:
     """Return the seal of a row: of its table's name and its columns, in the order of the table."""
     # Only of texts: to a cache 0.0 and -0.0 are the same, and to a seal they are not.
-    return _seal_texts(values) if all(type(value) is str or value is None for value in values) else _seal(values)
+    return _seal_texts(values) if _CACHED_TYPES.issuperset(map(type, values)) else _seal(values)
+
+
+_CACHED_TYPES: Final = frozenset({str, type(None)})
 
 
 def _seal(values: tuple[object, ...]) -> int:

@@ -36,6 +36,11 @@ def test_nothing_heavy_is_loaded_by(statement: str) -> None:
     assert loaded_after(statement).isdisjoint(HEAVY)
 
 
+def test_the_interval_of_a_sharpe_ratio_loads_arrays_alone() -> None:
+    loaded = loaded_after("from hftcl.exam.metrics import sharpe_interval\nsharpe_interval([1.0, -0.5, 0.7, -0.2] * 5)")
+    assert loaded.isdisjoint({*HEAVY} - {"numpy"})
+
+
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a home where there is something to look at: a model that serves, and a ledger of three days."""

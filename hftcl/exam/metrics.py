@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
+from hftcl.exam.student import compute_t_quantile
 from hftcl.formats import count
 
 FloatArray = npt.NDArray[np.float64]
@@ -230,14 +231,12 @@ def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90, sessions_per_yea
     >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5).width > 0
     True
     """
-    from scipy.special import stdtrit  # here: it takes a tenth of a second, and only reports need it
-
     r = max(autocorrelation(pnl), 0.0)
     centre = sharpe(pnl, sessions_per_year=sessions_per_year)
     lo = sharpe_standard_error(pnl, form="lo", sessions_per_year=sessions_per_year)
     n = np.asarray(pnl).size
     error = max(lo, sharpe_standard_error(pnl, sessions_per_year=sessions_per_year)) * math.sqrt((1.0 + r) / (1.0 - r))
-    half = float(stdtrit(n - 1, 0.5 + level / 2.0)) * error
+    half = compute_t_quantile(n - 1, 0.5 + level / 2.0) * error
     return Interval(centre - half, centre + half)
 
 

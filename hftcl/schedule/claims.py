@@ -84,7 +84,8 @@ class Occurrences:
     def list_known(self) -> tuple[OccurrenceRecord, ...]:
         """Return everything that is accounted for, in the order of its time. Creates nothing."""
         with faults("reading the schedule's record"), open_to_read(self._database) as db:
-            return tuple(_read_row(row) for row in db.execute("SELECT * FROM occurrences ORDER BY due_at, job"))
+            rows = db.execute("SELECT * FROM occurrences ORDER BY due_at, job")
+            return tuple(map(_parse_row, map(tuple, rows)))
 
     def claim(self, job: str, local_date: date, due_at: datetime, *, by: str, now: datetime) -> Claim | None:
         """Claim an occurrence before its work; None where it is accounted for, or another process does this job now."""
