@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.values import Value, value_class
 
@@ -60,9 +61,7 @@ def find_plugins(chosen: Mapping[str, object], written: frozenset[str], *, load:
     strangers = {key: name for key, name in chosen.items() if isinstance(name, str) and name not in _OURS}
     if not strangers and not written:
         return Found()
-    from importlib.metadata import entry_points  # 15 ms, which a command with nothing but ours need not wait for
-
-    installed = {key: {point.name: point for point in entry_points(group=group)} for key, group in GROUPS.items()}
+    installed = {key: list_entry_points(group) for key, group in GROUPS.items()}
     points = {
         key: installed[key][name]
         for key, name in strangers.items()

@@ -6,8 +6,11 @@ Pure.
 import hashlib
 from collections.abc import Mapping
 from datetime import date
+from itertools import pairwise
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 _PRICES: Final = ("open", "high", "low", "close")
@@ -21,15 +24,30 @@ def compute_bars_digests(frame: pl.DataFrame) -> dict[date, dict[str, str]]:
     frame: ticker, ts, session, open, high, low, close, volume; sorted by ticker and ts. Prices count as multiples of
     the session's first open and volume as a share of the session's, so that a later split changes nothing.
     """
+    other = pl.any_horizontal(pl.col("ticker", "session").ne_missing(pl.col("ticker", "session").shift()))
+    begins = frame.select(other.arg_true()).to_series().to_list()
+    cuts = list(pairwise([*begins, frame.height]))
+    firsts = frame["open"].cast(pl.Float64).gather(begins).to_numpy()
+    totals = np.array([float(frame["volume"].slice(begin, end - begin).sum()) or 1.0 for begin, end in cuts])
+    sizes = np.diff([*begins, frame.height])
+    columns = [
+        frame["ts"].to_physical().to_numpy(),
+        *(_divide(frame[name], firsts, sizes) for name in _PRICES),
+        _divide(frame["volume"], totals, sizes),
+    ]
     found: dict[date, dict[str, str]] = {}
-    for (day, ticker), rows in frame.partition_by("session", "ticker", as_dict=True, maintain_order=True).items():
-        first, total = rows["open"][0], rows["volume"].sum()
-        digest = hashlib.sha256(rows["ts"].to_physical().to_numpy().tobytes())
-        for name in _PRICES:
-            digest.update((rows[name].cast(pl.Float64) / first).round(_DIGITS).to_numpy().tobytes())
-        digest.update((rows["volume"].cast(pl.Float64) / (total or 1.0)).round(_DIGITS).to_numpy().tobytes())
-        found.setdefault(day, {})[ticker] = digest.hexdigest()[:_HEX]
+    keys = frame.select("session", "ticker").select(pl.all().gather(begins))
+    for (session, ticker), (begin, end) in zip(keys.iter_rows(), cuts, strict=True):
+        digest = hashlib.sha256(b"".join(values[begin:end].tobytes() for values in columns))
+        found.setdefault(session, {})[ticker] = digest.hexdigest()[:_HEX]
     return found
+
+
+def _divide(values: pl.Series, by: npt.NDArray[np.float64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return the values of each part as rounded multiples of that part's number."""
+    # Times the reciprocal, as polars divides a column by one number: records keep digests that were made that way.
+    shares = values.cast(pl.Float64) * pl.Series(np.repeat(1.0 / by, sizes))
+    return shares.round(_DIGITS).to_numpy()
 
 
 def format_bars(digests: Mapping[str, str]) -> str:

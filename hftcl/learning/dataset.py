@@ -18,8 +18,9 @@ from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore, Collected
 from hftcl.market.window import AsOf, find_as_of, list_window, open_market
-from hftcl.model.features import FEATURE_NAMES, WARMUP_SESSIONS, features
-from hftcl.model.target import targets
+from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, evaluate, features
+from hftcl.model.grid import build_grid
+from hftcl.model.target import evaluate_target, targets
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -158,7 +159,11 @@ def add_features(bars: pl.DataFrame, horizon_minutes: int, jumps: Sequence[Findi
 
     jumps: nights that no feature reads across: what lies before and after one is as of two tickers.
     """
-    return pl.concat([bars, features(_name_parts(bars, jumps)), targets(bars, horizon_minutes)], how="horizontal")
+    if bars.is_empty():
+        return pl.concat([bars, features(bars), targets(bars, horizon_minutes)], how="horizontal")
+    grid = build_grid(_name_parts(bars, jumps))  # a target reads one session, so the name of its ticker is all the same
+    columns = evaluate(grid, FEATURES), evaluate_target(grid, horizon_minutes)
+    return pl.concat([bars, *columns], how="horizontal")
 
 
 def _name_parts(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:

@@ -84,9 +84,18 @@ def fold_down_parts(part: IntArray, age: IntArray) -> Fold:
             # A row of the table is a minute of all parts; what it holds after a part's end is never read.
             table = np.zeros((int(cell[0].max()) + 1, int(cell[1][-1]) + 1), dtype=now.dtype)
             table[cell] = now[block]
-            for minute in range(1, table.shape[0]):
-                table[minute] = step(table[minute - 1], table[minute])
-            out[block] = table[cell]
+            out[block] = _walk_down(table, step)[cell]
         return out
 
     return fold
+
+
+def _walk_down(table: Array, step: Step) -> Array:
+    """Return the table with each row stepped on from the row before it. May change `table`."""
+    if step is _keep:
+        return np.broadcast_to(table[0], table.shape)
+    if isinstance(step, np.ufunc):  # adds one row after the other too
+        return np.asarray(step.accumulate(table, axis=0))
+    for minute in range(1, table.shape[0]):
+        table[minute] = step(table[minute - 1], table[minute])
+    return table

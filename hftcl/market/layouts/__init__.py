@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Final, Literal
 
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.market.layouts.sheet import Sheet
 
@@ -95,7 +95,7 @@ GENERIC: Final = Layout(
 def find_layouts() -> Mapping[str, Layout]:
     """Return every layout that is installed, by name. Raises ConfigError for an entry point that is no Layout."""
     layouts = {GENERIC.name: GENERIC}
-    for point in sorted(entry_points(group="hftcl.layouts"), key=lambda point: point.name):
+    for _, point in sorted(list_entry_points("hftcl.layouts").items()):
         layout = point.load()
         if not isinstance(layout, Layout):
             raise ConfigError(

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 
@@ -131,7 +131,7 @@ def find_source(name: str) -> Callable[[Settings], BarSource]:
     >>> find_source('synthetic')(Settings()).name
     'synthetic'
     """
-    points = {point.name: point for point in entry_points(group="hftcl.sources")}
+    points = list_entry_points("hftcl.sources")
     if name not in points:
         raise ConfigError(
             f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find_family(name: str) -> Family:
     >>> find_family("forest").parameters()["n_estimators"]
     200
     """
-    points = {point.name: point for point in entry_points(group="hftcl.families")}
+    points = list_entry_points("hftcl.families")
     if name not in points:
         raise ConfigError(
             f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(points))}."

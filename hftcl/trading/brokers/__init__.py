@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
@@ -230,7 +230,7 @@ def find_broker(name: str) -> BrokerFactory:
     >>> find_broker('paper').name
     'paper'
     """
-    points = {point.name: point for point in entry_points(group="hftcl.brokers")}
+    points = list_entry_points("hftcl.brokers")
     if name not in points:
         raise ConfigError(
             f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."

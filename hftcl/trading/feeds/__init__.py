@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
@@ -99,7 +99,7 @@ def find_feed(name: str) -> FeedFactory:
     >>> find_feed('alpaca').__name__
     'alpaca_feed'
     """
-    found = {point.name: point for point in entry_points(group="hftcl.feeds")}
+    found = list_entry_points("hftcl.feeds")
     if name not in found:
         raise ConfigError(
             f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."

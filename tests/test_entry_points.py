@@ -1,0 +1,40 @@
+"""What the installed packages register is read once, and again where another package is there."""
+
+from pathlib import Path
+
+import pytest
+
+from hftcl.entry_points import list_entry_points
+
+
+def install(folder: Path, package: str, group: str, name: str) -> None:
+    information = folder / f"{package}-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{group}]\n{name} = {package}:thing\n")
+
+
+def test_ours_are_listed_each_in_its_group() -> None:
+    assert {"forest", "ridge"} <= set(list_entry_points("hftcl.families"))
+    assert "forest" not in list_entry_points("hftcl.sources")
+    assert list_entry_points("hftcl.families")["forest"].load()().name == "forest"
+
+
+def test_a_group_that_no_package_has_is_empty() -> None:
+    assert list_entry_points("hftcl.no_such_group") == {}
+
+
+def test_a_package_that_comes_and_goes_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "acme_source", "hftcl.sources", "acme")
+    assert "acme" not in list_entry_points("hftcl.sources")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert list_entry_points("hftcl.sources")["acme"].value == "acme_source:thing"
+    install(tmp_path, "acme_broker", "hftcl.brokers", "acme")
+    assert list_entry_points("hftcl.brokers")["acme"].value == "acme_broker:thing"
+    monkeypatch.undo()
+    assert "acme" not in list_entry_points("hftcl.sources")
+
+
+def test_what_is_listed_is_kept_and_a_folder_that_is_not_there_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("/no/such/folder")
+    assert list_entry_points("hftcl.families") is list_entry_points("hftcl.families")
