@@ -3,6 +3,7 @@
 Touches the environment of the test process and a temporary folder, which it deletes at the end.
 """
 
+import compileall
 import hashlib
 import os
 import re
@@ -44,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     if not hasattr(config, "workerinput"):
         os.environ[_HOME] = tempfile.mkdtemp(prefix="hftcl-tests-")
+    if not hasattr(config, "workerinput"):
+        # Once, for the hundreds of commands that the tests start: each would compile all of it where Python is told to
+        # keep nothing, as containers often tell it.
+        compileall.compile_dir(ROOT / "hftcl", quiet=2)
+    sys.dont_write_bytecode = False  # else each process writes the tests' asserts anew: ten seconds
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     os.environ.update(HOME=os.environ[_HOME], TZ="UTC", LANG="C.UTF-8", NO_PROXY="127.0.0.1,localhost")

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
@@ -51,6 +50,8 @@ def test_the_sharpe_ratio_of_two_sessions_by_hand() -> None:
 
 
 def test_moments_agree_with_scipy() -> None:
+    from scipy import stats  # here: each process that collects would wait a second for it
+
     found = moments(SESSIONS)
     assert found.skewness == pytest.approx(stats.skew(SESSIONS))
     assert found.kurtosis == pytest.approx(stats.kurtosis(SESSIONS, fisher=False))
@@ -137,6 +138,8 @@ def test_how_long_a_record_must_be_by_rule_of_thumb(annual: float, needed: int) 
 
 
 def test_series_and_moments_give_the_same_confidence() -> None:
+    from scipy import stats
+
     found = moments(SESSIONS)
     assert psr(SESSIONS, benchmark=1.5, form="null") == psr_from_moments(found, 1.5 / YEAR, "null")
     assert psr(SESSIONS, form="null") == pytest.approx(stats.norm.cdf(found.sharpe_per_session * math.sqrt(10)))

@@ -61,6 +61,7 @@ class Case:
     rename: dict[str, str] = field(default_factory=dict)
 
 
+@cache
 def rows(
     ticker: str = "AAPL", zone: str = "America/New_York", form: str = "%Y-%m-%d %H:%M:%S", shift: int = 0
 ) -> list[dict[str, Any]]:
@@ -71,7 +72,7 @@ def rows(
 
 
 def text(
-    lines: list[str],
+    lines: list[str] | Callable[[], list[str]],
     name: str = "AAPL.csv",
     pack: Callable[[bytes], bytes] = lambda data: data,
     encoding: str = "utf-8",
@@ -79,7 +80,8 @@ def text(
     def write(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack(("\n".join(lines) + "\n").encode(encoding)))
+        written = lines() if callable(lines) else lines  # by a function where that takes long: each process collects
+        path.write_bytes(pack(("\n".join(written) + "\n").encode(encoding)))
 
     return write
 
@@ -90,29 +92,39 @@ def plain(
     shift = how.pop("shift", 0)
     separator = how.pop("separator", ",")
     cell = how.pop("cell", lambda value: f"{value:g}" if value == int(value) else f"{value:.2f}")
-    body = [
-        separator.join(
-            [row["at"], *(cell(row[name]) for name in ("open", "high", "low", "close")), f"{row['volume']:.0f}"]
-        )
-        for row in rows(zone=zone, form=form, shift=shift)
-    ]
-    return text([*([header] if header else []), *body], **how)
+
+    def lines() -> list[str]:
+        body = [
+            separator.join(
+                [row["at"], *(cell(row[name]) for name in ("open", "high", "low", "close")), f"{row['volume']:.0f}"]
+            )
+            for row in rows(zone=zone, form=form, shift=shift)
+        ]
+        return [*([header] if header else []), *body]
+
+    return text(lines, **how)
 
 
 def epoch(
     factor: int, header: str = "ts,open,high,low,close,volume", name: str = "AAPL.csv", extra: str = ""
 ) -> Callable[[Path], None]:
-    lines = [
-        f"{int(row['ts'].timestamp()) * factor},{row['open']},{row['high']},{row['low']},{row['close']},{row['volume']}{extra}"
-        for row in rows()
-    ]
-    return text([*([header] if header else []), *lines], name=name)
+
+    def lines() -> list[str]:
+        body = [
+            f"{int(row['ts'].timestamp()) * factor},{row['open']},{row['high']},{row['low']},{row['close']},{row['volume']}{extra}"
+            for row in rows()
+        ]
+        return [*([header] if header else []), *body]
+
+    return text(lines, name=name)
 
 
 def both(header: str, line: Callable[[dict[str, Any]], str], name: str) -> Callable[[Path], None]:
     """Rows of two tickers, minute by minute."""
-    lines = [line(row) for pair in zip(rows("AAPL"), rows("AMD"), strict=True) for row in pair]
-    return text([header, *lines], name=name)
+    return text(
+        lambda: [header, *(line(row) for pair in zip(rows("AAPL"), rows("AMD"), strict=True) for row in pair)],
+        name=name,
+    )
 
 
 def parquet(change: Callable[[pl.DataFrame], pl.DataFrame], name: str = "AAPL.parquet") -> Callable[[Path], None]:
