@@ -75,6 +75,18 @@ def test_a_preview_of_the_schedule_asks_the_calendar_once_and_what_it_kept_says_
     assert loaded_after(run_it, looked_at).isdisjoint(HEAVY)
 
 
+def test_the_end_of_a_session_loads_no_pandas(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 4))
+    loaded = loaded_after(
+        "from datetime import UTC, datetime\nfrom pathlib import Path\n"
+        "from hftcl.ledger.archive import archive_decisions\n"
+        "assert archive_decisions(Path('ledger.sqlite'), datetime(2025, 6, 5, tzinfo=UTC)) > 0",
+        tmp_path,
+    )
+    assert "pyarrow" in loaded
+    assert loaded.isdisjoint({"pandas", "sklearn", "scipy"})
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     import hftcl
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hftcl import durable, sqlite
 from hftcl.errors import IntegrityError
@@ -215,8 +215,21 @@ def _read_groups(
                 name = f"{DECISIONS.name} {values[book]} {values[ts]} {values[ticker]}"
                 raise sqlite.build_damage_error(path, LEDGER, f"the row {name} is not what was written")
         new = [row for row in group if (row[book], row[ts], row[ticker]) not in known]
-        arrays = [pa.array([row[at] for row in new], type=field.type) for at, field in enumerate(schema)]
+        arrays = [
+            _build_array([row[at] for row in new], column.kind).cast(field.type)
+            for at, (column, field) in enumerate(zip(columns, schema, strict=True))
+        ]
         yield pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _build_array(values: list[Any], kind: str) -> "pa.Array":
+    """Return the values as an array, by polars: `pa.array` of a list loads pandas to ask whether it is one of its."""
+    import polars as pl
+
+    types: dict[str, Any] = {"time": pl.Int64, "number": pl.Float64, "text": pl.String}
+    if kind == "number":
+        values = [None if value is None else float(value) for value in values]
+    return pl.Series(values, dtype=types[kind]).to_arrow()
 
 
 def _build_schema(table: Table) -> "pa.Schema":
