@@ -15,6 +15,7 @@ from hftcl.values import Value, value_class
 if TYPE_CHECKING:
     from hftcl.api.continuous_learning import ContinuousLearning
     from hftcl.config import Configuration
+    from hftcl.home import Home
 
 app = typer.Typer(
     name="hftcl",
@@ -32,6 +33,10 @@ AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Know no bar after T: a date (its session's close) or ISO 8601 in UTC."),
 ]
+
+
+homes_read: list["Home"] = []
+"""The homes of the configurations that this command has read, for what is to be told at its end."""
 
 
 @value_class(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Invocation(Value):
         from hftcl.home import Home
         from hftcl.market.calendar_file import keep_calendars
 
-        keep_calendars(Home.of(configuration.settings))
+        homes_read.append(Home.of(configuration.settings))
+        keep_calendars(homes_read[-1])
         if configuration.remembered and self.verbosity >= 0:
             typer.echo(f"hftcl: settings of {configuration.file}, with which this home was last used", err=True)
         return configuration

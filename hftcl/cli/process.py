@@ -3,6 +3,7 @@
 Reads and writes nothing but those.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -16,7 +17,7 @@ from typing import Final, Never
 
 import typer
 
-from hftcl.cli.app import app
+from hftcl.cli.app import app, homes_read
 from hftcl.cli.telling import send_alerts
 from hftcl.errors import HftclError
 from hftcl.interrupts import raise_from_handler
@@ -92,11 +93,21 @@ def run() -> Never:
         code = _report_error(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
     if code == 130:
         typer.echo(err=True)  # a progress bar has no end of line
-        _fail(
-            "interrupted. Bars that were fetched are kept, and the model that served still serves. Run it again.", 130
-        )
+        _fail(_describe_interruption(), 130)
     send_alerts()
     raise SystemExit(code)
+
+
+def _describe_interruption() -> str:
+    """Return what is to be known of a command that Ctrl-C ended: what it kept, what serves, how to go on."""
+    serving = "the model that served still serves"
+    if homes_read:
+        from hftcl.archive.registry import Registry
+
+        with contextlib.suppress(HftclError):  # which `hftcl doctor` tells; this is the end of another command
+            live = Registry(homes_read[-1].root).find_live()
+            serving = f"{live.model_id} serves" if live else "no model serves"
+    return f"interrupted. Bars that were fetched are kept, and {serving}. Run it again to go on."
 
 
 def _find_command(arguments: Sequence[str]) -> str | None:

@@ -277,6 +277,9 @@ def test_a_signal_during_training_ends_it_soon_with_nothing_half_done(
     out, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == status, err
     assert "Traceback" not in err
+    serving = json.loads(run(home, "history", "--json").stdout)[0]["model_id"]
+    told = f"hftcl: interrupted. Bars that were fetched are kept, and {serving} serves. Run it again to go on."
+    assert err.splitlines()[-1:] == ([told] if number == signal.SIGINT else []), err
     assert out == ""
     assert (home / "trained_stock_model.onnx").read_bytes() == before
     assert len(json.loads(run(home, "history", "--json").stdout)) == 2
