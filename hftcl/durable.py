@@ -246,6 +246,19 @@ _REMEDIES = {  # faults of a disk that a person can mend, with how; man 3 errno
 }
 
 
+_LASTING: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO}
+)  # wrong names and permissions: another try meets the same, https://man7.org/linux/man-pages/man2/open.2.html
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether another try may succeed: a disk that fails at the moment, no memory, too many open files.
+
+    Not for a wrong name or a permission, which a person has to mend.
+    """
+    return error.errno not in _LASTING
+
+
 def describe_storage_fault(doing: str, error: OSError) -> str:
     """Say in one line what `error` stopped, where, and what to do about it."""
     where = f": {error.filename}" if error.filename else ""

@@ -12,7 +12,7 @@ import typer
 
 from hftcl.cli.app import AsJson, app, example, now, remember
 from hftcl.cli.telling import tell_failures
-from hftcl.errors import UsageError
+from hftcl.errors import HftclError, UsageError
 
 if TYPE_CHECKING:
     from hftcl.alerts import Alert
@@ -140,8 +140,8 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             rehearse=rehearse,
         )
     show(report, trading.draw_replay, as_json)
-    stopped = report.halted or any(alert.kind == "halted" for alert in report.alerts)
-    raise typer.Exit(1 if stopped or report.apart else 0)
+    if report.shortfall:
+        raise HftclError(report.shortfall)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:

@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import durable
+from hftcl.config.dotenv import build_read_error
 from hftcl.home import Home
 
 FILE_NAME: Final = "hftcl.toml"  # the command's own name: a folder may hold the settings of other tools
 
 
 def find_remembered(folder: Path) -> Path | None:
-    """Return the configuration that the home `folder` was last used with; None where it remembers none."""
+    """Return the configuration that the home `folder` was last used with; None where it remembers none.
+
+    Raises StorageError where the disk cannot read at the moment what the home remembers.
+    """
     try:
         text = Home(folder).configuration.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):  # no home, or one whose memory is damaged: as before there was any
+    except OSError as error:
+        if durable.is_passing(error):  # it may name another configuration than the defaults
+            raise build_read_error(str(Home(folder).configuration), error) from None
+        return None
+    except UnicodeDecodeError:  # damaged: as before there was any
         return None
     return Path(text) if text and Path(text).is_absolute() else None
 

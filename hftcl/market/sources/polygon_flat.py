@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from hftcl.config.dotenv import build_read_error
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sources import Question, Split
@@ -138,7 +139,7 @@ def _find_files(folder: Path) -> dict[date, Path]:
     try:
         paths = sorted(path for path in folder.rglob("*.csv*") if path.is_file())
     except OSError as error:
-        raise ConfigError(f"[polygon] flat_files: {folder} cannot be read: {error.strerror}.") from error
+        raise build_read_error(f"[polygon] flat_files: {folder}", error) from error
     for path in paths:
         match = _NAME.fullmatch(path.name)
         if match is None or "day_aggs" in str(path.relative_to(folder)):
