@@ -26,6 +26,8 @@ class Kind(StrEnum):
     RELOAD_REFUSED = "reload_refused"
     DATA_HOLE = "data_hole"
     BEHIND = "behind"
+    STOPPED = "stopped"
+    """A service has ended, and systemd does not start it again. Told each time: it comes again only where a person has started it again."""
     DIGEST = "digest"
     TEST = "test"
 

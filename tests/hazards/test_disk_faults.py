@@ -19,7 +19,7 @@ from tests.trained import Homes
 def run_under_strace(home: Path, file: Path, call: str, fault: str, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run `hftcl` in `home`, where `call` on `file` fails with `fault`, an error of strace's `inject=`."""
     assert STRACE is not None
-    injection = ["-P", file, "-e", f"trace={call}", "-e", f"inject={call}:error={fault}"]
+    injection = ["-P", str(file), "-e", f"trace={call}", "-e", f"inject={call}:error={fault}"]
     return subprocess.run(
         [STRACE, "-f", "-o", os.devnull, *injection, HFTCL, *words],
         cwd=home,

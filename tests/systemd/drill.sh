@@ -47,6 +47,7 @@ for _ in 1 2 3 4 5 6; do
     wait_for 60 eval 'systemctl is-failed -q hftcl-schedule || another "$before"'
 done
 systemctl is-failed -q hftcl-schedule && say "given up after a burst"
-wait_for 60 grep -q "ended by a failure" "$drill/home/told" && say "the dead service is told"
+wait_for 60 grep -q "has ended, and is not started again" "$drill/home/told" && say "the dead service is told"
+journalctl --no-pager -o cat > "$drill/journal"
 say "done"
 systemctl poweroff
