@@ -27,7 +27,7 @@ class Kind(StrEnum):
     DATA_HOLE = "data_hole"
     BEHIND = "behind"
     STOPPED = "stopped"
-    """A service has ended, and systemd does not start it again. Told each time: it comes again only where a person has started it again."""
+    """A service has ended, and systemd does not start it again. Told each time: only a person makes it come again."""
     DIGEST = "digest"
     TEST = "test"
 

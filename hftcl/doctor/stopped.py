@@ -94,9 +94,10 @@ def build_failure_alert(name: str, failure: Failure, at: datetime, *, given_up: 
             "systemd starts it again, at most five times within half an hour; `systemctl status` says whether it runs."
         )
     often = f" It did so {failure.times} times." if failure.times > 1 else ""
+    end = "has ended, and is not started again" if given_up else "ended by a failure"
     return Alert(
         kind=Kind.STOPPED if given_up else Kind.ERROR,
-        subject=f"The service hftcl-{name} {'has ended, and is not started again' if given_up else 'ended by a failure'}",
+        subject=f"The service hftcl-{name} {end}",
         text=f"systemd calls it {failure.result!r}: {failure.code} {failure.status}.{often}\n{after}\n"
         f"`journalctl -u hftcl-{name}` shows its last lines.",
         at=at,
