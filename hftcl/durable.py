@@ -178,6 +178,23 @@ def require_regular(path: Path) -> None:
         raise StorageError(f"{path} is {kind}, and hftcl keeps a file there. Move it away and run it again.")
 
 
+def read_file(path: Path) -> bytes:
+    """Return what the file at `path` holds. Raises OSError, also where a pipe, a socket or a device lies there.
+
+    To open a pipe can wait for ever, and a device may never end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+            raise OSError(errno.ENXIO, f"It is {kind}, and hftcl keeps a file there", str(path))
+        with _name_errors(path), os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def lock(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the file `path`, in an existing folder, as the lock of one `what`, such as "retrain".

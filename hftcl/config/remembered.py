@@ -17,14 +17,14 @@ FILE_NAME: Final = "hftcl.toml"  # the command's own name: a folder may hold the
 def find_remembered(folder: Path) -> Path | None:
     """Return the configuration that the home `folder` was last used with; None where it remembers none.
 
-    Raises StorageError where the disk cannot read at the moment what the home remembers.
+    Raises what `build_read_error` returns where it cannot be read.
     """
     try:
-        text = Home(folder).configuration.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        if durable.is_passing(error):  # it may name another configuration than the defaults
-            raise build_read_error(str(Home(folder).configuration), error) from None
+        text = durable.read_file(Home(folder).configuration).decode().strip()
+    except (FileNotFoundError, NotADirectoryError):  # no home, or one that was always used with its own
         return None
+    except OSError as error:  # it may name another configuration than the defaults
+        raise build_read_error(str(Home(folder).configuration), error) from None
     except UnicodeDecodeError:  # damaged: as before there was any
         return None
     return Path(text) if text and Path(text).is_absolute() else None

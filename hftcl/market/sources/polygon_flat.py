@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from hftcl.config.dotenv import build_read_error
+from hftcl.durable import read_file
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sources import Question, Split
@@ -191,7 +192,7 @@ def _read_day(path: Path, day: date, tickers: Sequence[str]) -> pl.DataFrame:
 def _read_splits(path: Path) -> tuple[Split, ...]:
     """Return the splits of a file in Polygon's format: a list, or an object with `results`; none where it is absent."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:
