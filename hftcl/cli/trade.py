@@ -105,8 +105,10 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     listener = build_listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
-    show(report, trading.draw_halt, as_json)
-    raise typer.Exit(0 if report.halted else 1)
+    if as_json or report.halted or report.by_bot:
+        show(report, trading.draw_halt, as_json)
+    if not report.halted:
+        raise HftclError(report.note)
 
 
 def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
