@@ -3,6 +3,7 @@
 The file is read here; environment and working folder come from the caller.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ DEFAULT: Final = "default"  # an origin as `settings` shows it: where a value co
 # An origin as `settings` shows it; no file or variable has this name, so messages can tell them apart.
 FLAG: Final = "flag"
 
+# A key as tomllib writes it into its errors: ('paper',) for [paper], https://github.com/python/cpython Lib/tomllib.
+_KEY: Final = re.compile(r"""\((?:(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:, |,(?=\))|(?=\))))+\)""")
 _NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})  # frozen: a default argument is shared by all calls
 _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be meant
 
@@ -222,7 +225,11 @@ def _parse(file: Path, where: str) -> dict[str, Any]:
     except OSError as error:
         raise build_read_error(where, error) from None
     except tomllib.TOMLDecodeError as error:
-        reason = str(error).replace("at end of document", f"at line {len(text.splitlines())}, the last")
+        from ast import literal_eval  # here: only a faulty file needs it
+
+        reason = _KEY.sub(lambda key: format_key(".".join(literal_eval(key[0]))), str(error)).replace(
+            "at end of document", f"at line {len(text.splitlines())}, the last"
+        )
         raise ConfigError(f"{where}: is not valid TOML: {reason}.") from None
     except (ValueError, RecursionError) as error:  # an integer of 5,000 digits, brackets 1,000 deep
         raise ConfigError(f"{where}: cannot be read as TOML: {error}.") from None
