@@ -1,7 +1,9 @@
 """The arithmetic of the judge: against papers, second implementations, and a market whose truth is known."""
 
+import ast
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -396,3 +398,20 @@ def test_the_names_that_scripts_rely_on_take_plain_lists() -> None:
     assert metrics.min_track_record_length(plain, benchmark=0.0, alpha=0.05, form="null") > 0
     assert metrics.deflated_sharpe(plain, trial_sharpes=[1.0, 2.0]) < psr(SESSIONS)
     assert metrics.sharpe_difference(plain, plain).p_better == 0.5
+
+
+def test_code_of_ours_always_says_how_many_sessions_a_year_has() -> None:
+    """Names that scripts rely on have 252 where it is left out: right for New York, and wrong by 20 % for 24/7."""
+    free_of_it = {"psr": 1, "min_track_record_length": 1}  # against a benchmark of 0 it does not matter
+    named = {"sharpe", "sharpe_difference", "deflated_sharpe", *free_of_it}
+    forgotten = []
+    for path in sorted(Path(metrics.__file__).parent.parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(node, "func", None)
+            called = name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
+            if not isinstance(node, ast.Call) or called not in named:
+                continue
+            said = any(keyword.arg == "sessions_per_year" for keyword in node.keywords)
+            if not said and len(node.args) + len(node.keywords) > free_of_it.get(called, 0):
+                forgotten.append(f"{path.name}:{node.lineno} {called}")
+    assert forgotten == []
