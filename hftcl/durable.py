@@ -178,6 +178,23 @@ def require_regular(path: Path) -> None:
         raise StorageError(f"{path} is {kind}, and hftcl keeps a file there. Move it away and run it again.")
 
 
+def read_file(path: Path) -> bytes:
+    """Return what the file at `path` holds. Raises OSError, also where a pipe, a socket or a device lies there.
+
+    To open a pipe can wait for ever, and a device may never end.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+            raise OSError(errno.ENXIO, f"It is {kind}, and hftcl keeps a file there", str(path))
+        with _name_errors(path), os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def lock(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the file `path`, in an existing folder, as the lock of one `what`, such as "retrain".
@@ -244,6 +261,19 @@ _REMEDIES = {  # faults of a disk that a person can mend, with how; man 3 errno
     errno.EPERM: "Run as the folder's owner, or set [paths] home to a folder that you can write",
     errno.EIO: "The disk failed to write: look at the kernel's log (dmesg) before you run it again",
 }
+
+
+_LASTING: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO}
+)  # wrong names and permissions: another try meets the same, https://man7.org/linux/man-pages/man2/open.2.html
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether another try may succeed: a disk that fails at the moment, no memory, too many open files.
+
+    Not for a wrong name or a permission, which a person has to mend.
+    """
+    return error.errno not in _LASTING
 
 
 def describe_storage_fault(doing: str, error: OSError) -> str:

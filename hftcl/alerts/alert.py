@@ -26,6 +26,8 @@ class Kind(StrEnum):
     RELOAD_REFUSED = "reload_refused"
     DATA_HOLE = "data_hole"
     BEHIND = "behind"
+    STOPPED = "stopped"
+    """A service has ended, and systemd does not start it again. Told each time: only a person makes it come again."""
     DIGEST = "digest"
     TEST = "test"
 

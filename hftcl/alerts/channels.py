@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hftcl.alerts.message import Rendered
-from hftcl.errors import ConfigError
+from hftcl.errors import ConfigError, StorageError
 from hftcl.settings import Alerts
 
 Secrets = Callable[[str], str | None]
@@ -62,12 +62,12 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
         wanted = _wants_mail(settings, secrets)
         if wanted:
             channels += _divide_by_recipient(_build_mail_order(settings, secrets, host))
-    except ConfigError as error:
-        channels.append(Channel(name=MAIL, fault=" ".join(error.faults)))
+    except (ConfigError, StorageError) as error:
+        channels.append(Channel(name=MAIL, fault=" ".join(str(error).splitlines())))
     try:
         urls = (secrets("ALERT_URLS") or "").split()
-    except ConfigError as error:
-        channels.append(Channel(name="apprise", fault=" ".join(error.faults)))
+    except (ConfigError, StorageError) as error:
+        channels.append(Channel(name="apprise", fault=" ".join(str(error).splitlines())))
         urls = []
     for url in dict.fromkeys(urls):
         # Its place in the list would be another channel's after a correction; the hash tells none of its secrets.

@@ -28,7 +28,7 @@ from hftcl.archive.records import (
     list_ids,
     parse_model_id,
 )
-from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_read
+from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_read, require_fresh
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
@@ -282,6 +282,8 @@ class Registry:
             if target == state.live_id:
                 raise RollbackError(f"Model {target} is the one that serves. {self._name_others(state)}")
         elif current is None:
+            if not state.rows:
+                require_fresh(self.database)
             raise RollbackError("No model has ever been deployed, so there is nothing to roll back.")
         else:
             target = state.parents.get(current)
@@ -293,8 +295,19 @@ class Registry:
         return RollbackPlan(current=state.find_record(current) if current else None, target=state.find_record(target))
 
     def _name_others(self, state: RegistryState) -> str:
-        others = [model_id for model_id, row in state.rows.items() if row["kept"] and model_id != state.live_id]
-        return f"Name another: {list_ids(others)}." if others else "There is only this one."
+        others = [model_id for model_id in reversed(state.rows) if model_id != state.live_id]
+        whole = [model_id for model_id in others if self._is_whole(state, model_id)]
+        if not others:
+            return "There is only this one."
+        return f"Name another: {list_ids(whole[::-1])}." if whole else "No other one has a whole file."
+
+    def _is_whole(self, state: RegistryState, model_id: str) -> bool:
+        """Whether the archived file is there, can be read, and is what was archived."""
+        row = state.rows[model_id]
+        try:
+            return bool(row["kept"]) and read_verified(self.onnx_path(model_id), row["sha256"]) is not None
+        except OSError:  # what cannot be read is not to be offered; the fault of the model asked for is being told
+            return False
 
     @faults("reading the archived model")
     def read_intact(self, state: RegistryState, model_id: str) -> bytes:
@@ -317,10 +330,7 @@ class Registry:
         """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""
         passed = (model_id for model_id, row in reversed(state.rows.items()) if row["outcome"] == "deployed")
         for model_id in (*state.list_ancestors(instead_of), *state.list_ancestors(state.live_id), *passed):
-            row = state.rows[model_id]
-            if model_id in {instead_of, state.live_id} or not row["kept"]:
-                continue
-            if read_verified(self.onnx_path(model_id), row["sha256"]) is not None:
+            if model_id not in {instead_of, state.live_id} and self._is_whole(state, model_id):
                 return model_id
         return None
 

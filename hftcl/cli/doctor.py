@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hftcl.cli.app import AsJson, Invocation, app, example, now
-from hftcl.errors import ConfigError, UsageError
+from hftcl.errors import ConfigError, StorageError, UsageError
 from hftcl.home import Home
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def _collect_rows(invocation: Invocation, *, repair: bool, only_test: bool) -> "
     except ConfigError as error:
         remedy = "Correct it; `hftcl init --show` prints what is in force."
         return tuple(fault("configuration", text, remedy) for text in error.faults), None
+    except StorageError as error:  # the disk cannot read it at the moment
+        return (fault("configuration", str(error), "Check the disk; `hftcl doctor` again tells what follows."),), None
     if only_test:
         return outside.send_test_alert(context), context
     mended = repairs.repair(context) if repair else ()
@@ -101,11 +103,11 @@ def _tell_stopped(invocation: Invocation, name: str, *, later: bool) -> None:
     failure = read_failure(os.environ)
     try:
         settings = _build_context(invocation).settings
-    except ConfigError:
+    except (ConfigError, StorageError):
         settings = Settings()  # the secrets say whom to tell; the unit's working folder is the home
     if later:
         if failure is not None:
             keep_failure(Home.of(settings).root, name, failure)
         return
-    if not tell_failures(settings) and failure is not None:
-        tell(settings, build_failure_alert(name, failure, now()))
+    if not tell_failures(settings, given_up=name) and failure is not None:
+        tell(settings, build_failure_alert(name, failure, now(), given_up=True))

@@ -29,8 +29,11 @@ def tell(settings: "Settings", *alerts: "Alert") -> None:
         _told.append(outbox)
 
 
-def tell_failures(settings: "Settings") -> bool:
-    """Tell what dying units of systemd noted; whether there was anything. Where no receiver is set it stays."""
+def tell_failures(settings: "Settings", given_up: str = "") -> bool:
+    """Tell what dying units of systemd noted; whether there was anything. Where no receiver is set it stays.
+
+    given_up: the service that systemd does not start again.
+    """
     from hftcl.alerts import Alerts
     from hftcl.doctor.stopped import build_failure_alert, take_failures
     from hftcl.home import Home
@@ -39,7 +42,7 @@ def tell_failures(settings: "Settings") -> bool:
         return False
     told = False
     for name, failure in take_failures(Home.of(settings).root):
-        tell(settings, build_failure_alert(name, failure, now()))
+        tell(settings, build_failure_alert(name, failure, now(), given_up=name == given_up))
         told = True
     return told
 

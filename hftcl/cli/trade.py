@@ -12,7 +12,7 @@ import typer
 
 from hftcl.cli.app import AsJson, app, example, now, remember
 from hftcl.cli.telling import tell_failures
-from hftcl.errors import UsageError
+from hftcl.errors import HftclError, UsageError
 
 if TYPE_CHECKING:
     from hftcl.alerts import Alert
@@ -105,8 +105,10 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     listener = build_listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
-    show(report, trading.draw_halt, as_json)
-    raise typer.Exit(0 if report.halted else 1)
+    if as_json or report.halted or report.by_bot:
+        show(report, trading.draw_halt, as_json)
+    if not report.halted:
+        raise HftclError(report.note)
 
 
 def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
@@ -140,8 +142,8 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             rehearse=rehearse,
         )
     show(report, trading.draw_replay, as_json)
-    stopped = report.halted or any(alert.kind == "halted" for alert in report.alerts)
-    raise typer.Exit(1 if stopped or report.apart else 0)
+    if report.shortfall:
+        raise HftclError(report.shortfall)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:

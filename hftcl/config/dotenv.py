@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from hftcl.config.tree import PREFIX, format_key
-from hftcl.errors import ConfigError
+from hftcl.durable import is_passing
+from hftcl.errors import ConfigError, StorageError
 from hftcl.settings import Settings
 from hftcl.values import Value, value_class
 
@@ -62,7 +63,8 @@ class EnvFile(Value):
 def secret(name: str, settings: Settings, environ: Mapping[str, str]) -> str | None:
     """Return the secret `name` from where `locate` finds it; None where it is nowhere, or empty. Logs never show it.
 
-    Raises ConfigError where a file cannot be read, or has a line that cannot be understood and may be the one.
+    Raises ConfigError where a file has a line that cannot be understood and may be the one, or may not be read, and
+    StorageError where the disk fails.
     """
     value, _ = locate(name, settings, environ)
     if value is None:
@@ -123,7 +125,7 @@ def _read_whole_file(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise build_read_error(str(path), error) from None
 
 
 def findings(settings: Settings) -> tuple[str, ...]:
@@ -135,8 +137,8 @@ def findings(settings: Settings) -> tuple[str, ...]:
         everyone = path.stat().st_mode & stat.S_IROTH
     except FileNotFoundError:
         return ()
-    except ConfigError as error:
-        return error.faults
+    except (ConfigError, StorageError) as error:
+        return tuple(str(error).splitlines())
     return faults + ((f"{path}: everyone on this machine can read it. Run: chmod 600 {path}",) if everyone else ())
 
 
@@ -153,14 +155,14 @@ def read_env_file(path: Path) -> EnvFile:
     r"""Read `path`: KEY=value a line, `export ` before and `# comment` after allowed; later lines win.
 
     'Single quotes' keep everything; "double quotes" know \", \\ and \n; bare values end at a blank and #.
-    Nothing is interpolated. A missing file is empty. Raises ConfigError where it cannot be read.
+    Nothing is interpolated. A missing file is empty. Raises what `build_read_error` returns where it cannot be read.
     """
     try:
         text = read_text(path, str(path))
     except FileNotFoundError:
         return EnvFile({})
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise build_read_error(str(path), error) from None
     values: dict[str, str] = {}
     faults: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -177,7 +179,7 @@ def find_settings_in(path: Path) -> tuple[str, ...]:
     """Return a fault for each setting in the `.env` file at `path`. An unreadable one is a fault for `secret` only."""
     try:
         names = read_env_file(path).settings
-    except ConfigError:
+    except (ConfigError, StorageError):
         return ()
     beside = "lies beside the models here. Set it in the environment or as a credential of the systemd unit."
     return tuple(
@@ -203,6 +205,18 @@ def read_text(path: Path, where: str) -> str:
         raise ConfigError(
             f"{where}: is not UTF-8 text: line {data[: error.start].count(10) + 1} has another encoding."
         ) from None
+
+
+def build_read_error(where: str, error: OSError) -> ConfigError | StorageError:
+    """Return what it means that a file of the configuration, which messages call `where`, cannot be read.
+
+    ConfigError, which systemd does not start again, only where a name or a permission is wrong: a disk that fails, or
+    too many open files, may be over with the next start.
+    """
+    reason = error.strerror or str(error)
+    if is_passing(error):
+        return StorageError(f"{where}: cannot be read: {reason}. Check the health of the disk, and run it again.")
+    return ConfigError(f"{where}: cannot be read: {reason}.")
 
 
 def _value(match: re.Match[str]) -> str:

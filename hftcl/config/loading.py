@@ -3,6 +3,7 @@
 The file is read here; environment and working folder come from the caller.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 
 from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
-from hftcl.config.dotenv import SIGNING_KEY, find_settings_in, read_text
+from hftcl.config.dotenv import SIGNING_KEY, build_read_error, find_settings_in, read_text
 from hftcl.config.plugins import GROUPS, Found, find_plugins
 from hftcl.config.remembered import FILE_NAME, find_remembered
 from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
@@ -33,6 +34,8 @@ DEFAULT: Final = "default"  # an origin as `settings` shows it: where a value co
 # An origin as `settings` shows it; no file or variable has this name, so messages can tell them apart.
 FLAG: Final = "flag"
 
+# A key as tomllib writes it into its errors: ('paper',) for [paper], https://github.com/python/cpython Lib/tomllib.
+_KEY: Final = re.compile(r"""\((?:(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:, |,(?=\))|(?=\))))+\)""")
 _NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})  # frozen: a default argument is shared by all calls
 _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be meant
 
@@ -125,7 +128,8 @@ def load(
         that `cwd` was last used with as a home, else none.
     overrides: dotted keys of arguments, such as {"market.lookback_days": 90}; None means not given.
     plugins: False imports no plug-in: its settings are left out, and not judged.
-    Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only.
+    Raises ConfigError with a line for each fault; UsageError where the faults are in the arguments only; StorageError
+    where the disk cannot read the file at the moment.
 
     >>> found = load(None, environ={"HFTCL_MODEL__N_ESTIMATORS": "300"}, cwd=Path("/nowhere"))
     >>> found.settings.model.n_estimators, found.origins["model.n_estimators"], found.origins["model.max_depth"]
@@ -219,9 +223,13 @@ def _parse(file: Path, where: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{where}: there is no such file. Name one that exists; `hftcl init` writes one.") from None
     except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}.") from None
+        raise build_read_error(where, error) from None
     except tomllib.TOMLDecodeError as error:
-        reason = str(error).replace("at end of document", f"at line {len(text.splitlines())}, the last")
+        from ast import literal_eval  # here: only a faulty file needs it
+
+        reason = _KEY.sub(lambda key: format_key(".".join(literal_eval(key[0]))), str(error)).replace(
+            "at end of document", f"at line {len(text.splitlines())}, the last"
+        )
         raise ConfigError(f"{where}: is not valid TOML: {reason}.") from None
     except (ValueError, RecursionError) as error:  # an integer of 5,000 digits, brackets 1,000 deep
         raise ConfigError(f"{where}: cannot be read as TOML: {error}.") from None

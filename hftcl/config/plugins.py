@@ -8,8 +8,9 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
+from hftcl.durable import is_passing
 from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError
+from hftcl.errors import ConfigError, StorageError
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ def _add_section(kinds: dict[str, type[Any]], key: str, point: "EntryPoint") -> 
     try:
         brought = point.load()
     except Exception as error:  # a stranger's import may raise anything
+        if isinstance(error, OSError) and is_passing(error):
+            raise StorageError(
+                f"{plugin} cannot be imported ({error.strerror or error}). Check the health of the disk, "
+                "and run it again."
+            ) from error
         raise ConfigError(
             f"{plugin} cannot be imported ({type(error).__name__}: {error}). Install what it needs, or name another."
         ) from error

@@ -70,7 +70,8 @@ HFTCL_EXAM__SESSIONS: exam.sessions = "many", but it must be an integer from 2 t
 
 | exit status | because |
 | --- | --- |
-| 78 | the configuration is invalid, cannot be read, or the file named by `--config` or `$HFTCL_CONFIG` is missing |
+| 78 | the configuration is invalid, may not be read, or the file named by `--config` or `$HFTCL_CONFIG` is missing |
+| 1 | the disk cannot read it at the moment: it may be in order, so systemd starts the service again |
 | 2 | file and environment are in order, and only a flag or an argument is wrong |
 
 Types are strict: `7.0`, `"7"` and `true` are not integers, and `nan` and `inf` are not numbers.

@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import durable
+from hftcl.config.dotenv import build_read_error
 from hftcl.home import Home
 
 FILE_NAME: Final = "hftcl.toml"  # the command's own name: a folder may hold the settings of other tools
 
 
 def find_remembered(folder: Path) -> Path | None:
-    """Return the configuration that the home `folder` was last used with; None where it remembers none."""
+    """Return the configuration that the home `folder` was last used with; None where it remembers none.
+
+    Raises what `build_read_error` returns where it cannot be read.
+    """
     try:
-        text = Home(folder).configuration.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):  # no home, or one whose memory is damaged: as before there was any
+        text = durable.read_file(Home(folder).configuration).decode().strip()
+    except (FileNotFoundError, NotADirectoryError):  # no home, or one that was always used with its own
+        return None
+    except OSError as error:  # it may name another configuration than the defaults
+        raise build_read_error(str(Home(folder).configuration), error) from None
+    except UnicodeDecodeError:  # damaged: as before there was any
         return None
     return Path(text) if text and Path(text).is_absolute() else None
 

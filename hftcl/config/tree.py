@@ -26,6 +26,7 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Said of every text that _UNPRINTABLE finds something in.
 _ONE_LINE: Final = "one line of text, without control characters and undecodable bytes"
 _IN_ADDRESS: Final = re.compile(r"(?<=://)[^/?#]*(?=@)|(?<=\?).*", re.DOTALL)  # a password or a key, perhaps
+_LONGEST_INTEGER: Final = 64  # bits: msgspec 0.20 ends a longer one that may be a float in a SystemError
 _LONGEST_SHOWN: Final = 80  # a terminal's usual width: what is longer is of use to no reader of a message
 
 
@@ -219,6 +220,8 @@ def _split(annotation: Any) -> tuple[Any, Meta]:
 
 
 def _fits(value: object, annotation: Any) -> bool:
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INTEGER:
+        return False
     try:
         msgspec.convert(value, annotation, strict=True)
     except msgspec.ValidationError:

@@ -80,18 +80,24 @@ def _read(path: Path) -> Failure | None:
         return Failure(result="unknown", code="", status="")
 
 
-def build_failure_alert(name: str, failure: Failure, at: datetime) -> Alert:
-    """Return the alert about a service that ended by a failure. at: UTC."""
-    invalid = failure.status == str(ConfigError.exit_code)
-    after = (
-        "It is not started again: the configuration is invalid. `hftcl doctor` says what is wrong with it."
-        if invalid
-        else "systemd starts it again, at most five times within half an hour; `systemctl status` says whether it runs."
-    )
+def build_failure_alert(name: str, failure: Failure, at: datetime, *, given_up: bool = False) -> Alert:
+    """Return the alert about a service that ended by a failure. at: UTC. given_up: systemd does not start it again."""
+    if failure.status == str(ConfigError.exit_code):
+        after = "It is not started again: the configuration is invalid. `hftcl doctor` says what is wrong with it."
+    elif given_up:
+        after = (
+            "systemd has given up and does not start it again. Mend what ended it, then run "
+            f"`systemctl reset-failed hftcl-{name}` and `systemctl start hftcl-{name}`."
+        )
+    else:
+        after = (
+            "systemd starts it again, at most five times within half an hour; `systemctl status` says whether it runs."
+        )
     often = f" It did so {failure.times} times." if failure.times > 1 else ""
+    end = "has ended, and is not started again" if given_up else "ended by a failure"
     return Alert(
-        kind=Kind.ERROR,
-        subject=f"The service hftcl-{name} ended by a failure",
+        kind=Kind.STOPPED if given_up else Kind.ERROR,
+        subject=f"The service hftcl-{name} {end}",
         text=f"systemd calls it {failure.result!r}: {failure.code} {failure.status}.{often}\n{after}\n"
         f"`journalctl -u hftcl-{name}` shows its last lines.",
         at=at,

@@ -51,13 +51,14 @@ class Difference:
         return "paid" if low > 0 else "cost" if high < 0 else "not shown"
 
 
-def compare(mine: FloatArray, other: FloatArray, *, sessions_per_year: int = metrics.SESSIONS_PER_YEAR) -> Difference:
+def compare(mine: FloatArray, other: FloatArray, *, sessions_per_year: int) -> Difference:
     """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
 
     A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
 
     >>> mine = np.array([2.0, -1.0, 1.5, 0.2] * 10)
-    >>> round(compare(mine, mine[::-1] * 0.5).p_better, 3), compare(mine, mine).conclusion
+    >>> backwards = compare(mine, mine[::-1] * 0.5, sessions_per_year=252)
+    >>> round(backwards.p_better, 3), compare(mine, mine, sessions_per_year=252).conclusion
     (0.5, 'not shown')
     """
     try:

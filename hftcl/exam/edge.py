@@ -9,24 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import (
-    HALF_LIFE_SESSIONS,
-    SESSIONS_PER_YEAR,
-    EdgePosterior,
-    edge_posterior,
-    min_track_record_length,
-    moments,
-    psr,
-    psr_from_moments,
-)
-from hftcl.exam.verdict import Evidence
+from hftcl.exam.evidence import Evidence, build_evidence
+from hftcl.exam.metrics import SESSIONS_PER_YEAR, min_track_record_length, moments, psr, psr_from_moments
+from hftcl.exam.posterior import HALF_LIFE_SESSIONS, EdgePosterior, edge_posterior
 from hftcl.formats import count
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
@@ -74,6 +66,14 @@ class _Bar:
     p_edge: float
     psr: float | None
 
+    @classmethod
+    def from_rule(cls, rule: settings.Edge, policy: Policy) -> Self:
+        return cls(
+            sessions=rule.min_sessions,
+            p_edge=max(rule.min_p_edge, STRICT_P_EDGE) if policy == "strict" else rule.min_p_edge,
+            psr=rule.min_psr if policy == "guarded" else None,
+        )
+
 
 def judge_edge(
     record: npt.ArrayLike,
@@ -83,7 +83,7 @@ def judge_edge(
     policy: Policy,
     obstacles: Sequence[str] = (),
     luck: float = 0.0,
-    sessions_per_year: int = SESSIONS_PER_YEAR,
+    sessions_per_year: int,
 ) -> Edge:
     """Return whether a policy with this record may trade.
 
@@ -99,21 +99,17 @@ def judge_edge(
     A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
     Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
 
-    >>> rule = settings.Edge()
-    >>> good = judge_edge([0.004, -0.002, 0.003] * 20, EdgeState.STAND_ASIDE, rule=rule, policy="guarded")
+    >>> how = {"rule": settings.Edge(), "policy": "guarded", "sessions_per_year": 252}
+    >>> good = judge_edge([0.004, -0.002, 0.003] * 20, EdgeState.STAND_ASIDE, **how)
     >>> str(good.state), round(good.p_edge, 2), good.sessions
     ('live', 1.0, 60)
-    >>> short = judge_edge([0.004, -0.002, 0.003], EdgeState.STAND_ASIDE, rule=rule, policy="guarded")
+    >>> short = judge_edge([0.004, -0.002, 0.003], EdgeState.STAND_ASIDE, **how)
     >>> str(short.state)
     'stand aside'
     """
     x = np.asarray(record, dtype=np.float64)
-    bar = _Bar(
-        sessions=rule.min_sessions,
-        p_edge=max(rule.min_p_edge, STRICT_P_EDGE) if policy == "strict" else rule.min_p_edge,
-        psr=rule.min_psr if policy == "guarded" else None,
-    )
-    facts = [_build_evidence("obstacle", why, decides=True) for why in obstacles]
+    bar = _Bar.from_rule(rule, policy)
+    facts = [build_evidence("obstacle", why) for why in obstacles]
     posterior = _compute_posterior(x, facts, luck, sessions_per_year, decides=policy != "seed")
     confidence = _compute_or_none(lambda: psr(x))
     if posterior is not None:
@@ -123,12 +119,7 @@ def judge_edge(
     track = _compute_or_none(lambda: min_track_record_length(x))
     missing = _count_missing(x, posterior, bar, luck, sessions_per_year) if posterior is not None else None
     facts += _describe_outlook(track, missing)
-    if luck > 0:
-        text = (
-            "other policies were tried on sessions of this record: the best of so many worthless ones shows "
-            f"{luck:.2f} by luck, and P(edge) begins that much lower"
-        )
-        facts.append(_build_evidence("policies tried", text))
+    facts += _describe_luck(luck)
     return Edge(
         state=EdgeState.LIVE if passed else EdgeState.STAND_ASIDE,
         previous=previous,
@@ -139,10 +130,6 @@ def judge_edge(
         min_track_record=track,
         sessions_missing=missing,
     )
-
-
-def _build_evidence(name: str, detail: str, *, decides: bool = False, passed: bool = False) -> Evidence:
-    return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
 
 
 def _compute_or_none(statistic: Callable[[], float]) -> float | None:
@@ -159,7 +146,7 @@ def _compute_posterior(
     try:
         return edge_posterior(record, prior_mean=-luck, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError as error:
-        facts.append(_build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
+        facts.append(build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
 
 
@@ -219,6 +206,17 @@ def _count_missing(
     return ahead if ahead < FORESEEN_SESSIONS else None
 
 
+def _describe_luck(luck: float) -> list[Evidence]:
+    """Return, to be read, how much lower P(edge) begins because others were tried."""
+    if not luck > 0:
+        return []
+    text = (
+        "other policies were tried on sessions of this record: the best of so many worthless ones shows "
+        f"{luck:.2f} by luck, and P(edge) begins that much lower"
+    )
+    return [build_evidence("policies tried", text, decides=False)]
+
+
 def _compute_weight(n: int) -> float:
     """Return (sum w)^2 / sum w^2 of the weights 2^(-age / half-life): how many sessions `n` of them count for."""
     decay: float = 2.0 ** (-1.0 / HALF_LIFE_SESSIONS)
@@ -237,5 +235,5 @@ def _describe_outlook(track: float | None, missing: int | None) -> list[Evidence
         if missing is None
         else f"{missing} more sessions at the present rate let the bot trade"
     )
-    facts = [_build_evidence("minimum track record", shown, passed=track is not None)]
-    return facts if missing == 0 else [*facts, _build_evidence("sessions missing", needed)]
+    facts = [build_evidence("minimum track record", shown, passed=track is not None, decides=False)]
+    return facts if missing == 0 else [*facts, build_evidence("sessions missing", needed, decides=False)]

@@ -5,17 +5,17 @@ In every function:
 pnl: float64, shape (n_sessions,), oldest first; a fraction of capital or USD, costs deducted, 0.0 for a session without
     a trade. A session is a trading day of the exchange. Not minutes: overlapping holds correlate those, and sampling
     the mean more finely adds no information about it (Merton 1980), so n is always the number of sessions.
-sessions_per_year: how many sessions the exchange's calendar has in a year, see `market.sessions.Calendar`; 252 (New
-    York) where left out.
+sessions_per_year: how many sessions the exchange's calendar has in a year, see `market.sessions.Calendar`. 252 (New
+    York) where it may be left out, which is for the notebook: code of ours always says it.
 Sharpe ratios are annual unless a name ends in `_per_session`. UndefinedStatisticError is raised for too few sessions, a
 value that is not finite, and sessions that are all alike.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ Form = Literal["2012", "null"]
 # Of US exchanges, 365 less weekends and holidays: 250 to 253; their Sharpe ratios are quoted with 252.
 SESSIONS_PER_YEAR: Final = 252
 EULER_GAMMA: Final = 0.5772156649015329  # Euler-Mascheroni, to the last digit of a float64: https://oeis.org/A001620
-_NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
+NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
 
 
 def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
@@ -127,10 +127,10 @@ def max_drawdown(pnl: npt.ArrayLike) -> float:
     return float(np.max(np.maximum.accumulate(wealth) - wealth))
 
 
-def noise_deviation(n: int, *, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
+def noise_deviation(n: int, *, sessions_per_year: int) -> float:
     """Return the standard deviation of the annual Sharpe ratio that `n` sessions of a worthless model show.
 
-    >>> round(noise_deviation(252), 2)
+    >>> round(noise_deviation(252, sessions_per_year=252), 2)
     1.0
     """
     return math.sqrt(sessions_per_year / n)
@@ -179,7 +179,7 @@ def sharpe_standard_error(
     pnl: npt.ArrayLike,
     *,
     form: Literal["lo", "mertens", "ar1"] = "mertens",
-    sessions_per_year: int = SESSIONS_PER_YEAR,
+    sessions_per_year: int,
 ) -> float:
     """Return the standard error of the annual Sharpe ratio.
 
@@ -188,7 +188,7 @@ def sharpe_standard_error(
     a = 1 + 2r/(1-r), b = 1 + r/(1-r) + r^2/(1-r^2), c = 1 + 2r^2/(1-r^2) (Lopez de Prado, Lipton and Zoonekynd 2025,
     "How to Use the Sharpe Ratio"). At a Sharpe ratio near 0 and without autocorrelation all are sqrt(252 / n).
 
-    >>> round(sharpe_standard_error([1.0, -0.5, 0.7, -0.2] * 5), 2)
+    >>> round(sharpe_standard_error([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252), 2)
     3.56
     """
     m = moments(pnl)
@@ -209,7 +209,7 @@ def sharpe_standard_error(
 class Interval:
     """Two bounds, low first.
 
-    >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5).low < 0
+    >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252).low < 0
     True
     """
 
@@ -222,13 +222,13 @@ class Interval:
         return self.high - self.low
 
 
-def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90, sessions_per_year: int = SESSIONS_PER_YEAR) -> Interval:
+def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90, sessions_per_year: int) -> Interval:
     """Return a two-sided confidence interval of the annual Sharpe ratio; 13 wide for 20 sessions: print it.
 
     Sharpe +- t(n - 1) * the larger of the Lo and Mertens standard errors, times sqrt((1 + r) / (1 - r)) where the
     shrunk autocorrelation r is positive. Measured coverage at 0.90 with fat tails and clustered volatility: 0.91.
 
-    >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5).width > 0
+    >>> sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252).width > 0
     True
     """
     r = max(autocorrelation(pnl), 0.0)
@@ -248,8 +248,8 @@ def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form 
     """
     distance = m.sharpe_per_session - benchmark_per_session
     if form == "2012":
-        return _NORMAL.cdf(distance * math.sqrt(m.n - 1) / math.sqrt(m.compute_spread()))
-    return _NORMAL.cdf(distance * math.sqrt(m.n) / math.sqrt(m.compute_spread(benchmark_per_session)))
+        return NORMAL.cdf(distance * math.sqrt(m.n - 1) / math.sqrt(m.compute_spread()))
+    return NORMAL.cdf(distance * math.sqrt(m.n) / math.sqrt(m.compute_spread(benchmark_per_session)))
 
 
 def psr(
@@ -278,7 +278,7 @@ def min_track_record_from_moments(
     distance = m.sharpe_per_session - benchmark_per_session
     if not distance > 0:
         raise UndefinedStatisticError("A Sharpe ratio at or below the benchmark never shows to be above it.")
-    ratio = (_NORMAL.inv_cdf(1.0 - alpha) / distance) ** 2
+    ratio = (NORMAL.inv_cdf(1.0 - alpha) / distance) ** 2
     return 1.0 + m.compute_spread() * ratio if form == "2012" else m.compute_spread(benchmark_per_session) * ratio
 
 
@@ -312,7 +312,7 @@ def expected_maximum(trials: float) -> float:
     """
     if trials < 2:
         return 0.0
-    first, second = _NORMAL.inv_cdf(1.0 - 1.0 / trials), _NORMAL.inv_cdf(1.0 - 1.0 / (trials * math.e))
+    first, second = NORMAL.inv_cdf(1.0 - 1.0 / trials), NORMAL.inv_cdf(1.0 - 1.0 / (trials * math.e))
     return (1.0 - EULER_GAMMA) * first + EULER_GAMMA * second
 
 
@@ -368,7 +368,7 @@ class SharpeDifference:
     @property
     def p_better(self) -> float:
         """P(challenger's true Sharpe ratio > champion's), normal; 0.5 where nothing tells them apart."""
-        return _NORMAL.cdf(self.difference / self.standard_error) if self.standard_error > 0 else 0.5
+        return NORMAL.cdf(self.difference / self.standard_error) if self.standard_error > 0 else 0.5
 
 
 def sharpe_difference(
@@ -411,12 +411,12 @@ def sharpe_difference(
     )
 
 
-def sharpe_against_flat(pnl: npt.ArrayLike, *, sessions_per_year: int = SESSIONS_PER_YEAR) -> SharpeDifference:
+def sharpe_against_flat(pnl: npt.ArrayLike, *, sessions_per_year: int) -> SharpeDifference:
     """Return the annual Sharpe ratio of `pnl` less that of a book that never traded, which is 0 and certain.
 
     So the standard error is that of `pnl` alone, with the factor n / (n - 4) of `sharpe_difference`. Raises as it does.
 
-    >>> round(sharpe_against_flat([1.0, -0.5, 0.7, -0.2] * 5).p_better, 2)
+    >>> round(sharpe_against_flat([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252).p_better, 2)
     0.94
     """
     n = check_pnl(pnl, at_least=5).size
@@ -434,126 +434,3 @@ def _compute_influence(x: FloatArray) -> FloatArray:
 
 def _weigh_parzen(share: float) -> float:
     return 1.0 - 6.0 * share**2 + 6.0 * share**3 if share <= 0.5 else 2.0 * (1.0 - share) ** 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgePosterior:
-    """What a record tells of the true annual Sharpe ratio: a normal with this mean and deviation.
-
-    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20).p_edge, 2)
-    1.0
-    """
-
-    mean: float
-    deviation: float
-    effective_sessions: float
-
-    @property
-    def p_edge(self) -> float:
-        """P(true net Sharpe > 0)."""
-        return _NORMAL.cdf(self.mean / self.deviation)
-
-
-# Chosen, not fitted: half a year, in which an edge may fade; a long record is worth 346 sessions.
-HALF_LIFE_SESSIONS: Final = 120.0
-
-
-def edge_posterior(
-    record: npt.ArrayLike,
-    *,
-    half_life: float = HALF_LIFE_SESSIONS,
-    prior_mean: float = 0.0,
-    prior_deviation: float = 2.0,
-    sessions_per_year: int = SESSIONS_PER_YEAR,
-) -> EdgePosterior:
-    """Return the posterior of the annual net Sharpe ratio of a policy, from its own out-of-sample record.
-
-    record: a `pnl`, each calendar day once. Weights 2^(-age / half_life); n_e = (sum w)^2 / sum w^2 sessions, times
-    (1 - r) / (1 + r) where the shrunk autocorrelation r is positive; precision = n_e / 252 + 1 / prior_deviation^2;
-    mean = (S_w n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
-    Source: conjugate normal updating with Var(S) = 252 / n (Lo 2002 at a Sharpe ratio near 0).
-
-    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20).mean, 2)
-    3.52
-    """
-    x = check_pnl(record)
-    weights = 2.0 ** (-np.arange(x.size - 1, -1, -1) / half_life)
-    weights /= weights.sum()
-    effective = 1.0 / float((weights**2).sum())
-    mean = float((weights * x).sum())
-    deviation = math.sqrt(float((weights * (x - mean) ** 2).sum()) * effective / (effective - 1.0))
-    r = max(autocorrelation(x), 0.0) if x.size > 2 else 0.0
-    effective *= (1.0 - r) / (1.0 + r)
-    information = effective / sessions_per_year
-    precision = information + prior_deviation**-2
-    seen = mean / deviation * math.sqrt(sessions_per_year)
-    posterior = (seen * information + prior_mean * prior_deviation**-2) / precision
-    return EdgePosterior(mean=posterior, deviation=precision**-0.5, effective_sessions=effective)
-
-
-# About doubled: small ones see a slow decay first, large ones a collapse. 1 + 0.2 * (0.02 - 4) stays above 0.
-_BETS: Final = (0.03, 0.06, 0.12, 0.2)
-# Half-life 20 sessions, a month: as long as a calm or a storm may last; chosen.
-_MEMORY: Final = 0.5 ** (1.0 / 20.0)
-# The deviation from ten sessions is off by about a quarter; from fewer, z would mean little.
-_WARM_UP_SESSIONS: Final = 10
-_CLIP: Final = 4.0  # standard deviations: one wild session is not to decide, and no factor of R may become negative
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShiryaevRoberts:
-    """A detector of a fallen Sharpe ratio, session by session. Immutable: `update` returns the next state.
-
-    R = (1 + R) * (1 + bet * (floor / sqrt(252) - z)), averaged over several bets; an alarm when the mean reaches
-    `alarm_at`, and then it starts from 0. z is the session's P&L in standard deviations known before it (exponential,
-    half-life 20 sessions), cut to +-4. While the true Sharpe ratio is at or above `floor`, alarms are at least
-    `alarm_at` sessions apart on average, whatever the distribution: R - t is a supermartingale. Feed it the policy's
-    P&L and do not begin again at a promotion. A session of exactly 0.0 (nothing traded) leaves it as it was.
-    Source: Shin, Ramdas and Rinaldo (2024), "E-detectors", NEJSDS, doi 10.51387/23-NEJSDS51.
-
-    >>> detector = ShiryaevRoberts(floor=0.3)
-    >>> for pnl in (0.001, -0.002, 0.0005):
-    ...     detector = detector.update(pnl)
-    >>> detector.sessions
-    3
-    """
-
-    floor: float = 0.3
-    alarm_at: float = 126.0
-    r: tuple[float, ...] = (0.0,) * len(_BETS)
-    squares: float = 0.0
-    weights: float = 0.0
-    sessions: int = 0
-    sessions_per_year: int = SESSIONS_PER_YEAR
-
-    @property
-    def statistic(self) -> float:
-        """Mean of R over the bets: the evidence so far."""
-        return sum(self.r) / len(self.r)
-
-    @property
-    def alarmed(self) -> bool:
-        """Whether the last session brought the alarm."""
-        return self.statistic >= self.alarm_at
-
-    def update(self, pnl: float) -> Self:
-        """Return the state after a session with net P&L `pnl`, in the unit of all others.
-
-        The first 10 sessions only teach the standard deviation. Raises UndefinedStatisticError if it is not finite.
-        """
-        if not math.isfinite(pnl):
-            raise UndefinedStatisticError(f"The detector cannot take a P&L of {pnl}.")
-        if pnl == 0.0:
-            return self
-        r = (0.0,) * len(_BETS) if self.alarmed else self.r
-        if self.sessions >= _WARM_UP_SESSIONS:
-            z = min(max(pnl / math.sqrt(self.squares / self.weights), -_CLIP), _CLIP)
-            shortfall = self.floor / math.sqrt(self.sessions_per_year) - z
-            r = tuple((1.0 + old) * (1.0 + bet * shortfall) for old, bet in zip(r, _BETS, strict=True))
-        return replace(
-            self,
-            r=r,
-            squares=_MEMORY * self.squares + pnl**2,
-            weights=_MEMORY * self.weights + 1.0,
-            sessions=self.sessions + 1,
-        )

@@ -8,7 +8,6 @@ import math
 from statistics import NormalDist
 from typing import Final
 
-from hftcl.exam.metrics import SESSIONS_PER_YEAR
 from hftcl.formats import count
 
 _CHANCE: Final = 1e-4  # one exam in ten thousand of a worthless model: a nightly one for 40 years
@@ -28,7 +27,7 @@ def list_miracles(
     hit_rate: float | None = None,
     trades: int = 0,
     limit: float,
-    sessions_per_year: int = SESSIONS_PER_YEAR,
+    sessions_per_year: int,
 ) -> tuple[str, ...]:
     """Return, as phrases, the figures that are too good; empty where each may be true.
 
@@ -52,6 +51,6 @@ def list_miracles(
     return tuple(miracles)
 
 
-def compute_chance(sharpe: float, sessions: int, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
+def compute_chance(sharpe: float, sessions: int, sessions_per_year: int) -> float:
     """Return P(a worthless model shows this annual Sharpe ratio or more over so many sessions), at least 1e-12."""
     return max(NormalDist().cdf(-sharpe * math.sqrt(sessions / sessions_per_year)), 1e-12)

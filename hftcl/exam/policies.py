@@ -19,6 +19,7 @@ from hftcl.exam import metrics
 from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.exam.split import ExamSplit, Session, split
+from hftcl.exam.trials import Trial
 from hftcl.exam.verdict import Scored, Verdict, judge
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,8 +53,8 @@ class PolicyAttempt:
     window: tuple[Session, ...]
     marks: Mapping[date, SessionPnl]
     synthetic: bool
+    sessions_per_year: int
     fault: str | None = None
-    sessions_per_year: int = metrics.SESSIONS_PER_YEAR
 
     def net(self, days: Sequence[date]) -> FloatArray:
         """Return the net P&L of `days`, float64. Raises KeyError for a session that this model may not be scored on."""
@@ -128,7 +129,7 @@ class PolicyRun:
         )
 
 
-def conclude(gated: PolicyRun, free: PolicyRun, never: PolicyRun) -> Conclusion:
+def conclude(gated: PolicyRun, free: PolicyRun, never: PolicyRun, *, sessions_per_year: int) -> Conclusion:
     """Return whether retraining paid: what it earned without the edge gate against never retraining, which has none.
 
     Like with like: a gate that stands aside beats a model that loses, and that is not the work of retraining. Nothing
@@ -139,12 +140,12 @@ def conclude(gated: PolicyRun, free: PolicyRun, never: PolicyRun) -> Conclusion:
     >>> won = build_run([SessionPnl(gross=0.01 + n % 3, net=0.01 + n % 3, turnover=1.0) for n in range(30)], days)
     >>> lost = build_run([SessionPnl(gross=-1.0 - n % 2, net=-1.0 - n % 2, turnover=1.0) for n in range(30)], days)
     >>> aside = build_run([NOTHING] * 30, days)
-    >>> conclude(won, won, lost), conclude(lost, lost, won), conclude(aside, won, lost)
-    ('paid', 'cost', 'not shown')
+    >>> [conclude(*runs, sessions_per_year=252) for runs in ((won, won, lost), (lost, lost, won), (aside, won, lost))]
+    ['paid', 'cost', 'not shown']
     """
     if gated.days_traded < _FEWEST_TRADED or free.days_traded == 0:
         return "not shown"
-    return compare(free.net, never.net).conclusion
+    return compare(free.net, never.net, sessions_per_year=sessions_per_year).conclusion
 
 
 def run_policy(attempts: Sequence[PolicyAttempt], gate: Gate, sessions: Sequence[Session]) -> PolicyRun:
@@ -297,8 +298,7 @@ def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
             promote=promote,
             exam=exam,
             earlier_sharpes=_list_conceding_sharpes(served, days),
-            tried_sharpes=[sharpe for sharpe, _ in tried],
-            tried_weights=[weight for _, weight in tried],
+            tried=tried,
         )
         return GateDecision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
 
@@ -309,14 +309,14 @@ def _list_served(steps: Sequence[Step]) -> list[Step]:
     return [step for step in steps if step.decision.deploys]
 
 
-def _list_tried(steps: Sequence[Step], days: Sequence[date]) -> list[tuple[float, float]]:
-    """Return (annual Sharpe ratio of its exam, share of `days` that it was examined on) of each earlier candidate."""
+def _list_tried(steps: Sequence[Step], days: Sequence[date]) -> list[Trial]:
+    """Return each earlier candidate, with the share of `days` that it was examined on."""
     tried = []
     for step in steps:
         own = step.decision.verdict.challenger_sharpe if step.decision.verdict else None
         common = len(set(days).intersection(step.decision.exam))
         if own is not None and common:
-            tried.append((own, common / len(days)))
+            tried.append(Trial(sharpe=own, weight=common / len(days)))
     return tried
 
 

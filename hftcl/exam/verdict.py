@@ -9,26 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.metrics import (
-    SESSIONS_PER_YEAR,
-    SharpeDifference,
-    deflated_sharpe,
-    sharpe,
-    sharpe_against_flat,
-    sharpe_difference,
-)
+from hftcl.exam.evidence import Evidence, build_evidence
+from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_against_flat, sharpe_difference
 from hftcl.exam.simulation import Simulation
+from hftcl.exam.trials import Trial, compute_deflated, count_effective, judge_trials
 from hftcl.formats import count, is_of_few_sessions
 
 FloatArray = npt.NDArray[np.float64]
-_TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
 
 
 class Outcome(StrEnum):
@@ -40,33 +34,6 @@ class Outcome(StrEnum):
     """It was examined and did not earn its place."""
     INCONCLUSIVE = "inconclusive"
     """The exam could not tell; the champion stays."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """One fact of an exam. `value` and `threshold` are None where it is not a number; `detail` then tells it.
-
-    One that `decides` and did not pass keeps the challenger from being promoted; the others are there to be read.
-    """
-
-    name: str
-    value: float | None
-    threshold: float | None
-    passed: bool
-    detail: str = ""
-    decides: bool = True
-    above: bool = False
-    """Whether `value` must lie above `threshold`, or may equal it."""
-
-    def __str__(self) -> str:
-        """Return it as a person reads it: "Sharpe 0.31, needs more than 0.50"; the detail alone where there is one."""
-        if self.detail or self.value is None or self.threshold is None:
-            return self.detail or self.name
-        value, threshold = self.value, self.threshold
-        # 0.4999 is not "0.50, needs 0.50"
-        digits = next((d for d in (2, 4, 6) if round(value, d) != round(threshold, d)), 2)
-        needs = "needs more than" if self.above else "needs"
-        return f"{self.name} {value:.{digits}f}, {needs} {threshold:.{digits}f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +49,9 @@ class Scored:
     trades: int
     synthetic: bool
     """Whether the model was trained on bars of the synthetic market."""
+    sessions_per_year: int
     fault: str | None = None
     """What is wrong with its predictions; see `prediction_fault`."""
-    sessions_per_year: int = SESSIONS_PER_YEAR
 
     def __post_init__(self) -> None:
         """Refuse a P&L that does not belong to these sessions."""
@@ -101,7 +68,7 @@ class Scored:
         *,
         model_id: str,
         synthetic: bool,
-        sessions_per_year: int = SESSIONS_PER_YEAR,
+        sessions_per_year: int,
     ) -> Self:
         """Return the score of a simulation; `predictions` are those of the exam's bars with complete features."""
         return cls(
@@ -190,8 +157,7 @@ def judge(
     champion_problem: str | None = None,
     champion_excused: str | None = None,
     earlier_sharpes: Sequence[float] = (),
-    tried_sharpes: Sequence[float] = (),
-    tried_weights: Sequence[float] | None = None,
+    tried: Sequence[Trial] = (),
     implausible: str | None = None,
 ) -> Verdict:
     """Return the verdict about `challenger`.
@@ -207,10 +173,9 @@ def judge(
     earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
         not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
         them and the champion, so that concessions do not add up.
-    tried_sharpes: annual Sharpe ratios of other candidates that were examined on these sessions before.
-        tried_weights: the share of these sessions that each was examined on; 1 where left out. The best of many is
-        good by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the
-        policy is "seed": see `find_least_confidence`.
+    tried: other candidates that were examined on these sessions, or on some of them, before. The best of many is good
+        by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the policy is
+        "seed": see `exam.trials`.
     implausible: why the challenger's figures are nearly always an error in the bars. Then nothing is promoted.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
 
@@ -223,26 +188,16 @@ def judge(
     facts = _check_examinable(challenger, exam)
     notes, defender, problem = _find_defender(challenger, champion, champion_problem, champion_excused)
     facts += notes
-    own = None if challenger.trades == 0 else _compute_sharpe(challenger, facts)
-    against = None if defender is None else _compute_sharpe(defender, facts)
-    difference = None
-    if own is not None and (against is not None or problem is not None):
-        facts += _find_faulty_peers(earlier_sharpes) if defender is not None else []
-        difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
+    figures = _compute_figures(challenger, defender, earlier_sharpes, facts, problem=problem, promote=promote)
     could_tell = all(fact.passed for fact in facts if fact.decides)
-    facts += _compare_figures(
-        own, against, difference, promote, earlier_sharpes, sessions=len(challenger.sessions), decides=could_tell
-    )
-    if promote.policy == "seed" and defender is not None and np.array_equal(challenger.net, defender.net):
-        facts.append(_build_evidence("change", f"it makes the very trades of the champion, {defender.model_id}"))
-    others = tuple(tried_weights if tried_weights is not None else (1.0,) * len(tried_sharpes))
-    weights = (1.0, *others)
+    facts += _compare_figures(figures, promote, earlier_sharpes, sessions=len(challenger.sessions), decides=could_tell)
+    facts += _find_same_trades(challenger, defender, promote)
     a_year = challenger.sessions_per_year
-    deflated = compute_deflated(challenger.net, own, tried_sharpes, others, sessions_per_year=a_year)
-    if tried_sharpes:
-        facts.append(_judge_trials(len(weights), sum(weights), deflated, promote, decides=could_tell))
+    deflated = compute_deflated(challenger.net, figures.own, tried, sessions_per_year=a_year)
+    if tried:
+        facts.append(judge_trials(tried, deflated, promote, decides=could_tell))
     if implausible is not None:
-        facts.append(_build_evidence("plausibility", implausible))
+        facts.append(build_evidence("plausibility", implausible))
     passed = all(fact.passed for fact in facts if fact.decides)
     waits = problem is not None and passed and promote.when_champion_cannot_be_scored == "wait"
     if problem is not None:
@@ -255,14 +210,49 @@ def judge(
         evidence=tuple(facts),
         policy=promote.policy,
         pinned=pinned,
-        challenger_sharpe=own,
-        champion_sharpe=against,
-        difference=difference,
-        trials=len(weights),
-        effective_trials=sum(weights),
+        challenger_sharpe=figures.own,
+        champion_sharpe=figures.against,
+        difference=figures.difference,
+        trials=1 + len(tried),
+        effective_trials=count_effective(tried),
         deflated_sharpe=deflated,
         waits=waits and outcome is Outcome.INCONCLUSIVE,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Figures:
+    """The annual Sharpe ratios of both and their difference; None where it is undefined or has no champion."""
+
+    own: float | None
+    against: float | None
+    difference: SharpeDifference | None
+
+
+def _compute_figures(
+    challenger: Scored,
+    defender: Scored | None,
+    earlier_sharpes: Sequence[float],
+    facts: list[Evidence],
+    *,
+    problem: str | None,
+    promote: settings.Promote,
+) -> _Figures:
+    """Return the figures; what keeps one from being defined is added to `facts`."""
+    own = None if challenger.trades == 0 else _compute_sharpe(challenger, facts)
+    against = None if defender is None else _compute_sharpe(defender, facts)
+    difference = None
+    if own is not None and (against is not None or problem is not None):
+        facts += _find_faulty_peers(earlier_sharpes) if defender is not None else []
+        difference = _compute_difference(challenger, defender, facts, guarded=promote.policy != "seed")
+    return _Figures(own=own, against=against, difference=difference)
+
+
+def _find_same_trades(challenger: Scored, defender: Scored | None, promote: settings.Promote) -> list[Evidence]:
+    """Return what keeps "seed", which asks for no difference, from a model that makes the trades of the champion."""
+    if promote.policy != "seed" or defender is None or not np.array_equal(challenger.net, defender.net):
+        return []
+    return [build_evidence("change", f"it makes the very trades of the champion, {defender.model_id}")]
 
 
 def _find_outcome(*, rejected: bool, promoted: bool) -> Outcome:
@@ -280,11 +270,7 @@ def _describe_unscored(problem: str, *, waits: bool, promote: settings.Promote) 
             f"{detail.rstrip('.')}. The candidate clears the threshold{against}: `hftcl rollback MODEL_ID --reason "
             'TEXT` lets it serve, and [promote] when_champion_cannot_be_scored = "deploy" does so without a person'
         )
-    return _build_evidence("champion", detail, decides=waits or promote.when_champion_cannot_be_scored == "wait")
-
-
-def _build_evidence(name: str, detail: str, *, passed: bool = False, decides: bool = True) -> Evidence:
-    return Evidence(name=name, value=None, threshold=None, passed=passed, detail=detail, decides=decides)
+    return build_evidence("champion", detail, decides=waits or promote.when_champion_cannot_be_scored == "wait")
 
 
 def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]:
@@ -297,9 +283,9 @@ def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]
     if n == 0:
         return facts
     if challenger.fault is not None:
-        facts.append(_build_evidence("predictions", f"the challenger cannot be examined: {challenger.fault}"))
+        facts.append(build_evidence("predictions", f"the challenger cannot be examined: {challenger.fault}"))
     elif challenger.trades == 0:
-        facts.append(_build_evidence("trades", "nothing to examine: the challenger made no trade"))
+        facts.append(build_evidence("trades", "nothing to examine: the challenger made no trade"))
     return facts
 
 
@@ -314,7 +300,7 @@ def _find_defender(
             f"the challenger on {kind[challenger.synthetic]} ones"
         )
     if excused is not None:
-        return [_build_evidence("champion", excused, passed=True, decides=False)], None, None
+        return [build_evidence("champion", excused, passed=True, decides=False)], None, None
     if problem is None and champion is not None:
         problem = champion.fault
         if problem is None and champion.sessions != challenger.sessions:
@@ -322,10 +308,10 @@ def _find_defender(
     if problem is not None:
         return [], None, problem
     if champion is None:
-        return [_build_evidence("champion", "there is no model to beat", passed=True, decides=False)], None, None
+        return [build_evidence("champion", "there is no model to beat", passed=True, decides=False)], None, None
     if champion.flat:
         return (
-            [_build_evidence("champion", "the champion made no trade: it scores 0", passed=True, decides=False)],
+            [build_evidence("champion", "the champion made no trade: it scores 0", passed=True, decides=False)],
             champion,
             None,
         )
@@ -337,71 +323,15 @@ def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
     try:
         return 0.0 if scored.flat else sharpe(scored.net, sessions_per_year=scored.sessions_per_year)
     except UndefinedStatisticError as error:
-        facts.append(_build_evidence("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
+        facts.append(build_evidence("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
         return None
-
-
-def compute_deflated(
-    net: npt.ArrayLike,
-    own: float | None,
-    tried_sharpes: Sequence[float],
-    tried_weights: Sequence[float],
-    *,
-    sessions_per_year: int,
-) -> float | None:
-    """Return the deflated Sharpe ratio of P&L `net`, the best of itself (`own`, annual) and those that were tried.
-
-    None where `own` is None, or where it is undefined.
-    """
-    if own is None:
-        return None
-    sharpes, weights = [own, *tried_sharpes], [1.0, *tried_weights]
-    try:
-        return deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
-
-
-def find_least_confidence(effective: float, confidence: float) -> float:
-    """Return the deflated Sharpe ratio that the newest of `effective` weighted trials, two or more, needs.
-
-    Of N trials on the same sessions the deflated Sharpe ratio judges all but the first, each as the best so far. That
-    all N - 1 leave a worthless candidate out with probability `confidence`, each needs its (N - 1)th root (Sidak 1967,
-    "Rectangular Confidence Regions", JASA 62): `confidence` itself for two, 0.94 of 0.60 for ten. With 0.60 each time,
-    ten worthless candidates that are not alike deploy one of them in 74 % of the markets, where one look does in 44 %.
-
-    >>> [round(find_least_confidence(n, 0.6), 2) for n in (2.0, 2.5, 5.0, 10.0)]
-    [0.6, 0.71, 0.88, 0.94]
-    """
-    return confidence ** (1.0 / (effective - 1.0)) if effective > _TRIALS_THAT_DECIDE else confidence
-
-
-def _judge_trials(
-    trials: int, effective: float, deflated: float | None, promote: settings.Promote, *, decides: bool
-) -> Evidence:
-    """Return how much of the figure is the luck of the best of several; it decides from two weighted trials on."""
-    decisive = decides and effective >= _TRIALS_THAT_DECIDE and promote.policy != "seed"
-    least = find_least_confidence(effective, promote.min_p_better)
-    figure = "not defined" if deflated is None else f"{deflated:.2f}"
-    told = (
-        f"one of {trials} candidates that were tried on these sessions ({effective:.2f} by the sessions in common): "
-        f"deflated Sharpe ratio {figure}"
-    )
-    return Evidence(
-        name="trials",
-        value=deflated,
-        threshold=least if decisive else None,
-        passed=not decisive or (deflated is not None and deflated >= least),
-        detail=f"{told}, needs {least:.2f}" if decisive else told,
-        decides=decisive,
-    )
 
 
 def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:
     if all(math.isfinite(one) for one in earlier_sharpes):
         return []
     return [
-        _build_evidence("earlier champions", "an earlier champion that gave way has no Sharpe ratio on these sessions")
+        build_evidence("earlier champions", "an earlier champion that gave way has no Sharpe ratio on these sessions")
     ]
 
 
@@ -414,14 +344,12 @@ def _compute_difference(
             return sharpe_against_flat(challenger.net, sessions_per_year=challenger.sessions_per_year)
         return sharpe_difference(challenger.net, champion.net, sessions_per_year=challenger.sessions_per_year)
     except UndefinedStatisticError as error:
-        facts.append(_build_evidence("P(better)", f"P(better) is not defined: {error}", decides=guarded))
+        facts.append(build_evidence("P(better)", f"P(better) is not defined: {error}", decides=guarded))
         return None
 
 
 def _compare_figures(
-    own: float | None,
-    against: float | None,
-    difference: SharpeDifference | None,
+    figures: _Figures,
     promote: settings.Promote,
     earlier_sharpes: Sequence[float],
     *,
@@ -430,6 +358,7 @@ def _compare_figures(
 ) -> list[Evidence]:
     """Return the figures against their thresholds; they decide only where the exam could tell."""
     facts = []
+    own, against = figures.own, figures.against
     if own is not None:
         least = promote.min_sharpe
         fact = Evidence(name="Sharpe", value=own, threshold=least, passed=own > least, above=True, decides=decides)
@@ -437,8 +366,8 @@ def _compare_figures(
         facts.append(replace(fact, detail=f"{fact} ({count(sessions, 'session')})") if few else fact)
     if own is not None and against is not None:
         facts.append(_compare_with_champion(own, against, promote.tolerance, earlier_sharpes, decides=decides))
-    if difference is not None:
-        p, needed = difference.p_better, promote.min_p_better
+    if figures.difference is not None:
+        p, needed = figures.difference.p_better, promote.min_p_better
         decisive = decides and promote.policy != "seed"
         facts.append(
             Evidence(name="P(better)", value=p, threshold=needed, passed=p >= needed, decides=decisive),

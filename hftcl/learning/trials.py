@@ -1,7 +1,6 @@
 """How many tries a candidate is the best of: every other one that was examined on some of its exam's sessions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 
 import numpy as np
@@ -13,17 +12,9 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.metrics import compute_best_luck, sharpe
-from hftcl.exam.verdict import compute_deflated
+from hftcl.exam.trials import Trial
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import compute_or_none
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """Another candidate that was examined: its net annual Sharpe ratio there, and the share of our sessions it saw."""
-
-    sharpe: float
-    weight: float
 
 
 def find_trials(
@@ -72,14 +63,6 @@ def compute_luck(
         )
         or 0.0
     )
-
-
-def compute_dsr(
-    net: npt.NDArray[np.float64], own: float | None, tried: Sequence[Trial], sessions_per_year: int
-) -> float | None:
-    """Return the deflated Sharpe ratio of P&L `net` among the trials, see `exam.verdict.compute_deflated`."""
-    sharpes, weights = [trial.sharpe for trial in tried], [trial.weight for trial in tried]
-    return compute_deflated(net, own, sharpes, weights, sessions_per_year=sessions_per_year)
 
 
 def record_look(

@@ -107,7 +107,7 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
     """
     file = path.parent / FOLDER / f"{row.month}.parquet"
     try:
-        data = file.read_bytes()
+        data = durable.read_file(file)
     except FileNotFoundError:
         data = b""
     if (compute_digest(data) if data else "") not in {row.digest, row.pending} or (not data and row.digest):

@@ -29,8 +29,10 @@ def read_kept(name: str) -> tuple[str, bytes] | None:
     import json
     from importlib.metadata import version
 
+    from hftcl import durable
+
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is built again
-        digest, _, rest = _home.calendar(name).read_bytes().partition(b"\n")
+        digest, _, rest = durable.read_file(_home.calendar(name)).partition(b"\n")
         head, _, table = rest.partition(b"\n")
         if hashlib.sha256(rest).hexdigest().encode() != digest:
             return None

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from hftcl.durable import make_folder, write_atomically
+from hftcl.durable import make_folder, read_file, write_atomically
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 
@@ -163,6 +163,6 @@ def _is_of_month(month: str) -> pl.Expr:
 
 def _read_bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         return None

@@ -33,7 +33,7 @@ def compute_benchmark(
     net: FloatArray,
     *,
     cost_bps: float,
-    sessions_per_year: int = metrics.SESSIONS_PER_YEAR,
+    sessions_per_year: int,
 ) -> BenchmarkFigures | None:
     """Return the buy-and-hold of the tickers that have an open in the first of `sessions` with any; None without one.
 

@@ -81,7 +81,7 @@ class SessionEnds:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: the calendar is asked
-            kept = json.loads(self._path.read_text())
+            kept = json.loads(durable.read_file(self._path))
             if (kept["calendar"], kept["version"]) == (self._name, version(_LIBRARY)):
                 ends = {date.fromisoformat(day): datetime.fromisoformat(end) for day, end in kept["ends"].items()}
                 self._span = (date.fromisoformat(kept["from"]), date.fromisoformat(kept["to"]))

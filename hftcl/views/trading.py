@@ -123,10 +123,7 @@ def draw_trade(report: "TradeReport") -> None:
 
 def draw_halt(report: "HaltReport") -> None:
     """Draw a HaltReport."""
-    if not report.halted and not report.by_bot:
-        say(report.note, "bold red")
-        return
-    say(f"HALTED. {report.note}", "bold red")
+    say(f"HALTED. {report.note}" if report.halted else "NOT HALTED YET.", "bold red")
     for ticker, shares in report.positions.items():
         say(f"held: {quantity(shares)} {ticker}")
     say("`hftcl trade --clear` lets it trade again.")

@@ -118,7 +118,12 @@ def test_a_lost_registry_beside_model_files_changes_nothing(tmp_path: Path, lose
     serving, csv = archive.production.read_bytes(), archive.csv.read_bytes()
     lose(archive.database)
     again = archive_in(tmp_path)
-    for change in (lambda: again.claim_id(LATER), lambda: again.recover(LATER), lambda: again.prune(1, now=LATER)):
+    for change in (
+        lambda: again.claim_id(LATER),
+        lambda: again.recover(LATER),
+        lambda: again.prune(1, now=LATER),
+        again.plan_rollback,
+    ):
         with pytest.raises(IntegrityError, match=r"lost or emptied.*doctor --repair"):
             change()
     assert (archive.production.read_bytes(), archive.csv.read_bytes()) == (serving, csv)

@@ -229,6 +229,21 @@ def test_a_rollback_to_a_missing_file_is_refused_and_another_model_is_named(tmp_
         archive.rollback(now=LATER)
 
 
+def test_a_damaged_or_missing_model_is_never_named_as_the_other_one_to_roll_back_to(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    (a,) = deployed(archive, 1)
+    whole, damaged = (added(archive, T0 + timedelta(days=day)).model_id for day in (1, 2))
+    flipped = bytearray(archive.onnx_path(damaged).read_bytes())
+    flipped[-1] ^= 1
+    archive.onnx_path(damaged).write_bytes(flipped)
+    for model_id in (None, a):
+        with pytest.raises(RollbackError, match=rf"Name another: {whole}\.$"):
+            archive.plan_rollback(model_id)
+    archive.onnx_path(whole).unlink()
+    with pytest.raises(RollbackError, match=r"No other one has a whole file\.$"):
+        archive.plan_rollback(a)
+
+
 def test_recovery_names_each_thing_that_it_mended_and_the_second_finds_nothing(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     _, b = deployed(archive, 2)

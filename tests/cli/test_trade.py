@@ -142,8 +142,8 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
 
 def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Path) -> None:
     lost = run(home, "trade", "--flatten")
-    assert lost.returncode == 1
-    assert lost.stdout.startswith("No bot has ever traded in")
+    assert (lost.returncode, lost.stdout) == (1, "")
+    assert lost.stderr.startswith("hftcl: No bot has ever traded in")
     assert not (home / "trade.halt").exists(), "the real bot, elsewhere, would trade on"
     Ledger(Home.live(home).ledger).close()
     done = run(home, "trade", "--flatten", "--json")

@@ -198,6 +198,8 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("strategy.entry_quantile = 1", "it must be a number from 0 to below 1."),
         ("polygon.base_url = 'ftp://x'", 'it must be an address such as "https://api.polygon.io"'),
         ("model.seed = 1\nmodel.seed = 2", "is not valid TOML: Cannot overwrite a value (at line 2, the last)."),
+        ("[paper]\n[paper]", "is not valid TOML: Cannot declare paper twice (at line 2, column 7)."),
+        ("a = {b = 1}\n[a.c]", "is not valid TOML: Cannot declare a.c twice"),
         ("a = 1\nb = \nc = 2", "is not valid TOML: Invalid value (at line 2, column 5)."),
         ("[model]\nseed = ", "is not valid TOML: Invalid value (at line 2, the last)."),
         ("a = " + "[" * 100_000, "cannot be read as TOML"),

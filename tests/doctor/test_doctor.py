@@ -643,7 +643,7 @@ def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_p
     assert done.returncode == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
         ((subject, text),) = db.execute("SELECT subject, text FROM messages").fetchall()
-    assert subject == "The service hftcl-schedule ended by a failure"
+    assert subject == "The service hftcl-schedule has ended, and is not started again"
     assert "configuration is invalid" in text
     assert stopped.read_failure({"SERVICE_RESULT": "success"}) is None
 
@@ -665,6 +665,29 @@ def test_the_end_of_a_service_that_knows_no_receiver_is_told_by_the_next_start(t
     assert "'signal': killed KILL. It did so 5 times." in alert["text"]
     assert run(tmp_path, "schedule", "--once").returncode == 0
     assert json.loads(told.read_text()) == alert, "told once"
+
+
+@pytest.mark.hazard(90)
+def test_a_service_that_systemd_gives_up_is_told_each_time_although_its_earlier_ends_were_told_today(
+    tmp_path: Path,
+) -> None:
+    told = tmp_path / "told"
+    program = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read().replace(chr(10), '') + chr(10))"
+    (tmp_path / "hftcl.toml").write_text(f"[alerts]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
+    killed = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
+    monitored = {f"MONITOR_{name}": value for name, value in killed.items()}
+    for later in ([], ["given up"], ["given up"]):
+        run(tmp_path, "doctor", "--stopped", "trade", "--later", **killed)
+        done = (
+            run(tmp_path, "doctor", "--stopped", "trade", **monitored) if later else run(tmp_path, "schedule", "--once")
+        )
+        assert done.returncode == 0, done.stderr
+    alerts = [json.loads(line) for line in told.read_text().splitlines()]
+    services = [alert for alert in alerts if alert["kind"] in {"error", "stopped"}]
+    assert [alert["subject"].removeprefix("The service hftcl-trade ") for alert in services] == [
+        "ended by a failure", "has ended, and is not started again", "has ended, and is not started again",
+    ]  # fmt: skip
+    assert "systemctl reset-failed hftcl-trade" in services[-1]["text"]
 
 
 @pytest.mark.hazard(90)

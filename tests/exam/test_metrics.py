@@ -1,7 +1,9 @@
 """The arithmetic of the judge: against papers, second implementations, and a market whose truth is known."""
 
+import ast
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,11 @@ from hypothesis import strategies as st
 
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
+from hftcl.exam.detector import ShiryaevRoberts
 from hftcl.exam.metrics import (
     Moments,
-    ShiryaevRoberts,
     autocorrelation,
     deflated_sharpe,
-    edge_posterior,
     expected_maximum,
     lo_annualisation,
     max_drawdown,
@@ -32,6 +33,7 @@ from hftcl.exam.metrics import (
     sharpe_per_session,
     sharpe_standard_error,
 )
+from hftcl.exam.posterior import edge_posterior
 from tests.exam.generator import pair, stream
 
 FloatArray = npt.NDArray[np.float64]
@@ -63,10 +65,10 @@ FIGURES = [
     moments,
     psr,
     min_track_record_length,
-    sharpe_standard_error,
-    sharpe_interval,
+    pytest.param(lambda pnl: sharpe_standard_error(pnl, sessions_per_year=252), id="sharpe_standard_error"),
+    pytest.param(lambda pnl: sharpe_interval(pnl, sessions_per_year=252), id="sharpe_interval"),
     autocorrelation,
-    edge_posterior,
+    pytest.param(lambda pnl: edge_posterior(pnl, sessions_per_year=252), id="edge_posterior"),
     pytest.param(lambda pnl: deflated_sharpe(pnl, [1.0, 2.0]), id="deflated_sharpe"),
     pytest.param(lambda pnl: sharpe_difference(pnl, SESSIONS), id="of_challenger"),
     pytest.param(lambda pnl: sharpe_difference(SESSIONS, pnl), id="of_champion"),
@@ -96,7 +98,9 @@ def test_capital_does_not_change_a_figure(scale: float) -> None:
     scaled = SESSIONS * scale
     assert sharpe(scaled) == pytest.approx(sharpe(SESSIONS), rel=1e-12)
     assert psr(scaled) == pytest.approx(psr(SESSIONS), rel=1e-12)
-    assert edge_posterior(scaled).p_edge == pytest.approx(edge_posterior(SESSIONS).p_edge, rel=1e-12)
+    assert edge_posterior(scaled, sessions_per_year=252).p_edge == pytest.approx(
+        edge_posterior(SESSIONS, sessions_per_year=252).p_edge, rel=1e-12
+    )
     assert sharpe_difference(scaled, SESSIONS).p_better == 0.5
 
 
@@ -179,15 +183,21 @@ def test_standard_errors_agree_where_they_must() -> None:
     pnl = stream(np.random.default_rng(4), 1, 120, sharpe=4.0)[0]
     found = moments(pnl)
     ratio, skew, kurt = found.sharpe_per_session, found.skewness, found.kurtosis
-    assert sharpe_standard_error(pnl, form="lo") == pytest.approx(math.sqrt(252 * (1 + ratio**2 / 2) / 120))
+    assert sharpe_standard_error(pnl, form="lo", sessions_per_year=252) == pytest.approx(
+        math.sqrt(252 * (1 + ratio**2 / 2) / 120)
+    )
     mertens = math.sqrt(252 * (1 - skew * ratio + (kurt - 1) / 4 * ratio**2) / 120)
-    assert sharpe_standard_error(pnl) == pytest.approx(mertens)
+    assert sharpe_standard_error(pnl, sessions_per_year=252) == pytest.approx(mertens)
     alternating = np.array([0.02, 0.01, -0.01, 0.0] * 30)  # its lag-1 autocorrelation is within one standard error of 0
     assert autocorrelation(alternating) == 0.0
-    assert sharpe_standard_error(alternating, form="ar1") == pytest.approx(sharpe_standard_error(alternating))
+    assert sharpe_standard_error(alternating, form="ar1", sessions_per_year=252) == pytest.approx(
+        sharpe_standard_error(alternating, sessions_per_year=252)
+    )
     trending = stream(np.random.default_rng(3), 1, 400, ar=0.6)[0]
     assert autocorrelation(trending) > 0.4
-    assert sharpe_standard_error(trending, form="ar1") > 1.5 * sharpe_standard_error(trending)
+    assert sharpe_standard_error(trending, form="ar1", sessions_per_year=252) > 1.5 * sharpe_standard_error(
+        trending, sessions_per_year=252
+    )
 
 
 def test_drawdown_by_hand() -> None:
@@ -257,12 +267,12 @@ def test_the_edge_needs_less_of_a_longer_record(n: int, z: float) -> None:
     spread = plain - np.average(plain, weights=2.0 ** (-np.arange(n)[::-1] / 120))
 
     def p_edge(mean: float) -> float:
-        return edge_posterior(spread + mean).p_edge
+        return edge_posterior(spread + mean, sessions_per_year=252).p_edge
 
     low, high = 0.0, 5.0
     for _ in range(60):
         low, high = ((low + high) / 2, high) if p_edge((low + high) / 2) < 0.8 else (low, (low + high) / 2)
-    found = edge_posterior(spread + low)
+    found = edge_posterior(spread + low, sessions_per_year=252)
     weights = 2.0 ** (-np.arange(n) / 120)
     assert found.effective_sessions == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     seen = found.mean / found.deviation**2 * 252 / found.effective_sessions
@@ -271,14 +281,21 @@ def test_the_edge_needs_less_of_a_longer_record(n: int, z: float) -> None:
 
 def test_old_sessions_count_for_less_and_trending_ones_too() -> None:
     good_then_bad = np.concatenate([SESSIONS + 0.01] * 12 + [SESSIONS - 0.01] * 12)
-    assert edge_posterior(good_then_bad).p_edge < 0.5 < edge_posterior(good_then_bad[::-1]).p_edge
+    assert (
+        edge_posterior(good_then_bad, sessions_per_year=252).p_edge
+        < 0.5
+        < edge_posterior(good_then_bad[::-1], sessions_per_year=252).p_edge
+    )
     trending = stream(np.random.default_rng(3), 1, 120, ar=0.6, sharpe=2.0)[0]
     mixed = np.random.default_rng(1).permutation(trending)
-    assert edge_posterior(trending).effective_sessions < 0.6 * edge_posterior(mixed).effective_sessions
+    assert (
+        edge_posterior(trending, sessions_per_year=252).effective_sessions
+        < 0.6 * edge_posterior(mixed, sessions_per_year=252).effective_sessions
+    )
 
 
 def test_no_record_to_speak_of_leaves_the_prior() -> None:
-    found = edge_posterior([0.01, -0.01], prior_mean=0.5)
+    found = edge_posterior([0.01, -0.01], prior_mean=0.5, sessions_per_year=252)
     assert found.mean == pytest.approx(0.5, abs=0.05)
     assert found.deviation == pytest.approx(2.0, abs=0.05)
 
@@ -298,7 +315,10 @@ def test_row_b2_two_worthless_models_differ_about_one_time_in_twenty() -> None:
 @pytest.mark.parametrize(("n", "ar", "least", "most"), [(20, 0, 0.88, 0.95), (41, 0, 0.88, 0.95), (20, 0.15, 0.85, 1)])
 def test_row_b3_the_printed_interval_covers_the_truth(n: int, ar: float, least: float, most: float) -> None:
     truth = 2.0
-    intervals = [sharpe_interval(one) for one in stream(np.random.default_rng(13), 2000, n, sharpe=truth, ar=ar)]
+    intervals = [
+        sharpe_interval(one, sessions_per_year=252)
+        for one in stream(np.random.default_rng(13), 2000, n, sharpe=truth, ar=ar)
+    ]
     assert least <= np.mean([i.low <= truth <= i.high for i in intervals]) <= most
     if n == 20:
         assert np.mean([i.width for i in intervals]) == pytest.approx(13, abs=1.5)
@@ -306,7 +326,7 @@ def test_row_b3_the_printed_interval_covers_the_truth(n: int, ar: float, least: 
 
 def first_alarm(pnl: FloatArray) -> int:
     """Return after how many sessions the detector first alarms; all of them if it does not."""
-    detector = ShiryaevRoberts()
+    detector = ShiryaevRoberts(sessions_per_year=252)
     for n, value in enumerate(pnl.tolist(), start=1):
         detector = detector.update(value)
         if detector.alarmed:
@@ -321,7 +341,7 @@ def test_row_g1_a_model_at_its_floor_or_above_is_left_alone_for_long(true: float
 
 
 def alarms(pnl: FloatArray) -> list[int]:
-    detector, found = ShiryaevRoberts(), []
+    detector, found = ShiryaevRoberts(sessions_per_year=252), []
     for n, value in enumerate(pnl.tolist()):
         detector = detector.update(value)
         if detector.alarmed:
@@ -353,10 +373,10 @@ def test_row_g3_a_model_that_turns_is_found_within_two_months() -> None:
 
 
 def test_a_session_without_a_trade_tells_the_detector_nothing() -> None:
-    detector = ShiryaevRoberts()
+    detector = ShiryaevRoberts(sessions_per_year=252)
     for value in SESSIONS[SESSIONS != 0]:
         detector = detector.update(float(value)).update(0.0)
-    alone = ShiryaevRoberts()
+    alone = ShiryaevRoberts(sessions_per_year=252)
     for value in SESSIONS[SESSIONS != 0]:
         alone = alone.update(float(value))
     assert detector == alone
@@ -364,11 +384,11 @@ def test_a_session_without_a_trade_tells_the_detector_nothing() -> None:
 
 def test_the_detector_refuses_what_is_not_a_number() -> None:
     with pytest.raises(UndefinedStatisticError, match="nan"):
-        ShiryaevRoberts().update(float("nan"))
+        ShiryaevRoberts(sessions_per_year=252).update(float("nan"))
 
 
 def test_the_detector_starts_from_nothing_after_an_alarm() -> None:
-    detector = ShiryaevRoberts(alarm_at=3.0)
+    detector = ShiryaevRoberts(sessions_per_year=252, alarm_at=3.0)
     while not detector.alarmed:
         detector = detector.update(0.01 if detector.sessions % 2 else -0.013)
     following = detector.update(-0.01)
@@ -381,3 +401,20 @@ def test_the_names_that_scripts_rely_on_take_plain_lists() -> None:
     assert metrics.min_track_record_length(plain, benchmark=0.0, alpha=0.05, form="null") > 0
     assert metrics.deflated_sharpe(plain, trial_sharpes=[1.0, 2.0]) < psr(SESSIONS)
     assert metrics.sharpe_difference(plain, plain).p_better == 0.5
+
+
+def test_code_of_ours_always_says_how_many_sessions_a_year_has() -> None:
+    """Names that scripts rely on have 252 where it is left out: right for New York, and wrong by 20 % for 24/7."""
+    free_of_it = {"psr": 1, "min_track_record_length": 1}  # against a benchmark of 0 it does not matter
+    named = {"sharpe", "sharpe_difference", "deflated_sharpe", *free_of_it}
+    forgotten = []
+    for path in sorted(Path(metrics.__file__).parent.parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(node, "func", None)
+            called = name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
+            if not isinstance(node, ast.Call) or called not in named:
+                continue
+            said = any(keyword.arg == "sessions_per_year" for keyword in node.keywords)
+            if not said and len(node.args) + len(node.keywords) > free_of_it.get(called, 0):
+                forgotten.append(f"{path.name}:{node.lineno} {called}")
+    assert forgotten == []

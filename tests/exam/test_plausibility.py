@@ -11,12 +11,14 @@ from tests.exam.universe import scored
 
 def test_a_high_sharpe_ratio_is_doubted_where_chance_does_not_explain_it() -> None:
     """By hand: over 20 sessions a Sharpe ratio of 13.2 is 3.72 standard errors of 3.55, once in ten thousand."""
-    assert compute_chance(13.2, 20) == pytest.approx(1e-4, rel=0.03)
-    assert list_miracles(sessions=20, sharpe=12.0, limit=8) == ()
-    assert list_miracles(sessions=20, sharpe=14.0, limit=8)[0].startswith("net Sharpe 14.0 over 20 sessions")
-    assert list_miracles(sessions=60, sharpe=7.9, limit=8) == (), "unlikely, and plausible"
-    assert list_miracles(sessions=20, sharpe=-30.0, limit=8) == (), "costs make such a one"
-    assert list_miracles(sessions=20, sharpe=32.0, limit=1000) == ()
+    assert compute_chance(13.2, 20, 252) == pytest.approx(1e-4, rel=0.03)
+    assert list_miracles(sessions=20, sharpe=12.0, limit=8, sessions_per_year=252) == ()
+    assert list_miracles(sessions=20, sharpe=14.0, limit=8, sessions_per_year=252)[0].startswith(
+        "net Sharpe 14.0 over 20 sessions"
+    )
+    assert list_miracles(sessions=60, sharpe=7.9, limit=8, sessions_per_year=252) == (), "unlikely, and plausible"
+    assert list_miracles(sessions=20, sharpe=-30.0, limit=8, sessions_per_year=252) == (), "costs make such a one"
+    assert list_miracles(sessions=20, sharpe=32.0, limit=1000, sessions_per_year=252) == ()
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_a_high_sharpe_ratio_is_doubted_where_chance_does_not_explain_it() -> No
     ],
 )
 def test_each_other_figure_has_its_own_limit(figures: dict[str, float], told: str | None) -> None:
-    found = list_miracles(sessions=20, sharpe=1.0, limit=8, **figures)  # type: ignore[arg-type]
+    found = list_miracles(sessions=20, sharpe=1.0, limit=8, sessions_per_year=252, **figures)  # type: ignore[arg-type]
     assert found == (() if told is None else (told,))
 
 

@@ -75,6 +75,7 @@ def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float
         window=window,
         marks=marks,
         synthetic=True,
+        sessions_per_year=252,
     )
 
 
@@ -121,7 +122,7 @@ def test_retraining_paid_where_without_the_gate_it_beat_never_retraining_and_was
     gated: float | None, free: float | None, never: float, concluded: str
 ) -> None:
     runs = [course(sharpe or 0.0, trades=sharpe is not None) for sharpe in (gated, free, never)]
-    assert conclude(*runs) == concluded
+    assert conclude(*runs, sessions_per_year=252) == concluded
 
 
 def test_nothing_is_earned_before_the_first_deployment() -> None:
@@ -269,7 +270,7 @@ def test_a_difference_is_the_paired_one_with_1_645_standard_errors_to_each_side(
     random = np.random.default_rng(1)
     shared = random.normal(size=120)
     mine, theirs = shared + random.normal(0.3, 1, 120), shared + random.normal(0, 1, 120)
-    found, expected = compare(mine, theirs), metrics.sharpe_difference(mine, theirs)
+    found, expected = compare(mine, theirs, sessions_per_year=252), metrics.sharpe_difference(mine, theirs)
     assert found.difference == expected.difference
     assert found.interval == pytest.approx(
         (
@@ -283,20 +284,23 @@ def test_a_difference_is_the_paired_one_with_1_645_standard_errors_to_each_side(
 def test_against_a_book_that_never_traded_the_difference_is_one_s_own_sharpe_ratio() -> None:
     x = np.random.default_rng(2).normal(0.1, 1, 60)
     flat = np.zeros(60)
-    found, mirrored = compare(x, flat), compare(flat, x)
+    found, mirrored = compare(x, flat, sessions_per_year=252), compare(flat, x, sessions_per_year=252)
     assert found.difference == pytest.approx(metrics.sharpe(x))
-    assert found.standard_error == pytest.approx(metrics.sharpe_standard_error(x) * math.sqrt(60 / 56))
+    assert found.standard_error == pytest.approx(
+        metrics.sharpe_standard_error(x, sessions_per_year=252) * math.sqrt(60 / 56)
+    )
     assert mirrored.difference == -(found.difference or 0)
-    assert (compare(flat, flat).difference, compare(flat, flat).conclusion) == (0.0, "not shown")
+    alike = compare(flat, flat, sessions_per_year=252)
+    assert (alike.difference, alike.conclusion) == (0.0, "not shown")
 
 
 @pytest.mark.parametrize(("mean", "conclusion"), [(1.0, "paid"), (0.0, "not shown"), (-1.0, "cost")])
 def test_the_conclusion_follows_the_interval(mean: float, conclusion: str) -> None:
     random = np.random.default_rng(6)
     theirs = random.normal(0, 1, 100)
-    assert compare(random.normal(mean, 1, 100), theirs).conclusion == conclusion
+    assert compare(random.normal(mean, 1, 100), theirs, sessions_per_year=252).conclusion == conclusion
 
 
 def test_sessions_that_define_nothing_show_nothing() -> None:
-    short = compare(np.array([0.1, -0.2]), np.array([0.0, 0.3]))
+    short = compare(np.array([0.1, -0.2]), np.array([0.0, 0.3]), sessions_per_year=252)
     assert (short.difference, short.interval, short.conclusion) == (None, None, "not shown")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from hftcl import settings
-from hftcl.exam import verdict
+from hftcl.exam import trials
 from hftcl.exam.edge import EdgeState, judge_edge
 from hftcl.exam.metrics import compute_best_luck, sharpe
-from hftcl.exam.verdict import Outcome, find_least_confidence, judge
+from hftcl.exam.trials import Trial, find_least_confidence
+from hftcl.exam.verdict import Outcome, judge
 from tests.exam.universe import EXAM, scored
 
 TRIES, MARKETS = 10, 200
@@ -19,10 +20,10 @@ def deploy_at_least_once(rng: np.random.Generator, *, alike: float, count_tries:
     common, sharpes, so_far = rng.normal(size=EXAM), list[float](), [False]
     for _ in range(TRIES):
         net = 0.01 * (np.sqrt(alike) * common + np.sqrt(1 - alike) * rng.normal(size=EXAM))
-        tried = tuple(sharpes) if count_tries else ()
+        tried = tuple(Trial(sharpe=one) for one in sharpes) if count_tries else ()
         if not so_far[-1]:
             decided = judge(
-                scored(net, "candidate"), None, promote=settings.Promote(), exam=settings.Exam(), tried_sharpes=tried
+                scored(net, "candidate"), None, promote=settings.Promote(), exam=settings.Exam(), tried=tried
             )
             so_far.append(decided.outcome is Outcome.DEPLOYED)
         else:
@@ -54,7 +55,7 @@ def test_ten_tries_that_count_for_nothing_or_pass_each_by_itself_wear_the_judge_
     """What the test above is able to see: both ways to judge them deploy far more noise."""
     once, free = share(0.5, count_tries=False)
     assert free > once + 2 * MARGIN
-    monkeypatch.setattr(verdict, "find_least_confidence", lambda effective, confidence: confidence)
+    monkeypatch.setattr(trials, "find_least_confidence", lambda effective, confidence: confidence)
     once, each = share(0.2)
     assert each > once + MARGIN
 
@@ -67,7 +68,9 @@ def test_after_ten_tries_noise_seldom_may_trade() -> None:
         common = rng.normal(size=EXAM)
         records = [0.01 * (np.sqrt(0.5) * common + np.sqrt(0.5) * rng.normal(size=EXAM)) for _ in range(TRIES)]
         luck = compute_best_luck([sharpe(record) for record in records])
-        edge = judge_edge(records[-1], EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck)
+        edge = judge_edge(
+            records[-1], EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck, sessions_per_year=252
+        )
         live.append(edge.state is EdgeState.LIVE)
     assert np.mean(live) <= 0.10
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.metrics import psr, sharpe
+from hftcl.exam.trials import Trial
 from hftcl.exam.verdict import Outcome, Scored, Verdict, judge, prediction_fault
 from tests.exam.generator import pair
 
@@ -27,7 +28,8 @@ NAN = float("nan")
 
 def scored(net: Sequence[float], name: str = "challenger", *, trades: int = 50, synthetic: bool = False) -> Scored:
     days = tuple(date(2026, 1, 5) + timedelta(days=n) for n in range(len(net)))
-    return Scored(model_id=name, sessions=days, net=np.array(net, dtype=np.float64), trades=trades, synthetic=synthetic)
+    values = np.array(net, dtype=np.float64)
+    return Scored(model_id=name, sessions=days, net=values, trades=trades, synthetic=synthetic, sessions_per_year=252)
 
 
 def with_sharpe(annual: float, n: int = 20, seed: int = 0) -> list[float]:
@@ -46,7 +48,14 @@ def verdict(
     tried: Sequence[float] = (),
 ) -> Verdict:
     defends = None if champion is None else scored(champion, "champion")
-    return judge(scored(challenger), defends, promote=promote, exam=EXAM, earlier_sharpes=earlier, tried_sharpes=tried)
+    return judge(
+        scored(challenger),
+        defends,
+        promote=promote,
+        exam=EXAM,
+        earlier_sharpes=earlier,
+        tried=[Trial(sharpe=one) for one in tried],
+    )
 
 
 def test_the_first_model_needs_a_sharpe_ratio_above_the_threshold_and_no_more() -> None:
@@ -158,10 +167,10 @@ def test_from_two_trials_on_the_deflated_sharpe_ratio_decides_unless_under_seed(
 def test_trials_count_by_the_sessions_in_common() -> None:
     """By hand: one that shares 19 of 20 sessions is 0.95 of a trial, and less than two decide nothing."""
     challenger = scored(with_sharpe(6.0))
-    one = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0,), tried_weights=(0.95,))
+    one = judge(challenger, None, promote=GUARDED, exam=EXAM, tried=(Trial(sharpe=-30.0, weight=0.95),))
     assert (one.trials, one.effective_trials) == (2, 1.95)
     assert one.outcome is Outcome.DEPLOYED
-    two = judge(challenger, None, promote=GUARDED, exam=EXAM, tried_sharpes=(-30.0, -30.0), tried_weights=(0.95, 0.95))
+    two = judge(challenger, None, promote=GUARDED, exam=EXAM, tried=(Trial(sharpe=-30.0, weight=0.95),) * 2)
     assert two.effective_trials == pytest.approx(2.9)
     assert two.outcome is Outcome.REJECTED
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.exam.edge import EdgeState, judge_edge
 from hftcl.exam.metrics import sharpe
+from hftcl.exam.trials import Trial
 from hftcl.exam.verdict import Outcome, Scored, judge
 from tests.exam.generator import pair, scales
 
@@ -75,7 +76,7 @@ class Models:
 
 def scored(net: FloatArray, name: str) -> Scored:
     """Return an exam's result of 20 or more sessions."""
-    return Scored(model_id=name, sessions=DAYS[: net.size], net=net, trades=100, synthetic=False)
+    return Scored(model_id=name, sessions=DAYS[: net.size], net=net, trades=100, synthetic=False, sessions_per_year=252)
 
 
 def promotes(
@@ -88,15 +89,16 @@ def promotes(
         None if champion is None else scored(champion, "champion"),
         promote=settings.Promote(policy=policy),
         exam=settings.Exam(),
-        tried_sharpes=tuple(tried.values()),
-        tried_weights=tuple(1 - weeks * WEEK / EXAM for weeks in tried),
+        tried=tuple(Trial(sharpe=figure, weight=1 - weeks * WEEK / EXAM) for weeks, figure in tried.items()),
     )
     return verdict.outcome is Outcome.DEPLOYED
 
 
 def lives(record: FloatArray, policy: Policy = "guarded", previous: EdgeState = EdgeState.STAND_ASIDE) -> bool:
     """Return whether the product's edge is live."""
-    return judge_edge(record, previous, rule=settings.Edge(), policy=policy).state is EdgeState.LIVE
+    return (
+        judge_edge(record, previous, rule=settings.Edge(), policy=policy, sessions_per_year=252).state is EdgeState.LIVE
+    )
 
 
 def a_year(models: Models, policy: Policy) -> Year:
@@ -117,7 +119,7 @@ def a_year(models: Models, policy: Policy) -> Year:
         if champion is None:
             state = EdgeState.STAND_ASIDE
         else:
-            state = judge_edge(record, state, rule=settings.Edge(), policy=policy).state
+            state = judge_edge(record, state, rule=settings.Edge(), policy=policy, sessions_per_year=252).state
         year.live.append(state is EdgeState.LIVE)
         year.true.append(float(models.true[current, now : now + WEEK].mean()))
     return year

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import random
+import re
 import string
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from hftcl.market.sources.polygon_bars import build_frame, decode_page
 from hftcl.settings import Settings
 
 _TAIL_BYTES: Final = 82  # of a model file: 18 of head and frame, 64 of the digest
+_TUPLE: Final = re.compile(r"\('[\w .:/-]*',")
 LEAVES: Final = tuple(leaves().values())
 WORDS: Final = (
     *("", " ", "0", "-1", "1e308", "1e400", "nan", "inf", "-inf", "9" * 400, "true", "null", "~", "..", "../../x"),
@@ -172,8 +174,15 @@ KINDS: Final[dict[str, tuple[Callable[..., None], int]]] = {
 """What is fuzzed, and in how many cases by the command that prints the figures."""
 
 
+def _is_raw(text: str) -> bool:
+    return "\n" in text or "Traceback" in text or _TUPLE.search(text) is not None
+
+
 def fuzz(folder: Path, kind: str, numbers: range, *, good: bytes = b"") -> list[str]:
-    """Run the cases of one kind; return a line about each that raised what is no error of ours, or told two lines."""
+    """Run the cases of one kind; return a line about each that raised what is no error of ours.
+
+    So is one of several lines, of a traceback, or with the text of a Python tuple in it.
+    """
     act = KINDS[kind][0]
     raised = []
     for number in numbers:
@@ -182,7 +191,7 @@ def fuzz(folder: Path, kind: str, numbers: range, *, good: bytes = b"") -> list[
             act(folder, chance, good) if kind == "model files" else act(folder, chance)
         except HftclError as error:
             texts = getattr(error, "faults", (str(error),))
-            raised += [f"{kind} {number}: {text!r}" for text in texts if "\n" in text or "Traceback" in text]
+            raised += [f"{kind} {number}: {text!r}" for text in texts if _is_raw(text)]
         except Exception as error:  # noqa: BLE001 - that none comes is what is tried
             raised.append(f"{kind} {number}: {type(error).__name__}: {error}"[:300])
     return raised

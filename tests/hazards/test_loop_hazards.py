@@ -371,6 +371,60 @@ def _pipe(home: Path) -> None:
     os.mkfifo(home / PRODUCTION)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "--as-of", "2025-12-15"),
+        ("unpin",),
+        ("rollback", "--yes"),
+        ("schedule", "--once"),
+        ("trade", "--replay", "2025-12-15"),
+        ("trade", "--status"),
+    ],
+    ids=lambda command: "_".join(command[:2]),
+)
+def test_locks_of_another_user_and_what_he_alone_may_read_are_told_in_one_line(
+    home: Path, command: tuple[str, ...]
+) -> None:
+    (home / "replay").mkdir()
+    for name in (".lock", "models/.lock", "models/.training.lock", ".alerts.lock", "replay/.lock", "alerts.sqlite"):
+        (home / name).touch()
+        (home / name).chmod(0o600)
+        os.chown(home / name, 65534, 65534)
+    done = run_after(without_the_rights_of_root, home, *command)
+    assert "unexpected" not in done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.returncode == 1
+        assert "Permission denied" in one_line(done)
+
+
+@pytest.mark.hazard(88)
+def test_a_pipe_in_place_of_any_kept_file_is_never_waited_for(home: Path) -> None:
+    (month, *_) = sorted(path.relative_to(home) for path in (home / "bars").rglob("*.parquet"))
+    check = ("check", "--as-of", "2025-12-15")
+    for name, command in {
+        ".configuration": check,
+        ".calendar-XNYS": check,
+        ".sessions.json": ("schedule", "--once"),
+        ".alerts.lock": ("doctor", "--json"),
+        ".lock": ("trade", "--status"),
+        str(month.with_suffix(".json")): ("doctor", "--json"),
+        str(month): RETRAIN,
+    }.items():
+        whole = (home / name).read_bytes() if (home / name).exists() else None
+        (home / name).unlink(missing_ok=True)
+        os.mkfifo(home / name)
+        done = run(home, *command)
+        assert "unexpected" not in done.stdout + done.stderr, (name, done.stderr)
+        told = "is a pipe" in done.stdout + done.stderr
+        assert (done.returncode == 0) or told, (name, done.stdout, done.stderr)
+        (home / name).unlink()
+        if whole is not None:
+            (home / name).write_bytes(whole)
+
+
 @pytest.mark.hazard(11)
 @pytest.mark.parametrize(
     ("tamper", "command"),

@@ -16,7 +16,8 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
-from hftcl.exam.metrics import ShiryaevRoberts, sharpe
+from hftcl.exam.detector import ShiryaevRoberts
+from hftcl.exam.metrics import sharpe
 from hftcl.learning.reports import CheckReport, document
 from hftcl.learning.triggers import Trigger
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -167,7 +168,7 @@ def test_the_detector_reads_the_record_and_then_the_sessions_since(home: Path) -
     recorded(home, [0.001, -0.002] * 15, last=date(2025, 11, 30))
     found = trigger(learning(on_files(home)).check(), "degraded")
     scored = learning(on_files(home)).exam(Registry(home).models()[0].model_id, "2026-01-09", "2026-02-05")
-    state, policy = ShiryaevRoberts(), hash_policy(on_files(home))
+    state, policy = ShiryaevRoberts(sessions_per_year=252), hash_policy(on_files(home))
     known = [each.net for each in read_sessions(Registry(home), synthetic=False, policy=policy)]
     for net in (*known, *scored.pnl_by_session.values()):
         state = state.update(net)

@@ -3,6 +3,10 @@
 drill=$1
 say() { echo "$*" >> "$drill/result"; }
 main() { systemctl show -p MainPID --value hftcl-schedule; }
+hit() {  # hit SIGNAL: send it to the service, whose process is remembered as $before; 0 would be this script's own group
+    before=$(main)
+    [ "$before" != 0 ] && kill "$1" "$before"
+}
 wait_for() {  # wait_for SECONDS COMMAND...: whether the command succeeds within that time
     local left=$1; shift
     until "$@" > /dev/null 2>&1; do
@@ -14,13 +18,11 @@ another() { local now; now=$(main); [ "$now" != 0 ] && [ "$now" != "$1" ] && sys
 
 systemctl start hftcl-schedule && say "ready $(systemctl show -p Type --value hftcl-schedule)"
 
-before=$(main)
-kill -9 "$before"
+hit -9
 wait_for 60 another "$before" && say "restarted after kill"
 wait_for 60 grep -q "ended by a failure" "$drill/home/told" && say "kill told by the next start"
 
-before=$(main)
-kill -STOP "$before"
+hit -STOP
 wait_for 90 another "$before" && say "restarted by the watchdog"
 
 begun=$SECONDS
@@ -41,11 +43,11 @@ systemctl start hftcl-schedule
 : > "$drill/home/told"
 for _ in 1 2 3 4 5 6; do
     systemctl is-failed -q hftcl-schedule && break
-    before=$(main)
-    kill -9 "$before"
+    hit -9
     wait_for 60 eval 'systemctl is-failed -q hftcl-schedule || another "$before"'
 done
 systemctl is-failed -q hftcl-schedule && say "given up after a burst"
-wait_for 60 grep -q "ended by a failure" "$drill/home/told" && say "the dead service is told"
+wait_for 60 grep -q "has ended, and is not started again" "$drill/home/told" && say "the dead service is told"
+journalctl --no-pager -o cat > "$drill/journal"
 say "done"
 systemctl poweroff

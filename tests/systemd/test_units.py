@@ -1,13 +1,17 @@
 """The units under a real systemd, booted in a container: kill, watchdog, stop, an invalid configuration, a burst.
 
-The container is this machine's own tree under a writable layer in memory, `systemd-nspawn --volatile=overlay`: nothing
-of the machine changes but the folder of the test. Skipped by name where that cannot be done.
+The container is this machine's own tree, mounted a second time, under a writable layer in memory,
+`systemd-nspawn --volatile=overlay`: nothing of the machine changes but the folder of the test. Skipped by name where
+that cannot be done.
 """
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from hftcl.doctor.units import FAILED, NAMES, Installation, build_unit
 from tests.config.configured import loaded
 
 NSPAWN = shutil.which("systemd-nspawn")
+UNSHARE = shutil.which("unshare")
 DRILL = Path(__file__).with_name("drill.sh")
 SHORT = "[Unit]\nStartLimitBurst=5\n[Service]\nRestartSec=1s\nWatchdogSec=30s\n"
 """A drop-in: the times of a drill, where the unit has those of a service."""
@@ -34,19 +39,27 @@ def tell_into(file: Path) -> str:
 
 
 @pytest.fixture
-def findings(tmp_path: Path) -> set[str]:
+def folder() -> Iterator[Path]:
+    """Return a new folder outside /tmp, which the units have of their own (PrivateTmp=yes)."""
+    with tempfile.TemporaryDirectory(prefix="hftcl-drill-", dir="/srv") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def findings(folder: Path) -> set[str]:
     """Return what a container in which the units are installed has found."""
-    home, units = tmp_path / "home", tmp_path / "units"
-    for folder in (home, units):
-        folder.mkdir()
+    home, units, tree = folder / "home", folder / "units", folder / "tree"
+    for path in (home, units, tree):
+        path.mkdir()
     (home / "told").touch()
     (home / "hftcl.toml").write_text(f'[alerts]\ncommand = {tell_into(home / "told")}\n[schedule]\ntimezone = "UTC"\n')
     place = Installation.find(loaded(home, (home / "hftcl.toml").read_text()))
     texts = {f"hftcl-{name}.service": build_unit(name, place) for name in NAMES}
     texts[f"hftcl-{FAILED}@.service"] = build_unit(FAILED, place)
     texts["hftcl-drill.service"] = (
-        "[Unit]\nDescription=the drill\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
-        f"ExecStart={DRILL} {tmp_path}\n"
+        "[Unit]\nDescription=the drill\nFailureAction=poweroff-immediate\n"
+        "[Service]\nType=oneshot\nTimeoutStartSec=infinity\n"
+        f"ExecStart={DRILL} {folder}\n"
     )
     for file, text in texts.items():
         (units / file).write_text(text.replace("User=hftcl\n", "User=root\n"))
@@ -54,16 +67,19 @@ def findings(tmp_path: Path) -> set[str]:
     short.mkdir()
     (short / "short.conf").write_text(SHORT)
     binds = [f"--bind-ro={path}:/etc/systemd/system/{path.name}" for path in sorted(units.iterdir())]
-    command = [str(NSPAWN), "--directory=/", "--volatile=overlay", "--register=no", "--keep-unit", f"--bind={tmp_path}"]
+    machine = [str(NSPAWN), f"--directory={tree}", "--volatile=overlay", f"--bind={folder}", *binds]
+    command = shlex.join([*machine, "--register=no", "--keep-unit", "--boot", "systemd.unit=hftcl-drill.service"])
+    # systemd-nspawn takes no overlay over `/` itself; mounted again it does, here where no other process sees it
+    again = f"mount --bind / {shlex.quote(str(tree))} && exec {command}"
     done = subprocess.run(
-        [*command, *binds, "--boot", "systemd.unit=hftcl-drill.service"],
+        [str(UNSHARE), "--mount", "--propagation", "private", "/bin/sh", "-c", again],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
         timeout=BOOT_S,
     )
-    result = tmp_path / "result"
+    result = folder / "result"
     if not result.exists():
         pytest.skip(f"systemd-nspawn boots no container here: {(done.stderr or done.stdout)[-200:]!r}")
     return set(result.read_text().splitlines())

@@ -12,7 +12,7 @@ import pytest
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, OrderState, Paced, find_broker
+from hftcl.trading.brokers import Broker, Fill, OrderState, Paced, find_broker, require_plausible
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.alpaca_server import START, AlpacaServer, says, slow
 from tests.trading.trading_cases import NOW, SESSION, a_record, an_order, at, sent
@@ -247,10 +247,11 @@ def test_the_account_is_told_in_shares_that_are_negative_where_short(server: Alp
         ("GET /v2/positions", says(200, {"message": "x"})),
         ("GET /v2/positions", says(200, [{"symbol": "AAPL", "qty": "many"}])),
         ("GET /v2/positions", says(200, [7])),
+        ("GET /v2/positions", says(200, [{"symbol": "AAPL", "qty": "1e308"}])),
     ],
     ids=[
         *("NaN", "no cash", "a list", "not JSON", "nothing", "500", "a redirect"),
-        *("not a list", "no number", "not an object"),
+        *("not a list", "no number", "not an object", "a number without a meaning"),
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_no_account(
@@ -260,6 +261,44 @@ def test_an_answer_that_cannot_be_trusted_is_no_account(
     with pytest.raises(BrokerError):
         broker.account()
     assert broker.account().cash == 100_000.0
+
+
+def test_a_fill_that_cannot_be_true_is_told_and_never_booked(server: AlpacaServer, broker: Broker) -> None:
+    broker.submit(an_order(0))
+    server.fill(NAME, 4, 1e308)
+    with pytest.raises(BrokerError, match=r"Alpaca answered 'price' with '1e\+308', which cannot be true"):
+        broker.fills(START.isoformat())
+    (row,) = server.activities
+    row |= {"price": "100", "transaction_time": "9999-12-31T23:59:59-14:00"}  # has no time in UTC
+    with pytest.raises(BrokerError, match="which is not a time"):
+        broker.fills(START.isoformat())
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "commission"),
+    [
+        (1e308, 100.0, 0.0),
+        (5.0, 1e308, 0.0),
+        (5.0, math.nan, 0.0),
+        (5.0, -1.0, 0.0),
+        (0.0, 100.0, 0.0),
+        (5.0, 9.0, math.inf),
+    ],
+)
+def test_a_fill_of_any_broker_that_cannot_be_true_is_refused(quantity: float, price: float, commission: float) -> None:
+    fill = Fill(
+        fill_id="1",
+        client_order_id=NAME,
+        ticker="AAPL",
+        quantity=quantity,
+        price=price,
+        commission=commission,
+        ts=NOW,
+        at=NOW,
+    )
+    with pytest.raises(BrokerError, match=r"a fill of AAPL that cannot be true.*Nothing is booked"):
+        require_plausible("other", fill)
+    require_plausible("other", replace(fill, quantity=-5.0, price=100.0, commission=0.0))
 
 
 def test_a_body_that_trickles_ends_with_the_total_time_of_a_request(server: AlpacaServer, hasty: Broker) -> None:

@@ -97,6 +97,9 @@ max_daily_loss = 0.00001
     assert (found["broker"], found["apart"]) == ("strict-paper", {}), "flat, and the ledger knows it, in a storm too"
     assert found["fills"] > 0
     assert found["halted"].startswith("daily_loss")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("hftcl: ")]
+    assert line.startswith("hftcl: The replay was halted, and opened nothing more: the session has lost ")
+    assert line.endswith(" allowed. Mend that, and replay again.")
     assert [told["subject"] for told in found["alerts"] if told["kind"] == "halted"] == [
         "trading is halted: daily_loss"
     ]

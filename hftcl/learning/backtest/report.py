@@ -48,7 +48,7 @@ def build_report(
     pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
     differences = tuple(_report_difference(courses, mine, baseline, a_year) for mine, baseline in pairs)
     return BacktestReport(
-        conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER]),
+        conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER], sessions_per_year=a_year),
         reason=_explain_conclusion(courses, differences),
         policies={name: _report_policy(name, course, a_year) for name, course in courses.items()},
         differences=differences,

@@ -16,6 +16,7 @@ from hftcl.archive.registry import JUDGED, Registry
 from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
+from hftcl.exam.detector import ShiryaevRoberts
 from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
@@ -287,7 +288,7 @@ def _run_detector(
     later = {day: net for day, net in scored.items() if day > begun}
     answered = window.calendar.find_last_complete(last.at) if last is not None else date.min
     rule = settings.triggers
-    state = metrics.ShiryaevRoberts(
+    state = ShiryaevRoberts(
         floor=rule.min_recent_sharpe,
         alarm_at=rule.alarm_sessions,
         sessions_per_year=window.calendar.sessions_per_year,

@@ -13,11 +13,12 @@ from hftcl.archive.fitness import describe_untrained, find_market_kind, load_arc
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
+from hftcl.exam.trials import compute_deflated, count_effective
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
 from hftcl.learning.score import examine
-from hftcl.learning.trials import compute_dsr, find_trials, record_look
+from hftcl.learning.trials import find_trials, record_look
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import AsOf, find_known_end, open_market, parse_day
 from hftcl.settings import Settings
@@ -110,9 +111,12 @@ def _examine(
     )
     return ExamReport(
         trials=1 + len(tried),
-        effective_trials=1.0 + sum(trial.weight for trial in tried),
-        dsr=compute_dsr(
-            examined.simulation.net, score_report.sharpe, tried, Calendar(model.meta.calendar).sessions_per_year
+        effective_trials=count_effective(tried),
+        dsr=compute_deflated(
+            examined.simulation.net,
+            score_report.sharpe,
+            tried,
+            sessions_per_year=Calendar(model.meta.calendar).sessions_per_year,
         ),
         **{item.name: getattr(score_report, item.name) for item in fields(ScoreReport)},
         from_=days[0],

@@ -21,9 +21,10 @@ from hftcl.archive.records import ModelRecord
 from hftcl.errors import ConfigError, HftclError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.edge import Edge
+from hftcl.exam.evidence import Evidence
 from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
-from hftcl.exam.verdict import Evidence, Outcome, Verdict, judge
+from hftcl.exam.verdict import Outcome, Verdict, judge
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
@@ -262,8 +263,7 @@ def _examine_candidate(
         champion_problem=champion.problem if champion else None,
         champion_excused=champion.excused if champion else None,
         earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
-        tried_sharpes=[trial.sharpe for trial in tried],
-        tried_weights=[trial.weight for trial in tried],
+        tried=tried,
         implausible=_explain_doubt(miracles, challenger, data, division, settings)
         if miracles and not is_confirmed(archive, policy)
         else None,

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import polars as pl
 
-from hftcl.durable import convert_storage_faults, make_folder, write_atomically
+from hftcl.durable import convert_storage_faults, make_folder, read_file, write_atomically
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.home import Home
 from hftcl.market import doubts
@@ -265,7 +265,7 @@ class FilesSource:
     @cached_property
     def _remembered(self) -> Mapping[str, Facts]:
         try:
-            index = msgspec.json.decode(self._index_file.read_bytes(), type=Remembered)
+            index = msgspec.json.decode(read_file(self._index_file), type=Remembered)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # none yet, or damaged: every file is opened
             return {}
         return index.files if (index.format, index.reading) == (FORMAT, self._reading) else {}

@@ -11,6 +11,7 @@ from typing import Final
 
 import polars as pl
 
+from hftcl.durable import read_file
 from hftcl.errors import RefusedBarsError, SourceError
 from hftcl.market.bars import PRICES
 from hftcl.market.layouts import GENERIC, Layout
@@ -144,7 +145,7 @@ def require_agreement(ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) 
 def read_splits(path: Path) -> tuple[Split, ...]:
     """Return the splits of a file in Polygon's format, oldest first. Raises SourceError where it is not one."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
         rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
         splits = [
             Split(

@@ -19,6 +19,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from hftcl.config.dotenv import build_read_error
+from hftcl.durable import read_file
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.sources import Question, Split
@@ -138,7 +140,7 @@ def _find_files(folder: Path) -> dict[date, Path]:
     try:
         paths = sorted(path for path in folder.rglob("*.csv*") if path.is_file())
     except OSError as error:
-        raise ConfigError(f"[polygon] flat_files: {folder} cannot be read: {error.strerror}.") from error
+        raise build_read_error(f"[polygon] flat_files: {folder}", error) from error
     for path in paths:
         match = _NAME.fullmatch(path.name)
         if match is None or "day_aggs" in str(path.relative_to(folder)):
@@ -190,7 +192,7 @@ def _read_day(path: Path, day: date, tickers: Sequence[str]) -> pl.DataFrame:
 def _read_splits(path: Path) -> tuple[Split, ...]:
     """Return the splits of a file in Polygon's format: a list, or an object with `results`; none where it is absent."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_file(path))
     except FileNotFoundError:
         return ()
     except (OSError, ValueError) as error:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
 from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError
+from hftcl.errors import BrokerError, ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
+    "LARGEST_AMOUNT",
     "Account",
     "Broker",
     "BrokerFactory",
@@ -32,8 +33,12 @@ __all__ = [
     "TellsCash",
     "Traits",
     "find_broker",
+    "require_plausible",
     "traits_of",
 ]
+
+LARGEST_AMOUNT: Final = 1e12
+"""USD or shares: beyond it a float64 begins to lose the cent, and no account or share is worth as much."""
 
 Status = Literal["open", "partially_filled", "filled", "canceled", "rejected"]
 
@@ -52,6 +57,18 @@ class Fill:
     ts: datetime
     """Start of the minute in which it filled, UTC."""
     at: datetime
+
+
+def require_plausible(broker: str, fill: Fill) -> None:
+    """Raise BrokerError where a fill cannot be true: no shares, a price or an amount that nothing on earth has."""
+    amounts = fill.quantity, fill.price, fill.commission
+    if all(abs(amount) <= LARGEST_AMOUNT for amount in amounts) and fill.quantity and fill.price > 0:
+        return
+    raise BrokerError(
+        f"The broker {broker} tells a fill of {fill.ticker} that cannot be true: {fill.quantity:g} shares at "
+        f"{fill.price:g} USD, commission {fill.commission:g}. Nothing is booked: compare the account with "
+        "`hftcl trade --status`."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

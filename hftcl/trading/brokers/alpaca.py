@@ -20,7 +20,7 @@ from hftcl.config import secret
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
 from hftcl.ledger.account import DECIMALS
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
+from hftcl.trading.brokers import LARGEST_AMOUNT, Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.alpaca_transport import Pace, open_bounded_session, to_one_line
 from hftcl.trading.brokers.refusals import BY_CODE, classify
 
@@ -435,8 +435,8 @@ def _read_number(raw: object, name: str) -> float:
         number = float(str(value))
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise BrokerError(f"Alpaca answered {name!r} with {str(value)[:40]!r}, which is not a number. Try again later.")
+    if not abs(number) <= LARGEST_AMOUNT:
+        raise BrokerError(f"Alpaca answered {name!r} with {str(value)[:40]!r}, which cannot be true. Try again later.")
     return number
 
 
@@ -447,6 +447,6 @@ def _read_moment(raw: object, name: str) -> datetime:
 def _parse(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):  # the first and the last hours there are have no time in UTC
         raise BrokerError(f"Alpaca answered {text[:40]!r}, which is not a time. Try again later.") from None
-    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)

@@ -41,6 +41,7 @@ _SILENT: Final = frozenset(
     }
 )
 """Where a ticker has one of these, no order is sent for it this minute, at any target."""
+CLEAR: Final = "`hftcl trade --clear` lets it trade again."
 KILL_SWITCH: Final = "kill_switch"  # the name of its latch in the ledger, shown by `trade --status`
 _VOLUMES_WAIT: Final = 5
 """Minutes that corrections of volumes alone may wait: vendors send a minute again for each late trade, and to compute
@@ -481,9 +482,7 @@ class Bot:
         """Latch: what is held is closed, and nothing is opened until a person clears it. False if it is latched."""
         if not self._ledger.latch(name, reason, now):
             return False
-        self._tell(
-            Kind.HALTED, f"trading is halted: {name}", f"{reason}. `hftcl trade --clear` lets it trade again.", now
-        )
+        self._tell(Kind.HALTED, f"trading is halted: {name}", f"{reason}. {CLEAR}", now)
         return True
 
     def flatten(self, now: datetime) -> None:

@@ -23,6 +23,7 @@ from hftcl.trading.brokers import (
     Paced,
     TellsCash,
     Traits,
+    require_plausible,
     traits_of,
 )
 
@@ -177,7 +178,10 @@ class PatientBroker:
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
-        return self._ask(lambda: self.broker.fills(since))
+        fills, cursor = self._ask(lambda: self.broker.fills(since))
+        for fill in fills:
+            require_plausible(self.broker.name, fill)
+        return fills, cursor
 
     def account(self) -> Account:
         """Return the account."""

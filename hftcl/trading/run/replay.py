@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from hftcl import sqlite
-from hftcl.alerts import Alert
+from hftcl.alerts import Alert, Kind
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.config.plugins import is_ours
@@ -37,7 +37,7 @@ from hftcl.strategy.positions import positions_sha256
 from hftcl.trading.brokers import Broker, find_broker, traits_of
 from hftcl.trading.brokers.paper import FILE as PAPER_FILE
 from hftcl.trading.brokers.strict import FILE as STRICT_FILE
-from hftcl.trading.decide.bot import Minute
+from hftcl.trading.decide.bot import CLEAR, Minute
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.reconciliation import SAME, reconcile
@@ -98,6 +98,21 @@ class ReplayReport:
     alerts: tuple[Told, ...]
     apart: dict[str, float]
     seconds: float
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why this is not the replay that was asked for, and what to do; None where it is."""
+        halts = [alert.text for alert in self.alerts if alert.kind == Kind.HALTED]
+        if halts or self.halted:
+            reason = (halts[0] if halts else str(self.halted)).removesuffix(f" {CLEAR}").rstrip(".")
+            return f"The replay was halted, and opened nothing more: {reason}. Mend that, and replay again."
+        if self.apart:
+            shares = ", ".join(f"{ticker} {difference:+g}" for ticker, difference in self.apart.items())
+            return (
+                f"The replay ended with more shares at the broker {self.broker} than in its ledger: {shares}. "
+                "Replay again; a broker that errs twice has a fault, which its author should see."
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

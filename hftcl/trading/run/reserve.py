@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hftcl import durable
+from hftcl.errors import StorageError
+
 log = logging.getLogger(__name__)
 
 FILE: Final = ".reserve"
@@ -34,9 +37,10 @@ class Reserve:
         try:
             if self.path.exists() and self.path.stat().st_size == _BYTES:
                 return True
+            durable.require_regular(self.path)
             with self.path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, _BYTES)  # blocks, not a hole
-        except OSError as error:
+        except (OSError, StorageError) as error:
             log.warning("no reserve on the disk path=%s why=%s", self.path, error)
             self.give_up()
             return False

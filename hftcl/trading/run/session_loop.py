@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from hftcl import durable
 from hftcl.alerts import Alert, Kind
 from hftcl.archive.fitness import describe_untrained
 from hftcl.errors import (
@@ -71,8 +72,7 @@ class Controls:
 def _read_reason(path: Path) -> str:
     """Return what a person, or `--flatten`, wrote into the file, as one line; it halts whatever it says."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            said = " ".join(file.read(200).split())
+        said = " ".join(durable.read_file(path)[:200].decode(errors="replace").split())
     except OSError:
         return ""
     return f": {said}" if said else ""

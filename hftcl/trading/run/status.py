@@ -199,7 +199,7 @@ def _measure_limits(ledger: LedgerReader, meta: LedgerMeta, production: BookStat
 def _find_holder(lock: Path) -> int | None:
     """Return the process that holds a lock, None where no process does. Takes nothing and leaves nothing behind."""
     try:
-        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hang us
     except FileNotFoundError:
         return None
     try:
