@@ -24,6 +24,7 @@ _ZONE = 'a time zone such as "America/New_York" or "UTC"'  # names of the IANA d
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"  # 24 hours, two digits: what sorts as text and has no a.m. to forget
 # A day and a time, or the five fields of cron; `config.times` says what is wrong with them.
 _TIMES = rf"^(((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?{_CLOCK}|\S+( \S+){{4}})$"
+_FEATURE_FORM = r"^[a-z][a-z0-9_]*$"  # names of columns, of JSON and of TOML keys alike
 _DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"  # three letters, English, as cron and systemd take them
 
 
@@ -221,6 +222,28 @@ class Model(Value):
     horizon_minutes: Annotated[
         int, Meta(ge=1, le=240, description="Minutes that the target reaches ahead, and that a signal is held.")
     ] = 30
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Features(Value):
+    """The features that a model reads: ours, and those of your own files."""
+
+    modules: Annotated[
+        tuple[Annotated[str, _text("", allowed='a Python file such as "my_features.py"', pattern=r"\.py$")], ...],
+        Meta(
+            max_length=32,
+            description="Your own features: Python files, each with a tuple FEATURES; they are run. "
+            "Relative to hftcl.toml, and there below its folder; elsewhere write the whole path.",
+        ),
+    ] = ()
+    use: Annotated[
+        tuple[Annotated[str, _text("", allowed="a feature or a group of features", pattern=_FEATURE_FORM)], ...],
+        Meta(max_length=1000, description="Features, or groups, that a model is trained on; empty: all."),
+    ] = ()
+    drop: Annotated[
+        tuple[Annotated[str, _text("", allowed="a feature or a group of features", pattern=_FEATURE_FORM)], ...],
+        Meta(max_length=1000, description="Features, or groups, that are left out."),
+    ] = ()
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -727,6 +750,7 @@ class Settings(Value):
     polygon: Polygon = field(default_factory=Polygon)
     synthetic: Synthetic = field(default_factory=Synthetic)
     model: Model = field(default_factory=Model)
+    features: Features = field(default_factory=Features)
     ridge: Ridge = field(default_factory=Ridge)
     strategy: Strategy = field(default_factory=Strategy)
     exam: Exam = field(default_factory=Exam)

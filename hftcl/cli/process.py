@@ -26,6 +26,7 @@ COMMANDS: Final = (
     "inspect",
     "check",
     "retrain",
+    "features",
     "prove",
     "exam",
     "backtest",
