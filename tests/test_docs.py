@@ -96,6 +96,7 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         archive_reports.RollbackReport,
         archive_reports.UnpinReport,
         reports.ProofReport,
+        reports.FeatureReport,
         reports.BacktestReport,
         reports.PolicyReport,
         tracker_reports.PerformanceReport,

@@ -86,23 +86,28 @@ def _read_source(path: Path) -> bytes:
     where = f"[features] modules: {path}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe in its place must not hang us
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{where} is not a file.")
-            if status.st_mode & stat.S_IWOTH:
-                raise ConfigError(f"{where} may be written by everybody, and it is run. `chmod o-w {path}`.")
-            folder = path.resolve().parent
-            if (mode := folder.stat().st_mode) & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise ConfigError(
-                    f"{where} lies in a folder that everybody may write to, and it is run. `chmod o-w {folder}`."
-                )
-            source = file.read(_LARGEST_BYTES + 1)
+        try:
+            _require_ours(path, os.fstat(descriptor).st_mode, where)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                source = file.read(_LARGEST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror or error}.") from error
     if len(source) > _LARGEST_BYTES:
         raise ConfigError(f"{where} has more than {_LARGEST_BYTES >> 20} MiB. It is no file of features.")
     return source
+
+
+def _require_ours(path: Path, mode: int, where: str) -> None:
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{where} is not a file.")
+    if mode & stat.S_IWOTH:
+        raise ConfigError(f"{where} may be written by everybody, and it is run. `chmod o-w {path}`.")
+    folder = path.resolve().parent
+    of_folder = folder.stat().st_mode
+    if of_folder & stat.S_IWOTH and not of_folder & stat.S_ISVTX:  # who may write there may put another in its place
+        raise ConfigError(f"{where} lies in a folder that everybody may write to, and it is run. `chmod o-w {folder}`.")
 
 
 @lru_cache(maxsize=_KEPT_FILES)
