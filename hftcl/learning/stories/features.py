@@ -29,7 +29,7 @@ from hftcl.model.target import targets
 from hftcl.settings import Settings
 
 _HORIZONS: Final = (5, 15, 30, 60)  # minutes; [model] horizon_minutes stands beside them
-_QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)
+_QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)  # the middle, and both tails without their single worst bars
 _RESAMPLES: Final = 2000  # the ends of a 90 % interval are then 1/50 of its width apart from those of more
 _INTERVAL: Final = 0.90  # as the intervals of exam and backtest
 _FEWEST_BARS: Final = 30  # of a session; fewer make no correlation worth a number
