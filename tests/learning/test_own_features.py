@@ -101,10 +101,6 @@ def test_features_tells_what_each_is_worth_on_the_training_sessions_alone(
     assert low < value < high < 0, "the synthetic market's edge is that prices come back"
     assert all(0 <= feature.coverage <= 1 and feature.cost_us > 0 for feature in report.features)
     assert mine.coverage < planted.coverage, "an hour of each session is its look-back"
-    fewer = learning(replace(settings, features=replace(settings.features, use=("mine", "vwap_dist")))).features()
-    assert [feature.name for feature in fewer.features] == ["vwap_dist", "ret_60"]
-    assert len(fewer.left_out) == 30
-    assert fewer.features[0].ic == planted.ic, "what a feature is worth by itself does not depend on the others"
 
 
 def test_the_information_coefficient_is_the_rank_correlation_within_a_session(

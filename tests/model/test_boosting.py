@@ -17,7 +17,7 @@ from hftcl.model.families.boosting import LightGBM, XGBoost, read_lightgbm, read
 from hftcl.model.families.tree_graph import place_on_thresholds
 from hftcl.model.families.vote import Vote
 from hftcl.model.serving import Predictor
-from hftcl.model.training import TrainingTask, train
+from hftcl.model.training import TrainingPool, TrainingTask
 
 Rows = npt.NDArray[np.float32]
 NAMES: Final = ("lightgbm", "xgboost", "vote")
@@ -154,10 +154,12 @@ def test_weights_are_fitted_on_rows_that_the_members_have_not_seen_and_told() ->
     X, y = problem()
     first = np.arange(len(X)) < 3000
     rows: dict[str, Any] = {"X": X, "y": y, "fitted": first, "held_out": ~first}
-    given = train(TrainingTask(**rows, family="vote", params=params_of(Vote()), seed=5, jobs=1))
+    params = params_of(Vote())
+    with TrainingPool() as pool:  # one child, whose libraries take seconds to load
+        given = pool.train(TrainingTask(**rows, family="vote", params=params, seed=5, jobs=1))
+        fitting = {**params, "fit_weights": True}
+        chosen = pool.train(TrainingTask(**rows, family="vote", params=fitting, seed=5, jobs=1))
     assert [given.params[f"weight_{name}"] for name in ("forest", "lightgbm", "xgboost")] == [1.0, 1.0, 1.0]
-    params = {**params_of(Vote()), "fit_weights": True}
-    chosen = train(TrainingTask(**rows, family="vote", params=params, seed=5, jobs=1))
     weights = [chosen.params[f"weight_{name}"] for name in ("forest", "lightgbm", "xgboost")]
     assert sum(weights) == pytest.approx(1)
     assert min(weights) >= 0

@@ -65,12 +65,12 @@ def test_a_hundred_leaks_are_found_in_a_hundred() -> None:
 
 
 def test_what_looks_back_only_has_no_fault() -> None:
-    honest = [
+    honest = [  # one look-back for all: the bot's minutes are played once for each
         a_feature("ret_60", divide_by_volatility((close / close.shift(60)).log(), 60), lookback=60),
-        a_feature("high_45", (close / high.rolling_max(45)).log(), lookback=45),
-        a_feature("rank_30", close.rolling_rank(30) / 30),
-        a_feature("steady_20", count_whole(moves.abs(), LOG_UNIT).rolling_sum(20) * LOG_UNIT, lookback=21),
-        a_feature("late", pl.when(minute >= 60).then(moves).otherwise(0.0)),
+        a_feature("high_45", (close / high.rolling_max(45)).log(), lookback=60),
+        a_feature("rank_30", close.rolling_rank(30) / 30, lookback=60),
+        a_feature("steady_20", count_whole(moves.abs(), LOG_UNIT).rolling_sum(20) * LOG_UNIT, lookback=60),
+        a_feature("late", pl.when(minute >= 70).then(moves).otherwise(0.0), lookback=60),
     ]
     assert find_faults(honest) == ()
 
