@@ -15,6 +15,7 @@ where a class has the exit status of the one above it unless it says:
         UnfitModelError
         StorageError
         TrainingError
+        FeatureError
         ModelNotFoundError
         RollbackError
         PinnedError
@@ -88,6 +89,10 @@ class StorageError(HftclError):
 
 class TrainingError(HftclError):
     """The training process failed, was killed or ran out of memory. The serving model is untouched."""
+
+
+class FeatureError(HftclError):
+    """A feature of the user's own breaks a promise: it looks ahead, or the bot would find other values."""
 
 
 class ModelNotFoundError(HftclError):

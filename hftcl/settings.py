@@ -24,6 +24,8 @@ _ZONE = 'a time zone such as "America/New_York" or "UTC"'  # names of the IANA d
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"  # 24 hours, two digits: what sorts as text and has no a.m. to forget
 # A day and a time, or the five fields of cron; `config.times` says what is wrong with them.
 _TIMES = rf"^(((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?{_CLOCK}|\S+( \S+){{4}})$"
+_FAMILIES = '"forest", "ridge", "lightgbm", "xgboost", "vote", or an installed plug-in'
+_FEATURE_FORM = r"^[a-z][a-z0-9_]*$"  # names of columns, of JSON and of TOML keys alike
 _DAYS = "the days are Mon, Tue, Wed, Thu, Fri, Sat, Sun"  # three letters, English, as cron and systemd take them
 
 
@@ -208,7 +210,7 @@ class Synthetic(Value):
 class Model(Value):
     """The model that is trained."""
 
-    family: Annotated[str, _text("Kind of model.", allowed='"forest", "ridge", or an installed plug-in')] = "forest"
+    family: Annotated[str, _text("Kind of model.", allowed=_FAMILIES)] = "forest"
     n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Trees.")] = 200
     max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of a tree.")] = 12
     min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000, description="Fewest training rows in a leaf.")] = 50
@@ -224,12 +226,77 @@ class Model(Value):
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
+class Features(Value):
+    """The features that a model reads: ours, and those of your own files."""
+
+    modules: Annotated[
+        tuple[Annotated[str, _text("", allowed='a Python file such as "my_features.py"', pattern=r"\.py$")], ...],
+        Meta(
+            max_length=32,
+            description="Your own features: Python files, each with a tuple FEATURES; they are run. "
+            "Relative to hftcl.toml, and there below its folder; elsewhere write the whole path.",
+        ),
+    ] = ()
+    use: Annotated[
+        tuple[Annotated[str, _text("", allowed="a feature or a group of features", pattern=_FEATURE_FORM)], ...],
+        Meta(max_length=1000, description="Features, or groups, that a model is trained on; empty: all."),
+    ] = ()
+    drop: Annotated[
+        tuple[Annotated[str, _text("", allowed="a feature or a group of features", pattern=_FEATURE_FORM)], ...],
+        Meta(max_length=1000, description="Features, or groups, that are left out."),
+    ] = ()
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
 class Ridge(Value):
     """The family `ridge`: a weighted sum of the features, the baseline that a forest must beat."""
 
     alpha: Annotated[
         float, Meta(ge=0, le=1e9, description="Penalty on the squared weights of the standardised features.")
     ] = 100.0
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class LightGBM(Value):
+    """The family `lightgbm`, of the extra `hftcl[boosting]`: trees that each mend what those before left over."""
+
+    n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Boosted trees of LightGBM.")] = 100
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="How much of its mending each tree may do.")] = 0.05
+    max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of a boosted tree.")] = 5
+    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000, description="Fewest rows in a leaf (LightGBM).")] = 100
+    max_features: Annotated[
+        Literal["sqrt", "log2"] | Annotated[float, Meta(gt=0, le=1)],
+        _text('Features that LightGBM tries per split: "sqrt", "log2", or a share such as 1.0.'),
+    ] = "sqrt"
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class XGBoost(Value):
+    """The family `xgboost`, of the extra `hftcl[boosting]`: the same idea, another library."""
+
+    n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Boosted trees of XGBoost.")] = 100
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="How much each tree of XGBoost may mend.")] = 0.05
+    max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of a tree of XGBoost.")] = 5
+    min_samples_leaf: Annotated[int, Meta(ge=1, le=1_000_000, description="Fewest rows in a leaf (XGBoost).")] = 100
+    max_features: Annotated[
+        Literal["sqrt", "log2"] | Annotated[float, Meta(gt=0, le=1)],
+        _text('Features that XGBoost tries per split: "sqrt", "log2", or a share such as 1.0.'),
+    ] = "sqrt"
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class Vote(Value):
+    """The family `vote`: forest (of [model]), LightGBM and XGBoost, averaged; of the extra `hftcl[boosting]`."""
+
+    weight_forest: Annotated[float, Meta(ge=0, le=1000, description="What the forest's vote weighs.")] = 1.0
+    weight_lightgbm: Annotated[float, Meta(ge=0, le=1000, description="What LightGBM's vote weighs.")] = 1.0
+    weight_xgboost: Annotated[float, Meta(ge=0, le=1000, description="What XGBoost's vote weighs.")] = 1.0
+    fit_weights: Annotated[
+        bool, _text("Fit the weights on the sessions that set the entry threshold, in place of those above.")
+    ] = False
+    boosting_n_estimators: Annotated[int, Meta(ge=1, le=10_000, description="Trees of each boosted member.")] = 100
+    boosting_learning_rate: Annotated[float, Meta(gt=0, le=1, description="How much each of them may mend.")] = 0.05
+    boosting_max_depth: Annotated[int, Meta(ge=1, le=64, description="Greatest depth of the boosted members.")] = 5
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
@@ -727,7 +794,11 @@ class Settings(Value):
     polygon: Polygon = field(default_factory=Polygon)
     synthetic: Synthetic = field(default_factory=Synthetic)
     model: Model = field(default_factory=Model)
+    features: Features = field(default_factory=Features)
     ridge: Ridge = field(default_factory=Ridge)
+    lightgbm: LightGBM = field(default_factory=LightGBM)
+    xgboost: XGBoost = field(default_factory=XGBoost)
+    vote: Vote = field(default_factory=Vote)
     strategy: Strategy = field(default_factory=Strategy)
     exam: Exam = field(default_factory=Exam)
     promote: Promote = field(default_factory=Promote)

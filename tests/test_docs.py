@@ -1,5 +1,6 @@
 """The documentation is true: each shown command and snippet runs, each command and option is told."""
 
+import json
 import os
 import re
 import subprocess
@@ -96,6 +97,7 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         archive_reports.RollbackReport,
         archive_reports.UnpinReport,
         reports.ProofReport,
+        reports.FeatureReport,
         reports.BacktestReport,
         reports.PolicyReport,
         tracker_reports.PerformanceReport,
@@ -163,3 +165,35 @@ def test_every_dependency_is_explained() -> None:
     for requirement in project["dependencies"]:
         name = re.split(r"[><=;\s]", requirement)[0]
         assert name in told, f"docs/dependencies.md lacks {name}"
+
+
+@pytest.mark.slow
+def test_the_page_on_an_edge_of_ones_own_comes_out_as_it_says(tmp_path: Path) -> None:
+    page = (DOCS / "edge.md").read_text()
+    (module,) = blocks(DOCS / "edge.md", "python")
+    (tmp_path / "my_features.py").write_text(module)
+    shown = [line[2:] for block in blocks(DOCS / "edge.md", "console") for line in block.splitlines()]
+    environment = {**os.environ, "PATH": QUICK["PATH"], "COLUMNS": "200"}
+    said = {}
+    for command in shown:
+        done = subprocess.run(
+            ["/bin/bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == (1 if command.endswith("# exits 1") else 0), f"{command}: {done.stderr}"
+        said[command] = done.stdout + done.stderr
+    assert "REJECTED" in said["hftcl retrain --as-of 2025-12-15"]
+    assert "DEPLOYED" in said["hftcl retrain --force --as-of 2025-12-15"]
+    leak, nothing = (said[command] for command in shown if command.startswith("HFTCL_"))
+    assert "The feature stretch breaks a promise: a value never changes when later bars arrive" in leak
+    assert "REJECTED" in nothing
+    for home in (tmp_path, tmp_path / "nothing"):
+        done = subprocess.run(
+            [BIN / "hftcl", "history", "--json"],
+            cwd=tmp_path,
+            env={**environment, "HFTCL_PATHS__HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for row in json.loads(done.stdout):
+            assert f"{row['val_sharpe']:.2f}" in page, row

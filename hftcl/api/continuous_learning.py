@@ -14,7 +14,14 @@ from hftcl.errors import UsageError
 from hftcl.events import OnEvent, ignore
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport, UnpinReport
-from hftcl.learning.reports import BacktestReport, CheckReport, ExamReport, ProofReport, RetrainReport
+from hftcl.learning.reports import (
+    BacktestReport,
+    CheckReport,
+    ExamReport,
+    FeaturesReport,
+    ProofReport,
+    RetrainReport,
+)
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
@@ -125,6 +132,12 @@ class ContinuousLearning:
         from hftcl.learning.stories.prove import prove
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
+
+    def features(self, *, as_of: str | None = None) -> FeaturesReport:
+        """Return the features in force, and what each is worth on the training sessions. Changes nothing."""
+        from hftcl.learning.stories.features import describe_features
+
+        return describe_features(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
     def backtest(self, from_: date | str, to: date | str) -> BacktestReport:
         """Replay the loop over the sessions `from_` to `to` (dates or ISO texts), and compare ways to run it.

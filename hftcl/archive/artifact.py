@@ -9,13 +9,13 @@ code runs on loading.
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -29,6 +29,10 @@ from hftcl.exam.drift import FeatureBins
 from hftcl.exam.slices import Slice
 from hftcl.market.received import TickerCoverage
 from hftcl.model.serving import INPUT, Predictor
+from hftcl.settings import Settings
+
+if TYPE_CHECKING:
+    from hftcl.model.features import Feature
 
 FORMAT: Final = 1  # the first: raise it when a reader of today would misread the file
 # A model is read whole into memory, by bot and doctor too; 50 times the 5 MB that the doctor reckons with.
@@ -60,11 +64,24 @@ _OPERATORS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSet:
-    """The features of a model or of this program: names in order, SHA-256 of what they mean, and their formulae."""
+    """The features of a model or of this program: names in order, SHA-256 of what they mean, and their formulae.
+
+    sources: SHA-256 of the user's file that each stands in, "" for ours; empty where none is the user's. table: all
+    that this program computes, of which a model may read some; empty for a model's.
+    """
 
     names: tuple[str, ...]
     definitions_hash: str
     formulae: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    table: "tuple[Feature, ...]" = field(default=(), repr=False, compare=False)
+
+    def narrow(self, names: Sequence[str]) -> "FeatureSet":
+        """Return those of the table that are among `names`, in that order; itself where it has no table."""
+        if not self.table:
+            return self
+        known = {feature.name: feature for feature in self.table}
+        return _describe_features(tuple(known[name] for name in names if name in known), self.table)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +90,7 @@ class ModelMeta:
 
     threshold: on |prediction|, from the `entry_quantile` of an inner split. label_end: when the last label that was
     trained on was known; no bar up to it may examine this model. data_digest: SHA-256 of the training rows.
+    feature_sources: SHA-256 of the user's file of each feature, "" for ours; empty where all are ours. Never the code.
     feature_bins: how each feature was distributed over the training rows; None in a file of an earlier hftcl.
     exam_slices: where the P&L of its first exam came from, see `exam.slices`; None before it, or of an earlier hftcl.
     coverage: what of the window's bars had come, by ticker, those that are left out too; None of an earlier hftcl.
@@ -107,6 +125,7 @@ class ModelMeta:
     source: str
     synthetic: bool
     importances: tuple[float, ...] | None = field(repr=False)
+    feature_sources: tuple[str, ...] = field(default=(), repr=False)
     feature_bins: tuple[FeatureBins, ...] | None = field(default=None, repr=False)
     exam_slices: dict[str, tuple[Slice, ...]] | None = field(default=None, repr=False)
     coverage: tuple[TickerCoverage, ...] | None = field(default=None, repr=False)
@@ -117,7 +136,12 @@ class ModelMeta:
     @property
     def features(self) -> FeatureSet:
         """The features that the model reads."""
-        return FeatureSet(names=self.feature_names, definitions_hash=self.features_hash, formulae=self.feature_formulae)
+        return FeatureSet(
+            names=self.feature_names,
+            definitions_hash=self.features_hash,
+            formulae=self.feature_formulae,
+            sources=self.feature_sources,
+        )
 
 
 class Model:
@@ -140,14 +164,28 @@ class Model:
         return self._predictor.predict(X)
 
 
-def our_features() -> FeatureSet:
-    """Return the features of this program, for `load` to hold a file against."""
-    from hftcl.model.features import FEATURES, definitions_hash
+def our_features(settings: Settings | None = None) -> FeatureSet:
+    """Return the features that a model is trained on, and, in its table, all that this program computes.
 
+    settings: None for ours alone. Raises ConfigError as `own_features.find_features` does.
+    """
+    from hftcl.model.features import OUR_TABLE
+    from hftcl.model.own_features import find_features
+
+    table = OUR_TABLE if settings is None else find_features(settings)
+    return _describe_features(table.chosen, table.known)
+
+
+def _describe_features(features: "tuple[Feature, ...]", table: "tuple[Feature, ...]") -> FeatureSet:
+    from hftcl.model.features import definitions_hash
+
+    sources = tuple(feature.source for feature in features)
     return FeatureSet(
-        names=tuple(feature.name for feature in FEATURES),
-        definitions_hash=definitions_hash(),
-        formulae=tuple(feature.formula for feature in FEATURES),
+        names=tuple(feature.name for feature in features),
+        definitions_hash=definitions_hash(features),
+        formulae=tuple(feature.formula for feature in features),
+        sources=sources if any(sources) else (),
+        table=table,
     )
 
 
@@ -230,8 +268,9 @@ def load(
 
     In this order: a regular file of bounded size; the SHA-256, where one is expected; the digest in its own tail; the
     signature, where a key is set; a graph of known operators, one float32 input and output; complete metadata; features
-    equal to `expected_features`, where given; canary predictions within 1e-6. Raises IntegrityError saying which
-    failed, NewerVersionError for a file of a newer hftcl, StorageError where the file cannot be read.
+    among those that `expected_features` computes, where given; canary predictions within 1e-6.
+    Raises IntegrityError saying which failed, NewerVersionError for a file of a newer hftcl, StorageError where the
+    file cannot be read.
     """
     name, data = _read_source(source)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -241,7 +280,7 @@ def load(
         )
     model, meta = _open_verified(name, data)
     if expected_features is not None:
-        _require_features(meta.features, expected_features, name)
+        _require_features(meta.features, expected_features.narrow(meta.feature_names), name)
     del model.metadata_props[:]  # onnxruntime gets the graph alone
     try:
         predictor = Predictor(model.SerializeToString(), len(meta.feature_names))
@@ -387,8 +426,14 @@ def _require_features(trained_set: FeatureSet, current_set: FeatureSet, name: st
     raise IntegrityError(
         f"{name} was trained on other features than this hftcl computes: "
         f"{_describe_difference(trained_set, current_set)}. "
-        "Retrain, or go back to the hftcl that trained it."
+        f"{_advise(trained_set)}"
     )
+
+
+def _advise(trained_set: FeatureSet) -> str:
+    if any(trained_set.sources):
+        return "Retrain, or put [features] and the files that it names back as they were; a bot that runs starts again."
+    return "Retrain, or go back to the hftcl that trained it."
 
 
 def _describe_difference(trained_set: FeatureSet, current_set: FeatureSet) -> str:
@@ -398,6 +443,10 @@ def _describe_difference(trained_set: FeatureSet, current_set: FeatureSet) -> st
         return "their order changed"
     then, now = (dict(zip(part.names, part.formulae, strict=False)) for part in (trained_set, current_set))
     said += [f"{name} is defined otherwise" for name in then if name in now and then[name] != now[name]]
+    then, now = (dict(zip(part.names, part.sources, strict=False)) for part in (trained_set, current_set))
+    shared = [name for name in trained_set.names if name in current_set.names]
+    changed = [name for name in shared if then.get(name, "") != now.get(name, "")]
+    said += [f"the file of {', '.join(changed)} was changed since"] if changed else []
     return "; ".join(said) or "what they share changed (their version, units, look-backs)"
 
 

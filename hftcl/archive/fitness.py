@@ -115,49 +115,49 @@ def describe_untrained(model_id: str, trained: Iterable[str], watchlist: Iterabl
     )
 
 
-def load_fit(
-    source: Path | bytes, *, sha256: str | None, market: MarketKind | None, features: FeatureSet | None = None
-) -> Model:
-    """Load a model file that may serve: whole, with our features, and made for `market` (None: for any).
+def load_fit(source: Path | bytes, *, sha256: str | None, market: MarketKind | None, features: FeatureSet) -> Model:
+    """Load a model file that may serve: whole, with features of ours, and made for `market` (None: for any).
 
-    features: what this program computes, where the caller has it at hand. Raises IntegrityError for a file that is not
+    features: what this program computes, see `artifact.our_features`. Raises IntegrityError for a file that is not
     whole or has other features, UnfitModelError for one of another market.
     """
-    model = artifact.load(source, expected_sha256=sha256, expected_features=features or artifact.our_features())
+    model = artifact.load(source, expected_sha256=sha256, expected_features=features)
     if market is not None:
         require_fitness(model.meta, market)
     return model
 
 
-def load_archived(registry: Registry, record: ModelRecord, market: MarketKind | None) -> Model:
+def load_archived(registry: Registry, record: ModelRecord, market: MarketKind | None, features: FeatureSet) -> Model:
     """Load the archived file of `record` as `load_fit` does. Raises IntegrityError for one that was pruned, too."""
     if not record.kept:
         raise IntegrityError(
             f"The file of model {record.model_id} was deleted by [archive] keep. "
             "`hftcl history --json` tells which are kept."
         )
-    return load_fit(registry.onnx_path(record.model_id), sha256=record.sha256, market=market)
+    return load_fit(registry.onnx_path(record.model_id), sha256=record.sha256, market=market, features=features)
 
 
-def require_rollback_target(registry: Registry, target: ModelRecord, market: MarketKind) -> None:
+def require_rollback_target(registry: Registry, target: ModelRecord, market: MarketKind, features: FeatureSet) -> None:
     """Raise UnfitModelError where the bot would refuse `target`, naming the nearest model before it that may serve."""
     try:
-        load_archived(registry, target, market)
+        load_archived(registry, target, market, features)
     except HftclError as fault:
-        other = find_fit_ancestor(registry, registry.read_state(), target.model_id, market)
+        other = find_fit_ancestor(registry, registry.read_state(), target.model_id, market, features)
         remedy = (
             f"`hftcl rollback {other}` names one that may serve." if other else "No model before it may serve: retrain."
         )
         raise UnfitModelError(f"Nothing was rolled back. {fault} {remedy}") from fault
 
 
-def find_fit_ancestor(registry: Registry, state: RegistryState, model_id: str, market: MarketKind) -> str | None:
+def find_fit_ancestor(
+    registry: Registry, state: RegistryState, model_id: str, market: MarketKind, features: FeatureSet
+) -> str | None:
     """Return the nearest model before `model_id` that may serve `market` and does not yet; None where there is none."""
     for ancestor in state.list_ancestors(model_id):
         if ancestor == state.live_id:
             continue
         try:
-            load_archived(registry, state.find_record(ancestor), market)
+            load_archived(registry, state.find_record(ancestor), market, features)
         except HftclError:  # the next one may
             continue
         return ancestor

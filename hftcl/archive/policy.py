@@ -42,7 +42,7 @@ def hash_policy(settings: Settings, params: Mapping[str, object] | None = None) 
     parts = {
         "market": [sorted(market.watchlist), market.calendar, market.lookback_days, market.extended_hours],
         "bars": [market.source, _INTERVAL_S],
-        "features": our_features().definitions_hash,
+        "features": our_features(settings).definitions_hash,
         "model": [settings.model.family, settings.model.horizon_minutes],
         "params": complete_params(settings) if params is None else dict(params),
         "strategy": [strategy.entry_quantile, strategy.flat_minutes_before_close, strategy.cost_bps],
@@ -75,6 +75,6 @@ def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object]
         and meta.extended_hours == market.extended_hours
         and meta.flat_minutes_before_close == strategy.flat_minutes_before_close
         and meta.cost_bps == strategy.cost_bps
-        and meta.features_hash == our_features().definitions_hash
+        and meta.features_hash == our_features(settings).definitions_hash
         and set(meta.tickers) <= set(market.watchlist)
     )

@@ -27,6 +27,7 @@ COMMANDS: Final = (
     "inspect",
     "check",
     "retrain",
+    "features",
     "prove",
     "exam",
     "backtest",

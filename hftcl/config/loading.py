@@ -30,6 +30,9 @@ NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "polygon.flat_files", "log.prometheus")
 """Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
 
+MODULES: Final = "features.modules"
+"""The files of the user's features, made absolute likewise."""
+
 DEFAULT: Final = "default"  # an origin as `settings` shows it: where a value comes from when nothing sets it
 # An origin as `settings` shows it; no file or variable has this name, so messages can tell them apart.
 FLAG: Final = "flag"
@@ -323,3 +326,22 @@ def _make_absolute(gathered: _Gathering, folder: Path, home: str) -> None:
                 gathered.add_fault(told, origin)
             text = home + text[1:]
         gathered.values[key] = str(folder / text)
+    gathered.values[MODULES] = tuple(_place_module(gathered, folder, home, text) for text in _list_modules(gathered))
+
+
+def _list_modules(gathered: _Gathering) -> tuple[str, ...]:
+    modules = gathered.values[MODULES]
+    return modules if isinstance(modules, tuple) else ()
+
+
+def _place_module(gathered: _Gathering, folder: Path, home: str, text: str) -> str:
+    """Return the whole path of a file that is run: one outside of `folder` only where the whole path is written."""
+    if text.startswith("~/") and home.startswith("/"):
+        text = home + text[1:]
+    path = Path(text)
+    if not path.is_absolute() and ".." in path.parts:
+        told = (
+            f"{gathered.describe(MODULES)}: {text!r} leads out of {folder}, and the file is run; write the whole path."
+        )
+        gathered.add_fault(told, gathered.origins[MODULES])
+    return str(folder / path)

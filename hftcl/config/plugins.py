@@ -31,7 +31,7 @@ _OURS: Final = frozenset(
         *("synthetic", "files", "polygon", "polygon-flat", "alpaca"),
         *("polygon-websocket", "polygon-rest"),
         *("paper", "strict-paper"),
-        *("forest", "ridge"),
+        *("forest", "ridge", "lightgbm", "xgboost", "vote"),
     }
 )
 

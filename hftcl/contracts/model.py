@@ -2,27 +2,23 @@
 
 import io
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, date, datetime
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta, check_graph
 from hftcl.contracts.findings import Findings
 from hftcl.errors import HftclError, IntegrityError, UsageError
-from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.families import Family, Fitted, complete
-from hftcl.model.features import FEATURES, Feature, evaluate
-from hftcl.model.grid import EARLIER_SESSIONS, build_grid
+from hftcl.model.feature_check import find_faults
+from hftcl.model.features import FEATURES, Feature
 from hftcl.model.serving import Predictor
-from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Model
 
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
@@ -273,137 +269,18 @@ def _check_estimator(promises: Findings, trial: _Trial, X: FloatArray) -> None:
 
 # ---- features --------------------------------------------------------------------------------------------------------
 
-_TICKERS: Final = ("AAA", "BBB", "CCC")
-_SESSIONS: Final = EARLIER_SESSIONS + 2  # so that one can be left out, and all that a feature may read remain
-_MINUTES: Final = 80  # a session's: more than twice the half hour that most features read
-_CUTS: Final = 12  # moments at which the future is taken away, spread over the newest session
-_UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
-_PRICE_UNIT, _VOLUME_UNIT = 4.0, 8.0  # powers of two, which change no digit of a price
-
 
 def check_feature(feature: Feature) -> tuple[str, ...]:
     """Return the promises that `feature` breaks on small made-up markets with gaps, late starts and still prices.
 
     It proves that no value is NaN or infinite; that none changes, to the bit, when later bars arrive; that the bot,
     which sees `lookback` minutes and `sessions` earlier sessions, finds the bits of the training; that neither the
-    order of the bars nor the unit of prices and volumes matters. It does not prove that the feature is of use.
+    order of the bars nor the unit of prices and volumes matters. It does not prove that the feature is of use. The same
+    is asked of the user's own features before each training: see `model.feature_check`.
 
     >>> from dataclasses import replace
     >>> check_feature(replace(FEATURES[0], name="another_name"))
     ()
     """
-    promises = Findings()
-    _check_texts(promises, feature)
-    bars = _build_market(seed=7)
-    try:
-        values = _compute(feature, bars)
-        _check_values(promises, feature, bars, values)
-        _check_future(promises, feature, bars, values)
-        _check_bot(promises, feature, bars, values)
-        _check_units(promises, feature, bars, values)
-    except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
-        promises.check(False, f"its expression can be computed: {type(error).__name__}: {error}")
-    return tuple(promises.broken)
-
-
-def _check_texts(promises: Findings, feature: Feature) -> None:
-    promises.check(
-        bool(re.fullmatch(r"[a-z][a-z0-9_]*", feature.name))
-        and all(other is feature or other.name != feature.name for other in FEATURES),
-        "its name is its own, in small letters, digits and _",
-    )
-    promises.check(
-        all(text.strip() for text in (feature.group, feature.formula, feature.reason)),
-        "it has a group, a formula, which a model's hash covers, and a reason",
-    )
-    promises.check(
-        feature.lookback >= 0 and 0 <= feature.sessions <= EARLIER_SESSIONS,
-        f"it reads 0 or more minutes, and 0 to {EARLIER_SESSIONS} earlier sessions",
-    )
-
-
-def _compute(feature: Feature, bars: pl.DataFrame) -> pl.Series:
-    return evaluate(build_grid(bars), (feature,))[feature.name]
-
-
-def _is_finite(values: pl.Series) -> bool:
-    return bool(values.drop_nulls().is_finite().all())
-
-
-def _is_same(one: pl.Series, other: pl.Series) -> bool:
-    """Whether two columns are equal to the bit, null where null."""
-    return one.len() == other.len() and bool(one.eq_missing(other).all())
-
-
-def _check_values(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
-    newest = values.filter(bars["session"] == bars["session"].max())
-    promises.check(newest.drop_nulls().n_unique() > 1, "it has values, and not one and the same everywhere")
-    still = bars.with_columns(pl.lit(10.0).alias(name) for name in ("open", "high", "low", "close"))
-    markets = (bars, _build_market(seed=8, wildness=1.0), still, still.with_columns(volume=pl.lit(0.0)))
-    promises.check(
-        all(_is_finite(_compute(feature, market)) for market in markets),
-        "it is null where it has no value, and never NaN or infinite",
-    )
-    order = np.random.default_rng(1).permutation(bars.height)
-    promises.check(
-        _is_same(_compute(feature, bars[order]), values.gather(pl.Series(order))), "the order of the bars is no matter"
-    )
-
-
-def _check_future(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
-    stamps = bars.filter(pl.col("session") == bars["session"].max())["ts"].unique().sort()
-    for at in np.linspace(0, stamps.len() - 2, _CUTS).astype(int):
-        known = bars["ts"] <= stamps[int(at)]
-        if not promises.check(
-            _is_same(_compute(feature, bars.filter(known)), values.filter(known)),
-            "a value never changes when later bars arrive",
-        ):
-            return
-
-
-def _check_bot(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
-    days = bars["session"].unique().sort().to_list()
-    read = bars["session"].is_in(days[-1 - feature.sessions :])
-    newest = bars["session"] == days[-1]
-    promises.check(
-        _is_same(_compute(feature, bars.filter(read)).filter(newest.filter(read)), values.filter(newest)),
-        f"it reads no more than the {feature.sessions} earlier sessions that it names in `sessions`",
-    )
-    stream = StreamingFeatures(bars.filter(~newest), table=(feature,))
-    stream.start(days[-1])
-    minutes = bars.filter(newest).sort("ts", maintain_order=True).partition_by("ts", maintain_order=True)
-    pushed = pl.concat([stream.push(minute) for minute in minutes]).sort("ticker", "ts")
-    promises.check(
-        _is_same(pushed[feature.name], values.filter(newest)),
-        f"the bot, which sees the last {feature.lookback} minutes named in `lookback`, finds the same bits",
-    )
-
-
-def _check_units(promises: Findings, feature: Feature, bars: pl.DataFrame, values: pl.Series) -> None:
-    prices = [pl.col(name) * _PRICE_UNIT for name in ("open", "high", "low", "close")]
-    other = _compute(feature, bars.with_columns(*prices, pl.col("volume") * _VOLUME_UNIT))
-    one, two = values.to_numpy(), other.to_numpy()
-    promises.check(
-        bool(np.allclose(one, two, rtol=_UNIT_TOLERANCE, atol=_UNIT_TOLERANCE, equal_nan=True)),
-        "the unit of prices and volumes is no matter",
-    )
-
-
-def _build_market(seed: int, *, wildness: float = 0.001) -> pl.DataFrame:
-    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps and late starts; wildness: log move a minute."""
-    chance = np.random.default_rng(seed)
-    rows: list[tuple[Any, ...]] = []
-    for ticker in _TICKERS:
-        price = float(chance.uniform(5, 500))
-        for number in range(_SESSIONS):
-            opening = datetime(2025, 3, 3, 14, 30, tzinfo=UTC) + timedelta(days=number)
-            for minute in range(int(chance.integers(0, 4)), _MINUTES):
-                before, moves = price, chance.uniform() < 0.9
-                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves), 1e-2, 1e6))
-                edges = np.exp(np.abs(chance.normal(0, wildness / 2, 2)))
-                high, low = max(before, price) * edges[0], min(before, price) / edges[1]
-                volume = float(np.round(chance.lognormal(7, 1)))
-                stamp = opening + timedelta(minutes=minute)
-                if chance.uniform() >= 0.1:  # else a minute without a trade
-                    rows.append((ticker, stamp, stamp.date(), minute, _MINUTES, True, before, high, low, price, volume))
-    return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
+    taken = frozenset(other.name for other in FEATURES if other is not feature)
+    return tuple(str(fault) for fault in find_faults((feature,), taken=taken))

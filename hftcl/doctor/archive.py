@@ -106,7 +106,12 @@ def check_live_model(context: Context) -> Iterator[Row]:
     live = registry.find_live()
     if live is None:
         return
-    model = load_fit(registry.production, sha256=live.sha256, market=find_market_kind(context.settings))
+    model = load_fit(
+        registry.production,
+        sha256=live.sha256,
+        market=find_market_kind(context.settings),
+        features=artifact.our_features(context.settings),
+    )
     then, now = model.meta.versions, artifact.library_versions(model.meta.versions.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.artifact import Model, ModelMeta
+from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.policy import complete_params
 from hftcl.errors import NoDataError, UsageError
@@ -20,10 +20,9 @@ from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
-from hftcl.learning.dataset import is_ready
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
-from hftcl.model.features import build_matrix
+from hftcl.model.features import build_matrix, is_known
 from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 
@@ -98,14 +97,16 @@ def train_candidate(
     frame, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
     Raises NoDataError where no row is left, TrainingError where the training process fails.
     """
-    rows = frame.filter(split.mask_training(frame)).filter(is_ready() & pl.col("target").is_not_null())
+    feature_set = artifact.our_features(settings)
+    names = feature_set.names
+    rows = frame.filter(split.mask_training(frame)).filter(is_known(names) & pl.col("target").is_not_null())
     if rows.is_empty():
         raise NoDataError(
             f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a target. "
             f"Features need half an hour of bars in a session, and {settings.market.lookback_days} days may be few: "
             "raise [market] lookback_days, or look at the findings (-v)."
         )
-    X, y = build_matrix(rows), rows["target"].to_numpy().astype(np.float32)
+    X, y = build_matrix(rows, names), rows["target"].to_numpy().astype(np.float32)
     inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
     trained = pool.train(
         TrainingTask(
@@ -129,6 +130,7 @@ def train_candidate(
         trained,
         split,
         settings,
+        feature_set=feature_set,
         model_id=model_id,
         source=source,
         synthetic=synthetic,
@@ -137,7 +139,7 @@ def train_candidate(
     )
     onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
-        model=load_fit(onnx, sha256=None, market=None),
+        model=load_fit(onnx, sha256=None, market=None, features=feature_set),
         onnx=onnx,
         pkl=trained.pkl,
         trained=trained,
@@ -154,6 +156,7 @@ def _describe_model(
     split: ExamSplit,
     settings: Settings,
     *,
+    feature_set: FeatureSet,
     model_id: str,
     source: str,
     synthetic: bool,
@@ -161,7 +164,6 @@ def _describe_model(
     coverage: tuple[TickerCoverage, ...] | None,
 ) -> ModelMeta:
     """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
-    feature_set = artifact.our_features()
     label_end: datetime = rows["label_end"].max()  # type: ignore[assignment]
     exam_days = split.exam_days
     return ModelMeta(
@@ -192,6 +194,7 @@ def _describe_model(
         source=source,
         synthetic=synthetic,
         importances=trained.importances,
+        feature_sources=feature_set.sources,
         feature_bins=feature_bins(X),
         coverage=coverage,
     )

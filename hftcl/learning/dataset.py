@@ -18,8 +18,10 @@ from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore, Collected
 from hftcl.market.window import AsOf, find_as_of, list_window, open_market
-from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, evaluate, features
+from hftcl.model.feature_check import require_sound, require_values
+from hftcl.model.features import FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
 from hftcl.model.grid import build_grid
+from hftcl.model.own_features import find_features
 from hftcl.model.target import evaluate_target, targets
 from hftcl.settings import Settings
 
@@ -112,10 +114,13 @@ class Window:
         for ticker, why in collected.left_out.items():
             self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         days = self.list_days()
+        table, horizon = find_features(self.settings), self.settings.model.horizon_minutes
         with self.watch("features"):
             self.on_event(Event("features", 0, 1))
-            frame = add_features(collected.bars, self.settings.model.horizon_minutes, collected.jumps)
+            require_sound(table.own, collected.bars)
+            frame = add_features(collected.bars, horizon, collected.jumps, table=table.known)
             frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
+            require_values(table.own, frame)
             self.on_event(Event("features", 1, 1))
         return Dataset(
             frame=frame,
@@ -154,15 +159,22 @@ def open_window(
     )
 
 
-def add_features(bars: pl.DataFrame, horizon_minutes: int, jumps: Sequence[Finding] = ()) -> pl.DataFrame:
+def add_features(
+    bars: pl.DataFrame,
+    horizon_minutes: int,
+    jumps: Sequence[Finding] = (),
+    *,
+    table: tuple[Feature, ...] = FEATURES,
+) -> pl.DataFrame:
     """Return `bars` with the features, the target and label_end beside them, row for row.
 
-    jumps: nights that no feature reads across: what lies before and after one is as of two tickers.
+    table: the features. jumps: nights that no feature reads across: what lies before and after one is as of two
+    tickers.
     """
     if bars.is_empty():
-        return pl.concat([bars, features(bars), targets(bars, horizon_minutes)], how="horizontal")
+        return pl.concat([bars, features(bars, table), targets(bars, horizon_minutes)], how="horizontal")
     grid = build_grid(_name_parts(bars, jumps))  # a target reads one session, so the name of its ticker is all the same
-    columns = evaluate(grid, FEATURES), evaluate_target(grid, horizon_minutes)
+    columns = evaluate(grid, table), evaluate_target(grid, horizon_minutes)
     return pl.concat([bars, *columns], how="horizontal")
 
 
@@ -182,11 +194,6 @@ def find_warm_up(calendar: Calendar, first: date) -> date:
         return calendar.find_previous_session(first, WARMUP_SESSIONS)
     except HorizonError:
         return first  # the exchange's first sessions: features that read earlier ones are null there
-
-
-def is_ready() -> pl.Expr:
-    """Whether every feature of a row is known: only there a model is trained or decides."""
-    return pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)
 
 
 def to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":

@@ -340,7 +340,8 @@ class _RecordScorer:
                 days = self._list_unseen(examined, group)
                 if not days:
                     continue
-                model = load_archived(self.archive, examined, find_market_kind(self.settings))
+                market, features = find_market_kind(self.settings), artifact.our_features(self.settings)
+                model = load_archived(self.archive, examined, market, features)
                 scored_sessions += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"

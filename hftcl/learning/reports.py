@@ -235,6 +235,56 @@ class ProofReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureReport:
+    """One feature on the training sessions of the window.
+
+    coverage: share of bars that have it. quantiles: at 1, 25, 50, 75 and 99 %. ic: by horizon in minutes, the mean over
+    sessions of the rank correlation with the target, between the ends of its 90 % interval. importance: in the model
+    that serves. cost_us: microseconds a bar. own: from a file of the user's.
+    """
+
+    name: str
+    group: str
+    lookback: int
+    sessions: int
+    own: bool
+    formula: str
+    coverage: float
+    quantiles: tuple[float, ...] | None
+    ic: dict[str, tuple[float, float, float] | None]
+    importance: float | None
+    cost_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturesReport:
+    """The features that a model would be trained on. left_out: those of ours that would not be."""
+
+    features: tuple[FeatureReport, ...]
+    left_out: tuple[str, ...]
+    horizon_minutes: int
+    training_sessions: int
+    bars: int
+    model_id: str | None
+    source: str
+    synthetic: bool
+    as_of: datetime
+    as_of_note: str
+
+    @property
+    def intervals(self) -> int:
+        """How many intervals were looked at."""
+        return sum(ic is not None for feature in self.features for ic in feature.ic.values())
+
+    @property
+    def beyond_zero(self) -> int:
+        """How many of them leave out zero; one in ten does where a feature is worth nothing."""
+        return sum(
+            ic is not None and not ic[0] <= 0 <= ic[2] for feature in self.features for ic in feature.ic.values()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedReport:
     """A model that a policy deployed: from the first session that it could serve."""
 

@@ -14,10 +14,9 @@ from hftcl.exam import metrics
 from hftcl.exam.simulation import Simulation, accounts, list_trades, simulate
 from hftcl.exam.slices import Slice, compute_slices
 from hftcl.exam.verdict import Scored
-from hftcl.learning.dataset import is_ready
 from hftcl.learning.reports import ScoreReport, SliceReport
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import build_matrix
+from hftcl.model.features import build_matrix, is_known
 from hftcl.strategy.positions import positions_sha256, target_positions
 
 FloatArray = npt.NDArray[np.float64]
@@ -61,8 +60,8 @@ def examine(
     decision is made; an edge that does not bear one is none.
     """
     rows = frame.filter(pl.col("session").is_in(list(days)))
-    has_features = rows.select(is_ready()).to_series()
-    predictions = model.predict(build_matrix(rows.filter(has_features)))
+    has_features = rows.select(is_known(model.meta.feature_names)).to_series()
+    predictions = model.predict(build_matrix(rows.filter(has_features), model.meta.feature_names))
     values = np.full(rows.height, np.nan, dtype=np.float32)
     values[has_features.to_numpy()] = predictions
     predicted = pl.Series("prediction", values, nan_to_null=True)

@@ -1,11 +1,14 @@
 """The 31 features: one table that training, exam, bot, proof and documentation read. Pure: a frame in, a frame out.
 
+A user's own features stand beside them in a `FeatureTable`.
+
 The expressions run over the minute grid of `model.grid`, whose columns and conventions are described there: a row for
 each minute, prices, log returns `r` and volumes `v` in whole numbers.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
@@ -42,6 +45,7 @@ class Feature:
     lookback: minutes before the bar that must exist in this session; the feature is null in the first `lookback`
         minutes after the ticker's first bar.
     sessions: earlier sessions that it reads, and so crosses a session boundary, which its name then says.
+    source: of one that stands in a user's file: SHA-256 of that file; "" for ours. `own_features` fills it in.
 
     >>> [feature.name for feature in FEATURES[:2]]
     ['ret_1', 'ret_5']
@@ -54,6 +58,7 @@ class Feature:
     formula: str
     reason: str
     sessions: int = 0
+    source: str = ""
 
 
 _open, _high, _low, _close = (pl.col(name) for name in ("open", "high", "low", "close"))
@@ -389,8 +394,33 @@ WARMUP_SESSIONS: Final = max(feature.sessions for feature in FEATURES)
 """Whole sessions before a bar that `features` must be given to find the same values as from all history."""
 
 
-def features(bars: pl.DataFrame) -> pl.DataFrame:
-    """One Float32 column per feature, in the order of FEATURES, row for row with `bars` in the order they came.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureTable:
+    """The features in force. chosen: what a model is trained on, in its order. known: what is computed for each bar.
+
+    Ours are always known, so that a model of before serves on, and defends itself, while a new set is tried.
+    """
+
+    chosen: tuple[Feature, ...] = FEATURES
+    known: tuple[Feature, ...] = FEATURES
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the chosen ones."""
+        return tuple(feature.name for feature in self.chosen)
+
+    @property
+    def own(self) -> tuple[Feature, ...]:
+        """Those of the user's files."""
+        return tuple(feature for feature in self.known if feature.source)
+
+
+OUR_TABLE: Final = FeatureTable()
+"""What is in force where no setting says otherwise."""
+
+
+def features(bars: pl.DataFrame, table: tuple[Feature, ...] = FEATURES) -> pl.DataFrame:
+    """One Float32 column per feature, in the order of `table`, row for row with `bars` in the order they came.
 
     bars: clean bars of any number of tickers and sessions, split-adjusted, in any order: ticker, ts (start of the
         minute, UTC), session, open, high, low, close, volume, and `minute` (from the session's open); without it,
@@ -415,8 +445,8 @@ def features(bars: pl.DataFrame) -> pl.DataFrame:
     ((3, 31), 'ret_1')
     """
     if bars.is_empty():
-        return pl.DataFrame(schema=dict.fromkeys(FEATURE_NAMES, pl.Float32))
-    return evaluate(build_grid(bars), FEATURES)
+        return pl.DataFrame(schema={feature.name: pl.Float32 for feature in table})
+    return evaluate(build_grid(bars), table)
 
 
 def evaluate(grid: Grid, table: tuple[Feature, ...]) -> pl.DataFrame:
@@ -457,7 +487,8 @@ def definitions_hash(table: tuple[Feature, ...] = FEATURES) -> str:
         "version": DEFINITIONS_VERSION,
         "log_unit": LOG_UNIT,
         "volatility_minutes": VOLATILITY_MINUTES,
-        "features": [[f.name, f.lookback, f.sessions, f.formula] for f in table],
+        # The formula of a user's feature is what its author says it is; the file itself cannot be wrong about that.
+        "features": [[f.name, f.lookback, f.sessions, f.formula, *([f.source] if f.source else [])] for f in table],
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
@@ -476,6 +507,11 @@ def _document_feature(number: int, feature: Feature) -> str:
     return f"| {number} | `{feature.name}` | {formula} | {feature.lookback} min{sessions} | {feature.reason} |"
 
 
-def build_matrix(rows: pl.DataFrame) -> npt.NDArray[np.float32]:
-    """Return the features of `rows` as a C-ordered float32 array, shape (n, 31), in the order of FEATURES."""
-    return np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+def build_matrix(rows: pl.DataFrame, names: Sequence[str] = FEATURE_NAMES) -> npt.NDArray[np.float32]:
+    """Return the features `names` of `rows` as a C-ordered float32 array, shape (n, k), in the order of the names."""
+    return np.ascontiguousarray(rows.select(names).to_numpy(), dtype=np.float32)
+
+
+def is_known(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
+    """Whether every one of these features of a row is known: only there a model is trained or decides."""
+    return pl.all_horizontal(pl.col(name).is_not_null() for name in names)

@@ -95,6 +95,9 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
     family = find_family(order["family"])
     began = time.monotonic()
     inner = _fit(family, X[fitted_rows], y[fitted_rows], order, _build_stepper(say, "entry threshold", half=0))
+    settle = getattr(family, "settle", None)
+    if settle is not None:
+        inner, order["params"] = settle(inner, X[held_out], y[held_out], order["params"])
     predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held_out])
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
     del inner
@@ -106,6 +109,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         "threshold": threshold,
         "engine": final.engine,
         "importances": final.importances,
+        "params": order["params"],
         "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
     }
 

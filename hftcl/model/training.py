@@ -126,7 +126,7 @@ class TrainingPool:
                 descriptors = [file.fileno() for file in files.values()]
                 facts = process.train(_build_order(task, params, files), descriptors, on_event, timeout_s, silence_s)
             models = {name: _read_whole(files[name]) for name in ("onnx", "pkl")}
-            return msgspec.convert({**facts, **models, "params": params}, Trained)
+            return msgspec.convert({**facts, **models}, Trained)
 
     @contextmanager
     def _lend(self) -> Iterator[TrainingProcess]:

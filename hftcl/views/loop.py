@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         EvidenceReport,
         ExamReport,
         ExamSpan,
+        FeaturesReport,
         FindingReport,
         ProofReport,
         RetrainReport,
@@ -232,6 +233,38 @@ def draw_proof(report: "ProofReport") -> None:
         say(
             "NOT PROVED: something depends on later bars, or the proof missed a planted leak. Do not trade.", "bold red"
         )
+
+
+def draw_features(report: "FeaturesReport") -> None:
+    """Draw a FeaturesReport: a row a feature, and how many of the intervals chance alone would set apart from zero."""
+    say(describe_source(report), "bold magenta" if report.synthetic else "")
+    horizon = str(report.horizon_minutes)
+    rows = []
+    for feature in report.features:
+        ic = feature.ic[horizon]
+        interval_cell = "" if ic is None else f"{ic[1]:+.4f} [{ic[0]:+.4f}, {ic[2]:+.4f}]"
+        median = "" if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
+        spread = "" if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
+        importance = "" if feature.importance is None else f"{feature.importance:.1%}"
+        name = Styled(feature.name, "bold") if feature.own else feature.name
+        rows.append((
+            name, feature.group, f"{feature.coverage:.1%}", median, spread, interval_cell, importance,
+            f"{feature.cost_us:.2f}",
+        ))  # fmt: skip
+    columns = ("feature", "group", "coverage", "median", "1 to 99 %", f"IC at {horizon} min [90 %]", "weight", "us/bar")
+    title = (
+        f"{count(len(report.features), 'feature')} on {report.bars:,} bars of "
+        f"{count(report.training_sessions, 'training session')}; the exam's are not looked at"
+    )
+    draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %"))
+    say(
+        f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --json) leave out zero; of features that "
+        f"are worth nothing about {report.intervals / 10:.0f} would."
+    )
+    if report.left_out:
+        say(f"Left out by [features]: {', '.join(report.left_out)}.")
+    if report.model_id:
+        say(f"weight: in the model that serves, {report.model_id}.")
 
 
 # Capitals mark what was decided, as in the other commands; "not shown" is no verdict against retraining.

@@ -18,7 +18,7 @@ from hftcl.learning.reports import ProofReport
 from hftcl.learning.stories import prove as proof
 from hftcl.market.bars import Finding
 from hftcl.market.window import open_market
-from hftcl.model.features import FEATURES, Feature
+from hftcl.model.features import FEATURES, Feature, FeatureTable
 from tests.loop_cases import first_retrain, small
 from tests.trained import Homes
 
@@ -27,7 +27,8 @@ NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 
 def proved(home: Path, monkeypatch: pytest.MonkeyPatch, feature: Feature | None = None) -> ProofReport:
     if feature is not None:
-        monkeypatch.setattr(proof, "FEATURES", (feature, *FEATURES[1:]))
+        table = (feature, *FEATURES[1:])
+        monkeypatch.setattr(proof, "find_features", lambda _settings: FeatureTable(chosen=table, known=table))
     settings = small(home, market={"watchlist": ("AAPL",), "lookback_days": 15})
     return ContinuousLearning(settings, clock=lambda: NOW).prove(cases=2)
 
@@ -63,8 +64,14 @@ def test_a_feature_that_looks_ahead_is_found(expr: pl.Expr, tmp_path: Path, monk
 def plant_in_rows(monkeypatch: pytest.MonkeyPatch, *changes: pl.Expr) -> None:
     """Change the rows that train after they were computed, as a fault of their maker would."""
 
-    def faulty(bars: pl.DataFrame, horizon_minutes: int, jumps: Sequence[Finding] = ()) -> pl.DataFrame:
-        return add_features(bars, horizon_minutes, jumps).with_columns(changes)
+    def faulty(
+        bars: pl.DataFrame,
+        horizon_minutes: int,
+        jumps: Sequence[Finding] = (),
+        *,
+        table: tuple[Feature, ...] = FEATURES,
+    ) -> pl.DataFrame:
+        return add_features(bars, horizon_minutes, jumps, table=table).with_columns(changes)
 
     monkeypatch.setattr(dataset, "add_features", faulty)
     monkeypatch.setattr(proof, "add_features", faulty)

@@ -15,6 +15,7 @@ from sklearn.ensemble import RandomForestRegressor
 from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import complete, forest
 from hftcl.model.families.forest import Forest, to_onnx
+from hftcl.model.families.tree_graph import place_on_thresholds
 from hftcl.model.serving import Predictor
 from hftcl.settings import Model as ModelSettings
 
@@ -47,11 +48,9 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_the_graph_predicts_what_the_forest_does_even_where_a_value_sits_on_a_threshold(engine: str) -> None:
     X, y = market()
     fitted = fit(X, y)
-    on_thresholds = forest._move_onto_thresholds(fitted.estimator, X)
-    beside = np.vstack(
-        [np.nextafter(on_thresholds, np.float32(np.inf)), np.nextafter(on_thresholds, -np.float32("inf"))]
-    )
-    for rows in (X, on_thresholds, beside):
+    on_and_above = place_on_thresholds(forest.list_trees(fitted.estimator), X)
+    below = np.nextafter(on_and_above, -np.float32("inf"))
+    for rows in (X, on_and_above, below):
         np.testing.assert_allclose(
             Predictor(fitted.onnx, 31).predict(rows), fitted.estimator.predict(rows), rtol=0, atol=1e-6
         )

@@ -19,6 +19,7 @@ import polars as pl
 import hftcl
 from hftcl import durable
 from hftcl.archive import artifact
+from hftcl.archive.artifact import FeatureSet
 from hftcl.archive.fitness import load_fit
 from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
 from hftcl.events import Event, Level, OnEvent, ignore
@@ -31,6 +32,7 @@ from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
+from hftcl.model.own_features import find_features
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -53,7 +55,7 @@ class Unit:
     warm_up: date
     jumps: tuple[Finding, ...] = ()
 
-    def cut_window(self, frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+    def cut_window(self, frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         """Return the rows of its window, as `retrain` would have had them at its end. frame: of the whole span."""
         mine = pl.col("ticker").is_in(self.tickers)
         inside = pl.col("session").is_between(self.window[0].day, self.window[-1].day)
@@ -62,7 +64,8 @@ class Unit:
         # what is left out is no peer of the others either: their features are computed again
         known = frame.filter(pl.col("session").is_between(self.warm_up, self.window[-1].day))
         bars = drop_past(known.filter(mine).select(BAR_SCHEMA.names()), self.jumps)
-        return add_features(bars, horizon_minutes).filter(inside)
+        table = find_features(settings).known
+        return add_features(bars, settings.model.horizon_minutes, table=table).filter(inside)
 
     @property
     def file(self) -> str:
@@ -92,6 +95,7 @@ class Workshop:
             "model": {**asdict(settings.model), **self.params},
             "strategy": asdict(settings.strategy),
             "exam": asdict(settings.exam),
+            "features": artifact.our_features(settings).definitions_hash,
             "source": self.source,
             "code": _hash_code(),
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -123,7 +127,8 @@ def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple
         durable.make_folder(folder)
         durable.sweep_temporary(folder, ("*.onnx",))
     files = {unit.model_id: folder / unit.file for unit in units}
-    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], on_event)]
+    features = artifact.our_features(shop.settings)
+    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], features, on_event)]
     done, failed = len(units) - len(lacking), {}
     on_event(Event("train", done, len(units)))
     for model_id, trained in _train_units(lacking, shop):
@@ -138,11 +143,11 @@ def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple
     return {name: path for name, path in files.items() if name not in failed}, failed, len(units) - len(lacking)
 
 
-def _is_cached(path: Path, on_event: OnEvent) -> bool:
+def _is_cached(path: Path, features: FeatureSet, on_event: OnEvent) -> bool:
     if not path.is_file():
         return False
     try:
-        load_fit(path, sha256=None, market=None)
+        load_fit(path, sha256=None, market=None, features=features)
     except (IntegrityError, NewerVersionError) as fault:
         on_event(Event("train", text=f"{fault} It is trained again.", level=Level.WARNING))
         return False
@@ -165,7 +170,7 @@ def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, b
     with TrainingPool() as pool:
         tasks = (
             joblib.delayed(_train)(
-                unit.cut_window(shop.frame, shop.settings.model.horizon_minutes),
+                unit.cut_window(shop.frame, shop.settings),
                 unit,
                 settings,
                 shop.params,
@@ -250,12 +255,12 @@ def score_all(
 def _score(
     onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], settings: Settings
 ) -> tuple[str, Score]:
-    model = load_fit(onnx, sha256=None, market=None)
+    model = load_fit(onnx, sha256=None, market=None, features=artifact.our_features(settings))
     marks: dict[date, SessionPnl] = {}
     fault = None
     after = frame.filter(pl.col("ticker").is_in(unit.tickers))
     for days, rows in (
-        (unit.split.exam_days, unit.cut_window(frame, settings.model.horizon_minutes)),
+        (unit.split.exam_days, unit.cut_window(frame, settings)),
         (later, after),
     ):
         if not days:

@@ -21,14 +21,14 @@ from hftcl.exam.drift import population_stability
 from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
-from hftcl.learning.dataset import Dataset, Window, is_ready, open_window
+from hftcl.learning.dataset import Dataset, Window, open_window
 from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import compute_or_none, examine
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sources import as_local
-from hftcl.model.features import build_matrix
+from hftcl.model.features import build_matrix, is_known
 from hftcl.performance.recent import read_recent
 from hftcl.settings import Settings
 
@@ -236,7 +236,8 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     settings = window.settings
     registry = Registry(Home.of(settings).root)
     file = registry.production if live.is_deployed else registry.onnx_path(live.model_id)  # the latter with --as-of
-    model = load_fit(file, sha256=live.sha256, market=find_market_kind(settings))
+    market, features = find_market_kind(settings), artifact.our_features(settings)
+    model = load_fit(file, sha256=live.sha256, market=market, features=features)
     data = window.assemble()
     later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
     days = tuple(session.day for session in later)
@@ -261,11 +262,11 @@ def _compute_stability(model: artifact.Model, data: Dataset, recent: Sequence[da
     bins = model.meta.feature_bins
     if bins is None:
         return None
-    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & is_ready())
+    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & is_known(model.meta.feature_names))
     if rows.is_empty():
         return {}
     observations = rows.select("ticker", "session").n_unique()
-    indices = population_stability(bins, build_matrix(rows), observations=observations)
+    indices = population_stability(bins, build_matrix(rows, model.meta.feature_names), observations=observations)
     return dict(zip(model.meta.feature_names, indices.tolist(), strict=True))
 
 

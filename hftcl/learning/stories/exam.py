@@ -7,7 +7,7 @@ these sessions were looked at: a later candidate is then the best of more tries.
 from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 
-from hftcl.archive.artifact import Model
+from hftcl.archive.artifact import Model, our_features
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import describe_untrained, find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
@@ -42,7 +42,7 @@ def score(
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     source, calendar = open_market(settings)
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
-    model = load_archived(archive, record, market)
+    model = load_archived(archive, record, market, our_features(settings))
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
     untrained = describe_untrained(model_id, model.meta.tickers, settings.market.watchlist)
     if untrained:

@@ -126,11 +126,12 @@ def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPl
 
     UnfitModelError where the target may not serve the market of `settings`: the bot would refuse it.
     """
+    from hftcl.archive.artifact import our_features
     from hftcl.archive.fitness import find_market_kind, require_rollback_target  # here: they load onnxruntime
 
     registry = Registry(Home.of(settings).root)
     plan = registry.plan_rollback(model_id)
-    require_rollback_target(registry, plan.target, find_market_kind(settings))
+    require_rollback_target(registry, plan.target, find_market_kind(settings), our_features(settings))
     return plan
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.archive.artifact import Model
+from hftcl.archive.artifact import Model, our_features
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
@@ -30,8 +30,9 @@ from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.doubts import LATER, SMOOTH
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, build_matrix, evaluate
+from hftcl.model.features import WARMUP_SESSIONS, Feature, build_matrix, evaluate, is_known
 from hftcl.model.grid import build_grid
+from hftcl.model.own_features import find_features
 from hftcl.model.streaming import StreamingFeatures
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
@@ -84,12 +85,15 @@ def prove(
     random = np.random.default_rng(seed)
     differences, compared, leak_caught = 0, 0, True
     frame_differences = label_differences = 0
-    table = (*FEATURES, LEAK)
+    features = find_features(settings).known
+    table = (*features, LEAK)
     for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
         before = _decide(cut.bars, cut, table, decide)
         for replace_later in TAMPERINGS.values():
             bars = _replace_later(cut, replace_later, random, window.calendar)
-            unequal, labels = _compare_rows(cut, add_features(bars, settings.model.horizon_minutes))
+            unequal, labels = _compare_rows(
+                cut, add_features(bars, settings.model.horizon_minutes, table=features), features
+            )
             frame_differences += unequal
             label_differences += labels
             after = _decide(bars, cut, table, decide)
@@ -98,7 +102,7 @@ def prove(
             compared += before.height * len(honest)
             leak_caught &= _count_unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
         on_event(Event("prove", done + 1, cases))
-    streamed, streaming_differences = _compare_streaming(data.frame, random, on_event)
+    streamed, streaming_differences = _compare_streaming(data.frame, features, random, on_event)
     label_overlap = _count_label_overlap(data, settings)
     miracle = look_for_miracles(data, model, settings)
     counts = (differences, frame_differences, label_differences, streaming_differences, label_overlap)
@@ -134,7 +138,7 @@ def _load_serving(settings: Settings) -> Model | None:
     live = registry.find_live()
     if live is None:
         return None
-    return load_fit(registry.production, sha256=live.sha256, market=None)
+    return load_fit(registry.production, sha256=live.sha256, market=None, features=our_features(settings))
 
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -145,6 +149,8 @@ class Decider:
     """From features to a position: the serving model, or a fixed sum of features where none serves."""
 
     predict: Predict
+    names: tuple[str, ...]
+    """The features that it reads, in order."""
     threshold: float
     horizon_minutes: int
     flat_minutes_before_close: int
@@ -154,11 +160,13 @@ def _build_decider(settings: Settings, model: Model | None) -> Decider:
     if model is not None:
         return Decider(
             predict=model.predict,
+            names=model.meta.feature_names,
             threshold=model.meta.threshold,
             horizon_minutes=model.meta.horizon_minutes,
             flat_minutes_before_close=model.meta.flat_minutes_before_close,
         )
-    weights = np.random.default_rng(0).normal(size=len(FEATURES)).astype(np.float32)
+    names = find_features(settings).names
+    weights = np.random.default_rng(0).normal(size=len(names)).astype(np.float32)
 
     def predict(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         # Row by row in float64: a matrix product may add in another order for another number of rows.
@@ -166,6 +174,7 @@ def _build_decider(settings: Settings, model: Model | None) -> Decider:
 
     return Decider(
         predict=predict,
+        names=names,
         threshold=1.0,
         horizon_minutes=settings.model.horizon_minutes,
         flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
@@ -191,14 +200,15 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
         yield Cut(ts=ts, session=days[place], bars=window, rows=rows_by_day[(days[place],)].filter(pl.col("ts") <= ts))
 
 
-def _compare_rows(cut: Cut, again: pl.DataFrame) -> tuple[int, int]:
+def _compare_rows(cut: Cut, again: pl.DataFrame, table: tuple[Feature, ...]) -> tuple[int, int]:
     """Return how many features and how many labels of the rows that train differ from those computed once more.
 
     again: rows of bars that differ after the cut. A label counts where the row says that it was known at the cut: one
     that ends later than it says differs there.
     """
     rows = again.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
-    features = _count_unequal(cut.rows.select(FEATURE_NAMES), rows.select(FEATURE_NAMES))
+    names = [feature.name for feature in table]
+    features = _count_unequal(cut.rows.select(names), rows.select(names))
     labels = [part.select("target", "label_end") for part in (cut.rows, rows)]
     if labels[0].height == labels[1].height:
         known = cut.rows["label_end"].le(cut.ts).fill_null(value=False)
@@ -267,9 +277,9 @@ def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: De
     """Return features, prediction and position of the cut's session up to the cut, sorted by ticker and ts."""
     rows = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
     rows = rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
-    has_features = rows.select(pl.all_horizontal(pl.col(name).is_not_null() for name in FEATURE_NAMES)).to_series()
+    has_features = rows.select(is_known(decide.names)).to_series()
     predicted = np.full(rows.height, np.nan, dtype=np.float32)
-    predicted[has_features.to_numpy()] = decide.predict(build_matrix(rows.filter(has_features)))
+    predicted[has_features.to_numpy()] = decide.predict(build_matrix(rows.filter(has_features), decide.names))
     rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
     positions = target_positions(
         rows,
@@ -344,13 +354,16 @@ def _count_label_overlap(data: Dataset, settings: Settings) -> int:
     )
 
 
-def _compare_streaming(frame: pl.DataFrame, random: np.random.Generator, on_event: OnEvent) -> tuple[int, int]:
+def _compare_streaming(
+    frame: pl.DataFrame, table: tuple[Feature, ...], random: np.random.Generator, on_event: OnEvent
+) -> tuple[int, int]:
     """Feed one session to what the bot runs, minute by minute, and compare each minute's features with the batch's."""
     days = sorted(frame["session"].unique().to_list())
     place = int(random.integers(WARMUP_SESSIONS, len(days)))
     bars = frame.select(BAR_SCHEMA.names()).filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
-    batch = pl.concat([bars, evaluate(build_grid(bars), FEATURES)], how="horizontal")
-    streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=FEATURES)
+    batch = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
+    streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=table)
+    names = [feature.name for feature in table]
     streaming.start(days[place])
     minutes = (
         batch.filter(pl.col("session") == days[place]).sort("ts", "ticker").partition_by("ts", maintain_order=True)
@@ -358,7 +371,7 @@ def _compare_streaming(frame: pl.DataFrame, random: np.random.Generator, on_even
     differences = compared = 0
     for done, minute in enumerate(minutes):
         live = streaming.push(minute.select(BAR_SCHEMA.names()))
-        differences += _count_unequal(minute.select(FEATURE_NAMES), live.select(FEATURE_NAMES))
+        differences += _count_unequal(minute.select(names), live.select(names))
         compared += live.height
         on_event(Event("stream", done + 1, len(minutes)))
     return compared, differences

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -13,27 +13,20 @@ from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, TS
-from hftcl.model.features import FEATURE_NAMES
+from hftcl.model.features import FEATURES, Feature
+from hftcl.model.own_features import find_features
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The columns of the training matrix: a frame of a user is brought to the same types.
-_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    **BAR_SCHEMA,
-    **dict.fromkeys(FEATURE_NAMES, pl.Float32),
-    "target": pl.Float32,
-    "label_end": TS,
-}
-
 
 def try_model(
     df: "pd.DataFrame", settings: Settings, *, params: Mapping[str, object] | None, now: datetime, on_event: OnEvent
 ) -> tuple[Candidate, ScoreReport]:
     """Return the candidate trained on `df` and its exam on the last sessions of `df`; writes nothing."""
-    frame = from_pandas(df)
+    frame = from_pandas(df, find_features(settings).known)
     division = split(
         list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
@@ -59,16 +52,23 @@ def try_model(
     return candidate, examined.report
 
 
-def from_pandas(df: "pd.DataFrame") -> pl.DataFrame:
+def from_pandas(df: "pd.DataFrame", table: tuple[Feature, ...] = FEATURES) -> pl.DataFrame:
     """Return the frame of `collect_training_data` as the rooms know it, NaN as null. Raises UsageError without it."""
-    missing = [name for name in _SCHEMA if name not in df.columns]
+    # The columns of the training matrix: a frame of a user is brought to the same types.
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        **BAR_SCHEMA,
+        **{feature.name: pl.Float32 for feature in table},
+        "target": pl.Float32,
+        "label_end": TS,
+    }
+    missing = [name for name in schema if name not in df.columns]
     if missing:
         raise UsageError(
             f"The frame lacks {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}. "
             "Give the one that collect_training_data returned; rows may be left out, columns not."
         )
     columns = []
-    for name, dtype in _SCHEMA.items():
+    for name, dtype in schema.items():
         values = df[name]
         if dtype == TS:
             naive = values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")

@@ -188,7 +188,8 @@ def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champ
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
         path = archive.production if examined is live else archive.onnx_path(examined.model_id)
-        model = load_fit(path, sha256=examined.sha256, market=find_market_kind(settings))
+        market, features = find_market_kind(settings), artifact.our_features(settings)
+        model = load_fit(path, sha256=examined.sha256, market=market, features=features)
     except HftclError as fault:
         return Champion(record=live, problem=str(fault))
     return Champion(record=live, model=model)
@@ -297,7 +298,7 @@ def _list_conceding_sharpes(
         record = archive.find(record.parent)
         try:
             examined = archive.find_examined(record)
-            model = load_archived(archive, examined, None)
+            model = load_archived(archive, examined, None, artifact.our_features(settings))
             net = _examine(model, data, division, settings).simulation.net
             sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
         except HftclError:

@@ -55,6 +55,9 @@ class Family(Protocol):
         """
         ...
 
+    # A family may also have `settle(fitted, X, y, params) -> (fitted, params)`: what is chosen on the rows that the
+    # inner split holds out, before they set the entry threshold; the fit on all rows gets the params that it returns.
+
 
 def find_family(name: str) -> Family:
     """Return the family registered as `name` in the entry-point group `hftcl.families`; no other one is imported.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.ranges import require_in_range
-from hftcl.model.families.tree_graph import Tree, build_tree_graph
+from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
 from hftcl.settings import Model as ModelSettings
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
@@ -63,7 +63,7 @@ class Forest:
         _clear_padding(forest)
         onnx = to_onnx(forest, X.shape[1])
         rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
-        require_same(onnx, forest.predict, np.vstack([rows, _move_onto_thresholds(forest, rows)]))
+        require_same(onnx, forest.predict, np.vstack([rows, place_on_thresholds(list_trees(forest), rows)]))
         importances = tuple(float(share) for share in forest.feature_importances_)
         return Fitted(forest, onnx, f"{engine} {version(engine)}", importances)
 
@@ -73,12 +73,16 @@ def to_onnx(forest: Any, n_features: int) -> bytes:
 
     forest: RandomForestRegressor or ExtraTreesRegressor with one target, whose prediction is the trees' mean.
     """
+    return build_tree_graph(list_trees(forest), n_features)
+
+
+def list_trees(forest: Any) -> list[Tree]:
+    """Return the trees of such a forest, whose leaves' sum is its prediction."""
     share = 1 / len(forest.estimators_)
-    trees = [
+    return [
         Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, tree.value[:, 0, 0] * share)
         for tree in (estimator.tree_ for estimator in forest.estimators_)
     ]
-    return build_tree_graph(trees, n_features)
 
 
 def _clear_padding(forest: Any) -> None:
@@ -133,15 +137,3 @@ def _fit_plain(
         forest.set_params(n_estimators=done).fit(X, y)
         on_step(done, trees)
     return forest.set_params(n_jobs=None, warm_start=False)
-
-
-def _move_onto_thresholds(forest: Any, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return a copy of `rows` whose values are moved onto split thresholds, where a rounding would show."""
-    inner = [tree.tree_.children_left >= 0 for tree in forest.estimators_]
-    split_on = np.concatenate([tree.tree_.feature[mask] for tree, mask in zip(forest.estimators_, inner, strict=True)])
-    at = np.concatenate([tree.tree_.threshold[mask] for tree, mask in zip(forest.estimators_, inner, strict=True)])
-    moved = rows.copy()
-    for feature in np.unique(split_on):
-        thresholds = at[split_on == feature].astype(np.float32)
-        moved[:, feature] = np.resize(thresholds, len(moved))
-    return moved

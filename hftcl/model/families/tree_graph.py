@@ -58,6 +58,21 @@ def round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return np.where(nearest > threshold, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
+def place_on_thresholds(trees: Sequence[Tree], rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return `rows` twice: with values moved onto split thresholds, and just above them, where a rounding would show.
+
+    rows: float32 (n, k); the answer is float32 (2 n, k). Columns without a split stay as they are.
+    """
+    inner = [tree.left != _LEAF for tree in trees]
+    split_on = np.concatenate([tree.feature[mask] for tree, mask in zip(trees, inner, strict=True)])
+    at = round_down(np.concatenate([tree.threshold[mask] for tree, mask in zip(trees, inner, strict=True)]))
+    on, above = rows.copy(), rows.copy()
+    for feature in np.unique(split_on):
+        thresholds = np.resize(at[split_on == feature], len(rows))
+        on[:, feature], above[:, feature] = thresholds, np.nextafter(thresholds, np.float32(np.inf))
+    return np.vstack([on, above])
+
+
 def _build_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
     """Return the operator's attributes: nodes of all trees one after the other, then the leaves' values."""
     sizes = np.array([len(tree.left) for tree in trees])

@@ -17,6 +17,7 @@ from hftcl.ledger.rows import Decision, EquityRow, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
+from hftcl.model.features import FEATURES, Feature
 from hftcl.strategy.risk import Code, Limits, RiskBook, find_breach
 from hftcl.trading.decide.held_back import HeldBack
 from hftcl.trading.decide.last_prices import LastPrices
@@ -65,6 +66,8 @@ class Rules:
     grace: timedelta
     max_model_age_days: float | None
     may_trade: Callable[[ModelInUse], bool]
+    features: tuple[Feature, ...] = FEATURES
+    """What is computed for each bar."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +129,7 @@ class Bot:
         """
         self._hours, self._tickers = hours, morning.tickers
         self._held_back, self._corrections, self._waited = HeldBack(), [], 0
-        self._features = LiveFeatures(hours.session, morning.earlier, morning.so_far)
+        self._features = LiveFeatures(hours.session, morning.earlier, morning.so_far, table=self._rules.features)
         self._last_prices = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
         self._last_prices.start(morning.earlier)
         before = dict(self._last_prices.prices)

@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import features
+from hftcl.model.features import FEATURES, Feature, features
 from hftcl.model.streaming import StreamingFeatures
 
 # What tells a bar from others, before the features in each frame.
@@ -27,8 +27,14 @@ _MARKS: Final = 5
 class LiveFeatures:
     """The features of one session, minute by minute: equal to the bit to those of the whole session's bars."""
 
-    def __init__(self, session: date, earlier: pl.DataFrame, so_far: pl.DataFrame) -> None:
-        """earlier: whole sessions before it. so_far: its own bars that are known already. Both of BAR_SCHEMA."""
+    def __init__(
+        self, session: date, earlier: pl.DataFrame, so_far: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES
+    ) -> None:
+        """earlier: whole sessions before it. so_far: its own bars that are known already. Both of BAR_SCHEMA.
+
+        table: the features that are computed.
+        """
+        self._table = table
         self._session = session
         self._earlier = earlier
         self._bars: list[pl.DataFrame] = []
@@ -90,7 +96,7 @@ class LiveFeatures:
         newest: datetime | None = today["ts"].max()  # type: ignore[assignment]
         old = pl.lit(value=False) if newest is None else pl.col("ts") <= newest - _MARKS * _MARKED_EACH
         begun = today.filter(old)
-        self._stream = StreamingFeatures.replay_today(self._earlier, begun)
+        self._stream = StreamingFeatures.replay_today(self._earlier, begun, table=self._table)
         if begun.is_empty():
             self._stream.start(self._session)
         self._marks.clear()
@@ -99,11 +105,11 @@ class LiveFeatures:
         for minute in today.filter(~old).partition_by("ts", maintain_order=True):
             self._stream.take(minute)
             self._mark(minute["ts"][0])
-        self._bars, self._seen = [today], [_compute_features(self._earlier, today)]
+        self._bars, self._seen = [today], [_compute_features(self._earlier, today, self._table)]
 
 
-def _compute_features(earlier: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
+def _compute_features(earlier: pl.DataFrame, today: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFrame:
     columns: Sequence[str] = BAR_SCHEMA.names()
     both = pl.concat([earlier.select(columns), today])
-    values = features(both).slice(earlier.height)
+    values = features(both, table).slice(earlier.height)
     return pl.concat([today.select(BAR_KEYS), values], how="horizontal")

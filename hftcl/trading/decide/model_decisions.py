@@ -3,11 +3,10 @@
 from datetime import datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.artifact import Model
-from hftcl.model.features import FEATURE_NAMES
+from hftcl.model.features import build_matrix
 from hftcl.strategy.positions import PositionBook
 from hftcl.trading.decide.live_features import BAR_KEYS
 
@@ -66,7 +65,7 @@ class ModelDecisions:
         return decided
 
     def _predict(self, seen: pl.DataFrame) -> pl.Series:
-        X: npt.NDArray[np.float32] = np.ascontiguousarray(seen.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+        X = build_matrix(seen, self.model.meta.feature_names)
         is_complete = np.isfinite(X).all(axis=1)  # a feature that is not known is null, which numpy has as NaN
         predictions = np.full(len(X), np.nan, dtype=np.float32)
         if is_complete.any():

@@ -66,15 +66,17 @@ class ProductionWatch:
     """The production model of `home`, looked at every `interval_s` seconds or when asked.
 
     A file that may not serve changes nothing: the model in use stays, and the refusal is told once for each file.
-    policy: of the settings, see `archive.policy`.
+    policy: of the settings, see `archive.policy`. features: what the bot computes; None: ours.
     """
 
-    def __init__(self, home: Path, market: MarketKind, *, policy: str, interval_s: float) -> None:
+    def __init__(
+        self, home: Path, market: MarketKind, *, policy: str, interval_s: float, features: FeatureSet | None = None
+    ) -> None:
         self._registry = Registry(home)
         self._market = market
         self._policy = policy
         self._interval = timedelta(seconds=interval_s)
-        self._features: FeatureSet | None = None
+        self._features = features
         self._mark: tuple[int, int, int] | Literal["never"] | None = "never"
         self._looked: datetime | None = None
         self.in_use: ModelInUse | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.archive.fitness import load_archived
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -23,6 +24,7 @@ class Shadow:
     home: Path
     broker: Broker
     min_p_better: float
+    features: FeatureSet
 
     @classmethod
     def from_settings(cls, settings: Settings, home: Home, *, capital: float = 0.0, durable: bool = True) -> "Shadow":
@@ -33,6 +35,7 @@ class Shadow:
             home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),
             min_p_better=settings.trade.shadow_min_p_better,
+            features=our_features(settings),
         )
 
     def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:
@@ -44,7 +47,7 @@ class Shadow:
         record = find_narrow(registry.models(), serving.record, self.min_p_better)
         if record is None:
             return None
-        model = load_archived(registry, record, None)
+        model = load_archived(registry, record, None, self.features)
         if model.meta.extended_hours != serving.model.meta.extended_hours:
             return None
         return ModelInUse(model=model, since=now, record=record)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.artifact import our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
@@ -119,6 +120,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 ),
                 policy=hash_policy(settings),
                 interval_s=interval_s(settings),
+                features=our_features(settings),
             )
             count = _Count()
             capital = read_capital(ledger, settings, broker) if settings.trade.shadow else 0.0

@@ -16,6 +16,7 @@ import polars as pl
 
 from hftcl import sqlite
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.artifact import our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.config.plugins import is_ours
@@ -182,6 +183,7 @@ def replay(
         MarketKind(calendar=calendar.name, synthetic=source.synthetic),
         policy=hash_policy(settings),
         interval_s=interval_s(settings),
+        features=our_features(settings),
     )
     look = serving.look(now)
     if serving.in_use is None:

@@ -1,0 +1,158 @@
+"""The story of `features`: what is in force, and what each feature is worth on the user's own bars. Changes nothing.
+
+It looks at the training sessions alone: a feature that is chosen by what it does in the exam has seen the exam.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.archive import artifact
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError
+from hftcl.events import Event, OnEvent
+from hftcl.exam.split import list_sessions, split
+from hftcl.home import Home
+from hftcl.learning.dataset import open_window
+from hftcl.learning.reports import FeatureReport, FeaturesReport
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.features import FEATURES, Feature, evaluate
+from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
+from hftcl.model.own_features import find_features
+from hftcl.model.target import targets
+from hftcl.settings import Settings
+
+_HORIZONS: Final = (5, 15, 30, 60)  # minutes; [model] horizon_minutes stands beside them
+_QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)  # the middle, and both tails without their single worst bars
+_RESAMPLES: Final = 2000  # the ends of a 90 % interval are then 1/50 of its width apart from those of more
+_INTERVAL: Final = 0.90  # as the intervals of exam and backtest
+_FEWEST_BARS: Final = 30  # of a session; fewer make no correlation worth a number
+_TIMES: Final = 3  # the quickest of three: what else runs on the machine only makes one slower
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def describe_features(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> FeaturesReport:
+    """Return each feature that a model would be trained on, in its order.
+
+    Raises FeatureError for one of the user's that breaks a promise, NoDataError where the window holds no training
+    session beside the exam.
+    """
+    table = find_features(settings)
+    data = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event).assemble()
+    division = split(
+        list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
+    )
+    days = [session.day for session in division.train]
+    rows = data.frame.filter(pl.col("session").is_in(days)).sort("session", "ticker", "ts")
+    horizons = tuple(sorted({*_HORIZONS, settings.model.horizon_minutes}))
+    worth = _correlate(rows, table.names, horizons, on_event)
+    last = rows.filter(pl.col("session").is_in(days[-EARLIER_SESSIONS - 1 :]))
+    grid = build_grid(last.select(BAR_SCHEMA.names()))
+    model_id, importances = _read_importances(settings)
+    return FeaturesReport(
+        features=tuple(
+            FeatureReport(
+                name=feature.name,
+                group=feature.group,
+                lookback=feature.lookback,
+                sessions=feature.sessions,
+                own=bool(feature.source),
+                formula=feature.formula,
+                coverage=1 - rows[feature.name].null_count() / rows.height,
+                quantiles=_find_quantiles(rows[feature.name]),
+                ic=worth[feature.name],
+                importance=importances.get(feature.name),
+                cost_us=_measure_cost(grid, feature),
+            )
+            for feature in table.chosen
+        ),
+        left_out=tuple(feature.name for feature in FEATURES if feature.name not in table.names),
+        horizon_minutes=settings.model.horizon_minutes,
+        training_sessions=len(days),
+        bars=rows.height,
+        model_id=model_id,
+        source=data.source,
+        synthetic=data.synthetic,
+        as_of=data.as_of.at,
+        as_of_note=data.as_of.note,
+    )
+
+
+def _find_quantiles(values: pl.Series) -> tuple[float, ...] | None:
+    known = values.drop_nulls()
+    if known.is_empty():
+        return None
+    return tuple(float(known.quantile(share, "linear")) for share in _QUANTILES)  # type: ignore[arg-type]
+
+
+def _correlate(
+    rows: pl.DataFrame, names: Sequence[str], horizons: Sequence[int], on_event: OnEvent
+) -> dict[str, dict[str, tuple[float, float, float] | None]]:
+    """Return by feature and horizon the interval's low end, the information coefficient, and the high end.
+
+    It is the rank correlation of feature and target within a session, over all tickers, averaged over sessions. rows:
+    sorted by session. No target reaches into another session, so sessions are drawn one by one for the interval.
+    """
+    bars = rows.select(BAR_SCHEMA.names())
+    changes = (rows["session"] != rows["session"].shift(1)).fill_null(value=True)
+    bounds = [*changes.arg_true().to_list(), rows.height]
+    columns = {name: rows[name].to_numpy() for name in names}
+    found: dict[str, dict[str, tuple[float, float, float] | None]] = {name: {} for name in names}
+    for done, horizon in enumerate(horizons):
+        target = targets(bars, horizon)["target"].to_numpy()
+        for name in names:
+            by_session = [
+                _correlate_ranks(columns[name][begin:end], target[begin:end]) for begin, end in pairwise(bounds)
+            ]
+            found[name][str(horizon)] = _bootstrap(np.array([one for one in by_session if one is not None]))
+        on_event(Event("correlate", done + 1, len(horizons)))
+    return found
+
+
+def _correlate_ranks(values: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> float | None:
+    from scipy.stats import rankdata
+
+    both = np.isfinite(values) & np.isfinite(target)
+    if both.sum() < _FEWEST_BARS or np.ptp(values[both]) == 0 or np.ptp(target[both]) == 0:
+        return None
+    return float(np.corrcoef(rankdata(values[both]), rankdata(target[both]))[0, 1])
+
+
+def _bootstrap(by_session: FloatArray) -> tuple[float, float, float] | None:
+    """Return the mean between the ends of its 90 % interval; None for fewer than two sessions."""
+    if by_session.size < 2:
+        return None
+    drawn = np.random.default_rng(0).integers(by_session.size, size=(_RESAMPLES, by_session.size))
+    means = by_session[drawn].mean(axis=1)
+    low, high = np.quantile(means, [(1 - _INTERVAL) / 2, (1 + _INTERVAL) / 2])
+    return float(low), float(by_session.mean()), float(high)
+
+
+def _read_importances(settings: Settings) -> tuple[str | None, dict[str, float]]:
+    """Return the model that serves and its importances by feature; none where no file of it can be read."""
+    registry = Registry(Home.of(settings).root)
+    live = registry.find_live()
+    if live is None:
+        return None, {}
+    try:
+        meta = artifact.describe(registry.production)
+    except HftclError:  # `doctor` tells of a damaged file; here it only has no importances
+        return None, {}
+    return meta.model_id, dict(zip(meta.feature_names, meta.importances or (), strict=False))
+
+
+def _measure_cost(grid: Grid, feature: Feature) -> float:
+    """Return microseconds a bar of the feature's expression, beside what all features share; on one core, about."""
+    took = []
+    for _ in range(_TIMES):
+        began = perf_counter()
+        evaluate(grid, (feature,))
+        took.append(perf_counter() - began)
+    return 1e6 * min(took) / max(grid.rows.size, 1)

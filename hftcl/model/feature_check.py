@@ -1,0 +1,327 @@
+"""Whether features keep their promises: on small made-up markets, and on bars of the user's. Pure: no file, no clock.
+
+That no value is NaN or infinite; that none changes, to the bit, when later bars arrive; that the bot, which sees
+`lookback` minutes and `sessions` earlier sessions, finds the bits of the training; that neither the order of the bars
+nor the unit of prices and volumes matters. That a feature is of use, only an exam tells.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from hftcl.errors import FeatureError
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.features import Feature, evaluate
+from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
+from hftcl.model.streaming import StreamingFeatures
+
+_TICKERS: Final = ("AAA", "BBB", "CCC")
+_SESSIONS: Final = EARLIER_SESSIONS + 2  # so that one can be left out, and all that a feature may read remain
+_MINUTES: Final = 80  # a session's: more than twice the half hour that most features read
+_WHOLE_DAY: Final = 390  # minutes of a full session: what looks further ahead than the short one lasts shows here
+_CUTS: Final = 12  # moments at which the future is taken away, spread over the newest session
+_TICKERS_OF_USER: Final = 4  # enough that each has peers; more only take longer
+_UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
+_PRICE_UNIT, _VOLUME_UNIT = 4.0, 8.0  # powers of two, which change no digit of a price
+
+# What usually mends it, by the words before the first comma of the promise.
+_HINTS: Final = {
+    "a value never changes when later bars arrive": " It reads a later bar.",
+    "the bot": " Raise its lookback, or sum whole numbers with hftcl.model.grid.count_whole.",
+}
+_FUTURE: Final = "a value never changes when later bars arrive"
+_FINITE: Final = "it is null where it has no value, and never NaN or infinite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A promise that a feature breaks, and the first bar that shows it; "" where no bar does."""
+
+    feature: str
+    promise: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.promise}; first broken at {self.where}" if self.where else self.promise
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What was found so far: the first fault of each feature and promise."""
+
+    faults: list[Fault] = field(default_factory=list)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def check(self, feature: Feature, kept: bool, promise: str, where: str = "") -> None:
+        if not kept and (feature.name, promise) not in self.seen:
+            self.seen.add((feature.name, promise))
+            self.faults.append(Fault(feature=feature.name, promise=promise, where=where))
+
+    def is_faultless(self, feature: Feature, promise: str) -> bool:
+        return (feature.name, promise) not in self.seen
+
+
+def find_faults(features: Sequence[Feature], *, taken: Collection[str] = ()) -> tuple[Fault, ...]:
+    """Return what breaks a promise on made-up markets with gaps, late starts and still prices.
+
+    taken: names of other features. The grids are built once for all features.
+    """
+    findings = _Findings()
+    for feature in features:
+        _check_texts(findings, feature, taken)
+    market, computed = _make_market(seed=7), []
+    for feature in features:
+        try:
+            _compute((feature,), market)
+        except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
+            fault = f"its expression can be computed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            findings.check(feature, False, fault)
+        else:
+            computed.append(feature)
+    table = tuple(computed)
+    if table:
+        values = _compute(table, market)
+        _check_values(findings, table, market, values)
+        _check_future(findings, table, market, values)
+        _check_long_day(findings, table)
+        # Of one that looks ahead all else is an echo, and the bot's minutes take the longest.
+        table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
+    if table:
+        values = values.select(feature.name for feature in table)
+        _check_sessions(findings, table, market, values)
+        _check_bot(findings, table, market, values)
+        _check_units(findings, table, market, values)
+    return tuple(findings.faults)
+
+
+def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fault, ...]:
+    """Return what looks ahead, or is NaN or infinite, on the newest sessions of `bars`, of BAR_SCHEMA and clean.
+
+    The newest session of four tickers, and the five before it, which a feature may read.
+    """
+    findings, table = _Findings(), tuple(features)
+    days = bars["session"].unique().sort().tail(EARLIER_SESSIONS + 1)
+    newest = bars.filter(pl.col("session") == days[-1])
+    tickers = newest["ticker"].unique().sort().head(_TICKERS_OF_USER)
+    part = bars.filter(pl.col("session").is_in(days.implode()) & pl.col("ticker").is_in(tickers.implode()))
+    part = part.sort("ticker", "ts")
+    values = _compute(table, part)
+    for feature in table:
+        finite = values[feature.name].is_finite().fill_null(value=True)
+        findings.check(feature, bool(finite.all()), _FINITE, _name_first(part, ~finite))
+    _check_future(findings, table, part, values)
+    return tuple(findings.faults)
+
+
+def require_sound(features: Sequence[Feature], bars: pl.DataFrame) -> None:
+    """Raise FeatureError, naming each fault, where features of the user break a promise: made-up markets, then `bars`.
+
+    What was looked at once in this process is not looked at again on the made-up markets. bars: BAR_SCHEMA, clean.
+    """
+    if not features:
+        return
+    faults, bars_word = _find_faults_once(tuple(features)), "the made-up bar "
+    if not faults and bars.height:
+        faults, bars_word = find_faults_on(features, bars), ""
+    if faults:
+        raise FeatureError("\n".join(_tell(fault, bars_word) for fault in faults))
+
+
+def require_values(features: Sequence[Feature], rows: pl.DataFrame) -> None:
+    """Raise FeatureError where a feature of the user is NaN or infinite somewhere in `rows`, or null everywhere."""
+    for feature in features:
+        values = rows[feature.name]
+        infinite = ~values.is_finite().fill_null(value=True)
+        if infinite.any():
+            fault = Fault(feature=feature.name, promise=_FINITE, where=_name_first(rows, infinite, values))
+            raise FeatureError(_tell(fault))
+        if rows.height and values.null_count() == rows.height:
+            raise FeatureError(
+                f"The feature {feature.name} is null for each of {rows.height:,} bars, so that none of them could be "
+                "trained on. Mend it, or leave it out with [features] drop."
+            )
+
+
+@lru_cache(maxsize=8)  # a long-lived scheduler meets a few versions of a file
+def _find_faults_once(features: tuple[Feature, ...]) -> tuple[Fault, ...]:
+    return find_faults(features)
+
+
+def _tell(fault: Fault, bars_word: str = "") -> str:
+    """Return one line; bars_word: what the bar that shows it is called."""
+    hint = _HINTS.get(fault.promise.partition(",")[0], "")
+    named = replace(fault, where=f"{bars_word}{fault.where}" if fault.where else "")
+    return f"The feature {fault.feature} breaks a promise: {named}.{hint} Nothing was trained."
+
+
+def _check_texts(findings: _Findings, feature: Feature, taken: Collection[str]) -> None:
+    findings.check(
+        feature,
+        bool(re.fullmatch(r"[a-z][a-z0-9_]*", feature.name)) and feature.name not in taken,
+        "its name is its own, in small letters, digits and _",
+    )
+    findings.check(
+        feature,
+        all(text.strip() for text in (feature.group, feature.formula, feature.reason)),
+        "it has a group, a formula, which a model's hash covers, and a reason",
+    )
+    findings.check(
+        feature,
+        feature.lookback >= 0 and 0 <= feature.sessions <= EARLIER_SESSIONS,
+        f"it reads 0 or more minutes, and 0 to {EARLIER_SESSIONS} earlier sessions",
+    )
+
+
+def _compute(table: tuple[Feature, ...], bars: pl.DataFrame) -> pl.DataFrame:
+    return evaluate(build_grid(bars), table)
+
+
+def _name_first(bars: pl.DataFrame, broken: pl.Series, *values: pl.Series) -> str:
+    """Return "AAPL 2026-01-05 14:31 UTC" of the earliest bar that is `broken`, with its values; "" for none."""
+    rows = bars.select("ticker", "ts").with_columns(pl.Series("row", range(bars.height), dtype=pl.Int64))
+    rows = rows.filter(broken).sort("ts", "ticker")
+    if rows.is_empty():
+        return ""
+    ticker, ts, row = rows.row(0)
+    bar = f"{ticker} {ts:%Y-%m-%d %H:%M} UTC"
+    if not values:
+        return bar
+    return f"{bar} ({', then '.join('null' if (value := one[row]) is None else f'{value:.9g}' for one in values)})"
+
+
+def _compare(
+    findings: _Findings, feature: Feature, bars: pl.DataFrame, before: pl.Series, after: pl.Series, promise: str
+) -> None:
+    """Note where two columns are not equal to the bit, null where null."""
+    if before.len() != after.len():
+        findings.check(feature, False, promise)
+        return
+    unequal = before.ne_missing(after)
+    findings.check(feature, not unequal.any(), promise, _name_first(bars, unequal, before, after))
+
+
+@cache
+def _make_market(seed: int, *, wildness: float = 0.001) -> pl.DataFrame:
+    return _build_market(seed, wildness=wildness)
+
+
+def _check_values(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    newest = bars["session"] == bars["session"].max()
+    for feature in table:
+        told = values[feature.name].filter(newest).drop_nulls()
+        findings.check(feature, told.n_unique() > 1, "it has values, and not one and the same everywhere")
+    still = bars.with_columns(pl.lit(10.0).alias(name) for name in ("open", "high", "low", "close"))
+    markets = (bars, _make_market(seed=8, wildness=1.0), still, still.with_columns(volume=pl.lit(0.0)))
+    for market in markets:
+        of_market = values if market is bars else _compute(table, market)
+        for feature in table:
+            finite = of_market[feature.name].is_finite().fill_null(value=True)
+            findings.check(feature, bool(finite.all()), _FINITE, _name_first(market, ~finite))
+    order = np.random.default_rng(1).permutation(bars.height)
+    shuffled = _compute(table, bars[order])
+    for feature in table:
+        straight = values[feature.name].gather(pl.Series(order))
+        _compare(findings, feature, bars[order], straight, shuffled[feature.name], "the order of the bars is no matter")
+
+
+def _check_future(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    """Take the future away at several moments, and look whether the past changes."""
+    stamps = bars.filter(pl.col("session") == bars["session"].max())["ts"].unique().sort()
+    for at in np.linspace(0, max(stamps.len() - 2, 0), _CUTS).astype(int):
+        known = bars["ts"] <= stamps[int(at)]
+        past, without = bars.filter(known), _compute(table, bars.filter(known))
+        for feature in table:
+            _compare(findings, feature, past, values[feature.name].filter(known), without[feature.name], _FUTURE)
+        table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
+        if not table:
+            return
+
+
+def _check_long_day(findings: _Findings, table: tuple[Feature, ...]) -> None:
+    table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
+    if table:
+        bars, grid = _make_long_day()
+        _check_future(findings, table, bars, evaluate(grid, table))
+
+
+@cache
+def _make_long_day() -> tuple[pl.DataFrame, Grid]:
+    bars = _build_market(seed=9, sessions=2, minutes=_WHOLE_DAY)
+    return bars, build_grid(bars)
+
+
+def _check_sessions(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    days = bars["session"].unique().sort().to_list()
+    newest = bars["session"] == days[-1]
+    for sessions in sorted({min(max(feature.sessions, 0), EARLIER_SESSIONS) for feature in table}):
+        mine = tuple(feature for feature in table if feature.sessions == sessions)
+        read = bars["session"].is_in(days[-1 - sessions :])
+        fewer = _compute(mine, bars.filter(read)).filter(newest.filter(read))
+        for feature in mine:
+            _compare(
+                findings,
+                feature,
+                bars.filter(newest),
+                values[feature.name].filter(newest),
+                fewer[feature.name],
+                f"it reads no more than the {feature.sessions} earlier sessions that it names in `sessions`",
+            )
+
+
+def _check_bot(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    """Feed the newest session minute by minute; a feature sees its own look-back, not the longest of all."""
+    newest = bars["session"] == bars["session"].max()
+    today, past = bars.filter(newest), bars.filter(~newest)
+    for lookback in sorted({feature.lookback for feature in table}):
+        mine = tuple(feature for feature in table if feature.lookback == lookback)
+        stream = StreamingFeatures(past, table=mine)
+        stream.start(today["session"][0])
+        minutes = today.sort("ts", maintain_order=True).partition_by("ts", maintain_order=True)
+        pushed = pl.concat([stream.push(minute) for minute in minutes]).sort("ticker", "ts")
+        for feature in mine:
+            _compare(
+                findings,
+                feature,
+                today,
+                values[feature.name].filter(newest),
+                pushed[feature.name],
+                f"the bot, which sees the last {feature.lookback} minutes named in `lookback`, finds the same bits",
+            )
+
+
+def _check_units(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    prices = [pl.col(name) * _PRICE_UNIT for name in ("open", "high", "low", "close")]
+    other = _compute(table, bars.with_columns(*prices, pl.col("volume") * _VOLUME_UNIT))
+    for feature in table:
+        one, two = values[feature.name].to_numpy(), other[feature.name].to_numpy()
+        near = np.isclose(one, two, rtol=_UNIT_TOLERANCE, atol=_UNIT_TOLERANCE, equal_nan=True)
+        where = _name_first(bars, pl.Series(~near), values[feature.name], other[feature.name])
+        findings.check(feature, bool(near.all()), "the unit of prices and volumes is no matter", where)
+
+
+def _build_market(
+    seed: int, *, wildness: float = 0.001, sessions: int = _SESSIONS, minutes: int = _MINUTES
+) -> pl.DataFrame:
+    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps and late starts; wildness: log move a minute."""
+    chance = np.random.default_rng(seed)
+    rows: list[tuple[Any, ...]] = []
+    for ticker in _TICKERS:
+        price = float(chance.uniform(5, 500))
+        for number in range(sessions):
+            opening = datetime(2025, 3, 3, 14, 30, tzinfo=UTC) + timedelta(days=number)
+            for minute in range(int(chance.integers(0, 4)), minutes):
+                before, moves = price, chance.uniform() < 0.9
+                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves), 1e-2, 1e6))
+                edges = np.exp(np.abs(chance.normal(0, wildness / 2, 2)))
+                high, low = max(before, price) * edges[0], min(before, price) / edges[1]
+                volume = float(np.round(chance.lognormal(7, 1)))
+                stamp = opening + timedelta(minutes=minute)
+                if chance.uniform() >= 0.1:  # else a minute without a trade
+                    rows.append((ticker, stamp, stamp.date(), minute, minutes, True, before, high, low, price, volume))
+    return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")

@@ -1,0 +1,128 @@
+"""A feature of the user's own goes the whole way: checked, trained on, in the model file, examined, and traded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive import artifact
+from hftcl.errors import ConfigError, FeatureError, IntegrityError
+from hftcl.home import Home
+from hftcl.learning.reports import FeaturesReport
+from hftcl.settings import Settings
+from tests.installed import answer
+from tests.loop_cases import NOW, QUICK_TOML, RETRAIN, first_retrain, small
+
+OWN = '''\
+"""A feature of mine."""
+import polars as pl
+from hftcl.model.features import Feature
+from hftcl.model.grid import divide_by_volatility
+SECRET_SAUCE = 60
+FEATURES = (
+    Feature(
+        name="ret_60",
+        group="mine",
+        expr=divide_by_volatility((pl.col("close") / pl.col("close").shift(SECRET_SAUCE)).log(), 60),
+        lookback=60,
+        formula="ln(c[t] / c[t-60]) / (vol_30 * sqrt(60))",
+        reason="Momentum over twice the horizon.",
+    ),
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
+    """Make a home whose model of ours serves, and whose next one has a feature of the user's."""
+    home = tmp_path_factory.mktemp("grown")
+    first_retrain(home)
+    file = home / "my_features.py"
+    file.write_text(OWN)
+    return small(home, features={"modules": (str(file),)}, promote={"policy": "seed", "tolerance": 0.99}), file
+
+
+def learning(settings: Settings) -> ContinuousLearning:
+    return ContinuousLearning(settings, clock=lambda: NOW)
+
+
+def test_a_champion_without_the_feature_defends_itself_and_the_file_holds_no_code(grown: tuple[Settings, Path]) -> None:
+    settings, file = grown
+    report = learning(settings).retrain(force=True)
+    assert report.champion is not None
+    assert report.challenger is not None
+    assert report.champion.sharpe is not None, "the model of 31 features is scored beside the one of 32"
+    data = (Home.of(settings).root / "models" / f"model_{report.model_id}.onnx").read_bytes()
+    meta = artifact.describe(data)
+    assert meta.feature_names[-1] == "ret_60"
+    assert [bool(source) for source in meta.feature_sources] == [False] * 31 + [True]
+    assert b"SECRET_SAUCE" not in data
+    assert artifact.load(data, expected_features=artifact.our_features(settings)).meta == meta
+    dropped = replace(settings, features=replace(settings.features, drop=("mine",)))
+    with pytest.raises(IntegrityError, match="ret_60 is gone"):
+        artifact.load(data, expected_features=artifact.our_features(dropped))
+    original = file.read_text()
+    file.write_text(original.replace("= 60\n", "= 59\n"))
+    with pytest.raises(IntegrityError, match="the file of ret_60 was changed since"):
+        artifact.load(data, expected_features=artifact.our_features(settings))
+    file.write_text(original)
+
+
+def test_a_feature_that_looks_ahead_is_refused_before_anything_is_trained(grown: tuple[Settings, Path]) -> None:
+    settings, file = grown
+    leak = file.parent / "leak.py"
+    leak.write_text(OWN.replace("= 60\n", "= -30\n").replace("lookback=60", "lookback=30").replace("ret_60", "leak"))
+    before = sorted(path.name for path in file.parent.rglob("*"))
+    planted = replace(settings, features=replace(settings.features, modules=(str(leak),)))
+    with pytest.raises(FeatureError, match="The feature leak breaks a promise: a value never changes"):
+        learning(planted).retrain(force=True)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        learning(replace(settings, features=replace(settings.features, modules=("no.py",)))).check()
+    assert sorted(path.name for path in file.parent.rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def report(grown: tuple[Settings, Path]) -> FeaturesReport:
+    return learning(grown[0]).features()
+
+
+def test_features_tells_what_each_is_worth_on_the_training_sessions_alone(
+    grown: tuple[Settings, Path], report: FeaturesReport
+) -> None:
+    settings, _ = grown
+    mine = report.features[-1]
+    assert (mine.name, mine.group, mine.own, mine.lookback) == ("ret_60", "mine", True, 60)
+    assert len(report.features) == 32
+    assert report.intervals == 32 * 4
+    assert report.training_sessions + settings.exam.sessions < 46
+    planted = {feature.name: feature for feature in report.features}["vwap_dist"]
+    low, value, high = planted.ic["30"] or (0.0, 0.0, 0.0)
+    assert low < value < high < 0, "the synthetic market's edge is that prices come back"
+    assert all(0 <= feature.coverage <= 1 and feature.cost_us > 0 for feature in report.features)
+    assert mine.coverage < planted.coverage, "an hour of each session is its look-back"
+
+
+def test_the_information_coefficient_is_the_rank_correlation_within_a_session(
+    grown: tuple[Settings, Path], report: FeaturesReport
+) -> None:
+    from scipy.stats import spearmanr
+
+    frame = learning(grown[0]).collect_training_data()
+    days = sorted(frame["session"].unique())[: report.training_sessions]
+    both = frame[frame["session"].isin(days)].dropna(subset=["ret_60", "target"])
+    by_session = [spearmanr(day["ret_60"], day["target"]).statistic for _, day in both.groupby("session")]
+    ic = report.features[-1].ic["30"]
+    assert ic is not None
+    assert ic[1] == pytest.approx(sum(by_session) / len(by_session), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_bot_trades_a_model_with_an_own_feature_as_the_exam_did(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").write_text(QUICK_TOML + '[features]\nmodules = ["my_features.py"]\n')
+    (tmp_path / "my_features.py").write_text(OWN)
+    model = answer(tmp_path, *RETRAIN)["model_id"]
+    replayed = answer(tmp_path, "trade", "--replay", "2025-12-11")
+    examined = answer(tmp_path, "exam", model, "--from", "2025-12-11", "--to", "2025-12-11")
+    assert replayed["positions_sha256"] == examined["positions_sha256"]
+    assert replayed["codes"]["hold_warmup"] > 60, "an hour of the session is the feature's look-back"

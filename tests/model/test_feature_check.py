@@ -1,0 +1,103 @@
+"""A feature of a user's own that looks ahead is found before it trains, however it is dressed; an honest one is not."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.errors import FeatureError
+from hftcl.model.feature_check import find_faults, find_faults_on, require_sound, require_values
+from hftcl.model.features import Feature
+from hftcl.model.grid import LOG_UNIT, count_whole, divide_by_volatility
+from tests.model.feature_cases import market
+
+FUTURE = "a value never changes when later bars arrive"
+LEAKS = 100
+close, high, low, volume, minute = (pl.col(name) for name in ("close", "high", "low", "v", "minute"))
+moves = (close / close.shift(1)).log()
+
+
+def a_feature(name: str, expr: pl.Expr, lookback: int = 30) -> Feature:
+    return Feature(name=name, group="own", expr=expr, lookback=lookback, formula=name, reason="r", source="0" * 64)
+
+
+def leak(chance: np.random.Generator) -> Iterator[tuple[str, pl.Expr]]:
+    """Yield leaks without end, each with what it does: from plain ones to those that hide."""
+    columns = {"close": close, "high": high, "low": low, "volume": volume.cast(pl.Float64), "move": moves.abs()}
+    while True:
+        ahead, wide = int(chance.integers(1, 61)), int(chance.integers(3, 41))
+        name = str(chance.choice(list(columns)))
+        column, later = columns[name], (close.shift(-ahead) / close).log()
+        seldom = minute >= int(chance.integers(100, 300))
+        yield from {
+            f"the close {ahead} minutes ahead": later,
+            f"the close {ahead} minutes ahead, 0 at the end": later.fill_null(0.0),
+            f"the sign of the move over {ahead} minutes": later.sign(),
+            f"a trace of the move over {ahead} minutes": divide_by_volatility(moves) + 1e-3 * later.fill_null(0.0),
+            f"the move over {ahead} minutes, late in the day": pl.when(seldom)
+            .then(later.fill_null(0.0))
+            .otherwise(moves),
+            f"{name} by a centred mean of {wide}": column / column.rolling_mean(wide, center=True),
+            f"{name} by a centred mean of {wide}, of what is there": column
+            / column.rolling_mean(wide, min_samples=1, center=True),
+            f"{name} as a z-score of the day": (column - column.mean()) / column.std(),
+            f"{name} from 0 to 1 over the day": (column - column.min()) / (column.max() - column.min()),
+            f"the rank of {name} over the day": column.rank() / pl.len(),
+            f"{name} each {wide} minutes, filled backwards": pl.when(minute % wide == 0).then(column).backward_fill()
+            / column.last(),
+            f"{name} each {wide} minutes, drawn straight between": pl.when(minute % wide == 0).then(close).interpolate()
+            / close,
+            f"the greatest {name} from here on": column.reverse().cum_max().reverse() / column.max(),
+            f"{name} minus its median of the day": (column - column.median()) / column.max(),
+            "the day's last close": (close.last() / close).log(),
+            f"the volume of the next {wide} minutes": volume.shift(-wide).rolling_sum(wide) / volume.rolling_sum(wide),
+        }.items()
+
+
+def test_a_hundred_leaks_are_found_in_a_hundred() -> None:
+    planted = list(islice(leak(np.random.default_rng(18)), LEAKS))
+    features = [a_feature(f"leak_{number}", expr) for number, (_, expr) in enumerate(planted)]
+    found = {fault.feature for fault in find_faults(features) if fault.promise == FUTURE}
+    missed = [told for (told, _), feature in zip(planted, features, strict=True) if feature.name not in found]
+    assert missed == []
+
+
+def test_what_looks_back_only_has_no_fault() -> None:
+    honest = [  # one look-back for all: the bot's minutes are played once for each
+        a_feature("ret_60", divide_by_volatility((close / close.shift(60)).log(), 60), lookback=60),
+        a_feature("high_45", (close / high.rolling_max(45)).log(), lookback=60),
+        a_feature("rank_30", close.rolling_rank(30) / 30, lookback=60),
+        a_feature("steady_20", count_whole(moves.abs(), LOG_UNIT).rolling_sum(20) * LOG_UNIT, lookback=60),
+        a_feature("late", pl.when(minute >= 70).then(moves).otherwise(0.0), lookback=60),
+    ]
+    assert find_faults(honest) == ()
+
+
+def test_a_fault_names_the_feature_and_the_first_bar() -> None:
+    bars = market(1, sessions=7)
+    later = a_feature("tomorrow", (close.shift(-1) / close).log(), lookback=0)
+    with pytest.raises(FeatureError) as fault:
+        require_sound([later], bars)
+    assert str(fault.value).startswith(f"The feature tomorrow breaks a promise: {FUTURE}; first broken at the made-up ")
+    (found,) = find_faults_on([later], bars)
+    first = bars.filter(pl.col("session") == bars["session"].max()).sort("ts", "ticker")
+    assert found.where.startswith(f"{first['ticker'][0]} {first['ts'][0]:%Y-%m-%d %H:%M} UTC (")
+
+
+def test_a_feature_that_remembers_longer_than_it_says_is_told_how_to_be_mended() -> None:
+    average = a_feature("average", moves.ewm_mean(span=10))
+    with pytest.raises(FeatureError, match=r"average breaks a promise: the bot, .* Raise its lookback, or sum whole"):
+        require_sound([average], market(1, sessions=7))
+
+
+def test_a_fault_that_only_the_users_bars_show_is_found_on_them() -> None:
+    bars = market(1, sessions=7)
+    dear = float(bars["close"].max() or 0) * 0.999  # type: ignore[arg-type]
+    rare = a_feature("rare", pl.when(close >= dear).then(1 / (close - close)).otherwise(moves))
+    rows = bars.with_columns(pl.when(pl.col("close") >= dear).then(float("inf")).otherwise(0.1).alias("rare"))
+    with pytest.raises(FeatureError, match=r"rare breaks a promise: it is null where it has no value, .* \(inf\)"):
+        require_values([rare], rows)
+    with pytest.raises(FeatureError, match="rare is null for each of"):
+        require_values([rare], rows.with_columns(rare=pl.lit(None, pl.Float32)))
