@@ -247,7 +247,7 @@ def test_a_body_of_broken_gzip_is_asked_for_again_and_then_refused(
         server.fault(1, packing(pack))
         assert connect(server.url).minutes("AAPL", DAY, DAY).height == len(BARS)
         server.always = packing(pack)
-        with pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05 could not be had from .*gzip"):
+        with pytest.raises(SourceError, match=r"page 1 of AAPL 2026-01-05 could not be had from .*gzip"):
             connect(server.url).minutes("AAPL", DAY, DAY)
     assert len(server.hits) == 4
 
