@@ -41,6 +41,8 @@ _SECOND_US, _DAY_US = 1_000_000, 86_400_000_000  # stamps count microseconds; a 
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
 _TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
 _FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
+_WHOLE_BARS: Final = 1000  # of a share in dollars and cents one price in a hundred is whole: four in a row are rare
+_WHOLE_PRICES: Final = 20  # different ones: a share that does not move says nothing
 _ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is nearly three deviations
 LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
 SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
@@ -148,6 +150,41 @@ def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
     if traded.size >= _FEWEST_STEPS and int((traded != np.floor(traded)).sum()) >= _FRACTIONAL * traded.size:
         return f"volumes are nearly never whole ({traded[0]:g}): they look like thousands, or amounts of money"
     return ""
+
+
+def describe_whole_prices(bars: pl.DataFrame) -> str:
+    """Return what to ask where each of many prices is a whole number: cents? "" where one is not, or they are few.
+
+    bars: columns open, high, low, close of one ticker. Yen, won, index points and coins are whole numbers too, so it is
+    a question, and no reason to refuse them.
+
+    >>> cents = pl.Series([15_000.0 + n % 40 for n in range(1000)])
+    >>> describe_whole_prices(pl.DataFrame({name: cents for name in ("open", "high", "low", "close")}))[:47]
+    'each price of 1,000 bars is a whole number, suc'
+    """
+    if bars.height < _WHOLE_BARS:
+        return ""
+    for name in ("close", "open", "high", "low"):
+        prices = bars[name].to_numpy()
+        if (prices[:_WHOLE_PRICES] != np.floor(prices[:_WHOLE_PRICES])).any():  # the usual case
+            return ""
+        known = prices[np.isfinite(prices)]
+        if (known != np.floor(known)).any() or np.unique(known).size < _WHOLE_PRICES:
+            return ""
+    return (
+        f"each price of {bars.height:,} bars is a whole number, such as {prices[0]:,.0f}: are they cents? Then export "
+        "them in the currency's unit, or each order is for a hundredth of the shares; yen, won, points of an index and "
+        "coins are right as they are"
+    )
+
+
+def find_whole_prices(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the question whether prices are in cents as a finding that is told, and refuses nothing.
+
+    bars: BAR_SCHEMA of one ticker, NOT adjusted for splits, which makes fractions.
+    """
+    detail = describe_whole_prices(bars)
+    return (Finding(ticker, "whole_prices", bars.height, bars["ts"][0], bars["session"][0], detail),) if detail else ()
 
 
 def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[Finding, ...]:

@@ -16,7 +16,7 @@ from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow
 from hftcl.market.coverage import measure_coverage
-from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
+from hftcl.market.doubts import FATAL, find_doubts, find_whole_prices, find_wrong_hour
 from hftcl.market.month_files import HeldSession
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
@@ -81,6 +81,7 @@ def judge_ticker(
     if not source.synthetic:
         if not as_local(source):  # whose own look at its files says what to set
             doubts = (*doubts, *find_wrong_hour(labelled, calendar, ticker=ticker))
+        doubts = (*doubts, *find_whole_prices(labelled, ticker=ticker))
         doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=calendar.name == _CONTINUOUS))
     if not window.extended_hours:
         adjusted = adjusted.filter("regular")

@@ -9,11 +9,11 @@ import pytest
 
 from hftcl.errors import ImplausibleBarsError, SourceError
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, label
-from hftcl.market.doubts import FATAL, find_doubts, find_interval, name_interval
+from hftcl.market.doubts import FATAL, describe_whole_prices, find_doubts, find_interval, name_interval
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
 from hftcl.market.splits import adjust_for_splits
-from hftcl.market.store import BarStore
+from hftcl.market.store import BarStore, Collected
 from tests.market.exchange import Exchange
 from tests.market.layout_cases import centred, market
 from tests.shared_data import REAL_BARS, needs_real_bars
@@ -139,3 +139,58 @@ def test_a_service_on_another_clock_is_refused_by_the_volumes(tmp_path: Path, zo
         store.collect(
             ("AAPL",), begin, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
         )
+
+
+def in_cents(bars: pl.DataFrame, since: date = date(2000, 1, 1)) -> pl.DataFrame:
+    later = pl.col("ts") >= pl.lit(since).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return bars.with_columns(pl.when(later).then((pl.col(name) * 100).round()).otherwise(name) for name in PRICES)
+
+
+def collect_one(folder: Path, bars: pl.DataFrame, first: date = FIRST) -> Collected:
+    return BarStore(folder, Exchange(bars), Calendar("XNYS")).collect(
+        ("AAPL",), first, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.3
+    )
+
+
+def test_prices_that_are_all_whole_numbers_are_asked_about_and_kept(tmp_path: Path) -> None:
+    dollars = collect_one(tmp_path / "dollars", market("AAPL"))
+    assert [f for f in dollars.findings if f.reason == "whole_prices"] == []
+    cents = collect_one(tmp_path / "cents", in_cents(market("AAPL")))
+    (finding,) = [f for f in cents.findings if f.reason == "whole_prices"]
+    assert "whole number, such as" in finding.detail
+    assert "are they cents?" in finding.detail
+    assert "whole_prices" not in FATAL
+    assert cents.bars.height == dollars.bars.height
+
+
+def test_a_single_price_with_decimals_or_too_few_bars_ask_nothing() -> None:
+    cents = labelled(in_cents(market("AAPL")))
+    assert describe_whole_prices(cents)
+    for name in PRICES:
+        last = pl.int_range(pl.len()) == cents.height - 1
+        one = cents.with_columns(pl.when(last).then(pl.col(name) + 0.5).otherwise(name).alias(name))
+        assert describe_whole_prices(one) == ""
+    assert describe_whole_prices(cents.head(900)) == ""
+    assert describe_whole_prices(cents.with_columns(pl.lit(15_000.0).alias(name) for name in PRICES)) == ""
+
+
+def test_cents_after_dollars_are_a_jump_and_no_model_crosses_it(tmp_path: Path) -> None:
+    change = date(2026, 6, 12)
+    got = collect_one(tmp_path, in_cents(market("AAPL"), change))
+    (jump,) = got.jumps
+    assert (jump.session, got.bars["session"].min()) == (change, change)
+    assert {"unannounced_split", "whole_prices"} <= {finding.reason for finding in got.findings}
+
+
+def test_cents_of_a_share_that_split_are_asked_about_too(tmp_path: Path) -> None:
+    """Adjusted prices have decimals; what counts is how they came."""
+    split = Split("AAPL", date(2026, 6, 15), 1, 7)
+    late = pl.col("ts") >= pl.datetime(2026, 6, 15, time_zone="UTC")
+    bars = in_cents(
+        market("AAPL").with_columns(pl.when(late).then(pl.col(name) / 7).otherwise(name) for name in PRICES)
+    )
+    source = Exchange(bars, table=(split,))
+    got = BarStore(tmp_path, source, Calendar("XNYS")).collect(
+        ("AAPL",), FIRST, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
+    )
+    assert "whole_prices" in {finding.reason for finding in got.findings}
