@@ -25,17 +25,10 @@ FATAL: Final = {
 }
 """Findings that no model may be trained on: reason code and meaning."""
 
-_INTERVALS: Final = (
-    3600,
-    1800,
-    900,
-    600,
-    300,
-    180,
-    120,
-)  # seconds; what vendors sell beside minutes, the longest first
+_INTERVALS: Final = (14_400, 7200, 3600, 1800, 900, 600, 300, 180, 120)
+"""Seconds; what vendors sell beside minutes, the longest first."""
 _ODD: Final = 0.2  # of rows: faults of a feed are one in a hundred, other columns break two rows in three
-_FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
+_FEWEST_STEPS: Final = 20  # of a day, or of thin days together: so many are all even by chance once in a million
 _SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
 _SECOND_US, _DAY_US = 1_000_000, 86_400_000_000  # stamps count microseconds; a day of UTC
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
@@ -54,7 +47,8 @@ _LOT: Final = (50.0, 200.0)  # how a level of volume changes from lots of 100 to
 def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Return seconds between bars, the number of days on which it is so, and the first of them; None for one minute.
 
-    stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
+    stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session; those with fewer count
+    together, if they have 20.
 
     >>> from datetime import UTC, datetime, timedelta
     >>> stamps = [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(78)]
@@ -73,16 +67,26 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
         minute = (step >= 60 * _SECOND_US) & (step < 61 * _SECOND_US)  # of which none of the lengths is a divisor
         minutes = np.add.reduceat(minute, begins, dtype=np.int64)
         honest = (minutes > (1 - _SHARE) * lengths) & (np.minimum.reduceat(step, begins) >= 60 * _SECOND_US)
-        odd = ~honest & (lengths >= _FEWEST_STEPS)
+        thin = lengths < _FEWEST_STEPS
+        odd = ~honest & ~thin
+        if lengths[~honest & thin].sum() >= _FEWEST_STEPS:  # bars of an hour: seven a day, so days are taken together
+            odd = ~honest
         if honest.any() and not odd.any():  # the usual case
             return None
+        group = np.repeat(np.where(thin, -1, np.arange(lengths.size)), lengths)
         odd = np.repeat(odd, lengths)
-        step, day = step[odd], day[odd]
-    others = pl.DataFrame({"day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US})
+        step, day, group = step[odd], day[odd], group[odd]
+    else:
+        group = np.zeros(0, dtype=np.int64)
+    others = pl.DataFrame(
+        {"group": group, "day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US}
+    )
     steps = (
         others.lazy()
-        .group_by("day")
+        .group_by("group")
         .agg(
+            pl.col("day").min(),
+            pl.col("day").n_unique().alias("days"),
             pl.col("step").median().alias("middle"),
             *((pl.col("step") % length == 0).mean().alias(str(length)) for length in _INTERVALS),
         )
@@ -92,10 +96,10 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     for length in _INTERVALS:
         days = steps.filter(pl.col(str(length)) >= _SHARE)
         if days.height:
-            return length, days.height, days["day"][0]
+            return length, int(days["days"].sum()), days["day"][0]
     short = steps.filter(pl.col("middle") < 60)
     if short.height:
-        return int(short["middle"][0]), short.height, short["day"][0]
+        return int(short["middle"][0]), int(short["days"].sum()), short["day"][0]
     return _find_days(known)
 
 

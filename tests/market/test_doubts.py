@@ -1,7 +1,8 @@
 """Bars that cannot be true are found by what is in them, and honest ones are left alone."""
 
+import random
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -125,6 +126,32 @@ def test_a_level_of_volume_that_changes_by_a_hundred_is_told_as_lots_and_kept() 
     for factor in (0.1, 10.0):
         news = bars.with_columns(pl.when(later).then(pl.col("volume") * factor).otherwise("volume"))
         assert find_doubts(news, ticker="AAPL", continuous=False) == ()
+
+
+@pytest.mark.hazard(75)
+@pytest.mark.parametrize(("minutes", "a_day"), [(60, 7), (60, 16), (30, 13), (20, 20), (120, 4), (5, 78), (2, 195)])
+def test_bars_of_another_length_are_found_however_few_a_day_has(minutes: int, a_day: int) -> None:
+    stamps = [
+        datetime(2026, 1, 5, 8, tzinfo=UTC) + timedelta(days=day, minutes=minutes * nth)
+        for day in range(30)
+        for nth in range(a_day)
+    ]
+    found = find_interval(pl.Series(stamps))
+    assert found is not None
+    seconds, days, first = found
+    assert seconds == (600 if minutes == 20 else 60 * minutes)
+    assert (days, first) == (30, date(2026, 1, 5))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_share_that_trades_a_few_times_a_day_is_of_minutes(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 (minutes of trades, no secret)
+    stamps = [
+        datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(days=day, minutes=minute)
+        for day in range(30)
+        for minute in sorted(rng.sample(range(390), 6))
+    ]
+    assert find_interval(pl.Series(stamps)) is None
 
 
 @pytest.mark.hazard(75)
