@@ -116,7 +116,7 @@ class MonthFiles:
         held: Mapping[date, HeldSession],
         bars: pl.DataFrame,
     ) -> None:
-        """Write `months`: bars first, so that a record is never ahead of them; a pair that does not match is not used."""
+        """Write `months`, bars before records, so that none is ahead; a pair that does not match is not believed."""
         files: list[tuple[Path, bytes]] = []
         for month in sorted(months):
             path = self.find_path(ticker, month)
