@@ -1,7 +1,7 @@
 """The files of the cache: one of bars for each ticker and month, and beside it the record of what it holds.
 
-Reads and writes under one folder. The bars are written first, then the record, so that a record never promises bars
-that are not there; what does not match its record is not believed.
+Reads and writes under one folder. The bars are replaced first, then the record, so that a record never promises bars
+that are not there; bars that do not match their record, as a kill or a power cut may leave them, are not believed.
 """
 
 import hashlib
