@@ -25,6 +25,7 @@ from hftcl.settings import Settings
 
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
 _FEW_ODD: Final = 0.01  # of stamps: fewer within their minute are faults of their rows
+_UNIT: Final = "price unit"  # with which the guess begins that prices may be cents
 _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newest month
 
 
@@ -99,7 +100,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
     if odd := _describe_odd_seconds(bars["ts"]):
         guesses = (*guesses, odd)
     if question := describe_whole_prices(bars):
-        guesses = (*guesses, f"price unit: not sure; {question}")
+        guesses = (*guesses, f"{_UNIT}: not sure; {question}")
     shown = _as_utc(bars, zone, facts.zone, facts.kind, facts.label, label)
     covered = _coverage(shown, calendar, ticker)
     return FileReport(
@@ -255,6 +256,9 @@ def propose(reports: tuple[FileReport, ...], folder: str) -> tuple[dict[str, obj
         changes["files.label"] = "end"
     elif len(labels) > 1:
         questions.append("Some files bear the end of the minute and others the start. Put each in a folder.")
+    questions += [f"{report.file}: {guess}" for report in used for guess in report.guesses if guess.startswith(_UNIT)][
+        :1
+    ]
     first = min((report.first for report in used if report.first), default=None)
     last = max((report.last for report in used if report.last), default=None)
     if first and last and (last - first).days + 1 < Settings().market.lookback_days:

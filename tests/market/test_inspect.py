@@ -148,6 +148,9 @@ def test_prices_in_cents_are_not_sure_to_inspect_and_a_collection_asks_once(tmp_
         assert (report["sure"], report["refused"]) == (False, None)
         assert any(guess.startswith("price unit: not sure; each price of") for guess in report["guesses"])
     assert "price unit: not sure" in run(tmp_path, "inspect", "data").stdout
+    asked = run(tmp_path, "init", "--files", "data").stdout
+    assert asked.count("to decide: AAPL.parquet: price unit: not sure; each price of") == 1
+    assert asked.count("price unit") == 1
     (tmp_path / "hftcl.toml").write_text(
         '[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 30\n'
     )
