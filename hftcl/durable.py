@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -62,6 +62,28 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)  # until the folder is on disk, a power cut may forget the rename
+
+
+def write_together(files: Sequence[tuple[Path, bytes]]) -> None:
+    """Replace files of one folder, each as `write_atomically` does, in their order. Raises OSError.
+
+    All are on disk before the first is replaced, and the folder is synced once: the moment in which some are new and
+    others old is short, but a kill or a power cut may hit it, and of a power cut the order is not kept. It is for files
+    whose reader sees whether they belong together.
+    """
+    temporaries: list[Path] = []
+    try:
+        for path, data in files:
+            temporaries.append(write_temporary(path, data))
+        for temporary, (path, _) in zip(temporaries, files, strict=True):
+            temporary.replace(path)
+    except BaseException:
+        for temporary in temporaries:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path, _ in files}:
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -45,7 +45,10 @@ class Hit:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes over the wire. delay_s: before the first byte; trickle_s: after each byte of head and body."""
+    """What goes over the wire. delay_s: before the first byte; trickle_s: after each byte of head and body.
+
+    pack: makes the body of gzip that a client which takes one gets.
+    """
 
     body: bytes
     status: int = 200
@@ -53,6 +56,7 @@ class Reply:
     delay_s: float = 0.0
     trickle_s: float = 0.0
     cut: int | None = None
+    pack: Callable[[bytes], bytes] = lambda body: gzip.compress(body, 1)
 
 
 Fault = Callable[[Reply], Reply]
@@ -266,7 +270,7 @@ class PolygonServer:
             def _send(self, reply: Reply, *, compress: bool) -> None:
                 if service._closing.wait(reply.delay_s):
                     return
-                body = gzip.compress(reply.body, 1) if compress else reply.body
+                body = reply.pack(reply.body) if compress else reply.body
                 head = {"Content-Type": "application/json", "X-Request-Id": "r"}
                 head |= {"Content-Encoding": "gzip"} if compress else {}
                 if service.chunked:

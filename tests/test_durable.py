@@ -96,6 +96,21 @@ def test_a_target_that_is_a_folder_fails_and_leaves_no_temporary_file(tmp_path: 
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_files_that_are_written_together_are_all_new_with_one_look_at_the_disk(tmp_path: Path) -> None:
+    files = [(tmp_path / f"2026-0{n}.parquet", bytes([n]) * 1000) for n in range(1, 4)]
+    files[0][0].write_bytes(b"old")
+    durable.write_together(files)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {path.name: data for path, data in files}
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path, _ in files)
+
+
+def test_of_files_that_are_written_together_one_that_cannot_be_written_leaves_all_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError):
+        durable.write_together([(tmp_path / "a", b"new"), (tmp_path / "missing" / "b", b"new")])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+
+
 def test_sweeping_deletes_what_a_killed_write_left_and_nothing_else(tmp_path: Path) -> None:
     left = durable.write_temporary(tmp_path / "2026-01.parquet", b"half")
     others = ["2026-01.parquet", ".2026-01.json.tmp", ".notes.a.tmp", "x.2026-01.parquet.a.tmp", ".lock"]

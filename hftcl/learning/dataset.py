@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.events import Event, Level, OnEvent, Stopwatch
+from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market.bars import Finding
 from hftcl.market.received import TickerCoverage
@@ -99,7 +100,15 @@ class Window:
                     keep_past=self.keep_past,
                     on_event=self.on_event,
                 )
+            self._ask_about_whole_prices(self._collected.findings)
         return self._collected
+
+    def _ask_about_whole_prices(self, findings: Sequence[Finding]) -> None:
+        """Ask once, for a folder in cents is so in every ticker."""
+        whole = [finding for finding in findings if finding.reason == "whole_prices"]
+        if whole:
+            more = f" and {count(len(whole) - 1, 'more ticker')}" if len(whole) > 1 else ""
+            self.on_event(Event("collect", text=f"{whole[0].ticker}{more}: {whole[0].detail}", level=Level.WARNING))
 
     def _build(self, collected: Collected) -> Dataset:
         for doubt in (finding for finding in collected.findings if finding.reason == "label"):

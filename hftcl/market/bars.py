@@ -84,6 +84,7 @@ NOTED: Final = {
     "vanished_session": "the source no longer has bars of a session that it delivered before; the stored were kept",
     "taken_back": "the newest answer lacked a bar or two that are stored; kept, unless the next answer lacks them too",
     "lots": "the usual volume changed by a factor near 100: lots beside shares; kept",
+    "whole_prices": "every price is a whole number: cents, or a market without decimals; kept",
     "doubtful": "a session with too few or broken bars; it is asked for again, with a growing pause",
     "damaged_file": "stored bars did not match their record, and were fetched again",
     "other_source": "stored bars came from another source or other settings of it, and were fetched again",

@@ -25,22 +25,17 @@ FATAL: Final = {
 }
 """Findings that no model may be trained on: reason code and meaning."""
 
-_INTERVALS: Final = (
-    3600,
-    1800,
-    900,
-    600,
-    300,
-    180,
-    120,
-)  # seconds; what vendors sell beside minutes, the longest first
+_INTERVALS: Final = (14_400, 7200, 3600, 1800, 900, 600, 300, 180, 120)
+"""Seconds; what vendors sell beside minutes, the longest first."""
 _ODD: Final = 0.2  # of rows: faults of a feed are one in a hundred, other columns break two rows in three
-_FEWEST_STEPS: Final = 20  # of a day: so many steps are all even by chance once in a million days
+_FEWEST_STEPS: Final = 20  # of a day, or of thin days together: so many are all even by chance once in a million
 _SHARE: Final = 0.98  # of steps: a closing auction or a late print stands apart
 _SECOND_US, _DAY_US = 1_000_000, 86_400_000_000  # stamps count microseconds; a day of UTC
 _LONGEST_STEP: Final = 4 * 3600  # seconds; a longer one is a night
 _TOP_PRICE: Final = 1_000_000.0  # the dearest share, BRK.A, stands below 800,000 dollars
 _FRACTIONAL: Final = 0.95  # of volumes: shares are whole, or now and then parts of one, never nearly always
+_WHOLE_BARS: Final = 1000  # of a share in dollars and cents one price in a hundred is whole: four in a row are rare
+_WHOLE_PRICES: Final = 20  # different ones: a share that does not move says nothing
 _ENOUGH: Final = 200  # bars for a correlation: of 200 independent ones, 0.2 is nearly three deviations
 LATER: Final = 0.25  # G: honest bars -0.08 to 0.13, those built with the future 0.49 and more
 SMOOTH: Final = 0.20  # A: honest bars -0.24 to 0.11, centred means and medians 0.34 and more
@@ -52,7 +47,8 @@ _LOT: Final = (50.0, 200.0)  # how a level of volume changes from lots of 100 to
 def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     """Return seconds between bars, the number of days on which it is so, and the first of them; None for one minute.
 
-    stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session.
+    stamps: Datetime us UTC in any order. A day counts where it has 20 steps within a session; those with fewer count
+    together, if they have 20.
 
     >>> from datetime import UTC, datetime, timedelta
     >>> stamps = [datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(78)]
@@ -71,16 +67,26 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
         minute = (step >= 60 * _SECOND_US) & (step < 61 * _SECOND_US)  # of which none of the lengths is a divisor
         minutes = np.add.reduceat(minute, begins, dtype=np.int64)
         honest = (minutes > (1 - _SHARE) * lengths) & (np.minimum.reduceat(step, begins) >= 60 * _SECOND_US)
-        odd = ~honest & (lengths >= _FEWEST_STEPS)
+        thin = lengths < _FEWEST_STEPS
+        odd = ~honest & ~thin
+        if lengths[~honest & thin].sum() >= _FEWEST_STEPS:  # bars of an hour: seven a day, so days are taken together
+            odd = ~honest
         if honest.any() and not odd.any():  # the usual case
             return None
+        group = np.repeat(np.where(thin, -1, np.arange(lengths.size)), lengths)
         odd = np.repeat(odd, lengths)
-        step, day = step[odd], day[odd]
-    others = pl.DataFrame({"day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US})
+        step, day, group = step[odd], day[odd], group[odd]
+    else:
+        group = np.zeros(0, dtype=np.int64)
+    others = pl.DataFrame(
+        {"group": group, "day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US}
+    )
     steps = (
         others.lazy()
-        .group_by("day")
+        .group_by("group")
         .agg(
+            pl.col("day").min(),
+            pl.col("day").n_unique().alias("days"),
             pl.col("step").median().alias("middle"),
             *((pl.col("step") % length == 0).mean().alias(str(length)) for length in _INTERVALS),
         )
@@ -90,10 +96,10 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     for length in _INTERVALS:
         days = steps.filter(pl.col(str(length)) >= _SHARE)
         if days.height:
-            return length, days.height, days["day"][0]
+            return length, int(days["days"].sum()), days["day"][0]
     short = steps.filter(pl.col("middle") < 60)
     if short.height:
-        return int(short["middle"][0]), short.height, short["day"][0]
+        return int(short["middle"][0]), int(short["days"].sum()), short["day"][0]
     return _find_days(known)
 
 
@@ -148,6 +154,41 @@ def find_unit(prices: pl.Series, volumes: pl.Series) -> str:
     if traded.size >= _FEWEST_STEPS and int((traded != np.floor(traded)).sum()) >= _FRACTIONAL * traded.size:
         return f"volumes are nearly never whole ({traded[0]:g}): they look like thousands, or amounts of money"
     return ""
+
+
+def describe_whole_prices(bars: pl.DataFrame) -> str:
+    """Return what to ask where each of many prices is a whole number: cents? "" where one is not, or they are few.
+
+    bars: columns open, high, low, close of one ticker. Yen, won, index points and coins are whole numbers too, so it is
+    a question, and no reason to refuse them.
+
+    >>> cents = pl.Series([15_000.0 + n % 40 for n in range(1000)])
+    >>> describe_whole_prices(pl.DataFrame({name: cents for name in ("open", "high", "low", "close")}))[:47]
+    'each price of 1,000 bars is a whole number, suc'
+    """
+    if bars.height < _WHOLE_BARS:
+        return ""
+    for name in ("close", "open", "high", "low"):
+        prices = bars[name].to_numpy()
+        if (prices[:_WHOLE_PRICES] != np.floor(prices[:_WHOLE_PRICES])).any():  # the usual case
+            return ""
+        known = prices[np.isfinite(prices)]
+        if (known != np.floor(known)).any() or np.unique(known).size < _WHOLE_PRICES:
+            return ""
+    return (
+        f"each price of {bars.height:,} bars is a whole number, such as {prices[0]:,.0f}: are they cents? Then export "
+        "them in the currency's unit, or each order is for a hundredth of the shares; yen, won, points of an index and "
+        "coins are right as they are"
+    )
+
+
+def find_whole_prices(bars: pl.DataFrame, *, ticker: str) -> tuple[Finding, ...]:
+    """Return the question whether prices are in cents as a finding that is told, and refuses nothing.
+
+    bars: BAR_SCHEMA of one ticker, NOT adjusted for splits, which makes fractions.
+    """
+    detail = describe_whole_prices(bars)
+    return (Finding(ticker, "whole_prices", bars.height, bars["ts"][0], bars["session"][0], detail),) if detail else ()
 
 
 def find_doubts(bars: pl.DataFrame, *, ticker: str, continuous: bool) -> tuple[Finding, ...]:

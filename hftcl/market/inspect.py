@@ -15,6 +15,7 @@ from hftcl.events import Event, OnEvent
 from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.coverage import Coverage, measure_coverage
+from hftcl.market.doubts import describe_whole_prices
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.files import FilesSource
@@ -24,6 +25,7 @@ from hftcl.settings import Settings
 
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
 _FEW_ODD: Final = 0.01  # of stamps: fewer within their minute are faults of their rows
+_UNIT: Final = "price unit"  # with which the guess begins that prices may be cents
 _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newest month
 
 
@@ -31,7 +33,8 @@ _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newe
 class FileReport:
     """What is in one file. `ignored` and `refused` are reasons, or None where it is read.
 
-    columns: our name -> theirs. price_unit: what 1 in a price column is in the market's currency. adjusted: for splits,
+    columns: our name -> theirs. price_unit: what 1 in a price column is in the market's currency, as the layout says;
+    where every price is a whole number that is a guess, and told as one. adjusted: for splits,
     None where neither vendor nor name says it. zone: of the stamps: "in the stamps", a zone, or None where it must be
     asked for.
     sure: whether nothing of it is a guess. day: volume by minute before, in and after the session of the calendar.
@@ -96,6 +99,8 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         guesses = (*guesses, "label: the start of the minute, as with most vendors; the bars do not say")
     if odd := _describe_odd_seconds(bars["ts"]):
         guesses = (*guesses, odd)
+    if question := describe_whole_prices(bars):
+        guesses = (*guesses, f"{_UNIT}: not sure; {question}")
     shown = _as_utc(bars, zone, facts.zone, facts.kind, facts.label, label)
     covered = _coverage(shown, calendar, ticker)
     return FileReport(
@@ -251,6 +256,9 @@ def propose(reports: tuple[FileReport, ...], folder: str) -> tuple[dict[str, obj
         changes["files.label"] = "end"
     elif len(labels) > 1:
         questions.append("Some files bear the end of the minute and others the start. Put each in a folder.")
+    questions += [f"{report.file}: {guess}" for report in used for guess in report.guesses if guess.startswith(_UNIT)][
+        :1
+    ]
     first = min((report.first for report in used if report.first), default=None)
     last = max((report.last for report in used if report.last), default=None)
     if first and last and (last - first).days + 1 < Settings().market.lookback_days:

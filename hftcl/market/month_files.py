@@ -1,7 +1,7 @@
 """The files of the cache: one of bars for each ticker and month, and beside it the record of what it holds.
 
-Reads and writes under one folder. The bars are written first, then the record, so that a record never promises bars
-that are not there; what does not match its record is not believed.
+Reads and writes under one folder. The bars are replaced first, then the record, so that a record never promises bars
+that are not there; bars that do not match their record, as a kill or a power cut may leave them, are not believed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from hftcl.durable import make_folder, read_file, write_atomically
+from hftcl.durable import make_folder, read_file, write_together
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 
@@ -116,10 +116,10 @@ class MonthFiles:
         held: Mapping[date, HeldSession],
         bars: pl.DataFrame,
     ) -> None:
-        """Write `months`: bars first, so that a record is never ahead of them."""
+        """Write `months`, bars before records, so that none is ahead; a pair that does not match is not believed."""
+        files: list[tuple[Path, bytes]] = []
         for month in sorted(months):
             path = self.find_path(ticker, month)
-            make_folder(path.parent)
             buffer = io.BytesIO()
             bars.filter(_is_of_month(month)).write_parquet(buffer, compression_level=_LEVEL, statistics=False)
             record = _MonthRecord(
@@ -131,8 +131,11 @@ class MonthFiles:
                 sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
                 sessions={day: session for day, session in sorted(held.items()) if format_month(day) == month},
             )
-            write_atomically(path, buffer.getvalue())
-            write_atomically(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal())))
+            files.append((path, buffer.getvalue()))
+            files.append((path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal()))))
+        if files:
+            make_folder(self.find_path(ticker, "").parent)
+            write_together(files)
 
 
 def folder_name(ticker: str) -> str:

@@ -5,25 +5,23 @@ One file per ticker and month, AAPL/2026-01.parquet: unadjusted clean bars, exte
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder, sweep_temporary
-from hftcl.errors import ImplausibleBarsError, NoDataError, RefusedBarsError, SourceError, UsageError
+from hftcl.errors import NoDataError, RefusedBarsError, SourceError, UsageError
 from hftcl.events import Event, OnEvent, ignore
-from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
-from hftcl.market.coverage import measure_coverage
-from hftcl.market.doubts import FATAL, find_doubts, find_wrong_hour
-from hftcl.market.month_files import FILE_SCHEMA, NO_ROWS, HeldSession, MonthFiles, folder_name, format_month
+from hftcl.market.collect_window import CollectWindow, group_runs
+from hftcl.market.judgement import BY_REQUEST, Part, join_refusals, judge_ticker, require_plausible, sum_dropped
+from hftcl.market.month_files import FILE_SCHEMA, NO_ROWS, MonthFiles, folder_name, format_month
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import (
@@ -33,22 +31,15 @@ from hftcl.market.shelf import (
     find_doubtful,
     is_astray,
     is_due,
-    keep_days,
     note_doubts,
     put,
-    sort_bars,
 )
-from hftcl.market.sources import BarSource, Foresight, Question, Split, Stepwise, as_local
-from hftcl.market.splits import adjust_for_splits, drop_past, find_unannounced_splits
+from hftcl.market.sources import BarSource, Foresight, Question, Stepwise, as_local
 
 _LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
 _MOST_WAITING: Final = 4  # tickers that were fetched and wait to be stored, 10 MB: so memory stays flat
-_CONTINUOUS: Final = "24/7"  # the calendar without a close, of exchange_calendars
-_MOST_RUNS: Final = 3
-"""More gaps than this in what is held are asked for as one range: calls are dearer than bars that come twice."""
-# Dropped because of when we asked, not because of the vendor: the next collection has them.
-_BY_REQUEST: Final = frozenset({"future", "still_open"})
+_WRITERS: Final = 4  # threads: a write waits for the disk most of its time, four times for each month of a ticker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,51 +73,12 @@ class _Progress:
         self.on_event(Event("collect", self.done, self.total, what))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _CollectWindow:
-    """The sessions that are wanted and what is known of them at `as_of`.
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """What works while the next ticker is fetched: `disk` stores some at once, `judge` has one after another."""
 
-    closed: those whose regular hours have ended, as far as the source knows; over: those whose extended hours have, so
-    that they can be kept.
-    """
-
-    sessions: pl.DataFrame
-    closed: pl.DataFrame
-    over: frozenset[date]
-    as_of: datetime
-    extended_hours: bool
-    min_coverage: float
-    keep_past: bool
-
-    @property
-    def days(self) -> list[date]:
-        return self.sessions["session"].to_list()
-
-    def list_wanted(self, held: Iterable[date], due: Iterable[date], asked_again: int) -> list[date]:
-        """Return the sessions to fetch: all that is not held, what is `due` again, and the last `asked_again`."""
-        again = [day for day in self.days if day in self.over][-asked_again:] if asked_again else []
-        kept = set(held) - set(again) - set(due)
-        return [day for day in self.days if day not in kept]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows.
-
-    refused: the error of the source, where it refuses the bars of this ticker alone.
-    """
-
-    bars: pl.DataFrame
-    findings: list[Finding]
-    left_out: str
-    fetched: int
-    covered: TickerCoverage
-    jumps: tuple[Finding, ...] = ()
-    refused: RefusedBarsError | None = None
-
-    @property
-    def fatal(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.reason in FATAL]
+    disk: ThreadPoolExecutor
+    judge: ThreadPoolExecutor
 
 
 class BarStore:
@@ -178,10 +130,10 @@ class BarStore:
             if part.left_out or part.bars.is_empty()
         }
         if len(left_out) == len(wanted):
-            _require_plausible([finding for part in parts.values() for finding in part.fatal])
+            require_plausible([finding for part in parts.values() for finding in part.fatal])
             refused = [part.refused for part in parts.values() if part.refused]
             if refused:
-                raise _join_refusals(refused)
+                raise join_refusals(refused)
             raise self._build_no_data_error(left_out, first, last, as_of)
         frames = [parts[ticker].bars for ticker in sorted(parts) if ticker not in left_out]
         return Collected(
@@ -230,7 +182,7 @@ class BarStore:
         bars = market.label(shelf.bars.select(market.RAW_SCHEMA.names()).sort("ts"), sessions)
         notes = [note for day in days if day in shelf.held for note in build_findings(ticker, day, shelf.held[day])]
         return count_received(
-            bars, sessions, ticker=ticker, quarantined=_sum_dropped(notes),
+            bars, sessions, ticker=ticker, quarantined=sum_dropped(notes),
             revised={day: held.revisions for day, held in shelf.held.items()},
         )  # fmt: skip
 
@@ -244,13 +196,13 @@ class BarStore:
         share: float,
         *,
         keep_past: bool,
-    ) -> _CollectWindow:
+    ) -> CollectWindow:
         begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
         # what a source of this fingerprint had by the end of a session is all that it will ever have of it
         steady = bool(known_until) and getattr(self._source, "unchanging", False)
         hours = begun.with_columns(pl.lit(min(known_until, as_of) if known_until else None, market.TS).alias("known"))
-        return _CollectWindow(
+        return CollectWindow(
             sessions=begun,
             closed=begun.filter(hours["close"] <= hours["known"]),
             over=frozenset(hours.filter(pl.col("extended_close") <= (as_of if steady else pl.col("known")))["session"]),
@@ -276,7 +228,7 @@ class BarStore:
             f"{as_of:%Y-%m-%d %H:%M} UTC ({'; '.join(shown)}{more}). Check [market] source, watchlist and the dates."
         )
 
-    def _announce(self, tickers: Sequence[str], first: date, window: _CollectWindow, *, kept: bool) -> None:
+    def _announce(self, tickers: Sequence[str], first: date, window: CollectWindow, *, kept: bool) -> None:
         """Tell a source that looks ahead all that it will be asked, so that it needs the fewest calls."""
         if not isinstance(self._source, Foresight):
             return
@@ -288,20 +240,25 @@ class BarStore:
                 continue
             with convert_storage_faults(f"reading the stored bars of {ticker}"):
                 shelf, _ = self._load(ticker, fingerprint, window.days, sweep=False)
-            runs = _group_runs(window.sessions, self._list_wanted(shelf, window))
+            runs = group_runs(window.sessions, self._list_wanted(shelf, window))
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=kept)
 
     def _collect_all(
-        self, tickers: Sequence[str], window: _CollectWindow, save: bool, on_event: OnEvent
-    ) -> dict[str, _Part]:
+        self, tickers: Sequence[str], window: CollectWindow, save: bool, on_event: OnEvent
+    ) -> dict[str, Part]:
         """Collect each ticker: one is stored and judged while the next is fetched; what came before a fault is stored.
 
         Each page is told: one ticker can take longer than a watchdog waits.
         """
-        parts: dict[str, _Part] = {}
-        waiting: deque[tuple[str, Future[_Part]]] = deque()
-        with ThreadPoolExecutor(1, "store") as behind, self._report_steps(on_event, len(tickers)) as progress:
+        parts: dict[str, Part] = {}
+        waiting: deque[tuple[str, Future[Part]]] = deque()
+        with (
+            ThreadPoolExecutor(_WRITERS, "store") as disk,
+            ThreadPoolExecutor(1, "judge") as judge,
+            self._report_steps(on_event, len(tickers)) as progress,
+        ):
+            behind = _Behind(disk, judge)
             for done, ticker in enumerate(tickers):
                 progress.done = done
                 progress.tell(ticker)
@@ -323,7 +280,7 @@ class BarStore:
             if isinstance(self._source, Stepwise):
                 self._source.report_steps(None)
 
-    def _list_wanted(self, shelf: Shelf, window: _CollectWindow) -> list[date]:
+    def _list_wanted(self, shelf: Shelf, window: CollectWindow) -> list[date]:
         """Return the sessions to ask for; what is in doubt again, unless the source's answers never change."""
         steady = getattr(self._source, "unchanging", False)
         doubtful = set() if steady else {day for day, held in shelf.held.items() if count_askings(held)}
@@ -333,31 +290,27 @@ class BarStore:
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
 
-    def _collect_one(
-        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
-    ) -> "Future[_Part]":
-        """Fetch what lacks of `ticker`; `behind` stores it, and judges what the window then has."""
+    def _collect_one(self, ticker: str, window: CollectWindow, save: bool, behind: _Behind) -> "Future[Part]":
+        """Fetch what lacks of `ticker`; it is stored and judged behind, so that the next ticker need not wait."""
         try:
             return self._fetch_and_hand_over(ticker, window, save, behind)
         except RefusedBarsError as error:
             none = market.NO_BARS
             covered = count_received(none, window.closed, ticker=ticker, quarantined={}, revised={})
-            part: Future[_Part] = Future()
+            part: Future[Part] = Future()
             part.set_result(
-                _Part(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
+                Part(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
             )
             return part
 
-    def _fetch_and_hand_over(
-        self, ticker: str, window: _CollectWindow, save: bool, behind: ThreadPoolExecutor
-    ) -> "Future[_Part]":
+    def _fetch_and_hand_over(self, ticker: str, window: CollectWindow, save: bool, behind: _Behind) -> "Future[Part]":
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = self._load(ticker, fingerprint, window.days, sweep=save)
         wanted = self._list_wanted(shelf, window)
         unfinished = [NO_ROWS]
         saves: list[Future[None]] = []
-        for sessions in _group_runs(window.sessions, wanted):
+        for sessions in group_runs(window.sessions, wanted):
             fetched, fetch_findings = self._fetch(ticker, sessions, window.as_of)
             over = [day for day in sessions["session"] if day in window.over]
             asked = {day: count_askings(shelf.held.get(day)) for day in over}
@@ -366,11 +319,12 @@ class BarStore:
                 note_doubts(shelf, asked, window.sessions, window.as_of, astray=is_astray(fetch_findings, sessions))
             if len(over) < sessions.height:
                 unfinished.append(fetched.filter(~pl.col("session").is_in(over)))
-            findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in _BY_REQUEST]
+            findings += [f for f in fetch_findings if f.session not in window.over and f.reason not in BY_REQUEST]
             if save:
                 stored = Shelf(held=dict(shelf.held), bars=shelf.bars, changed=set(shelf.changed))
                 shelf.changed.clear()
-                saves.append(behind.submit(self._save, ticker, fingerprint, stored))
+                before = saves[-1] if saves else None
+                saves.append(behind.disk.submit(self._save, ticker, fingerprint, stored, before))
         findings += [
             finding
             for day in window.days
@@ -379,69 +333,16 @@ class BarStore:
         ]
         bars, splits = pl.concat([shelf.bars, *unfinished]), self._source.splits(ticker)
 
-        def finish() -> _Part:
-            for saved in saves:  # done by now: one thread does the one after the other
+        def finish() -> Part:
+            part = judge_ticker(
+                ticker, bars, splits, window, findings,
+                fetched=len(wanted), held=shelf.held, source=self._source, calendar=self._calendar,
+            )  # fmt: skip
+            for saved in saves:
                 saved.result()
-            return self._build_part(ticker, bars, splits, window, findings, len(wanted), shelf.held)
+            return part
 
-        return behind.submit(finish)
-
-    def _build_part(
-        self,
-        ticker: str,
-        bars: pl.DataFrame,
-        splits: Sequence[Split],
-        window: _CollectWindow,
-        findings: list[Finding],
-        fetched: int,
-        held: Mapping[date, HeldSession],
-    ) -> _Part:
-        """Label, limit to what was known, adjust for splits, and judge whether it is enough."""
-        bars = sort_bars(keep_days(bars, window.days))
-        labelled = market.label(bars.select(market.RAW_SCHEMA.names()), window.sessions)
-        if labelled.height < bars.height:  # the calendar was corrected since they were stored
-            findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
-        if labelled.height and labelled["ts"][-1] + market.MINUTE > window.as_of:
-            labelled = labelled.filter(pl.col("ts") + market.MINUTE <= window.as_of)
-        known = getattr(self._source, "label_known", False)
-        doubts = () if known else market.find_label_doubt(labelled, ticker=ticker)
-        jumps = find_unannounced_splits(labelled, splits)
-        labelled = labelled if window.keep_past else drop_past(labelled, jumps)
-        adjusted = adjust_for_splits(labelled, splits)
-        if not self._source.synthetic:
-            if not as_local(self._source):  # whose own look at its files says what to set
-                doubts = (*doubts, *find_wrong_hour(labelled, self._calendar, ticker=ticker))
-            doubts = (*doubts, *find_doubts(adjusted, ticker=ticker, continuous=self._calendar.name == _CONTINUOUS))
-        if not window.extended_hours:
-            adjusted = adjusted.filter("regular")
-        covered = measure_coverage(adjusted, window.closed, ticker=ticker)
-        left_out = ""
-        if fatal := [doubt for doubt in doubts if doubt.reason in FATAL]:
-            left_out = f"its bars cannot be true: {'; '.join(dict.fromkeys(doubt.detail for doubt in fatal[:3]))}"
-        elif adjusted.is_empty():
-            left_out = _explain_drops(findings)
-        elif covered.expected_sessions and covered.share < window.min_coverage:
-            left_out = (
-                f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
-                f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
-            )
-            if jumps and not window.keep_past:
-                left_out += (
-                    f". What lies before was left out: {jumps[-1].detail}, near the ratio of a split that the source "
-                    "does not announce"
-                )
-        received = count_received(
-            adjusted, window.closed, ticker=ticker, quarantined=_sum_dropped(findings),
-            revised={day: session.revisions for day, session in held.items()},
-        )  # fmt: skip
-        return _Part(
-            bars=adjusted,
-            findings=[*findings, *doubts, *jumps, *covered.findings],
-            left_out=left_out,
-            fetched=fetched,
-            covered=received,
-            jumps=jumps,
-        )
+        return behind.judge.submit(finish)
 
     def _explain_absence(self, ticker: str) -> str:
         local = as_local(self._source)
@@ -474,67 +375,9 @@ class BarStore:
                 shelf.bars = shelf.bars.vstack(bars)
         return shelf, findings
 
-    def _save(self, ticker: str, fingerprint: str, shelf: Shelf) -> None:
-        """Write the months that changed."""
+    def _save(self, ticker: str, fingerprint: str, shelf: Shelf, before: "Future[None] | None") -> None:
+        """Write the months that changed, once the ticker's write `before`, which may be of the same month, is done."""
+        if before is not None:
+            before.result()
         with convert_storage_faults(f"storing the bars of {ticker}"):
             self._files.write(ticker, fingerprint, shelf.changed, shelf.held, shelf.bars)
-
-
-def _require_plausible(fatal: Sequence[Finding]) -> None:
-    """Raise ImplausibleBarsError where a finding says that bars cannot be true."""
-    if not fatal:
-        return
-    details = [f"{finding.ticker}: {finding.detail}" for finding in fatal]
-    more = f"; {len(details) - 3} more findings" if len(details) > 3 else ""
-    raise ImplausibleBarsError(
-        f"These bars cannot be true, and no model is trained on them: {'; '.join(details[:3])}{more}. "
-        "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
-    )
-
-
-def _join_refusals(refused: Sequence[RefusedBarsError]) -> RefusedBarsError:
-    """Return the error of a window of which every ticker is left out: the reasons, each once."""
-    reasons = list(dict.fromkeys(map(str, refused)))
-    more = f" {len(reasons) - 2} more are refused like it." if len(reasons) > 2 else ""
-    return RefusedBarsError(" ".join(reasons[:2]) + more)
-
-
-def _sum_dropped(findings: Sequence[Finding]) -> dict[date, int]:
-    """Return how many rows of each session were dropped."""
-    counts: dict[date, int] = {}
-    for finding in findings:
-        if finding.session is not None and finding.reason in market.DROPPED and finding.reason not in _BY_REQUEST:
-            counts[finding.session] = counts.get(finding.session, 0) + finding.count
-    return counts
-
-
-def _explain_drops(findings: Sequence[Finding]) -> str:
-    """Return why no bar was left: the reasons with counts, and the first bar of the commonest."""
-    dropped = [finding for finding in market.merge_findings(findings) if finding.reason in market.DROPPED]
-    if not dropped:
-        return ""
-    dropped.sort(key=lambda finding: -finding.count)
-    reasons = [f"{finding.count:,} because {market.DROPPED[finding.reason]}" for finding in dropped]
-    first = dropped[0].first
-    example = f", the first at {first:%Y-%m-%d %H:%M:%S} UTC" if first else ""
-    total = sum(finding.count for finding in dropped)
-    return f"no bars were left: {total} were dropped ({'; '.join(reasons)}{example})"
-
-
-def _explain_beginning(bars: pl.DataFrame, window: _CollectWindow) -> str:
-    """Return what to set where the bars begin long after the window does."""
-    first, last = bars["session"].min(), window.days[-1]
-    if not isinstance(first, date) or (first - window.days[0]).days <= 7:
-        return ""
-    return f"; they begin on {first}: set [market] lookback_days = {(last - first).days + 1} or less"
-
-
-def _group_runs(sessions: pl.DataFrame, wanted: Sequence[date]) -> list[pl.DataFrame]:
-    """Group `wanted` into runs of sessions that follow each other: each is one question to the source."""
-    if not wanted:
-        return []
-    rows = np.flatnonzero(sessions["session"].is_in(wanted).to_numpy())
-    parts = [sessions[int(run[0]) : int(run[-1]) + 1] for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)]
-    if len(parts) <= _MOST_RUNS:
-        return parts
-    return [sessions.filter(pl.col("session").is_between(wanted[0], wanted[-1]))]

@@ -74,14 +74,22 @@ class _Candidate:
     label: Label
     opens: _Ints  # naive minute of each session's open
     scores: _Floats  # of each session, nan where it has no bars
+    late_scores: _Floats  # the same if the open were a minute later, as it is where stamps are of the end
     rises: tuple[_Ints, _Ints]  # of each session that has a score, where its volume rises; see `_rises`
     stray: float  # share of days with bars that are no session
 
     @property
     def score(self) -> float:
-        if np.isnan(self.scores).all():
-            return 0.0
-        return float(np.nanmean(self.scores)) * (1.0 - self.stray)
+        return _average(self.scores) * (1.0 - self.stray)
+
+    @property
+    def late_score(self) -> float:
+        return _average(self.late_scores) * (1.0 - self.stray)
+
+
+def _average(scores: _Floats) -> float:
+    known = scores[~np.isnan(scores)]
+    return float(known.mean()) if known.size else 0.0
 
 
 def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock:
@@ -123,7 +131,7 @@ def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     if sessions is None:  # too little to doubt
         return True
     hours = _find_hours(sessions, "UTC")
-    return _fit(minutes, volume, hours, _try("UTC", "start", minutes, volume, hours))
+    return _fits(_try("UTC", "start", minutes, volume, hours))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,16 +199,16 @@ def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Cl
         return None
     hours = _find_hours(sessions, "UTC")
     start = _try("UTC", "start", minutes, volume, hours)
-    if not _fit(minutes, volume, hours, start) and _offset(minutes, volume, sessions):
+    if not _fits(start) and _offset(minutes, volume, sessions):
         clock = find_clock(stamps, volumes, calendar)
         if clock.zone is not None and not ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
             return clock
     return _find_stretch(minutes, volume, sessions, hours, start)
 
 
-def _fit(minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints], start: _Candidate) -> bool:
+def _fits(start: _Candidate) -> bool:
     """Whether `start`, UTC and the start of the minute, fits, and the end of it does not."""
-    return start.score >= _LEAST and start.score >= _try("UTC", "end", minutes, volume, hours).score + _AHEAD
+    return start.score >= _LEAST and start.score >= start.late_score + _AHEAD
 
 
 _LABELS: Final[tuple[Label, ...]] = ("start", "end")
@@ -228,20 +236,24 @@ def _equal(one: _Candidate, other: _Candidate) -> bool:
 
 
 def _by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:
-    moments = stamps.cast(pl.Datetime("us")).to_physical()
-    amounts = volumes.cast(pl.Float64, strict=False)
-    known = (moments.is_not_null() & (amounts > 0) & amounts.is_finite()).fill_null(value=False)
+    moments, amounts = stamps.cast(pl.Datetime("us")).to_physical(), volumes.cast(pl.Float64, strict=False)
+    if moments.null_count():
+        there = moments.is_not_null()
+        moments, amounts = moments.filter(there), amounts.filter(there)
+    minutes, volume = moments.to_numpy() // _MINUTE_US, amounts.to_numpy()  # a volume that is null is NaN
+    known = np.isfinite(volume) & (volume > 0)
     if not known.all():
-        moments, amounts = moments.filter(known), amounts.filter(known)
-    minutes, volume = moments.to_numpy() // _MINUTE_US, amounts.to_numpy()
+        minutes, volume = minutes[known], volume[known]
     if (minutes[1:] <= minutes[:-1]).any():  # out of order, or several rows of a minute
         minutes, nth = np.unique(minutes, return_inverse=True)
         volume = np.bincount(nth, weights=volume)
     if not minutes.size:
         return minutes, volume
     days = _list_days(minutes)
-    recent = minutes >= days[max(0, days.size - _NEWEST)] * _DAY
-    return minutes[recent], volume[recent]
+    if days.size > _NEWEST:
+        recent = int(np.searchsorted(minutes, days[-_NEWEST] * _DAY))
+        minutes, volume = minutes[recent:], volume[recent:]
+    return minutes, volume
 
 
 def _list_days(minutes: _Ints) -> _Ints:
@@ -289,7 +301,10 @@ class _Windows:
 
 
 def _lay_windows(minutes: _Ints, volume: _Floats, opens: _Ints, before: int, after: int) -> _Windows:
-    """Lay the volume from `before` minutes before each open until `after` minutes after it into a row."""
+    """Lay the volume from `before` minutes before each open until `after` minutes after it into a row.
+
+    A row reaches from the earliest bar of all to the latest, as nothing lies outside.
+    """
     begins, ends = np.searchsorted(minutes, opens - before), np.searchsorted(minutes, opens + after)
     lengths = ends - begins
     covered = np.zeros(minutes.size + 1, dtype=np.int64)
@@ -298,14 +313,16 @@ def _lay_windows(minutes: _Ints, volume: _Floats, opens: _Ints, before: int, aft
     rows = np.flatnonzero(lengths >= _THIN)
     begins, lengths = begins[rows], lengths[rows]
     row = np.repeat(np.arange(rows.size), lengths)
-    nth = np.arange(row.size) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(begins, lengths)
-    room = 2 * _SPAN  # minutes without volume on either side, so that every place has five before and after it
-    column = minutes[nth] - opens[rows][row] + before + room
-    dense = np.zeros((rows.size, before + after + 2 * room))
-    dense[row, column] = volume[nth]
     heads = np.cumsum(lengths) - lengths
+    nth = np.arange(row.size) + np.repeat(begins - heads, lengths)
+    place = minutes[nth] - opens[rows][row]
+    room = 2 * _SPAN  # minutes without volume on either side, so that every place has five before and after it
+    begin = int(place.min(initial=0)) - room
+    column = place - begin
+    dense = np.zeros((rows.size, int(column.max(initial=0)) + room + 1))
+    dense[row, column] = volume[nth]
     return _Windows(
-        dense=dense, begin=-before - room, rows=rows, first=column[heads], last=column[heads + lengths - 1],
+        dense=dense, begin=begin, rows=rows, first=column[heads], last=column[heads + lengths - 1],
         covered=np.cumsum(covered[:-1]) > 0,
     )  # fmt: skip
 
@@ -313,19 +330,28 @@ def _lay_windows(minutes: _Ints, volume: _Floats, opens: _Ints, before: int, aft
 def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[_Ints, _Ints]) -> _Candidate:
     """Score one clock on every session: 0.6 if the sharpest rise stands at the open, 0.4 times the volume inside."""
     opens, closes = (moments + (label == "end") for moments in hours)
-    scores = np.full(opens.size, np.nan)
+    scores = np.full(opens.size, np.nan), np.full(opens.size, np.nan)
     rises = np.zeros(opens.size, dtype=np.int64), np.zeros(opens.size, dtype=np.int64)
     windows = _lay_windows(minutes, volume, opens, _BEFORE, _AFTER)
     if windows.rows.size:
-        length = (closes - opens)[windows.rows]
-        at = np.arange(windows.dense.shape[1]) + windows.begin
-        inside = (windows.dense * ((at >= 0) & (at <= length[:, None]))).sum(axis=1) / windows.dense.sum(axis=1)
-        sharpest, lasting = _rises(windows)
-        rises[0][windows.rows], rises[1][windows.rows] = sharpest, lasting
-        scores[windows.rows] = _OPEN_WEIGHT * ((sharpest == 0) | (lasting == 0)) + (1 - _OPEN_WEIGHT) * inside
+        rises[0][windows.rows], rises[1][windows.rows] = sharpest, lasting = _rises(windows)
+        lengths = (closes - opens)[windows.rows]
+        for late in (0, 1):
+            at_open = (sharpest == late) | (lasting == late)
+            inside = _measure_inside(windows, lengths, late)
+            scores[late][windows.rows] = _OPEN_WEIGHT * at_open + (1 - _OPEN_WEIGHT) * inside
     strays = _list_days(minutes[~windows.covered])
     stray = strays.size / max(_list_days(minutes).size, 1)
-    return _Candidate(zone=zone, label=label, opens=opens, scores=scores, rises=rises, stray=stray)
+    return _Candidate(
+        zone=zone, label=label, opens=opens, scores=scores[0], late_scores=scores[1], rises=rises, stray=stray
+    )
+
+
+def _measure_inside(windows: _Windows, lengths: _Ints, late: int) -> _Floats:
+    """Return each window's share of volume from `late` minutes after its open until so many after its close."""
+    at = np.arange(windows.dense.shape[1]) + windows.begin - late
+    shares: _Floats = (windows.dense * ((at >= 0) & (at <= lengths[:, None]))).sum(axis=1) / windows.dense.sum(axis=1)
+    return shares
 
 
 def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:
@@ -352,6 +378,9 @@ def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:
 
 
 def _local(moments: pl.Series, zone: str) -> _Ints:
+    if zone == "UTC":  # each collection comes by here, and to shift by nothing takes its time
+        minutes: _Ints = moments.cast(pl.Int64).to_numpy() // _MINUTE_US
+        return minutes
     digits = moments.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     return digits.dt.epoch("s").to_numpy() // 60
 

@@ -1,7 +1,8 @@
 """Bars that cannot be true are found by what is in them, and honest ones are left alone."""
 
+import random
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -9,11 +10,11 @@ import pytest
 
 from hftcl.errors import ImplausibleBarsError, SourceError
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, label
-from hftcl.market.doubts import FATAL, find_doubts, find_interval, name_interval
+from hftcl.market.doubts import FATAL, describe_whole_prices, find_doubts, find_interval, name_interval
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Split
 from hftcl.market.splits import adjust_for_splits
-from hftcl.market.store import BarStore
+from hftcl.market.store import BarStore, Collected
 from tests.market.exchange import Exchange
 from tests.market.layout_cases import centred, market
 from tests.shared_data import REAL_BARS, needs_real_bars
@@ -128,6 +129,32 @@ def test_a_level_of_volume_that_changes_by_a_hundred_is_told_as_lots_and_kept() 
 
 
 @pytest.mark.hazard(75)
+@pytest.mark.parametrize(("minutes", "a_day"), [(60, 7), (60, 16), (30, 13), (20, 20), (120, 4), (5, 78), (2, 195)])
+def test_bars_of_another_length_are_found_however_few_a_day_has(minutes: int, a_day: int) -> None:
+    stamps = [
+        datetime(2026, 1, 5, 8, tzinfo=UTC) + timedelta(days=day, minutes=minutes * nth)
+        for day in range(30)
+        for nth in range(a_day)
+    ]
+    found = find_interval(pl.Series(stamps))
+    assert found is not None
+    seconds, days, first = found
+    assert seconds == (600 if minutes == 20 else 60 * minutes)
+    assert (days, first) == (30, date(2026, 1, 5))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_share_that_trades_a_few_times_a_day_is_of_minutes(seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 (minutes of trades, no secret)
+    stamps = [
+        datetime(2026, 1, 5, 14, 30, tzinfo=UTC) + timedelta(days=day, minutes=minute)
+        for day in range(30)
+        for minute in sorted(rng.sample(range(390), 6))
+    ]
+    assert find_interval(pl.Series(stamps)) is None
+
+
+@pytest.mark.hazard(75)
 @pytest.mark.parametrize("zone", ["America/New_York", "UTC"])
 def test_a_service_on_another_clock_is_refused_by_the_volumes(tmp_path: Path, zone: str) -> None:
     """The stamps of a service are believed to be UTC and the start of the minute; the bars say otherwise."""
@@ -139,3 +166,58 @@ def test_a_service_on_another_clock_is_refused_by_the_volumes(tmp_path: Path, zo
         store.collect(
             ("AAPL",), begin, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
         )
+
+
+def in_cents(bars: pl.DataFrame, since: date = date(2000, 1, 1)) -> pl.DataFrame:
+    later = pl.col("ts") >= pl.lit(since).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    return bars.with_columns(pl.when(later).then((pl.col(name) * 100).round()).otherwise(name) for name in PRICES)
+
+
+def collect_one(folder: Path, bars: pl.DataFrame, first: date = FIRST) -> Collected:
+    return BarStore(folder, Exchange(bars), Calendar("XNYS")).collect(
+        ("AAPL",), first, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.3
+    )
+
+
+def test_prices_that_are_all_whole_numbers_are_asked_about_and_kept(tmp_path: Path) -> None:
+    dollars = collect_one(tmp_path / "dollars", market("AAPL"))
+    assert [f for f in dollars.findings if f.reason == "whole_prices"] == []
+    cents = collect_one(tmp_path / "cents", in_cents(market("AAPL")))
+    (finding,) = [f for f in cents.findings if f.reason == "whole_prices"]
+    assert "whole number, such as" in finding.detail
+    assert "are they cents?" in finding.detail
+    assert "whole_prices" not in FATAL
+    assert cents.bars.height == dollars.bars.height
+
+
+def test_a_single_price_with_decimals_or_too_few_bars_ask_nothing() -> None:
+    cents = labelled(in_cents(market("AAPL")))
+    assert describe_whole_prices(cents)
+    for name in PRICES:
+        last = pl.int_range(pl.len()) == cents.height - 1
+        one = cents.with_columns(pl.when(last).then(pl.col(name) + 0.5).otherwise(name).alias(name))
+        assert describe_whole_prices(one) == ""
+    assert describe_whole_prices(cents.head(900)) == ""
+    assert describe_whole_prices(cents.with_columns(pl.lit(15_000.0).alias(name) for name in PRICES)) == ""
+
+
+def test_cents_after_dollars_are_a_jump_and_no_model_crosses_it(tmp_path: Path) -> None:
+    change = date(2026, 6, 12)
+    got = collect_one(tmp_path, in_cents(market("AAPL"), change))
+    (jump,) = got.jumps
+    assert (jump.session, got.bars["session"].min()) == (change, change)
+    assert {"unannounced_split", "whole_prices"} <= {finding.reason for finding in got.findings}
+
+
+def test_cents_of_a_share_that_split_are_asked_about_too(tmp_path: Path) -> None:
+    """Adjusted prices have decimals; what counts is how they came."""
+    split = Split("AAPL", date(2026, 6, 15), 1, 7)
+    late = pl.col("ts") >= pl.datetime(2026, 6, 15, time_zone="UTC")
+    bars = in_cents(
+        market("AAPL").with_columns(pl.when(late).then(pl.col(name) / 7).otherwise(name) for name in PRICES)
+    )
+    source = Exchange(bars, table=(split,))
+    got = BarStore(tmp_path, source, Calendar("XNYS")).collect(
+        ("AAPL",), FIRST, LAST, as_of=datetime(2026, 6, 20, tzinfo=UTC), extended_hours=False, min_coverage=0.5
+    )
+    assert "whole_prices" in {finding.reason for finding in got.findings}

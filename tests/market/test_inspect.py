@@ -138,6 +138,27 @@ def test_stamps_within_their_minute_are_told_before_a_collection_drops_them(tmp_
     assert any("are not on a whole minute, such as 13:30:59" in guess for guess in report["guesses"])
 
 
+def test_prices_in_cents_are_not_sure_to_inspect_and_a_collection_asks_once(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for ticker in ("AAPL", "AMD"):
+        dollars = market(ticker, first=date(2026, 5, 11))
+        cents = dollars.with_columns((pl.col(name) * 100).round() for name in ("open", "high", "low", "close"))
+        cents.write_parquet(tmp_path / "data" / f"{ticker}.parquet")
+    for report in json.loads(run(tmp_path, "inspect", "data", "--json").stdout):
+        assert (report["sure"], report["refused"]) == (False, None)
+        assert any(guess.startswith("price unit: not sure; each price of") for guess in report["guesses"])
+    assert "price unit: not sure" in run(tmp_path, "inspect", "data").stdout
+    asked = run(tmp_path, "init", "--files", "data").stdout
+    assert asked.count("to decide: AAPL.parquet: price unit: not sure; each price of") == 1
+    assert asked.count("price unit") == 1
+    (tmp_path / "hftcl.toml").write_text(
+        '[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 30\n'
+    )
+    done = run(tmp_path, "check")
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stderr.split()).count("AAPL and 1 more ticker: each price of") == 1
+
+
 @pytest.mark.hazard(75)
 def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: Path) -> None:
     """Five-minute bars, values built with the future, and a file cut short, beside two tickers of good bars."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import gzip
 import itertools
 import json
 import logging
@@ -218,6 +219,37 @@ def test_an_endless_answer_is_cut_off_and_refused(connect: Connect, monkeypatch:
             source.minutes("AAPL", DAY, DAY)
         assert source.splits("AAPL") == ()  # what was left of the answer is not taken for the next one
     assert clock.naps == []
+
+
+def packing(pack: Callable[[bytes], bytes]) -> Fault:
+    return lambda reply: replace(reply, pack=pack)
+
+
+def test_a_body_of_several_gzip_members_is_read_whole(connect: Connect) -> None:
+    with serving() as server:
+        server.always = packing(lambda body: gzip.compress(body[:5000]) + gzip.compress(body[5000:]))
+        assert_frame_equal(connect(server.url).minutes("AAPL", DAY, DAY), expected("AAPL", BARS), check_exact=True)
+
+
+BROKEN_GZIP: dict[str, Callable[[bytes], bytes]] = {
+    "cut short": lambda body: gzip.compress(body)[:-100],
+    "its checksum is another": lambda body: gzip.compress(body)[:-8] + bytes(8),
+    "its second member is cut short": lambda body: gzip.compress(body[:5000]) + gzip.compress(body[5000:])[:-9],
+    "not packed at all": lambda body: body,
+}
+
+
+@pytest.mark.parametrize("pack", BROKEN_GZIP.values(), ids=BROKEN_GZIP.keys())
+def test_a_body_of_broken_gzip_is_asked_for_again_and_then_refused(
+    connect: Connect, pack: Callable[[bytes], bytes]
+) -> None:
+    with serving() as server:
+        server.fault(1, packing(pack))
+        assert connect(server.url).minutes("AAPL", DAY, DAY).height == len(BARS)
+        server.always = packing(pack)
+        with pytest.raises(SourceError, match=r"page 1 of AAPL 2026-01-05 could not be had from .*gzip"):
+            connect(server.url).minutes("AAPL", DAY, DAY)
+    assert len(server.hits) == 4
 
 
 BAD_SECOND_PAGES: dict[str, Fault] = {

@@ -20,14 +20,17 @@ _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies beh
 
 
 class Bar(msgspec.Struct, gc=False, frozen=True):
-    """One bar whose every figure is a number; `t` is the START of the minute in Unix milliseconds."""
+    """One bar whose every figure is a number; `t` is the START of the minute in Unix milliseconds.
 
-    t: int
+    In the vendor's order: a field is looked for first behind the one before it.
+    """
+
+    v: float
     o: float
+    c: float
     h: float
     l: float  # noqa: E741 - the vendor's name of the low
-    c: float
-    v: float
+    t: int
 
 
 class Bars(list[Bar]):

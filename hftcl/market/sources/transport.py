@@ -34,6 +34,7 @@ _BUSY_WAITS_S: Final = (5.0, 15.0, 30.0, 60.0)  # together more than the minute 
 _FAILED_WAITS_S: Final = (1.0, 2.0, 4.0, 8.0)  # chosen: doubled, 15 s together, then the fault is told
 _BUSY_LEAST_S: Final = (1.0, 10.0, 20.0, 30.0)
 """Whatever Retry-After says: a service that says "at once" five times would be asked five times within a second."""
+_GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952 2.3.1
 _PORTS: Final = {"http": 80, "https": 443}  # RFC 9110 4.2: an address without a port means these
 
 
@@ -203,11 +204,11 @@ class Transport:
             self._limiter.note_arrival(counted)
         self._note_time(answer.headers.get("Date"))
         try:
-            body = answer.read(LARGEST_BODY)  # what is cut off here is no JSON, and is refused for that
+            body = _read_body(answer)
         except BaseException:
             answer.close()
             raise
-        if len(body) == LARGEST_BODY:
+        if len(body) >= LARGEST_BODY:
             answer.close()
         else:
             answer.release_conn()
@@ -233,6 +234,35 @@ class Transport:
             f"{what} could not be had from {place}: {self._redact(_cause(error))}. "
             f"Check the network and [{section}] {self._vendor.address}."
         )
+
+
+def _read_body(answer: Any) -> bytes:
+    """Return the body of urllib3's `answer`, LARGEST_BODY at most: what is cut off there is no JSON, and is refused.
+
+    Raises urllib3's errors. Gzip is undone here, by ISA-L, in a third of the time that zlib takes: a page of 50,000
+    bars is 1.6 MB on the line and 5.9 MB behind it.
+    """
+    if answer.headers.get("Content-Encoding", "").strip().lower() not in ("gzip", "x-gzip"):
+        body: bytes = answer.read(LARGEST_BODY)
+        return body
+    from isal import isal_zlib  # here: what asks no vendor need not load it
+
+    packed = answer.read(LARGEST_BODY, decode_content=False)
+    parts: list[bytes] = []
+    room = LARGEST_BODY
+    while room and packed.startswith(_GZIP_MAGIC):  # of several members each is unpacked, as RFC 1952 2.2 wants
+        member = isal_zlib.decompressobj(wbits=16 + isal_zlib.MAX_WBITS)
+        try:
+            parts.append(member.decompress(packed, room))
+        except isal_zlib.error as error:  # type: ignore[misc]  # its stub knows an instance, not the class
+            raise urllib3.exceptions.DecodeError(f"a body that is no gzip: {error}") from error
+        room -= len(parts[-1])
+        if not member.eof and room:
+            raise urllib3.exceptions.DecodeError("a body of gzip that was cut short")
+        packed = member.unused_data
+    if packed and not parts:
+        raise urllib3.exceptions.DecodeError("a body that is no gzip")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def decode(body: bytes) -> dict[str, Any] | None:
