@@ -12,6 +12,7 @@ from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from collections.abc import Mapping
 
     import polars as pl
@@ -128,6 +129,15 @@ class Paced(Protocol):
 
     def room(self) -> int:
         """Return how many calls may be made now."""
+        ...
+
+
+@runtime_checkable
+class TakesTogether(Protocol):
+    """A broker at hand, which takes a minute's orders quicker together."""
+
+    def together(self) -> "AbstractContextManager[None]":
+        """Keep what is submitted within it all together or not at all, at its end."""
         ...
 
 
