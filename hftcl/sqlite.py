@@ -282,7 +282,7 @@ def as_real(value: float | None) -> float | None:
     >>> as_real(3), as_real(-0.0), as_real(float("nan"))
     (3.0, 0.0, None)
     """
-    return None if value is None or value != value else float(value) + 0.0  # noqa: PLR0124 - NaN alone is not itself
+    return None if value is None or value != value else float(value) + 0.0  # NaN alone is not itself
 
 
 def _seal(values: tuple[object, ...]) -> int:
@@ -337,9 +337,7 @@ def _seal_changes(db: sqlite3.Connection, database: Database) -> None:
             (f"UPDATE OF {', '.join(columns)}", "new.seal IS old.seal"),
         ):
             name = f"seal_{event.split()[0].lower()}_{table}"
-            db.execute(
-                f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} WHEN {unsealed} BEGIN {seal}; END"
-            )
+            db.execute(f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} WHEN {unsealed} BEGIN {seal}; END")
 
 
 def _list_key(db: sqlite3.Connection, table: str) -> list[str]:

@@ -1,7 +1,8 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
 nothing.
 
-A minute is two transactions: what was decided, with the orders about to be sent, and then what became of them.
+What must be known after a kill goes first: fills once they are told, and orders before they are sent. What was decided,
+and what became of the orders, follows when they are with the broker.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -135,6 +136,8 @@ class Ledger(LedgerQueries):
     def write_outcomes(
         self,
         *,
+        decisions: Iterable[Decision] = (),
+        orders: Iterable[OrderRecord] = (),
         updates: Iterable[OrderUpdate] = (),
         fills: Iterable[FillRecord] = (),
         equity: Iterable[EquityRow] = (),
@@ -142,13 +145,15 @@ class Ledger(LedgerQueries):
         cash: Iterable[CashRow] = (),
         meta: Mapping[str, str] | None = None,
     ) -> tuple[FillRecord, ...]:
-        """Write what became of orders: all of it or nothing. Returns the fills that were new.
+        """Write what became of orders, and what was decided: all of it or nothing. Returns the fills that were new.
 
         An order's state never goes back; see `records.RANKS`. Positions follow from the fills alone.
         """
         require_known(meta or {})
         new: list[FillRecord] = []
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
+            self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
             number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
             for fill in fills:
                 if self._db.execute(_FILL, _seal_fill(fill, number + 1)).rowcount:

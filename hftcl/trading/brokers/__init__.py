@@ -12,8 +12,8 @@ from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     import polars as pl
 

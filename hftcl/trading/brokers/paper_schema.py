@@ -44,8 +44,8 @@ PAPER: Final = Database(
 
 _FILL: Final = "fill_id, client_order_id, ticker, quantity, price, commission, ts, at"
 INSERT_ORDER: Final = (
-    "INSERT INTO orders (number, client_order_id, ticker, quantity, ts, session, reference_price, status, reason, seal) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO orders (number, client_order_id, ticker, quantity, ts, session, reference_price, status, reason, "
+    "seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 INSERT_FILL: Final = f"INSERT INTO fills (number, {_FILL}, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 SET_MARK: Final = (

@@ -261,7 +261,7 @@ class Bot:
         handed_at = began
         codes: dict[str, Code] = {}
         for side in self.active:
-            equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now))
+            equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now), trades=True)
             self._watch_loss(side, equity, now)
             codes = codes or self._find_codes(delivery, context, revised, suspect)
             decisions, wishes = self._decide(side, seen, codes, context)
@@ -283,8 +283,10 @@ class Bot:
         The decision of this minute is that of the bars as they were: what came late is in the next one's features.
         """
         collar = self.production.desk.limits.collar
-        since = self._features.bars.filter(pl.col("ts") >= corrected["ts"].min())  # a day's bars are many to join with
-        old_bars = since.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
+        first: datetime = corrected["ts"].min()  # type: ignore[assignment]
+        old_bars = self._features.list_bars_since(first).select(
+            "ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES)
+        )
         prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
         both = corrected.join(old_bars, on=["ticker", "ts"], how="left").select(
             "ticker",
