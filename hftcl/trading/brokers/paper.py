@@ -314,14 +314,15 @@ class PaperBroker:
         partly = {fill.client_order_id for fill in fills}.difference(done, expired)
         if self._durable:
             sqlite.set_sync(self._db, "FULL")
-        statuses = (
+        statuses: list[tuple[str, Status, str]] = [
             *((name, "filled", "") for name in done),
             *((name, "partially_filled", "") for name in sorted(partly)),
             *((name, "canceled", "the session ended") for name in expired),
-        )
+        ]
+        rows = [build_status_row(self._working[name], status, reason) for name, status, reason in statuses]
         with transaction(self._db):
             self._insert_fills(fills)
-            self._db.executemany(SET_STATUS, [build_status_row(self._working[name], *told) for name, *told in statuses])
+            self._db.executemany(SET_STATUS, rows)
             news = [(ticker, close) for ticker, close in marks.items() if self._marks.get(ticker) != close]
             self._db.executemany(SET_MARK, [build_mark_row(ticker, close) for ticker, close in news])
         if self._durable:

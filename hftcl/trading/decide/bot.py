@@ -284,19 +284,19 @@ class Bot:
         """
         collar = self.production.desk.limits.collar
         first: datetime = corrected["ts"].min()  # type: ignore[assignment]
-        old_bars = self._features.list_bars_since(first).select(
-            "ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES)
-        )
-        prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
-        both = corrected.join(old_bars, on=["ticker", "ts"], how="left").select(
-            "ticker",
-            moved=pl.any_horizontal((new != old) | old.is_null() for new, old in prices),
-            far=pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False),
-        )
+        names = [*_PRICES, *(f"{name}_old" for name in _PRICES)]
+        old_bars = self._features.list_bars_since(first)
+        both = corrected.join(old_bars, on=["ticker", "ts"], how="left", suffix="_old").select("ticker", *names)
+        far, has_moved = set(), False
+        for ticker, *prices in both.iter_rows():  # a few: to build expressions for them takes longer
+            new, old = prices[: len(_PRICES)], prices[len(_PRICES) :]
+            has_moved = has_moved or new != old
+            if any(was is not None and abs(now / was - 1.0) > collar for now, was in zip(new, old, strict=True)):
+                far.add(ticker)
         self._corrections.append(corrected)
-        if both["moved"].any():
+        if has_moved:
             self._waited = _VOLUMES_WAIT
-        return frozenset(both["ticker"].filter(both["far"]))
+        return frozenset(far)
 
     def correction_due(self) -> bool:
         """Whether features are to be computed again now, the orders of the minute being out."""
