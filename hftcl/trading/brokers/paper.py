@@ -7,6 +7,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -155,7 +156,8 @@ class PaperBroker:
             no order fills twice in it. An order fills in bars of its own session only; where one of a later session
             comes, it is canceled, as an order for the day is.
         """
-        rows = bars.select("ts", "ticker", "session", "open", "close", "volume").sort("ts", maintain_order=True).rows()
+        columns = [bars[name].to_list() for name in ("ts", "ticker", "session", "open", "close", "volume")]
+        rows = sorted(zip(*columns, strict=True), key=itemgetter(0))
         if not rows:
             return
         with self._write_together():
@@ -291,9 +293,7 @@ class PaperBroker:
                 continue
             side = 1.0 if work.left > 0 else -1.0
             paid = price * (1.0 + side * (rules.half_spread_bps + rules.slippage_bps) * BASIS_POINT)
-            work.fills += 1
-            work.last_ts = ts
-            work.filled = round(work.filled + side * shares, DECIMALS)
+            work.add(side * shares, ts)
             available -= shares
             made.append(
                 Fill(

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 
@@ -64,11 +64,16 @@ class WorkingOrder:
     number: int
     filled: float = 0.0
     fills: int = 0
+    left: float = field(init=False)
+    """Shares still to fill, signed; kept, for it is asked for much more often than it changes."""
 
-    @property
-    def left(self) -> float:
-        """Shares still to fill, signed."""
-        return round(self.order.quantity - self.filled, DECIMALS)
+    def __post_init__(self) -> None:
+        self.left = round(self.order.quantity - self.filled, DECIMALS)
+
+    def add(self, shares: float, ts: datetime) -> None:
+        """Take a fill in the bar of `ts`."""
+        self.fills, self.last_ts, self.filled = self.fills + 1, ts, round(self.filled + shares, DECIMALS)
+        self.left = round(self.order.quantity - self.filled, DECIMALS)
 
     @property
     def status(self) -> Status:

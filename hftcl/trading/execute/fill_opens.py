@@ -21,10 +21,9 @@ class FillOpens:
 
     def note(self, bars: pl.DataFrame, now: datetime) -> list[FillOpen]:
         """Keep the bars' opens for the fills in them; return those of fills that had been told before their bar."""
-        minutes = bars["ts"].unique(maintain_order=True)
-        parts = [bars] if minutes.len() == 1 else [bars.filter(pl.col("ts") == ts) for ts in minutes]
-        for ts, minute in zip(minutes, parts, strict=True):
-            self._opens.setdefault(ts, {}).update(zip(minute["ticker"], minute["open"], strict=True))
+        columns = [bars[name].to_list() for name in ("ts", "ticker", "open")]
+        for ts, ticker, price in zip(*columns, strict=True):
+            self._opens.setdefault(ts, {})[ticker] = price
         oldest = now - _KEPT
         for ts in [ts for ts in self._opens if ts < oldest]:
             del self._opens[ts]
