@@ -270,6 +270,24 @@ def compute_seal(*values: object) -> int:
 _CACHED_TYPES: Final = frozenset({str, type(None)})
 
 
+def seal_row(table: str, values: Sequence[object]) -> tuple[object, ...]:
+    """Return a row, all its columns in the order of the table, with its seal after them, which costs a third of what a
+    trigger does.
+
+    values: as SQLite gives them back: for REAL a float as of `as_real`, for NULL None.
+    """
+    return (*values, _seal((table, *values)))
+
+
+def as_real(value: float | None) -> float | None:
+    """Return a number as SQLite gives it back from a REAL column: NULL for NaN, and no zero below zero.
+
+    >>> as_real(3), as_real(-0.0), as_real(float("nan"))
+    (3.0, 0.0, None)
+    """
+    return None if value is None or value != value else float(value) + 0.0  # NaN alone is not itself
+
+
 def _seal(values: tuple[object, ...]) -> int:
     digest = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=_SEAL_BYTES).digest()
     return int.from_bytes(digest, "big", signed=True)
@@ -304,7 +322,10 @@ def _make_function(db: sqlite3.Connection) -> None:
 
 
 def _seal_changes(db: sqlite3.Connection, database: Database) -> None:
-    """Let this connection seal each row that it writes. The triggers are its own: the file knows nothing of them."""
+    """Let this connection seal each row that it writes, unless it comes with its seal, as of `seal_row`.
+
+    The triggers are its own: the file knows nothing of them.
+    """
     if not database.sealed:
         return
     _make_function(db)
@@ -314,9 +335,12 @@ def _seal_changes(db: sqlite3.Connection, database: Database) -> None:
         key = _list_key(db, table)
         where = " AND ".join(f"{name} = new.{name}" for name in key) or "true"
         seal = f"UPDATE {table} SET seal = {_seal_expression(table, columns)} WHERE {where}"  # noqa: S608 - our names
-        for event in ("INSERT", f"UPDATE OF {', '.join(columns)}"):
+        for event, unsealed in (
+            ("INSERT", "new.seal IS NULL"),
+            (f"UPDATE OF {', '.join(columns)}", "new.seal IS old.seal"),
+        ):
             name = f"seal_{event.split()[0].lower()}_{table}"
-            db.execute(f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} BEGIN {seal}; END")
+            db.execute(f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} WHEN {unsealed} BEGIN {seal}; END")
 
 
 def _list_key(db: sqlite3.Connection, table: str) -> list[str]:

@@ -50,12 +50,12 @@ class DecisionQueries(Queries):
     def list_strange_months(self, *, newest_only: bool = False) -> tuple[str, ...]:
         """Return the months whose file is not what this ledger archived, or of which it knows nothing, oldest first.
 
-        newest_only: of the files that it knows only the newest is read.
+        newest_only: of the files that it knows only the newest is read; of the others it is seen that they are there.
         """
         files, known = set(archive.list_files(self.path)), {row.month: row for row in self._list_archives()}
         if not files <= known.keys():  # one has come since this reader's moment, perhaps
             known |= {row.month: row for row in self._list_newer()}
-        strange = files - known.keys()
+        strange = files - known.keys() | {month for month, row in known.items() if row.digest and month not in files}
         for month in sorted(known)[-1 if newest_only else 0 :]:
             try:
                 self._read_month(known[month])

@@ -8,6 +8,7 @@ library is imported.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -26,7 +27,7 @@ from hftcl.ledger.rows import (
     OrderRecord,
     Snapshot,
 )
-from hftcl.sqlite import Database
+from hftcl.sqlite import Database, as_real, seal_row
 from hftcl.values import Value, value_class
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
@@ -69,6 +70,8 @@ _WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
     "count": lambda value: value,
     "bytes": lambda value: value,
 }
+_SEALED: Final[Mapping[Kind, Callable[[Any], object]]] = {**_WRITE, "number": as_real, "count": int}
+"""The same to the bit as SQLite gives it back, which a seal that is not computed by SQLite is over."""
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "time": moment,
     "session": date.fromisoformat,
@@ -147,6 +150,27 @@ class Table(Value):
         """Return the columns of `row` by name. Raises OverflowError for a number that SQLite cannot keep."""
         given = ((column, getattr(row, column.name)) for column in self.columns)
         return {column.name: None if value is None else _WRITE[column.kind](value) for column, value in given}
+
+    @property
+    def insert_sealed(self) -> str:
+        """The statement that adds a row as `build_sealer` gives it; the conflict's clause is to follow."""
+        names = f"{'number, ' if self.numbered else ''}{self.names}, seal"
+        places = ", ".join("?" * (len(names.split(", "))))
+        return f"INSERT INTO {self.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
+
+    def build_sealer(self) -> Callable[..., tuple[object, ...]]:
+        """Return what makes a row's columns and seal of it, in a third of the time that `values` and a trigger take.
+
+        It takes the row, and of a numbered table its number after it; and raises as `values` does.
+        """
+        name, take = self.name, attrgetter(*(column.name for column in self.columns))
+        writers = tuple(_SEALED[column.kind] for column in self.columns)
+
+        def seal(row: Any, *number: int) -> tuple[object, ...]:
+            kept = [None if value is None else write(value) for write, value in zip(writers, take(row), strict=True)]
+            return seal_row(name, (*number, *kept))
+
+        return seal
 
     def read(self, columns: Sequence[Any]) -> Any:
         """Return the row of these columns, in order. Raises ValueError, TypeError, OverflowError for damage."""

@@ -1,7 +1,8 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
 nothing.
 
-A minute is two transactions: what was decided, with the orders about to be sent, and then what became of them.
+What must be known after a kill goes first: fills once they are told, and orders before they are sent. What was decided,
+and what became of the orders, follows when they are with the broker.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,17 +51,21 @@ from hftcl.sqlite import transaction
 
 __all__ = ["Ledger"]
 
-_DECISION: Final = f"{DECISIONS.insert} ON CONFLICT DO NOTHING"
-_ORDER: Final = f"{ORDERS.insert} ON CONFLICT DO NOTHING"
-_FILL: Final = f"{FILLS.insert} ON CONFLICT DO NOTHING"
-_EQUITY: Final = f"{EQUITY.insert} ON CONFLICT DO NOTHING"
+_DECISION: Final = f"{DECISIONS.insert_sealed} ON CONFLICT DO NOTHING"
+_ORDER: Final = f"{ORDERS.insert_sealed} ON CONFLICT DO NOTHING"
+_FILL: Final = f"{FILLS.insert_sealed} ON CONFLICT DO NOTHING"
+_EQUITY: Final = f"{EQUITY.insert_sealed} ON CONFLICT DO NOTHING"
 _CLOSE: Final = (
     f"{CLOSES.insert} ON CONFLICT DO UPDATE SET ts = excluded.ts, close = excluded.close WHERE excluded.ts > closes.ts"
 )
-_OPEN: Final = f"{OPENS.insert} ON CONFLICT DO NOTHING"
+_OPEN: Final = f"{OPENS.insert_sealed} ON CONFLICT DO NOTHING"
 _CASH: Final = f"{CASH.insert} ON CONFLICT DO NOTHING"
 _SNAPSHOT: Final = f"{SNAPSHOTS.insert} ON CONFLICT DO NOTHING"
 _LATCH: Final = f"{LATCHES.insert} ON CONFLICT DO NOTHING"
+_seal_decision, _seal_order, _seal_fill = DECISIONS.build_sealer(), ORDERS.build_sealer(), FILLS.build_sealer()
+_seal_equity, _seal_open = EQUITY.build_sealer(), OPENS.build_sealer()
+"""Of the rows of each minute: hundreds of them stand between a bar and its orders."""
+_NEWEST_FILL: Final = "SELECT coalesce(max(number), 0) FROM fills"
 _META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
 _UPDATE: Final = (
@@ -125,12 +130,14 @@ class Ledger(LedgerQueries):
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
         """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            self._db.executemany(_DECISION, [DECISIONS.values(row) for row in decisions])
-            self._db.executemany(_ORDER, [ORDERS.values(row) for row in orders])
+            self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
+            self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
 
     def write_outcomes(
         self,
         *,
+        decisions: Iterable[Decision] = (),
+        orders: Iterable[OrderRecord] = (),
         updates: Iterable[OrderUpdate] = (),
         fills: Iterable[FillRecord] = (),
         equity: Iterable[EquityRow] = (),
@@ -138,22 +145,28 @@ class Ledger(LedgerQueries):
         cash: Iterable[CashRow] = (),
         meta: Mapping[str, str] | None = None,
     ) -> tuple[FillRecord, ...]:
-        """Write what became of orders: all of it or nothing. Returns the fills that were new.
+        """Write what became of orders, and what was decided: all of it or nothing. Returns the fills that were new.
 
         An order's state never goes back; see `records.RANKS`. Positions follow from the fills alone.
         """
         require_known(meta or {})
         new: list[FillRecord] = []
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            new.extend(fill for fill in fills if self._db.execute(_FILL, FILLS.values(fill)).rowcount)
+            self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
+            self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
+            number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
+            for fill in fills:
+                if self._db.execute(_FILL, _seal_fill(fill, number + 1)).rowcount:
+                    new.append(fill)
+                    number += 1
             for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
                 first = microseconds(min(fill.ts for fill in new if fill.book == book))
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
-            self._db.executemany(_EQUITY, [EQUITY.values(row) for row in equity])
+            self._db.executemany(_EQUITY, [_seal_equity(row) for row in equity])
             known = {fill.fill_id for fill in new}
             for row in opens:
-                if self._db.execute(_OPEN, OPENS.values(row)).rowcount and row.fill_id not in known:
+                if self._db.execute(_OPEN, _seal_open(row)).rowcount and row.fill_id not in known:
                     delete_block_of(self._db, row.fill_id)
             self._db.executemany(_CASH, [CASH.values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
@@ -181,7 +194,7 @@ class Ledger(LedgerQueries):
     def write_snapshots(self, at: datetime) -> None:
         """Keep what the fills of each book add up to after the session that ended `at`: a start goes on from it."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            number = int(self._db.execute("SELECT coalesce(max(number), 0) FROM fills").fetchone()[0])
+            number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
             for book in BOOKS:
                 last = self._db.execute("SELECT max(ts) FROM fills WHERE book = ?", (book,)).fetchone()[0]
                 if last is not None:

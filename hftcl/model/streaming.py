@@ -160,7 +160,8 @@ class _StreamingSession:
         """Return the features of these tickers at the newest minute."""
         rows = np.array([self._slots[ticker] for ticker in tickers], dtype=np.int64)
         values = compute_newest(self._window.read_last(LENGTH), self._ours)[rows]
-        frame = pl.from_numpy(values, schema=[feature.name for feature in self._ours]).fill_nan(None)
+        names = [feature.name for feature in self._ours]
+        frame = pl.DataFrame(values, schema=names, orient="row", nan_to_null=True)
         if not self._strange:
             return frame
         minutes = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")

@@ -104,6 +104,13 @@ def draw_status(report: "StatusReport") -> None:
     draw_table("", ("", "bot"), rows)
     books = [(name, *(form(book) for book in report.books)) for name, form in _BOOK_ROWS]
     draw_table("", ("", *(book.book for book in report.books)), books)
+    if report.strange_months:
+        months = ", ".join(report.strange_months)
+        say(
+            f"The archived decisions of {months} are not those of this ledger, which may be an older copy: `hftcl "
+            "doctor` says what to restore.",
+            "bold red",
+        )
     for error in report.errors:
         say(f"error: {error}", "red")
 

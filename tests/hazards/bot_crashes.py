@@ -3,10 +3,12 @@
 As a program (`python -m tests.hazards.bot_crashes HOME FIRST LAST`) it is a bot over stored bars for a test to kill.
 """
 
+import contextlib
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +28,8 @@ from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.bot_stand import DAY, Stand, session_minutes, settings_of, some_minutes, stand
 
 LEDGER_CALLS = ("write_decisions", "write_outcomes", "set_meta", "note_closes", "write_event")
-BROKER_CALLS = ("submit", "on_bars", "fills", "find", "cancel", "account")
+BROKER_CALLS = ("submit", "on_bars", "fills", "find", "cancel", "account", "open_orders")
+BLOCKS = ("together",)
 
 
 class Killed(BaseException):
@@ -51,6 +54,13 @@ class Deathbed:
             setattr(owner, name, self._mortal(name, getattr(owner, name)))
 
     def _mortal(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def last_around(block: AbstractContextManager[Any]) -> Iterator[Any]:
+            with block as entered:
+                yield entered
+            self.calls[f"after the block of {name}"] += 1
+            raise Killed
+
         def call(*args: Any, **options: Any) -> Any:
             self.left -= 1
             last, before = self.left == 0, self.random.random() < 0.5
@@ -58,6 +68,8 @@ class Deathbed:
                 self.calls[f"before {name}"] += 1
                 raise Killed
             found = method(*args, **options)
+            if last and isinstance(found, AbstractContextManager):
+                return last_around(found)
             if last:  # not `left == 0`: the method may have called another of them
                 self.calls[f"after {name}"] += 1
                 raise Killed
@@ -115,6 +127,7 @@ def lives(
         deathbed.draw()
         deathbed.around(bot.ledger, LEDGER_CALLS)
         deathbed.around(bot.broker, BROKER_CALLS)
+        deathbed.around(bot.broker, tuple(name for name in BLOCKS if hasattr(bot.broker, name)))
         try:
             bot.run(DAY, minutes[place : last + 1])
             place = last + 1

@@ -128,7 +128,7 @@ def test_a_ticker_that_is_held_and_halted_is_told_once_and_again_after_it_has_tr
 @pytest.mark.hazard(50)
 @pytest.mark.hazard(52)
 def test_a_bot_that_dies_anywhere_sends_nothing_twice_and_loses_no_fill(home: Path, tmp_path: Path) -> None:
-    found = lives(home, seed=1, first=110, last=124, mean_calls=18)
+    found = lives(home, seed=1, first=110, last=124, mean_calls=12)
     assert found.deaths >= 8
     assert (found.unlike, found.beyond) == ([], [])
     assert found.most_orders_of_a_minute == 1

@@ -25,8 +25,10 @@ from hftcl import sqlite
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 from hftcl.ledger.account import compute_account
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, LedgerEvent, OrderUpdate, State
+from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, FillOpen, LedgerEvent, OrderUpdate, State
+from hftcl.ledger.schema import LEDGER
 from hftcl.ledger.writer import Ledger
+from hftcl.strategy.risk import Code
 from tests.hazards.loop_processes import without_the_rights_of_root
 from tests.ledger.ledger_cases import write_ledger
 from tests.trading.trading_cases import NOW, SESSION, TICKERS, a_decision, a_fill, a_record, at
@@ -111,6 +113,28 @@ def test_writing_the_same_minute_twice_changes_nothing(path: Path) -> None:
         assert found is not None
         assert found.quantity == 10.0
         assert ledger.equity().height == 1
+
+
+numbers = st.one_of(st.floats(), st.integers(-(2**60), 2**60).map(float), st.just(-0.0), st.integers(-9, 9))
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+
+
+@given(number=numbers, other=numbers, text=texts)
+@settings(max_examples=60, deadline=None)
+def test_a_row_that_comes_with_its_seal_is_whole_whatever_it_holds(number: float, other: float, text: str) -> None:
+    fill = a_fill(text, quantity=1.0 if math.isnan(number) else number, price=0.0 if math.isnan(other) else other)
+    nothing = math.isnan(number) or math.isnan(other)
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite", durable=False) as ledger:
+        ledger.write_decisions(
+            [a_decision(0, text, prediction=number, target=other)],
+            [a_record(0, text, number, reference_price=other, state="refused", code=Code.RATE, reason=text)],
+        )
+        ledger.write_outcomes(fills=[fill], opens=[FillOpen(fill_id=fill.fill_id, open=fill.price)])
+        if not nothing:
+            ledger.write_outcomes(equity=[replace(an_equity(1, number), cash=other)])
+        assert sqlite.list_damage(ledger._db, LEDGER) == ()
+        rows = [ledger._db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("decisions", "orders")]  # noqa: S608
+        assert rows == [1, 1]
 
 
 @given(news=st.lists(st.sampled_from(sorted(RANKS)), max_size=6), order=st.randoms())

@@ -81,7 +81,7 @@ class Bench:
     def minute(self, minute: int, wanted: dict[str, float] | None = None) -> tuple[OrderRecord, ...]:
         """Let a minute's bars trade, then lead positions to `wanted` shares; those not named stay unwished."""
         scene = self.scene(minute)
-        equity = self.desk.book_minute(self.bars(minute), scene)
+        equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
         wishes = {
             ticker: DesiredPosition(target=shares * self.prices[ticker] / CAPITAL, price=self.prices[ticker])
             for ticker, shares in (wanted or {}).items()
@@ -91,7 +91,7 @@ class Bench:
     def close_all(self, minute: int, purpose: str = REBALANCE) -> tuple[OrderRecord, ...]:
         """Close every position in a minute."""
         scene = self.scene(minute, left=2.0)
-        equity = self.desk.book_minute(self.bars(minute), scene)
+        equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
         wishes = {
             ticker: DesiredPosition(target=0.0, price=self.prices[ticker], purpose=purpose)
             for ticker in self.desk.list_touched()

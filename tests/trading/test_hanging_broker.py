@@ -148,6 +148,31 @@ def test_no_more_than_two_hundred_calls_go_out_in_a_minute_and_the_next_goes_on(
     assert server.most_calls <= 200
 
 
+@pytest.mark.hazard(65)
+def test_where_no_call_is_left_nothing_goes_out_until_the_moment_that_the_header_names(
+    server: StrictServer, broker: Broker, wall: Wall
+) -> None:
+    server.limited = False
+    reset_at = wall.now + timedelta(seconds=40)  # not a whole minute: only the header knows it
+    server.headers = {
+        "X-RateLimit-Limit": "200",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(int(reset_at.timestamp())),
+    }
+    made = patient(broker, submit_s=60.0)
+    broker.account()
+    asked = len(server.hits)
+    for wait_s in (0, 20, 39):
+        wall.now = reset_at - timedelta(seconds=40 - wait_s)
+        outcomes = send(made, orders(1.0, 2.0), frozenset())
+        assert [(one.unsent, one.code) for one in outcomes] == [(True, "rate_limited")] * 2
+    assert len(server.hits) == asked, "nothing was asked meanwhile"
+    server.headers = {}
+    wall.now = reset_at
+    assert [one.unsent for one in send(made, orders(1.0, 2.0), frozenset())] == [False, False]
+    assert server.hits.count(SUBMIT) == 2
+
+
 def test_a_start_with_ninety_positions_asks_in_lists_not_once_for_each(
     server: StrictServer, broker: Broker, wall: Wall, tmp_path: Path
 ) -> None:

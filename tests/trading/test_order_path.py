@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from hftcl.alerts import Kind
+from hftcl.ledger.reader import LedgerReader
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.trading.brokers import Order, OrderState
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_rules import Activity
 from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
@@ -98,6 +101,42 @@ def test_a_restart_while_a_fill_is_late_halts_nothing(tmp_path: Path) -> None:
         assert again.minute(3, {"AAPL": 10.0}) == (), "asked for by its id, it is held"
         again.minute(6, {"AAPL": 10.0})
         assert again.desk.positions == {"AAPL": 10.0}
+
+
+# ---- what is written, and asked, when -------------------------------------------------------------------------------
+
+
+@pytest.mark.hazard(50)
+def test_every_order_of_a_minute_is_in_the_ledger_before_the_first_of_them_leaves(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        submit, kept = made.broker.submit, []
+
+        def look(order: Order) -> OrderState:
+            with LedgerReader(made.ledger.path) as ledger:
+                kept.append(ledger.orders()["state"].to_list())
+            return submit(order)
+
+        made.broker.submit = look  # type: ignore[method-assign]
+        made.minute(0, {"AAPL": 10.0, "AMD": -7.0})
+        assert kept == [["intended", "intended"]] * 2
+        assert made.ledger.orders()["state"].to_list() == ["submitted", "submitted"]
+        made.minute(1)
+        assert made.ledger.orders()["state"].to_list() == ["filled", "filled"]
+
+
+def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        made.minute(0, {"AAPL": 10.0, "AMD": -7.0, "TSLA": 3.0})
+        asked: list[str] = []
+        for name in ("find", "open_orders"):
+            call = getattr(made.broker, name)
+            setattr(made.broker, name, lambda *values, call=call, name=name: [asked.append(name), call(*values)][1])
+        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(1))
+        assert asked == [], "they are young"
+        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(3))
+        assert asked == ["open_orders"]
+        made.minute(4)
+        assert (made.desk.positions, made.apart) == ({"AAPL": 10.0, "AMD": -7.0, "TSLA": 3.0}, {})
 
 
 # ---- whose shares ----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The paper broker: when and at what price an order fills, what it refuses, and that its state outlives it."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from datetime import timedelta
@@ -218,6 +219,32 @@ def test_where_the_disk_is_full_the_account_stays_what_the_file_is(tmp_path: Pat
     broker._db.execute("PRAGMA max_page_count = 100000")
     broker.on_bars(bars((100, "AAPL", 100.0)), NOW)
     assert broker.account().positions == {"AAPL": 60.0}
+    broker.close()
+
+
+def test_orders_that_are_handed_over_together_are_in_the_file_together_or_not_at_all(tmp_path: Path) -> None:
+    broker = opened(tmp_path, cash=1500.0, leverage=1.0)
+    small, large = an_order(0, quantity=10.0), an_order(0, "AMD", 1000.0)
+    for ends_well in (False, True):
+        with pytest.raises(KeyboardInterrupt) if not ends_well else contextlib.nullcontext(), broker.together():
+            assert broker.submit(small).status == "open"
+            with pytest.raises(OrderRefusedError, match="buying power"):
+                broker.submit(large)
+            assert [broker.find(order.client_order_id).status for order in (small, large)] == ["open", "rejected"]  # type: ignore[union-attr]
+            with pytest.raises(OrderRefusedError, match="buying power"):
+                broker.submit(large)
+            with contextlib.closing(opened(tmp_path)) as other:
+                assert other.find(small.client_order_id) is None, "nothing is written before the end"
+            if not ends_well:
+                raise KeyboardInterrupt
+        with contextlib.closing(opened(tmp_path)) as other:
+            for seen in (broker, other):
+                found = [seen.find(order.client_order_id) for order in (small, large)]
+                assert [state and state.status for state in found] == (
+                    ["open", "rejected"] if ends_well else [None, None]
+                )
+    broker.on_bars(bars((1, "AAPL", 100.0)), NOW)
+    assert broker.account().positions == {"AAPL": 10.0}
     broker.close()
 
 

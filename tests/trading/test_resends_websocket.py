@@ -41,6 +41,8 @@ class Socket:
     tickers: tuple[str, ...]
     rate: float
     more: float = 0.0
+    revised: dict[datetime, Any] = field(default_factory=dict)
+    """By the minute in which it comes: a row of an earlier minute with other prices."""
     name: str = "socket"
     sent_again: int = 0
     drops: int = 0
@@ -67,6 +69,8 @@ class Socket:
     def minute(self, minute: datetime, now: datetime) -> Delivery:
         self.now = now
         frame = [_build_message(row) for row in self._rows.get(minute, [])]
+        if minute in self.revised:
+            frame.append(_build_message(self.revised[minute]))
         for row in list(self._rows.get(minute, [])):
             if self.chance.random() < self.rate:
                 frame += self._send_again(row[0], minute)
@@ -119,12 +123,18 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def trade(
-    home: Path, bars: pl.DataFrame, minutes: int, rate: float, tickers: tuple[str, ...], more: float = 0.0
+    home: Path,
+    bars: pl.DataFrame,
+    minutes: int,
+    rate: float,
+    tickers: tuple[str, ...],
+    more: float = 0.0,
+    revised: dict[datetime, Any] | None = None,
 ) -> dict[str, Any]:
     """Return decisions, orders, fills and positions of a session's first minutes."""
     archived(home)
     with PolygonSocket() as server:
-        feed = Socket(server, bars, tickers, rate, more)
+        feed = Socket(server, bars, tickers, rate, more, revised or {})
         bot = stand(home, bars=bars, feed=feed)
         bot.run(DAY, session_minutes()[:minutes])
         facts = {
@@ -159,6 +169,46 @@ def test_a_volume_that_grows_with_late_trades_holds_no_ticker(tmp_path: Path) ->
     keys = ["ts", "ticker", "code"]
     assert again.select(keys).equals(plain.select(keys)), "each minute is decided on as it was"
     assert Code.TRADE in plain["code"].to_list()
+
+
+SENT_ON, COMES_ON = 45, 47
+"""Minutes of the session: of the bar that comes with other prices, and in which it comes."""
+
+
+def revise(bars: pl.DataFrame, factor: float) -> tuple[pl.DataFrame, Any]:
+    """Return the bars with the prices of one of them times `factor`, and the row of this one."""
+    this = (pl.col("ts") == session_minutes()[SENT_ON]) & (pl.col("ticker") == "AMD")
+    prices = ("open", "high", "low", "close")
+    changed = bars.with_columns(pl.when(this).then(pl.col(name) * factor).otherwise(pl.col(name)) for name in prices)
+    return changed, changed.filter(this).select(_FIGURES).row(0)
+
+
+@pytest.mark.hazard(63)
+def test_a_price_that_the_socket_corrects_counts_from_the_next_minute_on_and_holds_nothing(tmp_path: Path) -> None:
+    bars, minutes = bars_of(DAY), session_minutes()
+    changed, row = revise(bars, 1.001)
+    plain = trade(tmp_path / "plain", bars, 60, 0.0, TICKERS)["decisions"]
+    known = trade(tmp_path / "known", changed, 60, 0.0, TICKERS)["decisions"]
+    facts = trade(tmp_path / "told", bars, 60, 0.0, TICKERS, revised={minutes[COMES_ON]: row})
+    told, sent_on, until = facts["decisions"], pl.col("ts") == minutes[SENT_ON], pl.col("ts") <= minutes[COMES_ON]
+    assert not known.filter(sent_on).equals(plain.filter(sent_on)), "else the price would say nothing"
+    assert told.filter(until).equals(plain.filter(until)), "what was decided stays"
+    figures = ("ts", "ticker", "prediction", "code")
+    assert told.filter(~until).select(figures).equals(known.filter(~until).select(figures))
+    assert not told.filter(~until).equals(plain.filter(~until))
+    assert Code.HOLD_REVISED not in told["code"].to_list()
+
+
+@pytest.mark.hazard(63)
+def test_a_price_that_the_socket_corrects_beyond_the_collar_holds_its_ticker_for_that_minute(tmp_path: Path) -> None:
+    bars, minutes = bars_of(DAY), session_minutes()
+    _, row = revise(bars, 1.5)
+    plain = trade(tmp_path / "plain", bars, 60, 0.0, TICKERS)["decisions"]
+    told = trade(tmp_path / "told", bars, 60, 0.0, TICKERS, revised={minutes[COMES_ON]: row})["decisions"]
+    held = told.filter(pl.col("code") == Code.HOLD_REVISED).select("ts", "ticker").rows()
+    assert held == [(minutes[COMES_ON], "AMD")]
+    others = pl.col("ts") < minutes[COMES_ON]
+    assert told.filter(others).equals(plain.filter(others))
 
 
 @pytest.mark.slow

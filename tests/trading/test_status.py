@@ -1,10 +1,11 @@
 """`hftcl trade --status`: what the bot is doing, read beside it, and the same when nobody runs."""
 
+import contextlib
 import json
 import os
 import sqlite3
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from hftcl.document import document
 from hftcl.errors import IntegrityError
 from hftcl.home import Home
-from hftcl.ledger.rows import FillRecord, LedgerEvent
+from hftcl.ledger.rows import Decision, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
+from hftcl.market.bars import MINUTE
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
@@ -120,6 +122,49 @@ def test_the_command_draws_it_and_prints_one_document(bot: Stand) -> None:
         "errors",
         "reloads",
     }
+
+
+def test_an_older_copy_of_the_ledger_and_a_missing_month_are_told(bot: Stand) -> None:
+    live = Home.live(bot.home)
+    older = bot.home / "older.sqlite"
+    with contextlib.closing(sqlite3.connect(older)) as copy:
+        bot.ledger._db.backup(copy)
+    bot.ledger.archive(some_minutes(119, 1)[0] + MINUTE)
+    bot.ledger.write_decisions([a_decision(month) for month in (7, 8)])
+    bot.ledger.archive(datetime(2025, 9, 1, tzinfo=UTC))
+    bot.close()
+    folder = live.ledger.parent / "decisions"
+    assert sorted(file.stem for file in folder.iterdir()) == ["2025-06", "2025-07", "2025-08"]
+    assert asked(bot.home).strange_months == ()
+    assert "older copy" not in shown(bot.home, "trade", "--status")
+    for month in ("2025-06", "2025-08"):  # an old one, and the newest
+        away = (folder / f"{month}.parquet").rename(bot.home / "away.parquet")
+        assert asked(bot.home).strange_months == (month,)
+        away.rename(folder / f"{month}.parquet")
+    for name in (live.ledger, older):
+        for suffix in ("-wal", "-shm"):
+            name.with_name(name.name + suffix).unlink(missing_ok=True)
+    older.replace(live.ledger)
+    assert asked(bot.home).strange_months == ("2025-06", "2025-07", "2025-08")
+    told = shown(bot.home, "trade", "--status")
+    assert "2025-06, 2025-07, 2025-08 are not those of this ledger, which may be an older copy" in " ".join(
+        told.split()
+    )
+
+
+def a_decision(month: int) -> Decision:
+    ts = datetime(2025, month, 2, 15, 0, tzinfo=UTC)
+    return Decision(
+        book="production",
+        ts=ts,
+        ticker="AAPL",
+        model_id=None,
+        features_hash=None,
+        prediction=None,
+        target=None,
+        code="hold_no_model",
+        decided_at=ts,
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hftcl.trading.brokers.refusals import Flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     import polars as pl
 
@@ -145,6 +146,15 @@ class Paced(Protocol):
 
     def room(self) -> int:
         """Return how many calls may be made now."""
+        ...
+
+
+@runtime_checkable
+class TakesTogether(Protocol):
+    """A broker at hand, which takes a minute's orders quicker together."""
+
+    def together(self) -> "AbstractContextManager[None]":
+        """Keep what is submitted within it all together or not at all, at its end."""
         ...
 
 

@@ -5,8 +5,9 @@ It is a party of its own: its state is its file `paper.sqlite`, not the bot's le
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,9 +26,12 @@ from hftcl.trading.brokers.paper_schema import (
     SET_MARK,
     SET_STATUS,
     WorkingOrder,
-    build_fill_row,
+    build_fill_rows,
+    build_mark_row,
     build_order_row,
+    build_status_row,
     read_fills_after,
+    read_newest_number,
     read_working_orders,
 )
 
@@ -59,6 +63,9 @@ class PaperBroker:
         self._durable = durable
         self._doubted: dict[str, float] = {}
         self._room: float | None = None
+        self._is_together = False
+        self._waiting: dict[str, tuple[tuple[object, ...], str]] = {}
+        """By id the rows of `together` that are still to be written, with why an order was refused."""
         with sqlite.faults("opening the paper account", self._path, PAPER):
             self._db = sqlite.open_to_write(self._path, PAPER, sync=None if durable else "OFF")
             sqlite.require_whole(self._db, self._path, PAPER)
@@ -76,18 +83,36 @@ class PaperBroker:
                 order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
             )
         growth, refusal = self._judge(order)
-        with sqlite.faults("writing the paper account", self._path, PAPER), transaction(self._db):
-            self._db.execute(INSERT_ORDER, build_order_row(order, "rejected" if refusal else "open", refusal))
+        with contextlib.nullcontext() if self._is_together else self.together():
+            self._newest_order += 1
+            row = build_order_row(self._newest_order, order, "rejected" if refusal else "open", refusal)
+            self._waiting[order.client_order_id] = row, refusal
+            if not refusal:
+                self._remember(WorkingOrder(order, order.ts, self._newest_order))
+                self._room = self._compute_buying_power() - growth
         if refusal:
             raise OrderRefusedError(order.client_order_id, refusal)
-        self._remember(WorkingOrder(order, order.ts))
-        self._room = self._compute_buying_power() - growth
         return _build_state(order.client_order_id, "open", 0.0, "")
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the orders that are submitted within it in one transaction, at its end."""
+        with self._write_together():
+            self._is_together = True
+            try:
+                yield
+                if self._waiting:
+                    with transaction(self._db):
+                        self._db.executemany(INSERT_ORDER, [row for row, _ in self._waiting.values()])
+            finally:
+                self._is_together, self._waiting = False, {}
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
         if work := self._working.get(client_order_id):
             return _build_state(client_order_id, work.status, work.filled, "")
+        if client_order_id in self._waiting:  # and does not work: it was refused
+            return _build_state(client_order_id, "rejected", 0.0, self._waiting[client_order_id][1])
         with sqlite.faults("reading the paper account", self._path, PAPER):
             row = self._db.execute(
                 "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
@@ -102,9 +127,9 @@ class PaperBroker:
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order at once."""
-        if client_order_id in self._working:
+        if work := self._working.get(client_order_id):
             with self._write_together(), transaction(self._db):
-                self._db.execute(SET_STATUS, ("canceled", "canceled on request", client_order_id))
+                self._db.execute(SET_STATUS, build_status_row(work, "canceled", "canceled on request"))
             self._forget([client_order_id])
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
@@ -131,7 +156,8 @@ class PaperBroker:
             no order fills twice in it. An order fills in bars of its own session only; where one of a later session
             comes, it is canceled, as an order for the day is.
         """
-        rows = bars.select("ts", "ticker", "session", "open", "close", "volume").sort("ts", maintain_order=True).rows()
+        columns = [bars[name].to_list() for name in ("ts", "ticker", "session", "open", "close", "volume")]
+        rows = sorted(zip(*columns, strict=True), key=itemgetter(0))
         if not rows:
             return
         with self._write_together():
@@ -175,9 +201,10 @@ class PaperBroker:
             client_order_id=name, ticker=ticker, quantity=after - held, ts=at, reference_price=mark, session=at.date()
         )
         with self._write_together(), transaction(self._db):
-            self._db.execute(INSERT_ORDER, build_order_row(order, "canceled", "a split"))
-            self._db.executemany(INSERT_FILL, [build_fill_row(fill) for fill in made])
-            self._db.execute(SET_MARK, (ticker, mark / ratio))
+            self._newest_order += 1
+            self._db.execute(INSERT_ORDER, build_order_row(self._newest_order, order, "canceled", "a split"))
+            self._insert_fills(made)
+            self._db.execute(SET_MARK, build_mark_row(ticker, mark / ratio))
         for fill in made:
             self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
         self._marks[ticker] = mark / ratio
@@ -237,6 +264,7 @@ class PaperBroker:
         self._working: dict[str, WorkingOrder] = {}
         self._by_ticker: dict[str, list[WorkingOrder]] = {}
         self._room = None
+        self._newest_order = read_newest_number(self._db, "orders")
         for work in read_working_orders(self._db):
             self._remember(work)
 
@@ -265,9 +293,7 @@ class PaperBroker:
                 continue
             side = 1.0 if work.left > 0 else -1.0
             paid = price * (1.0 + side * (rules.half_spread_bps + rules.slippage_bps) * BASIS_POINT)
-            work.fills += 1
-            work.last_ts = ts
-            work.filled = round(work.filled + side * shares, DECIMALS)
+            work.add(side * shares, ts)
             available -= shares
             made.append(
                 Fill(
@@ -288,14 +314,23 @@ class PaperBroker:
         partly = {fill.client_order_id for fill in fills}.difference(done, expired)
         if self._durable:
             sqlite.set_sync(self._db, "FULL")
+        statuses: list[tuple[str, Status, str]] = [
+            *((name, "filled", "") for name in done),
+            *((name, "partially_filled", "") for name in sorted(partly)),
+            *((name, "canceled", "the session ended") for name in expired),
+        ]
+        rows = [build_status_row(self._working[name], status, reason) for name, status, reason in statuses]
         with transaction(self._db):
-            self._db.executemany(INSERT_FILL, [build_fill_row(fill) for fill in fills])
-            self._db.executemany(SET_STATUS, [("filled", "", name) for name in done])
-            self._db.executemany(SET_STATUS, [("partially_filled", "", name) for name in sorted(partly)])
-            self._db.executemany(SET_STATUS, [("canceled", "the session ended", name) for name in expired])
-            self._db.executemany(SET_MARK, list(marks.items()))
+            self._insert_fills(fills)
+            self._db.executemany(SET_STATUS, rows)
+            news = [(ticker, close) for ticker, close in marks.items() if self._marks.get(ticker) != close]
+            self._db.executemany(SET_MARK, [build_mark_row(ticker, close) for ticker, close in news])
         if self._durable:
             sqlite.set_sync(self._db, "NORMAL")
+
+    def _insert_fills(self, fills: Sequence[Fill]) -> None:
+        if fills:
+            self._db.executemany(INSERT_FILL, build_fill_rows(read_newest_number(self._db, "fills"), fills))
 
     def _judge(self, order: Order) -> tuple[float, str]:
         """Return by how much (USD) the order may enlarge the gross exposure, and why it is refused, "" if it is not."""

@@ -1,14 +1,14 @@
 """The file `paper.sqlite`: its tables and version, and how orders and fills become rows."""
 
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.schema import microseconds, moment
-from hftcl.sqlite import Database
+from hftcl.sqlite import Database, as_real, seal_row
 from hftcl.trading.brokers import Fill, Order, Status
 
 SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change to SCHEMA, with a step to it
@@ -44,12 +44,15 @@ PAPER: Final = Database(
 
 _FILL: Final = "fill_id, client_order_id, ticker, quantity, price, commission, ts, at"
 INSERT_ORDER: Final = (
-    "INSERT INTO orders (client_order_id, ticker, quantity, ts, session, reference_price, status, reason) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO orders (number, client_order_id, ticker, quantity, ts, session, reference_price, status, reason, "
+    "seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-INSERT_FILL: Final = f"INSERT INTO fills ({_FILL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our names
-SET_MARK: Final = "INSERT INTO marks (ticker, close) VALUES (?, ?) ON CONFLICT DO UPDATE SET close = excluded.close"
-SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ? WHERE client_order_id = ?"
+INSERT_FILL: Final = f"INSERT INTO fills (number, {_FILL}, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+SET_MARK: Final = (
+    "INSERT INTO marks (ticker, close, seal) VALUES (?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET close = excluded.close, seal = excluded.seal"
+)
+SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ?, seal = ? WHERE number = ?"
 
 
 @dataclass(slots=True)
@@ -58,13 +61,19 @@ class WorkingOrder:
 
     order: Order
     last_ts: datetime
+    number: int
     filled: float = 0.0
     fills: int = 0
+    left: float = field(init=False)
+    """Shares still to fill, signed; kept, for it is asked for much more often than it changes."""
 
-    @property
-    def left(self) -> float:
-        """Shares still to fill, signed."""
-        return round(self.order.quantity - self.filled, DECIMALS)
+    def __post_init__(self) -> None:
+        self.left = round(self.order.quantity - self.filled, DECIMALS)
+
+    def add(self, shares: float, ts: datetime) -> None:
+        """Take a fill in the bar of `ts`."""
+        self.fills, self.last_ts, self.filled = self.fills + 1, ts, round(self.filled + shares, DECIMALS)
+        self.left = round(self.order.quantity - self.filled, DECIMALS)
 
     @property
     def status(self) -> Status:
@@ -74,8 +83,8 @@ class WorkingOrder:
 
 def read_working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
     """Return the orders that may still fill, in the order in which they came."""
-    for name, ticker, quantity, ts, session, price in db.execute(
-        "SELECT client_order_id, ticker, quantity, ts, session, reference_price FROM orders "
+    for number, name, ticker, quantity, ts, session, price in db.execute(
+        "SELECT number, client_order_id, ticker, quantity, ts, session, reference_price FROM orders "
         "WHERE status IN ('open', 'partially_filled') ORDER BY number"
     ).fetchall():
         count, filled, last = db.execute(
@@ -89,35 +98,61 @@ def read_working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
             reference_price=price,
             session=date.fromisoformat(session),
         )
-        yield WorkingOrder(order, moment(last or ts), round(filled or 0.0, DECIMALS), count)
+        yield WorkingOrder(order, moment(last or ts), number, round(filled or 0.0, DECIMALS), count)
 
 
-def build_order_row(order: Order, status: Status, reason: str) -> tuple[object, ...]:
-    """Return the values of `INSERT_ORDER`."""
-    return (
-        order.client_order_id,
-        order.ticker,
-        order.quantity,
-        microseconds(order.ts),
-        order.session.isoformat(),
-        order.reference_price,
-        status,
-        reason,
+def read_newest_number(db: sqlite3.Connection, table: str) -> int:
+    """Return the number of the newest row of `orders` or `fills`, 0 where there is none."""
+    return int(db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0])  # noqa: S608 - our names
+
+
+def build_order_row(number: int, order: Order, status: Status, reason: str) -> tuple[object, ...]:
+    """Return the values of `INSERT_ORDER`, the seal with them."""
+    return seal_row(
+        "orders",
+        (
+            number,
+            order.client_order_id,
+            order.ticker,
+            as_real(order.quantity),
+            microseconds(order.ts),
+            order.session.isoformat(),
+            as_real(order.reference_price),
+            status,
+            reason,
+        ),
     )
 
 
-def build_fill_row(fill: Fill) -> tuple[object, ...]:
-    """Return the values of `INSERT_FILL`."""
-    return (
-        fill.fill_id,
-        fill.client_order_id,
-        fill.ticker,
-        fill.quantity,
-        fill.price,
-        fill.commission,
-        microseconds(fill.ts),
-        microseconds(fill.at),
-    )
+def build_status_row(work: WorkingOrder, status: Status, reason: str) -> tuple[object, ...]:
+    """Return the values of `SET_STATUS`."""
+    return status, reason, build_order_row(work.number, work.order, status, reason)[-1], work.number
+
+
+def build_fill_rows(newest: int, fills: Iterable[Fill]) -> list[tuple[object, ...]]:
+    """Return the values of `INSERT_FILL` for each; newest: number of the newest fill that is kept already."""
+    return [
+        seal_row(
+            "fills",
+            (
+                number,
+                fill.fill_id,
+                fill.client_order_id,
+                fill.ticker,
+                as_real(fill.quantity),
+                as_real(fill.price),
+                as_real(fill.commission),
+                microseconds(fill.ts),
+                microseconds(fill.at),
+            ),
+        )
+        for number, fill in enumerate(fills, newest + 1)
+    ]
+
+
+def build_mark_row(ticker: str, close: float) -> tuple[object, ...]:
+    """Return the values of `SET_MARK`."""
+    return seal_row("marks", (ticker, as_real(close)))
 
 
 def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:

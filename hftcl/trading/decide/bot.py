@@ -265,7 +265,7 @@ class Bot:
         handed_at = began
         codes: dict[str, Code] = {}
         for side in self.active:
-            equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now))
+            equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now), trades=True)
             self._watch_loss(side, equity, now)
             codes = codes or self._find_codes(delivery, context, revised, suspect)
             decisions, wishes = self._decide(side, seen, codes, context)
@@ -287,18 +287,20 @@ class Bot:
         The decision of this minute is that of the bars as they were: what came late is in the next one's features.
         """
         collar = self.production.desk.limits.collar
-        since = self._features.bars.filter(pl.col("ts") >= corrected["ts"].min())  # a day's bars are many to join with
-        old_bars = since.select("ticker", "ts", *(pl.col(name).alias(f"old_{name}") for name in _PRICES))
-        prices = [(pl.col(name), pl.col(f"old_{name}")) for name in _PRICES]
-        both = corrected.join(old_bars, on=["ticker", "ts"], how="left").select(
-            "ticker",
-            moved=pl.any_horizontal((new != old) | old.is_null() for new, old in prices),
-            far=pl.any_horizontal((new / old - 1.0).abs() > collar for new, old in prices).fill_null(value=False),
-        )
+        first: datetime = corrected["ts"].min()  # type: ignore[assignment]
+        names = [*_PRICES, *(f"{name}_old" for name in _PRICES)]
+        old_bars = self._features.list_bars_since(first)
+        both = corrected.join(old_bars, on=["ticker", "ts"], how="left", suffix="_old").select("ticker", *names)
+        far, has_moved = set(), False
+        for ticker, *prices in both.iter_rows():  # a few: to build expressions for them takes longer
+            new, old = prices[: len(_PRICES)], prices[len(_PRICES) :]
+            has_moved = has_moved or new != old
+            if any(was is not None and abs(now / was - 1.0) > collar for now, was in zip(new, old, strict=True)):
+                far.add(ticker)
         self._corrections.append(corrected)
-        if both["moved"].any():
+        if has_moved:
             self._waited = _VOLUMES_WAIT
-        return frozenset(both["ticker"].filter(both["far"]))
+        return frozenset(far)
 
     def correction_due(self) -> bool:
         """Whether features are to be computed again now, the orders of the minute being out."""

@@ -36,7 +36,8 @@ class LastPrices:
     def take(self, bars: pl.DataFrame) -> frozenset[str]:
         """Take one minute's bars; return the tickers whose price is doubted."""
         doubted = set()
-        for ticker, ts, first, close in bars.select("ticker", "ts", "open", "close").iter_rows():
+        columns = [bars[name].to_list() for name in ("ticker", "ts", "open", "close")]
+        for ticker, ts, first, close in zip(*columns, strict=True):
             self.last[ticker] = ts
             before = self.prices.get(ticker)
             if before is None or self._is_near(close, before) or self._is_near(close, self._doubted.get(ticker)):

@@ -54,6 +54,15 @@ class LiveFeatures:
         self._bars = [pl.concat(self._bars)]
         return self._bars[0]
 
+    def list_bars_since(self, ts: datetime) -> pl.DataFrame:
+        """Return the bars of today from `ts` on: a few minutes of them are there at once, all of today are not."""
+        parts = []
+        for part in reversed(self._bars):  # each but the first is of one minute, the newest last
+            if part.height and part["ts"][-1] < ts:
+                break
+            parts.append(part)
+        return pl.concat(parts or self._bars[:1]).filter(pl.col("ts") >= ts)
+
     def push(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take the bars of the next minute; return them as `seen` has them, row for row."""
         if bars.is_empty():

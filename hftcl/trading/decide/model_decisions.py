@@ -60,9 +60,10 @@ class ModelDecisions:
 
     def _place(self, predicted: pl.DataFrame) -> pl.DataFrame:
         positions = self._book.push(predicted)
-        decided = predicted.select("ticker", "ts", "prediction").with_columns(positions["position"].alias("target"))
-        self.last_targets |= dict(decided.select("ticker", "target").iter_rows())  # by ts: the newest stays
-        return decided
+        targets = positions["position"].alias("target")
+        tickers = predicted["ticker"].to_list()
+        self.last_targets |= dict(zip(tickers, targets.to_list(), strict=True))  # by ts: the newest stays
+        return pl.DataFrame([*(predicted[name] for name in ("ticker", "ts", "prediction")), targets])
 
     def _predict(self, seen: pl.DataFrame) -> pl.Series:
         X = build_matrix(seen, self.model.meta.feature_names)

@@ -45,6 +45,7 @@ from hftcl.trading.execute.reconciliation import (
     split_fills,
 )
 from hftcl.trading.execute.trouble import LASTS_MINUTES, Outages, Refusals, explain_bar
+from hftcl.trading.execute.unwritten import Unwritten
 from hftcl.trading.execute.working import WorkingOrder, WorkingOrders
 
 # The setting is called max_orders_per_minute; any 60 s, not minutes of the clock.
@@ -99,6 +100,7 @@ class Desk:
     _refusals: Refusals = field(default_factory=Refusals)
     _comparison: Comparison = field(default_factory=Comparison)
     _opens: FillOpens = field(default_factory=FillOpens)
+    _unwritten: Unwritten = field(default_factory=Unwritten)
 
     # --- the session ------------------------------------------------------------------------------------------------
 
@@ -114,6 +116,7 @@ class Desk:
         before: closes of the session before, USD, in today's shares, by which the day's loss is measured; `prices`
         where they are not known.
         """
+        self._unwritten.write(self.ledger)  # of a minute in which the disk was full
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
         self._working.replace(
@@ -257,11 +260,17 @@ class Desk:
     # --- what filled ------------------------------------------------------------------------------------------------
 
     def book_minute(
-        self, bars: pl.DataFrame, context: MinuteContext, meta: Mapping[str, str] | None = None
+        self,
+        bars: pl.DataFrame,
+        context: MinuteContext,
+        meta: Mapping[str, str] | None = None,
+        *,
+        trades: bool = False,
     ) -> EquityRow:
         """Let the broker see the minute's bars; book what filled or ended, and the account after it, which it returns.
 
-        meta: facts to keep in the ledger with it.
+        meta: facts to keep in the ledger with it. trades: `trade` follows; then only fills are written at once, and the
+        rest when the orders are with the broker.
         """
         if isinstance(self.broker, PatientBroker):
             self.broker.begin_minute()
@@ -272,7 +281,9 @@ class Desk:
         opens = self._opens.note(bars, context.now)
         updates = self._collect(context)
         row = self.value_book(context.session, context.minute, context.prices)
-        self.ledger.write_outcomes(updates=updates, equity=[row], opens=opens, meta=meta)
+        self._unwritten.add(updates=updates, equity=[row], opens=opens, meta=meta)
+        if not trades:
+            self._unwritten.write(self.ledger)
         self._look_at_account(context.now)
         return row
 
@@ -295,9 +306,18 @@ class Desk:
             over = self._outages.end(context.now)
             if over:
                 self.ledger.write_event(LedgerEvent(at=context.now, kind="broker", text=f"{self.broker.name}: {over}"))
+        told: dict[str, OrderState] = {}
+        in_doubt = [work for work in self._working if self._is_in_doubt(work, context.now, asked)]
+        try:
+            if len(in_doubt) > 1:  # one call for all: what is not in it has ended, and is asked for alone
+                told = {state.client_order_id: state for state in self.broker.open_orders()}
+        except BrokerError as error:
+            self._fault(error, context.now)
+            in_doubt = []
+        names = {work.record.client_order_id for work in in_doubt}
         for work in list(self._working):
             try:
-                update = self._fetch_news(work, context.now, at_once=work.record.client_order_id in asked)
+                update = self._fetch_news(work, context.now, told, is_asked=work.record.client_order_id in names)
             except BrokerError as error:
                 self._fault(error, context.now)
                 continue
@@ -305,6 +325,15 @@ class Desk:
                 updates.append(update)
         self._working.forget(updates)
         return updates
+
+    def _is_in_doubt(self, work: WorkingOrder, now: datetime, asked: Container[str]) -> bool:
+        """Whether the broker is to be asked of an order: one that lingers, of unknown fate, or that is `asked`."""
+        if work.filled == work.record.quantity or work.ended is not None:
+            return False
+        return work.record.client_order_id in asked or work.lingers(now) >= self._get_patience_s(work)
+
+    def _get_patience_s(self, work: WorkingOrder) -> float:
+        return _LINGERS_S if work.heard else _UNHEARD_S
 
     def _book(self, fills: Sequence[Fill], cursor: str, now: datetime) -> None:
         """Book each fill that is told and new, whatever its time, before or after the cursor."""
@@ -326,8 +355,8 @@ class Desk:
                 work.add_fill(record.quantity)
         self._cursor = cursor
         self._seen |= dict.fromkeys(fill.fill_id for fill in new)
-        while len(self._seen) > _KEPT_FILLS:
-            del self._seen[next(iter(self._seen))]
+        if len(self._seen) > 2 * _KEPT_FILLS:  # at once: to find the first one of a dict takes ever longer
+            self._seen = dict.fromkeys(list(self._seen)[-_KEPT_FILLS:])
         self._tell_foreign([record for record in booked if record.book == "foreign"], now)
 
     def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
@@ -342,21 +371,22 @@ class Desk:
         )
         self.tell(Kind.HALTED, "somebody else traded in the account", text, now)
 
-    def _fetch_news(self, work: WorkingOrder, now: datetime, *, at_once: bool) -> OrderUpdate | None:
-        """Return what is new about an order. One that lingers, or whose fate is unknown, is asked for by its id.
+    def _fetch_news(
+        self, work: WorkingOrder, now: datetime, told: Mapping[str, OrderState], *, is_asked: bool
+    ) -> OrderUpdate | None:
+        """Return what is new about an order; where it is asked for, of `told`, or else by its id.
 
         It ends here only once its fills are booked.
         """
-        patience_s = _LINGERS_S if work.heard else _UNHEARD_S
-        name, young = work.record.client_order_id, work.lingers(now) < patience_s
+        name = work.record.client_order_id
         if work.filled == work.record.quantity:
             return OrderUpdate(client_order_id=name, state="filled", at=now)
         if work.ended is not None:
             return None if work.untold else work.ended
-        if young and not at_once:
+        if not is_asked:
             return OrderUpdate(client_order_id=name, state="partially_filled", at=now) if work.filled else None
-        state = self.broker.find(name)
-        if state is None and young:
+        state = told.get(name) or self.broker.find(name)
+        if state is None and work.lingers(now) < self._get_patience_s(work):
             return None  # it may still be on its way
         update = order_update(state, name, now)
         if state is None:
@@ -443,8 +473,9 @@ class Desk:
         context: MinuteContext,
         equity: EquityRow,
     ) -> tuple[OrderRecord, ...]:
-        """Write the minute's decisions down, and send the orders that lead to `wishes` and that risk allows.
+        """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
 
+        An order is in the ledger before it leaves; what was decided, once all of them have left.
         Returns the orders, refused ones too, as they were decided.
         """
         alone = self.list_left_alone()
@@ -457,18 +488,20 @@ class Desk:
         records = [
             self._build_intended(order, ruling, context.now) for order, ruling in zip(wanted, rulings, strict=True)
         ]
-        self.ledger.write_decisions(decisions, records)
         going = {
             record.client_order_id: (order, record)
             for order, record in zip(wanted, records, strict=True)
             if record.state == "intended"
         }
+        if going:
+            self.ledger.write_decisions([], [record for _, record in going.values()])
+        self._unwritten.add(decisions=decisions, orders=[record for record in records if record.state == "refused"])
         sent = self._send(going, context.now)
         self.handed_at = self.stopwatch()
         outcomes = [update for one in sent if (update := self._read_answer(one, context.now)) is not None]
-        if outcomes:
-            self.ledger.write_outcomes(updates=outcomes)
-            self._working.forget(outcomes)
+        self._unwritten.add(updates=outcomes)
+        self._working.forget(outcomes)
+        self._unwritten.write(self.ledger)
         return tuple(records)
 
     def _plan_orders(self, wishes: Mapping[str, DesiredPosition], context: MinuteContext) -> list[Order]:
@@ -484,7 +517,7 @@ class Desk:
         if against:
             for name in sorted(against):
                 self._cancel(name, context.now)
-            self.ledger.write_outcomes(updates=self._collect(context, asked=against))
+            self._unwritten.add(updates=self._collect(context, asked=against))
             still = {
                 work.record.ticker for work in self._working if work.record.client_order_id in against and work.left
             }

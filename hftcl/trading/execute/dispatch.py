@@ -3,12 +3,13 @@
 Nothing is written here: what became of each order goes back to the desk.
 """
 
+import contextlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError, WaitEndedError
-from hftcl.trading.brokers import Broker, Order, OrderState, Paced, traits_of
+from hftcl.trading.brokers import Broker, Order, OrderState, Paced, TakesTogether, traits_of
 from hftcl.trading.execute.patience import PatientBroker
 
 RESERVE: Final = 20
@@ -57,10 +58,11 @@ def send(broker: Broker, orders: Sequence[Order], closes: Container[str]) -> lis
     room = max(0, broker.room() - RESERVE // 2) if isinstance(broker, Paced) else len(ranked)
     closing = [order for order in ranked if order.client_order_id in closes]
     opening = [order for order in ranked if order.client_order_id not in closes]
-    done = _send_wave(broker, closing[:room], again=True)
-    room -= len(done)
-    if all(sent.fault is None for sent in done):
-        done += _open(broker, opening[: max(room, 0)])
+    with broker.together() if isinstance(broker, TakesTogether) else contextlib.nullcontext():
+        done = _send_wave(broker, closing[:room], again=True)
+        room -= len(done)
+        if all(sent.fault is None for sent in done):
+            done += _open(broker, opening[: max(room, 0)])
     code = "no_answer" if any(sent.fault is not None and not sent.unsent for sent in done) else "rate_limited"
     left = {order.client_order_id for order in ranked} - {sent.order.client_order_id for sent in done}
     return [*done, *(Sent(order=order, unsent=True, code=code) for order in ranked if order.client_order_id in left)]

@@ -16,23 +16,36 @@ _KEPT: Final = timedelta(hours=1)  # fills come minutes late at most
 class FillOpens:
     """Opens of the last hour's bars, and fills that were told before their bar."""
 
-    _opens: dict[tuple[str, datetime], float] = field(default_factory=dict)
+    _opens: dict[datetime, dict[str, float]] = field(default_factory=dict)
     _unopened: dict[str, tuple[str, datetime]] = field(default_factory=dict)
 
     def note(self, bars: pl.DataFrame, now: datetime) -> list[FillOpen]:
         """Keep the bars' opens for the fills in them; return those of fills that had been told before their bar."""
-        self._opens |= {(ticker, ts): price for ticker, ts, price in bars.select("ticker", "ts", "open").iter_rows()}
+        columns = [bars[name].to_list() for name in ("ts", "ticker", "open")]
+        for ts, ticker, price in zip(*columns, strict=True):
+            self._opens.setdefault(ts, {})[ticker] = price
         oldest = now - _KEPT
-        while self._opens and next(iter(self._opens))[1] < oldest:
-            del self._opens[next(iter(self._opens))]
-        known = {fill_id: key for fill_id, key in self._unopened.items() if key in self._opens}
-        self._unopened = {
-            fill_id: key for fill_id, key in self._unopened.items() if fill_id not in known and key[1] >= oldest
-        }
-        return [FillOpen(fill_id=fill_id, open=self._opens[key]) for fill_id, key in known.items()]
+        for ts in [ts for ts in self._opens if ts < oldest]:
+            del self._opens[ts]
+        told = [
+            FillOpen(fill_id=name, open=at)
+            for name, key in self._unopened.items()
+            if (at := self._get(*key)) is not None
+        ]
+        known = {row.fill_id for row in told}
+        self._unopened = {name: key for name, key in self._unopened.items() if name not in known and key[1] >= oldest}
+        return told
+
+    def _get(self, ticker: str, ts: datetime) -> float | None:
+        return self._opens.get(ts, {}).get(ticker)
 
     def find(self, records: Sequence[FillRecord]) -> list[FillOpen]:
         """Return the opens of these fills, as far as they are known; the others are kept for their bars."""
-        keys = {record.fill_id: (record.ticker, record.ts) for record in records}
-        self._unopened |= {fill_id: key for fill_id, key in keys.items() if key not in self._opens}
-        return [FillOpen(fill_id=name, open=self._opens[key]) for name, key in keys.items() if key in self._opens]
+        told = []
+        for record in records:
+            at = self._get(record.ticker, record.ts)
+            if at is None:
+                self._unopened[record.fill_id] = record.ticker, record.ts
+            else:
+                told.append(FillOpen(fill_id=record.fill_id, open=at))
+        return told

@@ -83,6 +83,8 @@ class StatusReport(Value):
     """Why the broker's account opens nothing in this session."""
     flatten_minutes: float | None
     """How long it takes to send what closes everything."""
+    strange_months: tuple[str, ...]
+    """Months whose archived decisions are missing, damaged or unknown to the ledger, which may be an older copy."""
     books: tuple[BookStatus, ...]
 
 
@@ -143,6 +145,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
         barred=meta.get(BARRED, "").partition(" ")[2] or None,
         flatten_minutes=meta.number("flatten_minutes"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
+        strange_months=ledger.list_strange_months(newest_only=True),
         books=(production, *([shadow] if shadow.model_id else [])),
     )
 

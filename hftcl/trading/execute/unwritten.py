@@ -1,0 +1,55 @@
+"""What a minute has still to write down when its orders are with the broker. Touches the ledger that it is given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hftcl.ledger.rows import Decision, EquityRow, FillOpen, OrderRecord, OrderUpdate
+from hftcl.ledger.writer import Ledger
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """Rows that nothing is lost by after a kill: they follow from fills and orders, which are written before.
+
+    What the disk refuses stays here until it can be written.
+    """
+
+    _decisions: list[Decision] = field(default_factory=list)
+    _orders: list[OrderRecord] = field(default_factory=list)
+    _updates: list[OrderUpdate] = field(default_factory=list)
+    _equity: list[EquityRow] = field(default_factory=list)
+    _opens: list[FillOpen] = field(default_factory=list)
+    _meta: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self,
+        *,
+        decisions: Sequence[Decision] = (),
+        orders: Sequence[OrderRecord] = (),
+        updates: Sequence[OrderUpdate] = (),
+        equity: Sequence[EquityRow] = (),
+        opens: Sequence[FillOpen] = (),
+        meta: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take rows to write; see `Ledger.write_outcomes`."""
+        self._decisions += decisions
+        self._orders += orders
+        self._updates += updates
+        self._equity += equity
+        self._opens += opens
+        self._meta |= meta or {}
+
+    def write(self, ledger: Ledger) -> None:
+        """Write all of it in one transaction. Raises as the ledger does; then nothing is forgotten."""
+        if self._decisions or self._orders or self._updates or self._equity or self._opens or self._meta:
+            ledger.write_outcomes(
+                decisions=self._decisions,
+                orders=self._orders,
+                updates=self._updates,
+                equity=self._equity,
+                opens=self._opens,
+                meta=self._meta,
+            )
+        for rows in (self._decisions, self._orders, self._updates, self._equity, self._opens):
+            rows.clear()
+        self._meta.clear()
