@@ -38,7 +38,8 @@ def test_nothing_heavy_is_loaded_by(statement: str) -> None:
 
 def test_the_interval_of_a_sharpe_ratio_loads_arrays_alone() -> None:
     loaded = loaded_after(
-        "from hftcl.exam.metrics import sharpe_interval\nsharpe_interval([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252)"
+        "from hftcl.exam.metrics import sharpe_interval\n"
+        "sharpe_interval([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252)"
     )
     assert loaded.isdisjoint({*HEAVY} - {"numpy"})
 

@@ -122,7 +122,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 @given(number=numbers, other=numbers, text=texts)
 @settings(max_examples=60, deadline=None)
 def test_a_row_that_comes_with_its_seal_is_whole_whatever_it_holds(number: float, other: float, text: str) -> None:
-    fill = a_fill(text, quantity=1.0 if math.isnan(number) else number, price=0.0 if math.isnan(other) else other)
+    fill = a_fill(quantity=1.0 if math.isnan(number) else number, price=0.0 if math.isnan(other) else other)
+    fill = replace(fill, fill_id=f"fill {text}")
     nothing = math.isnan(number) or math.isnan(other)
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite", durable=False) as ledger:
         ledger.write_decisions(

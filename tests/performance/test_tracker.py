@@ -73,7 +73,7 @@ def test_the_figures_of_merit_are_those_of_the_exam_on_the_account_s_sessions(
 ) -> None:
     net = np.array(list(traded[1].net.values())) / CAPITAL
     assert report.total.sharpe == pytest.approx(metrics.sharpe(net))
-    interval = metrics.sharpe_interval(net)
+    interval = metrics.sharpe_interval(net, sessions_per_year=252)
     assert report.total.sharpe_interval == pytest.approx((interval.low, interval.high))
     assert report.total.max_drawdown == pytest.approx(metrics.max_drawdown(net))
     assert report.rolling_sessions == 20
@@ -357,30 +357,36 @@ def closes(prices: Mapping[str, list[tuple[float, float]]]) -> list[Close]:
 def test_buy_and_hold_is_bought_at_the_first_open_in_equal_amounts() -> None:
     """By hand: A goes 10 -> 11 -> 12, B 100 -> 100 -> 90; the holding is worth 1, 1.05, 1.05, 1.05."""
     rows = closes({"A": [(10, 11), (11, 12), (12, 12)], "B": [(100, 100), (100, 90), (90, 90)]})
-    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
+    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252)
     assert found is not None
     assert found.tickers == ("A", "B")
     assert list(found.pnl_by_session.values()) == pytest.approx([0.05, 0.0, 0.0], abs=1e-12)
-    dear = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=10.0)
+    dear = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=10.0, sessions_per_year=252)
     assert dear is not None
     assert dear.pnl == pytest.approx(0.05 - 0.001)
 
 
 def test_a_split_over_night_is_no_return_and_is_said() -> None:
     rows = closes({"A": [(100, 102), (25.6, 26), (26, 26)]})
-    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0)
+    found = compute_benchmark(rows, DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252)
     assert found is not None
     assert list(found.pnl_by_session.values()) == pytest.approx([0.02, 1.02 * (26 / 25.6 - 1), 0.0])
     assert "A before 2025-06-03" in found.note
-    fell = compute_benchmark(closes({"A": [(100, 102), (70, 71), (71, 71)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    fell = compute_benchmark(
+        closes({"A": [(100, 102), (70, 71), (71, 71)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
     assert fell is not None
     assert (fell.note, fell.pnl < -0.25) == ("", True), "a third less is news, not a split"
 
 
 def test_what_is_held_grows_from_what_it_is_worth() -> None:
     """Bought once: a stock that doubles each day makes 1, 2 and 4 times what was paid, and no more on the way down."""
-    grown = compute_benchmark(closes({"A": [(10, 20), (20, 40), (40, 80)]}), DAYS, np.zeros(3), cost_bps=0.0)
-    fell = compute_benchmark(closes({"A": [(10, 20), (20, 10), (10, 5)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    grown = compute_benchmark(
+        closes({"A": [(10, 20), (20, 40), (40, 80)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
+    fell = compute_benchmark(
+        closes({"A": [(10, 20), (20, 10), (10, 5)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
     assert grown is not None
     assert fell is not None
     assert list(grown.pnl_by_session.values()) == pytest.approx([1.0, 2.0, 4.0])
@@ -389,11 +395,15 @@ def test_what_is_held_grows_from_what_it_is_worth() -> None:
 
 def test_a_split_is_told_by_the_night_and_not_by_the_day() -> None:
     """A 4:1 split after a day up and before a day down; and days of such moves without a split."""
-    split = compute_benchmark(closes({"A": [(100, 160), (40, 28), (28, 28)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    split = compute_benchmark(
+        closes({"A": [(100, 160), (40, 28), (28, 28)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
     assert split is not None
     assert list(split.pnl_by_session.values()) == pytest.approx([0.6, (28 / 40 - 1) * 1.6, 0.0])
     assert "A before 2025-06-03" in split.note
-    wild = compute_benchmark(closes({"A": [(100, 100), (98, 302), (302, 302)]}), DAYS, np.zeros(3), cost_bps=0.0)
+    wild = compute_benchmark(
+        closes({"A": [(100, 100), (98, 302), (302, 302)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
     assert wild is not None
     assert wild.note == ""
     assert wild.pnl == pytest.approx(2.02)
@@ -401,12 +411,14 @@ def test_a_split_is_told_by_the_night_and_not_by_the_day() -> None:
 
 def test_a_first_session_without_prices_does_not_cost_the_benchmark() -> None:
     rows = closes({"A": [(10, 11), (11, 12), (12, 12)], "B": [(5, 5)]})
-    late = compute_benchmark([row for row in rows if row.session > DAYS[0]], DAYS, np.zeros(3), cost_bps=0.0)
+    late = compute_benchmark(
+        [row for row in rows if row.session > DAYS[0]], DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252
+    )
     assert late is not None
     assert late.tickers == ("A",)
     assert list(late.pnl_by_session.values()) == pytest.approx([0.0, 12 / 11 - 1, 0.0])
     assert "bought on 2025-06-03" in late.note
-    assert compute_benchmark([], DAYS, np.zeros(3), cost_bps=0.0) is None
+    assert compute_benchmark([], DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252) is None
 
 
 def test_the_difference_from_buy_and_hold_is_paired(report: PerformanceReport) -> None:

@@ -130,7 +130,7 @@ def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None
         asked: list[str] = []
         for name in ("find", "open_orders"):
             call = getattr(made.broker, name)
-            setattr(made.broker, name, lambda *values, call=call, name=name: [asked.append(name), call(*values)][1])
+            setattr(made.broker, name, lambda *values, call=call, name=name: asked.append(name) or call(*values))  # type: ignore[func-returns-value]
         made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(1))
         assert asked == [], "they are young"
         made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(3))

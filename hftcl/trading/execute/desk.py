@@ -475,7 +475,7 @@ class Desk:
     ) -> tuple[OrderRecord, ...]:
         """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
 
-        An order is in the ledger before it leaves; what was decided, once all of them have left.
+        An order is in the ledger before it leaves, with what was decided.
         Returns the orders, refused ones too, as they were decided.
         """
         alone = self.list_left_alone()
@@ -493,9 +493,10 @@ class Desk:
             for order, record in zip(wanted, records, strict=True)
             if record.state == "intended"
         }
-        if going:
-            self.ledger.write_decisions([], [record for _, record in going.values()])
-        self._unwritten.add(decisions=decisions, orders=[record for record in records if record.state == "refused"])
+        if going:  # in one transaction: no order ever stands there without the decision that it came from
+            self.ledger.write_decisions(decisions, records)
+        else:
+            self._unwritten.add(decisions=decisions, orders=records)
         sent = self._send(going, context.now)
         self.handed_at = self.stopwatch()
         outcomes = [update for one in sent if (update := self._read_answer(one, context.now)) is not None]
