@@ -295,7 +295,8 @@ def is_passing(error: OSError) -> bool:
 
     Not for a wrong name or a permission, which a person has to mend.
     """
-    return error.errno not in _LASTING
+    # Without a number it is no fault of a disk: a library that cannot be loaded, a connection, are OSErrors too.
+    return error.errno is not None and error.errno not in _LASTING
 
 
 def describe_storage_fault(doing: str, error: OSError) -> str:

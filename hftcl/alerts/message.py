@@ -8,8 +8,13 @@ from typing import Any, Final
 from hftcl.alerts.alert import FAULTS, Kind, Message
 
 # Green for what went well, amber for what a person may want to look at; dark enough to read on white.
-_COLOURS: Final = {Kind.DEPLOYED: "#1a7f37", Kind.REJECTED: "#9a6700", Kind.INCONCLUSIVE: "#9a6700"}
-_FAULT, _NEUTRAL = "#b42318", "#344054"  # red for FAULTS, grey for all other kinds; dark enough to read on white
+_FAULT, _NEUTRAL = "#b42318", "#344054"  # red for faults, grey for all other kinds; dark enough to read on white
+_COLOURS: Final = {
+    Kind.STOPPED: _FAULT,
+    Kind.DEPLOYED: "#1a7f37",
+    Kind.REJECTED: "#9a6700",
+    Kind.INCONCLUSIVE: "#9a6700",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,5 +109,5 @@ def _tell_stopped(invocation: Invocation, name: str, *, later: bool) -> None:
         if failure is not None:
             keep_failure(Home.of(settings).root, name, failure)
         return
-    if not tell_failures(settings, given_up=name) and failure is not None:
+    if name not in tell_failures(settings, given_up=name) and failure is not None:
         tell(settings, build_failure_alert(name, failure, now(), given_up=True))

@@ -29,8 +29,8 @@ def tell(settings: "Settings", *alerts: "Alert") -> None:
         _told.append(outbox)
 
 
-def tell_failures(settings: "Settings", given_up: str = "") -> bool:
-    """Tell what dying units of systemd noted; whether there was anything. Where no receiver is set it stays.
+def tell_failures(settings: "Settings", given_up: str = "") -> frozenset[str]:
+    """Tell what dying units of systemd noted; return their services. Where no receiver is set it stays.
 
     given_up: the service that systemd does not start again.
     """
@@ -39,12 +39,12 @@ def tell_failures(settings: "Settings", given_up: str = "") -> bool:
     from hftcl.home import Home
 
     if not Alerts.from_settings(settings, os.environ).channels:
-        return False
-    told = False
+        return frozenset()
+    told: set[str] = set()
     for name, failure in take_failures(Home.of(settings).root):
         tell(settings, build_failure_alert(name, failure, now(), given_up=name == given_up))
-        told = True
-    return told
+        told.add(name)
+    return frozenset(told)
 
 
 @contextlib.contextmanager

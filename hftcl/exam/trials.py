@@ -1,5 +1,6 @@
 """The best of many is good by luck: what it takes where several candidates were tried on the same sessions. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -43,7 +44,7 @@ def compute_deflated(
 
 def count_effective(tried: Sequence[Trial]) -> float:
     """Return the number of weighted trials, the one that is judged included."""
-    return 1.0 + sum(trial.weight for trial in tried)
+    return math.fsum((1.0, *(trial.weight for trial in tried)))  # of any order the same: two of it decide
 
 
 def find_least_confidence(effective: float, confidence: float) -> float:

@@ -52,7 +52,8 @@ class DecisionQueries(Queries):
 
         newest_only: of the files that it knows only the newest is read; of the others it is seen that they are there.
         """
-        files, known = set(archive.list_files(self.path)), {row.month: row for row in self._list_archives()}
+        known = {row.month: row for row in self._list_archives()}  # first: a month's file comes before its row
+        files = set(archive.list_files(self.path))
         if not files <= known.keys():  # one has come since this reader's moment, perhaps
             known |= {row.month: row for row in self._list_newer()}
         strange = files - known.keys() | {month for month, row in known.items() if row.digest and month not in files}

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from hftcl.alerts import Kind
+from hftcl.errors import BrokerError
 from hftcl.ledger.reader import LedgerReader
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.trading.brokers import Order, OrderState
+from hftcl.trading.brokers import Fill, Order, OrderState
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_rules import Activity
 from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
@@ -137,6 +138,48 @@ def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None
         assert asked == ["open_orders"]
         made.minute(4)
         assert (made.desk.positions, made.apart) == ({"AAPL": 10.0, "AMD": -7.0, "TSLA": 3.0}, {})
+
+
+@pytest.mark.parametrize("listing", ["works", "fails"])
+def test_what_is_taken_back_is_closed_in_the_same_minute_though_the_listing_fails(
+    tmp_path: Path, listing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> tuple[OrderState, ...]:
+        raise BrokerError("503 Service Unavailable")
+
+    with bench(tmp_path) as made:
+        made.account.rules = replace(made.account.rules, partial=1.0)
+        made.minute(0, {"AAPL": 190.0, "AMD": -150.0})
+        made.account.on_bars([(at(1), ticker, 100.0, 100.0, 1e9) for ticker in ("AAPL", "AMD")], at(2))
+        delay(made, of="AAPL", until=9, part=1)
+        delay(made, of="AMD", until=9, part=1)
+        if listing == "fails":
+            monkeypatch.setattr(made.broker, "open_orders", fail)
+        sent = made.close_all(1)
+        assert {row.ticker: row.quantity for row in sent} == {"AAPL": -190.0, "AMD": 150.0}
+        for minute in range(2, 11):
+            made.close_all(minute)
+        assert (made.desk.positions, made.account.positions) == ({}, {})
+
+
+def test_a_fill_that_cannot_be_true_is_told_once_and_the_others_are_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench(tmp_path) as made:
+        tell = made.broker.fills
+
+        def tell_one_wrong(since: str | None) -> tuple[tuple[Fill, ...], str]:
+            fills, cursor = tell(since)
+            return tuple(replace(fill, price=1e308) if fill.ticker == "AMD" else fill for fill in fills), cursor
+
+        monkeypatch.setattr(made.broker, "fills", tell_one_wrong)
+        made.minute(0, {"AAPL": 10.0, "AMD": 5.0})
+        for minute in (1, 2, 3):
+            made.minute(minute)
+        assert made.desk.positions["AAPL"] == 10.0
+        assert made.subjects.count("the broker tells a fill that cannot be true") == 1
+        (text,) = (text for _, subject, text in made.told if "cannot be true" in subject)
+        assert "5 shares of AMD at 1e+308 USD" in text
 
 
 # ---- whose shares ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """After a stop: what happened meanwhile is taken over, what is unknown is asked for, what cannot be explained halts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
+from hftcl.trading.brokers import Fill
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.execute.reconciliation import LATCH, reconcile
 from tests.ledger.test_ledger import crash_driver
@@ -106,6 +108,32 @@ def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_broke
     assert (ledger.positions(), ledger.latches()) == ({}, ())
     assert ledger.read_account().realised == -0.5  # the commission: at what they had cost, ten shares less earn nothing
     assert reconcile(ledger, broker, NOW + timedelta(hours=3)).text == "0 fills taken over, 0 orders resolved"
+
+
+def test_a_fill_that_cannot_be_true_is_a_difference_that_a_person_settles(
+    ledger: Ledger, broker: PaperBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reconcile(ledger, broker, NOW)
+    broker.submit(an_order(5, client_order_id="by hand", quantity=3.0))
+    broker.on_bars(bars((6, "AAPL", 100.0)), NOW)
+    tell = broker.fills
+
+    def tell_wrong(since: str | None) -> tuple[tuple[Fill, ...], str]:
+        fills, cursor = tell(since)
+        return tuple(replace(fill, price=1e308) for fill in fills), cursor
+
+    monkeypatch.setattr(broker, "fills", tell_wrong)
+    told = reconcile(ledger, broker, NOW)
+    assert told.differences == (
+        "AAPL: 3 shares at the broker, 0 in the ledger",
+        "a fill that cannot be true and is not booked: 3 shares of AAPL at 1e+308 USD, commission 0",
+    )
+    assert ledger.fills().height == 0
+    again = reconcile(ledger, broker, NOW + timedelta(minutes=1))
+    assert again.differences == told.differences[:1], "it is told once, and the shares as long as they are there"
+    ledger.clear(LATCH, "anna", NOW)
+    assert reconcile(ledger, broker, NOW + timedelta(minutes=2)).agrees
+    assert ledger.positions() == {"AAPL": 3.0}
 
 
 def test_consent_holds_for_what_the_person_was_shown_and_only_once(ledger: Ledger, broker: PaperBroker) -> None:

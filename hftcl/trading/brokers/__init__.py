@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
 from hftcl.entry_points import list_entry_points
-from hftcl.errors import BrokerError, ConfigError
+from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
@@ -33,8 +33,9 @@ __all__ = [
     "Status",
     "TellsCash",
     "Traits",
+    "describe_implausible",
     "find_broker",
-    "require_plausible",
+    "is_plausible",
     "traits_of",
 ]
 
@@ -60,16 +61,16 @@ class Fill:
     at: datetime
 
 
-def require_plausible(broker: str, fill: Fill) -> None:
-    """Raise BrokerError where a fill cannot be true: no shares, a price or an amount that nothing on earth has."""
+def is_plausible(fill: Fill) -> bool:
+    """Whether a fill can be true: it has shares, and a price and amounts that there are on earth."""
     amounts = fill.quantity, fill.price, fill.commission
-    if all(abs(amount) <= LARGEST_AMOUNT for amount in amounts) and fill.quantity and fill.price > 0:
-        return
-    raise BrokerError(
-        f"The broker {broker} tells a fill of {fill.ticker} that cannot be true: {fill.quantity:g} shares at "
-        f"{fill.price:g} USD, commission {fill.commission:g}. Nothing is booked: compare the account with "
-        "`hftcl trade --status`."
-    )
+    return all(abs(amount) <= LARGEST_AMOUNT for amount in amounts) and bool(fill.quantity) and fill.price > 0
+
+
+def describe_implausible(fill: Fill) -> str:
+    """Return what the broker tells of a fill that cannot be true, in a few words."""
+    told = f"{fill.quantity:g} shares of {fill.ticker} at {fill.price:g} USD, commission {fill.commission:g}"
+    return f"a fill that cannot be true and is not booked: {told}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

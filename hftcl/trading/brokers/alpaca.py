@@ -349,7 +349,9 @@ class AlpacaBroker:
         return OrderState(
             client_order_id=name,
             status=state,
-            filled=-filled if _read_text(raw, "side") != "buy" else filled,
+            # Of one that has not filled the side is not asked for: a page holds orders of other kinds too, and other
+            # people's, whose side may be empty.
+            filled=-filled if filled and _read_text(raw, "side") != "buy" else filled,
             broker_order_id=broker_id,
             reason="" if state in ("open", "partially_filled", "filled") else status,
             average_price=_read_number(raw, "filled_avg_price") if raw.get("filled_avg_price") else None,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
-from hftcl.errors import OrderRefusedError
+from hftcl.errors import OrderRefusedError, UsageError
 from hftcl.ledger.account import DECIMALS, compute_account
 from hftcl.settings import Settings
 from hftcl.sqlite import transaction
@@ -127,6 +127,8 @@ class PaperBroker:
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order at once."""
+        if self._is_together and client_order_id in self._waiting:
+            raise UsageError(f"{client_order_id} is being submitted with others; cancel it once all of them are.")
         if work := self._working.get(client_order_id):
             with self._write_together(), transaction(self._db):
                 self._db.execute(SET_STATUS, build_status_row(work, "canceled", "canceled on request"))

@@ -28,7 +28,18 @@ from hftcl.ledger.rows import (
 )
 from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
-from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, SplitsShares, TellsCash, traits_of
+from hftcl.trading.brokers import (
+    Account,
+    Broker,
+    Fill,
+    KnowsIds,
+    OrderState,
+    SplitsShares,
+    TellsCash,
+    describe_implausible,
+    is_plausible,
+    traits_of,
+)
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER
 from hftcl.trading.execute.cash import book_cash, compare_cash
 from hftcl.trading.execute.comparison import Comparison
@@ -311,9 +322,8 @@ class Desk:
         try:
             if len(in_doubt) > 1:  # one call for all: what is not in it has ended, and is asked for alone
                 told = {state.client_order_id: state for state in self.broker.open_orders()}
-        except BrokerError as error:
+        except BrokerError as error:  # then each is asked for by its id
             self._fault(error, context.now)
-            in_doubt = []
         names = {work.record.client_order_id for work in in_doubt}
         for work in list(self._working):
             try:
@@ -344,6 +354,9 @@ class Desk:
         for fill in new:
             if fill.client_order_id in self._stated:
                 continue  # booked before, by what the broker said of the order
+            if not is_plausible(fill):
+                self._tell_implausible(fill, now)
+                continue
             work = self._working.get(fill.client_order_id)
             order = work.record if work else self.ledger.order(fill.client_order_id)
             records.append(fill_record(fill, order, self.book))
@@ -358,6 +371,16 @@ class Desk:
         if len(self._seen) > 2 * _KEPT_FILLS:  # at once: to find the first one of a dict takes ever longer
             self._seen = dict.fromkeys(list(self._seen)[-_KEPT_FILLS:])
         self._tell_foreign([record for record in booked if record.book == "foreign"], now)
+
+    def _tell_implausible(self, fill: Fill, now: datetime) -> None:
+        """Tell, once, of a fill that is not booked; the shares, if there are any, show where positions are compared."""
+        what = f"{self.broker.name}: {describe_implausible(fill)}"
+        self.ledger.write_event(LedgerEvent(at=now, kind="error", text=what))
+        text = (
+            f"The broker tells {what}. Compare its positions with `hftcl trade --status`: a difference stops what "
+            "opens, and `hftcl trade --clear` takes the broker's side."
+        )
+        self.tell(Kind.HALTED, "the broker tells a fill that cannot be true", text, now)
 
     def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
         if not records:

@@ -12,7 +12,7 @@ from hftcl.ledger.rows import STATED, BookName, FillRecord, LedgerEvent, OrderRe
 from hftcl.ledger.schema import microseconds, moment
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
-from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState
+from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, describe_implausible, is_plausible
 from hftcl.trading.execute.orders import is_ours
 
 LATCH: Final = "reconciliation"  # the name of its latch in the ledger, shown by `trade --status`
@@ -171,7 +171,7 @@ def reconcile(
     hands_off: tickers that are not compared. Killed anywhere, it may simply be run again. Raises BrokerError where the
     broker does not answer: then nothing is assumed.
     """
-    taken, foreign = 0, []
+    taken, foreign, refused = 0, list[str](), list[str]()
     if isinstance(broker, KnowsIds):
         broker.learn(ledger.broker_ids(now - _IDS_KEPT))
     if book == "production" and ledger.meta().get(HANDED):
@@ -179,9 +179,10 @@ def reconcile(
         ledger.set_meta(**{HANDED: ""})
     resolved: dict[str, OrderUpdate] = {}
     for _ in range(_LOOKS):
-        new, strange = _take_fills(ledger, broker, book)
+        new, strange, untrue = _take_fills(ledger, broker, book)
         taken += new
         foreign += strange
+        refused += untrue
         updates, unfilled = _ask_orders(ledger, broker, now, book)
         resolved |= {update.client_order_id: update for update in updates}
         gap = _compare(ledger, broker, book, unfilled, hands_off)
@@ -194,7 +195,7 @@ def reconcile(
         resolved=tuple(resolved.values()),
         foreign=tuple(foreign),
         adopted=adopted,
-        differences=gap.strangers if adopted else gap.texts,
+        differences=(*(gap.strangers if adopted else gap.texts), *refused),
     )
     if book == "production":
         ledger.set_meta(**{_UNEXPLAINED: "" if report.agrees or adopted else json.dumps(gap.shares, sort_keys=True)})
@@ -227,7 +228,8 @@ class _Gap:
         return (*held, *self.unfilled, *self.strangers)
 
 
-def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, list[str]]:
+def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, list[str], list[str]]:
+    """Book the fills that are new; return how many, what others traded, and what cannot be true and is not booked."""
     name = fills_cursor(book)
     since = ledger.meta().get(name)
     fills, cursor = broker.fills(since)
@@ -240,10 +242,11 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
         if (since is not None or orders[fill.client_order_id]) and fill.client_order_id not in stated
     ]
     new = ledger.write_outcomes(
-        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in own_fills], meta={name: cursor}
+        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in own_fills if is_plausible(fill)],
+        meta={name: cursor},
     )
     strange = [f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in new if not orders[fill.client_order_id]]
-    return len(new), strange
+    return len(new), strange, [describe_implausible(fill) for fill in own_fills if not is_plausible(fill)]
 
 
 def _earliest(fills: Sequence[Fill]) -> datetime:
