@@ -97,6 +97,7 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         tree["exam"]["sessions"] = max(tree["exam"]["sessions"], 5)
     tree["edge"]["stand_down_below"] = min(tree["edge"]["stand_down_below"], tree["edge"]["min_p_edge"])
     tree["paths"] = {"home": "/var/lib/hftcl", "env_file": "/etc/hftcl.env"}
+    tree["features"]["modules"] = ("/etc/hftcl/my_features.py",)
     tree["files"]["folder"] = "/srv/bars"
     tree["polygon"]["flat_files"] = "/srv/flat"
     tree["log"]["prometheus"] = "/var/lib/hftcl/hftcl.prom"

@@ -501,7 +501,7 @@ class Bot:
                 continue
             side.desk.collect(context)
             equity = side.desk.value_book(context.session, context.minute, context.prices)
-            side.desk.trade([], self._build_flat_positions(side, context, FLATTEN), context, equity)
+            side.desk.trade([], self._build_flat_positions(side, context, FLATTEN), context, equity, urgent=True)
 
     def close_without_ledger(self, now: datetime) -> None:
         """Close what the broker holds of this book, where nothing can be written. Raises BrokerError."""

@@ -127,7 +127,6 @@ class Desk:
         before: closes of the session before, USD, in today's shares, by which the day's loss is measured; `prices`
         where they are not known.
         """
-        self._unwritten.write(self.ledger)  # of a minute in which the disk was full
         meta = self.ledger.meta()
         self._cursor = meta.get(fills_cursor(self.book))
         self._working.replace(
@@ -495,10 +494,13 @@ class Desk:
         wishes: Mapping[str, DesiredPosition],
         context: MinuteContext,
         equity: EquityRow,
+        *,
+        urgent: bool = False,
     ) -> tuple[OrderRecord, ...]:
         """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
 
-        An order is in the ledger before it leaves, with what was decided.
+        An order is in the ledger before it leaves, with what was decided. urgent: of what waits to be written only what
+        is about orders is tried, which fits where the disk has no room for more.
         Returns the orders, refused ones too, as they were decided.
         """
         alone = self.list_left_alone()
@@ -525,7 +527,7 @@ class Desk:
         outcomes = [update for one in sent if (update := self._read_answer(one, context.now)) is not None]
         self._unwritten.add(updates=outcomes)
         self._working.forget(outcomes)
-        self._unwritten.write(self.ledger)
+        self._unwritten.write(self.ledger, orders_only=urgent)
         return tuple(records)
 
     def _plan_orders(self, wishes: Mapping[str, DesiredPosition], context: MinuteContext) -> list[Order]:

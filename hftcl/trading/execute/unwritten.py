@@ -39,17 +39,27 @@ class Unwritten:
         self._opens += opens
         self._meta |= meta or {}
 
-    def write(self, ledger: Ledger) -> None:
-        """Write all of it in one transaction. Raises as the ledger does; then nothing is forgotten."""
-        if self._decisions or self._orders or self._updates or self._equity or self._opens or self._meta:
+    def write(self, ledger: Ledger, *, orders_only: bool = False) -> None:
+        """Write all of it in one transaction. Raises as the ledger does; then nothing is forgotten.
+
+        orders_only: only orders and what became of them; the rest waits on.
+        """
+        if self._orders or self._updates or (not orders_only and self._has_more()):
+            more = not orders_only
             ledger.write_outcomes(
-                decisions=self._decisions,
+                decisions=self._decisions if more else (),
                 orders=self._orders,
                 updates=self._updates,
-                equity=self._equity,
-                opens=self._opens,
-                meta=self._meta,
+                equity=self._equity if more else (),
+                opens=self._opens if more else (),
+                meta=self._meta if more else None,
             )
-        for rows in (self._decisions, self._orders, self._updates, self._equity, self._opens):
-            rows.clear()
-        self._meta.clear()
+        self._orders.clear()
+        self._updates.clear()
+        if not orders_only:
+            for rows in (self._decisions, self._equity, self._opens):
+                rows.clear()
+            self._meta.clear()
+
+    def _has_more(self) -> bool:
+        return bool(self._decisions or self._equity or self._opens or self._meta)
