@@ -38,7 +38,7 @@ def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
     said = f"there is no setting {format_key(f'{section}.{name}' if section else name)}"
     here = {leaf.name: leaf.key for leaf in leaves(plugins).values() if leaf.section == section}
     # Of one name in several sections the first: the forest's before those of the other families.
-    anywhere = {leaf.name: leaf.key for leaf in reversed(leaves(plugins).values())}
+    anywhere = {leaf.name: leaf.key for leaf in reversed(list(leaves(plugins).values()))}
     guide = {old.lower(): new for old, new in GUIDE_NAMES.items()}
     for names in (guide, here, anywhere):
         exact = name.lower() if name.lower() in names else None
