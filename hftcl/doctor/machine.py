@@ -59,7 +59,7 @@ def check_permissions(context: Context) -> Iterator[Row]:
 
 
 def _list_guarded(home: Path, file: Path | None, modules: Iterable[Path]) -> Iterator[Path]:
-    """Yield what decides which model serves: its folders and files, the configuration, and the features that it runs."""
+    """Yield what decides which model serves: its folders and files, the configuration, and what features it runs."""
     registry = Registry(home)
     yield home
     for path in (registry.production, registry.production_pkl, *([file] if file else []), *modules):

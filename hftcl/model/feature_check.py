@@ -17,7 +17,7 @@ import polars as pl
 
 from hftcl.errors import FeatureError
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import Feature, evaluate
+from hftcl.model.features import Feature, evaluate, value
 from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
 from hftcl.model.streaming import StreamingFeatures
 
@@ -28,6 +28,7 @@ _MINUTES_AFTER: Final = 50  # of a session after the longest look-back, so that 
 LONGEST_LOOKBACK: Final = 900  # minutes: an hour less than a session with extended hours has, the longest there is
 _WHOLE_DAY: Final = 390  # minutes of a full session: what looks further ahead than the short one lasts shows here
 _CUTS: Final = 12  # moments at which the future is taken away, spread over the newest session
+_CUTS_AT_ONCE: Final = 512  # bars, each with its session so far: half a million rows at most, 150 MB
 _TICKERS_OF_USER: Final = 4  # enough that each has peers; more only take longer
 _UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
 _JUMPS: Final = 0.02  # of the minutes: some in each session, and the half hour before most of them is calm
@@ -124,7 +125,7 @@ def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fau
     """Return what looks ahead, or is NaN or infinite, on the newest sessions of `bars`, of BAR_SCHEMA and clean.
 
     The newest session of four tickers, and the five before it, which a feature may read; the future is taken away after
-    each minute of it, as the bot meets them.
+    each bar of that session.
     """
     findings, table = _Findings(), tuple(features)
     days = bars["session"].unique().sort().tail(EARLIER_SESSIONS + 1)
@@ -139,8 +140,7 @@ def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fau
     _check_future(findings, table, part, values)
     table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
     if table:
-        # One look-back for all, the longest: each with its own was played on the made-up market.
-        _check_minutes(findings, table, part, values, "the bot, minute by minute, finds the same bits")
+        _check_each_bar(findings, table, part, values)
     return tuple(findings.faults)
 
 
@@ -267,6 +267,28 @@ def _check_future(findings: _Findings, table: tuple[Feature, ...], bars: pl.Data
         table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
         if not table:
             return
+
+
+def _check_each_bar(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    """Take the future away after each bar of the newest session, and look whether that bar's value changes.
+
+    The grid is cut, not the bars, so that it is built once: its own columns look back only.
+    """
+    grid, newest = build_grid(bars), bars["session"] == bars["session"].max()
+    today, whole = bars.filter(newest), values.filter(newest)
+    last = grid.rows[newest.to_numpy()]
+    first = last - grid.frame["age"].to_numpy()[last]
+    for begin in range(0, last.size, _CUTS_AT_ONCE):
+        at = slice(begin, begin + _CUTS_AT_ONCE)
+        spans = [np.arange(start, end + 1) for start, end in zip(first[at], last[at], strict=True)]
+        lengths = np.array([span.size for span in spans])
+        cut = pl.Series("part", np.repeat(np.arange(len(spans)), lengths), dtype=pl.UInt32)
+        frame = grid.frame[np.concatenate(spans)].with_columns(cut)
+        ends = pl.Series(np.cumsum(lengths) - 1)
+        without = frame.select(value(feature).over("part").alias(feature.name) for feature in table)[ends]
+        for feature in table:
+            name = feature.name
+            _compare(findings, feature, today[at], whole[at][name], without[name], _FUTURE)
 
 
 def _check_long_day(findings: _Findings, table: tuple[Feature, ...]) -> None:
