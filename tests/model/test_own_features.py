@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from hftcl.archive.artifact import our_features
+from hftcl.archive.policy import hash_policy
 from hftcl.errors import ConfigError, StorageError
+from hftcl.home import Home
 from hftcl.model.features import FEATURE_NAMES, OUR_TABLE, definitions_hash
 from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
+from hftcl.trading.decide.shadow import Shadow
 from tests.config.configured import faults, loaded
 
 OWN = """\
@@ -210,3 +213,14 @@ def test_a_path_is_below_the_folder_of_the_file_or_written_whole(tmp_path: Path)
     assert f"'../a.py' leads out of {tmp_path}, and the file is run; write the whole path." in told
     (told,) = faults(tmp_path, '[features]\nmodules = ["a.txt"]\n')
     assert 'it must be a Python file such as "my_features.py"' in told
+
+
+def test_who_has_read_the_file_need_not_read_it_again(file: Path) -> None:
+    """The bot reads it once at its start: what it computes, its policy and its shadow's features are of one content."""
+    read = our_features(settings(file))
+    policy = hash_policy(settings(file))
+    file.unlink()
+    assert hash_policy(settings(file), features=read) == policy
+    shadow = Shadow.from_settings(settings(file), Home(file.parent), durable=False, features=read)
+    assert shadow.features is read
+    shadow.broker.close()
