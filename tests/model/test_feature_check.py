@@ -85,7 +85,7 @@ def test_a_look_back_beyond_80_minutes_has_values_to_look_at_and_one_of_a_day_is
 
 def test_a_leak_that_shows_after_jumps_alone_is_found_on_made_up_bars() -> None:
     later = (close.shift(-1) / close).log().fill_null(0.0)
-    after_jumps = a_feature("after_jumps", pl.when(pl.col("r").abs() > 4 * pl.col("vol")).then(later).otherwise(moves))
+    after_jumps = a_feature("after_jumps", pl.when(moves.abs() > 4 * pl.col("vol")).then(later).otherwise(moves))
     assert [fault.promise for fault in find_faults([after_jumps])] == [FUTURE]
 
 
