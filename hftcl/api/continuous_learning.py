@@ -161,7 +161,7 @@ class ContinuousLearning:
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.
 
         Columns: ticker, ts (start of the minute, UTC), session, minute, session_minutes, regular, open, high, low,
-        close, volume, the 31 features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
+        close, volume, the features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
         where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
         """
         from hftcl.learning.dataset import open_window, to_pandas
@@ -179,7 +179,7 @@ class ContinuousLearning:
     ) -> "tuple[Model, dict[str, Any], int]":
         """Train on `df`, from `collect_training_data`, and examine on its last sessions. Archives and deploys nothing.
 
-        Returns the model (`model.predict(X)` takes float32 rows of the 31 features), the figures of its exam as in
+        Returns the model (`model.predict(X)` takes float32 rows of its features), the figures of its exam as in
         `retrain --json` under "challenger", and the number of training rows.
         """
         from hftcl.learning.stories.research import try_model

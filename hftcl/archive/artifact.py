@@ -76,6 +76,11 @@ class FeatureSet:
     sources: tuple[str, ...] = ()
     table: "tuple[Feature, ...]" = field(default=(), repr=False, compare=False)
 
+    @property
+    def own(self) -> "tuple[Feature, ...]":
+        """Those of the user's files among `names`; none where there is no table."""
+        return tuple(feature for feature in self.table if feature.source and feature.name in self.names)
+
     def narrow(self, names: Sequence[str]) -> "FeatureSet":
         """Return those of the table that are among `names`, in that order; itself where it has no table."""
         if not self.table:

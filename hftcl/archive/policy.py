@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from hftcl.archive.artifact import ModelMeta, our_features
+from hftcl.archive.artifact import FeatureSet, ModelMeta, our_features
 from hftcl.model.families import complete, find_family
 from hftcl.settings import Settings
 
@@ -29,20 +29,23 @@ def complete_params(settings: Settings, chosen: Mapping[str, object] | None = No
     return complete(family, {**configured_params, **(chosen or {})})
 
 
-def hash_policy(settings: Settings, params: Mapping[str, object] | None = None) -> str:
+def hash_policy(
+    settings: Settings, params: Mapping[str, object] | None = None, *, features: FeatureSet | None = None
+) -> str:
     """Return 16 hexadecimal digits that differ where two policies do.
 
     Watchlist, calendar, hours, window, source, interval, horizon, features with their definitions, family and
     parameters, strategy, costs, exam, rule of promotion. Not paths, schedule, alerts, what a record must show ([edge]),
     nor the seed: to draw again is the same procedure, and may not begin its record again.
-    params: complete, of the model family; those of the settings where left out.
+    params: complete, of the model family; those of the settings where left out. features: those in force, of who has
+    read them; where left out, the files are read. Raises ConfigError and StorageError as `find_features` does.
     """
     market, strategy, promote = settings.market, settings.strategy, settings.promote
     # Named one by one: a setting that a later hftcl adds must not end every record.
     parts = {
         "market": [sorted(market.watchlist), market.calendar, market.lookback_days, market.extended_hours],
         "bars": [market.source, _INTERVAL_S],
-        "features": our_features(settings).definitions_hash,
+        "features": (features or our_features(settings)).definitions_hash,
         "model": [settings.model.family, settings.model.horizon_minutes],
         "params": complete_params(settings) if params is None else dict(params),
         "strategy": [strategy.entry_quantile, strategy.flat_minutes_before_close, strategy.cost_bps],
@@ -58,7 +61,7 @@ def hash_policy(settings: Settings, params: Mapping[str, object] | None = None) 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_HEX]
 
 
-def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object]) -> bool:
+def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object], *, features: FeatureSet) -> bool:
     """Whether a model, by what its file says, was made as these settings make one: for a model without a digest."""
     model, market, strategy = settings.model, settings.market, settings.strategy
     theirs = (meta.family, dict(meta.params), meta.horizon_minutes, meta.entry_quantile, meta.calendar, meta.source)
@@ -75,6 +78,6 @@ def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object]
         and meta.extended_hours == market.extended_hours
         and meta.flat_minutes_before_close == strategy.flat_minutes_before_close
         and meta.cost_bps == strategy.cost_bps
-        and meta.features_hash == our_features(settings).definitions_hash
+        and meta.features_hash == features.definitions_hash
         and set(meta.tickers) <= set(market.watchlist)
     )

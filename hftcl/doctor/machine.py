@@ -47,8 +47,10 @@ def check_permissions(context: Context) -> Iterator[Row]:
     if os.geteuid() not in {0, owner}:
         yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
     trusted = {0, os.geteuid(), owner}
-    judged = [_judge_path(path, trusted) for path in _list_guarded(home, context.configuration.file)]
-    judged += [_judge_parent(path) for path in home.resolve().parents]
+    modules = [Path(module) for module in context.settings.features.modules]
+    judged = [_judge_path(path, trusted) for path in _list_guarded(home, context.configuration.file, modules)]
+    above = (*home.resolve().parents, *(folder for module in modules for folder in module.resolve().parents))
+    judged += [_judge_parent(path) for path in dict.fromkeys(above) if path.exists()]
     faulty_rows = [row for row in judged if row is not None]
     yield from faulty_rows
     if not faulty_rows:
@@ -56,11 +58,11 @@ def check_permissions(context: Context) -> Iterator[Row]:
         yield ok("permissions", f"only {who} can change what serves")
 
 
-def _list_guarded(home: Path, file: Path | None) -> Iterator[Path]:
-    """Yield what decides which model serves: its folders and files, and the configuration."""
+def _list_guarded(home: Path, file: Path | None, modules: Iterable[Path]) -> Iterator[Path]:
+    """Yield what decides which model serves: its folders and files, the configuration, and what features it runs."""
     registry = Registry(home)
     yield home
-    for path in (registry.production, registry.production_pkl, *([file] if file else [])):
+    for path in (registry.production, registry.production_pkl, *([file] if file else []), *modules):
         if path.exists():
             yield path
     if registry.folder.is_dir():

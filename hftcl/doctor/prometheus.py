@@ -17,6 +17,7 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
+from hftcl.errors import ConfigError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
@@ -82,7 +83,14 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
             sessions = live.judgement.exam_sessions
             if sessions is not None:
                 yield _Metric("model_exam_sessions", "gauge", "Sessions of that exam.", [({}, sessions)])
-        in_force = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
+        try:
+            policy = hash_policy(settings)
+        except (
+            ConfigError,
+            StorageError,
+        ):  # a file of features that cannot be read: `hftcl doctor` and the jobs say so
+            policy = None
+        in_force = find_edge_in_force(registry, synthetic=live.synthetic, policy=policy) if policy else None
         if in_force is not None:
             may_trade = [(dict[str, str](), int(in_force.edge == "live"))]
             yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", may_trade)

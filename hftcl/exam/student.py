@@ -12,7 +12,7 @@ def compute_t_quantile(df: int, probability: float) -> float:
     """Return the `probability` quantile, above one half and below one, at `df` degrees of freedom; NaN for none.
 
     The distribution is a finite sum where `df` is whole: Abramowitz and Stegun, 26.7.3 and 26.7.4; the angle whose
-    tangent is t / sqrt(df) is found by halving. Within 1e-11 of scipy.special.stdtrit, whose import takes longer than
+    tangent is t / sqrt(df) is found by halving. Within 1e-10 of scipy.special.stdtrit, whose import takes longer than
     a whole exam.
 
     >>> round(compute_t_quantile(19, 0.95), 4)

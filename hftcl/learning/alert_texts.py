@@ -11,7 +11,7 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError
+from hftcl.errors import ConfigError, HftclError, StorageError
 from hftcl.formats import count, sharpe_ratio
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
@@ -75,8 +75,12 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
     if live is not None:
-        edge = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
-        facts += [("edge", f"{edge.edge}: {edge.reason}".rstrip(": "))] if edge else []
+        try:
+            edge = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
+        except (ConfigError, StorageError) as fault:  # a file of features: the rest of the digest needs none
+            facts.append(("edge", f"cannot be told: {fault}"))
+        else:
+            facts += [("edge", f"{edge.edge}: {edge.reason}".rstrip(": "))] if edge else []
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")

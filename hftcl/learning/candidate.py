@@ -15,14 +15,14 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.policy import complete_params
-from hftcl.errors import NoDataError, UsageError
+from hftcl.errors import FeatureError, NoDataError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
-from hftcl.model.features import build_matrix, is_known
+from hftcl.model.features import build_matrix, definitions_hash, is_known
 from hftcl.model.training import Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 
@@ -51,10 +51,15 @@ Parameters = Mapping[str, object] | Sequence[str] | None
 def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, object]:
     """Return the parameters of the configured family: `chosen` before the settings before the family's defaults.
 
-    Raises UsageError for a name that the family does not know, or a value out of its range.
+    Raises UsageError for a name that the family does not know, or a value out of its range; TrainingError where a
+    library that it needs is not installed.
     """
+    family = find_family(settings.model.family)
+    require_installed = getattr(family, "require_installed", None)
+    if require_installed is not None:
+        require_installed()
     if chosen is not None and not isinstance(chosen, Mapping):
-        chosen = _parse_parameters(find_family(settings.model.family), chosen)
+        chosen = _parse_parameters(family, chosen)
     return complete_params(settings, chosen)
 
 
@@ -79,6 +84,20 @@ def _parse_value(text: str) -> object:
     return text
 
 
+def require_unchanged(settings: Settings, features: FeatureSet) -> None:
+    """Raise FeatureError where the files of `[features] modules` are not those any more whose values `features` names.
+
+    A model of values that no file stands for would be refused by the bot.
+    """
+    now = artifact.our_features(settings)
+    if definitions_hash(now.table) != definitions_hash(features.table):
+        files = ", ".join(settings.features.modules)
+        raise FeatureError(
+            f"[features] modules: a file was changed while this ran ({files}). Nothing was trained on what stands "
+            "there now. Run it again."
+        )
+
+
 def train_candidate(
     frame: pl.DataFrame,
     split: ExamSplit,
@@ -86,6 +105,7 @@ def train_candidate(
     *,
     model_id: str,
     params: Mapping[str, object],
+    features: FeatureSet,
     source: str,
     synthetic: bool,
     pool: TrainingPool,
@@ -94,11 +114,12 @@ def train_candidate(
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
-    frame, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
-    Raises NoDataError where no row is left, TrainingError where the training process fails.
+    frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
+    Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
+    of features was changed since `frame` was computed.
     """
-    feature_set = artifact.our_features(settings)
-    names = feature_set.names
+    require_unchanged(settings, features)
+    names = features.names
     rows = frame.filter(split.mask_training(frame)).filter(is_known(names) & pl.col("target").is_not_null())
     if rows.is_empty():
         raise NoDataError(
@@ -130,7 +151,7 @@ def train_candidate(
         trained,
         split,
         settings,
-        feature_set=feature_set,
+        feature_set=features,
         model_id=model_id,
         source=source,
         synthetic=synthetic,
@@ -139,7 +160,7 @@ def train_candidate(
     )
     onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
     return Candidate(
-        model=load_fit(onnx, sha256=None, market=None, features=feature_set),
+        model=load_fit(onnx, sha256=None, market=None, features=features),
         onnx=onnx,
         pkl=trained.pkl,
         trained=trained,

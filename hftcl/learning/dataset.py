@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.formats import count
 from hftcl.home import Home
@@ -22,7 +23,6 @@ from hftcl.market.window import AsOf, find_as_of, list_window, open_market
 from hftcl.model.feature_check import require_sound, require_values
 from hftcl.model.features import FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
 from hftcl.model.grid import build_grid
-from hftcl.model.own_features import find_features
 from hftcl.model.target import evaluate_target, targets
 from hftcl.settings import Settings
 
@@ -36,6 +36,7 @@ class Dataset:
 
     Columns: `market.bars.BAR_SCHEMA`, the features (Float32), target (Float32), label_end (UTC); null where undefined.
     jumps: unannounced splits, one a ticker and night; the rows before one are left out unless the window keeps them.
+    features: those whose values these are; a file of the user's that is changed later is not what they came from.
     """
 
     frame: pl.DataFrame
@@ -46,6 +47,7 @@ class Dataset:
     source: str
     synthetic: bool
     as_of: AsOf
+    features: FeatureSet
     coverage: tuple[TickerCoverage, ...] = ()
     jumps: tuple[Finding, ...] = ()
 
@@ -123,13 +125,13 @@ class Window:
         for ticker, why in collected.left_out.items():
             self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
         days = self.list_days()
-        table, horizon = find_features(self.settings), self.settings.model.horizon_minutes
+        described, horizon = our_features(self.settings), self.settings.model.horizon_minutes
         with self.watch("features"):
             self.on_event(Event("features", 0, 1))
-            require_sound(table.own, collected.bars)
-            frame = add_features(collected.bars, horizon, collected.jumps, table=table.known)
+            require_sound(described.own, collected.bars)
+            frame = add_features(collected.bars, horizon, collected.jumps, table=described.table)
             frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
-            require_values(table.own, frame)
+            require_values(described.own, frame)
             self.on_event(Event("features", 1, 1))
         return Dataset(
             frame=frame,
@@ -140,6 +142,7 @@ class Window:
             source=collected.source,
             synthetic=collected.synthetic,
             as_of=self.known_end,
+            features=described,
             coverage=collected.coverage,
             jumps=collected.jumps,
         )

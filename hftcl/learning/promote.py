@@ -110,6 +110,7 @@ class Promotion:
                 self.settings,
                 model_id=model_id,
                 params=self.params,
+                features=self.data.features,
                 source=self.data.source,
                 synthetic=self.data.synthetic,
                 pool=self.pool,

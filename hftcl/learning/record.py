@@ -135,7 +135,7 @@ def decide_edge(
 ) -> Edge:
     """Return whether the policy may trade. obstacle: what keeps it aside whatever the record says."""
     obstacles = [why for why in (obstacle, record.problem and f"the record lacks sessions: {record.problem}") if why]
-    policy = hash_policy(settings, params)
+    policy = hash_policy(settings, params, features=data.features)
     a_year = Calendar(settings.market.calendar).sessions_per_year
     miracles = find_record_miracles(
         record.net, synthetic=data.synthetic, limit=settings.exam.plausible_sharpe, sessions_per_year=a_year
@@ -212,7 +212,7 @@ class _RecordScorer:
     @cached_property
     def policy(self) -> str:
         """Digest of the policy whose record this is."""
-        return hash_policy(self.settings, self.params)
+        return hash_policy(self.settings, self.params, features=self.data.features)
 
     @cached_property
     def bars(self) -> dict[date, dict[str, str]]:
@@ -304,6 +304,7 @@ class _RecordScorer:
             self.settings,
             model_id=candidate.model.meta.model_id,
             params=self.params,
+            features=self.data.features,
             source=self.data.source,
             synthetic=self.data.synthetic,
             pool=pool,
@@ -340,8 +341,8 @@ class _RecordScorer:
                 days = self._list_unseen(examined, group)
                 if not days:
                     continue
-                market, features = find_market_kind(self.settings), artifact.our_features(self.settings)
-                model = load_archived(self.archive, examined, market, features)
+                market = find_market_kind(self.settings)
+                model = load_archived(self.archive, examined, market, self.data.features)
                 scored_sessions += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
@@ -357,7 +358,7 @@ class _RecordScorer:
             meta = artifact.describe(self.archive.onnx_path(model.model_id))
         except HftclError:  # pruned or damaged: it cannot be scored either
             return False
-        return is_made_by(meta, self.settings, self.params)
+        return is_made_by(meta, self.settings, self.params, features=self.data.features)
 
     def _list_unseen(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
         embargo = self.settings.exam.embargo_sessions

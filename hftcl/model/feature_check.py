@@ -17,17 +17,22 @@ import polars as pl
 
 from hftcl.errors import FeatureError
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import Feature, evaluate
+from hftcl.model.features import Feature, evaluate, value
 from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
 from hftcl.model.streaming import StreamingFeatures
 
 _TICKERS: Final = ("AAA", "BBB", "CCC")
 _SESSIONS: Final = EARLIER_SESSIONS + 2  # so that one can be left out, and all that a feature may read remain
 _MINUTES: Final = 80  # a session's: more than twice the half hour that most features read
+_MINUTES_AFTER: Final = 50  # of a session after the longest look-back, so that there are values to look at
+LONGEST_LOOKBACK: Final = 900  # minutes: an hour less than a session with extended hours has, the longest there is
 _WHOLE_DAY: Final = 390  # minutes of a full session: what looks further ahead than the short one lasts shows here
 _CUTS: Final = 12  # moments at which the future is taken away, spread over the newest session
+_CUTS_AT_ONCE: Final = 512  # bars, each with its session so far: half a million rows at most, 150 MB
 _TICKERS_OF_USER: Final = 4  # enough that each has peers; more only take longer
 _UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
+_JUMPS: Final = 0.02  # of the minutes: some in each session, and the half hour before most of them is calm
+_JUMP: Final = 15.0  # moves of a minute: more than 4 times the volatility of the half hour that the jump itself is in
 _PRICE_UNIT, _VOLUME_UNIT = 4.0, 8.0  # powers of two, which change no digit of a price
 
 # What usually mends it, by the words before the first comma of the promise.
@@ -68,21 +73,20 @@ class _Findings:
 
 
 def find_faults(features: Sequence[Feature], *, taken: Collection[str] = ()) -> tuple[Fault, ...]:
-    """Return what breaks a promise on made-up markets with gaps, late starts and still prices.
+    """Return what breaks a promise on made-up markets with gaps, late starts, jumps and still prices.
 
     taken: names of other features. The grids are built once for all features.
     """
     findings = _Findings()
     for feature in features:
         _check_texts(findings, feature, taken)
-    market, computed = _make_market(seed=7), []
-    for feature in features:
-        try:
-            _compute((feature,), market)
-        except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
-            fault = f"its expression can be computed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-            findings.check(feature, False, fault)
-        else:
+    within = [feature for feature in features if 0 <= feature.lookback <= LONGEST_LOOKBACK]
+    market = _make_market(seed=7, minutes=_count_minutes(within))
+    computed = []
+    for feature in within:
+        error = _find_error(feature, market)
+        findings.check(feature, not error, f"its expression can be computed: {error}")
+        if not error:
             computed.append(feature)
     table = tuple(computed)
     if table:
@@ -100,10 +104,28 @@ def find_faults(features: Sequence[Feature], *, taken: Collection[str] = ()) -> 
     return tuple(findings.faults)
 
 
+def is_computable(feature: Feature) -> bool:
+    """Whether polars can compute the feature at all; says nothing of its promises."""
+    return not _find_error(feature, _make_market(seed=7))
+
+
+def _count_minutes(features: Sequence[Feature]) -> int:
+    return max([_MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
+
+
+def _find_error(feature: Feature, market: pl.DataFrame) -> str:
+    try:
+        _compute((feature,), market)
+    except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return ""
+
+
 def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fault, ...]:
     """Return what looks ahead, or is NaN or infinite, on the newest sessions of `bars`, of BAR_SCHEMA and clean.
 
-    The newest session of four tickers, and the five before it, which a feature may read.
+    The newest session of four tickers, and the five before it, which a feature may read; the future is taken away after
+    each bar of that session.
     """
     findings, table = _Findings(), tuple(features)
     days = bars["session"].unique().sort().tail(EARLIER_SESSIONS + 1)
@@ -116,6 +138,9 @@ def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fau
         finite = values[feature.name].is_finite().fill_null(value=True)
         findings.check(feature, bool(finite.all()), _FINITE, _name_first(part, ~finite))
     _check_future(findings, table, part, values)
+    table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
+    if table:
+        _check_each_bar(findings, table, part, values)
     return tuple(findings.faults)
 
 
@@ -173,8 +198,8 @@ def _check_texts(findings: _Findings, feature: Feature, taken: Collection[str]) 
     )
     findings.check(
         feature,
-        feature.lookback >= 0 and 0 <= feature.sessions <= EARLIER_SESSIONS,
-        f"it reads 0 or more minutes, and 0 to {EARLIER_SESSIONS} earlier sessions",
+        0 <= feature.lookback <= LONGEST_LOOKBACK and 0 <= feature.sessions <= EARLIER_SESSIONS,
+        f"it reads 0 to {LONGEST_LOOKBACK} minutes, and 0 to {EARLIER_SESSIONS} earlier sessions",
     )
 
 
@@ -207,8 +232,8 @@ def _compare(
 
 
 @cache
-def _make_market(seed: int, *, wildness: float = 0.001) -> pl.DataFrame:
-    return _build_market(seed, wildness=wildness)
+def _make_market(seed: int, *, wildness: float = 0.001, minutes: int = _MINUTES) -> pl.DataFrame:
+    return _build_market(seed, wildness=wildness, minutes=minutes)
 
 
 def _check_values(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
@@ -217,7 +242,8 @@ def _check_values(findings: _Findings, table: tuple[Feature, ...], bars: pl.Data
         told = values[feature.name].filter(newest).drop_nulls()
         findings.check(feature, told.n_unique() > 1, "it has values, and not one and the same everywhere")
     still = bars.with_columns(pl.lit(10.0).alias(name) for name in ("open", "high", "low", "close"))
-    markets = (bars, _make_market(seed=8, wildness=1.0), still, still.with_columns(volume=pl.lit(0.0)))
+    wild = _make_market(seed=8, wildness=1.0, minutes=_count_minutes(table))
+    markets = (bars, wild, still, still.with_columns(volume=pl.lit(0.0)))
     for market in markets:
         of_market = values if market is bars else _compute(table, market)
         for feature in table:
@@ -241,6 +267,28 @@ def _check_future(findings: _Findings, table: tuple[Feature, ...], bars: pl.Data
         table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
         if not table:
             return
+
+
+def _check_each_bar(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
+    """Take the future away after each bar of the newest session, and look whether that bar's value changes.
+
+    The grid is cut, not the bars, so that it is built once: its own columns look back only.
+    """
+    grid, newest = build_grid(bars), bars["session"] == bars["session"].max()
+    today, whole = bars.filter(newest), values.filter(newest)
+    last = grid.rows[newest.to_numpy()]
+    first = last - grid.frame["age"].to_numpy()[last]
+    for begin in range(0, last.size, _CUTS_AT_ONCE):
+        at = slice(begin, begin + _CUTS_AT_ONCE)
+        spans = [np.arange(start, end + 1) for start, end in zip(first[at], last[at], strict=True)]
+        lengths = np.array([span.size for span in spans])
+        cut = pl.Series("part", np.repeat(np.arange(len(spans)), lengths), dtype=pl.UInt32)
+        frame = grid.frame[np.concatenate(spans)].with_columns(cut)
+        ends = pl.Series(np.cumsum(lengths) - 1)
+        without = frame.select(value(feature).over("part").alias(feature.name) for feature in table)[ends]
+        for feature in table:
+            name = feature.name
+            _compare(findings, feature, today[at], whole[at][name], without[name], _FUTURE)
 
 
 def _check_long_day(findings: _Findings, table: tuple[Feature, ...]) -> None:
@@ -276,23 +324,34 @@ def _check_sessions(findings: _Findings, table: tuple[Feature, ...], bars: pl.Da
 
 def _check_bot(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
     """Feed the newest session minute by minute; a feature sees its own look-back, not the longest of all."""
-    newest = bars["session"] == bars["session"].max()
-    today, past = bars.filter(newest), bars.filter(~newest)
     for lookback in sorted({feature.lookback for feature in table}):
         mine = tuple(feature for feature in table if feature.lookback == lookback)
-        stream = StreamingFeatures(past, table=mine)
-        stream.start(today["session"][0])
-        minutes = today.sort("ts", maintain_order=True).partition_by("ts", maintain_order=True)
-        pushed = pl.concat([stream.push(minute) for minute in minutes]).sort("ticker", "ts")
-        for feature in mine:
-            _compare(
-                findings,
-                feature,
-                today,
-                values[feature.name].filter(newest),
-                pushed[feature.name],
-                f"the bot, which sees the last {feature.lookback} minutes named in `lookback`, finds the same bits",
-            )
+        promise = f"the bot, which sees the last {lookback} minutes named in `lookback`, finds the same bits"
+        _check_minutes(findings, mine, bars, values, promise)
+
+
+def _check_minutes(
+    findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame, promise: str
+) -> None:
+    """Feed the newest session minute by minute. What differs looks ahead, or else it breaks `promise`.
+
+    bars: sorted by ticker and ts.
+    """
+    newest = bars["session"] == bars["session"].max()
+    today, past = bars.filter(newest), bars.filter(~newest)
+    stream = StreamingFeatures(past, table=table)
+    stream.start(today["session"][0])
+    minutes = today.sort("ts", maintain_order=True).partition_by("ts", maintain_order=True)
+    pushed = pl.concat([stream.push(minute) for minute in minutes]).sort("ticker", "ts")
+    for feature in table:
+        whole = values[feature.name].filter(newest)
+        unequal = whole.ne_missing(pushed[feature.name])
+        if unequal.any():
+            known = bars["ts"] <= today["ts"].filter(unequal).min()
+            without = _compute((feature,), bars.filter(known))[feature.name]
+            _compare(findings, feature, bars.filter(known), values[feature.name].filter(known), without, _FUTURE)
+        if findings.is_faultless(feature, _FUTURE):
+            _compare(findings, feature, today, whole, pushed[feature.name], promise)
 
 
 def _check_units(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
@@ -308,8 +367,8 @@ def _check_units(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataF
 def _build_market(
     seed: int, *, wildness: float = 0.001, sessions: int = _SESSIONS, minutes: int = _MINUTES
 ) -> pl.DataFrame:
-    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps and late starts; wildness: log move a minute."""
-    chance = np.random.default_rng(seed)
+    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps, late starts, jumps; wildness: log move a minute."""
+    chance, jumps = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     rows: list[tuple[Any, ...]] = []
     for ticker in _TICKERS:
         price = float(chance.uniform(5, 500))
@@ -317,7 +376,8 @@ def _build_market(
             opening = datetime(2025, 3, 3, 14, 30, tzinfo=UTC) + timedelta(days=number)
             for minute in range(int(chance.integers(0, 4)), minutes):
                 before, moves = price, chance.uniform() < 0.9
-                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves), 1e-2, 1e6))
+                jump = _JUMP * wildness * jumps.choice([-1, 1]) * (jumps.uniform() < _JUMPS) if wildness < 1 else 0.0
+                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves + jump), 1e-2, 1e6))
                 edges = np.exp(np.abs(chance.normal(0, wildness / 2, 2)))
                 high, low = max(before, price) * edges[0], min(before, price) / edges[1]
                 volume = float(np.round(chance.lognormal(7, 1)))

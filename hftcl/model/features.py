@@ -398,7 +398,8 @@ WARMUP_SESSIONS: Final = max(feature.sessions for feature in FEATURES)
 class FeatureTable:
     """The features in force. chosen: what a model is trained on, in its order. known: what is computed for each bar.
 
-    Ours are always known, so that a model of before serves on, and defends itself, while a new set is tried.
+    Ours are always known, and those of the user's files too that are dropped, so that a model of before serves on, and
+    defends itself, while a new set is tried.
     """
 
     chosen: tuple[Feature, ...] = FEATURES
@@ -408,11 +409,6 @@ class FeatureTable:
     def names(self) -> tuple[str, ...]:
         """The names of the chosen ones."""
         return tuple(feature.name for feature in self.chosen)
-
-    @property
-    def own(self) -> tuple[Feature, ...]:
-        """Those of the user's files."""
-        return tuple(feature for feature in self.known if feature.source)
 
 
 OUR_TABLE: Final = FeatureTable()

@@ -1,16 +1,19 @@
 """The user's own features: the Python files of `[features] modules`, read, run and put beside ours.
 
-To run a file is to trust it as much as hftcl.toml, which names it; what others may write is refused. What is hashed is
-what is run: the file is read once, and no byte code of it is kept.
+To run a file is to trust it as much as hftcl.toml, which names it; what another user may write or put in its place is
+refused. What is hashed is what is run: the file is read once, and no byte code of it is kept.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import stat
+import sys
+import threading
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -18,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from hftcl.errors import ConfigError
+from hftcl import durable
+from hftcl.errors import ConfigError, StorageError
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.settings import Settings
 
@@ -27,15 +31,19 @@ if TYPE_CHECKING:
 
 _LARGEST_BYTES: Final = 1 << 20  # a feature has ten lines; a device or an archive in its place must not fill the memory
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_TAKEN: Final = frozenset({*BAR_SCHEMA, "seen", "target", "label_end", "prediction", "position"})  # columns beside them
+_TAKEN: Final = frozenset(  # columns beside them, and the leak that `prove` plants
+    {*BAR_SCHEMA, "seen", "target", "label_end", "prediction", "position", "leak"}
+)
 _KEPT_FILES: Final = 64  # twice as many as may be named: a file that was changed is another one
+_RUNNING: Final = threading.RLock()  # a file's module has a place in sys.modules while it runs, and no two the same
 
 
 def find_features(settings: Settings) -> "FeatureTable":
     """Return the features that the settings put in force; runs the files that they name, each content once.
 
     Raises ConfigError for a file that cannot be read, may be written by others, cannot be run or holds no features,
-    for a name that is taken, and for a name or group in `use` or `drop` that does not exist.
+    for a name that is taken, and for a name or group in `use` or `drop` that does not exist; StorageError for a fault
+    of the disk that may pass.
     """
     from hftcl.model.features import FEATURES, OUR_TABLE, FeatureTable
 
@@ -54,7 +62,17 @@ def find_features(settings: Settings) -> "FeatureTable":
     )
     if not kept:
         raise ConfigError("[features] use and drop leave no feature. Use one at least.")
-    return FeatureTable(chosen=kept, known=FEATURES + tuple(feature for feature in own if feature in kept))
+    dropped = tuple(feature for feature in own if feature not in kept)
+    lame = _list_uncomputable(dropped) if dropped else ()
+    return FeatureTable(chosen=kept, known=FEATURES + tuple(feature for feature in own if feature not in lame))
+
+
+@lru_cache(maxsize=8)
+def _list_uncomputable(features: "tuple[Feature, ...]") -> "tuple[Feature, ...]":
+    """Return those that polars cannot compute: no model reads one, and to drop it is to be rid of it."""
+    from hftcl.model.feature_check import is_computable
+
+    return tuple(feature for feature in features if not is_computable(feature))
 
 
 def _is_meant(feature: "Feature", words: Sequence[str]) -> bool:
@@ -82,32 +100,71 @@ def _read_file(path: Path) -> "tuple[Feature, ...]":
 
 
 def _read_source(path: Path) -> bytes:
-    """Return the file. Raises ConfigError where it is none, or where others than its owner's group may write it."""
+    """Return the file.
+
+    Raises ConfigError where it is none, or where another user may write it or put another in its place; StorageError
+    for a fault of the disk that may pass.
+    """
     where = f"[features] modules: {path}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe in its place must not hang us
         try:
-            _require_ours(path, os.fstat(descriptor).st_mode, where)
+            _require_ours(path, os.fstat(descriptor), where)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 source = file.read(_LARGEST_BYTES + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror or error}.") from error
+        if durable.is_passing(error):
+            raise StorageError(durable.describe_storage_fault(f"reading {path}", error)) from error
+        remedy = "Correct the path in hftcl.toml, or put the file there for this user to read."
+        raise ConfigError(f"{where} cannot be read: {error.strerror or error}. {remedy}") from error
     if len(source) > _LARGEST_BYTES:
         raise ConfigError(f"{where} has more than {_LARGEST_BYTES >> 20} MiB. It is no file of features.")
     return source
 
 
-def _require_ours(path: Path, mode: int, where: str) -> None:
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"{where} is not a file.")
-    if mode & stat.S_IWOTH:
+def _require_ours(path: Path, about: os.stat_result, where: str) -> None:
+    """Refuse a file that another user than root and this one may write, or put another in the place of.
+
+    about: of the open file. Each folder on its way counts, as it is written and as links lead: who may write to one may
+    replace what is in it. In a folder like /tmp, whose sticky bit leaves each file to its owner, the owner alone may.
+    """
+    if not stat.S_ISREG(about.st_mode):
+        raise ConfigError(f"{where} is not a file. Name a Python file.")
+    if about.st_mode & stat.S_IWOTH:
         raise ConfigError(f"{where} may be written by everybody, and it is run. `chmod o-w {path}`.")
-    folder = path.resolve().parent
-    of_folder = folder.stat().st_mode
-    if of_folder & stat.S_IWOTH and not of_folder & stat.S_ISVTX:  # who may write there may put another in its place
-        raise ConfigError(f"{where} lies in a folder that everybody may write to, and it is run. `chmod o-w {folder}`.")
+    _refuse_strangers(path, about, where, "")
+    written = path.absolute()  # not resolved: a link on the way counts as well as where it leads
+    for step in (written, *written.parents):
+        _refuse_owner(step, step.lstat().st_uid, where, f"passes {step}, which ")
+    for folder in dict.fromkeys((*written.parents, *written.resolve().parents)):
+        of_folder = folder.stat()
+        if of_folder.st_mode & stat.S_ISVTX:
+            _refuse_owner(folder, of_folder.st_uid, where, f"lies below {folder}, which ")
+            continue
+        if of_folder.st_mode & stat.S_IWOTH:
+            raise ConfigError(
+                f"{where} lies in a folder that everybody may write to, and it is run. `chmod o-w {folder}`."
+            )
+        _refuse_strangers(folder, of_folder, where, f"lies below {folder}, which ")
+
+
+def _refuse_strangers(path: Path, about: os.stat_result, where: str, relation: str) -> None:
+    _refuse_owner(path, about.st_uid, where, relation)
+    # This user's own group is often this user alone; whether it is not, `hftcl doctor` looks at.
+    if about.st_mode & stat.S_IWGRP and about.st_gid not in {0, os.getegid()}:
+        raise ConfigError(
+            f"{where} {relation}may be written by the group {about.st_gid}, and it is run. `chmod g-w {path}`."
+        )
+
+
+def _refuse_owner(path: Path, uid: int, where: str, relation: str) -> None:
+    if uid not in {0, os.geteuid()}:
+        raise ConfigError(
+            f"{where} {relation}belongs to another user (id {uid}), and it is run. Read it, then `chown -h "
+            f"{os.geteuid()} {path}`, or run hftcl as that user."
+        )
 
 
 @lru_cache(maxsize=_KEPT_FILES)
@@ -119,12 +176,18 @@ def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
     module = ModuleType(f"hftcl_features_{Path(path).stem}")
     module.__file__ = path
     try:
-        exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - what the setting is for
-    except Exception as error:
+        with _RUNNING, _take_place(module):
+            exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the setting's purpose
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and durable.is_passing(error):
+            raise StorageError(durable.describe_storage_fault(f"running {path}", error)) from error
         raise ConfigError(f"{where}{_find_line(error, path)} cannot be run: {type(error).__name__}: {error}") from error
     features = getattr(module, "FEATURES", None)
     if not isinstance(features, tuple | list) or not features:
-        raise ConfigError(f"{where} has no FEATURES, a tuple of hftcl.model.features.Feature.")
+        raise ConfigError(
+            f"{where} has no FEATURES, a tuple of hftcl.model.features.Feature. Write FEATURES = (Feature(...),) in "
+            "it; docs/plugins.md shows one."
+        )
     for feature in features:
         if not isinstance(feature, Feature):
             raise ConfigError(f"{where}: FEATURES holds {feature!r:.80}, which is no hftcl.model.features.Feature.")
@@ -132,11 +195,39 @@ def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
             raise ConfigError(f"{where}: {feature.name!r:.80} is no name of a feature: small letters, digits and _.")
         if feature.name in _TAKEN:
             raise ConfigError(f"{where}: the name {feature.name} is a column of the bars. Choose another one.")
+        _require_types(feature, where)
     digest = hashlib.sha256(source).hexdigest()
     return tuple(replace(feature, source=digest) for feature in features)
 
 
-def _find_line(error: Exception, path: str) -> str:
+@contextlib.contextmanager
+def _take_place(module: ModuleType) -> Iterator[None]:
+    """Let `module` be found in sys.modules, where dataclasses look up the names in an annotation."""
+    before = sys.modules.get(module.__name__)
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        del sys.modules[module.__name__]
+        if before is not None:
+            sys.modules[module.__name__] = before
+
+
+def _require_types(feature: "Feature", where: str) -> None:
+    import polars as pl
+
+    kinds = {"group": str, "formula": str, "reason": str, "lookback": int, "sessions": int, "expr": pl.Expr}
+    for field, kind in kinds.items():
+        value = getattr(feature, field)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            told = {str: "a text", int: "a whole number (int)"}.get(kind, "an expression of polars (pl.Expr)")
+            raise ConfigError(
+                f"{where}: {field} of the feature {feature.name} must be {told}, and is {value!r:.80} of the type "
+                f"{type(value).__name__}."
+            )
+
+
+def _find_line(error: BaseException, path: str) -> str:
     """Return ", line N" of the file in which the error arose, where it is known."""
     if isinstance(error, SyntaxError) and error.lineno:
         return f", line {error.lineno},"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
+from hftcl.archive.artifact import our_features
 from hftcl.events import ignore
 from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import list_sessions, split
@@ -62,6 +63,7 @@ def truth(seed: int, edge: float) -> Truth:
             settings,
             model_id="20230303_220000",
             params=merge_params(settings),
+            features=our_features(settings),
             source="synthetic",
             synthetic=True,
             pool=pool,

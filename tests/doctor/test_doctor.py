@@ -271,6 +271,22 @@ def test_it_says_so_when_somebody_else_can_write_what_serves(home: Path, what: s
 
 
 @pytest.mark.hazard(18)
+def test_a_file_of_features_that_everybody_can_write_is_a_fault_and_so_is_a_folder_above_it(tmp_path: Path) -> None:
+    file = tmp_path / "open" / "inner" / "own.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    home = tmp_path / "home"
+    home.mkdir()
+    context = patient(home, f'[features]\nmodules = ["{file}"]\n')
+    assert [each.status for each in machine.check_permissions(context)] == ["ok"]
+    for path, mode in ((file, 0o644), (file.parent.parent, 0o755)):
+        path.chmod(0o777)
+        (found,) = machine.check_permissions(context)
+        assert (found.status, found.remedy) == ("fault", f"chmod o-w {path}")
+        path.chmod(mode)
+
+
+@pytest.mark.hazard(18)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_model_file_that_belongs_to_somebody_else_is_a_fault(home: Path) -> None:
     (path,) = (home / "models").glob("model_*.onnx")

@@ -1,8 +1,10 @@
 """The loop replayed over history: the weeks are those that `retrain` would have had, and nothing later decides them."""
 
 import json
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -359,3 +361,28 @@ def test_a_halved_price_is_told_and_only_the_windows_that_span_the_night_lose_wh
         assert ours.data_digest == theirs.data_digest, day
         assert attempt.sharpe == done.challenger.sharpe, day
         assert any("left out" in event.text and "AMD" in event.text for event in events) == (day > "2025-08-13")
+
+
+def test_another_version_of_a_boosting_library_is_another_cache(tmp_path: Path) -> None:
+    """A model of the cache must not outlive the library that fitted it."""
+
+    def find_folder() -> Path:
+        from hftcl.learning.backtest.trainings import Workshop
+
+        settings = replace(Settings(), paths=replace(Settings().paths, home=str(tmp_path)))
+        ours = artifact.our_features()
+        shop = Workshop(settings=settings, frame=pl.DataFrame(), params={}, features=ours, source="x", synthetic=True)
+        return shop.folder
+
+    before, site = find_folder(), tmp_path / "site"
+    for name in ("lightgbm", "xgboost", "xgboost_cpu"):
+        about = site / f"{name}-0.0.1.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n")
+        sys.path.insert(0, str(site))
+        try:
+            assert find_folder() != before
+        finally:
+            sys.path.remove(str(site))
+            shutil.rmtree(site)
+    assert find_folder() == before

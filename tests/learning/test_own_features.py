@@ -1,15 +1,22 @@
 """A feature of the user's own goes the whole way: checked, trained on, in the model file, examined, and traded."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
+from hftcl.archive.registry import Registry
+from hftcl.doctor.prometheus import render_text
 from hftcl.errors import ConfigError, FeatureError, IntegrityError
+from hftcl.events import Event
 from hftcl.home import Home
+from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.reports import FeaturesReport
+from hftcl.learning.stories.history import plan_rollback
+from hftcl.model.features import FEATURE_NAMES
 from hftcl.settings import Settings
 from tests.installed import answer
 from tests.loop_cases import NOW, QUICK_TOML, RETRAIN, first_retrain, small
@@ -53,15 +60,22 @@ def test_a_champion_without_the_feature_defends_itself_and_the_file_holds_no_cod
     assert report.champion is not None
     assert report.challenger is not None
     assert report.champion.sharpe is not None, "the model of 31 features is scored beside the one of 32"
+    assert report.outcome == "deployed"
+    missing = replace(settings, features=replace(settings.features, modules=(str(file.with_name("missing.py")),)))
+    assert plan_rollback(missing).target.model_id == report.champion.model_id, "ours need no file of the user's"
     data = (Home.of(settings).root / "models" / f"model_{report.model_id}.onnx").read_bytes()
     meta = artifact.describe(data)
     assert meta.feature_names[-1] == "ret_60"
     assert [bool(source) for source in meta.feature_sources] == [False] * 31 + [True]
     assert b"SECRET_SAUCE" not in data
     assert artifact.load(data, expected_features=artifact.our_features(settings)).meta == meta
-    dropped = replace(settings, features=replace(settings.features, drop=("mine",)))
+    dropped = artifact.our_features(replace(settings, features=replace(settings.features, drop=("mine",))))
+    assert dropped.names == FEATURE_NAMES
+    assert artifact.load(data, expected_features=dropped.narrow(meta.feature_names)).meta == meta, (
+        "it defends itself against the first model without the feature"
+    )
     with pytest.raises(IntegrityError, match="ret_60 is gone"):
-        artifact.load(data, expected_features=artifact.our_features(dropped))
+        artifact.load(data, expected_features=artifact.our_features().narrow(meta.feature_names))
     original = file.read_text()
     file.write_text(original.replace("= 60\n", "= 59\n"))
     with pytest.raises(IntegrityError, match="the file of ret_60 was changed since"):
@@ -72,14 +86,46 @@ def test_a_champion_without_the_feature_defends_itself_and_the_file_holds_no_cod
 def test_a_feature_that_looks_ahead_is_refused_before_anything_is_trained(grown: tuple[Settings, Path]) -> None:
     settings, file = grown
     leak = file.parent / "leak.py"
-    leak.write_text(OWN.replace("= 60\n", "= -30\n").replace("lookback=60", "lookback=30").replace("ret_60", "leak"))
+    leak.write_text(OWN.replace("= 60\n", "= -30\n").replace("lookback=60", "lookback=30").replace("ret_60", "peek"))
     before = sorted(path.name for path in file.parent.rglob("*"))
     planted = replace(settings, features=replace(settings.features, modules=(str(leak),)))
-    with pytest.raises(FeatureError, match="The feature leak breaks a promise: a value never changes"):
+    with pytest.raises(FeatureError, match="The feature peek breaks a promise: a value never changes"):
         learning(planted).retrain(force=True)
     with pytest.raises(ConfigError, match="cannot be read"):
         learning(replace(settings, features=replace(settings.features, modules=("no.py",)))).check()
     assert sorted(path.name for path in file.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("stage", ["features", "exam"])
+def test_a_file_that_is_changed_while_a_training_runs_ends_it(grown: tuple[Settings, Path], stage: str) -> None:
+    settings, file = grown
+    original = file.read_text()
+
+    def change(event: Event) -> None:
+        if event.stage == stage and event.total and event.done == event.total:
+            file.write_text(original.replace("= 60\n", "= 59\n"))
+
+    before = [model.model_id for model in Registry(Home.of(settings).root).models()]
+    try:
+        with pytest.raises(FeatureError, match=r"a file was changed while this ran \(.*my_features\.py\)"):
+            ContinuousLearning(settings, clock=lambda: NOW, on_event=change).retrain(force=True)
+    finally:
+        file.write_text(original)
+    assert [model.model_id for model in Registry(Home.of(settings).root).models()] == before
+
+
+@pytest.mark.parametrize("text", [None, "1 / 0\n"], ids=["missing", "broken"])
+def test_a_file_that_cannot_be_run_blocks_neither_metrics_nor_the_digest(
+    grown: tuple[Settings, Path], text: str | None
+) -> None:
+    settings, file = grown
+    lame = file.parent / "lame.py"
+    if text is not None:
+        lame.write_text(text)
+    settings = replace(settings, features=replace(settings.features, modules=(str(lame),)))
+    assert "hftcl_model_info" in render_text(settings, NOW)
+    edge = dict(build_digest(settings, NOW - timedelta(days=7), NOW).facts)["edge"]
+    assert edge.startswith(f"cannot be told: [features] modules: {lame}")
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 """lightgbm, xgboost and vote: each graph predicts what the library does, on split thresholds too."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -124,17 +126,42 @@ def test_a_rule_that_the_library_lacks_is_told_with_what_to_use(name: str) -> No
 def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it() -> None:
     code = (
         "import sys; sys.modules['lightgbm'] = None; sys.modules['xgboost'] = None\n"
-        "from hftcl.model.families.boosting import require_library\n"
+        "from dataclasses import replace\n"
         "from hftcl.errors import TrainingError\n"
-        "for name in ('lightgbm', 'xgboost'):\n"
-        "    try: require_library(name)\n"
+        "from hftcl.learning.candidate import merge_params\n"
+        "from hftcl.settings import Settings\n"
+        "for name in ('lightgbm', 'xgboost', 'vote'):\n"
+        "    try: merge_params(replace(Settings(), model=replace(Settings().model, family=name)))\n"
         "    except TrainingError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         f'The library {name} is not installed. It is an extra: pip install "hftcl[boosting]".'
-        for name in ("lightgbm", "xgboost")
+        for name in ("lightgbm", "xgboost", "lightgbm")
     ], done.stderr
+
+
+@pytest.mark.parametrize("family", [LightGBM, XGBoost])
+def test_a_library_that_is_installed_and_cannot_be_loaded_is_one_sentence(
+    family: type[LightGBM] | type[XGBoost], tmp_path: Path
+) -> None:
+    (tmp_path / f"{family.name}.py").write_text('raise OSError("libgomp.so.1: cannot open shared object file")\n')
+    code = (
+        f"from hftcl.model.families.boosting import {family.__name__}\n"
+        "from hftcl.errors import TrainingError\n"
+        f"try: {family.__name__}().prepare()\n"
+        "except TrainingError as error: print(error)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}"},
+    )
+    assert told.stdout.startswith(
+        f"The library {family.name} is installed and cannot be loaded: OSError: libgomp.so.1: cannot open shared object"
+    ), told.stderr
 
 
 def test_a_vote_is_the_weighted_mean_of_its_members() -> None:

@@ -75,6 +75,30 @@ def test_what_looks_back_only_has_no_fault() -> None:
     assert find_faults(honest) == ()
 
 
+def test_a_look_back_beyond_80_minutes_has_values_to_look_at_and_one_of_a_day_is_told_the_limit() -> None:
+    far = a_feature("ret_85", divide_by_volatility((close / close.shift(85)).log(), 85), lookback=85)
+    assert find_faults([far]) == ()
+    assert [str(fault) for fault in find_faults([a_feature("ret_901", far.expr, lookback=901)])] == [
+        "it reads 0 to 900 minutes, and 0 to 5 earlier sessions"
+    ]
+
+
+def test_a_leak_that_shows_after_jumps_alone_is_found_on_made_up_bars() -> None:
+    later = (close.shift(-1) / close).log().fill_null(0.0)
+    after_jumps = a_feature("after_jumps", pl.when(moves.abs() > 4 * pl.col("vol")).then(later).otherwise(moves))
+    assert [fault.promise for fault in find_faults([after_jumps])] == [FUTURE]
+
+
+def test_a_leak_at_one_minute_of_the_day_is_found_on_the_users_bars() -> None:
+    bars = market(1, sessions=7).with_columns(session_minutes=pl.lit(390, pl.Int16))
+    at = sorted(bars.filter(pl.col("session") == bars["session"].max())["minute"].unique())[17]
+    later = pl.when(minute == at).then(close.shift(-1) / close - 1).otherwise(0.0)
+    (fault,) = find_faults_on([a_feature("rare", later, lookback=0)], bars)
+    assert fault.promise == FUTURE
+    honest = pl.when(minute == at).then(moves).otherwise(0.0)
+    assert find_faults_on([a_feature("honest", honest, lookback=1)], bars) == ()
+
+
 def test_a_fault_names_the_feature_and_the_first_bar() -> None:
     bars = market(1, sessions=7)
     later = a_feature("tomorrow", (close.shift(-1) / close).log(), lookback=0)

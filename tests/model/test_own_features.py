@@ -1,5 +1,8 @@
 """[features]: files of the user's own are found, run, hashed; what cannot be trusted or understood is refused."""
 
+import os
+import resource
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +10,13 @@ from typing import Any
 import pytest
 
 from hftcl.archive.artifact import our_features
-from hftcl.errors import ConfigError
+from hftcl.archive.policy import hash_policy
+from hftcl.errors import ConfigError, StorageError
+from hftcl.home import Home
 from hftcl.model.features import FEATURE_NAMES, OUR_TABLE, definitions_hash
 from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
+from hftcl.trading.decide.shadow import Shadow
 from tests.config.configured import faults, loaded
 
 OWN = """\
@@ -43,8 +49,8 @@ def test_without_a_setting_ours_are_in_force() -> None:
 def test_own_features_stand_after_ours_and_bear_the_hash_of_their_file(file: Path) -> None:
     table = find_features(settings(file))
     assert table.names == (*FEATURE_NAMES, "hour", "half")
-    assert [len(feature.source) for feature in table.own] == [64, 64]
-    assert find_features(settings(file)).own[0] is table.own[0], "the same content is not run twice"
+    assert [len(feature.source) for feature in our_features(settings(file)).own] == [64, 64]
+    assert our_features(settings(file)).own[0] is table.known[31], "the same content is not run twice"
     before = our_features(settings(file))
     file.write_text(OWN.replace("// 60, look", "// 61, look"))
     after = our_features(settings(file))
@@ -65,9 +71,13 @@ def test_features_are_chosen_by_name_and_by_group(file: Path) -> None:
     )
     table = find_features(settings(file, drop=("mine", "oscillator")))
     assert "rsi_14" not in table.names
-    assert [feature.name for feature in table.known] == list(FEATURE_NAMES), (
-        "ours stay known, dropped ones of yours not"
+    assert our_features(settings(file, drop=("mine", "oscillator"))).own == ()
+    assert [feature.name for feature in table.known] == [*FEATURE_NAMES, "hour", "half"], (
+        "what is dropped stays known, so that a model that reads it serves on"
     )
+    file.write_text(OWN.replace('pl.col("minute") // 60', 'pl.col("no_such")'))
+    table = find_features(settings(file, drop=("hour",)))
+    assert [feature.name for feature in table.known] == [*FEATURE_NAMES, "half"], "what never could be computed is gone"
 
 
 @pytest.mark.parametrize(
@@ -80,10 +90,34 @@ def test_features_are_chosen_by_name_and_by_group(file: Path) -> None:
         ("FEATURES = (3,)\n", "FEATURES holds 3, which is no"),
         (OWN.replace('"hour"', '"Hour 1"'), "'Hour 1' is no name of a feature"),
         (OWN.replace('"hour"', '"close"'), "the name close is a column of the bars"),
+        (OWN.replace('"hour"', '"leak"'), "the name leak is a column"),
         (OWN.replace('"hour"', '"ret_5"'), "the name ret_5 is taken twice"),
+        (OWN.replace("60, lookback=0", '60, lookback="30"'), "lookback of the feature hour must be a whole number"),
+        (OWN.replace("60, lookback=0", "60, lookback=30.5"), "lookback of .* is 30.5 of the type float"),
+        (OWN.replace("60, lookback=0", "60, lookback=True"), "lookback of .* is True of the type bool"),
+        (OWN.replace('"hour", group="mine"', '"hour", group=None'), "group of .* must be a text, and is None"),
+        (OWN.replace('expr=pl.col("minute") // 60', "expr=60"), "expr of .* must be an expression of polars"),
+        ("import sys\nsys.exit(0)\n", r", line 2, cannot be run: SystemExit: 0"),
         (OWN + "#" * (1 << 20), "has more than 1 MiB"),
     ],
-    ids=["syntax", "error", "import", "no table", "no feature", "name", "column", "taken", "large"],
+    ids=[
+        "syntax",
+        "error",
+        "import",
+        "no table",
+        "no feature",
+        "name",
+        "column",
+        "planted",
+        "taken",
+        "text",
+        "fraction",
+        "truth",
+        "no group",
+        "no expression",
+        "exit",
+        "large",
+    ],
 )
 def test_a_file_that_holds_no_features_is_refused_with_the_reason(text: str, told: str, file: Path) -> None:
     file.write_text(text)
@@ -100,11 +134,69 @@ def test_a_file_that_others_may_write_is_not_run(file: Path) -> None:
     with pytest.raises(ConfigError, match="lies in a folder that everybody may write to"):
         find_features(settings(file))
     file.parent.chmod(0o1777)  # like /tmp: others may put files there, and not take this one away
-    assert find_features(settings(file)).own
+    assert our_features(settings(file)).own
     with pytest.raises(ConfigError, match="is not a file"):
         find_features(settings(file.parent))
-    with pytest.raises(ConfigError, match=r"no_such\.py cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"no_such\.py cannot be read: No such file or directory\. Correct the path"):
         find_features(settings(file.parent / "no_such.py"))
+
+
+def test_a_folder_on_the_way_that_everybody_may_write_to_is_refused(file: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "open" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "own.py").write_text(OWN)
+    inner.parent.chmod(0o777)  # who may write there puts another `inner` in its place
+    with pytest.raises(ConfigError, match=f"everybody may write to, and it is run. `chmod o-w {inner.parent}`"):
+        find_features(settings(inner / "own.py"))
+    link = inner.parent / "link.py"
+    link.symlink_to(file)
+    with pytest.raises(ConfigError, match=f"chmod o-w {inner.parent}`"):
+        find_features(settings(link))
+    inner.parent.chmod(0o755)
+    assert our_features(settings(link)).own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_a_link_and_a_folder_of_another_user_are_refused(file: Path, tmp_path: Path) -> None:
+    other = 54321
+    link, folder = tmp_path / "link.py", tmp_path / "folder"
+    link.symlink_to(file)
+    folder.mkdir()
+    (folder / "own.py").write_text(OWN)
+    for given, path in ((file, file), (link, link), (folder, folder / "own.py")):
+        os.chown(given, other, -1, follow_symlinks=False)
+        with pytest.raises(ConfigError, match=r"belongs to another user \(id 54321\), and it is run"):
+            find_features(settings(path))
+        os.chown(given, os.geteuid(), -1, follow_symlinks=False)
+        assert our_features(settings(path)).own
+    os.chown(file, -1, other)
+    file.chmod(0o664)
+    with pytest.raises(ConfigError, match=r"may be written by the group 54321, and it is run. `chmod g-w"):
+        find_features(settings(file))
+    os.chown(file, -1, os.getegid())
+    assert our_features(settings(file)).own
+
+
+def test_a_fault_of_the_disk_that_may_pass_is_no_fault_of_the_configuration(file: Path) -> None:
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    find_features(settings(file))  # what is imported on the way is open no more
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, most))
+    try:
+        with pytest.raises(StorageError, match="Too many open files"):
+            find_features(settings(file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+    file.write_text('raise OSError(5, "Input/output error")\n')
+    with pytest.raises(StorageError, match=r"my_features\.py failed: Input/output error"):
+        find_features(settings(file))
+
+
+def test_a_file_may_define_a_dataclass_whose_annotations_are_texts(file: Path) -> None:
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    file.write_text(f"{head}{OWN}@dataclass\nclass Span:\n    minutes: int = 3\n")
+    before = set(sys.modules)
+    assert our_features(settings(file)).own
+    assert "hftcl_features_my_features" not in set(sys.modules) - before
 
 
 def test_a_word_in_use_or_drop_that_means_nothing_is_told_with_what_was_meant(file: Path) -> None:
@@ -121,3 +213,14 @@ def test_a_path_is_below_the_folder_of_the_file_or_written_whole(tmp_path: Path)
     assert f"'../a.py' leads out of {tmp_path}, and the file is run; write the whole path." in told
     (told,) = faults(tmp_path, '[features]\nmodules = ["a.txt"]\n')
     assert 'it must be a Python file such as "my_features.py"' in told
+
+
+def test_who_has_read_the_file_need_not_read_it_again(file: Path) -> None:
+    """The bot reads it once at its start: what it computes, its policy and its shadow's features are of one content."""
+    read = our_features(settings(file))
+    policy = hash_policy(settings(file))
+    file.unlink()
+    assert hash_policy(settings(file), features=read) == policy
+    shadow = Shadow.from_settings(settings(file), Home(file.parent), durable=False, features=read)
+    assert shadow.features is read
+    shadow.broker.close()

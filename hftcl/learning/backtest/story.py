@@ -79,7 +79,12 @@ def backtest(
             on_event(Event("backtest", text=note, level=Level.WARNING))
         data = history.data
         shop = Workshop(
-            settings=settings, frame=data.frame, params=params, source=data.source, synthetic=data.synthetic
+            settings=settings,
+            frame=data.frame,
+            params=params,
+            features=data.features,
+            source=data.source,
+            synthetic=data.synthetic,
         )
         units, weekly, unplanned = _plan_units(history, calendar, settings)
         with watch("train"):

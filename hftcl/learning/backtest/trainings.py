@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +32,20 @@ from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
-from hftcl.model.own_features import find_features
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
-_LIBRARIES: Final = ("numpy", "polars", "scikit-learn", "onnx", "onnxruntime")
+# What a prediction may depend on; xgboost-cpu is the same library under another name.
+_LIBRARIES: Final = (
+    "numpy",
+    "polars",
+    "scikit-learn",
+    "onnx",
+    "onnxruntime",
+    "lightgbm",
+    "xgboost",
+    "xgboost-cpu",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +64,7 @@ class Unit:
     warm_up: date
     jumps: tuple[Finding, ...] = ()
 
-    def cut_window(self, frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    def cut_window(self, frame: pl.DataFrame, settings: Settings, features: FeatureSet) -> pl.DataFrame:
         """Return the rows of its window, as `retrain` would have had them at its end. frame: of the whole span."""
         mine = pl.col("ticker").is_in(self.tickers)
         inside = pl.col("session").is_between(self.window[0].day, self.window[-1].day)
@@ -64,8 +73,7 @@ class Unit:
         # what is left out is no peer of the others either: their features are computed again
         known = frame.filter(pl.col("session").is_between(self.warm_up, self.window[-1].day))
         bars = drop_past(known.filter(mine).select(BAR_SCHEMA.names()), self.jumps)
-        table = find_features(settings).known
-        return add_features(bars, settings.model.horizon_minutes, table=table).filter(inside)
+        return add_features(bars, settings.model.horizon_minutes, table=features.table).filter(inside)
 
     @property
     def file(self) -> str:
@@ -75,11 +83,12 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """Where and by what the units are trained. frame: see `dataset.Dataset`; params: complete."""
+    """Where and by what the units are trained. frame, features: see `dataset.Dataset`; params: complete."""
 
     settings: Settings
     frame: pl.DataFrame = field(repr=False)
     params: Mapping[str, object]
+    features: FeatureSet
     source: str
     synthetic: bool
 
@@ -95,12 +104,19 @@ class Workshop:
             "model": {**asdict(settings.model), **self.params},
             "strategy": asdict(settings.strategy),
             "exam": asdict(settings.exam),
-            "features": artifact.our_features(settings).definitions_hash,
+            "features": self.features.definitions_hash,
             "source": self.source,
             "code": _hash_code(),
-            "libraries": {name: version(name) for name in _LIBRARIES},
+            "libraries": {name: _find_version(name) for name in _LIBRARIES},
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # an extra
+        return "absent"
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -127,8 +143,7 @@ def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple
         durable.make_folder(folder)
         durable.sweep_temporary(folder, ("*.onnx",))
     files = {unit.model_id: folder / unit.file for unit in units}
-    features = artifact.our_features(shop.settings)
-    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], features, on_event)]
+    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], shop.features, on_event)]
     done, failed = len(units) - len(lacking), {}
     on_event(Event("train", done, len(units)))
     for model_id, trained in _train_units(lacking, shop):
@@ -170,10 +185,11 @@ def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, b
     with TrainingPool() as pool:
         tasks = (
             joblib.delayed(_train)(
-                unit.cut_window(shop.frame, shop.settings),
+                unit.cut_window(shop.frame, shop.settings, shop.features),
                 unit,
                 settings,
                 shop.params,
+                shop.features,
                 shop.source,
                 shop.synthetic,
                 pool,
@@ -194,6 +210,7 @@ def _train(
     unit: Unit,
     settings: Settings,
     params: Mapping[str, object],
+    features: FeatureSet,
     source: str,
     synthetic: bool,
     pool: TrainingPool,
@@ -205,6 +222,7 @@ def _train(
             settings,
             model_id=unit.model_id,
             params=params,
+            features=features,
             source=source,
             synthetic=synthetic,
             pool=pool,
@@ -240,6 +258,7 @@ def score_all(
             shop.frame,
             tuple(day for day in later if day > unit.window[-1].day),
             shop.settings,
+            shop.features,
         )
         for unit in units
     )
@@ -253,14 +272,14 @@ def score_all(
 
 
 def _score(
-    onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], settings: Settings
+    onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], settings: Settings, features: FeatureSet
 ) -> tuple[str, Score]:
-    model = load_fit(onnx, sha256=None, market=None, features=artifact.our_features(settings))
+    model = load_fit(onnx, sha256=None, market=None, features=features)
     marks: dict[date, SessionPnl] = {}
     fault = None
     after = frame.filter(pl.col("ticker").is_in(unit.tickers))
     for days, rows in (
-        (unit.split.exam_days, unit.cut_window(frame, settings)),
+        (unit.split.exam_days, unit.cut_window(frame, settings, features)),
         (later, after),
     ):
         if not days:

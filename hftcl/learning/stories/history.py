@@ -10,7 +10,7 @@ from typing import Final
 from hftcl.archive.record import read_all
 from hftcl.archive.records import AdoptedModel, ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError
+from hftcl.errors import ConfigError, HftclError, StorageError
 from hftcl.home import Home
 from hftcl.learning.archive_reports import Gap, HistoryRow, RollbackReport, UnpinReport
 from hftcl.learning.gaps import find_holes, may_have_holes
@@ -131,7 +131,16 @@ def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPl
 
     registry = Registry(Home.of(settings).root)
     plan = registry.plan_rollback(model_id)
-    require_rollback_target(registry, plan.target, find_market_kind(settings), our_features(settings))
+    try:
+        features, unread = our_features(settings), None
+    except (ConfigError, StorageError) as fault:  # in an emergency: a model of ours alone needs no file of the user's
+        features, unread = our_features(), fault
+    try:
+        require_rollback_target(registry, plan.target, find_market_kind(settings), features)
+    except HftclError as refused:
+        if unread is not None:
+            refused.add_note(str(unread))
+        raise
     return plan
 
 

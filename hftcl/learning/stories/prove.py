@@ -30,7 +30,7 @@ from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
 from hftcl.market.doubts import LATER, SMOOTH
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import WARMUP_SESSIONS, Feature, build_matrix, evaluate, is_known
+from hftcl.model.features import WARMUP_SESSIONS, Feature, FeatureTable, build_matrix, evaluate, is_known
 from hftcl.model.grid import build_grid
 from hftcl.model.own_features import find_features
 from hftcl.model.streaming import StreamingFeatures
@@ -85,7 +85,7 @@ def prove(
     random = np.random.default_rng(seed)
     differences, compared, leak_caught = 0, 0, True
     frame_differences = label_differences = 0
-    features = find_features(settings).known
+    features = _list_proven(find_features(settings), model)
     table = (*features, LEAK)
     for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
         before = _decide(cut.bars, cut, table, decide)
@@ -131,6 +131,12 @@ def prove(
         sessions=len(data.sessions),
         tickers=data.tickers,
     )
+
+
+def _list_proven(table: FeatureTable, model: Model | None) -> tuple[Feature, ...]:
+    """Return ours, those that are trained on and those that the model reads: what was dropped for a leak is none."""
+    names = {*table.names, *(model.meta.feature_names if model else ())}
+    return tuple(feature for feature in table.known if not feature.source or feature.name in names)
 
 
 def _load_serving(settings: Settings) -> Model | None:

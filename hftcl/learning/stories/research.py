@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from hftcl.archive.artifact import our_features
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.split import list_sessions, split
@@ -14,7 +15,6 @@ from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, TS
 from hftcl.model.features import FEATURES, Feature
-from hftcl.model.own_features import find_features
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -26,7 +26,8 @@ def try_model(
     df: "pd.DataFrame", settings: Settings, *, params: Mapping[str, object] | None, now: datetime, on_event: OnEvent
 ) -> tuple[Candidate, ScoreReport]:
     """Return the candidate trained on `df` and its exam on the last sessions of `df`; writes nothing."""
-    frame = from_pandas(df, find_features(settings).known)
+    features = our_features(settings)
+    frame = from_pandas(df, features.table)
     division = split(
         list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
@@ -37,6 +38,7 @@ def try_model(
             settings,
             model_id=f"{now:%Y%m%d_%H%M%S}",
             params=merge_params(settings, params),
+            features=features,
             source=str(df.attrs.get("source", "frame")),
             synthetic=bool(df.attrs.get("synthetic", False)),
             pool=pool,

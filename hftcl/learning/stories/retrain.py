@@ -26,7 +26,7 @@ from hftcl.exam.metrics import noise_deviation, sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split
 from hftcl.exam.verdict import Outcome, Verdict, judge
 from hftcl.home import Home
-from hftcl.learning.candidate import Candidate, Parameters, merge_params, train_candidate
+from hftcl.learning.candidate import Candidate, Parameters, merge_params, require_unchanged, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
 from hftcl.learning.promote import Promotion
@@ -106,12 +106,14 @@ def retrain(
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=_explain_idle(exam, champion))
             report = _build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            report = replace(_add_edge(report, record, edge, settings), policy_digest=hash_policy(settings, chosen))
+            policy = hash_policy(settings, chosen, features=data.features)
+            report = replace(_add_edge(report, record, edge, settings), policy_digest=policy)
             if dry_run:
                 _record_dry_look(archive, exam.challenger.report, report, now, on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
+                require_unchanged(settings, data.features)
                 promotion = Promotion(archive, settings, data, chosen, now, pool, on_event)
                 report = promotion.archive_and_deploy(
                     candidate,
@@ -188,8 +190,8 @@ def _find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champ
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
         path = archive.production if examined is live else archive.onnx_path(examined.model_id)
-        market, features = find_market_kind(settings), artifact.our_features(settings)
-        model = load_fit(path, sha256=examined.sha256, market=market, features=features)
+        market = find_market_kind(settings)
+        model = load_fit(path, sha256=examined.sha256, market=market, features=data.features)
     except HftclError as fault:
         return Champion(record=live, problem=str(fault))
     return Champion(record=live, model=model)
@@ -220,6 +222,7 @@ def _train_and_examine(
             settings,
             model_id=model_id,
             params=params,
+            features=data.features,
             source=data.source,
             synthetic=data.synthetic,
             pool=pool,
@@ -227,7 +230,7 @@ def _train_and_examine(
             on_event=on_event,
         )
     with watch("exam"):
-        policy = hash_policy(settings, params)
+        policy = hash_policy(settings, params, features=data.features)
         exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
         return candidate.with_slices(exam.challenger.slices), exam
 
@@ -298,7 +301,7 @@ def _list_conceding_sharpes(
         record = archive.find(record.parent)
         try:
             examined = archive.find_examined(record)
-            model = load_archived(archive, examined, None, artifact.our_features(settings))
+            model = load_archived(archive, examined, None, data.features)
             net = _examine(model, data, division, settings).simulation.net
             sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
         except HftclError:

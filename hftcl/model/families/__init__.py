@@ -57,6 +57,7 @@ class Family(Protocol):
 
     # A family may also have `settle(fitted, X, y, params) -> (fitted, params)`: what is chosen on the rows that the
     # inner split holds out, before they set the entry threshold; the fit on all rows gets the params that it returns.
+    # And `require_installed()`, which raises TrainingError where a library is missing: before bars are collected.
 
 
 def find_family(name: str) -> Family:

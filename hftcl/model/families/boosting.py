@@ -64,9 +64,13 @@ class _Boosting:
         require_no_split_rule(self.name, checked)
         return checked
 
-    def prepare(self) -> None:
-        """Load the library, which takes a second. Raises TrainingError where the extra is not installed."""
+    def require_installed(self) -> None:
+        """Raise TrainingError where the extra is not installed; loads nothing."""
         require_library(self.name)
+
+    def prepare(self) -> None:
+        """Load the library, which takes a second. Raises TrainingError where it is missing or cannot be loaded."""
+        load_library(self.name)
 
     def fit(self, X: Rows, y: Rows, params: Mapping[str, object], *, seed: int, jobs: int, on_step: OnStep) -> Fitted:
         """Boost trees on the squared error.
@@ -74,7 +78,7 @@ class _Boosting:
         X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees).
         Raises TrainingError where the library is not installed, or the graph does not predict what it does.
         """
-        require_library(self.name)
+        load_library(self.name)
         boosted = self.boost(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
         onnx = build_tree_graph(boosted.trees, X.shape[1])
         rows = pick_rows(X)
@@ -100,9 +104,6 @@ class LightGBM(_Boosting):
     def boost(
         self, X: Rows, y: Rows, params: Mapping[str, object], *, seed: int, jobs: int, on_step: OnStep
     ) -> Boosted:
-        # Threads that wait for each other in a loop take the processor from those that work: 36 s of it in place of 6
-        # where other programs ran too. Read when the library is loaded: https://gcc.gnu.org/onlinedocs/libgomp/
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import lightgbm
 
         trees, depth = int(str(params["n_estimators"])), int(str(params["max_depth"]))
@@ -278,6 +279,22 @@ def require_library(name: str) -> None:
     """Raise TrainingError, with the command that installs it, where the library `name` is missing."""
     if find_spec(name) is None:
         raise TrainingError(f'The library {name} is not installed. It is an extra: pip install "hftcl[boosting]".')
+
+
+def load_library(name: str) -> None:
+    """Load the library `name`. Raises TrainingError where it is missing, or where something that it needs is."""
+    require_library(name)
+    # Threads that wait for each other in a loop take the processor from those that work: 36 s of it in place of 6
+    # where other programs ran too. Read when the library is loaded: https://gcc.gnu.org/onlinedocs/libgomp/
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        import_module(name)
+    except Exception as error:  # a shared library that is missing is an OSError, and xgboost has an error of its own
+        first = str(error).strip().partition("\n")[0]
+        raise TrainingError(
+            f"The library {name} is installed and cannot be loaded: {type(error).__name__}: {first} Install what it "
+            "lacks (often libgomp1), or choose another [model] family."
+        ) from error
 
 
 def find_version(name: str) -> str:

@@ -66,6 +66,11 @@ class Vote:
             raise UsageError("--param weight_...: the weights of vote are all 0. Give one member a weight.")
         return checked
 
+    def require_installed(self) -> None:
+        """Raise TrainingError where the extra is not installed; loads nothing."""
+        for family in (LightGBM(), XGBoost()):
+            family.require_installed()
+
     def prepare(self) -> None:
         """Load the libraries of `fit`. Raises TrainingError where the extra is not installed."""
         for family in (LightGBM(), XGBoost(), Forest()):

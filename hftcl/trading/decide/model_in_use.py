@@ -85,6 +85,13 @@ class ProductionWatch:
         """Whether the record of this policy lets it trade: "live", "stand aside", None before any verdict."""
         self.edge_reason = ""
 
+    @property
+    def features(self) -> FeatureSet:
+        """What the bot computes, read once: the model that serves, the shadow and the minutes are of the same file."""
+        if self._features is None:
+            self._features = artifact.our_features()
+        return self._features
+
     def is_due(self, now: datetime) -> bool:
         """Whether it is time for the next look. A clock that was set back does not put it off."""
         return self._looked is None or not timedelta(0) <= now - self._looked < self._interval
@@ -118,7 +125,6 @@ class ProductionWatch:
 
     def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""
-        self._features = self._features or artifact.our_features()
         for remaining in reversed(range(_LOOKS)):
             state = self._registry.read_state()
             production = state.production
@@ -127,7 +133,7 @@ class ProductionWatch:
             try:
                 # The hash before the content: what is not registered is never parsed.
                 model = load_fit(
-                    self._registry.production, sha256=production.sha256, market=None, features=self._features
+                    self._registry.production, sha256=production.sha256, market=None, features=self.features
                 )
             except IntegrityError:
                 if remaining and self._registry.read_production().sha256 != production.sha256:

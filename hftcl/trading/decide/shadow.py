@@ -27,15 +27,26 @@ class Shadow:
     features: FeatureSet
 
     @classmethod
-    def from_settings(cls, settings: Settings, home: Home, *, capital: float = 0.0, durable: bool = True) -> "Shadow":
-        """Return the shadow of a bot whose files lie at `home`; its account begins with at least `capital`, USD."""
+    def from_settings(
+        cls,
+        settings: Settings,
+        home: Home,
+        *,
+        capital: float = 0.0,
+        durable: bool = True,
+        features: FeatureSet | None = None,
+    ) -> "Shadow":
+        """Return the shadow of a bot whose files lie at `home`; its account begins with at least `capital`, USD.
+
+        features: what the bot computes; where left out, the files of `settings` are read.
+        """
         folder = home.shadow
         settings = replace(settings, paper=replace(settings.paper, cash=max(settings.paper.cash, capital)))
         return cls(
             home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),
             min_p_better=settings.trade.shadow_min_p_better,
-            features=our_features(settings),
+            features=features or our_features(settings),
         )
 
     def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:

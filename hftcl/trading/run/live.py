@@ -111,6 +111,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 return _never_began(ledger, broker, present)
             require_same_account(ledger, settings, broker, account.account_id)
             _tell_flags(account, broker, ledger, present)
+            features = our_features(settings)
             serving = ProductionWatch(
                 home_of(settings),
                 MarketKind(
@@ -118,13 +119,17 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                     synthetic=source.synthetic,
                     extended_hours=None if broker.extended_hours else False,
                 ),
-                policy=hash_policy(settings),
+                policy=hash_policy(settings, features=features),
                 interval_s=interval_s(settings),
-                features=our_features(settings),
+                features=features,
             )
             count = _Count()
             capital = read_capital(ledger, settings, broker) if settings.trade.shadow else 0.0
-            shadow = Shadow.from_settings(settings, home, capital=capital) if settings.trade.shadow else None
+            shadow = (
+                Shadow.from_settings(settings, home, capital=capital, features=features)
+                if settings.trade.shadow
+                else None
+            )
             feed = present.feed(calendar, lambda: _trades_extended(settings, serving), _build_listener(present))
             loop = assemble(
                 settings,

@@ -178,12 +178,13 @@ def replay(
     began = stopwatch()
     first, last = parse_span(span)
     source, calendar = find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
+    features = our_features(settings)
     serving = ProductionWatch(
         home_of(settings),
         MarketKind(calendar=calendar.name, synthetic=source.synthetic),
-        policy=hash_policy(settings),
+        policy=hash_policy(settings, features=features),
         interval_s=interval_s(settings),
-        features=our_features(settings),
+        features=features,
     )
     look = serving.look(now)
     if serving.in_use is None:
@@ -314,7 +315,11 @@ def _delete_begun_replay_and_assemble(
     hours = serving.in_use.model.meta.extended_hours if serving.in_use else False
     start = find_hours(Calendar(settings.market.calendar), window.days[0], extended_hours=hours).begins
     capital = read_capital(ledger, settings, broker) if settings.trade.shadow else 0.0
-    shadow = Shadow.from_settings(settings, home, capital=capital, durable=False) if settings.trade.shadow else None
+    shadow = (
+        Shadow.from_settings(settings, home, capital=capital, durable=False, features=serving.features)
+        if settings.trade.shadow
+        else None
+    )
     parts = Parts(
         mode="replay",
         home=home,

@@ -14,7 +14,6 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
-from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Limits
 from hftcl.trading.brokers import Broker
@@ -151,7 +150,7 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         grace=grace,
         max_model_age_days=None if replayed else settings.trade.max_model_age_days,
         may_trade=may_trade,
-        features=find_features(settings).known,
+        features=parts.serving.features.table,
     )
     shadow = desk("shadow", parts.shadow_broker) if parts.shadow_broker else None
     if shadow is not None and (text := _explain_lack(shadow, capital)):
