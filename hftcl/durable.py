@@ -8,7 +8,6 @@ import errno
 import fcntl
 import filecmp
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,8 +154,10 @@ def sweep_temporary(folder: Path, names: Iterable[str]) -> tuple[Path, ...]:
 
 def require_space(folder: Path, needed: int, doing: str) -> None:
     """Raise StorageError unless the existing `folder` has `needed` bytes free for this user."""
+    from shutil import disk_usage  # here, where a file is to be written: what only reads need not wait for it
+
     with convert_storage_faults(doing):
-        free = shutil.disk_usage(folder).free
+        free = disk_usage(folder).free
     if free < needed:
         raise StorageError(
             f"{doing[:1].upper()}{doing[1:]} needs {needed / 1e6:.0f} MB, and {folder} has {free / 1e6:.0f} MB free. "

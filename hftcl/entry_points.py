@@ -1,5 +1,6 @@
-"""What the installed packages register in a group of entry points. Reads what is installed; imports no plug-in."""
+"""What the installed packages register in a group of entry points, and their versions. Imports no plug-in."""
 
+import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+_FACTS: Final = ".dist-info"  # https://packaging.python.org/en/latest/specifications/recording-installed-packages/
 _KEPT: Final = 8  # a process has one list of folders, and a test of strangers a few
 
 
@@ -21,6 +23,29 @@ def list_entry_points(group: str) -> Mapping[str, "EntryPoint"]:
     ['alpaca', 'paper']
     """
     return _read_installed(tuple((folder, _find_age(folder)) for folder in sys.path)).get(group, {})
+
+
+def find_version(package: str) -> str:
+    """Return the version of an installed package, by the name of its folder of facts, such as "numpy-2.4.1.dist-info".
+
+    A tenth of a millisecond, where `importlib.metadata` is loaded in ten first; it is asked where no such folder lies
+    on `sys.path`. Raises PackageNotFoundError where there is no such package.
+
+    >>> find_version("exchange-calendars") == find_version("exchange_calendars")
+    True
+    """
+    begin = f"{package.replace('-', '_').lower()}-"
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 - hundreds of names, of which no path is wanted
+        except OSError:  # as above
+            continue
+        for name in names:
+            if name.endswith(_FACTS) and name.lower().startswith(begin):
+                return name[len(begin) : -len(_FACTS)]
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def _find_age(folder: str) -> int:

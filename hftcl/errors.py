@@ -15,6 +15,8 @@ where a class has the exit status of the one above it unless it says:
         UnfitModelError
         StorageError
         TrainingError
+            TrainingKilledError
+        ComputeError
         FeatureError
         ModelNotFoundError
         RollbackError
@@ -22,6 +24,7 @@ where a class has the exit status of the one above it unless it says:
         NotPromotedError
         SupersededError (exit 75)
         BrokerError
+            BrokerAnswerError
             BrokerTimeoutError
             BrokerBusyError
             WaitEndedError
@@ -38,6 +41,18 @@ class HftclError(Exception):
     """The command could not do its work."""
 
     exit_code = 1
+
+
+def split_remedy(message: str) -> tuple[str, str]:
+    """Return what happened and what to do about it: the last sentence of a message, "" where it has but one.
+
+    >>> split_remedy("The file model.onnx was altered. Restore it from a backup.")
+    ('The file model.onnx was altered.', 'Restore it from a backup.')
+    >>> split_remedy("No model serves.")
+    ('No model serves.', '')
+    """
+    happened, stop, remedy = message.rstrip(".").rpartition(". ")
+    return (f"{happened}.", f"{remedy}.") if stop else (message, "")
 
 
 class UsageError(HftclError):
@@ -91,6 +106,14 @@ class TrainingError(HftclError):
     """The training process failed, was killed or ran out of memory. The serving model is untouched."""
 
 
+class TrainingKilledError(TrainingError):
+    """The training process was killed from outside, most likely by the kernel for lack of memory."""
+
+
+class ComputeError(HftclError):
+    """The Dask cluster cannot do the work: its scheduler is gone, it has no worker, or one of another version."""
+
+
 class FeatureError(HftclError):
     """A feature of the user's own breaks a promise: it looks ahead, or the bot would find other values."""
 
@@ -119,6 +142,14 @@ class SupersededError(HftclError):
 
 class BrokerError(HftclError):
     """The broker could not answer, refused the keys, or answered with something that cannot be trusted."""
+
+
+class BrokerAnswerError(BrokerError):
+    """The broker said what cannot be true. about: what it said it of."""
+
+    def __init__(self, message: str, about: str) -> None:
+        super().__init__(message)
+        self.about = about
 
 
 class BrokerTimeoutError(BrokerError):

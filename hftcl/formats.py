@@ -87,6 +87,15 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def size(n_bytes: float) -> str:
+    """Return an amount of memory.
+
+    >>> size(1_440_000_000), size(37_500_000)
+    ('1.4 GB', '38 MB')
+    """
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
 def describe_policy(name: str) -> str:
     """Return the name of a policy of promotion; "seed" with what it is, as it is no seed of random numbers.
 
@@ -104,6 +113,45 @@ def moment(at: datetime | None) -> str:
 def bars_of(source: str | None, *, synthetic: bool | None) -> str:
     """Say what bars these are: "SYNTHETIC bars", "bars from polygon"."""
     return SYNTHETIC if synthetic else f"bars from {source or UNDEFINED}"
+
+
+def describe_choice(settings: Mapping[str, object]) -> str:
+    """Return settings by the last part of their names, "horizon_minutes 30, drop volume+gap".
+
+    >>> describe_choice({"model.horizon_minutes": 30, "features.drop": ("volume", "gap"), "ridge.alpha": 100.0})
+    'horizon_minutes 30, drop volume+gap, alpha 100'
+    """
+    return ", ".join(f"{path.rpartition('.')[2]} {_format_plainly(value)}" for path, value in settings.items())
+
+
+def describe_found(changes: Mapping[str, object], *, candidate: bool, reason: str) -> str:
+    """Return what a week's search found, or why it has no candidate.
+
+    >>> describe_found({"ridge.alpha": 10.0}, candidate=True, reason="cleared every bar")
+    'alpha 10'
+    >>> describe_found({}, candidate=True, reason="cleared every bar")
+    'as in hftcl.toml'
+    >>> describe_found({}, candidate=False, reason="nothing earned its cost")
+    'no candidate: nothing earned its cost'
+    """
+    if not candidate:
+        return f"no candidate: {reason}"
+    return describe_choice(changes) if changes else "as in hftcl.toml"
+
+
+def _format_plainly(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return "+".join(map(str, value)) or "nothing"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def describe_edge(edge: str | None) -> str:
+    """Return an edge of the reports in words; None is a dash.
+
+    >>> describe_edge("live"), describe_edge("stand aside")
+    ('MAY TRADE', 'MAY NOT TRADE')
+    """
+    return UNDEFINED if edge is None else "MAY TRADE" if edge == "live" else "MAY NOT TRADE"
 
 
 def list_left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """Where each file of hftcl lies under the home. Names only: nothing is opened, made or looked at."""
 
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from hftcl.settings import Settings
 from hftcl.values import Value, value_class
+
+if TYPE_CHECKING:  # `hftcl --help` names no file, and need not wait for the settings
+    from hftcl.settings import Settings
 
 CLAIMS: Final = ".model_*.claim"
 """The pattern of the files that reserve a model's id while it is trained."""
@@ -28,7 +30,7 @@ class Home(Value):
     is_replay: bool = False
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: "Settings") -> Self:
         """Return the home that `settings` name."""
         return cls(Path(settings.paths.home))
 
@@ -124,6 +126,11 @@ class Home(Value):
         """Return the archived scikit-learn estimator of a model."""
         return self.models / f"model_{model_id}.pkl"
 
+    @property
+    def session_scores(self) -> Path:
+        """How the model that serves did on each session that it has not seen; it may be deleted at any time."""
+        return self.models / ".session-scores.json"
+
     def claim(self, model_id: str) -> Path:
         """Return the file that reserves a model's id while it is trained."""
         return self.models / f".model_{model_id}.claim"
@@ -172,6 +179,21 @@ class Home(Value):
     def backtest(self) -> Path:
         """The folder of the backtest's caches, which may be deleted at any time."""
         return self.root / "backtest"
+
+    @property
+    def searches(self) -> Path:
+        """The trials of each search, which may be deleted at any time: a search then begins over."""
+        return self.root / "search.sqlite"
+
+    @property
+    def weekly_searches(self) -> Path:
+        """The trials of the searches of a backtest, among its caches."""
+        return self.backtest / "search.sqlite"
+
+    @property
+    def search_lock(self) -> Path:
+        """The lock of one search."""
+        return self.root / ".search.lock"
 
     @property
     def alerts(self) -> Path:

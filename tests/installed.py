@@ -1,7 +1,9 @@
 """The installed command as a user starts it: a process of its own, in the clean environment that conftest.py made."""
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +23,7 @@ def run_after(
     preexec: Callable[[], None] | None, home: Path, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run `hftcl` as `run` does, in a process that calls `preexec` first: to lose rights, or to meet a full disk."""
+    give_calendar(home)
     return subprocess.run(
         [HFTCL, *arguments],
         cwd=home,
@@ -34,11 +37,44 @@ def run_after(
     )
 
 
+CALENDAR: Final = ".calendar-XNYS"  # as `Home.calendar` names it
+_BUILD = """
+import sys
+from pathlib import Path
+from hftcl.home import Home
+from hftcl.market.calendar_file import keep_calendars
+from hftcl.market.sessions import Calendar
+keep_calendars(Home(Path(sys.argv[1])))
+Calendar("XNYS")
+"""
+
+
+def give_calendar(home: Path) -> None:
+    """Let a home with settings or models have the calendar that a first command keeps: to build one takes a second."""
+    is_home = (home / "hftcl.toml").exists() or (home / "models").is_dir()
+    if not is_home or (home / CALENDAR).exists() or not os.access(home, os.W_OK):
+        return
+    kept = Path(os.environ["HOME"]) / "calendar"  # of this session: see conftest.py
+    with (Path(os.environ["HOME"]) / "calendar.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kept / CALENDAR).exists():
+            (kept / "models").mkdir(parents=True, exist_ok=True)  # what is no home keeps nothing
+            subprocess.run([sys.executable, "-c", _BUILD, str(kept)], check=True, timeout=PATIENCE_S)
+    shutil.copy(kept / CALENDAR, home)
+
+
 def answer(home: Path, *arguments: str) -> Any:
     """Run a command with --json that must work; return its document."""
     done = run(home, *arguments, *(() if "--json" in arguments else ("--json",)))
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return json.loads(done.stdout)
+
+
+def says_nothing_but_why(out: str, code: int) -> bool:
+    """Whether stdout has no report: nothing, or with --json the document of the failure."""
+    return not out or (
+        json.loads(out).keys() == {"error", "exit_status", "remedy"} and json.loads(out)["exit_status"] == code
+    )
 
 
 def one_line(done: "subprocess.CompletedProcess[str]") -> str:
@@ -47,29 +83,3 @@ def one_line(done: "subprocess.CompletedProcess[str]") -> str:
     assert 1 <= len(told) <= 2, done.stderr
     assert "Traceback" not in done.stderr
     return "\n".join(told)
-
-
-def children(parent: int) -> list[int]:
-    """Return the processes whose parent is `parent`, zombies left out."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, ppid = (folder / "stat").read_text().rpartition(") ")[2].split()[:2]
-        except OSError:  # it ended while we looked
-            continue
-        if int(ppid) == parent and state != "Z":
-            found.append(int(folder.name))
-    return found
-
-
-def find_trainers(parent: int) -> list[int]:
-    """Return the processes in which `parent` trains; what else it keeps, as multiprocessing's tracker, is left out."""
-    found = []
-    for pid in children(parent):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:  # it ended while we looked
-            continue
-        if b"hftcl.model.trainer" in command:
-            found.append(pid)
-    return found

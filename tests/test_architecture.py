@@ -1,7 +1,14 @@
-"""docs/architecture.md describes the tree as it is: every name in its picture exists, and every file stands in it."""
+"""docs/architecture.md describes the tree as it is: every name in its picture exists, and every file stands in it.
 
+And what the tree imports is what the project says that it needs.
+"""
+
+import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import hftcl
@@ -63,3 +70,36 @@ hftcl/
         "a.py",
         "b.py",
     ]
+
+
+def list_imported(file: Path) -> Iterator[str]:
+    """Yield the package of each import in `file` that is neither ours nor Python's own."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        yield from {name.partition(".")[0] for name in names} - {"hftcl", "_typeshed", *sys.stdlib_module_names}
+
+
+def read_declared() -> set[str]:
+    """Return the packages that an installation brings, without the tests' own."""
+    project = tomllib.loads((PAGE.parents[1] / "pyproject.toml").read_text())["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "test"}
+    lines = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    return {re.split(r"[\[<>=!;~ ]", line)[0].lower().replace("_", "-") for line in lines}
+
+
+def test_each_library_that_is_imported_is_declared() -> None:
+    # What another dependency happens to bring is missing on the day when that one brings it no more.
+    declared, owners = read_declared() | {"massive"}, packages_distributions()  # the new name of polygon-api-client
+    assert len(declared) > 20
+    undeclared = {
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file in PACKAGE.rglob("*.py")
+        for name in list_imported(file)
+        if not declared & {owner.lower().replace("_", "-") for owner in owners.get(name, [name])}
+    }
+    assert sorted(undeclared) == []

@@ -1,13 +1,23 @@
-"""The tests are collected alike in each process: else pytest-xdist says "Different tests were collected", runs none."""
+"""The tests are the same in each process and in any order: what conftest.py does for all of them.
 
+Collected otherwise in two processes, none runs: pytest-xdist says "Different tests were collected".
+"""
+
+import logging
 import os
 import re
+import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+from hftcl import logs
+from hftcl.settings import Log
+from tests import browser
 from tests.conftest import ROOT
 
 _LONGEST = 120  # characters between the brackets: four values of the length that conftest.py gives
@@ -66,3 +76,44 @@ def test_no_id_holds_bytes_an_escape_a_time_a_folder_or_a_novel(elsewhere: list[
     }
     found = [(fault, each) for each, text in values.items() for fault, form in faults.items() if re.search(form, text)]
     assert not found, "\n".join(["give the values ids=[...]", *map(str, found)])
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_no_test_sees_what_one_before_it_set_for_the_whole_process(
+    turn: str, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    logging.getLogger("hftcl.market").info("heard in the %s turn", turn)
+    assert f"heard in the {turn} turn" in caplog.text, "a test before this one left the level of the log lines changed"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert not Path.cwd().name.startswith("elsewhere")
+    logs.configure(Log(), -1)  # what each command does at its start
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+def test_a_test_of_a_page_is_skipped_by_name_without_a_browser_and_fails_where_one_is_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`.ci/run` requires one wherever it could be installed, so that no skipped test looks as if it passed."""
+    monkeypatch.setattr(browser, "CHROMIUM", "")
+    monkeypatch.delenv("PYTEST_HFTCL_BROWSER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"is not installed|no chromium on this machine"):
+        next(browser.launch())
+    monkeypatch.setenv("PYTEST_HFTCL_BROWSER", "required")
+    with pytest.raises(pytest.fail.Exception, match="says that it has to be"):
+        next(browser.launch())
+    assert "PYTEST_HFTCL_BROWSER=required .venv/bin/pytest" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_what_starts_a_browser_runs_only_where_nothing_else_does(request: pytest.FixtureRequest) -> None:
+    """Playwright keeps an event loop running in its process: there the `asyncio.run` of another test raises."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    given = pyproject["tool"]["pytest"]["addopts"]
+    assert "not browser" in given[given.index("-m") + 1].split(" and ")
+    unmarked = [
+        item.nodeid
+        for item in request.session.items
+        if "browser" in getattr(item, "fixturenames", ()) and item.get_closest_marker("browser") is None
+    ]
+    assert unmarked == []

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 import typer.main
 
+from hftcl import config
+from hftcl.archive.artifact import our_features
 from hftcl.cli.process import load_app
+from tests.in_process import call
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -48,6 +52,24 @@ def test_each_command_of_the_quick_start_runs_in_the_order_shown(tmp_path: Path)
         assert done.stdout
 
 
+def test_each_command_of_the_tour_runs_in_the_order_shown_and_ends_as_told(tmp_path: Path) -> None:
+    """With fewer trees, tickers and sessions: a walk of seconds. The pictures have the figures of the whole one."""
+    shown = [line[2:] for block in blocks(DOCS / "tour.md", "console") for line in block.splitlines()]
+    assert [command.split()[1] for command in shown] == ["retrain", "retrain", "history", "check", "trade", "report"]
+    less = {**QUICK, "HFTCL_MODEL__N_ESTIMATORS": "8", "HFTCL_MARKET__LOOKBACK_DAYS": "46"}
+    less |= {"HFTCL_MARKET__WATCHLIST": '["AAPL"]', "HFTCL_PROMOTE__MIN_P_BETTER": "0.99"}  # so few show no difference
+    said = {}
+    for command in shown:
+        words = shlex.split(command)[1:]
+        done = call(tmp_path, *words, **less)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        said[command] = done.stdout
+    first, second, _, _, replay, _ = said.values()
+    assert ("DEPLOYED" in first, "REJECTED" in second) == (True, True)
+    assert "trained on some of these sessions" not in replay
+    assert (tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize("index", range(len(blocks(DOCS / "python.md", "python"))))
 def test_each_snippet_runs_as_a_script_without_a_main_guard(index: int, tmp_path: Path) -> None:
     body = blocks(DOCS / "python.md", "python")[index]
@@ -57,6 +79,41 @@ def test_each_snippet_runs_as_a_script_without_a_main_guard(index: int, tmp_path
         [sys.executable, script], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def shown_commands() -> list[tuple[str, list[str]]]:
+    """Return each `hftcl ...` that a page shows, with its page, as the words of a shell."""
+    found: list[tuple[str, list[str]]] = []
+    for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))):
+        text = page.read_text()
+        blocks_of_it = re.findall(r"^```(?:console|sh|bash)\n(.*?)```", text, flags=re.DOTALL | re.MULTILINE)
+        lines = [line for block in blocks_of_it for line in block.splitlines()]
+        lines += [" ".join(code.split()) for code in re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", text)]
+        for line in lines:
+            if "useradd" in line:  # the name of the service's user
+                continue
+            if shown := re.search(r"(?:^|[ /])hftcl ((?:-{1,2})?[a-z].*)", line.partition("  #")[0]):
+                first = re.split(r" (?:&&|\|\|?|>|;) ", shown[1])[0]
+                found.append((page.name, first.replace("'", " ").replace('"', " ").rstrip(";,.").split()))
+    return found
+
+
+def test_each_command_that_a_page_shows_is_there_with_its_options() -> None:
+    known = {name: {option for each in command.params for option in each.opts} for name, command in commands().items()}
+    everywhere = {"--help", "-h", "--config", "--version", "-v", "-vv", "--verbose", "-q", "--quiet", "--json",
+                  "--install-completion", "--show-completion"}  # fmt: skip
+    shown = shown_commands()
+    assert len(shown) > 150
+    faults: list[str] = []
+    for page, words in shown:
+        names = [word for word in words if not word.startswith("-")]
+        command = next((name for name in names if name in known), None)
+        if command is None and not {*words} & everywhere and re.fullmatch("[a-z]+", names[0] if names else "x"):
+            faults.append(f"{page}: hftcl {' '.join(words)}: no such command")
+        options = {word.partition("=")[0].rstrip(":;,.)") for word in words if re.match(r"--?[a-z]", word)}
+        faults += [f"{page}: hftcl {' '.join(words)}: no option {one}"
+                   for one in options - everywhere - known.get(command or "", set())]  # fmt: skip
+    assert faults == []
 
 
 def test_every_command_and_every_option_is_documented() -> None:
@@ -79,7 +136,9 @@ def test_no_command_is_documented_that_is_not_there() -> None:
 def test_the_json_fields_of_each_report_are_documented() -> None:
     from dataclasses import fields
 
-    from hftcl.learning import archive_reports, reports
+    from hftcl.learning import archive_reports, reports, why_reports
+    from hftcl.learning.backtest import reports as backtest_reports
+    from hftcl.learning.search import reports as search_reports
     from hftcl.performance import reports as tracker_reports
     from hftcl.schedule import reports as schedule_reports
 
@@ -89,6 +148,14 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         reports.RetrainReport,
         reports.ScoreReport,
         reports.SliceReport,
+        reports.HeldReport,
+        reports.WorthReport,
+        why_reports.ExplainReport,
+        why_reports.ExplainRow,
+        why_reports.DecidedReport,
+        why_reports.DecidedOrderReport,
+        why_reports.ReproduceReport,
+        why_reports.ModelDifference,
         reports.ExamReport,
         reports.ExamSpan,
         reports.EvidenceReport,
@@ -96,10 +163,11 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         archive_reports.Gap,
         archive_reports.RollbackReport,
         archive_reports.UnpinReport,
+        archive_reports.NoteReport,
         reports.ProofReport,
         reports.FeatureReport,
-        reports.BacktestReport,
-        reports.PolicyReport,
+        backtest_reports.BacktestReport,
+        backtest_reports.PolicyReport,
         tracker_reports.PerformanceReport,
         tracker_reports.Figures,
         tracker_reports.ModelFigures,
@@ -111,9 +179,14 @@ def test_the_json_fields_of_each_report_are_documented() -> None:
         tracker_reports.RollingPoint,
         tracker_reports.TradeRow,
         tracker_reports.TradeBin,
-        reports.ServedReport,
-        reports.DifferenceReport,
-        reports.AttemptReport,
+        backtest_reports.ServedReport,
+        backtest_reports.DifferenceReport,
+        backtest_reports.AttemptReport,
+        search_reports.SearchReport,
+        search_reports.TrialReport,
+        search_reports.WinnerReport,
+        search_reports.InnerReport,
+        search_reports.SearchExamReport,
         schedule_reports.ComingReport,
         schedule_reports.RanReport,
     ):
@@ -167,12 +240,32 @@ def test_every_dependency_is_explained() -> None:
         assert name in told, f"docs/dependencies.md lacks {name}"
 
 
+def save_the_features_of_the_page(folder: Path) -> list[str]:
+    """Save the two files of docs/edge.md where it says, and return its commands."""
+    module, of_column = blocks(DOCS / "edge.md", "python")
+    (folder / "my_features.py").write_text(module)
+    (folder / "column").mkdir()
+    (folder / "column" / "lean.py").write_text(of_column)
+    return [line[2:] for block in blocks(DOCS / "edge.md", "console") for line in block.splitlines()]
+
+
+def test_hftcl_takes_every_configuration_that_the_page_on_an_edge_writes(tmp_path: Path) -> None:
+    shown = save_the_features_of_the_page(tmp_path)
+    names: dict[str, tuple[str, ...]] = {}
+    for command in shown:
+        if not command.startswith(("hftcl", "HFTCL_")):
+            subprocess.run(["/bin/bash", "-c", command], cwd=tmp_path, env=environment(), check=True)
+        for file in (tmp_path / "hftcl.toml", tmp_path / "column" / "hftcl.toml"):
+            if file.exists():
+                names[file.parent.name] = our_features(config.load(file, environ={}, cwd=file.parent).settings).names
+    assert names["column"][-1] == "lean"
+    assert names[tmp_path.name][-1] == "stretch"
+
+
 @pytest.mark.slow
 def test_the_page_on_an_edge_of_ones_own_comes_out_as_it_says(tmp_path: Path) -> None:
     page = (DOCS / "edge.md").read_text()
-    (module,) = blocks(DOCS / "edge.md", "python")
-    (tmp_path / "my_features.py").write_text(module)
-    shown = [line[2:] for block in blocks(DOCS / "edge.md", "console") for line in block.splitlines()]
+    shown = save_the_features_of_the_page(tmp_path)
     environment = {**os.environ, "PATH": QUICK["PATH"], "COLUMNS": "200"}
     said = {}
     for command in shown:
@@ -186,7 +279,10 @@ def test_the_page_on_an_edge_of_ones_own_comes_out_as_it_says(tmp_path: Path) ->
     leak, nothing = (said[command] for command in shown if command.startswith("HFTCL_"))
     assert "The feature stretch breaks a promise: a value never changes when later bars arrive" in leak
     assert "REJECTED" in nothing
-    for home in (tmp_path, tmp_path / "nothing"):
+    alone, with_column = (said[command] for command in shown if command.startswith("hftcl --config column"))
+    assert "REJECTED" in alone
+    assert "DEPLOYED" in with_column
+    for home in (tmp_path, tmp_path / "nothing", tmp_path / "column"):
         done = subprocess.run(
             [BIN / "hftcl", "history", "--json"],
             cwd=tmp_path,

@@ -16,6 +16,7 @@ import pytest
 from hftcl import durable
 from hftcl.errors import LockHeldError, StorageError
 from tests.installed import PATIENCE_S
+from tests.processes import lives
 
 HOLDER = """
 import subprocess, sys, time
@@ -23,11 +24,11 @@ from pathlib import Path
 from hftcl import durable
 with durable.lock(Path(sys.argv[1]), "retrain"):
     if sys.argv[2] == "child":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False)
         print(child.pid, flush=True)
     else:
         print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -162,7 +163,7 @@ def test_a_lock_is_free_at_once_after_its_holder_was_killed_while_its_child_live
             pytest.fail("two hold one lock")
         process.kill()
         process.wait()
-        os.kill(int(child), 0)  # it lives
+        assert lives(int(child))
         with durable.lock(tmp_path / "lock", "retrain"):
             pass
     finally:
@@ -199,7 +200,7 @@ def test_two_threads_exclude_each_other_as_two_processes_do(tmp_path: Path) -> N
 
     def work() -> None:
         for _ in range(30):
-            with durable.lock(path, "retrain", wait_s=30):
+            with durable.lock(path, "retrain", wait_s=PATIENCE_S):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 time.sleep(0.001)
@@ -238,3 +239,18 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_never_opened(tmp_path: Path) -
     with pytest.raises(StorageError, match="is a pipe"), durable.lock(tmp_path / ".lock", "retrain"):
         pass
     assert durable.require_regular(tmp_path / "none") is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (OSError(errno.EIO, "of the disk"), True),
+        (OSError(errno.EMFILE, "too many open files"), True),
+        (FileNotFoundError(errno.ENOENT, "no such file"), False),
+        (PermissionError(errno.EACCES, "not allowed"), False),
+        (OSError("libgomp.so.1: cannot open shared object file"), False),  # of no disk: it has no number
+    ],
+    ids=["disk", "open files", "name", "permission", "library"],
+)
+def test_a_fault_that_may_pass_is_told_from_one_that_a_person_has_to_mend(error: OSError, passes: bool) -> None:
+    assert durable.is_passing(error) is passes

@@ -1,10 +1,11 @@
 """What the installed packages register is read once, and again where another package is there."""
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import find_version, list_entry_points
 
 
 def install(folder: Path, package: str, group: str, name: str) -> None:
@@ -38,3 +39,19 @@ def test_a_package_that_comes_and_goes_is_seen(tmp_path: Path, monkeypatch: pyte
 def test_what_is_listed_is_kept_and_a_folder_that_is_not_there_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend("/no/such/folder")
     assert list_entry_points("hftcl.families") is list_entry_points("hftcl.families")
+
+
+def test_a_version_is_the_one_that_is_loaded_first_whatever_the_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_version("polars") == version("polars")
+    assert find_version("exchange-calendars") == find_version("exchange_calendars") == version("exchange_calendars")
+    install(tmp_path, "polars_more", "hftcl.brokers", "other")
+    install(tmp_path, "Polars", "hftcl.brokers", "acme")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_version("polars") == version("polars") == "1.0"
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    with pytest.raises(PackageNotFoundError):
+        find_version("no-such-package")

@@ -20,6 +20,8 @@ NAMES = {
     ".polygon_calls",
     "trade.halt",
     "backtest",
+    "search.sqlite",
+    ".search.lock",
     "bars",
     "replay",
 }

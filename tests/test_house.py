@@ -34,6 +34,9 @@ FIXED_NAMES = {
 }
 """Functions that may be called by a participle, each with its reason."""
 
+MOST_LINES = 60  # of a function, its docstring included: about a screen
+MOST_FILE_LINES = 450  # of a module: each that had more was about two things when it was divided
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -222,6 +225,37 @@ if True:
     ]
 
 
+def list_long(source: Source) -> Iterator[str]:
+    """Yield each function of more than MOST_LINES lines, from `def` to its last one, with how many it has."""
+    for path, node, _ in _walk_functions(source.tree, source.name, None):
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        if lines > MOST_LINES:
+            yield f"{path} has {lines} lines"
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert [line for source in list_sources() for line in list_long(source)] == []
+
+
+def list_long_files(package: Path) -> list[str]:
+    """Return each module of more than MOST_FILE_LINES lines, with how many it has."""
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in package.rglob("*.py")}
+    return [f"{path.name} has {lines} lines" for path, lines in lengths.items() if lines > MOST_FILE_LINES]
+
+
+def test_no_module_is_about_two_things(tmp_path: Path) -> None:
+    (tmp_path / "long.py").write_text("pass\n" * (MOST_FILE_LINES + 1))
+    (tmp_path / "short.py").write_text("pass\n" * MOST_FILE_LINES)
+    assert list_long_files(tmp_path) == [f"long.py has {MOST_FILE_LINES + 1} lines"]
+    assert list_long_files(PACKAGE) == []
+
+
+def test_a_function_of_a_line_too_many_is_noticed_also_within_a_class() -> None:
+    body = "        pass\n" * (MOST_LINES - 1)
+    text = f"class Desk:\n    def trade(self):\n{body}    def rest(self):\n{body}        pass\n"
+    assert list(list_long(read_source(text, "house"))) == [f"house.Desk.rest has {MOST_LINES + 1} lines"]
+
+
 def list_public(source: Source) -> Iterator[tuple[str, bool]]:
     """Yield the dotted name of the module, and of each public class, function and method, and whether it says what."""
     yield source.name, ast.get_docstring(source.tree) is not None
@@ -276,3 +310,15 @@ def test_the_documentation_is_in_plain_words() -> None:
 def test_a_rare_word_is_noticed_and_a_name_with_one_is_not() -> None:
     assert list_rare_words("Nobody looked, for\ngood; tell whom.") == ["Nobody", "for good", "whom"]
     assert list_rare_words("`--begin-anew` for goods") == []
+
+
+def test_what_a_person_sees_is_drawn_from_values_whose_fields_mypy_knows() -> None:
+    rooms = {"views", "pages", "cli"}
+    loose = [
+        f"{source.name}:{node.lineno}"
+        for source in list_sources()
+        if source.room in rooms
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Name) and node.id == "Any"
+    ]
+    assert loose == [], "a field that is renamed would be an empty cell"

@@ -59,23 +59,32 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_that_only_looks_does_not_wait_for_the_libraries_of_numbers(arguments: str, looked_at: Path) -> None:
     look = f"import contextlib\nsys.argv = {['hftcl', *arguments.split()]}\nfrom hftcl.cli import main\n"
     loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", looked_at)
-    assert "hftcl.cli.app" in loaded
+    assert "hftcl.cli.process" in loaded
     assert loaded.isdisjoint(HEAVY)
+    assert ("typer" in loaded) is ("--help" in arguments), "to load it takes longer than all the rest of a look"
 
 
 def test_the_status_of_the_bot_loads_its_own_command_and_what_it_needs(looked_at: Path) -> None:
     look = "import contextlib\nsys.argv = ['hftcl', 'trade', '--status']\nfrom hftcl.cli import main\n"
     loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", looked_at)
     assert loaded.isdisjoint(UNUSED)
+    assert "hftcl.trading.run.status" in loaded
+    assert "hftcl.learning.stories.history" not in loaded
+
+
+def test_the_help_waits_for_no_settings(tmp_path: Path) -> None:
+    look = "import contextlib\nsys.argv = ['hftcl', '--help']\nfrom hftcl.cli import main\n"
+    loaded = loaded_after(f"{look}with contextlib.suppress(SystemExit):\n    main()", tmp_path)
     assert "hftcl.cli.trade" in loaded
-    assert "hftcl.cli.history" not in loaded
+    assert loaded.isdisjoint({"hftcl.settings", "msgspec", "zoneinfo", "sqlite3", "socket", "rich"})
 
 
 def test_a_preview_of_the_schedule_asks_the_calendar_once_and_what_it_kept_says_the_same(looked_at: Path) -> None:
     look = "import contextlib\nsys.argv = ['hftcl', 'schedule', '--preview', '30']\nfrom hftcl.cli import main\n"
     run_it = f"{look}with contextlib.suppress(SystemExit):\n    main()"
     assert "exchange_calendars" in loaded_after(run_it, looked_at)
-    assert loaded_after(run_it, looked_at).isdisjoint(HEAVY)
+    loaded = loaded_after(run_it, looked_at)
+    assert loaded.isdisjoint({*HEAVY, "typer", "importlib.metadata", "logging", "email", "hftcl.alerts"})
 
 
 def test_the_end_of_a_session_loads_no_pandas(tmp_path: Path) -> None:

@@ -1,23 +1,31 @@
-"""A stop that comes while SQLite calls a function of ours arrives as a stop, and not as a damaged file."""
+"""A stop arrives as a stop, and not as a damaged file, and leaves nothing half done."""
 
+import contextlib
+import dis
 import signal
-from collections.abc import Iterator
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Never
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hftcl import sqlite
-from hftcl.interrupts import raise_from_handler, raise_lost
+from hftcl.interrupts import hold_back, raise_from_handler, raise_lost
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.schema import LEDGER
 from tests.ledger.ledger_cases import write_ledger
 
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
+
 ROUNDS = 30  # most moments lie within the check of a seal
 
 
-def stop(signum: int, frame: FrameType | None) -> Never:
+def stop(signum: int, frame: FrameType | None) -> None:
     raise_from_handler(SystemExit(128 + signum), frame)
 
 
@@ -52,3 +60,120 @@ def test_a_stop_that_arrived_is_not_raised_again() -> None:
     with pytest.raises(SystemExit):
         signal.raise_signal(signal.SIGALRM)
     raise_lost({stop.__code__})
+
+
+LOOKS_AFTER = ("RESUME", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD")
+"""Instructions after which Python runs signal handlers (`CHECK_EVAL_BREAKER` in CPython's Python/ceval.c)."""
+
+
+def looks_for_signals(frame: FrameType) -> bool:
+    """Whether Python looks for signals before the instruction that it is about to begin."""
+    before = [step.opname for step in dis.get_instructions(frame.f_code) if step.offset < frame.f_lasti]
+    return bool(before) and before[-1] in LOOKS_AFTER
+
+
+def trace_opcodes(act: Callable[[], None], at: int, counts: Callable[[FrameType], bool] = lambda _: True) -> int:
+    """Do `act`, with a stop as Python begins its step number `at`; return how many steps it has.
+
+    counts: whether a step does.
+    """
+    steps = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> "TraceFunction | None":
+        nonlocal steps
+        if Path(frame.f_code.co_filename).name == "threading.py":
+            return None  # who waits for a thread is not to be stopped in the middle of its locks by a test
+        frame.f_trace_opcodes = True
+        if event == "opcode" and counts(frame):
+            steps += 1
+            if steps == at:
+                signal.raise_signal(signal.SIGALRM)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
+    return steps
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_at_any_step_leaves_no_transaction_open() -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE kept (number INTEGER)")
+
+    def write() -> None:
+        with sqlite.transaction(db):
+            db.execute("INSERT INTO kept VALUES (1)")
+            db.execute("INSERT INTO kept VALUES (2)")
+
+    every = trace_opcodes(write, 0)
+    assert every > 50  # else nothing was traced
+    for at in range(1, every + 1):
+        db.execute("DELETE FROM kept")
+        with pytest.raises(SystemExit):
+            trace_opcodes(write, at)
+        assert not db.in_transaction, at
+        assert db.execute("SELECT count(*) FROM kept").fetchone()[0] in {0, 2}, at
+        write()  # neither is the next stop held back
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGALRM)
+    db.close()
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_at_any_step_before_the_first_of_a_snapshot_leaves_it_closed() -> None:
+    """Not held back: what is read within one may take seconds."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    is_entered = False
+
+    def read() -> None:
+        nonlocal is_entered
+        is_entered = False
+        with sqlite.snapshot(db):
+            is_entered = True
+
+    stops = 0
+    for at in range(1, trace_opcodes(read, 0, looks_for_signals) + 1):
+        with contextlib.suppress(SystemExit):
+            trace_opcodes(read, at, looks_for_signals)
+        if not is_entered:
+            stops += 1
+            assert not db.in_transaction, at
+        elif db.in_transaction:
+            db.execute("ROLLBACK")
+    assert stops > 5  # else it was never stopped before
+    db.close()
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_that_was_held_back_goes_before_the_error_of_the_block() -> None:
+    def fail() -> None:
+        with hold_back():
+            signal.raise_signal(signal.SIGALRM)
+            raise ValueError("of the block")
+
+    with pytest.raises(SystemExit) as stopped:
+        fail()
+    assert isinstance(stopped.value.__context__, ValueError)
+
+
+@pytest.mark.usefixtures("handled")
+def test_what_another_thread_holds_does_not_hold_back_the_main_one() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with hold_back():
+            inside.set()
+            done.wait()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    inside.wait()
+    try:
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGALRM)
+    finally:
+        done.set()
+        other.join()

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -18,18 +17,6 @@ from hftcl import logs
 from hftcl.settings import Log
 
 CANARY = "canary-9f/secret+key"
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """Leave the loggers of the test run as they were."""
-    root, ours = logging.getLogger(), logging.getLogger("hftcl")
-    before = (root.handlers[:], root.level, ours.level)
-    yield
-    logging.captureWarnings(False)
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
 
 
 def lines(settings: Log, *, journal: bool = False, verbosity: int = 0, service: bool = True) -> io.StringIO:

@@ -33,9 +33,10 @@ from hftcl.settings import Settings
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.feeds import Feed, find_feed
 from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.guards import require_present
-from hftcl.trading.run.live import Present, trade
-from hftcl.trading.run.session_loop import Controls
+from hftcl.trading.run.live import trade
+from hftcl.trading.run.present import Present
 from tests.installed import one_line, run
 from tests.loop_cases import QUICK_TOML, RETRAIN, small
 from tests.trading.bot_stand import CALENDAR, DAY, archived, session_minutes
@@ -260,7 +261,7 @@ def test_a_retrain_works_with_the_feature_in_the_table(tmp_path: Path) -> None:
     package = tmp_path / "copy" / "hftcl"
     shutil.copytree(Path(hftcl.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     row = re.search(r"^FEATURE = (Feature\(.*?^\))", RECIPES["A feature"][0], flags=re.DOTALL | re.MULTILINE)
-    table = package / "model" / "features.py"
+    table = package / "model" / "definitions.py"
     end = ')\n"""The model\'s input columns'
     assert row is not None
     assert table.read_text().count(end) == 1

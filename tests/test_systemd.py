@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.doctor.units import FAILED, NAMES, VERSION, Installation, build_unit, read_program, read_version
+from hftcl.doctor.units import FAILED, NAMES, VERSION, WRITING, Installation, build_unit, read_program, read_version
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
 from tests.config.configured import loaded
@@ -69,7 +69,7 @@ def test_the_documented_unit_is_what_the_doctor_prints(name: str) -> None:
 
 
 @pytest.mark.hazard(48)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WRITING)
 def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: str) -> None:
     lines = build_unit(name, DOCUMENTED).splitlines()
     assert {
@@ -80,12 +80,23 @@ def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: st
         "StartLimitBurst=5",
         "StateDirectory=hftcl",
         "LoadCredential=env:/etc/hftcl/hftcl.env",
+        "PrivateIPC=yes",  # else /dev/shm is the host's, and writable
+        "PrivateTmp=yes",
+        "ProtectSystem=strict",
     } <= set(lines)
     assert any(line.startswith("WatchdogSec=") for line in lines)
     assert (
         f"ExecStopPost=/opt/hftcl/bin/python -m hftcl --config /etc/hftcl/hftcl.toml doctor --stopped {name} --later"
         in lines
     )
+
+
+@pytest.mark.parametrize("home", ["/var/lib/hftcl", "/home/me/trading"])
+def test_the_dashboard_sees_the_home_and_may_not_write_it(home: str) -> None:
+    lines = build_unit("dashboard", replace(DOCUMENTED, home=Path(home))).splitlines()
+    assert {"Restart=always", "ProtectSystem=strict", f"WorkingDirectory={home}", "WatchdogSec=2min"} <= set(lines)
+    assert (f"BindReadOnlyPaths={home}" in lines) == home.startswith("/home")
+    assert not any(line.startswith(("StateDirectory", "ReadWritePaths", "BindPaths", "ExecStopPost")) for line in lines)
 
 
 @pytest.mark.hazard(90)

@@ -1,7 +1,7 @@
 """The classes that each command loads behave as the frozen dataclasses that type checkers take them for."""
 
 import pickle
-from dataclasses import FrozenInstanceError, asdict, replace
+from dataclasses import FrozenInstanceError, asdict, field, replace
 
 import pytest
 
@@ -39,3 +39,28 @@ def test_it_is_its_values() -> None:
 def test_it_goes_to_another_process_and_comes_back() -> None:
     market = Market(watchlist=("AAPL",))
     assert pickle.loads(pickle.dumps((market, Paths()))) == (market, Paths())  # noqa: S301 - our own
+
+
+@value_class(frozen=True, slots=True)
+class Place(Value):
+    row: int
+    column: int = 0
+    notes: list[str] = field(default_factory=list, compare=False)
+
+
+def test_it_is_made_as_a_dataclass_is() -> None:
+    assert Place(1, 2) == Place(1, column=2) == Place(row=1, column=2)
+    first, second = Place(1), Place(1)
+    first.notes.append("mine")
+    assert second.notes == []
+
+
+def test_values_that_no_dataclass_takes_are_refused() -> None:
+    with pytest.raises(TypeError, match="has no field 'middle'"):
+        Pair(left=1, middle=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="takes 0 values without a name"):
+        Pair(1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'row' twice"):
+        Place(1, row=2)  # type: ignore[misc]
+    with pytest.raises(TypeError, match="needs a value of 'row'"):
+        Place(column=2)  # type: ignore[call-arg]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.installed import give_calendar
+
 
 @dataclass(frozen=True, slots=True)
 class Homes:
@@ -20,6 +22,7 @@ class Homes:
         """Copy the home that `make(home, **options)` makes to the new folder `to`; return what `make` returned."""
         original = self._made(make, options)
         shutil.copytree(original / "home", to)
+        give_calendar(to)
         return pickle.loads((original / "returned.pickle").read_bytes())  # noqa: S301 - written below
 
     def _made(self, make: Callable[..., Any], options: dict[str, object]) -> Path:

@@ -53,6 +53,15 @@ class Waiting:
     tries: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAlert:
+    """A message that is kept. waits: on how many channels; fault: what failed there last, "" where nothing did."""
+
+    message: Message
+    waits: int
+    fault: str
+
+
 class Outbox:
     """The alerts under `home`. Each method raises StorageError, IntegrityError or NewerVersionError where it cannot."""
 
@@ -114,6 +123,26 @@ class Outbox:
                 "WHERE ended IS NULL AND fault != '' ORDER BY number LIMIT 1"
             ).fetchone()
         return (datetime.fromisoformat(row["at"]), f"{row['channel']}: {row['fault']}") if row else None
+
+    def list_newest(self, limit: int) -> tuple[KeptAlert, ...]:
+        """Return the newest messages that are kept, newest first; nothing is created or changed."""
+        sql = (
+            "SELECT m.*, coalesce(sum(d.ended IS NULL), 0) AS waits, "
+            "coalesce(max(CASE WHEN d.fault != '' THEN d.channel || ': ' || d.fault END), '') AS fault "
+            "FROM messages AS m LEFT JOIN deliveries AS d USING (number) GROUP BY m.number "
+            "ORDER BY m.number DESC LIMIT ?"
+        )
+        with (
+            sqlite.faults("reading the outbox of alerts", self.path, OUTBOX),
+            sqlite.guard_rows(self.path, OUTBOX),
+            contextlib.closing(sqlite.open_to_read(self.path, OUTBOX)) as db,
+        ):
+            sqlite.require_whole(db, self.path, OUTBOX)
+            db.row_factory = sqlite3.Row
+            return tuple(
+                KeptAlert(message=_read_message(row), waits=row["waits"], fault=row["fault"])
+                for row in db.execute(sql, (limit,))
+            )
 
     def record_sent(self, waiting: Waiting, now: datetime, note: str = "") -> None:
         """Record that a message went out on its channel."""

@@ -22,6 +22,9 @@ from hftcl.config.dotenv import SIGNING_KEY
 _TAIL_BYTES: Final = 300  # enough for the last line of an error, which is all that is shown of it
 # A delivery takes a tenth of a second at least, so this adds little; 50 looks a second cost nothing.
 _POLL_S: Final = 0.02
+# Killed, a process ends within milliseconds. What takes longer waits for a disk that does not answer, or for a first
+# process of a container that collects no ended ones: neither may keep the next message.
+_END_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,18 @@ def _wait(child: "subprocess.Popen[bytes]", timeout_s: float) -> int | None:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)  # with whatever it has started
             child.wait()
+            _wait_for_group(child.pid, _END_S)
+
+
+def _wait_for_group(number: int, limit_s: float) -> None:
+    """Return once no process of the group `number` is left, at the latest after `limit_s` seconds."""
+    ends = time.monotonic() + limit_s
+    while time.monotonic() < ends:
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(_POLL_S)
 
 
 def _open_in_memory(content: bytes = b"") -> BinaryIO:

@@ -7,31 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.document import document
 from hftcl.errors import UsageError
-from hftcl.events import OnEvent, ignore
+from hftcl.events import OnEvent
 from hftcl.home import Home
-from hftcl.learning.archive_reports import RollbackReport, UnpinReport
-from hftcl.learning.reports import (
-    BacktestReport,
-    CheckReport,
-    ExamReport,
-    FeaturesReport,
-    ProofReport,
-    RetrainReport,
-)
+from hftcl.learning.archive_reports import NoteReport, RollbackReport, UnpinReport
+from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.reports import CheckReport, ExamReport, FeaturesReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
+from hftcl.views.progress import build_listener
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hftcl.archive.artifact import Model
+    from hftcl.learning.search.reports import SearchReport
     from hftcl.learning.stories.record import RecordRow
+    from hftcl.learning.why_reports import ExplainReport, ReproduceReport
 
+# What the guide's snippet prints: four columns, whole on one line of 80.
+_GUIDE_COLUMNS: Final = ("model_id", "trained_date", "val_sharpe", "is_deployed")
 Clock = Callable[[], datetime]
 
 
@@ -46,7 +45,8 @@ class ContinuousLearning:
     settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use, with
         the guide's names on top: retrain_frequency_days is [triggers] max_age_days, validation_threshold_sharpe is
         [promote] min_sharpe.
-    on_event: called with each `hftcl.events.Event`. clock: returns the time, UTC.
+    on_event: called with each `hftcl.events.Event`. Without it progress is shown: bars on a terminal or in a notebook,
+        lines on stderr elsewhere; `hftcl.events.ignore` shows nothing. clock: returns the time, UTC.
     Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
 
     >>> import tempfile
@@ -75,7 +75,7 @@ class ContinuousLearning:
         *,
         retrain_frequency_days: float | None = None,
         validation_threshold_sharpe: float | None = None,
-        on_event: OnEvent = ignore,
+        on_event: OnEvent | None = None,
         clock: Clock = utc_now,
     ) -> None:
         chosen = {
@@ -87,7 +87,7 @@ class ContinuousLearning:
             raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
         self.settings = _load_settings(given) if settings is None else settings
         keep_calendars(Home.of(self.settings))
-        self._on_event = on_event
+        self._on_event = build_listener(0) if on_event is None else on_event
         self._clock = clock
 
     @property
@@ -139,14 +139,32 @@ class ContinuousLearning:
 
         return describe_features(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
-    def backtest(self, from_: date | str, to: date | str) -> BacktestReport:
+    def backtest(
+        self, from_: date | str, to: date | str, *, search: bool = False, trials: int | None = None
+    ) -> BacktestReport:
         """Replay the loop over the sessions `from_` to `to` (dates or ISO texts), and compare ways to run it.
 
         Changes nothing that serves; trainings are kept under <home>/backtest, so that a second call goes on there.
         """
         from hftcl.learning.backtest.story import backtest
 
-        return backtest(self.settings, from_, to, now=self._clock(), on_event=self._on_event)
+        return backtest(
+            self.settings, from_, to, search=search, trials=trials, now=self._clock(), on_event=self._on_event
+        )
+
+    def search(
+        self, *, trials: int | None = None, minutes: float | None = None, as_of: str | None = None
+    ) -> "SearchReport":
+        """Try settings inside the training window, and examine the best of them once. The values of `search --json`.
+
+        trials: in all, those of an earlier run counted; `[search] trials` where neither is given. minutes: no trial
+        begins later. Changes no setting and nothing that serves. Needs the extra `hftcl[search]`.
+        """
+        from hftcl.learning.search.story import search
+
+        return search(
+            self.settings, trials=trials, minutes=minutes, as_of=as_of, now=self._clock(), on_event=self._on_event
+        )
 
     def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
         """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
@@ -156,6 +174,21 @@ class ContinuousLearning:
         from hftcl.learning.stories.exam import score
 
         return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
+
+    def explain(self, model_id: str, at: tuple[str, str] | None = None) -> "ExplainReport":
+        """Return what a model makes of one bar, and why; changes nothing. The values of `explain --json`.
+
+        at: ticker and time (ISO 8601, by the exchange's clock without an offset); None: the newest bar of each ticker.
+        """
+        from hftcl.learning.stories.explain import explain
+
+        return explain(self.settings, model_id, at, now=self._clock(), on_event=self._on_event)
+
+    def reproduce(self, model_id: str) -> "ReproduceReport":
+        """Train an archived model again from the bars that it names, and compare; archives and deploys nothing."""
+        from hftcl.learning.stories.reproduce import reproduce
+
+        return reproduce(self.settings, model_id, now=self._clock(), on_event=self._on_event)
 
     def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.
@@ -189,8 +222,11 @@ class ContinuousLearning:
         )
         return candidate.model, document(report), candidate.rows
 
-    def get_model_history(self, limit: int | None = None) -> "pd.DataFrame":
-        """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed, outcome, reason, ..."""
+    def get_model_history(self, limit: int | None = None, *, all: bool = False) -> "pd.DataFrame":  # noqa: A002
+        """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed.
+
+        all: every column of `history --json`: outcome, reason, served, source, synthetic, ...
+        """
         import pandas as pd
 
         rows = [
@@ -198,7 +234,7 @@ class ContinuousLearning:
         ]
         frame = pd.DataFrame(rows, columns=history.HISTORY_COLUMNS)
         frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True, format="ISO8601")
-        return frame
+        return frame if all else frame[list(_GUIDE_COLUMNS)]
 
     def rollback_to_previous_model(self, model_id: str | None = None, *, reason: str = "") -> RollbackReport:
         """Go back to the model that served before, or to a named one, and pin it there."""
@@ -208,6 +244,18 @@ class ContinuousLearning:
     def unpin(self) -> UnpinReport:
         """Let automatic deployment run again after a rollback."""
         return history.unpin(self.home, now=self._clock())
+
+    def note(
+        self, model_id: str, text: str | None = None, *, tags: Sequence[str] = (), untags: Sequence[str] = ()
+    ) -> NoteReport:
+        """Write a note on an archived model, put `tags` on it and take `untags` off; return all that is written on it.
+
+        The values of `note --json`. Raises ModelNotFoundError; UsageError for a note or a tag that cannot be kept.
+        """
+        for name, words in (("tags", tags), ("untags", untags)):
+            if isinstance(words, str):  # a tuple of one without its comma, which would be a tag a letter
+                raise UsageError(f"Give {name} as a list: {name}=[{words!r}].")
+        return history.note(self.home, model_id, text, tags, untags, now=self._clock())
 
     def list_record(self) -> "tuple[RecordRow, ...]":
         """Return every recorded session of the policy, oldest first, and whether it counts."""

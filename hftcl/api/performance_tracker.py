@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftcl.errors import NoDataError
 from hftcl.home import Home
 from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
@@ -20,7 +21,7 @@ class PerformanceTracker:
 
     settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use.
     replay: read the ledger of the last replay instead of the live one. Days are dates or ISO texts, both included.
-    The methods raise HftclError: NoDataError where nothing was traded.
+    The methods raise HftclError; where nothing was traded `report` raises NoDataError, and `print_report` says so.
 
     >>> import tempfile
     >>> from hftcl.errors import NoDataError
@@ -39,9 +40,15 @@ class PerformanceTracker:
         keep_calendars(Home.of(self.settings))
         self._replay = replay
 
-    def report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> "PerformanceReport":
-        """Return the figures of the sessions `start_date` to `end_date`: the values of `report --json`."""
+    def report(
+        self, start_date: date | str | None = None, end_date: date | str | None = None, *, all_trades: bool = False
+    ) -> "PerformanceReport":
+        """Return the figures of the sessions `start_date` to `end_date`: the values of `report --json`.
+
+        all_trades: list every trade, not the newest 200.
+        """
         from hftcl.market.window import parse_day
+        from hftcl.performance.reports import TRADES_SHOWN
         from hftcl.performance.story import performance
 
         return performance(
@@ -49,20 +56,28 @@ class PerformanceTracker:
             replay=self._replay,
             since=None if start_date is None else parse_day("The first day", start_date),
             until=None if end_date is None else parse_day("The last day", end_date),
+            most_trades=None if all_trades else TRADES_SHOWN,
         )
 
     def print_report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> None:
-        """Print the same: tables on a terminal, one line a row elsewhere."""
-        from hftcl.views import performance, show
+        """Print the same: tables on a terminal, one line a row elsewhere; a sentence where nothing was traded."""
+        from hftcl.views import performance, say
 
-        show(self.report(start_date, end_date), performance.draw_performance, as_json=False)
+        try:
+            report = self.report(start_date, end_date)
+        except NoDataError as nothing:
+            say(str(nothing))
+        else:
+            performance.draw_performance(report)
 
     def html(self, report: "PerformanceReport") -> str:
-        """Return `report` as one self-contained page, with the features that its newest model looks at."""
+        """Return `report` as one self-contained page, with what its newest model looks at, and its tickers' prices."""
         from hftcl import pages as page
+        from hftcl.performance.prices import read_prices
         from hftcl.performance.story import read_importances
 
-        return page.performance(report, read_importances(Home.of(self.settings).root, report.model_id))
+        importances = read_importances(Home.of(self.settings).root, report.model_id)
+        return page.performance(report, importances, read_prices(self.settings, report))
 
 
 def _load_settings() -> Settings:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -176,8 +176,15 @@ class Archive(Registry):
 
     def record_look(self, look: Look, *, synthetic: bool, now: datetime) -> None:
         """Write down that a candidate that is not archived, or on other sessions, was examined; see `archive.looks`."""
+        self.record_looks((look,), synthetic=synthetic, now=now)
+
+    def record_looks(self, several: Sequence[Look], *, synthetic: bool, now: datetime) -> None:
+        """Write down several looks, all of them or none."""
+        if not several:
+            return
         with self.hold_registry(now, "writing down an exam") as (db, _), transaction(db):
-            looks.insert_look(db, look, synthetic=synthetic, at=format_utc(now))
+            for look in several:
+                looks.insert_look(db, look, synthetic=synthetic, at=format_utc(now))
 
     def begin_record_over(self, *, synthetic: bool, reason: str, now: datetime) -> None:
         """Let nothing that was earned so far on bars of this kind count any more. Raises UsageError without a reason.

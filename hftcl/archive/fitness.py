@@ -1,4 +1,4 @@
-"""May this model serve this market? The one answer, for the bot, rollback, the exam, check, retrain and the doctor.
+"""May this model serve this market? The one answer.
 
 A model may serve where its file is whole, it reads the features that this program computes, and it was trained on bars
 of the same kind (real or synthetic) and on the same sessions (calendar and hours). Reads model files, changes nothing.
@@ -62,10 +62,11 @@ def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool
     """
     if trained_synthetic != synthetic:
         model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
+        # where a model of real bars serves, a retrain on synthetic ones is refused
+        other = "give these a [paths] home of their own" if synthetic else "`hftcl retrain` on these"
         raise UnfitModelError(
-            f"Model {model_id} was trained on {model_kind} bars, and these are {bars_kind} ones: what one "
-            "market taught says "
-            f"nothing about the other. Set [market] source to one of {model_kind} bars, or `hftcl retrain` on these."
+            f"Model {model_id} was trained on {model_kind} bars, and these are {bars_kind} ones: what one market "
+            f"taught says nothing about the other. Set [market] source to one of {model_kind} bars, or {other}."
         )
 
 
@@ -92,10 +93,31 @@ def require_fitness(meta: ModelMeta, market: MarketKind) -> None:
         )
 
 
-def describe_untrained(model_id: str, trained: Iterable[str], watchlist: Iterable[str]) -> str | None:
+def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[str]) -> str | None:
+    """Return what `describe_untrained` does of an archived model.
+
+    Of a file that cannot be read its record tells; what is wrong with it is for others to say.
+    """
+    file = registry.production if model.is_deployed else registry.onnx_path(model.model_id)
+    try:
+        return describe_untrained_of(artifact.describe(file), watchlist)
+    except HftclError:
+        return describe_untrained(model.model_id, model.tickers, watchlist)
+
+
+def describe_untrained_of(meta: ModelMeta, watchlist: Iterable[str]) -> str | None:
+    """Return what `describe_untrained` does of the model whose file says `meta`."""
+    trained = meta.ticker_models or meta.tickers
+    return describe_untrained(meta.model_id, trained, watchlist, per_ticker=bool(meta.ticker_models))
+
+
+def describe_untrained(
+    model_id: str, trained: Iterable[str], watchlist: Iterable[str], *, per_ticker: bool = False
+) -> str | None:
     """Return what to tell where the watchlist has tickers that a model was not trained on; None where it has none.
 
-    It may serve them all the same: what it reads is scaled by each ticker's own volatility.
+    It may serve them all the same: what it reads is scaled by each ticker's own volatility. Not so where it holds a
+    model a ticker.
 
     >>> describe_untrained("20260102_060000", ["AAPL", "AMD"], ["AMD", "TSLA"]).partition(":")[0]
     'Model 20260102_060000 was trained without TSLA'
@@ -109,6 +131,11 @@ def describe_untrained(model_id: str, trained: Iterable[str], watchlist: Iterabl
         f" and {len(others) - _SHOWN_TICKERS} more" * (len(others) > _SHOWN_TICKERS)
     )
     them = "it" if len(others) == 1 else "them"
+    if per_ticker:
+        return (
+            f"Model {model_id} holds no model of {shown}: nothing is opened in {them}. `hftcl retrain --force` trains "
+            f"on {them}, where there are bars enough."
+        )
     return (
         f"Model {model_id} was trained without {shown}: what it says of {them} is untried. `hftcl retrain --force` "
         f"trains on {them}."

@@ -6,7 +6,7 @@ those of dry runs, and of `exam` at other sessions.
 
 import sqlite3
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import faults, open_to_read
@@ -40,15 +40,17 @@ def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str)
         )
 
 
-def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
+def read_looks(registry: Registry, *, synthetic: bool, until: datetime | None = None) -> tuple[Look, ...]:
     """Return the looks at bars of this kind, each candidate once, with every session on which it was examined.
 
-    Two that held the same positions are one.
+    Two that held the same positions are one. until: looks that were made later are left out; None: none.
     """
     looks: dict[str, Look] = {}
     for model in registry.models():
         judgement = model.judgement
         if model.synthetic != synthetic or judgement.sharpe is None or not judgement.exam_days:
+            continue
+        if until is not None and model.trained_at > until:
             continue
         name = judgement.positions or model.model_id
         days = tuple(date.fromisoformat(day) for day in judgement.exam_days)
@@ -56,6 +58,8 @@ def read_looks(registry: Registry, *, synthetic: bool) -> tuple[Look, ...]:
     with faults("reading the exams"), open_to_read(registry.database) as db:
         rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
     for row in rows:
+        if until is not None and datetime.fromisoformat(row["at"]) > until:
+            continue
         name, days = row["positions"], tuple(date.fromisoformat(day) for day in row["sessions"].split())
         known = looks[name].sessions if name in looks else ()
         looks[name] = Look(

@@ -42,7 +42,7 @@ def hash_policy(
     """
     market, strategy, promote = settings.market, settings.strategy, settings.promote
     # Named one by one: a setting that a later hftcl adds must not end every record.
-    parts = {
+    parts: dict[str, object] = {
         "market": [sorted(market.watchlist), market.calendar, market.lookback_days, market.extended_hours],
         "bars": [market.source, _INTERVAL_S],
         "features": (features or our_features(settings)).definitions_hash,
@@ -58,13 +58,37 @@ def hash_policy(
             promote.refit_on_promote,
         ],
     }
+    later = _list_later(settings)
+    if later:  # at their defaults a policy is what it was before there were such settings
+        parts["later"] = later
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_HEX]
+
+
+# Settings that are younger than the first records and change what is traded.
+_LATER: Final = {
+    "features": ("drop_below",),
+    "model": ("half_life_days", "max_rows", "novelty", "per"),
+    "strategy": ("entry", "side", "weighting"),
+}
+
+
+def _list_later(settings: Settings) -> dict[str, object]:
+    """Return those of the younger settings that are not at their defaults, by name."""
+    default = Settings()
+    tried = {"model.horizons": settings.model.horizons} if settings.model.horizon_minutes == "auto" else {}
+    return tried | {
+        f"{section}.{name}": getattr(getattr(settings, section), name)
+        for section, names in _LATER.items()
+        for name in names
+        if getattr(getattr(settings, section), name) != getattr(getattr(default, section), name)
+    }
 
 
 def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object], *, features: FeatureSet) -> bool:
     """Whether a model, by what its file says, was made as these settings make one: for a model without a digest."""
     model, market, strategy = settings.model, settings.market, settings.strategy
-    theirs = (meta.family, dict(meta.params), meta.horizon_minutes, meta.entry_quantile, meta.calendar, meta.source)
+    horizon = "auto" if meta.horizon else meta.horizon_minutes
+    theirs = (meta.family, dict(meta.params), horizon, meta.entry_quantile, meta.calendar, meta.source)
     ours = (
         model.family,
         dict(params),
@@ -78,6 +102,12 @@ def is_made_by(meta: ModelMeta, settings: Settings, params: Mapping[str, object]
         and meta.extended_hours == market.extended_hours
         and meta.flat_minutes_before_close == strategy.flat_minutes_before_close
         and meta.cost_bps == strategy.cost_bps
+        and (meta.side, meta.weighting) == (strategy.side, strategy.weighting)
+        and (meta.entry is not None) == (strategy.entry == "net")
+        and (meta.half_life_days, meta.per) == (model.half_life_days, model.per)
+        and meta.max_rows in (0, model.max_rows)
+        and (meta.novelty.quantile if meta.novelty else 0.0) == model.novelty
+        and (meta.selection is not None) == (settings.features.drop_below != "off")
         and meta.features_hash == features.definitions_hash
         and set(meta.tickers) <= set(market.watchlist)
     )

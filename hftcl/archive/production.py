@@ -16,7 +16,7 @@ from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
-from hftcl.home import CLAIMS
+from hftcl.home import CLAIMS, Home
 from hftcl.sqlite import transaction
 
 
@@ -142,7 +142,8 @@ def _check(db: sqlite3.Connection) -> None:
 def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     """Delete temporary files, the files of pruned models, and what a killed `add` left under the id it had claimed."""
     durable.sweep_temporary(registry.home, [registry.production.name, registry.production_pkl.name])
-    durable.sweep_temporary(registry.folder, [registry.csv.name, "model_*.onnx", "model_*.pkl"])
+    scores = Home(registry.home).session_scores.name
+    durable.sweep_temporary(registry.folder, [registry.csv.name, scores, "model_*.onnx", "model_*.pkl"])
     rows = {row["model_id"]: row["kept"] for row in db.execute("SELECT model_id, kept FROM models")}
     for model_id in (row_id for row_id, kept in rows.items() if not kept):
         _delete(registry, model_id)

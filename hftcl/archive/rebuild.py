@@ -1,6 +1,7 @@
 """Makes the registry again from what its damage or loss has left: whole rows, self-describing model files, the CSV.
 
-It writes the registry alone; no model file, and not the production file, is touched.
+It writes the registry, and the archived file of the serving model where only the production file is left of it; no
+whole model file, and not the production file, is touched.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from hftcl.archive import artifact
 from hftcl.archive.production import format_utc
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
-from hftcl.errors import HftclError, StorageError
+from hftcl.errors import HftclError, IntegrityError, StorageError
 from hftcl.formats import count
 from hftcl.home import MODELS
 
@@ -31,21 +32,31 @@ def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
     """Rebuild a registry that is damaged, emptied or lost; return a line about each thing done, none where it is whole.
 
     The damaged file is kept beside it. A model whose row is lost comes back from its own file and the CSV; what neither
-    tells, such as the verdict's figures and the record of the policy, is lost and said to be. Raises HftclError.
+    tells, such as the verdict's figures and the record of the policy, is lost and said to be. Raises HftclError, an
+    IntegrityError where nothing is left to rebuild from.
     """
-    if not registry.folder.is_dir():
+    if not registry.folder.is_dir() and find_witness(registry.files) is None:
         return ()
     with faults("rebuilding the registry"):
-        lock = durable.lock(registry.files.registry_lock, "change of the archive", wait_s=_WAIT_S)
-        with lock:
+        durable.make_folder(registry.folder)
+        with durable.lock(registry.files.registry_lock, "change of the archive", wait_s=_WAIT_S):
             rows, damage = _salvage(registry.database)
-            if not damage and (rows["models"] or find_witness(registry.files) is None):
+            witness = find_witness(registry.files)
+            if not damage and (rows["models"] or witness is None):
                 return ()
             damage = damage or [f"{registry.database} knows no model"]
             notes = [f"Not what was written: {what}." for what in damage[:5]]
+            notes += _copy_production(registry, rows)
             lines = _read_csv(registry.csv)
             for path in sorted(registry.folder.glob(MODELS)):
                 notes += _add_model(registry, rows, path, lines)
+            if witness is not None and not rows["models"]:
+                left_out = [note for note in notes if note.startswith(str(registry.folder))]
+                raise IntegrityError(
+                    f"{witness} tells of models, and neither a row nor a model file of one is whole: nothing can be "
+                    f"rebuilt. {' '.join([*left_out, ''])}Restore {registry.folder} from a backup; or move what is "
+                    "left of it away, with the production file, and hftcl begins a new archive."
+                )
             if not rows["deployments"]:
                 rows["deployments"] = _list_deployments(registry, rows, lines, now)
             return (*notes, *_replace(registry, rows, now))
@@ -87,6 +98,25 @@ def _read_csv(path: Path) -> Mapping[str, Mapping[str, str]]:
     except (UnicodeDecodeError, csv.Error):
         return {}
     return {line["model_id"]: line for line in lines if line.get("model_id") and line.get("sha256")}
+
+
+def _copy_production(registry: Registry, rows: Rows) -> Iterator[str]:
+    """Archive the production file where it is a whole model of hftcl, and neither its row nor its file is left."""
+    if compute_digest(registry.production) in {None, *(row["sha256"] for row in rows["models"])}:
+        return
+    try:
+        meta = artifact.describe(registry.production)
+        read_trained_at(meta.model_id)
+    except StorageError:
+        raise
+    except (HftclError, ValueError):  # a model of another program
+        return
+    path = registry.onnx_path(meta.model_id)
+    try:
+        artifact.describe(path)
+    except IntegrityError:
+        durable.write_atomically(path, registry.production.read_bytes())
+        yield f"{path} was missing or altered; it was restored from the production file."
 
 
 def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, Mapping[str, str]]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.errors import UsageError
+from hftcl.values import Value, value_class
 
 Kind = Literal["walk-forward", "scored"]
 
@@ -40,8 +41,8 @@ class RecordedSession:
     bars: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Beginning(Value):
     """A person began the record of one kind of bars over: what was earned before counts no more.
 
     after_model: how many models there were; what they said of the edge counts no more either.
@@ -53,8 +54,8 @@ class Beginning:
     after_model: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeInForce:
+@value_class(frozen=True, slots=True, kw_only=True)
+class EdgeInForce(Value):
     """Whether the record lets the bot trade at this moment, "live" or "stand aside", and why."""
 
     edge: str

@@ -1,16 +1,17 @@
 """What the archive says about a model, a deployment, an attempt: frozen values, and the one reading of a model id.
 
 A retrain's report is stored as JSON; `Judgement` is the one place where it is read again.
-No file, no clock. Made by `archive.registry` and `archive.deployment`; shown by the command line.
+No file, no clock.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Literal, Self, TypeVar
 
 from hftcl.errors import IntegrityError, UsageError
+from hftcl.values import Value, value_class
 
 Outcome = Literal["deployed", "rejected", "inconclusive"]
 Kind = Literal["deploy", "rollback", "restore", "hand"]
@@ -29,8 +30,8 @@ def parse_model_id(text: str) -> str:
     return match[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Judgement(Value):
     """What a stored report says that later decisions stand on; None where a model of an earlier hftcl does not say it.
 
     edge: "live" or "stand aside", the second decision of that retrain, and why. policy: of [promote]. policy_digest:
@@ -41,6 +42,8 @@ class Judgement:
     as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
     exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
     positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
+    features: that it reads; dropped: those that left, by what the information coefficient loses without them.
+    max_rows: most rows that a fit held where there were more, else 0.
     """
 
     edge: str | None
@@ -59,6 +62,9 @@ class Judgement:
     sharpe_interval: tuple[float, float] | None
     exam_days: tuple[str, ...]
     positions: str | None
+    features: tuple[str, ...] = ()
+    dropped: Mapping[str, float] = field(default_factory=dict)
+    max_rows: int = 0
 
     @property
     def exam_sessions(self) -> int | None:
@@ -89,6 +95,12 @@ class Judgement:
                 sharpe_interval=(float(interval[0]), float(interval[1])) if interval else None,
                 exam_days=tuple(score.get("pnl_by_session") or ()),
                 positions=_optional(str, score.get("positions_sha256")),
+                features=tuple(str(name) for name in report.get("features") or ()),
+                dropped={
+                    str(worth["name"]): float(worth["importance"])
+                    for worth in (report.get("selection") or {}).get("dropped", ())
+                },
+                max_rows=int(report.get("max_rows") or 0),
             )
         except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
             raise IntegrityError(
@@ -106,8 +118,8 @@ def _optional(kind: type[T], value: object) -> T | None:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewModel:
+@value_class(frozen=True, slots=True, kw_only=True)
+class NewModel(Value):
     """What is known of a model when it enters the archive: how it was trained and what its exam said.
 
     model_id: UTC second of training, from `Archive.claim_id`. trained_at, label_end: UTC; label_end is the end of the
@@ -135,7 +147,7 @@ class NewModel:
     report: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value_class(frozen=True, slots=True, kw_only=True)
 class ModelRecord(NewModel):
     """One archived model. What follows is derived: from its files, from the deployments, from the production file.
 
@@ -167,8 +179,8 @@ class ModelRecord(NewModel):
         return self.judgement.as_of or self.trained_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptedModel:
+@value_class(frozen=True, slots=True, kw_only=True)
+class AdoptedModel(Value):
     """One line of a CSV that another program wrote. Nothing of it was verified by hftcl, and it can serve nowhere here.
 
     trained_at: UTC, None where the line tells no time. was_deployed: what the line says; it was true of that program.
@@ -183,8 +195,8 @@ class AdoptedModel:
     told: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Deployment(Value):
     """One change of the model that serves: an automatic deploy, a rollback, a restore, or a file put there by hand."""
 
     number: int
@@ -198,8 +210,8 @@ class Deployment:
     unpinned_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Attempt(Value):
     """One run that wanted a new model, whatever became of it: deployed, rejected, inconclusive, skipped, failed."""
 
     at: datetime
@@ -209,8 +221,8 @@ class Attempt:
     model_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Production:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Production(Value):
     """What the production file is: "ok" (a registered model), "missing", or "unknown" (anything else)."""
 
     state: Literal["ok", "missing", "unknown"]
@@ -218,8 +230,8 @@ class Production:
     model_id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Pin(Value):
     """A person rolled back: nothing deploys by itself until `hftcl unpin`."""
 
     model_id: str
@@ -227,8 +239,8 @@ class Pin:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackPlan:
+@value_class(frozen=True, slots=True, kw_only=True)
+class RollbackPlan(Value):
     """What a rollback would change. `current` is None where nothing serves."""
 
     current: ModelRecord | None
@@ -240,8 +252,8 @@ class RollbackPlan:
         return not self.target.passed and not self.target.served
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Switched:
+@value_class(frozen=True, slots=True, kw_only=True)
+class Switched(Value):
     """The model that serves now, the one before, and what recovery mended or could not do on the way."""
 
     model: ModelRecord

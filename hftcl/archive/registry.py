@@ -28,7 +28,7 @@ from hftcl.archive.records import (
     list_ids,
     parse_model_id,
 )
-from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_read, require_fresh
+from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_read
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
@@ -282,8 +282,6 @@ class Registry:
             if target == state.live_id:
                 raise RollbackError(f"Model {target} is the one that serves. {self._name_others(state)}")
         elif current is None:
-            if not state.rows:
-                require_fresh(self.database)
             raise RollbackError("No model has ever been deployed, so there is nothing to roll back.")
         else:
             target = state.parents.get(current)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import sqlite
-from hftcl.errors import IntegrityError
+from hftcl.errors import HftclError, IntegrityError
 from hftcl.home import MODELS, Home
 
-# 2 added `occurrences`, 3 the seals, 4 the record by policy and bars, and the looks, 5 what was adopted: raise it with
-# any change to SCHEMA
-SCHEMA_VERSION: Final = 5
+# 2 added `occurrences`, 3 the seals, 4 the record by policy and bars, and the looks, 5 what was adopted, 6 the notes:
+# raise it with any change to SCHEMA
+SCHEMA_VERSION: Final = 6
 _OCCURRENCES: Final = """TABLE occurrences (
     job TEXT NOT NULL, local_date TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL, by TEXT NOT NULL,
     claimed_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, PRIMARY KEY (job, local_date)) STRICT"""
@@ -34,6 +34,10 @@ _LOOKS: Final = """TABLE looks (
 _ADOPTED: Final = """TABLE adopted (
     number INTEGER PRIMARY KEY, adopted_at TEXT NOT NULL, name TEXT NOT NULL, trained_at TEXT, val_sharpe REAL,
     was_deployed INTEGER NOT NULL, rows INTEGER NOT NULL, family TEXT NOT NULL, told TEXT NOT NULL) STRICT"""
+# What a person wrote; kind: "note", "tag", "untag".
+_NOTES: Final = """TABLE notes (
+    number INTEGER PRIMARY KEY, model_id TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL)
+    STRICT"""
 # Times are ISO 8601 texts in UTC and reports JSON: a person can read the registry with sqlite3 alone.
 SCHEMA: Final = f"""
 CREATE TABLE models (
@@ -57,6 +61,7 @@ CREATE {_POLICY_RECORD};
 CREATE {_BEGINNINGS};
 CREATE {_LOOKS};
 CREATE {_ADOPTED};
+CREATE {_NOTES};
 """
 REGISTRY: Final = sqlite.Database(
     kind="a registry",
@@ -68,6 +73,7 @@ REGISTRY: Final = sqlite.Database(
         1: [f"CREATE {_OCCURRENCES}"],
         3: [f"CREATE {_POLICY_RECORD}", f"CREATE {_BEGINNINGS}", f"CREATE {_LOOKS}"],
         4: [f"CREATE {_ADOPTED}"],
+        5: [f"CREATE {_NOTES}"],
     },
     remedy="`hftcl doctor --repair` rebuilds it from the model files; or restore it from a backup.",
     sealed={
@@ -80,6 +86,7 @@ REGISTRY: Final = sqlite.Database(
         "beginnings": ("number", "at"),
         "looks": ("number", "at"),
         "adopted": ("number", "name"),
+        "notes": ("number", "model_id"),
     },  # since version 3
     small=True,
 )
@@ -100,16 +107,19 @@ def build_damage_error(how: str) -> IntegrityError:
     return sqlite.build_damage_error(_SHOWN, REGISTRY, how)
 
 
-def require_fresh(path: Path) -> None:
-    """Raise IntegrityError where files beside the registry at `path`, which knows no model, tell of models.
+def _build_loss_error(path: Path, witness: Path) -> IntegrityError:
+    """Return the error of a registry that knows no model, beside a file that tells of one.
 
-    It was emptied or lost: to begin a new one would deploy without a champion, and forget pin and record.
+    To take it for a fresh start would deploy without a champion, and forget pin and record.
     """
-    if (witness := find_witness(Home(path.parent.parent))) is not None:
-        raise IntegrityError(
-            f"{path} knows no model, and {witness} tells of some: it was lost or emptied, and nothing is changed. Run "
-            "`hftcl doctor --repair`, which rebuilds it from the model files; or restore it from a backup."
-        )
+    return IntegrityError(
+        f"{path} knows no model, and {witness} tells of some: it was lost or emptied, and nothing is changed. Run "
+        "`hftcl doctor --repair`, which rebuilds it from the model files; or restore it from a backup."
+    )
+
+
+def _knows_models(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT EXISTS (SELECT 1 FROM main.models)").fetchone()[0])
 
 
 def find_witness(home: Home) -> Path | None:
@@ -137,19 +147,38 @@ def _is_ours(path: Path) -> bool:
 
 @contextlib.contextmanager
 def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the registry at `path` to read: nothing is created, and where there is none it reads as empty."""
-    with contextlib.closing(sqlite.open_to_read(path, REGISTRY)) as db:
+    """Open the registry at `path` to read: nothing is created, and where no model ever was it reads as empty.
+
+    Raises IntegrityError where it was emptied or lost.
+    """
+    with contextlib.ExitStack() as stack:
+        db = stack.enter_context(contextlib.closing(sqlite.open_to_read(path, REGISTRY)))
+        if not _knows_models(db) and (witness := find_witness(Home(path.parent.parent))) is not None:
+            # Opened again: another process may have made it, and archived its first model, between the two looks.
+            db = stack.enter_context(contextlib.closing(sqlite.open_to_read(path, REGISTRY)))
+            if not _knows_models(db):
+                raise _build_loss_error(path, witness)
         db.row_factory = sqlite3.Row
         yield db
 
 
+def find_fault(path: Path) -> str | None:
+    """Return what keeps the registry at `path` from being believed, with the remedy; None where it may be read."""
+    try:
+        with faults("reading the model registry"), open_to_read(path):
+            return None
+    except HftclError as fault:
+        return str(fault)
+
+
 @contextlib.contextmanager
 def open_to_change(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the registry at `path`, created where it is missing, so that what is committed survives a power cut."""
-    if not path.exists() or path.stat().st_size == 0:
-        require_fresh(path)
+    """Open the registry at `path`, created where it is missing, so that what is committed survives a power cut.
+
+    Raises IntegrityError where it was emptied or lost.
+    """
+    with open_to_read(path):  # before anything is created
+        pass
     with contextlib.closing(sqlite.open_to_write(path, REGISTRY)) as db:
-        if db.execute("SELECT count(*) FROM models").fetchone()[0] == 0:
-            require_fresh(path)
         db.row_factory = sqlite3.Row
         yield db

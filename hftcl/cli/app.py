@@ -1,7 +1,6 @@
 """The application: its global options, and what every command shares. The commands are the other files here."""
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +8,11 @@ import typer
 
 from hftcl import __version__
 from hftcl.cli.group import PlainGroup
+from hftcl.cli.invocation import Invocation
 from hftcl.errors import UsageError
-from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
-    from hftcl.api.continuous_learning import ContinuousLearning
     from hftcl.config import Configuration
-    from hftcl.home import Home
 
 app = typer.Typer(
     name="hftcl",
@@ -35,50 +32,6 @@ AsOf = Annotated[
 ]
 
 
-homes_read: list["Home"] = []
-"""The homes of the configurations that this command has read, for what is to be told at its end."""
-
-
-@value_class(frozen=True, slots=True)
-class Invocation(Value):
-    """What the global options said. The configuration is read when a command needs it, so that --help never fails."""
-
-    config: Path | None
-    verbosity: int
-
-    def configuration(self, **overrides: object) -> "Configuration":
-        from hftcl import config
-
-        return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides))
-
-    def configuration_without_plugins(self) -> "Configuration":
-        """Read the configuration for a command that uses no plug-in: none is imported, none judged."""
-        from hftcl import config
-
-        return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), plugins=False))
-
-    def _tell(self, configuration: "Configuration") -> "Configuration":
-        """Say on stderr which file is used where none was named; the home is where calendars are kept."""
-        from hftcl.home import Home
-        from hftcl.market.calendar_file import keep_calendars
-
-        homes_read.append(Home.of(configuration.settings))
-        keep_calendars(homes_read[-1])
-        if configuration.remembered and self.verbosity >= 0:
-            typer.echo(f"hftcl: settings of {configuration.file}, with which this home was last used", err=True)
-        return configuration
-
-    def learning(self, configuration: "Configuration | None" = None) -> "ContinuousLearning":
-        """Return the loop with these settings, or, where none are given, with those that this command reads."""
-        from hftcl import logs
-        from hftcl.api.continuous_learning import ContinuousLearning
-        from hftcl.views.progress import build_listener
-
-        settings = (configuration or self.configuration()).settings
-        logs.configure(settings.log, self.verbosity)
-        return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
-
-
 def remember(configuration: "Configuration") -> None:
     """Note in the home which file its settings come from, for a command that is run inside it."""
     from hftcl.config import remembered
@@ -92,6 +45,35 @@ def require_printable(path: Path) -> Path:
     if not str(path).isprintable():
         raise UsageError(f"{str(path)!a} holds characters that do not print. Rename it.")
     return path
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Return the archived models of the working folder that begin so, newest first, for a shell's completion."""
+    from hftcl import config
+    from hftcl.archive.registry import Registry
+    from hftcl.errors import HftclError
+    from hftcl.home import Home
+
+    try:
+        settings = config.load(None, environ=os.environ, cwd=Path.cwd(), plugins=False).settings
+        models = Registry(Home.of(settings).root).models()
+    except HftclError:
+        return []  # a shell that completes has no place for a message; the command itself says what is wrong
+    return [model.model_id for model in models if model.model_id.startswith(incomplete)]
+
+
+def complete_parameters(incomplete: str) -> list[str]:
+    """Return the parameters of the configured model family that begin so, each with its "="."""
+    from hftcl import config
+    from hftcl.errors import HftclError
+    from hftcl.model.families import find_family
+
+    try:
+        settings = config.load(None, environ=os.environ, cwd=Path.cwd(), plugins=False).settings
+        names = find_family(settings.model.family).parameters()
+    except HftclError:
+        return []  # as above
+    return [f"{name}=" for name in names if name.startswith(incomplete)]
 
 
 def example(arguments: str) -> str:
@@ -116,7 +98,3 @@ def hftcl(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
 ) -> None:
     ctx.obj = Invocation(config, -1 if quiet else verbose)
-
-
-def now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251  # this is the edge

@@ -13,6 +13,12 @@ def backtest(
     ctx: typer.Context,
     start: Annotated[str, typer.Option("--from", metavar="D", help="First session that is compared, YYYY-MM-DD.")],
     end: Annotated[str, typer.Option("--to", metavar="D", help="Last session that is compared, YYYY-MM-DD.")],
+    search: Annotated[
+        bool, typer.Option("--search", help="Search inside each week's window too: does that pay?")
+    ] = False,
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", min=1, help="Trials of each week's search.")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML report as well.")
     ] = None,
@@ -27,7 +33,7 @@ def backtest(
 
     if html is not None:
         page.require_place(html)
-    report = ctx.obj.learning().backtest(start, end)
+    report = ctx.obj.learning().backtest(start, end, search=search, trials=trials)
     show(report, loop.draw_backtest, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        page.write(html, page.backtest(report))
+        typer.echo(page.write(html, page.backtest(report)), err=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, Invocation, app, example, now
+from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.invocation import Invocation, now
 from hftcl.errors import ConfigError, StorageError, UsageError
 from hftcl.home import Home
 
@@ -16,12 +17,24 @@ if TYPE_CHECKING:
     from hftcl.doctor.row import Context
 
 
+def _complete_units(incomplete: str) -> list[str]:
+    from hftcl.doctor.units import FAILED, NAMES
+
+    return [name for name in (*NAMES, FAILED) if name.startswith(incomplete)]
+
+
 @app.command(epilog=example("doctor --unit schedule > hftcl-schedule.service"))
 def doctor(
     ctx: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="First mend what can be mended safely.")] = False,
     unit: Annotated[
-        str | None, typer.Option("--unit", metavar="NAME", help="Print the systemd unit: schedule, trade or failed.")
+        str | None,
+        typer.Option(
+            "--unit",
+            metavar="NAME",
+            help="Print a systemd unit: schedule, trade, dashboard, failed.",
+            autocompletion=_complete_units,
+        ),
     ] = None,
     send_test_alert: Annotated[
         bool, typer.Option("--send-test-alert", help="Only send an alert on every way that is set up.")

@@ -4,13 +4,18 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, complete_models, example
 
 
 @app.command(epilog=example("exam 20260109_020000 --from 2026-01-12 --to 2026-01-30"))
 def exam(
     ctx: typer.Context,
-    model_id: Annotated[str, typer.Argument(metavar="MODEL_ID", help="An archived model; `hftcl history` lists them.")],
+    model_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_ID", help="An archived model; `hftcl history` lists them.", autocompletion=complete_models
+        ),
+    ],
     start: Annotated[str, typer.Option("--from", metavar="D", help="First session, YYYY-MM-DD.")],
     end: Annotated[str, typer.Option("--to", metavar="D", help="Last session, YYYY-MM-DD.")],
     as_json: AsJson = False,

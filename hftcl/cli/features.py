@@ -7,7 +7,7 @@ from hftcl.cli.app import AsJson, AsOf, app, example
 
 @app.command(epilog=example("features --json"))
 def features(ctx: typer.Context, as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """List the features in force: coverage, distribution, worth, cost.
+    """List the features in force: coverage, spread, worth, cost.
 
     Worth is the rank correlation with the target, on the training sessions alone. Changes nothing.
     """

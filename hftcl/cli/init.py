@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, Invocation, app, example, now, require_printable
+from hftcl.cli.app import AsJson, app, example, require_printable
+from hftcl.cli.invocation import Invocation, now
 from hftcl.home import Home
 
 

@@ -13,14 +13,16 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Final, Never
+from typing import TYPE_CHECKING, Final, Never
 
-import typer
-
-from hftcl.cli.app import app, homes_read
-from hftcl.cli.telling import send_alerts
-from hftcl.errors import HftclError
+from hftcl.cli.invocation import homes_read
+from hftcl.cli.looks import find_look
+from hftcl.errors import HftclError, split_remedy
 from hftcl.interrupts import raise_from_handler
+from hftcl.values import Value, value_class
+
+if TYPE_CHECKING:
+    import typer
 
 COMMANDS: Final = (
     "init",
@@ -30,25 +32,35 @@ COMMANDS: Final = (
     "features",
     "prove",
     "exam",
+    "explain",
+    "reproduce",
     "backtest",
+    "search",
     "history",
+    "diff",
+    "note",
     "rollback",
     "unpin",
     "record",
     "trade",
     "report",
     "schedule",
+    "dashboard",
     "doctor",
+    "docs",
 )
 """The commands, each a file of this folder, in the order of `--help`."""
 
 _LONGEST_WORD: Final = 200  # characters: longer than a path or an address that a person has typed
 _ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")  # a word that is longer than that
+_COMPLETION: Final = "_HFTCL_COMPLETE"  # set by the shell that asks how a line may go on: typer answers
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
-def load_app(name: str | None = None) -> typer.Typer:
+def load_app(name: str | None = None) -> "typer.Typer":
     """Return the application with the command `name`, or, where it is none of `COMMANDS`, with all of them."""
+    from hftcl.cli.app import app
+
     for command in [name] if name in COMMANDS else COMMANDS:
         import_module(f"hftcl.cli.{command}")  # registers it
     files = [f"hftcl.cli.{command}" for command in COMMANDS]
@@ -83,20 +95,39 @@ def run() -> Never:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
     arguments = move_globals_first(sys.argv[1:])
+    told = _Told(as_json="--json" in arguments, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
+    is_told = False
     try:
-        code = load_app(_find_command(arguments))(args=arguments, prog_name="hftcl", standalone_mode=False)
+        code = _run_words(arguments)
         sys.stdout.flush()
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):
+            if ended.code == 128 + signal.SIGTERM:
+                told.print_document("Stopped by SIGTERM. Run it again to go on.", 128 + signal.SIGTERM)
             raise
-        code = _report_error(ended.__context__, traceback=False)  # the library ends with 1 where a reader leaves
+        code = _discard_output()  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
-        code = _report_error(error, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
-    if code == 130:
-        typer.echo(err=True)  # a progress bar has no end of line
-        _fail(_describe_interruption(), 130)
-    send_alerts()
+        code, is_told = told.report(error), True
+    if code == 130 and not is_told:
+        _tell("\n")  # a progress bar has no end of line
+        told.fail(_describe_interruption(), 130)
+    if telling := sys.modules.get("hftcl.cli.telling"):  # who has not loaded it has told nothing
+        telling.send_alerts()
     raise SystemExit(code)
+
+
+def _run_words(arguments: Sequence[str]) -> int | None:
+    """Do what `arguments` say; return the exit status, None for 0."""
+    look = None if _COMPLETION in os.environ else find_look(arguments)
+    if look is None:
+        app = load_app(_find_command(arguments))
+        code: int | None = app(args=arguments, prog_name="hftcl", standalone_mode=False)
+        return code
+    try:
+        look()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return None
 
 
 def _describe_interruption() -> str:
@@ -133,56 +164,105 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or open(_STDERR, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _report_error(error: Exception, *, traceback: bool) -> int:
-    """Say what happened in a line, or raise it again where a traceback is asked for; return the exit status."""
-    from traceback import format_exception  # these three here: what goes well need not wait for them
+@value_class(frozen=True, slots=True, kw_only=True)
+class _Told(Value):
+    """How this run tells why it failed: lines on stderr, and with --json a document on stdout."""
 
-    from hftcl.durable import describe_storage_fault
-    from hftcl.logs import mask
+    as_json: bool
+    traceback: bool
 
-    if isinstance(error, BrokenPipeError):
-        _discard_output()  # the reader has left, as `head` does: there is nobody to tell
-        return 0
-    if isinstance(error, typer.Abort):
-        typer.echo(err=True)  # the question that was not answered has no end of line
-        return _fail("stopped; nothing was changed", 1)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
-        _discard_output()  # a full disk under a file of ours is told by the storage, and is no OSError by now
-        return _fail(f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1)
-    if traceback:
-        typer.echo(
-            mask("".join(format_exception(error))), err=True, nl=False
-        )  # a library may quote what holds a secret
-        return int(getattr(error, "exit_code", 1))
-    if isinstance(error, HftclError | typer.TyperException):
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        if message.startswith("Usage: "):  # no command was given: the help, as it is
-            typer.echo(message, err=True)
-            return error.exit_code
-        if message.startswith("No such command"):
-            message += " `hftcl --help` lists the commands."
-        repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
-        return _fail("\n".join([*repaired, message]), error.exit_code)
-    if isinstance(error, OSError) and error.filename is not None:
-        return _fail(describe_storage_fault("the work", error), 1)
-    return _fail(f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback.", 1)
+    def report(self, error: Exception) -> int:
+        """Say what happened, with a traceback where it is asked for; return the exit status."""
+        import typer  # here, as in what follows: what goes well need not wait for it
+
+        from hftcl.durable import describe_storage_fault
+
+        if isinstance(error, BrokenPipeError):
+            return _discard_output()  # the reader has left, as `head` does: there is nobody to tell
+        if isinstance(error, typer.Abort):
+            typer.echo(err=True)  # the question that was not answered has no end of line
+            is_interrupted = isinstance(error.__context__, KeyboardInterrupt)
+            return self.fail("stopped; nothing was changed", 130 if is_interrupted else 1)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+            # a full disk under a file of ours is told by the storage, and is no OSError by now; EIO: a closed terminal
+            _discard_output()
+            return self.fail(
+                f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1
+            )
+        if isinstance(error, HftclError | typer.TyperException):
+            message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+            if message.startswith("Usage: "):  # no command was given: the help, as it is
+                typer.echo(message, err=True)
+                return error.exit_code
+            if message.startswith("No such command"):
+                message += " `hftcl --help` lists the commands."
+            elif isinstance(error, typer.TyperException) and (ctx := getattr(error, "ctx", None)) is not None:
+                message = f"{message.rstrip('.')}. `{ctx.command_path} --help` tells what it takes."
+            repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
+            return self.fail("\n".join([*repaired, message]), error.exit_code, error)
+        if isinstance(error, OSError) and error.filename is not None:
+            return self.fail(describe_storage_fault("the work", error), 1, error)
+        unexpected = f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback."
+        return self.fail(unexpected, 1, error)
+
+    def fail(self, message: str, code: int, error: Exception | None = None) -> int:
+        """Print `message`, or the traceback of `error` where one is asked for; return `code`."""
+        if self.traceback and error is not None:
+            from traceback import format_exception
+
+            from hftcl.logs import mask
+
+            text = mask("".join(format_exception(error)))  # a library may quote what holds a secret
+            _tell(text)
+        else:
+            for line in message.splitlines():
+                _tell(f"hftcl: {_clean(line)}\n")  # not Rich, which would swallow a "[paths]"
+        self.print_document(message, code)
+        return code
+
+    def print_document(self, message: str, code: int) -> None:
+        """Print a failure as JSON where that is asked for and no report was printed: stdout has one document."""
+        views = sys.modules.get("hftcl.views")
+        if not self.as_json or (views is not None and views.documents):
+            return
+        import json
+
+        import typer
+
+        told = [split_remedy(_clean(line)) for line in message.splitlines()]
+        remedies = dict.fromkeys(remedy for _, remedy in told if remedy)
+        failure = {
+            "error": "\n".join(happened for happened, _ in told),
+            "exit_status": code,
+            "remedy": " ".join(remedies) or None,
+        }
+        typer.echo(json.dumps(failure, ensure_ascii=False, indent=2))
 
 
-def _discard_output() -> None:
+def _tell(text: str) -> None:
+    """Write to stderr, or nowhere where it is a terminal that was closed."""
+    import typer
+
+    try:
+        typer.echo(text, err=True, nl=False)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+
+
+def _discard_output() -> int:
     """Let what is still in the buffer go nowhere, so that the interpreter's own flush at the end does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
-def _fail(message: str, code: int) -> int:
+def _clean(line: str) -> str:
+    """Return a line of an error fit to be shown."""
     from hftcl.logs import to_one_line
 
-    for line in message.splitlines():
-        shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal, nor flood it
-        shown = _ENDLESS.sub(lambda word: f"{word[0][:_LONGEST_WORD]}...", shown)
-        typer.echo(f"hftcl: {shown}", err=True)  # not Rich, which would swallow the "[paths]" in a message
-    return code
+    shown = to_one_line(line)  # what a foreign file or server sent must not steer the terminal, nor flood it
+    return _ENDLESS.sub(lambda word: f"{word[0][:_LONGEST_WORD]}...", shown)
 
 
-def _unwind(signum: int, frame: FrameType | None) -> Never:
+def _unwind(signum: int, frame: FrameType | None) -> None:
     """Unwind like any error, so that the training process ends and temporary files go."""
     raise_from_handler(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum), frame)

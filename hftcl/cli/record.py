@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.invocation import now
 
 
 @app.command(epilog=example("record"))

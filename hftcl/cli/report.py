@@ -1,5 +1,6 @@
 """The command `report`: what was traded, and what it made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def report(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a self-contained HTML page as well.")
     ] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Read the ledger of the last replay.")] = False,
+    trades: Annotated[
+        Path | None, typer.Option("--trades", metavar="FILE", help="Write ALL trades as well: .csv or .json.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what was traded, what it made, and by which model.
@@ -29,12 +33,18 @@ def report(
     """
     from hftcl import pages as page
     from hftcl.api.performance_tracker import PerformanceTracker
+    from hftcl.performance.reports import TRADES_SHOWN
     from hftcl.views import performance, show
 
     if html is not None:
         page.require_place(html)
     tracker = PerformanceTracker(ctx.obj.configuration().settings, replay=replay)
-    performance_report = tracker.report(since, until)
+    if trades is not None:
+        page.require_trades_file(trades)
+    found = tracker.report(since, until, all_trades=trades is not None)
+    performance_report = replace(found, trades=found.trades[:TRADES_SHOWN])
     show(performance_report, performance.draw_performance, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        page.write(html, tracker.html(performance_report))
+        typer.echo(page.write(html, tracker.html(performance_report)), err=True)
+    if trades is not None:
+        typer.echo(page.write_trades(trades, found.trades), err=True)

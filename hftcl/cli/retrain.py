@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, ExitCode, app, example, now, remember
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, complete_parameters, example, remember
+from hftcl.cli.invocation import now
 from hftcl.cli.telling import tell, tell_errors
 
 
@@ -17,7 +18,13 @@ def retrain(
         int | None, typer.Option("--lookback-days", metavar="N", help="Calendar days of bars.")
     ] = None,
     param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="K=V", help="A parameter of the model; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="K=V",
+            help="A parameter of the model; may be repeated.",
+            autocompletion=complete_parameters,
+        ),
     ] = None,
     as_of: AsOf = None,
     as_json: AsJson = False,
@@ -29,7 +36,8 @@ def retrain(
     it is left out, and the others are trained.
     """
     from hftcl.learning.alert_texts import build_retrain_alerts
-    from hftcl.views import loop, show
+    from hftcl.views import retrain as view
+    from hftcl.views import show
 
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
     configuration = ctx.obj.configuration(**overrides)
@@ -39,7 +47,7 @@ def retrain(
     if not dry_run:
         remember(configuration)
     tell(learner.settings, *build_retrain_alerts(report, now()))
-    show(report, loop.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
+    show(report, view.draw_retrain, as_json, verbosity=ctx.obj.verbosity)
     if any(item.refused for item in report.coverage):
         raise typer.Exit(1)
     raise typer.Exit(3 if exit_code and report.outcome in {"rejected", "inconclusive"} else 0)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.invocation import now
 from hftcl.cli.telling import tell
 from hftcl.home import Home
 
@@ -13,7 +14,12 @@ from hftcl.home import Home
 def rollback(
     ctx: typer.Context,
     model_id: Annotated[
-        str | None, typer.Argument(metavar="[MODEL_ID]", help="The model to go back to; the previous one if left out.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL_ID]",
+            help="The model to go back to; the previous one if left out.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     reason: Annotated[

@@ -2,16 +2,16 @@
 
 import os
 import signal
-import socket
 import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TextIO, cast
-from zoneinfo import ZoneInfo
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now, remember
+from hftcl.cli.app import AsJson, app, example, remember
+from hftcl.cli.invocation import now
+from hftcl.cli.looks import show_preview
 from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 
@@ -40,32 +40,22 @@ def schedule(
         raise UsageError("Give --preview or --once, not both.")
     if as_json and not once and preview is None:
         raise UsageError("--json goes with --preview or --once: the foreground loop has no end to report.")
+    if preview is not None:
+        show_preview(ctx.obj, preview=preview, as_json=as_json)
+        return
     configuration = ctx.obj.configuration()
     settings = configuration.settings
-    if preview is not None:
-        _show_preview(settings, preview, as_json)
-    elif once:
-        remember(configuration)
-        tell_failures(settings)
+    remember(configuration)
+    tell_failures(settings)
+    if once:
         _run_once(settings, ctx.obj.verbosity, as_json)
     else:
-        remember(configuration)
-        tell_failures(settings)
         _run(settings, ctx.obj.verbosity)
 
 
-def _show_preview(settings: "Settings", count: int, as_json: bool) -> None:
-    from hftcl.home import Home
-    from hftcl.schedule import plan, reports
-    from hftcl.schedule.claims import Occurrences
-    from hftcl.views import schedule, show
-
-    accounted = Occurrences(Home.of(settings).root).list_known()
-    zone = ZoneInfo(settings.schedule.timezone)
-    show(reports.preview(plan.build_rules(settings), zone, now(), accounted, count), schedule.draw_coming, as_json)
-
-
 def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
+    from zoneinfo import ZoneInfo
+
     from hftcl import logs
     from hftcl.schedule import plan, reports
     from hftcl.schedule.stop import StopRequest
@@ -84,6 +74,8 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
 
 
 def _run(settings: "Settings", verbosity: int) -> None:
+    from zoneinfo import ZoneInfo
+
     from hftcl import logs
     from hftcl.archive.registry import Registry
     from hftcl.home import Home
@@ -115,6 +107,8 @@ def _stop_at_signals() -> "Stop":
 def _build_scheduler(
     settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer"
 ) -> "Scheduler":
+    import socket  # here, as what follows: `--preview` need not wait for it
+
     from hftcl.alerts import Alerts
     from hftcl.home import Home
     from hftcl.schedule.claims import Occurrences

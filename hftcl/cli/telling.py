@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from hftcl.cli.app import now
+from hftcl.cli.invocation import now
 from hftcl.errors import LockHeldError, UsageError
 
 if TYPE_CHECKING:

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now, remember
+from hftcl.cli.app import AsJson, app, example, remember
+from hftcl.cli.invocation import now
+from hftcl.cli.looks import show_status
 from hftcl.cli.telling import tell_failures
 from hftcl.errors import HftclError, UsageError
 
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from hftcl.alerts import Alert
     from hftcl.settings import Settings
     from hftcl.trading.run.clock import SystemClock
-    from hftcl.trading.run.session_loop import Controls
+    from hftcl.trading.run.controls import Controls
+    from hftcl.views.bot_events import Service
 
 
 @app.command(epilog=example("trade --replay 2026-01-05..2026-01-09"))
@@ -38,12 +42,13 @@ def trade(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Decide on the minute that has just ended, and exit.")] = False,
     status: Annotated[bool, typer.Option("--status", help="What the bot is doing; disturbs nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="With --status: again whenever it changes.")] = False,
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Kill switch: close every position, and trade no more until --clear.")
     ] = False,
     clear: Annotated[bool, typer.Option("--clear", help="Let it trade again after a halt; asks first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and a live edge too.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Real money; takes [trade] live and MAY TRADE too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the bot: decide once a minute, and trade.
@@ -57,11 +62,16 @@ def trade(
         raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
     if as_json and not chosen:
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
-    configuration = ctx.obj.configuration_without_plugins() if status else ctx.obj.configuration()
-    settings = configuration.settings
+    _require_watchable(status=status, watch=watch, as_json=as_json)
+    if watch:
+        _watch(ctx.obj.configuration_without_plugins().settings)
+        return
     if status:
-        _status(settings, as_json)
-    elif flatten:
+        show_status(ctx.obj, as_json=as_json)
+        return
+    configuration = ctx.obj.configuration()
+    settings = configuration.settings
+    if flatten:
         _flatten(settings, ctx.obj.verbosity, as_json)
     elif clear:
         _clear(settings, yes, as_json)
@@ -80,11 +90,36 @@ def _read_modes(
     return {**named, "--flatten": flatten, "--clear": clear}
 
 
-def _status(settings: "Settings", as_json: bool) -> None:
-    from hftcl.trading.run.status import status
-    from hftcl.views import show, trading
+def _require_watchable(*, status: bool, watch: bool, as_json: bool) -> None:
+    if watch and not status:
+        raise UsageError("--watch goes with --status.")
+    if watch and as_json:
+        raise UsageError("--watch has no end, and --json is one document. Ask --status --json again and again.")
 
-    show(status(settings), trading.draw_status, as_json)
+
+_LOOK_S = 1.0  # between two looks at the files: the bot writes once a minute, and a look costs no read
+
+
+def _watch(settings: "Settings") -> None:
+    """Show the status again whenever it changes, until Ctrl-C."""
+    from hftcl.trading.run.status import read_stamps, status
+    from hftcl.views import trading
+    from hftcl.views.blocks import Block, collect_blocks
+    from hftcl.views.watch import open_screen
+
+    seen: object = None
+    blocks: tuple[Block, ...] = ()
+    try:
+        with open_screen() as screen:
+            while True:
+                stamps = read_stamps(settings)
+                if stamps != seen:
+                    seen, blocks = stamps, collect_blocks(trading.draw_status, status(settings))
+                screen.draw(blocks, now())
+                time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        typer.echo(err=True)
+        raise SystemExit(128 + signal.SIGINT) from None  # nothing was begun, so there is nothing to tell of it
 
 
 def _person() -> str:
@@ -107,8 +142,8 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
     if as_json or report.halted or report.by_bot:
         show(report, trading.draw_halt, as_json)
-    if not report.halted:
-        raise HftclError(report.note)
+    if not report.halted or report.shortfall:
+        raise HftclError(report.shortfall or report.note)
 
 
 def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
@@ -122,8 +157,8 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, rehearse: bool) -> None:
     from hftcl import logs
+    from hftcl.trading.run.controls import Controls
     from hftcl.trading.run.replay import replay
-    from hftcl.trading.run.session_loop import Controls
     from hftcl.views import show, trading
     from hftcl.views.bot_events import Listening
     from hftcl.views.progress import build_listener
@@ -152,19 +187,26 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     from hftcl.home import Home
     from hftcl.systemd import Notifier
     from hftcl.trading.feeds import find_feed
+    from hftcl.trading.feeds.context import widen
     from hftcl.trading.run.clock import SystemClock
+    from hftcl.trading.run.controls import Controls
     from hftcl.trading.run.guards import require_present
-    from hftcl.trading.run.live import Present, trade
-    from hftcl.trading.run.session_loop import Controls
+    from hftcl.trading.run.live import trade
+    from hftcl.trading.run.present import Present
     from hftcl.views import show, trading
-    from hftcl.views.bot_events import Logging
+    from hftcl.views.bot_events import Logging, StatusLine
 
     require_present(settings)
-    logs.configure(settings.log, verbosity, service=not once)
+    service: Service = Notifier.from_environment(os.environ, pid=os.getpid())
+    line = None
+    if not once and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
+        service = line = StatusLine(sys.stderr, service, now)
+    stream = cast("TextIO | None", line)
+    logs.configure(settings.log, verbosity, service=not once, stream=stream)
     clock = SystemClock()
     controls = Controls(halt_file=Home.of(settings).halt_file)
     listener, alerts = (
-        Logging(as_text=settings.log.format == "text"),
+        Logging(as_text=settings.log.format == "text", stream=stream),
         Alerts.from_settings(settings, os.environ),
     )
 
@@ -174,8 +216,10 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 
     present = Present(
         clock=clock,
-        feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(settings, calendar, extended, hears),
-        service=Notifier.from_environment(os.environ, pid=os.getpid()),
+        feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(
+            widen(settings), calendar, extended, hears
+        ),
+        service=service,
         controls=controls,
         on_event=listener,
         on_alert=tell,

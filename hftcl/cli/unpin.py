@@ -2,7 +2,8 @@
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, now
+from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.invocation import now
 from hftcl.home import Home
 
 

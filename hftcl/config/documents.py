@@ -37,7 +37,7 @@ class EffectiveSetting:
     @property
     def text(self) -> str:
         """The value as hftcl.toml writes it; a secret's as it is."""
-        return str(self.value) if self.key in SECRETS else _format_toml(self.value)
+        return str(self.value) if self.key in SECRETS else format_toml(self.value)
 
 
 def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> tuple[EffectiveSetting, ...]:
@@ -45,9 +45,19 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
 
     Raises ConfigError where the `.env` file cannot be understood.
     """
+    shown = list_settings(configuration)
+    for name, description in SECRETS.items():
+        value, origin = locate(name, configuration.settings, environ)
+        masked = "not set" if value is None else "set"
+        shown.append(EffectiveSetting(key=name, value=masked, origin=origin, description=description))
+    return tuple(shown)
+
+
+def list_settings(configuration: Configuration) -> list[EffectiveSetting]:
+    """Return every setting with its value and origin, in the order of hftcl.toml, and no secret: reads no file."""
     tree = _to_tables(configuration.settings)
     folder = configuration.file.parent if configuration.file else None
-    shown = [
+    return [
         EffectiveSetting(
             key=key,
             value=tree[leaf.section][leaf.name],
@@ -57,11 +67,6 @@ def list_effective(configuration: Configuration, environ: Mapping[str, str]) -> 
         )
         for key, leaf in leaves(configuration.plugins).items()
     ]
-    for name, description in SECRETS.items():
-        value, origin = locate(name, configuration.settings, environ)
-        masked = "not set" if value is None else "set"
-        shown.append(EffectiveSetting(key=name, value=masked, origin=origin, description=description))
-    return tuple(shown)
 
 
 def _is_default(leaf: Leaf, value: object, folder: Path | None, origin: str) -> bool:
@@ -110,7 +115,7 @@ def write_example(folder: Path, values: Mapping[str, object] | None = None) -> t
 
 
 def example(values: Mapping[str, object] | None = None) -> str:
-    """Return hftcl.toml.example: every setting with its meaning, what it allows, and its default (or `values`)."""
+    """Return hftcl.toml.example: each setting, its meaning, what it allows; defaults as comments, `values` in force."""
     return EXAMPLE_HEAD + "".join(_build_example_section(section, values or {}) for section in sections())
 
 
@@ -134,13 +139,14 @@ def _build_example_section(section: str, values: Mapping[str, object]) -> str:
     lines = ["", "", f"[{section}]", *_format_comment(_describe_section(section))]
     for leaf in _list_leaves(section):
         lines += ["", *_format_comment(leaf.description), *_format_comment(f"Allowed: {leaf.allowed}.")]
-        lines.append(f"{leaf.name} = {_format_toml(values.get(leaf.key, leaf.default))}")
+        given = leaf.key in values
+        lines.append(f"{'' if given else '# '}{leaf.name} = {format_toml(values.get(leaf.key, leaf.default))}")
     return "\n".join(lines) + "\n"
 
 
 def _build_reference_section(section: str) -> str:
     rows = "".join(
-        f"| `{leaf.key}` | `{_format_toml(leaf.default)}` | {_to_cell(leaf.allowed)} | {_to_cell(leaf.description)} |\n"
+        f"| `{leaf.key}` | `{format_toml(leaf.default)}` | {_to_cell(leaf.allowed)} | {_to_cell(leaf.description)} |\n"
         for leaf in _list_leaves(section)
     )
     head = "| setting | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
@@ -158,15 +164,15 @@ def _format_comment(text: str) -> list[str]:
     )
 
 
-def _format_toml(value: object) -> str:
+def format_toml(value: object) -> str:
     """Return one value as TOML, on one line."""
     import tomli_w
 
     match value:
         case tuple() | list():
-            return f"[{', '.join(_format_toml(element) for element in value)}]"
+            return f"[{', '.join(format_toml(element) for element in value)}]"
         case dict():
-            pairs = ", ".join(f"{name} = {_format_toml(element)}" for name, element in value.items())
+            pairs = ", ".join(f"{name} = {format_toml(element)}" for name, element in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
         case _:
             return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")

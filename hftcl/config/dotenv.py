@@ -24,6 +24,7 @@ SECRETS: Final[Mapping[str, str]] = {
     "SMTP_USER": "Account at the mail server; none is asked for without it.",
     "SMTP_PASSWORD": "Password of that account.",
     "ALERT_URLS": "Addresses of Apprise, apart by blanks: Slack, Telegram and a hundred others.",
+    "DASHBOARD_TOKEN": "What lets a browser see `hftcl dashboard`; 16 characters or more. A run makes its own without.",
 }
 """The names that hftcl knows, each with its meaning."""
 

@@ -15,6 +15,7 @@ import msgspec
 from hftcl.config import suggest
 from hftcl.config.checks import CHECKS
 from hftcl.config.dotenv import SIGNING_KEY, build_read_error, find_settings_in, read_text
+from hftcl.config.lines import find_line
 from hftcl.config.plugins import GROUPS, Found, find_plugins
 from hftcl.config.remembered import FILE_NAME, find_remembered
 from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
@@ -27,7 +28,10 @@ FILE_VARIABLE: Final = "HFTCL_CONFIG"
 NOT_SETTINGS: Final = (FILE_VARIABLE, SIGNING_KEY, "HFTCL_TEST_DATA")
 """Environment variables of ours that are no settings."""
 
-PATHS: Final = ("paths.home", "paths.env_file", "files.folder", "polygon.flat_files", "log.prometheus")
+PATHS: Final = (
+    *("paths.home", "paths.env_file", "files.folder", "polygon.flat_files", "log.prometheus"),
+    *("compute.scheduler_file", "compute.storage", "compute.tls_ca_file", "compute.tls_cert", "compute.tls_key"),
+)
 """Settings that are made absolute: relative to the configuration file, or to the working folder without one."""
 
 MODULES: Final = "features.modules"
@@ -39,6 +43,13 @@ FLAG: Final = "flag"
 
 # A key as tomllib writes it into its errors: ('paper',) for [paper], https://github.com/python/cpython Lib/tomllib.
 _KEY: Final = re.compile(r"""\((?:(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?:, |,(?=\))|(?=\))))+\)""")
+ARGUMENTS: Final = {
+    "market.lookback_days": "--lookback-days",
+    "triggers.max_age_days": "retrain_frequency_days",
+    "promote.min_sharpe": "validation_threshold_sharpe",
+}
+"""What a person has written where a setting comes from an argument: a flag, or a name of the guide."""
+
 _NO_OVERRIDES: Final[Mapping[str, object]] = MappingProxyType({})  # frozen: a default argument is shared by all calls
 _NOT_TOML: Final = object()  # a value of its own: None, False and "" may all be meant
 
@@ -56,6 +67,19 @@ class Configuration(Value):
     origins: Mapping[str, str]
     plugins: Plugins = ()
     remembered: bool = False
+
+
+@value_class(frozen=True, slots=True)
+class _Place(Value):
+    """The file that a fault lies in, and its text, to name the line."""
+
+    file: str
+    text: str
+
+    def name(self, section: str, name: str = "") -> str:
+        """Return "hftcl.toml, line 3", for [section] or a setting of it; the file alone where no line is found."""
+        line = find_line(self.text, section, name)
+        return self.file if line is None else f"{self.file}, line {line}"
 
 
 @dataclass(slots=True)
@@ -142,22 +166,22 @@ def load(
     remembered = file is None and (file := find_remembered(cwd)) is not None
     where = "" if file is None else str(file.relative_to(cwd) if file.is_relative_to(cwd) else file)
     document: dict[str, Any] = {}
-    unread: tuple[str, ...] = ()
+    written, unread = "", tuple[str, ...]()
     try:
-        document = {} if file is None else _parse(file, where)
+        written, document = ("", {}) if file is None else _parse(file, where)
     except ConfigError as error:
         unread = error.faults
     gathered = _Gathering(_find_plugins(document, environ, overrides, load=plugins))
-    for text in unread:
-        gathered.add_fault(text, str(file))
-    _take_file(gathered, document, where, str(file))
+    for told in unread:
+        gathered.add_fault(told, str(file))
+    _take_file(gathered, document, _Place(where, written), str(file))
     _take_environment(gathered, environ)
     _take_arguments(gathered, overrides)
     _make_absolute(gathered, cwd if file is None else file.parent, environ.get("HOME", ""))
     settings = gathered.build_settings()
     _cross_check(gathered, settings)
-    for text in find_settings_in(Path(settings.paths.env_file)):
-        gathered.add_fault(text, settings.paths.env_file)
+    for told in find_settings_in(Path(settings.paths.env_file)):
+        gathered.add_fault(told, settings.paths.env_file)
     if gathered.faults:
         raise UsageError("\n".join(gathered.faults)) if gathered.only_flags else ConfigError(*gathered.faults)
     return Configuration(
@@ -216,13 +240,14 @@ def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | No
     return implied
 
 
-def _parse(file: Path, where: str) -> dict[str, Any]:
+def _parse(file: Path, where: str) -> tuple[str, dict[str, Any]]:
+    """Return the text of `file`, and what it says."""
     import tomllib  # here: a home without a file need not wait for it
 
     text = ""
     try:
         text = read_text(file, where)
-        return tomllib.loads(text)
+        return text, tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{where}: there is no such file. Name one that exists; `hftcl init` writes one.") from None
     except OSError as error:
@@ -238,7 +263,7 @@ def _parse(file: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: cannot be read as TOML: {error}.") from None
 
 
-def _take_file(gathered: _Gathering, document: Mapping[str, Any], where: str, origin: str) -> None:
+def _take_file(gathered: _Gathering, document: Mapping[str, Any], place: _Place, origin: str) -> None:
     for section, content in document.items():
         if section not in sections(gathered.plugins):
             if isinstance(content, dict) and gathered.is_unjudged(section):
@@ -248,13 +273,14 @@ def _take_file(gathered: _Gathering, document: Mapping[str, Any], where: str, or
                 if isinstance(content, dict)
                 else suggest.describe_key_fault("", section, gathered.plugins)
             )
+            where = place.name(*((section,) if isinstance(content, dict) else ("", section)))
             gathered.add_fault(f"{where}: {text}", origin)
         elif not isinstance(content, dict):
-            gathered.add_fault(
-                f"{where}: {section} = {format_value(content)}, but it must be a section, [{section}].", origin
-            )
+            told = f"{section} = {format_value(content)}, but it must be a section, [{section}]."
+            gathered.add_fault(f"{place.name('', section)}: {told}", origin)
         else:
             for name, value in content.items():
+                where = place.name(section, name)
                 if leaf := gathered.leaves.get(f"{section}.{name}"):
                     gathered.take(leaf, value, where, origin)
                 else:
@@ -280,7 +306,8 @@ def _take_arguments(gathered: _Gathering, overrides: Mapping[str, object]) -> No
         if value is None:
             continue
         if leaf := gathered.leaves.get(key):
-            gathered.take(leaf, str(value) if isinstance(value, Path) else value, "argument", FLAG)
+            where = ARGUMENTS.get(key, "argument")
+            gathered.take(leaf, str(value) if isinstance(value, Path) else value, where, FLAG)
         else:
             gathered.add_fault(f"argument: {_describe_unknown(key, gathered.plugins)}", FLAG)
 

@@ -4,7 +4,7 @@ from typing import Final
 
 # A text apart from code: the settings below it are drawn from `Settings`, only this is written by hand.
 EXAMPLE_HEAD: Final = """\
-# hftcl.toml: every setting of hftcl, each with its default. Delete what you do not change.
+# hftcl.toml: every setting of hftcl, with its default as a comment. Take the # away from what you change.
 #
 # hftcl reads the file named by --config, else by $HFTCL_CONFIG, else ./hftcl.toml; without any,
 # the defaults below hold. Paths are relative to this file; ~ is your home folder.
@@ -24,11 +24,11 @@ ENV_HEAD: Final = """\
 
 # As EXAMPLE_HEAD: the tables below it are drawn from `Settings`.
 REFERENCE_HEAD: Final = """\
-<!-- Generated from hftcl/settings.py; tests/test_configuration_docs.py says how to write it again. -->
+<!-- Generated from hftcl/settings/; tests/config/test_docs.py says how to write it again. -->
 
 # Configuration
 
-`hftcl init` writes a commented `hftcl.toml`, with every setting at its default, and a template of `.env` for
+`hftcl init` writes `hftcl.toml`, with every setting as a comment, at its default, and a template of `.env` for
 secrets. It never overwrites a file. Without any file the defaults hold: the built-in synthetic market, and
 everything is kept in the working folder.
 
@@ -63,8 +63,8 @@ All faults of the file, the environment and the arguments are told at once, a li
 which setting, which value, what is allowed; for a name that does not exist, which one was probably meant.
 
 ```text
-hftcl.toml: there is no setting model.n_estimator; did you mean model.n_estimators?
-hftcl.toml: model.max_depth = 7.9, but it must be an integer from 1 to 64.
+hftcl.toml, line 2: there is no setting model.n_estimator; did you mean model.n_estimators?
+hftcl.toml, line 3: model.max_depth = 7.9, but it must be an integer from 1 to 64.
 HFTCL_EXAM__SESSIONS: exam.sessions = "many", but it must be an integer from 2 to 1000.
 ```
 

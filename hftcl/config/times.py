@@ -6,7 +6,6 @@ No time zone here: these are dates and times as a clock on the wall shows them.
 import calendar
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import MAXYEAR, date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -14,13 +13,15 @@ from typing import Final
 
 from cronsim import CronSim, CronSimError
 
+from hftcl.values import Value, value_class
+
 # The two forms that need no cron: "09:30" and "Sun 01:00".
 _SIMPLE: Final = re.compile(r"(?:(?P<day>[A-Z][a-z]{2}) )?(?P<hour>\d\d):(?P<minute>\d\d)")
 _BEFORE: Final = timedelta(minutes=1)  # CronSim begins after the moment that it is given
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+@value_class(frozen=True, slots=True)
+class Times(Value):
     """One minute, `at`, of the days that `cron` (five fields) names; without a time zone."""
 
     cron: str

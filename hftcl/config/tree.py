@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import cache
+from inspect import get_annotations
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -32,11 +33,16 @@ _LONGEST_SHOWN: Final = 80  # a terminal's usual width: what is longer is of use
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Leaf(Value):
-    """One setting: its dotted key, its type with the `Meta` that limits it, and its default."""
+    """One setting: its dotted key, the dataclass of its section, and its default."""
 
     key: str
-    annotation: Any
+    kind: type
     default: object
+
+    @property
+    def annotation(self) -> Any:
+        """Its type with the `Meta` that limits it."""
+        return _find_annotation(self.kind, self.name)
 
     @property
     def section(self) -> str:
@@ -106,13 +112,17 @@ def leaves(plugins: Plugins = ()) -> Mapping[str, Leaf]:
 
 def list_leaves(section: str, kind: type[Any]) -> tuple[Leaf, ...]:
     """Return the settings of one section, in the order of its dataclass."""
-    written = {item.name: item.type for item in fields(kind)}
-    if any(isinstance(hint, str) for hint in written.values()):  # of a plug-in that has its annotations put off
-        written = get_type_hints(kind, include_extras=True)
-    return tuple(
-        Leaf(key=f"{section}.{item.name}", annotation=written[item.name], default=_find_default(item))
-        for item in fields(kind)
+    return tuple(Leaf(key=f"{section}.{item.name}", kind=kind, default=_find_default(item)) for item in fields(kind))
+
+
+@cache
+def _find_annotation(kind: type, name: str) -> Any:
+    """Return what a field is annotated with; where annotations are put off, this one alone is worked out."""
+    owner = next(base for base in kind.__mro__ if name in get_annotations(base))
+    alone = type(
+        owner.__name__, (), {"__module__": owner.__module__, "__annotations__": {name: get_annotations(owner)[name]}}
     )
+    return get_type_hints(alone, include_extras=True)[name]
 
 
 def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
@@ -127,7 +137,7 @@ def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]
         case (kind, dict()) if kind is dict:
             names, of_value = get_args(core)
             for name, element in value.items():
-                if name in get_args(names):
+                if name in get_args(names) or (_split(names)[0] is str and _fits(name, names)):
                     yield from find_refusals(f"{key}.{name}", of_value, element)
                 else:
                     yield Refusal(key, {name: element}, describe_allowed(annotation))
@@ -159,7 +169,7 @@ def describe_allowed(annotation: Any) -> str:
         return f"a list of {meta.min_length or 0} to {meta.max_length}, each {describe_allowed(get_args(core)[0])}"
     if get_origin(core) is dict:
         names, of_value = get_args(core)
-        return f"a table with some of the keys {', '.join(get_args(names))}, each {describe_allowed(of_value)}"
+        return f"a table with some of the keys {describe_allowed(names)}, each {describe_allowed(of_value)}"
     return ", or ".join(describe_allowed(choice) for choice in get_args(core))
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
@@ -16,8 +16,9 @@ from hftcl.archive.artifact import ModelMeta, check_graph
 from hftcl.contracts.findings import Findings
 from hftcl.errors import HftclError, IntegrityError, UsageError
 from hftcl.model.families import Family, Fitted, complete
+from hftcl.model.feature import Feature
 from hftcl.model.feature_check import find_faults
-from hftcl.model.features import FEATURES, Feature
+from hftcl.model.features import FEATURES
 from hftcl.model.serving import Predictor
 from hftcl.settings import Model
 
@@ -70,6 +71,9 @@ def check_family(family: Family) -> tuple[str, ...]:
         inner = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1)
         one = _fit(family, X, y, params, seed=3, jobs=1)
         two = _fit(family, X, y, params, seed=3, jobs=2)
+        if getattr(family, "tells_brief", False):
+            brief = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1, brief=True)
+            promises.check(brief.fitted.onnx == inner.fitted.onnx, "a brief fit() gives the same graph, byte by byte")
     except _RefusedGraphError as error:
         promises.check(False, f"the graph may go into a model file: {error}")
         return tuple(promises.broken)
@@ -85,13 +89,15 @@ def check_family(family: Family) -> tuple[str, ...]:
 
 def _check_prepare(promises: Findings, family: Family) -> None:
     """Call it where it is there, as a training does, which says nothing of what it raises."""
-    prepare = getattr(family, "prepare", None)
-    if prepare is None:
-        return
-    try:
-        prepare()
-    except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-        promises.check(False, f"prepare() takes nothing and raises nothing: it raised {type(error).__name__}: {error}")
+    for name in ("prepare", "prepare_child"):
+        prepare = getattr(family, name, None)
+        if prepare is None:
+            continue
+        try:
+            prepare()
+        except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+            broken = f"{name}() takes nothing and raises nothing: it raised {type(error).__name__}: {error}"
+            promises.check(False, broken)
 
 
 def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
@@ -147,11 +153,23 @@ def _build_problem() -> tuple[FloatArray, FloatArray]:
     return X, y
 
 
-def _fit(family: Family, X: FloatArray, y: FloatArray, params: Mapping[str, object], *, seed: int, jobs: int) -> _Trial:
+def _fit(
+    family: Family,
+    X: FloatArray,
+    y: FloatArray,
+    params: Mapping[str, object],
+    *,
+    seed: int,
+    jobs: int,
+    brief: bool = False,
+) -> _Trial:
     """Fit as the child process of a training does: the parameters come out of JSON."""
     steps: list[tuple[int, int]] = []
     arrived = json.loads(json.dumps(params, default=str))
-    fitted = family.fit(X, y, arrived, seed=seed, jobs=jobs, on_step=lambda done, total: steps.append((done, total)))
+    option = {"brief": True} if brief else {}
+    fitted = family.fit(
+        X, y, arrived, seed=seed, jobs=jobs, on_step=lambda done, total: steps.append((done, total)), **option
+    )
     try:
         check_graph(fitted.onnx, _FEATURES)  # first: onnxruntime meets only what a model file may hold
         predictor = Predictor(fitted.onnx, _FEATURES)
@@ -270,17 +288,20 @@ def _check_estimator(promises: Findings, trial: _Trial, X: FloatArray) -> None:
 # ---- features --------------------------------------------------------------------------------------------------------
 
 
-def check_feature(feature: Feature) -> tuple[str, ...]:
+def check_feature(feature: Feature, columns: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the promises that `feature` breaks on small made-up markets with gaps, late starts and still prices.
 
     It proves that no value is NaN or infinite; that none changes, to the bit, when later bars arrive; that the bot,
     which sees `lookback` minutes and `sessions` earlier sessions, finds the bits of the training; that neither the
     order of the bars nor the unit of prices and volumes matters. It does not prove that the feature is of use. The same
-    is asked of the user's own features before each training: see `model.feature_check`.
+    is asked of the user's own features before each training: see `model.feature_check`. columns: further numbers that
+    the bars have, as `[market] columns` names them.
 
     >>> from dataclasses import replace
     >>> check_feature(replace(FEATURES[0], name="another_name"))
     ()
     """
     taken = frozenset(other.name for other in FEATURES if other is not feature)
-    return tuple(str(fault) for fault in find_faults((feature,), taken=taken))
+    return tuple(
+        str(fault) for fault in find_faults((feature,), taken=taken, samples=tuple((name, ()) for name in columns))
+    )

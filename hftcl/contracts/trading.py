@@ -11,10 +11,11 @@ from polars.testing import assert_frame_equal
 from hftcl.contracts.findings import Findings
 from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
+from hftcl.market.columns import extend_schema
 from hftcl.market.hours import Hours
 from hftcl.market.sources import BarSource
 from hftcl.strategy.risk import Code
-from hftcl.trading.brokers import Broker, Fill, Order, OrderState
+from hftcl.trading.brokers import Account, Broker, Fill, Order, OrderState
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 
 _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
@@ -39,8 +40,9 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
     promises.check_section(source)
     mark = source.fingerprint(ticker)
     bars = source.minutes(ticker, first, last)
+    schema = extend_schema(RAW_SCHEMA, getattr(source, "columns", ()))
     if promises.check(
-        bars.schema == RAW_SCHEMA, "minutes() has the columns and types of RAW_SCHEMA"
+        bars.schema == schema, "minutes() has the columns and types of RAW_SCHEMA, and behind it the source's `columns`"
     ) and promises.check(bars.height > 0, f"minutes() has bars of {ticker} from {first} to {last}"):
         _check_bars(promises, bars, ticker, first, last)
         promises.check(
@@ -49,9 +51,7 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
     promises.check(bool(mark) and mark == source.fingerprint(ticker), "fingerprint() is a text that stays the same")
     long_ago = date(1995, 1, 1)  # a Sunday, and a holiday
     none = source.minutes(ticker, long_ago, long_ago)
-    promises.check(
-        none.schema == RAW_SCHEMA and none.is_empty(), "minutes() of a time without bars is empty, not wrong"
-    )
+    promises.check(none.schema == schema and none.is_empty(), "minutes() of a time without bars is empty, not wrong")
     splits = source.splits(ticker)
     promises.check(isinstance(splits, tuple), "splits() is a tuple")
     promises.check(
@@ -104,13 +104,17 @@ def check_feed(
     promises.check_section(feed)
     began = minutes[0]
     morning = feed.begin(hours, began)
-    _knows_the_morning(promises, morning, hours, began)
+    schema = extend_schema(BAR_SCHEMA, getattr(feed, "columns", ()))
+    _knows_the_morning(promises, morning, hours, began, schema)
     seen: set[tuple[str, datetime]] = set()
     for minute in minutes:
         now = at(minute)
         for again in (False, True):
             delivery = feed.minute(minute, now)
             _delivers(promises, delivery, morning, hours, now)
+            promises.check(
+                delivery.bars.schema == schema, "minute() gives bars as BAR_SCHEMA, then the feed's `columns`"
+            )
             promises.check(delivery.minute == minute, "minute() tells of the minute that it was asked for")
             found = set(delivery.bars.select("ticker", "ts").iter_rows())
             promises.check(not (found & seen), "minute() hands a bar of its minute over once")
@@ -126,9 +130,9 @@ def check_feed(
     return tuple(promises.broken)
 
 
-def _knows_the_morning(promises: Findings, morning: Morning, hours: Hours, now: datetime) -> None:
+def _knows_the_morning(promises: Findings, morning: Morning, hours: Hours, now: datetime, schema: pl.Schema) -> None:
     for name, bars in (("earlier", morning.earlier), ("so_far", morning.so_far)):
-        promises.check(bars.schema == BAR_SCHEMA, f"begin() gives {name} as BAR_SCHEMA")
+        promises.check(bars.schema == schema, f"begin() gives {name} as BAR_SCHEMA, then the feed's `columns`")
     promises.check(
         bool((morning.earlier["session"] < hours.session).all()), "begin() gives earlier sessions as earlier"
     )
@@ -145,7 +149,6 @@ def _knows_the_morning(promises: Findings, morning: Morning, hours: Hours, now: 
 
 def _delivers(promises: Findings, delivery: Delivery, morning: Morning, hours: Hours, now: datetime) -> None:
     bars, corrected = delivery.bars, delivery.corrected
-    promises.check(bars.schema == BAR_SCHEMA, "minute() gives bars as BAR_SCHEMA")
     promises.check(
         bool((bars["ts"] == delivery.minute).all()) and not bars["ticker"].is_duplicated().any(),
         "minute() gives bars of that minute, of each ticker at most one",
@@ -187,19 +190,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     >>> broker.close()
     """
     promises = Findings()
-    promises.check(
-        bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
-    )
-    promises.check(
-        all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
-        "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
-    )
-    promises.check_section(broker)
-    before = broker.account()
-    promises.check(
-        all(math.isfinite(value) for value in (before.cash, before.equity, before.buying_power)),
-        "account() is in finite numbers",
-    )
+    before = _check_account(promises, broker)
     _, cursor = broker.fills(None)
     promises.check(broker.find(order.client_order_id) is None, "find() of an id that was never sent is None")
     _check_submit(promises, broker, order)
@@ -208,13 +199,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     after = broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)
     promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
     _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
-    for n, quantity in enumerate((math.nan, math.inf, 0.0)):
-        nonsense = replace(order, client_order_id=f"{order.client_order_id}-n{n}", quantity=quantity)
-        promises.check_refusal(
-            lambda nonsense=nonsense: broker.submit(nonsense),  # type: ignore[misc]
-            OrderRefusedError,
-            f"submit() refuses {quantity} shares with OrderRefusedError",
-        )
+    _check_refusals(promises, broker, order)
     broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
     trade()
     promises.check(
@@ -223,6 +208,34 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     )
     broker.end_of_session(order.session)
     return tuple(promises.broken)
+
+
+def _check_account(promises: Findings, broker: Broker) -> Account:
+    """Check what the broker says of itself and of its account; return the account."""
+    promises.check(
+        bool(broker.name) and isinstance(broker.live_money, bool), "it has a name, and says if it is for real"
+    )
+    promises.check(
+        all(isinstance(said, bool) for said in (broker.shorting, broker.turns, broker.extended_hours)),
+        "it says whether what is not held may be sold, an order may turn a position, and extended hours are filled",
+    )
+    promises.check_section(broker)
+    account = broker.account()
+    promises.check(
+        all(math.isfinite(value) for value in (account.cash, account.equity, account.buying_power)),
+        "account() is in finite numbers",
+    )
+    return account
+
+
+def _check_refusals(promises: Findings, broker: Broker, order: Order) -> None:
+    for n, quantity in enumerate((math.nan, math.inf, 0.0)):
+        nonsense = replace(order, client_order_id=f"{order.client_order_id}-n{n}", quantity=quantity)
+        promises.check_refusal(
+            lambda nonsense=nonsense: broker.submit(nonsense),  # type: ignore[misc]
+            OrderRefusedError,
+            f"submit() refuses {quantity} shares with OrderRefusedError",
+        )
 
 
 def _check_submit(promises: Findings, broker: Broker, order: Order) -> None:

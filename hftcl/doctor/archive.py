@@ -9,7 +9,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.registry import Registry, compute_digest
-from hftcl.archive.schema import faults, find_witness, open_to_read
+from hftcl.archive.schema import faults, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
 from hftcl.formats import count
@@ -18,19 +18,12 @@ from hftcl.home import MODELS, Home
 # The archive has every model that ever served, so the copy in production can be made again.
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
 # A copy for other readers, made from the model that serves: nothing is lost by writing it.
-_REBUILD = "`hftcl doctor --repair` rebuilds the registry; until then nothing is changed."
 _REWRITE = "`hftcl doctor --repair` writes it again."
 
 
 def check_models(context: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
     archive = Archive(Home.of(context.settings).root)
-    if not archive.database.exists():
-        if (witness := find_witness(archive.files)) is not None:
-            yield fault("archive files", f"the registry is missing, and {witness} tells of a model", _REBUILD)
-        else:
-            yield ok("archive", "no model yet")
-        return
     with faults("checking the model registry"), open_to_read(archive.database) as db:
         verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
@@ -40,21 +33,23 @@ def check_models(context: Context) -> Iterator[Row]:
         yield build_fault(f"archive {model_id}", IntegrityError(why))
     records = archive.models()
     kept = sum(record.kept for record in records)
-    if not broken:
+    if not archive.database.exists():
+        yield ok("archive", "no model yet")
+    elif not broken:
         signed = " and signed" if signing.read_key() is not None else ""
         yield ok("archive", f"{count(len(records), 'model')}, the files of {kept} are whole{signed}")
     registered_paths = {archive.onnx_path(record.model_id) for record in records}
     if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in registered_paths):
-        if not records:
-            yield fault("archive files", f"the registry knows no model, and {strays[0]} is one", _REBUILD)
-            return
         yield warning(
             "archive files",
             f"{len(strays)} in {archive.folder} are of no registered model, such as {strays[0]}",
             "Move them away.",
         )
-    there = archive.csv.is_file()  # before the first model nothing has been written
-    if (records or there) and (not there or archive.csv.read_bytes() != csv_bytes(records)):
+    there = archive.csv.is_file()
+    if there and not records:  # before the first model nothing has been written: it is a list of another program
+        what = "is in the history" if archive.list_adopted() else "may be taken over: `hftcl init --adopt`"
+        yield ok("archive csv", f"{archive.csv.name} of another program {what}")
+    elif records and (not there or archive.csv.read_bytes() != csv_bytes(records)):
         yield warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from hftcl.doctor import archive, bot, machine, market, outside
+from hftcl.doctor import archive, bot, cluster, machine, market, outside
 from hftcl.doctor.row import Context, Row, build_fault
 from hftcl.events import Event, OnEvent, ignore
 
@@ -11,6 +11,8 @@ Check = Callable[[Context], Iterable[Row]]
 
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("configuration", machine.check_configuration),
+    ("family", machine.check_family),
+    ("compute", cluster.check_compute),
     ("source", market.check_source),
     ("clock", market.check_clock),
     ("calendar", market.check_calendar),
@@ -30,14 +32,24 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
 """Every check with the name of its row, or of its rows' first word."""
 
 
+NOT_QUIET: Final = frozenset({"compute", "source", "clock", "broker", "lock", "alerts", "units"})
+"""Checks that ask another machine, hold a lock for a moment, or compare with the shell that asks."""
+
+
 def examine(context: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
-    """Return the rows of every check. Changes nothing; asks the source, the mail server and no one else."""
+    """Return the rows of every check; quietly, of those that are not `NOT_QUIET`.
+
+    Changes nothing; asks the source, the cluster, the mail server and no one else.
+    """
     rows: list[Row] = []
-    for done, (name, check) in enumerate(CHECKS):
-        on_event(Event("doctor", done, len(CHECKS), name))
+    checks = [(name, check) for name, check in CHECKS if not (context.quietly and name in NOT_QUIET)]
+    for done, (name, check) in enumerate(checks):
+        on_event(Event("doctor", done, len(checks), name))
         try:
             rows += check(context)
-        except Exception as error:  # noqa: BLE001 - what is damaged can make a library raise anything
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of polars is no Exception; what is damaged can make a library raise anything
             rows.append(build_fault(name, error))
-    on_event(Event("doctor", len(CHECKS), len(CHECKS)))
+    on_event(Event("doctor", len(checks), len(checks)))
     return tuple(rows)

@@ -12,8 +12,10 @@ from typing import Final
 
 from hftcl import __version__, config
 from hftcl.archive.registry import Registry
-from hftcl.config.loading import DEFAULT
+from hftcl.config.documents import list_settings
 from hftcl.doctor.row import Context, Row, fault, ok, warning
+from hftcl.errors import HftclError, split_remedy
+from hftcl.formats import count
 from hftcl.home import MODELS, Home
 
 DAYS: Final = 90  # a quarter: long enough to add a disk in, short enough that today's rates still hold
@@ -26,13 +28,32 @@ _MINUTES: Final = 390  # of a regular session; an estimate, so half days and ext
 def check_configuration(context: Context) -> Iterator[Row]:
     """Which configuration is in force, and whether the file of secrets is in order."""
     configuration = context.configuration
-    changed = sum(origin != DEFAULT for origin in configuration.origins.values())
+    changed = sum(not setting.is_default for setting in list_settings(configuration))
     where = f"{configuration.file}" if configuration.file else "no file, the defaults"
     python = ".".join(map(str, sys.version_info[:3]))
-    yield ok("configuration", f"{where}; {changed} settings are not the default; hftcl {__version__}, Python {python}")
-    for finding in config.findings(configuration.settings):
+    yield ok("configuration", f"{where}; {_count_changed(changed)}; hftcl {__version__}, Python {python}")
+    # to a service its file of secrets is handed on by systemd: it cannot read it, and need not
+    for finding in () if context.quietly else config.findings(configuration.settings):
         detail, _, remedy = finding.partition(". Run: ")
-        yield warning("secrets", f"{detail}.", f"{remedy}" if remedy else "Correct that line.")
+        detail = detail if detail.endswith("?") else f"{detail}."
+        yield warning("secrets", detail, f"{remedy}" if remedy else "Correct that line.")
+
+
+def _count_changed(changed: int) -> str:
+    return f"{count(changed, 'setting')} {'differs' if changed == 1 else 'differ'} from the defaults"
+
+
+def check_family(context: Context) -> Iterator[Row]:
+    """Whether the model family that is configured is installed, with its library and parameters that it takes."""
+    from hftcl.learning.candidate import merge_params
+
+    try:
+        merge_params(context.settings)
+    except HftclError as error:
+        happened, remedy = split_remedy(str(error))
+        yield fault("family", happened, remedy)
+    else:
+        yield ok("family", f"{context.settings.model.family} is installed")
 
 
 def check_permissions(context: Context) -> Iterator[Row]:
@@ -41,11 +62,9 @@ def check_permissions(context: Context) -> Iterator[Row]:
     if not home.is_dir():
         yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
         return
-    if not os.access(home, os.W_OK | os.X_OK):
-        yield fault("permissions", f"{home} cannot be written by {_find_user(os.geteuid())}", "Run as its owner.")
     owner = home.stat().st_uid
-    if os.geteuid() not in {0, owner}:
-        yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
+    if not context.quietly:
+        yield from _judge_this_user(home, owner)
     trusted = {0, os.geteuid(), owner}
     modules = [Path(module) for module in context.settings.features.modules]
     judged = [_judge_path(path, trusted) for path in _list_guarded(home, context.configuration.file, modules)]
@@ -56,6 +75,14 @@ def check_permissions(context: Context) -> Iterator[Row]:
     if not faulty_rows:
         who = f"{_find_user(owner)} and root" if owner else "root"
         yield ok("permissions", f"only {who} can change what serves")
+
+
+def _judge_this_user(home: Path, owner: int) -> Iterator[Row]:
+    """Yield why this user cannot work in the home, or should not."""
+    if not os.access(home, os.W_OK | os.X_OK):
+        yield fault("permissions", f"{home} cannot be written by {_find_user(os.geteuid())}", "Run as its owner.")
+    if os.geteuid() not in {0, owner}:
+        yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
 
 
 def _list_guarded(home: Path, file: Path | None, modules: Iterable[Path]) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources import BarSource, as_local, find_source
+from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.market.store import BarStore
 from hftcl.market.window import find_as_of, list_window, open_market
 from hftcl.settings import Settings
@@ -27,6 +27,8 @@ _SHOWN: Final = 3  # sessions in a line of text; --json has all of them
 _REMEDY: Final = "Correct its bars, or take it from [market] watchlist; `hftcl inspect` shows a folder of files."
 _PUBLISHED: Final = timedelta(hours=20)
 """After the close: a flat file is there by about 11:00 New York of the next day, an hour of grace included."""
+_OLD: Final = timedelta(days=7)  # longer than any closure of an exchange over holidays
+_DAYS_TOLD: Final = 60  # two months: above that, days are no longer counted in the head
 _STALE_SESSIONS: Final = 1  # between a close and the collection after it, one session behind is as it should be
 
 
@@ -39,7 +41,7 @@ def check_source(context: Context) -> Iterator[Row]:
     name, settings = context.settings.market.source, context.settings
     open_quickly = {"polygon": _open_polygon, "alpaca": _open_alpaca}.get(name)
     if open_quickly is None:
-        source = find_source(name)(settings)
+        source = open_source(settings)
         if not is_ours(name):  # of a plug-in we do not know whether it has a key
             source.splits(settings.market.watchlist[0])
             yield ok("source", f"{name} answers")
@@ -163,7 +165,7 @@ def check_calendar(context: Context) -> Iterator[Row]:
 
 
 def check_bars(context: Context) -> Iterator[Row]:
-    """Whether the stored bars are whole, of each ticker of the watchlist, fresh, and cover the window."""
+    """Whether the stored bars are whole, of each ticker of the watchlist and context, fresh, and cover the window."""
     settings = context.settings
     source, sessions = open_market(settings)
     store = BarStore(Home.of(settings).bars, source, sessions)
@@ -182,7 +184,8 @@ def check_bars(context: Context) -> Iterator[Row]:
     for ticker, why in refused.items():
         yield build_fault(f"bars {ticker}", RefusedBarsError(f"{why.rstrip('.')}. {_REMEDY}"))
     whole, size, stored = 0, 0, 0
-    for ticker in settings.market.watchlist:
+    tickers = (*settings.market.watchlist, *settings.market.context)
+    for ticker in tickers:
         if ticker in refused:
             continue
         held, findings, ticker_size = store.read_held(ticker)
@@ -195,17 +198,34 @@ def check_bars(context: Context) -> Iterator[Row]:
         else:
             whole += bool(held)
     label = "SYNTHETIC bars" if source.synthetic else f"bars from {source.name}"
+    yield from _describe_bars(
+        label, f"{whole} of {count(len(tickers), 'ticker')}", stored, size, known_end.at, context.now
+    )
+    if covered and (stored or as_local(source)):
+        yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
+
+
+def _describe_bars(label: str, whole: str, stored: int, size: int, end: datetime, now: datetime) -> Iterator[Row]:
+    """Yield what is stored, and whether its end is old. whole: "3 of 4 tickers"; stored: sessions; size: bytes."""
+    age = now - end
     if not stored:
         yield ok("bars", f"none are stored yet; the next retrain collects {label}")
     else:
-        watched = len(settings.market.watchlist)
-        yield ok(
+        fresh = " and fresh" if age <= _OLD else ""
+        kept = f"{count(stored, 'session')}, {size / 1e6:.1f} MB"
+        yield ok("bars", f"{label}: {whole} whole{fresh}, {kept}")
+    if age > _OLD:
+        yield warning(
             "bars",
-            f"{label}: {whole} of {count(watched, 'ticker')} whole and fresh, {count(stored, 'session')}, "
-            f"{size / 1e6:.1f} MB",
+            f"{label} end {end:%Y-%m-%d}, {_describe_age(age)} ago: nothing newer is trained on, judged or traded",
+            "Let newer bars come: `hftcl inspect` shows a folder of files.",
         )
-    if covered and (stored or as_local(source)):
-        yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
+
+
+def _describe_age(age: timedelta) -> str:
+    """Return how long that is, in days up to two months and in months from there on."""
+    months = round(age / timedelta(days=365.25 / 12))
+    return count(age.days, "day") if age.days <= _DAYS_TOLD else count(months, "month")
 
 
 def _cover(
@@ -218,7 +238,10 @@ def _cover(
     if not days:
         return ()
     if as_local(source) is None:
-        return tuple(store.read_coverage(ticker, days) for ticker in settings.market.watchlist)
+        tickers = (*settings.market.watchlist, *settings.market.context)
+        covered = tuple(store.read_coverage(ticker, days) for ticker in tickers)
+        stored = days[: len(days) - _count_unstored(covered, days)]
+        return covered if stored in {days, ()} else tuple(store.read_coverage(ticker, stored) for ticker in tickers)
     try:
         return store.collect(
             settings.market.watchlist,
@@ -227,10 +250,18 @@ def _cover(
             as_of=as_of,
             extended_hours=settings.market.extended_hours,
             min_coverage=0.0,
+            context=settings.market.context,
             save=False,
         ).coverage
     except NoDataError:
         return ()  # too few bars: the rows of the tickers tell what is stored
+
+
+def _count_unstored(covered: Sequence[TickerCoverage], days: tuple[date, ...]) -> int:
+    """Return how many of the newest sessions no ticker has a bar of: those are still to be collected, and no holes."""
+    empty = (tuple(day.session for day in item.incomplete if not day.received) for item in covered)
+    missing = frozenset.intersection(*map(frozenset, empty))
+    return next((nth for nth, day in enumerate(reversed(days)) if day not in missing), len(days))
 
 
 def _describe_coverage(covered: Sequence[TickerCoverage]) -> str:

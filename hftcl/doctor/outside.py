@@ -114,10 +114,10 @@ def check_units(context: Context) -> Iterator[Row]:
     if not units:
         yield ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
     for name, path in units:
-        yield _judge_unit(name, path)
+        yield _judge_unit(name, path, unit_files.Installation.find(context.configuration))
 
 
-def _judge_unit(name: str, path: Path) -> Row:
+def _judge_unit(name: str, path: Path, place: unit_files.Installation) -> Row:
     text = path.read_text(errors="replace")
     anew = f"`hftcl doctor --unit {name} > {path}`, then `systemctl daemon-reload` and restart it."
     version = unit_files.read_version(text)
@@ -129,14 +129,24 @@ def _judge_unit(name: str, path: Path) -> Row:
     program = unit_files.read_program(text)
     if program is not None and not Path(program).exists():
         return fault(f"unit {name}", f"{path} starts {program}, which is not there", anew)
-    return ok(f"unit {name}", f"{path}, version {version}{_describe_difference(text)}")
+    found, elsewhere = f"{path}, version {version}", _describe_difference(text, place)
+    if unit_files.read_home(text) not in {None, place.home} and elsewhere:
+        return warning(f"unit {name}", f"{found}{elsewhere}", "Run the doctor with the unit's --config and settings.")
+    return ok(f"unit {name}", f"{found}{elsewhere}")
 
 
-def _describe_difference(text: str) -> str:
-    """Say which of the other rows speak of this shell, where the unit has other secrets or another user."""
+def _describe_difference(text: str, place: unit_files.Installation) -> str:
+    """Say which of the other rows speak of this shell, where the unit has another home, secrets, user or settings."""
     if os.environ.get("INVOCATION_ID") and os.environ.get("CREDENTIALS_DIRECTORY"):
         return ""  # this is the unit
     differences = []
+    home, variables = unit_files.read_home(text), unit_files.read_variables(text)
+    if home is not None and home != place.home:
+        differences.append(f"works in {home}: the other rows speak of {place.home}")
+    variables.pop("HFTCL_PATHS__HOME", None)  # which is told as the home
+    names = {*variables, *place.variables} - {"HFTCL_PATHS__HOME"}
+    if other := sorted(name for name in names if variables.get(name) != place.variables.get(name)):
+        differences.append(f"has another {', '.join(other)} than this shell, of which the other rows speak")
     secrets, user = unit_files.read_secrets(text), unit_files.read_user(text)
     if secrets is not None:
         differences.append(f"takes its secrets from {secrets}: the rows about keys and alerts speak of this shell")

@@ -48,6 +48,7 @@ def write(path: Path, settings: Settings, now: datetime, rows: Iterable[Row] = (
     """Replace `path` by the state at `now` (UTC), with the doctor's `rows` where there are some. Raises HftclError."""
     document = render_text(settings, now, rows)
     with durable.convert_storage_faults(f"writing {path}"):
+        durable.require_regular(path)  # of a device that a person named, the machine would have none any more
         durable.write_atomically(path, document.encode())
 
 

@@ -21,15 +21,16 @@ def repair(context: Context) -> tuple[Row, ...]:
     rows: list[Row] = []
     for name, mend in (("repair archive", _repair_archive), ("repair bars", _repair_bars)):
         try:
-            rows += [ok(name, note) for note in mend(context)]
+            rows.extend(ok(name, note) for note in mend(context))  # what was mended before a fault is told too
         except HftclError as error:
             rows.append(build_fault(name, error))
     return tuple(rows)
 
 
-def _repair_archive(context: Context) -> tuple[str, ...]:
+def _repair_archive(context: Context) -> Iterator[str]:
     archive = Archive(Home.of(context.settings).root)
-    return (*rebuild(archive, context.now), *archive.recover(context.now))
+    yield from rebuild(archive, context.now)
+    yield from archive.recover(context.now)
 
 
 def _repair_bars(context: Context) -> Iterator[str]:
@@ -37,7 +38,7 @@ def _repair_bars(context: Context) -> Iterator[str]:
     settings = context.settings
     source, calendar = open_market(settings)
     store = BarStore(Home.of(settings).bars, source, calendar)
-    for ticker in settings.market.watchlist:
+    for ticker in (*settings.market.watchlist, *settings.market.context):
         _, findings, _ = store.read_held(ticker)
         damaged = [finding.detail.partition(":")[0] for finding in findings if finding.reason == "damaged_file"]
         for file in damaged:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from hftcl.config import Configuration
-from hftcl.errors import HftclError
+from hftcl.errors import HftclError, split_remedy
 from hftcl.market.received import TickerCoverage
 from hftcl.settings import Settings
 
@@ -32,11 +32,16 @@ class CoverageRow(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What is examined: the configuration in force, the environment it is read from, and the time, UTC."""
+    """What is examined: the configuration in force, the environment it is read from, and the time, UTC.
+
+    quietly: for who looks on, again and again, perhaps in a sandbox: without what asks another machine, holds a lock
+    for a moment, or is true only of who asks.
+    """
 
     configuration: Configuration
     environ: Mapping[str, str]
     now: datetime
+    quietly: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -55,11 +60,11 @@ def fault(name: str, detail: str, remedy: str) -> Row:
     return Row(name=name, status="fault", detail=detail, remedy=remedy)
 
 
-def build_fault(name: str, error: Exception) -> Row:
+def build_fault(name: str, error: BaseException) -> Row:
     """Return an error as a fault: the last sentence of one of ours is what to do."""
     text = " ".join(str(error).split())
-    detail, stop, remedy = text.rstrip(".").rpartition(". ")
-    if isinstance(error, HftclError) and stop:
-        return fault(name, f"{detail}.", f"{remedy}.")
+    detail, remedy = split_remedy(text)
+    if isinstance(error, HftclError) and remedy:
+        return fault(name, detail, remedy)
     kind = "" if isinstance(error, (HftclError, OSError)) else f"unexpected {type(error).__name__}: "
     return fault(name, f"{kind}{text}", "Mend what it names, then run this again.")

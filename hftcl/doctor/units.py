@@ -1,4 +1,4 @@
-"""The systemd units of `schedule` and `trade`, fitted to an installation. Pure but for `Installation.find`.
+"""The systemd units of the services, fitted to an installation. Pure but for `Installation.find`.
 
 docs/systemd/ holds those of the installation that docs/systemd/README.md describes.
 """
@@ -25,16 +25,20 @@ VERSION: Final = 3
 FAILED: Final = "failed"
 """The unit that tells what a service died of: a template, `hftcl-failed@.service`."""
 
-NAMES: Final = ("schedule", "trade")  # commands that run without end; all others end by themselves and need no service
+WRITING: Final = ("schedule", "trade")
+"""The services that keep something in the home."""
+NAMES: Final = (*WRITING, "dashboard")  # commands that run without end; all others end by themselves
 # In systemd's own order: the first wins, man systemd.unit, "System Unit Search Path".
 FOLDERS: Final = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
 
 _TITLES: Final = {  # what `systemctl status` and the journal show first
     "schedule": "hftcl scheduler: collects bars, checks, retrains, deploys what earned it",
     "trade": "hftcl bot: one decision a minute",
+    "dashboard": "hftcl dashboard: one local page, which reads and never writes",
 }
-# Many times what a turn takes: 15 s of the scheduler, 1 s of the bot, which may start with a long download.
-_WATCHDOG: Final = {"schedule": "10min", "trade": "5min"}
+# Many times what a turn takes: 15 s of the scheduler, 1 s of the bot, which may start with a long download, 5 s of the
+# dashboard.
+_WATCHDOG: Final = {"schedule": "10min", "trade": "5min", "dashboard": "2min"}
 _HIDDEN: Final = ("/home", "/root", "/run/user")  # what ProtectHome= takes away
 
 
@@ -110,7 +114,7 @@ def _list_variables(configuration: Configuration) -> dict[str, str]:
 
 
 def build_unit(name: str, place: Installation) -> str:
-    """Return the unit of "schedule" or "trade", or, as "failed", the one that tells what those died of.
+    """Return the unit of one of `NAMES`, or, as "failed", the one that tells what those died of.
 
     Raises UsageError for another name, and for a path with a line end.
     """
@@ -139,10 +143,10 @@ def build_unit(name: str, place: Installation) -> str:
         "Type=notify",
         "NotifyAccess=main",
         f"ExecStart={' '.join(map(_quote_word, command))}",
-        "# It has no credentials any more: it notes the failure, and the next start, or OnFailure=, tells it.",
-        f"ExecStopPost={' '.join(map(_quote_word, stopped))}",
+        *(_NOTES_FAILURE if name in WRITING else _CHANGES_NOTHING),
+        *([f"ExecStopPost={' '.join(map(_quote_word, stopped))}"] if name in WRITING else []),
         f"User={place.user}",
-        *_list_places(place),
+        *_list_places(place, writes=name in WRITING),
         "",
         "# It pings only when work gets on; a loop that is stuck is ended and started again.",
         f"WatchdogSec={_WATCHDOG[name]}",
@@ -163,6 +167,12 @@ def build_unit(name: str, place: Installation) -> str:
         "WantedBy=multi-user.target",
     ]
     return "\n".join(lines) + "\n"
+
+
+_NOTES_FAILURE: Final = (
+    "# It has no credentials any more: it notes the failure, and the next start, or OnFailure=, tells it.",
+)
+_CHANGES_NOTHING: Final = ("# The home is not writable for it: ProtectSystem=strict, and no StateDirectory=.",)
 
 
 def _build_failed_unit(argv: Sequence[str], place: Installation) -> str:
@@ -187,17 +197,18 @@ def _build_failed_unit(argv: Sequence[str], place: Installation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _list_places(place: Installation) -> list[str]:
-    """Return what it may see and write, and how it gets its secrets."""
+def _list_places(place: Installation, *, writes: bool = True) -> list[str]:
+    """Return what it may see and write, and how it gets its secrets; writes: else it sees the home, no more."""
     lines = [f"WorkingDirectory={_format_line(place.home)}"]
     variables = dict(place.variables)
     if place.config is None:
         variables.setdefault("HFTCL_PATHS__HOME", str(place.home))
     lines += [f"Environment={_quote_text(f'{name}={value}')}" for name, value in variables.items()]
-    if place.state:
+    if place.state and writes:
         lines += [f"StateDirectory={_quote_text(place.state)}", "StateDirectoryMode=0750"]
-    writable = [*([] if place.state else [place.home]), *place.writable]
+    writable = [*([] if place.state else [place.home]), *place.writable] if writes else []
     seen = [*place.code, *([place.config.parent] if place.config else []), *place.readable]
+    seen += [] if writes else [place.home]
     hidden = [path for path in seen if _is_hidden(path) and not any(map(path.is_relative_to, writable))]
     lines += [f"ReadWritePaths={_quote_text(path)}" for path in writable if not _is_hidden(path)]
     lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
@@ -245,6 +256,19 @@ def read_version(text: str) -> int | None:
     """Return the version of a unit that hftcl wrote; None where it names none."""
     match = re.search(r"^X-Hftcl-Unit=(\d{1,9})\s*$", text, re.MULTILINE)
     return int(match[1]) if match else None
+
+
+def read_home(text: str) -> Path | None:
+    """Return the folder in which a unit works; None where it names none."""
+    match = re.search(r"^WorkingDirectory=(.+)$", text, re.MULTILINE)
+    return Path(match[1].replace("%%", "%")) if match else None
+
+
+def read_variables(text: str) -> dict[str, str]:
+    """Return the settings HFTCL_... that a unit has of its own, as `build_unit` writes them."""
+    lines = re.findall(r'^Environment=(?:"((?:[^"\\]|\\.)*)"|(\S+))$', text, re.MULTILINE)
+    given = [re.sub(r"\\(.)", r"\1", quoted or plain).replace("%%", "%").partition("=") for quoted, plain in lines]
+    return {name: value for name, _, value in given if name.startswith("HFTCL_")}
 
 
 def read_secrets(text: str) -> str | None:

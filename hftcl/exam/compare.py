@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.metrics import FloatArray
+from hftcl.exam.moments import FloatArray
 
 Conclusion = Literal["paid", "not shown", "cost"]
 

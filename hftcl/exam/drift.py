@@ -37,11 +37,11 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     """
     _require_rows(X)
     levels = np.arange(1, bins) / bins
-    # each edge a value that occurs: between two of them float32 and float64 could disagree
-    edges = np.quantile(X, levels, axis=0, method="higher")
     bins_by_column = []
-    for column, values in zip(edges.T, X.T, strict=True):
-        inner = np.unique(column)
+    for column in X.T:  # one at a time: to sort all at once takes a copy of all
+        values = np.ascontiguousarray(column)
+        # each edge a value that occurs: between two of them float32 and float64 could disagree
+        inner = np.unique(np.quantile(values, levels, method="higher"))
         shares = _count(values, inner) / len(values)
         bins_by_column.append(FeatureBins(edges=tuple(inner.tolist()), shares=tuple(shares.tolist())))
     return tuple(bins_by_column)
@@ -66,12 +66,45 @@ def population_stability(
     [0.0, 1.26]
     """
     _require_rows(X)
+    return compute_stability(bins, count_in_bins(bins, X), observations=observations)
+
+
+def count_in_bins(bins: Sequence[FeatureBins], X: npt.NDArray[np.float32]) -> tuple[tuple[int, ...], ...]:
+    """Return how many values of each column of `X` lie in each of its bins; of several parts these add up.
+
+    >>> bins = feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)
+    >>> count_in_bins(bins, np.array([[7.0], [30.0], [31.0]], dtype=np.float32))
+    ((1, 2, 0, 0),)
+    """
+    return tuple(
+        tuple(_count(values, np.asarray(column_bins.edges)).tolist())
+        for column_bins, values in zip(bins, X.T, strict=True)
+    )
+
+
+def compute_stability(
+    bins: Sequence[FeatureBins], counts: Sequence[Sequence[int]], *, observations: int
+) -> npt.NDArray[np.float64]:
+    """Return what `population_stability` does of the rows whose values `counts` counts, one row or more."""
     indices = []
-    for column_bins, values in zip(bins, X.T, strict=True):
+    for column_bins, column_counts in zip(bins, counts, strict=True):
+        counted = np.asarray(column_counts, dtype=np.int64)
         p = _smooth(np.asarray(column_bins.shares), observations)
-        q = _smooth(_count(values, np.asarray(column_bins.edges)) / len(values), observations)
+        q = _smooth(counted / int(counted.sum()), observations)
         indices.append(float(((q - p) * np.log(q / p)).sum()))
     return np.asarray(indices, dtype=np.float64)
+
+
+def locate(bins: FeatureBins, value: float) -> tuple[float, float]:
+    """Return the shares of the training rows between which `value` lies: (below its bin, up to the end of its bin).
+
+    >>> bins = feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)[0]
+    >>> locate(bins, 30.0), locate(bins, -7.0)
+    ((0.25, 0.5), (0.0, 0.25))
+    """
+    place = int(np.searchsorted(np.asarray(bins.edges), value, side="right"))
+    below = float(sum(bins.shares[:place]))
+    return round(below, 6), round(below + bins.shares[place], 6)
 
 
 def _smooth(shares: npt.NDArray[np.float64], observations: int) -> npt.NDArray[np.float64]:
@@ -83,7 +116,7 @@ def _count(values: npt.NDArray[np.float32], edges: npt.NDArray[np.float64]) -> n
 
 
 def _require_rows(X: npt.NDArray[np.float32]) -> None:
-    if not len(X) or not np.isfinite(X).all():
+    if not len(X) or not np.isfinite([X.min(initial=0), X.max(initial=0)]).all():  # a NaN is the least and the greatest
         raise UndefinedStatisticError(
             f"Drift needs rows whose features are all known and finite; got {count(len(X), 'row')}, "
             f"{int((~np.isfinite(X)).sum())} values not finite."

@@ -5,6 +5,7 @@ worth nothing. What is not shown stands aside.
 """
 
 import bisect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.evidence import Evidence, build_evidence
-from hftcl.exam.metrics import SESSIONS_PER_YEAR, min_track_record_length, moments, psr, psr_from_moments
+from hftcl.exam.metrics import SESSIONS_PER_YEAR, min_track_record_length, psr, psr_from_moments
+from hftcl.exam.moments import moments
 from hftcl.exam.posterior import HALF_LIFE_SESSIONS, EdgePosterior, edge_posterior
 from hftcl.formats import count
 
@@ -25,6 +27,7 @@ Policy = Literal["seed", "guarded", "balanced", "strict"]
 STRICT_P_EDGE: Final = 0.95  # the usual 5 % of a one-sided test; "strict" keeps it where [edge] min_p_edge is lower
 # Some five years, of any calendar: what takes longer at the present rate is not foretold.
 FORESEEN_SESSIONS: Final = 5 * SESSIONS_PER_YEAR
+_LIKELY: Final = 0.7  # P(edge): below it the present rate is more noise than rate, and foretells nothing
 _NORMAL: Final = NormalDist()  # standard: mean 0, deviation 1
 
 
@@ -51,11 +54,15 @@ class Edge:
     """Sessions like these that show a Sharpe ratio above 0 with 95 % confidence; None where no length does."""
     sessions_missing: int | None = None
     """Sessions until it may go live, if they are like those so far; 0 if it may; None where that never comes."""
+    policy: Policy = "guarded"
 
     @property
     def reason(self) -> str:
         """The condition that failed, or all of them."""
-        return "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed) or "the record holds"
+        missed = "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed)
+        if self.policy == "seed":
+            return missed or 'under policy "seed" what is promoted trades, and the record decides nothing'
+        return missed or "the record holds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +124,9 @@ def judge_edge(
         facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
     track = _compute_or_none(lambda: min_track_record_length(x))
-    missing = _count_missing(x, posterior, bar, luck, sessions_per_year) if posterior is not None else None
-    facts += _describe_outlook(track, missing)
+    missing = None if posterior is None else _count_missing(x, posterior, bar, luck, sessions_per_year)
+    missing = 0 if passed else missing
+    facts += _describe_outlook(x.size, track, missing, None if posterior is None else posterior.p_edge)
     facts += _describe_luck(luck)
     return Edge(
         state=EdgeState.LIVE if passed else EdgeState.STAND_ASIDE,
@@ -129,6 +137,7 @@ def judge_edge(
         psr=confidence,
         min_track_record=track,
         sessions_missing=missing,
+        policy=policy,
     )
 
 
@@ -223,17 +232,21 @@ def _compute_weight(n: int) -> float:
     return (1.0 - decay**n) * (1.0 + decay) / ((1.0 - decay) * (1.0 + decay**n))
 
 
-def _describe_outlook(track: float | None, missing: int | None) -> list[Evidence]:
-    """Return, to be read, how long a record like this one must be."""
-    shown = (
-        "no length of such a record shows a Sharpe ratio above 0"
-        if track is None
-        else f"{track:.0f} sessions like these show a Sharpe ratio above 0 with 95 % confidence"
-    )
-    needed = (
-        "at the present rate the record never lets the bot trade"
-        if missing is None
-        else f"{missing} more sessions at the present rate let the bot trade"
-    )
-    facts = [build_evidence("minimum track record", shown, passed=track is not None, decides=False)]
-    return facts if missing == 0 else [*facts, build_evidence("sessions missing", needed, decides=False)]
+def _describe_outlook(n: int, track: float | None, missing: int | None, p_edge: float | None) -> list[Evidence]:
+    """Return, to be read, how long a record like this one of `n` sessions must be.
+
+    That so many more would do is told of a record that is likely good: of another it would be read as a promise.
+    """
+    if track is None:
+        shown = "no length of such a record shows a Sharpe ratio above 0"
+    else:
+        needed = count(math.ceil(track), "session")
+        shown = f"to show a Sharpe ratio above 0 with 95 % confidence: {needed} needed, {n} there"
+    facts = [build_evidence("minimum track record", shown, passed=track is not None and n >= track, decides=False)]
+    if missing is None:
+        never = "at the present rate the record never lets the bot trade"
+        return [*facts, build_evidence("sessions missing", never, decides=False)]
+    if missing and p_edge is not None and p_edge >= _LIKELY:
+        more = f"{count(missing, 'more session')} at the present rate {'let' if missing > 1 else 'lets'} the bot trade"
+        return [*facts, build_evidence("sessions missing", more, decides=False)]
+    return facts

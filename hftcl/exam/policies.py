@@ -173,13 +173,14 @@ def apply_edge(
     """Return the course `free` as a bot trades it that stands aside until the policy's own record lets it.
 
     free, sessions: of `replay`. begun: net P&L of the walk-forward that begins the record, at the first attempt. At
-    each attempt the record is that, and every later session before it with the model that was then current: the one
-    that served or, before any did, the last candidate. So the record grows while the bot stands aside.
+    each attempt the record is that, and every session between the first attempt and it with the model that was then
+    current: the one that served or, before any did, the last candidate. So the record grows while the bot stands aside.
     """
     steps: list[Step] = []
     state = EdgeState.STAND_ASIDE
     for done, step in enumerate(free.steps, start=1):
-        earlier = [session for session in sessions if session.start < step.attempt.at]
+        began = free.steps[0].attempt.at
+        earlier = [session for session in sessions if began < session.start < step.attempt.at]
         record = [
             *begun,
             *(_compute_session_pnl(_find_current(free.steps, session), session).net for session in earlier),

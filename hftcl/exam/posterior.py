@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.exam.metrics import NORMAL, autocorrelation, check_pnl
+from hftcl.exam.metrics import NORMAL, autocorrelation
+from hftcl.exam.moments import check_pnl
 
 # Chosen, not fitted: half a year, in which an edge may fade; a long record is worth 346 sessions.
 HALF_LIFE_SESSIONS: Final = 120.0

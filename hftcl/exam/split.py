@@ -177,6 +177,42 @@ def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: fl
     )
 
 
+def split_walk_forward(
+    sessions: Sequence[Session], *, folds: int, embargo_sessions: int, longest: int | None = None
+) -> tuple[ExamSplit, ...]:
+    """Divide the sessions that a model trains on, oldest first, into parts that are held out one after the other.
+
+    The newer half is held out, in at most `folds` parts of equal size (the last may be smaller); a model for each part
+    is fitted on what lies before it, less the embargo, as every candidate is. longest: most sessions that it is fitted
+    on; all where left out. Raises NoDataError where the first part leaves fewer than four to fit on.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(20)]
+    >>> parts = split_walk_forward(days, folds=3, embargo_sessions=1)
+    >>> [(len(part.train), len(part.embargoed), len(part.exam)) for part in parts]
+    [(10, 1, 3), (13, 1, 3), (16, 1, 3)]
+    """
+    held_out = (len(sessions) - embargo_sessions) // 2
+    first = len(sessions) - held_out
+    if first - embargo_sessions < _MIN_INNER_SESSIONS or held_out < 1:
+        needed = 2 * _MIN_INNER_SESSIONS + embargo_sessions
+        raise NoDataError(
+            f"A walk-forward inside the training window needs {needed} or more training sessions, got {len(sessions)}. "
+            "Use more bars ([market] lookback_days)."
+        )
+    size = -(-held_out // folds)
+    return tuple(
+        ExamSplit(
+            train=tuple(sessions[: start - embargo_sessions][-(longest or start) :]),
+            embargoed=tuple(sessions[start - embargo_sessions : start]),
+            exam=tuple(sessions[start : start + size]),
+            withheld=(),
+        )
+        for start in range(first, len(sessions), size)
+    )
+
+
 def split_for_refit(sessions: Sequence[Session]) -> ExamSplit:
     """Return the split of a refit: all of `sessions` train, none is left to examine.
 

@@ -2,6 +2,12 @@
 
 Whatever is not shown is not promoted: a missing, faulty or short score ends "rejected" or "inconclusive" with its
 reason, never in an exception.
+
+Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > `promote.min_sharpe`.
+Against a champion, policy "seed": a Sharpe ratio above the champion's, or at least best - tolerance * |best|, where the
+best is that of the champion and of earlier ones that gave way although they were not worse; never one that makes the
+same trades. Policy "guarded": that, and P(better) >= `promote.min_p_better`. A challenger that is worse on the same
+sessions has P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
 """
 
 import math
@@ -52,6 +58,8 @@ class Scored:
     sessions_per_year: int
     fault: str | None = None
     """What is wrong with its predictions; see `prediction_fault`."""
+    idle: str = ""
+    """Why it trades nothing whatever it predicts, "" where it would trade."""
 
     def __post_init__(self) -> None:
         """Refuse a P&L that does not belong to these sessions."""
@@ -69,6 +77,7 @@ class Scored:
         model_id: str,
         synthetic: bool,
         sessions_per_year: int,
+        idle: str = "",
     ) -> Self:
         """Return the score of a simulation; `predictions` are those of the exam's bars with complete features."""
         return cls(
@@ -78,6 +87,7 @@ class Scored:
             trades=simulation.trades,
             synthetic=synthetic,
             fault=prediction_fault(predictions),
+            idle=idle,
             sessions_per_year=sessions_per_year,
         )
 
@@ -113,7 +123,9 @@ class Verdict:
         """The condition that failed, or all of them; "pinned" where a person holds the champion in place."""
         if self.pinned:
             return "pinned"
-        return "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed) or "cleared every bar"
+        return (
+            "; ".join(str(fact) for fact in self.evidence if fact.decides and not fact.passed) or "met every condition"
+        )
 
     @property
     def p_better(self) -> float | None:
@@ -160,30 +172,20 @@ def judge(
     tried: Sequence[Trial] = (),
     implausible: str | None = None,
 ) -> Verdict:
-    """Return the verdict about `challenger`.
+    """Return the verdict about `challenger`, by the rules above.
 
-    champion: scored on the same sessions with the same costs; None where no model serves. One that never traded is
-        scored as what it did: a Sharpe ratio of 0. One that was trained on synthetic bars does not defend against a
-        challenger trained on real ones, nor the reverse; then the rule of the first model holds.
-    champion_problem: why the model that serves could not be scored. The challenger is then judged against
-        `promote.min_sharpe` and, unless under "seed", against no position; one that passes waits for a person,
-        "inconclusive", unless promote.when_champion_cannot_be_scored is "deploy".
+    champion: scored on the same sessions with the same costs; None where no model serves. One that never traded has a
+        Sharpe ratio of 0. One of another kind of bars does not defend; then the rule of the first model holds.
+    champion_problem: why the model that serves could not be scored. A challenger that passes against
+        `promote.min_sharpe` and, unless under "seed", against no position waits for a person, "inconclusive", unless
+        promote.when_champion_cannot_be_scored is "deploy".
     champion_excused: why the model that serves does not defend although it was not scored, such as bars of another
         kind; `champion` and `champion_problem` are then left aside.
     earlier_sharpes: annual Sharpe ratios, on the same sessions, of earlier champions that gave way although they were
-        not worse (`Verdict.conceded`), back to the last that was beaten. The tolerance is taken against the best of
-        them and the champion, so that concessions do not add up.
-    tried: other candidates that were examined on these sessions, or on some of them, before. The best of many is good
-        by luck: from two weighted trials on, this one included, the deflated Sharpe ratio decides, unless the policy is
-        "seed": see `exam.trials`.
+        not worse (`Verdict.conceded`), back to the last that was beaten, so that concessions do not add up.
+    tried: other candidates that were examined on these sessions, or on some of them, before: see `exam.trials`.
     implausible: why the challenger's figures are nearly always an error in the bars. Then nothing is promoted.
     pinned: a person rolled back; the exam is told, and the challenger rejected.
-
-    Every challenger: at least `exam.min_sessions` sessions, trades, sound predictions, Sharpe > promote.min_sharpe.
-    Against a champion, policy "seed": a Sharpe ratio above the champion's, or at least best - tolerance * |best|; never
-    one that makes the same trades.
-    Policy "guarded": that, and P(better) >= promote.min_p_better. A challenger that is worse on the same sessions has
-    P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance decides nothing.
     """
     facts = _check_examinable(challenger, exam)
     notes, defender, problem = _find_defender(challenger, champion, champion_problem, champion_excused)
@@ -194,15 +196,14 @@ def judge(
     facts += _find_same_trades(challenger, defender, promote)
     a_year = challenger.sessions_per_year
     deflated = compute_deflated(challenger.net, figures.own, tried, sessions_per_year=a_year)
-    if tried:
-        facts.append(judge_trials(tried, deflated, promote, decides=could_tell))
-    if implausible is not None:
-        facts.append(build_evidence("plausibility", implausible))
+    facts += [judge_trials(tried, deflated, promote, decides=could_tell)] if tried else []
+    facts += [build_evidence("plausibility", implausible)] if implausible is not None else []
     passed = all(fact.passed for fact in facts if fact.decides)
     waits = problem is not None and passed and promote.when_champion_cannot_be_scored == "wait"
     if problem is not None:
         facts.insert(1, _describe_unscored(problem, waits=waits, promote=promote))
-    unfit = challenger.fault is not None and len(challenger.sessions) > 0  # without bars nothing can be predicted
+    # without bars nothing can be predicted; one that trades nothing whatever it predicts needs no trade to be judged
+    unfit = (challenger.fault is not None or bool(challenger.idle)) and len(challenger.sessions) > 0
     told = could_tell and not passed and implausible is None
     outcome = _find_outcome(rejected=unfit or pinned or told, promoted=passed and not waits)
     return Verdict(
@@ -284,6 +285,8 @@ def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]
         return facts
     if challenger.fault is not None:
         facts.append(build_evidence("predictions", f"the challenger cannot be examined: {challenger.fault}"))
+    elif challenger.idle:
+        facts.append(build_evidence("trades", f"the challenger would trade nothing: {challenger.idle}"))
     elif challenger.trades == 0:
         facts.append(build_evidence("trades", "nothing to examine: the challenger made no trade"))
     return facts

@@ -12,7 +12,7 @@ from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, HftclError, StorageError
-from hftcl.formats import count, sharpe_ratio
+from hftcl.formats import count, describe_edge, sharpe_ratio
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -52,7 +52,7 @@ def build_error_alert(error: BaseException, doing: str, at: datetime) -> Alert:
     return Alert(
         kind=Kind.ERROR,
         subject=f"{doing[:1].upper()}{doing[1:]} failed",
-        text=f"{what}\nWhat was live still is.",
+        text=f"{what}\nWhat served still serves.",
         at=at,
         facts=tuple(("note", note) for note in getattr(error, "__notes__", ())),
     )
@@ -80,7 +80,7 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
         except (ConfigError, StorageError) as fault:  # a file of features: the rest of the digest needs none
             facts.append(("edge", f"cannot be told: {fault}"))
         else:
-            facts += [("edge", f"{edge.edge}: {edge.reason}".rstrip(": "))] if edge else []
+            facts += [("edge", f"{describe_edge(edge.edge)}: {edge.reason}".rstrip(": "))] if edge else []
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")
@@ -122,7 +122,7 @@ def _build_verdict_alert(report: RetrainReport, at: datetime) -> Alert:
         lines.append(f"Model {report.serves} serves on." if report.serves else "No model serves.")
     elif report.twin:
         lines.append(f"It is the refit on all sessions of model {report.twin}, which was examined.")
-    lines.append(f"EDGE {report.edge.upper()}: {report.edge_reason}.")
+    lines.append(f"{describe_edge(report.edge)}: {report.edge_reason}.")
     if report.synthetic:
         lines.append("The bars are SYNTHETIC: none of these figures says anything about a market.")
     return Alert(
@@ -148,7 +148,7 @@ def _list_facts(report: RetrainReport) -> Facts:
     span = report.exam
     exam = (("exam", f"{count(span.sessions, 'session')}, {span.from_} to {span.to}"),) if span is not None else ()
     conditions = tuple(
-        (f"{about}{fact.text}", "ok" if fact.passed else "MISSED" if fact.decides else "for information")
+        (f"{about}{fact.text}", "for information" if not fact.decides else "ok" if fact.passed else "MISSED")
         for about, evidence in (("", report.evidence), ("edge: ", report.edge_evidence))
         for fact in evidence
     )

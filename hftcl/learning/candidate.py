@@ -5,25 +5,24 @@ Knows which rows train: those that `exam.split` lets, with every feature and the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.policy import complete_params
-from hftcl.errors import FeatureError, NoDataError, UsageError
+from hftcl.errors import ConfigError, FeatureError, UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
-from hftcl.exam.split import ExamSplit, list_sessions, split_inner
+from hftcl.exam.split import ExamSplit
+from hftcl.learning.bars_digest import compute_bars_digests, sum_up_digests
+from hftcl.learning.inside import Learnt, Training, learn
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
-from hftcl.model.features import build_matrix, definitions_hash, is_known
-from hftcl.model.training import Trained, TrainingPool, TrainingTask
+from hftcl.model.features import definitions_hash
+from hftcl.model.training import Trained, TrainingPool
 from hftcl.settings import Settings
 
 
@@ -52,12 +51,17 @@ def merge_params(settings: Settings, chosen: Parameters = None) -> dict[str, obj
     """Return the parameters of the configured family: `chosen` before the settings before the family's defaults.
 
     Raises UsageError for a name that the family does not know, or a value out of its range; TrainingError where a
-    library that it needs is not installed.
+    library that it needs is not installed; ConfigError where rows are to be weighted and it takes no weights.
     """
     family = find_family(settings.model.family)
     require_installed = getattr(family, "require_installed", None)
     if require_installed is not None:
         require_installed()
+    if settings.model.half_life_days and not getattr(family, "takes_weights", False):
+        raise ConfigError(
+            f"[model] half_life_days: the family {family.name} takes no weights of rows. Set it to 0, or choose "
+            "another family."
+        )
     if chosen is not None and not isinstance(chosen, Mapping):
         chosen = _parse_parameters(family, chosen)
     return complete_params(settings, chosen)
@@ -111,111 +115,121 @@ def train_candidate(
     pool: TrainingPool,
     on_event: OnEvent,
     coverage: tuple[TickerCoverage, ...] | None = None,
+    has_files: bool = True,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
-    frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them.
+    frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
+    whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
-    require_unchanged(settings, features)
-    names = features.names
-    rows = frame.filter(split.mask_training(frame)).filter(is_known(names) & pl.col("target").is_not_null())
-    if rows.is_empty():
-        raise NoDataError(
-            f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a target. "
-            f"Features need half an hour of bars in a session, and {settings.market.lookback_days} days may be few: "
-            "raise [market] lookback_days, or look at the findings (-v)."
-        )
-    X, y = build_matrix(rows, names), rows["target"].to_numpy().astype(np.float32)
-    inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
-    trained = pool.train(
-        TrainingTask(
-            X=X,
-            y=y,
-            fitted=inner.mask_training(rows).to_numpy(),
-            held_out=inner.mask_exam(rows).to_numpy(),
-            family=settings.model.family,
-            params=params,
-            seed=settings.model.seed,
-            jobs=settings.compute.jobs,
-            entry_quantile=settings.strategy.entry_quantile,
-        ),
-        on_event,
-        timeout_s=3600 * settings.compute.max_training_hours,
-    )
-    meta = _describe_model(
-        rows,
-        X,
-        y,
-        trained,
-        split,
-        settings,
-        feature_set=features,
+    if has_files:
+        require_unchanged(settings, features)
+    learnt = learn(frame, split, features, Training(settings=settings, params=params, pool=pool, on_event=on_event))
+    bars = frame.filter(pl.col("session").is_in(learnt.rows.frame["session"].unique().to_list()))
+    by_session, by_ticker = sum_up_digests(compute_bars_digests(bars, learnt.features.columns))
+    meta = replace(
+        _describe_model(learnt, split),
         model_id=model_id,
+        data_digest=artifact.digest_data(learnt.rows.X, learnt.rows.y),
+        feature_bins=feature_bins(learnt.rows.features),
         source=source,
         synthetic=synthetic,
         tickers=tuple(frame["ticker"].unique().sort().to_list()),
         coverage=coverage,
+        bars_by_session=by_session,
+        bars_by_ticker=by_ticker,
     )
-    onnx = artifact.build(trained.onnx, meta, artifact.pick_canary_rows(X))
+    canaries = artifact.pick_canary_rows(learnt.rows.X, numbered=bool(meta.ticker_models))
+    onnx = artifact.build(learnt.trained.onnx, meta, canaries)
     return Candidate(
         model=load_fit(onnx, sha256=None, market=None, features=features),
         onnx=onnx,
-        pkl=trained.pkl,
-        trained=trained,
-        rows=rows.height,
-        sessions=rows["session"].n_unique(),
+        pkl=learnt.trained.pkl,
+        trained=learnt.trained,
+        rows=learnt.rows.frame.height,
+        sessions=learnt.rows.frame["session"].n_unique(),
     )
 
 
-def _describe_model(
-    rows: pl.DataFrame,
-    X: npt.NDArray[np.float32],
-    y: npt.NDArray[np.float32],
-    trained: Trained,
+def train_unarchived(
+    frame: pl.DataFrame,
     split: ExamSplit,
     settings: Settings,
     *,
-    feature_set: FeatureSet,
     model_id: str,
+    params: Mapping[str, object],
+    features: FeatureSet,
     source: str,
     synthetic: bool,
-    tickers: tuple[str, ...],
-    coverage: tuple[TickerCoverage, ...] | None,
-) -> ModelMeta:
-    """Return what the model's file will say about it; `rows` are those that it was trained on, X and y their values."""
-    label_end: datetime = rows["label_end"].max()  # type: ignore[assignment]
+    pool: TrainingPool,
+    on_event: OnEvent,
+) -> Model:
+    """Return the model that `train_candidate` would train, to be scored here and now and never archived.
+
+    It predicts and decides as that one does; digests, bins and the estimator's file, which would go unread, are left
+    out. Raises as `train_candidate`.
+    """
+    require_unchanged(settings, features)
+    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
+    learnt = learn(frame, split, features, training)
+    meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
+    return artifact.open_unarchived(learnt.trained.onnx, meta)
+
+
+def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:
+    """Return what the model's file will say about what it learnt; of its rows and where they come from nothing yet."""
+    rows, trained, features, choices = learnt.rows, learnt.trained, learnt.features, learnt.choices
+    strategy, model, market = learnt.settings.strategy, learnt.settings.model, learnt.settings.market
     exam_days = split.exam_days
     return ModelMeta(
-        model_id=model_id,
-        feature_names=feature_set.names,
-        feature_formulae=feature_set.formulae,
-        features_hash=feature_set.definitions_hash,
+        model_id="",
+        feature_names=features.names,
+        feature_formulae=features.formulae,
+        features_hash=features.definitions_hash,
         target="return from the open of bar t+1 to the open of bar t+1+horizon, over trailing volatility",
-        horizon_minutes=settings.model.horizon_minutes,
-        threshold=trained.threshold,
-        entry_quantile=settings.strategy.entry_quantile,
-        cost_bps=settings.strategy.cost_bps,
-        flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
-        tickers=tickers,
-        calendar=settings.market.calendar,
-        extended_hours=settings.market.extended_hours,
-        trained_from=rows["session"].min(),  # type: ignore[arg-type]
-        trained_to=rows["session"].max(),  # type: ignore[arg-type]
-        label_end=label_end,
+        horizon_minutes=model.target_minutes,
+        threshold=choices.entry.threshold if choices.entry else trained.threshold,
+        entry_quantile=strategy.entry_quantile,
+        cost_bps=strategy.cost_bps,
+        flat_minutes_before_close=strategy.flat_minutes_before_close,
+        tickers=(),
+        calendar=market.calendar,
+        extended_hours=market.extended_hours,
+        trained_from=rows.first,
+        trained_to=rows.last,
+        label_end=rows.label_end,
         exam_from=exam_days[0] if exam_days else None,
         exam_to=exam_days[-1] if exam_days else None,
-        rows=rows.height,
-        data_digest=artifact.digest_data(X, y),
-        family=settings.model.family,
+        rows=rows.frame.height,
+        data_digest="",
+        family=model.family,
         params=trained.params,
-        seed=settings.model.seed,
+        seed=model.seed,
         versions=artifact.library_versions(trained.engine),
-        source=source,
-        synthetic=synthetic,
+        source="",
+        synthetic=False,
         importances=trained.importances,
-        feature_sources=feature_set.sources,
-        feature_bins=feature_bins(X),
-        coverage=coverage,
+        feature_sources=features.sources,
+        columns=features.columns,
+        side=strategy.side,
+        volatility=choices.volatility,
+        entry=choices.entry,
+        half_life_days=model.half_life_days,
+        max_rows=rows.max_rows,
+        novelty=choices.novelty,
+        horizon=choices.horizon,
+        selection=choices.selection,
+        ticker_models=rows.inputs.tickers,
+        format=_find_format(learnt),
     )
+
+
+def _find_format(learnt: Learnt) -> int:
+    """Return the least format whose readers do what the file says."""
+    choices = learnt.choices
+    if learnt.rows.inputs.tickers:
+        return artifact.FORMAT_PER_TICKER
+    has_own_hand = choices.volatility is not None or choices.novelty is not None
+    return artifact.FORMAT_OF_HAND if has_own_hand or learnt.settings.strategy.side != "both" else artifact.FORMAT

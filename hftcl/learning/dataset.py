@@ -18,10 +18,14 @@ from hftcl.market.bars import Finding
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
+from hftcl.market.splits import name_parts
 from hftcl.market.store import BarStore, Collected
 from hftcl.market.window import AsOf, find_as_of, list_window, open_market
+from hftcl.model.by_ticker import add_features_by_ticker
+from hftcl.model.context import attach_context
+from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import require_sound, require_values
-from hftcl.model.features import FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
+from hftcl.model.features import FEATURES, WARMUP_SESSIONS, evaluate, features
 from hftcl.model.grid import build_grid
 from hftcl.model.target import evaluate_target, targets
 from hftcl.settings import Settings
@@ -34,7 +38,9 @@ if TYPE_CHECKING:
 class Dataset:
     """The window's bars with features, target and label_end: one row a bar, sorted by ticker and ts.
 
-    Columns: `market.bars.BAR_SCHEMA`, the features (Float32), target (Float32), label_end (UTC); null where undefined.
+    Columns: `market.bars.BAR_SCHEMA`, those of `[market] columns` and context, the features (Float32), target
+    (Float32), label_end (UTC); null where undefined.
+    left_out: tickers of the watchlist, with the reason; context_left_out: context tickers.
     jumps: unannounced splits, one a ticker and night; the rows before one are left out unless the window keeps them.
     features: those whose values these are; a file of the user's that is changed later is not what they came from.
     """
@@ -48,6 +54,7 @@ class Dataset:
     synthetic: bool
     as_of: AsOf
     features: FeatureSet
+    context_left_out: dict[str, str] = field(default_factory=dict)
     coverage: tuple[TickerCoverage, ...] = ()
     jumps: tuple[Finding, ...] = ()
 
@@ -58,6 +65,7 @@ class Window:
 
     save: keep the bars that the cache lacks. What failed is tried again when it is asked for again. keep_past: the rows
     before an unannounced split stay, and no feature reads across it: for a span of which many windows are cut.
+    features: what the command has read already; see `read_features`.
     """
 
     settings: Settings
@@ -68,23 +76,62 @@ class Window:
     keep_past: bool = False
     on_event: OnEvent
     watch: Stopwatch = field(default_factory=Stopwatch)
+    features: FeatureSet | None = field(default=None, repr=False)
     _collected: Collected | None = field(default=None, repr=False)
     _dataset: Dataset | None = field(default=None, repr=False)
+    _doubts_told: bool = field(default=False, repr=False)
 
     def list_days(self) -> tuple[date, ...]:
         """Return the sessions of the window, oldest first."""
         return list_window(self.calendar, self.settings, self.known_end)
 
+    def read_features(self) -> FeatureSet:
+        """Return the features in force; the files that they stand in are read once a window.
+
+        A file that is edited meanwhile is then not in force in one half of a command and another one in the other.
+        Raises ConfigError, StorageError.
+        """
+        if self.features is None:
+            self.features = our_features(self.settings)
+        return self.features
+
     def read_coverage(self) -> tuple[TickerCoverage, ...]:
         """Return what came of what was expected, by ticker; computes no row. Raises as `BarStore.collect`."""
         return self._dataset.coverage if self._dataset else self._collect().coverage
 
+    def read_bars(self) -> Collected:
+        """Return the bars of the window and of the sessions before it that features read; computes no row.
+
+        What is doubtful about them is told, as `assemble` does. Raises as `BarStore.collect`.
+        """
+        collected = self._collect()
+        self._tell_doubts(collected)
+        return collected
+
     def assemble(self) -> Dataset:
         """Return the window's bars with features and target. Raises as `BarStore.collect`."""
         if self._dataset is None:
-            self._dataset = self._build(self._collect())
+            self._dataset = self._build(self.read_bars())
             self._collected = None  # the rows hold the bars from here on
         return self._dataset
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the rows of some sessions can be computed without those of the others; see `compute_rows`.
+
+        A feature of the user's is judged by all its values, and what it reads of context tickers reaches further back.
+        """
+        return not self.settings.market.context and not any(one.source for one in self.read_features().table)
+
+    def compute_rows(self, since: date) -> pl.DataFrame:
+        """Return the rows of `assemble` from session `since` on, to the bit, and compute no others.
+
+        Only where `divisible`. Raises as `BarStore.collect`.
+        """
+        bars, days = self.read_bars().bars, self.list_days()
+        before = bars.filter(pl.col("session") < since)["session"].unique().sort()
+        first = before.tail(WARMUP_SESSIONS).min() or since
+        return self._add_features(self.read_bars(), bars.filter(pl.col("session") >= first), max(since, days[0]))
 
     def _collect(self) -> Collected:
         """Return the bars of the window, and of the sessions before it that features read."""
@@ -98,6 +145,7 @@ class Window:
                     as_of=self.known_end.at,
                     extended_hours=market.extended_hours,
                     min_coverage=market.min_coverage,
+                    context=market.context,
                     save=self.save,
                     keep_past=self.keep_past,
                     on_event=self.on_event,
@@ -112,7 +160,11 @@ class Window:
             more = f" and {count(len(whole) - 1, 'more ticker')}" if len(whole) > 1 else ""
             self.on_event(Event("collect", text=f"{whole[0].ticker}{more}: {whole[0].detail}", level=Level.WARNING))
 
-    def _build(self, collected: Collected) -> Dataset:
+    def _tell_doubts(self, collected: Collected) -> None:
+        """Tell once a window what is doubtful about its bars, and which tickers are left out."""
+        if self._doubts_told:
+            return
+        self._doubts_told = True
         for doubt in (finding for finding in collected.findings if finding.reason == "label"):
             text = f"LOOK-AHEAD? {doubt.ticker}: {doubt.detail}"
             self.on_event(Event("collect", text=text, level=Level.WARNING))
@@ -124,25 +176,48 @@ class Window:
             self.on_event(Event("collect", text=text, level=Level.WARNING))
         for ticker, why in collected.left_out.items():
             self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-        days = self.list_days()
-        described, horizon = our_features(self.settings), self.settings.model.horizon_minutes
+        for ticker, why in collected.context_left_out.items():
+            text = f"the context ticker {ticker} is left out: {why}; what reads it is not known"
+            self.on_event(Event("collect", text=text, level=Level.WARNING))
+
+    def _add_features(self, collected: Collected, bars: pl.DataFrame, since: date) -> pl.DataFrame:
+        """Return the rows of the sessions from `since` on. bars: those of `collected`, or enough of them."""
+        described, market = self.read_features(), self.settings.market
         with self.watch("features"):
-            self.on_event(Event("features", 0, 1))
-            require_sound(described.own, collected.bars)
-            frame = add_features(collected.bars, horizon, collected.jumps, table=described.table)
-            frame = frame.filter(pl.col("session").is_between(days[0], days[-1]))
+            bars = attach_context(
+                bars,
+                list_columns(described.table),
+                market.context,
+                collected.jumps,
+                traded=market.watchlist,
+            )
+            require_sound(described.own, bars)
+            frame = add_features_by_ticker(
+                bars,
+                name_parts(bars.select("ticker", "session"), collected.jumps)["ticker"],
+                self.settings.model.target_minutes,
+                table=described.table,
+                own=described.own,
+                since=since,
+                on_block=lambda done, total: self.on_event(Event("features", done, total)),
+            )
             require_values(described.own, frame)
-            self.on_event(Event("features", 1, 1))
+        return frame
+
+    def _build(self, collected: Collected) -> Dataset:
+        days = self.list_days()
+        frame = self._add_features(collected, collected.bars, days[0])
         return Dataset(
             frame=frame,
             sessions=days,
             tickers=tuple(frame["ticker"].unique().sort().to_list()),
             findings=collected.findings,
             left_out=dict(collected.left_out),
+            context_left_out=dict(collected.context_left_out),
             source=collected.source,
             synthetic=collected.synthetic,
             as_of=self.known_end,
-            features=described,
+            features=self.read_features(),
             coverage=collected.coverage,
             jumps=collected.jumps,
         )
@@ -185,19 +260,10 @@ def add_features(
     """
     if bars.is_empty():
         return pl.concat([bars, features(bars, table), targets(bars, horizon_minutes)], how="horizontal")
-    grid = build_grid(_name_parts(bars, jumps))  # a target reads one session, so the name of its ticker is all the same
+    # a target reads one session, so the name of its ticker is all the same
+    grid = build_grid(name_parts(bars, jumps), list_columns(table))
     columns = evaluate(grid, table), evaluate_target(grid, horizon_minutes)
     return pl.concat([bars, *columns], how="horizontal")
-
-
-def _name_parts(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
-    later = pl.sum_horizontal(
-        pl.lit(0),
-        *((pl.col("ticker") == jump.ticker) & (pl.col("session") < jump.session) for jump in jumps),
-    )
-    # a zero byte: a ticker has none, and the parts keep the ticker's place among the others
-    name = pl.when(later > 0).then(pl.format("{}\0{}", "ticker", later)).otherwise("ticker")
-    return bars.with_columns(name.alias("ticker")) if jumps else bars
 
 
 def find_warm_up(calendar: Calendar, first: date) -> date:

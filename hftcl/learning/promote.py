@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from hftcl.archive.artifact import ModelMeta
 from hftcl.archive.deployment import Archive
 from hftcl.archive.records import NewModel
 from hftcl.errors import HftclError, PinnedError, StorageError, SupersededError
@@ -14,6 +15,7 @@ from hftcl.exam.split import list_sessions, split_for_refit
 from hftcl.exam.verdict import Outcome
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.inside import fix_horizon, set_target
 from hftcl.learning.record import Record
 from hftcl.learning.reports import RetrainReport, document
 from hftcl.model.training import TrainingPool
@@ -99,25 +101,28 @@ class Promotion:
         )
 
     def _refit(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
-        """Train the same again on every session of the window; where that fails, the examined model itself serves."""
-        twin = candidate.model.meta.model_id
-        model_id = None
+        """Train the same again on every session of the window; where that fails, the examined model itself serves.
+
+        What the twin chose stands: to choose again would be to choose by the sessions of the exam.
+        """
+        meta = candidate.model.meta
+        twin, model_id, settings = meta.model_id, None, adopt_choices(self.settings, meta)
         try:
             model_id = self.archive.claim_id(self.now)
             refit = train_candidate(
-                self.data.frame,
+                set_target(self.data.frame, settings.model.target_minutes),
                 split_for_refit(list_sessions(self.data.frame)),
-                self.settings,
+                settings,
                 model_id=model_id,
                 params=self.params,
-                features=self.data.features,
+                features=self.data.features.narrow(meta.feature_names),
                 source=self.data.source,
                 synthetic=self.data.synthetic,
                 pool=self.pool,
                 coverage=self.data.coverage,
                 on_event=self.on_event,
             )
-            refit_report = replace(report, model_id=model_id, twin=twin, rows=refit.rows, sessions=refit.sessions)
+            refit_report = _describe_refit(report, refit, twin)
             with critical():
                 self._archive(refit, refit_report)
         except HftclError as fault:
@@ -148,3 +153,33 @@ class Promotion:
 
     def _warn(self, text: str) -> None:
         self.on_event(Event("deploy", text=text, level=Level.WARNING))
+
+
+def adopt_choices(settings: Settings, meta: ModelMeta) -> Settings:
+    """Return the settings with what a model chose inside its training window in the place of what chose it.
+
+    Its horizon, and the quantile of |prediction| that its entry threshold is; it names the features that stayed.
+    """
+    settings = fix_horizon(settings, meta.horizon_minutes)
+    settings = replace(settings, features=replace(settings.features, drop_below="off"))
+    if meta.entry is None or meta.entry.quantile is None:
+        return settings
+    strategy = replace(settings.strategy, entry="quantile", entry_quantile=meta.entry.quantile)
+    return replace(settings, strategy=strategy)
+
+
+def _describe_refit(report: RetrainReport, refit: Candidate, twin: str) -> RetrainReport:
+    """Return the report of a twin's exam with what is true of its refit alone."""
+    meta = refit.model.meta
+    return replace(
+        report,
+        model_id=meta.model_id,
+        twin=twin,
+        rows=refit.rows,
+        sessions=refit.sessions,
+        threshold=meta.threshold,
+        horizon=meta.horizon,
+        entry=meta.entry,
+        features=meta.feature_names,
+        selection=meta.selection,
+    )

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Self
 
+from hftcl.document import ShortForm
 from hftcl.document import document as document
 from hftcl.learning.triggers import Trigger
 
 if TYPE_CHECKING:
+    from hftcl.exam.entry import EntryChoice, HorizonChoice
+    from hftcl.exam.importance import Selection
     from hftcl.exam.slices import Slice
+    from hftcl.exam.worth import Worth
     from hftcl.market.received import TickerCoverage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CheckReport(ShortForm):
     """Is a retrain due? Every trigger with its evidence."""
 
     due: bool
@@ -50,8 +54,42 @@ class SliceReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreReport:
-    """One model's exam: Sharpe ratios annual, P&L and drawdown as fractions of capital, turnover in capitals."""
+class HeldReport:
+    """What the signals of an exam would have earned, each held for `minutes`, see `exam.worth.Held`; basis points."""
+
+    minutes: int
+    signals: int
+    sessions: int
+    earned_bps: float
+    error_bps: float | None
+    break_even_bps: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorthReport:
+    """Whether cost, horizon or model is at fault, see `exam.worth.Worth`; it decides nothing."""
+
+    break_even_bps: float | None
+    fades: tuple[HeldReport, ...]
+    fault: str
+    conclusion: str
+
+    @classmethod
+    def from_worth(cls, worth: "Worth") -> Self:
+        """Return `worth` with what each trade may cost."""
+        names = [item.name for item in fields(HeldReport)]
+        held = (HeldReport(**{name: getattr(one, name) for name in names}) for one in worth.fades)
+        return cls(
+            break_even_bps=worth.break_even_bps, fades=tuple(held), fault=worth.fault, conclusion=worth.conclusion
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ScoreReport(ShortForm):
+    """One model's exam: Sharpe ratios annual, P&L and drawdown as fractions of capital, turnover in capitals.
+
+    novel_share: of the bars with complete features, those too far from the training for a signal; None where all may.
+    """
 
     model_id: str | None
     sharpe: float | None
@@ -70,10 +108,12 @@ class ScoreReport:
     pnl_by_session: dict[str, float]
     pnl_by_ticker: dict[str, float]
     slices: dict[str, tuple[SliceReport, ...]]
+    worth: WorthReport
     positions_sha256: str | None
+    novel_share: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ExamReport(ScoreReport):
     """What `exam` found: one archived model on the sessions `from_` to `to`, none of which it had seen.
 
@@ -134,8 +174,8 @@ class EvidenceReport:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RetrainReport(ShortForm):
     """What one retrain did, and why. What a run that was skipped never came to is None or empty.
 
     trials: candidates that were examined on these sessions or some of them, this one included; effective_trials: each
@@ -143,8 +183,12 @@ class RetrainReport:
     than luck. twin: the examined model, where `model_id` is its refit on all sessions. serves: the model that serves
     after this retrain, which `champion`, an examined twin, need not be. waits_beside: the
     model that serves and cannot be scored, where the candidate waits for a person. implausible: figures that are
-    nearly always an error in the bars. policy_digest: of the whole policy
-    that was judged; record_digest: of the sessions and bars on which the edge was.
+    nearly always an error in the bars. entry, horizon: how threshold and horizon were
+    chosen, None where they are given.
+    features: that the model reads; selection: which of those in force left, and why, None where all stay.
+    baseline: the family `ridge` in the same exam, which decides nothing; None where the model is one.
+    max_rows: most rows that a fit held where there were more, see `[model] max_rows`, else 0.
+    policy_digest: of the whole policy that was judged; record_digest: of the sessions and bars on which the edge was.
     """
 
     outcome: str
@@ -156,6 +200,7 @@ class RetrainReport:
     as_of: datetime
     as_of_note: str
     rows: int = 0
+    max_rows: int = 0
     sessions: int = 0
     tickers: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
@@ -163,8 +208,13 @@ class RetrainReport:
     coverage: "tuple[TickerCoverage, ...]" = ()
     engine: str | None = None
     threshold: float | None = None
+    horizon: "HorizonChoice | None" = None
+    entry: "EntryChoice | None" = None
+    features: tuple[str, ...] = ()
+    selection: "Selection | None" = None
     challenger: ScoreReport | None = None
     champion: ScoreReport | None = None
+    baseline: ScoreReport | None = None
     exam: ExamSpan | None = None
     evidence: tuple[EvidenceReport, ...] = ()
     p_better: float | None = None
@@ -196,8 +246,8 @@ class RetrainReport:
     timings_s: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProofReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ProofReport(ShortForm):
     """What `prove` compared, and how often it differed. Every count of differences is 0 where `proved`.
 
     cases: cut points, each with all of `replacements`; values_compared: features, predictions and positions of all
@@ -256,8 +306,8 @@ class FeatureReport:
     cost_us: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeaturesReport:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class FeaturesReport(ShortForm):
     """The features that a model would be trained on. left_out: those of ours that would not be."""
 
     features: tuple[FeatureReport, ...]
@@ -282,91 +332,3 @@ class FeaturesReport:
         return sum(
             ic is not None and not ic[0] <= 0 <= ic[2] for feature in self.features for ic in feature.ic.values()
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedReport:
-    """A model that a policy deployed: from the first session that it could serve."""
-
-    model_id: str
-    from_: date | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyReport:
-    """What one way to run the loop earned, out of sample: Sharpe ratios annual, P&L in capitals, turnover in capitals.
-
-    traded_sessions: sessions with a trade; deployments: how often a model was put in place; served: which.
-    """
-
-    rule: str
-    sharpe: float | None
-    interval: tuple[float, float] | None
-    gross_sharpe: float | None
-    pnl: float
-    gross_pnl: float
-    turnover: float
-    max_drawdown: float
-    traded_sessions: int
-    deployments: int
-    served: tuple[ServedReport, ...]
-    pnl_by_session: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DifferenceReport:
-    """Annual Sharpe ratio of `policy` less that of `against`, on the same sessions, with its 90 % interval."""
-
-    policy: str
-    against: str
-    difference: float | None
-    interval: tuple[float, float] | None
-    standard_error: float | None
-    p_better: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptReport:
-    """One week of the loop: the candidate, its verdict under the configured policy, and whether the bot then traded."""
-
-    model_id: str
-    at: datetime
-    outcome: str
-    reason: str
-    exam_sessions: int
-    sharpe: float | None
-    champion: str | None
-    champion_sharpe: float | None
-    p_better: float | None
-    edge: str | None
-    edge_reason: str
-    p_edge: float | None
-    record_sessions: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BacktestReport:
-    """The loop replayed over history. `conclusion`: whether retraining paid, by the rule that `reason` tells."""
-
-    conclusion: str
-    reason: str
-    policies: dict[str, PolicyReport]
-    differences: tuple[DifferenceReport, ...]
-    attempts: tuple[AttemptReport, ...]
-    from_: date
-    to: date
-    sessions: int
-    trainings: int
-    resumed: int
-    tickers: tuple[str, ...]
-    left_out: dict[str, str]
-    notes: tuple[str, ...]
-    promote_policy: str
-    cost_bps: float
-    source: str
-    synthetic: bool
-    as_of: datetime
-    as_of_note: str
-    sessions_per_year: int
-    timings_s: dict[str, float] = field(default_factory=dict)

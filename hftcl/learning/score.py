@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,15 @@ from hftcl.exam import metrics
 from hftcl.exam.simulation import Simulation, accounts, list_trades, simulate
 from hftcl.exam.slices import Slice, compute_slices
 from hftcl.exam.verdict import Scored
-from hftcl.learning.reports import ScoreReport, SliceReport
+from hftcl.exam.worth import measure_worth
+from hftcl.learning.reports import ScoreReport, SliceReport, WorthReport
+from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import build_matrix, is_known
-from hftcl.strategy.positions import positions_sha256, target_positions
+from hftcl.model.target import targets
+from hftcl.strategy.positions import compute_signals, positions_sha256, target_positions
+from hftcl.strategy.weights import weigh
 
+_BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -40,6 +45,7 @@ class ExamResult:
             self.predictions,
             model_id=meta.model_id,
             synthetic=meta.synthetic,
+            idle=meta.idle,
             sessions_per_year=Calendar(meta.calendar).sessions_per_year,
         )
 
@@ -55,26 +61,17 @@ def examine(
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
-    Each ticker of the watchlist has the weight 1/N, as the bot trades it: one without bars earns 0 and does not raise
-    the others. A bar whose features are not complete has no prediction: no signal. delay_bars: how many bars late each
-    decision is made; an edge that does not bear one is none.
+    Each ticker of the watchlist has the weight that the bot gives it, see `strategy.weights`: one without bars earns 0
+    and does not raise the others. A bar whose features are not complete has no prediction: no signal.
+    delay_bars: how many bars late each decision is made; an edge that does not bear one is none.
     """
-    rows = frame.filter(pl.col("session").is_in(list(days)))
-    has_features = rows.select(is_known(model.meta.feature_names)).to_series()
-    predictions = model.predict(build_matrix(rows.filter(has_features), model.meta.feature_names))
-    values = np.full(rows.height, np.nan, dtype=np.float32)
-    values[has_features.to_numpy()] = predictions
-    predicted = pl.Series("prediction", values, nan_to_null=True)
+    inside = frame["session"].is_in(list(days))
+    predicted, predictions, novel = _predict_inside(model, frame, inside)
+    rows = frame.drop(model.meta.feature_names).filter(inside)  # nothing but a prediction reads features
     if delay_bars:
         late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
         predicted = rows.select("ticker", "session", predicted).select(late).to_series()
-    positions = target_positions(
-        rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
-        threshold=model.meta.threshold,
-        horizon_minutes=model.meta.horizon_minutes,
-        weight=1.0 / max(len(watchlist), 1),
-        flat_minutes_before_close=model.meta.flat_minutes_before_close,
-    )
+    positions = decide_positions(model, rows, predicted, watchlist=watchlist)
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
     booked = accounts(rows, positions, cost_bps=cost_bps)
     zone = Calendar(model.meta.calendar).zone
@@ -84,7 +81,60 @@ def examine(
         simulation=simulation,
         predictions=predictions,
         slices=parts,
-        report=_build_report(model, simulation, parts, positions, predicted, rows),
+        report=_build_report(model, simulation, parts, positions, predicted, rows, predictions, novel),
+    )
+
+
+def compute_net(
+    model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float, watchlist: Sequence[str]
+) -> FloatArray:
+    """Return the net P&L of each session that `examine` finds, to the bit, and nothing else of it.
+
+    Of a session it is the same whatever other sessions are scored with it.
+    """
+    inside = frame["session"].is_in(list(days))
+    predicted, _, _ = _predict_inside(model, frame, inside)
+    rows = frame.drop(model.meta.feature_names).filter(inside)
+    positions = decide_positions(model, rows, predicted, watchlist=watchlist)
+    return simulate(rows, positions, cost_bps=cost_bps, sessions=days).net
+
+
+def _predict_inside(
+    model: Model, frame: pl.DataFrame, inside: pl.Series
+) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return what `predict_bars` does of the rows `inside`, without a copy of all their features."""
+    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
+    parts = [predict_bars(model, frame[block].filter(inside[block])) for block in blocks]
+    predicted, predictions, novel = zip(*parts, strict=True)
+    return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)
+
+
+def predict_bars(model: Model, rows: pl.DataFrame) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the prediction that each row may act on, then the predictions of the rows whose features are all known,
+    and which of those rows lie too far from the training for a signal.
+
+    The first is null where a feature is not known, and for a row too far from the training.
+    """
+    inputs = model.meta.inputs
+    has_features = rows.select(inputs.is_known()).to_series()
+    X = inputs.build_matrix(rows.filter(has_features))
+    predictions, novel = model.predict(X), model.find_novel(X)
+    values = np.full(rows.height, np.nan, dtype=np.float32)
+    values[has_features.to_numpy()] = np.where(novel, np.float32(np.nan), predictions)
+    return pl.Series("prediction", values, nan_to_null=True), predictions, novel
+
+
+def decide_positions(
+    model: Model, rows: pl.DataFrame, predicted: pl.Series, *, watchlist: Sequence[str]
+) -> pl.DataFrame:
+    """Return the target position of each row, see `target_positions`; weights as of `strategy.weights`."""
+    return target_positions(
+        rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
+        threshold=model.meta.threshold,
+        horizon_minutes=model.meta.horizon_minutes,
+        weight=weigh(watchlist, model.meta.volatility),
+        flat_minutes_before_close=model.meta.flat_minutes_before_close,
+        side=model.meta.side,
     )
 
 
@@ -103,8 +153,22 @@ def _build_report(
     positions: pl.DataFrame,
     predicted: pl.Series,
     rows: pl.DataFrame,
+    predictions: npt.NDArray[np.float32],
+    novel: npt.NDArray[np.bool_],
 ) -> ScoreReport:
     net, a_year = simulation.net, Calendar(model.meta.calendar).sessions_per_year
+    threshold = model.meta.threshold
+    near = np.count_nonzero(compute_signals(predicted, threshold=threshold).to_numpy())
+    worth = measure_worth(
+        rows,
+        compute_signals(predicted, threshold=threshold, side=model.meta.side).to_numpy(),
+        gross=float(simulation.gross.sum()),
+        turnover=float(simulation.turnover.sum()),
+        cost_bps=simulation.cost_bps,
+        horizon_minutes=model.meta.horizon_minutes,
+        above=int(near + np.count_nonzero(np.abs(predictions[novel]) > threshold)),
+        near=int(near),
+    )
     return ScoreReport(
         model_id=model.meta.model_id,
         sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=a_year)),
@@ -119,12 +183,23 @@ def _build_report(
         hit_rate=simulation.hit_rate,
         max_drawdown=float(simulation.max_drawdown),
         exposure=simulation.exposure,
-        information_coefficient=_compute_information_coefficient(predicted, rows["target"]),
+        information_coefficient=_compute_information_coefficient(predicted, _evaluate_own_target(model, rows)),
         pnl_by_session=simulation.pnl_by_session,
         pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
         slices={by: tuple(SliceReport.from_slice(part) for part in slices) for by, slices in parts.items()},
+        worth=WorthReport.from_worth(worth),
         positions_sha256=positions_sha256(positions),
+        novel_share=float(novel.mean()) if model.meta.novelty and novel.size else None,
     )
+
+
+def _evaluate_own_target(model: Model, rows: pl.DataFrame) -> pl.Series:
+    """Return the target of the model's own horizon; that of the frame may be of another one."""
+    # the label of a bar is known a minute and the horizon later, or with the ticker's next bar
+    ahead = rows.select((pl.col("label_end") - pl.col("ts")).min()).item()
+    if ahead == MINUTE * (1 + model.meta.horizon_minutes):
+        return rows["target"]
+    return targets(rows.select(BAR_SCHEMA.names()), model.meta.horizon_minutes)["target"]
 
 
 def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:

@@ -44,14 +44,16 @@ def compute_luck(
     policy: str,
     synthetic: bool,
     sessions_per_year: int,
+    until: datetime | None = None,
 ) -> float:
     """Return the annual Sharpe ratio that the best of the policies tried on `days` would show if all were worthless.
 
     own: net P&L of `policy` on `days`. Each other policy that was examined on some of them is one try, by the share of
-    its exam that shares most; 0 where there are fewer than two, or where it is not defined.
+    its exam that shares most; 0 where there are fewer than two, or where it is not defined. until: when `policy` was
+    chosen at the latest, so that what was tried afterwards cannot have chosen it; None counts all.
     """
     rivals: dict[str, Trial] = {}
-    for look in read_looks(registry, synthetic=synthetic):
+    for look in read_looks(registry, synthetic=synthetic, until=until):
         weight = len(set(days).intersection(look.sessions)) / len(days) if days else 0.0
         known = rivals.get(look.policy)
         if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):

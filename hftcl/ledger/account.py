@@ -9,6 +9,8 @@ from hftcl.ledger.rows import BookName, Snapshot
 
 DECIMALS: Final = 9
 """Shares are counted in multiples of 1e-9, as brokers do: 0.1 + 0.2 - 0.3 shares are none."""
+SAME: Final = 1e-6
+"""Shares: two amounts that differ by less are the same, for a broker may round otherwise."""
 
 
 @dataclass(slots=True)

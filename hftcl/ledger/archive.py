@@ -119,8 +119,13 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
     return data or None
 
 
-def frame_month(data: bytes, book: str, first: datetime | None, last: datetime | None) -> "pl.DataFrame":
-    """Return a book's decisions in a month's file on bars from `first` to `last`, as the ledger's frames are."""
+def frame_month(
+    data: bytes, book: str, first: datetime | None, last: datetime | None, ticker: str | None = None
+) -> "pl.DataFrame":
+    """Return a book's decisions in a month's file on bars from `first` to `last`, as the ledger's frames are.
+
+    ticker: of this one alone; None for all.
+    """
     import polars as pl
 
     span = [pl.col("book") == book]
@@ -128,6 +133,8 @@ def frame_month(data: bytes, book: str, first: datetime | None, last: datetime |
         span.append(pl.col("ts") >= first)
     if last is not None:
         span.append(pl.col("ts") <= last)
+    if ticker is not None:
+        span.append(pl.col("ticker") == ticker)
     names = [column.name for column in DECISIONS.columns]
     return pl.scan_parquet(io.BytesIO(data)).filter(*span).select(names).collect()
 

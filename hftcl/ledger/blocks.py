@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
-from hftcl.ledger.frames import read_frame
+from hftcl.ledger.frames import WholeRows, read_frame
 from hftcl.ledger.rows import BOOKS, BookName, FillBlock
 from hftcl.ledger.schema import BLOCKS, FILLS, LEDGER, OPENS, microseconds, moment
 from hftcl.sqlite import Sync, transaction
@@ -82,7 +82,7 @@ def delete_blocks_of_foreign(db: sqlite3.Connection, ticker: str) -> None:
 
 def _list_blocks(db: sqlite3.Connection, path: Path, book: BookName, since: int) -> list[FillBlock]:
     """Return the blocks with a fill in a bar from `since` on, each checked, by number."""
-    whole = sqlite.WholeRows.of(db, BLOCKS.name)
+    whole = WholeRows.of(db, BLOCKS.name)
     names, source = ", ".join(whole.list_names("b")), whole.get_source("b")
     sql = f"SELECT {names} FROM {source} WHERE b.book = ? AND b.last >= ? ORDER BY b.number"  # noqa: S608 - our names
     rows = db.execute(sql, (book, since)).fetchall()

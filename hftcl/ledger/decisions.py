@@ -28,19 +28,26 @@ class DecisionQueries(Queries):
         self._month: tuple[MonthFile, bytes | None] | None = None
 
     def decisions(
-        self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
+        self,
+        book: BookName = "production",
+        first: datetime | None = None,
+        last: datetime | None = None,
+        *,
+        ticker: str | None = None,
     ) -> "pl.DataFrame":
         """Return the decisions on bars that start from `first` to `last`, both included, by ts and ticker.
+
+        ticker: of this one alone; None for all.
 
         Raises IntegrityError for a month's file that is missing or not what was written.
         """
         import polars as pl
 
         with self.snapshot():
-            journal = self._read_frame("decisions", book, first, last, "ts, ticker")
+            journal = self._read_frame("decisions", book, first, last, "ts, ticker", ticker=ticker)
             months = archive.list_months(self._list_archives(), first, last)
         files = [self._read_month(month) for month in months]
-        parts = [archive.frame_month(data, book, first, last) for data in files if data is not None]
+        parts = [archive.frame_month(data, book, first, last, ticker) for data in files if data is not None]
         archived = pl.concat([journal.clear(), *parts])
         frame = pl.concat([archived, journal])
         if archived.height and journal.height and journal["ts"][0] <= archived["ts"].max():  # in both while they move

@@ -41,11 +41,17 @@ class Fact(StrEnum):
     CASH_GAP = "cash_gap"  # USD that the broker's cash is above the ledger's: what is not the bot's capital
     BARRED = "barred"  # the session, and why nothing is opened in it because the broker refuses the account
     DISPUTED = "disputed"  # JSON: shares by ticker that broker and ledger differ by
+    AWAITED_SPLITS = "awaited_splits"  # JSON: new shares for an old one by ticker, that the broker has still to make
     DRAWDOWN_FROM = "drawdown_from"  # the session in which a person cleared a drawdown
     FLATTEN_MINUTES = "flatten_minutes"  # how long closing the whole book takes
     HANDED_OVER = "handed_over"  # when a person gave the bot what others had traded
-    SPLITS_PRODUCTION = "splits_production"  # the session whose splits were booked last
+    REFUSED_FILLS = "refused_fills"  # JSON: ids of fills that are not booked, and of which a person was told
+    SPLITS_PRODUCTION = "splits_production"  # older ledgers: the session whose splits were booked last
     SPLITS_SHADOW = "splits_shadow"
+    SPLITS_LOOKED_UP = "splits_looked_up"  # the session up to which splits were looked up, and booked
+    CORPORATE_ACTIONS = "corporate_actions"  # JSON: ids of the broker's activities whose shares are booked
+    UNTOLD_ACTIONS = "untold_actions"  # JSON: corporate actions that are booked and still to be told to a person
+    EXCHANGED_CLOSES = "exchanged_closes"  # JSON: USD by ticker, of shares that came for others: their last close
     UNEXPLAINED_SHARES = "unexplained_shares"  # JSON: what a person is asked to look at
 
 

@@ -66,12 +66,17 @@ class Queries:
         first: datetime | None,
         last: datetime | None,
         order: str,
+        *,
+        ticker: str | None = None,
     ) -> "pl.DataFrame":
         where, values = ["book = ?"] if book else ["true"], [book] if book else []
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
                 values.append(microseconds(bound))  # type: ignore[arg-type]
+        if ticker is not None:
+            where.append("ticker = ?")
+            values.append(ticker)  # type: ignore[arg-type]
         rest = f"WHERE {' AND '.join(where)} ORDER BY {order}"
         frame = read_frame(self._db, self.path, (_FRAMED[table],), rest, values)
         return frame.select(column.name for column in _FRAMED[table].columns)

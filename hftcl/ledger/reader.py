@@ -3,7 +3,7 @@
 A reader works while the bot writes, disturbs it never, and finds an empty ledger where there is no file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -73,19 +73,26 @@ class LedgerQueries(DecisionQueries):
     """What can be asked of a ledger. Frames have the columns of the tables, times as UTC and sessions as dates."""
 
     def orders(
-        self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
+        self,
+        book: BookName = "production",
+        first: datetime | None = None,
+        last: datetime | None = None,
+        *,
+        ticker: str | None = None,
     ) -> "pl.DataFrame":
-        """Return the orders that were decided on those bars, refused ones too, by ts and ticker."""
-        return self._read_frame("orders", book, first, last, "ts, ticker")
+        """Return the orders that were decided on those bars, refused ones too, by ts and ticker; of one, or of all."""
+        return self._read_frame("orders", book, first, last, "ts, ticker", ticker=ticker)
 
     def fills(
         self,
         book: BookName = "production",
         first: datetime | None = None,
         last: datetime | None = None,
+        *,
+        ticker: str | None = None,
     ) -> "pl.DataFrame":
-        """Return the fills in those bars, in the order in which the ledger learnt of them."""
-        return self._read_frame("fills", book, first, last, "number")
+        """Return the fills in those bars, in the order in which the ledger learnt of them; of one ticker, or of all."""
+        return self._read_frame("fills", book, first, last, "number", ticker=ticker)
 
     def opens(self) -> "pl.DataFrame":
         """Return the opens of the bars in which fills were, as far as they are known."""
@@ -106,11 +113,24 @@ class LedgerQueries(DecisionQueries):
         """Return each ticker's first open and last close, by session and ticker."""
         return self._read_frame("closes", None, None, None, "session, ticker")
 
-    def read_last_closes(self) -> dict[str, float]:
-        """Return each ticker's last known close, USD; of a year of sessions only those rows are read and checked."""
+    def list_closed_sessions(self) -> tuple[date, ...]:
+        """Return the sessions that have a close of any ticker, oldest first; by the index, so no seal is looked at."""
+        sql = "SELECT DISTINCT session FROM main.closes ORDER BY session"
+        return tuple(self._read_records(sql, (), date.fromisoformat))
+
+    def read_last_closes(
+        self, session: date | None = None, ratios: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Return each ticker's last known close, USD; of a year of sessions only those rows are read and checked.
+
+        ratios: by ticker new shares for an old one, of splits of `session`: a close of before it is told in new shares.
+        """
         newest = "SELECT ticker, max(session) AS session FROM main.closes GROUP BY ticker"
-        sql = f"SELECT ticker, close FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
-        return dict(self._read_records(sql, (), lambda ticker, close: (str(ticker), float(close))))
+        sql = f"SELECT ticker, close, session FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
+        rows = self._read_records(sql, (), lambda ticker, close, day: (str(ticker), float(close), str(day)))
+        of_today = session.isoformat() if session else ""
+        split = ratios or {}
+        return {name: close if day >= of_today else close / split.get(name, 1.0) for name, close, day in rows}
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
@@ -206,6 +226,13 @@ class LedgerQueries(DecisionQueries):
         )
         total = self._read_rows(sql, (_DAY_US, client_order_id))[0][0]
         return round(total or 0.0, DECIMALS)
+
+    def list_known_fills(self, ids: Sequence[str]) -> frozenset[str]:
+        """Return those of `ids` that are fills of this ledger."""
+        import json  # here: what only shows the ledger has no use for it
+
+        sql = "SELECT fill_id FROM fills WHERE fill_id IN (SELECT value FROM json_each(?))"
+        return frozenset(name for (name,) in self._read_rows(sql, (json.dumps(list(ids)),)))
 
     def broker_ids(self, since: datetime) -> dict[str, str]:
         """Return by the broker's order id ours, of the orders on bars from `since` on that have one."""

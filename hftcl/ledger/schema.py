@@ -8,6 +8,7 @@ library is imported.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
@@ -54,11 +55,24 @@ _KINDS: Final[Mapping[type, Kind]] = {
 
 def microseconds(at: datetime) -> int:
     """Return `at`, which carries a time zone, as the ledger keeps it."""
+    # Only of UTC: in a zone with summer time the two hours that are repeated compare equal.
+    return _count_utc(at) if at.tzinfo is UTC else _count(at)
+
+
+def _count(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
+
+
+_count_utc = lru_cache(maxsize=1024)(_count)  # a minute's rows have three or four times between them, hundreds of each
 
 
 def moment(value: int) -> datetime:
     """Return what `microseconds` kept, in UTC."""
+    return _read_utc(value)
+
+
+@lru_cache(maxsize=1024)
+def _read_utc(value: int) -> datetime:
     return _EPOCH + value * _MICROSECOND
 
 

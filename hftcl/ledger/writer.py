@@ -5,7 +5,7 @@ What must be known after a kill goes first: fills once they are told, and orders
 and what became of the orders, follows when they are with the broker.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -150,30 +150,44 @@ class Ledger(LedgerQueries):
         An order's state never goes back; see `records.RANKS`. Positions follow from the fills alone.
         """
         require_known(meta or {})
-        new: list[FillRecord] = []
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
             self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
-            number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
-            for fill in fills:
-                if self._db.execute(_FILL, _seal_fill(fill, number + 1)).rowcount:
-                    new.append(fill)
-                    number += 1
+            new = self._insert_fills(list(fills))
             for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
                 first = microseconds(min(fill.ts for fill in new if fill.book == book))
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, [_seal_equity(row) for row in equity])
-            known = {fill.fill_id for fill in new}
-            for row in opens:
-                if self._db.execute(_OPEN, _seal_open(row)).rowcount and row.fill_id not in known:
-                    delete_block_of(self._db, row.fill_id)
+            self._insert_opens(list(opens), {fill.fill_id for fill in new})
             self._db.executemany(_CASH, [CASH.values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
                 self._accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
         return tuple(new)
+
+    def _insert_fills(self, fills: Sequence[FillRecord]) -> Sequence[FillRecord]:
+        """Write those that are new, and return them."""
+        number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
+        self._db.execute("SAVEPOINT fills")
+        rows = [_seal_fill(fill, at) for at, fill in enumerate(fills, number + 1)]
+        if not rows or self._db.executemany(_FILL, rows).rowcount == len(rows):
+            return fills
+        self._db.execute("ROLLBACK TO fills")  # one is known: the numbers are to have no gaps
+        new: list[FillRecord] = []
+        for fill in fills:
+            if self._db.execute(_FILL, _seal_fill(fill, number + 1)).rowcount:
+                new.append(fill)
+                number += 1
+        return new
+
+    def _insert_opens(self, opens: Sequence[FillOpen], new: Container[str]) -> None:
+        """Write the opens of fills; what stands in a block already of one that is not `new` is no longer whole."""
+        self._db.executemany(_OPEN, [_seal_open(row) for row in opens if row.fill_id in new])
+        for row in opens:
+            if row.fill_id not in new and self._db.execute(_OPEN, _seal_open(row)).rowcount:
+                delete_block_of(self._db, row.fill_id)
 
     def adopt_foreign(self, tickers: Collection[str]) -> bool:
         """Let what others traded in `tickers` be production's from now on; return whether there was anything."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.formats import count
+from hftcl.market.columns import extend_schema
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
@@ -121,50 +122,67 @@ class Finding:
 
 
 def clean(
-    raw: pl.DataFrame, sessions: pl.DataFrame, *, ticker: str, as_of: datetime | None = None
+    raw: pl.DataFrame,
+    sessions: pl.DataFrame,
+    *,
+    ticker: str,
+    as_of: datetime | None = None,
+    columns: Sequence[str] = (),
 ) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     """Return the good bars of `ticker` as BAR_SCHEMA sorted by ts, unadjusted, and one finding per reason and session.
 
     raw: RAW_SCHEMA in any order. sessions: as `Calendar.sessions` gives them; a bar in none of them is dropped.
-    as_of (UTC): bars not known by then, that is ts + 60 s > as_of, are dropped.
+    as_of (UTC): bars not known by then, that is ts + 60 s > as_of, are dropped. columns: further numbers of `raw`,
+    which come out behind BAR_SCHEMA; one that is not finite becomes null, and its bar is kept.
     Rows in = rows out + the counts of findings whose reason is in DROPPED. Cleaning twice changes nothing. Whether a
     bar is good depends on itself, other bars of its minute, and the first good bar of its session, never on a later
     minute: otherwise cleaning would look ahead, and the bot could not repeat it.
     """
-    rows = raw.select(RAW_SCHEMA.names())
+    rows = raw.select(*RAW_SCHEMA.names(), *(pl.when(pl.col(name).is_finite()).then(name) for name in columns))
     stamps, known = _to_stamps(rows["ts"])
     nth, inside = _find_sessions(stamps, known, sessions)
     fault = _find_faults(rows, stamps, known, inside, ticker, as_of)
     if (stamps[1:] < stamps[:-1]).any():
         order = np.argsort(stamps, kind="stable")
         rows, nth, fault = rows[order], nth[order], fault[order]
-    rows, faulty = rows.with_columns(pl.Series("nth", nth)), []
+    rows, faulty = rows.with_columns(pl.Series("_nth", nth)), []  # no column begins with a "_"
     if (odd := fault > 0).any():
-        reasons = pl.Series("reason", [_REASONS[n - 1] for n in fault[odd].tolist()], dtype=pl.String)
+        reasons = pl.Series("_reason", [_REASONS[n - 1] for n in fault[odd].tolist()], dtype=pl.String)
         rows, faulty = rows.filter(~odd), [rows.filter(odd).with_columns(reasons)]
-    for sift in (_sift_duplicates, _sift_bad_ticks):
-        rows, bad = sift(rows)
-        if bad is not None:
-            faulty.append(bad)
-    bars = _join_sessions(rows, rows["nth"].to_numpy(), sessions)
+    rows, *more = _sift(rows, columns)
+    faulty += more
+    bars = _join_sessions(rows, rows["_nth"].to_numpy(), sessions, columns)
     dropped = _list_findings(pl.concat(faulty), sessions, ticker) if faulty else ()
     return bars, dropped + _find_stuck(bars, ticker)
 
 
-def label(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+def _sift(rows: pl.DataFrame, columns: Sequence[str]) -> list[pl.DataFrame]:
+    """Return the rows that are kept, then those that are not, each with its reason."""
+    rows, repeated = _sift_duplicates(rows, columns)
+    rows, wild = _sift_bad_ticks(rows)
+    return [rows, *(bad for bad in (repeated, wild) if bad is not None)]
+
+
+def label(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA.
+
+    columns: further numbers of the bars, which come out behind it.
 
     >>> label(RAW_SCHEMA.to_frame(), pl.DataFrame()).columns[:4]
     ['ticker', 'ts', 'session', 'minute']
     """
     if sessions.is_empty() or bars.is_empty():
-        return NO_BARS
+        return _build_none(columns)
     nth, inside = _find_sessions(*_to_stamps(bars["ts"]), sessions)
     return (
-        _join_sessions(bars, nth, sessions)
+        _join_sessions(bars, nth, sessions, columns)
         if inside.all()
-        else _join_sessions(bars.filter(inside), nth[inside], sessions)
+        else _join_sessions(bars.filter(inside), nth[inside], sessions, columns)
     )
+
+
+def _build_none(columns: Sequence[str]) -> pl.DataFrame:
+    return extend_schema(BAR_SCHEMA, columns).to_frame() if columns else NO_BARS
 
 
 def _to_stamps(ts: pl.Series) -> tuple[_Ints, _Flags]:
@@ -191,10 +209,10 @@ def _find_sessions(stamps: _Ints, known: _Flags, sessions: pl.DataFrame) -> tupl
     return nth, known & (began > 0) & (stamps < ends[nth])
 
 
-def _join_sessions(bars: pl.DataFrame, nth: _Ints, sessions: pl.DataFrame) -> pl.DataFrame:
-    """Return `bars` (RAW_SCHEMA), each in row `nth` of `sessions`, as BAR_SCHEMA."""
+def _join_sessions(bars: pl.DataFrame, nth: _Ints, sessions: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return `bars` (RAW_SCHEMA), each in row `nth` of `sessions`, as BAR_SCHEMA; the columns behind both."""
     if bars.is_empty():
-        return NO_BARS
+        return _build_none(columns)
     days, opens, closes = (sessions[name].cast(pl.Int64).to_numpy() for name in ("session", "open", "close"))
     since, lengths = _to_stamps(bars["ts"])[0] - opens[nth], closes - opens
     return pl.DataFrame(
@@ -205,7 +223,7 @@ def _join_sessions(bars: pl.DataFrame, nth: _Ints, sessions: pl.DataFrame) -> pl
             pl.Series("minute", (since / _MINUTE_US).astype(np.int32)),  # towards the open, also before it
             pl.Series("session_minutes", (lengths // _MINUTE_US).astype(np.int32)[nth]),
             pl.Series("regular", (since >= 0) & (since < lengths[nth])),
-            *bars.select(*PRICES, "volume").get_columns(),
+            *bars.select(*PRICES, "volume", *columns).get_columns(),
         ]
     )
 
@@ -238,16 +256,17 @@ def _find_faults(
     return fault
 
 
-def _sift_duplicates(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+def _sift_duplicates(rows: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame | None]:
     """Of several rows of one minute keep the last delivered: a correction comes after what it corrects."""
     stamps = _to_stamps(rows["ts"])[0]
     if not (stamps[1:] == stamps[:-1]).any():
         return rows, None
     is_last = (pl.col("ts") != pl.col("ts").shift(-1)).fill_null(value=True)
-    repeated = rows.filter(pl.col("ts").is_duplicated()).with_columns(is_last.alias("last"))
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).last().over("ts") for name in (*PRICES, "volume"))
-    reason = pl.when(same).then(pl.lit("duplicate")).otherwise(pl.lit("conflicting_duplicate")).alias("reason")
-    return rows.filter(is_last), repeated.with_columns(reason).filter(~pl.col("last")).drop("last")
+    repeated = rows.filter(pl.col("ts").is_duplicated()).with_columns(is_last.alias("_last"))
+    figures = (*PRICES, "volume", *columns)
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).last().over("ts")) for name in figures)
+    reason = pl.when(same).then(pl.lit("duplicate")).otherwise(pl.lit("conflicting_duplicate")).alias("_reason")
+    return rows.filter(is_last), repeated.with_columns(reason).filter(~pl.col("_last")).drop("_last")
 
 
 def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
@@ -259,16 +278,20 @@ def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | No
     highest, lowest = rows["high"].max(), rows["low"].min()
     if isinstance(highest, float) and isinstance(lowest, float) and highest <= _SESSION_FACTOR * lowest:
         return rows, None  # the usual case: no two bars of all sessions are so far apart
-    measure = pl.col("close").first().over("nth")
+    measure = pl.col("close").first().over("_nth")
     off = (pl.col("high") > _SESSION_FACTOR * measure) | (pl.col("low") * _SESSION_FACTOR < measure)
-    marked = rows.with_columns(off.alias("off"))
-    bad = marked.filter("off").with_columns(pl.lit("bad_tick").alias("reason"))
-    return marked.filter(~pl.col("off")).drop("off"), bad.drop("off")
+    marked = rows.with_columns(off.alias("_off"))
+    bad = marked.filter("_off").with_columns(pl.lit("bad_tick").alias("_reason"))
+    return marked.filter(~pl.col("_off")).drop("_off"), bad.drop("_off")
 
 
 def _list_findings(faulty: pl.DataFrame, sessions: pl.DataFrame, ticker: str) -> tuple[Finding, ...]:
     """One finding per session and reason, in the order of time."""
-    groups = faulty.group_by("nth", "reason").agg(pl.len(), pl.col("ts").min()).sort("nth", "ts", "reason")
+    groups = (
+        faulty.group_by("_nth", "_reason")
+        .agg(pl.len().alias("_count"), pl.col("ts").min())
+        .sort("_nth", "ts", "_reason")
+    )
     days = sessions["session"].to_list()
     return tuple(
         Finding(ticker, reason, count, first, days[nth] if days else None)

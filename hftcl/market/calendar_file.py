@@ -13,12 +13,16 @@ from hftcl.home import Home
 _LIBRARY: Final = "exchange_calendars"
 _FRESH: Final = timedelta(days=7)  # a calendar reaches to a year from the day on which it was built: not much less
 _home: Home | None = None  # of the process: a calendar is asked for by its name, in many places
+_writes = True  # of the process too
 
 
-def keep_calendars(home: Home) -> None:
-    """Keep the calendars that this process asks for in `home` from now on, where that is a home."""
-    global _home
-    _home = home
+def keep_calendars(home: Home, *, writes: bool = True) -> None:
+    """Keep the calendars that this process asks for in `home` from now on, where that is a home.
+
+    writes: else what another process kept there is used, and nothing is added.
+    """
+    global _home, _writes
+    _home, _writes = home, writes
 
 
 def read_kept(name: str) -> tuple[str, bytes] | None:
@@ -27,9 +31,9 @@ def read_kept(name: str) -> tuple[str, bytes] | None:
         return None
     import hashlib  # here, as what follows: `trade --status` names the home and asks for no calendar
     import json
-    from importlib.metadata import version
 
     from hftcl import durable
+    from hftcl.entry_points import find_version
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is built again
         digest, _, rest = durable.read_file(_home.calendar(name)).partition(b"\n")
@@ -38,22 +42,22 @@ def read_kept(name: str) -> tuple[str, bytes] | None:
             return None
         kept = json.loads(head)
         age = _today() - datetime.fromisoformat(kept["built"])
-        if (kept["calendar"], kept["version"]) == (name, version(_LIBRARY)) and timedelta(0) <= age <= _FRESH:
+        if (kept["calendar"], kept["version"]) == (name, find_version(_LIBRARY)) and timedelta(0) <= age <= _FRESH:
             return str(kept["zone"]), table
     return None
 
 
 def write_kept(name: str, zone: str, table: bytes) -> None:
     """Keep a calendar that was just built; a home that does not exist yet, or may not be written, keeps none."""
-    if _home is None or not _home.models.is_dir():
+    if _home is None or not _writes or not _home.models.is_dir():
         return
     import hashlib
     import json
-    from importlib.metadata import version
 
     from hftcl import durable
+    from hftcl.entry_points import find_version
 
-    head = {"calendar": name, "version": version(_LIBRARY), "built": _today().isoformat(), "zone": zone}
+    head = {"calendar": name, "version": find_version(_LIBRARY), "built": _today().isoformat(), "zone": zone}
     rest = json.dumps(head).encode() + b"\n" + table
     with contextlib.suppress(OSError):  # it is built again next time
         durable.write_atomically(_home.calendar(name), hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)

@@ -57,7 +57,25 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     """
     known = (stamps.drop_nulls() if stamps.null_count() else stamps).alias("ts")
     known = known if known.is_sorted() else known.sort()
-    moments = known.cast(pl.Int64).to_numpy()
+    steps = _describe_steps(known.cast(pl.Int64).to_numpy())
+    if steps is None:
+        return None
+    for length in _INTERVALS:
+        days = steps.filter(pl.col(str(length)) >= _SHARE)
+        if days.height:
+            return length, int(days["days"].sum()), days["day"][0]
+    short = steps.filter(pl.col("middle") < 60)
+    if short.height:
+        return int(short["middle"][0]), int(short["days"].sum()), short["day"][0]
+    return _find_days(known)
+
+
+def _describe_steps(moments: npt.NDArray[np.int64]) -> pl.DataFrame | None:
+    """Describe the steps of the days that have not a bar a minute; None where each has.
+
+    moments: microseconds, sorted. A row a day, or for the days with few steps together: the first day, how many days,
+    the step in the middle (s), and by each of _INTERVALS the share of the steps that it divides.
+    """
     step, day = np.diff(moments), moments[1:] // _DAY_US
     within = (step >= _SECOND_US) & (step < (_LONGEST_STEP + 1) * _SECOND_US)
     step, day = step[within], day[within]
@@ -81,7 +99,7 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
     others = pl.DataFrame(
         {"group": group, "day": pl.Series(day.astype(np.int32)).cast(pl.Date), "step": step // _SECOND_US}
     )
-    steps = (
+    return (
         others.lazy()
         .group_by("group")
         .agg(
@@ -93,14 +111,6 @@ def find_interval(stamps: pl.Series) -> tuple[int, int, object] | None:
         .sort("day")
         .collect()
     )
-    for length in _INTERVALS:
-        days = steps.filter(pl.col(str(length)) >= _SHARE)
-        if days.height:
-            return length, int(days["days"].sum()), days["day"][0]
-    short = steps.filter(pl.col("middle") < 60)
-    if short.height:
-        return int(short["middle"][0]), int(short["days"].sum()), short["day"][0]
-    return _find_days(known)
 
 
 def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
@@ -115,13 +125,13 @@ def _find_days(stamps: pl.Series) -> tuple[int, int, object] | None:
 def find_odd_order(rows: pl.DataFrame) -> tuple[int, int] | None:
     """Return the number of rows whose high is not their highest price, or low not the lowest, and the first of them.
 
-    rows: columns open, high, low, close, and `row`. None where they are few: a faulty row is for `bars.clean` to tell.
+    rows: columns open, high, low, close, and `_row`. None where they are few: a faulty row is for `bars.clean` to tell.
     """
     highest, lowest = pl.max_horizontal("open", "low", "close"), pl.min_horizontal("open", "high", "close")
     odd = rows.filter((pl.col("high") < highest) | (pl.col("low") > lowest))
     if odd.height < _FEWEST_STEPS or odd.height < _ODD * rows.height:
         return None
-    return odd.height, int(odd["row"][0])
+    return odd.height, int(odd["_row"][0])
 
 
 def name_interval(seconds: int) -> str:

@@ -88,7 +88,8 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         return FileReport(file=name, layout=facts.layout if facts.columns else None, refused=look.refused or None,
                           columns=facts.columns or None)  # fmt: skip
     ticker = max(facts.newest or facts.tickers, key=lambda name: name in facts.newest)
-    bars = source.rows(look.path, ticker).filter(pl.col("ts").is_not_null()).sort("ts").tail(_ENOUGH)
+    whole = source.rows(look.path, ticker).filter(pl.col("ts").is_not_null()).sort("ts")
+    bars = whole.tail(_ENOUGH)
     clock = _clock(bars, facts.zone if facts.kind == "naive" else "UTC", facts.label, calendar)
     zone, guesses, evidence = _zone(facts.kind, clock, settings.files.timezone, find_layout(facts.layout).zone)
     is_set = settings.files.label != "auto" or find_layout(facts.layout).label
@@ -101,7 +102,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         guesses = (*guesses, odd)
     if question := describe_whole_prices(bars):
         guesses = (*guesses, f"{_UNIT}: not sure; {question}")
-    shown = _as_utc(bars, zone, facts.zone, facts.kind, facts.label, label)
+    shown = _as_utc(whole, zone, facts.zone, facts.kind, facts.label, label)
     covered = _coverage(shown, calendar, ticker)
     return FileReport(
         file=name,
@@ -122,7 +123,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         sure=zone is not None and not guesses and not look.refused,
         guesses=guesses,
         evidence=evidence,
-        day=_day(shown, calendar),
+        day=_day(shown.tail(_ENOUGH), calendar),
         refused=look.refused or None,
     )
 

@@ -15,7 +15,7 @@ from hftcl.formats import count
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow
-from hftcl.market.coverage import measure_coverage
+from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.doubts import FATAL, find_doubts, find_whole_prices, find_wrong_hour
 from hftcl.market.month_files import HeldSession
 from hftcl.market.received import TickerCoverage, count_received
@@ -63,12 +63,12 @@ def judge_ticker(
 ) -> Part:
     """Return the bars of the window labelled, limited to what was known and adjusted for splits, and what they show.
 
-    bars: `month_files.FILE_SCHEMA` of `ticker`, unadjusted. findings: of fetching them. fetched: sessions that were
+    bars: of `ticker` as `month_files` reads them, unadjusted. findings: of fetching them. fetched: sessions that were
     asked for. held: what the cache holds of each session. source: only what it says of itself is looked at.
     """
     findings = list(findings)
     bars = sort_bars(keep_days(bars, window.days))
-    labelled = market.label(bars.select(market.RAW_SCHEMA.names()), window.sessions)
+    labelled = market.label(bars, window.sessions, getattr(source, "columns", ()))
     if labelled.height < bars.height:  # the calendar was corrected since they were stored
         findings.append(Finding(ticker, "outside_session", bars.height - labelled.height))
     if labelled.height and labelled["ts"][-1] + market.MINUTE > window.as_of:
@@ -86,21 +86,6 @@ def judge_ticker(
     if not window.extended_hours:
         adjusted = adjusted.filter("regular")
     covered = measure_coverage(adjusted, window.closed, ticker=ticker)
-    left_out = ""
-    if fatal := [doubt for doubt in doubts if doubt.reason in FATAL]:
-        left_out = f"its bars cannot be true: {'; '.join(dict.fromkeys(doubt.detail for doubt in fatal[:3]))}"
-    elif adjusted.is_empty():
-        left_out = _explain_drops(findings)
-    elif covered.expected_sessions and covered.share < window.min_coverage:
-        left_out = (
-            f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
-            f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(adjusted, window)}"
-        )
-        if jumps and not window.keep_past:
-            left_out += (
-                f". What lies before was left out: {jumps[-1].detail}, near the ratio of a split that the source "
-                "does not announce"
-            )
     received = count_received(
         adjusted, window.closed, ticker=ticker, quarantined=sum_dropped(findings),
         revised={day: session.revisions for day, session in held.items()},
@@ -108,20 +93,44 @@ def judge_ticker(
     return Part(
         bars=adjusted,
         findings=[*findings, *doubts, *jumps, *covered.findings],
-        left_out=left_out,
+        left_out=_explain_untruth(doubts) or _explain_lack(adjusted, covered, window, findings, jumps),
         fetched=fetched,
         covered=received,
         jumps=jumps,
     )
 
 
-def require_plausible(fatal: Sequence[Finding]) -> None:
-    """Raise ImplausibleBarsError where a finding says that bars cannot be true."""
-    if not fatal:
-        return
+def _explain_untruth(doubts: Sequence[Finding]) -> str:
+    """Say what shows that bars cannot be true; "" for nothing."""
+    fatal = dict.fromkeys(doubt.detail for doubt in [doubt for doubt in doubts if doubt.reason in FATAL][:3])
+    return f"its bars cannot be true: {'; '.join(fatal)}" if fatal else ""
+
+
+def _explain_lack(
+    bars: pl.DataFrame, covered: Coverage, window: CollectWindow, findings: Sequence[Finding], jumps: Sequence[Finding]
+) -> str:
+    """Say why `bars`, what is left of a ticker's, are too few, as far as its `findings` tell; "" where they are not."""
+    if bars.is_empty():
+        return _explain_drops(findings)
+    if not covered.expected_sessions or covered.share >= window.min_coverage:
+        return ""
+    text = (
+        f"coverage {covered.sessions} of {count(covered.expected_sessions, 'session')}, and [market] "
+        f"min_coverage asks for {window.min_coverage:.0%} of them{_explain_beginning(bars, window)}"
+    )
+    if jumps and not window.keep_past:
+        text += (
+            f". What lies before was left out: {jumps[-1].detail}, near the ratio of a split that the source "
+            "does not announce"
+        )
+    return text
+
+
+def build_implausible_error(fatal: Sequence[Finding]) -> ImplausibleBarsError:
+    """Return the error of a window of which every ticker is left out; fatal: what says that bars cannot be true."""
     details = [f"{finding.ticker}: {finding.detail}" for finding in fatal]
     more = f"; {len(details) - 3} more findings" if len(details) > 3 else ""
-    raise ImplausibleBarsError(
+    return ImplausibleBarsError(
         f"These bars cannot be true, and no model is trained on them: {'; '.join(details[:3])}{more}. "
         "Correct the bars or take the tickers from [market] watchlist; `hftcl inspect` shows a folder of files."
     )

@@ -18,10 +18,12 @@ import polars as pl
 from hftcl.durable import make_folder, read_file, write_together
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
+from hftcl.market.columns import extend_schema
 
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
+"""Of bars without further columns; those come behind."""
 NO_ROWS: Final = FILE_SCHEMA.to_frame()  # to make a frame of a schema takes a millisecond
 # Safe in the file names of every system; tickers are of these, all else is encoded.
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
@@ -29,6 +31,7 @@ _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
 _RESERVED: Final = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 )
+_WITH: Final = "with"  # no ticker's folder is called so: lower case is encoded there
 _LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the month and a temporary name
 
 
@@ -68,12 +71,24 @@ class _MonthRecord:
 
 
 class MonthFiles:
-    """The files under `folder` of one source and calendar, each by its name. Every method may raise OSError."""
+    """The files under `folder` of one source and calendar, each by its name. Every method may raise OSError.
 
-    def __init__(self, folder: Path, source: str, calendar: str) -> None:
-        self._folder = folder
+    columns: further numbers of the bars. Each set of them has a folder of its own below, so that bars of another set
+    stay as they are, and readable, and what a new column needs is asked for again.
+    """
+
+    def __init__(self, folder: Path, source: str, calendar: str, columns: tuple[str, ...] = ()) -> None:
+        self._folder = folder / _WITH / _name_set(columns) if columns else folder
         self._source = source
         self._calendar = calendar
+        self._schema = extend_schema(FILE_SCHEMA, sorted(columns))
+        self.columns = columns
+        self.no_rows = self._arrange(self._schema.to_frame()) if columns else NO_ROWS
+        """No row, of the schema that is read and written."""
+
+    def _arrange(self, stored: pl.DataFrame) -> pl.DataFrame:
+        """Return the columns in the order of the settings, which the files do not depend on."""
+        return stored.select(*FILE_SCHEMA.names(), *self.columns)
 
     def find_path(self, ticker: str, month: str) -> Path:
         """Return where the bars of a month such as "2026-01" lie; the record is beside them, in .json."""
@@ -106,7 +121,7 @@ class MonthFiles:
             return unusable("other_source", f"came from {record.source!r}, not from {self._source!r}")
         if (record.calendar, record.fingerprint) != (self._calendar, fingerprint):
             return unusable("other_source", f"came from {record.source!r} with other contents, settings or calendar")
-        return record.sessions, pl.read_parquet(io.BytesIO(stored), schema=FILE_SCHEMA)
+        return record.sessions, self._arrange(pl.read_parquet(io.BytesIO(stored), schema=self._schema))
 
     def write(
         self,
@@ -121,7 +136,8 @@ class MonthFiles:
         for month in sorted(months):
             path = self.find_path(ticker, month)
             buffer = io.BytesIO()
-            bars.filter(_is_of_month(month)).write_parquet(buffer, compression_level=_LEVEL, statistics=False)
+            rows = bars.filter(_is_of_month(month)).select(self._schema.names())
+            rows.write_parquet(buffer, compression_level=_LEVEL, statistics=False)
             record = _MonthRecord(
                 format=_FORMAT,
                 ticker=ticker,
@@ -152,6 +168,12 @@ def folder_name(ticker: str) -> str:
     if len(encoded) > _LONGEST:
         encoded = f"{encoded[:_LONGEST]}~{hashlib.sha256(encoded.encode()).hexdigest()}"
     return encoded
+
+
+def _name_set(columns: tuple[str, ...]) -> str:
+    """Return one folder name for a set of columns, in whatever order: "trades-vwap"; a long one ends in a hash."""
+    name = "-".join(sorted(columns))  # no column has a "-"
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def format_month(day: date) -> str:

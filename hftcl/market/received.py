@@ -33,7 +33,7 @@ class TickerCoverage:
     """The sums over a window's sessions that are over; `incomplete` are those with something to tell of.
 
     left_out: why the ticker is not among the bars, "" where it is. refused: because its bars cannot be true or be read,
-    not because there are too few.
+    not because there are too few. context: whether it is seen and not traded.
     """
 
     ticker: str
@@ -46,6 +46,12 @@ class TickerCoverage:
     incomplete: tuple[SessionCoverage, ...]
     left_out: str = ""
     refused: bool = False
+    context: bool = False
+
+    def is_silent_on(self, session: date) -> bool:
+        """Whether it has bars, and none in this session."""
+        lacking = any(day.session == session and not day.received for day in self.incomplete)
+        return lacking and self.received > 0 and not self.left_out
 
 
 def count_received(

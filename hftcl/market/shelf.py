@@ -31,7 +31,7 @@ _LOST_BARS: Final = 0.02
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """What the cache holds of one ticker in the months of a window; `bars` are of `month_files.FILE_SCHEMA`."""
+    """What the cache holds of one ticker in the months of a window; `bars` as `month_files` reads them."""
 
     held: dict[date, HeldSession] = field(default_factory=dict)
     bars: pl.DataFrame = field(default_factory=lambda: NO_ROWS)
@@ -140,7 +140,8 @@ def _note_loss(lost: pl.DataFrame) -> Note:
 
 def _find_revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:
     """Return the minutes, oldest first, that are not the same bar in both."""
-    differing = [old.join(new, on=old.columns, how="anti"), new.join(old, on=old.columns, how="anti")]
+    # nulls_equal: a further column may be null in both
+    differing = [one.join(two, on=old.columns, how="anti", nulls_equal=True) for one, two in ((old, new), (new, old))]
     return pl.concat(differing)["ts"].unique().sort()
 
 

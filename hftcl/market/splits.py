@@ -8,6 +8,7 @@ import polars as pl
 
 from hftcl.errors import SourceError
 from hftcl.market.bars import BAR_SCHEMA, PRICES, Finding
+from hftcl.market.columns import Nature, find_nature
 
 if TYPE_CHECKING:
     from hftcl.market.sources import Split
@@ -31,8 +32,9 @@ _NO_EDGES: Final = pl.DataFrame(
 def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataFrame:
     """Return `bars` (BAR_SCHEMA) with prices and volumes in the shares of each ticker's last session.
 
-    Before a split's execution date prices are divided by its ratio and volumes multiplied. A split after the ticker's
-    last session changes nothing: it has not happened yet. Raises SourceError for a ratio outside 1/1000 to 1000.
+    Before a split's execution date prices are divided by its ratio and volumes multiplied, also those of further
+    columns (`market.columns`). A split after the ticker's last session changes nothing: it has not happened yet. Raises
+    SourceError for a ratio outside 1/1000 to 1000.
 
     >>> adjust_for_splits(BAR_SCHEMA.to_frame(), ()).height
     0
@@ -54,7 +56,7 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
     if table.is_empty():
         return bars
     later = pl.col("ratio").reverse().cum_prod().reverse().over("ticker")
-    factors = table.sort("ticker", "execution_date").select("ticker", "execution_date", later.alias("factor"))
+    factors = table.sort("ticker", "execution_date").select("ticker", "execution_date", later.alias("_factor"))
     days = bars.select("ticker", "session").unique().sort("ticker", "session")
     factor_of_day = days.sort("session").join_asof(
         factors.sort("execution_date"),
@@ -65,9 +67,13 @@ def adjust_for_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> pl.DataF
         allow_exact_matches=False,
         check_sortedness=False,
     )
+    factor_of_day = factor_of_day.select("ticker", "session", "_factor")  # no column of bars begins with a "_"
     adjusted = bars.join(factor_of_day, on=["ticker", "session"], how="left", maintain_order="left")
-    factor = pl.col("factor").fill_null(1.0)
-    return adjusted.with_columns(*(pl.col(p) / factor for p in PRICES), pl.col("volume") * factor).select(bars.columns)
+    factor = pl.col("_factor").fill_null(1.0)
+    natures = {name: find_nature(name) for name in bars.columns if name not in BAR_SCHEMA}
+    prices = (*PRICES, *(name for name, nature in natures.items() if nature is Nature.PRICE))
+    volumes = ("volume", *(name for name, nature in natures.items() if nature is Nature.VOLUME))
+    return adjusted.with_columns(pl.col(prices) / factor, pl.col(volumes) * factor).select(bars.columns)
 
 
 def find_unannounced_splits(bars: pl.DataFrame, splits: Sequence["Split"]) -> tuple[Finding, ...]:
@@ -146,6 +152,17 @@ def drop_past(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
     for jump in jumps:
         bars = bars.filter((pl.col("ticker") != jump.ticker) | (pl.col("session") >= jump.session))
     return bars
+
+
+def name_parts(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
+    """Return `bars` with tickers of their own for what lies before each of `jumps`: nothing is read across one."""
+    later = pl.sum_horizontal(
+        pl.lit(0),
+        *((pl.col("ticker") == jump.ticker) & (pl.col("session") < jump.session) for jump in jumps),
+    )
+    # a zero byte: a ticker has none, and the parts keep the ticker's place among the others
+    name = pl.when(later > 0).then(pl.format("{}\0{}", "ticker", later)).otherwise("ticker")
+    return bars.with_columns(name.alias("ticker")) if jumps else bars
 
 
 def looks_like_split(ratio: pl.Expr) -> pl.Expr:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources import BarSource, as_local, find_source
+from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.settings import Settings
 
 
@@ -21,11 +21,19 @@ class AsOf:
     explicit: bool
 
 
-def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of: str | None, now: datetime) -> AsOf:
+def find_as_of(
+    source: BarSource,
+    calendar: Calendar,
+    settings: Settings,
+    as_of: str | None,
+    now: datetime,
+    *,
+    option: str = "--as-of",
+) -> AsOf:
     """Return the end of what is known: what the caller said, else the last complete session that the source has.
 
     as_of: ISO 8601 with time (UTC where it names no zone), or a date, which means the close of its session or, on a
-        day without one, of the last before. A live source knows everything up to `now`.
+        day without one, of the last before. A live source knows everything up to `now`. option: by which it was given.
     Raises UsageError for a text that is neither, and NoDataError where the source has no bar at all.
     """
     if as_of is not None:
@@ -34,7 +42,7 @@ def find_as_of(source: BarSource, calendar: Calendar, settings: Settings, as_of:
         except HorizonError as error:
             if as_of <= f"{now:%Y-%m-%d}":
                 raise
-            text = f"{as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
+            text = f"{option} {as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
             raise UsageError(text) from error
     known_until = source.known_until(settings.market.watchlist, now)
     if known_until is None:
@@ -82,7 +90,7 @@ def find_known_end(
 
     `explicit` is False where the bars end before `end`. Raises NoDataError where they end before `begin`.
     """
-    asked = find_as_of(source, calendar, settings, end.isoformat(), now)
+    asked = find_as_of(source, calendar, settings, end.isoformat(), now, option="--to")
     newest = find_as_of(source, calendar, settings, None, now)
     last = calendar.find_last_complete(min(asked.at, newest.at))
     if last < begin:
@@ -101,7 +109,7 @@ def _find_close(calendar: Calendar, session: date) -> datetime:
 
 def open_market(settings: Settings) -> tuple[BarSource, Calendar]:
     """Return the configured source and calendar."""
-    return find_source(settings.market.source)(settings), Calendar(settings.market.calendar)
+    return open_source(settings), Calendar(settings.market.calendar)
 
 
 def list_window(calendar: Calendar, settings: Settings, as_of: AsOf) -> tuple[date, ...]:

@@ -124,13 +124,9 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clo
 
 def fits(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> bool:
     """Whether stamps in UTC, of the start of the minute, put the busiest minutes at the calendar's open. Quick."""
-    if calendar.name == "24/7":
+    if (laid := _lay_out(stamps, volumes, calendar)) is None:  # too little to doubt
         return True
-    minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar)
-    if sessions is None:  # too little to doubt
-        return True
-    hours = _find_hours(sessions, "UTC")
+    minutes, volume, _, hours = laid
     return _fits(_try("UTC", "start", minutes, volume, hours))
 
 
@@ -151,13 +147,9 @@ def find_stretch(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> S
     same half hour or more away from it, and lies within the session if that is taken off.
     stamps: Datetime us UTC, of the start of the minute. None for a market that never closes.
     """
-    if calendar.name == "24/7":
+    if (laid := _lay_out(stamps, volumes, calendar)) is None:
         return None
-    minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar)
-    if sessions is None:
-        return None
-    hours = _find_hours(sessions, "UTC")
+    minutes, volume, sessions, hours = laid
     return _find_stretch(minutes, volume, sessions, hours, _try("UTC", "start", minutes, volume, hours))
 
 
@@ -191,13 +183,9 @@ def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Cl
 
     None where all is right, or unsure. Quick where the stamps fit, and where their volumes rise in no certain place.
     """
-    if calendar.name == "24/7":
+    if (laid := _lay_out(stamps, volumes, calendar)) is None:
         return None
-    minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar)
-    if sessions is None:
-        return None
-    hours = _find_hours(sessions, "UTC")
+    minutes, volume, sessions, hours = laid
     start = _try("UTC", "start", minutes, volume, hours)
     if not _fits(start) and _offset(minutes, volume, sessions):
         clock = find_clock(stamps, volumes, calendar)
@@ -233,6 +221,17 @@ def _doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> 
 
 def _equal(one: _Candidate, other: _Candidate) -> bool:
     return bool((one.opens == other.opens).all())
+
+
+def _lay_out(
+    stamps: pl.Series, volumes: pl.Series, calendar: Calendar
+) -> tuple[_Ints, _Floats, pl.DataFrame, tuple[_Ints, _Ints]] | None:
+    """Return minutes, volumes, sessions and their hours in UTC; None for a market that never closes, or no session."""
+    if calendar.name == "24/7":
+        return None
+    minutes, volume = _by_minute(stamps, volumes)
+    sessions = _sessions(minutes, calendar)
+    return None if sessions is None else (minutes, volume, sessions, _find_hours(sessions, "UTC"))
 
 
 def _by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:

@@ -8,22 +8,21 @@ nor the unit of prices and volumes matters. That a feature is of use, only an ex
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from hftcl.errors import FeatureError
-from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import Feature, evaluate, value
+from hftcl.market.bars import PRICES
+from hftcl.market.columns import Nature, find_nature
+from hftcl.model.feature import Feature, list_columns, value
+from hftcl.model.features import evaluate
 from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
+from hftcl.model.made_up_market import MINUTES, Samples, make_market, sample_columns
 from hftcl.model.streaming import StreamingFeatures
 
-_TICKERS: Final = ("AAA", "BBB", "CCC")
-_SESSIONS: Final = EARLIER_SESSIONS + 2  # so that one can be left out, and all that a feature may read remain
-_MINUTES: Final = 80  # a session's: more than twice the half hour that most features read
 _MINUTES_AFTER: Final = 50  # of a session after the longest look-back, so that there are values to look at
 LONGEST_LOOKBACK: Final = 900  # minutes: an hour less than a session with extended hours has, the longest there is
 _WHOLE_DAY: Final = 390  # minutes of a full session: what looks further ahead than the short one lasts shows here
@@ -31,8 +30,6 @@ _CUTS: Final = 12  # moments at which the future is taken away, spread over the 
 _CUTS_AT_ONCE: Final = 512  # bars, each with its session so far: half a million rows at most, 150 MB
 _TICKERS_OF_USER: Final = 4  # enough that each has peers; more only take longer
 _UNIT_TOLERANCE: Final = 1e-3  # relative: a float32 has 7 digits, and billionths of a log return are rounded once more
-_JUMPS: Final = 0.02  # of the minutes: some in each session, and the half hour before most of them is calm
-_JUMP: Final = 15.0  # moves of a minute: more than 4 times the volatility of the half hour that the jump itself is in
 _PRICE_UNIT, _VOLUME_UNIT = 4.0, 8.0  # powers of two, which change no digit of a price
 
 # What usually mends it, by the words before the first comma of the promise.
@@ -60,6 +57,8 @@ class Fault:
 class _Findings:
     """What was found so far: the first fault of each feature and promise."""
 
+    samples: Samples = ()
+    """The columns of the made-up markets."""
     faults: list[Fault] = field(default_factory=list)
     seen: set[tuple[str, str]] = field(default_factory=set)
 
@@ -72,16 +71,19 @@ class _Findings:
         return (feature.name, promise) not in self.seen
 
 
-def find_faults(features: Sequence[Feature], *, taken: Collection[str] = ()) -> tuple[Fault, ...]:
+def find_faults(
+    features: Sequence[Feature], *, taken: Collection[str] = (), samples: Samples = ()
+) -> tuple[Fault, ...]:
     """Return what breaks a promise on made-up markets with gaps, late starts, jumps and still prices.
 
-    taken: names of other features. The grids are built once for all features.
+    taken: names of other features. samples: the further columns that bars have. The grids are built once for all
+    features.
     """
-    findings = _Findings()
+    findings = _Findings(samples)
     for feature in features:
         _check_texts(findings, feature, taken)
     within = [feature for feature in features if 0 <= feature.lookback <= LONGEST_LOOKBACK]
-    market = _make_market(seed=7, minutes=_count_minutes(within))
+    market = make_market(7, samples, minutes=_count_minutes(within))
     computed = []
     for feature in within:
         error = _find_error(feature, market)
@@ -104,13 +106,13 @@ def find_faults(features: Sequence[Feature], *, taken: Collection[str] = ()) -> 
     return tuple(findings.faults)
 
 
-def is_computable(feature: Feature) -> bool:
-    """Whether polars can compute the feature at all; says nothing of its promises."""
-    return not _find_error(feature, _make_market(seed=7))
+def is_computable(feature: Feature, columns: Sequence[str] = ()) -> bool:
+    """Whether polars can compute the feature of bars with `columns` at all; says nothing of its promises."""
+    return not _find_error(feature, make_market(7, tuple((name, ()) for name in columns)))
 
 
 def _count_minutes(features: Sequence[Feature]) -> int:
-    return max([_MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
+    return max([MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
 
 
 def _find_error(feature: Feature, market: pl.DataFrame) -> str:
@@ -135,12 +137,15 @@ def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fau
     part = part.sort("ticker", "ts")
     values = _compute(table, part)
     for feature in table:
-        finite = values[feature.name].is_finite().fill_null(value=True)
-        findings.check(feature, bool(finite.all()), _FINITE, _name_first(part, ~finite))
+        infinite = find_infinite(values[feature.name])
+        findings.check(feature, not infinite.any(), _FINITE, _name_first(part, infinite))
     _check_future(findings, table, part, values)
     table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
     if table:
-        _check_each_bar(findings, table, part, values)
+        # Each bar is cut by itself; to compare the tickers of one minute looks no further than their values do.
+        alone = tuple(replace(feature, across="") for feature in table)
+        crossing = any(feature.across for feature in table)
+        _check_each_bar(findings, alone, part, _compute(alone, part) if crossing else values)
     return tuple(findings.faults)
 
 
@@ -151,7 +156,8 @@ def require_sound(features: Sequence[Feature], bars: pl.DataFrame) -> None:
     """
     if not features:
         return
-    faults, bars_word = _find_faults_once(tuple(features)), "the made-up bar "
+    samples = sample_columns(bars, list_columns(features))
+    faults, bars_word = _find_faults_once(tuple(features), samples), "the made-up bar "
     if not faults and bars.height:
         faults, bars_word = find_faults_on(features, bars), ""
     if faults:
@@ -161,21 +167,32 @@ def require_sound(features: Sequence[Feature], bars: pl.DataFrame) -> None:
 def require_values(features: Sequence[Feature], rows: pl.DataFrame) -> None:
     """Raise FeatureError where a feature of the user is NaN or infinite somewhere in `rows`, or null everywhere."""
     for feature in features:
-        values = rows[feature.name]
-        infinite = ~values.is_finite().fill_null(value=True)
-        if infinite.any():
-            fault = Fault(feature=feature.name, promise=_FINITE, where=_name_first(rows, infinite, values))
-            raise FeatureError(_tell(fault))
-        if rows.height and values.null_count() == rows.height:
+        require_finite([feature], rows)
+        if rows.height and rows[feature.name].null_count() == rows.height:
             raise FeatureError(
                 f"The feature {feature.name} is null for each of {rows.height:,} bars, so that none of them could be "
                 "trained on. Mend it, or leave it out with [features] drop."
             )
 
 
+def require_finite(features: Sequence[Feature], rows: pl.DataFrame) -> None:
+    """Raise FeatureError where a feature of the user is NaN or infinite somewhere in `rows`, and name the first bar."""
+    for feature in features:
+        values = rows[feature.name]
+        infinite = find_infinite(values)
+        if infinite.any():
+            fault = Fault(feature=feature.name, promise=_FINITE, where=_name_first(rows, infinite, values))
+            raise FeatureError(_tell(fault))
+
+
+def find_infinite(values: pl.Series) -> pl.Series:
+    """Return, row for row, whether a value is NaN or infinite; null is neither."""
+    return ~values.is_finite().fill_null(value=True)
+
+
 @lru_cache(maxsize=8)  # a long-lived scheduler meets a few versions of a file
-def _find_faults_once(features: tuple[Feature, ...]) -> tuple[Fault, ...]:
-    return find_faults(features)
+def _find_faults_once(features: tuple[Feature, ...], samples: Samples) -> tuple[Fault, ...]:
+    return find_faults(features, samples=samples)
 
 
 def _tell(fault: Fault, bars_word: str = "") -> str:
@@ -204,7 +221,12 @@ def _check_texts(findings: _Findings, feature: Feature, taken: Collection[str]) 
 
 
 def _compute(table: tuple[Feature, ...], bars: pl.DataFrame) -> pl.DataFrame:
-    return evaluate(build_grid(bars), table)
+    return evaluate(_build_grid(table, bars), table)
+
+
+def _build_grid(table: Sequence[Feature], bars: pl.DataFrame) -> Grid:
+    """Return the grid with what the features read; a column that the bars lack fails where it is read."""
+    return build_grid(bars, [name for name in list_columns(table) if name in bars.columns])
 
 
 def _name_first(bars: pl.DataFrame, broken: pl.Series, *values: pl.Series) -> str:
@@ -231,24 +253,21 @@ def _compare(
     findings.check(feature, not unequal.any(), promise, _name_first(bars, unequal, before, after))
 
 
-@cache
-def _make_market(seed: int, *, wildness: float = 0.001, minutes: int = _MINUTES) -> pl.DataFrame:
-    return _build_market(seed, wildness=wildness, minutes=minutes)
-
-
 def _check_values(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
     newest = bars["session"] == bars["session"].max()
     for feature in table:
         told = values[feature.name].filter(newest).drop_nulls()
         findings.check(feature, told.n_unique() > 1, "it has values, and not one and the same everywhere")
-    still = bars.with_columns(pl.lit(10.0).alias(name) for name in ("open", "high", "low", "close"))
-    wild = _make_market(seed=8, wildness=1.0, minutes=_count_minutes(table))
-    markets = (bars, wild, still, still.with_columns(volume=pl.lit(0.0)))
+    names = {nature: [name for name, _ in findings.samples if find_nature(name) is nature] for nature in Nature}
+    still = bars.with_columns(pl.lit(10.0).alias(name) for name in (*PRICES, *names[Nature.PRICE]))
+    nothing = ("volume", *names[Nature.VOLUME], *names[Nature.COUNT])
+    wild = make_market(8, findings.samples, wildness=1.0, minutes=_count_minutes(table))
+    markets = (bars, wild, still, still.with_columns(pl.lit(0.0).alias(name) for name in nothing))
     for market in markets:
         of_market = values if market is bars else _compute(table, market)
         for feature in table:
-            finite = of_market[feature.name].is_finite().fill_null(value=True)
-            findings.check(feature, bool(finite.all()), _FINITE, _name_first(market, ~finite))
+            infinite = find_infinite(of_market[feature.name])
+            findings.check(feature, not infinite.any(), _FINITE, _name_first(market, infinite))
     order = np.random.default_rng(1).permutation(bars.height)
     shuffled = _compute(table, bars[order])
     for feature in table:
@@ -274,7 +293,7 @@ def _check_each_bar(findings: _Findings, table: tuple[Feature, ...], bars: pl.Da
 
     The grid is cut, not the bars, so that it is built once: its own columns look back only.
     """
-    grid, newest = build_grid(bars), bars["session"] == bars["session"].max()
+    grid, newest = _build_grid(table, bars), bars["session"] == bars["session"].max()
     today, whole = bars.filter(newest), values.filter(newest)
     last = grid.rows[newest.to_numpy()]
     first = last - grid.frame["age"].to_numpy()[last]
@@ -294,14 +313,14 @@ def _check_each_bar(findings: _Findings, table: tuple[Feature, ...], bars: pl.Da
 def _check_long_day(findings: _Findings, table: tuple[Feature, ...]) -> None:
     table = tuple(feature for feature in table if findings.is_faultless(feature, _FUTURE))
     if table:
-        bars, grid = _make_long_day()
+        bars, grid = _make_long_day(findings.samples)
         _check_future(findings, table, bars, evaluate(grid, table))
 
 
-@cache
-def _make_long_day() -> tuple[pl.DataFrame, Grid]:
-    bars = _build_market(seed=9, sessions=2, minutes=_WHOLE_DAY)
-    return bars, build_grid(bars)
+@lru_cache(maxsize=2)
+def _make_long_day(samples: Samples) -> tuple[pl.DataFrame, Grid]:
+    bars = make_market(9, samples, sessions=2, minutes=_WHOLE_DAY)
+    return bars, build_grid(bars, [name for name, _ in samples])
 
 
 def _check_sessions(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
@@ -355,33 +374,12 @@ def _check_minutes(
 
 
 def _check_units(findings: _Findings, table: tuple[Feature, ...], bars: pl.DataFrame, values: pl.DataFrame) -> None:
-    prices = [pl.col(name) * _PRICE_UNIT for name in ("open", "high", "low", "close")]
-    other = _compute(table, bars.with_columns(*prices, pl.col("volume") * _VOLUME_UNIT))
+    natures = {name: find_nature(name) for name, _ in findings.samples}
+    prices = (*PRICES, *(name for name, nature in natures.items() if nature is Nature.PRICE))
+    volumes = ("volume", *(name for name, nature in natures.items() if nature is Nature.VOLUME))
+    other = _compute(table, bars.with_columns(pl.col(prices) * _PRICE_UNIT, pl.col(volumes) * _VOLUME_UNIT))
     for feature in table:
         one, two = values[feature.name].to_numpy(), other[feature.name].to_numpy()
         near = np.isclose(one, two, rtol=_UNIT_TOLERANCE, atol=_UNIT_TOLERANCE, equal_nan=True)
         where = _name_first(bars, pl.Series(~near), values[feature.name], other[feature.name])
         findings.check(feature, bool(near.all()), "the unit of prices and volumes is no matter", where)
-
-
-def _build_market(
-    seed: int, *, wildness: float = 0.001, sessions: int = _SESSIONS, minutes: int = _MINUTES
-) -> pl.DataFrame:
-    """Return bars, BAR_SCHEMA, sorted by ticker and ts, with gaps, late starts, jumps; wildness: log move a minute."""
-    chance, jumps = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    rows: list[tuple[Any, ...]] = []
-    for ticker in _TICKERS:
-        price = float(chance.uniform(5, 500))
-        for number in range(sessions):
-            opening = datetime(2025, 3, 3, 14, 30, tzinfo=UTC) + timedelta(days=number)
-            for minute in range(int(chance.integers(0, 4)), minutes):
-                before, moves = price, chance.uniform() < 0.9
-                jump = _JUMP * wildness * jumps.choice([-1, 1]) * (jumps.uniform() < _JUMPS) if wildness < 1 else 0.0
-                price = float(np.clip(price * np.exp(chance.normal(0, wildness) * moves + jump), 1e-2, 1e6))
-                edges = np.exp(np.abs(chance.normal(0, wildness / 2, 2)))
-                high, low = max(before, price) * edges[0], min(before, price) / edges[1]
-                volume = float(np.round(chance.lognormal(7, 1)))
-                stamp = opening + timedelta(minutes=minute)
-                if chance.uniform() >= 0.1:  # else a minute without a trade
-                    rows.append((ticker, stamp, stamp.date(), minute, minutes, True, before, high, low, price, volume))
-    return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")

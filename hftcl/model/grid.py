@@ -12,7 +12,7 @@ Three rules make a value the same to the bit in training, exam and bot:
    reaches back to the session's first bar is a column that grows by one step a minute. All else reads 30 minutes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -23,29 +23,57 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.market.columns import Nature, find_nature
+from hftcl.model.handed_on import EARLIER_SESSIONS as EARLIER_SESSIONS
+from hftcl.model.handed_on import HandedOn
+from hftcl.model.peers import LOG_UNIT, OWN, PEER_HORIZONS, PEERS, add_peers
 from hftcl.model.since_open import Array, IntArray, fold_down_parts, since_open
 
-LOG_UNIT: Final = 1e-9
-"""Log returns are counted in billionths: a cent on 200 USD is 50,000 of them."""
 VOLUME_UNIT: Final = 1e-3
 """Volumes are counted in thousandths of a share or coin."""
 VOLATILITY_MINUTES: Final = 30
 """Returns in the trailing volatility, which is feature `vol_30` and scales the target."""
-EARLIER_SESSIONS: Final = 5
-"""Earlier sessions that make up the usual volume of a minute."""
 BAND_MINUTES: Final = 20
 """Minutes, the last included, whose closes make up the Bollinger bands."""
-PEER_HORIZONS: Final = (5, 15, 30)
-"""Minutes over which a ticker is compared with the rest of the watchlist."""
 
 MAX_LOG_MOVE: Final = 0.5
 """Squared moves are cut here, 65 % in a minute, so that the sum of 30 stays within 64 bits."""
 _MAX_VOLUME: Final = 1e12  # a minute; so that five sessions of them stay within 64 bits
 _THIRD: Final = 1 / 3  # as a product it is the same in a frame of one row, where polars divides otherwise
-_LONGEST_SESSION_MINUTES: Final = 1500  # a day of 24 hours, and room for a clock change
+MOST_MINUTES: Final = 1500
+"""Of a session: a day of 24 hours, and room for a clock change."""
+
+# What a further column is in a minute without a trade; one of another nature is null there.
+_FILLS: Final = {Nature.PRICE: pl.col("close"), Nature.VOLUME: pl.lit(0.0), Nature.COUNT: pl.lit(0.0)}
 
 Window = Callable[[pl.Expr], pl.Expr]
 """Keeps an expression within the minutes of one part."""
+
+GRID_COLUMNS: Final = frozenset(
+    [
+        *(
+            "part",
+            "session_no",
+            "first",
+            "minute",
+            "age",
+            "seen",
+            "ts",
+            "open",
+            "high",
+            "low",
+            "close",
+            "v",
+            "turnover",
+        ),
+        *("volume_5", "first_open", "first_close", "session_low", "session_high", "session_volume", "session_turnover"),
+        *("since_first", "ema_12", "ema_26", "macd", "macd_signal", "r", "vol", "deviation", "deviation_squares"),
+        *("previous_close", "previous_vol", "usual_volume_5", "usual_minute_volume"),
+        *OWN,
+        *PEERS,
+    ]
+)
+"""What a grid has for every feature; what one reads beside them is a further column of the bars."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +95,8 @@ class Grid:
         usual_volume_5, usual_minute_volume Float64: volume in the same 5 minutes, and per minute, of earlier sessions.
         own_5, peers_5 (15, 30) Float64: return over so many minutes in units of volatility, the ticker's own, and the
         mean of the other tickers' (null where there is none).
+        Further columns of the bars, Float64: where not seen the last close for a price, 0 for a volume or a count, and
+        null for any other number (`market.columns`); null too where a bar came without it.
     rows: row of `frame` of each bar, in the order of the bars.
     """
 
@@ -85,28 +115,45 @@ def divide_by_volatility(log_move: pl.Expr, minutes: int = 1) -> pl.Expr:
     return pl.when(pl.col("vol") > 0).then(log_move / (pl.col("vol") * minutes**0.5))
 
 
-def build_grid(bars: pl.DataFrame) -> Grid:
+def build_grid(bars: pl.DataFrame, columns: Sequence[str] = (), days: Iterable[date] = ()) -> Grid:
     """Place clean bars (any order; ticker, ts, session, OHLCV, optionally minute) on the grid.
 
+    columns: further numbers of the bars that the grid carries. days: sessions beside those that the bars are of: the
+    one before a session is then that day, be it without a bar.
     Raises ValueError for a price that is not finite and positive, a volume that is not finite and at least 0, two bars
     of one minute, or a session longer than a day: all things that cleaning removes.
     """
-    placed = place_bars(bars)
-    parts = _find_parts(placed)
+    placed = place_bars(bars, columns)
+    grid = _build_alone(placed, find_sessions(placed, days), columns)
+    return Grid(frame=add_peers(grid.frame, "session_no", "minute"), rows=grid.rows)
+
+
+def build_grid_alone(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str] = ()) -> Grid:
+    """Place some tickers' bars as `build_grid` does those of all, but for the peers.
+
+    bars: with `minute`. sessions: of all tickers, see `find_sessions`. There is no peers_5, peers_15 or peers_30, and
+    own_5, own_15, own_30 are whole LOG_UNITs, for `peers.PeerSums`. Raises as `build_grid`.
+    """
+    return _build_alone(place_bars(bars, columns), sessions, columns)
+
+
+def _build_alone(placed: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str]) -> Grid:
+    parts = _find_parts(placed, sessions)
     rows = _find_rows(placed, parts)
-    frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows)), _within_part)
+    frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows, columns)), _within_part)
     handed_on = HandedOn.from_frame(frame, parts)
     frame = frame.hstack(handed_on.build_columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
-    return Grid(frame=add_peers(frame, "session_no", "minute"), rows=rows)
+    return Grid(frame=frame, rows=rows)
 
 
 def _within_part(expr: pl.Expr) -> pl.Expr:
     return expr.over("part")
 
 
-def place_bars(bars: pl.DataFrame) -> pl.DataFrame:
+def place_bars(bars: pl.DataFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Return the bars in their order, in the grid's numbers."""
     _refuse_unclean(bars)
+    _refuse_lack(bars, columns)
     if "minute" in bars.columns:
         minute = pl.col("minute")
     else:
@@ -120,6 +167,7 @@ def place_bars(bars: pl.DataFrame) -> pl.DataFrame:
         pl.col("open", "high", "low", "close").cast(pl.Float64),
         volume.alias("v"),
         ((pl.col("high") + pl.col("low") + pl.col("close")) * _THIRD * volume).alias("turnover"),
+        *(pl.col(name).cast(pl.Float64) for name in columns),
     )
 
 
@@ -142,16 +190,35 @@ def _refuse_unclean(bars: pl.DataFrame) -> None:
         )
 
 
-def _find_parts(placed: pl.DataFrame) -> pl.DataFrame:
-    """One row per ticker and session, sorted: part, session_no (dense, over all tickers), first minute, size, start."""
+def _refuse_lack(bars: pl.DataFrame, columns: Sequence[str]) -> None:
+    lacking = [name for name in columns if name not in bars.columns]
+    if lacking:
+        raise ValueError(
+            f"The bars have no column {', '.join(lacking)}, which a feature reads. Name it in [market] columns."
+        )
+
+
+def find_sessions(placed: pl.DataFrame, days: Iterable[date] = ()) -> pl.DataFrame:
+    """Return a row for each session of all tickers, sorted: oldest and newest minute, session_minutes, session_no.
+
+    placed: session and minute (Int32) of each bar. session_no is dense over these sessions and `days`. Raises
+    ValueError for a session longer than a day.
+    """
     sessions = placed.group_by("session").agg(
         oldest=pl.col("minute").min(), newest=pl.col("minute").max(), session_minutes=pl.lit(0, pl.Int32)
     )
+    known = pl.concat([sessions["session"], pl.Series(list(days), dtype=pl.Date)]).unique().sort()
     sessions = sessions.sort("session").with_columns(
-        session_minutes=pl.col("newest") - pl.col("oldest") + 1, session_no=pl.int_range(pl.len(), dtype=pl.Int32)
+        session_minutes=pl.col("newest") - pl.col("oldest") + 1,
+        session_no=known.search_sorted(sessions["session"].sort()).cast(pl.Int32),
     )
     for session, minutes in sessions.select("session", "session_minutes").iter_rows():
         refuse_long(session, minutes)
+    return sessions
+
+
+def _find_parts(placed: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+    """One row per ticker and session, sorted: part, session_no, first minute, size, start."""
     parts = placed.group_by("ticker", "session").agg(first=pl.col("minute").min())
     parts = parts.join(sessions, on="session").sort("ticker", "session")
     return parts.with_columns(size=(pl.col("newest") - pl.col("first") + 1).cast(pl.Int64)).with_columns(
@@ -161,7 +228,7 @@ def _find_parts(placed: pl.DataFrame) -> pl.DataFrame:
 
 def refuse_long(session: date, minutes: int) -> None:
     """Raise ValueError where a session's bars span more than a day, before its grid fills the memory."""
-    if minutes > _LONGEST_SESSION_MINUTES:
+    if minutes > MOST_MINUTES:
         raise ValueError(
             f"The bars of session {session} span {minutes} minutes, more than a day. "
             "Assign sessions from the exchange calendar first."
@@ -184,7 +251,9 @@ def _find_rows(placed: pl.DataFrame, parts: pl.DataFrame) -> IntArray:
     return rows.to_numpy()
 
 
-def _build_minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) -> pl.DataFrame:
+def _build_minutes(
+    placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray, columns: Sequence[str] = ()
+) -> pl.DataFrame:
     """Return a row for each minute of each part, with the last close carried through minutes without a trade."""
     source: IntArray = np.full(int(parts["size"].sum()), -1, dtype=np.int64)
     source[rows] = np.arange(rows.size)
@@ -192,7 +261,7 @@ def _build_minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) ->
         "part", "session_no", "first", minute=pl.int_ranges("first", pl.col("first") + pl.col("size"), dtype=pl.Int32)
     ).explode("minute")
     where = pl.Series(source).replace(-1, None)
-    values = placed.select(pl.col("ts", "open", "high", "low", "close", "v", "turnover").gather(where))
+    values = placed.select(pl.col("ts", "open", "high", "low", "close", "v", "turnover", *columns).gather(where))
     frame = frame.hstack(values).with_columns(
         age=pl.col("minute") - pl.col("first"),
         seen=pl.col("close").is_not_null(),
@@ -200,7 +269,11 @@ def _build_minutes(placed: pl.DataFrame, parts: pl.DataFrame, rows: IntArray) ->
         v=pl.col("v").fill_null(0),
         turnover=pl.col("turnover").fill_null(0.0),
     )
-    return frame.with_columns(pl.col("open", "high", "low").fill_null(pl.col("close")))
+    silent = {name: fill for name in columns if (fill := _FILLS.get(find_nature(name))) is not None}
+    return frame.with_columns(
+        pl.col("open", "high", "low").fill_null(pl.col("close")),
+        *(pl.when("seen").then(name).otherwise(fill).alias(name) for name, fill in silent.items()),
+    )
 
 
 def _add_since_open(frame: pl.DataFrame) -> pl.DataFrame:
@@ -234,111 +307,14 @@ def add_windows(frame: pl.DataFrame, window: Window) -> pl.DataFrame:
     return frame.with_columns(window(count_whole(z, LOG_UNIT)).alias(name) for name, z in own.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOn:
-    """What the 5 earlier sessions of the same ticker hand on to each part.
+def hand_on_to(session: date, placed: pl.DataFrame, days: Iterable[date] = ()) -> tuple[dict[str, int], HandedOn]:
+    """Return each ticker's part in a session that has no bars yet, and what `place_bars` of earlier ones hand on.
 
-    per_part: previous_close, previous_vol, usual_minute_volume Float64, a row a part; null where the ticker had no bar
-        in those sessions.
+    days: sessions beside those of the bars, as in `build_grid`.
     """
-
-    per_part: pl.DataFrame
-    _before: tuple[IntArray, ...]  # for each session back, the part of the same ticker, for each part; -1 for none
-    _extent: tuple[IntArray, IntArray, IntArray]  # of each part: start (row of its first minute), first minute, size
-    _volume_5: IntArray  # of each row
-
-    @classmethod
-    def from_frame(cls, frame: pl.DataFrame, parts: pl.DataFrame) -> "HandedOn":
-        square = pl.col("r").pow(2).drop_nulls().cast(pl.Float64)  # cum_sum adds in the order of time, sum need not
-        facts = frame.group_by("part", maintain_order=True).agg(
-            close=pl.col("close").last(),
-            vol=(square.cum_sum().last() / pl.col("r").count()).sqrt() * LOG_UNIT,
-            volume=pl.col("v").sum(),
-        )
-        parts = parts.with_columns(facts.select("close", "vol", "volume")).with_columns(
-            vol=pl.when(pl.col("vol") > 0).then("vol")  # a previous session without a move, or of one bar, is no scale
-        )
-        earlier = [_find_part_before(parts, back) for back in range(1, EARLIER_SESSIONS + 1)]
-        minutes = sum(parts["session_minutes"].gather(before).fill_null(0) for before in earlier)
-        volume = sum(parts["volume"].gather(before).fill_null(0) for before in earlier)
-        per_part = pl.DataFrame(
-            {
-                "previous_close": parts["close"].gather(earlier[0]),
-                "previous_vol": parts["vol"].gather(earlier[0]),
-                "usual_minute_volume": pl.select(pl.when(minutes > 0).then(volume / minutes)).to_series(),
-            }
-        )
-        start, first, size = (parts[name].to_numpy().astype(np.int64) for name in ("start", "first", "size"))
-        return cls(
-            per_part=per_part,
-            _before=tuple(before.cast(pl.Int64).fill_null(-1).to_numpy() for before in earlier),
-            _extent=(start, first, size),
-            _volume_5=frame["volume_5"].to_numpy(),
-        )
-
-    def build_columns(self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]) -> pl.DataFrame:
-        """Return previous_close, previous_vol, usual_minute_volume and usual_volume_5 of those minutes of those parts.
-
-        Null where `compute_usual_volume` says so, or where the ticker had no bar in those sessions.
-        """
-        usual = pl.Series(self.compute_usual_volume(part, minute)).fill_nan(None)
-        return self.per_part.select(pl.all().gather(pl.Series(part.astype(np.int64)))).with_columns(
-            usual_volume_5=usual
-        )
-
-    def compute_usual_volume(
-        self, part: npt.NDArray[np.integer], minute: npt.NDArray[np.integer]
-    ) -> npt.NDArray[np.float64]:
-        """Return usual_volume_5 of those minutes of those parts, NaN where no earlier session had them.
-
-        It is the mean volume of the same five minutes over those earlier sessions that had them. A session had a minute
-        if any ticker traded in it or later: after a half day's close there is nothing to compare. A minute before the
-        ticker's first bar of an earlier session had volume 0.
-        """
-        at, now = part.astype(np.int64), minute.astype(np.int64)
-        start, first, size = self._extent
-        total: IntArray = np.zeros(at.size, dtype=np.int64)
-        count: IntArray = np.zeros(at.size, dtype=np.int64)
-        for before in self._before:
-            part_before = before[at]
-            offset = now - first[part_before]
-            had = (part_before >= 0) & (offset < size[part_before])
-            count += had
-            traded = had & (offset >= 0)
-            total[traded] += self._volume_5[(start[part_before] + offset)[traded]]
-        mean: npt.NDArray[np.float64] = np.full(at.size, np.nan)
-        return np.divide(total, count, out=mean, where=count > 0)
-
-
-def hand_on_to(session: date, placed: pl.DataFrame) -> tuple[dict[str, int], HandedOn]:
-    """Return each ticker's part in a session that has no bars yet, and what `place_bars` of earlier ones hand on."""
     stubs = placed.unique("ticker").with_columns(session=pl.lit(session), minute=pl.lit(0, pl.Int32))
     placed = pl.concat([placed, stubs])
-    parts = _find_parts(placed)
+    parts = _find_parts(placed, find_sessions(placed, days))
     frame = add_windows(_build_minutes(placed, parts, _find_rows(placed, parts)), _within_part)
     new = parts.filter(pl.col("session") == session)
     return dict(zip(new["ticker"].to_list(), new["part"].to_list(), strict=True)), HandedOn.from_frame(frame, parts)
-
-
-def _find_part_before(parts: pl.DataFrame, back: int) -> pl.Series:
-    """Return the part of the same ticker `back` sessions earlier, for each part; null where there is none."""
-    earlier = parts.select("ticker", pl.col("session_no") + back, before="part")
-    return parts.join(earlier, on=["ticker", "session_no"], how="left", maintain_order="left")["before"]
-
-
-def add_peers(frame: pl.DataFrame, *minute: str) -> pl.DataFrame:
-    """Turn own_5, own_15, own_30 into units of volatility, and add the mean of the other tickers' at that minute.
-
-    minute: the columns that tell minutes apart. The sums are of whole LOG_UNITs: the order of tickers does not matter.
-    """
-    names = [f"own_{n}" for n in PEER_HORIZONS]
-
-    def peers(name: str) -> pl.Expr:
-        z = pl.col(name)
-        others = z.count().over(minute).cast(pl.Int64) - z.is_not_null().cast(pl.Int64)
-        total = z.sum().over(minute) - z.fill_null(0)
-        return pl.when(others > 0).then(total / others * LOG_UNIT)
-
-    return frame.with_columns(peers(f"own_{n}").alias(f"peers_{n}") for n in PEER_HORIZONS).with_columns(
-        pl.col(name) * LOG_UNIT for name in names
-    )

@@ -5,7 +5,7 @@ The tests, and `hftcl prove` on a user's bars, compare the two in every bit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from math import log
 from typing import Final
 
@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.model.features import FEATURES, Feature
-from hftcl.model.grid import BAND_MINUTES, LOG_UNIT, MAX_LOG_MOVE, PEER_HORIZONS, VOLATILITY_MINUTES
+from hftcl.model.feature import Feature
+from hftcl.model.features import FEATURES
+from hftcl.model.grid import BAND_MINUTES, MAX_LOG_MOVE, VOLATILITY_MINUTES
+from hftcl.model.peers import LOG_UNIT
 from hftcl.model.since_open import Array, IntArray
 
 FloatArray = npt.NDArray[np.float64]
@@ -36,98 +38,110 @@ def compute_newest(minutes: Mapping[str, Array], table: Sequence[Feature]) -> np
     minute last; one before a ticker's first bar has NaN prices, no volume and a negative age.
     """
     with np.errstate(all="ignore"):  # what is not known yet is NaN, and a share of nothing divides by 0
-        facts = _find_facts(minutes)
+        names = tuple(feature.name for feature in table)
+        facts = _Facts(minutes, _LOGS_READ.get(names, ()))
         values = np.empty((facts.age.size, len(table)), dtype=np.float32)
         for place, feature in enumerate(table):
             values[:, place] = np.where(facts.age >= feature.lookback, _FORMULAE[feature.name](facts), np.nan)
+    _LOGS_READ[names] = tuple(facts.logs)
     return values
 
 
-@dataclass(slots=True, kw_only=True)
 class _Facts:
-    """What several features share: a row a ticker, and a column a minute where there are several, the newest last."""
+    """What several features share: a row a ticker, and a column a minute where there are several, the newest last.
 
-    now: Mapping[str, Array]
-    """Each column at the newest minute."""
-    age: IntArray
-    volumes: IntArray
-    lows: FloatArray
-    highs: FloatArray
-    since_first: FloatArray
-    r: IntArray
-    """Log returns in LOG_UNIT, of all minutes but the oldest; 0 where there is none."""
-    changes: FloatArray
-    """ln(close / close so many minutes before), from one minute on."""
-    ranges: IntArray
-    bodies: IntArray
-    true_ranges: IntArray
-    """ln(high / low), ln(close / open), and the range with the close before, in LOG_UNIT, the first two cut."""
-    location: IntArray
-    """Where in its range each minute closed, times its volume."""
-    since_open: FloatArray
-    vwap_move: FloatArray
-    volume_move: FloatArray
-    gap: FloatArray
-    """Logarithms of the close to the first open and to the VWAP, of the volume to the usual, of the night."""
-    vol: FloatArray
-    own: Mapping[int, FloatArray]
-    peers: Mapping[int, FloatArray]
+    Each is computed when a feature first reads it: a model of few features costs the bot few of them.
+    """
+
+    def __init__(self, minutes: Mapping[str, Array], logs: Sequence[str] = ()) -> None:
+        """Take minutes as `compute_newest` does. logs: of `_RATIOS`, which will be read: all taken by one call."""
+        self.minutes = minutes
+        self.now = {name: table[:, -1] for name, table in minutes.items()}
+        """Each column at the newest minute."""
+        self.age: IntArray = self.now["age"]
+        self.volumes: IntArray = minutes["v"]
+        self._own: dict[int, FloatArray] = {}
+        ratios = [_RATIOS[name](self) for name in logs]
+        self.logs = dict(zip(logs, _compute_logs(*ratios), strict=True)) if ratios else {}
+
+    def log(self, name: str) -> FloatArray:
+        """Return the logarithm of one of `_RATIOS`."""
+        if name not in self.logs:
+            (self.logs[name],) = _compute_logs(_RATIOS[name](self))
+        return self.logs[name]
 
     def change(self, minutes: int) -> FloatArray:
-        return self.changes[:, minutes - 1]
+        """Return ln(close / close so many minutes before), from one minute on."""
+        return self.log("change")[:, minutes - 1]
 
     def divide(self, log_move: FloatArray, minutes: int = 1) -> FloatArray:
         """Divide by the volatility of so many minutes; NaN where the price has not moved for 30 minutes."""
         return np.where(self.vol > 0, log_move / (self.vol * minutes**0.5), np.nan)
 
+    def own(self, minutes: int) -> FloatArray:
+        """Return the move of so many minutes in units of volatility, in whole LOG_UNITs."""
+        z = self._divide_change(minutes)
+        return np.where(np.isnan(z), np.nan, _count(z) * LOG_UNIT)
 
-def _find_facts(minutes: Mapping[str, Array]) -> _Facts:
-    open_, high, low, close = (minutes[name] for name in ("open", "high", "low", "close"))
-    before, now = close[:, :-1], {name: table[:, -1] for name, table in minutes.items()}
-    volume, usual = now["session_volume"], now["usual_minute_volume"]
-    vwap = np.where(volume > 0, now["session_turnover"] / volume, np.nan)
+    def peers(self, minutes: int) -> FloatArray:
+        """Return what that is on the mean of the other tickers."""
+        return _average_others(self._divide_change(minutes))
+
+    def _divide_change(self, minutes: int) -> FloatArray:
+        if minutes not in self._own:
+            self._own[minutes] = self.divide(self.change(minutes), minutes)
+        return self._own[minutes]
+
+    @cached_property
+    def r(self) -> IntArray:
+        """Log returns in LOG_UNIT, of all minutes but the oldest; 0 where there is none."""
+        return _count(_cut(self.log("step")))
+
+    @cached_property
+    def vol(self) -> FloatArray:
+        """The volatility of half an hour; NaN before there is one."""
+        mean_square = (self.r * self.r).sum(axis=1) * (1 / VOLATILITY_MINUTES)
+        return np.where(self.age >= VOLATILITY_MINUTES, np.sqrt(mean_square) * LOG_UNIT, np.nan)
+
+    @cached_property
+    def location(self) -> IntArray:
+        """Where in its range each minute closed, times its volume."""
+        high, low = self.minutes["high"], self.minutes["low"]
+        location = _divide(2 * self.minutes["close"] - high - low, high - low, neutral=0.0)
+        return _count(location * self.volumes, 1.0)
+
+
+def _find_true_range(f: _Facts) -> FloatArray:
+    before, high, low = f.minutes["close"][:, :-1], f.minutes["high"][:, 1:], f.minutes["low"][:, 1:]
+    return np.asarray(np.maximum(high, before) / np.minimum(low, before))
+
+
+def _find_vwap_move(f: _Facts) -> FloatArray:
+    volume = f.now["session_volume"]
+    return np.asarray(f.now["close"] / np.where(volume > 0, f.now["session_turnover"] / volume, np.nan))
+
+
+def _find_volume_move(f: _Facts) -> FloatArray:
+    usual = f.now["usual_minute_volume"]
     floor = usual * 0.5
-    volume_ratio = (_sum(minutes["v"], 5) + floor) / (now["usual_volume_5"] + floor)
-    steps, changes, ranges, bodies, true_ranges, since_open, vwap_move, volume_move, gap = _compute_logs(
-        close[:, 1:] / before,
-        close[:, -1:] / before[:, ::-1],
-        high / low,
-        close / open_,
-        np.maximum(high[:, 1:], before) / np.minimum(low[:, 1:], before),
-        now["close"] * (1 / now["first_open"]),
-        now["close"] / vwap,
-        np.where(usual > 0, volume_ratio, np.nan),
-        now["first_open"] / now["previous_close"],
-    )
-    r = _count(_cut(steps))
-    mean_square = (r * r).sum(axis=1) * (1 / VOLATILITY_MINUTES)
-    span = high - low
-    location = _divide(2 * close - high - low, span, neutral=0.0)
-    facts = _Facts(
-        now=now,
-        age=now["age"],
-        volumes=minutes["v"],
-        lows=low,
-        highs=high,
-        since_first=minutes["since_first"],
-        r=r,
-        changes=changes,
-        ranges=_count(_cut(ranges)),
-        bodies=_count(_cut(bodies)),
-        true_ranges=_count(true_ranges),
-        location=_count(location * minutes["v"], 1.0),
-        since_open=since_open,
-        vwap_move=vwap_move,
-        volume_move=volume_move,
-        gap=gap,
-        vol=np.where(now["age"] >= VOLATILITY_MINUTES, np.sqrt(mean_square) * LOG_UNIT, np.nan),
-        own={},
-        peers={},
-    )
-    own = {n: facts.divide(facts.change(n), n) for n in PEER_HORIZONS}
-    facts.own = {n: np.where(np.isnan(z), np.nan, _count(z) * LOG_UNIT) for n, z in own.items()}
-    facts.peers = {n: _average_others(z) for n, z in own.items()}
-    return facts
+    return np.where(usual > 0, (_sum(f.volumes, 5) + floor) / (f.now["usual_volume_5"] + floor), np.nan)
+
+
+# Of what logarithms are taken: the first five of each minute or of each span that ends now, the others of now alone.
+_RATIOS: Final[Mapping[str, Callable[[_Facts], FloatArray]]] = {
+    "step": lambda f: f.minutes["close"][:, 1:] / f.minutes["close"][:, :-1],
+    "change": lambda f: f.minutes["close"][:, -1:] / f.minutes["close"][:, -2::-1],
+    "range": lambda f: f.minutes["high"] / f.minutes["low"],
+    "body": lambda f: f.minutes["close"] / f.minutes["open"],
+    "true_range": _find_true_range,
+    "since_open": lambda f: f.now["close"] * (1 / f.now["first_open"]),
+    "vwap_move": _find_vwap_move,
+    "volume_move": _find_volume_move,
+    "gap": lambda f: f.now["first_open"] / f.now["previous_close"],
+}
+# By the features of a table, which of them these read: known after its first minute. Polars' call costs more than the
+# logarithms of a minute, so they are then taken by one.
+_LOGS_READ: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
 
 
 def _average_others(z: FloatArray) -> FloatArray:
@@ -153,6 +167,10 @@ def _count(values: FloatArray, per_unit: float = _UNITS) -> IntArray:
     return np.where(np.isnan(values), 0.0, np.rint(values * per_unit)).astype(np.int64)
 
 
+def _fill_null(values: FloatArray) -> FloatArray:
+    return np.where(np.isnan(values), 0.0, values)
+
+
 def _divide(part: Array, total: Array, *, neutral: float) -> FloatArray:
     return np.where(total == 0, neutral, part / total)
 
@@ -171,8 +189,8 @@ def _mean_square(whole: IntArray, minutes: int) -> FloatArray:
 
 
 def _garman_klass(f: _Facts, minutes: int) -> FloatArray:
-    variance = 0.5 * _mean_square(f.ranges, minutes) - (2 * log(2) - 1) * _mean_square(f.bodies, minutes)
-    return np.sqrt(np.maximum(variance, 0.0))
+    ranges, bodies = (_mean_square(_count(_cut(f.log(name))), minutes) for name in ("range", "body"))
+    return np.sqrt(np.maximum(0.5 * ranges - (2 * log(2) - 1) * bodies, 0.0))
 
 
 def _vol_against_previous(f: _Facts) -> FloatArray:
@@ -181,7 +199,7 @@ def _vol_against_previous(f: _Facts) -> FloatArray:
 
 
 def _average_distance(f: _Facts, minutes: int) -> FloatArray:
-    mean = _mean(_count(f.since_first[:, -minutes:]), minutes)
+    mean = _mean(_count(f.minutes["since_first"][:, -minutes:]), minutes)
     return f.divide(f.now["since_first"] - mean, minutes)
 
 
@@ -212,7 +230,7 @@ def _in_range(f: _Facts, part: FloatArray) -> FloatArray:
 
 
 def _against_peers(f: _Facts, minutes: int) -> FloatArray:
-    own, peers = f.own[minutes], f.peers[minutes]
+    own, peers = f.own(minutes), f.peers(minutes)
     return own - np.where(np.isnan(peers), own, peers)
 
 
@@ -222,22 +240,24 @@ _FORMULAE: Final[Mapping[str, Callable[[_Facts], FloatArray]]] = {
     "ret_5": lambda f: f.divide(f.change(5), 5),
     "ret_15": lambda f: f.divide(f.change(15), 15),
     "ret_30": lambda f: f.divide(f.change(30), 30),
-    "ret_since_open": lambda f: f.divide(f.since_open, 30),
+    "ret_since_open": lambda f: f.divide(f.log("since_open"), 30),
     "vol_30": lambda f: f.vol,
     "vol_ratio_5_30": lambda f: f.divide(np.sqrt(_mean_square(f.r, 5))),
     "garman_klass_20": lambda f: _garman_klass(f, 20),
-    "atr_14": lambda f: f.divide(_mean(f.true_ranges, 14)),
+    "atr_14": lambda f: f.divide(_mean(_count(f.log("true_range")), 14)),
     "vol_vs_previous_session": _vol_against_previous,
     "ma_dist_10": lambda f: _average_distance(f, 10),
     "ma_dist_30": lambda f: _average_distance(f, 30),
-    "vwap_dist": lambda f: f.divide(f.vwap_move, 30),
+    "vwap_dist": lambda f: f.divide(f.log("vwap_move"), 30),
     "macd_12_26": lambda f: f.divide(f.now["macd"]),
     "macd_histogram_9": lambda f: f.divide(f.now["macd"] - f.now["macd_signal"]),
     "rsi_14": lambda f: _rsi(f, 14),
     "bollinger_20": _bollinger,
-    "stochastic_14": lambda f: _stochastic(f, f.lows[:, -14:].min(axis=1), f.highs[:, -14:].max(axis=1)),
+    "stochastic_14": lambda f: _stochastic(
+        f, f.minutes["low"][:, -14:].min(axis=1), f.minutes["high"][:, -14:].max(axis=1)
+    ),
     "range_position": lambda f: _stochastic(f, f.now["session_low"], f.now["session_high"]),
-    "volume_vs_earlier_sessions": lambda f: f.volume_move,
+    "volume_vs_earlier_sessions": lambda f: f.log("volume_move"),
     "volume_burst_5_30": lambda f: _divide(6 * _sum(f.volumes, 5), _sum(f.volumes, 30), neutral=1.0),
     "pressure_5": lambda f: _pressure(f, 5),
     "pressure_30": lambda f: _pressure(f, 30),
@@ -245,8 +265,8 @@ _FORMULAE: Final[Mapping[str, Callable[[_Facts], FloatArray]]] = {
     "candle_body": lambda f: _in_range(f, f.now["close"] - f.now["open"]),
     "candle_wick": lambda f: _in_range(f, f.now["high"] + f.now["low"] - f.now["open"] - f.now["close"]),
     "time_of_session": lambda f: f.now["minute"] * (1 / 390),
-    "gap_overnight": lambda f: f.gap,
-    "watchlist_ret_15": lambda f: np.where(np.isnan(f.peers[15]), 0.0, f.peers[15]),
+    "gap_overnight": lambda f: f.log("gap"),
+    "watchlist_ret_15": lambda f: _fill_null(f.peers(15)),
     "ret_5_vs_watchlist": lambda f: _against_peers(f, 5),
     "ret_30_vs_watchlist": lambda f: _against_peers(f, 30),
 }

@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Final
 from hftcl import durable
 from hftcl.errors import ConfigError, StorageError
 from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.across import ACROSS
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
-    from hftcl.model.features import Feature, FeatureTable
+    from hftcl.model.feature import Feature
+    from hftcl.model.features import FeatureTable
 
 _LARGEST_BYTES: Final = 1 << 20  # a feature has ten lines; a device or an archive in its place must not fill the memory
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
@@ -45,9 +47,11 @@ def find_features(settings: Settings) -> "FeatureTable":
     for a name that is taken, and for a name or group in `use` or `drop` that does not exist; StorageError for a fault
     of the disk that may pass.
     """
+    from hftcl.model.feature import list_columns
     from hftcl.model.features import FEATURES, OUR_TABLE, FeatureTable
 
-    chosen = settings.features
+    chosen, columns = settings.features, settings.market.columns
+    _refuse_names(columns)
     if chosen == type(chosen)():
         return OUR_TABLE
     own = tuple(feature for module in chosen.modules for feature in _read_file(Path(module)))
@@ -62,17 +66,59 @@ def find_features(settings: Settings) -> "FeatureTable":
     )
     if not kept:
         raise ConfigError("[features] use and drop leave no feature. Use one at least.")
+    _require_columns(kept, columns, settings.market.context)
     dropped = tuple(feature for feature in own if feature not in kept)
-    lame = _list_uncomputable(dropped) if dropped else ()
+    offered = tuple(
+        name for name in list_columns(own) if name in columns or name.partition(" ")[0] in settings.market.context
+    )
+    lame = _list_uncomputable(dropped, offered) if dropped else ()
     return FeatureTable(chosen=kept, known=FEATURES + tuple(feature for feature in own if feature not in lame))
 
 
 @lru_cache(maxsize=8)
-def _list_uncomputable(features: "tuple[Feature, ...]") -> "tuple[Feature, ...]":
+def _list_uncomputable(features: "tuple[Feature, ...]", columns: tuple[str, ...]) -> "tuple[Feature, ...]":
     """Return those that polars cannot compute: no model reads one, and to drop it is to be rid of it."""
     from hftcl.model.feature_check import is_computable
 
-    return tuple(feature for feature in features if not is_computable(feature))
+    return tuple(feature for feature in features if not is_computable(feature, columns))
+
+
+def _refuse_names(columns: Sequence[str]) -> None:
+    """Refuse a column by the name of a feature: both stand in one frame."""
+    from hftcl.model.features import FEATURE_NAMES
+    from hftcl.model.grid import GRID_COLUMNS
+
+    for name in columns:
+        if name in FEATURE_NAMES or name in GRID_COLUMNS or name in _TAKEN:
+            raise ConfigError(
+                f"[market] columns: the name {name} is taken (docs/features.md). Give the column another one; of a "
+                "file [files] columns says which it is."
+            )
+
+
+def _require_columns(features: "Sequence[Feature]", columns: Sequence[str], context: Sequence[str]) -> None:
+    """Refuse a feature of the user that reads what the bars will not have, or that has a column's name."""
+    from hftcl.model.grid import GRID_COLUMNS
+
+    for feature in features:
+        if feature.name in columns:
+            raise ConfigError(
+                f"[features] modules: the name {feature.name} is one of [market] columns. Give the feature another."
+            )
+        around = [name.partition(" ")[0] for name in feature.columns if " " in name]
+        if unseen := [ticker for ticker in around if ticker not in context]:
+            raise ConfigError(
+                f"[features] modules: the feature {feature.name} reads {unseen[0]}, which [market] context does not "
+                f'name. Set context = ["{unseen[0]}"].'
+            )
+        lacking = [name for name in feature.columns if name not in columns and " " not in name]
+        if lacking:
+            close = get_close_matches(lacking[0], sorted({*GRID_COLUMNS, *columns}), n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise ConfigError(
+                f"[features] modules: the feature {feature.name} reads {', '.join(lacking)}, which is no column of the "
+                f"grid (docs/features.md) and not named in [market] columns.{hint}"
+            )
 
 
 def _is_meant(feature: "Feature", words: Sequence[str]) -> bool:
@@ -170,7 +216,7 @@ def _refuse_owner(path: Path, uid: int, where: str, relation: str) -> None:
 @lru_cache(maxsize=_KEPT_FILES)
 def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
     """Run a file and return its FEATURES, each with the file's digest; the same file gives the same features."""
-    from hftcl.model.features import Feature
+    from hftcl.model.feature import Feature
 
     where = f"[features] modules: {path}"
     module = ModuleType(f"hftcl_features_{Path(path).stem}")
@@ -196,6 +242,7 @@ def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
         if feature.name in _TAKEN:
             raise ConfigError(f"{where}: the name {feature.name} is a column of the bars. Choose another one.")
         _require_types(feature, where)
+        _require_across(feature, where)
     digest = hashlib.sha256(source).hexdigest()
     return tuple(replace(feature, source=digest) for feature in features)
 
@@ -216,7 +263,15 @@ def _take_place(module: ModuleType) -> Iterator[None]:
 def _require_types(feature: "Feature", where: str) -> None:
     import polars as pl
 
-    kinds = {"group": str, "formula": str, "reason": str, "lookback": int, "sessions": int, "expr": pl.Expr}
+    kinds = {
+        "group": str,
+        "formula": str,
+        "reason": str,
+        "across": str,
+        "lookback": int,
+        "sessions": int,
+        "expr": pl.Expr,
+    }
     for field, kind in kinds.items():
         value = getattr(feature, field)
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -225,6 +280,14 @@ def _require_types(feature: "Feature", where: str) -> None:
                 f"{where}: {field} of the feature {feature.name} must be {told}, and is {value!r:.80} of the type "
                 f"{type(value).__name__}."
             )
+
+
+def _require_across(feature: "Feature", where: str) -> None:
+    if feature.across and feature.across not in ACROSS:
+        raise ConfigError(
+            f"{where}: across of the feature {feature.name} is {feature.across!r:.80}; it can be "
+            f'{" or ".join(repr(word) for word in ACROSS)}, or "" for none.'
+        )
 
 
 def _find_line(error: BaseException, path: str) -> str:

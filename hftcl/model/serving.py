@@ -16,6 +16,18 @@ _LONGEST: Final = 200  # characters of its message: the rest quotes C++ template
 _FATAL_ONLY: Final = 4  # onnxruntime's scale, 3 are errors: it raises those too, and they are told once, by us
 
 
+def load_runtime() -> Any:
+    """Return the module onnxruntime, loaded so that it neither writes files nor calls its makers."""
+    # From 1.29 on it writes files and calls a collector at each session, on Linux too; read when it is loaded:
+    # https://github.com/microsoft/onnxruntime/pull/27379
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where a notebook has loaded it before us
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+    return onnxruntime
+
+
 class Predictor:
     """A graph with one input `X`, float32 [rows, n_features], and one output, float32 [rows, 1]. Safe to share."""
 
@@ -23,13 +35,7 @@ class Predictor:
 
     def __init__(self, onnx: bytes, n_features: int) -> None:
         """Open the graph. Raises IntegrityError where onnxruntime refuses it."""
-        # From 1.29 on it writes files and calls a collector at each session, on Linux too; read when it is loaded:
-        # https://github.com/microsoft/onnxruntime/pull/27379
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # where a notebook has loaded it before us
-        onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+        onnxruntime = load_runtime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL_ONLY
         # More threads add the trees in another order: 5e-7 apart between a row alone and the same row in a batch.

@@ -5,6 +5,7 @@ from the newest minutes alone: our features by `model.newest`, a stranger's by t
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -12,11 +13,13 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from hftcl.model.features import FEATURES, Feature, value
+from hftcl.market.columns import Nature, find_nature
+from hftcl.model.across import compare_across
+from hftcl.model.feature import Feature, list_columns, value
+from hftcl.model.features import FEATURES
 from hftcl.model.grid import (
     EARLIER_SESSIONS,
     VOLATILITY_MINUTES,
-    add_peers,
     add_windows,
     hand_on_to,
     place_bars,
@@ -24,12 +27,13 @@ from hftcl.model.grid import (
     refuse_long,
 )
 from hftcl.model.newest import LENGTH, compute_newest, is_known
+from hftcl.model.peers import add_peers
 from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
 
 # What features of later minutes and sessions read of a bar.
-_KEPT: Final = ("ticker", "ts", "session", "minute", "open", "high", "low", "close", "volume")
+_KEPT: Final = ["ticker", "ts", "session", "minute", "open", "high", "low", "close", "volume"]
 # The keys of a bar, which stand before the features in what comes out.
-_TOLD: Final = ("ticker", "ts", "session", "minute", "session_minutes")
+_TOLD: Final = ["ticker", "ts", "session", "minute", "session_minutes"]
 
 
 class StreamingFeatures:
@@ -38,24 +42,34 @@ class StreamingFeatures:
     Not for several threads at once. Memory does not grow with the number of sessions.
     """
 
-    def __init__(self, earlier: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES) -> None:
+    def __init__(
+        self, earlier: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES, days: Iterable[date] = ()
+    ) -> None:
         """Take the whole sessions before the first one that will be started, in the terms of splits of today.
 
         earlier: `BAR_SCHEMA`, clean, any order; the newest `features.WARMUP_SESSIONS` of its sessions are kept.
+        days: sessions that count as such though `earlier` has no bar of them.
         """
         self._table = table
-        self._earlier = _keep_newest_sessions(earlier.select(_KEPT))
+        self._kept = [*_KEPT, *list_columns(table)]
+        self._days = {*days, *earlier["session"].unique()}
+        self._earlier = self._keep_newest_sessions(earlier.select(self._kept))
         self._today: _StreamingSession | None = None
 
     @classmethod
     def replay_today(
-        cls, earlier: pl.DataFrame, today: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES
+        cls,
+        earlier: pl.DataFrame,
+        today: pl.DataFrame,
+        *,
+        table: tuple[Feature, ...] = FEATURES,
+        days: Iterable[date] = (),
     ) -> "StreamingFeatures":
         """Return it as it would be after `start` and a `push` of each minute of `today`, all of one session.
 
         For a bot that starts within a session, and where a bar came late or was revised. No bars start no session.
         """
-        streaming = cls(earlier, table=table)
+        streaming = cls(earlier, table=table, days=days)
         if today.height:
             streaming.start(today["session"][0])
             for minute in today.sort("ts").partition_by("ts", maintain_order=True):
@@ -78,7 +92,7 @@ class StreamingFeatures:
         not_before = self._earlier.filter(pl.col("session") >= session)
         if not_before.height:
             raise ValueError(f"Session {session} does not come after {not_before['session'][-1]}, which has ended.")
-        self._today = _StreamingSession(session, self._earlier, self._table)
+        self._today = _StreamingSession(session, self._earlier, self._table, self._days)
 
     def push(self, bars: pl.DataFrame) -> pl.DataFrame:
         """Take one minute's bars; return ticker, ts, session, minute, session_minutes and a Float32 column per feature.
@@ -89,7 +103,7 @@ class StreamingFeatures:
         Raises ValueError for other bars, and where no session has been started. It has then taken none of them.
         """
         today = self._take(bars)
-        keys = bars.select(_TOLD)
+        keys = bars[_TOLD]
         return keys.hstack(
             today.compute_features(keys["ticker"].to_list()) if bars.height else _build_empty(self._table)
         )
@@ -102,20 +116,21 @@ class StreamingFeatures:
         """Make the session an earlier one. Raises ValueError where none goes on."""
         if self._today is None:
             raise ValueError("No session goes on that could end. Start one first.")
-        self._earlier = _keep_newest_sessions(pl.concat([self._earlier, *self._today.bars]))
+        if self._today.bars:  # one without a bar is no earlier session
+            self._days = self._days | {self._today.day}
+        self._earlier = self._keep_newest_sessions(pl.concat([self._earlier, *self._today.bars]))
         self._today = None
+
+    def _keep_newest_sessions(self, bars: pl.DataFrame) -> pl.DataFrame:
+        days = sorted(self._days)[-EARLIER_SESSIONS:]
+        return bars.filter(pl.col("session").is_in(days)).rechunk()
 
     def _take(self, bars: pl.DataFrame) -> "_StreamingSession":
         if self._today is None:
             raise ValueError("No session goes on. Start it before its bars come.")
         if bars.height:
-            self._today.take(bars.select(_KEPT))
+            self._today.take(bars[self._kept])
         return self._today
-
-
-def _keep_newest_sessions(bars: pl.DataFrame) -> pl.DataFrame:
-    days = bars["session"].unique().sort().tail(EARLIER_SESSIONS)
-    return bars.filter(pl.col("session").is_in(days.implode())).rechunk()
 
 
 def _build_empty(table: tuple[Feature, ...]) -> pl.DataFrame:
@@ -125,19 +140,21 @@ def _build_empty(table: tuple[Feature, ...]) -> pl.DataFrame:
 class _StreamingSession:
     """One session so far: its bars, what was handed on to it, and the newest minutes of each ticker on the grid."""
 
-    def __init__(self, day: date, earlier: pl.DataFrame, table: tuple[Feature, ...]) -> None:
+    def __init__(self, day: date, earlier: pl.DataFrame, table: tuple[Feature, ...], days: Iterable[date]) -> None:
         self.day = day
         self.bars: list[pl.DataFrame] = []
         self._names = [feature.name for feature in table]
         self._ours = tuple(feature for feature in table if is_known(feature))
         self._strange = tuple(feature for feature in table if not is_known(feature))
-        self._parts, self._handed_on = hand_on_to(day, place_bars(earlier))
+        self._columns = list_columns(table)
+        self._parts, self._handed_on = hand_on_to(day, place_bars(earlier), [known for known in days if known < day])
         self._per_part = {name: self._handed_on.per_part[name].to_numpy() for name in self._handed_on.per_part.columns}
         self._part: IntArray = np.empty(0, dtype=np.int64)
         self._slots: dict[str, int] = {}
         self._oldest: int | None = None
         self._newest: int | None = None
-        self._window = _MinuteWindow(1 + max(VOLATILITY_MINUTES, *(feature.lookback for feature in table)))
+        longest = max(VOLATILITY_MINUTES, *(feature.lookback for feature in table))
+        self._window = _MinuteWindow(1 + longest, self._columns)
 
     def copy(self) -> "_StreamingSession":
         other = copy.copy(self)  # arrays beside those of the window are replaced, never written into
@@ -166,12 +183,12 @@ class _StreamingSession:
             return frame
         minutes = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
         evaluated = minutes.select(value(feature).alias(feature.name) for feature in self._strange)
-        newest = (rows + 1) * self._window.length - 1
-        return frame.hstack(evaluated[newest]).select(self._names)
+        newest = evaluated[(rows + 1) * self._window.length - 1]
+        return frame.hstack(_place_across(newest, self._strange)).select(self._names)
 
     def _place(self, bars: pl.DataFrame) -> "_Placed":
         """Return a minute's bars in the grid's numbers. Raises ValueError for bars that are not of the next minute."""
-        placed = _Placed.from_bars(bars)
+        placed = _Placed.from_bars(bars, self._columns)
         if placed is None:
             refused = place_bars(bars)  # raises where they are unclean
             if refused["minute"].n_unique() > 1 or refused["session"].n_unique() > 1:
@@ -206,8 +223,12 @@ class _StreamingSession:
         if placed:
             close[at] = placed.columns["close"]
         minutes: dict[str, Array] = {"close": close}
-        for name, empty in (("open", close), ("high", close), ("low", close), ("v", 0), ("turnover", 0)):
-            minutes[name] = np.empty(window.tickers, dtype=_COLUMNS[name])
+        further = [(name, close if (fill := _FILLS[find_nature(name)]) is None else fill) for name in self._columns]
+        for name, empty in (
+            *(("open", close), ("high", close), ("low", close), ("v", 0), ("turnover", 0)),
+            *further,
+        ):
+            minutes[name] = np.empty(window.tickers, dtype=_COLUMNS.get(name, np.float64))
             minutes[name][:] = empty
             if placed:
                 minutes[name][at] = placed.columns[name]
@@ -241,7 +262,7 @@ class _Placed:
     columns: dict[str, Array]
 
     @classmethod
-    def from_bars(cls, bars: pl.DataFrame) -> "_Placed | None":
+    def from_bars(cls, bars: pl.DataFrame, further: tuple[str, ...]) -> "_Placed | None":
         """Return them; None where they are unclean, of several minutes, or two of one ticker."""
         columns: dict[str, Array] = {
             name: bars[name].to_numpy().astype(np.float64) for name in ("open", "high", "low", "close")
@@ -253,7 +274,22 @@ class _Placed:
         if not (good and single and np.all(np.isfinite(volume) & (volume >= 0))):
             return None
         columns |= place_volume(volume, columns)
+        columns |= {name: bars[name].to_numpy().astype(np.float64) for name in further}  # null is NaN
         return cls(session=sessions[0], minute=int(minutes[0]), tickers=tickers, columns=columns)
+
+
+def _place_across(newest: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFrame:
+    """Put each feature that is one across tickers in the place of its value. newest: the rows of one minute."""
+    places = [
+        pl.Series(
+            feature.name,
+            compare_across(newest[feature.name].to_numpy().astype(np.float64), feature.across).astype(np.float32),
+            nan_to_null=True,
+        )
+        for feature in table
+        if feature.across
+    ]
+    return newest.with_columns(places)
 
 
 def _drop_bounds(expr: pl.Expr) -> pl.Expr:
@@ -272,6 +308,8 @@ _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "session_volume": np.int64,
     **dict.fromkeys(("previous_close", "previous_vol", "usual_minute_volume", "usual_volume_5"), np.float64),
 }
+# What a further column is in a minute without a trade, as `model.grid` has it; None: the last close.
+_FILLS: Final = {Nature.PRICE: None, Nature.VOLUME: 0.0, Nature.COUNT: 0.0, Nature.NUMBER: np.nan}
 # No bar has this age, as 0 is a bar of this minute; others begin with nan or 0.
 _BEFORE_THE_FIRST_BAR: Final = {"age": -1}
 
@@ -283,11 +321,11 @@ class _MinuteWindow:
     moving the others. Before a ticker's first bar its age is -1, prices are NaN and volumes 0.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, columns: tuple[str, ...]) -> None:
         self.length = length
         self.tickers = 0
         self._end = length
-        self._tables = {name: _build_table(name, 0, 4 * length) for name in _COLUMNS}
+        self._tables = {name: _build_table(name, 0, 4 * length) for name in (*_COLUMNS, *columns)}
 
     def copy(self) -> "_MinuteWindow":
         other = copy.copy(self)
@@ -321,6 +359,6 @@ class _MinuteWindow:
 
 
 def _build_table(name: str, rows: int, columns: int) -> Array:
-    kind = _COLUMNS[name]
+    kind = _COLUMNS.get(name, np.float64)
     empty = np.nan if kind is np.float64 else _BEFORE_THE_FIRST_BAR.get(name, 0)
     return np.full((rows, columns), empty, dtype=kind)

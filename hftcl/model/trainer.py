@@ -14,6 +14,8 @@ import socket
 import sys
 import time
 import warnings
+from dataclasses import dataclass
+from importlib import import_module
 from typing import IO, Any, Final
 
 import numpy as np
@@ -21,11 +23,15 @@ import numpy.typing as npt
 
 from hftcl.errors import HftclError
 from hftcl.model.families import Family, Fitted, OnStep, find_family
-from hftcl.model.serving import Predictor
+from hftcl.model.families.per_ticker import PerTicker
+from hftcl.model.file_size import require_small
+from hftcl.model.sampling import Sampler
+from hftcl.model.serving import Predictor, load_runtime
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
-_ORDER_FILES: Final = 16  # six are used
+_BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
+_ORDER_FILES: Final = 16  # nine are used
 
 
 def main() -> None:
@@ -62,7 +68,11 @@ def main() -> None:
 def _prepare(name: str) -> None:
     """Load what a family needs; what goes wrong here is told by the training."""
     with contextlib.suppress(Exception):
-        prepare = getattr(find_family(name), "prepare", None)
+        load_runtime()
+        for library in ("onnx", "joblib"):  # of every family too
+            import_module(library)
+        family = find_family(name)
+        prepare = getattr(family, "prepare_child", None) or getattr(family, "prepare", None)
         if prepare is not None:
             prepare()
 
@@ -92,19 +102,33 @@ def _open_channel() -> Any:
 
 def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict[str, object]:
     X, y, fitted_rows, held_out = _map_rows(order, files)
-    family = find_family(order["family"])
+    weights = np.asarray(np.memmap(files["weights"], np.float32, "r", shape=(len(y),))) if "weights" in files else None
+    _prepare(order["family"])  # nothing where it was done while bars were collected
+    family: Family = find_family(order["family"])
+    if order["tickers"]:
+        family = PerTicker(family, order["tickers"])
     began = time.monotonic()
-    inner = _fit(family, X[fitted_rows], y[fitted_rows], order, _build_stepper(say, "entry threshold", half=0))
+    rows = _Rows(X=X, y=y, weights=weights, groups=_map_groups(order, files))
+    stepper = _build_stepper(say, "entry threshold", half=0)
+    brief = not (order["keep_inner"] or order["only_inner"])  # then its graph goes nowhere but into the threshold
+    inner = _fit(family, rows, order, stepper, part=fitted_rows, brief=brief)
+    require_small(len(inner.onnx), per_ticker=bool(order["tickers"]))  # the one of all rows is no smaller
     settle = getattr(family, "settle", None)
     if settle is not None:
         inner, order["params"] = settle(inner, X[held_out], y[held_out], order["params"])
-    predictions = Predictor(inner.onnx, X.shape[1]).predict(X[held_out])
+    predictions = _predict(Predictor(inner.onnx, X.shape[1]), X, np.flatnonzero(held_out))
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
-    del inner
+    if order["keep_inner"]:
+        _write(files["inner_onnx"], inner.onnx)
     halfway = time.monotonic()
-    final = _fit(family, X, y, order, _build_stepper(say, "all rows", half=1))
-    fitted = time.monotonic()
-    _export(final, files)
+    final, fitted = inner, halfway
+    if not order["only_inner"]:
+        del inner, final
+        # one that is scored here and now and never archived needs no check of its export and no importances either
+        stepper = _build_stepper(say, "all rows", half=1)
+        final = _fit(family, rows, order, stepper, brief=not order["with_pkl"])
+        fitted = time.monotonic()
+        _export(final, files, with_pkl=order["with_pkl"])
     return {
         "threshold": threshold,
         "engine": final.engine,
@@ -126,10 +150,59 @@ def _map_rows(
     return X, y, fitted, held_out
 
 
+def _map_groups(order: dict[str, Any], files: dict[str, IO[bytes]]) -> npt.NDArray[np.int32] | None:
+    if "groups" not in files:
+        return None
+    return np.asarray(np.memmap(files["groups"], np.int32, "r", shape=(order["shape"][0],)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """What all fits of one order learn from; see `training.TrainingTask`."""
+
+    X: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32] | None
+    groups: npt.NDArray[np.int32] | None
+
+    def take(self, part: npt.NDArray[np.bool_]) -> "_Rows":
+        """Return a copy of some of them, without groups: it is small enough to be held."""
+        weights = None if self.weights is None else self.weights[part]
+        return _Rows(X=self.X[part], y=self.y[part], weights=weights, groups=None)
+
+
+def _predict(predictor: Predictor, X: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return what it predicts of `rows`, a part at a time: a copy of all of them would not fit."""
+    parts = [rows[begin : begin + _BLOCK_ROWS] for begin in range(0, len(rows), _BLOCK_ROWS)]
+    return np.concatenate([predictor.predict(X[part]) for part in parts])
+
+
 def _fit(
-    family: Family, X: npt.NDArray[np.float32], y: npt.NDArray[np.float32], order: dict[str, Any], on_step: OnStep
+    family: Family,
+    rows: _Rows,
+    order: dict[str, Any],
+    on_step: OnStep,
+    *,
+    part: npt.NDArray[np.bool_] | None = None,
+    brief: bool = False,
 ) -> Fitted:
-    return family.fit(X, y, order["params"], seed=order["seed"], jobs=order["jobs"], on_step=on_step)
+    """Fit on all rows, or on `part` of them; on samples where these are more than may be held."""
+    options: dict[str, Any] = {}
+    size = len(rows.y) if part is None else int(np.count_nonzero(part))
+    if rows.groups is not None and size > order["max_rows"]:
+        among = np.arange(size) if part is None else np.flatnonzero(part)
+        options["sampler"] = Sampler(rows.groups, among, order["max_rows"], order["seed"])
+    elif part is not None:
+        rows = rows.take(part)
+    if (
+        rows.weights is not None
+    ):  # of mean 1, so that a penalty or the least weight of a leaf means what it does without
+        options["weights"] = (rows.weights / rows.weights.mean(dtype=np.float64)).astype(np.float32)
+    if brief and getattr(family, "tells_brief", False):
+        options["brief"] = True
+    return family.fit(
+        rows.X, rows.y, order["params"], seed=order["seed"], jobs=order["jobs"], on_step=on_step, **options
+    )
 
 
 def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
@@ -141,14 +214,20 @@ def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
     return on_step
 
 
-def _export(final: Fitted, files: dict[str, IO[bytes]]) -> None:
+def _export(final: Fitted, files: dict[str, IO[bytes]], *, with_pkl: bool) -> None:
+    _write(files["onnx"], final.onnx)
+    if not with_pkl:
+        return
     import joblib
 
     buffer = io.BytesIO()
     joblib.dump(final.estimator, buffer, compress=3)
-    for name, data in (("onnx", final.onnx), ("pkl", buffer.getvalue())):
-        files[name].write(data)
-        files[name].flush()
+    _write(files["pkl"], buffer.getvalue())
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.flush()
 
 
 if __name__ == "__main__":

@@ -6,35 +6,47 @@ any moment, nothing is left on the disk.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Self
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import IO, Any, Final, Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.errors import StorageError
 from hftcl.events import OnEvent, ignore
 from hftcl.formats import count
+from hftcl.mapped import build_no_room_error, find_file, open_unnamed_file
 from hftcl.model.families import complete, find_family
 from hftcl.model.training_process import TrainingProcess
+
+_ANSWERS: Final = ("onnx", "pkl", "inner_onnx")  # the files that the child writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingTask:
     """What to train on.
 
-    X: float32 (n, k), finite. y: float32 (n,), finite, in units of the target. fitted, held_out: bool (n,), the rows
+    X: float32 (n, k), finite. y: float32 (n,), finite, in units of the target. weights: float32 (n,), above 0, for a
+    family that takes them; None where each row counts alike. fitted, held_out: bool (n,), the rows
     that the threshold's own model learns from, and those that it predicts for it: see `exam.split.split_inner`. The
     model itself learns from all rows. seed: 0 to 2**32 - 1. params: some or all of the family's parameters. jobs:
-    processor cores, 0 for all; changes no result. entry_quantile: in [0, 1).
+    processor cores, 0 for all; changes no result. entry_quantile: in [0, 1). keep_inner: return the threshold's own
+    model too; only_inner: nothing else, so that `onnx` and `pkl` are empty and the importances its own. tickers: those
+    that get a model of their own, each with rows of both kinds; then the last column of X is the number of a row's
+    ticker among them, see `families.per_ticker`. Empty: one model is for all. with_pkl: return the estimator as a
+    joblib file too; `pkl` is empty where no researcher will ever see it. groups: int32 (n,), which rows are of one
+    session of one ticker, they follow each other; then a fit of more than `max_rows` learns from samples of whole
+    groups, see `sampling`. None: each fit holds all its rows.
     """
 
     X: npt.NDArray[np.float32] = field(repr=False)  # the field's name for the features
     y: npt.NDArray[np.float32] = field(repr=False)
+    weights: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     fitted: npt.NDArray[np.bool_] = field(repr=False)
     held_out: npt.NDArray[np.bool_] = field(repr=False)
     family: str = "forest"
@@ -42,6 +54,12 @@ class TrainingTask:
     seed: int = 42
     jobs: int = 0
     entry_quantile: float = 0.90
+    keep_inner: bool = False
+    only_inner: bool = False
+    tickers: tuple[str, ...] = ()
+    with_pkl: bool = True
+    groups: npt.NDArray[np.int32] | None = field(default=None, repr=False)
+    max_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,8 @@ class Trained:
     """A trained model: the graph, the joblib file for a researcher, and what a model file tells about them.
 
     threshold: the entry threshold on |prediction|, exactly a float32, so that no comparison depends on its width.
-    params: every parameter of the family, defaults included. importances: per feature, sum 1, or None.
+    params: every parameter of the family, defaults included. importances: per feature, sum 1, or None. inner_onnx: the
+    graph of the threshold's own model, empty where it was not asked for.
     """
 
     onnx: bytes = field(repr=False)
@@ -68,13 +87,14 @@ class Trained:
     params: dict[str, Any]
     importances: tuple[float, ...] | None
     seconds: Seconds
+    inner_onnx: bytes = field(default=b"", repr=False)
 
 
 class TrainingPool:
     """Child processes that train, kept warm between two trainings; a context, which ends them all.
 
-    From several threads at once: each training has a process of its own. Whatever ends a training, an exception out of
-    `on_event` and Ctrl-C included, ends its process at once.
+    From several threads at once: each training has a process of its own, and none ends with the thread that it first
+    trained for. Whatever ends a training, an exception out of `on_event` and Ctrl-C included, ends its process at once.
 
     >>> import numpy as np
     >>> X = np.random.default_rng(7).normal(size=(400, 2)).astype(np.float32)
@@ -89,6 +109,8 @@ class TrainingPool:
     def __init__(self) -> None:
         """Begin without a process."""
         self._idle: list[TrainingProcess] = []
+        self._lent: set[TrainingProcess] = set()
+        self._peak_bytes = 0
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -98,6 +120,19 @@ class TrainingPool:
         self._closed = True  # a thread that still trains ends its own
         while self._idle:
             self._idle.pop().close()
+
+    def measure_memory(self) -> tuple[int, int]:
+        """Return how many bytes the processes hold together, and the most that one has held in a training that ended.
+
+        (0, 0) before the first one.
+        """
+        processes = (*self._idle, *self._lent)
+        return sum(process.measure_memory()[0] for process in processes), self._peak_bytes
+
+    def kill(self) -> None:
+        """End what is trained now, from another thread; each of these trainings raises TrainingKilledError."""
+        for process in tuple(self._lent):
+            process.kill()
 
     def prepare(self, family: str) -> None:
         """Let an idle process, or a new one, load what a family needs, while this one does something else."""
@@ -121,22 +156,26 @@ class TrainingPool:
         params = complete(find_family(task.family), task.params)
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
-            files |= {name: stack.enter_context(_open_unnamed_file()) for name in ("onnx", "pkl")}
+            files |= {name: stack.enter_context(open_unnamed_file()) for name in _ANSWERS}
             with self._lend() as process:
                 descriptors = [file.fileno() for file in files.values()]
                 facts = process.train(_build_order(task, params, files), descriptors, on_event, timeout_s, silence_s)
-            models = {name: _read_whole(files[name]) for name in ("onnx", "pkl")}
+            models = {name: _read_whole(files[name]) for name in _ANSWERS}
             return msgspec.convert({**facts, **models}, Trained)
 
     @contextmanager
     def _lend(self) -> Iterator[TrainingProcess]:
         """Hold a process that is free; it is kept where the training came to its end, and ended where it did not."""
         process = self._take()
+        self._lent.add(process)
         try:
             yield process
+            self._peak_bytes = max(self._peak_bytes, process.measure_memory()[1])
         except BaseException:
             process.close()
             raise
+        finally:
+            self._lent.discard(process)
         if self._closed:
             process.close()
         else:
@@ -147,8 +186,43 @@ class TrainingPool:
             process = self._idle.pop()
             if process.alive:
                 return process
-            process.close()  # the kernel ended it, with the thread that had started it or for lack of memory
-        return TrainingProcess()
+            process.close()  # the kernel ended it, for lack of memory
+        return _STARTER.start()
+
+
+class _Starter:
+    """Starts processes from one thread that lives as long as the program: the kernel ends a child with its thread.
+
+    A daemon: nothing waits for it, and no training is ended before the program itself.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a thread: the first process brings it."""
+        self._lock = Lock()
+        self._program = 0
+        self._asked: SimpleQueue[Future[TrainingProcess]] = SimpleQueue()
+
+    def start(self) -> TrainingProcess:
+        """Return a new process. Raises TrainingError where it does not start."""
+        future: Future[TrainingProcess] = Future()
+        with self._lock:
+            if self._program != os.getpid():  # a fork has the queue, and not the thread
+                self._program, self._asked = os.getpid(), SimpleQueue()
+                Thread(target=_start_asked, args=(self._asked,), name="trainings", daemon=True).start()
+            self._asked.put(future)
+        return future.result()
+
+
+def _start_asked(asked: "SimpleQueue[Future[TrainingProcess]]") -> None:
+    while True:
+        future = asked.get()
+        try:
+            future.set_result(TrainingProcess())
+        except Exception as error:  # noqa: BLE001 - it is raised where the process was asked for
+            future.set_exception(error)
+
+
+_STARTER: Final = _Starter()
 
 
 def train(
@@ -161,50 +235,47 @@ def train(
 
 def _require_arrays(task: TrainingTask) -> None:
     rows = len(task.X)
-    wanted = {"X": (np.float32, 2), "y": (np.float32, 1), "fitted": (np.bool_, 1), "held_out": (np.bool_, 1)}
+    wanted = {
+        "X": (np.float32, 2),
+        "y": (np.float32, 1),
+        "weights": (np.float32, 1),
+        "groups": (np.int32, 1),
+        "fitted": (np.bool_, 1),
+        "held_out": (np.bool_, 1),
+    }
     for name, array in _build_arrays(task).items():
         dtype, dimensions = wanted[name]
         if array.dtype != dtype or array.ndim != dimensions or len(array) != rows:
             raise ValueError(
                 f"{name} must be {np.dtype(dtype)} with {count(rows, 'row')}, got {array.dtype} {array.shape}."
             )
-        if not np.isfinite(array).all():
+        if array.size and not np.isfinite([array.min(), array.max()]).all():  # a NaN is both
             raise ValueError(f"{name} holds a value that is not finite; leave such rows out.")
+    if task.weights is not None and not (task.weights > 0).all():
+        raise ValueError("weights must be above 0; leave rows out that shall not count.")
     if not (task.fitted.any() and task.held_out.any()) or (task.fitted & task.held_out).any():
         raise ValueError("fitted and held_out must each name a row, and no row in both.")
 
 
 def _build_arrays(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
-    return {"X": task.X, "y": task.y, "fitted": task.fitted, "held_out": task.held_out}
-
-
-@contextmanager
-def _open_unnamed_file() -> Iterator[IO[bytes]]:
-    """Open a file that no folder lists (O_TMPFILE): it is gone with its last descriptor, even after kill -9."""
-    try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise _build_no_room_error(error) from error
-    with file:
-        yield file
+    arrays: dict[str, npt.NDArray[Any]] = {"X": task.X, "y": task.y, "fitted": task.fitted, "held_out": task.held_out}
+    further = {"weights": task.weights, "groups": task.groups}
+    return arrays | {name: array for name, array in further.items() if array is not None}
 
 
 @contextmanager
 def _hand_over(array: npt.NDArray[Any]) -> Iterator[IO[bytes]]:
-    with _open_unnamed_file() as file:
+    file = find_file(array)
+    if file is not None:  # it lies in one: the child gets that, without a copy
+        yield file
+        return
+    with open_unnamed_file() as file:
         try:
             file.write(np.ascontiguousarray(array).data.cast("B"))  # not tofile, which forgets why it failed
             file.flush()
         except OSError as error:
-            raise _build_no_room_error(error) from error
+            raise build_no_room_error(error) from error
         yield file
-
-
-def _build_no_room_error(error: OSError) -> StorageError:
-    return StorageError(
-        f"The training rows could not be written to {tempfile.gettempdir()}: {error.strerror or error}. "
-        "Free space there, or set TMPDIR to another folder."
-    )
 
 
 def _read_whole(file: IO[bytes]) -> bytes:
@@ -222,4 +293,9 @@ def _build_order(task: TrainingTask, params: Mapping[str, object], files: Mappin
         "seed": task.seed,
         "jobs": task.jobs or len(os.sched_getaffinity(0)),
         "entry_quantile": task.entry_quantile,
+        "keep_inner": task.keep_inner,
+        "only_inner": task.only_inner,
+        "tickers": task.tickers,
+        "with_pkl": task.with_pkl,
+        "max_rows": task.max_rows,
     }

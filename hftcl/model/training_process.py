@@ -15,12 +15,13 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import hftcl
-from hftcl.errors import TrainingError
+from hftcl.errors import TrainingError, TrainingKilledError
 from hftcl.events import Event, OnEvent
 
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
@@ -37,7 +38,7 @@ _CHILD_ENVIRONMENT_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_"
 class TrainingProcess:
     """One child, started by the constructor and ended by `close`; trains one task at a time, from any thread.
 
-    The kernel ends it with the thread that started it. Raises TrainingError where it does not start.
+    The kernel ends it with the thread that calls the constructor. Raises TrainingError where it does not start.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class TrainingProcess:
                     stdin=theirs.fileno(),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=_build_environment(),
+                    env=build_environment(),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -65,11 +66,27 @@ class TrainingProcess:
         """Whether the child runs, so that it can be told of another task."""
         return self._child.poll() is None
 
+    def measure_memory(self) -> tuple[int, int]:
+        """Return how many bytes the child holds, and the most that it has held; 0 for one that is gone."""
+        try:
+            lines = Path(f"/proc/{self._child.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0, 0
+        sizes = dict(line.split(":", 1) for line in lines)  # in kB; a child that has just ended has none: see proc(5)
+        held, most = (1024 * int(sizes.get(name, "0").split()[0]) for name in ("VmRSS", "VmHWM"))
+        return held, most
+
     def close(self) -> None:
         """End the child at once, with whatever a family has started."""
         self._orders.close()
         with self._child:  # closes its pipes and waits
             if self._child.poll() is None:
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End the child from another thread than the one that waits for it, which then raises TrainingKilledError."""
+        with suppress(ProcessLookupError):
+            if self.alive:
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     def prepare(self, family: str) -> None:
@@ -107,7 +124,9 @@ class TrainingProcess:
                     return dict(message["facts"])
                 else:
                     raise _build_failure(message["failed"], tail)
-        raise _build_failure(_describe_death(self._child.wait(), tail), tail)
+        status = self._child.wait()
+        kind = TrainingKilledError if status == -signal.SIGKILL else TrainingError
+        raise _build_failure(_describe_death(status, tail), tail, kind)
 
     def _tell(self, order: Mapping[str, object], descriptors: Sequence[int]) -> None:
         paths = [str(Path(entry).absolute()) for entry in sys.path]  # where a family may live
@@ -144,7 +163,7 @@ class TrainingProcess:
                         selector.unregister(key.fileobj)
 
 
-def _build_environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
     """Return the child's environment: no secret in it, and hftcl on its path where only this process's has it."""
     kept = {
         name: value
@@ -177,8 +196,8 @@ def _describe_death(status: int, tail: bytes) -> str:
     return f"failed with exit status {status}: {last or 'it said nothing'}"
 
 
-def _build_failure(reason: str, tail: bytes) -> TrainingError:
-    error = TrainingError(f"The training process {reason}. The serving model is untouched.")
+def _build_failure(reason: str, tail: bytes, kind: type[TrainingError] = TrainingError) -> TrainingError:
+    error = kind(f"The training process {reason}. The serving model is untouched.")
     if tail:
         error.add_note(tail.decode(errors="replace"))
     return error

@@ -1,45 +1,78 @@
-"""The page of `hftcl backtest`: did retraining pay? Without script."""
+"""The page of `hftcl backtest`: did retraining pay? Whole without its script."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, describe_policy, interval, moment, number, sharpe_ratio
+from hftcl.formats import (
+    basis_points,
+    count,
+    describe_edge,
+    describe_found,
+    describe_policy,
+    interval,
+    moment,
+    number,
+    sharpe_ratio,
+)
+from hftcl.pages.courses import enliven, read_script
 from hftcl.pages.drawing import (
     BOTTOM,
+    CHART_STYLE,
     HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
     WIDTH,
-    grid,
-    months,
     page,
     svg,
     table,
     ticks,
     uprights,
 )
+from hftcl.pages.performance_charts import build_session_course, measure_falls, monthly
+from hftcl.pages.plot import Plot
+from hftcl.performance.figures import months
 
 if TYPE_CHECKING:
-    from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport
+    from hftcl.learning.backtest.reports import (
+        AttemptReport,
+        BacktestReport,
+        DifferenceReport,
+        PolicyReport,
+        SearchedReport,
+    )
 
 SCALED_TO: Final = 0.10  # annual volatility of the second chart: near that of a share index, so that slopes look usual
-_DASHES: Final = ("", "6 3", "", "", "2 3", "1 4", "9 4")  # a second mark beside the colour, for paper and colour-blind
+_MONTHS_OPEN: Final = 2  # the configured policy's, and the next to compare it with
+_DASHES: Final = (
+    "",
+    "6 3",
+    "",
+    "",
+    "2 3",
+    "1 4",
+    "9 4",
+    "",
+    "6 3",
+)  # a second mark beside the colour, for paper and colour-blind
 # Whole words for a page that is read without the documentation.
 _VERDICTS: Final = {
     "paid": "Retraining paid",
     "not shown": "Not shown that retraining paid",
     "cost": "Retraining cost",
 }
+_KINDS: Final = {"deployed": "good", "rejected": "bad"}
+_SEARCH_VERDICTS: Final = {
+    "paid": "Searching paid",
+    "not shown": "Not shown that searching paid",
+    "cost": "Searching cost",
+}
 
 
 def backtest(report: "BacktestReport") -> str:
     """Return the page of a BacktestReport."""
-    return page("hftcl backtest", _backtest_body(report))
+    return page("hftcl backtest", _backtest_body(report), style=CHART_STYLE, script=read_script())
 
 
 def _backtest_body(report: "BacktestReport") -> list[str]:
@@ -56,18 +89,25 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "</header>",
         f'<section class="verdict {report.conclusion.replace(" ", "-")}"><b>{_VERDICTS[report.conclusion]}.</b>',
         f"<p>{escape(report.reason)}.</p></section>",
+        *_build_search_verdict(report.search),
         "<h2>Cumulative net P&amp;L, % of capital</h2>",
         _key(curves),
-        _chart(curves, report.attempts, "Cumulative net P&L of each policy, in percent of capital"),
+        _chart("wealth", curves, report.attempts, "Cumulative net P&L of each policy, in percent of capital"),
         '<p class="soft">Dots: a model was deployed. Strip below: green where the configured policy was let trade by '
         "its record, grey where it stood aside. Profits are not reinvested.</p>",
         f"<h2>The same at equal risk: each scaled to {100 * SCALED_TO:.0f} % volatility a year</h2>",
         _chart(
+            "equal-risk",
             [curve.scale(report.sessions_per_year) for curve in curves],
             report.attempts,
             f"Cumulative net P&L of each policy, scaled to {100 * SCALED_TO:.0f} % annual volatility",
         ),
         '<p class="soft">The slope is the Sharpe ratio. The scale is the whole span\'s, known only afterwards.</p>',
+        "<h2>Drawdown, % of capital</h2>",
+        _falls(curves),
+        '<p class="soft">Area: the configured policy, from one session\'s end to the next.</p>',
+        "<h2>Months, net P&amp;L in % of capital</h2>",
+        *_months(curves),
         "<h2>Policies</h2>",
         _policies(report.policies),
         "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
@@ -78,6 +118,16 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "than 20 sessions shows nothing.</p>",
         "<h2>Week by week</h2>",
         _weeks(report.attempts),
+        *_build_search_weeks(report.search),
+    ]
+
+
+def _build_search_verdict(report: "SearchedReport | None") -> list[str]:
+    if report is None:
+        return []
+    return [
+        f'<section class="verdict {report.conclusion.replace(" ", "-")}">'
+        f"<b>{_SEARCH_VERDICTS[report.conclusion]}.</b><p>{escape(report.reason)}.</p></section>"
     ]
 
 
@@ -96,11 +146,11 @@ class _Curve:
 
     @property
     def colour(self) -> str:
-        return f"var(--c{self.place % 7})"
+        return f"var(--c{self.place % len(_DASHES)})"
 
     @property
     def style(self) -> str:
-        dash = _DASHES[self.place % 7]
+        dash = _DASHES[self.place % len(_DASHES)]
         return f'stroke="{self.colour}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
     @property
@@ -159,38 +209,60 @@ def _key(curves: Sequence[_Curve]) -> str:
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
-def _chart(curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title: str) -> str:
+def _chart(name: str, curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title: str) -> str:
     days = curves[0].days
     values = [value for curve in curves for value in curve.wealth]
-    low, high = min(values), max(values)
-    pad = 0.05 * (high - low) or 0.5
-    low, high = low - pad, high + pad
-
-    def x(place: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * place / len(days)
-
-    def y(value: float) -> float:
-        return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
-
-    parts = [*grid(ticks(low, high), y), *months(days, x), *_strip(days, attempts, x)]
+    plot = Plot.fit_around(days, values, height=HEIGHT, below=BOTTOM)
+    shapes = _strip(plot, attempts)
     for curve in sorted(curves, key=lambda item: -item.place):  # the configured policy is drawn last, on top
-        points = " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in enumerate(curve.wealth))
-        width = " main" if curve.place == 0 else ""
-        parts.append(
-            f'<polyline class="curve{width}" {curve.style} points="{points}">'
-            f"<title>{escape(curve.name)}</title></polyline>"
-        )
-        parts += [
-            f'<circle class="mark" fill="{curve.colour}" r="{4 if curve.place == 0 else 3}" cx="{x(place):.1f}" '
-            f'cy="{y(curve.wealth[place]):.1f}"><title>{escape(f"{curve.name}: {text}")}</title></circle>'
+        main = " main" if curve.place == 0 else ""
+        points = list(enumerate(curve.wealth))
+        shapes.append(plot.draw_line(points, curve.place, f'class="curve{main}" {curve.style}', name=curve.name))
+        shapes += [
+            plot.draw_mark(
+                points[place], f'fill="{curve.colour}"', f"{curve.name}: {text}", r=4 if curve.place == 0 else 3
+            )
             for place, text in curve.deployed
         ]
-    return svg(HEIGHT, title, parts)
+    lines = [(curve.name, list(enumerate(curve.wealth))) for curve in curves]
+    return enliven(plot.draw(title, shapes), build_session_course(name, days, lines, scale="percent"))
 
 
-def _strip(days: Sequence[date], attempts: "Sequence[AttemptReport]", x: Callable[[float], float]) -> list[str]:
+def _falls(curves: Sequence[_Curve]) -> str:
+    """Return how far each policy lies below its highest point; the configured one as an area."""
+    lines = [(curve.name, measure_falls(curve.net)) for curve in curves]
+    days = curves[0].days
+    plot = Plot.fit_around(days, [value for _, points in lines for _, value in points], height=190.0)
+    shapes = [plot.draw_area(lines[0][1], 0, 'class="under"')]
+    shapes += [
+        plot.draw_line(lines[curve.place][1], curve.place, f'class="curve" {curve.style}', name=curve.name)
+        for curve in curves[1:]
+    ]
+    drawing = plot.draw("Drawdown of each policy in percent of capital", shapes)
+    return enliven(drawing, build_session_course("drawdown", days, lines, digits=3, scale="percent"))
+
+
+def _months(curves: Sequence[_Curve]) -> list[str]:
+    """Return a heat map for each policy that traded; those after the first two lie folded."""
+    maps = []
+    for curve in curves:
+        if not any(curve.net):
+            continue
+        pnl = {day.isoformat(): net for day, net in zip(curve.days, curve.net, strict=True)}
+        drawn = monthly(months(pnl), f"Net P&L of {curve.name} by month in percent of capital")
+        maps.append(f"<h3>{escape(curve.name)}</h3>{drawn}")
+    if not maps:
+        return ['<p class="soft">No policy traded.</p>']
+    rest = maps[_MONTHS_OPEN:]
+    folded = (
+        f"<details><summary>{count(len(rest), 'other policy', 'other policies')}</summary>{''.join(rest)}</details>"
+    )
+    return [*maps[:_MONTHS_OPEN], *([folded] if rest else [])]
+
+
+def _strip(plot: Plot, attempts: "Sequence[AttemptReport]") -> list[str]:
     """Return a bar under the chart: where the configured policy was let trade by its record, and where it was not."""
-    parts, state = [], "stand aside"
+    parts, state, days = [], "stand aside", plot.sessions
     decided = {attempt.at.date(): attempt for attempt in attempts}
     pending = sorted(decided)
     begin, explanation = 0, ""
@@ -198,19 +270,21 @@ def _strip(days: Sequence[date], attempts: "Sequence[AttemptReport]", x: Callabl
         new, why = state, explanation
         while pending and pending[0] < day:
             attempt = decided[pending.pop(0)]
-            new, why = attempt.edge or state, f"{attempt.edge}: {attempt.edge_reason}"
+            new, why = attempt.edge or state, f"{describe_edge(attempt.edge)}: {attempt.edge_reason}"
         if place and (new != state or day == date.max):
-            parts.append(_bar(x(begin), x(place), state, f"{days[begin]} to {days[place - 1]}: {explanation}"))
+            told = f"{days[begin]} to {days[place - 1]}: {explanation}"
+            parts.append(_bar(plot, begin, place, state, told))
             begin = place
         state, explanation = new, why
     return parts
 
 
-def _bar(left: float, right: float, state: str, explanation: str) -> str:
+def _bar(plot: Plot, begin: int, end: int, state: str, explanation: str) -> str:
     kind = "live" if state == "live" else "aside"
+    left = plot.x(begin)
     return (
-        f'<rect class="{kind}" x="{left:.1f}" y="{HEIGHT - BOTTOM + 10:.0f}" width="{right - left:.1f}" height="8">'
-        f"<title>{escape(explanation)}</title></rect>"
+        f'<rect class="{kind}" x="{left:.1f}" y="{plot.bottom + 10:.0f}" width="{plot.x(end) - left:.1f}" height="8" '
+        f'data-x="{begin}" data-x2="{end}"><title>{escape(explanation)}</title></rect>'
     )
 
 
@@ -277,7 +351,6 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
         "P(edge)",
         "why",
     )
-    kinds = {"deployed": "good", "rejected": "bad"}
     rows = [
         (
             moment(attempt.at),
@@ -285,12 +358,42 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
             sharpe_ratio(attempt.sharpe, attempt.exam_sessions),
             sharpe_ratio(attempt.champion_sharpe, attempt.exam_sessions),
             number(attempt.p_better),
-            f'<span class="{kinds.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
+            f'<span class="{_KINDS.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
             escape(attempt.reason),
-            escape(attempt.edge or "-"),
+            describe_edge(attempt.edge),
             number(attempt.p_edge),
             escape(attempt.edge_reason),
         )
         for attempt in attempts
     ]
     return table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))
+
+
+def _build_search_weeks(report: "SearchedReport | None") -> list[str]:
+    """Return the searches week by week: what a winner showed where it was chosen, beside luck and its exam."""
+    if report is None:
+        return []
+    columns = ("searched, UTC", "trials", "inside", "of luck", "deflated", "exam", "verdict", "found", "why")
+    rows = [
+        (
+            moment(week.at),
+            str(week.trials),
+            number(week.inner_sharpe),
+            number(week.best_of_worthless),
+            number(week.dsr),
+            sharpe_ratio(week.exam_sharpe, week.exam_sessions),
+            f'<span class="{_KINDS.get(week.outcome, "")}">{escape(week.outcome or "-")}</span>',
+            escape(describe_found(week.changes, candidate=week.candidate, reason=week.reason)),
+            escape(week.reason if week.candidate else ""),
+        )
+        for week in report.weeks
+    ]
+    return [
+        "<h2>The searches, week by week</h2>",
+        table(columns, rows, text=frozenset({6, 7, 8})),
+        f'<p class="soft">{count(report.trials, "trial")}, each week of {report.space:,.0f} choices. Inside: net '
+        "Sharpe ratio of the winner where it was chosen. Of luck: what the best of so many worthless trials would "
+        "show there, those of earlier weeks on the same sessions counted. Deflated: how sure it is that the winner is "
+        "better than that. The exam was seen by no trial. A week in which nothing earned its cost inside has no "
+        "candidate.</p>",
+    ]

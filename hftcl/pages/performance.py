@@ -4,16 +4,18 @@ Whole without JavaScript; the little script reads the series, which lie in the p
 sorts the tables.
 """
 
-import json
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
-from hftcl.pages.drawing import TOP, WIDTH, page, table
+from hftcl.pages.courses import enliven, escape_json, read_script
+from hftcl.pages.drawing import CHART_STYLE, page, table
+from hftcl.pages.price_charts import draw_prices
 
 if TYPE_CHECKING:
+    from hftcl.performance.prices import PriceCharts
     from hftcl.performance.reports import PartFigures, PerformanceReport
     from hftcl.performance.story import Importances
 
@@ -21,33 +23,17 @@ _LEDGERS: Final = {"live": "LIVE ledger", "paper": "paper ledger", "replay": "re
 _MODELS_DRAWN: Final = 12  # the newest: three months of weekly models fit one screen
 _ROWS_OPEN: Final = 30  # rows of a table that is open at once; a longer one would hide what stands below it
 # Beside the style of every page, for what only this page has.
-_STYLE: Final = """
+STYLE: Final = """
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:10px;margin:18px 0}
 .tile{background:var(--box);padding:10px 12px;border-radius:6px}.tile b{display:block;font-size:20px;line-height:1.3;
 font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px;display:block}
-.bench{stroke:var(--c5);stroke-dasharray:5 3}.swap{stroke:var(--c2);stroke-width:1;stroke-dasharray:2 3;opacity:.7}
-.tick{stroke:var(--line);stroke-width:1;opacity:.55}.under{fill:var(--bad);fill-opacity:.28;stroke:var(--bad);
-stroke-width:1.2}.gain{fill:var(--good)}.loss{fill:var(--bad)}.none{fill:var(--box)}.share{fill:var(--c0)}
-.hair{stroke:var(--soft);stroke-width:1;pointer-events:none}#told{min-height:1.5em;color:var(--soft);
-font-variant-numeric:tabular-nums}
 details>summary{cursor:pointer;color:var(--soft);margin:6px 0}
 th.sorts{cursor:pointer}th.sorts:hover{color:var(--text)}
 @media (max-width:640px){body{padding:14px 10px 32px}h1{font-size:21px}.tiles{grid-template-columns:1fr 1fr}}
 """
-# Whole without it: the readout under the pointer, and tables that sort by a click on a heading.
-_SCRIPT: Final = """
+# Whole without it: tables that sort by a click on a heading.
+_SORT: Final = """
 (function(){
-var s=JSON.parse(document.getElementById("series").textContent);
-var svg=document.querySelector("#equity svg"),told=document.getElementById("told");
-if(svg&&s.curve.length){
-var ns="http://www.w3.org/2000/svg",hair=document.createElementNS(ns,"path");
-hair.setAttribute("class","hair");svg.appendChild(hair);
-svg.addEventListener("pointermove",function(e){
-var box=svg.getBoundingClientRect(),x=(e.clientX-box.left)/box.width*s.frame[0],best=0;
-s.curve.forEach(function(p,i){if(Math.abs(p[0]-x)<Math.abs(s.curve[best][0]-x))best=i});
-var p=s.curve[best];hair.setAttribute("d","M"+p[0]+" "+s.frame[1]+"V"+s.frame[2]);
-told.textContent=p[1]+" UTC: "+(p[2]>=0?"+":"")+p[2].toFixed(3)+" %"});
-svg.addEventListener("pointerleave",function(){hair.removeAttribute("d");told.textContent=""})}
 function value(row,i){var t=row.cells[i].textContent,n=/^[+-]?[0-9,.]+(?=$|[ %])/.exec(t);
 return n?parseFloat(n[0].replace(/,/g,"")):t}
 document.querySelectorAll("table").forEach(function(t){
@@ -60,26 +46,31 @@ return up?-c:c}).forEach(function(r){t.tBodies[0].appendChild(r)})})})})
 """
 
 
-def performance(report: "PerformanceReport", importances: "Importances") -> str:
-    """Return the page of a PerformanceReport with the Importances of the model in use."""
-    return page("hftcl report", _body(report, importances), style=_STYLE.strip() + "\n", script=_SCRIPT)
+def performance(report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None" = None) -> str:
+    """Return the page of a PerformanceReport with the Importances of the model in use, and the prices of its trades."""
+    return page(
+        "hftcl report",
+        _body(report, importances, prices),
+        style=STYLE.strip() + "\n" + CHART_STYLE,
+        script=read_script() + _SORT,
+    )
 
 
-def _body(report: "PerformanceReport", importances: "Importances") -> list[str]:
+def _body(report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None") -> list[str]:
     return [
         *_header(report),
-        _tiles(report),
-        '<h2>Equity, % of capital</h2><div id="equity">',
-        charts.equity(report),
-        '</div><p id="told"></p>',
-        _equity_key(report),
+        draw_tiles(report),
+        "<h2>Equity, % of capital</h2>",
+        enliven(charts.equity(report), charts.build_equity_course(report)),
+        draw_equity_key(report),
         "<h2>Drawdown, % of capital</h2>",
         charts.drawdown(report),
+        _drawdowns(report),
         f"<h2>Sharpe ratio over {count(report.rolling_sessions, 'session')}</h2>",
         _rolling(report),
         "<h2>Months, net P&amp;L in % of capital</h2>",
-        charts.monthly(report),
-        "<h2>Models: the exam, and live</h2>",
+        charts.monthly(report.months),
+        f"<h2>Models: the exam, and the {escape(report.ledger)} ledger</h2>",
         *_models(report),
         "<h2>Cost</h2>",
         _cost(report),
@@ -88,6 +79,7 @@ def _body(report: "PerformanceReport", importances: "Importances") -> list[str]:
         '<p class="soft">A position belongs to the hour in which it was opened, counted from the open.</p>',
         "<h2>Tickers</h2>",
         _fold(_parts("ticker", report.tickers), len(report.tickers), "tickers"),
+        *(draw_prices(prices, report) if prices else ()),
         "<h2>Trades</h2>",
         *_trades(report),
         *_importances(report, importances),
@@ -109,8 +101,9 @@ def _header(report: "PerformanceReport") -> list[str]:
     ]
 
 
-def _tiles(report: "PerformanceReport") -> str:
-    total = report.total
+def draw_tiles(report: "PerformanceReport") -> str:
+    """Return the figures that a reader asks for first, a tile each."""
+    total, risk = report.total, report.risk
     factor = total.profit_factor
     shown = (
         ("Net P&L", number(total.pnl, "+.2%"), f"{money(total.net_usd, signed=True)} USD"),
@@ -122,6 +115,16 @@ def _tiles(report: "PerformanceReport") -> str:
         ("Exposure", number(total.exposure, ".1%"), "mean gross, of capital"),
         ("Cost", basis_points(total.cost_bps), f"assumed {basis_points(report.assumed_cost_bps)}"),
         ("Break-even cost", basis_points(total.break_even_bps), "of turnover"),
+        ("CAGR", number(risk.cagr, "+.2%"), "were profits reinvested"),
+        ("Volatility", number(risk.volatility, ".2%"), "a year"),
+        ("Sortino ratio", number(risk.sortino), "by falls alone"),
+        ("Calmar ratio", number(risk.calmar), "CAGR / drawdown"),
+        ("VaR, 95 %", number(risk.var, "+.2%"), "one session in 20 is worse"),
+        ("CVaR, 95 %", number(risk.cvar, "+.2%"), "mean of those"),
+        ("Best session", number(risk.best, "+.2%"), str(risk.best_session or "")),
+        ("Worst session", number(risk.worst, "+.2%"), str(risk.worst_session or "")),
+        ("Average win", money(risk.average_win_usd, signed=True), "USD a trade"),
+        ("Average loss", money(risk.average_loss_usd, signed=True), "USD a trade"),
     )
     tiles = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(detail)}</span></div>'
@@ -130,7 +133,18 @@ def _tiles(report: "PerformanceReport") -> str:
     return f'<section class="tiles">{tiles}</section>'
 
 
-def _equity_key(report: "PerformanceReport") -> str:
+def _drawdowns(report: "PerformanceReport") -> str:
+    """Return the deepest falls with their dates."""
+    columns = ("from", "lowest", "back at the top", "sessions", "depth")
+    rows = [
+        (str(fall.from_), str(fall.lowest), str(fall.to or "not yet"), str(fall.sessions), number(fall.depth, ".2%"))
+        for fall in report.risk.drawdowns
+    ]
+    return table(columns, rows) if rows else '<p class="soft">The equity never fell from one session to the next.</p>'
+
+
+def draw_equity_key(report: "PerformanceReport") -> str:
+    """Return what the equity curve shows beside the line itself."""
     bench = report.benchmark
     text = "Dots: from there on another model decided. Net of every cost; profits are not reinvested."
     if bench is None:
@@ -141,6 +155,11 @@ def _equity_key(report: "PerformanceReport") -> str:
         f"{sharpe_ratio(bench.sharpe, len(bench.pnl_by_session))} ({interval(bench.sharpe_interval)}). "
         f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})."
     )
+    if bench.equal_risk_share is not None:
+        legend += (
+            f" Dotted: as much of it as moves as the bot did, {number(bench.equal_risk_share, '.0%')} of the capital: "
+            f"{number(bench.equal_risk_pnl, '+.2%')}; that share is known only afterwards."
+        )
     note = f" Note: {escape(bench.note)}." if bench.note else ""
     return f'<p class="soft">{text} {legend}{note}</p>'
 
@@ -156,7 +175,18 @@ def _rolling(report: "PerformanceReport") -> str:
 
 
 def _models(report: "PerformanceReport") -> list[str]:
-    columns = ("model", "sessions", "from", "to", "net USD", "Sharpe live", "exam", "trades", "won", "cost bp")
+    columns = (
+        "model",
+        "sessions",
+        "from",
+        "to",
+        "net USD",
+        f"Sharpe {report.ledger}",
+        "exam",
+        "trades",
+        "won",
+        "cost bp",
+    )
     rows = [
         (
             escape(model.model_id) + ("&nbsp;<b>in&nbsp;use</b>" if model.in_use else ""),
@@ -174,8 +204,9 @@ def _models(report: "PerformanceReport") -> list[str]:
     ]
     newest = report.models[-_MODELS_DRAWN:]
     return [
-        charts.exam_against_live(newest),
-        '<p class="soft">Grey: what the exam said, with its 90 % interval. Blue: what it made live.</p>',
+        charts.exam_against_ledger(newest, report.ledger),
+        '<p class="soft">Grey: what the exam said, with its 90 % interval. Blue: what it made in the '
+        f"{escape(report.ledger)} ledger.</p>",
         table(columns, rows),
     ]
 
@@ -219,9 +250,10 @@ def _fold(content: str, rows: int, what: str) -> str:
 def _trades(report: "PerformanceReport") -> list[str]:
     if not report.trade_bins:
         return ['<p class="soft">No trade has ended in this span.</p>']
-    columns = ("closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
+    columns = ("opened, UTC", "closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
     rows = [
         (
+            moment(trade.opened),
             moment(trade.closed),
             escape(trade.ticker),
             number(trade.quantity, "+,.6g"),
@@ -251,19 +283,13 @@ def _importances(report: "PerformanceReport", importances: "Importances") -> lis
 
 
 def _series(report: "PerformanceReport") -> str:
-    """Return the series as JSON; `curve` holds the x of each point in the chart, its minute and % of capital."""
-    points, plot = charts.places(report), charts.equity_plot(report)
-    document = {
-        "sessions": list(report.pnl_by_session),
-        "pnl": list(report.pnl_by_session.values()),
-        "buy_and_hold": list(report.benchmark.pnl_by_session.values()) if report.benchmark else None,
-        "rolling": [[point.session.isoformat(), point.sharpe] for point in report.rolling],
-        "models": [[swap.ts.isoformat(), swap.model_id] for swap in report.swaps],
-        "frame": [WIDTH, TOP, plot.bottom],
-        "curve": [
-            [round(plot.x(place), 1), f"{point.ts:%Y-%m-%d %H:%M}", round(value, 5)]
-            for point, (place, value) in zip(report.curve, points[1:], strict=True)
-        ],
-    }
-    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("&", "\\u0026")  # nothing in it can end the element
+    """Return the series as JSON, for who wants them from the page."""
+    return escape_json(
+        {
+            "sessions": list(report.pnl_by_session),
+            "pnl": list(report.pnl_by_session.values()),
+            "buy_and_hold": list(report.benchmark.pnl_by_session.values()) if report.benchmark else None,
+            "rolling": [[point.session.isoformat(), point.sharpe] for point in report.rolling],
+            "models": [[swap.ts.isoformat(), swap.model_id] for swap in report.swaps],
+        }
+    )

@@ -14,6 +14,8 @@ from hftcl.market.splits import looks_like_split
 from hftcl.performance.figures import FloatArray, compute_or_none, compute_sharpe_interval
 from hftcl.performance.reports import BenchmarkFigures
 
+_FEW = 2  # sessions without which there is no spread
+
 
 class Close(NamedTuple):
     """One ticker's session: its first open and its last close, in the shares of that day."""
@@ -50,6 +52,7 @@ def compute_benchmark(
     whole, split = _adjust_to_first_session(prices, tickers)
     held = _compute_holding_pnl(whole, tickers, sessions, bought, cost_bps)
     difference = compare(net, held, sessions_per_year=sessions_per_year)
+    share = _find_equal_risk_share(net, held)
     notes = [
         f"bought on {bought}, the first session with prices" if bought > sessions[0] else "",
         f"nights that look like a split count as no return: {', '.join(split)}" if split else "",
@@ -64,7 +67,16 @@ def compute_benchmark(
         difference_interval=difference.interval,
         pnl_by_session={day.isoformat(): pnl for day, pnl in zip(sessions, held.tolist(), strict=True)},
         note="; ".join(filter(None, notes)),
+        equal_risk_share=share,
+        equal_risk_pnl=None if share is None else share * float(held.sum()),
     )
+
+
+def _find_equal_risk_share(net: FloatArray, held: FloatArray) -> float | None:
+    """Return how much of the holding moves as much from session to session as `net` does: known only afterwards."""
+    if net.size < _FEW or np.ptp(net) == 0 or np.ptp(held) == 0:
+        return None
+    return float(net.std(ddof=1) / held.std(ddof=1))
 
 
 def _compute_holding_pnl(

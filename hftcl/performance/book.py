@@ -168,7 +168,7 @@ def _place_fills(fills: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
     # a session of the Far East begins on the day before, by UTC
     table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
-    counted, _ = _choose_bounds(settings)
+    counted, _ = choose_bounds(settings)
     begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
     return fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
         pl.col("^model_id$").fill_null(NO_MODEL),
@@ -176,7 +176,7 @@ def _place_fills(fills: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     )
 
 
-def _choose_bounds(settings: Settings) -> tuple[str, str]:
+def choose_bounds(settings: Settings) -> tuple[str, str]:
     """Return the columns of `Calendar.sessions` from and to which the hours of a session are counted."""
     return ("extended_open", "extended_close") if settings.market.extended_hours else ("open", "close")
 
@@ -188,7 +188,7 @@ def find_hours(settings: Settings, first: date, last: date) -> tuple[time, int]:
     Raises HorizonError where the calendar does not reach them.
     """
     calendar = Calendar(settings.market.calendar)
-    begins, ends = _choose_bounds(settings)
+    begins, ends = choose_bounds(settings)
     table = calendar.sessions(first - timedelta(days=10), last)  # ten days hold a session, whatever the holidays
     minutes = (table[ends] - table[begins]).dt.total_minutes().to_list()
     return table[begins].dt.convert_time_zone(calendar.zone).dt.time().mode().sort()[0], max(minutes)

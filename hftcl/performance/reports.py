@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+from hftcl.document import ShortForm
+
 TRADES_SHOWN: Final = 200  # chosen: as many as a person looks through; all trades are in the ledger
 
 
@@ -92,7 +94,11 @@ class CellFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkFigures:
-    """Equal amounts of the watchlist, bought at the first open and held; `difference` is Sharpe of the bot less its."""
+    """Equal amounts of the watchlist, bought at the first open and held; `difference` is Sharpe of the bot less its.
+
+    equal_risk_share: of the capital so held, the rest in cash or borrowed, it would have had the bot's volatility;
+    equal_risk_pnl: what that would have made. None where one of the two never moved.
+    """
 
     tickers: tuple[str, ...]
     sharpe: float | None
@@ -103,6 +109,8 @@ class BenchmarkFigures:
     difference_interval: tuple[float, float] | None
     pnl_by_session: dict[str, float]
     note: str
+    equal_risk_share: float | None
+    equal_risk_pnl: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +163,47 @@ class TradeBin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerformanceReport:
+class Drawdown:
+    """A fall of the cumulative P&L. from_: the first session below the highest point; to: that reached it again."""
+
+    depth: float
+    from_: date
+    lowest: date
+    to: date | None
+    sessions: int
+    """From `from_` up to the one before `to`, or to the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskFigures:
+    """What days and falls were like, net; fractions of capital unless named otherwise.
+
+    cagr: a year's growth, were profits reinvested. volatility, sortino: annual. calmar: cagr / the deepest drawdown.
+    var: what one session in twenty falls below; cvar: the mean of those.
+    """
+
+    cagr: float | None
+    volatility: float | None
+    sortino: float | None
+    calmar: float | None
+    var: float | None
+    cvar: float | None
+    best: float | None
+    best_session: date | None
+    worst: float | None
+    worst_session: date | None
+    average_win_usd: float | None
+    average_loss_usd: float | None
+    drawdowns: tuple[Drawdown, ...]
+    """The five deepest, the deepest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PerformanceReport(ShortForm):
     """What was traded, net of everything, and whose work it was. `ledger`: "live", "paper" or "replay".
 
-    trades: the newest, at most 200, newest first; trade_bins count all of them. notes: what a reader should know before
-    the figures are believed.
+    trades: the newest, at most 200 unless all are asked for, newest first; trade_bins count all of them. notes: what a
+    reader should know before the figures are believed.
     """
 
     ledger: str
@@ -173,6 +217,7 @@ class PerformanceReport:
     assumed_cost_bps: float
     shadow: Figures | None
     benchmark: BenchmarkFigures | None
+    risk: RiskFigures
     models: tuple[ModelFigures, ...]
     tickers: tuple[PartFigures, ...]
     weekdays: tuple[PartFigures, ...]

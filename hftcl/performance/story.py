@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,7 @@ from hftcl.performance.reports import (
     Swap,
     TradeRow,
 )
+from hftcl.performance.risk import compute_risk
 from hftcl.settings import Settings
 
 _CURVE_POINTS: Final = 600  # the charts are 960 units wide: more points would not be seen, and make the page larger
@@ -44,9 +45,16 @@ _TABLES: Final = (
 
 
 def performance(
-    settings: Settings, *, replay: bool = False, since: date | None = None, until: date | None = None
+    settings: Settings,
+    *,
+    replay: bool = False,
+    since: date | None = None,
+    until: date | None = None,
+    most_trades: int | None = TRADES_SHOWN,
 ) -> PerformanceReport:
     """Return what was traded in the sessions `since` to `until`, both included; all of them if left out.
+
+    most_trades: how many of the newest it lists; None for all.
 
     Raises NoDataError where the ledger has no such session, UsageError for a span that ends before it begins, and what
     `LedgerReader` raises for a damaged file.
@@ -56,7 +64,7 @@ def performance(
     home = Home.of(settings).root
     path = Home(home, replay).ledger
     with _without_collector():
-        return _perform(settings, home, path, since, until, replay=replay)
+        return _perform(settings, home, path, since, until, replay=replay, most_trades=most_trades)
 
 
 @contextmanager
@@ -72,7 +80,14 @@ def _without_collector() -> Iterator[None]:
 
 
 def _perform(
-    settings: Settings, home: Path, path: Path, since: date | None, until: date | None, *, replay: bool
+    settings: Settings,
+    home: Path,
+    path: Path,
+    since: date | None,
+    until: date | None,
+    *,
+    replay: bool,
+    most_trades: int | None,
 ) -> PerformanceReport:
     with LedgerReader(path) as reader, reader.snapshot():
         reader.check_structure(_TABLES)  # every row is read: a page that hides some must not go unseen
@@ -95,6 +110,7 @@ def _perform(
         deciders,
         models,
         (*list_notes(every), *_list_lost(path, strange)),
+        most_trades,
     )
 
 
@@ -137,6 +153,7 @@ def _build_report(
     deciders: Mapping[str, set[date]],
     models: Mapping[str, ModelRecord],
     notes: tuple[str, ...],
+    most_trades: int | None,
 ) -> PerformanceReport:
     booked, trades, sessions, capital = book.attribution.booked, book.attribution.trades, book.sessions, book.capital
     net = work.net_by_session(booked, sessions, capital)
@@ -158,6 +175,7 @@ def _build_report(
         assumed_cost_bps=assumed,
         shadow=shadow.figures() if shadow.sessions else None,
         benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed, sessions_per_year=book.sessions_per_year),
+        risk=compute_risk(net, sessions, trades["net"].to_numpy(), sessions_per_year=book.sessions_per_year),
         models=tuple(
             _build_model_figures(book, model_id, days & set(sessions), models.get(model_id), in_use=model_id == in_use)
             for model_id, days in sorted(deciders.items(), key=lambda item: (min(item[1]), item[0]))
@@ -173,7 +191,7 @@ def _build_report(
         rolling=work.compute_rolling(net, sessions, window, book.sessions_per_year),
         swaps=swaps,
         curve=_build_curve(book, net),
-        trades=_list_newest(trades),
+        trades=_list_trades(trades if most_trades is None else trades.tail(most_trades)),
         trade_bins=work.trade_bins(trades["net"].to_numpy()),
         held=book.attribution.held,
         notes=notes,
@@ -264,10 +282,10 @@ def _pick_evenly(n: int, wanted: int) -> list[int]:
     return [round((place + 1) * n / count) - 1 for place in range(count)]
 
 
-def _list_newest(trades: pl.DataFrame) -> tuple[TradeRow, ...]:
-    """Return the newest trades, newest first."""
+def _list_trades(trades: pl.DataFrame) -> tuple[TradeRow, ...]:
+    """Return the trades, newest first."""
     names = ("ticker", "model_id", "opened", "closed", "quantity", "entry", "exit")
-    rows = trades.tail(TRADES_SHOWN).reverse().select(*names, net_usd="net")
+    rows = trades.reverse().select(*names, net_usd="net")
     return tuple(TradeRow(**row) for row in rows.iter_rows(named=True))
 
 
@@ -286,7 +304,7 @@ def read_importances(home: Path, model_id: str | None) -> Importances:
     registry = Registry(home)
     try:
         registry.find(model_id)
-        meta: Any = artifact.describe(registry.onnx_path(model_id))
+        meta = artifact.describe(registry.onnx_path(model_id))
     except HftclError as fault:
         return Importances(shares=(), problem=str(fault))
     if meta.importances is None:

@@ -7,7 +7,6 @@ claimed while no process holds the lock tells of work that was cut off. Only the
 import contextlib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from hftcl.archive.schema import faults, open_to_change, open_to_read
 from hftcl.errors import LockHeldError
 from hftcl.home import Home
 from hftcl.sqlite import transaction
+from hftcl.values import Value, value_class
 
 State = Literal["claimed", "done", "failed", "missed", "skipped"]
 # Stored as the outcome and shown by `schedule`: what is known is that it ended, not why.
@@ -27,8 +27,8 @@ _COLUMNS: Final = "job, local_date, due_at, state, by, claimed_at, finished_at, 
 _WAIT_S: Final = 1.0  # another scheduler holds it for milliseconds while it claims; who holds it longer does the job
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceRecord:
+@value_class(frozen=True, slots=True, kw_only=True)
+class OccurrenceRecord(Value):
     """One job on one local date. by: who claimed or recorded it; times UTC; outcome: in words, None while it runs."""
 
     job: str

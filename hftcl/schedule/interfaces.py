@@ -1,22 +1,24 @@
 """What the scheduler works with: who does a job, takes alerts, watches. Interfaces and what passes over them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hftcl.alerts import Alert, SendResult
 from hftcl.events import Event, OnEvent
 from hftcl.schedule.claims import OccurrenceRecord
 from hftcl.schedule.rules import Occurrence
+from hftcl.values import Value, value_class
+
+if TYPE_CHECKING:  # a preview shows what comes, and sends nothing
+    from hftcl.alerts import Alert, SendResult
 
 
-@dataclass(frozen=True, slots=True)
-class JobResult:
+@value_class(frozen=True, slots=True)
+class JobResult(Value):
     """What a duty came to, in one line, and the alerts about it."""
 
     outcome: str
-    alerts: tuple[Alert, ...] = ()
+    alerts: tuple["Alert", ...] = ()
 
 
 Duty = Callable[[Occurrence, OnEvent], JobResult]
@@ -26,8 +28,8 @@ Duty = Callable[[Occurrence, OnEvent], JobResult]
 class Teller(Protocol):
     """Who takes alerts: `hftcl.alerts.Alerts`. Nothing of it raises."""
 
-    def tell(self, alert: Alert) -> None: ...
-    def deliver(self, now: datetime, timeout_s: float) -> SendResult: ...
+    def tell(self, alert: "Alert") -> None: ...
+    def deliver(self, now: datetime, timeout_s: float) -> "SendResult": ...
     def heartbeat(self, timeout_s: float) -> bool: ...
 
 

@@ -68,7 +68,10 @@ def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     """Yield the alert about tickers without bars; none where each has some."""
     lines = [f"{ticker}: no bar on {collection.session}" for ticker in collection.silent]
     lines += [f"{ticker}: left out, {why}" for ticker, why in collection.left_out.items()]
-    names = [*collection.silent, *collection.left_out]
+    around = dict.fromkeys(collection.context_silent, f"no bar on {collection.session}")
+    around |= {ticker: f"left out, {why}" for ticker, why in collection.context_left_out.items()}
+    lines += [f"{ticker}, a context ticker: {why}; what reads it is not known" for ticker, why in around.items()]
+    names = [*collection.silent, *collection.left_out, *around]
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)

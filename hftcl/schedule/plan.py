@@ -8,12 +8,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
-from importlib.metadata import version
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from hftcl import durable
 from hftcl.config import times
+from hftcl.entry_points import find_version
 from hftcl.home import Home
 from hftcl.schedule.rules import Job, Rule, SessionsRule, TimesRule
 from hftcl.settings import Settings
@@ -23,10 +23,13 @@ _BEFORE: Final = timedelta(days=40)  # kept before the first day that was asked 
 _AHEAD: Final = timedelta(days=120)  # a preview shows some weeks; who asks for more waits for the library again
 
 
-def build_rules(settings: Settings) -> tuple[Rule, ...]:
-    """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist."""
+def build_rules(settings: Settings, *, writes: bool = True) -> tuple[Rule, ...]:
+    """Return when each job comes due, as the settings say. Raises ConfigError for a calendar that does not exist.
+
+    writes: whether what was asked of the calendar may be kept in the home.
+    """
     rule, zone = settings.schedule, ZoneInfo(settings.schedule.timezone)
-    ends = SessionEnds(Home.of(settings), settings.market.calendar)
+    ends = SessionEnds(Home.of(settings), settings.market.calendar, writes=writes)
     delay = timedelta(minutes=rule.collect_delay_minutes)
     return (
         TimesRule(Job.RETRAIN, times.parse(rule.retrain), zone),
@@ -42,7 +45,8 @@ class SessionEnds:
     What was kept holds for the version of the library that it came from: the calendar alone is the truth.
     """
 
-    def __init__(self, home: Home, name: str) -> None:
+    def __init__(self, home: Home, name: str, *, writes: bool = True) -> None:
+        self._writes = writes
         self._home, self._path, self._name = home, home.session_ends, name
         self._ends: dict[date, datetime] = {}
         self._span: tuple[date, date] | None = None
@@ -82,17 +86,17 @@ class SessionEnds:
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: the calendar is asked
             kept = json.loads(durable.read_file(self._path))
-            if (kept["calendar"], kept["version"]) == (self._name, version(_LIBRARY)):
+            if (kept["calendar"], kept["version"]) == (self._name, find_version(_LIBRARY)):
                 ends = {date.fromisoformat(day): datetime.fromisoformat(end) for day, end in kept["ends"].items()}
                 self._span = (date.fromisoformat(kept["from"]), date.fromisoformat(kept["to"]))
                 self._ends = ends
 
     def _write(self) -> None:
-        if self._span is None or not self._home.models.is_dir():  # a preview makes nothing in a folder that is no home
-            return
+        if self._span is None or not self._writes or not self._home.models.is_dir():
+            return  # a preview makes nothing in a folder that is no home
         kept = {
             "calendar": self._name,
-            "version": version(_LIBRARY),
+            "version": find_version(_LIBRARY),
             "from": self._span[0].isoformat(),
             "to": self._span[1].isoformat(),
             "ends": {day.isoformat(): end.isoformat() for day, end in self._ends.items()},

@@ -1,16 +1,16 @@
 """What `schedule --preview` and `schedule --once` return: the values of their tables and of their JSON."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import islice
 
 from hftcl.schedule.claims import OccurrenceRecord
 from hftcl.schedule.rules import Accounted, Rule, list_upcoming
+from hftcl.values import Value, value_class
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComingReport:
+@value_class(frozen=True, slots=True, kw_only=True)
+class ComingReport(Value):
     """One occurrence that comes. local: in the zone of the schedule. note: what is odd about its time."""
 
     job: str
@@ -19,8 +19,8 @@ class ComingReport:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RanReport:
+@value_class(frozen=True, slots=True, kw_only=True)
+class RanReport(Value):
     """What became of one occurrence: `state` "done", "failed", "skipped" or "missed", and `outcome` in words.
 
     local, utc: when it was due.

@@ -6,7 +6,6 @@ clock or a file.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from functools import lru_cache
@@ -14,6 +13,7 @@ from itertools import takewhile
 from typing import Final, Protocol
 
 from hftcl.config.times import Times
+from hftcl.values import Value, value_class
 
 FIRST_GRACE: Final = timedelta(hours=1)
 """What came due this long before the scheduler was first started is still due: a timer may call it at five past."""
@@ -39,8 +39,8 @@ class Job(StrEnum):
 _ORDER: Final = {job: place for place, job in enumerate(Job)}  # the order of `Job`: said once
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+@value_class(frozen=True, slots=True)
+class Occurrence(Value):
     """One job on one date of its zone: (job, local_date) is its id. due_at: UTC. note: what is odd about its time."""
 
     job: Job
@@ -76,8 +76,8 @@ class Rule(Protocol):
         """Yield the occurrences that come due later than `moment` (UTC), earliest first; endless where time is."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimesRule:
+@value_class(frozen=True, slots=True)
+class TimesRule(Value):
     """A job at one minute of certain days, as a clock on the wall of `zone` shows it."""
 
     job: Job
@@ -93,8 +93,8 @@ class TimesRule:
                 yield Occurrence(self.job, day, due_at, note)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionsRule:
+@value_class(frozen=True, slots=True)
+class SessionsRule(Value):
     """A job after each session of an exchange. list_sessions: the sessions from a date on, each with its end, UTC."""
 
     job: Job
@@ -128,8 +128,8 @@ def resolve(wall: datetime, zone: tzinfo) -> tuple[datetime, str]:
     return moment, f"{wall:%H:%M} does not exist on this day: the next minute that does"
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+@value_class(frozen=True, slots=True)
+class Due(Value):
     """What to do now, in order, and what to record without doing it, each with the reason.
 
     before: of each job that has never been accounted for, the newest occurrence that lies before the first start.

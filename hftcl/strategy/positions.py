@@ -7,18 +7,27 @@ predictions of each minute into a `PositionBook`, which finds the same positions
 import hashlib
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hftcl.errors import UndefinedStatisticError, UsageError
 from hftcl.market.bars import TS
+from hftcl.settings import Side
 
 POSITION_SCHEMA: Final = pl.Schema([("ticker", pl.String), ("ts", TS), ("position", pl.Float64)])
 """Target positions: a signed fraction of capital, decided on the bar that starts at `ts`."""
+
+Weight = float | Mapping[str, float]
+"""The greatest position of a ticker as a share of capital: of each, or by ticker."""
+
+# The least and the greatest signal of each side.
+_SIGNALS: Final[Mapping[str, tuple[float, float]]] = {"both": (-1.0, 1.0), "long": (0.0, 1.0), "short": (-1.0, 0.0)}
 
 # Little-endian, whatever the machine: the same positions have the same hash everywhere.
 _HASHED_ROW: Final = np.dtype([("ts", "<i8"), ("position", "<f8")])
@@ -29,13 +38,16 @@ def target_positions(
     *,
     threshold: float,
     horizon_minutes: int,
-    weight: float,
+    weight: Weight,
     flat_minutes_before_close: int,
+    side: Side = "both",
 ) -> pl.DataFrame:
     """Return the target position of each bar, row for row with `predictions`, as `POSITION_SCHEMA`.
 
     predictions: ticker, ts (UTC, start of the minute), session, minute (0 at the session's open), session_minutes,
         prediction (float; null or not finite where the model could not decide). Any row order; one row a bar.
+    weight: of every ticker, or by ticker; one that is not named there has none.
+    side: "long" or "short" where a signal to the other side counts as none.
     The signal of a bar is the sign of its prediction where |prediction| > threshold, else 0. The position is
         weight * (sum of the signals of the last `horizon_minutes` minutes, this one included) / horizon_minutes,
     by time and not by rows: a minute without a bar has no signal. A session starts from nothing. The position is 0
@@ -62,10 +74,23 @@ def target_positions(
     _refuse(threshold, horizon_minutes)
     minute = pl.col("minute").cast(pl.Int64)
     held = (
-        _compute_signal(threshold).rolling_sum_by(minute, window_size=f"{horizon_minutes}i").over("ticker", "session")
+        _compute_signal(threshold, side)
+        .rolling_sum_by(minute, window_size=f"{horizon_minutes}i")
+        .over("ticker", "session")
     )
-    position = _compute_position(held, horizon_minutes, weight, flat_minutes_before_close)
+    position = _compute_position(held, horizon_minutes, _name_weight(weight), flat_minutes_before_close)
     return predictions.select("ticker", "ts", position.alias("position"))
+
+
+def compute_signals(predictions: pl.Series, *, threshold: float, side: Side = "both") -> pl.Series:
+    """Return the signal of each prediction, Int64 -1, 0 or 1, as `target_positions` counts it.
+
+    >>> compute_signals(pl.Series([0.9, -0.1, -0.8, None]), threshold=0.5).to_list()
+    [1, 0, -1, 0]
+    """
+    return (
+        predictions.alias("prediction").to_frame().select(_compute_signal(threshold, side)).to_series().alias("signal")
+    )
 
 
 @dataclass(slots=True)
@@ -84,10 +109,17 @@ class PositionBook:
     """
 
     def __init__(
-        self, *, threshold: float, horizon_minutes: int, weight: float, flat_minutes_before_close: int
+        self,
+        *,
+        threshold: float,
+        horizon_minutes: int,
+        weight: Weight,
+        flat_minutes_before_close: int,
+        side: Side = "both",
     ) -> None:
         _refuse(threshold, horizon_minutes)
         self._horizon_minutes = horizon_minutes
+        self._least, self._most = _SIGNALS[side]
         self._threshold, self._weight, self._flat_minutes = threshold, weight, flat_minutes_before_close
         self._signals: dict[str, _Signals] = {}
 
@@ -106,13 +138,20 @@ class PositionBook:
         prediction = predictions["prediction"].cast(pl.Float64).to_numpy()
         with np.errstate(invalid="ignore"):
             decided = np.isfinite(prediction) & (np.abs(prediction) > self._threshold)
-        signals = np.where(decided, np.sign(prediction), 0.0).astype(np.int64).tolist()
-        keys = (predictions["ticker"].to_list(), predictions["session"].to_list(), minute.tolist(), signals)
+        signals = np.where(decided, np.sign(prediction), 0.0).clip(self._least, self._most).astype(np.int64).tolist()
+        tickers = predictions["ticker"].to_list()
+        keys = (tickers, predictions["session"].to_list(), minute.tolist(), signals)
         held = np.array([self._hold(*row) for row in zip(*keys, strict=True)], dtype=np.int64)
-        position = held.astype(np.float64) * (1 / self._horizon_minutes) * self._weight
+        position = held.astype(np.float64) * (1 / self._horizon_minutes) * self._find_weights(tickers)
         fills_in_time = minute + 1 < session_minutes - self._flat_minutes
         named = pl.Series("position", np.where(fills_in_time, position, 0.0), dtype=pl.Float64)
         return pl.DataFrame([predictions["ticker"], predictions["ts"], named])
+
+    def _find_weights(self, tickers: list[str]) -> float | npt.NDArray[np.float64]:
+        weight = self._weight
+        if isinstance(weight, Mapping):
+            return np.array([weight.get(ticker, 0.0) for ticker in tickers], dtype=np.float64)
+        return weight
 
     def _hold(self, ticker: str, session: date, minute: int, signal: int) -> int:
         """Count the signal and return the sum of those within the horizon."""
@@ -137,13 +176,21 @@ def _refuse(threshold: float, horizon_minutes: int) -> None:
         )
 
 
-def _compute_signal(threshold: float) -> pl.Expr:
+def _compute_signal(threshold: float, side: Side) -> pl.Expr:
     prediction = pl.col("prediction").cast(pl.Float64)
     decided = prediction.is_finite() & (prediction.abs() > threshold)
-    return pl.when(decided).then(prediction.sign()).otherwise(0.0).cast(pl.Int64)
+    return pl.when(decided).then(prediction.sign()).otherwise(0.0).clip(*_SIGNALS[side]).cast(pl.Int64)
 
 
-def _compute_position(held: pl.Expr, horizon_minutes: int, weight: float, flat_minutes_before_close: int) -> pl.Expr:
+def _name_weight(weight: Weight) -> float | pl.Expr:
+    if isinstance(weight, Mapping):
+        return pl.col("ticker").replace_strict(dict(weight), default=0.0, return_dtype=pl.Float64)
+    return weight
+
+
+def _compute_position(
+    held: pl.Expr, horizon_minutes: int, weight: float | pl.Expr, flat_minutes_before_close: int
+) -> pl.Expr:
     fills_in_time = pl.col("minute") + 1 < pl.col("session_minutes") - flat_minutes_before_close
     # Times the reciprocal: polars divides by a number so, but not in a frame of one row, which a bot's minute may be.
     share = held.cast(pl.Float64) * (1 / horizon_minutes)

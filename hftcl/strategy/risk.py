@@ -20,6 +20,7 @@ class Code(StrEnum):
     # hold_: no order is made. The next group refuses an order that was made; daily_loss halts the bot.
     TRADE = "trade"
     HOLD_WARMUP = "hold_warmup"
+    HOLD_NOVEL = "hold_novel"
     HOLD_NO_BAR = "hold_no_bar"
     HOLD_STALE = "hold_stale"
     HOLD_BAD_PRICE = "hold_bad_price"
@@ -32,6 +33,7 @@ class Code(StrEnum):
     HOLD_HALTED = "hold_halted"
     HOLD_DELAYED = "hold_delayed"
     HOLD_DISPUTED = "hold_disputed"
+    HOLD_CONTEXT = "hold_context"
 
     NOT_FINITE = "not_finite"
     DUPLICATE = "duplicate"

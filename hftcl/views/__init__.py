@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Concatenate, Final, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from hftcl.formats import bars_of, interval, moment, number
+from hftcl.views.blocks import Block, Grid, Line, Styled, format_plainly, keep, write_out_block
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
@@ -20,6 +21,9 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that ea
 _PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
 
+
+documents: list[object] = []
+"""The reports that this process has printed as JSON: stdout has one document, so a failure after it prints none."""
 
 Report = TypeVar("Report")
 Options = ParamSpec("Options")
@@ -38,13 +42,6 @@ class Sourced(Protocol):
     def as_of_note(self) -> str: ...
 
 
-class Styled(NamedTuple):
-    """A cell with a style of Rich. Not Rich's own text: Rich loads on a terminal only, a pipe need not wait for it."""
-
-    text: str
-    style: str = ""
-
-
 Cell = str | Styled
 
 
@@ -61,6 +58,7 @@ def show(
 
         from hftcl.document import document
 
+        documents.append(report)
         sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:
         view(report, *args, **options)
@@ -78,62 +76,65 @@ def draw_table(
 
     spare: columns that a terminal which is too narrow goes without, the first of them first; it says which.
     """
-    body = [[cell if isinstance(cell, Styled) else Styled(cell) for cell in row] for row in rows]
-    console = find_terminal()
-    if console is not None:
-        _draw(console, title, columns, body, numbers, spare)
-        return
-    cells = [list(columns), *([cell.text.replace("\n", " ") for cell in row] for row in body)]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
-    if title:
-        sys.stdout.write(f"# {title}\n")
-    for line in cells:
-        padded = (
-            cell.rjust(width) if index in numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
-
-
-def _draw(
-    console: "Console",
-    title: str,
-    columns: Sequence[str],
-    body: Sequence[Sequence[Styled]],
-    numbers: frozenset[int],
-    spare: Sequence[str],
-) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    wanted = [max(len(name), *(len(row[index].text) for row in body), 0) for index, name in enumerate(columns)]
-    wanted[-1] = min(wanted[-1], _LAST_COLUMN)
-    shown, missing = list(range(len(columns))), []
-    for name in spare:
-        if sum(wanted[index] + 3 for index in shown) + 1 <= console.width:
-            break
-        shown.remove(columns.index(name))
-        missing.append(name)
-    drawn = Table(title=title or None, title_justify="left", title_style="bold")
-    for index in shown:
-        side: Literal["left", "right"] = "right" if index in numbers else "left"
-        drawn.add_column(columns[index], justify=side, overflow="fold", no_wrap=columns[index] == "model")
-    for row in body:
-        drawn.add_row(*(Text(row[index].text, row[index].style) for index in shown))
-    console.print(drawn)
-    if missing:
-        console.print(Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim"))
+    body = tuple(tuple(cell if isinstance(cell, Styled) else Styled(cell) for cell in row) for row in rows)
+    _print(Grid(title, tuple(columns), body, numbers, tuple(spare)))
 
 
 def say(text: str, style: str = "") -> None:
     """Print one line to stdout, uncut and unwrapped in a pipe; `text` is never markup."""
+    _print(Line(text, style))
+
+
+def _print(block: Block) -> None:
+    block = write_out_block(block)
+    if keep(block):
+        return
     console = find_terminal()
     if console is None:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write("".join(f"{line}\n" for line in format_plainly(block)))
     else:
-        from rich.text import Text
+        console.print(*build_renderables(block, console.width), sep="\n")
 
-        console.print(Text(text, style=style))
+
+def build_renderables(block: Block, width: int) -> "list[RenderableType]":
+    """Return what Rich draws of `block` on a terminal of `width` characters."""
+    from rich.text import Text
+
+    if isinstance(block, Line):
+        return [Text(block.text, style=block.style)]
+    return _build_table(block, width)
+
+
+def _build_table(grid: Grid, width: int) -> "list[RenderableType]":
+    from rich.table import Table
+    from rich.text import Text
+
+    columns, body = grid.columns, grid.rows
+    wanted = [max(len(name), *(len(row[index].text) for row in body), 0) for index, name in enumerate(columns)]
+    wanted[-1] = min(wanted[-1], _LAST_COLUMN)
+    shown, missing = list(range(len(columns))), []
+    for name in grid.spare:
+        if sum(wanted[index] + 3 for index in shown) + 1 <= width:
+            break
+        shown.remove(columns.index(name))
+        missing.append(name)
+    drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
+    for index in shown:
+        side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
+        drawn.add_column(columns[index], justify=side, overflow="fold", no_wrap=columns[index] == "model")
+    for row in body:
+        drawn.add_row(*(Text(row[index].text, row[index].style) for index in shown))
+    if not missing:
+        return [drawn]
+    return [drawn, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]
+
+
+def explain_words(*words: str) -> None:
+    """Say what each word means, a line each, where a screen uses it first."""
+    from hftcl.manual.words import describe_word
+
+    for word in words:
+        say(describe_word(word), "dim")
 
 
 def find_width() -> int:
@@ -174,6 +175,7 @@ __all__ = [
     "describe_source",
     "draw_sparkline",
     "draw_table",
+    "explain_words",
     "find_terminal",
     "interval",
     "number",

@@ -38,6 +38,7 @@ def draw_written(paths: Sequence[Path]) -> None:
     """Draw what `init` wrote."""
     for path in paths:
         say(f"wrote {path}")
+    say("Next: set [market] watchlist and source there, then `hftcl doctor` says what is missing.")
 
 
 def draw_adoption(adoption: "Adoption") -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import bars_of, basis_points, count, interval, money, sharpe_ratio
-from hftcl.views import Cell, Styled, draw_sparkline, draw_table, number, say
+from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, number, say
 
 if TYPE_CHECKING:
     from hftcl.performance.reports import Figures, ModelFigures, PartFigures, PerformanceReport
@@ -46,9 +46,9 @@ def draw_performance(report: "PerformanceReport") -> None:
     for note in report.notes:
         say(f"note: {note}", "yellow")
     _draw_totals(report)
-    _draw_models(report.models)
+    draw_models(report.models, report.ledger)
     for kind, parts in (("ticker", report.tickers), ("weekday", report.weekdays), ("hour", report.hours)):
-        _draw_parts(kind, parts)
+        draw_parts(kind, parts)
     _draw_course(report)
 
 
@@ -89,8 +89,9 @@ def _draw_totals(report: "PerformanceReport") -> None:
         )
 
 
-def _draw_models(models: "Sequence[ModelFigures]") -> None:
-    columns = ("model", "sessions", "net USD", "live", "90 %", "exam")  # what fits into 80 columns; --html has more
+def draw_models(models: "Sequence[ModelFigures]", ledger: str) -> None:
+    """Draw what each model made, beside what its exam had said; ledger: the head of the column of its Sharpe ratio."""
+    columns = ("model", "sessions", "net USD", ledger, "90 %", "exam")  # what fits into 80 columns; --html has more
     rows: list[list[Cell]] = [
         [
             Styled(model.model_id, "bold green" if model.in_use else ""),
@@ -102,11 +103,14 @@ def _draw_models(models: "Sequence[ModelFigures]") -> None:
         ]
         for model in models
     ]
-    draw_table("Models: Sharpe ratio live, beside that of the exam", columns, rows, numbers=frozenset(range(1, 6)))
+    title = f"Models: Sharpe ratio in the {ledger} ledger, beside that of the exam"
+    draw_table(title, columns, rows, numbers=frozenset(range(1, 6)))
+    explain_words("exam")
     say(f"In use: {next((model.model_id for model in models if model.in_use), 'none')}")
 
 
-def _draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
+def draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
+    """Draw the parts of the P&L; kind: what each of them is, such as "ticker"."""
     columns = (kind, "net USD", "turnover", "trades", "won", "profit factor", "cost bp")  # 80 columns; --html has more
     rows = [
         (

@@ -5,9 +5,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TextIO
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from hftcl.events import Event, Level, OnEvent
+from hftcl.views.blocks import write_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +34,8 @@ def build_listener(verbosity: int) -> OnEvent:
         return _Plain(sys.stderr, progress=False, notes=False)
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _Live(notes=verbosity > 0)
+    if (show := _find_notebook()) is not None:
+        return _Notebook(show, notes=verbosity > 0)
     return _Plain(sys.stderr, progress=True, notes=verbosity > 0)
 
 
@@ -47,10 +53,10 @@ class _Plain:
 
     def __call__(self, event: Event) -> None:
         if event.level is Level.WARNING:
-            self.stream.write(f"warning: {event.text}\n")
+            self.stream.write(f"warning: {write_out(event.text)}\n")
         elif event.level is Level.NOTE:
             if self.notes:
-                self.stream.write(f"{event.stage}: {event.text}\n")
+                self.stream.write(f"{event.stage}: {write_out(event.text)}\n")
         elif self.progress and event.total:
             if event.stage not in self.began:
                 self.began[event.stage], self.resumed[event.stage] = self.clock(), event.done
@@ -70,25 +76,119 @@ class _Plain:
             return
         self.told[event.stage] = now
         left_s = (now - began) / done * left
-        about = f"{left_s / 60:.0f} min" if left_s >= 90 else f"{left_s:.0f} s"
-        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {about} left\n")
+        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {_format_left(left_s)} left\n")
+
+
+def _format_left(seconds: float) -> str:
+    """Return hours, minutes and seconds, 1:04:30, in one form however much is left."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+class _Handle(Protocol):
+    """A place in a notebook's output that can be drawn again: what IPython's `display` returns."""
+
+    def update(self, data: dict[str, str], *, raw: bool) -> None: ...
+
+
+_Display = Callable[[dict[str, str]], _Handle]
+
+
+def _find_notebook() -> _Display | None:
+    """Return what shows a thing in the notebook that this runs in; None elsewhere, a terminal's IPython included."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if not hasattr(shell, "kernel"):  # of ipykernel's shell alone
+        return None
+    display = import_module("IPython.display").display
+
+    def show(data: dict[str, str]) -> _Handle:
+        # https://ipython.readthedocs.io/en/stable/api/generated/IPython.display.html#IPython.display.display
+        return cast("_Handle", display(data, raw=True, display_id=True))
+
+    return show
+
+
+_DRAW_EVERY_S = 0.2
+"""Of a notebook: each drawing is a message to the browser, and a person follows five a second."""
+
+
+@dataclass(slots=True)
+class _Notebook:
+    """A bar for each stage in a notebook's output, drawn in one place; warnings stay below it. Needs no widgets."""
+
+    show: _Display
+    notes: bool
+    clock: Callable[[], float] = time.monotonic
+    handle: _Handle | None = None
+    stages: dict[str, Event] = field(default_factory=dict)
+    drawn: float = -_DRAW_EVERY_S
+
+    def __call__(self, event: Event) -> None:
+        if event.level is not Level.PROGRESS:
+            if event.level is Level.WARNING or self.notes:
+                head = "warning" if event.level is Level.WARNING else event.stage
+                self.show({"text/plain": f"{head}: {event.text}"})
+            return
+        if not event.total:
+            return
+        self.stages[event.stage] = event
+        now, is_done = self.clock(), all(stage.done >= stage.total for stage in self.stages.values())
+        if is_done or now - self.drawn >= _DRAW_EVERY_S:
+            self.drawn = now
+            self._draw()
+        if is_done:
+            self.handle, self.stages = None, {}
+
+    def _draw(self) -> None:
+        told = [f"{one.stage}: {one.done} of {one.total} {one.text}".rstrip() for one in self.stages.values()]
+        bars = "<br>".join(
+            f'<progress max="{one.total}" value="{one.done}"></progress> {escape(text)}'
+            for one, text in zip(self.stages.values(), told, strict=True)
+        )
+        data = {"text/html": bars, "text/plain": "; ".join(told)}
+        if self.handle is None:
+            self.handle = self.show(data)
+        else:
+            self.handle.update(data, raw=True)
 
 
 @dataclass(slots=True)
 class _Live:
-    """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done."""
+    """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done, or
+    with the terminal, after which nothing is shown.
+    """
 
     notes: bool
     display: "Progress | None" = None
     tasks: "dict[str, TaskID]" = field(default_factory=dict)
+    is_gone: bool = False
 
     def __call__(self, event: Event) -> None:
+        if self.is_gone:
+            return
+        try:
+            self._show(event)
+        except OSError:  # the terminal was closed; the work goes on without it
+            self.is_gone = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End the display without a word to the terminal, so that what it has taken of the process is given back."""
+        if self.display is not None:
+            with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                self.display.console.file = nowhere
+                self.display.stop()
+            self.display = None
+
+    def _show(self, event: Event) -> None:
         if event.level is not Level.PROGRESS:
             if event.level is Level.WARNING or self.notes:
                 from rich.text import Text
 
                 head = "warning" if event.level is Level.WARNING else event.stage
-                self._console().print(Text(f"{head}: {event.text}", style="yellow" if head == "warning" else "dim"))
+                self._console().print(
+                    Text(f"{head}: {write_out(event.text)}", style="yellow" if head == "warning" else "dim")
+                )
             return
         display = self._start()
         if event.stage not in self.tasks:

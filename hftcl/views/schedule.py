@@ -1,7 +1,6 @@
 """Draws the schedule: what comes, what was done, and the live line of the foreground loop."""
 
 import contextlib
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from io import TextIOBase
@@ -12,6 +11,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_table, say
+from hftcl.views.terminal import LastingTerminal
 
 if TYPE_CHECKING:
     from hftcl.archive.records import ModelRecord
@@ -62,7 +62,7 @@ class LiveLine(TextIOBase, Observer):
 
     def __init__(self, terminal: TextIO, zone: tzinfo, serving: "Callable[[], ModelRecord | None]") -> None:
         super().__init__()
-        self._terminal = terminal
+        self._terminal = LastingTerminal(terminal)
         self._zone = zone
         self._serving = serving
         self._line = ""
@@ -73,8 +73,7 @@ class LiveLine(TextIOBase, Observer):
 
     def write(self, text: str, /) -> int:
         """Write above the line; `text` ends with a line end."""
-        self._terminal.write(f"\r\x1b[K{text}{self._line if text.endswith(chr(10)) else ''}")
-        self._terminal.flush()
+        self._terminal.put(f"\r\x1b[K{text}{self._line if text.endswith(chr(10)) else ''}")
         return len(text)
 
     def hear_event(self, event: Event) -> None:
@@ -97,8 +96,7 @@ class LiveLine(TextIOBase, Observer):
 
     def hear_stop(self) -> None:
         """Leave the line as it is."""
-        self._terminal.write("\n")
-        self._terminal.flush()
+        self._terminal.put("\n")
 
     def hear_wait(self, upcoming: "Occurrence | None", now: datetime) -> None:
         """Show what is waited for."""
@@ -121,12 +119,13 @@ class LiveLine(TextIOBase, Observer):
 
     def _draw(self, *parts: str) -> None:
         """Draw the first part and those of the others, the last one first, that fit whole; the last moves each time."""
-        width = shutil.get_terminal_size().columns - 1
+        from shutil import get_terminal_size  # here: a preview has no line that lives
+
+        width = get_terminal_size().columns - 1
         first, *others = parts
         kept = others[-1:]
         for part in others[:-1]:
             if len(" | ".join([first, *kept, part])) <= width:
                 kept.insert(-1, part)
         self._line = " | ".join([first, *kept])[:width]
-        self._terminal.write(f"\r\x1b[K{self._line}")
-        self._terminal.flush()
+        self._terminal.put(f"\r\x1b[K{self._line}")

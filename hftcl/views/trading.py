@@ -1,17 +1,21 @@
 """Draws the bot: a replay, its status, its end, the kill switch; and what it says while it works."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from hftcl.formats import bars_of, count, list_left_out, moment, money, number, quantity
+from hftcl.formats import UNDEFINED, bars_of, count, list_left_out, moment, money, number, quantity
+from hftcl.values import Value, value_class
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, say
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from hftcl.trading.run.kill_switch import ClearReport, HaltReport
-    from hftcl.trading.run.live import TradeReport
-    from hftcl.trading.run.replay import ReplayReport
+    from hftcl.trading.run.replay_report import ReplayReport
     from hftcl.trading.run.status import BookStatus, StatusReport, Usage
+    from hftcl.trading.run.trade_report import TradeReport
 
 
 def draw_replay(report: "ReplayReport") -> None:
@@ -91,6 +95,8 @@ def draw_status(report: "StatusReport") -> None:
         say(f"OPENS NOTHING: {report.barred}", "bold red")
     for ticker, shares in report.left_alone.items():
         say(f"left alone: {quantity(shares)} {ticker}, which the bot did not trade or cannot explain", "bold yellow")
+    for ticker, ratio in report.awaited_splits.items():
+        say(f"left alone: {ticker}, until the broker has done its split, {ratio:g} for 1", "bold yellow")
     rows: list[tuple[str, Cell]] = [
         ("bars", bars_of(report.source, synthetic=report.synthetic)),
         ("session", report.session or "-"),
@@ -113,6 +119,81 @@ def draw_status(report: "StatusReport") -> None:
         )
     for error in report.errors:
         say(f"error: {error}", "red")
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class OrderLine(Value):
+    """What is shown of an order; ts: the start of its bar, UTC; USD and shares."""
+
+    ts: datetime
+    ticker: str
+    quantity: float | None
+    reference_price: float | None
+    state: str
+    code: str | None
+    reason: str | None
+
+
+@value_class(frozen=True, slots=True, kw_only=True)
+class FillLine(Value):
+    """What is shown of a fill; ts: the start of its bar, UTC; USD and shares."""
+
+    ts: datetime
+    ticker: str
+    quantity: float
+    price: float
+    reference_price: float
+    commission: float
+    model_id: str | None
+
+
+LineT = TypeVar("LineT", OrderLine, FillLine)
+
+
+def list_lines(kind: type[LineT], frame: "pl.DataFrame") -> list[LineT]:
+    """Return the rows of a frame of the ledger, in their order; a column that it lacks is an error of polars."""
+    return [kind(**row) for row in frame.select(item.name for item in fields(kind)).iter_rows(named=True)]
+
+
+def draw_orders(rows: "Sequence[OrderLine]") -> None:
+    """Draw orders in the order given."""
+    if not rows:
+        say("No order in this session.")
+        return
+    styles = {"filled": "green", "rejected": "red", "refused": "yellow"}
+    drawn = [
+        (
+            moment(row.ts),
+            row.ticker,
+            number(row.quantity, "+,.10g") if row.quantity is not None else UNDEFINED,
+            number(row.reference_price, ",.2f"),
+            Styled(row.state, styles.get(row.state, "")),
+            " ".join(part for part in (row.code, row.reason) if part),
+        )
+        for row in rows
+    ]
+    draw_table("", ("bar, UTC", "ticker", "shares", "price", "state", "why"), drawn, numbers=frozenset({2, 3}))
+
+
+def draw_fills(rows: "Sequence[FillLine]") -> None:
+    """Draw fills in the order given."""
+    if not rows:
+        say("No fill in this session.")
+        return
+    drawn = [
+        (
+            moment(row.ts),
+            row.ticker,
+            number(row.quantity, "+,.10g"),
+            f"{row.price:,.4f}",
+            f"{row.reference_price:,.4f}",
+            money(row.commission),
+            row.model_id or UNDEFINED,
+        )
+        for row in rows
+    ]
+    columns = ("bar, UTC", "ticker", "shares", "price", "decided at", "commission", "model")
+    draw_table("", columns, drawn, numbers=frozenset({2, 3, 4, 5}))
 
 
 def draw_trade(report: "TradeReport") -> None:

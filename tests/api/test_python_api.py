@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hftcl import ContinuousLearning
+from hftcl import ContinuousLearning, PerformanceTracker
+from hftcl.archive.looks import read_looks
+from hftcl.archive.registry import Registry
 from hftcl.errors import UsageError
+from hftcl.events import ignore
 from hftcl.model.features import FEATURES
-from tests.installed import find_trainers
 from tests.loop_cases import NOW, first_retrain, small
+from tests.processes import find_trainers
 from tests.trained import Homes
 
 NAMES = [feature.name for feature in FEATURES]
@@ -56,6 +59,8 @@ def test_a_frame_trains_a_model_and_tells_its_exam_without_touching_the_archive(
     assert model.predict(rows).shape == (5,)
     assert len(cl.get_model_history()) == 0
     assert not (tmp_path / "trained_stock_model.onnx").exists()
+    (look,) = read_looks(Registry(tmp_path), synthetic=True)
+    assert (look.positions, look.sharpe) == (metrics["positions_sha256"], metrics["sharpe"]), "a try at these sessions"
 
 
 def test_a_frame_trains_the_very_model_that_retrain_trains(tmp_path: Path) -> None:
@@ -76,11 +81,53 @@ def test_a_frame_that_lacks_a_feature_is_refused_by_name(tmp_path: Path) -> None
 
 def test_history_is_a_frame_newest_first(homes: Homes, tmp_path: Path) -> None:
     empty = learning(tmp_path).get_model_history()
-    assert list(empty.columns)[:3] == ["model_id", "trained_date", "val_sharpe"]
+    assert list(empty.columns) == ["model_id", "trained_date", "val_sharpe", "is_deployed"]
     homes.copy(tmp_path / "home", first_retrain, promote={"min_sharpe": -100})
     frame = learning(tmp_path / "home").get_model_history()
     assert frame["is_deployed"].tolist() == [True]
     assert frame["trained_date"].iloc[0] == NOW
+    assert list(frame.columns) == list(empty.columns)
+    told = str(frame)
+    assert all(name in told for name in frame.columns), "print() shows what the guide shows, and cuts no column"
+    every = learning(tmp_path / "home").get_model_history(all=True)
+    assert list(every.columns)[:3] == ["model_id", "trained_date", "val_sharpe"]
+    assert {"outcome", "reason", "served", "synthetic"} <= set(every.columns)
+
+
+def test_a_note_is_written_and_read(homes: Homes, tmp_path: Path) -> None:
+    homes.copy(tmp_path / "home", first_retrain)
+    learner = learning(tmp_path / "home")
+    model = str(learner.get_model_history()["model_id"][0])
+    written = learner.note(model, "after the new fee table", tags=["fees"])
+    assert ([note.text for note in written.notes], written.tags) == (["after the new fee table"], ("fees",))
+    assert learner.note(model, untags=["fees"]).tags == ()
+    assert learner.note(model).notes == written.notes
+    with pytest.raises(UsageError, match="as a list"):
+        learner.note(model, tags="fees")
+    assert learner.note(model).tags == ()
+
+
+def test_a_report_is_a_line_in_a_notebook_s_repr_and_a_table_in_its_html(homes: Homes, tmp_path: Path) -> None:
+    report = homes.copy(tmp_path / "home", first_retrain, promote={"min_sharpe": -100})
+    assert repr(report).startswith("RetrainReport(outcome='deployed', reason='met every condition', model_id=")
+    assert len(repr(report)) < 300
+    assert "<td>outcome<td>deployed" in report._repr_html_()
+    assert repr(report.challenger).startswith("ScoreReport(")
+    assert len(repr(report.challenger)) < 300
+
+
+def test_a_call_shows_its_progress_unless_it_is_told_not_to(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    learning(tmp_path).collect_training_data(lookback_days=10)
+    assert "collect: " in capfd.readouterr().err
+    ContinuousLearning(small(tmp_path), clock=lambda: NOW, on_event=ignore).collect_training_data(lookback_days=10)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_report_before_any_trade_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    PerformanceTracker(small(tmp_path)).print_report(start_date="2026-01-07")
+    told = capsys.readouterr().out
+    assert told.startswith("Nothing has been traded yet")
+    assert told.count("\n") == 1
 
 
 def test_it_works_in_a_running_event_loop_as_a_notebook_has_one(tmp_path: Path) -> None:

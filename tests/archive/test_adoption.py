@@ -13,7 +13,8 @@ from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import contents
-from tests.installed import answer, one_line, run
+from tests.in_process import answer_here, call
+from tests.installed import one_line, run
 from tests.loop_cases import RETRAIN, deploy_once
 from tests.trained import Homes
 
@@ -37,22 +38,22 @@ def script_home(home: Path, text: str = SCRIPT) -> Path:
 def test_the_list_of_an_older_script_is_in_the_history_and_no_file_of_it_changes(tmp_path: Path) -> None:
     home = script_home(tmp_path / "home")
     before = contents(home)
-    report = answer(home, "init", "--adopt")
+    report = answer_here(home, "init", "--adopt")
     assert (report["lines"], report["models"]) == (2, [])
     assert report["file"] == str(home / "models" / "model_metadata.csv")
     assert sum("opens no pickle" in text for text in report["left"]) == 2
-    rows = answer(home, "history")
+    rows = answer_here(home, "history")
     assert [(row["model_id"], row["val_sharpe"], row["outcome"], row["is_deployed"], row["rows"]) for row in rows] == [
         ("model_20250112_020000", 1.25, "adopted", False, 121000),
         ("model_20250105_020000", 0.81, "adopted", False, 120000),
     ]
     assert rows[0]["trained_date"] == "2025-01-12T02:00:00+00:00"
     assert "says that it was deployed" in rows[0]["reason"]
-    assert "adopted" in run(home, "history").stdout
+    assert "adopted" in call(home, "history").stdout
     after = contents(home)
     assert {name: after[name] for name in before} == before
-    again = answer(home, "init", "--adopt")
-    assert (again["lines"], len(answer(home, "history"))) == (0, 2), "once is enough"
+    again = answer_here(home, "init", "--adopt")
+    assert (again["lines"], len(answer_here(home, "history"))) == (0, 2), "once is enough"
 
 
 def test_a_retrain_after_it_keeps_history_pickles_and_list(tmp_path: Path, homes: Homes) -> None:
@@ -64,18 +65,18 @@ def test_a_retrain_after_it_keeps_history_pickles_and_list(tmp_path: Path, homes
     script_home(tmp_path / "script")
     shutil.copytree(tmp_path / "script", home, dirs_exist_ok=True)
     before = contents(home)
-    answer(home, "init", "--adopt")
-    assert answer(home, *RETRAIN)["outcome"] == "deployed"
-    rows = answer(home, "history")
+    answer_here(home, "init", "--adopt")
+    assert answer_here(home, *RETRAIN)["outcome"] == "deployed"
+    rows = answer_here(home, "history")
     assert [row["outcome"] for row in rows] == ["deployed", "adopted", "adopted"]
-    assert len(answer(home, "history", "--limit", "2")) == 2
+    assert len(answer_here(home, "history", "--limit", "2")) == 2
     after = contents(home)
     for name in ("models/model_20250105_020000.pkl", "models/model_20250112_020000.pkl"):
         assert after[name] == before[name]
     for name in ("models/model_metadata.csv", "trained_stock_model.pkl"):
         assert after[f"{name}.before"] == before[name]
-    assert answer(home, "check", "--as-of", "2025-12-15")["live"] == rows[0]["model_id"]
-    assert answer(home, "init", "--adopt")["lines"] == 0, "the list that was kept aside is known"
+    assert answer_here(home, "check", "--as-of", "2025-12-15")["live"] == rows[0]["model_id"]
+    assert answer_here(home, "init", "--adopt")["lines"] == 0, "the list that was kept aside is known"
 
 
 def test_a_model_file_of_hftcl_from_elsewhere_is_archived_and_serves_by_a_persons_word_only(
@@ -84,40 +85,40 @@ def test_a_model_file_of_hftcl_from_elsewhere_is_archived_and_serves_by_a_person
     home, other = tmp_path / "home", tmp_path / "other"
     homes.copy(home, deploy_once)
     homes.copy(other, deploy_once)
-    report = answer(other, *RETRAIN)
+    report = answer_here(other, *RETRAIN)
     name = f"model_{report['model_id']}"
     for suffix in (".onnx", ".pkl"):
         shutil.copy(other / "models" / f"{name}{suffix}", home / f"old_{name}{suffix}")
     live = Registry(home).find_live()
-    adoption = answer(home, "init", "--adopt")
+    adoption = answer_here(home, "init", "--adopt")
     assert adoption["models"] == [report["model_id"]]
     assert Registry(home).find_live() == live, "it does not serve by that"
-    row = next(row for row in answer(home, "history") if row["model_id"] == report["model_id"])
+    row = next(row for row in answer_here(home, "history") if row["model_id"] == report["model_id"])
     assert (row["outcome"], row["sha256"]) == ("inconclusive", Registry(other).find(report["model_id"]).sha256)
-    refused = run(home, "rollback", report["model_id"], "--yes")
+    refused = call(home, "rollback", report["model_id"], "--yes")
     assert (refused.returncode, "--reason" in one_line(refused)) == (2, True)
-    answer(home, "rollback", report["model_id"], "--yes", "--reason", "as before the move")
-    assert [row["is_deployed"] for row in answer(home, "history")].count(True) == 1
+    answer_here(home, "rollback", report["model_id"], "--yes", "--reason", "as before the move")
+    assert [row["is_deployed"] for row in answer_here(home, "history")].count(True) == 1
     assert (home / f"old_{name}.onnx").exists()
 
 
 def test_models_whose_registry_is_lost_are_rebuilt_by_it(tmp_path: Path, homes: Homes) -> None:
     home = tmp_path / "home"
     homes.copy(home, deploy_once)
-    (live,) = answer(home, "history")
+    (live,) = answer_here(home, "history")
     (home / "models" / "registry.sqlite").unlink()
-    notes = " ".join(answer(home, "init", "--adopt")["notes"])
+    notes = " ".join(answer_here(home, "init", "--adopt")["notes"])
     assert f"The row of model {live['model_id']} was rebuilt" in notes
-    assert [row["is_deployed"] for row in answer(home, "history")] == [True]
+    assert [row["is_deployed"] for row in answer_here(home, "history")] == [True]
 
 
 def test_a_model_of_another_program_is_no_sign_of_a_lost_registry(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model_20250105_020000.onnx").write_bytes(b"another program's graph")
-    report = answer(tmp_path, "init", "--adopt")
+    report = answer_here(tmp_path, "init", "--adopt")
     assert (report["models"], report["file"]) == ([], None)
     assert "was not written by hftcl" in report["left"][0]
-    assert answer(tmp_path, "unpin") == {"unpinned": None, "repaired": []}
+    assert answer_here(tmp_path, "unpin") == {"unpinned": None, "repaired": []}
 
 
 @pytest.mark.parametrize(
@@ -134,8 +135,8 @@ def test_a_model_of_another_program_is_no_sign_of_a_lost_registry(tmp_path: Path
 )
 def test_lists_of_many_hands_are_read_for_what_they_say(tmp_path: Path, text: str, names: list[str], left: int) -> None:
     home = script_home(tmp_path / "home", text)
-    report = answer(home, "init", "--adopt")
-    shown = [row["model_id"] for row in answer(home, "history")]
+    report = answer_here(home, "init", "--adopt")
+    shown = [row["model_id"] for row in answer_here(home, "history")]
     assert sorted(shown) == sorted(names)
     assert all(name.isprintable() for name in shown)
     assert sum("names no model" in line for line in report["left"]) == left
@@ -144,15 +145,15 @@ def test_lists_of_many_hands_are_read_for_what_they_say(tmp_path: Path, text: st
 def test_latin_letters_in_a_list_are_kept_readable(tmp_path: Path) -> None:
     home = script_home(tmp_path / "home")
     (home / "models" / "model_metadata.csv").write_bytes(b"model_id,note\nm\xfcnchen,\xff\xfe\n")
-    answer(home, "init", "--adopt")
-    assert [row["model_id"] for row in answer(home, "history")] == ["m\\xfcnchen"]
+    answer_here(home, "init", "--adopt")
+    assert [row["model_id"] for row in answer_here(home, "history")] == ["m\\xfcnchen"]
 
 
 @pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "\x00\x01\x02", '"' * 200_001])
 def test_a_list_that_names_no_model_is_one_plain_line_and_changes_nothing(tmp_path: Path, text: str) -> None:
     home = script_home(tmp_path / "home", text)
     before = contents(home)
-    done = run(home, "init", "--adopt")
+    done = call(home, "init", "--adopt")
     assert (done.returncode, done.stdout) == (1, "")
     assert "model_metadata.csv" in one_line(done)
     after = contents(home)
@@ -167,7 +168,7 @@ def test_a_pipe_in_place_of_the_list_is_refused(tmp_path: Path) -> None:
 
 
 def test_where_nothing_was_there_before_it_says_so(tmp_path: Path) -> None:
-    done = run(tmp_path, "init", "--adopt")
+    done = call(tmp_path, "init", "--adopt")
     assert done.returncode == 1
     assert "no model_metadata.csv of another program" in one_line(done)
 
@@ -177,15 +178,15 @@ def test_the_own_list_of_hftcl_is_no_history_of_another_program(tmp_path: Path, 
     homes.copy(home, deploy_once)
     with (home / "models" / "model_metadata.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 1
-    assert run(home, "init", "--adopt").returncode == 1
-    assert len(answer(home, "history")) == 1
+    assert call(home, "init", "--adopt").returncode == 1
+    assert len(answer_here(home, "history")) == 1
 
 
 def test_the_python_history_has_the_adopted_lines_too(tmp_path: Path) -> None:
     home = script_home(tmp_path / "home")
-    answer(home, "init", "--adopt")
+    answer_here(home, "init", "--adopt")
     settings = Settings()
     learning = ContinuousLearning(replace(settings, paths=replace(settings.paths, home=str(home))))
-    frame = learning.get_model_history()
+    frame = learning.get_model_history(all=True)
     assert list(frame["outcome"]) == ["adopted", "adopted"]
     assert frame["trained_date"].dt.year.to_list() == [2025, 2025]

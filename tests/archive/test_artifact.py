@@ -366,9 +366,15 @@ def updated(change: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
     return lambda meta: meta.update(change)
 
 
+# What a release before them did not write: without one, the file means what it meant then.
+LATER = {"feature_sources", "feature_bins", "exam_slices", "coverage", "side", "volatility", "entry", "horizon"}
+LATER |= {"half_life_days", "novelty", "selection", "format", "bars_by_session", "bars_by_ticker", "columns"}
+LATER |= {"ticker_models", "max_rows"}
+
+
 def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data: bytes) -> None:
     for name in asdict(META):
-        if name in {"format", "feature_sources", "feature_bins", "exam_slices", "coverage"}:
+        if name in LATER:
             continue
         with pytest.raises(IntegrityError, match="incomplete metadata"):
             load(with_meta(data, without(name)))
@@ -379,7 +385,11 @@ def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data
         {"canary_rows": [[1.0]]},
         {"canary_predictions": []},
         {"feature_bins": [[0.0]]},
+        {"bars_by_session": ["2025-12-05"]},
         {"exam_slices": {"side": [{"name": "long"}]}},
+        {"side": "neither"},
+        {"volatility": {"AAPL": "calm"}},
+        {"novelty": {"quantile": 0.9, "limit": 1.0, "mean": [0.0], "deviation": [1.0]}},
     ]
     for change in changes:
         with pytest.raises(IntegrityError, match="incomplete metadata"):
@@ -392,8 +402,8 @@ def test_metadata_that_could_not_be_read_back_are_refused_when_the_file_is_built
 
 
 def test_a_file_of_a_newer_hftcl_says_so(data: bytes) -> None:
-    with pytest.raises(NewerVersionError, match=r"format 2; this hftcl .* reads up to 1") as caught:
-        load(with_meta(data, lambda meta: meta.update(format=2)))
+    with pytest.raises(NewerVersionError, match=r"format 4; this hftcl .* reads up to 3") as caught:
+        load(with_meta(data, lambda meta: meta.update(format=4)))
     assert caught.value.exit_code == 78
 
 

@@ -10,6 +10,7 @@ from hftcl import ContinuousLearning
 from hftcl.archive.fitness import MarketKind, find_market_kind, require_fitness
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, UnfitModelError
+from hftcl.home import Home
 from hftcl.settings import Settings
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from tests.archive.sample_models import T0, added, archive_in, deployed
@@ -101,3 +102,17 @@ def test_synthetic_bars_never_replace_a_model_of_real_ones(tmp_path: Path) -> No
         learning.retrain(force=True)
     assert Registry(tmp_path).production.read_bytes() == before
     assert len(Registry(tmp_path).models()) == 1
+
+
+def test_a_search_whose_winner_could_not_be_examined_tries_nothing_and_no_advice_goes_in_a_circle(
+    tmp_path: Path,
+) -> None:
+    archived(tmp_path, synthetic=False, source="files")
+    learning = ContinuousLearning(small(tmp_path), clock=lambda: TRAINED + HOUR)
+    with pytest.raises(ConfigError, match="synthetic bars never replace real ones"):
+        learning.search(trials=1)
+    assert not Home(tmp_path).searches.exists(), "no trial"
+    assert not Home(tmp_path).bars.exists(), "and nothing collected"
+    told = " ".join(trigger.evidence for trigger in learning.check().triggers)
+    assert "give these a [paths] home of their own" in told
+    assert "`hftcl retrain` on these" not in told, "which is refused here"

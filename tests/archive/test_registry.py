@@ -247,7 +247,7 @@ def test_what_is_committed_survives_a_power_cut(tmp_path: Path) -> None:
     deployed(archive_in(tmp_path), 1)
     with contextlib.closing(registry_of(tmp_path)) as db:
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
-        assert db.execute("PRAGMA user_version").fetchone()[0] == 5
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 6
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
@@ -264,7 +264,7 @@ def test_a_registry_of_a_newer_version_is_left_alone_and_both_versions_are_named
         lambda: archive.recover(T0),
     )
     for action in actions:
-        with pytest.raises(NewerVersionError, match=r"version 7.*up to version 5") as caught:
+        with pytest.raises(NewerVersionError, match=r"version 7.*up to version 6") as caught:
             action()
         assert caught.value.exit_code == 78
     before.pop(str(tmp_path / "models" / ".lock"))

@@ -70,6 +70,16 @@ def test_the_slices_of_an_exam_are_signed_too(graph: bytes, monkeypatch: pytest.
     onnx.checker.check_model(onnx.ModelProto.FromString(with_slices))
 
 
+@pytest.mark.parametrize("theirs", [None, KEY, OTHER], ids=["none", "ours", "another"])
+@pytest.mark.parametrize("ours", [None, KEY], ids=["without_key", "with_key"])
+def test_a_model_that_a_worker_built_is_signed_with_our_key_whatever_the_worker_has(
+    graph: bytes, theirs: str | None, ours: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs_built, ours_built = built(graph, theirs, monkeypatch), built(graph, ours, monkeypatch)
+    assert artifact.sign(theirs_built) == ours_built
+    assert load(artifact.sign(theirs_built)).meta.model_id == META.model_id
+
+
 def test_the_key_comes_from_a_credential_of_the_unit_as_well(
     graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

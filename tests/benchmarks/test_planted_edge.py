@@ -1,6 +1,7 @@
 """How strong the planted edge of the synthetic market is: a model of one 60-day window, frozen, on two fresh years.
 
-`_EDGE` in market/sources/synthetic.py was chosen by these figures. Run it with: pytest -m bench -s tests/benchmarks
+`_EDGE` in market/sources/synthetic_market.py was chosen by these figures. Run it with:
+pytest -m bench -s tests/benchmarks
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def frame(settings: Settings, first: date, last: date) -> pl.DataFrame:
     warm = CALENDAR.find_previous_session(first, WARMUP_SESSIONS)
     source, sessions = SyntheticSource(settings), CALENDAR.sessions(warm, last)
     parts = [clean(source.minutes(t, warm, last), sessions, ticker=t)[0] for t in settings.market.watchlist]
-    return add_features(pl.concat(parts), settings.model.horizon_minutes).filter(pl.col("session") >= first)
+    return add_features(pl.concat(parts), settings.model.target_minutes).filter(pl.col("session") >= first)
 
 
 def truth(seed: int, edge: float) -> Truth:

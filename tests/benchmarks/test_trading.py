@@ -2,6 +2,7 @@
 of time: those depend on the machine.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from hftcl.model.serving import Predictor
 from hftcl.model.target import targets
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
-from tests.trading.bot_stand import CALENDAR, TRAINED, archived, market_bars, meta_of, model_file, stand
+from tests.dashboard.served import serving
+from tests.trading.bot_stand import CALENDAR, TRAINED, Stand, archived, market_bars, meta_of, model_file, stand
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
@@ -97,12 +99,10 @@ class LateFeed:
         self.inner.close()
 
 
-@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "late bars"])
-@pytest.mark.parametrize(("tickers", "target_ms"), [(20, 20), (500, 120)])
-def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, target_ms: int, *, is_late: bool) -> None:
-    """At full load: each prediction is a signal, and shares are cheap enough that every change of a target trades."""
+def run_day(home: Path, tickers: int, *, is_late: bool = False) -> tuple[Stand, int]:
+    """Replay a session at full load in `home`; return the bot, and how many bars came late."""
     day = date(2025, 6, 2)
-    archived(tmp_path, threshold=0.0)
+    archived(home, threshold=0.0)
     bars = market_bars(CALENDAR.find_previous_session(day, 5), day, named(tickers))
     rules: dict[str, dict[str, object]] = {
         "market": {"watchlist": named(tickers)},
@@ -110,9 +110,17 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
         "paper": {"cash": 1e9, "max_volume_share": 1.0},
     }
     feed = LateFeed(StoredFeed(bars, named(tickers)))
-    bot = stand(tmp_path, bars=bars, sections=rules, feed=feed if is_late else None)
+    bot = stand(home, bars=bars, sections=rules, feed=feed if is_late else None)
     bot.loop.bot.production.desk.stopwatch = Moment.now
     bot.run(day)
+    return bot, feed.late
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["in time", "late bars"])
+@pytest.mark.parametrize(("tickers", "target_ms"), [(20, 20), (500, 120)])
+def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, target_ms: int, *, is_late: bool) -> None:
+    """At full load: each prediction is a signal, and shares are cheap enough that every change of a target trades."""
+    bot, late = run_day(tmp_path, tickers, is_late=is_late)
     orders = np.array([done.ordered for done in bot.minutes])
     for name, took in (
         ("by the clock", [done.latency_s for done in bot.minutes]),
@@ -121,13 +129,31 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
         ms = 1000 * np.array(took)
         p50, p99 = np.percentile(ms, [50, 99])
         say(
-            f"{tickers} tickers, {feed.late} late bars, {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms (target "
+            f"{tickers} tickers, {late} late bars, {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms (target "
             f"{target_ms}), last hour p50 {np.percentile(ms[-60:], 50):.1f} ms; {orders.mean():.0f} orders a minute, "
             f"at most {orders.max()}"
         )
     assert bot.ledger.decisions().height == 390 * tickers
     assert orders.mean() > tickers / 10
     bot.close()
+
+
+def test_from_the_bar_to_the_order_beside_twenty_tabs(tmp_path: Path, say: Say) -> None:
+    """Alone and beside a dashboard with 20 tabs, in turns; minutes follow each other without a pause."""
+    for turn in range(4):
+        home, tabs = tmp_path / str(turn), 20 * (turn % 2)
+        home.mkdir()
+        with contextlib.ExitStack() as stack:
+            if tabs:
+                page = stack.enter_context(serving(home))
+                command = [sys.executable, "-m", "tests.benchmarks.tabs", str(page.port), page.cookie, str(tabs)]
+                watching = stack.enter_context(subprocess.Popen(command, cwd=ROOT))
+                stack.callback(watching.kill)
+            bot, _ = run_day(home, 20)
+            ms = 1000 * np.array([done.latency_s for done in bot.minutes])
+            bot.close()
+        p50, p99 = np.percentile(ms, [50, 99])
+        say(f"20 tickers beside {tabs} tabs: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
 def test_one_row_against_scikit_learn(tmp_path: Path, say: Say) -> None:

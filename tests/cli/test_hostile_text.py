@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hftcl.logs import to_one_line
-from tests.installed import run
+from tests.in_process import call
 
 REPORT = """
 import sys
@@ -16,7 +16,7 @@ from hftcl import logs
 from hftcl.cli import process
 from hftcl.errors import SourceError
 logs.hide("POLYGON_API_KEY", "CANARY-SECRET")
-sys.exit(process._report_error({error}, traceback={traceback}))
+sys.exit(process._Told(as_json=False, traceback={traceback}).report({error}))
 """
 
 
@@ -34,14 +34,29 @@ def test_control_characters_of_a_foreign_file_never_reach_the_terminal() -> None
     assert done.returncode == 1
 
 
+def test_control_characters_of_a_file_reach_no_terminal_in_a_report_either(tmp_path: Path) -> None:
+    """In a row, and in the sentence below the table: stdout is as much of a terminal as stderr."""
+    (tmp_path / "bars").mkdir()
+    (tmp_path / "bars" / "AAPL.csv").write_text(
+        "ts,\x1b[2Jopen\x00,high,low,close,\x1b]0;pwn\x07volume\n2026-01-05 09:30:00,1,1,1,1,1\n"
+    )
+    (tmp_path / "bars" / "B.csv").write_text(
+        "ticker,ts,open,high,low,close,volume\n\x1b[31mAA,2026-01-05 09:30:00,1,1,1,1,1\n"
+    )
+    done = call(tmp_path, "inspect", "bars")
+    assert "\\x1b[2Jopen\\x00" in done.stdout
+    assert "\\x1b[31mAA" in done.stdout
+    assert [c for c in done.stdout + done.stderr if not c.isprintable() and c != "\n"] == []
+
+
 @pytest.mark.parametrize(
     "arguments", [("inspect", "a\r\nb"), ("init", "--files", "a\x1b[2Jb")], ids=["inspect", "init"]
 )
 def test_a_folder_whose_name_would_forge_a_line_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = run(tmp_path, *arguments)
+    done = call(tmp_path, *arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     (tmp_path / "hftcl.toml").write_text('[files]\nfolder = "a\\r\\nb"\n')
-    done = run(tmp_path, "history")
+    done = call(tmp_path, "history")
     assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hazards.loop_processes import Case
+from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S, one_line, run
 from tests.schedule.schedule_homes import a_home
 
@@ -35,7 +36,7 @@ def test_a_preview_is_a_list_of_the_next_jobs_with_local_and_utc_time_and_create
 
 def test_a_preview_in_a_pipe_is_a_line_a_job_and_tells_of_an_hour_that_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text('[schedule]\ncheck = "0 2 8-14 3 *"\nretrain = "0 2 8-14 3 *"\n')
-    lines = run(tmp_path, "schedule", "--preview", "400").stdout.splitlines()
+    lines = call(tmp_path, "schedule", "--preview", "400").stdout.splitlines()
     assert lines[0].split() == ["job", "local", "UTC", "note"]
     odd = [line for line in lines if "02:00 does not exist on this day: the next minute that does" in line]
     assert len(odd) >= 2, "on the second Sunday of March, check and retrain"
@@ -44,22 +45,22 @@ def test_a_preview_in_a_pipe_is_a_line_a_job_and_tells_of_an_hour_that_does_not_
 
 def test_once_with_nothing_due_says_so_and_one_with_a_digest_due_does_it(tmp_path: Path) -> None:
     idle = a_home(tmp_path / "idle", due=None)
-    assert run(idle, "schedule", "--once", "--json").stdout == "[]\n"
-    assert "Nothing was due" in run(idle, "schedule", "--once").stdout
+    assert call(idle, "schedule", "--once", "--json").stdout == "[]\n"
+    assert "Nothing was due" in call(idle, "schedule", "--once").stdout
     busy = a_home(tmp_path / "busy", due="digest")
-    done = run(busy, "schedule", "--once", "--json")
+    done = call(busy, "schedule", "--once", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     (row,) = json.loads(done.stdout)
     assert (row["job"], row["state"]) == ("digest", "done")
     assert datetime.fromisoformat(row["utc"]) > datetime.now(UTC) - timedelta(minutes=10)  # noqa: TID251
-    assert run(busy, "schedule", "--once", "--json").stdout == "[]\n"
+    assert call(busy, "schedule", "--once", "--json").stdout == "[]\n"
 
 
 def test_once_exits_with_one_where_a_job_failed_and_keeps_the_file_of_prometheus_fresh(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home", more='\n[files]\nfolder = "nowhere"\n\n[log]\nprometheus = "hftcl.prom"\n')
     toml = (home / "hftcl.toml").read_text()
     (home / "hftcl.toml").write_text(toml.replace("[market]\n", '[market]\nsource = "files"\n'))
-    done = run(home, "schedule", "--once")
+    done = call(home, "schedule", "--once")
     assert done.returncode == 1
     assert "failed" in done.stdout
     assert "nowhere" in done.stdout
@@ -76,7 +77,7 @@ def test_once_exits_with_one_where_a_job_failed_and_keeps_the_file_of_prometheus
     ],
 )
 def test_wrong_usage_is_told_in_a_line(tmp_path: Path, arguments: list[str], told: str) -> None:
-    done = run(tmp_path, "schedule", *arguments)
+    done = call(tmp_path, "schedule", *arguments)
     assert done.returncode == 2
     assert told in one_line(done)
 
@@ -119,7 +120,7 @@ def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_mode
         if select.select([master], [], [], 1)[0]:
             shown += os.read(master, 65536)
     child.terminate()
-    assert child.wait(15) == 0
+    assert child.wait(PATIENCE_S) == 0
     os.close(master)
     last = shown.decode().rpartition("\r\x1b[K")[2]
     assert last.startswith("next: ")

@@ -15,6 +15,7 @@ from hftcl.cli.process import load_app
 from hftcl.errors import HftclError
 from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
+from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
 from tests.polygon_server import PolygonServer
@@ -141,17 +142,17 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
 
 
 def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Path) -> None:
-    lost = run(home, "trade", "--flatten")
+    lost = call(home, "trade", "--flatten")
     assert (lost.returncode, lost.stdout) == (1, "")
     assert lost.stderr.startswith("hftcl: No bot has ever traded in")
     assert not (home / "trade.halt").exists(), "the real bot, elsewhere, would trade on"
     Ledger(Home.live(home).ledger).close()
-    done = run(home, "trade", "--flatten", "--json")
+    done = call(home, "trade", "--flatten", "--json")
     assert done.returncode == 0, done.stderr
     assert (home / "trade.halt").exists()
     report = json.loads(done.stdout)
     assert (report["halted"], report["by_bot"], report["positions"]) == (True, False, {})
-    assert json.loads(run(home, "trade", "--once", "--json").stdout)["halted"].startswith("kill_switch")
+    assert json.loads(call(home, "trade", "--once", "--json").stdout)["halted"].startswith("kill_switch")
     asked = subprocess.run(
         [HFTCL, "trade", "--clear"],
         cwd=home,
@@ -163,9 +164,9 @@ def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Pat
     )
     assert asked.returncode == 1
     assert (home / "trade.halt").exists(), "a person said no"
-    assert "kill_switch" in run(home, "trade", "--clear", "--yes").stdout
+    assert "kill_switch" in call(home, "trade", "--clear", "--yes").stdout
     assert not (home / "trade.halt").exists()
-    assert "Nothing was halted" in run(home, "trade", "--clear", "--yes").stdout
+    assert "Nothing was halted" in call(home, "trade", "--clear", "--yes").stdout
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_what_cannot_be_done_is_refused_with_its_status(
 
 def test_a_refusal_is_a_line_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
-    done = run(tmp_path, "-q", "trade")
+    done = call(tmp_path, "-q", "trade")
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith("hftcl: [market] source = 'synthetic' has no bars of the present")
     assert len(done.stderr.splitlines()) == 1
@@ -202,6 +203,6 @@ def test_a_refusal_is_a_line_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> 
 def test_a_plan_that_is_too_slow_for_the_watchlist_is_said_at_the_start(home: Path) -> None:
     text = (home / "hftcl.toml").read_text().replace("calls_per_minute = 1000", "calls_per_minute = 1")
     (home / "hftcl.toml").write_text(text.replace(f'["{TICKER}"]', f'["{TICKER}", "X:ETHUSD"]'))
-    done = run(home, "trade")
+    done = call(home, "trade")
     assert done.returncode == 78
     assert "one call a minute for each of 2 tickers" in done.stderr

@@ -127,6 +127,16 @@ def test_the_extremes_that_experiments_need_are_allowed(tmp_path: Path) -> None:
 # Faults
 
 
+def test_a_person_may_keep_options_and_coins_out_of_the_bots_hands_and_trades_none(tmp_path: Path) -> None:
+    path = tmp_path / "hftcl.toml"
+    path.write_text('[trade]\nhands_off = ["AAPL240119C00100000", "BTC/USD", "BRK.B"]\n')
+    kept = config.load(None, environ={}, cwd=tmp_path).settings.trade.hands_off
+    assert kept == ("AAPL240119C00100000", "BTC/USD", "BRK.B")
+    path.write_text('[market]\nwatchlist = ["AAPL240119C00100000"]\n')
+    with pytest.raises(ConfigError, match="at most 16 characters"):
+        config.load(None, environ={}, cwd=tmp_path)
+
+
 def test_all_faults_of_file_environment_and_arguments_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("POLYGON_API_KEY=k\nexport HFTCL_MODEL__SEED=3\n")
     (tmp_path / "hftcl.toml").write_text(
@@ -138,15 +148,15 @@ def test_all_faults_of_file_environment_and_arguments_are_told_at_once(tmp_path:
         config.load(None, environ=environ, cwd=tmp_path, overrides={"market.lookback_days": 0})
     ticker = 'it must be a ticker such as "AAPL", "BRK.B", "BACpK" or "X:BTCUSD", in capitals, at most 16 characters.'
     assert caught.value.faults == (
-        "hftcl.toml: there is no section [modle]; did you mean [model]?",
-        "hftcl.toml: model.n_estimators = 7.9, but it must be an integer from 1 to 10000.",
-        "hftcl.toml: there is no setting model.max_dept; did you mean model.max_depth?",
-        "hftcl.toml: exam.embargo_sessions = 0, but it must be an integer from 1 to 60.",
-        f'hftcl.toml: market.watchlist[0] = "aapl", but {ticker}',
-        f"hftcl.toml: market.watchlist[2] = 7, but {ticker}",
+        "hftcl.toml, line 1: there is no section [modle]; did you mean [model]?",
+        "hftcl.toml, line 4: model.n_estimators = 7.9, but it must be an integer from 1 to 10000.",
+        "hftcl.toml, line 5: there is no setting model.max_dept; did you mean model.max_depth?",
+        "hftcl.toml, line 7: exam.embargo_sessions = 0, but it must be an integer from 1 to 60.",
+        f'hftcl.toml, line 9: market.watchlist[0] = "aapl", but {ticker}',
+        f"hftcl.toml, line 9: market.watchlist[2] = 7, but {ticker}",
         'HFTCL_MODEL__SEED: model.seed = "x", but it must be an integer from 0 to 4294967295.',
         "HFTCL_MODEL__SEEDS: there is no such setting; did you mean HFTCL_MODEL__SEED?",
-        "argument: market.lookback_days = 0, but it must be an integer from 1 to 3650.",
+        "--lookback-days: market.lookback_days = 0, but it must be an integer from 1 to 3650.",
         f"{tmp_path}/.env: HFTCL_MODEL__SEED is a setting, but .env is for secrets only. Move it to hftcl.toml.",
     )
     assert str(caught.value).splitlines() == list(caught.value.faults)
@@ -172,7 +182,7 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("model.cost_bps = 1", "did you mean strategy.cost_bps?"),
         ("N_ESTIMATORS = 1", "did you mean model.n_estimators?"),
         ("polygon.api_key = 'SECRET'", "belong in the environment or in .env, such as POLYGON_API_KEY."),
-        ("compute.xyzzy = 1", "[compute] has jobs, max_training_hours."),
+        ("compute.xyzzy = 1", "[compute] has backend, jobs, scheduler, scheduler_file,"),
         ("model = 3", "must be a section, [model]."),
         ("[[model]]\nseed = 1", "must be a section, [model]."),
         ("'a\\u001b[31m' = 1", "there is no setting"),
@@ -184,6 +194,10 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("paths.home = ''", "it must be a folder"),
         ("files.columns = { clsoe = 'c' }", "a table with some of the keys ticker, ts, date, time, open"),
         ("files.columns = { close = 'c', open = 'c' }", 'named more than once: "c".'),
+        ("files.columns = { 'Close' = 'c' }", "volume, or those of [market] columns"),
+        ("market.columns = ['vwap', 'Spread']", 'it must be a name such as "vwap"'),
+        ("market.columns = ['vwap', 'vwap']", 'named more than once: "vwap".'),
+        ("market.context = ['AAPL']", '"AAPL" is in [market] watchlist, and a context ticker is not traded'),
         ("files.timezone = 'Europe/Berln'", "there is no such time zone; did you mean Europe/Berlin?"),
         ("files.timezone = 'America'", "there is no such time zone"),
         ("files.timezone = '../../etc/passwd'", "there is no such time zone"),
@@ -244,7 +258,7 @@ def test_a_wrong_argument_alone_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_valid_value_of_higher_rank_does_not_hide_a_fault_below_it(tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, "[model]\nseed = -1", HFTCL_MODEL__SEED="3")
-    assert fault.startswith("hftcl.toml: model.seed = -1")
+    assert fault.startswith("hftcl.toml, line 2: model.seed = -1")
 
 
 @pytest.mark.parametrize("environ", [{}, {"HFTCL_CONFIG": "gone.toml"}], ids=["flag", "variable"])

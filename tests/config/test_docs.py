@@ -33,18 +33,25 @@ def test_the_example_and_the_reference_are_current(file: Path, text: str) -> Non
 
 
 def test_the_example_as_it_stands_is_the_defaults_and_names_every_setting(tmp_path: Path) -> None:
-    document = tomllib.loads(EXAMPLE.read_text())
+    assert not any(tomllib.loads(EXAMPLE.read_text()).values()), "what is not changed is a comment"
+    written = re.sub(r"^# (?=\w+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    document = tomllib.loads(written)
     assert [f"{section}.{name}" for section, content in document.items() for name in content] == list(leaves())
-    with_file = loaded(tmp_path, EXAMPLE.read_text()).settings
+    with_file = loaded(tmp_path, written).settings
     (tmp_path / "hftcl.toml").unlink()
     assert with_file == loaded(tmp_path).settings
+
+
+def test_what_is_chosen_at_the_start_is_no_comment() -> None:
+    written = tomllib.loads(config.example({"market.source": "files"}))
+    assert {section: content for section, content in written.items() if content} == {"market": {"source": "files"}}
 
 
 def test_every_setting_of_the_example_stands_below_its_meaning_and_what_is_allowed() -> None:
     paragraphs = EXAMPLE.read_text().split("\n\n")
     for leaf in leaves().values():
         (paragraph,) = (
-            text for text in paragraphs if f"\n{leaf.name} = " in text and leaf.description in unwrapped(text)
+            text for text in paragraphs if f"\n# {leaf.name} = " in text and leaf.description in unwrapped(text)
         )
         assert unwrapped(paragraph).startswith(f"{leaf.description} Allowed: {leaf.allowed}.")
 

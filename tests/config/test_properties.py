@@ -13,6 +13,7 @@ from msgspec import Meta
 from hftcl import config
 from hftcl.config.tree import leaves
 from hftcl.errors import ConfigError
+from hftcl.market.layouts import ROLES
 from hftcl.settings import Settings
 from tests.config.configured import faults
 
@@ -42,7 +43,7 @@ def test_a_misspelt_setting_is_named_with_what_was_meant(
     in_file, in_environment = faults(
         tmp_path_factory.getbasetemp(), f"[{leaf.section}]\n{wrong} = 1", **{variable: "1"}
     )
-    assert in_file == f"hftcl.toml: there is no setting {leaf.section}.{wrong}; did you mean {leaf.key}?"
+    assert in_file == f"hftcl.toml, line 2: there is no setting {leaf.section}.{wrong}; did you mean {leaf.key}?"
     assert in_environment == f"{variable}: there is no such setting; did you mean {leaf.variable}?"
 
 
@@ -54,7 +55,7 @@ def test_a_misspelt_section_is_named_with_what_was_meant(
     section = data.draw(st.sampled_from(sorted({leaf.section for leaf in LEAVES})))
     wrong = data.draw(misspelt(section))
     (fault,) = faults(tmp_path_factory.getbasetemp(), f"[{wrong}]\nx = 1")
-    assert fault == f"hftcl.toml: there is no section [{wrong}]; did you mean [{section}]?"
+    assert fault == f"hftcl.toml, line 1: there is no section [{wrong}]; did you mean [{section}]?"
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
@@ -79,8 +80,10 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
         return st.lists(values_of(get_args(core)[0]), min_size=1, max_size=5, unique=True).map(tuple)
     if get_origin(core) is dict:
         names, of_value = get_args(core)
-        texts = st.lists(values_of(of_value), max_size=len(get_args(names)), unique=True)
-        return texts.map(lambda found: dict(zip(get_args(names), found, strict=False)))
+        if r"\." in get_args(names)[1].pattern:  # settings
+            return st.dictionaries(values_of(names), values_of(of_value), max_size=3)
+        texts = st.lists(values_of(of_value), max_size=len(ROLES), unique=True)  # columns of a file
+        return texts.map(lambda found: dict(zip(ROLES, found, strict=False)))
     return st.one_of(*map(values_of, get_args(core)))
 
 
@@ -96,11 +99,16 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     if tree["promote"]["policy"] != "seed":
         tree["exam"]["sessions"] = max(tree["exam"]["sessions"], 5)
     tree["edge"]["stand_down_below"] = min(tree["edge"]["stand_down_below"], tree["edge"]["min_p_edge"])
+    traded = tree["market"]["watchlist"]
+    tree["market"]["context"] = tuple(ticker for ticker in tree["market"]["context"] if ticker not in traded)
     tree["paths"] = {"home": "/var/lib/hftcl", "env_file": "/etc/hftcl.env"}
     tree["features"]["modules"] = ("/etc/hftcl/my_features.py",)
     tree["files"]["folder"] = "/srv/bars"
     tree["polygon"]["flat_files"] = "/srv/flat"
     tree["log"]["prometheus"] = "/var/lib/hftcl/hftcl.prom"
+    for name in ("scheduler_file", "storage", "tls_ca_file", "tls_cert", "tls_key"):
+        tree["compute"][name] = f"/srv/dask/{name}"
+    tree["compute"]["scheduler"] = ""  # it and a file would be two places
     for job in ("check", "retrain", "digest"):
         tree["schedule"][job] = draw(st.sampled_from(["02:00", "Sun 01:00", "0 2 * * *", "30 22 * * MON-FRI"]))
     return tree

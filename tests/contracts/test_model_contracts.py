@@ -22,7 +22,7 @@ class Quick(Forest):
     def parameters(self) -> Mapping[str, object]:
         return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
 
-    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, **others: Any) -> Fitted:
         return self.change(super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step))
 
     def change(self, fitted: Fitted) -> Fitted:

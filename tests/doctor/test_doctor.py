@@ -21,16 +21,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl import durable
+from hftcl import durable, pages
 from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import open_to_change
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units
-from hftcl.doctor.examination import CHECKS
-from hftcl.doctor.row import Context
-from hftcl.errors import IntegrityError, SourceError
+from hftcl.doctor.examination import CHECKS, NOT_QUIET
+from hftcl.doctor.row import Context, CoverageRow
+from hftcl.errors import IntegrityError, SourceError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sessions import Calendar
@@ -38,7 +38,7 @@ from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
 from tests.alpaca_data_server import AlpacaDataServer
 from tests.config.configured import loaded
-from tests.installed import run
+from tests.in_process import call
 from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import deploy_once
 from tests.polygon_server import PolygonServer, says, too_many
@@ -113,7 +113,7 @@ def test_an_empty_folder_is_no_fault_and_stays_empty(tmp_path: Path) -> None:
 
 
 def test_as_json_it_is_a_list_of_rows_and_a_fault_is_status_one(home: Path) -> None:
-    sound = run(home, "doctor", "--json")
+    sound = call(home, "doctor", "--json")
     rows = json.loads(sound.stdout)
     extra = {each["name"]: set(each) - {"name", "status", "detail", "remedy"} for each in rows}
     assert {name: fields for name, fields in extra.items() if fields} == {"coverage": {"coverage"}}
@@ -122,7 +122,7 @@ def test_as_json_it_is_a_list_of_rows_and_a_fault_is_status_one(home: Path) -> N
     assert all(item["received"] + item["missing"] == item["expected"] > 0 for item in covered["coverage"])
     assert (sound.returncode, {each["status"] for each in rows} <= {"ok", "warning"}) == (0, True)
     (home / "trained_stock_model.onnx").unlink()
-    broken = run(home, "doctor", "--json")
+    broken = call(home, "doctor", "--json")
     assert broken.returncode == 1
     found = [each for each in json.loads(broken.stdout) if each["status"] == "fault"]
     assert [each["name"] for each in found] == ["production"]
@@ -131,7 +131,7 @@ def test_as_json_it_is_a_list_of_rows_and_a_fault_is_status_one(home: Path) -> N
 
 def test_a_configuration_that_is_invalid_is_told_fault_by_fault(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text("[model]\nmax_depth = 7.9\nn_tree = 3\n")
-    done = run(tmp_path, "doctor", "--json")
+    done = call(tmp_path, "doctor", "--json")
     rows = json.loads(done.stdout)
     assert done.returncode == 1
     assert [(each["name"], each["status"]) for each in rows] == [("configuration", "fault")] * 2
@@ -158,7 +158,7 @@ def test_what_can_be_mended_safely_is_mended_and_everything_is_ok_again(home: Pa
         "production": "fault",
         "archive csv": "warning",
     }
-    done = run(home, "doctor", "--repair", "--json")
+    done = call(home, "doctor", "--repair", "--json")
     mended = [each for each in json.loads(done.stdout) if each["name"].startswith("repair")]
     assert {each["status"] for each in mended} == {"ok"}
     assert len(mended) == 4, mended
@@ -181,16 +181,36 @@ def test_a_registry_that_is_no_database_is_a_fault_and_hides_no_other_row(home: 
     assert {"calendar", "disk", "units"} <= set(statuses(rows))
 
 
+@pytest.mark.hazard(87)
 def test_model_files_whose_registry_was_lost_are_told(home: Path) -> None:
     (home / "models" / "registry.sqlite").write_bytes(b"")
-    found = row(tuple(archive.check_models(patient(home))), "archive files")
-    assert (found.status, "--repair" in found.remedy) == ("fault", True)
+    rows = examine(patient(home))
+    found = row(rows, "archive")
+    assert (found.status, "lost or emptied" in found.detail) == ("fault", True)
+    assert "--repair" in found.detail + found.remedy
+    assert "retrain" not in row(rows, "production").remedy, "no fresh home"
+
+
+def test_a_model_of_another_program_in_a_fresh_home_is_told_to_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model_mine.onnx").write_bytes(b"mine")
+    found = row(tuple(archive.check_models(patient(tmp_path))), "archive files")
+    assert (found.status, found.remedy) == ("warning", "Move them away.")
 
 
 def test_a_home_in_which_only_the_scheduler_has_run_gets_no_warning_of_a_csv(tmp_path: Path) -> None:
     with open_to_change(Home(tmp_path).registry):
         pass
     assert [(each.name, each.status) for each in archive.check_models(patient(tmp_path))] == [("archive", "ok")]
+
+
+def test_a_list_of_another_program_is_no_warning_whose_remedy_would_not_help(tmp_path: Path) -> None:
+    """`doctor --repair` rightly leaves it alone, so it is not to be advised."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model_metadata.csv").write_text("model_id,trained_date,val_sharpe\nmine,2025-01-01,1.5\n")
+    found = row(tuple(archive.check_models(patient(tmp_path))), "archive csv")
+    assert (found.status, found.remedy) == ("ok", "")
+    assert found.detail == "model_metadata.csv of another program may be taken over: `hftcl init --adopt`"
 
 
 @pytest.mark.hazard(86)
@@ -210,6 +230,35 @@ def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str
     assert (after.is_deployed, after.val_sharpe) == (True, before.val_sharpe)
     assert Archive(home).recover(NOW) == ()
     assert repairs.repair(patient(home)) == ()
+
+
+@pytest.mark.hazard(87)
+def test_repair_rebuilds_the_archive_from_the_production_file_alone(home: Path) -> None:
+    (before,) = Registry(home).models()
+    serving = (home / "trained_stock_model.onnx").read_bytes()
+    shutil.rmtree(home / "models")
+    notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
+    assert any("restored from the production file" in note for note in notes), notes
+    (after,) = Registry(home).models()
+    assert (after.model_id, after.sha256, after.is_deployed) == (before.model_id, before.sha256, True)
+    assert (home / "trained_stock_model.onnx").read_bytes() == serving
+    assert not any("restored" in each.detail for each in repairs.repair(patient(home))), "once is enough"
+
+
+@pytest.mark.hazard(87)
+def test_where_nothing_is_left_to_rebuild_from_the_repair_says_what_a_person_can_do(home: Path) -> None:
+    for path in (*(home / "models").glob("[!m]*"), *(home / "models").glob("model_2*"), *home.glob("trained*")):
+        path.unlink()
+    (found,) = repairs.repair(patient(home))
+    assert (found.name, found.status) == ("repair archive", "fault")
+    told = f"{found.detail} {found.remedy}"
+    assert "nothing can be rebuilt" in told
+    assert "--repair" not in told, "that is what was done"
+    assert "from a backup" in told
+    assert not (home / "models" / "registry.sqlite").exists()
+    (home / "models" / "model_metadata.csv").rename(home / "aside.csv")
+    assert repairs.repair(patient(home)) == ()
+    assert Archive(home).recover(NOW) == (), "and hftcl begins anew"
 
 
 @pytest.mark.hazard(19)
@@ -239,6 +288,28 @@ def test_bars_that_are_behind_and_too_few_are_a_warning_each_by_ticker(home: Pat
             path.unlink()
     few = {each.name: each for each in market.check_bars(patient(home))}
     assert "of the last" in few["bars AMD"].detail
+
+
+def test_a_session_that_is_still_to_be_collected_is_no_hole_in_the_coverage(home: Path) -> None:
+    def coverage(day: datetime) -> CoverageRow:
+        rows = market.check_bars(patient(home, now=day))
+        return next(each for each in rows if isinstance(each, CoverageRow))
+
+    today, next_week = coverage(NOW), coverage(NOW + timedelta(days=7))
+    assert {item.ticker for item in next_week.coverage} == {"AAPL", "AMD"}
+    for each in (today, next_week):
+        assert ": 0 of " not in each.detail
+        assert all(item.received > 0.95 * item.expected for item in each.coverage)
+
+
+def test_bars_of_a_context_ticker_are_looked_at_and_mended_as_those_of_the_watchlist(home: Path) -> None:
+    asked = patient(home, TOML.replace('["AAPL", "AMD"]', '["AAPL"]\ncontext = ["AMD"]'))
+    flip(min((home / "bars" / "synthetic" / "AMD").glob("*.parquet")))
+    found = {each.name: each for each in market.check_bars(asked)}
+    assert found["bars AMD"].status == "fault"
+    assert "1 of 2 tickers whole" in found["bars"].detail
+    assert [each.name for each in repairs.repair(asked) if "AMD" in each.detail] == ["repair bars"]
+    assert "2 of 2 tickers whole" in {each.name: each for each in market.check_bars(asked)}["bars"].detail
 
 
 @pytest.mark.parametrize(
@@ -293,6 +364,22 @@ def test_a_model_file_that_belongs_to_somebody_else_is_a_fault(home: Path) -> No
     os.chown(path, 65534, -1)
     (found,) = machine.check_permissions(patient(home))
     assert (found.status, str(path) in found.detail) == ("fault", True)
+
+
+def test_who_only_looks_on_is_told_nothing_that_is_true_of_itself_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a service with `ProtectSystem=strict`: it cannot write the home, and its secrets are handed to it."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (home / ".env").write_text("no line of a file of secrets\n")
+    faulty = {each.name for each in examine(patient(home)) if each.status != "ok"}
+    assert faulty >= {"permissions", "secrets"}
+    assert "configuration" not in faulty, "it is the file of secrets that is wrong"
+    rows = examine(replace(patient(home), quietly=True))
+    assert set(statuses(rows).values()) == {"ok"}, rows
+    assert not set(statuses(rows)) & NOT_QUIET
+    (home / "models").chmod(0o777)
+    assert row(examine(replace(patient(home), quietly=True)), "permissions").status == "fault"
 
 
 def test_a_scheduler_that_has_stopped_or_failed_is_a_warning(tmp_path: Path) -> None:
@@ -393,7 +480,7 @@ def test_a_ledger_whose_schema_is_rotten_is_a_fault_of_the_bot_alone(tmp_path: P
 
 def test_rows_are_told_where_the_state_for_prometheus_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "alerts.sqlite").write_bytes(b"x" * 8192)
-    done = run(tmp_path, "doctor", "--json", "--prometheus", str(tmp_path / "state.prom"))
+    done = call(tmp_path, "doctor", "--json", "--prometheus", str(tmp_path / "state.prom"))
     remedies = {each["name"]: each["remedy"] for each in json.loads(done.stdout) if each["status"] == "fault"}
     assert "Move it away" in remedies["alerts"]
     assert (done.returncode, "unexpected" in done.stderr, "alerts.sqlite" in done.stderr) == (1, False, True)
@@ -586,7 +673,7 @@ def test_alerts_that_have_waited_long_are_a_warning(tmp_path: Path) -> None:
 
 def test_a_test_alert_goes_out_on_every_way_and_says_which_one_failed(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(f"[alerts]\ncommand = ['/bin/sh', '-c', 'cat > {tmp_path}/heard']\n")
-    done = run(tmp_path, "doctor", "--send-test-alert", "--json", ALERT_URLS="nonsense://x")
+    done = call(tmp_path, "doctor", "--send-test-alert", "--json", ALERT_URLS="nonsense://x")
     assert done.returncode == 1
     found = {each["name"]: each["status"] for each in json.loads(done.stdout)}
     assert {without_hash(name): status for name, status in found.items()} == {
@@ -651,11 +738,30 @@ def test_by_hand_the_doctor_says_which_of_its_rows_do_not_speak_of_the_unit(
         assert (told in row.detail) is not inside
 
 
+def test_by_hand_the_doctor_says_that_a_unit_serves_another_home_or_has_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "FOLDERS", (tmp_path,))
+    ours, other = tmp_path / "ours", tmp_path / "50 %"
+    ours.mkdir()
+    place = units.Installation.find(loaded(ours, '[market]\nwatchlist = ["AAPL"]\n'))
+    unit = tmp_path / "hftcl-schedule.service"
+    unit.write_text(units.build_unit("schedule", replace(place, user=units.find_user())))
+    (row,) = outside.check_units(patient(ours))
+    assert (row.status, "; it" in row.detail) == ("ok", False), row.detail
+    elsewhere = replace(place, user=units.find_user(), home=other, variables={"HFTCL_MARKET__SOURCE": "polygon"})
+    unit.write_text(units.build_unit("schedule", elsewhere))
+    (row,) = outside.check_units(patient(ours))
+    assert row.status == "warning"
+    assert f"works in {other}: the other rows speak of {ours}" in row.detail
+    assert "has another HFTCL_MARKET__SOURCE than this shell" in row.detail
+
+
 @pytest.mark.hazard(48)
 def test_a_service_that_failed_is_told_even_where_the_configuration_is_why(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text("[nonsense]\n")
     failed = {"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "78"}
-    done = run(tmp_path, "doctor", "--stopped", "schedule", ALERT_URLS="nonsense://x", **failed)
+    done = call(tmp_path, "doctor", "--stopped", "schedule", ALERT_URLS="nonsense://x", **failed)
     assert done.returncode == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "alerts.sqlite")) as db:
         ((subject, text),) = db.execute("SELECT subject, text FROM messages").fetchall()
@@ -669,17 +775,17 @@ def test_the_end_of_a_service_that_knows_no_receiver_is_told_by_the_next_start(t
     """ExecStopPost= has lost the credentials of its unit: five kills send nothing by themselves."""
     killed = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
     for _ in range(5):
-        assert run(tmp_path, "doctor", "--stopped", "trade", "--later", **killed).returncode == 0
+        assert call(tmp_path, "doctor", "--stopped", "trade", "--later", **killed).returncode == 0
     assert not (tmp_path / "alerts.sqlite").exists()
-    assert run(tmp_path, "schedule", "--once").returncode == 0, "no receiver: the note stays"
+    assert call(tmp_path, "schedule", "--once").returncode == 0, "no receiver: the note stays"
     told = tmp_path / "told"
     program = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read())"
     (tmp_path / "hftcl.toml").write_text(f"[alerts]\ncommand = {json.dumps([sys.executable, '-c', program])}\n")
-    assert run(tmp_path, "schedule", "--once").returncode == 0
+    assert call(tmp_path, "schedule", "--once").returncode == 0
     alert = json.loads(told.read_text())
     assert alert["subject"] == "The service hftcl-trade ended by a failure"
     assert "'signal': killed KILL. It did so 5 times." in alert["text"]
-    assert run(tmp_path, "schedule", "--once").returncode == 0
+    assert call(tmp_path, "schedule", "--once").returncode == 0
     assert json.loads(told.read_text()) == alert, "told once"
 
 
@@ -693,9 +799,11 @@ def test_a_service_that_systemd_gives_up_is_told_each_time_although_its_earlier_
     killed = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
     monitored = {f"MONITOR_{name}": value for name, value in killed.items()}
     for later in ([], ["given up"], ["given up"]):
-        run(tmp_path, "doctor", "--stopped", "trade", "--later", **killed)
+        call(tmp_path, "doctor", "--stopped", "trade", "--later", **killed)
         done = (
-            run(tmp_path, "doctor", "--stopped", "trade", **monitored) if later else run(tmp_path, "schedule", "--once")
+            call(tmp_path, "doctor", "--stopped", "trade", **monitored)
+            if later
+            else call(tmp_path, "schedule", "--once")
         )
         assert done.returncode == 0, done.stderr
     alerts = [json.loads(line) for line in told.read_text().splitlines()]
@@ -717,7 +825,7 @@ def test_the_unit_of_failures_tells_the_note_or_what_systemd_hands_it(tmp_path: 
     stopped.keep_failure(tmp_path, "schedule", failure)
     assert list(stopped.take_failures(tmp_path)) == [("schedule", failure)]
     assert list(stopped.take_failures(tmp_path)) == []
-    assert run(tmp_path, "doctor", "--stopped", "../x").returncode == 2
+    assert call(tmp_path, "doctor", "--stopped", "../x").returncode == 2
 
 
 def samples(text: str) -> dict[str, float]:
@@ -731,7 +839,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_the_state_for_prometheus_is_written_whole_and_says_what_serves(home: Path, tmp_path: Path) -> None:
-    done = run(home, "doctor", "--prometheus", str(tmp_path / "hftcl.prom"))
+    done = call(home, "doctor", "--prometheus", str(tmp_path / "hftcl.prom"))
     assert done.returncode == 0, done.stdout
     found = samples((tmp_path / "hftcl.prom").read_text())
     assert found["hftcl_model_serves"] == 1
@@ -755,11 +863,24 @@ def test_a_repair_that_cannot_be_done_is_a_fault_of_its_own(home: Path) -> None:
     assert statuses(repairs.repair(patient(home))) == {"repair bars": "fault"}
 
 
+@pytest.mark.hazard(88)
+def test_what_a_person_names_to_be_written_replaces_no_pipe_or_device(tmp_path: Path) -> None:
+    """`hftcl report --html /dev/full`, run as root, put a page in the place of the device of the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    before = pipe.lstat()
+    with pytest.raises(StorageError, match="is a pipe, and hftcl keeps a file there"):
+        pages.require_place(pipe)
+    with pytest.raises(StorageError, match="is a pipe, and hftcl keeps a file there"):
+        prometheus.write(pipe, patient(tmp_path).settings, NOW)
+    assert pipe.lstat() == before
+
+
 def test_a_unit_is_printed_alone(home: Path) -> None:
     argv = [sys.executable, "-m", "hftcl", "doctor", "--unit", "schedule"]
     done = subprocess.run(argv, cwd=home, capture_output=True, text=True, check=False)
     assert done.stdout == units.build_unit("schedule", units.Installation.find(loaded(home)))
-    unknown = run(home, "doctor", "--unit", "scheduler")
+    unknown = call(home, "doctor", "--unit", "scheduler")
     assert unknown.returncode == 2
 
 

@@ -1,5 +1,6 @@
 """When the bot may trade: by the record of its policy, and not by one lucky exam."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,7 +66,7 @@ def test_it_stays_live_until_p_edge_is_below_a_half() -> None:
     weak, lost = with_sharpe(0.4, 60), with_sharpe(-0.4, 60)
     assert decided(weak, ASIDE).state is ASIDE
     kept = decided(weak, LIVE)
-    assert (kept.state, kept.reason) == (LIVE, "the record holds")
+    assert (kept.state, kept.reason, kept.sessions_missing) == (LIVE, "the record holds", 0)
     assert decided(lost, LIVE).state is ASIDE
     assert decided(lost, LIVE).reason.startswith("P(edge) 0.4")
 
@@ -81,7 +82,9 @@ def test_the_policies_ask_for_less_and_for_more() -> None:
 
 def test_under_seed_the_record_is_told_and_decides_nothing() -> None:
     poor = decided(with_sharpe(-3.0, 60), policy="seed")
-    assert poor.state is LIVE
+    assert (poor.state, poor.sessions_missing) == (LIVE, 0)
+    assert poor.reason == 'under policy "seed" what is promoted trades, and the record decides nothing'
+    assert not any("let the bot trade" in str(fact) or "lets the bot trade" in str(fact) for fact in poor.evidence)
     assert any(fact.name == "P(edge)" and not fact.passed for fact in poor.evidence)
     assert decided([], policy="seed").state is LIVE
 
@@ -197,3 +200,17 @@ def test_the_luck_of_the_best_of_several_policies_lowers_what_p_edge_begins_with
     assert not [fact for fact in alone.evidence if fact.name == "policies tried"]
     if alone.sessions_missing is not None and chosen.sessions_missing is not None:
         assert chosen.sessions_missing >= alone.sessions_missing
+
+
+def test_how_many_sessions_are_missing_is_told_of_a_record_that_is_likely_good_alone() -> None:
+    for annual, likely in ((4.5, True), (2.0, False)):
+        edge = decided(with_sharpe(annual, 20))
+        assert edge.p_edge is not None
+        assert (0.7 <= edge.p_edge < 0.8) == likely, edge.p_edge
+        told = [fact.detail for fact in edge.evidence if fact.name == "sessions missing"]
+        assert bool(edge.sessions_missing)
+        assert ([f"{edge.sessions_missing} more sessions at the present rate let the bot trade"] == told) == likely
+        (track,) = (fact for fact in edge.evidence if fact.name == "minimum track record")
+        assert edge.min_track_record is not None
+        assert track.detail.endswith(f": {math.ceil(edge.min_track_record)} sessions needed, 20 there")
+        assert not track.passed

@@ -16,7 +16,6 @@ from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.exam.detector import ShiryaevRoberts
 from hftcl.exam.metrics import (
-    Moments,
     autocorrelation,
     deflated_sharpe,
     expected_maximum,
@@ -24,7 +23,6 @@ from hftcl.exam.metrics import (
     max_drawdown,
     min_track_record_from_moments,
     min_track_record_length,
-    moments,
     psr,
     psr_from_moments,
     sharpe,
@@ -33,6 +31,7 @@ from hftcl.exam.metrics import (
     sharpe_per_session,
     sharpe_standard_error,
 )
+from hftcl.exam.moments import Moments, moments
 from hftcl.exam.posterior import edge_posterior
 from tests.exam.generator import pair, stream
 

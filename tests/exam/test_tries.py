@@ -1,5 +1,7 @@
 """Who tries again and again on one exam of a market without edge does not wear the judge down."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,9 @@ def test_after_ten_tries_noise_seldom_may_trade() -> None:
 def test_no_confidence_asked_for_stays_none_however_many_try() -> None:
     assert find_least_confidence(10.0, 0.0) == 0.0
     assert find_least_confidence(2.0, 0.6) == 0.6
+
+
+def test_the_number_of_weighted_looks_does_not_depend_on_their_order() -> None:
+    tried = [Trial(sharpe=0.0, weight=weight) for weight in (0.1, 0.2, 0.3, 0.4)]
+    # A plain sum is 2.0000000000000004 in some of these orders, and two are the number from which on it decides.
+    assert {trials.count_effective(tuple(order)) for order in permutations(tried)} == {2.0}

@@ -60,7 +60,7 @@ def verdict(
 
 def test_the_first_model_needs_a_sharpe_ratio_above_the_threshold_and_no_more() -> None:
     good, bad = verdict(with_sharpe(0.51)), verdict(with_sharpe(0.31))
-    assert (good.outcome, good.reason) == (Outcome.DEPLOYED, "cleared every bar")
+    assert (good.outcome, good.reason) == (Outcome.DEPLOYED, "met every condition")
     assert (bad.outcome, bad.reason) == (Outcome.REJECTED, "Sharpe 0.31, needs more than 0.50")
     assert verdict(with_sharpe(0.51), promote=GUARDED).outcome is Outcome.DEPLOYED
     assert good.champion_sharpe is good.p_better is None
@@ -217,6 +217,17 @@ def test_no_trade_is_nothing_to_examine() -> None:
     assert judge(scored([0.0] * 20, trades=0), None, promote=anything, exam=EXAM).outcome is Outcome.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("champion", [None, scored(with_sharpe(1.0), "c")], ids=["first", "champion"])
+def test_a_model_that_would_trade_nothing_is_judged(champion: Scored | None) -> None:
+    """Inconclusive is no verdict, and another one would be trained every night."""
+    idle = replace(scored([0.0] * 20, trades=0), idle="no threshold paid")
+    found = judge(idle, champion, promote=GUARDED, exam=EXAM)
+    assert (found.outcome, found.reason) == (
+        Outcome.REJECTED,
+        "the challenger would trade nothing: no threshold paid",
+    )
+
+
 @pytest.mark.parametrize("net", [[NAN, *with_sharpe(5, 19)], [math.inf, *with_sharpe(5, 19)], [0.1] * 20])
 @pytest.mark.parametrize("promote", [SEED, GUARDED], ids=["seed", "guarded"])
 def test_a_pnl_without_a_sharpe_ratio_promotes_nobody(net: list[float], promote: settings.Promote) -> None:
@@ -367,7 +378,7 @@ def test_nothing_is_promoted_on_a_figure_that_is_not_finite(
     found = verdict(challenger[:n], champion[:n], promote, earlier)
     if not np.isfinite([*challenger[:n], *champion[:n], *earlier]).all():
         assert found.outcome is not Outcome.DEPLOYED
-    assert (found.outcome is Outcome.DEPLOYED) == (found.reason == "cleared every bar")
+    assert (found.outcome is Outcome.DEPLOYED) == (found.reason == "met every condition")
 
 
 @limits(deadline=None, max_examples=60)

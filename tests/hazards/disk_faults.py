@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ WRITING: Final = (
 READING: Final = ("read", "pread64")
 """Only EIO fails them: a sector that cannot be read."""
 PRODUCTION: Final = "trained_stock_model.onnx"
+_CHANCE: Final = re.compile(r"\d{8}_\d{6}|[a-z0-9_]{8}(?=\.tmp)")  # a model's id, what mkstemp chose
 _CALL: Final = re.compile(r"(\d+) +(\w+)\(")
 _THREADS: Final = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 _LEAST_WORDS: Final = 6  # what happened, to what, and what to do do not fit into fewer
@@ -49,12 +50,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command line, how a home comes to it, and whether what it did is there; `is_done(home, stdout)`."""
+    """A command line, how a home comes to it, and whether what it did is there; `is_done(home, stdout)`.
+
+    stride: of the calls that repeat on a file each so many-th fails; the ledger of a replay is written 4,600 times.
+    """
 
     words: tuple[str, ...]
     prepare: Callable[[Path], object]
     is_done: Callable[[Path, str], bool]
     moves_production: bool = False
+    stride: int = 1
 
 
 def _name_serving(home: Path) -> str | None:
@@ -119,19 +124,24 @@ COMMANDS: Final = {
         prepare=lambda home: None,
         is_done=_has_begun_over,
     ),
-    "hftcl doctor --repair": Command(words=("doctor", "--repair", "--json"), prepare=_damage_a_row, is_done=_is_sound),
+    "hftcl doctor --repair": Command(
+        words=("doctor", "--repair", "--json"), prepare=_damage_a_row, is_done=_is_sound, stride=4
+    ),
     "hftcl init --adopt": Command(
         words=("init", "--adopt", "--json"), prepare=_leave_a_foreign_list, is_done=_has_adopted
     ),
     "hftcl schedule --once": Command(
-        words=("schedule", "--once", "--json"), prepare=lambda home: None, is_done=_has_looked
+        words=("schedule", "--once", "--json"), prepare=lambda home: None, is_done=_has_looked, stride=2
     ),
     "hftcl trade --replay": Command(
         words=("trade", "--replay", f"{AS_OF}..{AS_OF}", "--json"),
         prepare=lambda home: None,
         is_done=_has_replayed,
+        stride=200,
     ),
-    "hftcl retrain": Command(words=RETRAIN, prepare=lambda home: None, is_done=_is_serving, moves_production=True),
+    "hftcl retrain": Command(
+        words=RETRAIN, prepare=lambda home: None, is_done=_is_serving, moves_production=True, stride=25
+    ),
 }
 
 
@@ -201,9 +211,22 @@ def _find_path(line: str, home: Path) -> str | None:
     return match[0] if match else None
 
 
-def fail_each(folder: Path, template: Path, name: str, *, stride: int = 1, errors: tuple[str, ...] = ERRORS) -> int:
+def choose_points(points: Iterable[Point], home: Path, stride: int) -> Iterator[Point]:
+    """Yield the first call of each kind on each file, and each `stride`-th of all; names made by chance are one."""
+    met = set[tuple[str, str]]()
+    for number, point in enumerate(points):
+        kind = (point.name, _CHANCE.sub("*", _find_path(point.line, home) or ""))
+        if kind not in met or number % stride == 0:
+            yield point
+        met.add(kind)
+
+
+def fail_each(
+    folder: Path, template: Path, name: str, *, stride: int | None = None, errors: tuple[str, ...] = ERRORS
+) -> int:
     """Run a command once for each of its calls under its home, one of them failing each time; return how many.
 
+    stride: each so many-th call only; where it is left out, those of `choose_points` by the command's own.
     template: a home made by `train_twice`. The errors take turns from one call to the next; what reads meets EIO.
     Asserts of each run: exit 0 means done, another status is one line or two without a traceback and changes no model
     that serves unless it says so; and afterwards the archive is whole, with nothing left behind.
@@ -217,7 +240,8 @@ def fail_each(folder: Path, template: Path, name: str, *, stride: int = 1, error
     done = trace(home, command.words, folder / "trace")
     assert done.returncode == 0, done.stderr
     assert command.is_done(home, done.stdout), done.stdout
-    points = list(list_points(home, folder / "trace"))[::stride]
+    points = list(list_points(home, folder / "trace"))
+    points = points[::stride] if stride else list(choose_points(points, home, command.stride))
     cases = 0
     for point, error in zip(points, itertools.cycle(errors), strict=False):
         fault = "EIO" if point.name in READING else error

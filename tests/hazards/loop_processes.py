@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import IO
 from hftcl.archive import artifact
 from hftcl.archive.registry import Registry
 from tests.installed import HFTCL, PATIENCE_S
+from tests.processes import wait_until
 
 _MARK = "LC_HFTCL_CASE"  # the training process inherits LC_*, so that the mark is on it too
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
@@ -68,10 +68,7 @@ class Case:
         return process.communicate(timeout=PATIENCE_S)[1]
 
     def assert_nothing_survives(self, within_s: float = PATIENCE_S) -> None:
-        deadline = time.monotonic() + within_s
-        while survivors := self.alive():
-            assert time.monotonic() < deadline, f"still there after {within_s} s: {survivors}"
-            time.sleep(0.02)
+        wait_until(lambda: not self.alive(), "The end of all that it started", within_s)
 
 
 def left_behind(home: Path) -> list[Path]:

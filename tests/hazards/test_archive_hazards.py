@@ -283,7 +283,7 @@ def test_where_the_sync_fails_and_nothing_can_be_put_back_it_says_what_serves_no
 
 
 @pytest.mark.hazard(5)
-@pytest.mark.parametrize("replacements", [500, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("replacements", [200, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_readers_of_many_replacements_only_ever_meet_a_registered_model(tmp_path: Path, replacements: int) -> None:
     archive = archive_in(tmp_path)
     files = {onnx_bytes(each): each for each in deployed(archive, 5)}
@@ -341,7 +341,7 @@ def test_readers_during_deployments_only_ever_meet_a_registered_model(tmp_path: 
 
 
 @pytest.mark.hazard(6)
-@pytest.mark.parametrize("many", [12, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_of_many_processes_that_deploy_at_once_one_wins_and_the_others_exit_75(tmp_path: Path, many: int) -> None:
     archive = archive_in(tmp_path)
     deployed(archive, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hazards import disk_faults
-from tests.hazards.disk_faults import COMMANDS, STRACE, fail_each
+from tests.hazards.disk_faults import COMMANDS, STRACE, Point, choose_points, fail_each
 from tests.hazards.test_archive_hazards import needs_strace
 from tests.installed import HFTCL, PATIENCE_S
 from tests.loop_cases import AS_OF, deploy_once
@@ -38,6 +38,15 @@ def test_a_command_on_a_disk_that_fails_says_what_is_true(homes: Homes, tmp_path
     assert fail_each(tmp_path, tmp_path / "template", "hftcl record --begin-anew", stride=5) >= 5
 
 
+def test_of_the_calls_that_fail_the_first_of_each_kind_on_each_file_is_among_those_chosen() -> None:
+    home = Path("/home/x")
+    kinds = [("openat", "a"), ("pwrite64", "a"), ("pwrite64", "a"), ("pwrite64", "b"), ("rename", ".b.k3x_9qpa.tmp")]
+    calls = [*kinds, ("rename", ".b.zz01abcd.tmp"), *[("pwrite64", "a")] * 6]
+    points = [Point(name, when, f'1 {name}(3<{home}/{file}>, "x")') for when, (name, file) in enumerate(calls)]
+    assert [point.when for point in choose_points(points, home, 5)] == [0, 1, 3, 4, 5, 10]
+    assert list(choose_points(points, home, 1)) == points
+
+
 @needs_strace
 @pytest.mark.slow
 @pytest.mark.hazard(2)
@@ -45,7 +54,7 @@ def test_a_command_on_a_disk_that_fails_says_what_is_true(homes: Homes, tmp_path
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "hftcl retrain"])
 def test_no_failing_call_of_a_command_makes_it_lie(homes: Homes, tmp_path: Path, command: str) -> None:
     homes.copy(tmp_path / "template", disk_faults.train_twice)
-    assert fail_each(tmp_path, tmp_path / "template", command, stride=2) >= 10
+    assert fail_each(tmp_path, tmp_path / "template", command) >= 10
 
 
 @needs_strace

@@ -1,5 +1,6 @@
 """The command that measures the hazards, in small, and the page that it writes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,37 @@ def test_each_hazard_has_a_behaviour_and_a_test() -> None:
 
 def test_the_page_of_hazards_is_what_the_command_writes() -> None:
     assert figures.PAGE.read_text() == figures.build_page(figures.read_figures())
+
+
+def test_the_figures_are_of_one_commit_and_then_of_every_part() -> None:
+    """Those of before a commit was kept say so, on the page too."""
+    stored = figures.read_figures()
+    if {figure.commit for figure in stored} != {"unknown"}:
+        figures.require_one_run(stored)
+    assert len({figure.name for figure in stored}) == len(stored)
+
+
+def test_figures_of_two_commits_or_of_a_part_of_the_run_are_no_run() -> None:
+    names = [name for name, _ in figures.list_parts(bytes)]
+    whole = [figures.Figure(name=name, hazards=(1,), cases=1, failures=(), commit="a") for name in names]
+    figures.require_one_run(whole)
+    assert "All of one run, at commit a." in figures.build_page(whole)
+    with pytest.raises(ValueError, match=r"several commits: \['a', 'b'\]"):
+        figures.require_one_run([replace(whole[0], commit="b"), *whole[1:]])
+    with pytest.raises(ValueError, match=f"not one whole run: .'{names[0]}'"):
+        figures.require_one_run(whole[1:])
+    with pytest.raises(ValueError, match="not one whole run"):
+        figures.require_one_run([*whole, whole[0]])
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_parts_that_it_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "figures.jsonl"
+    first = figures.measure("flipped bytes: o", 100, commit="a", keep=kept)
+    assert [(figure.name, figure.cases, figure.failures) for figure in first] == [("flipped bytes: outbox", 7, ())]
+    assert figures.read_figures(kept) == first
+    told = [replace(first[0], cases=12_345)]
+    assert figures.measure("flipped bytes: o", 100, commit="a", known=told, keep=kept) == told
+    assert figures.read_figures(kept) == first, "nothing was run again"
 
 
 @pytest.mark.hazard(60)

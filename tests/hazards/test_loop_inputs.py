@@ -15,7 +15,8 @@ import pytest
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import Case, contents, left_behind
-from tests.installed import PATIENCE_S, answer, one_line, run
+from tests.in_process import answer_here, call
+from tests.installed import PATIENCE_S, one_line, run
 from tests.loop_cases import QUICK_TOML, RETRAIN
 from tests.shared_data import DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars
 
@@ -36,7 +37,7 @@ def from_files(
     """Configure `home` for bars from `folder`."""
     (home / "hftcl.toml").write_text(
         f'[market]\nsource = "files"\nwatchlist = {json.dumps(watchlist)}\nlookback_days = {days}\n{market}'
-        f'[model]\nn_estimators = 8\n[files]\nfolder = "{folder}"\n{files}'
+        f'[model]\nfamily = "ridge"\n[files]\nfolder = "{folder}"\n{files}'
     )
 
 
@@ -58,7 +59,7 @@ def test_a_ticker_with_too_few_sessions_is_left_out_loudly_too(tmp_path: Path) -
         tmp_path / "data" / "AMD.parquet"
     )
     from_files(tmp_path, "AAPL", "AMD")
-    done = run(tmp_path, "retrain", "--force", "--dry-run")
+    done = call(tmp_path, "retrain", "--force", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^warning: AMD is left out: coverage 3 of 3\d sessions", done.stderr, re.MULTILINE)
     assert re.search(r"^left out: AMD: coverage 3 of 3\d sessions", done.stdout, re.MULTILINE)
@@ -68,7 +69,7 @@ def test_no_ticker_with_bars_is_status_one_naming_them(tmp_path: Path) -> None:
     bars_of(tmp_path / "data", "OTHER", first=date(2025, 12, 15))
     from_files(tmp_path, "AAPL", "AMD")
     for arguments in (("retrain", "--force"), ("retrain", "--force", "--as-of", "2025-12-15"), ("retrain",)):
-        done = run(tmp_path, *arguments)
+        done = call(tmp_path, *arguments)
         assert done.returncode == 1
         told = one_line(done)
         assert "AAPL" in told
@@ -85,10 +86,10 @@ def test_one_session_only_is_status_one_and_says_how_many_there_should_be(
 ) -> None:
     bars_of(tmp_path / "data", "AAPL", first=date(2025, 12, 15))
     from_files(tmp_path, "AAPL", market=market)
-    done = run(tmp_path, "retrain", "--force", "--json")
+    done = call(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 1
     assert re.search(told, one_line(done)), done.stderr
-    assert answer(tmp_path, "history") == []
+    assert answer_here(tmp_path, "history") == []
     assert left_behind(tmp_path) == []
 
 
@@ -114,11 +115,11 @@ def test_a_folder_of_dirty_bars_that_is_not_enough_is_one_clear_line(
 ) -> None:
     """checks: what `check` exits with: 1 where the folder cannot be read, is refused, or has no file of the ticker."""
     from_files(tmp_path, *watchlist, folder=DIRTY / folder, files=files, days=5)
-    done = run(tmp_path, "retrain", "--force", "--json")
+    done = call(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 1, done.stderr
     assert told in one_line(done)
     assert left_behind(tmp_path) == []
-    assert run(tmp_path, "check").returncode == checks
+    assert call(tmp_path, "check").returncode == checks
 
 
 @needs_dirty_bars
@@ -132,7 +133,7 @@ def test_a_dirty_week_among_clean_ones_is_trained_without_its_faults_and_they_ar
     dirty = (DIRTY / "injected_faults" / "AMD_dirty.csv").read_bytes()
     (tmp_path / "data" / "AMD_dirty.csv").write_bytes(dirty)
     from_files(tmp_path, "AMD", days=60)
-    report = answer(tmp_path, "retrain", "--force")
+    report = answer_here(tmp_path, "retrain", "--force")
     assert report["outcome"] == "rejected"  # a first model without an edge on real bars does not pass min_sharpe
     assert len({finding["reason"] for finding in report["findings"]}) >= 5
     assert abs(report["challenger"]["gross_sharpe"]) < 100, "a tenfold price that got through would make a fortune"
@@ -182,7 +183,7 @@ def test_no_secret_gets_into_a_file_the_output_or_the_training_process(tmp_path:
     assert told_secrets((out + said + err).encode()) == []
     wrong = ("retrain", "--force", "-vv", "--param", "n_estimators=none")
     for arguments in (("check", "-vv"), ("init", "--show"), ("init", "--show", "--json"), ("rollback", "-vv"), wrong):
-        done = run(tmp_path, *arguments, **SECRETS)
+        done = call(tmp_path, *arguments, **SECRETS)
         assert told_secrets((done.stdout + done.stderr).encode()) == [], arguments
     (tmp_path / ".env").unlink()
     assert {name: told for name, data in contents(tmp_path).items() if (told := told_secrets(data))} == {}
@@ -196,7 +197,7 @@ def test_a_source_that_fails_tells_no_secret_not_even_in_a_traceback(tmp_path: P
         f'[polygon]\nbase_url = "{address.format(port=closed_port())}"\ntimeout_s = 5\n'
     )
     for arguments in (("retrain", "--force", "-vv"), ("check", "-vv")):
-        done = run(tmp_path, *arguments, **SECRETS)
+        done = call(tmp_path, *arguments, **SECRETS)
         assert done.returncode == (1 if arguments[0] == "retrain" else 0), done.stderr
         assert ("Traceback" in done.stderr) is (arguments[0] == "retrain")
         assert told_secrets((done.stdout + done.stderr).encode()) == []
@@ -209,10 +210,10 @@ def test_bars_that_would_be_known_a_minute_early_are_refused_cold_and_cached(tmp
     """Stamped at the start, taken for the end: every bar is known a minute before it was."""
     (tmp_path / "hftcl.toml").write_text(
         f'[market]\nsource = "files"\nwatchlist = ["AAPL", "GS", "JNJ", "TSLA"]\nlookback_days = 30\n'
-        f'[files]\nfolder = "{REAL_BARS}"\nlabel = "{said}"\n[model]\nn_estimators = 4\n'
+        f'[files]\nfolder = "{REAL_BARS}"\nlabel = "{said}"\n[model]\nfamily = "ridge"\n'
     )
     for _ in ("cold", "cached"):
-        done = run(tmp_path, "retrain", "--force", "--json")
+        done = call(tmp_path, "retrain", "--force", "--json")
         if said == "start":
             assert done.returncode == 0, done.stderr
             assert "label" not in [finding["reason"] for finding in json.loads(done.stdout)["findings"]]

@@ -20,9 +20,11 @@ def idle_trainers() -> Iterator[list[TrainingProcess]]:
 @pytest.fixture(autouse=True, scope="module")
 def _warm_trainers(idle_trainers: list[TrainingProcess]) -> Iterator[None]:
     """Give each pool those processes, and let it leave them running."""
+    begin_cold = TrainingPool.__init__
 
     def begin(self: TrainingPool) -> None:
-        self._idle, self._closed = idle_trainers, False
+        begin_cold(self)
+        self._idle = idle_trainers
 
     def leave(self: TrainingPool, *exception: object) -> None:
         pass

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hftcl.learning.alert_texts import build_digest, build_error_alert, build_re
 from hftcl.learning.reports import RetrainReport
 from hftcl.settings import Paths, Settings
 from tests.archive.sample_models import T0, added, archive_in, deployed
-from tests.installed import run
+from tests.in_process import call
 from tests.loop_cases import first_retrain
 from tests.trained import Homes
 
@@ -41,6 +42,16 @@ def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected
     missed = [name for name, value in alert.facts if value == "MISSED" and not name.startswith("edge: ")]
     assert len(missed) == 1
     assert "needs more than 100.00" in missed[0]
+
+
+def test_a_refit_that_was_deployed_is_named_as_what_serves_and_its_twin_as_what_was_examined(
+    rejected: RetrainReport,
+) -> None:
+    refit, twin = "20260105_020001", "20260105_020000"
+    report = replace(rejected, outcome="deployed", reason="cleared every bar", model_id=refit, twin=twin, serves=refit)
+    (alert,) = build_retrain_alerts(report, NOW)
+    assert (alert.kind, alert.model_id, alert.subject) == (Kind.DEPLOYED, refit, f"New model {refit} deployed")
+    assert f"It is the refit on all sessions of model {twin}, which was examined." in alert.text
 
 
 def test_the_weekly_retrain_is_told_as_done_beside_its_verdict(rejected: RetrainReport) -> None:
@@ -110,12 +121,12 @@ def test_a_command_tells_its_verdict_a_rollback_and_an_error_and_a_failing_deliv
 ) -> None:
     home = Path(shutil.copytree(home_of_rejected, tmp_path / "home"))
     (home / "hftcl.toml").write_text(TOML.format(source="synthetic"))
-    verdict = run(home, "retrain", "--force", "--json", "--as-of", "2025-12-15")
+    verdict = call(home, "retrain", "--force", "--json", "--as-of", "2025-12-15")
     assert (verdict.returncode, json.loads(verdict.stdout)["outcome"]) == (0, "rejected")
-    assert run(home, "rollback", str(rejected.model_id), "--reason", "to see", "--yes").returncode == 0
+    assert call(home, "rollback", str(rejected.model_id), "--reason", "to see", "--yes").returncode == 0
     (home / "hftcl.toml").write_text(TOML.format(source="files"))
-    assert run(home, "retrain", "--force").returncode == 1
-    assert run(home, "retrain", "--force", "--param", "nonsense=1").returncode == 2
+    assert call(home, "retrain", "--force").returncode == 1
+    assert call(home, "retrain", "--force", "--param", "nonsense=1").returncode == 2
     heard = [json.loads(line) for line in (home / "heard").read_text().splitlines()]
     assert [event["kind"] for event in heard] == ["rejected", "rollback", "error"]
     assert (heard[2]["subject"], heard[2]["count"]) == ("The retrain failed", 1)
@@ -123,5 +134,5 @@ def test_a_command_tells_its_verdict_a_rollback_and_an_error_and_a_failing_deliv
 
 def test_where_nobody_is_to_be_told_no_outbox_is_made(tmp_path: Path) -> None:
     deployed(archive_in(tmp_path), 1)
-    assert run(tmp_path, "rollback", "--yes").returncode == 1
+    assert call(tmp_path, "rollback", "--yes").returncode == 1
     assert not (tmp_path / "alerts.sqlite").exists()

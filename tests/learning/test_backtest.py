@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,16 +14,21 @@ import pytest
 
 from hftcl import ContinuousLearning, durable
 from hftcl.archive import artifact
+from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
+from hftcl.compute import Table
 from hftcl.errors import LockHeldError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.story import list_week_ends
-from hftcl.learning.reports import BacktestReport, document
+from hftcl.learning.reports import document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
-from tests.installed import HFTCL, PATIENCE_S, children
+from tests.in_process import answer_here
+from tests.installed import HFTCL, PATIENCE_S
 from tests.loop_cases import small
+from tests.processes import children, wait_until, wait_until_ended
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 FROM, TO = "2025-08-04", "2025-08-28"  # a Monday and a Thursday: weeks end on 08-01, 08-08, 08-15 and 08-22
@@ -37,7 +40,6 @@ def tiny(home: Path, **sections: dict[str, object]) -> Settings:
         settings,
         market=replace(settings.market, watchlist=("AAPL", "AMD")),
         synthetic=replace(settings.synthetic, edge=1.0),
-        model=replace(settings.model, family="forest", n_estimators=6, max_depth=6),
         exam=replace(settings.exam, sessions=12, min_sessions=5),
     )
 
@@ -92,7 +94,7 @@ def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(r
     assert {(each["policy"], each["against"]) for each in told["differences"]} >= {
         ("policy", name) for name in told["policies"] if name != "policy"
     }
-    assert told["conclusion"] == "not shown", "four weeks and six trees show nothing"
+    assert told["conclusion"] == "not shown", "four weeks show nothing"
 
 
 def test_buy_and_hold_is_what_the_stored_closes_say(report: BacktestReport, home: Path) -> None:
@@ -224,40 +226,37 @@ def test_where_the_bars_begin_later_the_comparison_begins_later_and_says_so(tmp_
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def wait_until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+KILLED = """
+import os, signal
+from pathlib import Path
+replace, models = Path.replace, []
+def replace_or_die(path, target):
+    models.extend([target] * str(target).endswith(".onnx"))
+    if len(models) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+Path.replace = replace_or_die
+from hftcl.cli import main
+main()
+"""
 
 
 def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path: Path) -> None:
+    """Killed as it is about to keep its third training."""
     (tmp_path / "hftcl.toml").write_text(
         '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n'
-        "[model]\nn_estimators = 6\nmax_depth = 6\n[exam]\nsessions = 12\nmin_sessions = 5\n"
+        '[model]\nfamily = "ridge"\n[exam]\nsessions = 12\nmin_sessions = 5\n'
     )
-    command = [HFTCL, "backtest", "--from", FROM, "--to", TO, "--json"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as first:
-        wait_until(lambda: len(list(tmp_path.glob("backtest/*/*.onnx"))) >= 2)
-        first.send_signal(signal.SIGKILL)
-        assert first.wait() == -signal.SIGKILL
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert 2 <= told["resumed"] < told["trainings"]
+    words = ["backtest", "--from", FROM, "--to", TO, "--json"]
+    command = [sys.executable, "-c", KILLED, *words]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert len(list(tmp_path.glob("backtest/*/*.onnx"))) == 2
+    told = answer_here(tmp_path, *words)
+    assert 2 == told["resumed"] < told["trainings"]
     expected = document(report)
     for field in ("policies", "differences", "attempts", "conclusion"):
         assert told[field] == expected[field]
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process runs; one that has ended and that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None:
@@ -273,8 +272,7 @@ def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None
         pids = children(running.pid)
         running.send_signal(signal.SIGTERM)
         assert running.wait(timeout=PATIENCE_S) == 143
-    wait_until(lambda: not any(alive(pid) for pid in pids))
-    assert not [pid for pid in pids if alive(pid)]
+    wait_until_ended(*pids)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -363,26 +361,108 @@ def test_a_halved_price_is_told_and_only_the_windows_that_span_the_night_lose_wh
         assert any("left out" in event.text and "AMD" in event.text for event in events) == (day > "2025-08-13")
 
 
+def test_a_ticker_that_a_week_leaves_out_is_no_peer_of_the_others(tmp_path: Path) -> None:
+    settings = from_files(tmp_path / "home", tmp_path / "bars")
+    settings = replace(
+        settings,
+        market=replace(settings.market, watchlist=("AAPL", "AMD", "TSLA"), min_coverage=0.9),
+        model=replace(settings.model, family="ridge"),
+    )
+    stored(tmp_path / "bars")
+    late = open_market(tiny(tmp_path))[0].minutes("TSLA", date(2025, 7, 7), date(2025, 8, 28))
+    late.write_parquet(tmp_path / "bars" / "TSLA.parquet")
+    attempt = backtest(settings).attempts[0]
+    day = attempt.at.date().isoformat()
+    other = replace(settings, paths=replace(settings.paths, home=str(tmp_path / "other")))
+    done = ContinuousLearning(other, clock=lambda: NOW).retrain(force=True, as_of=day)
+    assert done.model_id is not None
+    assert done.challenger is not None
+    (kept,) = (tmp_path / "home" / "backtest").glob(f"*/{attempt.model_id}-*.onnx")
+    path = Registry(tmp_path / "other").onnx_path(done.model_id)
+    ours, theirs = (artifact.load(path).meta for path in (kept, path))
+    assert theirs.tickers == ("AAPL", "AMD")
+    assert ours.data_digest == theirs.data_digest
+    assert attempt.sharpe == done.challenger.sharpe
+
+
+def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_model(tmp_path: Path) -> None:
+    stored(tmp_path / "bars")
+    whole_from = date(2025, 7, 8)  # before it 90 minutes a day: too few rows for a model a ticker in the first week
+    for path in (tmp_path / "bars").glob("*.parquet"):
+        bars = pl.read_parquet(path)
+        minute = (pl.col("ts") - pl.col("ts").min().over(pl.col("ts").dt.date())).dt.total_minutes()
+        bars.filter((pl.col("ts").dt.date() >= whole_from) | (minute < 90)).write_parquet(path)
+    settings = from_files(tmp_path / "home", tmp_path / "bars")
+    settings = replace(settings, model=replace(settings.model, family="ridge", per="ticker"))
+    report = backtest(settings)
+    assert any(note.startswith("20250801") and "has no model" in note for note in report.notes)
+    assert report.attempts[0].at.date() == date(2025, 8, 8)
+    folds = {path.name.partition("_fold")[0] for path in (tmp_path / "home" / "backtest").glob("*/*_fold*.onnx")}
+    assert folds == {report.attempts[0].model_id}
+    assert report.attempts[0].record_sessions == settings.exam.sessions
+
+
+def find_folder(settings: Settings) -> Path:
+    from hftcl.learning.backtest.trainings import Workshop
+
+    ours = artifact.our_features()
+    shop = Workshop(
+        settings=settings,
+        table=Table(pl.DataFrame),
+        params={},
+        features=ours,
+        source="x",
+        synthetic=True,
+        frame_minutes=30,
+    )
+    return shop.folder
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("market", "watchlist", ("AAPL",)),
+        ("market", "lookback_days", 50),
+        ("market", "extended_hours", True),
+        ("features", "drop_below", 0.001),
+        ("model", "family", "ridge"),
+        ("model", "horizon_minutes", "auto"),
+        ("model", "half_life_days", 5.0),
+        ("model", "novelty", 0.9),
+        ("strategy", "entry_quantile", 0.5),
+        ("strategy", "flat_minutes_before_close", 5),
+        ("strategy", "cost_bps", 3.0),
+        ("strategy", "entry", "net"),
+        ("strategy", "side", "long"),
+        ("strategy", "weighting", "inverse_volatility"),
+        ("exam", "sessions", 12),
+        ("exam", "embargo_sessions", 2),
+    ],
+)
+def test_what_a_policy_is_of_is_another_cache(section: str, name: str, value: object) -> None:
+    settings = Settings()
+    changed = replace(settings, **{section: replace(getattr(settings, section), **{name: value})})
+    assert hash_policy(changed) != hash_policy(settings), "else it has no place here"
+    assert find_folder(changed) != find_folder(settings)
+
+
+def test_another_rule_of_promotion_reads_the_same_trainings() -> None:
+    settings = Settings()
+    assert find_folder(replace(settings, promote=replace(settings.promote, policy="seed"))) == find_folder(settings)
+
+
 def test_another_version_of_a_boosting_library_is_another_cache(tmp_path: Path) -> None:
     """A model of the cache must not outlive the library that fitted it."""
-
-    def find_folder() -> Path:
-        from hftcl.learning.backtest.trainings import Workshop
-
-        settings = replace(Settings(), paths=replace(Settings().paths, home=str(tmp_path)))
-        ours = artifact.our_features()
-        shop = Workshop(settings=settings, frame=pl.DataFrame(), params={}, features=ours, source="x", synthetic=True)
-        return shop.folder
-
-    before, site = find_folder(), tmp_path / "site"
+    settings = replace(Settings(), paths=replace(Settings().paths, home=str(tmp_path)))
+    before, site = find_folder(settings), tmp_path / "site"
     for name in ("lightgbm", "xgboost", "xgboost_cpu"):
         about = site / f"{name}-0.0.1.dist-info"
         about.mkdir(parents=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n")
         sys.path.insert(0, str(site))
         try:
-            assert find_folder() != before
+            assert find_folder(settings) != before
         finally:
             sys.path.remove(str(site))
             shutil.rmtree(site)
-    assert find_folder() == before
+    assert find_folder(settings) == before

@@ -16,7 +16,7 @@ from hftcl.events import Event, Level
 from hftcl.learning.reports import document
 from hftcl.settings import Settings
 from tests.archive.sample_models import added, archive_in
-from tests.installed import run
+from tests.in_process import call
 from tests.loop_cases import NOW, SMALL_TOML, first_retrain, small
 from tests.trained import Homes
 
@@ -180,12 +180,12 @@ def test_a_model_whose_file_was_pruned_is_told_apart_from_a_damaged_one(trained:
 
 def test_the_command_prints_one_document_or_tables_of_all_slices(trained: Path) -> None:
     span = ("--from", "2026-01-12", "--to", "2026-01-16")
-    done = run(trained, "-q", "exam", archived(trained), *span, "--json")
+    done = call(trained, "-q", "exam", archived(trained), *span, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["model_id"] == archived(trained)
     assert (report["from"], report["to"], report["sessions"]) == ("2026-01-12", "2026-01-16", 5)
-    drawn = run(trained, "-q", "exam", archived(trained), *span).stdout
+    drawn = call(trained, "-q", "exam", archived(trained), *span).stdout
     for title in ("by ticker", "by hour", "by volatility", "by side", "by session"):
         assert f"# P&L {title}" in drawn
 
@@ -197,6 +197,6 @@ def test_the_command_prints_one_document_or_tables_of_all_slices(trained: Path) 
 def test_a_script_learns_from_the_status_what_was_wrong(
     trained: Path, model_id: str | None, start: str, status: int
 ) -> None:
-    done = run(trained, "-q", "exam", model_id or archived(trained), "--from", start, "--to", "2026-01-16")
+    done = call(trained, "-q", "exam", model_id or archived(trained), "--from", start, "--to", "2026-01-16")
     assert (done.returncode, done.stdout) == (status, "")
     assert len(done.stderr.splitlines()) == 1

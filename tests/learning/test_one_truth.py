@@ -1,5 +1,6 @@
 """What serves, what was judged and what may trade have one answer each, for whoever asks."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
 from hftcl.doctor import prometheus
+from hftcl.errors import IntegrityError
 from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
+from hftcl.learning.stories.record import list_record
 from tests.archive.sample_models import T0, added, archive_in
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
 
@@ -35,8 +38,29 @@ def test_digest_mail_and_prometheus_tell_the_edge_in_force_and_not_that_of_the_d
     }
     archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report)
     facts = dict(build_digest(settings, TRAINED, TRAINED + 2 * HOUR).facts)
-    assert facts["edge"] == "stand aside: P(edge) 0.31"
+    assert facts["edge"] == "MAY NOT TRADE: P(edge) 0.31"
     assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + 2 * HOUR)
+
+
+@pytest.mark.hazard(87)
+def test_no_story_takes_an_emptied_registry_for_a_home_without_models(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    live = archived(tmp_path)
+    Registry(tmp_path).database.write_bytes(b"")
+    loop = ContinuousLearning(settings, clock=lambda: TRAINED + HOUR)
+    stories: dict[str, Callable[[], object]] = {
+        "history": lambda: loop.get_model_history(all=True),
+        "check": loop.check,
+        "exam": lambda: loop.exam(live, DAY, DAY),
+        "retrain": lambda: loop.retrain(force=True),
+        "rollback": loop.rollback_to_previous_model,
+        "record": lambda: list_record(settings),
+        "mail": lambda: build_digest(settings, TRAINED, TRAINED + HOUR),
+        "prometheus": lambda: prometheus.render_text(settings, TRAINED + HOUR),
+    }
+    for name, tell in stories.items():
+        with pytest.raises(IntegrityError, match=r"knows no model.*doctor --repair"):
+            raise AssertionError(f"{name} answered {tell()}")
 
 
 def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) -> None:

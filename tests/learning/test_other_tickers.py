@@ -8,8 +8,8 @@ from pathlib import Path
 from hftcl import ContinuousLearning
 from hftcl.events import Event
 from hftcl.settings import Settings
+from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay import replay
-from hftcl.trading.run.session_loop import Controls
 from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)

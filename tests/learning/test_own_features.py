@@ -11,14 +11,16 @@ from hftcl.archive import artifact
 from hftcl.archive.registry import Registry
 from hftcl.doctor.prometheus import render_text
 from hftcl.errors import ConfigError, FeatureError, IntegrityError
-from hftcl.events import Event
+from hftcl.events import Event, ignore
 from hftcl.home import Home
 from hftcl.learning.alert_texts import build_digest
+from hftcl.learning.backtest.trainings import build_shop
+from hftcl.learning.dataset import open_window
 from hftcl.learning.reports import FeaturesReport
 from hftcl.learning.stories.history import plan_rollback
 from hftcl.model.features import FEATURE_NAMES
 from hftcl.settings import Settings
-from tests.installed import answer
+from tests.in_process import answer_here
 from tests.loop_cases import NOW, QUICK_TOML, RETRAIN, first_retrain, small
 
 OWN = '''\
@@ -114,6 +116,19 @@ def test_a_file_that_is_changed_while_a_training_runs_ends_it(grown: tuple[Setti
     assert [model.model_id for model in Registry(Home.of(settings).root).models()] == before
 
 
+def test_a_file_that_is_changed_while_weeks_are_searched_ends_the_backtest(grown: tuple[Settings, Path]) -> None:
+    settings, file = grown
+    data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
+    original = file.read_text()
+    assert build_shop(settings, data, {}, frame_minutes=10).features.definitions_hash == data.features.definitions_hash
+    try:
+        file.write_text(original.replace("= 60\n", "= 59\n"))
+        with pytest.raises(FeatureError, match="a file was changed while this ran"):
+            build_shop(settings, data, {}, frame_minutes=10)
+    finally:
+        file.write_text(original)
+
+
 @pytest.mark.parametrize("text", [None, "1 / 0\n"], ids=["missing", "broken"])
 def test_a_file_that_cannot_be_run_blocks_neither_metrics_nor_the_digest(
     grown: tuple[Settings, Path], text: str | None
@@ -167,8 +182,8 @@ def test_the_information_coefficient_is_the_rank_correlation_within_a_session(
 def test_the_bot_trades_a_model_with_an_own_feature_as_the_exam_did(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(QUICK_TOML + '[features]\nmodules = ["my_features.py"]\n')
     (tmp_path / "my_features.py").write_text(OWN)
-    model = answer(tmp_path, *RETRAIN)["model_id"]
-    replayed = answer(tmp_path, "trade", "--replay", "2025-12-11")
-    examined = answer(tmp_path, "exam", model, "--from", "2025-12-11", "--to", "2025-12-11")
+    model = answer_here(tmp_path, *RETRAIN)["model_id"]
+    replayed = answer_here(tmp_path, "trade", "--replay", "2025-12-11")
+    examined = answer_here(tmp_path, "exam", model, "--from", "2025-12-11", "--to", "2025-12-11")
     assert replayed["positions_sha256"] == examined["positions_sha256"]
     assert replayed["codes"]["hold_warmup"] > 60, "an hour of the session is the feature's look-back"

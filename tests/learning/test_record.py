@@ -22,7 +22,9 @@ from hftcl.errors import UsageError
 from hftcl.events import Event, ignore
 from hftcl.exam.split import Session, split
 from hftcl.learning.bars_digest import format_bars, holds
-from hftcl.learning.record import Record, _Timeline, split_folds
+from hftcl.learning.record import Record
+from hftcl.learning.record_scoring import split_folds
+from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import collect
 from hftcl.learning.stories.record import begin_over, list_record
@@ -125,19 +127,19 @@ def test_the_current_model_is_the_one_that_served_and_a_rollback_does_not_rewrit
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
     archive.rollback(now=T0 + timedelta(days=10), reason="it loses")
-    current = _Timeline.from_archive(archive, synthetic=True)
+    current = Timeline.from_archive(archive, synthetic=True)
     days = (1, 8, 9, 11, 40)
     found = [current.find_at(T0 + timedelta(days=day)) for day in days]
     assert [each.model_id for each in found if each] == [a, b, b, a, a]
     assert current.find_at(T0 - timedelta(days=1)) is None
-    assert _Timeline.from_archive(archive, synthetic=False).find_at(T0 + timedelta(days=40)) is None
+    assert Timeline.from_archive(archive, synthetic=False).find_at(T0 + timedelta(days=40)) is None
 
 
 def test_before_any_model_served_the_last_candidate_is_current(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     one = added(archive, T0, "rejected").model_id
     two = added(archive, T0 + WEEK, "rejected").model_id
-    current = _Timeline.from_archive(archive, synthetic=True)
+    current = Timeline.from_archive(archive, synthetic=True)
     found = [current.find_at(T0 + timedelta(days=day)) for day in (1, 6, 8)]
     assert [each.model_id for each in found if each] == [one, one, two]
 
@@ -390,7 +392,7 @@ def test_a_registry_of_version_3_keeps_its_record_and_counts_none_of_it(home: Pa
     with open_to_change(home / "models" / "registry.sqlite") as db:
         db.execute(f"INSERT INTO record ({names}, settings_digest) SELECT {names}, 'old' FROM policy_record")  # noqa: S608
     with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db, db:
-        for table in ("policy_record", "beginnings", "looks", "adopted"):
+        for table in ("policy_record", "beginnings", "looks", "adopted", "notes"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 3")
     rows = list_record(small(home))

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -387,21 +387,20 @@ def test_the_report_is_plain_json_without_nan(trained: Path) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
-def test_what_a_listener_raises_stops_the_retrain_and_frees_everything(home: Path) -> None:
+@pytest.mark.parametrize(
+    "stage", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("collect", "exam")), "fit"]
+)
+def test_what_a_listener_raises_stops_the_retrain_and_frees_everything(home: Path, stage: str) -> None:
     class StopError(Exception):
         pass
 
-    def stop_at(stage: str) -> Callable[[Event], None]:
-        def listener(event: Event) -> None:
-            if event.stage == stage and event.done:
-                raise StopError
-
-        return listener
+    def stop(event: Event) -> None:
+        if event.stage == stage and event.done:
+            raise StopError
 
     before = Registry(home).models()
-    for stage in ("collect", "fit", "exam"):
-        with pytest.raises(StopError):
-            learning(small(home), NOW + timedelta(hours=1), on_event=stop_at(stage)).retrain(force=True)
+    with pytest.raises(StopError):
+        learning(small(home), NOW + timedelta(hours=1), on_event=stop).retrain(force=True)
     assert Registry(home).models() == before
     assert list((home / "models").glob("*claim*")) == []
     assert learning(small(home), NOW + timedelta(hours=1)).retrain(force=True).model_id is not None

@@ -1,15 +1,18 @@
 """To look at sessions is to try: how tries are kept, counted by the sessions in common, and told as luck."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hftcl.archive.looks import Look, read_looks
+from hftcl.archive.record import Kind, RecordedSession
 from hftcl.exam.metrics import compute_best_luck, sharpe
+from hftcl.learning.record import Record
+from hftcl.learning.record_edge import compute_record_luck
 from hftcl.learning.trials import compute_luck
-from tests.archive.sample_models import T0, archive_in
+from tests.archive.sample_models import T0, added, archive_in
 
 DAYS = tuple(date(2026, 1, 5) + timedelta(days=n) for n in range(20))
 NET = np.random.default_rng(3).normal(0.001, 0.01, len(DAYS))
@@ -48,3 +51,59 @@ def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(
     assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252) == pytest.approx(
         expected
     )
+
+
+def test_a_look_after_the_record_had_begun_cannot_have_chosen_the_policy(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    begun = T0 + timedelta(days=1)
+    archive.record_look(look("other", "a", 3.0), synthetic=True, now=T0)
+    archive.record_look(look("other", "a", 5.0, (date(2026, 2, 2),)), synthetic=True, now=begun + timedelta(hours=1))
+    archive.record_look(look("at once", "b", -3.0), synthetic=True, now=begun)
+    for number in range(60):
+        one = look(f"trial {number}", f"t{number}", number / 10)
+        archive.record_look(one, synthetic=True, now=begun + timedelta(seconds=1))
+
+    def luck(until: datetime | None) -> float:
+        return compute_luck(
+            archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252, until=until
+        )  # 5.0 of the first was shown on another day
+
+    assert luck(begun) == pytest.approx(compute_best_luck([sharpe(NET), 3.0, -3.0]))
+    assert luck(None) != pytest.approx(luck(begun))
+
+
+def recorded(model_id: str, kind: Kind) -> tuple[RecordedSession, ...]:
+    return tuple(
+        RecordedSession(
+            session=day,
+            net=float(net),
+            gross=float(net),
+            turnover=0.0,
+            model_id=model_id,
+            kind=kind,
+            source="synthetic",
+            synthetic=True,
+            policy="ours",
+        )
+        for day, net in zip(DAYS, NET, strict=True)
+    )
+
+
+def test_the_luck_of_a_record_is_that_of_the_looks_before_its_walk_forward_was_written(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    archive.record_look(look("early", "a", 3.0), synthetic=True, now=T0)
+    begun = added(archive, T0 + timedelta(days=1))
+    archive.record_look(look("late", "b", -3.0), synthetic=True, now=T0 + timedelta(days=2))
+
+    def luck(record: Record) -> float:
+        return compute_record_luck(record, archive, "ours", synthetic=True, sessions_per_year=252)
+
+    rows = recorded(begun.model_id, "walk-forward")
+    of_both, of_early = compute_best_luck([sharpe(NET), 3.0, -3.0]), compute_best_luck([sharpe(NET), 3.0])
+    own = Record(recorded_sessions=rows, added=(), cost_bps=0.0)
+    assert luck(own) == pytest.approx(of_early)
+    beginning = Record(recorded_sessions=(), added=rows, cost_bps=0.0)
+    assert luck(beginning) == pytest.approx(of_both), "it begins now: each of them could have chosen it"
+    unknown = Record(recorded_sessions=recorded("20200101_000000", "walk-forward"), added=(), cost_bps=0.0)
+    assert luck(unknown) == pytest.approx(of_both), "nothing says when it began"
+    assert luck(Record(recorded_sessions=recorded(begun.model_id, "scored"), added=(), cost_bps=0.0)) == 0.0

@@ -16,8 +16,8 @@ from typing import Any
 import polars  # noqa: F401 - what an import opens is no step
 import pyarrow.parquet  # noqa: F401
 
-from hftcl import sqlite
 from hftcl.ledger.writer import Ledger
+from hftcl.sqlite import opening
 
 STEPS = ("open", "os.rename", "os.remove", "os.mkdir")
 
@@ -43,8 +43,8 @@ def archive_until(path: Path, last: int) -> None:
         db.set_trace_callback(step)
         return db
 
-    original = sqlite._connect
-    sqlite._connect = connect  # the connection is the ledger's own, and nothing else of it changes
+    original = opening._connect
+    opening._connect = connect  # the connection is the ledger's own, and nothing else of it changes
     sys.addaudithook(hear)
     with Ledger(path) as ledger:
         ledger.archive(datetime(2100, 1, 1, tzinfo=UTC))

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,7 +168,7 @@ def test_a_report_of_the_last_days_reads_no_fill_of_before_the_close_ahead_of_th
 
 
 @pytest.mark.hazard(50)
-@pytest.mark.parametrize("steps", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [29, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_before_any_step_nothing_is_lost_and_nothing_doubled(tmp_path: Path, steps: int) -> None:
     written = tmp_path / "home" / "ledger.sqlite"
     write_ledger(written, first=date(2025, 6, 27), last=date(2025, 7, 1), tickers=("AAPL", "AMD"))
@@ -454,3 +455,26 @@ def test_an_account_that_was_put_down_anywhere_goes_on_to_the_bit(
 ) -> None:
     put_down = build_snapshot(compute_account(fills[:cut]), "production", cut, LATER)
     assert compute_account(fills[cut:], take_up(put_down)) == compute_account(fills)
+
+
+def test_who_asks_of_one_ticker_gets_its_rows_and_stumbles_over_no_other_s(path: Path) -> None:
+    """Of the rows and of the months' files; what another ticker's damaged row is, it has not read."""
+    archive(path)
+    write_ledger(path, first=date(2025, 7, 7), last=date(2025, 7, 8), seed=4)
+    with LedgerReader(path) as ledger:
+        asks = (ledger.decisions, ledger.orders, ledger.fills)
+        whole = [ask("production") for ask in asks]
+        parts = [ask("production", ticker="AMD") for ask in asks]
+        sessions = ledger.list_closed_sessions()
+        assert sessions == tuple(sorted(ledger.closes()["session"].unique()))
+    assert [part.height > 0 for part in parts] == [True, False, True]
+    for part, everything in zip(parts, whole, strict=True):
+        assert part.equals(everything.filter(pl.col("ticker") == "AMD"))
+    assert parts[0]["ts"].dt.date().n_unique() == len(sessions), "archived ones too"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        changed = db.execute("UPDATE fills SET price = price + 1 WHERE ticker = 'TSLA'")
+        assert changed.rowcount > 0
+    with LedgerReader(path) as ledger:
+        assert ledger.fills("production", ticker="AMD").equals(parts[2])
+        with pytest.raises(IntegrityError):
+            ledger.fills("production")

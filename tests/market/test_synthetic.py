@@ -14,7 +14,8 @@ from hftcl.errors import ConfigError
 from hftcl.market.bars import PRICES, RAW_SCHEMA, clean, find_label_doubt
 from hftcl.market.coverage import measure_coverage
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources.synthetic import EPOCH, SyntheticSource, _build_market
+from hftcl.market.sources.synthetic import SyntheticSource, _build_market
+from hftcl.market.sources.synthetic_market import EPOCH
 from hftcl.market.splits import find_unannounced_splits
 from hftcl.settings import DEFAULT_WATCHLIST, Market, Settings, Synthetic
 

@@ -193,3 +193,26 @@ def test_weights_are_fitted_on_rows_that_the_members_have_not_seen_and_told() ->
     assert weights != [1 / 3] * 3
     assert chosen.threshold != given.threshold
     assert chosen.onnx != given.onnx
+
+
+@pytest.mark.parametrize("with_stranger", [False, True])
+def test_a_training_process_hides_what_lightgbm_wraps_only_where_no_stranger_s_family_may_need_it(
+    tmp_path: Path, *, with_stranger: bool
+) -> None:
+    if with_stranger:
+        info = tmp_path / "acme-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[hftcl.families]\nacme = acme:Acme\n")
+    code = (
+        "from hftcl.model.families.boosting import LightGBM; LightGBM().prepare_child(); "
+        "import sys; print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(with_stranger)

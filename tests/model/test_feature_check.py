@@ -10,7 +10,8 @@ import pytest
 from hftcl.errors import FeatureError
 from hftcl.model.feature_check import find_faults, find_faults_on, require_sound, require_values
 from hftcl.model.features import Feature
-from hftcl.model.grid import LOG_UNIT, count_whole, divide_by_volatility
+from hftcl.model.grid import count_whole, divide_by_volatility
+from hftcl.model.peers import LOG_UNIT
 from tests.model.feature_cases import market
 
 FUTURE = "a value never changes when later bars arrive"

@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hftcl.model import features as module
-from hftcl.model.features import (
-    FEATURE_NAMES,
-    FEATURES,
-    WARMUP_SESSIONS,
-    Feature,
-    evaluate,
-    features,
-)
+from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
 from hftcl.model.grid import build_grid
 from tests.model.feature_cases import Values, market, one_session, reference
 from tests.shared_data import REAL_BARS, needs_real_bars

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.model.features import DEFINITIONS_VERSION, FEATURE_NAMES, FEATURES, Feature, definitions_hash, features
+from hftcl.model.definitions import DEFINITIONS_VERSION
+from hftcl.model.features import FEATURE_NAMES, FEATURES, Feature, definitions_hash, features
 from tests.model.feature_cases import one_session
 
 

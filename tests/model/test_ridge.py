@@ -42,8 +42,46 @@ def test_it_is_ridge_regression_on_standardised_features(alpha: float) -> None:
     fitted = fit(X, y, alpha=alpha)
     np.testing.assert_allclose(fitted.estimator.predict(X), known.predict(standardised), atol=1e-9)
     np.testing.assert_allclose(Predictor(fitted.onnx, 5).predict(X), known.predict(standardised), atol=1e-4)
+    assert fitted.importances is not None
     assert fitted.importances[3] == 0
     assert sum(fitted.importances) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_feature_that_never_changes_has_no_part_in_any_prediction(weighted: bool) -> None:
+    """Also where its mean is rounded: divided by what the rounding left, a large value was no number."""
+    X, y = market(20_001)
+    X[:, 3] = 0.1
+    weights = np.random.default_rng(2).uniform(0.5, 1.5, len(X)).astype(np.float32) if weighted else None
+    fitted = Ridge().fit(X, y, {"alpha": 100.0}, seed=7, jobs=1, on_step=lambda done, total: None, weights=weights)
+    far = X[:9].copy()
+    far[:, 3] = 1e30
+    predictor = Predictor(fitted.onnx, 5)
+    np.testing.assert_array_equal(predictor.predict(far), predictor.predict(X[:9]))
+    assert fitted.importances is not None
+    assert fitted.importances[3] == 0
+
+
+def test_a_feature_that_is_nothing_but_rounding_has_no_part_in_any_prediction() -> None:
+    """A wick that is the same above and below, 1e-13 of rounding: a large value of it was no number in float32."""
+    X, y = market()
+    X[:, 2] = np.random.default_rng(2).normal(scale=1e-13, size=len(X))
+    fitted = fit(X, y)
+    far = X[:9].copy()
+    far[:, 2] = 1e30
+    predictor = Predictor(fitted.onnx, 5)
+    assert np.isfinite(predictor.predict(far)).all()
+    np.testing.assert_array_equal(predictor.predict(far), predictor.predict(X[:9]))
+    assert fitted.importances[2] == 0
+
+
+def test_a_feature_of_a_small_spread_that_float32_can_tell_counts() -> None:
+    X, y = market()
+    X[:, 0] *= 1e-8
+    far = np.full((1, 5), 1e30, dtype=np.float32)
+    fitted = fit(X, y)
+    assert fitted.importances[0] > 0.1
+    assert np.isfinite(Predictor(fitted.onnx, 5).predict(far)).all()
 
 
 def test_seed_cores_and_the_size_of_a_block_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +24,8 @@ from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
-from tests.installed import PATIENCE_S, children, find_trainers
+from tests.installed import PATIENCE_S
+from tests.processes import children, find_trainers, lives, wait_until, wait_until_ended
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
@@ -56,20 +57,9 @@ def task(**changes: Any) -> TrainingTask:
     return replace(asked, **changes)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
-
-
-def gone_within(seconds: float, pid: int) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if not alive(pid):
-            return True
-        time.sleep(0.02)
-    return False
+def quick(**changes: Any) -> TrainingTask:
+    """Return those rows for a ridge: its process begins in a moment, where one of trees loads for two seconds."""
+    return task(family="ridge", params={}, **changes)
 
 
 FAMILY = """
@@ -103,8 +93,8 @@ def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingTask:
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
-    """Return what a training of `task()` gives; a training starts a process, so most tests share this one."""
-    return train(task())
+    """Return what a training of `quick()` gives; a training starts a process, so most tests share this one."""
+    return train(quick())
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -156,7 +146,7 @@ def test_a_training_gives_a_graph_an_estimator_a_threshold_and_its_facts() -> No
 
 
 def test_the_threshold_is_the_quantile_over_rows_that_the_inner_model_has_not_seen(trained: Trained) -> None:
-    asked = task()
+    asked = quick()
     half = np.arange(500) < 250
     known = replace(asked, X=asked.X[:500], y=asked.y[:500], fitted=half, held_out=~half)
     inner = train(known)  # whose final model is the other's inner one
@@ -166,20 +156,18 @@ def test_the_threshold_is_the_quantile_over_rows_that_the_inner_model_has_not_se
 
 
 def test_labels_of_the_held_out_and_embargoed_rows_do_not_move_the_inner_model(trained: Trained) -> None:
-    asked = task()
+    asked = quick()
     other = train(replace(asked, y=np.where(asked.fitted, asked.y, -asked.y)))
     assert other.threshold == trained.threshold
     assert other.onnx != trained.onnx
 
 
 @pytest.mark.hazard(21)
-def test_two_trainings_in_two_processes_give_the_same_files_to_the_byte_whatever_the_cores(
-    trained: Trained,
-) -> None:
-    again = train(task(jobs=2))
-    assert (again.onnx, again.threshold, again.importances) == (trained.onnx, trained.threshold, trained.importances)
-    assert again.pkl == trained.pkl
-    assert train(task(seed=43)).onnx != trained.onnx
+def test_two_trainings_in_two_processes_give_the_same_files_to_the_byte_whatever_the_cores() -> None:
+    first, again = train(task()), train(task(jobs=2))
+    assert (again.onnx, again.threshold, again.importances) == (first.onnx, first.threshold, first.importances)
+    assert again.pkl == first.pkl
+    assert train(task(seed=43)).onnx != first.onnx
 
 
 def test_wrong_arrays_unknown_families_and_parameters_are_refused_before_a_process_starts() -> None:
@@ -204,7 +192,7 @@ def test_wrong_arrays_unknown_families_and_parameters_are_refused_before_a_proce
 def test_a_child_does_not_outlive_a_parent_that_was_killed_and_leaves_no_file(tmp_path: Path) -> None:
     with training_script(params=ENDLESS, folder=tmp_path) as (parent, child):
         os.kill(parent.pid, signal.SIGKILL)
-        assert gone_within(3, child)
+        wait_until_ended(child)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -219,7 +207,7 @@ def test_an_interrupted_parent_ends_its_child_at_once_and_only_the_parent_says_s
     with training_script(params=ENDLESS, folder=tmp_path, before=handler) as (parent, child):
         os.killpg(parent.pid, number)  # a terminal sends Ctrl-C to the whole group
         _, said = parent.communicate(timeout=PATIENCE_S)
-        assert not alive(child)
+        assert not lives(child), "the parent waits for its end before its own"
     assert parent.returncode == status
     assert said.count("Traceback") == (1 if number == signal.SIGINT else 0)
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -265,7 +253,7 @@ def test_a_fit_that_says_nothing_for_long_tells_the_processor_time_that_it_uses(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(task(family="thinker", params={}), listen, timeout_s=60, silence_s=0.5)
+        train(task(family="thinker", params={}), listen, timeout_s=PATIENCE_S, silence_s=0.5)
     assert [each.text.endswith(" s of processor time") for each in heard] == [False, True, True]
     assert len({each.text for each in heard}) == 3, "each is news"
 
@@ -342,14 +330,43 @@ def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.
 
 def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(trained: Trained) -> None:
     with TrainingPool() as pool:
-        pool.prepare("forest")
+        pool.prepare("ridge")
         (prepared,) = find_trainers(os.getpid())
-        first, second = pool.train(task()), pool.train(task(seed=43))
+        first, second = pool.train(quick()), pool.train(quick(y=-quick().y))
         assert find_trainers(os.getpid()) == [prepared]
-        again = pool.train(task())
+        again = pool.train(quick())
     assert find_trainers(os.getpid()) == []
     assert (first.onnx, first.threshold) == (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
     assert second.onnx != first.onnx
+
+
+def test_a_training_goes_on_to_its_end_where_the_pool_is_closed_in_the_middle_and_leaves_nothing(
+    trained: Trained,
+) -> None:
+    closed = threading.Event()
+
+    def wait(_: object) -> None:
+        assert closed.wait(PATIENCE_S)
+
+    with ThreadPoolExecutor(1) as other:
+        with TrainingPool() as pool:
+            middle = other.submit(pool.train, quick(), wait)
+            wait_until(lambda: find_trainers(os.getpid()), "a training")
+        closed.set()
+        assert middle.result().onnx == trained.onnx
+        assert other.submit(pool.train, quick()).result().onnx == trained.onnx, "the next of the thread's own"
+    wait_until(lambda: not find_trainers(os.getpid()), "the end of its processes")
+
+
+def test_a_process_outlives_the_thread_that_it_first_trained_for() -> None:
+    with TrainingPool() as pool:
+        with ThreadPoolExecutor(1) as other:
+            other.submit(pool.train, quick()).result()
+        (child,) = find_trainers(os.getpid())
+        for _ in range(3):
+            pool.train(quick())
+        assert find_trainers(os.getpid()) == [child]
+    wait_until_ended(child)
 
 
 def test_a_pool_goes_on_with_another_process_where_one_was_killed_or_failed(trained: Trained) -> None:
@@ -357,20 +374,20 @@ def test_a_pool_goes_on_with_another_process_where_one_was_killed_or_failed(trai
         raise LookupError("enough")
 
     with TrainingPool() as pool:
-        pool.prepare("forest")
+        pool.prepare("ridge")
         (prepared,) = find_trainers(os.getpid())
         os.kill(prepared, signal.SIGKILL)
-        assert gone_within(PATIENCE_S, prepared)
-        assert pool.train(task()).onnx == trained.onnx
+        wait_until_ended(prepared)
+        assert pool.train(quick()).onnx == trained.onnx
         with pytest.raises(LookupError, match="enough"):
-            pool.train(task(), leave)
+            pool.train(quick(), leave)
         assert find_trainers(os.getpid()) == []
-        assert pool.train(task()).onnx == trained.onnx
+        assert pool.train(quick()).onnx == trained.onnx
 
 
 def test_two_threads_train_in_two_processes_of_one_pool(trained: Trained) -> None:
     with TrainingPool() as pool, ThreadPoolExecutor(2) as threads:
-        for done in [threads.submit(pool.train, task()) for _ in range(3)]:
+        for done in [threads.submit(pool.train, quick()) for _ in range(3)]:
             assert done.result().onnx == trained.onnx
         assert len(find_trainers(os.getpid())) == 2
 
@@ -384,7 +401,7 @@ def test_a_family_that_cannot_be_prepared_is_told_by_the_training() -> None:
 
 def test_a_running_event_loop_is_no_hindrance(trained: Trained) -> None:
     async def notebook_cell() -> float:
-        return train(task()).threshold
+        return train(quick()).threshold
 
     assert asyncio.run(notebook_cell()) == trained.threshold
 

@@ -30,8 +30,10 @@ def test_each_number_of_the_graph_is_the_one_that_skl2onnx_writes(kind: Any) -> 
         forest, initial_types=[("X", FloatTensorType([None, 6]))], target_opset={"": 19, "ai.onnx.ml": 3}
     )
     ours, theirs = read_attributes(to_onnx(forest, 6)), read_attributes(known.SerializeToString())
-    # Theirs are the operator's defaults: nothing was measured, no value is missing, no function on the sum.
-    assert set(theirs) - set(ours) == {"nodes_hitrates", "nodes_missing_value_tracks_true", "post_transform"}
+    # Theirs are the operator's defaults: no value is missing, no function on the sum, nothing was measured.
+    assert set(theirs) - set(ours) == {"nodes_missing_value_tracks_true", "post_transform"}
+    covers = np.concatenate([tree.tree_.weighted_n_node_samples for tree in forest.estimators_])
+    assert ours.pop("nodes_hitrates") == covers.tolist()
     for name, values in ours.items():
         assert np.array_equal(values, theirs[name]), name
 

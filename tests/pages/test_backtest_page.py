@@ -1,12 +1,14 @@
 """The HTML report: whole without network and script, the same bytes for the same input, and a browser can draw it."""
 
+import base64
+import hashlib
+import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,13 @@ from hypothesis import strategies as st
 
 from hftcl import pages as page
 from hftcl.errors import StorageError, UsageError
-from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
-from tests.installed import one_line, run
+from hftcl.exam.metrics import max_drawdown
+from hftcl.learning.backtest.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
+from hftcl.pages.courses import read_script
+from tests.browser import PATIENCE_MS
+from tests.in_process import call
+from tests.installed import one_line
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-)
 NAMES = ("policy", "policy, ungated", "never retrain", "always newest", "stand aside")
 HOSTILE = '<script src="http://x/y.js">&"\'</script>'
 DAYS = [date(2025, 1, 6) + timedelta(days=n) for n in range(60) if (date(2025, 1, 6) + timedelta(days=n)).weekday() < 5]
@@ -142,35 +145,73 @@ def test_the_same_report_gives_the_same_bytes_whatever_it_took() -> None:
     assert page.backtest(replace(REPORT, timings_s={"total": 99.0}, resumed=9)) == text
 
 
-def test_it_is_well_formed_and_nothing_is_fetched_or_run() -> None:
-    tags = Tags(page.backtest(REPORT))
+def test_it_is_well_formed_and_nothing_is_fetched_and_only_its_own_script_runs() -> None:
+    text = page.backtest(REPORT)
+    tags = Tags(text)
     assert tags.open == []
-    assert tags.count("script") == tags.count("link") == tags.count("img") == tags.count("iframe") == 0
+    assert tags.count("link") == tags.count("img") == tags.count("iframe") == 0
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    assert scripts == [read_script()]
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     for tag, attributes in tags.found:
         assert not {"src", "href", "style"} & set(attributes), tag
         assert not [name for name in attributes if name.startswith("on")], tag
     assert "url(" not in page.backtest(REPORT)
     assert "@import" not in page.backtest(REPORT)
     policies = [attributes["content"] for tag, attributes in tags.found if tag == "meta" and "http-equiv" in attributes]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert policies == [f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"]
 
 
 def test_a_text_from_elsewhere_stays_a_text() -> None:
-    text = page.backtest(REPORT)
-    assert "<script" not in text
-    assert HOSTILE in Tags(text).text, "it is shown as it is"
+    hostile = replace(REPORT, policies={HOSTILE: policy(1, 2), **REPORT.policies})
+    tags = Tags(page.backtest(hostile))
+    assert tags.open == []
+    assert not [tag for tag, attributes in tags.found if "src" in attributes]
+    assert HOSTILE in tags.text, "it is shown as it is"
 
 
 def test_every_policy_has_a_curve_and_every_deployment_a_mark_on_it() -> None:
     tags = Tags(page.backtest(REPORT))
-    assert tags.count("polyline") == 2 * len(NAMES), "as it is, and at equal risk"
+    assert tags.count("polyline") == 3 * len(NAMES) - 1, "as it is, at equal risk, and its drawdown; one is an area"
     deployments = sum(each.deployments for each in REPORT.policies.values())
     assert tags.count("circle", "class", "mark") == 2 * deployments
     for name in NAMES:
         assert name in tags.text
     for _, attributes in tags.found:
-        if points := attributes.get("points"):
+        if (points := attributes.get("points")) and "data-run" in attributes:
             assert len(points.split()) == len(DAYS) + 1
+
+
+def test_what_is_read_out_are_the_policies_own_figures() -> None:
+    text = page.backtest(REPORT)
+    held = {
+        name: json.loads(course)
+        for name, course in re.findall(
+            r'id="chart-([\w-]+)">.*?<script type="application/json">(.*?)</script>', text, flags=re.DOTALL
+        )
+    }
+    assert set(held) == {"wealth", "equal-risk", "drawdown"}
+    for line, (name, told) in zip(held["wealth"]["series"], REPORT.policies.items(), strict=True):
+        net = np.array(list(told.pnl_by_session.values()))
+        assert line["name"] == name
+        assert line["y"] == pytest.approx(np.concatenate([[0.0], 100 * net.cumsum()]), abs=1e-3)
+        falls = next(each["y"] for each in held["drawdown"]["series"] if each["name"] == name)
+        assert min(falls) == pytest.approx(-100 * max_drawdown(net), abs=1e-3), "as the tables count it"
+    assert held["wealth"]["labels"][1:] == [str(day) for day in DAYS]
+
+
+def test_each_policy_that_traded_has_its_months_and_a_year_adds_up() -> None:
+    text = page.backtest(REPORT)
+    traded = [name for name, told in REPORT.policies.items() if any(told.pnl_by_session.values())]
+    assert 2 < len(traded) < len(NAMES)
+    for name in NAMES:
+        title = f'aria-label="Net P&amp;L of {name} by month in percent of capital"'
+        assert (title in text) == (name in traded)
+    drawn = text.split('aria-label="Net P&amp;L of policy by month', 1)[1].partition("</svg>")[0]
+    figures = [float(value) for value in re.findall(r">([+-]\d+\.\d\d)<", drawn)]
+    whole = 100 * sum(REPORT.policies["policy"].pnl_by_session.values())
+    assert figures[-1] == pytest.approx(whole, abs=0.006)
+    assert sum(figures[:-1]) == pytest.approx(whole, abs=0.02)
 
 
 def test_marks_lie_on_their_curve_at_the_session_from_which_the_model_serves() -> None:
@@ -196,7 +237,7 @@ def test_what_is_undefined_is_a_dash_and_no_nan_is_drawn() -> None:
     for each in (REPORT, empty):
         text = page.backtest(each)
         assert Tags(text).open == []
-        assert not re.search(r"\bnan\b|\binf\b|None", text)
+        assert not re.search(r"\bnan\b|\binf\b|None", text.replace(read_script(), ""))
 
 
 def test_synthetic_bars_are_called_so() -> None:
@@ -216,7 +257,7 @@ def test_ticks_are_round_and_lie_within_the_axis(low: float, span: float) -> Non
 
 
 def test_a_place_that_cannot_hold_the_file_is_refused_before_the_work(tmp_path: Path) -> None:
-    done = run(tmp_path, "backtest", "--from", "2025-01-06", "--to", "2025-02-03", "--html", "missing/page.html")
+    done = call(tmp_path, "backtest", "--from", "2025-01-06", "--to", "2025-02-03", "--html", "missing/page.html")
     assert (done.returncode, done.stdout) == (2, "")
     assert "the folder" in one_line(done)
     assert list(tmp_path.iterdir()) == []
@@ -229,25 +270,18 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         page.write(tmp_path / "gone" / "page.html", "<!doctype html>")
 
 
-@pytest.mark.skipif(not BROWSER, reason="no chromium on this machine")
-def test_a_browser_draws_it_in_light_and_in_dark(tmp_path: Path) -> None:
+@pytest.mark.browser
+def test_a_browser_draws_it_in_light_and_in_dark(tmp_path: Path, browser: Any) -> None:
     page.write(tmp_path / "page.html", page.backtest(REPORT))
     shots = {}
-    for scheme, number in (("light", 1), ("dark", 0)):
-        shot = tmp_path / f"{scheme}.png"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1100,1800"]
-        blink = f"--blink-settings=preferredColorScheme={number}"
-        profile = f"--user-data-dir={tmp_path / scheme}"
-        target = (tmp_path / "page.html").as_uri()
-        done = subprocess.run(
-            [BROWSER, *options, blink, profile, f"--screenshot={shot}", target],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert shot.is_file(), done.stderr
-        assert "Refused to" not in done.stderr, "the page asked for something that its own policy forbids"
-        shots[scheme] = shot.read_bytes()
+    for scheme in ("light", "dark"):
+        context = browser.new_context(viewport={"width": 1100, "height": 1800}, color_scheme=scheme)
+        context.set_default_timeout(PATIENCE_MS)
+        tab, told = context.new_page(), list[str]()
+        tab.on("console", lambda message, told=told: told.append(message.text))
+        tab.goto((tmp_path / "page.html").as_uri())
+        shots[scheme] = tab.screenshot()
+        assert told == [], "the page asked for something that its own policy forbids"
+        context.close()
     assert min(map(len, shots.values())) > 50_000, "a blank page of this size has about 10 kB"
     assert shots["light"] != shots["dark"]

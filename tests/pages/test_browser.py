@@ -1,55 +1,56 @@
-"""The page of `hftcl report` in a real browser: drawn without scripts, quiet with them, light, dark and on a phone.
+"""The HTML pages in a real browser: drawn without scripts, quiet with them, light, dark, on a phone and on paper.
 
 Skipped by name where playwright or a chromium is missing: neither is needed to use hftcl.
 """
 
-import shutil
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hftcl import pages as page
+from hftcl.performance.prices import read_prices
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
+from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
 from tests.ledger.ledger_cases import sessions, write_ledger
+from tests.pages import test_backtest_page, test_search_page
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
+pytestmark = pytest.mark.browser
+PAGES = ("report", "backtest", "search")
+Open = Callable[..., tuple[Any, list[str]]]
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+def folder(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a page of each kind; `browser` comes first, for without one there is no need of them."""
     home = tmp_path_factory.mktemp("page")
     days = [day for day, _ in sessions(date(2025, 6, 4), date(2025, 7, 15))]
     swaps = {day: f"{day:%Y%m%d}_010000" for day in days[::2]}  # too many for a label each
-    write_ledger(home / "ledger.sqlite", last=days[-1], swaps=swaps, meta={"synthetic": "1"})
-    report = performance(replace(Settings(), paths=replace(Settings().paths, home=str(home))))
+    about = {"synthetic": "1", "source": "synthetic"}
+    write_ledger(home / "ledger.sqlite", last=days[-1], swaps=swaps, meta=about)
+    settings = replace(Settings(), paths=replace(Settings().paths, home=str(home)))
+    report = performance(settings)
     shares = Importances(shares=tuple((f"feature_{n}", (31 - n) / 496) for n in range(31)))
-    page.write(home / "page.html", page.performance(report, shares))
-    return (home / "page.html").as_uri()
+    page.write(home / "report.html", page.performance(report, shares, read_prices(settings, report)))
+    page.write(home / "backtest.html", page.backtest(test_backtest_page.REPORT))
+    page.write(home / "search.html", page.search(test_search_page.REPORT))
+    return home
 
 
 @pytest.fixture
-def opened(browser: Any, address: str) -> Iterator[Any]:
-    """Return how to open the page: options of a browser's context in, the page and what it complained of out."""
+def opened(browser: Any, folder: Path) -> Iterator[Open]:
+    """Return how to open a page: options of a browser's context in, the page and what it complained of out."""
     contexts = []
 
-    def open_page(**options: Any) -> tuple[Any, list[str]]:
-        context = browser.new_context(**options)
+    def open_page(name: str = "report", **options: Any) -> tuple[Any, list[str]]:
+        address = (folder / f"{name}.html").as_uri()
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}} | options)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         tab, told = context.new_page(), []
         tab.on("console", lambda message: told.append(message.text))
@@ -63,25 +64,29 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
         context.close()
 
 
-def test_it_is_whole_without_javascript(opened: Any) -> None:
-    tab, told = opened(java_script_enabled=False, viewport={"width": 1100, "height": 900})
-    charts = tab.locator("svg[role=img]")
-    assert charts.count() == 8
+@pytest.mark.parametrize("name", PAGES)
+def test_it_is_whole_without_javascript(opened: Open, name: str) -> None:
+    tab, told = opened(name, java_script_enabled=False)
+    charts = tab.locator("svg[role=img]:visible")
+    assert charts.count() == {"report": 11, "backtest": 6, "search": 2}[name]
     for place in range(charts.count()):
         box = charts.nth(place).bounding_box()
         assert box is not None
         assert box["height"] > 30
         assert box["width"] > 600
     assert tab.locator("table").first.is_visible()
+    assert tab.locator("button").count() == 0, "nothing that would do nothing"
     assert told == []
 
 
-def test_with_javascript_it_is_quiet_and_asks_for_nothing(opened: Any) -> None:
-    _, told = opened()
+@pytest.mark.parametrize("name", PAGES)
+def test_with_javascript_it_is_quiet_and_asks_for_nothing(opened: Open, name: str) -> None:
+    tab, told = opened(name)
+    assert tab.locator(".course .tools").count() == tab.locator(".course").count() > 0
     assert told == []
 
 
-def test_dark_and_light_follow_the_reader_s_system(opened: Any) -> None:
+def test_dark_and_light_follow_the_reader_s_system(opened: Open) -> None:
     backs = {}
     for scheme in ("light", "dark"):
         tab, _ = opened(color_scheme=scheme, viewport={"width": 1100, "height": 900})
@@ -90,12 +95,23 @@ def test_dark_and_light_follow_the_reader_s_system(opened: Any) -> None:
     assert backs == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}
 
 
-def test_on_a_phone_nothing_but_charts_and_tables_reaches_beyond_the_screen(opened: Any) -> None:
-    tab, _ = opened(viewport={"width": 390, "height": 800})
-    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+@pytest.mark.parametrize("width", [375, 800, 1440])
+def test_charts_and_tables_are_shown_whole(opened: Open, width: int) -> None:
+    """As they come, and zoomed in logs with what is read under them."""
+    for name in PAGES:
+        tab, _ = opened(
+            name, viewport={"width": width, "height": 800}, color_scheme="dark" if width == 800 else "light"
+        )
+        tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert tab.evaluate(OVERFLOWS) == [], name
+        for chart in tab.locator(".course").all():
+            chart.focus()
+            for key in ("End", "ArrowLeft", "+", "l"):
+                tab.keyboard.press(key)
+        assert tab.evaluate(OVERFLOWS) == [], name
 
 
-def test_no_text_of_a_chart_is_cut_off_or_lies_on_another(opened: Any) -> None:
+def test_no_text_of_a_chart_is_cut_off_or_lies_on_another(opened: Open) -> None:
     tab, _ = opened(viewport={"width": 1100, "height": 900})
     faults = tab.evaluate(
         """() => Array.from(document.querySelectorAll("svg[role=img]")).flatMap(svg => {
@@ -112,24 +128,161 @@ def test_no_text_of_a_chart_is_cut_off_or_lies_on_another(opened: Any) -> None:
     assert faults == []
 
 
-def test_the_pointer_reads_the_equity_curve_and_a_heading_sorts(opened: Any) -> None:
-    tab, told = opened(viewport={"width": 1100, "height": 900})
-    box = tab.locator("#equity svg").bounding_box()
+def test_the_pointer_reads_the_curve_that_lies_under_it(opened: Open) -> None:
+    tab, told = opened()
+    chart = tab.locator("#chart-equity")
+    box = chart.locator("svg").bounding_box()
     tab.mouse.move(box["x"] + box["width"] - 20, box["y"] + 100)
-    assert tab.locator("#told").inner_text().startswith("2025-07-15")
-    tickers = tab.locator("table").nth(1)
+    said = chart.locator(".told").inner_text()
+    assert said.startswith("2025-07-15")
+    assert "bot +" in said
+    assert "buy and hold at the bot's volatility" in said
+    assert chart.locator(".hair").count() == 1
+    tab.mouse.move(5, 5)
+    assert chart.locator(".told").inner_text() == ""
+    assert told == []
+
+
+def test_the_keyboard_reads_every_point_and_shows_where_it_is(opened: Open) -> None:
+    tab, told = opened()
+    chart = tab.locator("#chart-drawdown")
+    chart.focus()
+    tab.keyboard.press("Shift+Tab")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.id") == "chart-drawdown", "the tabulator comes there"
+    assert "2px" in chart.evaluate("each => getComputedStyle(each).outline")
+    read = []
+    for key in ("Home", "ArrowRight", "ArrowRight", "PageDown", "End", "ArrowRight", "ArrowLeft"):
+        tab.keyboard.press(key)
+        read.append(chart.locator(".told").inner_text().partition(":")[0])
+    held = chart.evaluate("each => JSON.parse(each.querySelector('script').textContent)")
+    last = len(held["labels"]) - 1
+    assert read == [held["labels"][place] for place in (0, 1, 2, 12, last, last, last - 1)]
+    assert f"{held['series'][0]['y'][last - 1]:+.3f} %" in chart.locator(".told").inner_text().replace("+-", "-")
+    assert chart.get_attribute("role") == "group"
+    assert "Left and right read the values" in chart.get_attribute("aria-label")
+    assert chart.locator(".told").get_attribute("role") == "status", "a screen reader says it"
+    assert told == []
+
+
+def list_points(chart: Any) -> list[tuple[float, float]]:
+    """Return the points of the first line of a chart as they are drawn."""
+    points = chart.locator("[data-series='0']").get_attribute("points")
+    return [(float(x), float(y)) for x, _, y in (point.partition(",") for point in points.split())]
+
+
+def test_a_drag_shows_a_part_and_all_shows_the_whole_again(opened: Open) -> None:
+    tab, told = opened()
+    chart = tab.locator("#chart-equity")
+    whole = list_points(chart)
+    box = chart.locator("svg").bounding_box()
+    tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 80)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 120, steps=4)
+    assert chart.locator(".band").count() == 1
+    tab.mouse.up()
+    assert chart.locator(".band").count() == 0
+    part = list_points(chart)
+    assert len(whole) / 6 < len(part) < len(whole) / 3
+    assert part[0][0] == pytest.approx(whole[0][0], abs=1), "it takes the whole width"
+    assert part[-1][0] == pytest.approx(whole[-1][0], abs=1)
+    heights = [y for _, y in part]
+    assert max(heights) - min(heights) > 200, "and the height"
+    marks = chart.locator("circle.mark").count()
+    assert 0 < marks < 12, "marks that lie outside are gone"
+    chart.get_by_role("button", name="Show the whole span").click()
+    assert list_points(chart) == whole
+    assert chart.locator("circle.mark").count() > marks
+    assert told == []
+
+
+def test_a_zoomed_line_runs_through_the_marks_that_lie_on_it(opened: Open) -> None:
+    tab, _ = opened()
+    chart = tab.locator("#chart-equity")
+    chart.focus()
+    for key in ("Home", "+", "+", "l"):
+        tab.keyboard.press(key)
+    off = chart.evaluate(
+        """each => { const line = each.querySelector("[data-series='0']")
+            const points = line.getAttribute("points").split(" ").map(p => p.split(",").map(Number))
+            return [...each.querySelectorAll("circle.mark")].map(mark => {
+                const [dx, dy] = mark.getAttribute("transform").match(/-?[\\d.]+/g).map(Number)
+                const [x, y] = [Number(mark.getAttribute("cx")) + dx, Number(mark.getAttribute("cy")) + dy]
+                return Math.min(...points.map(([a, b]) => Math.hypot(a - x, b - y))) }) }"""
+    )
+    assert off
+    assert max(off) < 1
+
+
+def test_keys_zoom_and_the_scale_can_be_logarithmic(opened: Open) -> None:
+    """In logs of wealth equal growth is equally high: a line that grows evenly is straight."""
+    tab, told = opened("backtest")
+    chart = tab.locator("#chart-wealth")
+    whole = list_points(chart)
+    chart.focus()
+    for key, fewer in (("Home", 1.0), ("+", 0.55), ("=", 0.3), ("-", 0.55), ("0", 1.0)):
+        tab.keyboard.press(key)
+        assert len(list_points(chart)) <= fewer * len(whole), key
+    assert list_points(chart) == whole
+    tab.keyboard.press("l")
+    button = chart.get_by_role("button", name="Logarithmic scale")
+    assert button.get_attribute("aria-pressed") == "true"
+    held = chart.evaluate("each => JSON.parse(each.querySelector('script').textContent).series[0].y")
+    grown = [math.log1p(value / 100) for value in held]
+    heights = [y for _, y in list_points(chart)]
+    slope = (heights[-1] - heights[0]) / (grown[-1] - grown[0])
+    assert heights == pytest.approx([heights[0] + slope * (value - grown[0]) for value in grown], abs=0.2)
+    assert heights != pytest.approx([y for _, y in whole], abs=0.01)
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert list_points(chart) == whole
+    assert told == []
+
+
+def test_a_drawing_without_a_course_is_read_by_the_keys_too(opened: Open) -> None:
+    tab, told = opened()
+    chart = tab.locator("div[role=group]", has=tab.locator("svg[aria-label^='How many trades']"))
+    chart.focus()
+    tab.keyboard.press("ArrowRight")
+    first = chart.locator(".told").inner_text()
+    tab.keyboard.press("ArrowRight")
+    assert " trades from " in first
+    assert chart.locator(".told").inner_text() != first
+    assert told == []
+
+
+def test_on_paper_nothing_is_cut_and_what_only_a_screen_has_use_for_is_gone(opened: Open) -> None:
+    for name in PAGES:
+        tab, _ = opened(name, viewport={"width": 720, "height": 900})
+        tab.emulate_media(media="print")
+        assert tab.evaluate(OVERFLOWS) == [], name
+        assert tab.locator(".tools:visible").count() == 0
+        heads = tab.evaluate("[...document.querySelectorAll('thead')].map(e => getComputedStyle(e).display)")
+        assert set(heads) == {"table-header-group"}, "they come again on each sheet"
+        assert len(tab.pdf()) > 20_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_has_no_serious_fault_for_who_reads_it_otherwise(opened: Open, scheme: str) -> None:
+    for name in PAGES:
+        tab, _ = opened(name, color_scheme=scheme, bypass_csp=True)
+        assert list_serious_faults(tab) == [], name
+
+
+def test_a_heading_sorts(opened: Open) -> None:
+    tab, _ = opened()
+    tickers = tab.locator("table", has=tab.locator("th", has_text="turnover"))
     tickers.locator("th").nth(0).click()
     first = tickers.locator("tbody tr td:first-child").all_inner_texts()
     tickers.locator("th").nth(0).click()
     assert tickers.locator("tbody tr td:first-child").all_inner_texts() == first[::-1]
     assert first == sorted(first, reverse=True)
-    assert told == []
 
 
 @pytest.mark.parametrize(
     ("heading", "number"), [("closed, UTC", False), ("held, min", True), ("net USD", True)], ids=["day", "min", "usd"]
 )
-def test_a_column_sorts_by_what_it_holds(opened: Any, heading: str, number: bool) -> None:
+def test_a_column_sorts_by_what_it_holds(opened: Open, heading: str, number: bool) -> None:
     """A day and time is no number 2025, and 1,024.50 is no text."""
     tab, _ = opened(viewport={"width": 1100, "height": 900})
     trades = tab.locator("table", has=tab.locator("th", has_text="closed, UTC"))

@@ -1,6 +1,7 @@
 """`hftcl report` and its page as a user meets them: real ledgers, real processes, a page that needs no network."""
 
 import base64
+import csv
 import hashlib
 import json
 import os
@@ -8,21 +9,31 @@ import pty
 import re
 import subprocess
 from dataclasses import fields, replace
-from datetime import date
+from datetime import UTC, date, datetime
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hftcl import PerformanceTracker
+from hftcl import PerformanceTracker, config
 from hftcl import pages as page
 from hftcl.document import document
-from hftcl.errors import IntegrityError
+from hftcl.errors import IntegrityError, UsageError
+from hftcl.home import Home
+from hftcl.market.store import BarStore
+from hftcl.market.window import open_market
+from hftcl.pages.courses import read_script
+from hftcl.performance.prices import read_prices
 from hftcl.performance.reports import PerformanceReport
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
+from tests.in_process import call
 from tests.installed import HFTCL, one_line, run
 from tests.ledger.ledger_cases import write_ledger
+from tests.loop_cases import deploy_once
 from tests.pages.test_backtest_page import HOSTILE, Tags
+from tests.trained import Homes
 
 SHARES = Importances(shares=(("ret_5", 0.7), ("vol_30", 0.3)))
 SPAN = (date(2025, 6, 2), date(2025, 7, 31))
@@ -51,7 +62,7 @@ def found(home: Path) -> PerformanceReport:
 def test_the_same_ledger_gives_the_same_bytes(home: Path, found: PerformanceReport) -> None:
     text = page.performance(found, SHARES)
     assert page.performance(performance(at(home)), SHARES) == text
-    assert len(text) < 150_000
+    assert len(text) < 190_000
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(found: PerformanceReport) -> None:
@@ -81,8 +92,89 @@ def test_the_series_lie_in_the_page_as_json(found: PerformanceReport) -> None:
     series = json.loads(held)
     assert dict(zip(series["sessions"], series["pnl"], strict=True)) == found.pnl_by_session
     assert [model for _, model in series["models"]] == [swap.model_id for swap in found.swaps]
-    assert len(series["curve"]) == len(found.curve)
-    assert series["curve"][-1][2] == pytest.approx(100 * found.total.pnl, abs=1e-4)
+
+
+def read_courses(text: str) -> dict[str, Any]:
+    """Return what each chart of a page is read out from, by its name."""
+    found = re.findall(r'id="chart-([\w-]+)">.*?<script type="application/json">(.*?)</script>', text, flags=re.DOTALL)
+    return {name: json.loads(course) for name, course in found}
+
+
+def test_what_the_charts_are_read_out_from_are_the_report_s_figures(found: PerformanceReport) -> None:
+    courses = read_courses(page.performance(found, SHARES))
+    assert set(courses) == {"equity", "drawdown", "rolling"}
+    bot, held, equal = courses["equity"]["series"]
+    assert len(bot["y"]) == len(bot["x"]) == len(found.curve) + 1 == len(courses["equity"]["labels"])
+    assert bot["y"][-1] == pytest.approx(100 * found.total.pnl, abs=1e-3)
+    assert found.benchmark is not None
+    assert held["y"][-1] == pytest.approx(100 * found.benchmark.pnl, abs=1e-3)
+    assert found.benchmark.equal_risk_pnl is not None
+    assert equal["y"][-1] == pytest.approx(100 * found.benchmark.equal_risk_pnl, abs=1e-3)
+    assert courses["rolling"]["series"][0]["y"][-1] == pytest.approx(found.rolling[-1].sharpe, abs=1e-2)
+    assert -min(courses["drawdown"]["series"][0]["y"]) == pytest.approx(100 * found.total.max_drawdown, abs=1e-3)
+
+
+def test_each_ticker_s_trades_stand_on_its_price_and_what_is_left_out_is_told(home: Path, tmp_path: Path) -> None:
+    """Where no bars are stored the prices are those that were paid; more tickers than a page has room for are named."""
+    names = tuple("ABCDEFGHIJ")
+    write_ledger(tmp_path / "ledger.sqlite", tickers=names, meta={"synthetic": "1", "source": "synthetic"})
+    few, many = performance(at(home)), performance(at(tmp_path))
+    for report, settings in ((few, at(home)), (many, at(tmp_path))):
+        prices = read_prices(settings, report)
+        text = page.performance(report, SHARES, prices)
+        assert Tags(text).open == []
+        assert {chart.ticker for chart in prices.charts} | set(prices.left_out) == {t.ticker for t in report.trades}
+        drawn = read_courses(text)
+        assert sum(name.startswith("price-") for name in drawn) == len(prices.charts)
+        for place, chart in enumerate(prices.charts, start=1):
+            mine = [trade for trade in report.trades if trade.ticker == chart.ticker]
+            title = f'aria-label="Price of {chart.ticker} in USD'
+            svg = text.split(title, 1)[1].partition("</svg>")[0]
+            assert svg.count('class="buy"') == sum(trade.quantity > 0 for trade in mine)
+            assert svg.count('class="sell"') == sum(trade.quantity < 0 for trade in mine)
+            assert svg.count(' exit"') == len(mine)
+            assert "no bars" in chart.note
+            paid = {round(price, 3) for trade in mine for price in (trade.entry, trade.exit)}
+            assert {round(value, 3) for value in drawn[f"price-{place}"]["series"][0]["y"]} == paid
+    assert prices.left_out
+    assert f"Left out: {len(prices.left_out)} tickers" in text
+    assert f"Entries and exits of the newest 200 trades of {many.total.trades:,}" in text
+    assert len(text) < 400_000
+
+
+def test_prices_are_the_stored_bars_of_the_market_that_was_traded(tmp_path: Path, homes: Homes) -> None:
+    homes.copy(tmp_path / "home", deploy_once)
+    settings = config.load(None, environ={}, cwd=tmp_path / "home").settings
+    source, calendar = open_market(settings)
+    ticker = settings.market.watchlist[0]
+    store = BarStore(Home.of(settings).bars, source, calendar)
+    days = sorted(store.read_held(ticker)[0])[-3:]
+    write_ledger(
+        tmp_path / "home" / "ledger.sqlite",
+        first=days[0],
+        last=days[-1],
+        tickers=(ticker,),
+        meta={"source": "synthetic"},
+    )
+    report = performance(settings)
+    (chart,) = read_prices(settings, report).charts
+    bars, _ = store.read_sessions(ticker, days)
+    closes = dict(bars.select("ts", "close").iter_rows())
+    assert 200 <= len(chart.points) <= 240
+    assert all(closes[point.ts] == point.price for point in chart.points)
+    places = [point.place for point in chart.points]
+    assert places == sorted(places)
+    assert 0 <= places[0] < places[-1] < len(days)
+    (other,) = read_prices(settings, replace(report, source="files")).charts
+    assert "not those that hftcl.toml names" in other.note
+    assert len(other.points) < 200
+    opened, closed = datetime(2025, 6, 4, 9, 0, tzinfo=UTC), datetime(2025, 6, 4, 9, 30, tzinfo=UTC)  # before the open
+    at_night = tuple(replace(trade, opened=opened, closed=closed) for trade in report.trades)
+    outside = replace(report, trades=at_night)
+    (early,) = read_prices(settings, outside).charts
+    assert early.note == "what was paid and got, and no bars: every trade lies outside the hours of trading"
+    assert early.sessions == ()
+    assert page.performance(outside, SHARES, prices=read_prices(settings, outside))
 
 
 def test_every_part_is_drawn_and_every_swap_is_a_mark_on_the_curve(found: PerformanceReport) -> None:
@@ -121,7 +213,7 @@ def test_a_text_from_elsewhere_stays_a_text(found: PerformanceReport) -> None:
     for shares in (Importances(shares=((HOSTILE, 1.0),)), Importances(shares=(), problem=HOSTILE)):
         tags = Tags(page.performance(hostile, shares))
         assert tags.open == []
-        assert tags.count("script") == 2, "the series and our own"
+        assert tags.count("script") == 5, "the series, those of three charts, and our own"
         assert not [tag for tag, attributes in tags.found if "src" in attributes]
         assert HOSTILE in tags.text, "it is shown as it is"
 
@@ -133,7 +225,7 @@ def test_what_is_undefined_is_a_dash_and_no_nan_is_drawn(home: Path) -> None:
     for each in (day, bare):
         text = page.performance(each, Importances(shares=(), problem="no model decided"))
         assert Tags(text).open == []
-        assert not re.search(r"\bnan\b|\binf\b|None", text)
+        assert not re.search(r"\bnan\b|\binf\b|None", text.replace(read_script(), ""))
         assert "A curve needs 21 sessions" in text
 
 
@@ -146,7 +238,7 @@ def test_synthetic_is_labelled_on_the_page(found: PerformanceReport) -> None:
 
 
 def test_piped_each_row_is_one_line_and_the_last_one_is_the_course(home: Path) -> None:
-    done = run(home, "report", "--since", "2025-06-10")
+    done = call(home, "report", "--since", "2025-06-10")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("SYNTHETIC bars, paper ledger, 36 sessions, 2025-06-10 to 2025-07-31")
@@ -157,7 +249,7 @@ def test_piped_each_row_is_one_line_and_the_last_one_is_the_course(home: Path) -
 
 
 def test_json_is_the_report_with_every_field(home: Path, found: PerformanceReport) -> None:
-    done = run(home, "report", "--json")
+    done = call(home, "report", "--json")
     assert done.stderr == ""
     told = json.loads(done.stdout)
     assert told == json.loads(json.dumps(document(found)))
@@ -165,7 +257,7 @@ def test_json_is_the_report_with_every_field(home: Path, found: PerformanceRepor
 
 
 def test_the_replay_is_another_ledger_and_html_is_written(home: Path, tmp_path: Path) -> None:
-    done = run(home, "report", "--replay", "--html", str(tmp_path / "r.html"), "--until", "2025-06-05")
+    done = call(home, "report", "--replay", "--html", str(tmp_path / "r.html"), "--until", "2025-06-05")
     assert done.returncode == 0, done.stderr
     assert "replay ledger, 4 sessions" in done.stdout
     text = (tmp_path / "r.html").read_text()
@@ -209,7 +301,7 @@ def test_a_terminal_of_another_alphabet_gets_the_report_without_its_sparkline(ho
 
 
 def test_an_empty_ledger_is_one_sentence_and_status_one(tmp_path: Path) -> None:
-    done = run(tmp_path, "report", "--html", "page.html")
+    done = call(tmp_path, "report", "--html", "page.html")
     assert (done.returncode, done.stdout) == (1, "")
     assert one_line(done).startswith("hftcl: Nothing has been traded yet")
     assert list(tmp_path.iterdir()) == []
@@ -220,7 +312,7 @@ def test_an_empty_ledger_is_one_sentence_and_status_one(tmp_path: Path) -> None:
     [(("--since", "last week"), "is no date"), (("--html", "missing/page.html"), "does not exist")],
 )
 def test_wrong_input_is_told_in_a_line(home: Path, arguments: tuple[str, ...], told: str) -> None:
-    done = run(home, "report", *arguments)
+    done = call(home, "report", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in one_line(done)
 
@@ -244,3 +336,29 @@ def test_the_guide_s_call_prints_the_report_from_that_day_on(
     assert tracker.report(start_date=date(2025, 6, 4)).total.sessions == 3
     assert capsys.readouterr().out == ""
     assert tracker.html(tracker.report()).startswith("<!doctype html>")
+
+
+def test_drawdown_is_one_figure_in_tile_chart_and_table(found: PerformanceReport) -> None:
+    told = page.performance(found, Importances(shares=()))
+    deepest = f"{100 * found.total.max_drawdown:.2f}%"
+    assert f"<span>Drawdown</span><b>{deepest}</b>" in told
+    assert found.risk.drawdowns[0].depth == pytest.approx(found.total.max_drawdown)
+    assert f'<td data-name="depth">{deepest}</td>' in told
+    ends = accumulate(found.pnl_by_session.values(), initial=0.0)
+    tops = accumulate(accumulate(found.pnl_by_session.values(), initial=0.0), max)
+    assert max(top - end for top, end in zip(tops, ends, strict=True)) == pytest.approx(found.total.max_drawdown)
+    (area,) = re.findall(r'class="under" points="([^"]*)"', told)
+    assert area.count(",") == len(found.pnl_by_session) + 3, "the end of each session, as the tile counts; and two feet"
+
+
+def test_all_trades_are_written_with_their_opening(found: PerformanceReport, tmp_path: Path) -> None:
+    many = tuple(replace(found.trades[0], ticker="=cmd") for _ in range(250))
+    assert page.write_trades(tmp_path / "t.csv", many) == f"hftcl: wrote {tmp_path / 't.csv'}, 250 trades."
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert len(rows) == 250
+    assert rows[0]["opened"] == many[0].opened.isoformat()
+    assert rows[0]["ticker"] == "'=cmd", "no formula for a spreadsheet"
+    page.write_trades(tmp_path / "t.json", many)
+    assert json.loads((tmp_path / "t.json").read_text())[0]["opened"] == many[0].opened.isoformat()
+    with pytest.raises(UsageError, match=r"ends with .csv or .json"):
+        page.require_trades_file(tmp_path / "t.xlsx")

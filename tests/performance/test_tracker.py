@@ -421,6 +421,19 @@ def test_a_first_session_without_prices_does_not_cost_the_benchmark() -> None:
     assert compute_benchmark([], DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252) is None
 
 
+def test_at_equal_volatility_the_benchmark_moves_as_the_bot_does(report: PerformanceReport) -> None:
+    """Empyrical's annual volatility of both is the same then: the ratio of the standard deviations, by definition."""
+    bench = report.benchmark
+    assert bench is not None
+    assert bench.equal_risk_share is not None
+    held, net = (np.array(list(told.pnl_by_session.values())) for told in (bench, report))
+    assert np.std(bench.equal_risk_share * held, ddof=1) == pytest.approx(np.std(net, ddof=1))
+    assert bench.equal_risk_pnl == pytest.approx(bench.equal_risk_share * bench.pnl)
+    still = compute_benchmark(closes({"A": [(1, 2), (2, 3)]}), DAYS, np.zeros(3), cost_bps=0.0, sessions_per_year=252)
+    assert still is not None
+    assert (still.equal_risk_share, still.equal_risk_pnl) == (None, None), "what never moves has no volatility to meet"
+
+
 def test_the_difference_from_buy_and_hold_is_paired(report: PerformanceReport) -> None:
     assert report.benchmark is not None
     held = np.array(list(report.benchmark.pnl_by_session.values()))

@@ -436,11 +436,10 @@ def quick_home(tmp_path: Path) -> Iterator[Path]:
         yield Path(home)
 
 
+@pytest.mark.slow
 @pytest.mark.hazard(42)
 @pytest.mark.hazard(43)
-@pytest.mark.parametrize(
-    ("seed", "days"), [(1, 45), *(pytest.param(seed, 365, marks=pytest.mark.slow) for seed in (1, 2, 3))]
-)
+@pytest.mark.parametrize(("seed", "days"), [(1, 45), *((seed, 365) for seed in (1, 2, 3))])
 def test_in_a_year_with_all_that_befalls_a_host_each_occurrence_is_accounted_for_once(
     quick_home: Path, seed: int, days: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from hftcl.errors import UndefinedStatisticError, UsageError
+from hftcl.settings import Side
 from hftcl.strategy.costs import cost
-from hftcl.strategy.positions import POSITION_SCHEMA, PositionBook, positions_sha256, target_positions
+from hftcl.strategy.positions import POSITION_SCHEMA, PositionBook, Weight, positions_sha256, target_positions
 
 OPEN = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 NOTHING = float("nan"), float("inf"), float("-inf"), None
@@ -115,6 +116,15 @@ def test_the_bars_known_so_far_give_the_same_bits_as_the_whole_session(
     assert streamed.schema == POSITION_SCHEMA
 
 
+@pytest.mark.parametrize(("side", "expected"), [("long", [1, 1, 1, 2, 1]), ("short", [0, -1, -1, -1, -1])])
+def test_a_signal_to_the_side_that_is_not_traded_is_none(side: Side, expected: list[int]) -> None:
+    frame = rows({0: 2.0, 1: -2.0, 2: 0.5, 3: 2.0, 4: 0.0})
+    found = target_positions(
+        frame, threshold=1.0, horizon_minutes=4, weight=1.0, flat_minutes_before_close=2, side=side
+    )
+    assert found["position"].to_list() == [value / 4 for value in expected]
+
+
 def book(*, threshold: float = 1.0, horizon: int = 4, weight: float = 1.0) -> PositionBook:
     return PositionBook(threshold=threshold, horizon_minutes=horizon, weight=weight, flat_minutes_before_close=2)
 
@@ -135,6 +145,30 @@ def test_the_minutes_pushed_one_by_one_give_the_same_bits_as_all_at_once(
     assert_frame_equal(pushed, expected, check_exact=True)
     assert pushed.schema == POSITION_SCHEMA
     assert_frame_equal(at_once.push(whole), expected, check_exact=True)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    both=st.tuples(sessions, sessions),
+    side=st.sampled_from(["both", "long", "short"]),
+    weight=st.sampled_from([1 / 3, {"A": 0.1, "B": 0.7}, {"B": 1 / 7}]),
+)
+def test_minutes_one_by_one_and_all_at_once_agree_for_each_side_and_weight(
+    both: tuple[dict[int, float | None], dict[int, float | None]], side: Side, weight: Weight
+) -> None:
+    parts = [rows(predictions, ticker=ticker, length=40) for ticker, predictions in zip("AB", both, strict=True)]
+    whole = pl.concat(parts).sort("ts", "ticker")
+    streamed = PositionBook(threshold=1.0, horizon_minutes=7, weight=weight, flat_minutes_before_close=2, side=side)
+    pushed = pl.concat(streamed.push(minute) for minute in whole.partition_by("ts", maintain_order=True))
+    expected = target_positions(
+        whole, threshold=1.0, horizon_minutes=7, weight=weight, flat_minutes_before_close=2, side=side
+    )
+    assert_frame_equal(pushed, expected, check_exact=True)
+    assert positions_sha256(pushed) == positions_sha256(expected)
+    found = expected["position"]
+    assert side == "both" or bool(((found >= 0) if side == "long" else (found <= 0)).all())
+    if weight == {"B": 1 / 7}:
+        assert set(expected.filter(pl.col("ticker") == "A")["position"]) <= {0.0}, "without a weight it is not traded"
 
 
 @pytest.mark.parametrize("horizon", [3, 5, 30, 49])

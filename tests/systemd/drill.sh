@@ -39,6 +39,15 @@ wait_for 30 systemctl is-failed -q hftcl-schedule && say "an invalid configurati
 sed -i 's/^timezone.*/timezone = "UTC"/' "$drill/home/hftcl.toml"
 systemctl reset-failed hftcl-schedule
 
+at=$(date -u -d "+70 seconds" +%H:%M)
+sed -i "s/^digest.*/digest = \"$at\"/" "$drill/home/hftcl.toml"
+systemctl start hftcl-schedule
+systemctl stop hftcl-schedule  # "powered off" while the job falls due
+: > "$drill/home/told"
+wait_for 130 eval '[[ $(date -u +%H:%M) > $at ]]'
+systemctl start hftcl-schedule
+wait_for 180 grep -q "The last 7 days" "$drill/home/told" && say "a job missed while stopped is caught up"
+
 systemctl start hftcl-schedule
 : > "$drill/home/told"
 for _ in 1 2 3 4 5 6; do

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ UNSHARE = shutil.which("unshare")
 DRILL = Path(__file__).with_name("drill.sh")
 SHORT = "[Unit]\nStartLimitBurst=5\n[Service]\nRestartSec=1s\nWatchdogSec=30s\n"
 """A drop-in: the times of a drill, where the unit has those of a service."""
+_DAY_S = 86_400
 BOOT_S = 600  # a boot takes 20 s, the drill three minutes; a loaded machine takes its time
 
 pytestmark = [
@@ -52,7 +54,11 @@ def findings(folder: Path) -> set[str]:
     for path in (home, units, tree):
         path.mkdir()
     (home / "told").touch()
-    (home / "hftcl.toml").write_text(f'[alerts]\ncommand = {tell_into(home / "told")}\n[schedule]\ntimezone = "UTC"\n')
+    another = time.strftime("%a", time.gmtime(time.time() + _DAY_S))  # a job runs once a day: today's is the drill's
+    (home / "hftcl.toml").write_text(
+        f'[alerts]\ncommand = {tell_into(home / "told")}\n[schedule]\ntimezone = "UTC"\ndigest = "{another} 08:00"\n'
+        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n[model]\nfamily = "ridge"\n'
+    )
     place = Installation.find(loaded(home, (home / "hftcl.toml").read_text()))
     texts = {f"hftcl-{name}.service": build_unit(name, place) for name in NAMES}
     texts[f"hftcl-{FAILED}@.service"] = build_unit(FAILED, place)
@@ -97,6 +103,7 @@ def test_the_units_keep_their_promises_under_a_real_systemd(findings: set[str]) 
         "a stop is no failure",
         "a stop at the start is no failure",
         "an invalid configuration is not restarted",
+        "a job missed while stopped is caught up",
         "given up after a burst",
         "the dead service is told",
         "done",

@@ -36,7 +36,8 @@ from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.feeds import Feed
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
-from hftcl.trading.run.session_loop import Controls, Loop
+from hftcl.trading.run.controls import Controls
+from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.wiring import Parts, assemble, interval_s
 from tests.loop_cases import small
 
@@ -69,11 +70,13 @@ def bars_of(day: date, sessions_before: int = 5) -> pl.DataFrame:
 
 
 @cache
-def trained_graph(seed: int = 1) -> tuple[bytes, npt.NDArray[np.float32], float]:
+def trained_graph(
+    seed: int = 1, names: tuple[str, ...] = FEATURE_NAMES
+) -> tuple[bytes, npt.NDArray[np.float32], float]:
     """Return a forest of the synthetic market as ONNX, some of its rows, and a threshold that lets it trade often."""
     bars = market_bars(date(2025, 5, 1), date(2025, 5, 20))
     rows = pl.concat([features(bars), targets(bars, 30)], how="horizontal").drop_nulls()
-    X = np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
+    X = np.ascontiguousarray(rows.select(names).to_numpy(), dtype=np.float32)
     y = rows["target"].to_numpy()
     params = {**Forest().parameters(), "n_estimators": 16, "max_depth": 8, "min_samples_leaf": 50}
     fitted = Forest().fit(X, y, params, seed=seed, jobs=1, on_step=lambda done, total: None)
@@ -81,9 +84,9 @@ def trained_graph(seed: int = 1) -> tuple[bytes, npt.NDArray[np.float32], float]
     return fitted.onnx, X, threshold
 
 
-def meta_of(model_id: str, **changes: object) -> ModelMeta:
-    """Return what a model of the synthetic market says about itself."""
-    ours, (_, X, threshold) = artifact.our_features(), trained_graph()
+def meta_of(model_id: str, *, names: tuple[str, ...] = FEATURE_NAMES, **changes: object) -> ModelMeta:
+    """Return what a model of the synthetic market says about itself. names: of the features that it reads."""
+    ours, (_, X, threshold) = artifact.our_features().narrow(names), trained_graph(names=names)
     meta = ModelMeta(
         model_id=model_id,
         feature_names=ours.names,
@@ -116,10 +119,10 @@ def meta_of(model_id: str, **changes: object) -> ModelMeta:
     return replace(meta, **changes)  # type: ignore[arg-type]
 
 
-def model_file(model_id: str, *, seed: int = 1, **changes: object) -> bytes:
+def model_file(model_id: str, *, seed: int = 1, names: tuple[str, ...] = FEATURE_NAMES, **changes: object) -> bytes:
     """Return the bytes of a model file."""
-    onnx, X, _ = trained_graph(seed)
-    return artifact.build(onnx, meta_of(model_id, **changes), artifact.pick_canary_rows(X))
+    onnx, X, _ = trained_graph(seed, names)
+    return artifact.build(onnx, meta_of(model_id, names=names, **changes), artifact.pick_canary_rows(X))
 
 
 def archived(
@@ -130,12 +133,13 @@ def archived(
     deploy: bool = True,
     outcome: str = "deployed",
     report: dict[str, object] | None = None,
+    names: tuple[str, ...] = FEATURE_NAMES,
     **changes: object,
 ) -> str:
     """Archive a model that was trained at `at`, and deploy it; return its id."""
     archive = Archive(home)
     model_id = archive.claim_id(at)
-    meta = meta_of(model_id, **changes)
+    meta = meta_of(model_id, names=names, **changes)
     archive.add(
         NewModel(
             model_id=model_id,
@@ -156,7 +160,7 @@ def archived(
             val_sharpe=1.0,
             report=report or {"edge": "live", "policy_digest": hash_policy(settings_of(home))},
         ),
-        model_file(model_id, seed=seed, **changes),
+        model_file(model_id, seed=seed, names=names, **changes),
         b"pkl",
         now=at,
     )

@@ -13,8 +13,9 @@ from hftcl.home import Home
 from hftcl.systemd import Notifier
 from hftcl.trading.feeds import find_feed
 from hftcl.trading.run.clock import SystemClock
-from hftcl.trading.run.live import Present, trade
-from hftcl.trading.run.session_loop import Controls
+from hftcl.trading.run.controls import Controls
+from hftcl.trading.run.live import trade
+from hftcl.trading.run.present import Present
 from tests.trading.bot_stand import settings_of
 
 OPENED = datetime(2025, 6, 2, 13, 40, tzinfo=UTC)

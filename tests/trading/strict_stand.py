@@ -40,6 +40,9 @@ class Bench:
     hands_off: frozenset[str] = frozenset()
     told: list[tuple[Kind, str, str]] = field(default_factory=list)
     prices: dict[str, float] = field(default_factory=dict)
+    halted: set[str] = field(default_factory=set)
+    """Tickers that do not trade: no bars come, and what is sent waits for the reopening."""
+    silent_for: dict[str, int] = field(default_factory=dict)
     desk: Desk = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,12 +77,13 @@ class Bench:
             minute=at(minute),
             now=now or at(minute + 1),
             prices=self.prices,
-            ages=dict.fromkeys(self.prices, 0.0),
+            ages={ticker: float(self.silent_for.get(ticker, 0)) for ticker in self.prices},
             minutes_to_close=left,
         )
 
     def minute(self, minute: int, wanted: dict[str, float] | None = None) -> tuple[OrderRecord, ...]:
         """Let a minute's bars trade, then lead positions to `wanted` shares; those not named stay unwished."""
+        self.silent_for = {ticker: self.silent_for.get(ticker, 0) + 1 for ticker in self.halted}
         scene = self.scene(minute)
         equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
         wishes = {
@@ -99,7 +103,7 @@ class Bench:
         return self.desk.trade([], wishes, scene, equity)
 
     def bars(self, minute: int) -> pl.DataFrame:
-        return bars(*((minute, ticker, price) for ticker, price in self.prices.items()))
+        return bars(*((minute, ticker, price) for ticker, price in self.prices.items() if ticker not in self.halted))
 
     @property
     def apart(self) -> dict[str, tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,12 @@ from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, Fill, OrderState, Paced, find_broker, is_plausible
 from hftcl.trading.execute.reconciliation import reconcile
+from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.kill_switch import flatten
+from tests.installed import PATIENCE_S
 from tests.trading.alpaca_server import START, AlpacaServer, says, slow
+from tests.trading.bot_stand import settings_of
+from tests.trading.strict_stand import Bench
 from tests.trading.trading_cases import NOW, SESSION, a_record, an_order, at, sent
 
 pytest.importorskip("alpaca", reason="alpaca-py is not installed (pip install 'hftcl[alpaca]')")
@@ -37,7 +43,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def connected(server: AlpacaServer, folder: Path, **alpaca: Any) -> Broker:
     settings = Settings()
-    options: dict[str, Any] = {"base_url": server.url, "timeout_s": 5.0} | alpaca
+    options: dict[str, Any] = {"base_url": server.url, "timeout_s": float(PATIENCE_S)} | alpaca
     settings = replace(
         settings,
         alpaca=replace(settings.alpaca, **options),
@@ -49,13 +55,6 @@ def connected(server: AlpacaServer, folder: Path, **alpaca: Any) -> Broker:
 @pytest.fixture
 def broker(server: AlpacaServer, tmp_path: Path) -> Iterator[Broker]:
     made = connected(server, tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def hasty(server: AlpacaServer, tmp_path: Path) -> Iterator[Broker]:
-    made = connected(server, tmp_path, timeout_s=0.3)
     yield made
     made.close()
 
@@ -84,17 +83,21 @@ def test_an_order_is_a_market_order_for_the_day_with_our_id(server: AlpacaServer
 @pytest.mark.hazard(51)
 @pytest.mark.parametrize(
     "fault",
-    [slow(delay_s=5.0), slow(trickle_s=0.05), says(504, {}), says(200, b"<html>busy")],
+    [slow(delay_s=PATIENCE_S), slow(trickle_s=0.05), says(504, {}), says(200, b"<html>busy")],
     ids=["late", "trickling", "504", "not JSON"],
 )
 def test_an_order_whose_answer_never_came_is_asked_for_by_its_id_and_is_there_once(
-    server: AlpacaServer, hasty: Broker, fault: Any
+    server: AlpacaServer, broker: Broker, tmp_path: Path, fault: Any
 ) -> None:
-    server.faults[SUBMIT] = [fault]
-    with pytest.raises(BrokerTimeoutError, match=NAME):
-        hasty.submit(an_order(0))
-    assert found(hasty).status == "open"
-    again = hasty.submit(an_order(0))
+    for limit_s in (0.3, 3.0, 30.0):  # in which a busy machine at least hands the order over
+        server.faults[SUBMIT] = [fault]
+        hasty = connected(server, tmp_path, timeout_s=limit_s)
+        with closing(hasty), pytest.raises(BrokerTimeoutError, match=NAME):
+            hasty.submit(an_order(0))
+        if server.orders:
+            break
+    assert found(broker).status == "open"
+    again = broker.submit(an_order(0))
     assert again.broker_order_id == server.orders[NAME]["id"]
     assert len(server.orders) == 1
 
@@ -263,15 +266,78 @@ def test_an_answer_that_cannot_be_trusted_is_no_account(
     assert broker.account().cash == 100_000.0
 
 
-def test_a_fill_that_cannot_be_true_is_told_and_never_booked(server: AlpacaServer, broker: Broker) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"price": "1e308"},
+        {"price": "NaN"},
+        {"price": "-3"},
+        {"qty": "-4"},
+        {"qty": "0"},
+        {"qty": "many"},
+        {"side": "neither"},
+    ],
+)
+def test_a_fill_that_cannot_be_true_keeps_none_of_the_others_from_being_booked(
+    server: AlpacaServer, broker: Broker, wrong: dict[str, str]
+) -> None:
+    for order in (an_order(0), an_order(0, "AMD")):
+        broker.submit(order)
+        server.fill(order.client_order_id, 4, 100.0)
+    server.activities[0] |= wrong
+    fills, _ = broker.fills(START.isoformat())
+    assert [(fill.ticker, is_plausible(fill)) for fill in fills] == [("AAPL", False), ("AMD", True)]
+
+
+def test_a_fill_without_a_time_is_no_answer(server: AlpacaServer, broker: Broker) -> None:
     broker.submit(an_order(0))
-    server.fill(NAME, 4, 1e308)
-    with pytest.raises(BrokerError, match=r"Alpaca answered 'price' with '1e\+308', which cannot be true"):
-        broker.fills(START.isoformat())
+    server.fill(NAME, 4, 100.0)
     (row,) = server.activities
-    row |= {"price": "100", "transaction_time": "9999-12-31T23:59:59-14:00"}  # has no time in UTC
+    row |= {"transaction_time": "9999-12-31T23:59:59-14:00"}  # has no time in UTC
     with pytest.raises(BrokerError, match="which is not a time"):
         broker.fills(START.isoformat())
+
+
+def test_an_account_that_cannot_be_true_is_told_at_once_and_nothing_is_opened(
+    server: AlpacaServer, broker: Broker, tmp_path: Path
+) -> None:
+    """Not as an outage, which is told when it has lasted, and says to look at the network."""
+    account = {"cash": "100000", "equity": "100000", "buying_power": "100000"}
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        made = Bench(ledger, broker)
+        for minute, wrong in enumerate(({"equity": "NaN"}, {"equity": "1e308"}, {"buying_power": "-1e300"})):
+            server.faults["GET /v2/account"] = [says(200, account | wrong)]
+            (refused,) = made.minute(minute, {"AAPL": 1.0 + minute})
+            assert (refused.state, refused.code) == ("refused", "buying_power")
+        assert made.subjects == ["the broker says what cannot be true"] * 2, "once for each thing that it is about"
+        assert "'equity' of the account with 'NaN'" in made.told[0][2]
+        made.minute(3, {"AAPL": 10.0})
+        assert len(server.orders) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"filled_qty": "1e308", "status": "filled"}, "'filled_qty'"),
+        ({"filled_qty": "-5", "status": "canceled"}, "'filled_qty'"),
+        ({"filled_qty": "5000", "status": "filled"}, "5000 are said to have filled"),
+        ({"filled_qty": "5", "status": "filled", "filled_avg_price": "-100"}, "'filled_avg_price'"),
+        ({"filled_qty": "5", "status": "filled", "filled_avg_price": "0"}, "at 0 USD"),
+    ],
+)
+def test_an_order_that_cannot_have_filled_as_it_is_said_to_is_told_and_not_booked_at_the_close(
+    server: AlpacaServer, broker: Broker, tmp_path: Path, wrong: dict[str, str], told: str
+) -> None:
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        made = Bench(ledger, broker)
+        (order,) = made.minute(0, {"AAPL": 10.0})
+        server.orders[order.client_order_id] |= wrong
+        for minute in (1, 2, 3):
+            made.minute(minute)
+        made.desk.close_session(made.scene(4))
+        assert made.desk.positions == {}
+        (text,) = (text for _, subject, text in made.told if subject == "the broker says what cannot be true")
+        assert told in text
 
 
 @pytest.mark.parametrize(
@@ -300,13 +366,14 @@ def test_a_fill_of_any_broker_that_cannot_be_true_is_refused(quantity: float, pr
     assert is_plausible(replace(fill, quantity=-5.0, price=100.0, commission=0.0))
 
 
-def test_a_body_that_trickles_ends_with_the_total_time_of_a_request(server: AlpacaServer, hasty: Broker) -> None:
-    server.faults["GET /v2/account"] = [slow(trickle_s=0.05)]  # 80 bytes: four seconds, and no byte is late
-    with pytest.raises(BrokerError, match=r"within 0\.3 s"):
-        hasty.account()
-    server.faults["GET /v2/account"] = [slow(delay_s=5.0)]
-    with pytest.raises(BrokerError, match=r"within 0\.3 s"):
-        hasty.account()
+def test_a_body_that_trickles_ends_with_the_total_time_of_a_request(server: AlpacaServer, tmp_path: Path) -> None:
+    with closing(connected(server, tmp_path, timeout_s=0.3)) as hasty:
+        server.faults["GET /v2/account"] = [slow(trickle_s=0.05)]  # 80 bytes: four seconds, and no byte is late
+        with pytest.raises(BrokerError, match=r"within 0\.3 s"):
+            hasty.account()
+        server.faults["GET /v2/account"] = [slow(delay_s=PATIENCE_S)]
+        with pytest.raises(BrokerError, match=r"within 0\.3 s"):
+            hasty.account()
 
 
 def test_what_is_canceled_or_done_may_be_canceled_again(server: AlpacaServer, broker: Broker) -> None:
@@ -369,3 +436,19 @@ def test_a_bot_that_was_killed_while_it_sent_finds_its_order_and_its_fills(
         assert [order.state for order in states if order] == ["filled", "canceled"]
         assert reconcile(ledger, broker, NOW).fills == 0
         assert ledger.fills()["ts"].to_list() == [at(61)]
+
+
+def test_the_kill_switch_closes_nothing_in_an_account_that_is_not_the_ledger_s(
+    server: AlpacaServer, tmp_path: Path
+) -> None:
+    settings = settings_of(tmp_path, market={"watchlist": ("AAPL",)}, trade={"broker": "alpaca"})
+    settings = replace(settings, alpaca=replace(settings.alpaca, base_url=server.url))
+    account = {"cash": "1000", "equity": "1500", "buying_power": "2000", "account_number": "PA-OTHER"}
+    server.refuse["GET /v2/account"] = (200, account)
+    server.positions = [{"symbol": "AAPL", "qty": "5", "side": "long", "current_price": "100"}]
+    with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(account_id="PA-OURS", capital="100000.0")
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert (server.orders, found.orders) == ({}, 0)
+    assert "PA-OURS" in found.note
+    assert found.shortfall.startswith("Not everything is closed. Nothing was sent")

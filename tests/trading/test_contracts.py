@@ -186,7 +186,7 @@ def test_every_family_keeps_its_promises() -> None:
 class Moody(Forest):
     """Fits otherwise with two cores, and tells nobody how far it is."""
 
-    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, **others: Any) -> Fitted:
         return super().fit(X, np.roll(y, jobs - 1), params, seed=seed, jobs=1, on_step=lambda done, total: None)
 
 
@@ -200,7 +200,7 @@ def test_a_family_that_breaks_its_promises_is_told_which() -> None:
 class WithForeignOperator(Forest):
     """Ends its graph in an operator that no model file may hold."""
 
-    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, **others: Any) -> Fitted:
         import onnx
 
         fitted = super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
@@ -215,7 +215,7 @@ class WithForeignOperator(Forest):
 class WithOtherPredictions(Forest):
     """Hands over the graph of another training than its estimator's."""
 
-    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any) -> Fitted:
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, **others: Any) -> Fitted:
         fitted = super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step)
         other = super().fit(X, y, params, seed=seed ^ 1, jobs=jobs, on_step=lambda done, total: None)
         return replace(fitted, estimator=other.estimator)

@@ -1,7 +1,6 @@
 """Minutes from Polygon, asked for over REST or received over a websocket, against real servers on this machine."""
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,12 +24,15 @@ from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
+from tests.installed import PATIENCE_S
 from tests.polygon_server import PolygonServer, Reply, says, slow
+from tests.processes import wait_until
 from tests.trading.bot_stand import CALENDAR, DAY, bars_of, some_minutes
 from tests.trading.websocket_server import AlpacaSocket, PolygonSocket, minute_message
 
 HOURS = find_hours(CALENDAR, DAY, extended_hours=False)
 MINUTES = some_minutes(60, 12)
+FOR_EVER = 3600.0  # seconds: longer than any test waits
 Gaps = list[tuple[datetime, datetime]]
 
 
@@ -54,14 +56,14 @@ Connect = Callable[..., PolygonRestFeed]
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Connect:
-    def make(url: str, *, patience_s: float = 10.0) -> PolygonRestFeed:
+    def make(url: str, *, patience_s: float = PATIENCE_S) -> PolygonRestFeed:
         stop = threading.Event()
 
         def sleep(seconds: float) -> None:
             stop.wait(min(seconds, 0.05))
 
         limiter = RateLimiter(tmp_path / "calls", 10_000)
-        rest = Rest(url, Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=limiter, sleep=sleep)
+        rest = Rest(url, Key("POLYGON_API_KEY", "k"), timeout_s=PATIENCE_S, limiter=limiter, sleep=sleep)
         return PolygonRestFeed(from_store, rest, stop, patience_s=patience_s)
 
     return make
@@ -129,7 +131,7 @@ def test_connections_are_kept_from_minute_to_minute(connect: Connect) -> None:
     both = threading.Barrier(2)
 
     def together(reply: Reply) -> Reply:
-        both.wait(timeout=5.0)
+        both.wait(timeout=PATIENCE_S)
         return reply
 
     with served() as server:
@@ -148,11 +150,10 @@ def test_a_service_that_hangs_costs_the_patience_and_not_the_minute(connect: Con
     with served() as server:
         feed = connect(server.url, patience_s=0.2)
         feed.begin(HOURS, MINUTES[0])
-        server.always = slow(delay_s=4.0)
-        began = time.monotonic()
+        server.always = slow(delay_s=PATIENCE_S)
         assert asked(feed, MINUTES[0]).bars.is_empty()
+        wait_until(lambda: len(server.hits) == 2, "The arrival of both questions")
         assert asked(feed, MINUTES[1]).bars.is_empty()
-        assert time.monotonic() - began < 3.0
         assert len(server.hits) == 2, "a ticker whose answer is awaited is not asked for again"
         feed.close()
 
@@ -205,26 +206,19 @@ def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None =
     return PolygonWebsocketFeed(from_store, url, Key("POLYGON_API_KEY", key), backfill, clock=moment)
 
 
-def until(done: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
 def test_minutes_arrive_over_the_socket_and_the_gap_before_it_over_rest() -> None:
     gaps: Gaps = []
     with PolygonSocket() as server:
         feed = socket_feed(server.url, Moment(MINUTES[0]), gaps=gaps)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         assert server.topics == [{"AM.AAPL", "AM.AMD"}]
         first = feed.minute(MINUTES[0], MINUTES[1])
         assert gaps == [(MINUTES[0], MINUTES[0])]
         assert first.bars["ticker"].to_list() == ["AAPL", "AMD"]
         server.send(*messages(MINUTES[1], "AAPL", "AMD"))
-        until(lambda: len(feed._rows) == 2)
+        wait_until(lambda: len(feed._rows) == 2)
         second = feed.minute(MINUTES[1], MINUTES[2])
         assert second.bars.equals(
             bars_of(DAY).filter((pl.col("ts") == MINUTES[1]) & (pl.col("ticker") != "TSLA")).sort("ticker")
@@ -240,15 +234,15 @@ def test_a_lost_connection_is_mended_and_what_was_missed_comes_late(caplog: pyte
         feed = socket_feed(server.url, moment, gaps=gaps)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.minute(MINUTES[0], MINUTES[1])
         moment.at = MINUTES[1]
-        server.drop()
-        until(lambda: "websocket is down" in feed.problem())
-        assert feed.minute(MINUTES[1], MINUTES[2]).bars.is_empty()
-        moment.at = MINUTES[2]
+        with server.away():
+            wait_until(lambda: "websocket is down" in feed.problem())
+            assert feed.minute(MINUTES[1], MINUTES[2]).bars.is_empty()
+            moment.at = MINUTES[2]
         server.wait_for(2)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert gaps[1:] == [(MINUTES[0], MINUTES[2])], "of the minute before the break the bar may not have come"
         assert found.bars["ts"].unique().to_list() == [MINUTES[2]]
@@ -264,7 +258,7 @@ def test_a_connection_that_is_up_and_brings_nothing_is_made_anew_and_its_silence
         feed = socket_feed(server.url, Moment(MINUTES[3]), gaps=gaps)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         assert feed.minute(MINUTES[0], MINUTES[1]).bars.height == 2
         assert feed.minute(MINUTES[1], MINUTES[2]).bars.is_empty()
         found = feed.minute(MINUTES[2], MINUTES[3])
@@ -273,9 +267,9 @@ def test_a_connection_that_is_up_and_brings_nothing_is_made_anew_and_its_silence
         assert found.corrected is not None
         assert found.corrected["ts"].unique().to_list() == [MINUTES[1]]
         server.wait_for(2)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         server.send(*messages(MINUTES[3], "AAPL", "AMD"))
-        until(lambda: len(feed._rows) == 2)
+        wait_until(lambda: len(feed._rows) == 2)
         assert feed.minute(MINUTES[3], MINUTES[4]).bars.height == 2
         feed.close()
 
@@ -293,12 +287,12 @@ def test_a_gap_that_is_still_open_is_not_forgotten_with_the_next_break(tmp_path:
         )
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.minute(MINUTES[0], MINUTES[1])
-        server.drop()
-        until(lambda: feed.problem() != "")
+        with server.away():
+            wait_until(lambda: feed.problem() != "")
         server.wait_for(2)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.minute(MINUTES[5], MINUTES[6])
         assert asked_for == [MINUTES[0], MINUTES[0]]
         feed.close()
@@ -309,7 +303,7 @@ def test_a_refused_key_is_told_without_the_key(caplog: pytest.LogCaptureFixture)
     with PolygonSocket(key="another") as server:
         feed = socket_feed(server.url, Moment(MINUTES[0]), key="canary-secret-0123")
         feed.begin(HOURS, MINUTES[0])
-        until(lambda: "was refused" in feed.problem())
+        wait_until(lambda: "was refused" in feed.problem())
         assert "POLYGON_API_KEY" in feed.problem()
         feed.close()
     assert "canary-secret" not in caplog.text + feed.problem()
@@ -323,7 +317,7 @@ def test_what_is_no_message_is_passed_over() -> None:
         for text in ("not json", "{}", '["x", 3]', '[{"ev": "AM"}]', '[{"ev": "AM", "sym": "AAPL", "s": "soon"}]'):
             server.send(text)
         server.send(*messages(MINUTES[0], "AAPL"))
-        until(lambda: len(feed._rows) >= 3)
+        wait_until(lambda: len(feed._rows) >= 3)
         found = feed.minute(MINUTES[0], MINUTES[1])
         assert found.bars["ticker"].to_list() == ["AAPL", "AMD"]
         assert feed.problem() == ""
@@ -342,28 +336,29 @@ def test_what_the_service_complains_of_is_told_and_forgotten_with_the_next_conne
         feed = socket_feed(server.url, Moment(MINUTES[1]))
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         server.send({"ev": "status", "status": status, "message": text})
-        until(lambda: feed.problem() == f"the service says: {status}: {text}")
-        server.drop()
-        until(lambda: "websocket is down" in feed.problem())
-        assert text in feed.problem()
+        wait_until(lambda: feed.problem() == f"the service says: {status}: {text}")
+        with server.away():
+            wait_until(lambda: "websocket is down" in feed.problem())
+            assert text in feed.problem()
         server.wait_for(2)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.close()
 
 
-def test_the_drops_of_a_long_life_do_not_add_up_to_a_long_wait() -> None:
+def test_the_drops_of_a_long_life_do_not_add_up_to_a_long_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_WAITS_S", (0.02, FOR_EVER))
     with PolygonSocket() as server:
         moment = Moment(MINUTES[1])
         feed = socket_feed(server.url, moment)
         feed.begin(HOURS, MINUTES[0])
         for life in range(1, 6):
-            server.wait_for(life, timeout_s=4.0)  # half a second each, not 0.5, 1, 2, 5 and 10
-            until(lambda: feed.problem() == "")
+            server.wait_for(life)
+            wait_until(lambda: feed.problem() == "")
             moment.at += timedelta(minutes=2)
-            server.drop()
-            until(lambda: feed.problem() != "")
+            with server.away():
+                wait_until(lambda: feed.problem() != "")
         feed.close()
 
 
@@ -375,7 +370,7 @@ def test_bars_that_come_a_quarter_of_an_hour_late_are_those_of_a_delayed_plan() 
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
         server.send(*messages(MINUTES[0], "AAPL"))
-        until(lambda: "delayed" in feed.problem())
+        wait_until(lambda: "delayed" in feed.problem())
         assert feed.minute(MINUTES[0], MINUTES[1]).codes == {"AAPL": Code.HOLD_DELAYED}
         feed.close()
 
@@ -393,11 +388,11 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
         feed = PolygonWebsocketFeed(from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.minute(MINUTES[0], MINUTES[1])
         feed.minute(MINUTES[1], MINUTES[2])
         server.send(*messages(MINUTES[2], "AAPL"))
-        until(lambda: len(feed._rows) == 1)
+        wait_until(lambda: len(feed._rows) == 1)
         feed.minute(MINUTES[2], MINUTES[3])
         assert asked_for == [MINUTES[0], MINUTES[0]]
         feed.close()
@@ -409,7 +404,7 @@ def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch:
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         asked_for.append(first)
-        answered.wait(10)
+        answered.wait(PATIENCE_S)
         rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
         return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
 
@@ -419,14 +414,15 @@ def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch:
         )
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         assert feed.minute(MINUTES[0], MINUTES[1]).bars.is_empty()
         server.send(*messages(MINUTES[1], "AAPL", "AMD"))
-        until(lambda: len(feed._rows) == 2)
+        wait_until(lambda: len(feed._rows) == 2)
         assert feed.minute(MINUTES[1], MINUTES[2]).bars.height == 2
         answered.set()
+        wait_until(lambda: feed._filling is not None and feed._filling[1].done())
         server.send(*messages(MINUTES[2], "AAPL", "AMD"))
-        until(lambda: len(feed._rows) == 2)
+        wait_until(lambda: len(feed._rows) == 2)
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert found.corrected is not None
         assert found.corrected["ts"].unique().to_list() == [MINUTES[0]]
@@ -436,33 +432,54 @@ def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch:
 
 def test_a_range_of_minutes_is_one_call(tmp_path: Path) -> None:
     with served() as server:
-        rest = Rest(server.url, Key("POLYGON_API_KEY", "k"), timeout_s=5.0, limiter=RateLimiter(tmp_path / "n", 100))
+        rest = Rest(
+            server.url, Key("POLYGON_API_KEY", "k"), timeout_s=PATIENCE_S, limiter=RateLimiter(tmp_path / "n", 100)
+        )
         rows, delayed = fetch_minutes(rest, "AAPL", MINUTES[0], MINUTES[3])
         assert [row[1] for row in rows] == MINUTES[:4]
         assert delayed is False
         assert len(server.hits) == 1
 
 
+class Waited(threading.Event):
+    """An event that keeps how long it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return super().wait(timeout)
+
+
+def _wait_for_lives(feed: Any, short: int) -> None:
+    wait_until(lambda: feed._short_lives == short)
+
+
 @pytest.mark.hazard(70)
 def test_two_programs_on_one_key_back_off_are_told_and_go_over_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service throws the elder connection out; each then logs in again, and throws the other out."""
-    monkeypatch.setattr(websocket, "_WAITS_S", (0.02, 0.04, 0.08, 600.0))
+    """The service throws the elder connection out; it logs in again, and so does the other."""
+    monkeypatch.setattr(websocket, "_WAITS_S", (0.02, 0.04, 0.08, FOR_EVER))
     gaps: Gaps = []
-    with PolygonSocket(most=1) as server:
-        feeds = [socket_feed(server.url, Moment(MINUTES[1]), gaps=gaps) for _ in range(2)]
-        for feed in feeds:
-            feed.begin(HOURS, MINUTES[0])
-        until(lambda: any("another program uses the same key" in feed.problem() for feed in feeds))
-        until(lambda: server.greeted >= 7)
-        (thrown,) = [feed for feed in feeds if "another program" in feed.problem()][:1]
-        assert "over REST" in thrown.problem()
-        first = thrown.minute(MINUTES[1], MINUTES[2])
+    with PolygonSocket() as server:
+        feed = socket_feed(server.url, Moment(MINUTES[1]), gaps=gaps)
+        feed._stopping = waited = Waited()
+        feed.begin(HOURS, MINUTES[0])
+        for life in range(1, 5):
+            server.wait_for(life)
+            wait_until(lambda: feed.problem() == "")
+            server.throw_out()
+            _wait_for_lives(feed, life)
+        assert "another program uses the same key" in feed.problem()
+        assert "over REST" in feed.problem()
+        first = feed.minute(MINUTES[1], MINUTES[2])
         assert first.bars["ticker"].to_list() == ["AAPL", "AMD"]
-        second = thrown.minute(MINUTES[2], MINUTES[3])
+        second = feed.minute(MINUTES[2], MINUTES[3])
         assert second.bars["ts"].unique().to_list() == [MINUTES[2]]
-        assert server.greeted <= 12, "a log-in alone does not reset the wait"
-        for feed in feeds:
-            feed.close()
+        wait_until(lambda: len(waited.seconds) == 4)
+        assert waited.seconds == [0.02, 0.04, 0.08, FOR_EVER], "a log-in alone does not reset the wait"
+        feed.close()
 
 
 @pytest.mark.hazard(63)
@@ -472,11 +489,11 @@ def test_an_old_bar_that_is_sent_again_delays_nothing_and_comes_as_corrected() -
         feed = socket_feed(server.url, moment)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         feed.minute(MINUTES[9], MINUTES[10])
         (old,) = messages(MINUTES[1], "AAPL")
         server.send(*messages(MINUTES[10], "AAPL", "AMD"), old | {"v": old["v"] + 5})
-        until(lambda: len(feed._rows) == 3)
+        wait_until(lambda: len(feed._rows) == 3)
         found = feed.minute(MINUTES[10], MINUTES[10] + MINUTE)
         assert feed.problem() == ""
         assert found.codes == {}
@@ -493,7 +510,7 @@ def test_the_feed_says_by_how_much_the_clock_is_ahead_of_the_services() -> None:
         feed = socket_feed(server.url, Moment(now + timedelta(hours=1)))
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         assert abs(feed.clock_ahead_s() - 3600) < 60
         feed.close()
 
@@ -535,18 +552,18 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         feed = alpaca_feed(server.url, Moment(MINUTES[2]))
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
-        until(lambda: feed.problem() == "")
+        wait_until(lambda: feed.problem() == "")
         assert server.subscribed == [{"bars": ["AAPL", "AMD"], "updatedBars": ["AAPL", "AMD"]}]
         assert feed.minute(MINUTES[0], MINUTES[1]).bars["ticker"].to_list() == ["AAPL", "AMD"]
         server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
-        until(lambda: len(feed._rows) == 2)
+        wait_until(lambda: len(feed._rows) == 2)
         found = feed.minute(MINUTES[1], MINUTES[2])
         assert found.bars.equals(
             bars_of(DAY).filter((pl.col("ts") == MINUTES[1]) & (pl.col("ticker") != "TSLA")).sort("ticker")
         )
         (late,) = alpaca_messages(MINUTES[1], "AMD", kind="u")
         server.send(late | {"v": late["v"] + 1})
-        until(lambda: len(feed._rows) == 1)
+        wait_until(lambda: len(feed._rows) == 1)
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert found.corrected is not None
         assert found.corrected.select("ticker", "ts").rows() == [("AMD", MINUTES[1])]
@@ -558,7 +575,7 @@ def test_alpacas_refusal_is_told_without_the_key(caplog: pytest.LogCaptureFixtur
     with AlpacaSocket() as server:
         feed = alpaca_feed(server.url, Moment(MINUTES[0]), key="canary-ident-0123", secret="canary-secret-0123")  # noqa: S106
         feed.begin(HOURS, MINUTES[0])
-        until(lambda: "402: auth failed" in feed.problem())
+        wait_until(lambda: "402: auth failed" in feed.problem())
         assert "APCA_API_KEY_ID" in feed.problem()
         feed.close()
     assert "canary" not in caplog.text + feed.problem()
@@ -571,7 +588,7 @@ def test_alpacas_second_connection_is_refused_and_told() -> None:
         feeds[0].begin(HOURS, MINUTES[0])
         server.wait_for(1)
         feeds[1].begin(HOURS, MINUTES[0])
-        until(lambda: "406: connection limit exceeded" in feeds[1].problem())
+        wait_until(lambda: "406: connection limit exceeded" in feeds[1].problem())
         assert feeds[0].problem() == ""
         for feed in feeds:
             feed.close()
@@ -598,10 +615,10 @@ def test_the_feeds_keep_their_promises(connect: Connect) -> None:
 
             def at(minute: datetime, feed: Any = feed, service: Any = service, talk: Any = talk) -> datetime:
                 service.wait_for(1)
-                until(lambda: feed.problem() == "")
+                wait_until(lambda: feed.problem() == "")
                 moment.at = sent(minute)
                 service.send(*talk(minute, "AAPL", "AMD"))
-                until(lambda: len(feed._rows) >= 2)
+                wait_until(lambda: len(feed._rows) >= 2)
                 return moment.at
 
             assert check_feed(feed, HOURS, MINUTES[:4], at) == ()

@@ -1,7 +1,7 @@
 """A real broker client against a service that hangs, breaks off, is down, or takes no more calls."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +20,8 @@ from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.execute.dispatch import send
 from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.reconciliation import reconcile
+from tests.installed import PATIENCE_S
+from tests.processes import wait_until
 from tests.trading.alpaca_server import reset, says, slow
 from tests.trading.bot_stand import DAY, archived, bars_of, session_minutes
 from tests.trading.strict_server import StrictServer
@@ -69,8 +71,8 @@ def broker(server: StrictServer, wall: Wall, tmp_path: Path) -> Iterator[Broker]
         yield made
 
 
-def patient(broker: Broker, look: Callable[[], bool] = lambda: False, submit_s: float = 0.4) -> PatientBroker:
-    return PatientBroker(broker, look, ask_s=0.4, submit_s=submit_s)
+def patient(broker: Broker, *, submit_s: float = PATIENCE_S) -> PatientBroker:
+    return PatientBroker(broker, lambda: False, ask_s=PATIENCE_S, submit_s=submit_s)
 
 
 def orders(*quantities: float, minute: int = 0) -> list[Order]:
@@ -95,13 +97,16 @@ def test_a_broker_that_never_answers_is_not_waited_for_when_a_person_wants_somet
 
 def test_a_question_without_an_answer_is_the_last_of_its_minute(server: StrictServer, broker: Broker) -> None:
     made = patient(broker)
+    made.ask_s = 0.4
     server.faults[ACCOUNT] = [slow(delay_s=FOR_EVER)]
     with pytest.raises(BrokerError, match="did not answer within"):
         made.account()
+    wait_until(lambda: ACCOUNT in server.hits, "The arrival of the question")
     asked = len(server.hits)
     with pytest.raises(BrokerError, match="earlier in this minute"):
         made.fills(None)
     assert len(server.hits) == asked
+    made.ask_s = PATIENCE_S
     made.begin_minute()
     assert made.account().cash == 100_000.0
 
@@ -114,10 +119,12 @@ def test_after_the_first_order_without_an_answer_nothing_is_opened_and_closing_o
         server.account.by_hand(ticker, 10.0, 100.0, at(0))
     server.faults[SUBMIT] = [slow(delay_s=FOR_EVER)] * 20
     closing_ones, opening = orders(-10.0, -10.0, -10.0), orders(0, 0, 0, 5.0, 5.0)[3:]
-    done = send(patient(broker), [*opening, *closing_ones], {order.client_order_id for order in closing_ones})
+    done = send(
+        patient(broker, submit_s=0.4), [*opening, *closing_ones], {order.client_order_id for order in closing_ones}
+    )
     assert {one.order.ticker for one in done if one.unsent} == {"V", "GS"}
     assert all(one.fault is not None and not one.unsent for one in done if one.order.ticker in TICKERS[:3])
-    assert server.most_at_once >= 3
+    wait_until(lambda: server.most_at_once >= 3, "The arrival of three orders at once")
     names = {order.client_order_id for order in server.account.orders.values()}
     assert {order.client_order_id for order in closing_ones} <= names, "they arrived, and each once"
     assert len(server.account.orders) == 6
@@ -126,7 +133,7 @@ def test_after_the_first_order_without_an_answer_nothing_is_opened_and_closing_o
 @pytest.mark.hazard(51)
 def test_an_order_whose_connection_was_reset_is_there_once(server: StrictServer, broker: Broker) -> None:
     server.faults[SUBMIT] = [reset]
-    (one,) = send(patient(broker, submit_s=20.0), orders(5.0), frozenset(["hftcl-20250602T1330-AAPL-r"]))
+    (one,) = send(patient(broker), orders(5.0), frozenset(["hftcl-20250602T1330-AAPL-r"]))
     assert one.state is not None
     assert one.state.working
     assert len(server.account.orders) == 1
@@ -136,7 +143,7 @@ def test_no_more_than_two_hundred_calls_go_out_in_a_minute_and_the_next_goes_on(
     server: StrictServer, broker: Broker, wall: Wall
 ) -> None:
     many = [an_order(0, f"T{n:03d}", 1.0) for n in range(300)]
-    made = patient(broker, submit_s=60.0)
+    made = patient(broker)
     first = send(made, many, frozenset())
     unsent = [one.order for one in first if one.unsent]
     assert server.most_calls <= 200
@@ -159,7 +166,7 @@ def test_where_no_call_is_left_nothing_goes_out_until_the_moment_that_the_header
         "X-RateLimit-Remaining": "0",
         "X-RateLimit-Reset": str(int(reset_at.timestamp())),
     }
-    made = patient(broker, submit_s=60.0)
+    made = patient(broker)
     broker.account()
     asked = len(server.hits)
     for wait_s in (0, 20, 39):

@@ -1,6 +1,7 @@
 """The bot on the present, on a simulated clock: who may trade what, sessions in turn, stops and restarts."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,16 +23,22 @@ from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from hftcl.trading.brokers.alpaca import AlpacaBroker
 from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.brokers.strict_rules import Rules
 from hftcl.trading.feeds import Delivery, Feed, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
+from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.guards import require_consent, require_hours, require_present, require_same_account
 from hftcl.trading.run.kill_switch import clear
-from hftcl.trading.run.live import Present, TradeReport, trade
-from hftcl.trading.run.session_loop import Controls
+from hftcl.trading.run.live import trade
+from hftcl.trading.run.present import Present
+from hftcl.trading.run.status import status
+from hftcl.trading.run.trade_report import TradeReport
 from hftcl.trading.run.wiring import hold_lock
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
+from tests.trading.strict_server import StrictServer
+from tests.trading.trading_cases import a_record, at
 
 NEXT_DAY = date(2025, 6, 3)
 
@@ -245,7 +252,8 @@ def test_it_waits_for_the_open_trades_the_session_and_waits_for_the_next(home: P
     assert events[-1] == "stopped"
     assert [text for text in world.service.told if text != "alive"][:3] == [
         "ready",
-        "waiting for session 2025-07-03, 13:30 UTC",
+        "waiting for session 2025-07-03, 13:30 UTC; paper money, model 20250531_120000, broker paper, feed "
+        "polygon-websocket",
         "trading session 2025-07-03",
     ]
     assert world.service.told[-1] == "stopping"
@@ -453,6 +461,45 @@ def world_of(alpaca: AlpacaServer, home: Path, start: datetime) -> World:
         "alpaca": {"base_url": alpaca.url},
     }
     return World(home, start, market_bars(DAY - timedelta(days=12), NEXT_DAY), rules)
+
+
+@pytest.mark.hazard(67)
+@pytest.mark.parametrize(("factor", "after"), [((1, 4), 400.0), ((3, 1), 33.0)], ids=["forward", "reverse"])
+def test_a_split_that_the_broker_has_done_overnight_is_booked_before_the_shares_are_compared(
+    home: Path, monkeypatch: pytest.MonkeyPatch, factor: tuple[int, int], after: float
+) -> None:
+    morning = session_minutes(NEXT_DAY)[0]
+    world: World
+    with StrictServer(Rules(cash_in_lieu=True), clock=lambda: world.clock.now()) as server:
+        monkeypatch.setenv("APCA_API_KEY_ID", server.keys[0])
+        monkeypatch.setenv("APCA_API_SECRET_KEY", server.keys[1])
+        world = world_of(server, home, morning - timedelta(hours=2))
+        world.sections["files"] = {"splits": "splits.json", "folder": str(home)}
+        split = {"execution_date": str(NEXT_DAY), "split_from": factor[0], "split_to": factor[1]}
+        (home / "splits.json").write_text(json.dumps([split | {"ticker": ticker} for ticker in ("AAPL", "AMD")]))
+        with Ledger(Home.live(home).ledger) as ledger:
+            ledger.set_meta(capital="100000.0", fills_cursor_production=at(0).isoformat())
+            for ticker in ("AAPL", "AMD"):
+                bought = a_record(0, ticker, 100.0)
+                ledger.write_decisions([], [bought])
+                server.account.submit(bought.client_order_id, ticker, 100.0, 100.0, at(1))
+                server.account.on_bars([(at(1), ticker, 100.0, 100.0, 1e6)], at(2))
+        server.account.split("AAPL", factor[1] / factor[0], morning - timedelta(hours=5))
+        assert server.account.positions == {"AAPL": after, "AMD": 100.0}
+        sent = len(server.account.orders)
+        world.script = {morning + MINUTE: world.stop}
+        report = world.run(real_money=True)
+        closing = [order.symbol for order in server.account.orders.values()][sent:]
+    assert (report.halted, report.positions) == (None, {"AAPL": after, "AMD": 100.0})
+    assert closing == ["AAPL"], "there is no model, so what is held is closed; what is awaited is left alone"
+    (awaited,) = [alert for alert in world.alerts if "split" in alert.subject]
+    assert "AMD" in awaited.text
+    assert "AAPL" not in awaited.text
+    shown = status(settings_of(home, **world.sections))
+    assert shown.awaited_splits == {"AMD": factor[1] / factor[0]}, "and the status goes on telling it"
+    with world.ledger() as ledger:
+        assert ledger.read_account().realised == pytest.approx(0.0)
+        assert [event.kind for event in ledger.events()].count("split") == 1
 
 
 def test_what_the_account_became_overnight_halts_the_next_session(home: Path, alpaca: AlpacaServer) -> None:

@@ -1,5 +1,7 @@
 """What a loss is measured from, splits, wrong prints, clocks, late bars: where money was lost without a word."""
 
+import contextlib
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,17 +9,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.errors import ConfigError, StorageError
+from hftcl.errors import ConfigError, SourceError, StorageError
 from hftcl.home import Home
-from hftcl.ledger.rows import EquityRow
+from hftcl.ledger.meta import Fact
+from hftcl.ledger.rows import CloseRow, EquityRow
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
+from hftcl.market.sources import Split
+from hftcl.model.novelty import Novelty
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.decide.held_back import MOST, HeldBack
-from hftcl.trading.execute.desk import DRAWDOWN_FROM
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
 from hftcl.trading.feeds import Delivery
@@ -26,9 +30,10 @@ from hftcl.trading.run.kill_switch import flatten
 from hftcl.trading.run.late_bars import LONGEST, LateBars
 from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
+from hftcl.trading.run.splits import SplitWatch, find_due_splits
 from hftcl.trading.run.wiring import hold_lock, read_capital
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
-from tests.trading.strict_stand import bench
+from tests.trading.strict_stand import CAPITAL, Bench, bench, strict_settings
 from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper
 
 
@@ -63,10 +68,10 @@ def test_the_best_close_of_twenty_sessions_is_what_a_drawdown_counts_from_until_
         made.ledger.write_outcomes(equity=closes)
         made.desk.find_peak(SESSION)
         assert made.desk.peak == 102_000.0, "the one of thirty days ago is not of the newest twenty"
-        made.ledger.set_meta(**{DRAWDOWN_FROM: (SESSION - timedelta(days=5)).isoformat()})
+        made.ledger.set_meta(**{Fact.DRAWDOWN_FROM: (SESSION - timedelta(days=5)).isoformat()})
         made.desk.find_peak(SESSION)
         assert made.desk.peak == 100_500.0
-        made.ledger.set_meta(**{DRAWDOWN_FROM: SESSION.isoformat()})
+        made.ledger.set_meta(**{Fact.DRAWDOWN_FROM: SESSION.isoformat()})
         made.desk.find_peak(SESSION)
         assert made.desk.peak < 0, "what is lost by today is what a person has accepted"
 
@@ -111,8 +116,6 @@ def test_a_split_overnight_changes_shares_and_no_money_in_ledger_and_paper(tmp_p
     paper = PaperBroker(settings, folder=tmp_path, durable=False)
     with Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
         ledger.set_meta(capital="100000.0")
-        from tests.trading.strict_stand import Bench
-
         made = Bench(ledger, paper, tickers=("AAPL",))
         made.minute(0, {"AAPL": 40.0})
         made.minute(1)
@@ -131,7 +134,118 @@ def test_a_split_overnight_changes_shares_and_no_money_in_ledger_and_paper(tmp_p
         made.minute(2, {"AAPL": 0.0})
         made.minute(3)
         assert made.told == [], "a split is no difference, and nobody else traded"
+        assert [event.kind for event in ledger.events()].count("split") == 1
     paper.close()
+
+
+@pytest.mark.hazard(67)
+def test_a_split_of_a_day_on_which_the_bot_stood_still_is_met_when_it_starts_again_and_once(tmp_path: Path) -> None:
+    def fetch(ticker: str) -> tuple[Split, ...]:
+        days = (SESSION, SESSION + timedelta(days=1), SESSION + timedelta(days=2), SESSION + timedelta(days=9))
+        return tuple(Split(ticker, day, 1, factor) for day, factor in zip(days, (7, 2, 3, 5), strict=True))
+
+    with bench(tmp_path) as made:
+        assert find_due_splits(made.ledger, fetch, SESSION) == {}, "nothing is held"
+        made.minute(0, {"AAPL": 40.0})
+        made.minute(1)
+        made.minute(2)
+        assert made.desk.positions == {"AAPL": 40.0}
+        assert find_due_splits(made.ledger, fetch, SESSION) == {}, "it was bought after that split"
+        later, begins = SESSION + timedelta(days=3), OPEN + timedelta(days=3)
+        due = find_due_splits(made.ledger, fetch, later)
+        assert due == {"production": {"AAPL": 6.0}}
+        made.desk.split(due["production"], {"AAPL": 100.0 / 6.0}, later, begins)
+        assert made.desk.positions == {"AAPL": 240.0}
+        assert find_due_splits(made.ledger, fetch, later) == {}
+        assert find_due_splits(made.ledger, fetch, later + timedelta(days=1)) == {}
+
+
+def test_a_split_whose_look_up_failed_is_met_with_the_next_one_and_shares_bought_since_are_new_ones(
+    tmp_path: Path,
+) -> None:
+    day, fails = SESSION + timedelta(days=1), [True]
+
+    def fetch(ticker: str) -> tuple[Split, ...]:
+        if fails:
+            raise SourceError("the vendor is not there")
+        return (Split(ticker, day, 1, 4),)
+
+    with bench(tmp_path) as made:
+        made.minute(0, {"AAPL": 40.0})
+        made.minute(1)
+        watch = SplitWatch(made.ledger, fetch)
+        with pytest.raises(SourceError):
+            watch.find(day)
+        watch.note(())  # as the loop does, which goes on trading
+        made.ledger.write_outcomes(equity=[equity_row(-1, 1e5)])
+        fails.clear()
+        due = {"production": {"AAPL": 4.0}}
+        assert watch.find(day) == due, "a restart on the same day"
+        assert SplitWatch(made.ledger, fetch).find(day) == due, "it ended before they were booked"
+        made.desk.split({"AAPL": 4.0}, {}, day, OPEN + timedelta(days=1))
+        watch.note(())
+        assert SplitWatch(made.ledger, fetch).find(day + timedelta(days=1)) == {}
+    with bench(tmp_path / "other") as made:
+        made.minute(0, {"AAPL": 40.0})
+        made.minute(1)
+        made.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: (SESSION - timedelta(days=1)).isoformat()})
+        assert find_due_splits(made.ledger, lambda _: [Split("AAPL", SESSION, 1, 4)], SESSION) == {}, "begun after it"
+
+
+@pytest.mark.hazard(67)
+def test_of_two_splits_of_one_night_the_one_that_the_broker_has_still_to_do_is_waited_for(tmp_path: Path) -> None:
+    day, begins = SESSION + timedelta(days=1), OPEN + timedelta(days=1)
+    splits = {"AAPL": [Split("AAPL", day, 1, 4)], "AMD": [Split("AMD", day, 2, 1)]}
+
+    class Real(StrictPaper):
+        split = None  # type: ignore[assignment]  # it does splits by itself, and hears of none
+
+    broker = Real(strict_settings(), folder=tmp_path, durable=False)
+    broker.now = OPEN
+    with contextlib.closing(broker), Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        ledger.set_meta(fills_cursor_production=OPEN.isoformat())
+        made = Bench(ledger, broker, tickers=("AAPL", "AMD", "TSLA"))
+        made.minute(0, {"AAPL": 40.0, "AMD": 20.0})
+        made.minute(1)
+        watch = SplitWatch(ledger, lambda ticker: splits.get(ticker, []))
+        made.account.split("AAPL", 4.0, begins)
+        made.desk.split(watch.find(day)["production"], {}, day, begins)
+        assert made.desk.splits.book_done(made.account.positions, day, begins)
+        assert made.desk.positions == {"AAPL": 160.0, "AMD": 20.0}
+        watch.note(made.desk.splits.awaited)
+        made.prices |= {"AAPL": 25.0, "AMD": 200.0}
+        equity = made.desk.value_book(day, begins, made.prices).equity
+        assert equity == pytest.approx(CAPITAL, abs=10.0), "what is awaited is worth what it was"
+        assert made.desk.value_book(day, begins, {"AAPL": 25.0}).equity == pytest.approx(CAPITAL, abs=10.0)
+        assert made.desk.splits.list_ratios(day) == {"AAPL": 4.0, "AMD": 0.5}
+        made.desk.splits.tell_awaited(begins)
+        made.desk.open(day, begins, made.prices)
+        made.desk.split({}, {}, day, begins)  # as where the look-up fails: what is awaited stays so
+        assert made.desk.list_left_alone() == {"AMD"}
+        made.minute(2, {"AAPL": 100.0, "AMD": 0.0, "TSLA": 5.0})
+        made.minute(3)
+        assert made.account.positions == {"AAPL": 100.0, "AMD": 20.0, "TSLA": 5.0}, "that ticker alone stands aside"
+        assert made.subjects == ["a split that the broker has not done yet"]
+        assert "AMD (0.5 for 1)" in made.told[0][2]
+        assert SplitWatch(ledger, watch.fetch).find(day) == {"production": {"AMD": 0.5}}, "a restart waits on"
+        made.account.split("AMD", 0.5, begins)
+        made.minute(4, {"AMD": 0.0})
+        made.minute(5)
+        assert made.desk.positions == made.account.positions == {"AAPL": 100.0, "TSLA": 5.0}
+        assert len(made.told) == 1
+        assert ledger.read_account().realised == pytest.approx(0.0, abs=10.0)
+        assert SplitWatch(ledger, watch.fetch).find(day + timedelta(days=1)) == {}
+
+
+def test_closes_of_before_a_split_are_told_in_the_shares_of_its_session(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        made.ledger.note_closes(
+            [CloseRow(session=SESSION, ticker=t, ts=OPEN, open=1.0, close=100.0) for t in ("AAPL", "AMD")]
+        )
+        tomorrow = SESSION + timedelta(days=1)
+        ratios = {"AAPL": 4.0}
+        assert made.ledger.read_last_closes(tomorrow, ratios) == {"AAPL": 25.0, "AMD": 100.0}
+        assert made.ledger.read_last_closes(SESSION, ratios) == {"AAPL": 100.0, "AMD": 100.0}, "it is of that session"
 
 
 def test_a_capital_that_the_paper_account_does_not_hold_is_refused(tmp_path: Path) -> None:
@@ -197,6 +311,18 @@ def test_a_ticker_that_is_held_back_ten_minutes_of_fifteen_is_told_once_with_its
     assert len(texts) == 1
     assert "AAPL (10 x hold_no_bar)" in texts[0]
     assert "AMD" not in texts[0]
+
+
+def test_a_ticker_for_which_the_decision_itself_finds_no_signal_is_told_too(tmp_path: Path) -> None:
+    """Its bars are all there: what holds it back is found by the model, after the data were judged."""
+    nothing_is_near = Novelty(quantile=0.5, limit=-1.0, mean=(0.0,) * 31, deviation=(1.0,) * 31)
+    archived(tmp_path, novelty=nothing_is_near)
+    bot = stand(tmp_path, 60)
+    bot.run(minutes=some_minutes(60, MOST + 4))
+    texts = [alert.text for alert in bot.alerts if alert.subject == "tickers are held back"]
+    assert len(texts) == 1
+    assert re.findall(r"(\w+) \(\d+ x hold_novel", texts[0]) == ["AAPL", "AMD", "TSLA"]
+    bot.close()
 
 
 def test_an_outage_is_told_once_when_it_has_lasted_for_minutes() -> None:

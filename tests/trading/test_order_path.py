@@ -13,7 +13,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.trading.brokers import Fill, Order, OrderState
 from hftcl.trading.brokers.strict import StrictPaper
-from hftcl.trading.brokers.strict_rules import Activity
+from hftcl.trading.brokers.strict_state import Activity
 from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
 from hftcl.trading.execute.minute import DesiredPosition
 from hftcl.trading.execute.reconciliation import reconcile
@@ -177,8 +177,8 @@ def test_a_fill_that_cannot_be_true_is_told_once_and_the_others_are_booked(
         for minute in (1, 2, 3):
             made.minute(minute)
         assert made.desk.positions["AAPL"] == 10.0
-        assert made.subjects.count("the broker tells a fill that cannot be true") == 1
-        (text,) = (text for _, subject, text in made.told if "cannot be true" in subject)
+        assert made.subjects.count("the broker tells a fill that is not booked") == 1
+        (text,) = (text for _, subject, text in made.told if "is not booked" in subject)
         assert "5 shares of AMD at 1e+308 USD" in text
 
 
@@ -241,9 +241,12 @@ def test_a_ticker_that_is_a_person_s_is_never_traded_never_counted_and_never_tol
         made.account.positions["TSLA"] = 1000.0
         for minute in range(3):
             made.minute(minute, {"AAPL": 10.0, "TSLA": 5.0})
+            made.account.by_hand("TSLA", 7.0, 100.0, at(minute + 1))
         made.close_all(3, FLATTEN)
         made.close_all(4, FLATTEN)
-        assert (made.account.positions, made.told) == ({"TSLA": 1000.0}, [])
+        assert (made.account.positions, made.told) == ({"TSLA": 1021.0}, [])
+        made.desk.adopt_foreign(at(5))  # a person clears, and hands over what others traded in other tickers
+        assert made.desk.positions == {}
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ def test_a_refusal_of_the_account_is_told_at_once_and_nothing_is_opened_for_the_
 
 
 def test_a_fourth_day_trade_is_refused_told_and_in_the_ledger(tmp_path: Path) -> None:
-    with bench(tmp_path, cash=20_000.0) as made:
+    with bench(tmp_path, cash=20_000.0, pdt_check=True) as made:
         for n, ticker in enumerate(("AAPL", "AMD", "TSLA", "AAPL", "AMD", "TSLA", "AAPL")):
             made.minute(n, {ticker: 0.0 if made.desk.positions.get(ticker) else 5.0})
         assert "pattern_day_trading" in set(made.ledger.orders()["code"])

@@ -18,7 +18,7 @@ from hftcl.archive.registry import Registry
 from hftcl.events import BANNER, Level
 from hftcl.trading.decide.bot import Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
-from tests.installed import HFTCL
+from tests.installed import HFTCL, PATIENCE_S
 from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, settings_of, some_minutes, stand
 
 HERE = MarketKind(calendar="XNYS", synthetic=True)
@@ -38,6 +38,16 @@ def test_the_first_look_takes_up_what_serves_and_the_next_finds_it_the_same(tmp_
     assert ours.in_use is not None
     assert (ours.in_use.model_id, ours.in_use.since, ours.edge) == (model_id, NOW, "live")
     assert ours.look(NOW + HOUR).outcome == "same"
+
+
+@pytest.mark.parametrize("content", [None, b"mine"])
+def test_before_any_model_was_deployed_the_remedy_is_a_retrain(tmp_path: Path, content: bytes | None) -> None:
+    archived(tmp_path, deploy=False, outcome="rejected")
+    if content is not None:
+        (tmp_path / "trained_stock_model.onnx").write_bytes(content)
+    found = serving(tmp_path).look(NOW)
+    assert found.outcome == "refused"
+    assert found.reason.endswith("no model was deployed yet: `hftcl retrain --force` trains and examines one.")
 
 
 def test_a_deployment_is_found_and_told_with_the_banner_of_the_guide(tmp_path: Path) -> None:
@@ -278,13 +288,15 @@ def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_pa
         assert bot.stderr is not None
         while not (line := bot.stderr.readline()).startswith("trade: 0 of"):
             assert line
+        bot.send_signal(signal.SIGSTOP)  # so that it is at work however long the archiving takes
         archived(tmp_path, TRAINED + HOUR, seed=2)
         bot.send_signal(signal.SIGHUP)
+        bot.send_signal(signal.SIGCONT)
         told = [bot.stderr.readline().rstrip("\n") for _ in range(5)]
         assert told[:3] == ["=" * 60, "NEW MODEL DETECTED - RELOADING", "=" * 60]
-        out, _ = bot.communicate(timeout=120)
+        out, _ = bot.communicate(timeout=PATIENCE_S)
         assert json.loads(out)["reloads"] == 1
         assert json.loads(out)["decisions"] == 2 * 390
     finally:
         bot.kill()
-        bot.communicate(timeout=15)
+        bot.communicate(timeout=PATIENCE_S)

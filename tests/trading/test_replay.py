@@ -1,6 +1,7 @@
 """`hftcl trade --replay`: the very bot over stored bars, with the exam's positions, beside the live bot's files."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -20,10 +21,13 @@ from hftcl.events import Event, Level
 from hftcl.exam.simulation import accounts, simulate
 from hftcl.ledger.reader import LedgerReader
 from hftcl.settings import Settings
-from hftcl.trading.run.replay import ReplayReport, parse_span, replay
-from hftcl.trading.run.session_loop import Controls
+from hftcl.trading.run.controls import Controls
+from hftcl.trading.run.replay import replay
+from hftcl.trading.run.replay_report import ReplayReport
+from hftcl.trading.run.replay_window import parse_span
 from tests import shared_data
-from tests.installed import HFTCL, run
+from tests.in_process import call
+from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import HALF_DAY, archived, market_bars, settings_of
 
@@ -57,14 +61,14 @@ def replayed(
 def report(home: Path) -> dict[str, Any]:
     """Return what the command prints for a half day, and for the holiday and the weekend after it."""
     (home / "ledger.sqlite").write_bytes(b"the live bot's, not to be touched")
-    done = run(home, "trade", "--replay", f"{HALF_DAY}..2025-07-06", "--json")
+    done = call(home, "trade", "--replay", f"{HALF_DAY}..2025-07-06", "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_exam_and_bot_agree_on_every_position(home: Path, report: dict[str, Any]) -> None:
-    exam = run(home, "exam", report["model_id"], "--from", str(HALF_DAY), "--to", "2025-07-06", "--json")
+    exam = call(home, "exam", report["model_id"], "--from", str(HALF_DAY), "--to", "2025-07-06", "--json")
     examined = json.loads(exam.stdout)
     assert report["positions_sha256"] == examined["positions_sha256"]
     assert (report["from"], report["to"], report["sessions"]) == (str(HALF_DAY), str(HALF_DAY), 1)
@@ -75,7 +79,7 @@ def test_exam_and_bot_agree_on_every_position(home: Path, report: dict[str, Any]
 
 
 def test_both_commands_print_the_hash_for_a_person_too(home: Path, report: dict[str, Any]) -> None:
-    exam = run(home, "exam", report["model_id"], "--from", str(HALF_DAY), "--to", "2025-07-06")
+    exam = call(home, "exam", report["model_id"], "--from", str(HALF_DAY), "--to", "2025-07-06")
     assert exam.stdout.splitlines()[-1] == f"positions_sha256 {report['positions_sha256']}"
 
 
@@ -92,7 +96,8 @@ max_daily_loss = 0.00001
 """
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML + rules)
     archived(tmp_path)
-    done = run(tmp_path, "trade", "--rehearse", SPAN, "--json")
+    done = call(tmp_path, "trade", "--rehearse", SPAN, "--json")
+    assert not [held for held in Path("/proc/self/fd").glob("*") if str(tmp_path) in os.path.realpath(held)]
     found = json.loads(done.stdout)
     assert (found["broker"], found["apart"]) == ("strict-paper", {}), "flat, and the ledger knows it, in a storm too"
     assert found["fills"] > 0
@@ -187,18 +192,20 @@ def test_a_second_replay_at_the_same_time_is_refused_with_75(home: Path) -> None
         assert running.stderr is not None
         while not running.stderr.readline().startswith("trade: 0 of"):
             assert running.poll() is None
+        running.send_signal(signal.SIGSTOP)  # so that it is at work however long the others take
         with pytest.raises(LockHeldError, match=f"Another replay .* {running.pid}"):
             replayed(settings_of(home))
         status = json.loads(run(home, "trade", "--status", "--json").stdout)
         assert (status["running"], status["mode"], status["pid"]) == (True, "replay", running.pid)
-        running.send_signal(signal.SIGHUP)  # asks for a look at the model, and ends nothing
-        time.sleep(0.2)
-        assert running.poll() is None
+        # SIGHUP asks for a look at the model and ends nothing: of two that wait the kernel hands it over first, and
+        # the status is that of the other
+        running.send_signal(signal.SIGHUP)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=15) == 143
+        running.send_signal(signal.SIGCONT)
+        assert running.wait(timeout=PATIENCE_S) == 143
     finally:
         running.kill()
-        running.communicate(timeout=15)
+        running.communicate(timeout=PATIENCE_S)
 
 
 # ---- the account of a replay and of an exam --------------------------------------------------------------------------
@@ -279,11 +286,11 @@ policy = "seed"
 min_sharpe = -100
 """
     )
-    trained = run(tmp_path, "retrain", "--force", "--json", "--as-of", "2025-05-30")
+    trained = call(tmp_path, "retrain", "--force", "--json", "--as-of", "2025-05-30")
     assert json.loads(trained.stdout)["outcome"] == "deployed", trained.stderr
-    bot = json.loads(run(tmp_path, "trade", "--replay", "2025-06-02..2025-06-06", "--json").stdout)
+    bot = json.loads(call(tmp_path, "trade", "--replay", "2025-06-02..2025-06-06", "--json").stdout)
     exam = ("exam", bot["model_id"], "--from", "2025-06-02", "--to", "2025-06-06", "--json")
-    examined = json.loads(run(tmp_path, *exam).stdout)
+    examined = json.loads(call(tmp_path, *exam).stdout)
     assert bot["positions_sha256"] == examined["positions_sha256"]
     assert bot["unseen"] is True
     assert bot["orders"] > 0

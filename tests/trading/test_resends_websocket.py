@@ -1,7 +1,5 @@
 """Aggregates that the websocket sends again, late, out of order, doubled over reconnects: the bot, end to end."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
+from tests.processes import wait_until
 from tests.trading.bot_stand import DAY, TICKERS, archived, bars_of, market_bars, session_minutes, stand
 from tests.trading.trading_cases import MINUTE
 from tests.trading.websocket_server import PolygonSocket, minute_message
@@ -94,8 +93,8 @@ class Socket:
     def _drop(self) -> None:
         """Hang up; what REST then brings of the break has come before."""
         self.drops += 1
-        self.server.drop()
-        wait_until(lambda: self.feed.problem() != "")
+        with self.server.away():
+            wait_until(lambda: self.feed.problem() != "")
         wait_until(lambda: self.feed.problem() == "")
         self.server.wait_for(1 + self.drops)
 
@@ -113,13 +112,6 @@ class Socket:
 def _build_message(row: Any) -> dict[str, Any]:
     ticker, ts, *figures = row
     return minute_message(ticker, int(ts.timestamp() * 1000), figures)
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < ends
-        time.sleep(0.002)
 
 
 def trade(

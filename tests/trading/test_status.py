@@ -4,26 +4,36 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hftcl.document import document
-from hftcl.errors import IntegrityError
+from hftcl.errors import BrokerTimeoutError, IntegrityError
 from hftcl.home import Home
 from hftcl.ledger.rows import Decision, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
-from hftcl.market.bars import MINUTE
+from hftcl.market.bars import BAR_SCHEMA, MINUTE
+from hftcl.market.hours import find_next_hours
+from hftcl.market.sessions import Calendar
+from hftcl.settings import Settings
+from hftcl.trading.brokers import Account, Order, OrderState
 from hftcl.trading.brokers.paper import PaperBroker
+from hftcl.trading.brokers.strict import StrictPaper
+from hftcl.trading.execute.last_resort import close_without_ledger
+from hftcl.trading.run.broker_close import BrokerClose, Outcome
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
 from hftcl.trading.run.wiring import hold_lock
-from tests.installed import run
+from tests.in_process import call
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
+from tests.trading.strict_stand import bench
+from tests.trading.trading_cases import SESSION, at
 
 
 @pytest.fixture
@@ -83,6 +93,18 @@ def test_a_home_without_a_bot_is_no_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.hazard(87)
+def test_a_registry_that_was_emptied_or_is_damaged_is_told_beside_the_bot(bot: Stand) -> None:
+    registry = Home.live(bot.home).registry
+    for content, told in ((b"", "knows no model"), (b"x" * 8192, "is damaged")):
+        registry.write_bytes(content)
+        found = asked(bot.home)
+        assert (found.model_id, found.positions) == (bot.loop.serving.in_use.model_id, bot.ledger.positions())  # type: ignore[union-attr]
+        (error,) = found.errors
+        assert told in error
+        assert "`hftcl doctor --repair`" in error
+
+
 def test_errors_of_the_last_day_and_latches_are_told(bot: Stand) -> None:
     now = bot.clock.now()
     for age, text in ((timedelta(days=3), "long ago"), (timedelta(hours=1), "the broker was away")):
@@ -97,7 +119,7 @@ def test_errors_of_the_last_day_and_latches_are_told(bot: Stand) -> None:
 
 def shown(home: Path, *arguments: str) -> str:
     (home / "hftcl.toml").write_text(SMALL_TOML)
-    done = run(home, *arguments)
+    done = call(home, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -290,6 +312,251 @@ def test_without_a_bot_nothing_is_sent_to_another_account(bot: Stand) -> None:
     assert found.note.startswith("Trading is halted, but nothing was sent: The ledger began with a capital of 100,000")
     with Ledger(Home.live(bot.home).ledger) as ledger:
         assert ledger.is_latched("kill_switch")
+
+
+def strict_home(home: Path, tickers: int, **strict: object) -> Settings:
+    """Return the settings of a strict account which a bot that has stopped left with a position in each ticker."""
+    with bench(home, tickers=tickers) as made:
+        made.minute(0, dict.fromkeys(made.tickers, 10.0))
+        made.minute(1)
+        assert len(made.desk.positions) == tickers
+        if strict.pop("suspended", False):
+            made.account.flag(suspended=True)
+            made.broker.on_bars(made.bars(2), at(3))
+        names = made.tickers
+    return settings_of(
+        home,
+        market={"watchlist": names},
+        trade={"broker": "strict-paper"},
+        strict_paper={"weather": "fair", "calls_per_minute": 24, **strict},
+    )
+
+
+def test_without_a_bot_more_positions_than_a_minute_has_calls_are_all_closed_minute_by_minute(tmp_path: Path) -> None:
+    settings = strict_home(tmp_path, 20)
+    clock = SimulatedClock(at(10))
+    found = flatten(settings, clock=clock, reason="a test")
+    assert found.orders == 20
+    assert found.note.startswith("No bot runs. 20 closing orders were sent.")
+    assert clock.now() < at(20)
+    with contextlib.closing(StrictPaper(settings, folder=tmp_path)) as broker:
+        assert sorted(order.quantity for order in broker.account_now.open_orders()) == [-10.0] * 20
+
+
+def test_without_a_bot_what_the_broker_refuses_to_close_is_told_and_not_counted_as_sent(tmp_path: Path) -> None:
+    settings = strict_home(tmp_path, 3, suspended=True)
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert found.orders == 0
+    assert "Refused: T000: 403 new orders are rejected by user request" in found.note
+    assert found.shortfall.startswith("Not everything is closed. Refused: T000"), "the command ends with 1"
+
+
+def test_without_a_ledger_what_the_broker_refuses_or_does_not_answer_is_told_and_not_counted_as_sent(
+    tmp_path: Path,
+) -> None:
+    settings = strict_home(tmp_path, 3, suspended=True)
+    Home.live(tmp_path).ledger.write_bytes(b"no ledger")
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert found.orders == 0
+    assert found.shortfall.startswith("Not everything is closed. Refused: T000")
+
+
+def test_a_running_bot_that_is_not_flat_in_time_is_a_shortfall(bot: Stand) -> None:
+    def wait() -> None:
+        bot.clock.wait_until(bot.clock.now() + MINUTE)
+
+    held = bot.ledger.positions()
+    with hold_lock(Home.live(bot.home), "bot"):
+        found = flatten(settings_of(bot.home), clock=Beside(bot, wait), reason="a test")
+    assert (found.by_bot, found.positions) == (True, held)
+    assert found.shortfall.startswith("The running bot has not closed everything yet. Still held: ")
+    assert all(ticker in found.shortfall for ticker in held)
+
+
+def test_closing_orders_that_are_on_their_way_already_are_named_while_the_market_is_open(tmp_path: Path) -> None:
+    settings = strict_home(tmp_path, 2)
+    flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    again = flatten(settings, clock=SimulatedClock(at(11)), reason="a test")
+    assert (again.orders, again.shortfall) == (0, "")
+    assert "what closes is on its way. On their way: hftcl-" in again.note
+    assert "-10 T001" in again.note
+    at_night = flatten(settings, clock=SimulatedClock(at(600)), reason="a test")
+    assert "The market is closed" in at_night.note
+
+
+def test_what_the_bot_leaves_alone_is_not_said_to_be_closed_first(tmp_path: Path) -> None:
+    settings = strict_home(tmp_path, 2)
+    settings = replace(settings, trade=replace(settings.trade, hands_off=("T000", "T001")))
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert (found.orders, found.positions) == (0, {})
+    assert found.note == "Nothing is held. Left alone by [trade] hands_off: T000, T001."
+
+
+def test_a_person_s_order_in_a_ticker_handed_over_changes_nothing_for_the_kill_switch_status_and_clearing(
+    tmp_path: Path,
+) -> None:
+    settings = strict_home(tmp_path, 2)
+    settings = replace(settings, trade=replace(settings.trade, hands_off=("T009",)))
+    with contextlib.closing(StrictPaper(settings, folder=tmp_path, durable=False)) as broker:
+        broker.on_bars(BAR_SCHEMA.to_frame(), at(9))
+        broker.account_now.by_hand("T009", 5.0, 100.0, at(9))
+        broker.account_now.submit("stop-loss", "T009", -5.0, 100.0, at(9))
+        broker._keep()
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert (found.orders, found.shortfall) == (2, "")
+    assert "do not agree" not in found.note
+    report = status(settings)
+    assert report.left_alone == {}, "whose it is, is known"
+    assert "reconciliation" not in str(report.halted)
+    cleared = clear(settings, by="anna", now=at(11)).cleared
+    assert cleared == ("kill_switch",), "what a person keeps is not handed to the bot"
+    with contextlib.closing(StrictPaper(settings, folder=tmp_path, durable=False)) as broker:
+        assert "stop-loss" in [order.client_order_id for order in broker.open_orders()]
+
+
+# ---- a broker of which single calls fail -----------------------------------------------------------------------------
+
+
+class Flaky(StrictPaper):
+    """A strict account of which single calls fail. faults: by the call's name, whether the next ones do."""
+
+    def __init__(self, settings: Settings, *, folder: Path) -> None:
+        super().__init__(settings, folder=folder, durable=False)
+        self.faults: dict[str, list[bool]] = {}
+        self.canceled: list[str] = []
+
+    def _fail(self, what: str) -> None:
+        if (faults := self.faults.get(what)) and faults.pop(0):
+            raise BrokerTimeoutError(f"no answer to {what}")
+
+    def cancel(self, client_order_id: str) -> None:
+        """Cancel with two calls, as at Alpaca."""
+        self._fail("cancel")
+        super().find(client_order_id)
+        super().cancel(client_order_id)
+        self.canceled.append(client_order_id)
+
+    def account(self) -> Account:
+        """Tell it, or not."""
+        self._fail("account")
+        return super().account()
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        """Tell it, or not."""
+        self._fail("find")
+        return super().find(client_order_id)
+
+    def submit(self, order: Order) -> OrderState:
+        """Take it, or not."""
+        self._fail(f"submit {order.ticker}")
+        return super().submit(order)
+
+
+@contextlib.contextmanager
+def flaky(home: Path, tickers: int, calls: int = 200) -> Iterator[Flaky]:
+    """Return a broker that holds ten shares of each ticker."""
+    settings = strict_home(home, tickers, calls_per_minute=calls)
+    with contextlib.closing(Flaky(settings, folder=home)) as broker:
+        broker.on_bars(BAR_SCHEMA.to_frame(), at(10))
+        yield broker
+
+
+def send_open_order(broker: Flaky, name: str, ticker: str, quantity: float = 1.0) -> None:
+    broker.account_now.submit(name, ticker, quantity, 100.0, at(9))
+
+
+def close_at_broker(broker: Flaky, *tickers: str) -> tuple[Outcome, SimulatedClock]:
+    clock = SimulatedClock(at(10))
+    hours = find_next_hours(Calendar("XNYS"), at(10), extended_hours=False)
+    return BrokerClose(broker=broker, own_tickers=tickers).run(hours, clock), clock
+
+
+def list_closing(broker: Flaky) -> list[str]:
+    return sorted(order.symbol for order in broker.account_now.open_orders() if order.client_order_id.endswith("-f"))
+
+
+def test_a_cancellation_that_fails_is_made_again_and_keeps_nothing_from_being_closed(tmp_path: Path) -> None:
+    with flaky(tmp_path, 2) as broker:
+        send_open_order(broker, "hftcl-x", "T000", -1.0)
+        broker.faults = {"cancel": [True]}
+        sent, clock = close_at_broker(broker, "T000", "T001")
+        assert (sent.orders, sent.text, list_closing(broker)) == (2, "", ["T000", "T001"])
+        assert (broker.canceled, clock.now()) == (["hftcl-x"], at(11))
+
+
+def test_a_cancellation_that_always_fails_is_told_after_ten_minutes_and_the_rest_is_closed(tmp_path: Path) -> None:
+    with flaky(tmp_path, 2) as broker:
+        send_open_order(broker, "hftcl-x", "T005")
+        broker.faults = {"cancel": [True] * 100}
+        sent, clock = close_at_broker(broker, "T000", "T001")
+        assert (sent.orders, list_closing(broker)) == (2, ["T000", "T001"])
+        assert "Not canceled, and may still fill: hftcl-x (no answer to cancel)." in sent.text
+        assert clock.now() == at(20)
+
+
+def test_an_account_and_an_order_that_cannot_be_asked_once_are_asked_again_and_all_is_closed(tmp_path: Path) -> None:
+    with flaky(tmp_path, 2) as broker:
+        broker.faults = {"submit T001": [True, True], "account": [False, True], "find": [True]}
+        sent, _ = close_at_broker(broker, "T000", "T001")
+        assert (sent.orders, sent.text, list_closing(broker)) == (2, "", ["T000", "T001"])
+
+
+def test_an_account_that_cannot_be_asked_for_ten_minutes_is_a_shortfall(tmp_path: Path) -> None:
+    with flaky(tmp_path, 2) as broker:
+        broker.faults = {"account": [True] * 100}
+        sent, clock = close_at_broker(broker, "T000", "T001")
+        assert (sent.orders, clock.now()) == (0, at(20))
+        assert sent.text == " The broker could not be asked: no answer to account"
+
+
+def test_many_open_orders_leave_half_of_a_minute_s_calls_to_what_closes(tmp_path: Path) -> None:
+    with flaky(tmp_path, 3, calls=40) as broker:
+        for n in range(30):
+            send_open_order(broker, f"hftcl-{n:02d}", "T002")
+        sent, clock = close_at_broker(broker, "T000", "T001", "T002")
+        assert (sent.orders, sent.text, len(broker.canceled)) == (3, "", 30)
+        first = [order.at for order in broker.account_now.open_orders() if order.symbol != "T002"]
+        assert max(first) == at(11), "what nothing stands in the way of went out in the first minute"
+        assert clock.now() < at(16)
+
+
+def test_orders_of_others_are_canceled_only_where_they_are_in_the_way(tmp_path: Path) -> None:
+    with flaky(tmp_path, 3) as broker:
+        send_open_order(broker, "stop-loss", "T000", -1.0)
+        send_open_order(broker, "in-the-way", "T001", -1.0)
+        send_open_order(broker, "not-held", "T009", 1.0)
+        sent, _ = close_at_broker(broker, "T001", "T002", "T009")
+        assert (broker.canceled, list_closing(broker)) == (["in-the-way"], ["T001", "T002"])
+        assert sent.others == "stop-loss (T000), not-held (T009)"
+
+
+def test_where_nothing_can_be_written_a_failed_cancellation_keeps_nothing_open_and_others_orders_stay(
+    tmp_path: Path,
+) -> None:
+    with flaky(tmp_path, 2) as broker:
+        send_open_order(broker, "stop-loss", "T000", -1.0)
+        send_open_order(broker, "hftcl-x", "T005")
+        broker.faults = {"cancel": [True]}
+        close_without_ledger(broker, "production", {"T001"}, SESSION, at(10))
+        assert (broker.canceled, list_closing(broker)) == ([], ["T001"])
+        close_without_ledger(broker, "production", {"T001"}, SESSION, at(11))
+        assert "hftcl-x" in broker.canceled
+        assert "stop-loss" not in broker.canceled
+
+
+def test_the_command_asks_again_for_an_account_that_is_not_told_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = strict_home(tmp_path, 2, calls_per_minute=200)
+
+    def build(settings: Settings, *, folder: Path) -> Flaky:
+        broker = Flaky(settings, folder=folder)
+        broker.faults = {"account": [True, True, False, True]}
+        return broker
+
+    monkeypatch.setattr("hftcl.trading.run.kill_switch.find_broker", lambda _: build)
+    found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
+    assert (found.orders, found.shortfall) == (2, "")
 
 
 def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:

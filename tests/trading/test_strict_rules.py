@@ -1,9 +1,11 @@
 """The rules of the strict account, one test a rule; each figure is from the page that the rule names."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,20 @@ from hftcl.errors import BrokerBusyError, OrderRefusedError
 from hftcl.settings import Settings
 from hftcl.trading.brokers.refusals import BY_CODE, REFUSALS, classify
 from hftcl.trading.brokers.strict import FILE, StrictPaper
-from hftcl.trading.brokers.strict_rules import RefusedError, Rules, StrictAccount, facts_of
+from hftcl.trading.brokers.strict_account import StrictAccount
+from hftcl.trading.brokers.strict_rules import RefusedError, Rules
+from hftcl.trading.brokers.strict_state import AccountState, make_uuid
 from tests.trading.trading_cases import SESSION, an_order, at, bars
+
+
+def list_facts(account: AccountState) -> Mapping[str, Any]:
+    """Return everything of an account that could differ from the one that is made again."""
+    return {
+        "orders": [asdict(order) for order in account.orders.values()],
+        "positions": dict(sorted(account.positions.items())),
+        "cash": account.cash,
+        "activities": [asdict(row) for row in account.activities],
+    }
 
 
 def account(**rules: object) -> StrictAccount:
@@ -76,25 +90,31 @@ def test_short_sales_take_a_share_that_can_be_borrowed_and_an_account_that_may()
 
 
 def test_what_is_opened_takes_buying_power_and_a_short_three_per_cent_more() -> None:
-    made = account(cash=10_000.0)  # twice that to trade with
-    assert refusal(made, 201.0) == "no_buying_power"
-    assert refusal(made, -195.0) == "no_buying_power"
-    assert refusal(made, -193.0) == ""
+    made = account(cash=10_000.0)  # four times that to trade with
+    assert refusal(made, 401.0) == "no_buying_power"
+    assert refusal(made, -389.0) == "no_buying_power"
+    assert refusal(made, -387.0) == ""
     assert refusal(made, 1.0, "AMD") == ""
     assert refusal(made, 1.0, "TSLA") == "no_buying_power", "what is open counts as filled"
 
 
-def test_a_fourth_day_trade_in_five_sessions_is_refused_below_25000_dollars() -> None:
-    made = account(cash=20_000.0)
+# https://docs.alpaca.markets/us/changelog/2026-06-03-pdt-f3c04da ; others may keep the old rule until October 2027,
+# https://www.finra.org/rules-guidance/notices/26-10
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_fourth_day_trade_in_five_sessions_is_refused_below_25000_dollars_where_they_are_counted(
+    counted: bool,
+) -> None:
+    made = account(cash=20_000.0, pdt_check=counted)
+    assert made.buying_power == (40_000.0 if counted else 80_000.0)
     for n, symbol in enumerate(("A", "B", "C")):
         assert refusal(made, 1.0, symbol, 4 * n) == ""
         trade(made, 4 * n + 1, symbol)
         assert refusal(made, -1.0, symbol, 4 * n + 2) == ""
         trade(made, 4 * n + 3, symbol)
     assert made.day_trades(SESSION) == 3
-    assert refusal(made, 1.0, "D", 20) == "pattern_day_trading"
-    rich = account(cash=30_000.0)
-    rich._days = made._days
+    assert refusal(made, 1.0, "D", 20) == ("pattern_day_trading" if counted else "")
+    rich = account(cash=30_000.0, pdt_check=counted)
+    rich.days = made.days
     assert refusal(rich, 1.0, "D", 20) == ""
 
 
@@ -178,12 +198,12 @@ def test_the_account_in_its_file_is_the_one_that_was_left_also_after_a_torn_line
     broker.submit(an_order(0, "AMD", quantity=-3.0))
     broker.on_bars(bars((1, "AAPL", 101.0)), at(2))
     broker.split("AAPL", 2.0, at(3))
-    before = json.dumps(facts_of(broker.account_now), default=str)
+    before = json.dumps(list_facts(broker.account_now), default=str)
     broker.close()
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"what": "fill", "client_or')
     again = StrictPaper(settings(weather="fair"), folder=tmp_path, durable=False)
-    assert json.dumps(facts_of(again.account_now), default=str) == before
+    assert json.dumps(list_facts(again.account_now), default=str) == before
     again.submit(an_order(5, "TSLA"))
     again.close()
     third = StrictPaper(settings(weather="fair"), folder=tmp_path, durable=False)
@@ -234,3 +254,19 @@ def test_days_are_counted_back_over_five_sessions() -> None:
         made._note_day_trade("X", -1.0, datetime.combine(date(2025, 6, 2 + day), at(0).timetz()))
         made.positions.pop("X")
     assert made.day_trades(date(2025, 6, 7)) == 5
+
+
+def test_a_split_of_an_older_file_is_what_it_was(tmp_path: Path) -> None:
+    made = StrictAccount(Rules())
+    made.submit("a", "AAPL", 33.0, 100.0, at(0))
+    made.on_bars([(at(1), "AAPL", 100.0, 100.0, 1e6)], at(2))
+    made.split("AAPL", 0.05, at(10))
+    made.pay("DIV", 3.0, at(11), "AAPL")
+    assert StrictAccount(Rules(), made.happened).positions == made.positions == {"AAPL": 1.65}
+    old = [{name: said for name, said in one.items() if name != "version"} for one in made.happened]
+    again = StrictAccount(Rules(), old)
+    assert again.positions == {"AAPL": 1.0}
+    assert again.cash == pytest.approx(made.cash + 0.65 * 2000.0)
+    assert [(row.kind, row.quantity) for row in again.activities[-2:]] == [("SPLIT", -32.0), ("DIV", 0.0)]
+    ids = [make_uuid(f"{Rules().seed}-DIV-AAPL-{at(11)}-2")]
+    assert again.activities[-1].activity_id.partition("::")[2] in ids, "the id by which its cash is booked already"

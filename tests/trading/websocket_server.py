@@ -7,25 +7,27 @@ connection, the second is refused with 406).
 
 import json
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
+from tests.installed import PATIENCE_S
+from tests.processes import wait_until
+
 
 class PolygonSocket:
     """The service; `send` reaches every client that has subscribed, `drop` hangs up on all of them."""
 
-    def __init__(self, *, key: str = "k", most: int = 10**9) -> None:
-        """most: connections that are logged in at once; one more throws the eldest out."""
+    def __init__(self, *, key: str = "k") -> None:
         self.key = key
-        self.most = most
-        self._logged_in: list[ServerConnection] = []
         self.topics: list[set[str]] = []
         self.greeted = 0
+        self._opened = threading.Event()
+        self._opened.set()
         self._clients: list[ServerConnection] = []
         self._server: Server = serve(self._talk, "127.0.0.1", 0)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -40,7 +42,7 @@ class PolygonSocket:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._server.shutdown()
-        self._thread.join(10)
+        self._thread.join()
 
     def send(self, *messages: dict[str, Any] | str) -> None:
         """Send one frame to each subscriber; a text goes as it is."""
@@ -57,22 +59,37 @@ class PolygonSocket:
             client.socket.close()
         self._clients.clear()
 
-    def wait_for(self, subscribers: int, timeout_s: float = 10.0) -> None:
+    def wait_for(self, subscribers: int) -> None:
         """Wait until so many subscriptions have been taken in all."""
-        ends = time.monotonic() + timeout_s
-        while len(self.topics) < subscribers:
-            assert time.monotonic() < ends, f"{len(self.topics)} of {subscribers} subscribed"
-            time.sleep(0.01)
+        wait_until(lambda: len(self.topics) >= subscribers, f"Subscription {subscribers}")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Hang up, and answer nothing within: whoever looks slowly still meets a feed that is down."""
+        self._opened.clear()
+        self.drop()
+        try:
+            yield
+        finally:
+            self._opened.set()
+
+    def throw_out(self) -> None:
+        """Do to all who subscribed what the log-in of another program with the same key does."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            with suppress(ConnectionClosed, OSError):
+                client.send(_status("max_connections", "Maximum number of websocket connections exceeded."))
+                client.close()
 
     def _talk(self, client: ServerConnection) -> None:
         self.greeted += 1
+        self._opened.wait(PATIENCE_S)
         try:
             client.send(_status("connected", "Connected Successfully"))
             asked = json.loads(client.recv())
             if asked != {"action": "auth", "params": self.key}:
                 client.send(_status("auth_failed", f"authentication failed for {asked.get('params')}"))
                 return
-            self._throw_out(client)
             client.send(_status("auth_success", "authenticated"))
             while True:
                 asked = json.loads(client.recv())
@@ -81,16 +98,6 @@ class PolygonSocket:
                 self.topics.append(set(asked["params"].split(",")))
         except (ConnectionClosed, OSError):
             return
-
-    def _throw_out(self, client: ServerConnection) -> None:
-        self._logged_in.append(client)
-        while len(self._logged_in) > self.most:
-            eldest = self._logged_in.pop(0)
-            try:
-                eldest.send(_status("max_connections", "Maximum number of websocket connections exceeded."))
-                eldest.close()
-            except (ConnectionClosed, OSError):
-                continue
 
 
 class AlpacaSocket:
@@ -114,7 +121,7 @@ class AlpacaSocket:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._server.shutdown()
-        self._thread.join(10)
+        self._thread.join()
 
     def send(self, *messages: dict[str, Any]) -> None:
         """Send one frame to each subscriber."""
@@ -124,12 +131,9 @@ class AlpacaSocket:
             except (ConnectionClosed, OSError):
                 self._clients.remove(client)
 
-    def wait_for(self, subscribers: int, timeout_s: float = 10.0) -> None:
+    def wait_for(self, subscribers: int) -> None:
         """Wait until so many subscriptions have been taken in all."""
-        ends = time.monotonic() + timeout_s
-        while len(self.subscribed) < subscribers:
-            assert time.monotonic() < ends, f"{len(self.subscribed)} of {subscribers} subscribed"
-            time.sleep(0.01)
+        wait_until(lambda: len(self.subscribed) >= subscribers, f"Subscription {subscribers}")
 
     def _talk(self, client: ServerConnection) -> None:
         try:

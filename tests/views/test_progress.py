@@ -2,8 +2,8 @@
 
 import io
 
-from hftcl.events import Event
-from hftcl.views.progress import _Live, _Plain
+from hftcl.events import Event, Level
+from hftcl.views.progress import _Live, _Notebook, _Plain
 
 
 def test_the_time_left_counts_only_what_this_run_did() -> None:
@@ -14,8 +14,8 @@ def test_the_time_left_counts_only_what_this_run_did() -> None:
         listen(Event("train", done, 7))
     assert stream.getvalue().splitlines() == [
         "train: 2 of 7",
-        "train: 3 of 7, about 4 min left",  # 65 s after its beginning, four of 65 s are left
-        "train: 4 of 7, about 3 min left",
+        "train: 3 of 7, about 0:04:20 left",  # 65 s after its beginning, four of 65 s are left
+        "train: 4 of 7, about 0:03:15 left",
     ]
 
 
@@ -30,3 +30,47 @@ def test_a_bar_begins_with_what_was_done_before() -> None:
     assert task.speed is not None
     listen(Event("train", 7, 7))
     assert listen.display is None
+
+
+class Cell:
+    """A notebook's output: what was shown, each with its last form."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, str]] = []
+
+    def __call__(self, data: dict[str, str]) -> "Place":
+        self.shown.append(data)
+        return Place(self, len(self.shown) - 1)
+
+
+class Place:
+    def __init__(self, cell: Cell, at: int) -> None:
+        self.cell, self.at = cell, at
+
+    def update(self, data: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.cell.shown[self.at] = data
+
+
+def test_a_notebook_has_one_place_for_the_bars_of_a_call_and_a_line_for_each_warning() -> None:
+    now, cell = 0.0, Cell()
+    listen = _Notebook(cell, notes=False, clock=lambda: now)
+    for done in range(401):
+        listen(Event("fit", done, 400, "<trees>"))
+        if done == 200:
+            assert cell.shown[0]["text/plain"] == "fit: 0 of 400 <trees>", "drawn five times a second at most"
+            now = 1.0
+    listen(Event("fit", text="two bars were left out", level=Level.WARNING))
+    listen(Event("exam", 1, 1))
+    assert [one["text/plain"] for one in cell.shown] == [
+        "fit: 400 of 400 <trees>",
+        "warning: two bars were left out",
+        "exam: 1 of 1",
+    ]
+    assert '<progress max="400" value="400"></progress> fit: 400 of 400 &lt;trees&gt;' in cell.shown[0]["text/html"]
+
+
+def test_what_a_file_says_moves_no_cursor_in_a_warning() -> None:
+    stream = io.StringIO()
+    _Plain(stream, progress=True, notes=True)(Event("collect", text="column \x1b[2Jclose", level=Level.WARNING))
+    assert stream.getvalue() == "warning: column \\x1b[2Jclose\n"

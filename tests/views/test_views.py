@@ -10,7 +10,7 @@ from hftcl.config.documents import EffectiveSetting
 from hftcl.learning.archive_reports import HistoryRow
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.views import draw_table
-from hftcl.views.archive import draw_history
+from hftcl.views.archive import draw_history, draw_lineage
 from hftcl.views.installation import draw_settings
 from hftcl.views.schedule import LiveLine
 
@@ -141,3 +141,11 @@ def test_a_model_that_served_and_whose_file_is_gone_is_not_said_to_have_never_se
     assert "never" not in told
     assert "1.00 (4 sessions)" in told.replace("\n", " "), "of so few it never stands alone"
     assert "from 2026-01-09 on, and its file is gone" in told
+
+
+def test_a_lineage_without_a_model_that_serves_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    draw_lineage([])
+    assert capsys.readouterr().out.startswith("No model serves")

@@ -11,8 +11,15 @@ from hftcl.exam import metrics
 from hftcl.exam.compare import compare
 from hftcl.exam.policies import PolicyRun, Step, conclude
 from hftcl.formats import count
+from hftcl.learning.backtest.reports import (
+    AttemptReport,
+    BacktestReport,
+    DifferenceReport,
+    PolicyReport,
+    SearchedReport,
+    ServedReport,
+)
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
 from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
@@ -20,6 +27,8 @@ from hftcl.settings import Settings
 POLICY: Final = "policy"  # a name as the JSON and the page show it, so it stays
 # Differs from POLICY by the gate alone: against NEVER it says what retraining is worth.
 FREE: Final = "policy, ungated"
+SEARCHED: Final = "searched"  # differs from POLICY by the settings alone, which a search inside each window chose
+SEARCHED_FREE: Final = "searched, ungated"
 NEVER: Final = "never retrain"  # what every retrain has to beat
 RULES: Final = {  # each sentence stands beside its curve in table and page: a name alone does not say what was done
     POLICY: "retrain weekly, promote by [promote], trade while [edge] lets it",
@@ -29,6 +38,8 @@ RULES: Final = {  # each sentence stands beside its curve in table and page: a n
     "seed, stored scores": "retrain weekly; a model's Sharpe on its own exam against the champion's as it was stored",
     "stand aside": "no trade at all",
     "buy and hold": "equal amounts of the watchlist, bought at the close before the first session; no dividends",
+    SEARCHED: "search inside each week's window, retrain with what it found, promote and trade as the policy does",
+    SEARCHED_FREE: "the same without the edge gate",
 }
 
 
@@ -41,15 +52,18 @@ def build_report(
     trainings: int,
     resumed: int,
     notes: tuple[str, ...],
+    searched: SearchedReport | None,
     timings: dict[str, float],
 ) -> BacktestReport:
-    """Return the report; `first` is the first session that is compared."""
+    """Return the report; `first` is the first session that is compared. searched: where there was a search."""
     a_year = Calendar(settings.market.calendar).sessions_per_year
-    pairs = [(POLICY, name) for name in courses if name != POLICY] + [(FREE, NEVER)]
+    pairs = [(POLICY, name) for name in courses if name not in {POLICY, SEARCHED, SEARCHED_FREE}] + [(FREE, NEVER)]
+    if SEARCHED in courses:
+        pairs += [(SEARCHED, POLICY), (SEARCHED_FREE, FREE)]
     differences = tuple(_report_difference(courses, mine, baseline, a_year) for mine, baseline in pairs)
     return BacktestReport(
         conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER], sessions_per_year=a_year),
-        reason=_explain_conclusion(courses, differences),
+        reason=_explain_conclusion(courses, differences, a_year),
         policies={name: _report_policy(name, course, a_year) for name, course in courses.items()},
         differences=differences,
         attempts=tuple(
@@ -70,6 +84,7 @@ def build_report(
         synthetic=data.synthetic,
         as_of=data.as_of.at,
         as_of_note=data.as_of.note,
+        search=searched,
         timings_s=timings,
     )
 
@@ -111,10 +126,6 @@ def _report_difference(
     )
 
 
-def _report_attempts(steps: Sequence[Step]) -> tuple[AttemptReport, ...]:
-    return tuple(_report_attempt(step, steps[:place]) for place, step in enumerate(steps))
-
-
 def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     verdict, edge = step.decision.verdict, step.edge
     served = [earlier_step.attempt.model_id for earlier_step in earlier if earlier_step.decision.deploys]
@@ -135,20 +146,32 @@ def _report_attempt(step: Step, earlier: Sequence[Step]) -> AttemptReport:
     )
 
 
-def _explain_conclusion(courses: Mapping[str, PolicyRun], differences: Sequence[DifferenceReport]) -> str:
+def describe_difference(mine: PolicyRun, other: PolicyRun, name: str, against: str, *, sessions_per_year: int) -> str:
+    """Say how the Sharpe ratios of two ways to run the loop differ, both without the edge gate."""
+    comparison = compare(mine.net, other.net, sessions_per_year=sessions_per_year)
+    sessions = count(len(mine.days), "session")
+    if comparison.interval is None or comparison.difference is None:
+        return f"the difference of {name} and {against} is not defined on these {sessions}"
+    low, high = comparison.interval
+    where = "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
+    return (
+        f"Sharpe of {name} less that of {against}, both without the edge gate, is {comparison.difference:+.2f} over "
+        f"{sessions}; its 90 % interval, {low:+.2f} to {high:+.2f}, {where}"
+    )
+
+
+def _explain_conclusion(
+    courses: Mapping[str, PolicyRun], differences: Sequence[DifferenceReport], sessions_per_year: int
+) -> str:
     """Say by which figures it was concluded, and apart from them what standing aside did."""
     by_name = {(difference.policy, difference.against): difference for difference in differences}
-    free, gated = by_name[FREE, NEVER], by_name[POLICY, NEVER]
-    policy = courses[POLICY]
+    gated, policy = by_name[POLICY, NEVER], courses[POLICY]
     n = len(policy.days)
-    if free.interval is None or free.difference is None:
-        return f"the difference of retraining and never retraining is not defined on these {count(n, 'session')}"
-    low, high = free.interval
-    where = "lies above 0" if low > 0 else "lies below 0" if high < 0 else "includes 0"
-    text = (
-        "Sharpe of retraining less that of never retraining, both without the edge gate, is "
-        f"{free.difference:+.2f} over {count(n, 'session')}; its 90 % interval, {low:+.2f} to {high:+.2f}, {where}"
+    text = describe_difference(
+        courses[FREE], courses[NEVER], "retraining", "never retraining", sessions_per_year=sessions_per_year
     )
+    if by_name[FREE, NEVER].interval is None:
+        return text
     if courses[FREE].days_traded == 0:
         return f"{text}. No model that retraining deployed ever traded"
     if policy.days_traded == 0:

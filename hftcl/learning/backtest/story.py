@@ -1,38 +1,49 @@
 """The story of `backtest`: the loop replayed over history, week by week, and what each way to run it would have earned.
 
-Trains and scores through `trainings`; who is promoted and who trades is replayed by `exam.replay`. Changes nothing that
-serves: bars are cached as by every collection, and trainings under <home>/backtest.
+Trains and scores through `trainings`; who is promoted and who trades is replayed by `courses`. Changes nothing that
+serves: bars are cached as by every collection, trainings and the trials of searches under <home>/backtest.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-import polars as pl
-
 from hftcl import durable
+from hftcl.compute import Engine, Table, open_engine
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
-from hftcl.exam import policies
-from hftcl.exam.policies import PolicyAttempt, PolicyRun
-from hftcl.exam.split import ExamSplit, Session, list_sessions, split
+from hftcl.exam.split import list_sessions
 from hftcl.formats import count
-from hftcl.learning.backtest.report import FREE, NEVER, POLICY, build_report
-from hftcl.learning.backtest.trainings import Score, Unit, Workshop, cache_folder, score_all, train_all
+from hftcl.learning.backtest.courses import Loop, build_attempt, compute_first_record, run_policies
+from hftcl.learning.backtest.plan import (
+    History,
+    Planner,
+    SessionBars,
+    find_silent_context,
+    find_warm_up_of,
+    list_week_window,
+    spans_jump,
+)
+from hftcl.learning.backtest.report import build_report
+from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.backtest.searched import SearchOfWeeks, WeekSearch, report_searched, search_weeks
+from hftcl.learning.backtest.trainings import (
+    Task,
+    build_shop,
+    cache_folder,
+    score_all,
+    train_all,
+)
 from hftcl.learning.candidate import merge_params
-from hftcl.learning.dataset import Dataset, Window, find_warm_up
-from hftcl.learning.record import split_folds
-from hftcl.learning.reports import BacktestReport
+from hftcl.learning.dataset import Window, find_warm_up
+from hftcl.learning.search.space import apply_choice
 from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
-from hftcl.market.window import AsOf, find_known_end, list_window, open_market, parse_day
+from hftcl.market.window import AsOf, find_known_end, open_market, parse_day
 from hftcl.settings import Settings
 
 MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios
@@ -40,76 +51,152 @@ MIN_SESSIONS: Final = 5  # fewer define no difference of Sharpe ratios
 _WEEK: Final = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
-    """The bars of the whole span with features, and the trainings on it, oldest first; `first` is asked for."""
-
-    first: date
-    data: Dataset
-    weeks: tuple[date, ...]
-    sessions: tuple[Session, ...]
-    """Every session after the first training, oldest first."""
-    notes: tuple[str, ...]
-
-    @property
-    def counted(self) -> tuple[Session, ...]:
-        """The sessions that are compared."""
-        return tuple(session for session in self.sessions if session.day >= self.first)
-
-
 def backtest(
-    settings: Settings, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
+    settings: Settings,
+    first: date | str,
+    last: date | str,
+    *,
+    search: bool = False,
+    trials: int | None = None,
+    now: datetime,
+    on_event: OnEvent,
 ) -> BacktestReport:
     """Replay the loop over the sessions `first` to `last` (dates or ISO texts, both included); compare ways to run it.
 
     A training at the close of the last session of each ISO week, on the `[market] lookback_days` window that ends
     there. The first is the newest before `first` whose window is full of bars, or else the first one that is.
-    Raises UsageError for dates that are none, or in the wrong order; NoDataError for too few sessions.
+    search: beside it, a search inside each of these windows, whose winner is trained in place of hftcl.toml. trials:
+    of each; `[search] trials` where left out.
+    Raises UsageError for dates that are none, or in the wrong order, and for `trials` without a search; NoDataError for
+    too few sessions; with search as `stories.search`.
     """
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
         raise UsageError(f"--from {begin} lies after --to {end}. Exchange them.")
-    params = merge_params(settings)
+    params, asked = merge_params(settings), _ask_search(settings, search, trials)
+    wide = asked.wide if asked else settings
     source, calendar = open_market(settings)
     watch = Stopwatch()
-    with _hold_lock(settings):
+    with _hold_lock(settings), open_engine(settings, on_event) as engine:
         known_end = find_known_end(source, calendar, settings, begin, end, now)
-        history = _collect_history(settings, source, calendar, begin, known_end, watch, on_event)
-        for note in history.notes:
+        history = _collect_history(wide, source, calendar, begin, known_end, watch, on_event)
+        for note in (*history.notes, *(asked.space.notes if asked else ())):
             on_event(Event("backtest", text=note, level=Level.WARNING))
-        data = history.data
-        shop = Workshop(
-            settings=settings,
-            frame=data.frame,
-            params=params,
-            features=data.features,
-            source=data.source,
-            synthetic=data.synthetic,
-        )
-        units, weekly, unplanned = _plan_units(history, calendar, settings)
-        with watch("train"):
-            files, failed, resumed = train_all([*weekly, *units], shop, on_event)
-            failed = {**unplanned, **failed}
-        with watch("score"):
-            days = tuple(session.day for session in history.sessions)
-            kept = [unit for unit in weekly if unit.model_id not in failed]
-            scores = score_all(kept, files, shop, days, on_event)
-            walked = score_all([unit for unit in units if unit.model_id not in failed], files, shop, (), on_event)
-    attempts = [_build_attempt(unit, scores[unit.model_id], calendar) for unit in kept]
-    if not attempts:
-        raise NoDataError(f"No week could be trained on. The first: {next(iter(failed.values()), 'no reason given')}")
+        silent = find_silent_context(history.data)
+        planner = Planner(SessionBars.from_frame(history.data.frame), history.data.jumps, calendar, silent)
+        trainer = _Trainer(history, planner, Table(lambda: history.data.frame), engine, watch, on_event)
+        plain = trainer.train_loop(settings, params)
+        found = None
+        if asked:
+            with watch("search"):
+                weeks = search_weeks(asked, history, planner, engine, now, on_event)
+            found = trainer.train_found(asked, weeks)
     with watch("replay"):
-        courses = _run_policies(settings, history, attempts, _compute_first_record(weekly, units, scores, walked))
+        courses = run_policies(settings, history, plain.loop, found.loop if found else None)
     return build_report(
         courses,
         settings,
         history.data,
         first=history.counted[0].day,
-        trainings=len(weekly) + len(units),
-        resumed=resumed,
-        notes=(*history.notes, *(f"{name} has no model: {why}" for name, why in failed.items())),
+        trainings=plain.trainings,
+        resumed=plain.resumed,
+        notes=(
+            *history.notes,
+            *plain.notes,
+            *(f"{name} has no model: {why}" for name, why in plain.failed.items()),
+        ),
+        searched=report_searched(asked, weeks, found.failed, courses) if asked and found else None,
         timings=watch.timings(),
     )
+
+
+def _ask_search(settings: Settings, search: bool, trials: int | None) -> SearchOfWeeks | None:
+    """Return what is to be searched each week. Raises before anything is collected."""
+    if trials is not None and not search:
+        raise UsageError("--trials is of --search, which was not given. Add --search, or leave --trials out.")
+    return SearchOfWeeks.of(settings, trials) if search else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """A loop with what it took: how many trainings, how many of an earlier run, and by model id why some failed."""
+
+    loop: Loop
+    trainings: int
+    resumed: int
+    failed: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """What all trainings of a backtest share. table: the rows of `history`."""
+
+    history: History
+    planner: Planner
+    table: Table
+    engine: Engine
+    watch: Stopwatch
+    on_event: OnEvent
+
+    def train_loop(self, settings: Settings, params: Mapping[str, object]) -> _Trained:
+        """Train the weeks as hftcl.toml says."""
+        shop = build_shop(settings, self.history.data, params, table=self.table)
+        weekly, unplanned = self.planner.plan_weeks(settings, self.history.weeks)
+        if not weekly:
+            raise NoDataError(f"No week could be trained on. The first: {next(iter(unplanned.values()))}")
+        notes = self.planner.describe_silent_context(weekly)
+        for note in notes:
+            self.on_event(Event("backtest", text=note, level=Level.WARNING))
+        done = self._train_and_score(shop.prepare(weekly))
+        failed = {**unplanned, **done.failed}
+        if not done.loop.attempts:
+            raise NoDataError(
+                f"No week could be trained on. The first: {next(iter(failed.values()), 'no reason given')}"
+            )
+        return replace(done, failed=failed, notes=notes)
+
+    def train_found(self, asked: SearchOfWeeks, weeks: Sequence[WeekSearch]) -> _Trained:
+        """Train each week as its search chose; a week without a winner has no candidate."""
+        tasks: list[Task] = []
+        unplanned: dict[str, str] = {}
+        minutes = asked.settings.model.target_minutes
+        for week in weeks:
+            if week.winner is None:
+                continue
+            chosen = apply_choice(asked.settings, week.winner.choice)
+            params = merge_params(chosen)
+            shop = build_shop(chosen, self.history.data, params, table=self.table, frame_minutes=minutes)
+            try:
+                unit = self.planner.plan_week(chosen, week.day)
+            except NoDataError as error:  # a shorter window than the one that was searched
+                unplanned[week.model_id] = str(error)
+                continue
+            tasks += shop.prepare([unit])
+        done = self._train_and_score(tasks)
+        return replace(done, failed={**unplanned, **done.failed})
+
+    def _train_and_score(self, weekly: Sequence[Task]) -> _Trained:
+        """Train and score the weeks, then the walk-forward with which the record begins: of the first with a model."""
+        planner, engine, on_event = self.planner, self.engine, self.on_event
+        with self.watch("train"):
+            failed, resumed = train_all(weekly, engine, on_event)
+            kept = [task for task in weekly if task.unit.model_id not in failed]
+            folds = kept[0].shop.prepare(planner.plan_folds(kept[0].shop.settings, kept[0].unit)) if kept else []
+            fold_failed, fold_resumed = train_all(folds, engine, on_event)
+        walked = [task for task in folds if task.unit.model_id not in fold_failed]
+        with self.watch("score"):
+            scores = score_all(kept, tuple(session.day for session in self.history.sessions), on_event)
+            folded = score_all(walked, (), on_event)
+        first = kept[0].unit if kept else None
+        begun = compute_first_record(first, [task.unit for task in walked], scores, folded) if first else ()
+        attempts = tuple(build_attempt(task.unit, scores[task.unit.model_id], planner.calendar) for task in kept)
+        return _Trained(
+            loop=Loop(attempts=attempts, begun=begun),
+            trainings=len(weekly) + len(folds),
+            resumed=resumed + fold_resumed,
+            failed={**failed, **fold_failed},
+        )
 
 
 @contextlib.contextmanager
@@ -119,11 +206,6 @@ def _hold_lock(settings: Settings) -> Iterator[None]:
             durable.make_folder(cache_folder(settings))
             stack.enter_context(durable.lock(cache_folder(settings) / ".lock", "backtest"))
         yield
-
-
-def _find_close(calendar: Calendar, session: date) -> datetime:
-    close: datetime = calendar.sessions(session, session)["close"][0]
-    return close
 
 
 def list_week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
@@ -167,7 +249,9 @@ def _collect_history(
         watch=watch,
     ).assemble()
     all_sessions = list_sessions(data.frame)
-    full = tuple(day for day in ends if _list_window(calendar, settings, day)[0] >= all_sessions[0].day and day < last)
+    full = tuple(
+        day for day in ends if list_week_window(calendar, settings, day)[0] >= all_sessions[0].day and day < last
+    )
     sessions = tuple(session for session in all_sessions if full and session.day > full[0])
     counted = [session for session in sessions if session.day >= begin]
     late = not full or full[0] != ends[0]
@@ -194,211 +278,10 @@ def _collect_history(
 
 
 def _describe_jump(jump: Finding, calendar: Calendar, settings: Settings, weeks: Sequence[date]) -> str:
-    spans = [(_find_warm_up_of(calendar, settings, day), day) for day in weeks]
-    touched = sum(_spans(jump, begin, end) for begin, end in spans)
+    spans = [(find_warm_up_of(calendar, settings, day), day) for day in weeks]
+    touched = sum(spans_jump(jump, begin, end) for begin, end in spans)
     return (
         f"{jump.ticker}: {jump.detail}, near the ratio of a split that the source does not announce. "
         f"{count(touched, 'weekly window')} of {len(weeks)} span that night and leave out the ticker's bars before it; "
         "buy and hold counts the change as a return"
     )
-
-
-def _spans(jump: Finding, begin: date, end: date) -> bool:
-    """Whether bars from session `begin` to `end` would show the jump."""
-    return jump.session is not None and begin < jump.session <= end
-
-
-def _find_warm_up_of(calendar: Calendar, settings: Settings, day: date) -> date:
-    return find_warm_up(calendar, _list_window(calendar, settings, day)[0])
-
-
-def _list_window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
-    return list_window(calendar, settings, AsOf(at=_find_close(calendar, day), note="", explicit=True))
-
-
-# --- what is trained --------------------------------------------------------------------------------------------------
-
-
-def _plan_units(
-    history: History, calendar: Calendar, settings: Settings
-) -> tuple[list[Unit], list[Unit], dict[str, str]]:
-    """Return the trainings of the walk-forward that begins the record, and those of the weeks, oldest first.
-
-    And by model id why a week has none: where too little is left after an unannounced split.
-    """
-    held = _SessionBars.from_frame(history.data.frame)
-    weekly: list[Unit] = []
-    unplanned: dict[str, str] = {}
-    for day in history.weeks:
-        days = _list_window(calendar, settings, day)
-        warm_up = find_warm_up(calendar, days[0])
-        jumps = tuple(jump for jump in history.data.jumps if _spans(jump, warm_up, day))
-        model_id = f"{_find_close(calendar, day):%Y%m%d_%H%M%S}"
-        tickers = held.list_tickers(days, settings.market.min_coverage, jumps)
-        sessions = held.list_sessions(days, tickers, jumps)
-        try:
-            division = split(
-                sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-            )
-        except NoDataError as error:  # the loop would have had no candidate either
-            unplanned[model_id] = str(error)
-            continue
-        weekly.append(held.build_unit(model_id, sessions, tickers, division, warm_up, jumps))
-    if not weekly:
-        raise NoDataError(f"No week could be trained on. The first: {next(iter(unplanned.values()))}")
-    first = weekly[0]
-    parts = split_folds(first.window, first.split, embargo_sessions=settings.exam.embargo_sessions)
-    walked = [
-        held.build_unit(
-            f"{first.model_id}_fold{index}", (*part.train, *part.embargoed, *part.exam), first.tickers, part,
-            first.warm_up, first.jumps,
-        )
-        for index, part in enumerate(parts)
-        if part.train != first.split.train
-    ]  # fmt: skip
-    return walked, weekly, unplanned
-
-
-@dataclass(frozen=True, slots=True)
-class _SessionBars:
-    """What the span's bars hold: sessions, which tickers each has, and a digest of each session's rows."""
-
-    sessions: tuple[Session, ...]
-    present: Mapping[date, frozenset[str]]
-    digests: Mapping[date, bytes]
-
-    @classmethod
-    def from_frame(cls, frame: pl.DataFrame) -> "_SessionBars":
-        present, digests = {}, {}
-        for (day,), rows in frame.partition_by("session", as_dict=True).items():
-            present[day] = frozenset(rows["ticker"].unique().to_list())
-            digests[day] = _compute_digest(rows)
-        return cls(list_sessions(frame), present, digests)
-
-    def list_tickers(self, days: Sequence[date], share: float, jumps: Sequence[Finding]) -> tuple[str, ...]:
-        """Return the tickers with bars in at least `share` of `days`, sorted; all that have any where none has."""
-        counts: dict[str, int] = {}
-        for day in days:
-            for ticker in self._find_present(day, jumps):
-                counts[ticker] = counts.get(ticker, 0) + 1
-        kept = sorted(ticker for ticker, count in counts.items() if count >= share * len(days))
-        return tuple(kept or sorted(counts))
-
-    def list_sessions(
-        self, days: Sequence[date], tickers: Sequence[str], jumps: Sequence[Finding]
-    ) -> tuple[Session, ...]:
-        """Return the sessions of `days` with bars, oldest first; with jumps, those that have bars of `tickers`."""
-        inside = (session for session in self.sessions if days[0] <= session.day <= days[-1])
-        return tuple(
-            session for session in inside if not jumps or self._find_present(session.day, jumps) & set(tickers)
-        )
-
-    def _find_present(self, day: date, jumps: Sequence[Finding]) -> frozenset[str]:
-        gone = {jump.ticker for jump in jumps if jump.session is not None and day < jump.session}
-        return self.present.get(day, frozenset()) - gone
-
-    def build_unit(
-        self,
-        model_id: str,
-        sessions: tuple[Session, ...],
-        tickers: tuple[str, ...],
-        division: ExamSplit,
-        warm_up: date,
-        jumps: tuple[Finding, ...],
-    ) -> Unit:
-        digest = hashlib.sha256(" ".join([*tickers, *(f"{jump.ticker}:{jump.session}" for jump in jumps)]).encode())
-        for session in sessions:
-            digest.update(self.digests[session.day])
-        return Unit(
-            model_id=model_id,
-            window=sessions,
-            tickers=tickers,
-            split=division,
-            key=digest.hexdigest(),
-            warm_up=warm_up,
-            jumps=jumps,
-        )
-
-
-def _compute_digest(rows: pl.DataFrame) -> bytes:
-    """Return the SHA-256 of every value of `rows`, bars and features alike."""
-    digest = hashlib.sha256()
-    for name in rows.columns:
-        values = rows[name]
-        nulls = values.is_null().to_numpy()
-        plain = values.fill_null(strategy="zero") if values.dtype.is_numeric() else values
-        data = plain.to_numpy() if plain.dtype.is_numeric() else plain.cast(pl.String).fill_null("").str.join("\n")
-        digest.update(name.encode() + nulls.tobytes())
-        digest.update(data.tobytes() if isinstance(data, np.ndarray) else data.item().encode())
-    return digest.digest()
-
-
-# --- what is replayed -------------------------------------------------------------------------------------------------
-
-
-def _build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttempt:
-    return PolicyAttempt(
-        model_id=unit.model_id,
-        at=_find_close(calendar, unit.window[-1].day),
-        label_end=score.meta.label_end,
-        window=unit.window,
-        marks=score.marks,
-        synthetic=score.meta.synthetic,
-        fault=score.fault,
-        sessions_per_year=calendar.sessions_per_year,
-    )
-
-
-def _compute_first_record(
-    weekly: Sequence[Unit], walked: Sequence[Unit], scores: Mapping[str, Score], folded: Mapping[str, Score]
-) -> tuple[float, ...]:
-    """Return the net P&L of the walk-forward over the first exam: of each fold by its own model, oldest first."""
-    by_day: dict[date, float] = {}
-    first = weekly[0]
-    if first.model_id in scores:
-        by_day = {day: scores[first.model_id].marks[day].net for day in first.split.exam_days}
-    for unit in walked:
-        if unit.model_id in folded:
-            by_day |= {day: folded[unit.model_id].marks[day].net for day in unit.split.exam_days}
-    return tuple(by_day[day] for day in sorted(by_day))
-
-
-def _run_policies(
-    settings: Settings, history: History, attempts: Sequence[PolicyAttempt], begun: Sequence[float]
-) -> dict[str, PolicyRun]:
-    """Return what each way to run the loop earned on the sessions that are compared, by its name."""
-    promote, exam, sessions = settings.promote, settings.exam, history.sessions
-    free = policies.run_policy(attempts, policies.build_verdict_gate(promote, exam), sessions)
-    courses = {
-        POLICY: policies.apply_edge(free, sessions, begun=begun, rule=settings.edge, policy=promote.policy),
-        FREE: free,
-        NEVER: policies.run_policy(attempts, policies.never_retrain, sessions),
-        "always newest": policies.run_policy(attempts, policies.always_newest, sessions),
-        "seed, stored scores": policies.run_policy(
-            attempts, policies.build_stored_scores_gate(promote, exam), sessions
-        ),
-        "stand aside": policies.build_run([policies.NOTHING] * len(sessions), sessions),
-    }
-    counted = history.counted
-    cut = {name: course.cut_since(counted[0].day) for name, course in courses.items()}
-    held = policies.buy_and_hold(_collect_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
-    return {**cut, "buy and hold": policies.build_run(held, counted)}
-
-
-def _collect_closes(frame: pl.DataFrame, counted: Sequence[Session]) -> npt.NDArray[np.float64]:
-    """Return the closes of the regular session: a row for the session before the first, then one for each of `counted`.
-
-    NaN where a ticker has no bar; columns by ticker.
-    """
-    last = (
-        frame.filter(pl.col("regular"))
-        .sort("ts")
-        .group_by("session", "ticker")
-        .agg(pl.col("close").last())
-        .pivot("ticker", index="session", values="close")
-        .sort("session")
-    )
-    before = last.filter(pl.col("session") < counted[0].day).tail(1)
-    days = pl.DataFrame({"session": [session.day for session in counted]})
-    rows = pl.concat([before, days.join(last, on="session", how="left")])
-    return np.asarray(rows.drop("session").cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)

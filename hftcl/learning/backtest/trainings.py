@@ -1,8 +1,7 @@
 """The trainings of a backtest: independent units of work, each kept on disk as the file of its model.
 
 A unit that was trained before, with the same settings, code and bars, is read and not trained again: a backtest that
-was killed goes on where it was. The units run under joblib, in threads, because each trains in a process of its own;
-`joblib.parallel_config` sends them elsewhere.
+was killed goes on where it was.
 """
 
 import hashlib
@@ -10,42 +9,35 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
-import hftcl
-from hftcl import durable
+from hftcl import compute, durable
 from hftcl.archive import artifact
-from hftcl.archive.artifact import FeatureSet
+from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.archive.fitness import load_fit
+from hftcl.archive.policy import hash_policy
+from hftcl.compute import Bench, Engine, Rows, Table, Wanted
+from hftcl.compute.code_digest import hash_code, list_versions
+from hftcl.compute.crew import count_cores
 from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
-from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.policies import SessionPnl
 from hftcl.exam.split import ExamSplit, Session
 from hftcl.exam.verdict import prediction_fault
 from hftcl.home import Home
-from hftcl.learning.candidate import train_candidate
-from hftcl.learning.dataset import add_features
+from hftcl.learning.candidate import require_unchanged, train_candidate
+from hftcl.learning.dataset import Dataset, add_features
+from hftcl.learning.orders import select_settings
 from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
-from hftcl.model.training import TrainingPool
-from hftcl.settings import Settings
-
-# What a prediction may depend on; xgboost-cpu is the same library under another name.
-_LIBRARIES: Final = (
-    "numpy",
-    "polars",
-    "scikit-learn",
-    "onnx",
-    "onnxruntime",
-    "lightgbm",
-    "xgboost",
-    "xgboost-cpu",
-)
+from hftcl.model.feature import list_columns
+from hftcl.model.feature_check import require_finite
+from hftcl.model.target import targets
+from hftcl.settings import Promote, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +45,8 @@ class Unit:
     """One training: its window's rows by session and ticker, divided by `split`. `key`: of the rows' values.
 
     warm_up: the first session that features of the window read. jumps: unannounced splits from there on up to the
-    window's end; the rows before one are left out, as at every retrain.
+    window's end; the rows before one are left out, as at every retrain. context_left_out: context tickers with bars in
+    too few of these sessions; what reads them is not known.
     """
 
     model_id: str
@@ -63,17 +56,34 @@ class Unit:
     key: str
     warm_up: date
     jumps: tuple[Finding, ...] = ()
+    context_left_out: tuple[str, ...] = ()
 
     def cut_window(self, frame: pl.DataFrame, settings: Settings, features: FeatureSet) -> pl.DataFrame:
         """Return the rows of its window, as `retrain` would have had them at its end. frame: of the whole span."""
-        mine = pl.col("ticker").is_in(self.tickers)
         inside = pl.col("session").is_between(self.window[0].day, self.window[-1].day)
-        if not self.jumps:
-            return frame.filter(inside & mine)
+        if self.is_plain(frame, features):
+            return frame.filter(inside)
+        mine = pl.col("ticker").is_in(self.tickers)
+        known = frame.filter(self._is_known())
         # what is left out is no peer of the others either: their features are computed again
-        known = frame.filter(pl.col("session").is_between(self.warm_up, self.window[-1].day))
-        bars = drop_past(known.filter(mine).select(BAR_SCHEMA.names()), self.jumps)
-        return add_features(bars, settings.model.horizon_minutes, table=features.table).filter(inside)
+        bars = drop_past(known.filter(mine).select(*BAR_SCHEMA.names(), *list_columns(features.table)), self.jumps)
+        silent = self._list_silent(features)
+        bars = bars.with_columns(pl.lit(None, pl.Float64).alias(name) for name in silent)
+        rows = add_features(bars, settings.model.target_minutes, table=features.table).filter(inside)
+        require_finite(features.own, rows)
+        return rows
+
+    def is_plain(self, frame: pl.DataFrame, features: FeatureSet) -> bool:
+        """Whether its rows are those of the whole span: nothing is left out that features of the window read."""
+        others = self._is_known() & ~pl.col("ticker").is_in(self.tickers)
+        return not self.jumps and not self._list_silent(features) and not frame.select(others.any()).item()
+
+    def _list_silent(self, features: FeatureSet) -> list[str]:
+        """Return the columns of the context tickers that are left out."""
+        return [name for name in list_columns(features.table) if name.partition(" ")[0] in self.context_left_out]
+
+    def _is_known(self) -> pl.Expr:
+        return pl.col("session").is_between(self.warm_up, self.window[-1].day)
 
     @property
     def file(self) -> str:
@@ -83,40 +93,102 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workshop:
-    """Where and by what the units are trained. frame, features: see `dataset.Dataset`; params: complete."""
+    """Where and by what the units are trained. table, features: rows and features of a `Dataset`; params: complete."""
 
     settings: Settings
-    frame: pl.DataFrame = field(repr=False)
+    table: Table = field(repr=False)
     params: Mapping[str, object]
     features: FeatureSet
     source: str
     synthetic: bool
+    frame_minutes: int
+    """Horizon of the target in `frame`; that of the settings may be another one."""
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The rows of the whole span."""
+        return self.table.read()
 
     @property
     def folder(self) -> Path:
         """The cache of these settings, this code and this source; others lie beside it."""
         return cache_folder(self.settings) / self._compute_digest()[:16]
 
+    def prepare(self, units: Sequence[Unit]) -> list["Task"]:
+        """Return the units as tasks, each with the place of its file."""
+        folder = self.folder
+        return [Task(unit=unit, shop=self, path=folder / unit.file) for unit in units]
+
+    def find_rows(self, unit: Unit) -> Rows:
+        """Return the rows of a unit's window, with the target of `frame`."""
+        if unit.is_plain(self.frame, self.features):
+            return Rows(table=self.table, first=unit.window[0].day, last=unit.window[-1].day)
+        return Rows(table=Table(partial(unit.cut_window, self.frame, self.settings, self.features)))
+
+    def build_order(self, unit: Unit) -> "TrainingOrder":
+        """Return what the training of a unit is told."""
+        return TrainingOrder(
+            model_id=unit.model_id,
+            split=unit.split,
+            settings=select_settings(self.settings),
+            params=dict(self.params),
+            features=self.features.describe(),
+            source=self.source,
+            synthetic=self.synthetic,
+            is_other_target=self.settings.model.target_minutes != self.frame_minutes,
+        )
+
     def _compute_digest(self) -> str:
         settings = self.settings
+        # what a policy is of changes a training, but for the rule of promotion, which only judges it
+        trained = replace(settings, promote=Promote())
         parts = {
+            "policy": hash_policy(trained, self.params, features=self.features),
             "market": asdict(settings.market),
             "model": {**asdict(settings.model), **self.params},
             "strategy": asdict(settings.strategy),
             "exam": asdict(settings.exam),
             "features": self.features.definitions_hash,
             "source": self.source,
-            "code": _hash_code(),
-            "libraries": {name: _find_version(name) for name in _LIBRARIES},
+            "code": hash_code(),
+            "libraries": list_versions(),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # an extra
-        return "absent"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One unit, by what it is trained, and where its file is kept."""
+
+    unit: Unit
+    shop: Workshop
+    path: Path
+
+
+def build_shop(
+    settings: Settings,
+    data: Dataset,
+    params: Mapping[str, object],
+    *,
+    table: Table | None = None,
+    frame_minutes: int | None = None,
+) -> Workshop:
+    """Return where trainings by `settings` are made of the rows of `data`, whose target is of `frame_minutes`.
+
+    table: of the same rows, where several shops share them. frame_minutes: the settings' own where that is left out,
+    with the features that were read with the rows. Raises FeatureError where the files of the user's features are
+    others than those whose values the rows hold.
+    """
+    require_unchanged(settings, data.features)
+    return Workshop(
+        settings=settings,
+        table=table or Table(lambda: data.frame),
+        params=params,
+        features=data.features if frame_minutes is None else our_features(settings),
+        source=data.source,
+        synthetic=data.synthetic,
+        frame_minutes=frame_minutes or settings.model.target_minutes,
+    )
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -124,38 +196,31 @@ def cache_folder(settings: Settings) -> Path:
     return Home.of(settings).backtest
 
 
-def _hash_code() -> str:
-    """Return a hash of the whole package: a list of the files that matter is wrong one day, and an old model lives."""
-    package = Path(hftcl.__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
+def train_all(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> tuple[dict[str, str], int]:
+    """Train what the cache lacks; return by model id why some tasks have no model, and how many were there.
 
-
-def train_all(units: Sequence[Unit], shop: Workshop, on_event: OnEvent) -> tuple[dict[str, Path], dict[str, str], int]:
-    """Train what the cache lacks. Return the files by model id, why some units have no model, and how many were there.
-
-    A file is written when its unit is done. Raises TrainingError where a training fails, StorageError for the disk.
+    A file is written when its task is done. Raises TrainingError where a training fails, StorageError for the disk,
+    ComputeError where the cluster cannot go on, FeatureError where a file of features was changed since the rows were
+    computed.
     """
-    folder = shop.folder
     with durable.convert_storage_faults("preparing the folder of the backtest"):
-        durable.make_folder(folder)
-        durable.sweep_temporary(folder, ("*.onnx",))
-    files = {unit.model_id: folder / unit.file for unit in units}
-    lacking = [unit for unit in units if not _is_cached(files[unit.model_id], shop.features, on_event)]
-    done, failed = len(units) - len(lacking), {}
-    on_event(Event("train", done, len(units)))
-    for model_id, trained in _train_units(lacking, shop):
+        for folder in {task.path.parent for task in tasks}:
+            durable.make_folder(folder)
+            durable.sweep_temporary(folder, ("*.onnx",))
+    paths = {task.unit.model_id: task.path for task in tasks}
+    lacking = [task for task in tasks if not _is_cached(task.path, task.shop.features, on_event)]
+    done, failed = len(tasks) - len(lacking), {}
+    on_event(Event("train", done, len(tasks)))
+    for model_id, trained in _train_tasks(lacking, engine, on_event):
         if isinstance(trained, str):
             failed[model_id] = trained
             on_event(Event("train", text=f"{model_id} has no model: {trained}", level=Level.WARNING))
         else:
             with durable.convert_storage_faults("keeping a model of the backtest"):
-                durable.write_atomically(files[model_id], trained)
+                durable.write_atomically(paths[model_id], trained)
         done += 1
-        on_event(Event("train", done, len(units), model_id))
-    return {name: path for name, path in files.items() if name not in failed}, failed, len(units) - len(lacking)
+        on_event(Event("train", done, len(tasks), model_id))
+    return failed, len(tasks) - len(lacking)
 
 
 def _is_cached(path: Path, features: FeatureSet, on_event: OnEvent) -> bool:
@@ -169,68 +234,74 @@ def _is_cached(path: Path, features: FeatureSet, on_event: OnEvent) -> bool:
     return True
 
 
-def _train_units(units: Sequence[Unit], shop: Workshop) -> Iterator[tuple[str, bytes | str]]:
-    """Yield (model id, file or why there is none) as they are done: one training a core, each on one core.
-
-    Two trainings on a core each are as fast as one on two, and the seconds in which a child starts overlap.
-    """
-    if not units:
+def _train_tasks(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> Iterator[tuple[str, bytes | str]]:
+    """Yield (model id, file or why there is none) as they are done."""
+    if not tasks:
         return
-    import joblib
-
-    at_once = min(_count_cores(shop.settings), len(units))
-    settings = replace(
-        shop.settings, compute=replace(shop.settings.compute, jobs=max(1, _count_cores(shop.settings) // at_once))
-    )
-    with TrainingPool() as pool:
-        tasks = (
-            joblib.delayed(_train)(
-                unit.cut_window(shop.frame, shop.settings, shop.features),
-                unit,
-                settings,
-                shop.params,
-                shop.features,
-                shop.source,
-                shop.synthetic,
-                pool,
-            )
-            for unit in units
+    wanted = Wanted(tasks=len(tasks), rows_bytes=max(map(_measure_rows, tasks)), stage="train")
+    work = [
+        compute.Task(
+            name=task.unit.model_id,
+            function=train_unit,
+            rows=task.shop.find_rows(task.unit),
+            order=task.shop.build_order(task.unit),
         )
-        yield from joblib.Parallel(n_jobs=at_once, prefer="threads", return_as="generator_unordered")(tasks)
+        for task in tasks
+    ]
+    for number, trained in engine.gather(wanted).run(work):
+        shop = tasks[number].shop
+        require_unchanged(shop.settings, shop.features)
+        # signed here: the key never leaves this machine
+        yield tasks[number].unit.model_id, trained if isinstance(trained, str) else artifact.sign(trained)
 
 
-def _count_cores(settings: Settings) -> int:
-    import joblib
+def _measure_rows(task: Task) -> int:
+    """Return how many bytes of this process the rows of a task take, about: they are cut and handed over."""
+    frame = task.shop.frame
+    return int(2 * frame.estimated_size() * len(task.unit.window) / frame["session"].n_unique())
 
-    return settings.compute.jobs or int(joblib.cpu_count())
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOrder:
+    """What a training of a backtest is told, beside its rows. is_other_target: theirs is not of the settings' horizon.
+
+    settings: see `select_settings`. params: complete.
+    """
+
+    model_id: str
+    split: ExamSplit
+    settings: Settings
+    params: Mapping[str, object]
+    features: FeatureSet
+    source: str
+    synthetic: bool
+    is_other_target: bool
 
 
-def _train(
-    rows: pl.DataFrame,
-    unit: Unit,
-    settings: Settings,
-    params: Mapping[str, object],
-    features: FeatureSet,
-    source: str,
-    synthetic: bool,
-    pool: TrainingPool,
-) -> tuple[str, bytes | str]:
+def train_unit(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes | str:
+    """Return the file of the model, or why there is none: a week of which too little is known had no candidate."""
+    settings = replace(order.settings, compute=replace(order.settings.compute, jobs=bench.jobs))
+    if order.is_other_target:
+        plain = rows.drop("target", "label_end")  # which reads one session alone, so that the window's rows suffice
+        columns = plain, targets(plain.select(BAR_SCHEMA.names()), settings.model.target_minutes)
+        rows = pl.concat(columns, how="horizontal")
     try:
         candidate = train_candidate(
             rows,
-            unit.split,
+            order.split,
             settings,
-            model_id=unit.model_id,
-            params=params,
-            features=features,
-            source=source,
-            synthetic=synthetic,
-            pool=pool,
-            on_event=ignore,
+            model_id=order.model_id,
+            params=order.params,
+            features=order.features,
+            source=order.source,
+            synthetic=order.synthetic,
+            pool=bench.pool,
+            on_event=bench.on_event,
+            has_files=False,
         )
-    except NoDataError as error:  # a week of which too little is known: the loop would have had no candidate either
-        return unit.model_id, str(error)
-    return unit.model_id, candidate.onnx
+    except NoDataError as error:
+        return str(error)
+    return candidate.onnx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,38 +313,33 @@ class Score:
     fault: str | None
 
 
-def score_all(
-    units: Sequence[Unit], files: Mapping[str, Path], shop: Workshop, later: Sequence[date], on_event: OnEvent
-) -> dict[str, Score]:
-    """Score each unit's model on the exam of its split, and on the sessions of `later` after its window.
+def score_all(tasks: Sequence[Task], later: Sequence[date], on_event: OnEvent) -> dict[str, Score]:
+    """Score each task's model on the exam of its split, and on the sessions of `later` after its window.
 
     By the code that `retrain` examines with. A model trades the tickers that it was trained on, each with 1/N.
     """
+    if not tasks:
+        return {}
     import joblib
 
-    tasks = (
+    parts = (
         joblib.delayed(_score)(
-            files[unit.model_id].read_bytes(),
-            unit,
-            shop.frame,
-            tuple(day for day in later if day > unit.window[-1].day),
-            shop.settings,
-            shop.features,
+            task.path.read_bytes(), task, tuple(day for day in later if day > task.unit.window[-1].day)
         )
-        for unit in units
+        for task in tasks
     )
     scores: dict[str, Score] = {}
-    on_event(Event("score", 0, len(units)))
-    parallel = joblib.Parallel(n_jobs=_count_cores(shop.settings), prefer="threads", return_as="generator_unordered")
-    for model_id, score in parallel(tasks):
+    on_event(Event("score", 0, len(tasks)))
+    cores = count_cores(tasks[0].shop.settings)
+    parallel = joblib.Parallel(n_jobs=cores, prefer="threads", return_as="generator_unordered")
+    for model_id, score in parallel(parts):
         scores[model_id] = score
-        on_event(Event("score", len(scores), len(units), model_id))
+        on_event(Event("score", len(scores), len(tasks), model_id))
     return scores
 
 
-def _score(
-    onnx: bytes, unit: Unit, frame: pl.DataFrame, later: tuple[date, ...], settings: Settings, features: FeatureSet
-) -> tuple[str, Score]:
+def _score(onnx: bytes, task: Task, later: tuple[date, ...]) -> tuple[str, Score]:
+    unit, frame, settings, features = task.unit, task.shop.frame, task.shop.settings, task.shop.features
     model = load_fit(onnx, sha256=None, market=None, features=features)
     marks: dict[date, SessionPnl] = {}
     fault = None

@@ -1,14 +1,14 @@
 """The story of `check`: gather the facts, let `triggers` decide. Changes nothing, on disk or elsewhere."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import polars as pl
+import numpy as np
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import describe_untrained, find_market_kind, load_fit, require_fitness, require_same_kind
+from hftcl.archive.fitness import find_market_kind, find_untrained, load_fit, require_fitness, require_same_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import ModelRecord
@@ -17,18 +17,16 @@ from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedB
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.detector import ShiryaevRoberts
-from hftcl.exam.drift import population_stability
-from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning import triggers
-from hftcl.learning.dataset import Dataset, Window, open_window
+from hftcl.learning.dataset import Window, open_window
 from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
-from hftcl.learning.score import compute_or_none, examine
+from hftcl.learning.score import compute_or_none
+from hftcl.learning.session_scores import score_unseen
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sources import as_local
-from hftcl.model.features import build_matrix, is_known
 from hftcl.performance.recent import read_recent
 from hftcl.settings import Settings
 
@@ -39,8 +37,8 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
     report = check_window(window, now)
     _tell_holes(window, on_event)
     if report.live is not None:
-        trained = Registry(Home.of(settings).root).find(report.live).tickers
-        untrained = describe_untrained(report.live, trained, settings.market.watchlist)
+        registry = Registry(Home.of(settings).root)
+        untrained = find_untrained(registry, registry.find(report.live), settings.market.watchlist)
         if untrained:
             on_event(Event("check", text=untrained, level=Level.WARNING))
     return report
@@ -48,7 +46,8 @@ def check(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnE
 
 def _tell_holes(window: Window, on_event: OnEvent) -> None:
     registry, synthetic = Registry(Home.of(window.settings).root), window.source.synthetic
-    rows = read_sessions(registry, synthetic=synthetic, policy=hash_policy(window.settings))
+    policy = hash_policy(window.settings, features=window.read_features())
+    rows = read_sessions(registry, synthetic=synthetic, policy=policy)
     begin = window.list_days()[0]
     days = [row.session for row in rows if row.session <= window.list_days()[-1]]
     hole = describe_holes(find_holes(days, window.calendar, begin))
@@ -236,38 +235,21 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     settings = window.settings
     registry = Registry(Home.of(settings).root)
     file = registry.production if live.is_deployed else registry.onnx_path(live.model_id)  # the latter with --as-of
-    market, features = find_market_kind(settings), artifact.our_features(settings)
+    market, features = find_market_kind(settings), window.read_features()
     model = load_fit(file, sha256=live.sha256, market=market, features=features)
-    data = window.assemble()
-    later = find_unseen(list_sessions(data.frame), live.label_end, embargo_sessions=settings.exam.embargo_sessions)
-    days = tuple(session.day for session in later)
-    net = examine(
-        model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
-    ).simulation.net
+    scores = score_unseen(window, model, live.label_end)
+    net, days = scores.net, tuple(scores.sessions)
     recent = days[-settings.triggers.recent_sessions :]
     a_year = window.calendar.sessions_per_year
     return _Facts(
-        sharpe=compute_or_none(lambda: metrics.sharpe(net[-len(recent) :], sessions_per_year=a_year))
+        sharpe=compute_or_none(lambda: metrics.sharpe(np.array([net[day] for day in recent]), sessions_per_year=a_year))
         if len(recent) > 1
         else None,
-        stability=_compute_stability(model, data, recent),
-        watched=_run_detector(window, registry, dict(zip(days, net.tolist(), strict=True)), last),
+        stability=scores.compute_stability(recent),
+        watched=_run_detector(window, registry, net, last),
         sessions=len(recent),
-        coverage=data.coverage,
+        coverage=window.read_coverage(),
     )
-
-
-def _compute_stability(model: artifact.Model, data: Dataset, recent: Sequence[date]) -> dict[str, float] | None:
-    """Return the population stability index of each feature; empty without a session, None without known bins."""
-    bins = model.meta.feature_bins
-    if bins is None:
-        return None
-    rows = data.frame.filter(pl.col("session").is_in(list(recent)) & is_known(model.meta.feature_names))
-    if rows.is_empty():
-        return {}
-    observations = rows.select("ticker", "session").n_unique()
-    indices = population_stability(bins, build_matrix(rows, model.meta.feature_names), observations=observations)
-    return dict(zip(model.meta.feature_names, indices.tolist(), strict=True))
 
 
 def _run_detector(
@@ -280,9 +262,10 @@ def _run_detector(
 
     Not started again at a promotion: that would double the delay. An alarm counts until the next verdict answers it.
     """
-    data, settings = window.assemble(), window.settings
-    rows = read_sessions(registry, synthetic=data.synthetic, policy=hash_policy(settings))
-    recorded_sessions = tuple(session for session in rows if session.session <= data.sessions[-1])
+    settings = window.settings
+    policy = hash_policy(settings, features=window.read_features())
+    rows = read_sessions(registry, synthetic=window.source.synthetic, policy=policy)
+    recorded_sessions = tuple(session for session in rows if session.session <= window.list_days()[-1])
     record = Record(recorded_sessions=recorded_sessions, added=(), cost_bps=settings.strategy.cost_bps)
     pnl = dict(zip((session.session for session in recorded_sessions), record.net.tolist(), strict=True))
     begun = max(pnl, default=date.min)

@@ -20,15 +20,17 @@ from hftcl.settings import Settings
 class Collection:
     """What is in the store now, up to `session`, and what was added to the record.
 
-    silent: tickers that have bars in the window and none in `session`. left_out: ticker -> reason. problem: why
-    sessions that belong into the record could not be scored. corrected: recorded sessions whose bars were corrected
-    since: until the next verdict the bot stands aside.
+    silent: tickers that have bars in the window and none in `session`. left_out: ticker -> reason; context_left_out,
+    context_silent: of context tickers. problem: why sessions that belong into the record could not be scored.
+    corrected: recorded sessions whose bars were corrected since: until the next verdict the bot stands aside.
     """
 
     session: date
     tickers: tuple[str, ...]
     silent: tuple[str, ...]
     left_out: dict[str, str]
+    context_left_out: dict[str, str]
+    context_silent: tuple[str, ...]
     recorded: tuple[RecordedSession, ...]
     problem: str | None
     corrected: tuple[date, ...] = ()
@@ -52,6 +54,8 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
         tickers=data.tickers,
         silent=tuple(ticker for ticker in data.tickers if ticker not in tickers_present),
         left_out=data.left_out,
+        context_left_out=data.context_left_out,
+        context_silent=tuple(item.ticker for item in data.coverage if item.context and item.is_silent_on(newest)),
         recorded=record.added,
         problem=record.problem,
         corrected=tuple(session.session for session in record.dropped),

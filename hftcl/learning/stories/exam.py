@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 from hftcl.archive.artifact import Model, our_features
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import describe_untrained, find_market_kind, load_archived
+from hftcl.archive.fitness import describe_untrained_of, find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
@@ -42,9 +42,10 @@ def score(
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     source, calendar = open_market(settings)
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
-    model = load_archived(archive, record, market, our_features(settings))
+    features = our_features(settings)
+    model = load_archived(archive, record, market, features)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
-    untrained = describe_untrained(model_id, model.meta.tickers, settings.market.watchlist)
+    untrained = describe_untrained_of(model.meta, settings.market.watchlist)
     if untrained:
         on_event(Event("exam", text=untrained, level=Level.WARNING))
     known_end = find_known_end(source, calendar, settings, begin, end, now)
@@ -57,6 +58,7 @@ def score(
         known_end=known_end,
         save=False,
         on_event=on_event,
+        features=features,
     )
     data = window.assemble()
     return _examine(model, data, settings, archive, now, on_event)

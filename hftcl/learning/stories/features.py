@@ -22,10 +22,10 @@ from hftcl.home import Home
 from hftcl.learning.dataset import open_window
 from hftcl.learning.reports import FeatureReport, FeaturesReport
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import FEATURES, Feature, evaluate
+from hftcl.model.feature import Feature, list_columns
+from hftcl.model.features import FEATURES, evaluate
 from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
-from hftcl.model.own_features import find_features
-from hftcl.model.target import targets
+from hftcl.model.target import evaluate_target
 from hftcl.settings import Settings
 
 _HORIZONS: Final = (5, 15, 30, 60)  # minutes; [model] horizon_minutes stands beside them
@@ -44,17 +44,17 @@ def describe_features(settings: Settings, *, as_of: str | None, now: datetime, o
     Raises FeatureError for one of the user's that breaks a promise, NoDataError where the window holds no training
     session beside the exam.
     """
-    table = find_features(settings)
     data = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event).assemble()
     division = split(
         list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
     days = [session.day for session in division.train]
     rows = data.frame.filter(pl.col("session").is_in(days)).sort("session", "ticker", "ts")
-    horizons = tuple(sorted({*_HORIZONS, settings.model.horizon_minutes}))
-    worth = _correlate(rows, table.names, horizons, on_event)
+    horizons = tuple(sorted({*_HORIZONS, settings.model.target_minutes}))
+    worth = _correlate(rows, data.features.names, horizons, on_event)
     last = rows.filter(pl.col("session").is_in(days[-EARLIER_SESSIONS - 1 :]))
-    grid = build_grid(last.select(BAR_SCHEMA.names()))
+    columns = list_columns(data.features.chosen)
+    grid = build_grid(last.select(*BAR_SCHEMA.names(), *columns), columns)
     model_id, importances = _read_importances(settings)
     return FeaturesReport(
         features=tuple(
@@ -71,10 +71,10 @@ def describe_features(settings: Settings, *, as_of: str | None, now: datetime, o
                 importance=importances.get(feature.name),
                 cost_us=_measure_cost(grid, feature),
             )
-            for feature in table.chosen
+            for feature in data.features.chosen
         ),
-        left_out=tuple(feature.name for feature in FEATURES if feature.name not in table.names),
-        horizon_minutes=settings.model.horizon_minutes,
+        left_out=tuple(feature.name for feature in FEATURES if feature.name not in data.features.names),
+        horizon_minutes=settings.model.target_minutes,
         training_sessions=len(days),
         bars=rows.height,
         model_id=model_id,
@@ -100,13 +100,13 @@ def _correlate(
     It is the rank correlation of feature and target within a session, over all tickers, averaged over sessions. rows:
     sorted by session. No target reaches into another session, so sessions are drawn one by one for the interval.
     """
-    bars = rows.select(BAR_SCHEMA.names())
+    grid = build_grid(rows.select(BAR_SCHEMA.names()))
     changes = (rows["session"] != rows["session"].shift(1)).fill_null(value=True)
     bounds = [*changes.arg_true().to_list(), rows.height]
     columns = {name: rows[name].to_numpy() for name in names}
     found: dict[str, dict[str, tuple[float, float, float] | None]] = {name: {} for name in names}
     for done, horizon in enumerate(horizons):
-        target = targets(bars, horizon)["target"].to_numpy()
+        target = evaluate_target(grid, horizon)["target"].to_numpy()
         for name in names:
             by_session = [
                 _correlate_ranks(columns[name][begin:end], target[begin:end]) for begin, end in pairwise(bounds)
@@ -117,12 +117,11 @@ def _correlate(
 
 
 def _correlate_ranks(values: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> float | None:
-    from scipy.stats import rankdata
-
     both = np.isfinite(values) & np.isfinite(target)
     if both.sum() < _FEWEST_BARS or np.ptp(values[both]) == 0 or np.ptp(target[both]) == 0:
         return None
-    return float(np.corrcoef(rankdata(values[both]), rankdata(target[both]))[0, 1])
+    ranks = np.array([pl.Series(part[both]).rank().to_numpy() for part in (values, target)])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _bootstrap(by_session: FloatArray) -> tuple[float, float, float] | None:

@@ -1,4 +1,4 @@
-"""The stories about models that are there already: history, rollback, unpin. Light: no room of the market loads."""
+"""The stories about archived models: history, rollback, unpin, notes. Light: no room of the market loads."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from hftcl.archive.note_rows import Remarks, read_remarks
 from hftcl.archive.record import read_all
 from hftcl.archive.records import AdoptedModel, ModelRecord, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, HftclError, StorageError
 from hftcl.home import Home
-from hftcl.learning.archive_reports import Gap, HistoryRow, RollbackReport, UnpinReport
+from hftcl.learning.archive_reports import Gap, HistoryRow, NoteReport, RollbackReport, UnpinReport
 from hftcl.learning.gaps import find_holes, may_have_holes
 from hftcl.settings import Settings
 
@@ -27,9 +28,14 @@ def history(home: Path, *, calendar: str, limit: int | None = None, lineage: boo
     """
     registry = Registry(home)
     records = registry.lineage()[:limit] if lineage else registry.models(limit)
-    pin, gaps = registry.find_pin(), _find_gaps(registry, records, calendar)
+    pin, gaps, remarks = registry.find_pin(), _find_gaps(registry, records, calendar), read_remarks(registry)
     rows = [
-        _build_row(record, gaps[record.model_id], pinned=pin is not None and pin.model_id == record.model_id)
+        _build_row(
+            record,
+            gaps[record.model_id],
+            remarks.get(record.model_id, Remarks()),
+            pinned=pin is not None and pin.model_id == record.model_id,
+        )
         for record in records
     ]
     adopted = () if lineage else registry.list_adopted()
@@ -89,7 +95,7 @@ def _build_adopted_row(model: AdoptedModel) -> HistoryRow:
     )
 
 
-def _build_row(record: ModelRecord, gaps: tuple[Gap, ...], *, pinned: bool) -> HistoryRow:
+def _build_row(record: ModelRecord, gaps: tuple[Gap, ...], remarks: "Remarks", *, pinned: bool) -> HistoryRow:
     judgement = record.judgement
     return HistoryRow(
         model_id=record.model_id,
@@ -117,7 +123,12 @@ def _build_row(record: ModelRecord, gaps: tuple[Gap, ...], *, pinned: bool) -> H
         kept=record.kept,
         edge=judgement.edge,
         twin=judgement.twin,
+        max_rows=judgement.max_rows,
+        features=judgement.features,
+        dropped=dict(judgement.dropped),
         gaps=gaps,
+        notes=remarks.notes,
+        tags=remarks.tags,
     )
 
 
@@ -175,3 +186,28 @@ def unpin(home: Path, *, now: datetime) -> UnpinReport:
     repaired = archive.recover(now)
     pin = archive.unpin(now=now)
     return UnpinReport(unpinned=pin.model_id if pin else None, repaired=repaired)
+
+
+def note(
+    home: Path, model_id: str, text: str | None, tags: Sequence[str], untags: Sequence[str], *, now: datetime
+) -> NoteReport:
+    """Write `text`, `tags` and `untags` on a model, where there are any; return all that is written on it.
+
+    Raises ModelNotFoundError; UsageError for a note or a tag that cannot be kept.
+    """
+    registry, mended = Registry(home), list[str]()
+    if text is not None or tags or untags:
+        from hftcl.archive.deployment import Archive
+        from hftcl.archive.notes import write_remarks
+
+        archive = Archive(home, on_note=mended.append)
+        try:
+            model_id = write_remarks(archive, model_id, note=text, tags=tags, untags=untags, now=now)
+        except HftclError as refused:
+            for line in mended:  # done all the same, and not to be lost with the refusal
+                refused.add_note(f"repaired: {line}")
+            raise
+    else:
+        model_id = registry.find(model_id).model_id
+    remarks = read_remarks(registry).get(model_id, Remarks())
+    return NoteReport(model_id=model_id, notes=remarks.notes, tags=remarks.tags, repaired=tuple(mended))

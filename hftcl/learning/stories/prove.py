@@ -6,7 +6,7 @@ comparison, so that a proof that could not fail is not taken for one. Bars that 
 that: they are looked at by themselves.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.archive.artifact import Model, our_features
+from hftcl.archive.artifact import FeatureSet, Model
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.errors import NoDataError
@@ -23,18 +23,21 @@ from hftcl.events import Event, OnEvent
 from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.formats import count
 from hftcl.home import Home
-from hftcl.learning.dataset import Dataset, add_features, open_window
+from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import find_correlations
 from hftcl.learning.reports import ProofReport
 from hftcl.learning.score import examine
-from hftcl.market.bars import BAR_SCHEMA, RAW_SCHEMA, clean
+from hftcl.learning.tampering import TAMPERINGS, Tampering
+from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.doubts import LATER, SMOOTH
 from hftcl.market.sessions import Calendar
-from hftcl.model.features import WARMUP_SESSIONS, Feature, FeatureTable, build_matrix, evaluate, is_known
+from hftcl.model.feature import Feature, list_columns
+from hftcl.model.features import WARMUP_SESSIONS, evaluate
 from hftcl.model.grid import build_grid
-from hftcl.model.own_features import find_features
+from hftcl.model.inputs import Inputs
 from hftcl.model.streaming import StreamingFeatures
-from hftcl.settings import Settings
+from hftcl.model.target import evaluate_target
+from hftcl.settings import Settings, Side
 from hftcl.strategy.positions import target_positions
 
 LEAK: Final = Feature(  # a leak planted on purpose: a comparison that does not catch it proves nothing
@@ -45,7 +48,6 @@ LEAK: Final = Feature(  # a leak planted on purpose: a comparison that does not 
     formula="close(t+1) / close(t) - 1",
     reason="A leak planted on purpose: the comparison that misses it proves nothing.",
 )
-_HUGE: Final = 1000.0  # a price that no honest feature could hide: whatever reads a later bar moves far beyond rounding
 
 _PLAUSIBLE_GROSS: Final = 12.0  # honest exams of 20 sessions of liquid shares scatter within +-13 before selection
 # A prediction for half an hour is worth nearly as much a minute later; one that reads the next minute is worth nothing.
@@ -66,10 +68,6 @@ class Cut:
     rows: pl.DataFrame
 
 
-Tampering = Callable[[pl.DataFrame, np.random.Generator, Calendar], pl.DataFrame]
-"""Takes the bars after a cut, and returns what stands in their place; no bar at all is allowed."""
-
-
 def prove(
     settings: Settings, *, cases: int, seed: int, as_of: str | None, now: datetime, on_event: OnEvent
 ) -> ProofReport:
@@ -80,41 +78,28 @@ def prove(
     """
     window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
     data = window.assemble()
-    model = _load_serving(settings)
-    decide = _build_decider(settings, model)
+    model = _load_serving(settings, data.features)
+    decide = _build_decider(settings, model, data.features)
     random = np.random.default_rng(seed)
-    differences, compared, leak_caught = 0, 0, True
-    frame_differences = label_differences = 0
-    features = _list_proven(find_features(settings), model)
-    table = (*features, LEAK)
-    for done, cut in enumerate(_draw_cuts(data.frame, cases, random)):
-        before = _decide(cut.bars, cut, table, decide)
-        for replace_later in TAMPERINGS.values():
-            bars = _replace_later(cut, replace_later, random, window.calendar)
-            unequal, labels = _compare_rows(
-                cut, add_features(bars, settings.model.horizon_minutes, table=features), features
-            )
-            frame_differences += unequal
-            label_differences += labels
-            after = _decide(bars, cut, table, decide)
-            honest = [name for name in before.columns if name != LEAK.name]
-            differences += _count_unequal(before.select(honest), after.select(honest))
-            compared += before.height * len(honest)
-            leak_caught &= _count_unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
+    features = _list_proven(data.features, model)
+    counts = _Counts()
+    for done, cut in enumerate(_draw_cuts(data.frame, cases, random, list_columns(features))):
+        later = [_replace_later(cut, replace, random, window.calendar) for replace in TAMPERINGS.values()]
+        counts.add(cut, later, features, decide, settings.model.target_minutes)
         on_event(Event("prove", done + 1, cases))
     streamed, streaming_differences = _compare_streaming(data.frame, features, random, on_event)
     label_overlap = _count_label_overlap(data, settings)
     miracle = look_for_miracles(data, model, settings)
-    counts = (differences, frame_differences, label_differences, streaming_differences, label_overlap)
+    honest = not (counts.any_difference or streaming_differences or label_overlap)
     return ProofReport(
-        proved=not any(counts) and leak_caught and not miracle.doubts,
+        proved=honest and counts.leak_caught and not miracle.doubts,
         cases=cases,
         replacements=tuple(TAMPERINGS),
-        values_compared=compared,
-        differences=differences,
-        frame_differences=frame_differences,
-        label_differences=label_differences,
-        planted_leak_caught=leak_caught,
+        values_compared=counts.compared,
+        differences=counts.differences,
+        frame_differences=counts.frame_differences,
+        label_differences=counts.label_differences,
+        planted_leak_caught=counts.leak_caught,
         label_overlap=label_overlap,
         streamed_bars=streamed,
         streaming_differences=streaming_differences,
@@ -133,18 +118,64 @@ def prove(
     )
 
 
-def _list_proven(table: FeatureTable, model: Model | None) -> tuple[Feature, ...]:
+@dataclass(slots=True)
+class _Counts:
+    """What was compared up to now, and what differed. leak_caught: whether the planted leak was seen every time."""
+
+    compared: int = 0
+    differences: int = 0
+    frame_differences: int = 0
+    label_differences: int = 0
+    leak_caught: bool = True
+
+    @property
+    def any_difference(self) -> bool:
+        return bool(self.differences or self.frame_differences or self.label_differences)
+
+    def add(
+        self, cut: Cut, later: Sequence[pl.DataFrame], table: tuple[Feature, ...], decide: "Decider", horizon: int
+    ) -> None:
+        """Compare the rows of a cut with those of other bars after it; `later` holds each of these whole.
+
+        One grid of the other bars serves both comparisons: what was decided before, and the rows that train.
+        """
+        with_leak = (*table, LEAK)
+        before = _decide(_compute_rows(cut.bars, cut, with_leak), with_leak, decide)
+        honest = [name for name in before.columns if name != LEAK.name]
+        for bars in later:
+            rows = _compute_rows(bars, cut, with_leak, horizon)
+            unequal, labels = _compare_rows(cut, rows, table)
+            self.frame_differences += unequal
+            self.label_differences += labels
+            after = _decide(rows, with_leak, decide)
+            self.differences += _count_unequal(before.select(honest), after.select(honest))
+            self.compared += before.height * len(honest)
+            self.leak_caught &= _count_unequal(before.select(LEAK.name), after.select(LEAK.name)) > 0
+
+
+def _compute_rows(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], horizon: int | None = None) -> pl.DataFrame:
+    """Return the bars of the cut's session up to the cut with their features, sorted by ticker and ts.
+
+    horizon: of the target, minutes; target and label_end are there only with it.
+    """
+    grid = build_grid(bars, list_columns(table))
+    targets = [evaluate_target(grid, horizon)] if horizon else []
+    rows = pl.concat([bars, evaluate(grid, table), *targets], how="horizontal")
+    return rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
+
+
+def _list_proven(described: FeatureSet, model: Model | None) -> tuple[Feature, ...]:
     """Return ours, those that are trained on and those that the model reads: what was dropped for a leak is none."""
-    names = {*table.names, *(model.meta.feature_names if model else ())}
-    return tuple(feature for feature in table.known if not feature.source or feature.name in names)
+    names = {*described.names, *(model.meta.feature_names if model else ())}
+    return tuple(feature for feature in described.table if not feature.source or feature.name in names)
 
 
-def _load_serving(settings: Settings) -> Model | None:
+def _load_serving(settings: Settings, features: FeatureSet) -> Model | None:
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     if live is None:
         return None
-    return load_fit(registry.production, sha256=live.sha256, market=None, features=our_features(settings))
+    return load_fit(registry.production, sha256=live.sha256, market=None, features=features)
 
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -155,23 +186,24 @@ class Decider:
     """From features to a position: the serving model, or a fixed sum of features where none serves."""
 
     predict: Predict
-    names: tuple[str, ...]
-    """The features that it reads, in order."""
+    inputs: Inputs
     threshold: float
     horizon_minutes: int
     flat_minutes_before_close: int
+    side: Side = "both"
 
 
-def _build_decider(settings: Settings, model: Model | None) -> Decider:
+def _build_decider(settings: Settings, model: Model | None, features: FeatureSet) -> Decider:
     if model is not None:
         return Decider(
-            predict=model.predict,
-            names=model.meta.feature_names,
+            predict=lambda X: np.where(model.find_novel(X), np.float32(np.nan), model.predict(X)),
+            inputs=model.meta.inputs,
             threshold=model.meta.threshold,
             horizon_minutes=model.meta.horizon_minutes,
             flat_minutes_before_close=model.meta.flat_minutes_before_close,
+            side=model.meta.side,
         )
-    names = find_features(settings).names
+    names = features.names
     weights = np.random.default_rng(0).normal(size=len(names)).astype(np.float32)
 
     def predict(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -180,14 +212,14 @@ def _build_decider(settings: Settings, model: Model | None) -> Decider:
 
     return Decider(
         predict=predict,
-        names=names,
+        inputs=Inputs(names=names),
         threshold=1.0,
-        horizon_minutes=settings.model.horizon_minutes,
+        horizon_minutes=settings.model.target_minutes,
         flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
     )
 
 
-def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> Iterator[Cut]:
+def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator, columns: Sequence[str]) -> Iterator[Cut]:
     """Yield random cuts: any minute of any session that has the earlier sessions before it and one after it."""
     days = sorted(frame["session"].unique().to_list())
     eligible = days[WARMUP_SESSIONS:-1]
@@ -197,7 +229,7 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
             f"{WARMUP_SESSIONS + 2}: raise [market] lookback_days."
         )
     rows_by_day = frame.sort("ticker", "ts").partition_by("session", as_dict=True)
-    by_day = {day: rows.select(BAR_SCHEMA.names()) for day, rows in rows_by_day.items()}
+    by_day = {day: rows.select(*BAR_SCHEMA.names(), *columns) for day, rows in rows_by_day.items()}
     for _ in range(cases):
         place = int(random.integers(len(eligible))) + WARMUP_SESSIONS
         window = pl.concat([by_day[(day,)] for day in days[place - WARMUP_SESSIONS : place + 2]]).sort("ticker", "ts")
@@ -206,13 +238,12 @@ def _draw_cuts(frame: pl.DataFrame, cases: int, random: np.random.Generator) -> 
         yield Cut(ts=ts, session=days[place], bars=window, rows=rows_by_day[(days[place],)].filter(pl.col("ts") <= ts))
 
 
-def _compare_rows(cut: Cut, again: pl.DataFrame, table: tuple[Feature, ...]) -> tuple[int, int]:
+def _compare_rows(cut: Cut, rows: pl.DataFrame, table: tuple[Feature, ...]) -> tuple[int, int]:
     """Return how many features and how many labels of the rows that train differ from those computed once more.
 
-    again: rows of bars that differ after the cut. A label counts where the row says that it was known at the cut: one
-    that ends later than it says differs there.
+    rows: up to the cut, of bars that differ after it. A label counts where the row says that it was known at the cut:
+    one that ends later than it says differs there.
     """
-    rows = again.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
     names = [feature.name for feature in table]
     features = _count_unequal(cut.rows.select(names), rows.select(names))
     labels = [part.select("target", "label_end") for part in (cut.rows, rows)]
@@ -279,13 +310,11 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     return now, late
 
 
-def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
-    """Return features, prediction and position of the cut's session up to the cut, sorted by ticker and ts."""
-    rows = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
-    rows = rows.filter((pl.col("session") == cut.session) & (pl.col("ts") <= cut.ts)).sort("ticker", "ts")
-    has_features = rows.select(is_known(decide.names)).to_series()
+def _decide(rows: pl.DataFrame, table: tuple[Feature, ...], decide: Decider) -> pl.DataFrame:
+    """Return features, prediction and position of rows as `_compute_rows` gives them."""
+    has_features = rows.select(decide.inputs.is_known()).to_series()
     predicted = np.full(rows.height, np.nan, dtype=np.float32)
-    predicted[has_features.to_numpy()] = decide.predict(build_matrix(rows.filter(has_features), decide.names))
+    predicted[has_features.to_numpy()] = decide.predict(decide.inputs.build_matrix(rows.filter(has_features)))
     rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
     positions = target_positions(
         rows,
@@ -293,6 +322,7 @@ def _decide(bars: pl.DataFrame, cut: Cut, table: tuple[Feature, ...], decide: De
         horizon_minutes=decide.horizon_minutes,
         weight=1.0,
         flat_minutes_before_close=decide.flat_minutes_before_close,
+        side=decide.side,
     )
     return rows.select([feature.name for feature in table] + ["prediction"]).with_columns(positions["position"])
 
@@ -312,43 +342,6 @@ def _replace_later(cut: Cut, later: Tampering, random: np.random.Generator, cale
     return pl.concat([earlier, tampered.select(earlier.columns)]).sort("ticker", "ts")
 
 
-def _remove_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    return bars.clear()
-
-
-def _make_huge(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    return bars.with_columns(pl.col("open", "high", "low", "close", "volume") * _HUGE)
-
-
-def _shuffle_later(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    """Deal the bars of each ticker out again over its minutes, scaled so that none stays as it was."""
-    values = ["open", "high", "low", "close", "volume"]
-    parts = []
-    for part in bars.partition_by("ticker"):
-        dealt = part.select(pl.col(values) * 1.01)[random.permutation(part.height).tolist()]
-        parts.append(part.with_columns(*(dealt[name] for name in values)))
-    return pl.concat(parts) if parts else bars
-
-
-def _make_nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calendar) -> pl.DataFrame:
-    """Make every later price NaN and pass the bars through the cleaning, as a source's NaN would go."""
-    parts = []
-    for part in bars.partition_by("ticker"):
-        faulty = part.with_columns(pl.lit(float("nan")).alias(name) for name in ("open", "high", "low", "close"))
-        sessions = calendar.sessions(part["session"].min(), part["session"].max())  # type: ignore[arg-type]
-        cleaned, _ = clean(faulty.select(RAW_SCHEMA.names()), sessions, ticker=str(part["ticker"][0]))
-        parts.append(cleaned)
-    return pl.concat(parts) if parts else bars
-
-
-TAMPERINGS: Final[dict[str, Tampering]] = {  # ways in which the future may differ; the names stand in the report
-    "nan": _make_nan,
-    "huge": _make_huge,
-    "shuffled": _shuffle_later,
-    "removed": _remove_later,
-}
-
-
 def _count_label_overlap(data: Dataset, settings: Settings) -> int:
     """Return how many training rows have a label that ends at or after the first bar that they must not have seen."""
     division = split(
@@ -366,8 +359,10 @@ def _compare_streaming(
     """Feed one session to what the bot runs, minute by minute, and compare each minute's features with the batch's."""
     days = sorted(frame["session"].unique().to_list())
     place = int(random.integers(WARMUP_SESSIONS, len(days)))
-    bars = frame.select(BAR_SCHEMA.names()).filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
-    batch = pl.concat([bars, evaluate(build_grid(bars), table)], how="horizontal")
+    columns = list_columns(table)
+    known = frame.select(*BAR_SCHEMA.names(), *columns)
+    bars = known.filter(pl.col("session").is_in(days[place - WARMUP_SESSIONS : place + 1]))
+    batch = pl.concat([bars, evaluate(build_grid(bars, columns), table)], how="horizontal")
     streaming = StreamingFeatures(bars.filter(pl.col("session") < days[place]), table=table)
     names = [feature.name for feature in table]
     streaming.start(days[place])
@@ -376,7 +371,7 @@ def _compare_streaming(
     )
     differences = compared = 0
     for done, minute in enumerate(minutes):
-        live = streaming.push(minute.select(BAR_SCHEMA.names()))
+        live = streaming.push(minute.select(bars.columns))
         differences += _count_unequal(minute.select(names), live.select(names))
         compared += live.height
         on_event(Event("stream", done + 1, len(minutes)))

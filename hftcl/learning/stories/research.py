@@ -1,4 +1,4 @@
-"""Train and examine on a frame that a researcher holds, without the archive."""
+"""Train and examine on a frame that a researcher holds. Of it the archive keeps that the exam was looked at."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.archive.artifact import our_features
+from hftcl.archive.deployment import Archive
+from hftcl.archive.policy import hash_policy
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.split import list_sessions, split
+from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
+from hftcl.learning.trials import record_look
 from hftcl.market.bars import BAR_SCHEMA, TS
-from hftcl.model.features import FEATURES, Feature
+from hftcl.market.columns import extend_schema
+from hftcl.model.feature import Feature, list_columns
+from hftcl.model.features import FEATURES
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -25,22 +31,26 @@ if TYPE_CHECKING:
 def try_model(
     df: "pd.DataFrame", settings: Settings, *, params: Mapping[str, object] | None, now: datetime, on_event: OnEvent
 ) -> tuple[Candidate, ScoreReport]:
-    """Return the candidate trained on `df` and its exam on the last sessions of `df`; writes nothing."""
+    """Return the candidate trained on `df` and its exam on the last sessions of `df`.
+
+    Writes that these sessions were looked at: who chooses by such figures has tried, as with a dry run.
+    """
     features = our_features(settings)
     frame = from_pandas(df, features.table)
     division = split(
         list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
     )
+    chosen, synthetic = merge_params(settings, params), bool(df.attrs.get("synthetic", False))
     with TrainingPool() as pool:
         candidate = train_candidate(
             frame,
             division,
             settings,
             model_id=f"{now:%Y%m%d_%H%M%S}",
-            params=merge_params(settings, params),
+            params=chosen,
             features=features,
             source=str(df.attrs.get("source", "frame")),
-            synthetic=bool(df.attrs.get("synthetic", False)),
+            synthetic=synthetic,
             pool=pool,
             on_event=on_event,
         )
@@ -51,6 +61,14 @@ def try_model(
         cost_bps=settings.strategy.cost_bps,
         watchlist=settings.market.watchlist,
     )
+    record_look(
+        Archive(Home.of(settings).root),
+        examined.report,
+        policy=hash_policy(settings, chosen, features=features),
+        synthetic=synthetic,
+        now=now,
+        on_event=on_event,
+    )
     return candidate, examined.report
 
 
@@ -58,7 +76,7 @@ def from_pandas(df: "pd.DataFrame", table: tuple[Feature, ...] = FEATURES) -> pl
     """Return the frame of `collect_training_data` as the rooms know it, NaN as null. Raises UsageError without it."""
     # The columns of the training matrix: a frame of a user is brought to the same types.
     schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        **BAR_SCHEMA,
+        **extend_schema(BAR_SCHEMA, list_columns(table)),
         **{feature.name: pl.Float32 for feature in table},
         "target": pl.Float32,
         "label_end": TS,

@@ -123,8 +123,13 @@ def recognise(sheet: Sheet) -> Layout:
     return find_layouts()[best[0]] if len(best) == 1 else GENERIC
 
 
-def map_columns(sheet: Sheet, layout: Layout, choices: Mapping[Any, str]) -> dict[str, str]:
-    """Return what the columns mean: role -> name of the column. `choices`, the user's own, goes before everything."""
+def map_columns(
+    sheet: Sheet, layout: Layout, choices: Mapping[Any, str], further: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return what the columns mean: role -> name of the column. `choices`, the user's own, goes before everything.
+
+    further: numbers beside ours, each in the column of its own name where no choice says otherwise.
+    """
     if not sheet.header:
         return {**_of_order(sheet, layout), **_of_places(sheet, choices)}
     plain: dict[str, str] = {}
@@ -145,7 +150,8 @@ def map_columns(sheet: Sheet, layout: Layout, choices: Mapping[Any, str]) -> dic
         ]
         if free:
             roles[role] = free[0]
-    return _settle_time(roles, choices, sheet)
+    named = {name: choices.get(name, name).strip().lower() for name in further}
+    return _settle_time(roles, choices, sheet) | {name: plain[text] for name, text in named.items() if text in plain}
 
 
 def _settle_time(roles: dict[str, str], choices: Mapping[Any, str], sheet: Sheet) -> dict[str, str]:

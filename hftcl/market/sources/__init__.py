@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
+from hftcl.market.columns import choose_columns
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class BarSource(Protocol):
     that any other source leaves empty or broken is asked for again. One whose bars no feed goes on with, such as a
     folder of files, says `past = True`: it is for trainings and replays, and `hftcl trade` refuses it. One that knows
     that its stamps are the start of their minute, as a vendor's documents say, has `label_known = True`, and is not
-    doubted.
+    doubted. One that can deliver further numbers of a bar has `columns`, those of `[market] columns`, which
+    `market.columns.choose_columns` returns or refuses when the source is made.
     """
 
     name: str
@@ -69,7 +71,8 @@ class BarSource(Protocol):
     def minutes(self, ticker: str, first: date, last: date) -> "pl.DataFrame":
         """Return raw bars of the sessions `first` to `last`, both included, as `market.bars.RAW_SCHEMA`.
 
-        As delivered: disorder, duplicates and faulty bars are left for `bars.clean`. Empty where there are none.
+        The source's `columns`, Float64, stand behind it. As delivered: disorder, duplicates and faulty bars are left
+        for `bars.clean`. Empty where there are none.
         Raises SourceError where the answer is incomplete: never a part as if it were the whole; RefusedBarsError where
         the bars of this ticker alone cannot be used.
         """
@@ -137,3 +140,14 @@ def find_source(name: str) -> Callable[[Settings], BarSource]:
             f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."
         )
     return cast("Callable[[Settings], BarSource]", points[name].load())
+
+
+def open_source(settings: Settings) -> BarSource:
+    """Return the configured source. Raises ConfigError where it cannot be made, or delivers no such columns.
+
+    >>> open_source(Settings()).name
+    'synthetic'
+    """
+    source = find_source(settings.market.source)(settings)
+    choose_columns(settings.market.columns, getattr(source, "columns", ()), f"the source {source.name!r}")
+    return source

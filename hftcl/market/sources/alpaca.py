@@ -7,7 +7,7 @@ https://docs.alpaca.markets/reference/corporateactions-1 (forward and reverse sp
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from hftcl.market.bars import RAW_SCHEMA, TS
+from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
 from hftcl.market.sources.alpaca_rest import DataService, Keys, build_untrusted_error, find_keys
 from hftcl.market.sources.transport import TRIES, quote_ticker
@@ -28,6 +29,8 @@ _MOST_HELD: Final = 200_000
 _FRESH_S: Final = 3600.0  # seconds: corporate actions change daily, not within an hour
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+FURTHER: Final = {"vwap": "vw", "trades": "n"}
+"""Further numbers of a bar by our names; the stream has them too, docs/real-time-stock-pricing-data."""
 _FIRST_ACTIONS: Final = date(2000, 1, 1)  # before all bars of the service, which begin in 2016
 
 
@@ -50,6 +53,7 @@ class AlpacaSource:
         """Find the keys; nothing is sent yet. Raises ConfigError where one is missing, or the address is not one."""
         self._service = DataService(settings, keys or find_keys(settings), clock=clock, sleep=sleep, tries=tries)
         self._feed = settings.alpaca.data_feed
+        self.columns = choose_columns(settings.market.columns, tuple(FURTHER), f"the source {self.name!r}")
         self._clock = clock
         self._questions: tuple[Question, ...] = ()
         self._watched: tuple[str, ...] = ()
@@ -121,7 +125,7 @@ class AlpacaSource:
             datetime.combine(day, datetime.min.time(), _NEW_YORK) for day in (first, last + timedelta(days=1))
         )
         rows = ask_bars(self._service, self._feed, tickers, begin, end - timedelta(seconds=1))
-        return {question: _frame(question.ticker, rows[question.ticker]) for question in questions}
+        return {question: _frame(question.ticker, rows[question.ticker], self.columns) for question in questions}
 
     def _splits_of(self, tickers: list[str]) -> Iterator[Split]:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
@@ -196,13 +200,14 @@ def figure(value: object) -> float | None:
         return None
 
 
-def _frame(ticker: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
+def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
     stamps = pl.Series([stamp(row.get("t")) for row in rows], dtype=TS)
     figures = {
         ours: pl.Series([figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
-        for ours, theirs in _FIGURES.items()
+        for ours, theirs in {**_FIGURES, **{name: FURTHER[name] for name in columns}}.items()
     }
-    return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": stamps, **figures}, schema=RAW_SCHEMA)
+    schema = extend_schema(RAW_SCHEMA, columns)
+    return pl.DataFrame({"ticker": [ticker] * len(rows), "ts": stamps, **figures}, schema=schema)
 
 
 def _split(row: Any, part: str) -> Split:

@@ -21,6 +21,7 @@ from hftcl.durable import convert_storage_faults, make_folder, read_file, write_
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
 from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.layouts import Layout, find_layout
 from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_of_path
 from hftcl.market.layouts.sheet import kind
@@ -82,7 +83,10 @@ class FilesSource:
                     'Use one such as "America/New_York".'
                 ) from error
         layout = layout or (None if self._files.layout == "auto" else find_layout(self._files.layout))
-        self._reader = FileReader(self._files, self._calendar_name, layout)
+        # Any number of a file: what one lacks is told of that file.
+        self.columns = choose_columns(settings.market.columns, settings.market.columns, "")
+        self._schema = extend_schema(RAW_SCHEMA, self.columns)
+        self._reader = FileReader(self._files, self._calendar_name, layout, self.columns)
 
     def fingerprint(self, ticker: str) -> str:
         """Name the ticker's files with size and times of change, and the settings that change how they are read."""
@@ -93,7 +97,7 @@ class FilesSource:
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
-        """Return the rows of the sessions `first` to `last` as RAW_SCHEMA, in the order of the files.
+        """Return the rows of the sessions `first` to `last` as RAW_SCHEMA and the columns, in the order of the files.
 
         With a session come the rows after it until the next one begins, so that a bar of a weekend is reported and not
         lost. A row without a readable time stamp comes with the row before it.
@@ -101,7 +105,7 @@ class FilesSource:
         frames: list[tuple[Path, pl.DataFrame]] = []
         files = self._find_files(ticker)
         if (span := self._find_span(first, last)) is None:
-            return RAW_SCHEMA.to_frame()
+            return self._schema.to_frame()
         for path, facts in files.items():
             if not _may_reach_into(facts, find_ticker(ticker, facts.tickers) or ticker, span):
                 continue
@@ -112,7 +116,8 @@ class FilesSource:
             near = pl.col("ts").forward_fill().backward_fill()
             frames.append((path, rows.filter((near >= span[0]) & (near < span[1] if span[1] else True))))
         require_agreement(ticker, frames)
-        return pl.concat([RAW_SCHEMA.to_frame(), *(rows.select(RAW_SCHEMA.names()) for _, rows in frames)])
+        names = self._schema.names()
+        return pl.concat([self._schema.to_frame(), *(rows.select(names) for _, rows in frames)])
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         """Return the splits of `ticker` in `[files] splits`, oldest first; none where no such file is set."""
@@ -143,6 +148,8 @@ class FilesSource:
                         continue
                     latest = earlier
                 newest.append(latest)
+            if newest and max(newest) + _MINUTE >= now:  # no other ticker can know more: the last minute is complete
+                break
         if refused and not newest:
             raise refused[0]
         return max(newest) + _MINUTE if newest else None
@@ -178,7 +185,7 @@ class FilesSource:
         return repr(
             (
                 str(self._folder), files.layout, files.timezone, files.label, files.date_order,
-                sorted(files.columns.items()), self._calendar_name,
+                sorted(files.columns.items()), self._calendar_name, *self.columns,
             )
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ Reads, never writes. What cannot be true is refused with file, row and remedy.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ import polars as pl
 from hftcl.errors import SourceError
 from hftcl.market import doubts
 from hftcl.market.bars import PRICES, RAW_SCHEMA
+from hftcl.market.columns import extend_schema
 from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
 from hftcl.market.layouts.names import find_ticker, is_named_after, ticker_in_cell, ticker_of_path
@@ -45,8 +46,13 @@ _STRAY: Final = 0.01  # of stamps: fewer naive ones among others are faults of t
 class FileReader:
     """Reads the files of `[files] folder`; the rows of those that were read last are kept in memory."""
 
-    def __init__(self, files: Files, calendar: str, layout: Layout | None) -> None:
-        """Read nothing yet. calendar: the exchange's, by name. layout: of every file; None where it is found."""
+    def __init__(self, files: Files, calendar: str, layout: Layout | None, columns: Sequence[str] = ()) -> None:
+        """Read nothing yet. calendar: the exchange's, by name. layout: of every file; None where it is found.
+
+        columns: further numbers that each file has.
+        """
+        self._figures = (*_FIGURES, *columns)
+        self._schema = extend_schema(RAW_SCHEMA, columns)
         self._files = files
         self._folder = Path(files.folder)
         self._calendar = calendar
@@ -68,8 +74,8 @@ class FileReader:
         layout = self._layout or recognise(sheet)
         if layout.reshape is not None:
             sheet = layout.reshape(sheet)
-        columns = map_columns(sheet, layout, self._files.columns)
-        lacking = [name for name in _FIGURES if name not in columns]
+        columns = map_columns(sheet, layout, self._files.columns, self._figures[len(_FIGURES) :])
+        lacking = [name for name in self._figures if name not in columns]
         if "ts" not in columns and not {"date", "time"} <= columns.keys():
             lacking = ["ts", *lacking]
         base = Facts(stat=status, layout=layout.name, columns=columns)
@@ -208,7 +214,7 @@ class FileReader:
         return layout.zone, guesses
 
     def read_rows(self, path: Path, facts: Facts, ticker: str) -> pl.DataFrame:
-        """Return the rows of `ticker` in one file, in the order of the file, as RAW_SCHEMA and `row`."""
+        """Return the rows of `ticker` in one file, in the order of the file, as RAW_SCHEMA, columns and `_row`."""
         name = find_ticker(ticker, facts.tickers) or ticker
         if stat(path) != tuple(facts.stat) and path not in self._kept:
             raise SourceError(f"{path} changed while it was read. Run this again when it is whole.")
@@ -225,17 +231,17 @@ class FileReader:
         self._kept.move_to_end(path)
         rows = self._kept[path].get(name)
         if rows is None:
-            return RAW_SCHEMA.to_frame().with_columns(pl.lit(0, pl.UInt32).alias("row"))
+            return self._schema.to_frame().with_columns(pl.lit(0, pl.UInt32).alias("_row"))
         own = pl.col("ticker") == name
         return rows.with_columns(pl.when(own).then(pl.lit(ticker)).otherwise("ticker").alias("ticker"))
 
     def _keep(self, path: Path, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Keep the rows of a file by ticker, for each file is asked for often; the least lately asked for go."""
-        holders = rows["holder"].unique()
+        holders = rows["_holder"].unique()
         if holders.len() == 1:
-            parts = {str(holders[0]): rows.drop("holder")}
+            parts = {str(holders[0]): rows.drop("_holder")}
         else:
-            divided = rows.partition_by("holder", as_dict=True, include_key=False)
+            divided = rows.partition_by("_holder", as_dict=True, include_key=False)
             parts = {str(holder): part for (holder,), part in divided.items()}
         self._kept_rows += rows.height - count_rows(self._kept.get(path, {}))
         self._kept[path] = parts
@@ -245,36 +251,36 @@ class FileReader:
         return parts
 
     def _lay_out(self, frame: pl.DataFrame, facts: Facts, named: str, known: pl.Series | None = None) -> pl.DataFrame:
-        """Return RAW_SCHEMA with `row`, counted from 1, and `holder`: the ticker that a row comes with."""
+        """Return RAW_SCHEMA, columns, `_row`, counted from 1, and `_holder`: the ticker that a row comes with."""
         layout = self.find_layout(facts)
         stamps = join_stamps(frame, facts.columns)
         local = layout.epoch_is_local and facts.kind == "epoch"
         moments = self._moments(stamps, facts, layout) if known is None or local else known
         if facts.label == "end":
             moments = moments.dt.offset_by("-1m")
-        values = [reading.figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in _FIGURES]
+        values = [reading.figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in self._figures]
         whole = frame[OVERFLOW].is_null() if OVERFLOW in frame.columns else None
-        rows = pl.DataFrame([moments.alias("ts"), *values]).with_row_index("row", offset=1)
+        rows = pl.DataFrame([moments.alias("ts"), *values]).with_row_index("_row", offset=1)
         if whole is not None and not whole.all():
-            rows = rows.with_columns(pl.when(pl.lit(whole)).then(pl.col(name)).alias(name) for name in _FIGURES)
+            rows = rows.with_columns(pl.when(pl.lit(whole)).then(pl.col(name)).alias(name) for name in self._figures)
         if layout.price_divisor != 1.0:
             # numpy divides; polars would multiply with 1e-9, and 201.45 become 201.45000000000002
             rows = rows.with_columns(
                 pl.Series(name, rows[name].to_numpy() / layout.price_divisor, nan_to_null=True) for name in PRICES
             )
         if "ticker" not in facts.columns:
-            return rows.with_columns(pl.lit(named).alias("ticker"), pl.lit(named).alias("holder"))
+            return rows.with_columns(pl.lit(named).alias("ticker"), pl.lit(named).alias("_holder"))
         texts = frame["ticker"].cast(pl.String)
         meaning = {text: ticker_in_cell(text, layout) for text in texts.unique().drop_nulls().to_list()}
         mark = texts.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.String)
         rows = rows.with_columns(mark.alias("ticker"))
         if facts.owner is not None:
-            return rows.with_columns(pl.lit(facts.owner).alias("holder"))
+            return rows.with_columns(pl.lit(facts.owner).alias("_holder"))
         # a line without a ticker, such as a header in the middle, comes with the line before it
         header = ticker_in_cell(facts.columns["ticker"], layout)
         stray = (pl.col("ticker") == "") | ((pl.col("ticker") == header) & pl.col("ts").is_null())
         holder = pl.when(~stray).then(pl.col("ticker")).forward_fill().backward_fill()
-        return rows.with_columns(holder.alias("holder"))
+        return rows.with_columns(holder.alias("_holder"))
 
     def _moments(self, stamps: pl.Series, facts: Facts, layout: Layout) -> pl.Series:
         moments = reading.read(stamps, facts.zone, facts.order)

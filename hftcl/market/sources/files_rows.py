@@ -83,7 +83,7 @@ def count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
 
 def describe_row(rows: pl.DataFrame, day: object) -> str:
     first = rows.filter(pl.col("ts").dt.date() == day).head(1)
-    return f"{first['row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
+    return f"{first['_row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
 
 
 def describe_first(rows: pl.DataFrame) -> str:
@@ -126,7 +126,7 @@ def require_agreement(ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) 
         .group_by("ts")
         .agg(span.alias("apart"), pl.col("file").min().alias("one"), pl.col("file").max().alias("other"),
              pl.col("close").first().alias("first"), pl.col("close").last().alias("last"),
-             pl.col("row").last().alias("row"))
+             pl.col("_row").last().alias("row"))
         .filter(pl.col("apart") > _EQUAL)
         .sort("ts")
     )  # fmt: skip

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
@@ -19,9 +20,19 @@ import polars as pl
 from hftcl.errors import ConfigError, SourceError
 from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
 from hftcl.market.sources.ahead import Ahead
-from hftcl.market.sources.polygon_bars import Bar, Bars, build_frame, decode_page, is_number, parse_figure
+from hftcl.market.sources.polygon_bars import (
+    FURTHER,
+    Bar,
+    Bars,
+    build_frame,
+    decode_page,
+    is_number,
+    parse_figure,
+)
+from hftcl.market.sources.polygon_memory import REMEMBERED
 from hftcl.market.sources.polygon_names import Names, fetch_names
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
@@ -47,9 +58,6 @@ _THREADS, _WAITING = 4, 8  # four calls at once hide the latency of each; eight 
 _NEW_NAME_DAYS: Final = 7
 """Calendar days without a bar at the start of a range after which it may have traded under another name: no run of
 holidays is as long."""
-_REMEMBERED_ROWS: Final = 2_000_000
-"""Bars of recent answers that are kept, 100 MB, so that a check and the retrain after it ask once."""
-_REMEMBERED_S: Final = 600.0  # seconds: a check and the retrain after it
 _Object = dict[str, Any]
 _Rows = Bars | list[_Object]
 
@@ -79,7 +87,8 @@ class PolygonSource:
         counted = Home.of(settings).polygon_calls
         self._clock = clock
         self._pace = options.calls_per_minute
-        self._place = options.base_url
+        self.columns = choose_columns(settings.market.columns, tuple(FURTHER), f"the source {self.name!r}")
+        self._place = f"{options.base_url} {self.columns}"
         self._ahead: Ahead | None = None
         self._remembers = False
         self._oldest: date | None = None
@@ -101,14 +110,14 @@ class PolygonSource:
         return "polygon 1/minute adjusted=false"
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
-        """Return raw bars of the days `first` to `last`, both included, as RAW_SCHEMA; empty where there are none.
+        """Return raw bars of the days `first` to `last`, both included, as RAW_SCHEMA and the columns.
 
         A day is New York's for shares, UTC's for a market that never closes. A figure that is missing or no number is
         null, as is a stamp that no calendar knows; `bars.clean` counts them. Raises SourceError where a page is missing
         or not what was asked for, and where key or plan do not suffice.
         """
         question = Question(ticker, first, last)
-        if (known := _REMEMBERED.take(self._place, question, self._clock())) is not None:
+        if (known := REMEMBERED.take(self._place, question, self._clock())) is not None:
             return known
         try:
             bars = self._ahead.take(question) if self._ahead else None
@@ -117,7 +126,7 @@ class PolygonSource:
             raise
         bars = self._whole(question) if bars is None else bars
         if self._remembers:
-            _REMEMBERED.put(self._place, question, bars, self._clock())
+            REMEMBERED.put(self._place, question, bars, self._clock())
         return bars
 
     def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
@@ -127,7 +136,7 @@ class PolygonSource:
         """
         self._stop_ahead()
         self._remembers = not kept
-        questions = tuple(q for q in questions if not _REMEMBERED.has(self._place, q, self._clock()))
+        questions = tuple(q for q in questions if not REMEMBERED.has(self._place, q, self._clock()))
         self._watched = frozenset(tickers)
         self._oldest = first if self._oldest is None else min(first, self._oldest)
         if self._pace >= _BUSY_PLAN and len(questions) > 1:
@@ -160,8 +169,9 @@ class PolygonSource:
     def _fetch_named(self, ticker: str, name: str, first: date, last: date) -> pl.DataFrame:
         """Return the bars that the service has under `name`, as those of `ticker`."""
         windows = _divide_into_windows(name, first, last)
-        parts = [build_frame(ticker, rows) for begin, end in windows for rows in self._fetch_window(name, begin, end)]
-        return pl.concat(parts, rechunk=True) if parts else RAW_SCHEMA.to_frame()
+        pages = (page for begin, end in windows for page in self._fetch_window(name, begin, end))
+        parts = [build_frame(ticker, rows, self.columns) for rows in pages]
+        return pl.concat(parts, rechunk=True) if parts else extend_schema(RAW_SCHEMA, self.columns).to_frame()
 
     def _names_of(self, ticker: str) -> Names:
         """Return the names that `ticker` had; where the service does not say, that it always had this one."""
@@ -240,7 +250,7 @@ class PolygonSource:
         asked: set[tuple[str, str]] = set()
         seen: set[str] = set()
         part = f"page 1 of {what}"
-        page = self._rest.get(path, query, part, decode_body=_decoder(path))
+        page = self._rest.get(path, query, part, decode_body=self._decoder(path))
         unadjusted = page.get("adjusted") is False
         for n in itertools.count(2):
             rows = _read_results(page, part)
@@ -261,43 +271,16 @@ class PolygonSource:
             part = f"page {n} of {what}"
             page = self._fetch_next(*target, part, unadjusted=unadjusted)
 
+    def _decoder(self, path: str) -> Callable[[bytes], _Object | None]:
+        """Return what reads the answers of a path: those with bars have a quick way."""
+        return partial(decode_page, columns=self.columns) if path.startswith("/v2/aggs/") else decode
+
     def _fetch_next(self, path: str, cursor: str, part: str, *, unadjusted: bool) -> _Object:
         """Return the page behind a next_url; ask again where the cursor forgot that prices are wanted unadjusted."""
-        page = self._rest.get(f"{path}?{cursor}", {}, part, decode_body=_decoder(path))
+        page = self._rest.get(f"{path}?{cursor}", {}, part, decode_body=self._decoder(path))
         if unadjusted and page.get("adjusted") and "adjusted=" not in cursor:
-            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part, decode_body=_decoder(path))
+            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part, decode_body=self._decoder(path))
         return page
-
-
-class _Memory:
-    """Answers of the last minutes that were not stored, shared by the sources of this process; each is told once."""
-
-    def __init__(self) -> None:
-        self._answers: dict[tuple[str, Question], tuple[float, pl.DataFrame]] = {}
-
-    def has(self, place: str, question: Question, now: float) -> bool:
-        known = self._answers.get((place, question))
-        return known is not None and 0 <= now - known[0] < _REMEMBERED_S
-
-    def take(self, place: str, question: Question, now: float) -> pl.DataFrame | None:
-        fresh = self.has(place, question, now)
-        known = self._answers.pop((place, question), None)
-        return known[1] if known is not None and fresh else None
-
-    def put(self, place: str, question: Question, bars: pl.DataFrame, now: float) -> None:
-        """Keep an answer that holds bars; what came empty is worth another question."""
-        if bars.is_empty():
-            return
-        self._answers.pop((place, question), None)
-        self._answers[place, question] = now, bars
-        rows = sum(frame.height for _, frame in self._answers.values())
-        for key in list(self._answers):
-            if rows <= _REMEMBERED_ROWS:
-                break
-            rows -= self._answers.pop(key)[1].height
-
-
-_REMEMBERED: Final = _Memory()
 
 
 def _find_key(settings: Settings) -> Key:
@@ -333,11 +316,6 @@ def _divide_into_windows(ticker: str, first: date, last: date) -> Iterator[tuple
 def _strip_range(path: str) -> str:
     """Return `path` without the range of time at its end, whose start a next_url moves."""
     return path.rsplit("/", 2)[0] if path.startswith("/v2/aggs/") else path
-
-
-def _decoder(path: str) -> Callable[[bytes], _Object | None]:
-    """Return what reads the answers of a path: those with bars have a quick way."""
-    return decode_page if path.startswith("/v2/aggs/") else decode
 
 
 def _identify(row: _Object | Bar) -> str:

@@ -11,11 +11,13 @@ from typing import Any, Final, TypeGuard
 import msgspec
 import polars as pl
 
-from hftcl.market.bars import RAW_SCHEMA, TS
+from hftcl.market.bars import TS
 from hftcl.market.sources.transport import decode
 
 # Its names of a bar's values, https://massive.com/docs/rest/stocks/aggregates/custom-bars
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+FURTHER: Final = {"vwap": "vw", "trades": "n"}
+"""Further numbers of a bar by our names, on the same page: the volume weighted average price, and how many trades."""
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
 
 
@@ -33,8 +35,15 @@ class Bar(msgspec.Struct, gc=False, frozen=True):
     t: int
 
 
+class WideBar(Bar, gc=False, frozen=True):
+    """One bar with its further numbers."""
+
+    vw: float
+    n: float
+
+
 class Bars(list[Bar]):
-    """The rows of a page, all of them a `Bar`."""
+    """The rows of a page, all of them a `Bar`, or all of them a `WideBar`."""
 
 
 class _Page(msgspec.Struct):
@@ -52,13 +61,23 @@ class _Page(msgspec.Struct):
     request_id: Any = msgspec.UNSET
 
 
+class _WidePage(_Page):
+    """The same where further numbers are wanted."""
+
+    results: list[WideBar]  # type: ignore[assignment]
+
+
 _DECODER: Final = msgspec.json.Decoder(_Page)
+_WIDE_DECODER: Final = msgspec.json.Decoder(_WidePage)
 
 
-def decode_page(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object that `body` is, its `results` as `Bars` where they are; None for no object."""
+def decode_page(body: bytes, columns: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return the JSON object that `body` is, its `results` as `Bars` where they are; None for no object.
+
+    columns: of FURTHER, those that are wanted.
+    """
     try:
-        page = _DECODER.decode(body)
+        page = _WIDE_DECODER.decode(body) if columns else _DECODER.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return decode(body)
     found = {name: getattr(page, name) for name in _Page.__struct_fields__[1:]}
@@ -66,8 +85,9 @@ def decode_page(body: bytes) -> dict[str, Any] | None:
     return {**known, "results": Bars(page.results)}
 
 
-def build_frame(ticker: str, rows: Sequence[Any]) -> pl.DataFrame:
-    """Return rows of a page (Bars, or dicts with a number `t`) as RAW_SCHEMA: t becomes ts."""
+def build_frame(ticker: str, rows: Sequence[Any], columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Return rows of a page (Bars, or dicts with a number `t`) as RAW_SCHEMA and the columns: t becomes ts."""
+    theirs = {**_FIGURES, **{name: FURTHER[name] for name in columns}}
     if isinstance(rows, Bars):
         stamps = [bar.t for bar in rows]
         figures = {
@@ -76,20 +96,21 @@ def build_frame(ticker: str, rows: Sequence[Any]) -> pl.DataFrame:
             "low": pl.Series([bar.l for bar in rows], dtype=pl.Float64),
             "close": pl.Series([bar.c for bar in rows], dtype=pl.Float64),
             "volume": pl.Series([bar.v for bar in rows], dtype=pl.Float64),
+            **{name: pl.Series([getattr(bar, theirs[name]) for bar in rows], dtype=pl.Float64) for name in columns},
         }
         if not stamps or (min(stamps) >= 0 and max(stamps) <= _LAST_MS):
             ts = (pl.Series(stamps, dtype=pl.Int64) * 1000).cast(TS)
             return _frame(ticker, ts, figures)
     else:
         stamps = [row["t"] for row in rows]
-        figures = {column: _figures([row.get(theirs) for row in rows]) for column, theirs in _FIGURES.items()}
+        figures = {column: _figures([row.get(name) for row in rows]) for column, name in theirs.items()}
     known = [int(stamp) * 1000 if 0 <= stamp <= _LAST_MS else None for stamp in stamps]
     return _frame(ticker, pl.Series(known, dtype=pl.Int64).cast(TS), figures)
 
 
 def _frame(ticker: str, ts: pl.Series, figures: dict[str, pl.Series]) -> pl.DataFrame:
     name = pl.repeat(ticker, len(ts), dtype=pl.String, eager=True)
-    return pl.DataFrame({"ticker": name, "ts": ts, **figures}, schema=RAW_SCHEMA)
+    return pl.DataFrame({"ticker": name, "ts": ts, **figures})
 
 
 def _figures(values: list[Any]) -> pl.Series:

@@ -23,6 +23,7 @@ from hftcl.config.dotenv import build_read_error
 from hftcl.durable import read_file
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.bars import RAW_SCHEMA
+from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
 from hftcl.settings import Settings
 
@@ -37,6 +38,7 @@ _COLUMNS: Final = {
     "close": pl.Float64(),
     "volume": pl.Float64(),
 }
+_FURTHER: Final = {"trades": "transactions"}  # ours -> theirs; a flat file has no volume weighted average price
 _AT_ONCE: Final = 2
 """Files that are read at once: polars parses each with all cores, and a day takes some 300 MB meanwhile."""
 
@@ -50,6 +52,7 @@ class FlatFilesSource:
 
     def __init__(self, settings: Settings) -> None:
         """Find the files; none is read yet. Raises ConfigError where there is no folder or no file of a day in it."""
+        self.columns = choose_columns(settings.market.columns, tuple(_FURTHER), f"the source {self.name!r}")
         folder = Path(settings.polygon.flat_files)
         self._folder = folder
         self._files = _find_files(folder)
@@ -86,11 +89,11 @@ class FlatFilesSource:
         """
         question = Question(ticker, first, last)
         if question not in self._questions:
-            return _between(self._read_all((question,)).get(ticker, []), question)
+            return self._between(self._read_all((question,)).get(ticker, []), question)
         if not self._left:
             self._waiting = self._read_all(self._questions)
             self._left = Counter(each.ticker for each in self._questions)
-        answer = _between(self._waiting.get(ticker, []), question)
+        answer = self._between(self._waiting.get(ticker, []), question)
         self._questions -= {question}
         self._left[ticker] -= 1
         if not self._left[
@@ -117,7 +120,7 @@ class FlatFilesSource:
         days = [d for d in sorted(self._files) if any(q.first <= d <= q.last for q in questions)]
         rows: dict[str, list[pl.DataFrame]] = {}
         with ThreadPoolExecutor(_AT_ONCE, "flat-files") as threads:
-            parts = threads.map(lambda day: _read_day(self._files[day], day, tickers), days)
+            parts = threads.map(lambda day: _read_day(self._files[day], day, tickers, self.columns), days)
             for day, part in zip(days, parts, strict=True):
                 if self._on_step is not None:
                     self._on_step(f"the file of {day}")
@@ -125,13 +128,12 @@ class FlatFilesSource:
                     rows.setdefault(str(ticker), []).append(mine)
         return rows
 
-
-def _between(parts: Sequence[pl.DataFrame], question: Question) -> pl.DataFrame:
-    """Return the rows of a ticker on the days that are asked for, as RAW_SCHEMA."""
-    bars = pl.concat([RAW_SCHEMA.to_frame().drop("ticker"), *parts])
-    day = pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date()
-    mine = bars.filter(day.is_between(question.first, question.last))
-    return mine.select(pl.lit(question.ticker).alias("ticker"), *bars.columns)
+    def _between(self, parts: Sequence[pl.DataFrame], question: Question) -> pl.DataFrame:
+        """Return the rows of a ticker on the days that are asked for, as RAW_SCHEMA and the columns."""
+        bars = pl.concat([extend_schema(RAW_SCHEMA, self.columns).to_frame().drop("ticker"), *parts])
+        day = pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date()
+        mine = bars.filter(day.is_between(question.first, question.last))
+        return mine.select(pl.lit(question.ticker).alias("ticker"), *bars.columns)
 
 
 def _find_files(folder: Path) -> dict[date, Path]:
@@ -157,10 +159,11 @@ def _find_files(folder: Path) -> dict[date, Path]:
     return files
 
 
-def _read_day(path: Path, day: date, tickers: Sequence[str]) -> pl.DataFrame:
+def _read_day(path: Path, day: date, tickers: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
     """Return the rows of `tickers` in the file of one day, ticker as Enum. Raises SourceError."""
+    wanted = {**_COLUMNS, **{_FURTHER[name]: pl.Float64() for name in columns}}
     try:
-        table = pl.read_csv(path, columns=list(_COLUMNS), schema_overrides=_COLUMNS)
+        table = pl.read_csv(path, columns=list(wanted), schema_overrides=wanted)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = " ".join(str(error).split())[:150]
         raise SourceError(
@@ -178,6 +181,7 @@ def _read_day(path: Path, day: date, tickers: Sequence[str]) -> pl.DataFrame:
         "low",
         "close",
         "volume",
+        *(pl.col(_FURTHER[name]).alias(name) for name in columns),
     )
     local = bars.select(pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date().alias("day"))["day"]
     others = local.filter(local != day).unique().sort().to_list()

@@ -82,6 +82,19 @@ class Vendor:
     pace: str = "calls_per_minute"
 
 
+def compute_ahead_s(date: str | None, now_s: float) -> float | None:
+    """Return the seconds by which `now_s` (Unix) is ahead of the header Date of an answer; None where it tells none.
+
+    >>> compute_ahead_s("Thu, 01 Jan 1970 00:01:00 GMT", 62.5)
+    2.5
+    """
+    try:
+        theirs = parsedate_to_datetime(date) if date else None
+    except (ValueError, OverflowError):
+        return None
+    return None if theirs is None else now_s - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
+
+
 class Transport:
     """The service at `base_url`, asked at its pace."""
 
@@ -215,12 +228,8 @@ class Transport:
         return Answer(answer.status, answer.headers, body)
 
     def _note_time(self, header: str | None) -> None:
-        try:
-            theirs = parsedate_to_datetime(header) if header else None
-        except (ValueError, OverflowError):
-            return
-        if theirs is not None:
-            self._ahead_s = self._clock() - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
+        ahead_s = compute_ahead_s(header, self._clock())
+        self._ahead_s = self._ahead_s if ahead_s is None else ahead_s
 
     def _explain_unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
         place, section = f"{self.host}:{self.port}", self._vendor.section

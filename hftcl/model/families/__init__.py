@@ -57,6 +57,17 @@ class Family(Protocol):
 
     # A family may also have `settle(fitted, X, y, params) -> (fitted, params)`: what is chosen on the rows that the
     # inner split holds out, before they set the entry threshold; the fit on all rows gets the params that it returns.
+    # And `takes_weights = True`, with which `fit` takes a keyword `weights`, float32 (n,), of mean 1: how much each row
+    # counts; only where `[model] half_life_days` is set.
+    # And `tells_brief = True`, with which `fit` takes a keyword `brief`: true for a model that only sets the threshold,
+    # or is scored once and thrown away: no file will hold it, so that neither its graph is compared nor its importances
+    # are computed.
+    # And `takes_samples = True`, with which `fit` takes a keyword `sampler`, see `model.sampling`: where there are more
+    # rows than `[model] max_rows`, each tree learns from a sample of its own; another family gets one sample of them.
+    # And `count_nodes(params, rows) -> int`, of trees: the most nodes that a fit on so many rows gives, so that a file
+    # too large to be kept is foreseen.
+    # And `prepare()`, which loads what `fit` needs; `prepare_child()` goes before it in the process that does nothing
+    # else, where a library may load without what it offers beside its own work.
     # And `require_installed()`, which raises TrainingError where a library is missing: before bars are collected.
 
 

@@ -17,6 +17,8 @@ from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
+from hftcl.model.file_size import count_tree_nodes
+from hftcl.model.sampling import Sampler
 from hftcl.settings import Model as ModelSettings
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
@@ -28,6 +30,9 @@ class Forest:
     """Random forest regression, bootstrap, squared error."""
 
     name = "forest"
+    takes_weights = True
+    tells_brief = True
+    takes_samples = True
 
     def parameters(self) -> Mapping[str, object]:
         """Return the names that `--param` may set, each with its default from the settings."""
@@ -37,6 +42,10 @@ class Forest:
     def check(self, params: Mapping[str, object]) -> Mapping[str, object]:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
         return {name: require_in_range(ModelSettings, "model", name, value) for name, value in params.items()}
+
+    def count_nodes(self, params: Mapping[str, object], rows: int) -> int:
+        """Return the most nodes that its trees have after a fit on so many rows."""
+        return count_tree_nodes(params, rows)
 
     def prepare(self) -> None:
         """Load the libraries of `fit`, which takes seconds."""
@@ -52,20 +61,83 @@ class Forest:
         seed: int,
         jobs: int,
         on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None = None,
+        brief: bool = False,
+        sampler: Sampler | None = None,
     ) -> Fitted:
         """Fit a forest; the estimator of the result is plain scikit-learn whatever the engine.
 
-        X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees).
+        weights: float32 (n,), how much each row counts; with them scikit-learn's own engine fits, which is slower.
+
+        X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees). brief: see `Family`.
+        sampler: each tree learns from a sample of its own; one after the other, so that one sample is in memory.
         Raises TrainingError where the exported graph does not predict what the forest does.
         """
-        fit, engine = (_fit_intelex, "scikit-learn-intelex") if find_spec("sklearnex") else (_fit_plain, "scikit-learn")
-        forest = fit(X, y, dict(params), seed, jobs, on_step)
-        _clear_padding(forest)
+        if sampler is None:
+            forest, engine = self.grow(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
+        else:
+            forest, engine = self._grow_each(X, y, params, sampler, jobs=jobs, on_step=on_step, weights=weights)
         onnx = to_onnx(forest, X.shape[1])
+        if brief:
+            return Fitted(forest, onnx, engine, None)
+        clear_padding(forest)
         rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
         require_same(onnx, forest.predict, np.vstack([rows, place_on_thresholds(list_trees(forest), rows)]))
         importances = tuple(float(share) for share in forest.feature_importances_)
-        return Fitted(forest, onnx, f"{engine} {version(engine)}", importances)
+        return Fitted(forest, onnx, engine, importances)
+
+    def grow(
+        self,
+        X: npt.NDArray[np.float32],
+        y: npt.NDArray[np.float32],
+        params: Mapping[str, object],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> tuple[Any, str]:
+        """Return the fitted forest of scikit-learn, and what fitted it. See `fit`."""
+        # the fast engine takes no weights: it would hand them to the other one, and tell no progress
+        engine = "scikit-learn-intelex" if find_spec("sklearnex") and weights is None else "scikit-learn"
+        if engine == "scikit-learn":
+            forest = _fit_plain(X, y, weights, dict(params), seed, jobs, on_step)
+        else:
+            forest = _fit_intelex(X, y, dict(params), seed, jobs, on_step)
+        return forest, f"{engine} {version(engine)}"
+
+    def _grow_each(
+        self,
+        X: npt.NDArray[np.float32],
+        y: npt.NDArray[np.float32],
+        params: Mapping[str, object],
+        sampler: Sampler,
+        *,
+        jobs: int,
+        on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None,
+    ) -> tuple[Any, str]:
+        """Return a forest each of whose trees comes from its own sample, with its own seed, and what fitted it."""
+        total = int(str(params["n_estimators"]))
+        grown, engine = [], ""
+        on_step(0, total)
+        for number in range(total):
+            rows = sampler.draw(number)
+            forest, engine = self.grow(
+                X[rows],
+                y[rows],
+                {**params, "n_estimators": 1},
+                seed=sampler.derive_seed(number),
+                jobs=jobs,
+                on_step=lambda _done, _total: None,
+                weights=None if weights is None else weights[rows],
+            )
+            grown += forest.estimators_
+            if (number + 1) % _CHUNK_TREES == 0 or number + 1 == total:
+                on_step(number + 1, total)
+        forest.set_params(n_estimators=total, random_state=sampler.seed)
+        forest.estimators_ = grown
+        return forest, engine
 
 
 def to_onnx(forest: Any, n_features: int) -> bytes:
@@ -80,12 +152,19 @@ def list_trees(forest: Any) -> list[Tree]:
     """Return the trees of such a forest, whose leaves' sum is its prediction."""
     share = 1 / len(forest.estimators_)
     return [
-        Tree(tree.children_left, tree.children_right, tree.feature, tree.threshold, tree.value[:, 0, 0] * share)
+        Tree(
+            left=tree.children_left,
+            right=tree.children_right,
+            feature=tree.feature,
+            threshold=tree.threshold,
+            value=tree.value[:, 0, 0] * share,
+            cover=tree.weighted_n_node_samples,  # as often as the bootstrap drew each row
+        )
         for tree in (estimator.tree_ for estimator in forest.estimators_)
     ]
 
 
-def _clear_padding(forest: Any) -> None:
+def clear_padding(forest: Any) -> None:
     """Put zeros between the fields of the trees' nodes, where scikit-learn leaves what the memory held before.
 
     With it no two pickles of one forest had the same bytes.
@@ -123,6 +202,7 @@ def _fit_intelex(
 def _fit_plain(
     X: npt.NDArray[np.float32],
     y: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32] | None,
     params: dict[str, Any],
     seed: int,
     jobs: int,
@@ -134,6 +214,6 @@ def _fit_plain(
     forest = RandomForestRegressor(**params, random_state=seed, n_jobs=jobs, warm_start=True)
     on_step(0, trees)
     for done in [*range(chunk, trees, chunk), trees]:  # grown in steps it is the same forest as in one go
-        forest.set_params(n_estimators=done).fit(X, y)
+        forest.set_params(n_estimators=done).fit(X, y, sample_weight=weights)
         on_step(done, trees)
     return forest.set_params(n_jobs=None, warm_start=False)

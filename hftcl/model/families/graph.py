@@ -1,6 +1,6 @@
 """What the graphs of our families share: how one is written, and how it is compared with what was fitted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -19,10 +19,16 @@ _TOLERANCE: Final = 1e-5
 _CHECKED_ROWS: Final = 4096
 
 
-def write_graph(name: str, nodes: Sequence[Any], n_features: int, initializers: Sequence[Any] = ()) -> bytes:
+def write_graph(
+    name: str,
+    nodes: Sequence[Any],
+    n_features: int,
+    initializers: Sequence[Any] = (),
+    opsets: Mapping[str, int] | None = None,
+) -> bytes:
     """Return nodes of ONNX from `X`, float32 [rows, n_features], to `prediction`, [rows, 1], as a model.
 
-    The same nodes give the same bytes.
+    The same nodes give the same bytes. opsets: at least which the nodes need, beyond our own.
     """
     import onnx
     from onnx import helper
@@ -35,8 +41,9 @@ def write_graph(name: str, nodes: Sequence[Any], n_features: int, initializers: 
         [helper.make_tensor_value_info(OUTPUT, float32, ["rows", 1])],
         initializers,
     )
-    opsets = [helper.make_opsetid(domain, number) for domain, number in _OPSETS.items()]
-    model = helper.make_model(graph, producer_name="hftcl", opset_imports=opsets, ir_version=_IR_VERSION)
+    least = {domain: max(number, _OPSETS.get(domain, 0)) for domain, number in (opsets or {}).items()}
+    imports = [helper.make_opsetid(domain, number) for domain, number in (_OPSETS | least).items()]
+    model = helper.make_model(graph, producer_name="hftcl", opset_imports=imports, ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -23,7 +23,8 @@ class Tree:
 
     left, right: int (n,), the children's numbers, -1 in a leaf. feature: int (n,). threshold: float64 (n,).
     value: float64 (n,), what a leaf adds to the prediction. In a leaf feature and threshold mean nothing, elsewhere
-    value.
+    value. cover: float64 (n,), the weight of the training rows that reached a node, a split's the sum of its
+    children's; None where it is not known, and then no prediction can be explained.
     """
 
     left: npt.NDArray[np.int64]
@@ -31,6 +32,7 @@ class Tree:
     feature: npt.NDArray[np.int64]
     threshold: npt.NDArray[np.float64]
     value: npt.NDArray[np.float64]
+    cover: npt.NDArray[np.float64] | None = None
 
 
 def build_tree_graph(trees: Sequence[Tree], n_features: int) -> bytes:
@@ -85,7 +87,11 @@ def _build_attributes(trees: Sequence[Tree]) -> dict[str, Any]:
     threshold = round_down(np.concatenate([tree.threshold for tree in trees]))
     value = np.concatenate([tree.value for tree in trees]).astype(np.float32)
     branch, end = b"BRANCH_LEQ", b"LEAF"
+    covers = [tree.cover for tree in trees if tree.cover is not None]
+    # What the operator calls popularity: it changes no prediction, and `model.contributions` reads it.
+    hits = {"nodes_hitrates": np.concatenate(covers).astype(np.float32)} if len(covers) == len(trees) else {}
     return {
+        **hits,
         "n_targets": 1,
         "nodes_falsenodeids": np.where(leaf, 0, right),
         "nodes_featureids": np.where(leaf, 0, feature),

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from hftcl.errors import UsageError
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.boosting import LightGBM, Rows, XGBoost, find_version, require_no_split_rule, share_out
-from hftcl.model.families.forest import Forest, list_trees
+from hftcl.model.families.forest import Forest, clear_padding, list_trees
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
+from hftcl.model.file_size import count_tree_nodes
 from hftcl.settings import Model as ModelSettings
 from hftcl.settings import Vote as VoteSettings
 
@@ -46,6 +47,8 @@ class Vote:
     """Three kinds of trees, which err at different places."""
 
     name = "vote"
+    takes_weights = True
+    tells_brief = True
     SETTINGS = VoteSettings
 
     def parameters(self) -> Mapping[str, object]:
@@ -66,6 +69,11 @@ class Vote:
             raise UsageError("--param weight_...: the weights of vote are all 0. Give one member a weight.")
         return checked
 
+    def count_nodes(self, params: Mapping[str, object], rows: int) -> int:
+        """Return the most nodes that the trees of the three have after a fit on so many rows."""
+        boosted = {**params, **_pick_boosting(params)}
+        return count_tree_nodes(params, rows) + sum(each.count_nodes(boosted, rows) for each in (LightGBM(), XGBoost()))
+
     def require_installed(self) -> None:
         """Raise TrainingError where the extra is not installed; loads nothing."""
         for family in (LightGBM(), XGBoost()):
@@ -76,15 +84,32 @@ class Vote:
         for family in (LightGBM(), XGBoost(), Forest()):
             family.prepare()
 
-    def fit(self, X: Rows, y: Rows, params: Mapping[str, object], *, seed: int, jobs: int, on_step: OnStep) -> Fitted:
+    def prepare_child(self) -> None:
+        """As `prepare`, in the process that does nothing else: LightGBM first, without scikit-learn."""
+        LightGBM().prepare_child()
+        for family in (XGBoost(), Forest()):
+            family.prepare()
+
+    def fit(
+        self,
+        X: Rows,
+        y: Rows,
+        params: Mapping[str, object],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+        weights: Rows | None = None,
+        brief: bool = False,
+    ) -> Fitted:
         """Fit the three one after the other.
 
-        X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees).
+        X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees). brief: see `Family`.
         Raises TrainingError where a library is missing, or a graph does not predict what its members do.
         """
         for family in (LightGBM(), XGBoost()):
             family.prepare()
-        boosted = {name.removeprefix(_BOOSTING): value for name, value in params.items() if name.startswith(_BOOSTING)}
+        boosted = _pick_boosting(params)
         shared = {name: params[name] for name in Forest().parameters()}
         trees_of = [int(str(part["n_estimators"])) for part in (shared, boosted, boosted)]
         total, before = sum(trees_of), np.cumsum([0, *trees_of])
@@ -92,18 +117,22 @@ class Vote:
         def count_from(member: int) -> OnStep:
             return lambda done, _: on_step(int(before[member]) + done, total)
 
-        forest = Forest().fit(X, y, shared, seed=seed, jobs=jobs, on_step=count_from(0))
+        forest, engine = Forest().grow(X, y, shared, seed=seed, jobs=jobs, on_step=count_from(0), weights=weights)
+        clear_padding(forest)
         others = [
-            family.boost(X, y, {**shared, **boosted}, seed=seed, jobs=jobs, on_step=count_from(number))
+            family.boost(X, y, {**shared, **boosted}, seed=seed, jobs=jobs, on_step=count_from(number), weights=weights)
             for number, family in ((1, LightGBM()), (2, XGBoost()))
         ]
         model = VoteModel(
-            members=(forest.estimator, *(other.model for other in others)),
-            trees=(tuple(list_trees(forest.estimator)), *(other.trees for other in others)),
-            shares=(forest.importances or (), *(share_out(other.gains) for other in others)),
+            members=(forest, *(other.model for other in others)),
+            trees=(tuple(list_trees(forest)), *(other.trees for other in others)),
+            shares=(
+                tuple(float(share) for share in forest.feature_importances_),
+                *(share_out(other.gains) for other in others),
+            ),
             weights=_normalise([float(str(params[f"weight_{name}"])) for name in _MEMBERS]),
         )
-        return _finish(model, X, forest.engine)
+        return _finish(model, X, engine, brief=brief)
 
     def settle(
         self, fitted: Fitted, X: Rows, y: Rows, params: Mapping[str, object]
@@ -131,7 +160,7 @@ def _normalise(weights: list[float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def _finish(model: VoteModel, X: Rows, forest_engine: str) -> Fitted:
+def _finish(model: VoteModel, X: Rows, forest_engine: str, *, brief: bool = False) -> Fitted:
     """Write all trees as one graph, each leaf times its member's weight."""
     trees = [
         replace(tree, value=tree.value * weight)
@@ -139,8 +168,14 @@ def _finish(model: VoteModel, X: Rows, forest_engine: str) -> Fitted:
         for tree in trees
     ]
     onnx = build_tree_graph(trees, X.shape[1])
-    rows = pick_rows(X)
-    require_same(onnx, model.predict, np.vstack([rows, place_on_thresholds(trees, rows)]))
+    if not brief:
+        rows = pick_rows(X)
+        require_same(onnx, model.predict, np.vstack([rows, place_on_thresholds(trees, rows)]))
     engine = f"{forest_engine}, lightgbm {find_version('lightgbm')}, xgboost {find_version('xgboost')}"
     shares = np.array(model.weights) @ np.array(model.shares)
     return Fitted(model, onnx, engine, tuple(shares.tolist()))
+
+
+def _pick_boosting(params: Mapping[str, object]) -> dict[str, object]:
+    """Return the parameters of both boosted members, by the names that a forest has."""
+    return {name.removeprefix(_BOOSTING): value for name, value in params.items() if name.startswith(_BOOSTING)}

@@ -33,6 +33,7 @@ __all__ = [
     "Status",
     "TellsCash",
     "Traits",
+    "describe_contradiction",
     "describe_implausible",
     "find_broker",
     "is_plausible",
@@ -41,6 +42,8 @@ __all__ = [
 
 LARGEST_AMOUNT: Final = 1e12
 """USD or shares: beyond it a float64 begins to lose the cent, and no account or share is worth as much."""
+
+_ROUNDING: Final = 1e-6  # shares: brokers count in multiples of 1e-9
 
 Status = Literal["open", "partially_filled", "filled", "canceled", "rejected"]
 
@@ -59,17 +62,22 @@ class Fill:
     ts: datetime
     """Start of the minute in which it filled, UTC."""
     at: datetime
+    kind: str = ""
+    """What the broker calls it where it is no trade, but takes one back or corrects it."""
 
 
 def is_plausible(fill: Fill) -> bool:
-    """Whether a fill can be true: it has shares, and a price and amounts that there are on earth."""
+    """Whether a fill can be true: a trade of some shares, with a price and amounts that there are on earth."""
     amounts = fill.quantity, fill.price, fill.commission
-    return all(abs(amount) <= LARGEST_AMOUNT for amount in amounts) and bool(fill.quantity) and fill.price > 0
+    is_on_earth = all(abs(amount) <= LARGEST_AMOUNT for amount in amounts)
+    return is_on_earth and bool(fill.quantity) and fill.price > 0 and not fill.kind
 
 
 def describe_implausible(fill: Fill) -> str:
-    """Return what the broker tells of a fill that cannot be true, in a few words."""
+    """Return what the broker tells of a fill that cannot be booked, in a few words."""
     told = f"{fill.quantity:g} shares of {fill.ticker} at {fill.price:g} USD, commission {fill.commission:g}"
+    if fill.kind:
+        return f"a trade that is taken back or corrected ({fill.kind}), which a person has to book: {told}"
     return f"a fill that cannot be true and is not booked: {told}"
 
 
@@ -84,11 +92,24 @@ class OrderState:
     reason: str = ""
     average_price: float | None = None
     """USD a share of what filled, where the broker says so."""
+    ticker: str = ""
+    """Of which ticker it is; "" where the broker does not say, and then another's order is never canceled."""
 
     @property
     def working(self) -> bool:
         """Whether it may still fill."""
         return self.status in ("open", "partially_filled")
+
+
+def describe_contradiction(state: OrderState, quantity: float) -> str:
+    """Return why what a broker says of an order of `quantity` shares cannot be true, "" where it can."""
+    filled, price = state.filled, state.average_price
+    side = 1.0 if quantity > 0 else -1.0
+    if not -_ROUNDING <= filled * side <= abs(quantity) + _ROUNDING:  # nor is NaN
+        return f"Of the order {state.client_order_id} of {quantity:g} shares {filled:g} are said to have filled."
+    if price is not None and not 0 < price <= LARGEST_AMOUNT:
+        return f"The order {state.client_order_id} is said to have filled at {price:g} USD."
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +182,8 @@ class TakesTogether(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CashMove:
-    """What moved the account's cash beside fills. kind: FEE, DIV, INT, CSD, ... as Alpaca calls it; amount: USD, + into
-    the account; ticker: "" where it has none.
+    """What moved the account's cash, or its shares, beside fills. kind: FEE, DIV, INT, CSD, SPLIT, ... as Alpaca calls
+    it; amount: USD, + into the account; ticker: "" where it has none.
     """
 
     activity_id: str
@@ -170,11 +191,17 @@ class CashMove:
     day: date
     ticker: str
     amount: float
+    shares: float = 0.0
+    """Shares of `ticker` that came (+) or went (-) with it, as by a split; 0.0 where it moved none, or does not say."""
+    subtype: str = ""
+    """What kind of its kind, as CMA (a merger for cash alone), "" where it does not say."""
+    group: str = ""
+    """The same in rows of one and the same event, "" where it does not say."""
 
 
 @runtime_checkable
 class TellsCash(Protocol):
-    """A broker that tells what moved the account's cash beside fills."""
+    """A broker that tells what moved the account's cash, or its shares, beside fills."""
 
     def cash_moves(self, since: date) -> "tuple[CashMove, ...] | None":
         """Return what is told of `since` and the days after it, also twice; None where it tells nothing of this."""

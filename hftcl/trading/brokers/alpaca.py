@@ -12,17 +12,35 @@ import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
 from hftcl.config import secret
-from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, ConfigError, OrderRefusedError
-from hftcl.ledger.account import DECIMALS
+from hftcl.errors import (
+    BrokerAnswerError,
+    BrokerBusyError,
+    BrokerError,
+    BrokerTimeoutError,
+    ConfigError,
+    OrderRefusedError,
+)
 from hftcl.settings import Settings
-from hftcl.trading.brokers import LARGEST_AMOUNT, Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
+from hftcl.trading.brokers import Account, CashMove, Fill, Order, OrderState, Traits
+from hftcl.trading.brokers.alpaca_answers import (
+    read_cash_moves,
+    read_fill,
+    read_flags,
+    read_held,
+    read_moment,
+    read_number,
+    read_rows,
+    read_state,
+    read_text,
+    read_time,
+)
 from hftcl.trading.brokers.alpaca_transport import Pace, open_bounded_session, to_one_line
-from hftcl.trading.brokers.refusals import BY_CODE, classify
+from hftcl.trading.brokers.refusals import classify
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its streams, which we never open, use an old websockets
@@ -40,8 +58,6 @@ SECRET_VARIABLE: Final = "APCA_API_SECRET_KEY"  # noqa: S105
 # https://docs.alpaca.markets/docs/paper-trading: any other address is taken for real money.
 PAPER_URL: Final = "https://paper-api.alpaca.markets"
 
-# Ended without a fill of the rest, https://docs.alpaca.markets/docs/orders-at-alpaca
-_CANCELED: Final = frozenset({"canceled", "expired", "replaced", "done_for_day"})
 _PAGE: Final = 100  # the most of account activities, https://docs.alpaca.markets/reference/getaccountactivities-1
 # 200,000 fills, far more than a week has: a service that repeats its last page is not asked for ever.
 _MOST_PAGES: Final = 2000
@@ -133,7 +149,7 @@ class AlpacaBroker:
 
         https://docs.alpaca.markets/reference/getclock-1
         """
-        return _read_moment(self._ask("the time", lambda: self._client.get("/clock")), "timestamp")
+        return read_moment(self._ask("the time", lambda: self._client.get("/clock")), "timestamp")
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
@@ -149,12 +165,12 @@ class AlpacaBroker:
                 status=QueryOrderStatus.OPEN, limit=_ORDERS_PAGE, direction="asc", after=after, nested=False
             )
             page = self._ask("the open orders", lambda request=request: self._client.get_orders(request))  # type: ignore[misc]
-            states = [self._read_state(raw) for raw in _read_rows(page)]
+            states = [self._read_state(raw) for raw in read_rows(page)]
             fresh = [state for state in states if state.client_order_id not in orders]
             orders |= {state.client_order_id: state for state in fresh}
             if len(states) < _ORDERS_PAGE or not fresh:
                 return tuple(state for state in orders.values() if state.working)
-            after = _read_moment(page[-1], "submitted_at") - timedelta(
+            after = read_moment(page[-1], "submitted_at") - timedelta(
                 milliseconds=1
             )  # of one moment there may be several
         raise BrokerError("Alpaca tells of open orders without end. Look at the account in its dashboard.")
@@ -165,30 +181,32 @@ class AlpacaBroker:
         if raw is None or not self._read_state(raw).working:
             return
         try:
-            self._ask("a cancellation", lambda: self._client.cancel_order_by_id(_read_text(raw, "id")), passing=True)
+            self._ask("a cancellation", lambda: self._client.cancel_order_by_id(read_text(raw, "id")), passing=True)
         except APIError as error:
             if error.status_code not in (404, 422):  # it is done, which is as good
                 raise self._build_refusal("a cancellation", error) from error
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills since the cursor, and those of ten minutes before it again; at first those of seven days."""
-        start = datetime.fromtimestamp(self._clock(), UTC) - _FIRST_LOOK if since is None else _parse(since) - _OVERLAP
-        newest = start if since is None else _parse(since)
+        start = (
+            datetime.fromtimestamp(self._clock(), UTC) - _FIRST_LOOK if since is None else read_time(since) - _OVERLAP
+        )
+        newest = start if since is None else read_time(since)
         rows: list[dict[str, Any]] = []
         token: str | None = None
         for _ in range(_MOST_PAGES):
             query = {"after": start.strftime("%Y-%m-%dT%H:%M:%SZ"), "direction": "asc", "page_size": str(_PAGE)}
             if token:
                 query["page_token"] = token
-            page = _read_rows(
+            page = read_rows(
                 self._ask("the fills", lambda query=query: self._client.get("/account/activities/FILL", query))  # type: ignore[misc]
             )
             rows += page
-            newest = max([newest, *(_read_moment(raw, "transaction_time") for raw in page)])
+            newest = max([newest, *(read_moment(raw, "transaction_time") for raw in page)])
             if len(page) < _PAGE or token == page[-1]["id"]:
                 self._learn_orders(rows, start)
                 return tuple(self._read_fill(raw) for raw in rows), newest.isoformat()
-            token = _read_text(page[-1], "id")
+            token = read_text(page[-1], "id")
         raise BrokerError("Alpaca tells of fills without end. Look at the account in its dashboard.")
 
     def cash_moves(self, since: date) -> tuple[CashMove, ...]:
@@ -208,33 +226,38 @@ class AlpacaBroker:
             }
             if token:
                 query["page_token"] = token
-            page = _read_rows(
+            page = read_rows(
                 self._ask("the activities", lambda query=query: self._client.get("/account/activities", query))  # type: ignore[misc]
             )
             before = len(rows)
-            rows |= {_read_text(raw, "id"): raw for raw in page}
+            # a row without an id is told, and none of it is booked
+            rows |= {str(raw.get("id") or f"row {before + number}"): raw for number, raw in enumerate(page)}
             if len(page) < _PAGE or len(rows) == before:
-                return tuple(_read_cash_move(raw) for raw in rows.values() if raw.get("activity_type") != "FILL")
-            token = _read_text(page[-1], "id")
+                return read_cash_moves(raw for raw in rows.values() if raw.get("activity_type") != "FILL")
+            token = read_text(page[-1], "id")
         raise BrokerError("Alpaca tells of activities without end. Look at the account in its dashboard.")
 
     def account(self) -> Account:
         """Return the account as Alpaca values it."""
         raw = self._ask("the account", self._client.get_account)
         positions, marks = {}, {}
-        for row in _read_rows(self._ask("the positions", self._client.get_all_positions)):
-            shares = _read_number(row, "qty")
-            ticker = _read_text(row, "symbol")
-            positions[ticker] = -abs(shares) if row.get("side") == "short" else shares
-            marks[ticker] = _read_number(row, "current_price" if row.get("current_price") else "avg_entry_price")
+        for row in read_rows(self._ask("the positions", self._client.get_all_positions)):
+            shares, ticker, is_short = read_number(row, "qty"), read_held(row), row.get("side") == "short"
+            if shares < 0 and row.get("side") == "long":
+                raise BrokerAnswerError(
+                    f"Alpaca holds {shares:g} shares of {ticker} long, which cannot be true.", "qty"
+                )
+            positions[ticker] = -abs(shares) if is_short else shares
+            price = "current_price" if row.get("current_price") else "avg_entry_price"
+            marks[ticker] = read_number(row, price, least=0.0)
         return Account(
-            cash=_read_number(raw, "cash"),
-            equity=_read_number(raw, "equity"),
-            buying_power=_read_number(raw, "buying_power"),
+            cash=read_number(raw, "cash"),
+            equity=read_number(raw, "equity"),
+            buying_power=read_number(raw, "buying_power"),
             positions={ticker: shares for ticker, shares in sorted(positions.items()) if shares},
             marks=marks,
             account_id=str(raw.get("account_number") or raw.get("id") or ""),
-            flags=_flags(raw),
+            flags=read_flags(raw),
         )
 
     def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
@@ -255,7 +278,7 @@ class AlpacaBroker:
 
     def _resolve_not_taken(self, name: str, error: APIError) -> OrderState:
         status = error.status_code or 0
-        if status >= 500:
+        if status >= 500 or status == 408:  # which a proxy answers too, to a request that has got through
             raise BrokerTimeoutError(
                 f"Alpaca answered {status} to the order {name}, which may have arrived. It is asked for by this id."
             ) from error
@@ -269,7 +292,7 @@ class AlpacaBroker:
 
     def _learn_orders(self, rows: list[dict[str, Any]], since: datetime) -> None:
         """Learn whose fills these are; where many are unknown by lists of orders, not one call for each."""
-        unknown = {_read_text(raw, "order_id") for raw in rows} - self._ids.keys()
+        unknown = {str(raw["order_id"]) for raw in rows if raw.get("order_id")} - self._ids.keys()
         if len(unknown) <= _ASKED_SINGLY:
             return
         after: datetime | None = since - timedelta(days=1)  # an order fills on the day on which it was sent
@@ -277,12 +300,12 @@ class AlpacaBroker:
             request = GetOrdersRequest(
                 status=QueryOrderStatus.ALL, limit=_ORDERS_PAGE, direction="asc", after=after, nested=False
             )
-            page = _read_rows(self._ask("the orders", lambda request=request: self._client.get_orders(request)))  # type: ignore[misc]
+            page = read_rows(self._ask("the orders", lambda request=request: self._client.get_orders(request)))  # type: ignore[misc]
             before = len(self._ids)
-            self.learn({_read_text(raw, "id"): _read_text(raw, "client_order_id") for raw in page})
+            self.learn({read_text(raw, "id"): read_text(raw, "client_order_id") for raw in page})
             if len(page) < _ORDERS_PAGE or len(self._ids) == before or unknown <= self._ids.keys():
                 return
-            after = _read_moment(page[-1], "submitted_at") - timedelta(milliseconds=1)
+            after = read_moment(page[-1], "submitted_at") - timedelta(milliseconds=1)
 
     def _find(self, client_order_id: str) -> dict[str, Any] | None:
         try:
@@ -338,117 +361,30 @@ class AlpacaBroker:
         return to_one_line(text, self._secrets).rstrip(".")
 
     def _read_state(self, raw: Mapping[str, Any]) -> OrderState:
-        name, broker_id, status = _read_text(raw, "client_order_id"), _read_text(raw, "id"), _read_text(raw, "status")
+        name, broker_id = read_text(raw, "client_order_id"), read_text(raw, "id")
         self._note_id(broker_id, name)
-        filled = _read_number(raw, "filled_qty") if raw.get("filled_qty") else 0.0
-        state: Status = "partially_filled" if filled else "open"
-        if status in _CANCELED:
-            state = "canceled"
-        elif status in ("filled", "rejected"):
-            state = cast("Status", status)
-        return OrderState(
-            client_order_id=name,
-            status=state,
-            # Of one that has not filled the side is not asked for: a page holds orders of other kinds too, and other
-            # people's, whose side may be empty.
-            filled=-filled if filled and _read_text(raw, "side") != "buy" else filled,
-            broker_order_id=broker_id,
-            reason="" if state in ("open", "partially_filled", "filled") else status,
-            average_price=_read_number(raw, "filled_avg_price") if raw.get("filled_avg_price") else None,
-        )
+        return read_state(raw)
 
     def _read_fill(self, raw: Mapping[str, Any]) -> Fill:
-        at = _read_moment(raw, "transaction_time")
-        quantity = _read_number(raw, "qty")
-        return Fill(
-            fill_id=_read_text(raw, "id"),
-            client_order_id=self._find_client_id(_read_text(raw, "order_id")),
-            ticker=_read_text(raw, "symbol"),
-            quantity=round(quantity if _read_text(raw, "side") == "buy" else -quantity, DECIMALS),
-            price=_read_number(raw, "price"),
-            commission=0.0,
-            ts=at.replace(second=0, microsecond=0),
-            at=at,
-        )
+        return read_fill(raw, self._find_client_id(raw))
 
-    def _find_client_id(self, broker_order_id: str) -> str:
+    def _find_client_id(self, fill: Mapping[str, Any]) -> str:
+        """Return our id of a fill's order; Alpaca's, which is none of ours, where there is no such order."""
+        broker_order_id = str(fill.get("order_id") or "")
+        if not broker_order_id:
+            return read_text(fill, "id")
         if broker_order_id not in self._ids:
             what = "the order of a fill"
-            raw = self._ask(what, lambda: self._client.get_order_by_id(broker_order_id))
-            self._note_id(broker_order_id, _read_text(raw, "client_order_id"))
+            try:
+                raw = self._ask(what, lambda: self._client.get_order_by_id(broker_order_id), passing=True)
+            except APIError as error:
+                if error.status_code != 404:
+                    raise self._build_refusal(what, error) from error
+                return broker_order_id
+            self._note_id(broker_order_id, read_text(raw, "client_order_id"))
         return self._ids[broker_order_id]
 
     def _note_id(self, broker_order_id: str, client_order_id: str) -> None:
         if len(self._ids) >= _KNOWN_IDS:  # the oldest; asked for again if its fill comes yet
             del self._ids[next(iter(self._ids))]
         self._ids[broker_order_id] = client_order_id
-
-
-_BLOCKS: Final = {
-    "trading_blocked": "Alpaca has blocked its trading (trading_blocked)",
-    "account_blocked": "Alpaca has blocked it (account_blocked)",
-    "trade_suspended_by_user": "its owner has suspended trading (trade_suspended_by_user)",
-}
-"""Flags of an account that may not trade. https://docs.alpaca.markets/reference/getaccount-1 ."""
-
-
-def _flags(raw: Mapping[str, Any]) -> Flags:
-    blocks = [said for name, said in _BLOCKS.items() if raw.get(name) is True]
-    status = str(raw.get("status") or "ACTIVE")
-    if status not in ("ACTIVE", "ACCOUNT_UPDATED"):
-        blocks.append(f"its status is {status}")
-    notes = [BY_CODE["shorting_disabled"].meaning] if raw.get("shorting_enabled") is False else []
-    if raw.get("pattern_day_trader") is True:
-        notes.append("it is marked as a pattern day trader (pattern_day_trader)")
-    return Flags(blocks=tuple(blocks), notes=tuple(notes), shorting=raw.get("shorting_enabled") is not False)
-
-
-def _read_cash_move(raw: Mapping[str, Any]) -> CashMove:
-    day = _read_text(raw, "date")
-    try:
-        at = date.fromisoformat(day[:10])
-    except ValueError:
-        raise BrokerError(f"Alpaca answered {day[:40]!r}, which is not a day. Try again later.") from None
-    return CashMove(
-        activity_id=_read_text(raw, "id"),
-        kind=_read_text(raw, "activity_type"),
-        day=at,
-        ticker=str(raw.get("symbol") or ""),
-        amount=_read_number(raw, "net_amount") if raw.get("net_amount") not in (None, "") else 0.0,
-    )
-
-
-def _read_rows(page: object) -> list[dict[str, Any]]:
-    if not isinstance(page, list) or not all(isinstance(row, dict) for row in page):
-        raise BrokerError("Alpaca answered something else than a list. Check [alpaca] base_url.")
-    return page
-
-
-def _read_text(raw: object, name: str) -> str:
-    value = raw.get(name) if isinstance(raw, Mapping) else None
-    if not isinstance(value, str) or not value:
-        raise BrokerError(f"Alpaca answered without {name!r}. Check [alpaca] base_url.")
-    return value
-
-
-def _read_number(raw: object, name: str) -> float:
-    value = raw.get(name) if isinstance(raw, Mapping) else None
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= LARGEST_AMOUNT:
-        raise BrokerError(f"Alpaca answered {name!r} with {str(value)[:40]!r}, which cannot be true. Try again later.")
-    return number
-
-
-def _read_moment(raw: object, name: str) -> datetime:
-    return _parse(_read_text(raw, name))
-
-
-def _parse(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):  # the first and the last hours there are have no time in UTC
-        raise BrokerError(f"Alpaca answered {text[:40]!r}, which is not a time. Try again later.") from None

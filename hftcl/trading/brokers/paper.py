@@ -34,6 +34,7 @@ from hftcl.trading.brokers.paper_schema import (
     read_newest_number,
     read_working_orders,
 )
+from hftcl.trading.brokers.portion import compute_portion
 
 if TYPE_CHECKING:
     import polars as pl
@@ -123,7 +124,9 @@ class PaperBroker:
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return the orders that may still fill, oldest first."""
-        return tuple(_build_state(name, work.status, work.filled, "") for name, work in self._working.items())
+        return tuple(
+            _build_state(name, work.status, work.filled, "", work.order.ticker) for name, work in self._working.items()
+        )
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order at once."""
@@ -218,7 +221,7 @@ class PaperBroker:
         for ticker, close in closes:
             known = found.get(ticker) or self._marks.get(ticker)
             doubted = self._doubted.pop(ticker, None)
-            if known is None or any(other and abs(close / other - 1.0) <= self._collar for other in (known, doubted)):
+            if known is None or self._is_near(close, known) or (doubted and self._is_near(close, doubted)):
                 found[ticker] = close
             else:
                 self._doubted[ticker] = close
@@ -230,7 +233,10 @@ class PaperBroker:
         One wrong print would be a profit or a loss that no market pays.
         """
         mark = self._marks.get(ticker)
-        return mark is None or abs(price / mark - 1.0) <= self._collar
+        return mark is None or self._is_near(price, mark)
+
+    def _is_near(self, price: float, other: float) -> bool:
+        return abs(price / other - 1.0) <= self._collar
 
     def end_of_session(self, session: date) -> None:
         """Cancel what is still open of `session` and of those before it."""
@@ -290,7 +296,7 @@ class PaperBroker:
         available = rules.max_volume_share * volume if math.isfinite(volume) else 0.0
         for work in waiting:
             due = work.left and work.last_ts < ts and work.order.session == session
-            shares = _compute_portion(abs(work.left), available) if due else 0.0
+            shares = compute_portion(abs(work.left), available) if due else 0.0
             if not shares:
                 continue
             side = 1.0 if work.left > 0 else -1.0
@@ -377,19 +383,16 @@ class PaperBroker:
         return self._room
 
 
-def _compute_portion(wanted: float, available: float) -> float:
-    """Return how much of `wanted` shares fills: what is available, whole shares for an order of whole shares."""
-    if wanted <= available:
-        return wanted
-    scale = 1.0 if wanted.is_integer() else 10.0**DECIMALS
-    return max(0.0, math.floor(available * scale) / scale)
-
-
 def _find_worst(low: float, high: float) -> float:
     return max(abs(low), abs(high))
 
 
-def _build_state(client_order_id: str, status: Status, filled: float, reason: str) -> OrderState:
+def _build_state(client_order_id: str, status: Status, filled: float, reason: str, ticker: str = "") -> OrderState:
     return OrderState(
-        client_order_id=client_order_id, status=status, filled=filled, broker_order_id=client_order_id, reason=reason
+        client_order_id=client_order_id,
+        status=status,
+        filled=filled,
+        broker_order_id=client_order_id,
+        reason=reason,
+        ticker=ticker,
     )

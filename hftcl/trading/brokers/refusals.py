@@ -68,8 +68,8 @@ REFUSALS: Final = (
         number=40310100,
         text="pattern day trad",
         says="trade denied due to pattern day trading protection",
-        meaning="a fourth day trade in five sessions with less than 25,000 USD of equity",
-        remedy="Bring the account above 25,000 USD, or trade no shares back on the same day.",
+        meaning="a fourth day trade in five sessions with less than 25,000 USD of equity, where that is still counted",
+        remedy="Bring the account above 25,000 USD, or ask the broker: FINRA ended the rule in June 2026.",
         source=_PROTECTION,
     ),
     Refusal(

@@ -1,6 +1,6 @@
 """The broker `strict-paper`: an account without money that refuses, delays and falls silent as a real one does.
 
-Its rules are `strict_rules`; its state is what happened, a line each, in its file. With `[strict_paper] weather` calls
+Its rules are `strict_judge`; its state is what happened, a line each, in its file. With `[strict_paper] weather` calls
 hang, are refused for the moment, or get no answer, drawn from a seed, so that a rehearsal may be repeated.
 """
 
@@ -20,7 +20,9 @@ from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, Integ
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.refusals import BY_CODE
-from hftcl.trading.brokers.strict_rules import MINUTE, Happening, RefusedError, Rules, StrictAccount, StrictOrder
+from hftcl.trading.brokers.strict_account import StrictAccount
+from hftcl.trading.brokers.strict_rules import MINUTE, RefusedError, Rules
+from hftcl.trading.brokers.strict_state import Happening, StrictOrder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -212,6 +214,8 @@ class StrictPaper:
                     day=row.at.date(),
                     ticker=row.symbol,
                     amount=row.cash,
+                    shares=row.quantity,
+                    subtype=row.subtype,
                 )
                 for row in self.account_now.list_activities(self.now)
                 if row.kind != "FILL" and row.at.date() >= since
@@ -277,4 +281,5 @@ def _state(order: StrictOrder) -> OrderState:
         broker_order_id=order.order_id,
         reason="" if status in ("open", "partially_filled", "filled") else order.status,
         average_price=order.paid / order.filled if order.filled else None,
+        ticker=order.symbol,
     )

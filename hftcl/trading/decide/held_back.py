@@ -49,6 +49,6 @@ class HeldBack:
         if not news:
             return ""
         return (
-            f"Held back in at least {MOST} of the last {WINDOW} minutes: {', '.join(sorted(news))}. No order is sent "
-            "for them meanwhile. What each code means is in docs/trading.md; `hftcl trade --status` counts them."
+            f"Held back in at least {MOST} of the last {WINDOW} minutes: {', '.join(sorted(news))}. Nothing is "
+            "opened in them meanwhile. What each code means is in docs/trading.md; `hftcl trade --status` counts them."
         )

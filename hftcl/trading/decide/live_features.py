@@ -4,14 +4,15 @@ Keeps what it has seen today, for a model that comes in the middle of a session.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from typing import Final
 
 import polars as pl
 
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.model.features import FEATURES, Feature, features
+from hftcl.model.feature import Feature, list_columns
+from hftcl.model.features import FEATURES, features
 from hftcl.model.streaming import StreamingFeatures
 
 # What tells a bar from others, before the features in each frame.
@@ -28,19 +29,39 @@ class LiveFeatures:
     """The features of one session, minute by minute: equal to the bit to those of the whole session's bars."""
 
     def __init__(
-        self, session: date, earlier: pl.DataFrame, so_far: pl.DataFrame, *, table: tuple[Feature, ...] = FEATURES
+        self,
+        session: date,
+        earlier: pl.DataFrame,
+        so_far: pl.DataFrame,
+        *,
+        table: tuple[Feature, ...] = FEATURES,
+        days: Iterable[date] = (),
+        reads: Iterable[str] | None = None,
     ) -> None:
-        """earlier: whole sessions before it. so_far: its own bars that are known already. Both of BAR_SCHEMA.
+        """earlier: whole sessions before it. so_far: its own bars that are known already. Both of BAR_SCHEMA, with the
+        columns that features read behind it.
 
-        table: the features that are computed.
+        table: the features that can be computed. reads: the names of those that are; None: all.
+        days: sessions that count as such though `earlier` has no bar of them.
         """
-        self._table = table
+        self._known = table
+        self._table = table if reads is None else _narrow(table, reads)
+        self._names = (*BAR_SCHEMA.names(), *list_columns(table))  # also of those that are not computed yet
         self._session = session
         self._earlier = earlier
+        self._days = frozenset(days)
         self._bars: list[pl.DataFrame] = []
         self._seen: list[pl.DataFrame] = []
         self._marks: deque[tuple[datetime, StreamingFeatures]] = deque(maxlen=_MARKS)
         self._rebuild(so_far)
+
+    def widen(self, reads: Iterable[str]) -> None:
+        """Let the features `reads` be computed too, of the bars of today as well: for a model that comes later."""
+        computed = {feature.name for feature in self._table}
+        table = _narrow(self._known, computed | set(reads))
+        if len(table) > len(computed):
+            self._table = table
+            self._rebuild(self.bars)
 
     @property
     def seen(self) -> pl.DataFrame:
@@ -50,7 +71,7 @@ class LiveFeatures:
 
     @property
     def bars(self) -> pl.DataFrame:
-        """Every bar of today, of BAR_SCHEMA, by ts."""
+        """Every bar of today, of BAR_SCHEMA and what features read beside it, by ts."""
         self._bars = [pl.concat(self._bars)]
         return self._bars[0]
 
@@ -67,7 +88,7 @@ class LiveFeatures:
         """Take the bars of the next minute; return them as `seen` has them, row for row."""
         if bars.is_empty():
             return self._seen[0].clear()
-        self._bars.append(bars)
+        self._bars.append(bars.select(self._names))
         rows = self._stream.push(bars)
         self._seen.append(rows)
         self._mark(bars["ts"][0])
@@ -101,11 +122,11 @@ class LiveFeatures:
         return marked
 
     def _rebuild(self, today: pl.DataFrame) -> None:
-        today = today.select(BAR_SCHEMA.names()).sort("ts", "ticker")
+        today = today.select(self._names).sort("ts", "ticker")
         newest: datetime | None = today["ts"].max()  # type: ignore[assignment]
         old = pl.lit(value=False) if newest is None else pl.col("ts") <= newest - _MARKS * _MARKED_EACH
         begun = today.filter(old)
-        self._stream = StreamingFeatures.replay_today(self._earlier, begun, table=self._table)
+        self._stream = StreamingFeatures.replay_today(self._earlier, begun, table=self._table, days=self._days)
         if begun.is_empty():
             self._stream.start(self._session)
         self._marks.clear()
@@ -114,11 +135,14 @@ class LiveFeatures:
         for minute in today.filter(~old).partition_by("ts", maintain_order=True):
             self._stream.take(minute)
             self._mark(minute["ts"][0])
-        self._bars, self._seen = [today], [_compute_features(self._earlier, today, self._table)]
+        self._bars, self._seen = [today], [self._compute_features(today)]
+
+    def _compute_features(self, today: pl.DataFrame) -> pl.DataFrame:
+        both = pl.concat([self._earlier.select(today.columns), today])
+        values = features(both, self._table, self._days).slice(self._earlier.height)
+        return pl.concat([today.select(BAR_KEYS), values], how="horizontal")
 
 
-def _compute_features(earlier: pl.DataFrame, today: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFrame:
-    columns: Sequence[str] = BAR_SCHEMA.names()
-    both = pl.concat([earlier.select(columns), today])
-    values = features(both, table).slice(earlier.height)
-    return pl.concat([today.select(BAR_KEYS), values], how="horizontal")
+def _narrow(table: tuple[Feature, ...], names: Iterable[str]) -> tuple[Feature, ...]:
+    wanted = frozenset(names)
+    return tuple(feature for feature in table if feature.name in wanted)

@@ -129,7 +129,8 @@ class ProductionWatch:
             state = self._registry.read_state()
             production = state.production
             if production.model_id is None or production.sha256 is None:
-                raise IntegrityError(_explain_not_ours(self._registry.production, production.state))
+                was_deployed = state.intended_id is not None
+                raise IntegrityError(_explain_not_ours(self._registry.production, production.state, was_deployed))
             try:
                 # The hash before the content: what is not registered is never parsed.
                 model = load_fit(
@@ -150,7 +151,10 @@ class ProductionWatch:
         return replace(self._market, extended_hours=self.in_use.model.meta.extended_hours)
 
 
-def _explain_not_ours(path: Path, state: str) -> str:
-    if state == "missing":
-        return f"{path} is missing. Any command that changes the archive restores it, such as `hftcl unpin`."
-    return f"{path} is not a model of this archive. `hftcl unpin` restores the one that was deployed."
+def _explain_not_ours(path: Path, state: str, was_deployed: bool) -> str:
+    fault = "is missing" if state == "missing" else "is not a model of this archive"
+    if was_deployed:
+        return (
+            f"{path} {fault}. Any command that changes the archive restores the one that was deployed: `hftcl unpin`."
+        )
+    return f"{path} {fault}, and no model was deployed yet: `hftcl retrain --force` trains and examines one."

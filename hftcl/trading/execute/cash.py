@@ -4,17 +4,21 @@ import math
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from hftcl.errors import BrokerAnswerError
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import CashRow
 from hftcl.ledger.writer import Ledger
-from hftcl.trading.brokers import TellsCash
+from hftcl.trading.brokers import LARGEST_AMOUNT, TellsCash
 
 _TOLD_LATE: Final = timedelta(days=30)  # interest and borrow are of a month; what is told again is booked once
 _SAME_USD: Final = 1.0  # a broker rounds each fill to a cent, up or down: thousands add up to less
 
 
 def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
-    """Book what the broker tells; return whether it tells of cash at all. Raises BrokerError."""
+    """Book what the broker tells; return whether it tells of cash at all.
+
+    Raises BrokerError, BrokerAnswerError for amounts that cannot be true, once the others are booked.
+    """
     began = date.fromisoformat(ledger.meta().get(Fact.CASH_FROM) or now.date().isoformat())
     moves = broker.cash_moves(max(began, now.date() - _TOLD_LATE))
     if moves is None:
@@ -29,9 +33,14 @@ def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
             booked_at=now,
         )
         for move in moves
-        if move.day >= began
+        if move.day >= began and abs(move.amount) <= LARGEST_AMOUNT  # which NaN is not
     ]
     ledger.write_outcomes(cash=rows, meta={Fact.CASH_FROM: began.isoformat()})
+    strange = [f"{move.kind} {move.activity_id}" for move in moves if not abs(move.amount) <= LARGEST_AMOUNT]
+    if strange:
+        raise BrokerAnswerError(
+            f"The broker tells cash that cannot be true and is not booked: {', '.join(strange)}.", strange[0]
+        )
     return True
 
 

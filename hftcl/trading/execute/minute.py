@@ -1,4 +1,4 @@
-"""What a minute asks of a desk, and what an order meets in it. Values only; made by the bot, read by its desks."""
+"""What a minute asks of a desk, and what an order meets in it. Values only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,9 +1,10 @@
-"""From target to order: how many shares, under which id. Pure; called by the bot once a minute."""
+"""From target to order: how many shares, under which id. Pure."""
 
 import hashlib
 import math
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS
@@ -27,9 +28,8 @@ def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r
     of one bar and purpose, where there are several. At most 48 characters of A-Z a-z 0-9 - _ and the dot; different
     arguments give different ids, whatever characters a ticker holds.
     """
-    at = ts.astimezone(UTC)
-    when = at.strftime("%Y%m%dT%H%M" if at.second == 0 else "%Y%m%dT%H%M%S")
-    head, tail = f"{_OURS}{'' if book == 'production' else 's-'}{when}-", f"-{purpose}{generation or ''}"
+    when, tail = _write_moment(ts.astimezone(UTC)), f"-{purpose}{generation or ''}"
+    head = f"{_OURS}{'' if book == 'production' else 's-'}{when}-"
     return head + _encode_ticker(ticker, LONGEST_ID - len(head) - len(tail)) + tail
 
 
@@ -38,6 +38,12 @@ def is_ours(client_order_id: str) -> bool:
     return client_order_id.startswith(_OURS)
 
 
+@lru_cache(maxsize=16)  # the orders of one minute, between bar and broker
+def _write_moment(at: datetime) -> str:
+    return at.strftime("%Y%m%dT%H%M" if at.second == 0 else "%Y%m%dT%H%M%S")
+
+
+@lru_cache(maxsize=4096)  # the whole watchlist, each minute
 def _encode_ticker(ticker: str, room: int) -> str:
     """Return `ticker` with each byte that is not a capital, a digit or a dot as _ and two hexadecimal digits."""
     text = "".join(chr(byte) if re.match(rb"[A-Z0-9.]", bytes([byte])) else f"_{byte:02x}" for byte in ticker.encode())

@@ -1,31 +1,34 @@
 """Ledger and broker made to agree after a stop: what happened meanwhile is taken over; the unexplained halts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.formats import count
-from hftcl.ledger.account import DECIMALS
+from hftcl.ledger.account import DECIMALS, SAME
 from hftcl.ledger.rows import STATED, BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
 from hftcl.ledger.schema import microseconds, moment
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
-from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState, describe_implausible, is_plausible
+from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState
+from hftcl.trading.execute.bookable import note_refused, sort_fills
 from hftcl.trading.execute.orders import is_ours
 
 LATCH: Final = "reconciliation"  # the name of its latch in the ledger, shown by `trade --status`
 ADOPTED: Final = "adopted"
 SPLIT: Final = "split"
 """Orders of no order: shares that a person let the bot take over, and those that a split made of others."""
+ACTION: Final = "corporate"
+"""Likewise: shares that another corporate action made of others, or took away."""
+_KEPT: Final = "kept"
+"""Likewise: shares that the bot held as a person took their ticker out of its hands."""
 HANDED: Final = "handed_over"  # in the ledger's meta: a person gave the bot what others had traded
 _REMEDY: Final = (  # what only a person can decide: whether the broker or our books are right
     "Look at the account and its trades, and cancel what others left open there; to clear this is to take the broker's "
     "side."
 )
-SAME: Final = 1e-6
-"""Shares: brokers and we count in multiples of 1e-9."""
 _UNEXPLAINED: Final = "unexplained_shares"  # in the ledger's meta: what a person is asked to look at
 _IDS_KEPT: Final = timedelta(days=8)  # a fill is asked for at most seven days back
 _LOOKS: Final = 3  # an order may fill between two questions; what differs is looked at again before it halts the bot
@@ -109,34 +112,6 @@ def build_stated_fill(order: OrderRecord, quantity: float, price: float | None, 
     )
 
 
-def split_fills(
-    ticker: str, held: float, ratio: float, price: float, at: datetime, book: BookName
-) -> tuple[FillRecord, FillRecord]:
-    """Return a split of a position as the ledger keeps it: the old shares out, the new ones in, for the same money.
-
-    price: USD a share before it. held: shares before it. Ids follow from ticker and day, so that it is booked once.
-    """
-    after = round(held * ratio, DECIMALS)
-    rows = []
-    for side, quantity, value in (("out", -held, price), ("in", after, price * held / after)):
-        rows.append(
-            FillRecord(
-                fill_id=f"{SPLIT}-{ticker}-{at:%Y%m%d}-{book}-{side}",
-                client_order_id=SPLIT,
-                book=book,
-                ts=at,
-                ticker=ticker,
-                model_id=None,
-                quantity=quantity,
-                price=value,
-                commission=0.0,
-                reference_price=value,
-                filled_at=at,
-            )
-        )
-    return rows[0], rows[1]
-
-
 def order_update(order_state: OrderState | None, client_order_id: str, at: datetime) -> OrderUpdate:
     """Return the news about an order that was asked for; one that the broker has never seen will not be sent late."""
     if order_state is None:
@@ -159,6 +134,7 @@ def reconcile(
     *,
     book: BookName = "production",
     hands_off: frozenset[str] = frozenset(),
+    settle: Callable[[Mapping[str, float]], bool] = lambda _: False,
 ) -> Reconciliation:
     """Bring the ledger up to what the broker knows, and compare positions and open orders.
 
@@ -168,26 +144,29 @@ def reconcile(
     person who clears that latch takes the broker's side: the same difference, met again, becomes a fill of no model.
     What others traded is kept apart, in the book `foreign`, until a person hands it over. An order that has filled more
     than its fills tell is no difference where the broker holds just that: its fills come late.
-    hands_off: tickers that are not compared. Killed anywhere, it may simply be run again. Raises BrokerError where the
-    broker does not answer: then nothing is assumed.
+    settle: told what the broker holds where that differs, books what is known of it (a split), and says whether it did.
+    hands_off: tickers that are a person's: neither their shares nor others' orders and trades in them are compared or
+    told, and what the production book holds of them becomes the person's, at the price of now.
+    Killed anywhere, it may simply be run again. Raises BrokerError where the broker does not answer: then nothing is
+    assumed.
     """
     taken, foreign, refused = 0, list[str](), list[str]()
-    if isinstance(broker, KnowsIds):
-        broker.learn(ledger.broker_ids(now - _IDS_KEPT))
-    if book == "production" and ledger.meta().get(HANDED):
-        ledger.adopt_foreign(ledger.positions("foreign"))
-        ledger.set_meta(**{HANDED: ""})
+    _begin(ledger, broker, book, hands_off, now)
     resolved: dict[str, OrderUpdate] = {}
     for _ in range(_LOOKS):
-        new, strange, untrue = _take_fills(ledger, broker, book)
+        new, strange, untrue = _take_fills(ledger, broker, book, hands_off)
         taken += new
         foreign += strange
         refused += untrue
         updates, unfilled = _ask_orders(ledger, broker, now, book)
         resolved |= {update.client_order_id: update for update in updates}
         gap = _compare(ledger, broker, book, unfilled, hands_off)
+        if gap.shares and settle(gap.account.positions):
+            gap = _compare(ledger, broker, book, unfilled, hands_off)
         if not gap.texts:
             break
+    if book == "production":
+        _give_to_person(ledger, gap.account, hands_off, now)
     adopted = _adopt(ledger, gap, now, book) if _is_cleared(ledger, gap, book) else ()
     report = Reconciliation(
         book=book,
@@ -197,14 +176,29 @@ def reconcile(
         adopted=adopted,
         differences=(*(gap.strangers if adopted else gap.texts), *refused),
     )
-    if book == "production":
-        ledger.set_meta(**{_UNEXPLAINED: "" if report.agrees or adopted else json.dumps(gap.shares, sort_keys=True)})
+    _write_report(ledger, report, gap, now)
+    return report
+
+
+def _write_report(ledger: Ledger, report: Reconciliation, gap: "_Gap", now: datetime) -> None:
+    """Write what was found, and latch what a person has to look at."""
+    if report.book == "production":
+        settled = report.agrees or report.adopted
+        ledger.set_meta(**{_UNEXPLAINED: "" if settled else json.dumps(gap.shares, sort_keys=True)})
         if report.differences:
             ledger.latch(LATCH, f"{'; '.join(report.differences)}. {_REMEDY}", now)
     ledger.write_event(
-        LedgerEvent(at=now, kind="reconciled" if report.agrees else "error", text=f"{book}: {report.text}")
+        LedgerEvent(at=now, kind="reconciled" if report.agrees else "error", text=f"{report.book}: {report.text}")
     )
-    return report
+
+
+def _begin(ledger: Ledger, broker: Broker, book: BookName, hands_off: frozenset[str], now: datetime) -> None:
+    """Let the broker know our ids, and take over what a person has handed to the bot."""
+    if isinstance(broker, KnowsIds):
+        broker.learn(ledger.broker_ids(now - _IDS_KEPT))
+    if book == "production" and ledger.meta().get(HANDED):
+        ledger.adopt_foreign(ledger.positions("foreign").keys() - hands_off)
+        ledger.set_meta(**{HANDED: ""})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +222,12 @@ class _Gap:
         return (*held, *self.unfilled, *self.strangers)
 
 
-def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, list[str], list[str]]:
-    """Book the fills that are new; return how many, what others traded, and what cannot be true and is not booked."""
+def _take_fills(
+    ledger: Ledger, broker: Broker, book: BookName, hands_off: frozenset[str]
+) -> tuple[int, list[str], list[str]]:
+    """Book the fills that are new; return how many, what others traded in tickers that are not theirs, and what cannot
+    be true and is not booked.
+    """
     name = fills_cursor(book)
     since = ledger.meta().get(name)
     fills, cursor = broker.fills(since)
@@ -241,12 +239,17 @@ def _take_fills(ledger: Ledger, broker: Broker, book: BookName) -> tuple[int, li
         for fill in fills
         if (since is not None or orders[fill.client_order_id]) and fill.client_order_id not in stated
     ]
+    sorted_fills = sort_fills(ledger, own_fills, orders, ledger.sum_filled)
     new = ledger.write_outcomes(
-        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in own_fills if is_plausible(fill)],
+        fills=[fill_record(fill, orders[fill.client_order_id], book) for fill in sorted_fills.bookable],
         meta={name: cursor},
     )
-    strange = [f"{fill.quantity:g} {fill.ticker} at {fill.price:g}" for fill in new if not orders[fill.client_order_id]]
-    return len(new), strange, [describe_implausible(fill) for fill in own_fills if not is_plausible(fill)]
+    strange = [
+        f"{fill.quantity:g} {fill.ticker} at {fill.price:g}"
+        for fill in new
+        if not orders[fill.client_order_id] and fill.ticker not in hands_off
+    ]
+    return len(new), strange, note_refused(ledger, own_fills, sorted_fills.refused, hands_off)
 
 
 def _earliest(fills: Sequence[Fill]) -> datetime:
@@ -303,13 +306,16 @@ def _compare(
         f"the order {state.client_order_id} is open at the broker, and not in the ledger"
         for state in broker.open_orders()
         if state.client_order_id not in working_ids
+        and (state.ticker not in hands_off or is_ours(state.client_order_id))  # one of ours is of a second bot
     )
     # what an order says has filled, and the account holds, is on its way as a fill
     late = {ticker for ticker, more in expected.items() if abs(shares.get(ticker, 0.0) - more) <= SAME}
     apart = {
         ticker: difference for ticker, difference in shares.items() if abs(difference) > SAME and ticker not in late
     }
-    untold_updates = {untold.text: untold.update for untold in unfilled.values() if untold.ticker not in late}
+    untold_updates = {
+        untold.text: untold.update for untold in unfilled.values() if untold.ticker not in late | hands_off
+    }
     return _Gap(account=account, positions=positions, shares=apart, unfilled=untold_updates, strangers=strangers)
 
 
@@ -328,6 +334,36 @@ def _is_cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
     shown = ledger.meta().get(_UNEXPLAINED)
     latched = ledger.is_latched(LATCH)
     return book == "production" and bool(gap.shares) and not latched and shown == json.dumps(gap.shares, sort_keys=True)
+
+
+def _give_to_person(ledger: Ledger, account: Account, hands_off: frozenset[str], now: datetime) -> None:
+    """Let what the bot holds of `hands_off` be the person's: out of its book and into that of others, as if it sold
+    them to the person at the price of now, so that neither its profit nor its risk hangs on them any more.
+    """
+    held, cost = ledger.positions(), ledger.read_account().average_price
+    kept = sorted(held.keys() & hands_off)
+    sides: tuple[tuple[BookName, int], ...] = (("production", -1), ("foreign", 1))
+    fills = [
+        FillRecord(
+            fill_id=f"{_KEPT}-{microseconds(now)}-{ticker}-{book}",
+            client_order_id=_KEPT,
+            book=book,
+            ts=now.replace(second=0, microsecond=0),
+            ticker=ticker,
+            model_id=None,
+            quantity=sign * held[ticker],
+            price=(price := account.marks.get(ticker) or cost[ticker]),
+            commission=0.0,
+            reference_price=price,
+            filled_at=now,
+        )
+        for ticker in kept
+        for book, sign in sides
+    ]
+    if fills:
+        ledger.write_outcomes(fills=fills)
+        text = ", ".join(f"{held[ticker]:g} {ticker}" for ticker in kept)
+        ledger.write_event(LedgerEvent(at=now, kind="reconciled", text=f"handed over to a person: {text}"))
 
 
 def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[str, ...]:

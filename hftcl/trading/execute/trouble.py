@@ -60,6 +60,8 @@ class Refusals:
     _told: bool = False
     unshortable: set[str] = field(default_factory=set)
     """Tickers that it does not sell short; for the session."""
+    unclosed: dict[str, str] = field(default_factory=dict)
+    """By ticker why the newest order that would have closed it was refused; for the session."""
 
     def note(self, code: str, ticker: str) -> str:
         """Note one; return what to tell a person where they have become many, "" otherwise."""
@@ -83,6 +85,7 @@ class Refusals:
         self._row.clear()
         self._told = False
         self.unshortable.clear()
+        self.unclosed.clear()
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
+from hftcl.market.columns import choose_columns
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 
@@ -38,18 +39,25 @@ class Delivery:
     """What became known with the end of one minute; bars of BAR_SCHEMA, clean.
 
     bars: of that minute, each ticker at most once. corrected: of earlier minutes of the session, where they came late
-    or otherwise than before. codes: why a ticker has no bar that may be traded on, where that is known.
+    or otherwise than before. late_context: the newest of those minutes in which only now a context ticker has its bar:
+    what reads it was not known when the minute was decided on. codes: why a ticker has no bar that may be traded on,
+    where that is known.
     """
 
     minute: datetime
     bars: "pl.DataFrame"
     corrected: "pl.DataFrame | None" = None
+    late_context: datetime | None = None
     codes: Mapping[str, Code] = field(default_factory=dict)
     findings: "tuple[Finding, ...]" = ()
 
 
 class Feed(Protocol):
-    """A source of minutes. Every method may raise SourceError where it cannot answer."""
+    """A source of minutes. Every method may raise SourceError where it cannot answer.
+
+    One that can deliver further numbers of a bar has `columns`, those of `[market] columns`, which
+    `market.columns.choose_columns` returns or refuses when the feed is made; its bars have them behind BAR_SCHEMA.
+    """
 
     name: str
 
@@ -105,3 +113,8 @@ def find_feed(name: str) -> FeedFactory:
             f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."
         )
     return cast("FeedFactory", found[name].load())
+
+
+def require_columns(feed: Feed, settings: Settings) -> None:
+    """Raise ConfigError where a feed does not say that it delivers the columns of the settings, before any session."""
+    choose_columns(settings.market.columns, getattr(feed, "columns", ()), f"the feed {feed.name!r}")

@@ -16,7 +16,7 @@ from hftcl.events import OnEvent
 from hftcl.home import Home
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources.alpaca import AlpacaSource, ask_bars, figure, stamp
+from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, figure, stamp
 from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
@@ -36,8 +36,9 @@ _BARS: Final = frozenset({"b", "u"})
 class _AlpacaSpeech:
     """Wait for the welcome, log in, subscribe when that was taken, then bars and what replaces them."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, columns: tuple[str, ...]) -> None:
         self._keys = keys
+        self._columns = columns
 
     def redact(self, text: str) -> str:
         return self._keys.redact(text)
@@ -48,7 +49,7 @@ class _AlpacaSpeech:
     def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
         kind = message.get("T")
         if kind in _BARS:
-            return Reaction(row=_bar(message))
+            return Reaction(row=_bar(message, self._columns))
         if kind == "success" and message.get("msg") == "connected":
             words = {"action": "auth", "key": self._keys.ident.value, "secret": self._keys.secret.value}
             return Reaction(send=(words,))
@@ -67,10 +68,10 @@ class _AlpacaSpeech:
         return Reaction()
 
 
-def _bar(message: dict[str, Any]) -> RawBar:
-    """Return a bar of the service as a row of RAW_SCHEMA; what is no number or stamp is null."""
-    o, h, low, c, v = (figure(message.get(name)) for name in ("o", "h", "l", "c", "v"))
-    return str(message.get("S", "")), stamp(message.get("t")), o, h, low, c, v
+def _bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:
+    """Return a bar of the service as a row of RAW_SCHEMA and the columns; what is no number or stamp is null."""
+    names = ("o", "h", "l", "c", "v", *(FURTHER[name] for name in columns))
+    return str(message.get("S", "")), stamp(message.get("t")), *(figure(message.get(name)) for name in names)
 
 
 class AlpacaFeed(WebsocketFeed):
@@ -88,9 +89,13 @@ class AlpacaFeed(WebsocketFeed):
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         rest_clock: Callable[[], float | None] = lambda: None,
+        columns: tuple[str, ...] = (),
     ) -> None:
-        """See `WebsocketFeed`. url: such as wss://stream.data.alpaca.markets/v2/iex."""
-        super().__init__(begin, url, _AlpacaSpeech(keys), backfill, stop=stop, clock=clock, rest_clock=rest_clock)
+        """See `WebsocketFeed`. url: such as wss://stream.data.alpaca.markets/v2/iex. columns: of `alpaca.FURTHER`."""
+        self.columns = columns
+        super().__init__(
+            begin, url, _AlpacaSpeech(keys, columns), backfill, stop=stop, clock=clock, rest_clock=rest_clock
+        )
 
 
 def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
@@ -121,8 +126,16 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
         for place in range(0, len(tickers), _MOST_SYMBOLS):
             part = list(tickers[place : place + _MOST_SYMBOLS])
             for ticker, bars in ask_bars(service, settings.alpaca.data_feed, part, first, last).items():
-                rows += [_bar({**bar, "S": ticker}) for bar in bars]
+                rows += [_bar({**bar, "S": ticker}, source.columns) for bar in bars]
         return rows
 
     url = f"{settings.alpaca.stream_url.rstrip('/')}/{settings.alpaca.data_feed}"
-    return AlpacaFeed(begin, url, keys, backfill, stop=stop, rest_clock=lambda: service.transport.clock_ahead_s)
+    return AlpacaFeed(
+        begin,
+        url,
+        keys,
+        backfill,
+        stop=stop,
+        rest_clock=lambda: service.transport.clock_ahead_s,
+        columns=source.columns,
+    )

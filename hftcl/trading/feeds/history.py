@@ -6,7 +6,6 @@ from datetime import date, datetime
 import polars as pl
 
 from hftcl.events import OnEvent
-from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource
@@ -30,26 +29,27 @@ def collect_morning(
 ) -> Morning:
     """Collect what is known at `now`: the sessions before `hours` that features read, and its own bars so far.
 
-    Raises what `BarStore.collect` raises, NoDataError where no ticker has enough.
+    market: its watchlist names the context tickers as well, see `context.widen`.
+    Raises what `BarStore.collect` raises, NoDataError where no ticker has enough; context tickers do not count.
     """
     first = calendar.find_previous_session(hours.session, WARMUP_SESSIONS)
     collected = store.collect(
-        market.watchlist,
+        [ticker for ticker in market.watchlist if ticker not in market.context],
         first,
         hours.session,
         as_of=now,
         extended_hours=True,  # bars before the open tell whether a split of today has been applied already
         min_coverage=market.min_coverage,
+        context=market.context,
         on_event=on_event,
     )
     bars = convert_to_todays_shares(collected.bars, source, hours.session)
     if not extended_hours:
         bars = bars.filter("regular")
     today = pl.col("session") == hours.session
-    tickers = tuple(ticker for ticker in market.watchlist if ticker not in collected.left_out)
-    return Morning(
-        earlier=bars.filter(~today), so_far=bars.filter(today), tickers=tickers, left_out=dict(collected.left_out)
-    )
+    left_out = collected.left_out | collected.context_left_out
+    tickers = tuple(ticker for ticker in market.watchlist if ticker not in left_out)
+    return Morning(earlier=bars.filter(~today), so_far=bars.filter(today), tickers=tickers, left_out=left_out)
 
 
 def convert_to_todays_shares(bars: pl.DataFrame, source: BarSource, today: date) -> pl.DataFrame:
@@ -66,6 +66,6 @@ def convert_to_todays_shares(bars: pl.DataFrame, source: BarSource, today: date)
     if not due:
         return bars
     stubs = bars.filter(pl.col("ticker").is_in([split.ticker for split in due])).group_by("ticker").last()
-    stubs = stubs.select(BAR_SCHEMA.names()).with_columns(pl.lit(today).alias("session"))
+    stubs = stubs.select(bars.columns).with_columns(pl.lit(today).alias("session"))
     adjusted = adjust_for_splits(pl.concat([bars, stubs]), due)
     return adjusted.head(bars.height)

@@ -9,12 +9,13 @@ from datetime import datetime
 import polars as pl
 
 from hftcl.market.bars import BAR_SCHEMA, DROPPED, RAW_SCHEMA, Finding, clean
+from hftcl.market.columns import extend_schema
 from hftcl.market.hours import Hours
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery
 
-RawBar = tuple[str, datetime | None, float | None, float | None, float | None, float | None, float | None]
-"""A row of RAW_SCHEMA: ticker, ts (start of the minute, UTC), open, high, low, close, volume."""
+RawBar = tuple[str, datetime | None, *tuple[float | None, ...]]
+"""A row of RAW_SCHEMA: ticker, ts (start of the minute, UTC), open, high, low, close, volume; then further columns."""
 
 # What asking for the newest minutes brings along each time; the rest is told.
 _NOT_A_FAULT = frozenset({"still_open", "duplicate", "outside_session"})
@@ -24,13 +25,16 @@ class Intake:
     """The bars of one session as they come in: which are new, which differ from what the bot has decided on."""
 
     def __init__(self, hours: Hours, tickers: Sequence[str], so_far: pl.DataFrame) -> None:
-        """so_far: BAR_SCHEMA, what the bot knows of this session."""
+        """so_far: BAR_SCHEMA, what the bot knows of this session; behind it the columns that later bars have too."""
         self._hours = hours
         self._wanted = frozenset(tickers)
-        self._figures: dict[tuple[str, datetime], tuple[float, ...]] = {}
+        self._columns = [name for name in so_far.columns if name not in BAR_SCHEMA]
+        self._schema = extend_schema(RAW_SCHEMA, self._columns)
+        self._none = extend_schema(BAR_SCHEMA, self._columns).to_frame()
+        self._figures: dict[tuple[str, datetime], tuple[float | None, ...]] = {}
         self._first: dict[str, RawBar] = {}
         self._ahead: list[RawBar] = []
-        for ticker, ts, *figures in so_far.select(RAW_SCHEMA.names()).sort("ts").iter_rows():
+        for ticker, ts, *figures in so_far.select(self._schema.names()).sort("ts").iter_rows():
             self._keep(ticker, ts, tuple(figures))
 
     def deliver(
@@ -60,8 +64,8 @@ class Intake:
             if current.is_empty() and any(finding.first == minute for finding in faults):
                 codes.setdefault(ticker, Code.HOLD_BAD_PRICE)
             parts.append(bars)
-        fresh = pl.concat([BAR_SCHEMA.to_frame(), *parts])
-        rows_of = fresh.select(RAW_SCHEMA.names()).iter_rows()
+        fresh = pl.concat([self._none, *parts])
+        rows_of = fresh.select(self._schema.names()).iter_rows()
         changed = [self._keep(ticker, ts, tuple(figures)) for ticker, ts, *figures in rows_of]
         fresh = fresh.filter(pl.Series(changed, dtype=pl.Boolean))
         return Delivery(
@@ -80,18 +84,17 @@ class Intake:
         upto = [row for row in raw if row[1] is None or row[1] <= minute]
         first = self._first.get(ticker)
         measure = [first] if first is not None and all(row[1] != first[1] for row in upto) else []
-        frame = pl.DataFrame([*measure, *upto], schema=RAW_SCHEMA, orient="row")
-        bars, findings = clean(frame, self._hours.table, ticker=ticker, as_of=now)
+        frame = pl.DataFrame([*measure, *upto], schema=self._schema, orient="row")
+        bars, findings = clean(frame, self._hours.table, ticker=ticker, as_of=now, columns=self._columns)
         hours = self._hours
         return bars.filter(pl.col("ts").is_between(hours.begins, hours.ends, closed="left")), findings
 
-    def _keep(self, ticker: str, ts: datetime, figures: tuple[float, ...]) -> bool:
+    def _keep(self, ticker: str, ts: datetime, figures: tuple[float | None, ...]) -> bool:
         """Remember a good bar; return whether it was unknown, or known otherwise."""
         if self._figures.get((ticker, ts)) == figures:
             return False
         self._figures[ticker, ts] = figures
         first = self._first.get(ticker)
         if first is None or first[1] is None or ts <= first[1]:
-            o, h, low, c, v = figures
-            self._first[ticker] = (ticker, ts, o, h, low, c, v)
+            self._first[ticker] = (ticker, ts, *figures)
         return True

@@ -12,9 +12,11 @@ from hftcl.config import secret
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
 from hftcl.home import Home
+from hftcl.market.columns import choose_columns
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.polygon import KEY_VARIABLES, PolygonSource
+from hftcl.market.sources.polygon_bars import FURTHER
 from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.store import BarStore
@@ -23,7 +25,7 @@ from hftcl.trading.feeds import Feed, Morning
 from hftcl.trading.feeds.history import collect_morning
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
-from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
+from hftcl.trading.feeds.polygon_websocket import DELIVERED, PolygonWebsocketFeed
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
@@ -36,11 +38,13 @@ def rest_feed(settings: Settings, calendar: Calendar, extended: Callable[[], boo
     stop = threading.Event()
     begin = _beginning(settings, calendar, extended, on_event, stop)
     require_pace(settings)
-    return PolygonRestFeed(begin, _build_rest(settings, stop)[0], stop)
+    columns = choose_columns(settings.market.columns, tuple(FURTHER), f"the feed {PolygonRestFeed.name!r}")
+    return PolygonRestFeed(begin, _build_rest(settings, stop)[0], stop, columns=columns)
 
 
 def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
     """Return the feed `polygon-websocket`; see `FeedFactory`."""
+    columns = choose_columns(settings.market.columns, DELIVERED, f"the feed {PolygonWebsocketFeed.name!r}")
     stop = threading.Event()
     begin = _beginning(settings, calendar, extended, on_event, stop)
     rest, key = _build_rest(settings, stop)
@@ -48,9 +52,10 @@ def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[]
         begin,
         settings.polygon.websocket_url,
         key,
-        _build_backfill(rest),
+        _build_backfill(rest, columns),
         stop=stop,
         rest_clock=lambda: rest.transport.clock_ahead_s,
+        columns=columns,
     )
 
 
@@ -92,10 +97,12 @@ def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key
 
 
-def _build_backfill(rest: Rest) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
+def _build_backfill(
+    rest: Rest, columns: tuple[str, ...]
+) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         with ThreadPoolExecutor(_AT_ONCE, "backfill") as threads:
-            answers = list(threads.map(lambda ticker: fetch_minutes(rest, ticker, first, last), tickers))
+            answers = list(threads.map(lambda ticker: fetch_minutes(rest, ticker, first, last, columns), tickers))
         if any(delayed for _, delayed in answers):
             raise SourceError("the plan of the key delivers delayed bars over REST")
         return [row for rows, _ in answers for row in rows]

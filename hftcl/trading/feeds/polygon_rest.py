@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -11,6 +11,7 @@ from hftcl.errors import ConfigError, SourceError
 from hftcl.formats import count
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
+from hftcl.market.sources.polygon_bars import FURTHER
 from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 _BACK: Final = 5
 """Minutes before the one asked for that are asked for again: late bars and corrections come with them."""
 _PATIENCE_S: Final = 20.0  # a third of the minute: what is decided later would meet another price than the open
+_FIGURES: Final = ("o", "h", "l", "c", "v")  # in the order of RAW_SCHEMA
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999; what lies behind it is no time that Python knows
 
 Begin = Callable[[Hours, datetime], Morning]
@@ -31,8 +33,20 @@ class PolygonRestFeed:
 
     name = "polygon-rest"
 
-    def __init__(self, begin: Begin, rest: Rest, stop: threading.Event, *, patience_s: float = _PATIENCE_S) -> None:
-        """begin: prepares a session. stop: ends the waits of `rest`, whose `sleep` must be `stop.wait`."""
+    def __init__(
+        self,
+        begin: Begin,
+        rest: Rest,
+        stop: threading.Event,
+        *,
+        patience_s: float = _PATIENCE_S,
+        columns: tuple[str, ...] = (),
+    ) -> None:
+        """begin: prepares a session. stop: ends the waits of `rest`, whose `sleep` must be `stop.wait`.
+
+        columns: further numbers of a bar, of `polygon_bars.FURTHER`, as the bars of `begin` have them.
+        """
+        self.columns = columns
         self._begin = begin
         self._rest = rest
         self._stop = stop
@@ -62,7 +76,7 @@ class PolygonRestFeed:
         for ticker in self._tickers:
             if ticker not in waiting:  # one question a ticker: a service that hangs is not asked ever more
                 first = min(minute - _BACK * MINUTE, self._answered[ticker])
-                self._asked[self._threads.submit(fetch_minutes, self._rest, ticker, first, minute)] = ticker, minute
+                self._asked[self._ask(ticker, first, minute)] = ticker, minute
         done, _ = wait(self._asked, timeout=self._patience_s)
         rows: list[RawBar] = []
         for future in done:
@@ -79,6 +93,9 @@ class PolygonRestFeed:
             rows += bars
             (self._delayed.add if delayed else self._delayed.discard)(ticker)
         return self._intake.deliver(rows, minute, now, delayed=frozenset(self._delayed))
+
+    def _ask(self, ticker: str, first: datetime, last: datetime) -> Future[tuple[list[RawBar], bool]]:
+        return self._threads.submit(fetch_minutes, self._rest, ticker, first, last, self.columns)
 
     def problem(self) -> str:
         """Say which tickers are delayed or could not be had."""
@@ -113,7 +130,9 @@ def require_pace(settings: Settings) -> None:
         )
 
 
-def fetch_minutes(rest: Rest, ticker: str, first: datetime, last: datetime) -> tuple[list[RawBar], bool]:
+def fetch_minutes(
+    rest: Rest, ticker: str, first: datetime, last: datetime, columns: Sequence[str] = ()
+) -> tuple[list[RawBar], bool]:
     """Return the bars of the minutes `first` to `last`, and whether the service calls them delayed. One call.
 
     Raises SourceError as `Rest.get` does, and for an answer about something else.
@@ -125,11 +144,14 @@ def fetch_minutes(rest: Rest, ticker: str, first: datetime, last: datetime) -> t
     rows = page.get("results") or []
     if page.get("ticker", ticker) != ticker or not isinstance(rows, list):
         raise SourceError(f"Polygon answered {ticker} with something else. The minutes are not used; they come later.")
-    return [build_raw_bar(ticker, row, "t") for row in rows if isinstance(row, dict)], page["status"] == "DELAYED"
+    bars = [build_raw_bar(ticker, row, "t", columns) for row in rows if isinstance(row, dict)]
+    return bars, page["status"] == "DELAYED"
 
 
-def build_raw_bar(ticker: str, row: dict[str, Any], start: str) -> RawBar:
-    """Return a vendor's aggregate as a row of RAW_SCHEMA; `start` names the field with the minute's start, Unix ms.
+def build_raw_bar(ticker: str, row: dict[str, Any], start: str, columns: Sequence[str] = ()) -> RawBar:
+    """Return a vendor's aggregate as a row of RAW_SCHEMA and the columns.
+
+    start: the name of the field with the minute's start, Unix ms.
 
     What is no number is null, for `bars.clean` to drop and count.
     """
@@ -137,8 +159,8 @@ def build_raw_bar(ticker: str, row: dict[str, Any], start: str) -> RawBar:
     ts = None
     if type(at) in (int, float) and 0 <= at <= _LAST_MS:  # type: ignore[operator]
         ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
-    o, h, low, c, v = (_parse_figure(row.get(name)) for name in ("o", "h", "l", "c", "v"))
-    return ticker, ts, o, h, low, c, v
+    names = (*_FIGURES, *(FURTHER[name] for name in columns))
+    return ticker, ts, *(_parse_figure(row.get(name)) for name in names)
 
 
 def _parse_figure(value: object) -> float | None:

@@ -14,6 +14,9 @@ from hftcl.market.sources.polygon_rest import Key
 from hftcl.trading.feeds.polygon_rest import build_raw_bar
 from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFeed
 
+DELIVERED: Final = ("vwap",)
+"""Further numbers that its messages hold (`vw`, on the page above): they name no number of trades, only `z`, the
+average size of one, rounded."""
 _AT_ONCE: Final = 200
 """Tickers in one subscription message."""
 # Statuses of its messages, https://massive.com/docs/websocket/quickstart; all else is a complaint.
@@ -23,8 +26,9 @@ _GOOD_NEWS: Final = frozenset({"connected", "auth_success", "success"})
 class _PolygonSpeech:
     """Log in at once, subscribe when that was taken, then aggregates."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: Key, columns: tuple[str, ...]) -> None:
         self._key = key
+        self._columns = columns
         self._subscribed = False
 
     def redact(self, text: str) -> str:
@@ -36,7 +40,7 @@ class _PolygonSpeech:
 
     def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
         if message.get("ev") == "AM":
-            return Reaction(row=build_raw_bar(str(message.get("sym", "")), message, "s"))
+            return Reaction(row=build_raw_bar(str(message.get("sym", "")), message, "s", self._columns))
         if message.get("ev") != "status":
             return Reaction()
         status, text = message.get("status"), self.redact(str(message.get("message", "")))
@@ -67,6 +71,10 @@ class PolygonWebsocketFeed(WebsocketFeed):
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         rest_clock: Callable[[], float | None] = lambda: None,
+        columns: tuple[str, ...] = (),
     ) -> None:
-        """See `WebsocketFeed`. url: such as wss://socket.polygon.io/stocks."""
-        super().__init__(begin, url, _PolygonSpeech(key), backfill, stop=stop, clock=clock, rest_clock=rest_clock)
+        """See `WebsocketFeed`. url: such as wss://socket.polygon.io/stocks. columns: of DELIVERED."""
+        self.columns = columns
+        super().__init__(
+            begin, url, _PolygonSpeech(key, columns), backfill, stop=stop, clock=clock, rest_clock=rest_clock
+        )

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
 from hftcl.errors import SourceError
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
+from hftcl.market.sources.transport import compute_ahead_s
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
 
@@ -304,13 +304,10 @@ class WebsocketFeed:
             (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
 
     def _note_time(self, header: str | None) -> None:
-        try:
-            theirs = parsedate_to_datetime(header) if header else None
-        except (ValueError, OverflowError):
-            return
-        if theirs is not None:
+        ahead_s = compute_ahead_s(header, self._clock())
+        if ahead_s is not None:
             with self._lock:
-                self._ahead_s = self._clock() - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
+                self._ahead_s = ahead_s
 
 
 def _messages(text: str | bytes) -> list[dict[str, Any]]:

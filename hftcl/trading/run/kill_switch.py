@@ -5,8 +5,9 @@ with its reason.
 """
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,43 +22,55 @@ from hftcl.errors import (
 )
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.home import Home
+from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import BARRED
-from hftcl.ledger.rows import LedgerEvent as LedgerEvent
+from hftcl.ledger.rows import BARRED, LedgerEvent, OrderRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours, find_next_hours
+from hftcl.market.pairs import spell
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
-from hftcl.strategy.risk import Code, Limits, Order
+from hftcl.strategy.risk import Code, Limits
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
-from hftcl.trading.execute.desk import DRAWDOWN_FROM, Desk
-from hftcl.trading.execute.dispatch import send
+from hftcl.trading.execute.corporate import book_actions, describe_actions, list_untold, note_told
+from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
-from hftcl.trading.execute.orders import client_order_id
 from hftcl.trading.execute.reconciliation import HANDED, reconcile
+from hftcl.trading.run import STAGE
+from hftcl.trading.run.broker_close import (
+    WAIT_AT_BROKER,
+    BrokerClose,
+    Outcome,
+    describe_positions,
+    wait_for_account,
+)
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
 from hftcl.trading.run.reserve import Reserve
-from hftcl.trading.run.session_loop import STAGE
 from hftcl.trading.run.wiring import hold_lock, read_capital
 
-WAIT_AT_BROKER: Final = timedelta(minutes=10)
-"""How long orders are sent where the ledger cannot be had: 1,800 positions at 200 calls a minute."""
+log = logging.getLogger(__name__)
+
 WAIT: Final = timedelta(minutes=3)
 """How long `--flatten` waits for a running bot to be flat: a paper order fills with the next minute's bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HaltReport:
-    """What pressing the switch did. positions: what is still held. orders: how many closing ones were sent by us."""
+    """What pressing the switch did. positions: what is still held. orders: how many closing ones were sent by us.
+
+    shortfall: what could not be sent, or a running bot has not closed in time, a sentence, "" for nothing; the command
+    then ends with 1.
+    """
 
     halted: bool
     by_bot: bool
     orders: int
     positions: dict[str, float]
     note: str
+    shortfall: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +104,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
         with hold_lock(home, "bot"):
             try:
                 with Ledger(home.ledger) as ledger:
-                    return _flatten_without_bot(settings, home, ledger, clock, reason)
+                    return _add_actions(_flatten_without_bot(settings, home, ledger, clock, reason), ledger)
             except (IntegrityError, StorageError, NewerVersionError) as error:
                 return _without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
@@ -120,151 +133,168 @@ def _is_held(places: Home) -> bool:
 def _flatten_with_bot(home: Home, clock: Clock) -> HaltReport:
     until = clock.now() + WAIT
     positions: dict[str, float] = {}
+    working: tuple[OrderRecord, ...] = ()
     latched = False
     while clock.now() < until:
         with LedgerReader(home.ledger) as ledger:
             latched = ledger.is_latched(KILL_SWITCH)
-            positions = ledger.positions()
-            if latched and not positions and not ledger.working_orders():
+            positions, working = ledger.positions(), ledger.working_orders()
+            if latched and not positions and not working:
                 break
         clock.wait_until(min(until, clock.now() + timedelta(seconds=1)))
-    note = "The running bot is flat." if latched and not positions else "The running bot has not closed everything yet."
-    return HaltReport(halted=latched, by_bot=True, orders=0, positions=positions, note=note)
+    is_flat = latched and not positions and not working
+    left = []
+    if positions:
+        left.append(f"Still held: {describe_positions(positions)}.")
+    if working:
+        left.append(f"On their way: {_describe_working(working)}.")
+    if not latched:
+        left.append("The bot has not heard of it yet.")
+    note = (
+        "The running bot is flat." if is_flat else " ".join(["The running bot has not closed everything yet.", *left])
+    )
+    return HaltReport(
+        halted=latched, by_bot=True, orders=0, positions=positions, note=note, shortfall="" if is_flat else note
+    )
 
 
 def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: Clock, reason: str) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
-    sent, problem, alone = 0, "", ""
     broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     try:
-        require_same_account(ledger, settings, broker)
+        hours = _find_open_hours(settings, now)
         try:
-            report = reconcile(ledger, broker, now, hands_off=frozenset(settings.trade.hands_off))
+            require_same_account(ledger, settings, broker, broker.account().account_id)
+            hands_off = spell(settings.trade.hands_off)
+            report = reconcile(
+                ledger,
+                broker,
+                now,
+                hands_off=hands_off,
+                settle=lambda held: bool(
+                    book_actions(broker, ledger, held, hands_off, now, begins=_find_begin(settings, now))
+                ),
+            )
         except BrokerError as error:
-            done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
-            return done.report(f"Ledger and broker could not be compared ({error}).")
+            account = wait_for_account(broker, clock, hours)
+            require_same_account(ledger, settings, broker, account.account_id)
+            why = f"Ledger and broker could not be compared ({error})."
+            return _close_at_broker(settings, broker, clock, _ours(settings, ledger), why)
         if not report.agrees:
-            done = _close_at_broker(settings, broker, clock, _ours(settings, ledger))
-            return done.report(f"Ledger and broker do not agree: {report.text}.")
-        sent = _close_all(settings, ledger, broker, now)
-        foreign = ledger.positions("foreign")
-        alone = f" Left alone, for the bot did not trade it: {_describe_positions(foreign)}." if foreign else ""
-    except ConfigError as error:
-        problem = str(error)
+            why = f"Ledger and broker do not agree: {report.text}."
+            return _close_at_broker(settings, broker, clock, _ours(settings, ledger), why)
+        sent = _close_all(settings, ledger, broker, clock)
+        return _report_without_bot(settings, ledger, sent, is_open=hours is not None)
+    except ConfigError as error:  # the account may be another one
+        return HaltReport(
+            halted=True,
+            by_bot=False,
+            orders=0,
+            positions=ledger.positions(),
+            note=f"Trading is halted, but nothing was sent: {error}",
+            shortfall=f"Not everything is closed. Nothing was sent: {error}",
+        )
     finally:
         broker.close()
-    positions = ledger.positions()
-    if problem:  # the account may be another one
-        note = f"Trading is halted, but nothing was sent: {problem}"
-    elif not positions:
+
+
+def _add_actions(report: HaltReport, ledger: Ledger) -> HaltReport:
+    """Say in `report` which corporate actions were booked on the way: no bot runs that would."""
+    actions = list_untold(ledger)
+    if not actions:
+        return report
+    note_told(ledger)
+    return replace(report, note=f"{describe_actions(actions, {})} {report.note}")
+
+
+def _report_without_bot(settings: Settings, ledger: Ledger, sent: Outcome, *, is_open: bool) -> HaltReport:
+    positions, foreign = ledger.positions(), _list_foreign(settings, ledger)
+    working = ledger.working_orders()
+    if not positions:
         note = "Nothing is held."
-    elif sent:
-        note = f"No bot runs. {sent} closing orders were sent."
-    else:
+    elif sent.orders or sent.text:
+        note = f"No bot runs. {sent.orders} closing orders were sent.{sent.text}"
+    elif not is_open:
         note = "No bot runs. The market is closed: the next bot closes them first."
-    return HaltReport(halted=True, by_bot=False, orders=sent, positions=positions, note=note + alone)
+    elif positions.keys() - foreign.keys():
+        note = "No bot runs. Nothing more was sent: what closes is on its way."
+    else:
+        note = "No bot runs. Nothing was sent: what is held is of tickers that the bot leaves alone."
+    if working and not sent.orders:
+        note += f" On their way: {_describe_working(working)}."
+    if foreign:
+        note += f" Left alone, for the bot did not trade it: {describe_positions(foreign)}."
+    if settings.trade.hands_off:
+        note += f" Left alone by [trade] hands_off: {', '.join(sorted(settings.trade.hands_off))}."
+    return HaltReport(
+        halted=True,
+        by_bot=False,
+        orders=sent.orders,
+        positions=positions,
+        note=note,
+        shortfall=f"Not everything is closed.{sent.text}" if sent.text else "",
+    )
 
 
 def _without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
     broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     try:
-        return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist)).report(why)
+        return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist), why)
     finally:
         broker.close()
 
 
 def _ours(settings: Settings, ledger: Ledger) -> frozenset[str]:
-    """Return the tickers that are the bot's: those of the watchlist, and what the ledger holds besides."""
-    return frozenset(settings.market.watchlist) | ledger.positions().keys()
+    """Return the tickers that are the bot's: those of the watchlist that no other trades, and what it holds."""
+    held = ledger.positions().keys()
+    return frozenset(settings.market.watchlist) - ledger.positions("foreign").keys() | held
 
 
-def _describe_positions(positions: Mapping[str, float]) -> str:
-    return ", ".join(f"{shares:g} {ticker}" for ticker, shares in sorted(positions.items()))
+def _list_foreign(settings: Settings, ledger: Ledger) -> dict[str, float]:
+    """Return the shares by ticker that others traded, and of which it is not said yet whose they are."""
+    foreign = ledger.positions("foreign")
+    return {ticker: shares for ticker, shares in foreign.items() if ticker not in spell(settings.trade.hands_off)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Closed:
-    """What closing at the broker came to, without the ledger."""
-
-    sent: int
-    refused: tuple[str, ...]
-    positions: dict[str, float]
-    others: dict[str, float]
-    market_open: bool
-
-    def report(self, why: str) -> HaltReport:
-        note = f"{why} What the broker holds was taken: {self.sent} closing orders were sent."
-        if not self.market_open:
-            note = f"{why} The market is closed: nothing was sent. Run it again when it is open."
-        if self.refused:
-            note += f" Refused: {'; '.join(self.refused)}."
-        if self.others:
-            note += f" Left alone, for it is not on the watchlist: {_describe_positions(self.others)}."
-        return HaltReport(halted=True, by_bot=False, orders=self.sent, positions=self.positions, note=note)
+def _describe_working(orders: Iterable[OrderRecord]) -> str:
+    return ", ".join(f"{order.client_order_id} ({order.quantity:+g} {order.ticker})" for order in orders)
 
 
-def _close_at_broker(settings: Settings, broker: Broker, clock: Clock, own_tickers: frozenset[str]) -> _Closed:
-    """Send the orders that close what the BROKER holds of the bot's tickers; a minute after the other where it is much.
-
-    What is open there is canceled first. Ids follow from minute and ticker, so that nothing is sent twice.
-    """
+def _close_at_broker(
+    settings: Settings, broker: Broker, clock: Clock, own_tickers: frozenset[str], why: str
+) -> HaltReport:
+    """Close what the BROKER holds of the bot's tickers, those of [trade] hands_off excepted."""
     hours = _find_open_hours(settings, clock.now())
-    refused: list[str] = []
-    sent: set[str] = set()
-    until = clock.now() + WAIT_AT_BROKER
-    while True:
-        account = broker.account()
-        held = {
-            ticker: shares
-            for ticker, shares in account.positions.items()
-            if ticker in own_tickers and ticker not in settings.trade.hands_off
-        }
-        others = {ticker: shares for ticker, shares in account.positions.items() if ticker not in held}
-        left = {ticker: shares for ticker, shares in held.items() if ticker not in sent}
-        if hours is None or not left or clock.now() >= until:
-            return _Closed(
-                sent=len(sent),
-                refused=tuple(refused),
-                positions=held,
-                others=others,
-                market_open=hours is not None,
-            )
-        if not sent:
-            for state in broker.open_orders():
-                broker.cancel(state.client_order_id)
-        minute = clock.now().replace(second=0, microsecond=0)
-        orders = [
-            Order(
-                client_order_id=client_order_id("production", minute, ticker, FLATTEN),
-                ticker=ticker,
-                quantity=-shares,
-                ts=minute,
-                reference_price=account.marks.get(ticker) or 1.0,
-                session=hours.session,
-            )
-            for ticker, shares in sorted(left.items())
-        ]
-        done = send(broker, orders, frozenset(order.client_order_id for order in orders))
-        for one in done:
-            if one.refused is not None:
-                refused.append(f"{one.order.ticker}: {one.refused.reason}")
-            if not one.unsent:
-                sent.add(one.order.ticker)
-        if any(one.unsent for one in done):
-            clock.wait_until(minute + MINUTE)
-
-
-def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime) -> int:
-    """Send the orders that close every position, at the last prices that the ledger knows; return how many."""
-    hours = _find_open_hours(settings, now)
+    at_broker = BrokerClose(broker=broker, own_tickers=own_tickers - spell(settings.trade.hands_off))
+    sent = Outcome()
     if hours is None:
-        return 0
-    account = ledger.read_account()
-    marks = broker.account().marks
-    prices = account.average_price | ledger.read_last_closes() | marks
-    capital = read_capital(ledger, settings, broker)
-    faults: list[str] = []
+        at_broker.look()
+        note = f"{why} The market is closed: nothing was sent. Run it again when it is open."
+    else:
+        sent = at_broker.run(hours, clock)
+        note = f"{why} What the broker holds was taken: {sent.orders} closing orders were sent.{sent.text}"
+    if at_broker.others:
+        note += f" Left alone, for it is not the bot's to close: {describe_positions(at_broker.others)}."
+    if sent.others:
+        note += f" Left open, for they are not the bot's orders: {sent.others}."
+    return HaltReport(
+        halted=True,
+        by_bot=False,
+        orders=sent.orders,
+        positions=at_broker.held,
+        note=note,
+        shortfall=f"Not everything is closed.{sent.text}" if sent.text else "",
+    )
+
+
+def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock) -> Outcome:
+    """Send the orders that close every position, at the last prices that the ledger knows; a minute after the other
+    where it is much, or where the broker gives no answer.
+    """
+    if _find_open_hours(settings, clock.now()) is None:
+        return Outcome()
+    capital, until = read_capital(ledger, settings, broker), clock.now() + WAIT_AT_BROKER
     desk = Desk(
         book="production",
         broker=broker,
@@ -272,9 +302,29 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
         capital=capital,
         fractional=settings.trade.fractional,
         limits=Limits.from_settings(settings.risk, capital=capital, tickers=len(settings.market.watchlist)),
-        on_fault=lambda text, _: faults.append(text),
-        hands_off=frozenset(settings.trade.hands_off),
+        on_fault=lambda *_: None,  # what it means for the orders is told of each
+        hands_off=spell(settings.trade.hands_off),
     )
+    taken: set[str] = set()
+    refused: dict[str, str] = {}
+    while (hours := _find_open_hours(settings, clock.now())) is not None:
+        records = _close_once(desk, broker, hours, clock.now())
+        rows = [row for record in records if (row := ledger.order(record.client_order_id)) is not None]
+        taken |= {row.client_order_id for row in rows if row.state in ("submitted", "partially_filled", "filled")}
+        refused |= {row.ticker: f"{row.ticker}: {row.reason}" for row in rows if row.state in ("rejected", "refused")}
+        # one that never left is canceled, to be sent with the next minute; one without an answer is as it was
+        left = tuple(sorted(row.ticker for row in rows if row.state in ("canceled", "intended")))
+        unheard = tuple(sorted({row.ticker for row in ledger.working_orders() if row.state == "intended"}))
+        if not (left or unheard) or clock.now() >= until:
+            break
+        clock.wait_until(clock.now().replace(second=0, microsecond=0) + MINUTE)
+    return Outcome(orders=len(taken), refused=tuple(refused.values()), unanswered=tuple(sorted({*left, *unheard})))
+
+
+def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tuple[OrderRecord, ...]:
+    """Take what has filled, and send the orders that close the rest; return them as they were decided."""
+    prices = {order.ticker: order.reference_price for order in desk.ledger.working_orders()}
+    prices |= desk.ledger.read_account().average_price | desk.ledger.read_last_closes() | _ask_marks(broker)
     context = MinuteContext(
         session=hours.session,
         minute=now.replace(second=0, microsecond=0),
@@ -290,7 +340,25 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, now: datetime
     }
     records = desk.trade([], wishes, context, desk.value_book(context.session, context.minute, prices))
     desk.book_minute(BAR_SCHEMA.to_frame(), context)
-    return sum(record.state != "refused" for record in records)
+    return records
+
+
+def _ask_marks(broker: Broker) -> dict[str, float]:
+    """Return the broker's prices, none where it does not answer: a market order closes at whatever price is known."""
+    try:
+        return broker.account().marks
+    except BrokerError as error:
+        log.warning("closing at the ledger's prices why=%s", error)
+        return {}
+
+
+def _find_begin(settings: Settings, now: datetime) -> datetime | None:
+    """Return when the session begins, or began, for which an action counts that is booked now."""
+    try:
+        calendar = Calendar(settings.market.calendar)
+        return find_next_hours(calendar, now, extended_hours=settings.market.extended_hours).begins
+    except HorizonError:
+        return None
 
 
 def _find_open_hours(settings: Settings, now: datetime) -> Hours | None:
@@ -311,16 +379,16 @@ def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
         return ClearReport(cleared=(), file=has_file)
     with Ledger(home.ledger) as ledger:
         cleared = tuple(latch.name for latch in ledger.latches() if ledger.clear(latch.name, by, now))
-        meta, foreign = ledger.meta(), ledger.positions("foreign")
+        meta, foreign = ledger.meta(), _list_foreign(settings, ledger)
         if Code.DRAWDOWN in cleared:
-            ledger.set_meta(**{DRAWDOWN_FROM: meta.read_open("production")[0]})
+            ledger.set_meta(**{Fact.DRAWDOWN_FROM: meta.read_open("production")[0]})
         if meta.get(BARRED):
             ledger.set_meta(**{BARRED: ""})
             cleared = (*cleared, "the account's refusals")
         if foreign:  # the bot that runs, or the next one, takes it over
             ledger.set_meta(**{HANDED: now.isoformat()})
             ledger.write_event(
-                LedgerEvent(at=now, kind="cleared", text=f"{_describe_positions(foreign)} handed to the bot, by {by}")
+                LedgerEvent(at=now, kind="cleared", text=f"{describe_positions(foreign)} handed to the bot, by {by}")
             )
-            cleared = (*cleared, f"{_describe_positions(foreign)}, handed to the bot")
+            cleared = (*cleared, f"{describe_positions(foreign)}, handed to the bot")
     return ClearReport(cleared=cleared, file=has_file)

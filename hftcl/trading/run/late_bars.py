@@ -12,7 +12,7 @@ LONGEST: Final = timedelta(seconds=20)
 """Most grace: with it a third of the minute is left for orders."""
 _STEP: Final = timedelta(seconds=1)  # a second more or less a minute follows a feed within a few minutes
 _LOOKED_AT: Final = 5  # minutes
-_LATE: Final = 3  # of them, in which half of what came of a minute came after its decision
+_LATE: Final = 3  # of them, in which half of what came of a minute, or its context, came after its decision
 _CALM: Final = 60  # minutes without late bars after which the bot waits a second less
 
 
@@ -31,9 +31,11 @@ class LateBars:
         self.start = grace if self.start is None else self.start
         came = delivery.corrected
         late = 0 if came is None else came.filter(came["ts"] == delivery.minute - MINUTE).height
-        self._late.append(late > self._before)  # more of that minute came after its decision than before it
+        # without the context nothing that reads it is known, however much of the minute came in time
+        is_blind = delivery.late_context == delivery.minute - MINUTE
+        self._late.append(is_blind or late > self._before)  # more of it came after its decision than before it
         self._before = delivery.bars.height
-        self._calm = 0 if late else self._calm + 1
+        self._calm = 0 if late or is_blind else self._calm + 1
         if not self.start:
             return grace
         if sum(self._late) >= _LATE:

@@ -2,14 +2,18 @@
 
 import fcntl
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftcl.archive.schema import find_fault
+from hftcl.durable import read_stamp
 from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import BARRED
+from hftcl.market.pairs import spell
 from hftcl.settings import Settings
 from hftcl.values import Value, value_class
 
@@ -79,6 +83,8 @@ class StatusReport(Value):
     """Decisions of the session by code: what was traded, and why the others were not."""
     left_alone: dict[str, float]
     """Tickers that are not traded, because their owner is not known: shares that differ, or that others traded."""
+    awaited_splits: dict[str, float]
+    """Tickers that are not traded until the broker has done their split: new shares for an old one."""
     barred: str | None
     """Why the broker's account opens nothing in this session."""
     flatten_minutes: float | None
@@ -89,13 +95,36 @@ class StatusReport(Value):
 
 
 def status(settings: Settings) -> StatusReport:
-    """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded."""
-    home = Home.of(settings).root
+    """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded.
+
+    A registry that cannot be believed is its last error: a bot that runs keeps its model, one that starts finds none.
+    """
+    home = Home.of(settings)
+    report = status_at(choose_home(home.root))
+    hands_off = spell(settings.trade.hands_off)
+    known = {ticker: shares for ticker, shares in report.left_alone.items() if ticker not in hands_off}
+    report = replace(report, left_alone=known)
+    fault = find_fault(home.registry)
+    return report if fault is None else replace(report, errors=(*report.errors, fault))
+
+
+def choose_home(home: Path) -> Home:
+    """Return the files of the bot under `home`; of a replay where only that runs, or none ever traded."""
     live, replay = Home.live(home), Home.replay(home)
-    chosen = live
     if _find_holder(live.lock) is None and (_find_holder(replay.lock) is not None or not live.ledger.exists()):
-        chosen = replay
-    return status_at(chosen)
+        return replay
+    return live
+
+
+def read_stamps(settings: Settings) -> tuple[object, ...]:
+    """Return what changes whenever `status` may say something else; opens no database. Raises OSError."""
+    home = Home.of(settings).root
+    bots = (Home.live(home), Home.replay(home))
+    names = ("", "-wal")  # the bot writes the one or the other
+    files = [bot.ledger.with_name(bot.ledger.name + name) for bot in bots for name in names]
+    files += [bot.halt_file for bot in bots]
+    stamps = [read_stamp(path) for path in (*files, bots[0].registry)]
+    return (*stamps, *(_find_holder(bot.lock) for bot in bots))
 
 
 def status_at(home: Home) -> StatusReport:
@@ -141,7 +170,8 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
         halted=halted or None,
         reloads=meta.count("reloads"),
         codes=ledger.codes("production", opened) if (opened := meta.moment("session_opened")) else {},
-        left_alone=_list_left_alone(ledger, meta),
+        left_alone=dict(sorted((ledger.positions("foreign") | _read_numbers(meta, "disputed")).items())),
+        awaited_splits=_read_numbers(meta, "awaited_splits"),
         barred=meta.get(BARRED, "").partition(" ")[2] or None,
         flatten_minutes=meta.number("flatten_minutes"),
         errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
@@ -150,13 +180,15 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
     )
 
 
-def _list_left_alone(ledger: LedgerReader, meta: LedgerMeta) -> dict[str, float]:
-    disputed: dict[str, float] = {}
-    if kept := meta.get("disputed"):
-        import json  # here: nearly always there is nothing to read, and nothing to wait for
+def _read_numbers(meta: LedgerMeta, name: str) -> dict[str, float]:
+    """Return what the ledger keeps as JSON by ticker; nearly always there is none."""
+    kept = meta.get(name)
+    if not kept:
+        return {}
+    import json  # here: nearly always there is nothing to read, and nothing to wait for
 
-        disputed = json.loads(kept)
-    return dict(sorted((ledger.positions("foreign") | disputed).items()))
+    numbers: dict[str, float] = json.loads(kept)
+    return dict(sorted(numbers.items()))
 
 
 def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta) -> BookStatus:

@@ -8,21 +8,29 @@ from pathlib import Path
 from typing import Final, Literal
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.artifact import FeatureSet
+from hftcl.archive.fitness import MarketKind
+from hftcl.archive.policy import hash_policy
 from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import ConfigError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
+from hftcl.market.pairs import spell
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Limits
 from hftcl.trading.brokers import Broker
-from hftcl.trading.decide.bot import Bot, Minute, Rules
+from hftcl.trading.decide.bot import Bot, Minute
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
+from hftcl.trading.decide.rules import Rules
+from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.feeds import Feed
+from hftcl.trading.run import STAGE
 from hftcl.trading.run.clock import Clock
-from hftcl.trading.run.session_loop import STAGE, Controls, Loop
+from hftcl.trading.run.controls import Controls
+from hftcl.trading.run.session_loop import Loop
 
 Mode = Literal["paper", "live", "replay"]
 
@@ -49,6 +57,19 @@ class Parts:
     account_id: str = ""
     shadow_broker: Broker | None = None
     on_minute: Callable[[Minute], None] = lambda _: None
+
+    def tell_fault(self, text: str, at: datetime) -> None:
+        """Tell a person, the log and the ledger of a fault of the broker."""
+        self._tell(Alert(Kind.ERROR, f"the broker {self.broker.name} has a fault", text, at))
+
+    def tell(self, kind: Kind, subject: str, text: str, at: datetime) -> None:
+        """Tell a person, the log and the ledger."""
+        self._tell(Alert(kind, subject, text, at, self.ledger.meta().get("model_id")))
+
+    def _tell(self, alert: Alert) -> None:
+        self.ledger.write_event(rows.LedgerEvent(at=alert.at, kind="error", text=alert.text))
+        self.on_event(Event(STAGE, text=alert.text, level=Level.WARNING))
+        self.on_alert(alert)
 
 
 @contextmanager
@@ -91,11 +112,74 @@ def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
     return asked or equity
 
 
+def watch_production(settings: Settings, market: MarketKind, features: FeatureSet) -> ProductionWatch:
+    """Return the watch of the production model of `settings`, which has not looked yet."""
+    return ProductionWatch(
+        home_of(settings),
+        market,
+        policy=hash_policy(settings, features=features),
+        interval_s=interval_s(settings),
+        features=features,
+    )
+
+
+def trades_extended(settings: Settings, serving: ProductionWatch) -> bool:
+    """Return whether extended hours are traded: those of the model, where there is one."""
+    return serving.in_use.model.meta.extended_hours if serving.in_use else settings.market.extended_hours
+
+
+def open_shadow(
+    settings: Settings, home: Home, ledger: Ledger, broker: Broker, features: FeatureSet, *, durable: bool = True
+) -> Shadow | None:
+    """Return the shadow, whose account begins with what production has; None where [trade] shadow is off."""
+    if not settings.trade.shadow:
+        return None
+    capital = read_capital(ledger, settings, broker)
+    return Shadow.from_settings(settings, home, capital=capital, durable=durable, features=features)
+
+
 def assemble(settings: Settings, parts: Parts) -> Loop:
     """Return the loop of a bot that is ready for its first session. The ledger learns what it is the ledger of."""
-    ledger, replayed = parts.ledger, parts.mode == "replay"
-    capital = read_capital(ledger, settings, parts.broker)
-    ledger.set_meta(
+    capital = read_capital(parts.ledger, settings, parts.broker)
+    _note_what_runs(settings, parts, capital)
+    limits = _find_limits(settings, parts.broker, capital)
+
+    def may_trade(_: ModelInUse) -> bool:
+        return not parts.broker.live_money or settings.trade.override_edge or parts.serving.edge == "live"
+
+    replayed = parts.mode == "replay"
+    grace = timedelta(0) if replayed else timedelta(seconds=settings.trade.grace_s)
+    rules = Rules(
+        limits=limits,
+        watchlist=settings.market.watchlist,
+        flat_minutes=settings.strategy.flat_minutes_before_close,
+        grace=grace,
+        max_model_age_days=None if replayed else settings.trade.max_model_age_days,
+        may_trade=may_trade,
+        features=parts.serving.features.table,
+    )
+    shadow = None
+    if parts.shadow_broker is not None:
+        shadow = _build_desk(settings, parts, "shadow", parts.shadow_broker, capital, limits)
+        if text := _explain_lack(shadow, capital):
+            parts.tell(Kind.ERROR, "the shadow's account is too small", text, parts.clock.now())
+    production = _build_desk(settings, parts, "production", parts.broker, capital, limits)
+    return Loop(
+        bot=Bot(parts.ledger, production, rules, on_alert=parts.on_alert, shadow=shadow),
+        ledger=parts.ledger,
+        serving=parts.serving,
+        feed=parts.feed,
+        clock=parts.clock,
+        grace=grace,
+        controls=parts.controls,
+        on_event=parts.on_event,
+        on_alert=parts.on_alert,
+        on_minute=parts.on_minute,
+    )
+
+
+def _note_what_runs(settings: Settings, parts: Parts, capital: float) -> None:
+    parts.ledger.set_meta(
         capital=repr(capital),
         mode=parts.mode,
         source=parts.source,
@@ -106,7 +190,10 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
         started_at=parts.clock.now().isoformat(),
         reloads="0",
     )
-    grace = timedelta(0) if replayed else timedelta(seconds=settings.trade.grace_s)
+
+
+def _find_limits(settings: Settings, broker: Broker, capital: float) -> Callable[[int, int], Limits]:
+    """Return what says for (tickers, flat minutes before the close) what no order may lead beyond."""
 
     def limits(tickers: int, flat_minutes: int) -> Limits:
         return Limits.from_settings(
@@ -114,59 +201,30 @@ def assemble(settings: Settings, parts: Parts) -> Loop:
             capital=capital,
             tickers=max(tickers, 1),
             flat_minutes=flat_minutes,
-            shorting=parts.broker.shorting,
+            shorting=broker.shorting,
         )
 
-    def may_trade(_: ModelInUse) -> bool:
-        return not parts.broker.live_money or settings.trade.override_edge or parts.serving.edge == "live"
+    return limits
 
-    def fault(text: str, at: datetime) -> None:
-        ledger.write_event(rows.LedgerEvent(at=at, kind="error", text=text))
-        parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
-        parts.on_alert(Alert(Kind.ERROR, f"the broker {parts.broker.name} has a fault", text, at))
 
-    def tell(kind: Kind, subject: str, text: str, at: datetime) -> None:
-        ledger.write_event(rows.LedgerEvent(at=at, kind="error", text=text))
-        parts.on_event(Event(STAGE, text=text, level=Level.WARNING))
-        parts.on_alert(Alert(kind, subject, text, at, ledger.meta().get("model_id")))
-
-    def desk(book: rows.BookName, broker: Broker) -> Desk:
-        return Desk(
-            book=book,
-            broker=broker,
-            ledger=ledger,
-            capital=capital,
-            fractional=settings.trade.fractional,
-            limits=limits(len(settings.market.watchlist), settings.strategy.flat_minutes_before_close),
-            on_fault=fault,
-            tell=tell,
-            hands_off=frozenset(settings.trade.hands_off),
-        )
-
-    rules = Rules(
-        limits=limits,
-        watchlist_size=len(settings.market.watchlist),
-        flat_minutes=settings.strategy.flat_minutes_before_close,
-        grace=grace,
-        max_model_age_days=None if replayed else settings.trade.max_model_age_days,
-        may_trade=may_trade,
-        features=parts.serving.features.table,
-    )
-    shadow = desk("shadow", parts.shadow_broker) if parts.shadow_broker else None
-    if shadow is not None and (text := _explain_lack(shadow, capital)):
-        tell(Kind.ERROR, "the shadow's account is too small", text, parts.clock.now())
-    bot = Bot(ledger, desk("production", parts.broker), rules, on_alert=parts.on_alert, shadow=shadow)
-    return Loop(
-        bot=bot,
-        ledger=ledger,
-        serving=parts.serving,
-        feed=parts.feed,
-        clock=parts.clock,
-        grace=grace,
-        controls=parts.controls,
-        on_event=parts.on_event,
-        on_alert=parts.on_alert,
-        on_minute=parts.on_minute,
+def _build_desk(
+    settings: Settings,
+    parts: Parts,
+    book: rows.BookName,
+    broker: Broker,
+    capital: float,
+    limits: Callable[[int, int], Limits],
+) -> Desk:
+    return Desk(
+        book=book,
+        broker=broker,
+        ledger=parts.ledger,
+        capital=capital,
+        fractional=settings.trade.fractional,
+        limits=limits(len(settings.market.watchlist), settings.strategy.flat_minutes_before_close),
+        on_fault=parts.tell_fault,
+        tell=parts.tell,
+        hands_off=spell(settings.trade.hands_off),
     )
 
 

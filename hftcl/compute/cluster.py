@@ -1,0 +1,302 @@
+"""Tasks on a Dask cluster: what is sent, what is done again, and what ends the command.
+
+A worker that dies takes its tasks and blocks with it. Dask runs the tasks elsewhere, but those that wait for a block
+that lay there alone it cancels (https://github.com/dask/distributed/issues/3149): the block is sent again, then they
+are. A result is taken once, and no task counts before its result is here.
+"""
+
+import asyncio
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, wait
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Self, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
+from hftcl.compute.crew import count_cores
+from hftcl.compute.local_cluster import start_local_cluster
+from hftcl.compute.on_worker import run_task
+from hftcl.compute.parcels import Block, divide, store
+from hftcl.compute.tasks import Rows, Table, Task, Wanted
+from hftcl.compute.versions import describe_versions
+from hftcl.errors import ComputeError, TrainingKilledError, split_remedy
+from hftcl.settings import Settings
+
+R = TypeVar("R")
+
+_GLANCE_S: Final = 0.5  # between two looks whether the work is still wanted
+_LOOK_S: Final = 5.0  # between two questions whether the scheduler has a worker
+# Times that a task is begun: a worker that dies takes blocks with it for which others wait, and they are no worse.
+_TRIES: Final = 5
+_LOST: Final = frozenset({"cancelled", "lost"})  # statuses of a block whose worker died
+_GONE: Final = "What is done is kept: run the same command again once it is back."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """Where a block is: a future of Dask's, or its place on the storage; and the sessions that it holds."""
+
+    first: date
+    last: date
+    digest: str
+    place: Any
+
+    @property
+    def is_lost(self) -> bool:
+        return getattr(self.place, "status", "") in _LOST
+
+
+class ClusterEngine:
+    """The cluster that the settings name, or one of this machine that begins with the first team; a context."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._client: Any = None
+        self._threads: dict[str, int] = {}
+        self._tables: WeakKeyDictionary[Table, list[_Sent]] = WeakKeyDictionary()
+        self._futures: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self.url = ""
+        self.sent_bytes = 0  # of blocks, as they travel
+
+    def __enter__(self) -> Self:
+        """Connect, so that a cluster that cannot work is told before bars are collected. Raises ComputeError."""
+        require_installed()
+        address = find_scheduler(self._settings.compute)
+        if address is not None:
+            with self._stack:
+                self._join(address)
+                self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _join(self, address: Any) -> None:
+        wait_s = self._settings.compute.wait_s
+        self.url = address.url
+        self._client = self._stack.enter_context(connect(address, wait_s))
+        self._threads = require_fit_workers(self._client, self.url, wait_s)
+
+    def gather(self, wanted: Wanted) -> "ClusterTeam":
+        """Return a team of every worker. Raises ComputeError where those of this machine do not start."""
+        with self._lock:
+            if self._client is None:
+                self._join(self._stack.enter_context(start_local_cluster(count_cores(self._settings))))
+        threads = sum(self._threads.values())
+        return ClusterTeam(engine=self, at_once=wanted.limit(threads))
+
+    def submit(self, task: Task[Any]) -> Any:
+        """Send a task, with the blocks of its rows that are not there yet, and return Dask's future of it."""
+        blocks = self._send(task.rows)
+        # packed here: then a worker of other versions, which might not even open it, says so
+        packed = pickle.dumps((task.function, task.order))
+        sessions = (task.rows.first, task.rows.last)
+        key = f"hftcl {task.name} {uuid.uuid4().hex}"  # of its own: what another command asked for is not this
+        return self._client.submit(run_task, blocks, sessions, packed, describe_versions(), key=key, pure=False)
+
+    def _send(self, rows: Rows) -> list[Any]:
+        with self._lock:
+            sent = self._tables.get(rows.table)
+            if sent is None or any(block.is_lost for block in sent):
+                here = {block.digest: block for block in sent or () if not block.is_lost}
+                sent = [here.get(block.digest) or self._place(block) for block in divide(rows.table.read())]
+                self._tables[rows.table] = sent
+        return [
+            block.place
+            for block in sent
+            if rows.first is None or rows.last is None or (block.last >= rows.first and block.first <= rows.last)
+        ]
+
+    def _place(self, block: Block) -> _Sent:
+        return _Sent(first=block.first, last=block.last, digest=block.digest, place=self._find_place(block))
+
+    def _find_place(self, block: Block) -> Any:
+        folder, digest = self._settings.compute.storage, block.digest
+        if folder:
+            return store(block, Path(folder))
+        future = self._futures.get(digest)  # of another table: the windows of two weeks share whole months
+        if future is None or future.status in _LOST:
+            key = f"hftcl-rows-{digest}-{uuid.uuid4().hex[:8]}"  # a block that was lost has its name still
+            self.sent_bytes += len(block.data)
+            future = self._futures[digest] = self._scatter(key, block.data)
+        return future
+
+    def _scatter(self, key: str, data: bytes) -> Any:
+        """Send a block to one worker; to another one where that has just died, which the scheduler may not know yet."""
+        began = time.monotonic()
+        while True:
+            try:
+                return self._client.scatter({key: data})[key]
+            except OSError:  # CommClosedError and TimeoutError are
+                self.require_running()
+                self.require_worker(time.monotonic() - began)
+                time.sleep(_GLANCE_S)
+
+    def fetch(self, future: Any, look: Callable[[], None]) -> Any:
+        """Return the result of a task that has ended, or raise what it raised; `look` is called while it travels.
+
+        Raises ComputeError where the scheduler is gone. Only the waiting ends where `look` raises: Dask gathers what
+        several threads want in one go, and who cancels its own share, as a timeout does, cancels all of it.
+        """
+        # the client's own loop: a result whose last worker dies now is waited for until a worker has it again
+        coming = asyncio.run_coroutine_threadsafe(
+            self._client.gather(future, asynchronous=True), self._client.loop.asyncio_loop
+        )
+        while not wait([coming], timeout=_GLANCE_S).done:
+            look()
+        try:
+            return coming.result()
+        except OSError as error:
+            if future.status == "error":  # the task's own
+                raise
+            raise self._describe_loss() from error
+
+    def cancel(self, futures: Sequence[Any]) -> None:
+        """Cancel tasks; without a scheduler there is none to tell."""
+        from distributed.client import ClosedClientError
+
+        if futures and self._client.status == "running":
+            with suppress(ClosedClientError):  # it has closed since
+                self._client.cancel(list(futures), force=True)
+
+    def require_running(self) -> None:
+        """Raise ComputeError where the scheduler is gone."""
+        if self._client.status != "running":
+            raise self._describe_loss()
+
+    def _describe_loss(self) -> ComputeError:
+        return ComputeError(f"The Dask scheduler {self.url} is gone. {_GONE}")
+
+    def count_workers(self) -> int:
+        """Return how many workers there are. Raises ComputeError where the scheduler is gone."""
+        self.require_running()
+        try:
+            return len(self._client.nthreads())
+        except OSError as error:
+            raise self._describe_loss() from error
+
+    def require_worker(self, missing_s: float) -> None:
+        """Raise ComputeError where none has been there for longer than a person wants to wait."""
+        if missing_s > self._settings.compute.wait_s:
+            raise ComputeError(
+                f"The Dask scheduler {self.url} has had no worker for {missing_s:.0f} s. Start one. {_GONE}"
+            )
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A task that was sent: its number, Dask's future, and how often it was begun."""
+
+    number: int
+    task: Task[Any]
+    future: Any
+    tries: int = 1
+
+
+class _Lost:
+    """In the place of a result: the task has to be begun again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ClusterTeam:
+    """Every worker of the cluster. A result comes back once, however often its task was begun."""
+
+    engine: ClusterEngine = field(repr=False)
+    at_once: int
+
+    def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
+        """Wait for what a task comes to; one that is not wanted any more is cancelled."""
+        for _, result in _Watch(self.engine, require_going).work([task]):
+            return result  # type: ignore[no-any-return]
+        raise AssertionError("a task without an end")
+
+    def run(self, tasks: Sequence[Task[R]]) -> Iterator[tuple[int, R]]:
+        """Send all tasks, so that a cluster that grows with its work sees them; yield (number, result) as they end."""
+        yield from _Watch(self.engine, lambda: None).work(tasks)
+
+
+class _Watch:
+    """Waits for tasks that were sent, begins again what a dead worker lost, and cancels what is left at the end."""
+
+    def __init__(self, engine: ClusterEngine, require_going: Callable[[], None]) -> None:
+        self._engine = engine
+        self._require_going = require_going
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._begun: dict[str, _Begun] = {}
+        self._looked_at = self._worked_at = time.monotonic()
+
+    def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
+        try:
+            for number, task in enumerate(tasks):
+                self._begin(number, task)
+            while self._begun:
+                try:
+                    future = self._ended.get(timeout=_GLANCE_S)
+                except Empty:
+                    self._look()
+                    continue
+                ended = self._begun[future.key]
+                result = self._fetch(ended)
+                del self._begun[future.key]
+                self._worked_at = time.monotonic()
+                if isinstance(result, _Lost):
+                    self._begin(ended.number, ended.task, ended.tries + 1)
+                else:
+                    yield ended.number, result
+        finally:
+            self._engine.cancel([left.future for left in self._begun.values()])
+
+    def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
+        future = self._engine.submit(task)
+        self._begun[future.key] = _Begun(number, task, future, tries)
+        future.add_done_callback(self._ended.put)
+
+    def _look(self) -> None:
+        """Raise what ends the work: it is not wanted any more, the scheduler is gone, or there is no worker."""
+        self._require_going()
+        self._engine.require_running()
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            if self._engine.count_workers():
+                self._worked_at = now
+            self._engine.require_worker(now - self._worked_at)
+
+    def _fetch(self, ended: _Begun) -> Any:
+        """Return the result, once; `_Lost` where a worker took the task with it. Raises what it raised."""
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return self._engine.fetch(ended.future, self._look)
+        except (CancelledError, TrainingKilledError) as fault:
+            self._engine.require_running()
+            if ended.tries >= _TRIES:
+                raise _give_up(ended.task, fault) from fault
+            return _Lost()
+        except KilledWorker as fault:  # Dask has tried several already
+            raise _give_up(ended.task, fault) from fault
+        except ImportError as error:  # of a worker that came after the others
+            raise ComputeError(
+                f"A worker cannot load hftcl ({error}). Install there what is installed here."
+            ) from error
+
+
+def _give_up(task: Task[Any], fault: BaseException) -> ComputeError:
+    """Return why a task is not begun again: the cluster is at fault, where alone on this machine the task might be."""
+    remedy = "Give the workers more, or fewer threads each."
+    if isinstance(fault, TrainingKilledError):  # `run_task` names the worker
+        happened, _ = split_remedy(str(fault))
+        return ComputeError(f"{task.name} was given up after {_TRIES} tries. {happened} {remedy}")
+    return ComputeError(
+        f"Again and again a worker died while it did {task.name}, most likely for lack of memory. {remedy}"
+    )

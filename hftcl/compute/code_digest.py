@@ -1,0 +1,57 @@
+"""Which code and libraries a figure came from: what was kept by other ones is computed again."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import hftcl
+from hftcl.entry_points import list_entry_points
+
+# What a prediction may depend on; xgboost-cpu is the same library under another name.
+_LIBRARIES: Final = (
+    "numpy",
+    "polars",
+    "scipy",
+    "scikit-learn",
+    "scikit-learn-intelex",
+    "onnx",
+    "onnxruntime",
+    "lightgbm",
+    "xgboost",
+    "xgboost-cpu",
+)
+
+
+def hash_code() -> str:
+    """Return a hash of the whole package: a list of the files that matter is wrong one day, and an old model lives."""
+    package = Path(hftcl.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def list_versions() -> dict[str, str]:
+    """Return the version of each library that a prediction may depend on; "absent" for one that is not installed.
+
+    And of each package that brings a model family of its own, by the family's name.
+    """
+    return {name: _find_version(name) for name in _LIBRARIES} | _list_families()
+
+
+def _list_families() -> dict[str, str]:
+    """Return by "the family NAME" which package brings it, and its version; ours are of the hashed code."""
+    families = sorted(list_entry_points("hftcl.families").items())
+    return {
+        f"the family {name}": f"{point.dist.name} {point.dist.version}"
+        for name, point in families
+        if point.dist is not None and point.dist.name != "hftcl"
+    }
+
+
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # an extra
+        return "absent"

@@ -1,0 +1,86 @@
+"""What runs on a worker of a Dask cluster: the check of its versions, then a task, which ends when it is cancelled."""
+
+import pickle
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Any, Final
+
+from hftcl.compute.parcels import StoredBlock, join
+from hftcl.compute.tasks import Bench
+from hftcl.compute.versions import describe_difference, describe_versions
+from hftcl.errors import ComputeError, ConfigError, TrainingKilledError
+from hftcl.events import ignore
+from hftcl.model.training import TrainingPool
+
+_GLANCE_S: Final = 0.5  # how long a task that was cancelled can go on
+_of_thread = threading.local()  # a worker runs a task in each of its threads: their processes are kept warm apart
+
+
+def run_task(
+    blocks: Sequence[bytes | StoredBlock],
+    sessions: tuple[date | None, date | None],
+    packed: bytes,
+    expected: Mapping[str, str],
+) -> Any:
+    """Return what a task comes to. packed: its function and order, which only a worker of the same versions opens.
+
+    Raises ComputeError on another one, and where something is missing here; TrainingKilledError names the worker.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    difference = describe_difference(expected, describe_versions())
+    if difference:
+        raise ComputeError(refuse(worker.address, difference))
+    function, order = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
+    pool = _take_pool()
+    with _name_worker(worker.address), _end_when_cancelled(worker, worker.get_current_task(), pool):
+        return function(join(blocks, *sessions), order, Bench(pool=pool, jobs=1, on_event=ignore))
+
+
+@contextmanager
+def _name_worker(address: str) -> Iterator[None]:
+    """Say which worker is at fault where the task is not: another one might do it."""
+    try:
+        yield
+    except TrainingKilledError as fault:
+        raise TrainingKilledError(f"The worker {address}: {fault}") from fault
+    except ConfigError as fault:  # the settings were judged before they travelled: what they name is not installed here
+        raise ComputeError(f"The worker {address}: {fault}") from fault
+
+
+def refuse(address: str, difference: str) -> str:
+    """Return why a worker gets no task."""
+    return (
+        f"The worker {address} has {difference}: its results would be others. Install there what is installed here, "
+        "or stop it."
+    )
+
+
+def _take_pool() -> TrainingPool:
+    if not hasattr(_of_thread, "pool"):
+        _of_thread.pool = TrainingPool()  # its processes end with the worker
+    pool: TrainingPool = _of_thread.pool
+    return pool
+
+
+@contextmanager
+def _end_when_cancelled(worker: Any, key: str, pool: TrainingPool) -> Iterator[None]:
+    """End the trainings within once the task is wanted no more: Dask itself lets a running task go on to its end."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_GLANCE_S):
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                pool.kill()  # at each glance: none may train at this one, and the next one begins after it
+
+    watcher = threading.Thread(target=watch, name=f"watch {key}", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

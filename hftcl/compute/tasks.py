@@ -1,0 +1,107 @@
+"""What a task is: a pure function of rows and an order, which gives the same result on each machine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Generic, Protocol, TypeVar
+
+import polars as pl
+
+from hftcl.events import OnEvent
+from hftcl.model.training import TrainingPool
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Table:
+    """Rows that several tasks read, which travel once: sorted by ticker and ts, with a column `session`.
+
+    read: returns them; called again where they have to be sent again.
+    """
+
+    def __init__(self, read: Callable[[], pl.DataFrame]) -> None:
+        self.read = read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of a table from session `first` to `last`, both included; all of them where both are None."""
+
+    table: Table
+    first: date | None = None
+    last: date | None = None
+
+    def load(self) -> pl.DataFrame:
+        """Return them, in the table's order, each column in one piece: where its pieces end changes the sum of it."""
+        return cut_sessions(self.table.read(), self.first, self.last).rechunk()
+
+
+def cut_sessions(frame: pl.DataFrame, first: date | None, last: date | None) -> pl.DataFrame:
+    """Return the rows of the sessions `first` to `last`; the frame itself where both are None."""
+    if first is None or last is None:
+        return frame
+    return frame.filter(pl.col("session").is_between(first, last))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a task finds where it runs: processes that train, the cores for one training, and who hears of its steps."""
+
+    pool: TrainingPool
+    jobs: int
+    on_event: OnEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[R_co]):
+    """One unit of work. name: for a person, such as the model's id.
+
+    function: of a module, so that another process finds it; called with the rows, the order and a bench. order: what it
+    is told, which may travel: no secret, no path of this machine.
+    """
+
+    name: str
+    function: Callable[[pl.DataFrame, Any, Bench], R_co]
+    rows: Rows = field(repr=False)
+    order: Any = field(repr=False)
+
+
+class Team(Protocol):
+    """Runs tasks, `at_once` of them at the same time. Safe for several threads."""
+
+    @property
+    def at_once(self) -> int:
+        """How many threads keep it busy that each wait for one task."""
+
+    def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
+        """Return what a task comes to. require_going: is called now and then; what it raises ends the task."""
+
+    def run(self, tasks: Sequence[Task[R]]) -> Iterator[tuple[int, R]]:
+        """Yield (number in `tasks`, result) as they are done. Whatever ends this ends those that run."""
+
+
+class Engine(Protocol):
+    """A place where tasks run, opened by `open_engine`."""
+
+    def gather(self, wanted: "Wanted") -> Team:
+        """Return who runs tasks of one kind. Raises ComputeError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is wanted of a team. rows_bytes: what the rows of one task take in this process. stage: of its events.
+
+    workers: how many tasks at the same time, 0 for as many as there are cores. tasks: how many there are, 0 where that
+    is not known.
+    """
+
+    rows_bytes: int
+    stage: str
+    workers: int = 0
+    tasks: int = 0
+
+    def limit(self, cores: int) -> int:
+        """Return how many tasks can run at the same time where there are so many cores, 1 or more."""
+        at_once = self.workers or cores
+        return min(at_once, self.tasks) if self.tasks else at_once

@@ -1,0 +1,104 @@
+"""What the trainings of a backtest would have earned, by each way to run the loop. Pure: replays gates over scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.exam import policies
+from hftcl.exam.policies import PolicyAttempt, PolicyRun
+from hftcl.exam.split import Session
+from hftcl.learning.backtest.plan import History, find_close
+from hftcl.learning.backtest.report import FREE, NEVER, POLICY, SEARCHED, SEARCHED_FREE
+from hftcl.learning.backtest.trainings import Score, Unit
+from hftcl.market.sessions import Calendar
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """The attempts of one way to train, oldest first, and the net P&L with which its record begins."""
+
+    attempts: tuple[PolicyAttempt, ...]
+    begun: tuple[float, ...]
+
+
+def build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttempt:
+    """Return what a training is worth, for the gates."""
+    return PolicyAttempt(
+        model_id=unit.model_id,
+        at=find_close(calendar, unit.window[-1].day),
+        label_end=score.meta.label_end,
+        window=unit.window,
+        marks=score.marks,
+        synthetic=score.meta.synthetic,
+        fault=score.fault,
+        sessions_per_year=calendar.sessions_per_year,
+    )
+
+
+def compute_first_record(
+    first: Unit, folds: Sequence[Unit], scores: Mapping[str, Score], folded: Mapping[str, Score]
+) -> tuple[float, ...]:
+    """Return the net P&L of the walk-forward over the first exam: of each fold by its own model, oldest first."""
+    by_day = {day: scores[first.model_id].marks[day].net for day in first.split.exam_days}
+    for unit in folds:
+        if unit.model_id in folded:
+            by_day |= {day: folded[unit.model_id].marks[day].net for day in unit.split.exam_days}
+    return tuple(by_day[day] for day in sorted(by_day))
+
+
+def run_policies(settings: Settings, history: History, plain: Loop, searched: Loop | None) -> dict[str, PolicyRun]:
+    """Return what each way to run the loop earned on the sessions that are compared, by its name.
+
+    searched: trained by what a search each week chose; None where there was none.
+    """
+    attempts, sessions = plain.attempts, history.sessions
+    gated, free = _run_gated(settings, plain, sessions)
+    stored = policies.build_stored_scores_gate(settings.promote, settings.exam)
+    courses = {
+        POLICY: gated,
+        FREE: free,
+        NEVER: policies.run_policy(attempts, policies.never_retrain, sessions),
+        "always newest": policies.run_policy(attempts, policies.always_newest, sessions),
+        "seed, stored scores": policies.run_policy(attempts, stored, sessions),
+        "stand aside": policies.build_run([policies.NOTHING] * len(sessions), sessions),
+    }
+    counted = history.counted
+    held = policies.buy_and_hold(_collect_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
+    first = counted[0].day
+    cut = {name: course.cut_since(first) for name, course in courses.items()}
+    cut["buy and hold"] = policies.build_run(held, counted)
+    if searched is not None:
+        gated, free = _run_gated(settings, searched, sessions)
+        cut |= {SEARCHED: gated.cut_since(first), SEARCHED_FREE: free.cut_since(first)}
+    return cut
+
+
+def _run_gated(settings: Settings, loop: Loop, sessions: Sequence[Session]) -> tuple[PolicyRun, PolicyRun]:
+    """Return what the configured gates let a loop earn, and what it earns without the gate of [edge]."""
+    promote = settings.promote
+    free = policies.run_policy(loop.attempts, policies.build_verdict_gate(promote, settings.exam), sessions)
+    gated = policies.apply_edge(free, sessions, begun=loop.begun, rule=settings.edge, policy=promote.policy)
+    return gated, free
+
+
+def _collect_closes(frame: pl.DataFrame, counted: Sequence[Session]) -> npt.NDArray[np.float64]:
+    """Return the closes of the regular session: a row for the session before the first, then one for each of `counted`.
+
+    NaN where a ticker has no bar; columns by ticker.
+    """
+    last = (
+        frame.filter(pl.col("regular"))
+        .sort("ts")
+        .group_by("session", "ticker")
+        .agg(pl.col("close").last())
+        .pivot("ticker", index="session", values="close", sort_columns=True)  # a sum depends on their order
+        .sort("session")
+    )
+    before = last.filter(pl.col("session") < counted[0].day).tail(1)
+    days = pl.DataFrame({"session": [session.day for session in counted]})
+    rows = pl.concat([before, days.join(last, on="session", how="left")])
+    return np.asarray(rows.drop("session").cast(pl.Float64).fill_null(float("nan")).to_numpy(), dtype=np.float64)

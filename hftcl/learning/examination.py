@@ -1,0 +1,196 @@
+"""Candidate and champion before the same exam: who is examined, on which sessions, and what is decided."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
+from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.records import ModelRecord
+from hftcl.errors import HftclError
+from hftcl.events import Event, OnEvent, Stopwatch
+from hftcl.exam.metrics import sharpe
+from hftcl.exam.split import ExamSplit, list_sessions, split
+from hftcl.exam.verdict import Outcome, Verdict, judge
+from hftcl.learning.baseline import score_baseline
+from hftcl.learning.candidate import Candidate, train_candidate
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
+from hftcl.learning.reports import ScoreReport
+from hftcl.learning.score import ExamResult, examine
+from hftcl.learning.trials import find_trials
+from hftcl.market.sessions import Calendar
+from hftcl.model.training import TrainingPool
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The model that serves, as far as the exam is concerned: scored, excused with a reason, or with a problem."""
+
+    record: ModelRecord
+    model: artifact.Model | None = None
+    problem: str | None = None
+    excused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamOutcome:
+    """What the exam found and what was decided."""
+
+    split: ExamSplit
+    challenger: ExamResult
+    champion: ExamResult | None
+    verdict: Verdict
+    miracles: tuple[str, ...] = ()
+    baseline: ScoreReport | None = None
+
+
+def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
+    """Return the model that serves, None where none does; an examined twin stands for a refit."""
+    live = archive.find_live()
+    if live is None:
+        return None
+    if live.synthetic != data.synthetic:
+        model_kind, bars_kind = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
+        excused = (
+            f"champion {live.model_id} does not defend: it was trained on {model_kind} bars, the "
+            f"challenger on {bars_kind} ones"
+        )
+        return Champion(record=live, excused=excused)
+    try:
+        examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
+        path = archive.production if examined is live else archive.onnx_path(examined.model_id)
+        market = find_market_kind(settings)
+        model = load_fit(path, sha256=examined.sha256, market=market, features=data.features)
+    except HftclError as fault:
+        return Champion(record=live, problem=str(fault))
+    return Champion(record=live, model=model)
+
+
+def train_and_examine(
+    settings: Settings,
+    data: Dataset,
+    champion: Champion | None,
+    archive: Archive,
+    model_id: str,
+    params: Mapping[str, object],
+    pool: TrainingPool,
+    on_event: OnEvent,
+    watch: Stopwatch,
+) -> tuple[Candidate, ExamOutcome]:
+    """Train a candidate, and put it, the model that serves and a baseline before the same exam."""
+    defender = champion.model if champion else None
+    division = split(
+        list_sessions(data.frame),
+        exam_sessions=settings.exam.sessions,
+        embargo_sessions=settings.exam.embargo_sessions,
+        champion_last_label=defender.meta.label_end if defender else None,
+    )
+    with watch("fit"):
+        candidate = train_candidate(
+            data.frame,
+            division,
+            settings,
+            model_id=model_id,
+            params=params,
+            features=data.features,
+            source=data.source,
+            synthetic=data.synthetic,
+            pool=pool,
+            coverage=data.coverage,
+            on_event=on_event,
+        )
+    with watch("exam"):
+        policy = hash_policy(settings, params, features=data.features)
+        exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
+    with watch("baseline"):
+        baseline = score_baseline(data, division, settings, pool=pool, on_event=on_event)
+        return candidate.with_slices(exam.challenger.slices), replace(exam, baseline=baseline)
+
+
+def _examine_candidate(
+    settings: Settings,
+    data: Dataset,
+    division: ExamSplit,
+    champion: Champion | None,
+    candidate: Candidate,
+    archive: Archive,
+    policy: str,
+    on_event: OnEvent,
+) -> ExamOutcome:
+    models = [candidate.model, *([champion.model] if champion and champion.model else [])]
+    scores = []
+    for done, model in enumerate(models):
+        on_event(Event("exam", done, len(models)))
+        scores.append(_examine(model, data, division, settings))
+    challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
+    miracles = find_miracles(
+        challenger.report,
+        synthetic=data.synthetic,
+        limit=settings.exam.plausible_sharpe,
+        sessions_per_year=Calendar(settings.market.calendar).sessions_per_year,
+    )
+    verdict = judge(
+        challenger.build_scored(),
+        defender.build_scored() if defender else None,
+        promote=settings.promote,
+        exam=settings.exam,
+        pinned=archive.find_pin() is not None,
+        champion_problem=champion.problem if champion else None,
+        champion_excused=champion.excused if champion else None,
+        earlier_sharpes=_list_conceding_sharpes(archive, champion, data, division, settings),
+        tried=tried,
+        implausible=_explain_doubt(miracles, challenger, data, division, settings)
+        if miracles and not is_confirmed(archive, policy)
+        else None,
+    )
+    on_event(Event("exam", len(models), len(models)))
+    return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict, miracles=miracles)
+
+
+def _explain_doubt(
+    miracles: tuple[str, ...], challenger: ExamResult, data: Dataset, division: ExamSplit, settings: Settings
+) -> str:
+    causes = examine_causes(challenger, data, division.exam_days, settings)
+    return f"nearly always an error in the bars: {'; '.join(miracles)}. Looked at: {'; '.join(causes)}. {REMEDY}"
+
+
+def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings: Settings) -> ExamResult:
+    cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
+    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist)
+
+
+def _list_conceding_sharpes(
+    archive: Archive, champion: Champion | None, data: Dataset, division: ExamSplit, settings: Settings
+) -> tuple[float, ...]:
+    """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
+
+    So concessions do not add up. One that cannot be scored any more is NaN, which makes the verdict inconclusive.
+    """
+    sharpes: list[float] = []
+    record = champion.record if champion and champion.model else None
+    while record is not None and record.judgement.conceded and record.parent:
+        record = archive.find(record.parent)
+        try:
+            examined = archive.find_examined(record)
+            model = load_archived(archive, examined, None, data.features)
+            net = _examine(model, data, division, settings).simulation.net
+            sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
+        except HftclError:
+            sharpes.append(math.nan)
+    return tuple(sharpes)
+
+
+def explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:
+    """Return why no model of ours can trade after this retrain; None where one can."""
+    if exam.verdict.outcome is Outcome.DEPLOYED:
+        return None
+    if any(fact.name == "plausibility" for fact in exam.verdict.evidence):
+        return "what this exam shows is nearly always an error in the bars"
+    if champion is None or champion.excused is not None:
+        return "no model serves"
+    return champion.problem and f"the model that serves cannot be scored: {champion.problem}"

@@ -1,0 +1,284 @@
+"""What is chosen inside the training window, on the sessions that the inner split holds out.
+
+The exam never sees any of it: it judges the one model that came out.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.archive.artifact import FeatureSet
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.entry import (
+    QUANTILES,
+    EntryChoice,
+    EntryTry,
+    HorizonChoice,
+    HorizonTry,
+    choose_entry,
+    choose_horizon,
+    sum_up,
+)
+from hftcl.exam.importance import Selection, measure_importance, select
+from hftcl.exam.simulation import accounts
+from hftcl.exam.split import ExamSplit
+from hftcl.formats import count
+from hftcl.learning.training_rows import TrainingRows
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.model.families import find_family
+from hftcl.model.file_size import describe_bound
+from hftcl.model.grid import build_grid
+from hftcl.model.novelty import Novelty, measure_novelty
+from hftcl.model.serving import Predictor
+from hftcl.model.target import evaluate_target
+from hftcl.model.training import Trained, TrainingPool
+from hftcl.settings import Settings
+from hftcl.strategy.positions import Weight, target_positions
+from hftcl.strategy.weights import measure_volatility, weigh
+
+# Each feature is exchanged three times and predicted again: so many rows keep that below the time of a training.
+_MOST_ROWS: Final = 6_000
+_SHOWN: Final = 5  # tickers in a line of text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What was chosen inside the training window; None where the settings say it.
+
+    volatility: of a session, by ticker, by which the capital is divided.
+    """
+
+    volatility: dict[str, float] | None = field(default=None, repr=False)
+    horizon: HorizonChoice | None = None
+    selection: Selection | None = None
+    entry: EntryChoice | None = None
+    novelty: Novelty | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What all trainings of one candidate share: the settings, the parameters of the family, the processes.
+
+    with_pkl: its estimator is kept for a researcher, see `training.TrainingTask`.
+    """
+
+    settings: Settings
+    params: Mapping[str, object] = field(repr=False)
+    pool: TrainingPool = field(repr=False)
+    on_event: OnEvent = field(repr=False)
+    with_pkl: bool = True
+
+    def train(self, rows: TrainingRows, *, keep_inner: bool, only_inner: bool = False) -> Trained:
+        """Train on `rows`; see `training.TrainingTask`. Raises as `TrainingPool.train`."""
+        task = rows.build_task(
+            self.settings, self.params, keep_inner=keep_inner, only_inner=only_inner, with_pkl=self.with_pkl
+        )
+        return self.pool.train(task, self.on_event, timeout_s=3600 * self.settings.compute.max_training_hours)
+
+    def fix_horizon(self, horizon_minutes: int) -> "Training":
+        """Return it with that horizon."""
+        return replace(self, settings=fix_horizon(self.settings, horizon_minutes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """A trained model, the rows and features that it comes from, and what was chosen on the way.
+
+    settings: with the horizon that was chosen.
+    """
+
+    rows: TrainingRows = field(repr=False)
+    features: FeatureSet
+    settings: Settings
+    trained: Trained
+    choices: Choices
+
+
+def learn(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training: Training) -> Learnt:
+    """Choose what the settings leave open, and train on the rows that `split` lets.
+
+    frame: see `dataset.Dataset`. features: with their table. Raises as `TrainingRows.gather` and `TrainingPool.train`.
+    """
+    volatility = _measure_volatility(frame, split, training.settings)
+    weight = weigh(training.settings.market.watchlist, volatility)
+    horizon, selection, entry = None, None, None
+    if training.settings.model.horizon_minutes == "auto":
+        frame, horizon = choose_net_horizon(frame, split, training, names=features.names, weight=weight)
+        training = training.fix_horizon(horizon.horizon_minutes)
+    settings = training.settings
+    rows = TrainingRows.gather(frame, split, settings, features.names)
+    _tell_large(rows, training)
+    if settings.features.drop_below != "off":
+        features, selection = choose_features(rows, features, training, drop_below=float(settings.features.drop_below))
+        rows = TrainingRows.gather(frame, split, settings, features.names)
+    _tell_thin(rows, training.on_event)
+    by_net = settings.strategy.entry == "net"
+    trained = training.train(rows, keep_inner=by_net)
+    novelty = measure_novelty(rows.features, settings.model.novelty)
+    if by_net:
+        tried = len(horizon.tried) if horizon else 1
+        entry = choose_net_entry(
+            frame, rows, trained.inner_onnx, settings, weight=weight, novelty=novelty, horizons=tried
+        )
+    choices = Choices(volatility=volatility, horizon=horizon, selection=selection, entry=entry, novelty=novelty)
+    return Learnt(rows=rows, features=features, settings=settings, trained=trained, choices=choices)
+
+
+def _tell_large(rows: TrainingRows, training: Training) -> None:
+    """Say before hours of training that what comes of it may be too large for a model's file."""
+    per_ticker = bool(rows.inputs.tickers)
+    whole = min(rows.frame.height, rows.max_rows or rows.frame.height)  # no tree learns from more
+    counts = rows.frame["ticker"].value_counts()["count"].to_list() if per_ticker else [whole]
+    family = find_family(training.settings.model.family)
+    text = describe_bound(family, training.params, counts, per_ticker=per_ticker)
+    if text:
+        training.on_event(Event("fit", text=text, level=Level.WARNING))
+
+
+def _tell_thin(rows: TrainingRows, on_event: OnEvent) -> None:
+    if rows.thin:
+        shown = list(rows.thin.items())[:_SHOWN]
+        text = ", ".join(f"{ticker} ({count(number, 'row')})" for ticker, number in shown)
+        more = f" and {len(rows.thin) - len(shown)} more" if len(rows.thin) > len(shown) else ""
+        text = f"too few rows for a model of its own, so no position is opened in it: {text}{more}"
+        on_event(Event("fit", text=text, level=Level.WARNING))
+
+
+def _measure_volatility(frame: pl.DataFrame, split: ExamSplit, settings: Settings) -> dict[str, float] | None:
+    """Return each ticker's volatility in the training sessions, None where weights are equal."""
+    if settings.strategy.weighting == "equal":
+        return None
+    return measure_volatility(frame.filter(pl.col("session").is_in(split.train_days)))
+
+
+def choose_features(
+    rows: TrainingRows, features: FeatureSet, training: Training, *, drop_below: float
+) -> tuple[FeatureSet, Selection]:
+    """Return the features without which a model of the fitted sessions foretells less of those held out.
+
+    The others leave: see `exam.importance`. features: with their table. Raises as `TrainingPool.train`.
+    """
+    settings = training.settings
+    trained = training.train(rows, keep_inner=True, only_inner=True)
+    predictor = Predictor(trained.inner_onnx, rows.inputs.width)
+    held_out = np.flatnonzero(rows.held_out)
+    some = held_out[np.linspace(0, held_out.size - 1, min(held_out.size, _MOST_ROWS)).astype(np.int64)]
+    X, y = rows.X[some], rows.y[some].astype(np.float64)
+    _, session = np.unique(rows.frame["session"].to_numpy()[some], return_inverse=True)
+
+    def measure(column: int) -> npt.NDArray[np.float64]:
+        return measure_importance(predictor.predict, X, y, session, column, seed=settings.model.seed)
+
+    # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
+    with ThreadPoolExecutor(settings.compute.jobs or len(os.sched_getaffinity(0))) as threads:
+        falls = list(threads.map(measure, range(len(rows.inputs.names))))
+    chosen = select(rows.inputs.names, falls, drop_below=drop_below)
+    kept = {worth.name for worth in chosen.kept}
+    return features.narrow([name for name in rows.inputs.names if name in kept]), chosen
+
+
+def choose_net_horizon(
+    frame: pl.DataFrame, split: ExamSplit, training: Training, *, names: tuple[str, ...], weight: Weight
+) -> tuple[pl.DataFrame, HorizonChoice]:
+    """Return the horizon that earned most after cost on the held-out sessions, and `frame` with its target.
+
+    For each of `[model] horizons` a model of the fitted sessions; the threshold is that of `[strategy] entry`.
+    """
+    grid = build_grid(frame.select(BAR_SCHEMA.names()))
+    settings, entry = training.settings, training.settings.strategy
+    quantiles = QUANTILES if entry.entry == "net" else (entry.entry_quantile,)
+    frames, tried, sessions = {}, [], 0
+    for horizon in settings.model.horizons:
+        aimed = frame.with_columns(evaluate_target(grid, horizon))
+        aimed_training = training.fix_horizon(horizon)
+        given = aimed_training.settings
+        rows = TrainingRows.gather(aimed, split, given, names)
+        novelty = measure_novelty(rows.features, settings.model.novelty)
+        trained = aimed_training.train(rows, keep_inner=True, only_inner=True)
+        tries = _try_entries(aimed, rows, trained.inner_onnx, given, quantiles, weight, novelty)
+        best = max(tries, key=lambda one: (one.net, one.quantile))
+        tried.append(HorizonTry(horizon_minutes=horizon, best=best))
+        frames[horizon], sessions = aimed, len(rows.inner.exam_days)
+        del rows  # else they stay while those of the next horizon are gathered
+    chosen = choose_horizon(tried, sessions=sessions, cost_bps=entry.cost_bps)
+    return frames[chosen.horizon_minutes], chosen
+
+
+def set_target(frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+    """Return `frame`, see `dataset.Dataset`, with the target of that horizon in the place of its own."""
+    return frame.with_columns(evaluate_target(build_grid(frame.select(BAR_SCHEMA.names())), horizon_minutes))
+
+
+def fix_horizon(settings: Settings, horizon_minutes: int) -> Settings:
+    """Return the settings with that horizon."""
+    return replace(settings, model=replace(settings.model, horizon_minutes=horizon_minutes))
+
+
+def choose_net_entry(
+    frame: pl.DataFrame,
+    rows: TrainingRows,
+    inner_onnx: bytes,
+    settings: Settings,
+    *,
+    weight: Weight,
+    novelty: Novelty | None,
+    horizons: int = 1,
+) -> EntryChoice:
+    """Return the threshold that earned most after cost on the sessions that the inner split holds out.
+
+    frame: see `dataset.Dataset`. inner_onnx: of the model that has not seen those sessions. The quantiles are those of
+    |prediction| of their rows that have a label, as for `[strategy] entry = "quantile"`; positions, fills and cost
+    those of an exam, and the choice that of `exam.entry`. horizons: how many were tried.
+    """
+    tried = _try_entries(frame, rows, inner_onnx, settings, QUANTILES, weight, novelty)
+    sessions, cost_bps = len(rows.inner.exam_days), settings.strategy.cost_bps
+    return choose_entry(tried, sessions=sessions, cost_bps=cost_bps, horizons=horizons)
+
+
+def _try_entries(
+    frame: pl.DataFrame,
+    rows: TrainingRows,
+    inner_onnx: bytes,
+    settings: Settings,
+    quantiles: Sequence[float],
+    weight: Weight,
+    novelty: Novelty | None,
+) -> list[EntryTry]:
+    """Return what each threshold earns on the held-out sessions."""
+    inputs, inner = rows.inputs, rows.inner
+    predictor = Predictor(inner_onnx, inputs.width)
+    sizes = np.abs(predictor.predict(rows.X[rows.held_out]))
+    bars = frame.filter(pl.col("session").is_in(inner.exam_days))
+    has_features = bars.select(inputs.is_known()).to_series()
+    values = np.full(bars.height, np.nan, dtype=np.float32)
+    X = inputs.build_matrix(bars.filter(has_features))
+    near = np.ones(len(X), dtype=np.bool_) if novelty is None else ~novelty.find_novel(X)
+    values[has_features.to_numpy()] = np.where(near, predictor.predict(X), np.float32(np.nan))
+    predicted = bars.select(
+        "ticker", "ts", "session", "minute", "session_minutes", pl.Series("prediction", values, nan_to_null=True)
+    )
+    tried = []
+    for quantile in quantiles:
+        threshold = float(np.float32(np.quantile(sizes, quantile)))
+        positions = target_positions(
+            predicted,
+            threshold=threshold,
+            horizon_minutes=settings.model.target_minutes,
+            weight=weight,
+            flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
+            side=settings.strategy.side,
+        )
+        booked = accounts(bars, positions, cost_bps=settings.strategy.cost_bps)
+        _, place = np.unique(booked["session"].to_numpy(), return_inverse=True)
+        # bincount adds in row order, a parallel group_by in any: the same bars choose the same threshold
+        gross, cost, turnover = (
+            np.bincount(place, booked[name].to_numpy()).astype(np.float64) for name in ("gross", "cost", "turnover")
+        )
+        tried.append(sum_up(quantile, threshold, gross - cost, turnover))
+    return tried

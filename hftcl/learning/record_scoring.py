@@ -1,0 +1,223 @@
+"""How sessions are earned for the record: the walk-forward, and each later session with the model of its day."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cached_property
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+
+from hftcl.archive import artifact
+from hftcl.archive.fitness import find_market_kind, load_archived
+from hftcl.archive.policy import hash_policy, is_made_by
+from hftcl.archive.record import Kind, RecordedSession, read_all
+from hftcl.archive.records import ModelRecord
+from hftcl.archive.registry import Registry
+from hftcl.errors import HftclError, NoDataError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
+from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
+from hftcl.learning.candidate import Candidate, train_unarchived
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.record_timeline import Timeline
+from hftcl.learning.score import examine
+from hftcl.model.training import TrainingPool
+from hftcl.settings import Settings
+
+STAGE: Final = "record"  # the name by which a view shows progress
+FOLDS: Final = 4  # each costs a training at the first retrain: one for each week of an exam of 20 sessions
+FOLD_SESSIONS: Final = 5  # a week: as often as a retrain is due
+
+
+def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_sessions: int) -> tuple[ExamSplit, ...]:
+    """Divide the exam's span into a few weeks, each with a training window before it as long as the candidate's.
+
+    sessions: those of the window that `division` divides. At most 4 folds of at least 5 sessions (the last may have
+    fewer). The first trains on the very sessions of the candidate.
+    """
+    first = len(division.train) + len(division.embargoed)
+    held = len(sessions) - first
+    size = max(FOLD_SESSIONS, -(-held // FOLDS))
+    return tuple(
+        split(
+            sessions[start : first + min(start + size, held)],
+            exam_sessions=min(size, held - start),
+            embargo_sessions=embargo_sessions,
+        )
+        for start in range(0, held, size)
+    )
+
+
+@dataclass(frozen=True)  # without slots: what is computed once is kept in it
+class RecordScorer:
+    """The way in which a retrain, and between two of them the daily collection, earns sessions for the record."""
+
+    archive: Registry
+    data: Dataset
+    settings: Settings
+    params: Mapping[str, object]
+    on_event: OnEvent
+
+    @cached_property
+    def policy(self) -> str:
+        """Digest of the policy whose record this is."""
+        return hash_policy(self.settings, self.params, features=self.data.features)
+
+    @cached_property
+    def bars(self) -> dict[date, dict[str, str]]:
+        """Digest of each ticker's bars, by session."""
+        return compute_bars_digests(self.data.frame, self.data.features.columns)
+
+    @cached_property
+    def rows(self) -> tuple[tuple[RecordedSession, bool], ...]:
+        """Every recorded session on bars of this kind, of all policies, and whether its beginning is the last one."""
+        return read_all(self.archive, synthetic=self.data.synthetic)
+
+    def list_rows(self) -> tuple[RecordedSession, ...]:
+        """Return the record of this policy up to `data`, oldest first, whether or not its bars are the same still."""
+        last = self.data.sessions[-1] if self.data.sessions else date.max
+        return tuple(row for row, current in self.rows if current and row.policy == self.policy and row.session <= last)
+
+    def list_holding(self) -> tuple[RecordedSession, ...]:
+        """Return the rows of it whose bars are the same still."""
+        return tuple(row for row in self.list_rows() if holds(row.bars, self.bars.get(row.session, {})))
+
+    def begin(
+        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
+    ) -> tuple[tuple[RecordedSession, ...], str | None]:
+        """Return the sessions with which a record begins, and why some could not be scored."""
+        scored, problem = self.score(list_sessions(self.data.frame))
+        have = {session.session for session in scored}
+        if all(day in have for day in division.exam_days):
+            return scored, problem
+        walked = self.walk_forward(division, candidate, pool)
+        return (*scored, *(session for session in walked if session.session not in have)), problem
+
+    def walk_forward(
+        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
+    ) -> tuple[RecordedSession, ...]:
+        """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
+        parts = split_folds(
+            list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
+        )
+        scored_sessions: list[RecordedSession] = []
+        for index, part in enumerate(parts):
+            self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
+            if part.train == division.train:
+                model = candidate.model
+            else:
+                model = self._train(part, candidate, pool, _scale_progress(self.on_event, index, len(parts)))
+            scored_sessions += self._score(model, part.exam_days, "walk-forward")
+        self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
+        return tuple(scored_sessions)
+
+    def _train(self, part: ExamSplit, candidate: Candidate, pool: TrainingPool, on_event: OnEvent) -> artifact.Model:
+        return train_unarchived(
+            self.data.frame,
+            part,
+            self.settings,
+            model_id=candidate.model.meta.model_id,
+            params=self.params,
+            features=self.data.features,
+            source=self.data.source,
+            synthetic=self.data.synthetic,
+            pool=pool,
+            on_event=on_event,
+        )
+
+    def score_lacking(self) -> tuple[tuple[RecordedSession, ...], str | None]:
+        """Score the sessions after the last row again, and those whose bars were corrected.
+
+        Says why sessions after the last row could not be scored; a corrected one that cannot is dropped.
+        """
+        rows, holding = self.list_rows(), {row.session for row in self.list_holding()}
+        last, corrected = rows[-1].session, {row.session for row in rows} - holding
+        sessions = list_sessions(self.data.frame)
+        again, _ = self.score([session for session in sessions if session.day in corrected])
+        later, problem = self.score([session for session in sessions if session.day > last])
+        return (*again, *later), problem
+
+    def score(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
+        """Score `sessions`, oldest first, each with the model that was then current; and say what could not be.
+
+        Sessions on which no model of this policy was current, or that it had seen, are no one's and left out.
+        """
+        current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
+        scored_sessions: list[RecordedSession] = []
+        problem = None
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        for owner, days_of_owner in groupby(sessions, key=lambda session: current.find_at(session.start)):
+            if owner is None:
+                continue
+            group = tuple(days_of_owner)
+            try:
+                examined = self.archive.find_examined(owner)
+                days = self._list_unseen(examined, group)
+                if not days:
+                    continue
+                market = find_market_kind(self.settings)
+                model = load_archived(self.archive, examined, market, self.data.features)
+                scored_sessions += self._score(model, days, "scored")
+            except HftclError as fault:
+                problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
+        return tuple(scored_sessions), problem
+
+    def _is_ours(self, model: ModelRecord) -> bool:
+        """Whether a model was made by this policy; of one of an earlier hftcl its file tells."""
+        stated = model.judgement.policy_digest
+        if stated is not None:
+            return stated == self.policy
+        try:
+            meta = artifact.describe(self.archive.onnx_path(model.model_id))
+        except HftclError:  # pruned or damaged: it cannot be scored either
+            return False
+        return is_made_by(meta, self.settings, self.params, features=self.data.features)
+
+    def _list_unseen(self, owner: ModelRecord, group: tuple[Session, ...]) -> tuple[date, ...]:
+        embargo = self.settings.exam.embargo_sessions
+        free = set(find_unseen(list_sessions(self.data.frame), owner.label_end, embargo_sessions=embargo))
+        return tuple(session.day for session in group if session in free)
+
+    def _score(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
+        if not days:
+            return []
+        settings = self.settings
+        earned = examine(
+            model, self.data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+        ).simulation
+        if not (np.isfinite(earned.gross).all() and np.isfinite(earned.turnover).all()):
+            raise NoDataError(f"The P&L of model {model.meta.model_id} is not finite in {days[0]} to {days[-1]}.")
+        return [
+            RecordedSession(
+                session=day,
+                net=net,
+                gross=gross,
+                turnover=turnover,
+                model_id=model.meta.model_id,
+                kind=kind,
+                source=self.data.source,
+                synthetic=self.data.synthetic,
+                policy=self.policy,
+                bars=format_bars(self.bars.get(day, {})),
+            )
+            for day, net, gross, turnover in zip(
+                days, earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist(), strict=True
+            )
+        ]
+
+
+def _scale_progress(on_event: OnEvent, index: int, count: int) -> OnEvent:
+    """Return a listener that tells a training's progress as a part of the walk-forward's."""
+
+    def tell(event: Event) -> None:
+        if event.level is Level.PROGRESS and event.total:
+            share = replace(event, stage=STAGE, done=index * event.total + event.done, total=count * event.total)
+            # the last tree of the last fold is not yet the end of its exam
+            on_event(replace(share, done=min(share.done, share.total - 1), text=f"walk-forward, {event.text}"))
+        elif event.level is not Level.PROGRESS:
+            on_event(event)
+
+    return tell

@@ -1,0 +1,1 @@
+"""The search for a better policy, inside the training window."""

@@ -1,0 +1,1 @@
+"""What a word of the screens means, and the page that says more. Light: loads nothing but Python."""

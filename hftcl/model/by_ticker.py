@@ -1,0 +1,215 @@
+"""Features and target of a whole watchlist, computed a few tickers at a time: memory grows with theirs alone.
+
+The values are those of `features.features` and `target.targets`, to the bit. They are written as float32 to an unnamed
+file, see `mapped`, and read from it without a copy.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from hftcl.mapped import FileArray, create_array
+from hftcl.market.bars import TS
+from hftcl.model.across import compare_minutes
+from hftcl.model.feature import Feature, list_columns
+from hftcl.model.feature_check import find_infinite, require_finite
+from hftcl.model.features import evaluate_expressions
+from hftcl.model.grid import MOST_MINUTES, Grid, build_grid_alone, find_sessions
+from hftcl.model.peers import LOG_UNIT, OWN, PEERS, PeerSums
+from hftcl.model.target import evaluate_target
+
+# What is kept of a ticker's minutes until its peers are known; a feature that reads nothing else needs no other look.
+_KEPT: Final = {"part": pl.UInt32, "session_no": pl.Int32, "minute": pl.Int32, "age": pl.Int32, "seen": pl.Boolean}
+_BLOCK_BARS: Final = 80_000  # five tickers of 60 days: a call of polars for each alone would cost half as much again
+_NONE: Final = np.iinfo(np.int64).min  # stands for null in a file of whole numbers
+OnBlock = Callable[[int, int], None]
+"""Called with (done, total) looks at a block of tickers; each gets two."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A few tickers: which bars are theirs, which rows of the answer, and which of all tickers' minutes on the grid."""
+
+    rows: slice
+    answers: slice
+    minutes: slice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """All that is shared by the tickers.
+
+    matrix: float32, a row for each feature and one for the target. minutes: int64, a row for each of _KEPT and OWN,
+    what the first look leaves for the second. places: int64, for each bar its row on its block's grid.
+    kept: bool, for each bar whether the answer has it. own: features that must be finite. broken: where one of them is
+    not, the first such bar of a block: in the matrix NaN stands for null.
+    """
+
+    bars: pl.DataFrame
+    names: pl.Series
+    sessions: pl.DataFrame
+    horizon_minutes: int
+    table: tuple[Feature, ...]
+    matrix: FileArray
+    minutes: FileArray
+    places: FileArray
+    kept: npt.NDArray[np.bool_]
+    own: tuple[Feature, ...]
+    broken: list[pl.DataFrame] = field(default_factory=list)
+
+    def look(self, block: _Block) -> pl.Series:
+        """Compute what needs no other ticker; return the ends of the labels."""
+        grid = self._build(block)
+        for place, name in enumerate((*_KEPT, *OWN)):
+            self.minutes[place, block.minutes] = grid.frame[name].cast(pl.Int64).fill_null(_NONE).to_numpy()
+        self.places[block.rows] = grid.rows
+        scaled = Grid(frame=grid.frame.with_columns(pl.col(name) * LOG_UNIT for name in OWN), rows=grid.rows)
+        target = evaluate_target(grid, self.horizon_minutes)
+        self._write(block, evaluate_expressions(scaled, [one for one in self.table if not _reads_peers(one)]))
+        self._write(block, target.select("target"))
+        return target["label_end"].filter(pl.Series(self.kept[block.rows]))
+
+    def read_minutes(self, block: _Block) -> pl.DataFrame:
+        """Return what the first look has kept; own_5, own_15, own_30 are whole LOG_UNITs."""
+        columns = dict(zip((*_KEPT, *OWN), np.asarray(self.minutes[:, block.minutes]), strict=True))
+        kept = [pl.Series(name, columns[name]).cast(dtype) for name, dtype in _KEPT.items()]
+        return pl.DataFrame([*kept, *(pl.Series(name, columns[name]).replace(_NONE, None) for name in OWN)])
+
+    def look_again(self, block: _Block, peers: PeerSums) -> None:
+        """Compute what the other tickers are needed for."""
+        table = [one for one in self.table if _reads_peers(one)]
+        enough = all(_list_roots(one) <= {*_KEPT, *OWN, *PEERS} for one in table)
+        minutes = self.read_minutes(block) if enough else self._build(block).frame
+        grid = Grid(frame=peers.add_peers(minutes), rows=np.asarray(self.places[block.rows]))
+        self._write(block, evaluate_expressions(grid, table))
+
+    def compare_across(self) -> None:
+        """Put each feature that is one across tickers in the place of its expression's value."""
+        crossing = [place for place, one in enumerate(self.table) if one.across]
+        if not crossing:
+            return
+        days, minutes = self.bars["session"].to_physical().to_numpy(), self.bars["minute"].to_numpy()
+        at = (days.astype(np.int64) * MOST_MINUTES + minutes)[self.kept]
+        for place in crossing:
+            values = np.asarray(self.matrix[place]).astype(np.float64)
+            self.matrix[place] = compare_minutes(values, at, self.table[place].across).astype(np.float32)
+
+    def require_finite(self) -> None:
+        """Raise FeatureError where a user's feature is NaN or infinite, also one that is to be compared across."""
+        for feature in self.own:
+            found = [rows for rows in self.broken if feature.name in rows.columns]
+            if found:
+                require_finite([feature], pl.concat(found))
+
+    def list_values(self) -> list[pl.Series]:
+        """Return the columns of the features and the target; null where not known."""
+        names = [*(one.name for one in self.table), "target"]
+        return [
+            pl.Series(name, np.asarray(values), dtype=pl.Float32, nan_to_null=True)
+            for name, values in zip(names, self.matrix, strict=True)
+        ]
+
+    def _build(self, block: _Block) -> Grid:
+        bars = self.bars[block.rows].with_columns(self.names[block.rows].alias("ticker"))
+        return build_grid_alone(bars, self.sessions, list_columns(self.table))
+
+    def _write(self, block: _Block, values: pl.DataFrame) -> None:
+        places = {**{one.name: place for place, one in enumerate(self.table)}, "target": len(self.table)}
+        kept = self.kept[block.rows]
+        for name in values.columns:
+            self.matrix[places[name], block.answers] = values[name].to_numpy()[kept]
+        for name in {one.name for one in self.own}.intersection(values.columns):
+            self._note_broken(block, values[name])
+
+    def _note_broken(self, block: _Block, values: pl.Series) -> None:
+        infinite = find_infinite(values) & pl.Series(self.kept[block.rows])
+        if infinite.any():
+            rows = self.bars[block.rows].select("ticker", "ts").with_columns(values).filter(infinite)
+            self.broken.append(rows.sort("ts", "ticker").head(1))
+
+
+def add_features_by_ticker(
+    bars: pl.DataFrame,
+    names: pl.Series,
+    horizon_minutes: int,
+    *,
+    table: tuple[Feature, ...],
+    own: tuple[Feature, ...] = (),
+    since: date,
+    on_block: OnBlock,
+) -> pl.DataFrame:
+    """Return the bars of the sessions from `since` on with the features of `table`, the target and label_end.
+
+    bars: sorted by ticker and ts, with `minute`, and what the features read; those before `since` are read and left
+    out. names: of the tickers as the grid shall see them, row for row, see `splits.name_parts`. Raises ValueError for
+    bars that are not clean, FeatureError where one of `own`, the user's features of `table` that are trained on, is NaN
+    or infinite, StorageError where the unnamed file has no room.
+    """
+    sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
+    kept = (bars["session"] >= since).to_numpy()
+    blocks = _list_blocks(bars, sessions, kept)
+    work = _Work(
+        bars=bars,
+        names=names,
+        sessions=sessions,
+        horizon_minutes=horizon_minutes,
+        table=table,
+        matrix=create_array((len(table) + 1, int(np.count_nonzero(kept))), np.float32),
+        minutes=create_array((len(_KEPT) + len(OWN), blocks[-1].minutes.stop if blocks else 0), np.int64),
+        places=create_array((bars.height,), np.int64),
+        kept=kept,
+        own=own,
+    )
+    peers, ends = PeerSums(sessions), [pl.Series("label_end", [], dtype=TS)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "features") as threads:
+        for block, label_end in zip(blocks, threads.map(work.look, blocks), strict=True):
+            peers.add(work.read_minutes(block))
+            ends.append(label_end)
+            on_block(len(ends) - 1, 2 * len(blocks))
+        # In place, as above: with the loop the generator ends, and its end cancels the blocks that have not begun.
+        for done, _ in enumerate(threads.map(lambda block: work.look_again(block, peers), blocks), 1):
+            on_block(len(blocks) + done, 2 * len(blocks))
+    work.require_finite()
+    work.compare_across()
+    rows = [bars[block.rows].filter(pl.Series(kept[block.rows])) for block in blocks]
+    return pl.concat([bars.clear(), *rows]).hstack([*work.list_values(), pl.concat(ends)])
+
+
+def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:
+    """Cut between tickers, and look up how many minutes each block has on the grid."""
+    other = (pl.col("ticker") != pl.col("ticker").shift()).fill_null(value=True)
+    parts = (
+        bars.select("session", "minute", other=other, row=pl.int_range(pl.len()))
+        .filter(pl.col("other") | (pl.col("session") != pl.col("session").shift()))
+        .join(sessions, on="session", how="left", maintain_order="left")
+    )
+    sizes = parts.select((pl.col("newest") - pl.col("minute") + 1).cast(pl.Int64)).to_series().to_numpy()
+    begun = np.concatenate([[0], np.cumsum(sizes)])  # minutes before each part, and of all
+    first = parts["other"].arg_true().to_numpy()
+    rows = np.append(parts["row"].to_numpy()[first], bars.height)
+    minutes = np.append(begun[first], begun[-1])
+    answers = np.concatenate([[0], np.cumsum(kept)])[rows]
+    if not first.size:
+        return []
+    # the first ticker at or after each full block of bars begins the next one
+    starts = np.unique(np.searchsorted(rows[:-1], np.arange(0, bars.height, _BLOCK_BARS)))
+    cuts = [*starts[starts < first.size].tolist(), first.size]
+    return [
+        _Block(*(slice(int(of[one]), int(of[two])) for of in (rows, answers, minutes))) for one, two in pairwise(cuts)
+    ]
+
+
+def _list_roots(feature: Feature) -> frozenset[str]:
+    return frozenset(feature.expr.meta.root_names())
+
+
+def _reads_peers(feature: Feature) -> bool:
+    return not _list_roots(feature).isdisjoint(PEERS)

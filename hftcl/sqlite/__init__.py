@@ -1,0 +1,42 @@
+"""How every SQLite file of hftcl is described, opened, changed, sealed, and what its faults are called.
+
+A row of a sealed table carries a hash over its other columns. SQLite has no checksums: a flipped bit in a page is
+another number to it, and its own integrity check says "ok". Only the standard library is imported.
+"""
+
+from hftcl.sqlite.database import Database, Journal, Sync, build_damage_error, faults, guard_rows
+from hftcl.sqlite.opening import open_to_read, open_to_write, remove, set_sync
+from hftcl.sqlite.seals import (
+    SEAL_BYTES,
+    as_real,
+    compute_seal,
+    list_columns,
+    list_damage,
+    read_rows,
+    require_whole,
+    seal_row,
+)
+from hftcl.sqlite.transactions import snapshot, transaction
+
+__all__ = [
+    "SEAL_BYTES",
+    "Database",
+    "Journal",
+    "Sync",
+    "as_real",
+    "build_damage_error",
+    "compute_seal",
+    "faults",
+    "guard_rows",
+    "list_columns",
+    "list_damage",
+    "open_to_read",
+    "open_to_write",
+    "read_rows",
+    "remove",
+    "require_whole",
+    "seal_row",
+    "set_sync",
+    "snapshot",
+    "transaction",
+]

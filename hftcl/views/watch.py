@@ -1,0 +1,70 @@
+"""A view that is drawn again whenever its report has changed: in place on a terminal, what is new in a pipe."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from hftcl.views import build_renderables, find_terminal
+from hftcl.views.blocks import Block, format_plainly
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+
+class Screen(Protocol):
+    """Where it is drawn."""
+
+    def draw(self, blocks: Sequence[Block], now: datetime) -> None:
+        """Draw what holds at `now`, UTC; `blocks` may be those of before."""
+
+
+@contextmanager
+def open_screen() -> Iterator[Screen]:
+    """Return where stdout is drawn on; a terminal keeps what was drawn last."""
+    console = find_terminal()
+    if console is None:
+        yield _Lines()
+        return
+    from rich.live import Live
+
+    with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+        yield _Terminal(live, console)
+
+
+class _Terminal:
+    """Everything, and a clock that shows that it lives. Raises OSError (EIO) once the terminal is closed, to which the
+    library would never write again.
+    """
+
+    def __init__(self, live: "Live", console: "Console") -> None:
+        self._live, self._console = live, console
+
+    def draw(self, blocks: Sequence[Block], now: datetime) -> None:
+        from rich.console import Group
+        from rich.text import Text
+
+        if not self._console.is_terminal:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        drawn = [part for block in blocks for part in build_renderables(block, self._console.width)]
+        clock = Text(f"{now:%Y-%m-%d %H:%M:%S} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
+        self._live.update(Group(*drawn, clock), refresh=True)
+
+
+class _Lines:
+    """Everything once, then the lines that were not there before, each time under the time."""
+
+    def __init__(self) -> None:
+        self._before: frozenset[str] = frozenset()
+
+    def draw(self, blocks: Sequence[Block], now: datetime) -> None:
+        lines = {" ".join(line.split()): line for block in blocks for line in format_plainly(block)}
+        new = [line for words, line in lines.items() if words not in self._before]
+        self._before = frozenset(lines)
+        if new:
+            sys.stdout.write("\n".join([f"# {now:%Y-%m-%d %H:%M:%S} UTC", *new]) + "\n")
+            sys.stdout.flush()

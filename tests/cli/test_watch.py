@@ -1,0 +1,84 @@
+"""`hftcl trade --status --watch`: the status again whenever it changes, on a terminal and in a pipe, until Ctrl-C."""
+
+import os
+import pty
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hftcl.ledger.writer import Ledger
+from tests.installed import HFTCL, PATIENCE_S, run
+from tests.ledger.ledger_cases import write_ledger
+
+LATER = datetime(2025, 6, 30, 16, 0, tzinfo=UTC)
+COMMAND = [HFTCL, "trade", "--status", "--watch"]
+
+
+@contextmanager
+def watching(home: Path, stdout: int) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "60"}
+    process = subprocess.Popen(COMMAND, cwd=home, stdout=stdout, stderr=subprocess.PIPE, env=environment)
+    timer = threading.Timer(PATIENCE_S, process.kill)
+    timer.start()
+    try:
+        yield process
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()
+
+
+def test_a_pipe_gets_all_of_it_once_and_then_what_is_new_until_ctrl_c(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=datetime(2025, 6, 4, tzinfo=UTC).date())
+    said = run(tmp_path, "trade", "--status").stdout.splitlines()
+    with watching(tmp_path, subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"# 20")
+        assert [process.stdout.readline().decode().rstrip("\n") for _ in said] == said
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.latch("kill_switch", "the test asked for it", LATER)
+        assert process.stdout.readline().startswith(b"# 20")
+        assert process.stdout.readline().startswith(b"HALTED: kill_switch since 2025-06-30 16:00 UTC: the test asked")
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"\n")
+
+
+def test_a_terminal_is_drawn_in_place_and_keeps_what_was_last(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with watching(tmp_path, theirs) as process:
+            seen = b""
+            while seen.count(b"Ctrl-C ends this") < 2:
+                seen += os.read(ours, 4096)
+            assert b"No bot has traded here yet." in seen
+            assert b"\x1b[2K" in seen, "the lines of before are erased"
+            process.send_signal(signal.SIGINT)
+            assert process.wait() == 130
+            assert process.stderr is not None
+            assert process.stderr.read() == b"\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_terminal_that_is_closed_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with watching(tmp_path, theirs) as process:
+        os.read(ours, 4096)
+        os.close(ours)
+        os.close(theirs)
+        assert process.wait() == 1
+        assert process.stderr is not None
+        told = process.stderr.read().decode()
+    assert told == "hftcl: the output could not be written: Input/output error. `hftcl history` tells what was done.\n"
+
+
+def test_it_goes_with_status_alone(tmp_path: Path) -> None:
+    assert "--watch goes with --status" in run(tmp_path, "trade", "--watch").stderr
+    assert run(tmp_path, "trade", "--status", "--watch", "--json").returncode == 2

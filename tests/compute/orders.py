@@ -1,0 +1,87 @@
+"""Tasks of the tests, which the workers of a real cluster load: small, and with what they did left in a folder."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hftcl.compute import Bench
+from hftcl.errors import TrainingKilledError
+from hftcl.model.families import find_family
+from hftcl.model.training import TrainingTask
+
+PATIENCE_S = 300  # as in tests.installed, which a worker need not load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """folder: where each run of a task leaves a file. wait_for: a file of it that it waits for, "" for none."""
+
+    number: int
+    folder: Path
+    wait_for: str = ""
+    seconds: float = 0.0
+
+
+def leave_mark(order: Order) -> None:
+    (order.folder / f"begun_{order.number}_{os.getpid()}").touch()
+
+
+def add_up(rows: pl.DataFrame, order: Order, bench: Bench) -> tuple[int, float]:
+    leave_mark(order)
+    until = time.monotonic() + PATIENCE_S
+    while order.wait_for and not (order.folder / order.wait_for).exists():
+        assert time.monotonic() < until, "never let go"
+        time.sleep(0.02)
+    time.sleep(order.seconds)
+    return order.number, float(rows["close"].sum())
+
+
+def die(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    leave_mark(order)
+    os._exit(1)
+
+
+def lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> str:
+    """Be killed as by the kernel's killer the first time."""
+    first = not list(order.folder.glob("begun_*"))
+    leave_mark(order)
+    if first:
+        raise TrainingKilledError("The training process was killed.")
+    return "done"
+
+
+def always_lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    raise TrainingKilledError("The training process was killed (SIGKILL). Use fewer trees.")
+
+
+def find_unknown_family(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    find_family("mine")
+
+
+def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Train nothing yet when it is cancelled, nor at the first glances after that."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+    leave_mark(order)
+    while (task := worker.state.tasks.get(key)) is not None and task.state != "cancelled":
+        time.sleep(0.02)
+    time.sleep(1.5)
+    try:
+        train_long(rows, order, bench)
+    finally:
+        (order.folder / "over").touch()
+
+
+def train_long(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Train what takes hours, and leave the number of the training process."""
+    X = np.random.default_rng(7).normal(size=(20_000, 31)).astype(np.float32)
+    row = np.arange(len(X))
+    task = TrainingTask(X=X, y=X[:, 0], fitted=row < 15_000, held_out=row >= 16_000, params={"n_estimators": 10_000})
+    leave_mark(order)
+    bench.pool.train(task)

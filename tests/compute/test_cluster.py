@@ -1,0 +1,419 @@
+"""Tasks on real schedulers and workers of Dask: each counts once, whoever dies, and what cannot work says so."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from hftcl.compute import Rows, Table, Task, Wanted, open_engine
+from hftcl.compute.cluster import ClusterEngine
+from hftcl.compute.code_digest import list_versions
+from hftcl.compute.parcels import StoredBlock, divide, join, store
+from hftcl.compute.tasks import cut_sessions
+from hftcl.compute.versions import describe_difference
+from hftcl.errors import ComputeError
+from hftcl.events import ignore
+from hftcl.exam.split import Session
+from hftcl.learning.backtest.courses import _collect_closes
+from hftcl.learning.dataset import open_window
+from hftcl.learning.search.inner import InnerExam
+from hftcl.learning.search.space import Choice
+from hftcl.settings import Settings
+from tests.compute.orders import (
+    Order,
+    add_up,
+    always_lose_its_training,
+    die,
+    find_unknown_family,
+    lose_its_training,
+    train_long,
+    train_when_cancelled,
+)
+from tests.compute.processes import (
+    PATIENCE_S,
+    Cluster,
+    list_trainers,
+    run_cluster,
+    wait_for,
+    wait_until,
+    wait_until_ended,
+)
+from tests.loop_cases import NOW, small
+
+distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
+
+WANTED = Wanted(rows_bytes=0, stage="train")
+
+
+def build_rows(sessions: int = 70) -> pl.DataFrame:
+    """Return a bar a session of two tickers, over three months."""
+    first = datetime(2025, 8, 1, 14, tzinfo=UTC)
+    at = [first + timedelta(days=n) for n in range(sessions)]
+    frames = [
+        pl.DataFrame({"ticker": ticker, "ts": at, "close": [base + n / 7 for n in range(sessions)]})
+        for ticker, base in (("AAPL", 100.0), ("MSFT", 200.0))
+    ]
+    stamps = pl.col("ts").cast(pl.Datetime("us", "UTC"))
+    return pl.concat(frames).with_columns(stamps, session=pl.col("ts").dt.date())
+
+
+ROWS = build_rows()
+EARLIER = ROWS.filter(pl.col("session") < date(2025, 10, 1))
+TABLE = Table(lambda: ROWS)
+FIRST, LAST = date(2025, 8, 20), date(2025, 9, 10)
+
+
+def configured(url: str, **compute: object) -> Settings:
+    settings = Settings()
+    values = {"backend": "dask", "scheduler": url, "wait_s": 60.0, **compute}
+    return replace(settings, compute=replace(settings.compute, **values))  # type: ignore[arg-type]
+
+
+def task_of(number: int, folder: Path, function: Any = add_up, rows: Rows | None = None, **order: Any) -> Task[Any]:
+    told = Order(number=number, folder=folder, **order)
+    return Task(name=f"task {number}", function=function, rows=rows or Rows(table=TABLE), order=told)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Hold a cluster of two workers for the tests that kill none."""
+    with run_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+# --- rows on their way ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, None), (FIRST, LAST), (FIRST, FIRST)])
+def test_rows_arrive_as_they_were_whatever_their_months(first: date | None, last: date | None) -> None:
+    blocks = [block.data for block in divide(ROWS)]
+    assert len(blocks) == 3
+    assert_frame_equal(join(blocks, first, last), cut_sessions(ROWS, first, last), check_exact=True)
+
+
+def test_a_block_is_named_by_what_it_holds_and_nothing_else() -> None:
+    ours = [block.digest for block in divide(ROWS)]
+    again = [block.digest for block in divide(pl.concat([ROWS[:50], ROWS[50:]]))]
+    assert again == ours
+    changed = ROWS.with_columns(pl.when(pl.col("session") == LAST).then(1.0).otherwise("close").alias("close"))
+    assert [a == b for a, b in zip(ours, (block.digest for block in divide(changed)), strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_block_on_the_storage_that_was_changed_is_not_taken(tmp_path: Path) -> None:
+    stored = store(next(divide(ROWS)), tmp_path)
+    data = stored.read()
+    Path(stored.path).write_bytes(data[:-1] + b"?")
+    with pytest.raises(ComputeError, match=r"is damaged\. Delete it"):
+        stored.read()
+    with pytest.raises(ComputeError, match="a worker cannot read"):
+        StoredBlock(path=str(tmp_path / "gone"), digest="").read()
+
+
+# --- the same as here -------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_comes_to_what_this_machine_does_and_sends_each_month_once(cluster: Cluster, tmp_path: Path) -> None:
+    rows = [Rows(table=TABLE), Rows(table=TABLE, first=FIRST, last=LAST), Rows(table=Table(lambda: EARLIER))]
+    tasks = [task_of(number, tmp_path, rows=rows[number % 3]) for number in range(9)]
+    with open_engine(Settings(), ignore) as here:
+        expected = sorted(result for _, result in here.gather(WANTED).run(tasks))
+    with ClusterEngine(configured(cluster.url)) as there:
+        team = there.gather(WANTED)
+        assert team.at_once == 2
+        assert sorted(result for _, result in team.run(tasks)) == expected
+        months = {block.digest: len(block.data) for part in (ROWS, EARLIER) for block in divide(part)}
+        assert len(months) == 3, "two of them are of both tables"
+        assert there.sent_bytes == sum(months.values())
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(lambda task: team.call(task, lambda: None), tasks[:4])) == expected[:4]
+        assert there.sent_bytes == sum(months.values())
+
+
+def test_rows_on_a_storage_that_all_see_are_not_sent(cluster: Cluster, tmp_path: Path) -> None:
+    with ClusterEngine(configured(cluster.url, storage=str(tmp_path / "store"))) as engine:
+        assert engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None) == (1, ROWS["close"].sum())
+        assert engine.sent_bytes == 0
+    assert len(list((tmp_path / "store").glob("*.arrow"))) == 3
+
+
+def test_a_trial_of_a_search_on_a_cluster_earns_what_it_does_here(cluster: Cluster, tmp_path: Path) -> None:
+    settings = small(tmp_path, market={"watchlist": ("AAPL", "AMD")}, search={"folds": 1})
+    inner = InnerExam(
+        settings, open_window(settings, as_of="2025-12-15", now=NOW, save=False, on_event=ignore).assemble()
+    )
+    choice: Choice = {"model.horizon_minutes": 10, "strategy.entry_quantile": 0.7}
+    with open_engine(settings, ignore) as here, ClusterEngine(configured(cluster.url)) as there:
+        ours, theirs = (inner.try_choice(1, choice, engine.gather(WANTED)) for engine in (here, there))
+    assert replace(ours, seconds=0.0) == replace(theirs, seconds=0.0)
+    assert ours.trades > 0
+
+
+# --- who dies ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_worker_was_doing_when_it_was_killed_is_done_elsewhere_and_counts_once(tmp_path: Path) -> None:
+    with run_cluster(tmp_path) as mine, ClusterEngine(configured(mine.url)) as engine:
+        tasks = [task_of(number, tmp_path, wait_for="go") for number in range(6)]
+        results: list[tuple[int, float]] = []
+        done = threading.Thread(target=lambda: results.extend(r for _, r in engine.gather(WANTED).run(tasks)))
+        done.start()
+        begun = wait_for(tmp_path, "begun_*", 2)
+        victim = mine.workers[0]
+        mine_too = [path for path in begun if path.name.endswith(f"_{victim.pid}")]
+        assert mine_too, "it has a task, and the only copy of some rows"
+        victim.kill()
+        (tmp_path / "go").touch()
+        done.join()
+    assert sorted(results) == [(number, ROWS["close"].sum()) for number in range(6)]
+    number = mine_too[0].name.split("_")[1]
+    assert len(list(tmp_path.glob(f"begun_{number}_*"))) == 2, "begun a second time"
+
+
+def test_rows_that_lay_on_a_worker_that_died_and_nowhere_else_are_sent_again(tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=1) as mine, ClusterEngine(configured(mine.url, wait_s=300.0)) as engine:
+        tasks = [task_of(number, tmp_path, wait_for="go") for number in range(3)]
+        results: list[tuple[int, float]] = []
+        done = threading.Thread(target=lambda: results.extend(r for _, r in engine.gather(WANTED).run(tasks)))
+        done.start()
+        wait_for(tmp_path, "begun_*")
+        months = sum(len(block.data) for block in divide(ROWS))
+        assert engine.sent_bytes == months
+        mine.workers[0].kill()
+        mine.start_worker()
+        (tmp_path / "go").touch()
+        done.join(PATIENCE_S)
+    assert sorted(results) == [(number, ROWS["close"].sum()) for number in range(3)]
+    assert engine.sent_bytes == 2 * months
+
+
+@pytest.mark.slow  # five workers
+def test_a_task_that_kills_each_worker_is_given_up_by_name(tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=0) as mine:
+        for _ in range(5):
+            mine.start_worker()
+        with (
+            ClusterEngine(configured(mine.url, storage=str(tmp_path / "store"))) as engine,
+            pytest.raises(ComputeError, match="worker died while it did task 3, most likely for lack of memory"),
+        ):
+            engine.gather(WANTED).call(task_of(3, tmp_path, die), lambda: None)
+
+
+def test_a_training_that_was_killed_for_lack_of_memory_is_done_again(cluster: Cluster, tmp_path: Path) -> None:
+    with ClusterEngine(configured(cluster.url)) as engine:
+        assert engine.gather(WANTED).call(task_of(1, tmp_path, lose_its_training), lambda: None) == "done"
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (
+            always_lose_its_training,
+            r"task 1 was given up after 5 tries\. The worker tcp://\S+: The training process was killed \(SIGKILL\)\. "
+            "Give the workers more",
+        ),
+        (find_unknown_family, r"The worker tcp://\S+: No model family 'mine' is installed"),
+    ],
+    ids=["killed", "no_family"],
+)
+def test_what_a_worker_lacks_is_no_fault_of_the_task_and_names_the_worker(
+    cluster: Cluster, tmp_path: Path, function: Any, told: str
+) -> None:
+    """As the fault of a trial it would be kept, and the choice never tried again."""
+    with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(ComputeError, match=told):
+        engine.gather(WANTED).call(task_of(1, tmp_path, function), lambda: None)
+
+
+@contextmanager
+def open_impatient(mine: Cluster, store: Path) -> Iterator[ClusterEngine]:
+    """Give a cluster whose first worker is there, and which is waited for no longer than five seconds later.
+
+    store: where the rows lie, so that no task is cancelled for the lack of them.
+    """
+    with distributed.Client(mine.url, set_as_default=False) as looker:
+        looker.wait_for_workers(1, timeout=PATIENCE_S)
+    with ClusterEngine(configured(mine.url, wait_s=5.0, storage=str(store))) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("dies", ["worker", "scheduler"])
+def test_a_result_whose_last_way_here_is_cut_is_waited_for_no_longer_than_is_wanted(dies: str, tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=1) as mine, open_impatient(mine, tmp_path / "store") as engine:
+        results = engine.gather(WANTED).run([task_of(number, tmp_path) for number in range(2)])
+        number, _ = next(results)
+        with distributed.Client(mine.url, set_as_default=False) as looker:
+            wait_until(lambda: any(key.startswith(f"hftcl task {1 - number} ") for key in looker.who_has()))
+        if dies == "worker":
+            mine.workers[0].kill()
+            mine.workers[0].wait()
+        else:
+            mine.workers[0].send_signal(signal.SIGSTOP)  # so that the result is on its way until then
+            threading.Timer(1.0, mine.scheduler.kill).start()
+        with pytest.raises(ComputeError, match="has had no worker" if dies == "worker" else r"is gone\. What is done"):
+            next(results)
+
+
+@pytest.mark.slow
+def test_work_that_is_left_when_the_way_to_the_scheduler_is_closed_ends_without_a_word(tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=1) as mine, open_impatient(mine, tmp_path / "store") as engine:
+        results = engine.gather(WANTED).run([task_of(0, tmp_path), task_of(1, tmp_path, wait_for="never")])
+        assert next(results)[0] == 0
+        mine.scheduler.kill()
+        wait_until(lambda: engine._client.status == "closed")
+        results.close()  # type: ignore[attr-defined]
+        (tmp_path / "never").touch()
+
+
+def test_a_scheduler_that_dies_is_one_plain_sentence(tmp_path: Path) -> None:
+    with run_cluster(tmp_path) as mine, ClusterEngine(configured(mine.url)) as engine:
+
+        def kill() -> None:
+            wait_for(tmp_path, "begun_*")
+            mine.scheduler.kill()
+
+        threading.Thread(target=kill).start()
+        with pytest.raises(ComputeError) as told:
+            list(engine.gather(WANTED).run([task_of(n, tmp_path, wait_for="never") for n in range(3)]))
+        (tmp_path / "never").touch()
+    assert str(told.value) == (
+        f"The Dask scheduler {mine.url} is gone. What is done is kept: run the same command again once it is back."
+    )
+
+
+def test_work_that_is_not_wanted_any_more_is_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        if list(tmp_path.glob("begun_*")):
+            raise StopError
+
+    with ClusterEngine(configured(cluster.url)) as engine:
+        team = engine.gather(WANTED)
+        with pytest.raises(StopError):
+            team.call(task_of(1, tmp_path, wait_for="go"), stop)
+        (tmp_path / "go").touch()
+        assert team.call(task_of(2, tmp_path), lambda: None)[0] == 2, "and the others go on"
+
+
+def test_a_training_that_is_not_wanted_any_more_ends_on_its_worker(cluster: Cluster, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    pids: list[int] = []
+
+    def stop() -> None:
+        for begun in tmp_path.glob("begun_*"):  # of its worker: an idle process of the other one lives on
+            pids.extend(list_trainers(int(begun.name.rpartition("_")[2])))
+        if pids:
+            raise StopError
+
+    with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(StopError):
+        engine.gather(WANTED).call(task_of(1, tmp_path, train_long), stop)
+    wait_until_ended(pids)
+
+
+def test_a_training_that_begins_after_its_task_was_cancelled_ends_too(cluster: Cluster, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        if list(tmp_path.glob("begun_*")):
+            raise StopError
+
+    with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(StopError):
+        engine.gather(WANTED).call(task_of(1, tmp_path, train_when_cancelled), stop)
+    wait_for(tmp_path, "over")
+
+
+def test_the_package_of_a_family_is_compared_by_name_and_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "scipy" in list_versions(), "by which a vote is weighed"
+    assert not [name for name in list_versions() if "family" in name], "ours are of the hashed code"
+    info = tmp_path / "mine_of_us-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine-of-us\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nmine = mine_of_us:Mine\n")
+    without = list_versions()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert describe_difference(list_versions(), without) == "the family mine absent, not mine-of-us 1.5"
+
+
+# --- who is refused ---------------------------------------------------------------------------------------------------
+
+OLDER = """
+import importlib.metadata as real
+
+asked = real.version
+real.version = lambda name: "2.0.0" if name == "numpy" else asked(name)
+"""
+
+
+def test_a_worker_of_another_version_is_refused_by_name_before_any_task(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OLDER)
+    with run_cluster(tmp_path, workers=1) as mine:
+        mine.start_worker(path=(tmp_path,))
+        with distributed.Client(mine.url, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=300)
+        with pytest.raises(ComputeError, match=r"The worker tcp://127.0.0.1:\d+ has numpy 2.0.0, not "):
+            ClusterEngine(configured(mine.url)).__enter__()
+
+
+def test_a_worker_of_another_version_that_comes_later_does_no_task(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OLDER)
+    with run_cluster(tmp_path, workers=1) as mine, ClusterEngine(configured(mine.url)) as engine:
+        mine.workers[0].kill()
+        mine.start_worker(path=(tmp_path,))
+        with pytest.raises(ComputeError, match=r"has numpy 2.0.0, not .* or stop it"):
+            engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None)
+    assert list(tmp_path.glob("begun_*")) == []
+
+
+def test_a_cluster_without_a_worker_and_one_that_is_not_there_are_told(tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=0) as mine:
+        settings = configured(mine.url, wait_s=0.5)
+        with pytest.raises(ComputeError, match=r"has no worker\. Start one, such as `dask worker tcp://"):
+            ClusterEngine(settings).__enter__()
+    with pytest.raises(ComputeError, match=r"The Dask scheduler tcp://.* does not answer.* Start it, or set"):
+        ClusterEngine(settings).__enter__()
+
+
+def test_without_distributed_one_sentence_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ComputeError, match=r"is an extra: pip install 'hftcl\[dask\]'"):
+        ClusterEngine(configured("tcp://127.0.0.1:1")).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("compute", "told"),
+    [
+        ({"scheduler_file": "/nowhere/scheduler.json"}, "scheduler_file /nowhere/scheduler.json cannot be read"),
+        ({"scheduler": "tls://127.0.0.1:1"}, "wants certificates, and none are named"),
+        ({"scheduler": "tls://127.0.0.1:1", "tls_cert": "/nowhere/cert.pem"}, "there is no file /nowhere/cert.pem"),
+    ],
+    ids=["scheduler_file", "no_certificate", "no_file"],
+)
+def test_a_way_to_the_cluster_that_does_not_exist_is_told(compute: dict[str, str], told: str) -> None:
+    with pytest.raises(ComputeError, match=told):
+        ClusterEngine(configured(**{"url": "", **compute})).__enter__()
+
+
+def test_the_closes_that_holding_is_worth_stand_in_the_order_of_the_tickers() -> None:
+    """A group has no order of its own: from one run to the next the last digit of buy and hold was another one."""
+    days = [Session(day=day, start=datetime(day.year, day.month, day.day, tzinfo=UTC)) for day in (FIRST, LAST)]
+    frame = pl.concat([ROWS.with_columns(ticker=pl.lit(f"T{n:02}"), close=float(n), regular=True) for n in range(40)])
+    assert _collect_closes(frame, days).tolist() == [list(range(40))] * 3

@@ -1,0 +1,66 @@
+"""What a model loses without a feature, session by session."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hftcl.exam.importance import compute_coefficients, measure_importance, select
+
+SESSIONS, ROWS = 5, 400
+SESSION = np.repeat(np.arange(SESSIONS), ROWS)
+
+
+def rows() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Return three features, of which the first tells the target, the second is noise, the third is the session's."""
+    X = np.random.default_rng(11).normal(size=(SESSIONS * ROWS, 3)).astype(np.float32)
+    X[:, 2] = SESSION
+    return X, X[:, 0] + np.random.default_rng(12).normal(size=len(X))
+
+
+def predict(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return X[:, 0].copy()
+
+
+def test_the_coefficients_are_pearson_s_of_each_session() -> None:
+    X, y = rows()
+    found = compute_coefficients(X[:, 0], y, SESSION)
+    expected = [np.corrcoef(X[one == SESSION, 0].astype(float), y[one == SESSION])[0, 1] for one in range(SESSIONS)]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_session_in_which_nothing_varies_has_no_correlation_and_counts_as_none() -> None:
+    assert compute_coefficients(np.ones(4), np.arange(4.0), np.zeros(4, dtype=np.intp)).tolist() == [0.0]
+
+
+def test_without_the_feature_that_tells_all_is_lost_and_without_one_that_is_not_read_nothing() -> None:
+    X, y = rows()
+    whole = compute_coefficients(predict(X), y, SESSION)
+    told = measure_importance(predict, X, y, SESSION, 0, seed=1)
+    assert told == pytest.approx(whole, abs=0.1), "what is left is chance"
+    assert measure_importance(predict, X, y, SESSION, 1, seed=1).tolist() == [0.0] * SESSIONS
+    assert measure_importance(predict, X, y, SESSION, 0, seed=1).tolist() == told.tolist()
+    assert measure_importance(predict, X, y, SESSION, 0, seed=2).tolist() != told.tolist()
+
+
+def test_a_feature_that_is_alike_within_each_session_is_exchanged_too() -> None:
+    X, _ = rows()
+    odd = (SESSION % 2).astype(np.float64)
+    y = np.where(odd > 0, X[:, 0], -X[:, 0])
+
+    def by_session(rows_: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.where(rows_[:, 2] % 2 > 0, rows_[:, 0], -rows_[:, 0]).astype(np.float32)
+
+    assert measure_importance(by_session, X, y, SESSION, 2, seed=1).min() > 0.5
+
+
+def test_those_below_leave_the_greatest_first_and_one_stays_whatever_it_is_worth() -> None:
+    falls = [np.array([0.01, 0.03]), np.array([-0.01, 0.01]), np.array([0.001, 0.001])]
+    chosen = select(["a", "b", "c"], falls, drop_below=0.0005)
+    assert [worth.name for worth in chosen.kept] == ["a", "c"]
+    assert [(worth.name, worth.importance) for worth in chosen.dropped] == [("b", 0.0)]
+    assert chosen.kept[0].standard_error == pytest.approx(0.01)
+    assert chosen.reason == (
+        "1 of 3 features left out: without it the information coefficient on 2 held-out sessions falls by less than "
+        "0.0005"
+    )
+    assert [worth.name for worth in select(["a", "b", "c"], falls, drop_below=1.0).kept] == ["a"]

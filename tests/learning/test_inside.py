@@ -1,0 +1,453 @@
+"""What is chosen inside the training window: told, in the model file, and the same in exam and bot to the bit."""
+
+import time
+import weakref
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hftcl.archive import artifact
+from hftcl.archive.fitness import load_archived
+from hftcl.archive.policy import hash_policy
+from hftcl.archive.registry import Registry
+from hftcl.document import document
+from hftcl.errors import ConfigError
+from hftcl.events import ignore
+from hftcl.exam.entry import NEVER, QUANTILES
+from hftcl.exam.split import list_sessions, split, split_for_refit, split_inner
+from hftcl.learning.candidate import merge_params, train_candidate
+from hftcl.learning.dataset import open_window
+from hftcl.learning.inside import Training, choose_net_horizon
+from hftcl.learning.reports import RetrainReport
+from hftcl.learning.score import examine
+from hftcl.learning.stories.exam import score
+from hftcl.learning.stories.explain import explain
+from hftcl.learning.stories.history import history
+from hftcl.learning.training_rows import TrainingRows, weigh_rows
+from hftcl.ledger.reader import LedgerReader
+from hftcl.model.families.ridge import Ridge
+from hftcl.model.training import TrainingPool
+from hftcl.settings import Features, Model, Settings, Strategy
+from hftcl.trading.run.controls import Controls
+from hftcl.trading.run.replay import replay
+from hftcl.views.archive import draw_lineage
+from tests.loop_cases import NOW, first_retrain, small
+from tests.trained import Homes
+
+UNSEEN = date(2026, 1, 9)
+"""The session after the newest that the small market's first retrain knows."""
+LATER = datetime(2026, 1, 12, 12, tzinfo=UTC)
+Chosen = dict[str, dict[str, object]]
+LAX: Chosen = {"promote": {"min_sharpe": -100}}
+
+
+def trained(home: Path, chosen: Chosen, *, outcome: str = "deployed") -> RetrainReport:
+    return first_retrain(home, outcome=outcome, **chosen)
+
+
+def replayed_and_examined(home: Path, settings: Settings, model_id: str) -> tuple[str | None, str | None]:
+    """Return the hash of the positions of the bot, and that of the exam, on a session that the model has not seen."""
+    bot = replay(
+        settings,
+        f"{UNSEEN}..{UNSEEN}",
+        now=LATER,
+        stopwatch=time.perf_counter,
+        controls=Controls(),
+        on_event=ignore,
+        on_alert=lambda _: None,
+    )
+    exam = score(settings, model_id, UNSEEN, UNSEEN, now=LATER, on_event=ignore)
+    return bot.positions_sha256, exam.positions_sha256
+
+
+# --- the entry threshold ----------------------------------------------------------------------------------------------
+
+
+NET: Chosen = {**LAX, "strategy": {"entry": "net"}}
+
+
+@pytest.fixture(scope="module")
+def net(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+    """Return a home after a retrain whose threshold is the one that pays, and the report."""
+    home = tmp_path_factory.mktemp("net") / "home"
+    return home, homes.copy(home, first_retrain, **NET)
+
+
+def test_the_threshold_that_pays_is_told_and_in_the_model_file(net: tuple[Path, RetrainReport]) -> None:
+    home, report = net
+    meta = artifact.describe(home / "trained_stock_model.onnx")
+    assert report.entry is not None
+    assert meta.entry == report.entry
+    assert [one.quantile for one in report.entry.tried] == list(QUANTILES)
+    paying = {one.quantile: one for one in report.entry.tried if one.net > one.standard_error}
+    best = paying[max(paying, key=lambda quantile: paying[quantile].net)]
+    assert (report.entry.quantile, report.entry.threshold) == (best.quantile, best.threshold)
+    assert meta.threshold == report.threshold == best.threshold
+    told = document(report)["entry"]
+    assert told["quantile"] == best.quantile
+    assert told["reason"].startswith(f"quantile {best.quantile:g} earned most of 9 thresholds on ")
+    assert meta.idle == ""
+
+
+def test_the_quantile_of_the_settings_is_among_those_tried_to_the_bit(
+    net: tuple[Path, RetrainReport], tmp_path: Path
+) -> None:
+    """The same model of the same rows sets both; so one threshold is the other's to the bit."""
+    plain = trained(tmp_path, LAX)
+    assert plain.entry is None
+    assert net[1].entry is not None
+    at_90 = next(one for one in net[1].entry.tried if one.quantile == Strategy().entry_quantile)
+    assert at_90.threshold == plain.threshold
+
+
+def test_what_a_threshold_is_said_to_earn_is_what_an_exam_of_those_sessions_finds(
+    net: tuple[Path, RetrainReport],
+) -> None:
+    """A second way to it: the model of the fitted sessions, by a retrain of its own, examined on those held out."""
+    home, report = net
+    assert report.entry is not None
+    settings = small(home, **NET)
+    frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
+    division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
+    inner = split_inner(division.train, embargo_sessions=1)
+    with TrainingPool() as pool:
+        early = train_candidate(
+            frame,
+            inner,
+            small(home),
+            model_id="inner",
+            params=merge_params(settings),
+            features=artifact.our_features(),
+            source="synthetic",
+            synthetic=True,
+            pool=pool,
+            on_event=ignore,
+        )
+    for one in report.entry.tried[::4]:
+        meta = replace(early.model.meta, threshold=one.threshold)
+        model = artifact.load(artifact.build(early.trained.onnx, meta, np.zeros((1, 31), dtype=np.float32)))
+        found = examine(model, frame, inner.exam_days, cost_bps=1.0, watchlist=settings.market.watchlist).simulation.net
+        assert one.net == pytest.approx(found.mean(), rel=1e-9)
+        assert one.standard_error == pytest.approx(found.std(ddof=1) / np.sqrt(len(found)), rel=1e-9)
+
+
+def test_exam_and_bot_agree_on_every_position_of_a_threshold_that_pays(net: tuple[Path, RetrainReport]) -> None:
+    home, report = net
+    assert report.model_id is not None
+    bot, exam = replayed_and_examined(home, small(home, **NET), report.model_id)
+    assert bot == exam is not None
+
+
+DEAR: Chosen = {**LAX, "strategy": {"entry": "net", "cost_bps": 500.0}}
+
+
+def test_a_model_that_finds_nothing_worth_its_cost_trades_nothing_and_says_so(tmp_path: Path) -> None:
+    report = trained(tmp_path, DEAR, outcome="rejected")
+    assert report.entry is not None
+    assert report.entry.quantile is None
+    assert report.challenger is not None
+    assert (report.challenger.trades, report.challenger.turnover) == (0, 0.0)
+    assert report.reason.startswith(
+        "the challenger would trade nothing: none of 9 thresholds earned more than its standard error"
+    )
+    archive = Registry(tmp_path)
+    judged = archive.find_last_judged()
+    assert judged is not None, "else another is trained every night"
+    assert judged.model_id == report.model_id
+    (record,) = archive.models()
+    model = load_archived(archive, record, None, artifact.our_features())
+    assert model.meta.threshold == NEVER
+    assert model.meta.idle == report.entry.reason
+    explained = explain(small(tmp_path, **DEAR), str(report.model_id), now=LATER, on_event=ignore)
+    assert explained.idle == report.entry.reason
+
+
+# --- what a policy is -------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_change_what_is_traded_make_another_policy_and_their_defaults_leave_old_records_alone() -> None:
+    assert hash_policy(Settings()) == "e12587361c748dfd", "of the release before these settings"
+    policies = [
+        hash_policy(Settings(strategy=Strategy(**chosen)))  # type: ignore[arg-type]
+        for chosen in ({}, {"entry": "net"}, {"side": "long"}, {"side": "short"}, {"weighting": "inverse_volatility"})
+    ]
+    policies += [
+        hash_policy(Settings(model=Model(horizon_minutes="auto", horizons=tried))) for tried in ((10, 20), (10, 30))
+    ]
+    assert hash_policy(Settings(model=Model(horizons=(7,)))) == policies[0], "a list that is not read"
+    policies.append(hash_policy(Settings(model=Model(novelty=0.99))))
+    policies.append(hash_policy(Settings(model=Model(half_life_days=30.0))))
+    policies.append(hash_policy(Settings(model=Model(per="ticker"))))
+    policies.append(hash_policy(Settings(features=Features(drop_below=0.0))))
+    assert len(set(policies)) == len(policies)
+
+
+# --- side and weights -------------------------------------------------------------------------------------------------
+
+
+def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(tmp_path: Path) -> None:
+    chosen: Chosen = {
+        **LAX,
+        "strategy": {"side": "short", "weighting": "inverse_volatility"},
+    }
+    report = trained(tmp_path, chosen)
+    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+    assert (meta.side, meta.format) == ("short", artifact.FORMAT_OF_HAND), "an older hftcl refuses it"
+    assert meta.volatility is not None
+    assert set(meta.volatility) == {"AAPL", "AMD", "TSLA"}
+    assert report.model_id is not None
+    assert report.challenger is not None
+    assert report.challenger.trades > 0
+    of_side = {part.name: part.trades for part in report.challenger.slices["side"]}
+    assert of_side.get("long", 0) == 0
+    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **chosen), report.model_id)
+    assert bot == exam is not None
+
+
+def test_a_file_without_these_settings_is_one_that_an_older_hftcl_reads(tmp_path: Path) -> None:
+    trained(tmp_path, LAX)
+    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+    assert (meta.side, meta.volatility, meta.entry, meta.format) == ("both", None, None, 1)
+
+
+# --- the horizon ------------------------------------------------------------------------------------------------------
+
+
+AUTO: Chosen = {**LAX, "model": {"horizon_minutes": "auto", "horizons": (5, 20)}}
+
+
+def test_the_horizon_that_pays_is_taken_and_gives_the_very_model_of_that_horizon(tmp_path: Path) -> None:
+    report = trained(tmp_path / "auto", AUTO)
+    assert report.horizon is not None
+    assert [one.horizon_minutes for one in report.horizon.tried] == [5, 20]
+    best = max(report.horizon.tried, key=lambda one: one.best.net)
+    meta = artifact.describe(tmp_path / "auto" / "trained_stock_model.onnx")
+    assert (meta.horizon_minutes, meta.horizon) == (best.horizon_minutes, report.horizon)
+    by_hand = trained(tmp_path / "hand", {**LAX, "model": {"horizon_minutes": best.horizon_minutes}})
+    assert by_hand.challenger is not None
+    assert report.challenger is not None
+    assert replace(report.challenger, model_id=None) == replace(by_hand.challenger, model_id=None), "to the bit"
+    assert report.policy_digest != by_hand.policy_digest
+    bot, exam = replayed_and_examined(tmp_path / "auto", small(tmp_path / "auto", **AUTO), str(report.model_id))
+    assert bot == exam is not None
+
+
+def test_the_information_coefficient_is_that_of_the_model_s_own_horizon_whatever_the_frame_s(
+    homes: Homes, tmp_path: Path
+) -> None:
+    """Of a model of a fixed horizon too, where the settings have another one now."""
+    home = tmp_path / "home"
+    homes.copy(home, first_retrain, **LAX)
+    model = artifact.load(home / "trained_stock_model.onnx")
+    own, other = (
+        open_window(small(home, model={"horizon_minutes": horizon}), as_of=None, now=NOW, save=False, on_event=ignore)
+        .assemble()
+        .frame
+        for horizon in (model.meta.horizon_minutes, 2 * model.meta.horizon_minutes)
+    )
+    assert not own["target"].equals(other["target"])
+    watchlist, days = small(home).market.watchlist, own["session"].unique().sort().to_list()[-5:]
+    examined = [examine(model, frame, days, cost_bps=1.0, watchlist=watchlist).report for frame in (own, other)]
+    assert examined[0].information_coefficient == examined[1].information_coefficient
+
+
+def test_the_rows_of_one_horizon_are_gone_when_those_of_the_next_are_gathered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gathered: list[weakref.ref[object]] = []
+    gather = TrainingRows.gather
+
+    def watch(*given: Any) -> TrainingRows:
+        assert [one() for one in gathered] == [None] * len(gathered)
+        rows = gather(*given)
+        gathered.append(weakref.ref(rows.X))
+        return rows
+
+    settings = small(tmp_path, **AUTO)
+    frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
+    division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
+    monkeypatch.setattr(TrainingRows, "gather", watch)
+    names, params = artifact.our_features().names, merge_params(settings)
+    with TrainingPool() as pool:
+        training = Training(settings=settings, params=params, pool=pool, on_event=ignore)
+        choose_net_horizon(frame, division, training, names=names, weight=1.0)
+    assert len(gathered) == 2
+
+
+# --- the refit --------------------------------------------------------------------------------------------------------
+
+
+REFIT: Chosen = {
+    "promote": {"min_sharpe": -100, "refit_on_promote": True},
+    "model": {"horizon_minutes": "auto", "horizons": (5, 20)},
+    "features": {"drop_below": 0.002},
+    "strategy": {"entry": "net"},
+}
+
+
+def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_the_exam(tmp_path: Path) -> None:
+    report = trained(tmp_path, REFIT)
+    refit, twin = (
+        artifact.describe(Registry(tmp_path).onnx_path(str(model_id))) for model_id in (report.model_id, report.twin)
+    )
+    assert twin.entry is not None
+    assert twin.horizon is not None
+    assert twin.selection is not None
+    assert len(twin.feature_names) < 31
+    assert (refit.horizon_minutes, refit.feature_names) == (twin.horizon_minutes, twin.feature_names)
+    assert refit.entry_quantile == twin.entry.quantile
+    assert (refit.horizon, refit.entry, refit.selection) == (None, None, None)
+    assert (report.threshold, report.features) == (refit.threshold, refit.feature_names)
+    assert (report.horizon, report.entry, report.selection) == (None, None, None)
+    assert report.challenger is not None
+    assert report.challenger.model_id == report.twin, "the exam is that of the twin"
+    by_hand: Chosen = {
+        **LAX,
+        "model": {"horizon_minutes": twin.horizon_minutes},
+        "features": {"use": twin.feature_names},
+        "strategy": {"entry_quantile": twin.entry.quantile},
+    }
+    settings = small(tmp_path, **by_hand)
+    data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
+    with TrainingPool() as pool:
+        same = train_candidate(
+            data.frame,
+            split_for_refit(list_sessions(data.frame)),
+            settings,
+            model_id="by_hand",
+            params=merge_params(settings),
+            features=data.features,
+            source="synthetic",
+            synthetic=True,
+            pool=pool,
+            on_event=ignore,
+        ).model.meta
+    assert (same.data_digest, same.threshold) == (refit.data_digest, refit.threshold), "target and rows, to the bit"
+
+
+# --- the weights of rows ----------------------------------------------------------------------------------------------
+
+
+def test_a_row_a_half_life_older_counts_half_and_without_one_all_count_alike() -> None:
+    days = pl.Series([date(2026, 1, 5), date(2026, 1, 15), date(2026, 1, 25)])
+    weights = weigh_rows(days, 10.0)
+    assert weights is not None
+    assert weights.tolist() == [0.25, 0.5, 1.0]
+    assert weigh_rows(days, 0.0) is None
+    oldest = weigh_rows(pl.Series([date(2016, 1, 1), date(2026, 1, 1)]), 0.5)
+    assert oldest is not None
+    assert oldest[0] > 0, "a weight of 0 would be refused"
+
+
+def test_a_half_life_is_another_model_told_in_its_file_and_the_same_in_exam_and_bot(tmp_path: Path) -> None:
+    half: Chosen = {**LAX, "model": {"half_life_days": 7.0}}
+    plain, weighted = trained(tmp_path / "plain", LAX), trained(tmp_path / "half", half)
+    assert plain.challenger is not None
+    assert weighted.challenger is not None
+    assert plain.challenger.positions_sha256 != weighted.challenger.positions_sha256
+    assert artifact.describe(tmp_path / "half" / "trained_stock_model.onnx").half_life_days == 7.0
+    bot, exam = replayed_and_examined(tmp_path / "half", small(tmp_path / "half", **half), str(weighted.model_id))
+    assert bot == exam is not None
+
+
+def test_a_family_that_takes_no_weights_is_refused_before_anything_is_collected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(Ridge, "takes_weights")  # as a stranger's family, which need not know of them
+    with pytest.raises(ConfigError, match="half_life_days: the family ridge takes no weights"):
+        merge_params(small(tmp_path, model={"half_life_days": 7.0}))
+
+
+# --- rows unlike the training -----------------------------------------------------------------------------------------
+
+
+WARY: Chosen = {**LAX, "model": {"novelty": 0.9}}
+
+
+def test_a_bar_unlike_the_training_gives_no_signal_in_the_exam_and_the_same_in_the_bot(tmp_path: Path) -> None:
+    report = trained(tmp_path, WARY)
+    plain = trained(tmp_path / "plain", LAX)
+    assert report.challenger is not None
+    assert plain.challenger is not None
+    assert report.challenger.novel_share == pytest.approx(0.1, abs=0.07), "the exam is like the training, nearly"
+    assert plain.challenger.novel_share is None
+    assert report.challenger.positions_sha256 != plain.challenger.positions_sha256
+    assert artifact.describe(tmp_path / "trained_stock_model.onnx").format == artifact.FORMAT_OF_HAND
+    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **WARY), str(report.model_id))
+    assert bot == exam is not None
+    with LedgerReader(tmp_path / "replay" / "ledger.sqlite") as ledger:
+        decisions = ledger.decisions()
+    novel = decisions.filter(pl.col("code") == "hold_novel")
+    assert 0.02 < novel.height / decisions.height < 0.3
+    assert novel["prediction"].is_null().all()
+    assert novel["target"].is_not_null().all(), "earlier signals run off"
+    ticker, ts = novel.row(0, named=True)["ticker"], novel["ts"][0].isoformat()
+    (row,) = explain(small(tmp_path, **WARY), str(report.model_id), (ticker, ts), now=LATER, on_event=ignore).rows
+    assert (row.novel, row.signal) == (True, 0)
+    assert row.prediction is not None
+    assert row.contributions is not None
+    assert row.base is not None
+    assert row.base + sum(row.contributions.values()) == pytest.approx(row.prediction, abs=1e-6)
+
+
+# --- features that leave ----------------------------------------------------------------------------------------------
+
+
+CHOOSY: Chosen = {**LAX, "features": {"drop_below": 0.002}}
+
+
+def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_agree_without_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = trained(tmp_path, CHOOSY)
+    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+    assert meta.selection is not None
+    assert meta.selection == report.selection
+    kept = {worth.name for worth in meta.selection.kept}
+    assert 0 < len(kept) < 31
+    assert {worth.importance < 0.002 for worth in meta.selection.dropped} == {True}
+    ours = artifact.our_features()
+    assert meta.feature_names == report.features == tuple(name for name in ours.names if name in kept)
+    assert meta.features_hash == ours.narrow(meta.feature_names).definitions_hash
+    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **CHOOSY), str(report.model_id))
+    assert bot == exam is not None
+    (row,) = history(tmp_path, calendar="XNYS", lineage=True)
+    assert row.features == meta.feature_names
+    assert row.dropped == {worth.name: worth.importance for worth in meta.selection.dropped}
+    draw_lineage([row, replace(row, model_id="before", features=(*row.features[1:], "another"), dropped={})])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{row.model_id} reads {len(kept)} features; " in said
+    assert f"against before: +{row.features[0]} -another" in said
+
+
+def test_what_is_left_is_what_a_choice_by_hand_would_train(tmp_path: Path) -> None:
+    """The same rows, the same features: the same positions to the bit."""
+    choosy = trained(tmp_path / "choosy", CHOOSY)
+    by_hand = trained(tmp_path / "hand", {**LAX, "features": {"use": choosy.features}})
+    assert choosy.challenger is not None
+    assert by_hand.challenger is not None
+    assert choosy.challenger.positions_sha256 == by_hand.challenger.positions_sha256
+
+
+# --- the baseline -----------------------------------------------------------------------------------------------------
+
+
+FOREST: Chosen = {**LAX, "model": {"n_estimators": 8}}
+
+
+def test_a_forest_is_told_beside_a_ridge_of_the_same_rows_that_decides_nothing(tmp_path: Path) -> None:
+    report = trained(tmp_path / "forest", FOREST)
+    ridge = trained(tmp_path / "ridge", LAX)
+    assert report.baseline is not None
+    assert ridge.challenger is not None
+    assert ridge.baseline is None, "it would be the model itself"
+    assert report.baseline.model_id == "ridge"
+    assert report.baseline.positions_sha256 == ridge.challenger.positions_sha256
+    assert report.baseline.pnl_by_session == ridge.challenger.pnl_by_session
+    assert (report.trials, [record.family for record in Registry(tmp_path / "forest").models()]) == (1, ["forest"])
+    assert not [fact for fact in report.evidence if "ridge" in fact.text]

@@ -1,0 +1,61 @@
+"""Processes seen from outside: which live, what they started, and the wait for what another process brings about.
+
+A signal, a written line or an end happens some time after it was asked for: on a loaded machine seconds later. A test
+waits for it here and then asserts; the limit is far above what any machine needs, and only a fault meets it.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.installed import PATIENCE_S
+
+_FIRST_S, _LONGEST_S = 0.002, 0.05  # between looks: short at first, for what takes a moment; then hardly any of a core
+_ENDED = frozenset("ZX")  # ended, and not waited for yet: see proc_pid_stat(5)
+
+
+def lives(pid: int) -> bool:
+    """Return whether a process runs; one that has ended and that nobody has waited for does not."""
+    return _look_at(pid)[0] not in _ENDED
+
+
+def _look_at(pid: int) -> tuple[str, int]:
+    """Return the state and the parent of a process; ("X", 0) where there is none."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[:2]
+    except OSError:  # also when it ends while we look
+        return "X", 0
+    return state, int(parent)
+
+
+def wait_until(happens: Callable[[], object], what: str = "it", limit_s: float = PATIENCE_S) -> None:
+    """Return once `happens()` is true; AssertionError, which names `what`, after `limit_s`."""
+    ends, pause_s = time.monotonic() + limit_s, _FIRST_S
+    while not happens():
+        assert time.monotonic() < ends, f"{what} did not happen within {limit_s} s"
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _LONGEST_S)
+
+
+def wait_until_ended(*pids: int, limit_s: float = PATIENCE_S) -> None:
+    """Return once none of these processes runs; AssertionError, which names them, after `limit_s`."""
+    wait_until(lambda: not any(map(lives, pids)), f"The end of each of {pids}", limit_s)
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes whose parent is `parent`, those left out that have ended."""
+    seen = ((int(folder.name), *_look_at(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))
+    return [pid for pid, state, of in seen if of == parent and state not in _ENDED]
+
+
+def find_trainers(parent: int) -> list[int]:
+    """Return the processes in which `parent` trains; what else it keeps, as multiprocessing's tracker, is left out."""
+    found = []
+    for pid in children(parent):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:  # it ended while we looked
+            continue
+        if b"hftcl.model.trainer" in command:
+            found.append(pid)
+    return found
