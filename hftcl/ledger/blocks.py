@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
 from hftcl.ledger.frames import WholeRows, read_frame
-from hftcl.ledger.rows import BOOKS, BookName, FillBlock
+from hftcl.ledger.rows import BOOKS, UNORDERED, BookName, FillBlock
 from hftcl.ledger.schema import BLOCKS, FILLS, LEDGER, OPENS, microseconds, moment
 from hftcl.sqlite import Sync, transaction
 
@@ -55,6 +55,7 @@ def write_blocks(path: Path, before: datetime, *, sync: Sync | None = None) -> i
 def read_fills(db: sqlite3.Connection, path: Path, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
     """Return COLUMNS of the book's fills in bars from `first` on, by ts, and in one bar as the ledger learnt of them.
 
+    `ordered`: whether an order traded them; else they are of `UNORDERED`, as the shares that a split made of others.
     Raises IntegrityError for a block or a row that is not what was written.
     """
     import polars as pl
@@ -67,7 +68,17 @@ def read_fills(db: sqlite3.Connection, path: Path, book: BookName, first: dateti
         where.append("NOT (f.number > ? AND f.number <= ?)")  # of the index: the rows of blocks are not looked at
         values += [after, number]
     rows = read_frame(db, path, (FILLS, OPENS), f"{_JOIN} {' AND '.join(where)}", values)
-    return pl.concat([rows.select("number", *COLUMNS), *parts]).sort("ts", "number").drop("number")
+    fills = pl.concat([rows.select("number", *COLUMNS), *parts]).sort("ts", "number")
+    unordered = _list_unordered(db, path, book)
+    return fills.select(*COLUMNS, ordered=~pl.col("number").is_in(unordered))
+
+
+def _list_unordered(db: sqlite3.Connection, path: Path, book: BookName) -> list[int]:
+    """Return the numbers of the book's fills of no order: few, and found by the index of the ids."""
+    spans = [edge for name in UNORDERED for edge in (f"{name}-", f"{name}.")]  # the character after - is the dot
+    ids = " OR ".join(["f.fill_id >= ? AND f.fill_id < ?"] * len(UNORDERED))
+    rows = read_frame(db, path, (FILLS,), f"WHERE +f.book = ? AND ({ids})", (book, *spans))
+    return list(rows.filter(rows["client_order_id"].is_in(UNORDERED))["number"])
 
 
 def delete_block_of(db: sqlite3.Connection, fill_id: str) -> None:

@@ -99,7 +99,7 @@ class LedgerQueries(DecisionQueries):
         return self._read_frame("opens", None, None, None, "fill_id")
 
     def fills_with_opens(self, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
-        """Return what a report reads of the fills in bars from `first` on, by ts: the columns of `blocks.COLUMNS`."""
+        """Return what a report reads of the fills in bars from `first` on, by ts: what `blocks.read_fills` gives."""
         with self.snapshot():
             return blocks.read_fills(self._db, self.path, book, first)
 

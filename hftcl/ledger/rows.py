@@ -30,6 +30,16 @@ that was canceled as its last share traded is filled."""
 STATED: Final = "stated-"
 """How the id of a fill begins that the broker never told, booked by what it said of the order; then the order's id."""
 
+ADOPTED: Final = "adopted"
+SPLIT: Final = "split"
+ACTION: Final = "corporate"
+KEPT: Final = "kept"
+UNORDERED: Final = (ADOPTED, SPLIT, ACTION, KEPT)
+"""Orders of no order, with which the ids of their fills begin too: shares that a person let the bot take over, those
+that a split made of others, those that another corporate action made or took away, and those that the bot held as a
+person took their ticker out of its hands. None of them was traded: they are neither turnover nor a fill to be counted.
+"""
+
 BARRED: Final = "barred"
 """In the meta: the session, and why nothing is opened in it because the broker refuses the account."""
 

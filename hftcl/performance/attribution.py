@@ -38,10 +38,11 @@ FILLS: Final = pl.Schema(
         "commission": pl.Float64(),
         "reference_price": pl.Float64(),
         "open": pl.Float64(),
+        "ordered": pl.Boolean(),
     }
 )
 """What `attribute` reads of fills. hour: place of the hour of its session, from 0; quantity: signed shares; money in
-USD; open: of its bar, null where it is not known."""
+USD; open: of its bar, null where it is not known; ordered: whether an order traded them."""
 
 AMOUNTS: Final = ("moved", "commission", "slippage", "traded", "fills", "fill_cost", "timing", "charges")
 """The columns of what is booked, float64, USD but `fills`, a count; the fields of `Amounts` say what they are."""
@@ -123,6 +124,8 @@ def attribute(
     left to its successor at a swap remains its own. Commission, slippage and turnover are booked on the fill's own
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
+    What no order traded is neither a fill nor turnover. Of a split, whose old shares go and new ones come at the same
+    moment, the lots and the trade under way go on in new shares.
     """
     fills = fills.filter(pl.col("session") <= sessions[-1]) if sessions else fills.clear()
     days = _find_places(fills["session"], sessions)
@@ -174,18 +177,34 @@ def _match_fills(
     moves, trades, held = _Moves(), list[_TradeRow](), dict[str, float]()
     # how many fills there had been when a session ended: what is settled then comes after the last of these
     ends = np.searchsorted(days, np.arange(sessions), side="right").tolist()
-    columns = fills.select("ticker", "quantity", "price", "commission", place=pl.int_range(pl.len()))
+    columns = fills.select("ticker", "ts", "quantity", "price", "commission", "ordered", place=pl.int_range(pl.len()))
     parts = columns.with_columns(day=pl.Series(days)).partition_by("ticker", as_dict=True, maintain_order=True)
     for (ticker,), part in parts.items():
         book = _LotBook(closes.get(str(ticker), {}), ends, moves, trades)
         columns_of = (part[name].to_list() for name in ("place", "day", "quantity", "price", "commission"))
-        for fill in zip(*columns_of, strict=True):
-            book.book_fill(*fill)
+        made = _find_splits(part)
+        coming = enumerate(zip(*columns_of, strict=True))
+        for row, fill in coming:
+            if row in made and book.position and abs(book.position + fill[2]) <= _FLAT:
+                book.split(fill[1], made[row])
+                next(coming)
+            else:
+                book.book_fill(*fill)
         book.settle_until(sessions)
         if abs(book.position) > _FLAT:
             held[str(ticker)] = book.position
     trades.sort(key=lambda trade: trade[1])  # a fill ends one trade at most
     return moves, trades, held
+
+
+def _find_splits(part: pl.DataFrame) -> dict[int, float]:
+    """Return by the row of old shares that go, of one ticker, the new shares that come for them in the same moment."""
+    if part["ordered"].all():
+        return {}
+    quantity, ts, unordered = pl.col("quantity"), pl.col("ts"), ~pl.col("ordered")
+    is_pair = unordered & unordered.shift(-1) & (ts == ts.shift(-1)) & (quantity * quantity.shift(-1) < 0)
+    rows = part.select(row=pl.int_range(pl.len()), made=quantity.shift(-1), is_pair=is_pair).filter("is_pair")
+    return dict(rows.select("row", "made").iter_rows())
 
 
 @dataclass(slots=True)
@@ -244,6 +263,16 @@ class _LotBook:
         if not self.position:
             self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
 
+    def split(self, day: int, made: float) -> None:
+        """Go on with `made` shares for those that are held, for the same money."""
+        if day != self.day:
+            self.settle_until(day)
+        ratio, self.position = made / self.position, made
+        for lot in self.lots:
+            lot.quantity, lot.price = lot.quantity * ratio, lot.price / ratio
+        if (trade := self.open) is not None:
+            trade.entered, trade.left, trade.largest = trade.entered * ratio, trade.left * ratio, trade.largest * ratio
+
     def settle_until(self, day: int) -> None:
         """Book what every lot has made by the closes of the sessions before `day`, and let it go on from there."""
         for ended in range(self.day, day) if self.lots else ():
@@ -297,7 +326,8 @@ def _book(
     fills: pl.DataFrame, days: IntArray, sessions: Sequence[date], moves: _Moves, charges: Mapping[Key, float]
 ) -> pl.DataFrame:
     """Return what is booked on each key: a row each, in the order in which they were first booked on."""
-    count = fills.height
+    ordered = np.flatnonzero(fills["ordered"].to_numpy())
+    count = ordered.size
     names = [
         pl.concat([fills[name], pl.Series([getattr(key, name) for key in charges], dtype=pl.String)]).unique().sort()
         for name in ("model_id", "ticker")
@@ -314,13 +344,13 @@ def _book(
         np.array([key.hour for key in charges], np.int64),
     )
     parts = zip(
-        (days, models, tickers, hours),
+        (days[ordered], models[ordered], tickers[ordered], hours[ordered]),
         (moved_on, models[opener], tickers[opener], np.where(days[opener] == moved_on, hours[opener], OVERNIGHT)),
         charged,
         strict=True,
     )
     columns = [np.concatenate(part) for part in parts]
-    order = np.concatenate([_PARTS * np.arange(count), np.asarray(moves.order, np.int64), [1 << 62] * len(charges)])
+    order = np.concatenate([_PARTS * ordered, np.asarray(moves.order, np.int64), [1 << 62] * len(charges)])
     came = np.lexsort((columns[0], order))  # stable: what came at the same moment stays as it was written
     places, firsts = _number_keys(columns, came)
     back = np.empty_like(places)
@@ -328,7 +358,7 @@ def _book(
     of_fill, of_move, of_charge = np.split(back, [count, count + opener.size])
     in_turn = np.argsort(order[count : count + opener.size], kind="stable")
     size = firsts.size
-    sums = _sum_fills(fills, of_fill, size)
+    sums = _sum_fills(fills.filter("ordered"), of_fill, size)
     sums["moved"] = _sum_by(of_move[in_turn], np.asarray(moves.moved)[in_turn], size)
     sums["charges"] = _sum_by(of_charge, np.fromiter(charges.values(), np.float64, len(charges)), size)
     day, model, ticker, hour = (column[came[firsts]] for column in columns)

@@ -319,9 +319,10 @@ def test_a_ledger_of_a_version_before_is_read_as_it_is_and_brought_up_to_date_by
 def read_as_rows(path: Path, book: BookName) -> list[Any]:
     """Return what a report reads of a book's fills, asked of their rows by other words."""
     names = ", ".join(COLUMNS)
+    names += ", client_order_id NOT IN ('split', 'corporate', 'adopted', 'kept')"
     sql = f"SELECT {names} FROM fills LEFT JOIN opens USING (fill_id) WHERE book = ? ORDER BY ts, number"  # noqa: S608
     with contextlib.closing(sqlite3.connect(path)) as db:
-        return [(moment(ts), *rest) for ts, *rest in db.execute(sql, (book,))]
+        return [(moment(ts), *rest, bool(ordered)) for ts, *rest, ordered in db.execute(sql, (book,))]
 
 
 def read_blocks(path: Path, book: BookName = "production") -> list[tuple[int, int]]:

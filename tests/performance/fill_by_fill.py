@@ -25,6 +25,8 @@ class Execution(NamedTuple):
     reference_price: float
     open: float | None = None
     """Of its bar; None where it is not known."""
+    ordered: bool = True
+    """Whether an order traded it."""
 
 
 class Key(NamedTuple):
@@ -118,21 +120,43 @@ def attribute(
     left to its successor at a swap remains its own. Commission, slippage and turnover are booked on the fill's own
     model and hour. What is held at the end of a session is settled at its close, as futures are: that day's P&L ends
     there, and the next begins from that price, in the hour OVERNIGHT. Without a close it is settled later.
+    What no order traded is neither a fill nor turnover. Of a split, whose old shares go and new ones come at the same
+    moment, the lots and the trade under way go on in new shares.
     """
-    coming = iter(executions)
+    fills = list(executions)
+    followers = _find_followers(fills)
+    coming = iter(enumerate(fills))
     following = next(coming, None)
+    done = set[int]()
     books: dict[str, _LotBook] = defaultdict(_LotBook)
     booked: dict[Key, Amounts] = defaultdict(Amounts)
     trades: list[Trade] = []
     for session in sessions:
-        while following is not None and following.session <= session:
-            trades += books[following.ticker].book_fill(following, booked)
+        while following is not None and following[1].session <= session:
+            place, fill = following
+            follower, book = followers.get(place), books[fill.ticker]
+            if follower is not None and book.is_split(fill, fills[follower]):
+                book.split(fills[follower])
+                done.add(follower)
+            elif place not in done:
+                trades += book.book_fill(fill, booked)
             following = next(coming, None)
         for ticker, book in books.items():
             if (close := closes.get((session, ticker))) is not None:
                 book.book_close(session, ticker, close, booked)
     held = {ticker: book.position for ticker, book in books.items() if abs(book.position) > _FLAT}
     return Attribution(dict(booked), tuple(trades), held)
+
+
+def _find_followers(fills: Sequence[Execution]) -> dict[int, int]:
+    """Return the place of each fill's next one of the same ticker."""
+    newest: dict[str, int] = {}
+    followers: dict[int, int] = {}
+    for place, fill in enumerate(fills):
+        if fill.ticker in newest:
+            followers[newest[fill.ticker]] = place
+        newest[fill.ticker] = place
+    return followers
 
 
 @dataclass(slots=True)
@@ -185,19 +209,39 @@ class _LotBook:
 
     def book_fill(self, execution: Execution, booked: dict[Key, Amounts]) -> list[Trade]:
         """Take a fill: book what it closes and what it cost; return the trade that it ended, if one."""
-        own = booked[Key(execution.session, execution.model_id, execution.ticker, execution.hour)]
-        own.commission += execution.commission
-        own.slippage += execution.quantity * (execution.price - execution.reference_price)
-        if execution.open is not None:
-            own.fill_cost += execution.quantity * (execution.price - execution.open)
-            own.timing += execution.quantity * (execution.open - execution.reference_price)
-        own.traded += abs(execution.quantity) * execution.price
-        own.fills += 1
+        if execution.ordered:
+            own = booked[Key(execution.session, execution.model_id, execution.ticker, execution.hour)]
+            own.commission += execution.commission
+            own.slippage += execution.quantity * (execution.price - execution.reference_price)
+            if execution.open is not None:
+                own.fill_cost += execution.quantity * (execution.price - execution.open)
+                own.timing += execution.quantity * (execution.open - execution.reference_price)
+            own.traded += abs(execution.quantity) * execution.price
+            own.fills += 1
         self._match(execution, booked)
         ended = self._follow(execution)
         if not self.position:
             self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
         return ended
+
+    def is_split(self, old: Execution, new: Execution) -> bool:
+        """Whether all that is held goes, and other shares of the same side come for it at the same moment."""
+        together = old.ts == new.ts and not old.ordered and not new.ordered
+        return (
+            together
+            and bool(self.position)
+            and abs(self.position + old.quantity) <= _FLAT
+            and (self.position * new.quantity > 0)
+        )
+
+    def split(self, new: Execution) -> None:
+        """Go on with the new shares, for the same money."""
+        ratio, self.position = new.quantity / self.position, new.quantity
+        for lot in self.lots:
+            lot.quantity, lot.price = lot.quantity * ratio, lot.price / ratio
+        if self.open is not None:
+            self.open.entered, self.open.left = self.open.entered * ratio, self.open.left * ratio
+            self.open.largest *= ratio
 
     def _match(self, execution: Execution, booked: dict[Key, Amounts]) -> None:
         left = execution.quantity

@@ -30,10 +30,11 @@ def fill(
     ticker: str = "AAPL",
     commission: float = 0.0,
     reference: float | None = None,
+    ordered: bool = True,
 ) -> Execution:
     ts = datetime(session.year, session.month, session.day, 14, 30, tzinfo=UTC) + timedelta(minutes=minute)
     known = price if reference is None else reference
-    return Execution(session, minute // 60, ts, ticker, model, quantity, price, commission, known)
+    return Execution(session, minute // 60, ts, ticker, model, quantity, price, commission, known, None, ordered)
 
 
 def book(fills: Sequence[Execution], closes: Mapping[tuple[date, str], float], sessions: Sequence[date]) -> Attribution:
@@ -72,6 +73,40 @@ def test_what_a_model_opened_is_its_own_though_its_successor_closes_it() -> None
     assert [trade[name] for name in ("model_id", "quantity", "fills", "net")] == ["A", 10, 4, 12.5]
     assert trade["entry"] == pytest.approx((10 * 100 + 2 * 103) / 12)
     assert trade["exit"] == pytest.approx((4 * 101 + 8 * 102) / 12)
+
+
+def split(held: float, ratio: float, price: float, session: date = TUESDAY) -> list[Execution]:
+    """Return a split of what is held, as the ledger keeps it: old shares out, new ones in, for the same money."""
+    sides = ((-held, price), (held * ratio, price / ratio))
+    return [fill(shares, usd, model="no model", session=session, ordered=False) for shares, usd in sides]
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_split_is_no_trade_and_no_turnover_and_leaves_what_is_held_with_its_model(side: int) -> None:
+    """By hand: A holds 100 of cost 200, closed at 220; 4:1, of which 300 go at 60 and 100 at 50; B decided the last."""
+    fills = [
+        fill(100 * side, 200, commission=1.0),
+        *split(100 * side, 4.0, 200.0),
+        fill(-300 * side, 60, session=TUESDAY, minute=1),
+        fill(-100 * side, 50, model="B", session=TUESDAY, minute=2),
+    ]
+    found = book(fills, {(MONDAY, "AAPL"): 220.0}, [MONDAY, TUESDAY])
+    assert by_model(found) == {"A": side * (2_000 + 300 * 5 - 100 * 5) - 1.0, "B": 0.0}
+    total = sum_amounts(found.booked)
+    assert (total.traded, total.fills) == (20_000 + 18_000 + 5_000, 3)
+    (trade,) = found.trades.iter_rows(named=True)
+    assert (trade["model_id"], trade["quantity"], trade["entry"], trade["exit"]) == ("A", 400 * side, 50.0, 57.5)
+    assert trade["net"] == side * 3_000 - 1.0
+
+
+def test_shares_that_a_person_hands_over_are_no_turnover_and_what_they_make_counts() -> None:
+    fills = [
+        fill(10, 100, model="no model", ordered=False),
+        fill(-10, 103, model="A", minute=5),
+    ]
+    found = book(fills, {}, [MONDAY])
+    total = sum_amounts(found.booked)
+    assert (total.net, total.traded, total.fills) == (30.0, 1_030.0, 1)
 
 
 def test_a_turn_ends_one_trade_and_begins_another_and_splits_its_commission() -> None:
@@ -190,11 +225,27 @@ def test_a_session_is_settled_alike_whatever_comes_later(
     assert part.trades.equals(whole.trades.filter(pl.col("session") <= TUESDAY))
 
 
+def add_splits(fills: Sequence[Execution], ratios: Mapping[date, float]) -> list[Execution]:
+    """Let what is held of AAPL be split before the first fill of each of these sessions."""
+    whole, held, met = list[Execution](), 0.0, set[date]()
+    for each in fills:
+        if each.session in ratios.keys() - met:
+            met.add(each.session)
+            if abs(held) > 1e-9:
+                whole += split(held, ratios[each.session], 50.0, each.session)
+                held = whole[-1].quantity
+        whole.append(each)
+        held = held + each.quantity if each.ticker == "AAPL" else held
+        held = 0.0 if abs(held) <= 1e-9 else held
+    return whole
+
+
 @given(
     drawn=DRAWN,
     opens=st.lists(st.none() | st.floats(0.01, 5000), min_size=60, max_size=60),
     priced=st.sets(st.tuples(st.integers(0, 4), st.sampled_from(["AAPL", "AMD", "X:BTCUSD"]))),
     whole=st.booleans(),
+    ratios=st.dictionaries(st.integers(1, 4), st.sampled_from([4.0, 0.1, 1.5])),
 )
 @settings(max_examples=80, deadline=None)
 def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
@@ -202,6 +253,7 @@ def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
     opens: list[float | None],
     priced: set[tuple[int, str]],
     whole: bool,
+    ratios: dict[int, float],
 ) -> None:
     sessions = [MONDAY + timedelta(days=day) for day in range(5)]
     fills = [
@@ -213,6 +265,7 @@ def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
             sorted(drawn, key=lambda each: each[:2]), opens, strict=False
         )
     ]  # fmt: skip
+    fills = add_splits(fills, {sessions[day]: ratio for day, ratio in ratios.items()})
     closes = {(sessions[day], ticker): 50.0 + 0.1 * day for day, ticker in sorted(priced)}
     for known in (sessions, sessions[:2]):
         found, expected = book(fills, closes, known), fill_by_fill.attribute(fills, closes, known)

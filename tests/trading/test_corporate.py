@@ -356,6 +356,78 @@ def test_what_the_kill_switch_books_before_the_open_counts_for_that_session(nigh
     assert when == MORNING
 
 
+@pytest.mark.parametrize("tells", [True, False], ids=["told", "not told"])
+def test_a_split_of_the_source_is_booked_before_the_kill_switch_closes_what_the_broker_made_of_it(
+    night: Overnight, tells: bool
+) -> None:
+    """A broker may do it before its activities tell of it; then only the source explains the shares."""
+    night.hold(AAPL=100.0)
+    night.list_splits("AAPL", 1.0, 4.0)
+    night.account.split("AAPL", 4.0, NIGHT)
+    if not tells:
+        night.account.activities = [row for row in night.account.activities if row.kind == "FILL"]
+    night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+    done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+    sent = [(order.symbol, order.quantity) for order in night.account.open_orders()]
+    assert (done.orders, done.shortfall, sent) == (1, "", [("AAPL", -400.0)])
+    assert done.note.startswith("AAPL was split: 100 shares became 400. No bot runs.")
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        assert (ledger.positions(), [latch.name for latch in ledger.latches()]) == ({"AAPL": 400.0}, ["kill_switch"])
+        assert ledger.read_account().realised == pytest.approx(0.0)
+
+
+def test_a_split_that_the_broker_has_still_to_do_leaves_the_kill_switch_what_it_holds(night: Overnight) -> None:
+    night.hold(AAPL=100.0)
+    night.list_splits("AAPL", 1.0, 4.0)
+    night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+    done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+    assert [(order.symbol, order.quantity) for order in night.account.open_orders()] == [("AAPL", -100.0)]
+    assert (done.orders, done.positions) == (1, {"AAPL": 100.0})
+
+
+def test_a_split_of_which_the_source_knows_nothing_makes_no_loss_of_the_day(night: Overnight) -> None:
+    night.hold(AAPL=100.0)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(389), open=100.0, close=100.0)])
+    night.account.split("AAPL", 3.0, NIGHT)
+    night.wake()
+    _, at_open = night.read_open()
+    assert at_open == pytest.approx(50_000.0, abs=200.0)
+
+
+def test_the_kill_switch_measures_the_day_from_the_close_before(night: Overnight) -> None:
+    """Else a start later in the day, after it was cleared, knows nothing of what was lost overnight."""
+    night.hold(AAPL=100.0)
+    night.account.split("AAPL", 4.0, NIGHT)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(389), open=100.0, close=120.0)])
+    night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+    flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+    day, at_open = night.read_open()
+    assert day == str(NEXT_DAY)
+    assert at_open == pytest.approx(52_000.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda account: account.split("AAPL", 3.0, NIGHT),
+        lambda account: account.exchange("AAPL", "BUYR", NIGHT, ratio=0.5),
+        lambda account: None,
+    ],
+    ids=["split", "merger", "nothing"],
+)
+def test_what_a_corporate_action_made_of_shares_is_no_turnover_in_the_report(
+    night: Overnight, act: Callable[[StrictAccount], None]
+) -> None:
+    night.hold(AAPL=100.0)
+    act(night.account)
+    check_whole(night, night.wake(0))
+    total = performance(settings_of(night.home, **night.world.sections)).total
+    assert (total.fills, total.trades <= 1) == (1, True)
+    assert total.turnover == pytest.approx(100 * 100.0 / 50_000.0, rel=0.01)
+
+
 def test_an_action_whose_cash_cannot_be_had_at_once_is_told_all_the_same(night: Overnight) -> None:
     night.hold(AAPL=100.0)
     night.account.split("AAPL", 3.0, NIGHT)

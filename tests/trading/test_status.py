@@ -343,6 +343,48 @@ def test_without_a_bot_more_positions_than_a_minute_has_calls_are_all_closed_min
         assert sorted(order.quantity for order in broker.account_now.open_orders()) == [-10.0] * 20
 
 
+NIGHT = timedelta(days=1)
+
+
+def list_splits(settings: Settings, *splits: tuple[str, float]) -> Settings:
+    """Let the source of the bars be files that know of these splits of the next day: a ticker, new shares for one."""
+    home = Path(settings.paths.home)
+    rows = [
+        {"ticker": ticker, "execution_date": str(SESSION + NIGHT), "split_from": 1.0, "split_to": ratio}
+        for ticker, ratio in splits
+    ]
+    (home / "splits.json").write_text(json.dumps(rows))
+    market = replace(settings.market, source="files")
+    return replace(settings, market=market, files=replace(settings.files, folder=str(home), splits="splits.json"))
+
+
+@pytest.mark.hazard(67)
+def test_without_a_bot_a_simulated_broker_hears_of_a_split_before_everything_is_closed(tmp_path: Path) -> None:
+    """Else the old shares would be closed at the price of new ones: a loss that nobody made."""
+    settings = list_splits(strict_home(tmp_path, 3), ("T000", 4.0))
+    with Ledger(Home.live(tmp_path).ledger) as ledger:
+        ledger.set_meta(splits_looked_up=str(SESSION))
+    found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test")
+    assert (found.orders, found.shortfall) == (3, "")
+    assert found.note.startswith("T000 was split: 10 shares became 40. No bot runs. 3 closing orders were sent.")
+    with contextlib.closing(StrictPaper(settings, folder=tmp_path)) as broker:
+        sent = {order.symbol: order.quantity for order in broker.account_now.open_orders()}
+    assert sent == {"T000": -40.0, "T001": -10.0, "T002": -10.0}
+    again = flatten(settings, clock=SimulatedClock(at(11) + NIGHT), reason="a test")
+    assert "was split" not in again.note, "once"
+    with Ledger(Home.live(tmp_path).ledger) as ledger:
+        assert ledger.positions()["T000"] == 40.0
+        assert ledger.meta().get("splits_looked_up") == str(SESSION), "the shadow's are still to be found"
+
+
+def test_without_a_bot_splits_that_cannot_be_looked_up_keep_nothing_from_being_closed(tmp_path: Path) -> None:
+    settings = list_splits(strict_home(tmp_path, 3))
+    (tmp_path / "splits.json").write_text("no splits")
+    found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test")
+    assert (found.orders, found.shortfall) == (3, "")
+    assert found.note.startswith("Splits are not known: ")
+
+
 def test_without_a_bot_what_the_broker_refuses_to_close_is_told_and_not_counted_as_sent(tmp_path: Path) -> None:
     settings = strict_home(tmp_path, 3, suspended=True)
     found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")

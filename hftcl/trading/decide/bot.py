@@ -101,7 +101,7 @@ class Bot:
         )
         self._last_prices = LastPrices(self._rules.limits(len(self._tickers), 0).collar)
         self._last_prices.start(morning.earlier)
-        before = read_exchanged_closes(self._ledger) | self._last_prices.prices
+        before = read_exchanged_closes(self._ledger) | self._last_prices.prices | self._read_split_closes(hours)
         for minute in morning.so_far.partition_by("ts", maintain_order=True):
             self._last_prices.take(minute)
         self._ledger.forget_closes(hours.session)
@@ -121,6 +121,12 @@ class Bot:
             context = self._build_context(missed["ts"].max(), now)  # type: ignore[arg-type]
             for side in self.active:
                 side.desk.book_minute(missed, context)
+
+    def _read_split_closes(self, hours: Hours) -> dict[str, float]:
+        """Return the closes before of what the broker alone says was split, in today's shares."""
+        ratios = self.production.desk.splits.list_by_broker(hours.session)
+        closes = self._ledger.read_last_closes(hours.session, ratios) if ratios else {}
+        return {ticker: close for ticker, close in closes.items() if ticker in ratios}
 
     def resume(self) -> None:
         """Read again what production holds and what is working, after ledger and broker were made to agree."""

@@ -14,12 +14,11 @@ from typing import Final
 from hftcl.errors import BrokerError
 from hftcl.ledger.account import DECIMALS, SAME
 from hftcl.ledger.meta import Fact
-from hftcl.ledger.rows import FillRecord, LedgerEvent
+from hftcl.ledger.rows import ACTION, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Broker, TellsCash
 from hftcl.trading.execute.cash import book_cash
 from hftcl.trading.execute.corporate_plan import Change, Leg, Step, explain, plan
-from hftcl.trading.execute.reconciliation import ACTION
 
 _LOOK_BACK: Final = timedelta(days=30)  # a bot may have stood still for weeks with shares in its account
 _KEPT_IDS: Final = 1000  # of activities that are booked, 60 KB: far more than a month has

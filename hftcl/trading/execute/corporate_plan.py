@@ -10,8 +10,8 @@ from datetime import date
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS, SAME
+from hftcl.ledger.rows import ACTION
 from hftcl.trading.brokers import CashMove
-from hftcl.trading.execute.reconciliation import ACTION
 
 _OTHER_NAME: Final = frozenset({"NC", "SC"})
 SPLITS: Final = frozenset({"SPLIT", "SSP"})

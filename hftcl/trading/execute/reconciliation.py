@@ -8,7 +8,18 @@ from typing import Final
 
 from hftcl.formats import count
 from hftcl.ledger.account import DECIMALS, SAME
-from hftcl.ledger.rows import STATED, BookName, FillRecord, LedgerEvent, OrderRecord, OrderUpdate, State
+from hftcl.ledger.rows import (
+    ADOPTED,
+    KEPT,
+    SPLIT,
+    STATED,
+    BookName,
+    FillRecord,
+    LedgerEvent,
+    OrderRecord,
+    OrderUpdate,
+    State,
+)
 from hftcl.ledger.schema import microseconds, moment
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
@@ -17,13 +28,6 @@ from hftcl.trading.execute.bookable import note_refused, sort_fills
 from hftcl.trading.execute.orders import is_ours
 
 LATCH: Final = "reconciliation"  # the name of its latch in the ledger, shown by `trade --status`
-ADOPTED: Final = "adopted"
-SPLIT: Final = "split"
-"""Orders of no order: shares that a person let the bot take over, and those that a split made of others."""
-ACTION: Final = "corporate"
-"""Likewise: shares that another corporate action made of others, or took away."""
-_KEPT: Final = "kept"
-"""Likewise: shares that the bot held as a person took their ticker out of its hands."""
 HANDED: Final = "handed_over"  # in the ledger's meta: a person gave the bot what others had traded
 _REMEDY: Final = (  # what only a person can decide: whether the broker or our books are right
     "Look at the account and its trades, and cancel what others left open there; to clear this is to take the broker's "
@@ -345,8 +349,8 @@ def _give_to_person(ledger: Ledger, account: Account, hands_off: frozenset[str],
     sides: tuple[tuple[BookName, int], ...] = (("production", -1), ("foreign", 1))
     fills = [
         FillRecord(
-            fill_id=f"{_KEPT}-{microseconds(now)}-{ticker}-{book}",
-            client_order_id=_KEPT,
+            fill_id=f"{KEPT}-{microseconds(now)}-{ticker}-{book}",
+            client_order_id=KEPT,
             book=book,
             ts=now.replace(second=0, microsecond=0),
             ticker=ticker,
@@ -373,7 +377,7 @@ def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[st
     for ticker, shares in gap.shares.items():
         price = gap.account.marks.get(ticker) or cost[ticker]
         fill = Fill(
-            fill_id=f"adopted-{microseconds(now)}-{ticker}",
+            fill_id=f"{ADOPTED}-{microseconds(now)}-{ticker}",
             client_order_id=ADOPTED,
             ticker=ticker,
             quantity=shares,

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+import polars as pl
+
 from hftcl.alerts import Kind
 from hftcl.errors import BrokerError
 from hftcl.ledger.account import DECIMALS, SAME
-from hftcl.ledger.rows import BookName, FillRecord, LedgerEvent
+from hftcl.ledger.rows import ACTION, ADOPTED, SPLIT, BookName, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Broker, SplitsShares, TellsCash
 from hftcl.trading.execute.corporate_plan import SPLITS
 from hftcl.trading.execute.faults import Tell
-from hftcl.trading.execute.reconciliation import ADOPTED, SPLIT
 
 _LOOK_BACK: Final = timedelta(days=4)  # a broker does a split on the evening before, with a weekend between
+_SIDES: Final = ("out", "in")  # how the ids of a split's two fills end, here and of an action
 _DAY: Final = timedelta(days=1)  # splits are booked at the beginning of a session, or within it
 
 
@@ -127,19 +129,20 @@ class SplitBook:
         """Return by ticker new shares for an old one, of the splits of `session`, done or awaited."""
         return self._list_booked(session) | self.awaited
 
+    def list_by_broker(self, session: date) -> dict[str, float]:
+        """Return by ticker what splits made of an old share that are booked in `session` by the broker's word alone:
+        the source of the bars knows none of them, or another ratio.
+        """
+        begins = datetime.combine(session, datetime.min.time(), UTC)
+        rows = self.ledger.fills(self.book, begins, begins + _DAY).filter(client_order_id=ACTION)
+        return _find_ratios(rows)
+
     def _list_booked(self, session: date) -> dict[str, float]:
         """Return by ticker what the splits that are booked in `session` made of an old share."""
         begins = datetime.combine(session, datetime.min.time(), UTC)
         rows = self.ledger.fills(self.book, begins - _DAY, begins + 2 * _DAY).filter(client_order_id=SPLIT)
-        out: dict[str, float] = {}
-        ratios: dict[str, float] = {}
-        for row in rows.iter_rows(named=True):
-            ticker, shares = row["ticker"], row["quantity"]
-            if row["fill_id"] == name_fill(ticker, session, self.book, "out"):
-                out[ticker] = -shares
-            elif row["fill_id"] == name_fill(ticker, session, self.book, "in"):
-                ratios[ticker] = shares / out[ticker]
-        return ratios
+        own = rows.filter(pl.col("fill_id").str.contains(f"-{session:%Y%m%d}-{self.book}-", literal=True))
+        return self.list_by_broker(session) | _find_ratios(own)
 
     def _write(
         self, done: Mapping[str, tuple[float, float]], prices: Mapping[str, float], session: date, at: datetime
@@ -157,6 +160,19 @@ class SplitBook:
                 text = f"{self.book}: {ticker} was split: {held:g} shares became {held * made:g}"
                 self.ledger.write_event(LedgerEvent(at=at, kind="split", text=text))
         self.ledger.write_outcomes(fills=fills)
+
+
+def _find_ratios(fills: pl.DataFrame) -> dict[str, float]:
+    """Return by ticker new shares for an old one, of the shares that went and those of the same ticker that came."""
+    out: dict[str, float] = {}
+    ratios: dict[str, float] = {}
+    for row in fills.iter_rows(named=True):
+        ticker, shares = row["ticker"], row["quantity"]
+        if row["fill_id"].endswith(f"-{_SIDES[0]}"):
+            out[ticker] = -shares
+        elif ticker in out:
+            ratios[ticker] = ratios.get(ticker, 1.0) * shares / out[ticker]
+    return ratios
 
 
 def name_fill(ticker: str, session: date, book: BookName, side: str) -> str:

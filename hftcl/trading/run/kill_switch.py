@@ -34,7 +34,7 @@ from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
-from hftcl.trading.execute.corporate import book_actions, describe_actions, list_untold, note_told
+from hftcl.trading.execute.corporate import read_exchanged_closes
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
 from hftcl.trading.execute.reconciliation import HANDED, reconcile
@@ -49,6 +49,7 @@ from hftcl.trading.run.broker_close import (
 from hftcl.trading.run.clock import Clock
 from hftcl.trading.run.guards import require_same_account
 from hftcl.trading.run.reserve import Reserve
+from hftcl.trading.run.share_changes import ShareChanges
 from hftcl.trading.run.wiring import hold_lock, read_capital
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
         with hold_lock(home, "bot"):
             try:
                 with Ledger(home.ledger) as ledger:
-                    return _add_actions(_flatten_without_bot(settings, home, ledger, clock, reason), ledger)
+                    return _flatten_without_bot(settings, home, ledger, clock, reason)
             except (IntegrityError, StorageError, NewerVersionError) as error:
                 return _without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
@@ -162,20 +163,28 @@ def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: 
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
     broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
+    changes = ShareChanges(
+        settings=settings, ledger=ledger, broker=broker, hours=_find_next_hours(settings, now), now=now
+    )
+    try:
+        report = _close_what_is_held(settings, ledger, broker, clock, changes)
+        text = changes.tell()
+        return replace(report, note=f"{text} {report.note}") if text else report
+    finally:
+        broker.close()
+
+
+def _close_what_is_held(
+    settings: Settings, ledger: Ledger, broker: Broker, clock: Clock, changes: ShareChanges
+) -> HaltReport:
+    now = clock.now()
     try:
         hours = _find_open_hours(settings, now)
         try:
             require_same_account(ledger, settings, broker, broker.account().account_id)
+            changes.split_simulated()
             hands_off = spell(settings.trade.hands_off)
-            report = reconcile(
-                ledger,
-                broker,
-                now,
-                hands_off=hands_off,
-                settle=lambda held: bool(
-                    book_actions(broker, ledger, held, hands_off, now, begins=_find_begin(settings, now))
-                ),
-            )
+            report = reconcile(ledger, broker, now, hands_off=hands_off, settle=changes.settle)
         except BrokerError as error:
             account = wait_for_account(broker, clock, hours)
             require_same_account(ledger, settings, broker, account.account_id)
@@ -195,17 +204,6 @@ def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: 
             note=f"Trading is halted, but nothing was sent: {error}",
             shortfall=f"Not everything is closed. Nothing was sent: {error}",
         )
-    finally:
-        broker.close()
-
-
-def _add_actions(report: HaltReport, ledger: Ledger) -> HaltReport:
-    """Say in `report` which corporate actions were booked on the way: no bot runs that would."""
-    actions = list_untold(ledger)
-    if not actions:
-        return report
-    note_told(ledger)
-    return replace(report, note=f"{describe_actions(actions, {})} {report.note}")
 
 
 def _report_without_bot(settings: Settings, ledger: Ledger, sent: Outcome, *, is_open: bool) -> HaltReport:
@@ -333,7 +331,9 @@ def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tupl
         ages={},
         minutes_to_close=hours.minutes_to_close(now),
     )
-    desk.open(hours.session, hours.begins, prices)
+    ratios = desk.splits.list_ratios(hours.session)
+    before = read_exchanged_closes(desk.ledger) | desk.ledger.read_last_closes(hours.session, ratios)
+    desk.open(hours.session, hours.begins, prices, before)  # the day's loss counts from the close before
     desk.collect(context)
     wishes = {
         ticker: DesiredPosition(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.list_touched()
@@ -352,21 +352,17 @@ def _ask_marks(broker: Broker) -> dict[str, float]:
         return {}
 
 
-def _find_begin(settings: Settings, now: datetime) -> datetime | None:
-    """Return when the session begins, or began, for which an action counts that is booked now."""
+def _find_next_hours(settings: Settings, now: datetime) -> Hours | None:
+    """Return the session that is open or comes next, None where the calendar does not reach it."""
     try:
-        calendar = Calendar(settings.market.calendar)
-        return find_next_hours(calendar, now, extended_hours=settings.market.extended_hours).begins
+        return find_next_hours(Calendar(settings.market.calendar), now, extended_hours=settings.market.extended_hours)
     except HorizonError:
         return None
 
 
 def _find_open_hours(settings: Settings, now: datetime) -> Hours | None:
-    try:
-        hours = find_next_hours(Calendar(settings.market.calendar), now, extended_hours=settings.market.extended_hours)
-    except HorizonError:
-        return None
-    return hours if hours.begins <= now < hours.ends - MINUTE else None
+    hours = _find_next_hours(settings, now)
+    return hours if hours is not None and hours.begins <= now < hours.ends - MINUTE else None
 
 
 def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:

@@ -10,10 +10,9 @@ import polars as pl
 
 from hftcl.ledger.account import SAME
 from hftcl.ledger.meta import Fact
-from hftcl.ledger.rows import BookName
+from hftcl.ledger.rows import ACTION, ADOPTED, BookName
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sources import Split
-from hftcl.trading.execute.reconciliation import ACTION, ADOPTED
 
 _OTHER_DAY: Final = timedelta(days=3)
 """A broker does a split on the evening before its first session, a source dates it by this or the next one; with a
