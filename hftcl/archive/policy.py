@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from hftcl.archive.artifact import FeatureSet, ModelMeta, our_features
@@ -34,7 +35,7 @@ def hash_policy(
 ) -> str:
     """Return 16 hexadecimal digits that differ where two policies do.
 
-    Watchlist, calendar, hours, window, source, interval, horizon, features with their definitions, family and
+    Watchlist, coverage, calendar, hours, window, source, interval, horizon, features with their definitions, family and
     parameters, strategy, costs, exam, rule of promotion. Not paths, schedule, alerts, what a record must show ([edge]),
     nor the seed: to draw again is the same procedure, and may not begin its record again.
     params: complete, of the model family; those of the settings where left out. features: those in force, of who has
@@ -64,17 +65,23 @@ def hash_policy(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:_HEX]
 
 
-# Settings that are younger than the first records and change what is traded.
+# Settings that were not in the first records' digests and change what is traded.
 _LATER: Final = {
+    "market": ("min_coverage",),
     "features": ("drop_below",),
     "model": ("half_life_days", "max_rows", "novelty", "per"),
     "strategy": ("entry", "side", "weighting"),
+    "exam": ("min_sessions", "plausible_sharpe"),
+    "promote": ("when_champion_cannot_be_scored",),
 }
 
 
 def _list_later(settings: Settings) -> dict[str, object]:
-    """Return those of the younger settings that are not at their defaults, by name."""
+    """Return those of `_LATER` that are not at their defaults, by name."""
     default = Settings()
+    # lowered with the sessions by `config`, which is no choice of its own
+    lowest = min(default.exam.min_sessions, settings.exam.sessions)
+    default = replace(default, exam=replace(default.exam, min_sessions=lowest))
     tried = {"model.horizons": settings.model.horizons} if settings.model.horizon_minutes == "auto" else {}
     return tried | {
         f"{section}.{name}": getattr(getattr(settings, section), name)

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.errors import UsageError
+from hftcl.formats import describe_edge
 from hftcl.values import Value, value_class
 
 Kind = Literal["walk-forward", "scored"]
@@ -56,10 +57,20 @@ class Beginning(Value):
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class EdgeInForce(Value):
-    """Whether the record lets the bot trade at this moment, "live" or "stand aside", and why."""
+    """Whether the record lets the bot trade at this moment, "live" or "stand aside", and why; None: not to be told."""
 
-    edge: str
+    edge: str | None
     reason: str
+
+    @property
+    def text(self) -> str:
+        """One line for a person.
+
+        >>> EdgeInForce(edge="stand aside", reason="P(edge) 0.31, needs 0.80").text
+        'MAY NOT TRADE: P(edge) 0.31, needs 0.80'
+        """
+        what = "cannot be told" if self.edge is None else describe_edge(self.edge)
+        return f"{what}: {self.reason}".rstrip(": ")
 
 
 # From the dataclass: the table's columns and its fields cannot differ.

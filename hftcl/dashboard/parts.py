@@ -7,6 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from hftcl.alerts.outbox import Outbox
+from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry
 from hftcl.config import Configuration
 from hftcl.dashboard.contents import (
@@ -31,7 +32,7 @@ from hftcl.schedule import plan, reports
 from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
 from hftcl.trading.run.status import choose_home, status
-from hftcl.views import alerts, archive, retrain, schedule, trading
+from hftcl.views import alerts, archive, schedule, trading
 from hftcl.views import doctor as doctor_view
 from hftcl.views.blocks import collect_blocks
 
@@ -90,7 +91,7 @@ def _read_orders(sight: Sight) -> Content:
 
 
 def _read_models(sight: Sight) -> Content:
-    """Return the newest verdicts, what the newest of them says of the edge, and which model serves, and why.
+    """Return the newest verdicts, whether the bot may trade at this moment, and which model serves, and why.
 
     After a rollback another model serves than the one that was judged last: then its own retrain's edge is told too.
     """
@@ -98,8 +99,7 @@ def _read_models(sight: Sight) -> Content:
     rows = history(root, calendar=sight.settings.market.calendar, limit=MODELS_SHOWN)
     registry = Registry(root)
     live, judged = registry.find_live(), registry.models(1)
-    report = read_report(judged[0].report) if judged else None
-    edge = collect_blocks(retrain.draw_edge, report) if report is not None else ()
+    edge = collect_blocks(archive.draw_permission, find_permission(sight.settings))
     if live is not None:
         put_there = next((one for one in reversed(registry.deployments()) if one.model_id == live.model_id), None)
         went_back = put_there is not None and put_there.kind == "rollback"

@@ -8,6 +8,7 @@ from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.fitness import find_market_kind, load_fit
+from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
@@ -53,6 +54,22 @@ def check_models(context: Context) -> Iterator[Row]:
         yield warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
         )
+
+
+def check_edge(context: Context) -> Iterator[Row]:
+    """Whether the record lets the bot trade real money, by what the bot would be told."""
+    settings = context.settings
+    permission = find_permission(settings)
+    if permission is None:
+        yield ok("edge", "no retrain has judged it yet on such bars")
+    elif settings.trade.live and not settings.trade.override_edge and permission.edge != "live":
+        yield warning(
+            "edge",
+            permission.text,
+            "The bot opens nothing with real money until a retrain says MAY TRADE: `hftcl record` shows what counts.",
+        )
+    else:
+        yield ok("edge", permission.text)
 
 
 def check_production(context: Context) -> Iterator[Row]:

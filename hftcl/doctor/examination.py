@@ -20,6 +20,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("archive", archive.check_models),
     ("production", archive.check_production),
     ("model", archive.check_live_model),
+    ("edge", archive.check_edge),
     ("broker", bot.check_broker),
     ("lock", bot.check_lock),
     ("bot", bot.check_bot),

@@ -13,11 +13,9 @@ from typing import Final
 
 from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
-from hftcl.archive.policy import hash_policy
-from hftcl.archive.record import find_edge_in_force
+from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
-from hftcl.errors import ConfigError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
@@ -84,15 +82,8 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
             sessions = live.judgement.exam_sessions
             if sessions is not None:
                 yield _Metric("model_exam_sessions", "gauge", "Sessions of that exam.", [({}, sessions)])
-        try:
-            policy = hash_policy(settings)
-        except (
-            ConfigError,
-            StorageError,
-        ):  # a file of features that cannot be read: `hftcl doctor` and the jobs say so
-            policy = None
-        in_force = find_edge_in_force(registry, synthetic=live.synthetic, policy=policy) if policy else None
-        if in_force is not None:
+        in_force = find_permission(settings)
+        if in_force is not None and in_force.edge is not None:
             may_trade = [(dict[str, str](), int(in_force.edge == "live"))]
             yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", may_trade)
     counted = Counter(attempt.outcome for attempt in attempts)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from hftcl.alerts import Alert, Kind
-from hftcl.archive.policy import hash_policy
-from hftcl.archive.record import find_edge_in_force
+from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import ConfigError, HftclError, StorageError
+from hftcl.errors import HftclError
 from hftcl.formats import count, describe_edge, sharpe_ratio
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
@@ -75,12 +74,8 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
     if live is not None:
-        try:
-            edge = find_edge_in_force(registry, synthetic=live.synthetic, policy=hash_policy(settings))
-        except (ConfigError, StorageError) as fault:  # a file of features: the rest of the digest needs none
-            facts.append(("edge", f"cannot be told: {fault}"))
-        else:
-            facts += [("edge", f"{describe_edge(edge.edge)}: {edge.reason}".rstrip(": "))] if edge else []
+        permission = find_permission(settings)
+        facts += [("edge", permission.text)] if permission else []
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")

@@ -9,6 +9,7 @@ from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words,
 
 if TYPE_CHECKING:
     from hftcl.archive.note_rows import Note
+    from hftcl.archive.record import EdgeInForce
     from hftcl.archive.records import Deployment, ModelRecord, RollbackPlan
     from hftcl.learning.archive_reports import HistoryRow, NoteReport, RollbackReport, UnpinReport
     from hftcl.learning.reports import RetrainReport
@@ -95,6 +96,12 @@ def draw_note(report: "NoteReport") -> None:
     _draw_remarks(report.model_id, report.notes, report.tags)
     if not report.notes and not report.tags:
         say(f"Nothing is noted of {report.model_id}, and it has no tag.")
+
+
+def draw_permission(permission: "EdgeInForce | None") -> None:
+    """Draw whether the record lets the bot trade at this moment, and why."""
+    if permission is not None:
+        say(permission.text, "bold green" if permission.edge == "live" else "bold yellow")
 
 
 def draw_serving(model_id: str, put_there: "Deployment | None", own: "RetrainReport | None") -> None:

@@ -64,13 +64,8 @@ def _say_verdict(report: "RetrainReport") -> None:
     dry = " (dry run: nothing was archived or deployed)" if report.dry_run else ""
     say(f"{report.outcome.upper()} {report.model_id or ''}: {report.reason}{dry}".replace(" :", ":"), style)
     if report.outcome != "skipped":
-        draw_edge(report)
-
-
-def draw_edge(report: "RetrainReport") -> None:
-    """Draw whether the record lets the bot trade, and why."""
-    style = "bold green" if report.edge == "live" else "bold yellow"
-    say(f"{describe_edge(report.edge)}: {report.edge_reason}", style)
+        style = "bold green" if report.edge == "live" else "bold yellow"
+        say(f"{describe_edge(report.edge)}: {report.edge_reason}", style)
 
 
 def _draw_selection(selection: "Selection", verbosity: int) -> None:

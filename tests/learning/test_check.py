@@ -203,11 +203,16 @@ def test_a_model_of_other_bars_is_not_measured_on_these(trained: Path) -> None:
 def test_a_model_that_cannot_serve_this_market_is_no_model(trained: Path, market: dict[str, object]) -> None:
     settings = on_files(trained)
     assert not trigger(learning(settings).check(), "no_model").fired
-    report = learning(replace(settings, market=replace(settings.market, **market))).check()  # type: ignore[arg-type]
-    assert report.due or "cooling down" in report.reason
+    other = replace(settings, market=replace(settings.market, **market))  # type: ignore[arg-type]
+    report = learning(other).check()
     found = trigger(report, "no_model")
     assert found.fired
     assert "cannot serve this market: Model" in found.evidence
+    at_once = learning(other, NOW + timedelta(hours=1)).check()
+    assert at_once.due, "the verdict of an hour ago was about another market: it cools nothing down here"
+    assert trigger(at_once, "age").evidence == "no candidate was ever judged"
+    here = trigger(learning(settings, NOW + timedelta(hours=1)).check(), "age")
+    assert here.evidence.startswith("candidate "), "here it counts"
 
 
 def test_a_damaged_model_is_told_and_the_check_goes_on(home: Path) -> None:

@@ -1,7 +1,8 @@
 """What serves, what was judged and what may trade have one answer each, for whoever asks."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,26 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import csv_bytes
+from hftcl.archive.fitness import find_market_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
+from hftcl.dashboard.contents import ModelsContent
+from hftcl.dashboard.parts import PARTS, Sight
 from hftcl.doctor import prometheus
+from hftcl.doctor.archive import check_edge
+from hftcl.doctor.row import Context
 from hftcl.errors import IntegrityError
+from hftcl.formats import describe_edge
 from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.dataset import add_features
 from hftcl.learning.score import examine
 from hftcl.learning.stories.record import list_record
+from hftcl.settings import Settings
+from hftcl.trading.decide.model_in_use import ProductionWatch
+from hftcl.views.blocks import Line
 from tests.archive.sample_models import T0, added, archive_in
+from tests.config.configured import loaded
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
 
 HOUR = timedelta(hours=1)
@@ -40,6 +51,56 @@ def test_digest_mail_and_prometheus_tell_the_edge_in_force_and_not_that_of_the_d
     facts = dict(build_digest(settings, TRAINED, TRAINED + 2 * HOUR).facts)
     assert facts["edge"] == "MAY NOT TRADE: P(edge) 0.31"
     assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + 2 * HOUR)
+
+
+def ask_everywhere(settings: Settings, now: datetime) -> dict[str, str]:
+    """Return what each place says of whether the bot may trade."""
+    home = Path(settings.paths.home)
+    configuration = replace(loaded(home), settings=settings)
+    (models,) = (part for part in PARTS if part.name == "models")
+    content = models.read(Sight(configuration=configuration, environ={}, now=now))
+    assert isinstance(content, ModelsContent)
+    watch = ProductionWatch(home, find_market_kind(settings), policy=hash_policy(settings), interval_s=60)
+    watch.look(now)
+    (row,) = check_edge(Context(configuration=configuration, environ={}, now=now))
+    in_metrics = "hftcl_edge_live 1" in prometheus.render_text(settings, now)
+    return {
+        "bot": f"{describe_edge(watch.edge)}: {watch.edge_reason}".rstrip(": "),
+        "digest": dict(build_digest(settings, now - HOUR, now).facts)["edge"],
+        "dashboard": next(block.text for block in content.edge if isinstance(block, Line)),
+        "doctor": row.detail,
+        "prometheus": "MAY TRADE" if in_metrics else "MAY NOT TRADE",
+    }
+
+
+def test_whoever_is_asked_says_the_same_of_whether_the_bot_may_trade(tmp_path: Path) -> None:
+    """Of the newest verdict, of another policy than that verdict's, and after the record began over."""
+    ours = settings_of(tmp_path)
+    archived(tmp_path)
+    situations = {"MAY TRADE": ours, "MAY NOT TRADE": settings_of(tmp_path, strategy={"cost_bps": 9.0})}
+    for answer, settings in situations.items():
+        said = ask_everywhere(settings, TRAINED + HOUR)
+        assert {text.partition(":")[0] for text in said.values()} == {answer}, said
+        assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
+    Archive(tmp_path).begin_record_over(synthetic=True, reason="stale opens", now=TRAINED + HOUR)
+    said = ask_everywhere(ours, TRAINED + 2 * HOUR)
+    assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
+    assert said["bot"].endswith("stale opens")
+    assert said["prometheus"] == "MAY NOT TRADE"
+
+
+def test_the_doctor_warns_who_wants_real_money_traded_and_may_not(tmp_path: Path) -> None:
+    archived(tmp_path, report={"edge": "stand aside", "edge_reason": "P(edge) 0.31"})
+    rows = {}
+    wanted: dict[str, dict[str, object]] = {
+        "paper": {},
+        "live": {"live": True},
+        "word": {"live": True, "override_edge": True},
+    }
+    for name, trade in wanted.items():
+        configuration = replace(loaded(tmp_path), settings=settings_of(tmp_path, trade=trade))
+        (rows[name],) = check_edge(Context(configuration=configuration, environ={}, now=TRAINED))
+    assert {name: row.status for name, row in rows.items()} == {"paper": "ok", "live": "warning", "word": "ok"}
 
 
 @pytest.mark.hazard(87)

@@ -48,6 +48,20 @@ def test_both_books_trade_the_same_minutes_with_their_own_models(home: Path) -> 
     assert all("hftcl-s-" in name for name in bot.ledger.orders("shadow")["client_order_id"])
 
 
+@pytest.mark.parametrize("other", [{"calendar": "XLON"}, {"extended_hours": True}], ids=["calendar", "hours"])
+def test_a_candidate_of_another_market_than_the_model_that_serves_trades_nowhere_and_that_is_told(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
+    archived(tmp_path)
+    report: dict[str, object] = {"p_better": 0.55}
+    archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report, **other)  # type: ignore[arg-type]
+    bot = stand(tmp_path, first=110, sections=SHADOW)
+    bot.run(DAY, some_minutes(110, 2))
+    assert bot.ledger.decisions("shadow").is_empty()
+    (told,) = [event.text for event in bot.events if event.text.startswith("no shadow: ")]
+    assert f"Model {ids(tmp_path)[1]} was trained " in told
+
+
 def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     together = stand(home, first=110, sections=SHADOW)
     together.run(DAY, some_minutes(110, 8))

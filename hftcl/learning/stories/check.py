@@ -4,14 +4,22 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 
 import numpy as np
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, find_untrained, load_fit, require_fitness, require_same_kind
+from hftcl.archive.fitness import (
+    MarketKind,
+    find_market_kind,
+    find_untrained,
+    load_fit,
+    require_fitness,
+    require_same_kind,
+)
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
-from hftcl.archive.records import ModelRecord
+from hftcl.archive.records import Attempt, ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
 from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
 from hftcl.events import Event, Level, OnEvent
@@ -62,13 +70,17 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     """
     settings, known_end = window.settings, window.known_end
     registry = Registry(Home.of(settings).root)
-    live = registry.find_live()
-    last = _find_last_verdict(registry, live)
+    live, market = registry.find_live(), find_market_kind(settings)
+    last = _find_last_verdict(registry, live, market)
     waits = last is not None and last.outcome not in JUDGED  # for a person, beside a model that is unfit
     clock = known_end.at if known_end.explicit else now
     if known_end.explicit:
-        live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at)
-    unfit = _explain_unfit(registry, settings) if live is not None and not known_end.explicit and not waits else None
+        live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at, market)
+    unfit = (
+        _explain_unfit(registry.production, market)
+        if live is not None and not known_end.explicit and not waits
+        else None
+    )
     observed, covered = _evaluate_triggers(window, live, last)
     rules = (
         triggers.check_no_model(live.model_id if live else None, unfit),
@@ -92,13 +104,13 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     )
 
 
-def _explain_unfit(registry: Registry, settings: Settings) -> str | None:
-    """Return why the production model may not serve the configured market; None where it may, or cannot be read.
+def _explain_unfit(file: Path, market: MarketKind) -> str | None:
+    """Return why a model file may not serve `market`; None where it may, or cannot be read.
 
     What is damaged or of another version is told by the triggers that score it.
     """
     try:
-        require_fitness(artifact.describe(registry.production), find_market_kind(settings))
+        require_fitness(artifact.describe(file), market)
     except UnfitModelError as unfit:
         return str(unfit)
     except HftclError:
@@ -106,16 +118,21 @@ def _explain_unfit(registry: Registry, settings: Settings) -> str | None:
     return None
 
 
-def _find_last_verdict(registry: Registry, live: ModelRecord | None) -> triggers.LastVerdict | None:
-    """Return the newest verdict; a candidate that waits for a person beside the model that serves has had one.
+def _find_last_verdict(registry: Registry, live: ModelRecord | None, market: MarketKind) -> triggers.LastVerdict | None:
+    """Return the newest verdict on this market; a candidate that waits for a person beside the live model has had one.
 
     To train another one each night would change nothing about what keeps it waiting.
     """
     waiting = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
-    attempt = next((each for each in registry.attempts() if each.outcome in JUDGED or each.model_id in waiting), None)
-    if attempt is None:
-        return None
-    return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
+    for attempt in registry.attempts():
+        if (attempt.outcome in JUDGED or attempt.model_id in waiting) and _is_about(registry, attempt, market):
+            return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
+    return None
+
+
+def _is_about(registry: Registry, attempt: Attempt, market: MarketKind) -> bool:
+    """Whether a verdict is about `market`: that a model is good or bad in another one makes none here too young."""
+    return attempt.model_id is None or _explain_unfit(registry.onnx_path(attempt.model_id), market) is None
 
 
 def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
@@ -129,12 +146,14 @@ def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
     return next((model for model in (live, *served) if _find_known_end(model) <= at), None)
 
 
-def _find_verdict_then(registry: Registry, at: datetime) -> triggers.LastVerdict | None:
-    """Return the last verdict when `at` was the present, dated by what it knew: time is what the bars say."""
+def _find_verdict_then(registry: Registry, at: datetime, market: MarketKind) -> triggers.LastVerdict | None:
+    """Return the last verdict on this market when `at` was the present, dated by what it knew: time is what the bars
+    say.
+    """
     known = {model.model_id: _find_known_end(model) for model in registry.models()}
     for attempt in registry.attempts():
         date_known = attempt.at if attempt.model_id is None else known.get(attempt.model_id, attempt.at)
-        if attempt.outcome in JUDGED and date_known <= at:
+        if attempt.outcome in JUDGED and date_known <= at and _is_about(registry, attempt, market):
             return triggers.LastVerdict(model_id=attempt.model_id, at=date_known, outcome=attempt.outcome)
     return None
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hftcl.archive.artifact import FeatureSet, our_features
-from hftcl.archive.fitness import load_archived
+from hftcl.archive.fitness import MarketKind, load_archived
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
@@ -52,15 +52,16 @@ class Shadow:
     def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:
         """Return the newest narrowly rejected candidate since `serving` was trained, loaded; None for none.
 
-        Raises IntegrityError for a file that is not what was archived.
+        Raises IntegrityError for a file that is not what was archived, UnfitModelError for one of another market than
+        that of `serving`.
         """
         registry = Registry(self.home)
         record = find_narrow(registry.models(), serving.record, self.min_p_better)
         if record is None:
             return None
-        model = load_archived(registry, record, None, self.features)
-        if model.meta.extended_hours != serving.model.meta.extended_hours:
-            return None
+        trades = serving.model.meta
+        market = MarketKind(calendar=trades.calendar, synthetic=trades.synthetic, extended_hours=trades.extended_hours)
+        model = load_archived(registry, record, market, self.features)
         return ModelInUse(model=model, since=now, record=record)
 
 
