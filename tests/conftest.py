@@ -4,6 +4,7 @@ Touches the environment of the test process and a temporary folder, which it del
 """
 
 import compileall
+import gc
 import hashlib
 import logging
 import os
@@ -16,12 +17,16 @@ import threading
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import browser as real_browser
 from tests.trained import Homes
+
+if TYPE_CHECKING:
+    from hftcl.model.training import TrainingPool
+    from hftcl.model.training_process import TrainingProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 _OURS = ("HFTCL_", "POLYGON_", "MASSIVE_", "APCA_", "ALERT_", "SMTP_", "LC_")
@@ -40,6 +45,9 @@ _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _HOME = "PYTEST_HFTCL_HOME"  # the workers of xdist share the controller's folder
 _TEMPORARY = "PYTEST_DEBUG_TEMPROOT"  # of pytest: where the folders of the tests are
 _MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's folder in memory
+# Objects, not Python's 700: what collecting makes stays, as do the trees of our modules that some tests walk, and to
+# look through it again and again is a sixth of a worker's collecting.
+_COLLECT_AFTER = 50_000
 _ROOM_BYTES = 8 << 30  # a whole run leaves one gibibyte
 _LONGEST_ID = 32  # characters of one value: three values of one test still fit one line of a terminal
 _PLAIN = re.compile(r"([\w ,.+=<>()?-]|(?<=\w)/(?=\w))+", re.ASCII)
@@ -65,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # a shell starts so what it runs in the background, and no command of ours would hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.set_threshold(_COLLECT_AFTER)
     sys.dont_write_bytecode = False  # else each process writes the tests' asserts anew: ten seconds
     for name in _THREADS:
         os.environ.setdefault(name, "1")
@@ -176,6 +185,45 @@ def homes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     """Return the homes with trained models that the workers of this session share."""
     base = tmp_path_factory.getbasetemp()
     return Homes((base.parent if hasattr(request.config, "workerinput") else base) / "homes")
+
+
+@pytest.fixture(scope="session")
+def idle_trainers() -> "Iterator[list[TrainingProcess]]":
+    """Hold training processes that no test uses now, and end them at the end: one of trees loads for two seconds."""
+    idle: list[TrainingProcess] = []
+    yield idle
+    _end(idle)
+
+
+def _end(trainers: "list[TrainingProcess]") -> None:
+    while trainers:
+        trainers.pop().close()
+
+
+@pytest.fixture
+def no_warm_trainers(idle_trainers: "list[TrainingProcess]") -> None:
+    """End those processes, for a test that counts the ones of its own."""
+    _end(idle_trainers)
+
+
+@pytest.fixture(scope="module")
+def warm_trainers(idle_trainers: "list[TrainingProcess]") -> Iterator[None]:
+    """Let the pools of a file of tests share those processes, as the trainings of one retrain do, and leave them be."""
+    from hftcl.model.training import TrainingPool  # here: the controller of xdist needs none of what it loads
+
+    begin_cold = TrainingPool.__init__
+
+    def begin(self: "TrainingPool") -> None:
+        begin_cold(self)
+        self._idle = idle_trainers
+
+    def leave(self: "TrainingPool", *exception: object) -> None:
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingPool, "__init__", begin)
+        patch.setattr(TrainingPool, "__exit__", leave)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -42,29 +42,30 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One module of the package: its dotted name, its tree, and the lines that a comment for a reader stands on."""
+    """One module of the package: its dotted name, its tree and its lines."""
 
     name: str
     tree: ast.Module
-    comments: frozenset[int] = field(default=frozenset(), repr=False)
-    alone: frozenset[int] = field(default=frozenset(), repr=False)
-    """Those of them that hold nothing else."""
+    lines: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def room(self) -> str:
         """The folder under the package, or the module's own name at the top of it."""
         return [*self.name.split("."), ""][1]
 
+    def has_comment(self, statement: ast.stmt) -> bool:
+        """Whether a comment for a reader stands beside `statement`, or alone on the line above it."""
+        above = self.lines[statement.lineno - 2].strip() if statement.lineno > 1 else ""
+        if above.startswith("#") and not FOR_A_TOOL.match(above):
+            return True
+        own = "\n".join(self.lines[statement.lineno - 1 : statement.end_lineno])
+        tokens = tokenize.generate_tokens(io.StringIO(own.strip()).readline)  # of all lines it would take seconds
+        return any(token.type == tokenize.COMMENT and not FOR_A_TOOL.match(token.string) for token in tokens)
+
 
 def read_source(text: str, name: str) -> Source:
     """Return `text` as a module called `name`."""
-    comments, alone = set(), set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and not FOR_A_TOOL.match(token.string):
-            comments.add(token.start[0])
-            if not token.line[: token.start[1]].strip():
-                alone.add(token.start[0])
-    return Source(name=name, tree=ast.parse(text), comments=frozenset(comments), alone=frozenset(alone))
+    return Source(name=name, tree=ast.parse(text), lines=tuple(text.split("\n")))
 
 
 @cache
@@ -85,9 +86,7 @@ def list_unexplained_numbers(source: Source) -> Iterator[str]:
             names = _list_constants(statement)
             if not names or not _holds_number(statement):
                 continue
-            lines = set(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
-            explained = lines & source.comments or statement.lineno - 1 in source.alone or _is_text(following)
-            if not explained:
+            if not _is_text(following) and not source.has_comment(statement):
                 yield f"{source.name}:{statement.lineno} {', '.join(names)}"
 
 

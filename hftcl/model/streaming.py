@@ -269,13 +269,14 @@ class _Placed:
         }
         volume = bars["volume"].to_numpy().astype(np.float64)
         good = all(np.all(np.isfinite(prices) & (prices > 0)) for prices in columns.values())
-        tickers, minutes, sessions = bars["ticker"].to_list(), bars["minute"].unique(), bars["session"].unique()
-        single = minutes.len() == sessions.len() == 1 and len(set(tickers)) == len(tickers)
+        tickers = bars["ticker"].to_list()
+        # Not `unique`: polars plans a query for it, which takes longer than all else here.
+        single = bars["minute"].n_unique() == bars["session"].n_unique() == 1 and len(set(tickers)) == len(tickers)
         if not (good and single and np.all(np.isfinite(volume) & (volume >= 0))):
             return None
         columns |= place_volume(volume, columns)
         columns |= {name: bars[name].to_numpy().astype(np.float64) for name in further}  # null is NaN
-        return cls(session=sessions[0], minute=int(minutes[0]), tickers=tickers, columns=columns)
+        return cls(session=bars["session"][0], minute=int(bars["minute"][0]), tickers=tickers, columns=columns)
 
 
 def _place_across(newest: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFrame:

@@ -63,6 +63,7 @@ def test_a_frame_trains_a_model_and_tells_its_exam_without_touching_the_archive(
     assert (look.positions, look.sharpe) == (metrics["positions_sha256"], metrics["sharpe"]), "a try at these sessions"
 
 
+@pytest.mark.usefixtures("no_warm_trainers")
 def test_a_frame_trains_the_very_model_that_retrain_trains(tmp_path: Path) -> None:
     cl = learning(tmp_path)
     _, metrics, samples = cl.train_new_model(cl.collect_training_data())

@@ -27,6 +27,8 @@ from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
 from tests.installed import PATIENCE_S
 from tests.processes import children, find_trainers, lives, wait_until, wait_until_ended
 
+pytestmark = pytest.mark.usefixtures("no_warm_trainers")
+
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 5}
 # A script that trains; DONE after a training, and FIT once the child is in a fit that takes minutes.
