@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from hftcl.market.sources import Split
 from hftcl.model.novelty import Novelty
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
+from hftcl.trading.brokers import Fill
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.decide.held_back import MOST, HeldBack
@@ -34,7 +35,7 @@ from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.splits import SplitWatch, find_due_splits
 from hftcl.trading.run.wiring import hold_lock, read_capital
-from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
+from tests.trading.bot_stand import DAY, Stand, archived, bars_of, session_minutes, settings_of, some_minutes, stand
 from tests.trading.strict_stand import CAPITAL, Bench, bench, strict_settings
 from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper
 
@@ -89,6 +90,36 @@ def test_a_loss_over_several_sessions_latches_and_closes(tmp_path: Path) -> None
     assert [latch.name for latch in bot.ledger.latches()] == [str(Code.DRAWDOWN)]
     assert bot.ledger.positions() == {}
     assert [alert.subject for alert in bot.alerts] == ["trading is halted: drawdown"]
+    bot.close()
+
+
+class LateTeller(PaperBroker):
+    """Tells what fills in the last minutes only when the session has ended."""
+
+    is_mute = False
+
+    def on_bars(self, bars: pl.DataFrame, now: datetime) -> None:
+        self.is_mute = now >= session_minutes(DAY)[-3]
+        super().on_bars(bars, now)
+
+    def end_of_session(self, session: date) -> None:
+        self.is_mute = False
+        super().end_of_session(session)
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        return ((), since or "0") if self.is_mute else super().fills(since)
+
+
+def test_what_is_told_after_the_last_minute_is_in_the_equity_of_the_close(tmp_path: Path) -> None:
+    """Else `--status` shows limits in use of a book that is flat, and the next day's loss counts from a wrong close."""
+    archived(tmp_path)
+    bot = stand(tmp_path, first=360, broker=LateTeller(settings_of(tmp_path), folder=tmp_path, durable=False))
+    bot.run(DAY, some_minutes(360, 30))
+    row = bot.ledger.newest_equity()
+    assert row is not None
+    assert bot.ledger.fills().height > 0
+    assert (bot.ledger.positions(), row.ts, row.gross) == ({}, session_minutes(DAY)[-1], 0.0)
+    assert row.equity == row.cash == pytest.approx(bot.ledger.cash())
     bot.close()
 
 
