@@ -38,6 +38,7 @@ class Fact(StrEnum):
     FILLS_CURSOR_SHADOW = "fills_cursor_shadow"
     ACCOUNT_ID = "account_id"  # the broker's number of the account whose ledger this is
     CASH_FROM = "cash_from"  # the day from which on the broker's cash is followed
+    CASH_UNTIL = "cash_until"  # the day on which the broker has told of it last
     CASH_GAP = "cash_gap"  # USD that the broker's cash is above the ledger's: what is not the bot's capital
     BARRED = "barred"  # the session, and why nothing is opened in it because the broker refuses the account
     DISPUTED = "disputed"  # JSON: shares by ticker that broker and ledger differ by

@@ -235,6 +235,12 @@ class Ledger(LedgerQueries):
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.execute("DELETE FROM closes WHERE session = ?", (session.isoformat(),))
 
+    def correct_equity(self, row: EquityRow) -> None:
+        """Write the account after a minute in the place of what stood there."""
+        with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
+            self._db.execute("DELETE FROM equity WHERE book = ? AND ts = ?", (row.book, microseconds(row.ts)))
+            self._db.execute(_EQUITY, _seal_equity(row))
+
     def set_meta(self, **values: str) -> None:
         """Keep facts, each replacing the older one of its name."""
         self.write_outcomes(meta=values)

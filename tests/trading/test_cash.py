@@ -15,7 +15,7 @@ from hftcl.trading.brokers.alpaca import KEY_VARIABLE, SECRET_VARIABLE, connect
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, settings_of, some_minutes, stand
 from tests.trading.strict_server import StrictServer
 from tests.trading.strict_stand import CAPITAL, Bench, bench
-from tests.trading.trading_cases import OPEN, SESSION, at
+from tests.trading.trading_cases import MINUTE, OPEN, SESSION, at
 
 TOMORROW = SESSION + timedelta(days=1)
 
@@ -87,6 +87,22 @@ def test_cash_of_before_the_first_look_is_not_the_bots(made: Bench) -> None:
     made.desk.book_cash(at(0))
     assert (made.ledger.list_cash(), made.told) == ((), [])
     assert float(made.ledger.meta()[Fact.CASH_GAP]) == pytest.approx(made.account.cash - CAPITAL)
+
+
+def test_what_moved_while_the_bot_stood_still_for_months_is_booked_too(made: Bench) -> None:
+    made.desk.book_cash(at(0))
+    made.minute(0)
+    made.account.pay("FEE", -4.0, at(0) + timedelta(days=3))
+    made.account.pay("INT", -6.0, at(0) + timedelta(days=40))
+    made.broker.now = at(0) + timedelta(days=75)  # type: ignore[attr-defined]
+    made.account._calls = (int(made.broker.now.timestamp()) // 60, 10_000)  # type: ignore[attr-defined]
+    made.desk.book_cash(at(0) + timedelta(days=75))  # no call is left in this minute
+    assert made.ledger.list_cash() == ()
+    made.broker.now += MINUTE  # type: ignore[attr-defined]
+    for _ in range(2):  # a restart books nothing again
+        made.desk.book_cash(at(0) + timedelta(days=75))
+    assert [(row.kind, row.amount) for row in made.ledger.list_cash()] == [("FEE", -4.0), ("INT", -6.0)]
+    assert made.told == []
 
 
 def test_a_broker_that_does_not_answer_is_asked_again_and_nothing_is_lost(made: Bench, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from datetime import timedelta
+import time
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from hftcl.market.sources import Split
 from hftcl.model.novelty import Novelty
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
+from hftcl.trading.brokers import Fill
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.decide.held_back import MOST, HeldBack
@@ -26,15 +28,18 @@ from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
 from hftcl.trading.feeds import Delivery
 from hftcl.trading.feeds.replay import StoredFeed
+from hftcl.trading.run.clock import SimulatedClock, SystemClock
 from hftcl.trading.run.kill_switch import flatten
 from hftcl.trading.run.late_bars import LONGEST, LateBars
 from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.splits import SplitWatch, find_due_splits
 from hftcl.trading.run.wiring import hold_lock, read_capital
-from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
+from tests.trading.bot_stand import DAY, Stand, archived, bars_of, session_minutes, settings_of, some_minutes, stand
 from tests.trading.strict_stand import CAPITAL, Bench, bench, strict_settings
 from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper
+
+HOUR = timedelta(hours=1)
 
 
 def equity_row(days_ago: int, equity: float) -> EquityRow:
@@ -85,6 +90,36 @@ def test_a_loss_over_several_sessions_latches_and_closes(tmp_path: Path) -> None
     assert [latch.name for latch in bot.ledger.latches()] == [str(Code.DRAWDOWN)]
     assert bot.ledger.positions() == {}
     assert [alert.subject for alert in bot.alerts] == ["trading is halted: drawdown"]
+    bot.close()
+
+
+class LateTeller(PaperBroker):
+    """Tells what fills in the last minutes only when the session has ended."""
+
+    is_mute = False
+
+    def on_bars(self, bars: pl.DataFrame, now: datetime) -> None:
+        self.is_mute = now >= session_minutes(DAY)[-3]
+        super().on_bars(bars, now)
+
+    def end_of_session(self, session: date) -> None:
+        self.is_mute = False
+        super().end_of_session(session)
+
+    def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
+        return ((), since or "0") if self.is_mute else super().fills(since)
+
+
+def test_what_is_told_after_the_last_minute_is_in_the_equity_of_the_close(tmp_path: Path) -> None:
+    """Else `--status` shows limits in use of a book that is flat, and the next day's loss counts from a wrong close."""
+    archived(tmp_path)
+    bot = stand(tmp_path, first=360, broker=LateTeller(settings_of(tmp_path), folder=tmp_path, durable=False))
+    bot.run(DAY, some_minutes(360, 30))
+    row = bot.ledger.newest_equity()
+    assert row is not None
+    assert bot.ledger.fills().height > 0
+    assert (bot.ledger.positions(), row.ts, row.gross) == ({}, session_minutes(DAY)[-1], 0.0)
+    assert row.equity == row.cash == pytest.approx(bot.ledger.cash())
     bot.close()
 
 
@@ -350,6 +385,60 @@ def test_a_clock_that_differs_from_the_broker_s_is_told_and_by_a_minute_opens_no
     assert (bot.ledger.positions() != {}) is opens
     assert opens or set(bot.ledger.orders()["code"]) == {"barred"}
     bot.close()
+
+
+class PutBack(SimulatedClock):
+    """Is put by `by` while `at` is waited for, and then tells so once."""
+
+    def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
+        super().__init__(start)
+        self.at, self.by, self.put = at, by, False
+        self.news: list[bool] = []
+
+    def was_set(self) -> bool:
+        return bool(self.news) and self.news.pop()
+
+    def wait_until(self, moment: datetime) -> bool:
+        if moment >= self.at and not self.put:
+            self._now, self.put = self.at + self.by, True
+            self.news.append(True)
+        elif self.news:
+            raise AssertionError("a clock that was put is compared before anything is waited for again")
+        else:
+            return super().wait_until(moment)
+        return self._now >= moment
+
+
+@pytest.mark.hazard(69)
+@pytest.mark.parametrize("by", [-HOUR, 0.5 * HOUR], ids=["an hour back", "half an hour ahead"])
+def test_a_clock_that_is_put_within_a_session_is_told_at_once_and_not_with_the_next_hour(
+    tmp_path: Path, by: timedelta
+) -> None:
+    """Put back, it would let an hour pass in which nothing is decided, and the close with it."""
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    minutes = some_minutes(110, 20)
+    bot.loop.clock = clock = PutBack(bot.clock.now(), minutes[5], by)
+    bot.loop.their_time = lambda: clock.now() - (by if clock.put else timedelta())
+    bot.run(DAY, minutes)
+    (alert,) = [alert for alert in bot.alerts if alert.subject == "the clock is wrong"]
+    assert alert.at == minutes[5] + by
+    assert f"{abs(by.total_seconds()):.0f} s {'ahead of' if by > timedelta() else 'behind'} the broker's" in alert.text
+    codes = bot.ledger.orders().select(pl.col("code").filter(pl.col("ts") >= minutes[4]))["code"]
+    wanted = {"barred"} if by < timedelta() else set()  # ahead, the bars are too old for any order
+    assert set(codes) - {""} == wanted, "nothing is opened after it"
+    bot.close()
+
+
+def test_the_clock_of_the_machine_knows_that_it_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(SystemClock()) as clock:
+        assert not clock.was_set()
+        ours, by = time.time, [2.0]
+        monkeypatch.setattr(time, "time", lambda: ours() + by[0])
+        assert not clock.was_set(), "NTP may slew by as much"
+        for by[0] in (4.0, -3600.0):
+            assert clock.was_set()
+            assert not clock.was_set()
 
 
 class VendorsClock:

@@ -20,6 +20,7 @@ import urllib3
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.sources.rate_limit import RateLimiter
+from hftcl.market.sources.vendor_time import VendorTime
 
 log = logging.getLogger(__name__)
 
@@ -82,19 +83,6 @@ class Vendor:
     pace: str = "calls_per_minute"
 
 
-def compute_ahead_s(date: str | None, now_s: float) -> float | None:
-    """Return the seconds by which `now_s` (Unix) is ahead of the header Date of an answer; None where it tells none.
-
-    >>> compute_ahead_s("Thu, 01 Jan 1970 00:01:00 GMT", 62.5)
-    2.5
-    """
-    try:
-        theirs = parsedate_to_datetime(date) if date else None
-    except (ValueError, OverflowError):
-        return None
-    return None if theirs is None else now_s - theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp()
-
-
 class Transport:
     """The service at `base_url`, asked at its pace."""
 
@@ -128,7 +116,7 @@ class Transport:
         self._tries = tries
         self._pools: tuple[Any, Mapping[str, str]] | None = None
         self._making = threading.Lock()
-        self._ahead_s: float | None = None
+        self._time = VendorTime(clock)
         self._listener: tuple[int, Callable[[str], None]] | None = None
 
     def report_steps(self, on_step: Callable[[str], None] | None) -> None:
@@ -137,11 +125,8 @@ class Transport:
 
     @property
     def clock_ahead_s(self) -> float | None:
-        """Seconds by which this machine's clock is ahead of the service's, by its newest answer; None before one.
-
-        The Date header counts whole seconds (RFC 9110, section 6.6.1), and the way there takes a moment too.
-        """
-        return self._ahead_s
+        """Seconds by which this machine's clock is ahead of the service's, see `VendorTime`; None before an answer."""
+        return self._time.ahead_s
 
     def ask(self, target: str, what: str) -> Answer:
         """Send GET `target` until it is answered by something else than "busy" or "failed", at most `tries` times.
@@ -215,7 +200,7 @@ class Transport:
             )
         finally:
             self._limiter.note_arrival(counted)
-        self._note_time(answer.headers.get("Date"))
+        self._time.note(answer.headers.get("Date"))
         try:
             body = _read_body(answer)
         except BaseException:
@@ -226,10 +211,6 @@ class Transport:
         else:
             answer.release_conn()
         return Answer(answer.status, answer.headers, body)
-
-    def _note_time(self, header: str | None) -> None:
-        ahead_s = compute_ahead_s(header, self._clock())
-        self._ahead_s = self._ahead_s if ahead_s is None else ahead_s
 
     def _explain_unreached(self, error: urllib3.exceptions.HTTPError, what: str) -> str:
         place, section = f"{self.host}:{self.port}", self._vendor.section

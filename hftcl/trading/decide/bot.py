@@ -212,6 +212,8 @@ class Bot:
         for side in self.active:
             side.desk.close_session(context)
         self.production.desk.book_cash(now)
+        for side in self.active:
+            side.desk.settle(context)
         held = dict(self.production.desk.positions)
         if held:
             shares = ", ".join(f"{quantity:g} {ticker}" for ticker, quantity in sorted(held.items()))

@@ -14,13 +14,19 @@ _TOLD_LATE: Final = timedelta(days=30)  # interest and borrow are of a month; wh
 _SAME_USD: Final = 1.0  # a broker rounds each fill to a cent, up or down: thousands add up to less
 
 
+def find_first_day(ledger: Ledger, now: datetime) -> date:
+    """Return the day from which on a broker is asked for activities: a bot may have stood still for months."""
+    return date.fromisoformat(ledger.meta().get(Fact.CASH_UNTIL) or now.date().isoformat()) - _TOLD_LATE
+
+
 def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
     """Book what the broker tells; return whether it tells of cash at all.
 
     Raises BrokerError, BrokerAnswerError for amounts that cannot be true, once the others are booked.
     """
-    began = date.fromisoformat(ledger.meta().get(Fact.CASH_FROM) or now.date().isoformat())
-    moves = broker.cash_moves(max(began, now.date() - _TOLD_LATE))
+    today = now.date().isoformat()
+    began = date.fromisoformat(ledger.meta().get(Fact.CASH_FROM) or today)
+    moves = broker.cash_moves(max(began, find_first_day(ledger, now)))
     if moves is None:
         return False
     rows = [
@@ -35,7 +41,7 @@ def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
         for move in moves
         if move.day >= began and abs(move.amount) <= LARGEST_AMOUNT  # which NaN is not
     ]
-    ledger.write_outcomes(cash=rows, meta={Fact.CASH_FROM: began.isoformat()})
+    ledger.write_outcomes(cash=rows, meta={Fact.CASH_FROM: began.isoformat(), Fact.CASH_UNTIL: today})
     strange = [f"{move.kind} {move.activity_id}" for move in moves if not abs(move.amount) <= LARGEST_AMOUNT]
     if strange:
         raise BrokerAnswerError(

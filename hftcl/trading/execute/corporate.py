@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Container, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from hftcl.errors import BrokerError
@@ -17,10 +17,9 @@ from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import ACTION, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Broker, TellsCash
-from hftcl.trading.execute.cash import book_cash
+from hftcl.trading.execute.cash import book_cash, find_first_day
 from hftcl.trading.execute.corporate_plan import Change, Leg, Step, explain, plan
 
-_LOOK_BACK: Final = timedelta(days=30)  # a bot may have stood still for weeks with shares in its account
 _KEPT_IDS: Final = 1000  # of activities that are booked, 60 KB: far more than a month has
 
 
@@ -60,7 +59,7 @@ def book_actions(
     differences = {ticker: shares for ticker, shares in differences.items() if abs(shares) > SAME}
     if not differences or not isinstance(broker, TellsCash):
         return ()
-    moves = broker.cash_moves(now.date() - _LOOK_BACK) or ()
+    moves = broker.cash_moves(find_first_day(ledger, now)) or ()
     booked: list[str] = json.loads(ledger.meta().get(Fact.CORPORATE_ACTIONS) or "[]")
     new = [move for move in moves if move.activity_id not in booked]
     changes = [

@@ -163,6 +163,10 @@ class Desk:
         if text:
             self.ledger.write_event(LedgerEvent(at=context.now, kind="broker", text=text))
 
+    def settle(self, context: MinuteContext) -> None:
+        """Book the account as the session left it: what was told after its last minute counts in that minute too."""
+        self.ledger.correct_equity(self.value_book(context.session, context.minute, context.prices))
+
     @property
     def positions(self) -> Mapping[str, float]:
         """Shares held, - for short: the sum of the fills."""

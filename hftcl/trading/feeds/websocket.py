@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 from hftcl.errors import SourceError
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
-from hftcl.market.sources.transport import compute_ahead_s
+from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
 
@@ -104,7 +104,7 @@ class WebsocketFeed:
         self._delayed: set[str] = set()
         self._fault = "it is not connected yet"
         self._complaint = ""
-        self._ahead_s: float | None = None
+        self._time = VendorTime(clock)
         self._up_at: float | None = None
         self._short_lives = 0
         self._lost: datetime | None = None
@@ -158,9 +158,8 @@ class WebsocketFeed:
         return self._intake.deliver(rows, minute, now, delayed=delayed)
 
     def clock_ahead_s(self) -> float | None:
-        """Return the seconds by which this clock is ahead of the service's, by its newest answer; None before one."""
-        with self._lock:
-            ahead_s = self._ahead_s
+        """Return the seconds by which this clock is ahead of the service's now; None before its first answer."""
+        ahead_s = self._time.ahead_s
         return ahead_s if ahead_s is not None else self._rest_clock()
 
     def _fill_gap(self, lost: datetime, minute: datetime) -> list[RawBar]:
@@ -261,7 +260,7 @@ class WebsocketFeed:
             self._url, open_timeout=_OPEN_S, ping_interval=_SILENT_S, ping_timeout=_SILENT_S, max_size=16 * 2**20
         ) as socket:
             if socket.response is not None:
-                self._note_time(socket.response.headers.get("Date"))
+                self._time.note(socket.response.headers.get("Date"))
             for words in self._speech.open():
                 socket.send(json.dumps(words))
             self._hang_up.clear()
@@ -302,12 +301,6 @@ class WebsocketFeed:
             self._newest[ticker] = ts
             late_s = self._clock() - ts.timestamp() - 60.0
             (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
-
-    def _note_time(self, header: str | None) -> None:
-        ahead_s = compute_ahead_s(header, self._clock())
-        if ahead_s is not None:
-            with self._lock:
-                self._ahead_s = ahead_s
 
 
 def _messages(text: str | bytes) -> list[dict[str, Any]]:

@@ -7,9 +7,15 @@ import os
 import select
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
+
+from hftcl.market.sources.vendor_time import read_steady_clock
 
 _GLANCE_S = 1.0  # how long a clock that was put, or a switched-off bot, can stay unnoticed
+
+
+LEAST_SET_S: Final = 3.0
+"""Seconds: what a person is told of a clock that is off; NTP, which slews, makes 1.8 of them in an hour at most."""
 
 
 class Clock(Protocol):
@@ -24,6 +30,15 @@ class Clock(Protocol):
         ...
 
 
+@runtime_checkable
+class MayBeSet(Protocol):
+    """A clock that a person or NTP may put."""
+
+    def was_set(self) -> bool:
+        """Whether it was put by more than `LEAST_SET_S` since this was asked last."""
+        ...
+
+
 class SystemClock:
     """The clock of this machine. A wait is cut into seconds, and cut short by `wake`, which a signal handler may call.
 
@@ -33,6 +48,7 @@ class SystemClock:
     def __init__(self) -> None:
         # a pipe, not an Event: setting an Event in a handler can meet the lock that the interrupted wait holds
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lead_s = time.time() - read_steady_clock()
 
     def now(self) -> datetime:
         """Return the time."""
@@ -46,6 +62,13 @@ class SystemClock:
             if ready:
                 os.read(self._read, 4096)
         return self.now() >= moment
+
+    def was_set(self) -> bool:
+        """Whether it was put by more than `LEAST_SET_S` since this was asked last."""
+        lead_s = time.time() - read_steady_clock()
+        moved = abs(lead_s - self._lead_s) > LEAST_SET_S  # slower drifts add up until they are seen
+        self._lead_s = lead_s if moved else self._lead_s
+        return moved
 
     def wake(self) -> None:
         """End the wait that is under way. May be called from a signal handler."""

@@ -7,9 +7,9 @@ from typing import Final
 
 from hftcl.errors import BrokerError
 from hftcl.trading.feeds import Feed, VendorClock
-from hftcl.trading.run.clock import Clock
+from hftcl.trading.run.clock import LEAST_SET_S, Clock, MayBeSet
 
-CLOCK_TOLD_S: Final = 3.0  # a machine with NTP is off by milliseconds; a few seconds cost the grace of the bars
+CLOCK_TOLD_S: Final = LEAST_SET_S  # a machine with NTP is off by milliseconds; a few seconds cost the grace of the bars
 CLOCK_STOPS_S: Final = 60.0
 """Seconds by which clocks may differ before a person is told, and before nothing is opened any more: a minute's bars
 would be taken for another's."""
@@ -40,9 +40,15 @@ class ClockWatch:
     _looked: datetime | None = None
     _told: bool = False
 
-    def is_due(self, now: datetime) -> bool:
-        """Whether to compare: at the start, each hour, and where the time has gone back."""
-        if self._looked is not None and timedelta(0) <= now - self._looked < _LOOKED_EACH:
+    @property
+    def has_begun(self) -> bool:
+        """Whether the clocks were ever compared."""
+        return self._looked is not None
+
+    def is_due(self, clock: Clock) -> bool:
+        """Whether to compare: at the start, each hour, and where the clock was put."""
+        now, was_set = clock.now(), isinstance(clock, MayBeSet) and clock.was_set()
+        if self._looked is not None and not was_set and timedelta(0) <= now - self._looked < _LOOKED_EACH:
             return False
         self._looked = now
         return True

@@ -164,6 +164,8 @@ class Loop:
         self._glance()
         while not (self.controls.stop or self.clock.wait_until(moment)):
             self._glance()
+            if self._clock_watch.has_begun:  # a clock that is put back must not let a session pass in silence
+                self._compare_clocks()
             self.look_if_due()
         self._glance()
 
@@ -211,8 +213,10 @@ class Loop:
             self.patiently(self.bot.correct, look)
 
     def _compare_clocks(self) -> None:
-        """Compare this machine's time with broker's and vendor's, at the start and each hour; a difference is told."""
-        if self._clock_watch.is_due(self.clock.now()):
+        """Compare this machine's time with broker's and vendor's, at the start, each hour and where it was put; a
+        difference is told.
+        """
+        if self._clock_watch.is_due(self.clock):
             news = self._clock_watch.judge(measure_offsets(self.clock, self.their_time, self.feed))
             self.bot.clock_off = self._clock_watch.stops
             if news:
