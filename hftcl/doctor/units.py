@@ -92,7 +92,7 @@ def _normalise(path: str | Path) -> Path:
 
 
 def _list_read(settings: Settings) -> Iterator[Path]:
-    """Yield what the settings make a service read: bars, splits, features, and what the command of alerts is made of."""
+    """Yield what the settings make a service read: bars, splits, features, and the parts of the command of alerts."""
     for folder in (settings.files.folder, settings.polygon.flat_files):
         if folder:
             yield _normalise(folder)
