@@ -233,6 +233,14 @@ def test_each_row_of_the_ml_test_score_names_a_test_that_exists() -> None:
         assert f"def {named[2]}(" in (ROOT / "tests" / named[1]).read_text(), by
 
 
+def test_whatever_the_page_of_security_says_is_never_written_names_a_test_that_exists() -> None:
+    body = (DOCS / "security.md").read_text().partition("## What is never written")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!never|---)[^|]+\| `([\w/]+\.py)::(\w+)` \|$", body, re.MULTILINE)
+    assert len(rows) == body.count("\n| ") - 2, "every row but the two of the head"
+    for file, name in rows:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), name
+
+
 def test_the_changelog_names_the_version() -> None:
     from hftcl import __version__
 

@@ -186,6 +186,19 @@ def test_a_unit_carries_what_the_configuration_needs(tmp_path: Path, monkeypatch
     lines = build_unit("schedule", replace(found, readable=(Path("/home/me/my bars"), Path("/srv/x")))).splitlines()
     assert "Environment=HFTCL_MODEL__SEED=9" in lines
     assert 'BindReadOnlyPaths="/home/me/my bars"' in lines
+
+
+def test_a_unit_reads_the_files_of_features_and_splits_that_lie_elsewhere(tmp_path: Path) -> None:
+    """Else the service ends with 78 where the same command by hand works."""
+    text = '[features]\nmodules = ["mine.py", "/home/me/f/more.py"]\n[files]\nsplits = "/home/me/splits.json"\n'
+    found = Installation.find(loaded(tmp_path, text))
+    assert {tmp_path / "mine.py", Path("/home/me/f/more.py"), Path("/home/me/splits.json")} <= set(found.readable)
+    lines = build_unit("trade", found).splitlines()
+    assert "BindReadOnlyPaths=/home/me/f/more.py" in lines
+    assert "BindReadOnlyPaths=/home/me/splits.json" in lines
+    inside = Installation.find(loaded(tmp_path, '[files]\nfolder = "/home/me/bars"\nsplits = "splits.json"\n'))
+    binds = [line for line in build_unit("trade", inside).splitlines() if line.startswith("BindReadOnlyPaths=/home/me")]
+    assert binds == ["BindReadOnlyPaths=/home/me/bars"]
     assert "CANARY" not in "\n".join(lines)
     quoted = build_unit("schedule", replace(found, variables={"HFTCL_X__Y": 'a "b" 50%'}))
     assert 'Environment="HFTCL_X__Y=a \\"b\\" 50%%"' in quoted

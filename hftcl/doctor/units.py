@@ -92,10 +92,13 @@ def _normalise(path: str | Path) -> Path:
 
 
 def _list_read(settings: Settings) -> Iterator[Path]:
-    """Yield what the settings make a service read: the folders of bars, and what the command of alerts is made of."""
+    """Yield what the settings make a service read: bars, splits, features, and the parts of the command of alerts."""
     for folder in (settings.files.folder, settings.polygon.flat_files):
         if folder:
             yield _normalise(folder)
+    if settings.files.splits:
+        yield _normalise(Path(settings.files.folder, settings.files.splits))
+    yield from map(_normalise, settings.features.modules)
     command = list(settings.alerts.command)
     for word in [shutil.which(command[0]) or command[0], *command[1:]] if command else []:
         if word.startswith("/") and Path(word).exists():
@@ -210,6 +213,7 @@ def _list_places(place: Installation, *, writes: bool = True) -> list[str]:
     seen = [*place.code, *([place.config.parent] if place.config else []), *place.readable]
     seen += [] if writes else [place.home]
     hidden = [path for path in seen if _is_hidden(path) and not any(map(path.is_relative_to, writable))]
+    hidden = [path for path in hidden if not any(path != other and path.is_relative_to(other) for other in hidden)]
     lines += [f"ReadWritePaths={_quote_text(path)}" for path in writable if not _is_hidden(path)]
     lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
     lines += [f"BindReadOnlyPaths={_quote_text(path)}" for path in dict.fromkeys(hidden)]

@@ -124,6 +124,15 @@ def test_no_story_takes_an_emptied_registry_for_a_home_without_models(tmp_path: 
             raise AssertionError(f"{name} answered {tell()}")
 
 
+def test_a_model_of_another_market_is_neither_what_prove_looks_at_nor_what_features_weighs(tmp_path: Path) -> None:
+    """Whatever lies in the production file: the bot would refuse it here."""
+    archived(tmp_path, calendar="XLON")
+    loop = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR)
+    assert loop.prove(cases=1).model_id is None
+    weighed = loop.features()
+    assert (weighed.model_id, {feature.importance for feature in weighed.features}) == (None, {None})
+
+
 def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     archive: Archive = archive_in(tmp_path)
     ahead = added(archive, T0 + timedelta(days=365)).model_id
@@ -144,18 +153,29 @@ def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> 
     assert of_four[0] == pytest.approx(alone[0] / 4)
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(tmp_path: Path, waits: bool) -> None:
+@pytest.mark.parametrize(
+    ("report", "waits"),
+    [
+        ({"waits_beside": "20250531_120000"}, True),
+        ({"waits_beside": "20240101_000000"}, False),
+        ({"implausible": ["net Sharpe 51.4 over 10 sessions"]}, True),
+        ({}, False),
+    ],
+    ids=["beside the one that serves", "beside an earlier one", "doubted", "too few sessions"],
+)
+def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
+    tmp_path: Path, report: dict[str, object], waits: bool
+) -> None:
     settings = settings_of(tmp_path)
     live = archived(tmp_path)
+    assert live == "20250531_120000"
     archive = Archive(tmp_path)
     archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
-    beside = live if waits else "20240101_000000"
     late = TRAINED + timedelta(days=8)
-    waiting = archived(tmp_path, late, seed=2, deploy=False, outcome="inconclusive", report={"waits_beside": beside})
+    waiting = archived(tmp_path, late, seed=2, deploy=False, outcome="inconclusive", report=report or {"edge": None})
     archive.record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=waiting)
-    report = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
-    (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
+    checked = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
+    (age,) = (trigger for trigger in checked.triggers if trigger.name == "age")
     assert age.fired is not waits
 
 

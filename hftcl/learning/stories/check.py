@@ -71,8 +71,9 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     settings, known_end = window.settings, window.known_end
     registry = Registry(Home.of(settings).root)
     live, market = registry.find_live(), find_market_kind(settings)
-    last = _find_last_verdict(registry, live, market)
-    waits = last is not None and last.outcome not in JUDGED  # for a person, beside a model that is unfit
+    beside = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
+    last = _find_last_verdict(registry, beside, market)
+    waits = last is not None and last.model_id in beside  # for a person, beside a model that is unfit
     clock = known_end.at if known_end.explicit else now
     if known_end.explicit:
         live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at, market)
@@ -118,12 +119,13 @@ def _explain_unfit(file: Path, market: MarketKind) -> str | None:
     return None
 
 
-def _find_last_verdict(registry: Registry, live: ModelRecord | None, market: MarketKind) -> triggers.LastVerdict | None:
-    """Return the newest verdict on this market; a candidate that waits for a person beside the live model has had one.
+def _find_last_verdict(registry: Registry, beside: set[str], market: MarketKind) -> triggers.LastVerdict | None:
+    """Return the newest verdict on this market; a candidate that waits for a person has had one.
 
-    To train another one each night would change nothing about what keeps it waiting.
+    beside: those that wait beside the model that serves; one whose figures are doubted waits too. To train another one
+    each night would change nothing about what keeps it waiting.
     """
-    waiting = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
+    waiting = beside | {model.model_id for model in registry.models() if model.judgement.implausible}
     for attempt in registry.attempts():
         if (attempt.outcome in JUDGED or attempt.model_id in waiting) and _is_about(registry, attempt, market):
             return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
+from hftcl.archive.fitness import find_market_kind, require_fitness
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent
@@ -135,14 +136,15 @@ def _bootstrap(by_session: FloatArray) -> tuple[float, float, float] | None:
 
 
 def _read_importances(settings: Settings) -> tuple[str | None, dict[str, float]]:
-    """Return the model that serves and its importances by feature; none where no file of it can be read."""
+    """Return the model that serves here and its importances by feature; none where no file of it can be read."""
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     if live is None:
         return None, {}
     try:
         meta = artifact.describe(registry.production)
-    except HftclError:  # `doctor` tells of a damaged file; here it only has no importances
+        require_fitness(meta, find_market_kind(settings))
+    except HftclError:  # `doctor` tells of a file that is damaged or of another market; it has no importances here
         return None, {}
     return meta.model_id, dict(zip(meta.feature_names, meta.importances or (), strict=False))
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet, Model
-from hftcl.archive.fitness import load_fit
+from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.registry import Registry
-from hftcl.errors import NoDataError
+from hftcl.errors import NoDataError, UnfitModelError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.formats import count
@@ -175,7 +175,11 @@ def _load_serving(settings: Settings, features: FeatureSet) -> Model | None:
     live = registry.find_live()
     if live is None:
         return None
-    return load_fit(registry.production, sha256=live.sha256, market=None, features=features)
+    market = find_market_kind(settings)
+    try:
+        return load_fit(registry.production, sha256=live.sha256, market=market, features=features)
+    except UnfitModelError:  # one of another market decides nothing here
+        return None
 
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
