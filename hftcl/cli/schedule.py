@@ -16,6 +16,7 @@ from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
+    from hftcl.config import Configuration
     from hftcl.schedule.interfaces import Observer
     from hftcl.schedule.rules import Rule
     from hftcl.schedule.scheduler import Scheduler
@@ -50,7 +51,7 @@ def schedule(
     if once:
         _run_once(settings, ctx.obj.verbosity, as_json)
     else:
-        _run(settings, ctx.obj.verbosity)
+        _run(configuration, ctx.obj.verbosity)
 
 
 def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
@@ -73,21 +74,23 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     raise typer.Exit(1 if any(record.state == "failed" for record in records) else 0)
 
 
-def _run(settings: "Settings", verbosity: int) -> None:
+def _run(configuration: "Configuration", verbosity: int) -> None:
     from zoneinfo import ZoneInfo
 
     from hftcl import logs
-    from hftcl.archive.registry import Registry
-    from hftcl.home import Home
     from hftcl.schedule import plan
     from hftcl.schedule.interfaces import Observer
-    from hftcl.views import schedule
 
+    settings = configuration.settings
     stop = _stop_at_signals()
     observer = Observer()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
-        registry = Registry(Home.of(settings).root)
-        observer = live = schedule.LiveLine(sys.stderr, ZoneInfo(settings.schedule.timezone), registry.find_live)
+        from hftcl.dashboard.parts import Sight  # here, as what they load: a service has no terminal
+        from hftcl.dashboard.summary import Summary
+        from hftcl.views.schedule import LivePage
+
+        summary = Summary(Sight(configuration=configuration, environ=os.environ, now=now()), with_bot=True)
+        observer = live = LivePage(sys.stderr, ZoneInfo(settings.schedule.timezone), summary.read)
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)

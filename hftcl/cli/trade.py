@@ -19,6 +19,7 @@ from hftcl.errors import HftclError, UsageError
 
 if TYPE_CHECKING:
     from hftcl.alerts import Alert
+    from hftcl.config import Configuration
     from hftcl.settings import Settings
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.controls import Controls
@@ -64,7 +65,7 @@ def trade(
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
     _require_watchable(status=status, watch=watch, as_json=as_json)
     if watch:
-        _watch(ctx.obj.configuration_without_plugins().settings)
+        _watch(ctx.obj.configuration_without_plugins())
         return
     if status:
         show_status(ctx.obj, as_json=as_json)
@@ -100,22 +101,24 @@ def _require_watchable(*, status: bool, watch: bool, as_json: bool) -> None:
 _LOOK_S = 1.0  # between two looks at the files: the bot writes once a minute, and a look costs no read
 
 
-def _watch(settings: "Settings") -> None:
-    """Show the status again whenever it changes, until Ctrl-C."""
+def _watch(configuration: "Configuration") -> None:
+    """Show the status, and what the schedule shows of the rest, again whenever one changes, until Ctrl-C."""
+    from hftcl.dashboard.parts import Sight
+    from hftcl.dashboard.summary import Summary
     from hftcl.trading.run.status import read_stamps, status
     from hftcl.views import trading
     from hftcl.views.blocks import Block, collect_blocks
     from hftcl.views.watch import open_screen
 
-    seen: object = None
-    blocks: tuple[Block, ...] = ()
+    settings, seen, bot = configuration.settings, cast("object", None), cast("tuple[Block, ...]", ())
+    summary = Summary(Sight(configuration=configuration, environ=os.environ, now=now()), with_bot=False)
     try:
         with open_screen() as screen:
             while True:
                 stamps = read_stamps(settings)
                 if stamps != seen:
-                    seen, blocks = stamps, collect_blocks(trading.draw_status, status(settings))
-                screen.draw(blocks, now())
+                    seen, bot = stamps, collect_blocks(trading.draw_status, status(settings))
+                screen.draw((*bot, *summary.read(now())), now())
                 time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         typer.echo(err=True)

@@ -10,7 +10,7 @@ from hftcl.learning.archive_reports import HistoryRow
 from hftcl.learning.stories.record import RecordRow
 from hftcl.performance.reports import PerformanceReport
 from hftcl.performance.story import Importances
-from hftcl.schedule.reports import ComingReport
+from hftcl.schedule.reports import ComingReport, RanReport
 from hftcl.trading.run.status import StatusReport
 from hftcl.views.blocks import Block
 
@@ -41,8 +41,11 @@ class OrdersContent(Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsContent(Content):
-    """The newest verdicts. serves: the model that does; edge: what lets the bot trade, and why that model serves."""
+    """The newest verdicts, the newest first. serves: the model that does; edge: what lets the bot trade, and why that
+    model serves.
+    """
 
+    rows: Sequence[HistoryRow]
     edge: tuple[Block, ...]
     serves: HistoryRow | None
 
@@ -56,9 +59,10 @@ class RecordContent(Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleContent(Content):
-    """What is due next."""
+    """What is due next, and what became of what was due last, the newest first."""
 
     coming: Sequence[ComingReport]
+    ran: Sequence[RanReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The HTML of the dashboard: readings in, text out. Jinja2 escapes whatever it is given."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -36,7 +36,7 @@ from hftcl.pages.performance import STYLE as REPORT_STYLE
 from hftcl.pages.performance import draw_equity_key, draw_tiles
 from hftcl.settings import Settings
 from hftcl.views import performance as performance_view
-from hftcl.views.blocks import Block, Grid, collect_blocks
+from hftcl.views.blocks import Block, Grid, collect_blocks, take_lines
 
 _FOLDER: Final = Path(__file__).parent
 _STATIC: Final = {
@@ -162,7 +162,7 @@ def _build_verdict(readings: Mapping[str, Reading]) -> dict[str, Any]:
     alerts, doctor = (readings[name].content for name in ("alerts", "doctor"))
     lines: list[Block] = []
     if isinstance(bot, Content):
-        lines += _take_lines(bot.blocks)
+        lines += take_lines(bot.blocks)
     if isinstance(models, ModelsContent):
         lines += models.edge
     return {
@@ -174,12 +174,6 @@ def _build_verdict(readings: Mapping[str, Reading]) -> dict[str, Any]:
         "waiting": sum(1 for row in alerts.alerts if row.waits) if isinstance(alerts, AlertsContent) else None,
         "sound": doctor.blocks[-1] if isinstance(doctor, Content) else None,
     }
-
-
-def _take_lines(blocks: Sequence[Block]) -> list[Block]:
-    """Return the lines before the first table: what a command says first."""
-    first = next((place for place, block in enumerate(blocks) if isinstance(block, Grid)), len(blocks))
-    return list(blocks[:first])
 
 
 def _draw_part(frame: Frame, part: Part) -> Markup:

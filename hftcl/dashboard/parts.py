@@ -108,7 +108,7 @@ def _read_models(sight: Sight) -> Content:
     serves = next((row for row in rows if live is not None and row.model_id == live.model_id), None)
     if serves is None and live is not None:  # it is older than those that are shown
         serves = history(root, calendar=sight.settings.market.calendar, lineage=True, limit=1)[0]
-    return ModelsContent(blocks=collect_blocks(archive.draw_history, rows), edge=edge, serves=serves)
+    return ModelsContent(blocks=collect_blocks(archive.draw_history, rows), rows=rows, edge=edge, serves=serves)
 
 
 def _read_record(sight: Sight) -> Content:
@@ -127,6 +127,7 @@ def _read_schedule(sight: Sight) -> Content:
             *(collect_blocks(schedule.draw_ran, ran) if ran else ()),
         ),
         coming=coming,
+        ran=ran,
     )
 
 

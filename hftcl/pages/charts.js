@@ -5,12 +5,14 @@
   const NS = "http://www.w3.org/2000/svg";
   const FEWEST = 2; // points that a zoomed chart still shows
   const CLICK = 8; // units that a pointer may move in a click
+  const PIXEL = 0.001; // of the span: less than one of any screen
+  const NEAR = 0.02; // of the width: two fingers that lie closer tell no span
   const SCALES = {
     percent: (value) => Math.log1p(value / 100), // of what grew by so much
     price: (value) => Math.log(value),
     symmetric: (value) => Math.sign(value) * Math.log1p(Math.abs(value)), // of what lies on both sides of 0
   };
-  const left = new Map(); // by the id of a chart what was chosen in it, for when the page puts a newer one in its place
+  const left = new Map(); // by the id of a chart what was chosen and read, for when the page puts a newer one in its place
 
   function make(name, attributes, inside) {
     const element = document.createElementNS(NS, name);
@@ -60,11 +62,12 @@
       this.plot = svg.querySelector(".plot");
       this.whole = [this.axes.innerHTML, this.plot.innerHTML];
       this.reading = make("g", { class: "reading" }, svg);
+      this.fingers = new Map(); // by pointer: which share of the width lies left of it, and the place that it holds
       this.scale(this.first, this.last, this.low, this.high, false);
       svg.addEventListener("pointermove", (event) => this.move(event));
       svg.addEventListener("pointerdown", (event) => this.press(event));
       svg.addEventListener("pointerup", (event) => this.release(event));
-      svg.addEventListener("pointercancel", () => this.drop());
+      svg.addEventListener("pointercancel", (event) => { this.fingers.delete(event.pointerId); this.drop(); });
       svg.addEventListener("dblclick", () => chart.zoom(null, null));
     }
 
@@ -77,14 +80,36 @@
       this.y = (value) => this.top + (this.bottom - this.top) * (head - bend(value)) / ((head - foot) || 1);
     }
 
-    place(event) {
+    // Which share of the chart's width lies left of a pointer: less than 0 or more than 1 beyond its sides.
+    share(event) {
       const box = this.svg.getBoundingClientRect();
-      const at = (event.clientX - box.left) / box.width * this.width;
-      const share = Math.min(Math.max((at - this.left) / (this.right - this.left), 0), 1);
-      return [at, this.from + share * (this.to - this.from)];
+      return ((event.clientX - box.left) / box.width * this.width - this.left) / (this.right - this.left);
+    }
+
+    place(event) {
+      const share = this.share(event);
+      return [this.left + share * (this.right - this.left), this.from + Math.min(Math.max(share, 0), 1) * (this.to - this.from)];
+    }
+
+    // Two fingers hold the places that they touched: apart they show less of the span, together more, aside another part.
+    touch(event) {
+      this.fingers.set(event.pointerId, { share: this.share(event), held: 0 });
+      for (const finger of this.fingers.values()) finger.held = this.from + finger.share * (this.to - this.from);
+      this.svg.setPointerCapture(event.pointerId); // what was touched may be drawn anew
+    }
+
+    pinch() {
+      const [one, other] = [...this.fingers.values()];
+      const apart = other.share - one.share;
+      const span = (other.held - one.held) / apart;
+      if (Math.abs(apart) < NEAR || !(span > 0)) return;
+      this.chart.zoom(one.held - one.share * span, one.held + (1 - one.share) * span);
     }
 
     move(event) {
+      const finger = this.fingers.get(event.pointerId);
+      if (finger) finger.share = this.share(event);
+      if (this.fingers.size > 1) { this.pinch(); return; }
       const [at, place] = this.place(event);
       this.chart.read(nearest(this.chart.places, place));
       if (this.begun === undefined) return;
@@ -94,12 +119,14 @@
     }
 
     press(event) {
-      if (event.button !== 0 || event.pointerType === "touch") return; // a finger reads; the buttons zoom
+      if (event.pointerType === "touch") { this.touch(event); return; } // one finger reads, two zoom
+      if (event.button !== 0) return;
       this.begun = this.place(event);
       this.svg.setPointerCapture(event.pointerId);
     }
 
     release(event) {
+      this.fingers.delete(event.pointerId);
       const begun = this.begun;
       this.drop();
       if (begun === undefined) return;
@@ -250,8 +277,9 @@
       this.data = JSON.parse(box.querySelector("script").textContent);
       this.places = this.data.series[0].x;
       for (const series of this.data.series) series.x = series.x || this.places;
-      this.at = -1;
-      this.state = left.get(box.id) || { from: null, to: null, log: false };
+      const kept = left.get(box.id);
+      this.at = kept ? this.places.indexOf(kept.read) : -1;
+      this.state = kept ? this.slide(kept) : { from: null, to: null, log: false };
       this.drawings = [...box.querySelectorAll("svg[data-frame]")].map((svg) => new Drawing(svg, this));
       const title = box.querySelector("svg[role=img]").getAttribute("aria-label");
       box.tabIndex = 0;
@@ -298,15 +326,24 @@
       for (const drawing of this.drawings) drawing.draw(this.state);
       this.all.disabled = this.state.from === null;
       if (this.log) this.log.setAttribute("aria-pressed", String(this.state.log));
-      left.set(this.box.id, this.state);
       this.read(this.at);
+    }
+
+    // What was shown up to the newest point goes along with newer ones; of what is drawn no more the whole is shown.
+    slide({ from, to, log, end }) {
+      const [first, last] = [this.places[0], this.places[this.places.length - 1]];
+      const by = from !== null && to >= end ? last - end : 0;
+      const [begin, stop] = [Math.max(from + by, first), Math.min(to + by, last)];
+      const shown = this.places.filter((place) => place >= begin && place <= stop).length;
+      return from === null || shown < FEWEST ? { from: null, to: null, log } : { from: begin, to: stop, log };
     }
 
     zoom(from, to) {
       const [first, last] = [this.places[0], this.places[this.places.length - 1]];
       const shown = from === null ? 0 : this.places.filter((place) => place >= from && place <= to).length;
       if (from !== null && shown < FEWEST) return;
-      const whole = from === null || (from <= first && to >= last);
+      const air = PIXEL * (last - first);
+      const whole = from === null || (from <= first + air && to >= last - air);
       this.state = { ...this.state, from: whole ? null : Math.max(from, first), to: whole ? null : Math.min(to, last) };
       this.draw();
     }
@@ -335,6 +372,7 @@
 
     read(k) {
       this.at = k;
+      left.set(this.box.id, { ...this.state, end: this.places[this.places.length - 1], read: this.places[k] });
       for (const drawing of this.drawings) drawing.show(k);
       if (k < 0) { this.told.textContent = ""; return; }
       const { digits, unit, signed, labels } = this.data;

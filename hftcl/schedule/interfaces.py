@@ -34,7 +34,7 @@ class Teller(Protocol):
 
 
 class Observer:
-    """Who watches the scheduler, such as the live line of a terminal. This one does not look."""
+    """Who watches the scheduler, such as the foot of a terminal. This one does not look."""
 
     def hear_event(self, event: Event) -> None:
         """Hear what a job reports while it works."""

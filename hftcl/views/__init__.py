@@ -96,16 +96,16 @@ def _print(block: Block) -> None:
         console.print(*build_renderables(block, console.width), sep="\n")
 
 
-def build_renderables(block: Block, width: int) -> "list[RenderableType]":
-    """Return what Rich draws of `block` on a terminal of `width` characters."""
+def build_renderables(block: Block, width: int, *, boxed: bool = True) -> "list[RenderableType]":
+    """Return what Rich draws of `block` on a terminal of `width` characters; not boxed: a table without its lines."""
     from rich.text import Text
 
     if isinstance(block, Line):
         return [Text(block.text, style=block.style)]
-    return _build_table(block, width)
+    return _build_table(block, width, boxed)
 
 
-def _build_table(grid: Grid, width: int) -> "list[RenderableType]":
+def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     from rich.table import Table
     from rich.text import Text
 
@@ -119,6 +119,8 @@ def _build_table(grid: Grid, width: int) -> "list[RenderableType]":
         shown.remove(columns.index(name))
         missing.append(name)
     drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
+    if not boxed:
+        drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
     for index in shown:
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
         drawn.add_column(columns[index], justify=side, overflow="fold", no_wrap=columns[index] == "model")

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import UNDEFINED, count, describe_edge, interval, moment, number, sharpe_ratio
+from hftcl.formats import SYNTHETIC, UNDEFINED, count, describe_edge, interval, moment, number, sharpe_ratio
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, say
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hftcl.learning.stories.diff import DiffReport
     from hftcl.learning.stories.record import RecordRow
 
+_OUTCOMES: Final = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
 _LONGEST = 60  # characters of a value: a formula or a digest is recognised by its beginning, --json has all of it
 
 
@@ -24,7 +25,6 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     if not rows:
         say("No model yet. `hftcl retrain --force` trains the first.")
         return
-    marks = {"deployed": "green", "rejected": "red", "inconclusive": "yellow"}
     columns = (
         "model",
         "trained, UTC",
@@ -45,7 +45,7 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
             (f"{row.rows}, at most {row.max_rows} a fit" if row.max_rows else str(row.rows)) if row.rows else UNDEFINED,
             sharpe_ratio(row.val_sharpe, row.exam_sessions)
             + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
-            Styled(row.outcome, marks.get(row.outcome, "")),
+            Styled(row.outcome, _OUTCOMES.get(row.outcome, "")),
             _describe_may_trade(row.edge),
             _describe_serving(row) if row.outcome != "adopted" else UNDEFINED,
             Styled("SYNTHETIC", "magenta") if row.synthetic else row.source,
@@ -71,6 +71,20 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
         course = [row.val_sharpe for row in reversed(examined)]
         say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(course)}")
     explain_words("exam")
+
+
+def draw_verdicts(rows: "Sequence[HistoryRow]") -> None:
+    """Draw each model in a few words: what was decided, and why."""
+    drawn = [
+        (
+            Styled(row.model_id, "bold green" if row.is_deployed else ""),
+            Styled(row.outcome, _OUTCOMES.get(row.outcome, "")),
+            (f"{SYNTHETIC}, " if row.synthetic else "") + row.reason,
+        )
+        for row in rows
+    ]
+    if drawn:
+        draw_table("", ("model", "verdict", "why"), drawn)
 
 
 def _describe_may_trade(edge: str | None) -> Cell:

@@ -6,6 +6,7 @@ So that a page says what the command says, word for word. Loads nothing of Rich.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import takewhile
 from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 Report = TypeVar("Report")
@@ -70,6 +71,11 @@ def collect_blocks(
     with _keep() as blocks:
         view(report, *args, **options)
     return tuple(blocks)
+
+
+def take_lines(blocks: Sequence[Block]) -> tuple[Line, ...]:
+    """Return the lines before the first table: what a command says first."""
+    return tuple(block for block in takewhile(lambda block: isinstance(block, Line), blocks) if isinstance(block, Line))
 
 
 @contextmanager

@@ -16,6 +16,12 @@ _STYLES: Final = {
 }  # as traffic lights; the order is that of the sum
 
 
+def draw_row(row: "Row") -> None:
+    """Draw one row as a line."""
+    remedy = f". {row.remedy}" if row.remedy else ""
+    say(f"{row.name}: {row.detail}{remedy}", "" if row.status == "ok" else _STYLES[row.status])
+
+
 def draw_rows(rows: "Sequence[Row]") -> None:
     """Draw the rows, then how many there are of each kind."""
     drawn = [(row.name, Styled(row.status, _STYLES[row.status]), row.detail, row.remedy) for row in rows]

@@ -1,27 +1,24 @@
-"""Draws the schedule: what comes, what was done, and the live line of the foreground loop."""
+"""Draws the schedule: what comes, what was done, and the foot of a terminal in the foreground loop."""
 
-import contextlib
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO
 
-from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_table, say
-from hftcl.views.terminal import LastingTerminal
+from hftcl.views.terminal import LastingTerminal, draw_lines
 
 if TYPE_CHECKING:
-    from hftcl.archive.records import ModelRecord
     from hftcl.schedule.claims import OccurrenceRecord
     from hftcl.schedule.reports import ComingReport, RanReport
     from hftcl.schedule.rules import Occurrence
+    from hftcl.views.blocks import Block
 
 _LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"  # with the zone: the clock change gives an hour that comes twice
 _STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}  # red asks for a person
-_LOOK: Final = timedelta(minutes=1)  # between two looks into the registry: models change daily, a look reads a file
 
 
 def draw_coming(rows: "Sequence[ComingReport]") -> None:
@@ -41,6 +38,16 @@ def draw_ran(rows: "Sequence[RanReport]") -> None:
     draw_table("", ("job", "was due", "state", "outcome"), drawn)
 
 
+def draw_both(coming: "Sequence[ComingReport]", ran: "Sequence[RanReport]") -> None:
+    """Draw what comes next, and what was done last, in one table."""
+    rows = [(row.job, f"{row.local:{_LOCAL}}", Styled("next"), row.note) for row in coming]
+    rows += [
+        (row.job, f"{row.local:{_LOCAL}}", Styled(row.state, _STYLES.get(row.state, "")), row.outcome) for row in ran
+    ]
+    if rows:
+        draw_table("", ("job", "local", "state", "outcome"), rows)
+
+
 class Listening(Observer):
     """Shows the progress of each job as any command does."""
 
@@ -53,27 +60,28 @@ class Listening(Observer):
             self._on_event(event)
 
 
-class LiveLine(TextIOBase, Observer):
-    """One line at the foot of a terminal: the next job, the model's age, the last outcome, as far as they fit, and a
-    clock that shows that it lives; while a job runs, how far.
+class LivePage(TextIOBase, Observer):
+    """The foot of a terminal: a summary, and under it one line with what is next and a clock that shows that it lives;
+    while a job runs, how far.
 
-    A stream too: what is logged through it goes above the line. serving: returns the model that serves.
+    A stream too: what is logged through it goes above. summary: returns what holds at a time, UTC.
     """
 
-    def __init__(self, terminal: TextIO, zone: tzinfo, serving: "Callable[[], ModelRecord | None]") -> None:
+    def __init__(self, terminal: TextIO, zone: tzinfo, summary: "Callable[[datetime], Sequence[Block]]") -> None:
         super().__init__()
         self._terminal = LastingTerminal(terminal)
         self._zone = zone
-        self._serving = serving
+        self._summary = summary
+        self._blocks: Sequence[Block] = ()
+        self._size = (0, 0)
+        self._above: list[str] = []  # the lines of the summary as they stand on the terminal
         self._line = ""
-        self._last = ""
         self._job = ""
-        self._model: ModelRecord | None = None
-        self._looked: datetime | None = None
 
     def write(self, text: str, /) -> int:
-        """Write above the line; `text` ends with a line end."""
-        self._terminal.put(f"\r\x1b[K{text}{self._line if text.endswith(chr(10)) else ''}")
+        """Write above it all; `text` ends with a line end."""
+        below = "\n".join([*self._above, self._line]) if text.endswith("\n") else ""
+        self._terminal.put(f"{self._erase()}{text}{below}")
         return len(text)
 
     def hear_event(self, event: Event) -> None:
@@ -89,43 +97,36 @@ class LiveLine(TextIOBase, Observer):
     def hear_end(self, occurred: "OccurrenceRecord") -> None:
         """Leave a line about what became of a job."""
         at = (occurred.finished_at or occurred.due_at).astimezone(self._zone)
-        self._last = f"{occurred.job} {occurred.state} {at:%a %H:%M}"
-        self._looked = None
         if occurred.state != "failed":  # of that the log has a line
             self.write(f"{at:{_LOCAL}}  {occurred.job} {occurred.local_date} {occurred.state}: {occurred.outcome}\n")
 
     def hear_stop(self) -> None:
-        """Leave the line as it is."""
+        """Leave it as it is."""
         self._terminal.put("\n")
 
     def hear_wait(self, upcoming: "Occurrence | None", now: datetime) -> None:
-        """Show what is waited for."""
-        if self._looked is None or abs(now - self._looked) > _LOOK:
-            self._looked, self._model = now, None
-            with contextlib.suppress(HftclError):  # a registry that cannot be read is the scheduler's to tell
-                self._model = self._serving()
-        parts = ["the registry cannot be used; trying again"]
+        """Show what holds and what is waited for."""
+        self._blocks = self._summary(now)
+        waits = "the registry cannot be used; trying again"
         if upcoming is not None:
             left = upcoming.due_at - now
-            parts = [f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"]
-        model = self._model
-        parts.append(
-            f"{model.model_id}, {(now - model.trained_at) / timedelta(days=1):.1f} d old"
-            if model
-            else "no model serves"
-        )
-        parts += [f"last: {self._last}"] if self._last else []
-        self._draw(*parts, f"{now.astimezone(self._zone):%H:%M:%S}")
+            waits = f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"
+        self._draw(waits, f"{now.astimezone(self._zone):%H:%M:%S}", "Ctrl-C ends it")
 
     def _draw(self, *parts: str) -> None:
-        """Draw the first part and those of the others, the last one first, that fit whole; the last moves each time."""
+        """Draw the line, of as many parts as fit; the summary only where it has changed, or the terminal its size."""
         from shutil import get_terminal_size  # here: a preview has no line that lives
 
-        width = get_terminal_size().columns - 1
-        first, *others = parts
-        kept = others[-1:]
-        for part in others[:-1]:
-            if len(" | ".join([first, *kept, part])) <= width:
-                kept.insert(-1, part)
-        self._line = " | ".join([first, *kept])[:width]
-        self._terminal.put(f"\r\x1b[K{self._line}")
+        size = get_terminal_size()
+        shown = [" | ".join(parts[:number]) for number in range(1, len(parts) + 1)]
+        self._line = next((line for line in reversed(shown) if len(line) < size.columns), shown[0][: size.columns - 1])
+        above = draw_lines(self._blocks, size.columns - 1, size.lines - 2)
+        if (above, size) == (self._above, self._size):
+            self._terminal.put(f"\r\x1b[K{self._line}")
+            return
+        erase, self._above, self._size = self._erase(), above, size
+        self._terminal.put(erase + "\n".join([*above, self._line]))
+
+    def _erase(self) -> str:
+        """Return what takes away what was drawn."""
+        return "\r" + (f"\x1b[{len(self._above)}A" if self._above else "") + "\x1b[J"

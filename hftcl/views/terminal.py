@@ -1,6 +1,26 @@
 """A terminal that may be closed while the work goes on: who trades, or trains for hours, does not end with it."""
 
-from typing import TextIO
+from collections.abc import Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from hftcl.views.blocks import Block
+
+
+def draw_lines(blocks: "Sequence[Block]", width: int, height: int) -> list[str]:
+    """Return `blocks` as the lines of a terminal, with its colours: at most `height` of at most `width` characters."""
+    if not blocks or height < 1:
+        return []
+    from rich.console import Console
+
+    from hftcl.views import build_renderables
+
+    drawn = StringIO()
+    console = Console(file=drawn, force_terminal=True, width=width, highlight=False)
+    for block in blocks:
+        console.print(*build_renderables(block, width, boxed=False), sep="\n")
+    return drawn.getvalue().splitlines()[:height]
 
 
 class LastingTerminal:

@@ -50,7 +50,7 @@ class _Terminal:
 
         if not self._console.is_terminal:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        drawn = [part for block in blocks for part in build_renderables(block, self._console.width)]
+        drawn = [part for block in blocks for part in build_renderables(block, self._console.width, boxed=False)]
         clock = Text(f"{now:%Y-%m-%d %H:%M:%S} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
         self._live.update(Group(*drawn, clock), refresh=True)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import time
@@ -101,13 +102,13 @@ def test_in_a_pipe_there_are_log_lines_as_text_or_json_and_a_stop_is_the_normal_
             assert all(json.loads(line)["logger"] == "hftcl.schedule.scheduler" for line in lines)
 
 
-def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_model(tmp_path: Path) -> None:
+def test_a_terminal_shows_what_the_dashboard_does_the_newest_outcome_and_what_is_next(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home", due="digest")
     master, slave = pty.openpty()
     child = subprocess.Popen(
         [HFTCL, "schedule"],
         cwd=home,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "150"},
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
         stdin=slave,
         stdout=slave,
         stderr=slave,
@@ -115,15 +116,18 @@ def test_on_a_terminal_one_line_shows_the_next_job_the_last_outcome_and_the_mode
     os.close(slave)
     shown = b""
     deadline = time.monotonic() + PATIENCE_S
-    while b"no model serves" not in shown:
+    while b"Ctrl-C ends it" not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([master], [], [], 1)[0]:
             shown += os.read(master, 65536)
     child.terminate()
     assert child.wait(PATIENCE_S) == 0
     os.close(master)
-    last = shown.decode().rpartition("\r\x1b[K")[2]
-    assert last.startswith("next: ")
-    assert " | last: digest done " in last
-    assert " | no model serves | " in last
+    page = re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).rpartition("\x1b[J")[2]
+    lines = [" ".join(line.split()) for line in page.split("\n")]
+    assert lines[0].endswith("No model serves. `hftcl retrain --force` trains the first.")
+    for beginning in ("No bot has traded here yet.", "disk: ", "job local state outcome", "next: "):
+        assert any(line.startswith(beginning) for line in lines), beginning
+    assert sum(" next" in line for line in lines) >= 2
+    assert any(line.startswith("digest ") and " done " in line for line in lines)
     assert "INFO" not in shown.decode()

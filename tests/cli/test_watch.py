@@ -40,6 +40,11 @@ def test_a_pipe_gets_all_of_it_once_and_then_what_is_new_until_ctrl_c(tmp_path: 
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"# 20")
         assert [process.stdout.readline().decode().rstrip("\n") for _ in said] == said
+        rest = [process.stdout.readline().decode() for _ in range(5)]
+        assert rest[0] == "No model serves. `hftcl retrain --force` trains the first.\n"
+        assert rest[1].startswith("disk: ")
+        assert rest[2].split() == ["job", "local", "state", "outcome"]
+        assert [line.split()[-1] for line in rest[3:]] == ["next", "next"]
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             ledger.latch("kill_switch", "the test asked for it", LATER)
         assert process.stdout.readline().startswith(b"# 20")
@@ -57,6 +62,7 @@ def test_a_terminal_is_drawn_in_place_and_keeps_what_was_last(tmp_path: Path) ->
             while seen.count(b"Ctrl-C ends this") < 2:
                 seen += os.read(ours, 4096)
             assert b"No bot has traded here yet." in seen
+            assert b"disk: " in seen, "beside the bot what the dashboard shows"
             assert b"\x1b[2K" in seen, "the lines of before are erased"
             process.send_signal(signal.SIGINT)
             assert process.wait() == 130

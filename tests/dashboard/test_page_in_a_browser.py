@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from hftcl.archive.registry import Registry
+from hftcl.dashboard.charts import HALF, build_record_course, draw_record
 from hftcl.ledger.writer import Ledger
+from hftcl.pages.courses import enliven
 from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
 from tests.dashboard.served import Served, serving
+from tests.dashboard.test_charts import record_of
 from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import deploy_once
 from tests.trained import Homes
@@ -165,4 +168,38 @@ def test_charts_are_read_out_and_what_was_zoomed_stays_so_when_a_part_is_put_ane
     tab.keyboard.press("0")
     assert len(chart.evaluate(points)) > len(zoomed)
     tab.goto(tab.url + "ticker/AAPL")
+    assert told == []
+
+
+def test_what_was_shown_up_to_the_newest_session_goes_along_with_newer_ones(opened: Any) -> None:
+    """And a part further back stays, until it is drawn no more: then the whole is shown."""
+    tab, told = opened(viewport={"width": 1200, "height": 900})
+    rows = record_of(170)
+    shown = []
+    for until, keys in ((120, ("+", "+")), (121, ()), (121, ("0", "Home", "+", "+")), (122, ()), (170, ())):
+        course = build_record_course(rows[:until])
+        chart = enliven(f'<div class="chart">{draw_record(rows[:until], HALF)}</div>', course)
+        tab.evaluate(
+            """html => { const put = document.getElementById("put")
+            const old = put || document.body.appendChild(document.createElement("div"))
+            old.outerHTML = `<div id="put">${html}</div>`
+            document.getElementById("put").dispatchEvent(new Event("part", { bubbles: true })) }""",
+            chart,
+        )
+        place = tab.locator(f"#put #chart-{course.name}")
+        place.focus()
+        for key in ("End", *keys):
+            tab.keyboard.press(key)
+        ends = []
+        for key in ("Home", "End"):
+            tab.keyboard.press(key)
+            ends.append(place.locator(".told").inner_text()[:10])
+        shown.append([next(nth for nth, row in enumerate(rows) if str(row.session) == day) for day in ends])
+    (first, last), moved, back, stayed, whole = shown
+    assert 10 < last - first < 60
+    assert last == 119
+    assert moved == [first + 1, last + 1]
+    assert back[0] == 121 - 103
+    assert stayed == [back[0] + 1, back[1]], "of its first session there is no bar any more"
+    assert whole == [170 - 103, 169]
     assert told == []

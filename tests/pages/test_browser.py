@@ -293,3 +293,61 @@ def test_a_column_sorts_by_what_it_holds(opened: Open, heading: str, number: boo
     wanted = sorted(shown, key=lambda text: float(text.replace(",", "")) if number else text)
     assert len(set(shown)) > 5
     assert shown == wanted
+
+
+def put_hand(tab: Any) -> Callable[..., None]:
+    """Return how a hand touches the page: what it does, and where its fingers then are; none where it leaves."""
+    hand = tab.context.new_cdp_session(tab)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(places)]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        # the browser tells of what moves once a frame
+        tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    return touch
+
+
+def test_two_fingers_zoom_on_a_phone_hold_what_they_touched_and_one_reads(opened: Open) -> None:
+    tab, told = opened(viewport={"width": 375, "height": 800}, has_touch=True, is_mobile=True)
+    touch = put_hand(tab)
+    chart = tab.locator("#chart-equity")
+    chart.scroll_into_view_if_needed()
+    whole = list_points(chart)
+    box = chart.locator("svg:visible").bounding_box()
+    x, y, wide = box["x"], box["y"] + 60, box["width"]
+    touch("touchStart", (x + 0.5 * wide, y))
+    touch("touchMove", (x + 0.55 * wide, y))
+    read = chart.locator(".told").inner_text()
+    assert read.startswith("2025-0"), "one finger reads"
+    touch("touchEnd")
+    left, right = (x + 0.45 * wide, y), (x + 0.65 * wide, y)
+    under = [nearest_point(chart, (place[0] - x) / wide) for place in (left, right)]
+    touch("touchStart", left, right)
+    for step in (1, 2, 3, 4):
+        touch("touchMove", (left[0] - 0.05 * step * wide, y), (right[0] + 0.05 * step * wide, y))
+    part = list_points(chart)
+    assert len(whole) / 4 < len(part) < 0.6 * len(whole), "a third of the span"
+    after = [nearest_point(chart, (place - x) / wide) for place in (left[0] - 0.2 * wide, right[0] + 0.2 * wide)]
+    assert all(abs(one - other) <= 1 for one, other in zip(after, under, strict=True)), "under the fingers"
+    for step in (3, 2, 1, 0):
+        touch("touchMove", (left[0] - 0.05 * step * wide, y), (right[0] + 0.05 * step * wide, y))
+    assert list_points(chart) == whole, "together again: the whole"
+    touch("touchEnd")
+    assert tab.evaluate("visualViewport.scale") == 1, "the page itself stays as it is"
+    assert told == []
+
+
+def nearest_point(chart: Any, share: float) -> int:
+    """Return which session of the chart lies at a share of its drawing's width, by what is read out there."""
+    return int(
+        chart.evaluate(
+            """(each, share) => { const svg = [...each.querySelectorAll("svg[data-frame]")].find(s => s.clientWidth)
+            const box = svg.getBoundingClientRect()
+            const at = { clientX: box.left + share * box.width, clientY: box.top + 60, pointerType: "mouse" }
+            svg.dispatchEvent(new PointerEvent("pointermove", at))
+            const day = each.querySelector(".told").textContent.slice(0, 10)
+            return JSON.parse(each.querySelector("script").textContent).labels.indexOf(day) }""",
+            share,
+        )
+    )

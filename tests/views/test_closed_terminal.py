@@ -13,9 +13,10 @@ import pytest
 from hftcl.events import BANNER, Event, Level
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.systemd import Notifier
+from hftcl.views.blocks import Line
 from hftcl.views.bot_events import Listening, Logging, StatusLine
 from hftcl.views.progress import _Live
-from hftcl.views.schedule import LiveLine
+from hftcl.views.schedule import LivePage
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -71,7 +72,7 @@ def test_a_stream_that_is_closed_is_let_go_too() -> None:
 
 
 def test_the_schedule_goes_on(hung_up: TextIO) -> None:
-    line = LiveLine(hung_up, UTC, lambda: None)
+    line = LivePage(hung_up, UTC, lambda now: (Line("no model serves"),))
     occurrence = Occurrence(Job.RETRAIN, date(2026, 1, 10), NOW)
     line.hear_wait(occurrence, NOW)
     line.hear_begin(occurrence)

@@ -11,8 +11,9 @@ from hftcl.learning.archive_reports import HistoryRow
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.views import draw_table
 from hftcl.views.archive import draw_history, draw_lineage
+from hftcl.views.blocks import Block, Grid, Line, Styled
 from hftcl.views.installation import draw_settings
-from hftcl.views.schedule import LiveLine
+from hftcl.views.schedule import LivePage
 
 COLUMNS = ("model", "rows", "bars", "why")
 ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the model before it")]
@@ -83,22 +84,79 @@ def test_the_settings_name_their_file_once_and_mark_what_is_not_the_default(
 
 
 def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "24")
     begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)
     due = begin + timedelta(days=3, hours=4)
     shown = {}
     for width in (150, 100, 60):
         monkeypatch.setenv("COLUMNS", str(width))
         terminal = io.StringIO()
-        line = LiveLine(terminal, UTC, lambda: None)
+        line = LivePage(terminal, UTC, lambda now: ())
         line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin)
         line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin + timedelta(seconds=5))
-        first, second = (text.removeprefix("\x1b[K") for text in terminal.getvalue().split("\r")[1:])
+        first, second = (re.sub(r"\x1b\[[JK]", "", text) for text in terminal.getvalue().split("\r")[1:])
         assert first != second, "a clock that stands still looks like a program that hangs"
         assert max(len(first), len(second)) < width
         shown[width] = first
-    assert shown[100].endswith(" | no model serves | 21:40:05")
+    assert shown[100].endswith(" | 21:40:05 | Ctrl-C ends it")
     assert shown[60].endswith(" | 21:40:05")
     assert "in 3 d 4 h" in shown[60]
+
+
+def read_screen(drawn: str) -> list[str]:
+    """Return the lines that a terminal of 80 characters shows after `drawn`, as far as the page's own moves go."""
+    lines, row = [""], 0
+    for part in re.split(r"(\n|\r|\x1b\[\d*[AJK])", re.sub(r"\x1b\[[\d;]*m", "", drawn)):
+        if part == "\n":
+            row += 1
+            lines += [""] if row == len(lines) else []
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1])
+        elif part == "\x1b[J":
+            del lines[row + 1 :]
+            lines[row] = ""
+        elif part == "\x1b[K":
+            lines[row] = ""
+        elif part != "\r":
+            assert len(part) < 80, "a line that breaks moves all others"
+            lines[row] += part
+    return lines
+
+
+def test_the_page_of_a_terminal_stands_once_under_the_log_and_fits_whatever_its_height(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)
+    occurrence = Occurrence(Job.RETRAIN, date(2026, 1, 10), begin + timedelta(hours=5))
+    words = " ".join(f"word{place}" for place in range(30))
+    blocks: dict[int, tuple[Block, ...]] = {
+        0: (Line("MAY NOT TRADE: too short"), Grid("", ("job", "outcome"), ((Styled("check"), Styled(words)),))),
+        1: (Line("MAY TRADE"),),
+    }
+    for height in (5, 24):
+        monkeypatch.setenv("LINES", str(height))
+        terminal, shown = io.StringIO(), [0]
+        page = LivePage(terminal, UTC, lambda now, shown=shown: blocks[shown[-1]])  # type: ignore[misc]
+        page.hear_wait(occurrence, begin)
+        page.write("the first line of the log\n")
+        page.hear_wait(occurrence, begin)
+        first = read_screen(terminal.getvalue())
+        assert first[:2] == ["the first line of the log", "MAY NOT TRADE: too short"]
+        assert first[-1].startswith("next: retrain Wed 02:40 UTC, in 5 h")
+        assert len(first) <= height, "with the line of the log"
+        assert ("word29" in " ".join(first)) == (height == 24)
+        shown += [1]
+        page.hear_begin(occurrence)
+        assert read_screen(terminal.getvalue())[1:-1] == first[1:-1], "it is read while it waits"
+        page.hear_wait(occurrence, begin)
+        page.write("the second line of the log\n")
+        page.hear_stop()
+        last = read_screen(terminal.getvalue())
+        assert last[:3] == ["the first line of the log", "the second line of the log", "MAY TRADE"]
+        assert last[3].startswith("next: ")
+        assert last[4:] == [""], "the shell's next line begins under it"
 
 
 def test_a_model_that_served_and_whose_file_is_gone_is_not_said_to_have_never_served(
