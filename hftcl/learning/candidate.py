@@ -116,17 +116,20 @@ def train_candidate(
     on_event: OnEvent,
     coverage: tuple[TickerCoverage, ...] | None = None,
     has_files: bool = True,
+    horizons: int = 1,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
+    horizons: see `inside.Training`.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
     if has_files:
         require_unchanged(settings, features)
-    learnt = learn(frame, split, features, Training(settings=settings, params=params, pool=pool, on_event=on_event))
+    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons)
+    learnt = learn(frame, split, features, training)
     bars = frame.filter(pl.col("session").is_in(learnt.rows.frame["session"].unique().to_list()))
     by_session, by_ticker = sum_up_digests(compute_bars_digests(bars, learnt.features.columns))
     meta = replace(
