@@ -168,13 +168,15 @@ def train_unarchived(
     synthetic: bool,
     pool: TrainingPool,
     on_event: OnEvent,
+    has_files: bool = True,
 ) -> Model:
     """Return the model that `train_candidate` would train, to be scored here and now and never archived.
 
     It predicts and decides as that one does; digests, bins and the estimator's file, which would go unread, are left
-    out. Raises as `train_candidate`.
+    out. has_files, and what it raises: as `train_candidate`.
     """
-    require_unchanged(settings, features)
+    if has_files:
+        require_unchanged(settings, features)
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
     learnt = learn(frame, split, features, training)
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
