@@ -116,17 +116,20 @@ def train_candidate(
     on_event: OnEvent,
     coverage: tuple[TickerCoverage, ...] | None = None,
     has_files: bool = True,
+    horizons: int = 1,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
+    horizons: see `inside.Training`.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
     if has_files:
         require_unchanged(settings, features)
-    learnt = learn(frame, split, features, Training(settings=settings, params=params, pool=pool, on_event=on_event))
+    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons)
+    learnt = learn(frame, split, features, training)
     bars = frame.filter(pl.col("session").is_in(learnt.rows.frame["session"].unique().to_list()))
     by_session, by_ticker = sum_up_digests(compute_bars_digests(bars, learnt.features.columns))
     meta = replace(
@@ -165,13 +168,15 @@ def train_unarchived(
     synthetic: bool,
     pool: TrainingPool,
     on_event: OnEvent,
+    has_files: bool = True,
 ) -> Model:
     """Return the model that `train_candidate` would train, to be scored here and now and never archived.
 
     It predicts and decides as that one does; digests, bins and the estimator's file, which would go unread, are left
-    out. Raises as `train_candidate`.
+    out. has_files, and what it raises: as `train_candidate`.
     """
-    require_unchanged(settings, features)
+    if has_files:
+        require_unchanged(settings, features)
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
     learnt = learn(frame, split, features, training)
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)

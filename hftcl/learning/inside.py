@@ -65,7 +65,8 @@ class Choices:
 class Training:
     """What all trainings of one candidate share: the settings, the parameters of the family, the processes.
 
-    with_pkl: its estimator is kept for a researcher, see `training.TrainingTask`.
+    with_pkl: its estimator is kept for a researcher, see `training.TrainingTask`. horizons: how many were tried on the
+    held-out sessions, the settings' one among them.
     """
 
     settings: Settings
@@ -73,6 +74,7 @@ class Training:
     pool: TrainingPool = field(repr=False)
     on_event: OnEvent = field(repr=False)
     with_pkl: bool = True
+    horizons: int = 1
 
     def train(self, rows: TrainingRows, *, keep_inner: bool, only_inner: bool = False) -> Trained:
         """Train on `rows`; see `training.TrainingTask`. Raises as `TrainingPool.train`."""
@@ -122,7 +124,7 @@ def learn(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training:
     trained = training.train(rows, keep_inner=by_net)
     novelty = measure_novelty(rows.features, settings.model.novelty)
     if by_net:
-        tried = len(horizon.tried) if horizon else 1
+        tried = len(horizon.tried) if horizon else training.horizons
         entry = choose_net_entry(
             frame, rows, trained.inner_onnx, settings, weight=weight, novelty=novelty, horizons=tried
         )

@@ -85,18 +85,18 @@ def examine(
     )
 
 
-def compute_net(
+def run_model(
     model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float, watchlist: Sequence[str]
-) -> FloatArray:
-    """Return the net P&L of each session that `examine` finds, to the bit, and nothing else of it.
+) -> tuple[Simulation, pl.DataFrame]:
+    """Return what `examine` finds a model to earn, to the bit, with the positions that it held, and no more of it.
 
-    Of a session it is the same whatever other sessions are scored with it.
+    What a session earned is the same whatever other sessions are scored with it.
     """
     inside = frame["session"].is_in(list(days))
     predicted, _, _ = _predict_inside(model, frame, inside)
     rows = frame.drop(model.meta.feature_names).filter(inside)
     positions = decide_positions(model, rows, predicted, watchlist=watchlist)
-    return simulate(rows, positions, cost_bps=cost_bps, sessions=days).net
+    return simulate(rows, positions, cost_bps=cost_bps, sessions=days), positions
 
 
 def _predict_inside(

@@ -27,7 +27,7 @@ from hftcl.exam.split import find_unseen, list_sessions
 from hftcl.home import Home
 from hftcl.learning.bars_digest import hash_bars
 from hftcl.learning.dataset import Window
-from hftcl.learning.score import compute_net
+from hftcl.learning.score import run_model
 from hftcl.model.features import WARMUP_SESSIONS, build_matrix
 
 _FORMAT: Final = 1  # of the file: raise it when its fields change, and every session is scored again
@@ -160,10 +160,9 @@ def _score(window: Window, model: Model, lacking: Mapping[date, str]) -> dict[da
     since, all_days = days[0], window.list_days()
     apart = sum(day >= since for day in all_days) + WARMUP_SESSIONS < _MOST_APART * len(all_days)
     frame = window.compute_rows(since) if apart and window.divisible else window.assemble().frame
-    nets = compute_net(
-        model, frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
-    ).tolist()
-    return {day: _count_rows(model, frame, day, net, lacking[day]) for day, net in zip(days, nets, strict=True)}
+    earned, _ = run_model(model, frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
+    nets = zip(days, earned.net.tolist(), strict=True)
+    return {day: _count_rows(model, frame, day, net, lacking[day]) for day, net in nets}
 
 
 def _count_rows(model: Model, frame: pl.DataFrame, day: date, net: float, bars: str) -> SessionScore:

@@ -1,17 +1,25 @@
-"""The reader behind the pages: it outlives what a reading does, and says of when its figures are."""
+"""The reader behind the pages: it outlives what a reading does, reads no more than it must, and says of when it is."""
 
+import contextlib
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from hftcl.dashboard.contents import Content
+from hftcl.alerts import Alert, Kind
+from hftcl.alerts.outbox import KEPT, Outbox
+from hftcl.dashboard import reader as reading
+from hftcl.dashboard.contents import AlertsContent, Content
 from hftcl.dashboard.parts import PARTS, Sight
 from hftcl.dashboard.reader import Fault, Reader, read_safely
+from hftcl.errors import HftclError, NoDataError
+from hftcl.home import Home
 from hftcl.views.blocks import Line
 from tests.config.configured import loaded
 from tests.installed import PATIENCE_S
@@ -85,3 +93,161 @@ def test_the_time_that_is_told_is_of_the_bot_s_figures_and_not_of_what_is_read_b
     assert reader.looked_at == before
     held.set()
     asked.result(PATIENCE_S)
+
+
+# --- what is read, and when -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watched:
+    """A reader that looks at its files again and again, and the times at which it asked for the time."""
+
+    home: Path
+    asked: list[datetime] = field(default_factory=list)
+    reader: Reader = field(init=False)
+
+    def __post_init__(self) -> None:
+        sight = Sight(configuration=loaded(self.home), environ={}, now=BEGIN)
+        self.reader = Reader(sight, self.tell_time, lambda: None)
+
+    def tell_time(self) -> datetime:
+        self.asked.append(BEGIN + timedelta(seconds=len(self.asked)))
+        return self.asked[-1]
+
+    def count_alerts(self) -> int:
+        content = self.reader.list_readings()["alerts"].content
+        return len(content.alerts) if isinstance(content, AlertsContent) else 0
+
+    def put_alert(self, subject: str = "x") -> None:
+        Outbox(self.home).put(Alert(kind=Kind.HALTED, subject=subject, text="x", at=BEGIN), ["mail"], repeat=KEPT)
+
+    def wait_rounds(self) -> None:
+        """Wait until it went round a few times more: each time it asks what time it is."""
+        before = len(self.asked)
+        wait_until(lambda: len(self.asked) > before + 5, "a few rounds")
+
+
+@contextlib.contextmanager
+def watching(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """Give a reader of the quick parts alone, that has read them once and looks a hundred times a second."""
+    monkeypatch.setattr(reading, "_LOOK_S", 0.01)
+    monkeypatch.setattr(reading, "_SHARE", 0)
+    monkeypatch.setattr(reading, "PARTS", tuple(part for part in PARTS if not part.slow))
+    watched = Watched(home)
+    watched.reader.start()
+    try:
+        assert watched.reader.wait_first(PATIENCE_S)
+        yield watched
+    finally:
+        watched.reader.stop()
+
+
+def test_a_part_whose_file_changed_is_read_again_and_only_other_content_is_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(tmp_path, monkeypatch) as watched:
+        watched.put_alert()
+        wait_until(lambda: watched.count_alerts() == 1, "the alert")
+        before, reads = watched.reader.list_readings()["alerts"].version, watched.reader.reads
+        watched.wait_rounds()
+        assert watched.reader.reads == reads, "no file changed"
+        os.utime(Home(tmp_path).alerts, ns=(1, 1))
+        wait_until(lambda: watched.reader.reads > reads, "a reading")
+        assert watched.reader.list_readings()["alerts"].version == before
+        watched.put_alert("another")
+        wait_until(lambda: watched.reader.list_readings()["alerts"].version > before, "another version")
+
+
+def test_a_part_that_took_long_is_not_read_again_before_many_times_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(tmp_path, monkeypatch) as watched:
+        monkeypatch.setattr(reading, "_SHARE", 1e12)
+        watched.put_alert()
+        watched.wait_rounds()
+        assert watched.count_alerts() == 0
+        monkeypatch.setattr(reading, "_SHARE", 0)
+        wait_until(lambda: watched.count_alerts() == 1, "the alert")
+
+
+def test_while_no_page_is_open_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with watching(tmp_path, monkeypatch) as watched:
+        monkeypatch.setattr(reading, "_WATCHED_S", -1.0)
+        watched.wait_rounds()
+        looked_at = watched.reader.looked_at
+        watched.put_alert()
+        watched.wait_rounds()
+        assert (watched.count_alerts(), watched.reader.looked_at) == (0, looked_at), "what is told is of then"
+        monkeypatch.setattr(reading, "_WATCHED_S", 90.0)
+        wait_until(lambda: watched.count_alerts() == 1, "the alert")
+        assert watched.reader.looked_at > looked_at
+
+
+def test_a_part_that_shows_times_is_read_again_though_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = tuple(replace(part, at_least_s=0.0) if part.name == "schedule" else part for part in PARTS)
+    with watching(tmp_path, monkeypatch) as watched:
+        before = watched.reader.list_readings()
+        monkeypatch.setattr(reading, "PARTS", often)
+        another = Watched(tmp_path)
+        another.reader.start()
+        assert another.reader.wait_first(PATIENCE_S)
+        first = another.reader.list_readings()
+        wait_until(lambda: another.reader.list_readings()["schedule"].at != first["schedule"].at, "another reading")
+        assert another.reader.list_readings()["record"].at == first["record"].at
+        another.reader.stop()
+        assert watched.reader.list_readings()["schedule"].at == before["schedule"].at, "a minute is not over"
+
+
+def test_a_question_is_answered_from_memory_until_a_file_changes_and_few_answers_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    with watching(tmp_path, monkeypatch) as watched:
+
+        def ask(number: int) -> None:
+            def look(_: Sight) -> Content:
+                read.append(number)
+                return Content(blocks=())
+
+            watched.reader.ask(number, look).result(PATIENCE_S)
+
+        ask(0)
+        ask(0)
+        assert read == [0]
+        watched.put_alert()
+        ask(0)
+        assert read == [0, 0]
+        for number in range(1, 33):
+            ask(number)
+        ask(32)
+        ask(1)
+        assert read == [0, *range(33)]
+        ask(0)
+        assert read[-1] == 0, "the oldest of 33 answers was not kept"
+
+
+def test_a_reader_that_does_not_come_round_is_told_apart(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = threading.Event()
+    asked = hold(reader, held)
+    assert reader.is_alive
+    monkeypatch.setattr(reading, "_STUCK_S", 0.0)
+    assert not reader.is_alive
+    held.set()
+    asked.result(PATIENCE_S)
+
+
+def test_nothing_yet_is_no_fault_and_a_fault_is_told_in_its_words() -> None:
+    def fail(error: Exception) -> Content:
+        raise error
+
+    nothing, broken, disk = (
+        read_safely(lambda error=error: fail(error))  # type: ignore[misc]
+        for error in (NoDataError("Nothing\nyet."), HftclError("It broke."), OSError(5, "Input/output error"))
+    )
+    assert nothing == Fault(lines=("Nothing", "yet."), quiet=True)
+    assert broken == Fault(lines=("It broke.",))
+    assert isinstance(disk, Fault)
+    assert not disk.quiet

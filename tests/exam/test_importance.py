@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hftcl.exam.importance import compute_coefficients, measure_importance, select
+from hftcl.exam.importance import SEEDS, compute_coefficients, measure_importance, select
 
 SESSIONS, ROWS = 5, 400
 SESSION = np.repeat(np.arange(SESSIONS), ROWS)
@@ -40,6 +40,25 @@ def test_without_the_feature_that_tells_all_is_lost_and_without_one_that_is_not_
     assert measure_importance(predict, X, y, SESSION, 1, seed=1).tolist() == [0.0] * SESSIONS
     assert measure_importance(predict, X, y, SESSION, 0, seed=1).tolist() == told.tolist()
     assert measure_importance(predict, X, y, SESSION, 0, seed=2).tolist() != told.tolist()
+
+
+def test_each_draw_exchanges_the_rows_otherwise_and_all_columns_by_the_same_draws() -> None:
+    X, y = rows()
+    X[:, 1] = X[:, 0]
+    given: list[list[bytes]] = []
+    for column in (0, 1):
+        asked: list[bytes] = []
+
+        def watch(
+            seen: npt.NDArray[np.float32], column: int = column, asked: list[bytes] = asked
+        ) -> npt.NDArray[np.float32]:
+            asked.append(seen[:, column].tobytes())
+            return predict(seen)
+
+        measure_importance(watch, X, y, SESSION, column, seed=1)
+        given.append(asked)
+    assert len(set(given[0])) == 1 + SEEDS, "as they are, and once a draw"
+    assert given[0] == given[1]
 
 
 def test_a_feature_that_is_alike_within_each_session_is_exchanged_too() -> None:

@@ -19,8 +19,13 @@ from hftcl.archive.registry import Registry
 from hftcl.compute import Table
 from hftcl.errors import LockHeldError, NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.exam.policies import SessionPnl
+from hftcl.exam.split import ExamSplit, Session
+from hftcl.learning.backtest.courses import compute_first_record
+from hftcl.learning.backtest.plan import SessionBars
 from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.story import list_week_ends
+from hftcl.learning.backtest.trainings import Score, Unit, Workshop
 from hftcl.learning.reports import document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
@@ -402,20 +407,63 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
     assert report.attempts[0].record_sessions == settings.exam.sessions
 
 
-def find_folder(settings: Settings) -> Path:
-    from hftcl.learning.backtest.trainings import Workshop
+def test_a_week_that_ends_with_what_is_compared_is_not_trained(report: BacktestReport, home: Path) -> None:
+    """No session is left on which its model could earn anything."""
+    shorter = backtest(tiny(home), end="2025-08-22")
+    assert [attempt.model_id for attempt in shorter.attempts] == [each.model_id for each in report.attempts[:3]]
 
-    ours = artifact.our_features()
-    shop = Workshop(
+
+DAYS = tuple(Session(datetime(2025, 8, day, 13, 30, tzinfo=UTC), date(2025, 8, day)) for day in (4, 5, 6, 7))
+
+
+def a_unit(model_id: str, exam: tuple[Session, ...]) -> Unit:
+    division = ExamSplit(train=(), embargoed=(), exam=exam, withheld=())
+    return Unit(model_id=model_id, window=DAYS, tickers=("AAPL",), split=division, key="", warm_up=DAYS[0].day)
+
+
+def test_of_the_first_exam_each_fold_counts_what_its_own_model_earned(report: BacktestReport, home: Path) -> None:
+    meta = artifact.describe(next((home / "backtest").glob(f"*/{report.attempts[0].model_id}-*.onnx")))
+
+    def score(net: float) -> Score:
+        earned = SessionPnl(gross=net, net=net, turnover=1.0)
+        return Score(meta=meta, marks={session.day: earned for session in DAYS}, fault=None)
+
+    first, folds = a_unit("first", DAYS), [a_unit("fold1", DAYS[2:3]), a_unit("fold2", DAYS[3:])]
+    scores = {"first": score(1.0)}
+    assert compute_first_record(first, folds, scores, {"fold1": score(2.0), "fold2": score(3.0)}) == (1, 1, 2, 3)
+    assert compute_first_record(first, folds, scores, {"fold2": score(3.0)}) == (1, 1, 1, 3), "a fold without a model"
+
+
+def test_a_ticker_with_bars_in_just_the_share_that_is_asked_for_is_kept() -> None:
+    days = [session.day for session in DAYS]
+    present = {day: frozenset({"AAPL", "AMD"} if place % 2 else {"AAPL"}) for place, day in enumerate(days)}
+    bars = SessionBars(DAYS, present, {})
+    assert bars.list_tickers(days, 0.5, ()) == ("AAPL", "AMD")
+    assert bars.list_tickers(days, 0.51, ()) == ("AAPL",)
+    assert bars.list_tickers(days[:1], 0.5, ()) == ("AAPL",)
+
+
+@pytest.mark.parametrize(("horizon", "other"), [(30, False), (10, True)])
+def test_a_training_of_another_horizon_than_that_of_the_rows_makes_its_own_target(horizon: int, *, other: bool) -> None:
+    settings = replace(Settings(), model=replace(Settings().model, horizon_minutes=horizon))
+    assert build_shop_of(settings).build_order(a_unit("one", DAYS)).is_other_target is other
+
+
+def build_shop_of(settings: Settings) -> Workshop:
+    """Return a workshop whose rows have the target of half an hour."""
+    return Workshop(
         settings=settings,
         table=Table(pl.DataFrame),
         params={},
-        features=ours,
+        features=artifact.our_features(),
         source="x",
         synthetic=True,
         frame_minutes=30,
     )
-    return shop.folder
+
+
+def find_folder(settings: Settings) -> Path:
+    return build_shop_of(settings).folder
 
 
 @pytest.mark.parametrize(

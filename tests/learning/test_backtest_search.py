@@ -17,8 +17,11 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.errors import TrainingError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.exam.policies import PolicyRun, SessionPnl, build_run
+from hftcl.exam.split import Session
+from hftcl.learning.backtest.report import FREE, SEARCHED, SEARCHED_FREE
 from hftcl.learning.backtest.reports import BacktestReport
-from hftcl.learning.backtest.searched import limit_weeks
+from hftcl.learning.backtest.searched import SearchOfWeeks, limit_weeks, report_searched
 from hftcl.learning.reports import document
 from hftcl.learning.search.reports import SearchReport
 from hftcl.market.window import open_market
@@ -180,6 +183,28 @@ def test_searched_stands_beside_the_policy_on_the_same_sessions_and_bars(report:
     assert plain.resumed == plain.trainings, "a search changes nothing of the rest"
     assert {name: policy for name, policy in report.policies.items() if "searched" not in name} == plain.policies
     assert plain.attempts == report.attempts
+
+
+@pytest.mark.parametrize(("searched", "plain", "concluded"), [(2.0, -2.0, "paid"), (-2.0, 2.0, "cost")])
+def test_a_search_paid_where_its_weeks_earned_more_than_hftcl_toml(
+    tmp_path: Path, searched: float, plain: float, concluded: str
+) -> None:
+    days = [Session(datetime(2025, 8, day, 13, 30, tzinfo=UTC), date(2025, 8, day)) for day in range(1, 31)]
+
+    def earn(mean: float) -> PolicyRun:
+        return build_run(
+            [SessionPnl(gross=mean + day % 2, net=mean + day % 2, turnover=1.0) for day in range(30)], days
+        )
+
+    found = earn(searched)
+    told = report_searched(
+        SearchOfWeeks.of(settings_of(tmp_path), None),
+        (),
+        {},
+        {SEARCHED: found, SEARCHED_FREE: found, FREE: earn(plain)},
+    )
+    assert told.conclusion == concluded
+    assert "Sharpe of searching each week less that of hftcl.toml" in told.reason
 
 
 def test_the_trials_of_earlier_weeks_count_among_those_that_the_winner_is_the_best_of(report: BacktestReport) -> None:

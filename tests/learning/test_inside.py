@@ -19,6 +19,7 @@ from hftcl.document import document
 from hftcl.errors import ConfigError
 from hftcl.events import ignore
 from hftcl.exam.entry import NEVER, QUANTILES
+from hftcl.exam.metrics import expected_maximum
 from hftcl.exam.split import list_sessions, split, split_for_refit, split_inner
 from hftcl.learning.candidate import merge_params, train_candidate
 from hftcl.learning.dataset import open_window
@@ -31,8 +32,11 @@ from hftcl.learning.stories.history import history
 from hftcl.learning.training_rows import TrainingRows, weigh_rows
 from hftcl.ledger.reader import LedgerReader
 from hftcl.model.families.ridge import Ridge
+from hftcl.model.features import build_matrix, is_known
+from hftcl.model.novelty import measure_novelty
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Features, Model, Settings, Strategy
+from hftcl.strategy.weights import measure_volatility
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay import replay
 from hftcl.views.archive import draw_lineage
@@ -48,6 +52,11 @@ LAX: Chosen = {"promote": {"min_sharpe": -100}}
 
 def trained(home: Path, chosen: Chosen, *, outcome: str = "deployed") -> RetrainReport:
     return first_retrain(home, outcome=outcome, **chosen)
+
+
+def frame_of(home: Path, chosen: Chosen) -> pl.DataFrame:
+    """Return the rows of that retrain."""
+    return open_window(small(home, **chosen), as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
 
 
 def replayed_and_examined(home: Path, settings: Settings, model_id: str) -> tuple[str | None, str | None]:
@@ -105,14 +114,10 @@ def test_the_quantile_of_the_settings_is_among_those_tried_to_the_bit(
     assert at_90.threshold == plain.threshold
 
 
-def test_what_a_threshold_is_said_to_earn_is_what_an_exam_of_those_sessions_finds(
-    net: tuple[Path, RetrainReport],
-) -> None:
-    """A second way to it: the model of the fitted sessions, by a retrain of its own, examined on those held out."""
-    home, report = net
+def require_earned(home: Path, report: RetrainReport, settings: Settings, frame: pl.DataFrame) -> None:
+    """Find it a second way: by a model of the fitted sessions, of a retrain of its own, examined on those held out."""
     assert report.entry is not None
-    settings = small(home, **NET)
-    frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
+    served = artifact.describe(home / "trained_stock_model.onnx")
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     inner = split_inner(division.train, embargo_sessions=1)
     with TrainingPool() as pool:
@@ -128,12 +133,48 @@ def test_what_a_threshold_is_said_to_earn_is_what_an_exam_of_those_sessions_find
             pool=pool,
             on_event=ignore,
         )
+    hand = replace(
+        early.model.meta,
+        side=served.side,
+        volatility=served.volatility,
+        novelty=served.novelty,
+        format=served.format,
+    )
     for one in report.entry.tried[::4]:
-        meta = replace(early.model.meta, threshold=one.threshold)
+        meta = replace(hand, threshold=one.threshold)
         model = artifact.load(artifact.build(early.trained.onnx, meta, np.zeros((1, 31), dtype=np.float32)))
         found = examine(model, frame, inner.exam_days, cost_bps=1.0, watchlist=settings.market.watchlist).simulation.net
         assert one.net == pytest.approx(found.mean(), rel=1e-9)
         assert one.standard_error == pytest.approx(found.std(ddof=1) / np.sqrt(len(found)), rel=1e-9)
+
+
+def test_what_a_threshold_is_said_to_earn_is_what_an_exam_of_those_sessions_finds(
+    net: tuple[Path, RetrainReport],
+) -> None:
+    home, report = net
+    settings = small(home, **NET)
+    require_earned(home, report, settings, frame_of(home, NET))
+
+
+HAND: Chosen = {
+    **LAX,
+    "model": {"novelty": 0.9},
+    "strategy": {"entry": "net", "side": "short", "weighting": "inverse_volatility"},
+}
+
+
+def test_a_threshold_is_chosen_by_the_side_the_weights_and_the_novelty_that_the_model_trades_by(tmp_path: Path) -> None:
+    """And those are measured on the sessions that train, not on the exam."""
+    report = trained(tmp_path, HAND)
+    frame = frame_of(tmp_path, HAND)
+    require_earned(tmp_path, report, small(tmp_path, **HAND), frame)
+    division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
+    trains = frame.filter(division.mask_training(frame))
+    served = artifact.describe(tmp_path / "trained_stock_model.onnx")
+    of_training = frame.filter(pl.col("session").is_in(division.train_days))
+    assert served.volatility == measure_volatility(of_training) != measure_volatility(frame)
+    known = trains.filter(is_known(served.feature_names))
+    assert served.novelty == measure_novelty(build_matrix(known, served.feature_names), 0.9)
 
 
 def test_exam_and_bot_agree_on_every_position_of_a_threshold_that_pays(net: tuple[Path, RetrainReport]) -> None:
@@ -207,6 +248,13 @@ def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(tmp_path: Pat
     assert of_side.get("long", 0) == 0
     bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **chosen), report.model_id)
     assert bot == exam is not None
+    with LedgerReader(tmp_path / "replay" / "ledger.sqlite") as ledger:
+        decisions = ledger.decisions()
+    for above, signal in ((pl.col("prediction") > meta.threshold, 0), (pl.col("prediction") < -meta.threshold, -1)):
+        at = decisions.filter(above).row(0, named=True)
+        bar = (at["ticker"], at["ts"].isoformat())
+        (row,) = explain(small(tmp_path, **chosen), report.model_id, bar, now=LATER, on_event=ignore).rows
+        assert row.signal == signal, "a long signal counts as none"
 
 
 def test_a_file_without_these_settings_is_one_that_an_older_hftcl_reads(tmp_path: Path) -> None:
@@ -299,6 +347,8 @@ def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_
     assert twin.horizon is not None
     assert twin.selection is not None
     assert len(twin.feature_names) < 31
+    assert (twin.entry.errors, twin.entry.trials) == (1.0 + expected_maximum(2), 9 * 2), "of two horizons the better"
+    assert {one.best.quantile for one in twin.horizon.tried} != {0.9}, "each horizon at its best threshold"
     assert (refit.horizon_minutes, refit.feature_names) == (twin.horizon_minutes, twin.feature_names)
     assert refit.entry_quantile == twin.entry.quantile
     assert (refit.horizon, refit.entry, refit.selection) == (None, None, None)
@@ -408,6 +458,8 @@ def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_a
     meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
     assert meta.selection is not None
     assert meta.selection == report.selection
+    division = split(list_sessions(frame_of(tmp_path, CHOOSY)), exam_sessions=10, embargo_sessions=1)
+    assert meta.selection.sessions == len(split_inner(division.train, embargo_sessions=1).exam), "not those fitted on"
     kept = {worth.name for worth in meta.selection.kept}
     assert 0 < len(kept) < 31
     assert {worth.importance < 0.002 for worth in meta.selection.dropped} == {True}
@@ -423,6 +475,16 @@ def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_a
     said = " ".join(capsys.readouterr().out.split())
     assert f"{row.model_id} reads {len(kept)} features; " in said
     assert f"against before: +{row.features[0]} -another" in said
+
+
+def test_another_seed_exchanges_the_rows_otherwise(tmp_path: Path) -> None:
+    """A ridge draws nothing, so what differs are the draws by which a feature's worth is measured."""
+    worths = []
+    for seed in (42, 43):
+        report = trained(tmp_path / str(seed), {**CHOOSY, "model": {"seed": seed}})
+        assert report.selection is not None
+        worths.append({worth.name: worth.importance for worth in (*report.selection.kept, *report.selection.dropped)})
+    assert worths[0] != worths[1]
 
 
 def test_what_is_left_is_what_a_choice_by_hand_would_train(tmp_path: Path) -> None:

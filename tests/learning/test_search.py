@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl import ContinuousLearning
+from hftcl.archive.artifact import our_features
 from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.compute import Team, Wanted, open_engine
@@ -27,13 +29,17 @@ from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.exam.metrics import compute_best_luck, deflated_sharpe, sharpe
 from hftcl.exam.split import list_sessions, split
 from hftcl.home import Home
-from hftcl.learning.dataset import open_window
+from hftcl.learning.candidate import merge_params, train_candidate
+from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.reports import document
+from hftcl.learning.score import examine
 from hftcl.learning.search import sampler
 from hftcl.learning.search.inner import InnerExam, add_target
 from hftcl.learning.search.reports import SearchReport
-from hftcl.learning.search.space import Choice, apply_choice
+from hftcl.learning.search.space import Choice, apply_choice, build_space
+from hftcl.learning.search.story import name_study
 from hftcl.model.families.ridge import Ridge
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S, one_line
@@ -215,6 +221,43 @@ def test_bars_of_the_exam_that_become_nonsense_change_no_trial(home: Path) -> No
     assert before.trades > 0
 
 
+def test_what_a_trial_earned_and_held_is_what_archived_models_of_its_parts_do_in_their_exams(home: Path) -> None:
+    """A second way to it, by the code of a retrain: each part trained to a whole model's file, and examined."""
+    settings = settings_of(home)
+    inner = open_inner(settings)
+    choice: Choice = {"model.horizon_minutes": 10, "strategy.entry_quantile": 0.7}
+    chosen = apply_choice(settings, choice)
+    with gather_team(settings) as team:
+        found = inner.try_choice(1, choice, team)
+    rows = add_target(inner.table.read(), 10)
+    held, turnover, trades = hashlib.sha256(), 0.0, 0
+    net: dict[date, float] = {}
+    with TrainingPool() as pool:
+        for part in inner.split_folds(46):
+            model = train_candidate(
+                rows,
+                part,
+                chosen,
+                model_id="by_hand",
+                params=merge_params(chosen),
+                features=inner.data.features,
+                source="synthetic",
+                synthetic=True,
+                pool=pool,
+                on_event=ignore,
+            ).model
+            watchlist = chosen.market.watchlist
+            scored = examine(model, rows, part.exam_days, cost_bps=chosen.strategy.cost_bps, watchlist=watchlist)
+            held.update(str(scored.report.positions_sha256).encode())
+            net |= dict(zip(scored.simulation.sessions, scored.simulation.net.tolist(), strict=True))
+            turnover += scored.report.turnover
+            trades += scored.report.trades
+    assert len(inner.split_folds(46)) == 2
+    assert (found.net, found.positions) == (net, held.hexdigest()), "to the bit"
+    assert found.turnover == pytest.approx(turnover)
+    assert found.trades == trades
+
+
 def test_another_horizon_gives_the_rows_that_a_retrain_with_it_would_have(home: Path) -> None:
     settings = settings_of(home)
     inner = open_inner(settings)
@@ -338,6 +381,50 @@ def test_another_space_or_other_bars_begin_a_new_search_and_say_so(home: Path, r
     again = search(settings_of(home))
     assert (again.resumed, again.notes) == (TRIALS, ())
     assert figures(again) == figures(report)
+
+
+def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothing_else(home: Path) -> None:
+    settings = settings_of(home)
+    data = open_inner(settings).data
+
+    def find_changed(given: Dataset = data, **sections: dict[str, object]) -> list[str]:
+        changed = settings
+        for name, values in sections.items():
+            changed = replace(changed, **{name: replace(getattr(changed, name), **values)})
+        ours, theirs = (
+            name_study(one, build_space(one, our_features(one)), of).parts
+            for one, of in ((settings, data), (changed, given))
+        )
+        return [name for name, digest in ours.items() if theirs[name] != digest]
+
+    assert find_changed() == []
+    assert find_changed(risk={"max_daily_loss": 0.01}, promote={"min_sharpe": 3.0}, search={"trials": 9}) == []
+    assert find_changed(market={"watchlist": ("AMD", "AAPL")}) == []
+    assert find_changed(search={"seed": 7}) == ["seed"]
+    assert find_changed(search={"folds": 3}) == ["folds"]
+    assert find_changed(strategy={"cost_bps": 2.0}) == ["settings"]
+    assert find_changed(exam={"embargo_sessions": 2}) == ["settings"]
+    assert find_changed(model={"seed": 7}) == ["settings"]
+    assert find_changed(market={"watchlist": ("AAPL",)}) == ["settings"], "what a ticker weighs"
+    assert find_changed(market={"lookback_days": 40}) == ["window"]
+    assert find_changed(search={"vary": ("horizon",)}) == ["space"]
+    assert find_changed(replace(data, frame=data.frame.head(-1))) == ["bars"]
+    assert find_changed(replace(data, features=our_features().narrow(["ret_5"]))) == ["features"]
+
+
+def test_another_seed_tries_others_and_the_same_one_the_same(home: Path) -> None:
+    space = build_space(settings_of(home), our_features())
+
+    def list_choices(seed: int) -> list[Choice | None]:
+        chooser = sampler.Sampler(space, seed)
+        choices = []
+        for number in range(5):
+            choices.append(chooser.ask(number, set()))
+            chooser.tell(number, 1.0)
+        return choices
+
+    assert list_choices(1) == list_choices(1)
+    assert list_choices(1)[1:] != list_choices(2)[1:]
 
 
 def test_a_space_that_is_tried_out_ends_the_search(tmp_path: Path) -> None:

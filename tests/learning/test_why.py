@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,12 +13,14 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.errors import ModelNotFoundError, NoDataError, UsageError
+from hftcl.exam.entry import EntryChoice
 from hftcl.home import Home
-from hftcl.learning.stories.reproduce import list_causes
+from hftcl.learning.stories.reproduce import adopt_settings, list_causes
 from hftcl.learning.why_reports import ExplainRow, ReproduceReport
 from hftcl.ledger.rows import Decision, OrderRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sources.synthetic import SyntheticSource
+from hftcl.model.novelty import measure_novelty
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, small
 from tests.trained import Homes
@@ -149,11 +152,16 @@ def test_a_bar_before_the_features_are_known_has_no_prediction_and_no_contributi
         ("2026-01-04T11:00", "lies in no session"),
         ("half past ten", "is no time"),
         ("2026-01-12T10:30", "is not over"),
+        ("2026-01-10T02:00", "is not over"),
     ],
 )
 def test_a_time_without_a_bar_to_be_is_wrong_usage(trained: Path, time: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         explain_bar(trained, time=time)
+
+
+def test_the_first_minute_of_a_session_is_one_of_it(trained: Path) -> None:
+    assert explain_bar(trained, time="2026-01-07T09:30").ts == datetime(2026, 1, 7, 14, 30, tzinfo=UTC)
 
 
 def test_a_ticker_without_that_bar_and_a_model_that_is_not_there_are_named(home: Path) -> None:
@@ -198,6 +206,70 @@ def test_a_model_comes_out_again_to_the_bit_and_nothing_is_changed(home: Path) -
     assert (report.equal, report.differences) == (True, ())
     assert report.rows == report.was_rows > 1000
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_a_threshold_that_the_best_of_several_horizons_had_to_earn_comes_out_again(tmp_path: Path) -> None:
+    """Of one horizon it would have been enough: what was tried before is of the model's making too."""
+    settings = small(
+        tmp_path,
+        market={"watchlist": ("AAPL", "AMD")},
+        synthetic={"edge": 1.0},
+        model={"horizon_minutes": "auto", "horizons": (10, 20, 30, 60)},
+        strategy={"entry": "net", "cost_bps": 0.5},
+        promote={"min_sharpe": -100},
+    )
+    loop = ContinuousLearning(settings, clock=lambda: NOW)
+    report = loop.retrain(force=True)
+    assert report.entry is not None
+    assert report.entry.quantile is None
+    assert any(one.pays() for one in report.entry.tried)
+    assert loop.reproduce(str(report.model_id)).differences == ()
+
+
+def test_what_a_file_tells_of_its_making_goes_before_every_setting(trained: Path) -> None:
+    """Each value is neither the default nor what the settings say now, once the one way and once the other."""
+    plain = artifact.describe(Archive(trained).onnx_path(MODEL))
+    entry = EntryChoice(quantile=0.7, threshold=0.1, sessions=5, errors=1.0, trials=9, tried=(), reason="")
+    odd = replace(
+        plain, tickers=("AMD", "V"), calendar="XLON", extended_hours=True, family="ridge", seed=7, horizon_minutes=12,
+        half_life_days=15.0, max_rows=9_000, novelty=measure_novelty(np.eye(3, dtype=np.float32), 0.5),
+        ticker_models=("AMD",), entry=entry, side="short", volatility={"AMD": 0.01}, entry_quantile=0.7, cost_bps=3.0,
+        flat_minutes_before_close=9,
+    )  # fmt: skip
+    sections = ("market", "model", "strategy", "features")
+    of_odd, of_plain = (
+        {name: getattr(adopt_settings(small(trained, **given), meta), name) for name in sections}
+        for given, meta in (({}, odd), (_ODD, plain))
+    )
+    told = {"family": plain.family, "max_rows": 0}
+    for name, values in _ODD.items():
+        usual = getattr(small(trained), name)
+        for setting, value in values.items():
+            assert getattr(of_odd[name], setting) == ("off" if setting == "drop_below" else value), setting
+            assert getattr(of_plain[name], setting) == told.get(setting, getattr(usual, setting)), setting
+
+
+_ODD: dict[str, dict[str, object]] = {
+    "market": {"watchlist": ("AMD", "V"), "calendar": "XLON", "extended_hours": True},
+    "model": {
+        "family": "ridge",
+        "seed": 7,
+        "horizon_minutes": 12,
+        "half_life_days": 15.0,
+        "max_rows": 9_000,
+        "novelty": 0.5,
+        "per": "ticker",
+    },
+    "features": {"drop_below": 0.01},
+    "strategy": {
+        "entry": "net",
+        "side": "short",
+        "weighting": "inverse_volatility",
+        "entry_quantile": 0.7,
+        "cost_bps": 3.0,
+        "flat_minutes_before_close": 9,
+    },
+}
 
 
 def test_a_revised_bar_is_named_by_its_ticker_and_session(home: Path) -> None:

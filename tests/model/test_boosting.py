@@ -16,7 +16,7 @@ from hftcl.contracts import check_family
 from hftcl.errors import UsageError
 from hftcl.model.families import Family, Fitted, complete, find_family
 from hftcl.model.families.boosting import LightGBM, XGBoost, read_lightgbm, read_xgboost
-from hftcl.model.families.tree_graph import place_on_thresholds
+from hftcl.model.families.tree_graph import Tree, place_on_thresholds
 from hftcl.model.families.vote import Vote
 from hftcl.model.serving import Predictor
 from hftcl.model.training import TrainingPool, TrainingTask
@@ -121,6 +121,39 @@ def test_a_rule_that_the_library_lacks_is_told_with_what_to_use(name: str) -> No
     assert complete(family, {"min_samples_split": 10, "min_samples_leaf": 5})["min_samples_split"] == 10
     with pytest.raises(UsageError, match=r"has no such rule, and 500 is more .* Use min_samples_leaf=250"):
         complete(family, {"min_samples_split": 500, "min_samples_leaf": 100})
+
+
+def measure_depth(tree: Tree, node: int = 0) -> int:
+    if tree.left[node] < 0:
+        return 0
+    return 1 + max(measure_depth(tree, tree.left[node]), measure_depth(tree, tree.right[node]))
+
+
+@pytest.mark.parametrize("family", [LightGBM(), XGBoost()])
+def test_each_parameter_and_the_seed_act_as_the_page_says(family: LightGBM | XGBoost) -> None:
+    X, y = problem()
+
+    def grow(seed: int = 5, **changes: object) -> list[Tree]:
+        given = {"n_estimators": 4, "min_samples_leaf": 20, "max_depth": 7, "max_features": 1.0, **changes}
+        boosted = family.boost(X, y, complete(family, given), seed=seed, jobs=1, on_step=lambda _done, _total: None)
+        return [tree for tree in boosted.trees if len(tree.left) > 1]  # XGBoost's base score is a leaf
+
+    def spread(tree: Tree) -> float:
+        return float(np.ptp(tree.value[tree.left < 0]))
+
+    trees = grow()
+    assert len(trees) == 4
+    assert max(measure_depth(tree) for tree in trees) == 7
+    assert max((tree.left < 0).sum() for tree in trees) > 31, "as many leaves as the depth allows, not a default"
+    for least in (20, 300):
+        covers = [tree.cover[tree.left < 0].min() for tree in grow(min_samples_leaf=least) if tree.cover is not None]
+        assert least <= min(covers) < 2 * least
+    assert spread(grow(learning_rate=0.1)[0]) == pytest.approx(2 * spread(grow(learning_rate=0.05)[0]), rel=1e-4)
+    one_each = grow(max_features=1 / 6)
+    assert any(len(np.unique(tree.feature[tree.left >= 0])) > 1 for tree in one_each), "drawn for a split, not a tree"
+    values = [np.concatenate([tree.value for tree in grow(seed, max_features=0.5)]) for seed in (5, 5, 6)]
+    assert np.array_equal(values[0], values[1])
+    assert not np.array_equal(values[0], values[2])
 
 
 def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it() -> None:

@@ -31,6 +31,13 @@ def test_so_many_of_the_training_rows_themselves_are_novel_and_no_more(quantile:
     assert novelty.find_novel(TRAINING).mean() == pytest.approx(1 - quantile, abs=2 / len(TRAINING))
 
 
+def test_the_limit_is_a_distance_that_occurs_so_that_never_more_than_asked_for_are_novel() -> None:
+    X = np.arange(10, dtype=np.float32)[:, np.newaxis] ** 2
+    novelty = measure_novelty(X, 0.85)
+    assert novelty is not None
+    assert novelty.find_novel(X).tolist() == [False] * 9 + [True], "one of ten; two would be more than 0.15"
+
+
 def test_where_nothing_is_asked_for_everything_is_near() -> None:
     assert measure_novelty(TRAINING, 0.0) is None
 
@@ -39,7 +46,8 @@ def test_a_feature_that_never_varied_is_novel_when_it_does() -> None:
     X = np.column_stack([TRAINING[:, 0], np.full(len(TRAINING), 7, dtype=np.float32)])
     novelty = measure_novelty(X, 0.99)
     assert novelty is not None
-    assert novelty.find_novel(np.array([[0, 7], [0, 700]], dtype=np.float32)).tolist() == [False, True]
+    asked = np.array([[0, 7], [0, 7.5], [0, 700]], dtype=np.float32)
+    assert novelty.find_novel(asked).tolist() == [False, False, True], "in its own unit: half of one is no rounding"
 
 
 def test_measuring_takes_less_memory_than_the_rows_themselves() -> None:

@@ -18,10 +18,10 @@ from hftcl.compute import Bench, Rows, Table, Task, Team
 from hftcl.errors import ConfigError, NoDataError, TrainingError, UsageError
 from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split, split_walk_forward
-from hftcl.learning.candidate import merge_params, require_unchanged, train_candidate
+from hftcl.learning.candidate import merge_params, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.orders import select_settings
-from hftcl.learning.score import compute_or_none, examine
+from hftcl.learning.score import compute_or_none, run_model
 from hftcl.learning.search.reports import InnerReport
 from hftcl.learning.search.space import Choice, apply_choice
 from hftcl.learning.search.trials import FinishedTrial
@@ -29,6 +29,7 @@ from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.sessions import Calendar
 from hftcl.model.target import targets
 from hftcl.settings import Settings
+from hftcl.strategy.positions import positions_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ def add_target(rows: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
 
 
 def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
-    """Return what a choice earned, each part with a model of the sessions before it. Raises as `train_candidate`."""
+    """Return what a choice earned, each part with a model of the sessions before it. Raises as `train_unarchived`."""
     settings = replace(order.settings, compute=replace(order.settings.compute, jobs=bench.jobs))
     frame = add_target(rows, settings.model.target_minutes)
     net: dict[date, float] = {}
@@ -175,7 +176,7 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
     for part in order.parts:
         days = (*part.train_days, *(session.day for session in part.embargoed), *part.exam_days)
         inside = frame.filter(pl.col("session").is_in(days))
-        candidate = train_candidate(
+        model = train_unarchived(
             inside,
             part,
             settings,
@@ -188,18 +189,17 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
             on_event=bench.on_event,
             has_files=False,
         )
-        scored = examine(
-            candidate.model,
+        earned, positions = run_model(
+            model,
             inside,
             part.exam_days,
             cost_bps=settings.strategy.cost_bps,
             watchlist=settings.market.watchlist,
         )
-        earned = scored.simulation
         net |= dict(zip(earned.sessions, earned.net.tolist(), strict=True))
         turnover += float(earned.turnover.sum())
         trades += earned.trades
-        held.update(str(scored.report.positions_sha256).encode())
+        held.update(positions_sha256(positions).encode())
     return Walked(net=net, turnover=turnover, trades=trades, positions=held.hexdigest())
 
 

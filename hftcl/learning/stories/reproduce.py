@@ -66,6 +66,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
             pool=pool,
             coverage=data.coverage,
             on_event=on_event,
+            horizons=len(meta.horizon.tried) if meta.horizon else 1,  # the best of several had to earn more
         )
     differences = tuple(_compare(meta, graph, candidate))
     if differences:
