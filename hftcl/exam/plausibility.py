@@ -15,8 +15,6 @@ _USUAL: Final = 8.0  # net Sharpe ratio to which the other limits belong; they m
 _GROSS: Final = 12.0  # gross Sharpe ratio: what costs take from a real edge stands between
 _INFORMATION: Final = 0.15  # correlation of prediction and outcome; of real minute bars it is below 0.05
 _HITS: Final = 0.10  # share of trades that earn, above a half
-_SESSIONS: Final = 20  # exam of which the gross and the information limit are; of fewer both scatter more
-_YEAR: Final = 252  # sessions of the calendar on which they were measured
 _TRADES: Final = 1000  # from which on that share cannot be luck: its standard error is 0.016
 
 
@@ -34,21 +32,19 @@ def list_miracles(
     """Return, as phrases, the figures that are too good; empty where each may be true.
 
     sharpe, gross_sharpe: annual. limit: the net Sharpe ratio above which one is doubted, if chance does not explain it;
-    the other limits move with it, and with the noise of an exam of fewer than 20 sessions.
+    the other limits move with it.
     A very low Sharpe ratio is no miracle: costs make it, and nothing deploys by it.
     """
     miracles, scale = [], limit / _USUAL
-    fewer = max(1.0, math.sqrt(_SESSIONS / sessions)) if sessions else 1.0
-    noisier = max(1.0, math.sqrt(_SESSIONS / sessions * sessions_per_year / _YEAR)) if sessions else 1.0
     if sharpe is not None and sharpe > limit:
         chance = compute_chance(sharpe, sessions, sessions_per_year)
         if chance < _CHANCE:
             miracles.append(
                 f"net Sharpe {sharpe:.1f} over {count(sessions, 'session')}, by chance once in {1 / chance:,.0f}"
             )
-    if gross_sharpe is not None and gross_sharpe > _GROSS * scale * noisier:
+    if gross_sharpe is not None and gross_sharpe > _GROSS * scale:
         miracles.append(f"gross Sharpe {gross_sharpe:.1f}")
-    if information_coefficient is not None and information_coefficient > _INFORMATION * scale * fewer:
+    if information_coefficient is not None and information_coefficient > _INFORMATION * scale:
         miracles.append(f"information coefficient {information_coefficient:.2f}")
     if hit_rate is not None and hit_rate > 0.5 + _HITS * scale and trades >= _TRADES:
         miracles.append(f"{hit_rate:.0%} of {trades:,} trades earn")

@@ -36,22 +36,6 @@ def test_each_other_figure_has_its_own_limit(figures: dict[str, float], told: st
     assert found == (() if told is None else (told,))
 
 
-@pytest.mark.parametrize(
-    ("sessions", "gross", "coefficient"), [(60, 12.0, 0.15), (20, 12.0, 0.15), (10, 17.0, 0.212), (5, 24.0, 0.30)]
-)
-def test_a_short_exam_scatters_more_and_is_doubted_from_further_on(
-    sessions: int, gross: float, coefficient: float
-) -> None:
-    """By hand: 12 is 3.38 standard errors of 20 sessions, and 1.69 of five, which honest bars show one time in 22."""
-
-    def doubt(by: float) -> int:
-        figures = {"gross_sharpe": by * gross, "information_coefficient": by * coefficient}
-        return len(list_miracles(sessions=sessions, sharpe=1.0, limit=8, sessions_per_year=252, **figures))  # type: ignore[arg-type]
-
-    assert (doubt(0.99), doubt(1.01)) == (0, 2)
-    assert compute_chance(12.0, 20, 252) == pytest.approx(compute_chance(24.0, 5, 252))
-
-
 def test_what_is_implausible_is_inconclusive_whatever_the_rule() -> None:
     net = np.random.default_rng(1).normal(0.01, 0.001, 20)
     for policy in ("seed", "guarded"):
