@@ -3,15 +3,13 @@
 import os
 import re
 import subprocess
-import sys
-import tomllib
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-INSTALL_S: Final = 1200  # 400 MB over a slow line
+from tests.packages import EXTRAS, PROJECT, ROOT, install, list_floors, make_environment
+
 RUN_S: Final = 1800  # five minutes on two idle cores
 CORE: Final = (
     "tests/model/test_forest.py",
@@ -25,31 +23,20 @@ CORE: Final = (
     "tests/trading/test_alpaca.py",
 )
 """What touches each library: trains, exports, serves, reads bars, parses settings, judges, sends, trades."""
-
-
-def list_floors() -> list[str]:
-    """Return each requirement of pyproject.toml, those of the tests too, at its least version."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    return [re.sub(r">=", "==", text) for text in needed]
+FLOORS: Final = list_floors([*PROJECT["dependencies"], *EXTRAS["test"]])
 
 
 def test_each_dependency_names_a_floor_and_nothing_else() -> None:
-    for text in list_floors():
+    for text in [*FLOORS, *list_floors(text for extra in EXTRAS.keys() - {"all"} for text in EXTRAS[extra])]:
         assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+(; platform_machine == 'x86_64')?", text), text
 
 
 @pytest.mark.slow
 @pytest.mark.hazard(91)
 def test_the_core_works_with_the_least_versions_that_are_allowed(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "-q", *list_floors()]
-    done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=INSTALL_S)
-    if "No matching distribution" not in done.stderr and re.search(r"Connection|Max retries|timed out", done.stderr):
-        pytest.skip("no package registry can be reached")
-    assert done.returncode == 0, done.stderr[-2000:]
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "-e", ROOT], check=True, timeout=INSTALL_S)
+    python = make_environment(tmp_path / "venv")
+    install(python, *FLOORS)
+    install(python, "--no-deps", "-e", ROOT)
     run = subprocess.run(
         [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *CORE],
         cwd=ROOT,

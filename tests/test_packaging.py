@@ -5,11 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
-import time
-import tomllib
-import urllib.request
 import zipfile
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -17,44 +14,52 @@ import pytest
 
 from hftcl.errors import ConfigError
 from hftcl.trading.brokers import find_broker
-from tests.conftest import ROOT
-from tests.installed import PATIENCE_S, one_line, run
+from tests.installed import one_line, run
+from tests.ledger.ledger_cases import write_ledger
+from tests.packages import EXTRAS, ROOT, build_wheel, call, install, make_environment, open_dashboard, without_path
 
-INSTALL_S: Final = 1200  # 400 MB over a slow line
 OF_TESTS: Final = {"test", "browser", "site", "all"}
-EXTRAS: Final[dict[str, set[str]]] = {
-    name: set(needed)
-    for name, needed in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].items()
+MISSING: Final = {
+    "search": ("optuna", ("search", "--trials", "2"), ""),
+    "boosting": ("lightgbm", ("retrain", "--force"), '[model]\nfamily = "lightgbm"\n'),
+    "dashboard": ("starlette", ("dashboard",), ""),
+    "dask": (
+        "distributed",
+        ("backtest", "--from", "2025-08-04", "--to", "2025-08-15"),
+        '[compute]\nbackend = "dask"\n',
+    ),
+    "alpaca": ("alpaca", ("trade", "--flatten"), '[trade]\nbroker = "alpaca"\n'),
 }
+"""By extra: a library of it, a command that asks for it, and the settings with which it does."""
+
+QUICK: Final = {
+    "HFTCL_MARKET__WATCHLIST": '["AAPL"]',
+    "HFTCL_MARKET__LOOKBACK_DAYS": "46",
+    "HFTCL_EXAM__SESSIONS": "12",
+    "HFTCL_MODEL__N_ESTIMATORS": "20",
+}
+"""Settings of a first retrain of some seconds."""
 
 
 def test_all_is_every_extra_but_those_of_the_tests() -> None:
     (one,) = EXTRAS["all"]
     found = re.fullmatch(r"hftcl\[([a-z,]+)\]", one)
     assert found
-    assert set(found[1].split(",")) == EXTRAS.keys() - OF_TESTS
+    assert set(found[1].split(",")) == EXTRAS.keys() - OF_TESTS == MISSING.keys()
 
 
-@pytest.mark.parametrize(
-    ("extra", "library", "command", "toml"),
-    [
-        ("search", "optuna", ("search", "--trials", "2"), ""),
-        ("boosting", "lightgbm", ("retrain", "--force"), '[model]\nfamily = "lightgbm"\n'),
-        ("dashboard", "starlette", ("dashboard",), ""),
-    ],
-    ids=["search", "boosting", "dashboard"],
-)
-def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(
-    tmp_path: Path, extra: str, library: str, command: tuple[str, ...], toml: str
-) -> None:
+@pytest.mark.parametrize("extra", MISSING)
+def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_path: Path, extra: str) -> None:
+    library, command, toml = MISSING[extra]
     (tmp_path / "hftcl.toml").write_text(f'[market]\nwatchlist = ["AAPL"]\nlookback_days = 46\n{toml}')
+    if command[0] == "trade":
+        write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 4))  # of a bot that traded, which is to be ended
     hide = tmp_path / "without"  # a library that cannot be imported, in each process that the command starts too
     hide.mkdir()
     (hide / "sitecustomize.py").write_text(f"import sys; sys.modules[{library!r}] = None\n")
     done = run(tmp_path, *command, PYTHONPATH=str(hide))
     assert done.returncode not in (0, 2)
-    assert f"hftcl[{extra}]" in one_line(done)
-    assert "pip install" in one_line(done)
+    assert re.search(rf"""pip install ['"]hftcl\[{extra}\]['"]""", one_line(done))
     assert "Traceback" not in done.stderr
 
 
@@ -68,33 +73,9 @@ def test_a_broker_without_its_library_names_the_extra_too(monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the wheel that is built of the source distribution, as the registry would hold both."""
-    folder = tmp_path_factory.mktemp("built")
-    build = (
-        "import hatchling.build as b, os, sys; os.chdir(sys.argv[1]); print(b.build_sdist(sys.argv[2]))",
-        "import hatchling.build as b, os, sys; os.chdir(sys.argv[1]); print(b.build_wheel(sys.argv[2]))",
-    )
-    subprocess.run([sys.executable, "-m", "venv", folder / "tools"], check=True)
-    python = folder / "tools" / "bin" / "python"
-    install([str(python), "-m", "pip", "install", "-q", "hatchling>=1.27"])
-    subprocess.run([python, "-c", build[0], ROOT, folder], check=True, stdout=subprocess.PIPE)
-    (source,) = folder.glob("*.tar.gz")
-    with tarfile.open(source) as archive:
-        archive.extractall(folder, filter="data")
-    subprocess.run([python, "-c", build[1], folder / source.name.removesuffix(".tar.gz"), folder], check=True)
-    (made,) = folder.glob("*.whl")
-    return made
+    return build_wheel(tmp_path_factory.mktemp("built"))
 
 
-def install(command: list[str]) -> None:
-    """Install, or skip where no registry answers."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S)
-    if "No matching distribution" not in done.stderr and re.search(r"Connection|Max retries|timed out", done.stderr):
-        pytest.skip("no package registry can be reached")
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@pytest.mark.slow
 def test_the_wheel_holds_templates_scripts_the_example_and_the_docs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -108,36 +89,34 @@ def test_the_wheel_holds_templates_scripts_the_example_and_the_docs(wheel: Path)
     assert not {name for name in names if name.startswith("tests/")}
 
 
+def test_from_the_files_of_the_wheel_alone_a_newcomer_trains_reads_the_docs_and_opens_the_dashboard(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """With the libraries of this environment, so that it runs each time; with libraries of its own: below."""
+    site, home = tmp_path / "site", tmp_path / "empty"
+    home.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    environ = {**os.environ, **QUICK, "PYTHONPATH": str(site)}
+    told = call([sys.executable, "-c", "import hftcl; print(hftcl.__file__)"], home, environ)
+    assert Path(told.strip()) == site / "hftcl" / "__init__.py"
+    live_a_first_day([sys.executable, "-m", "hftcl"], home, environ)
+
+
 @pytest.mark.slow
 def test_from_the_wheel_a_newcomer_trains_reads_the_docs_and_opens_the_dashboard(wheel: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    install([str(tmp_path / "venv" / "bin" / "pip"), "install", "-q", f"{wheel}[dashboard]"])
-    hftcl, home = tmp_path / "venv" / "bin" / "hftcl", tmp_path / "empty"
+    python = make_environment(tmp_path / "venv")
+    install(python, f"{wheel}[dashboard]")
+    home = tmp_path / "empty"
     home.mkdir()
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    live_a_first_day([python.with_name("hftcl")], home, {**without_path(), **QUICK})
 
-    def call(*arguments: str) -> str:
-        command = [str(hftcl), *arguments]
-        done = subprocess.run(command, cwd=home, env=environ, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
 
-    call("init")
+def live_a_first_day(hftcl: list[str | Path], home: Path, environ: dict[str, str]) -> None:
+    """Do what the quick start says in an empty folder."""
+    call([*hftcl, "init"], home, environ)
     assert "[market]" in (home / "hftcl.toml").read_text()
-    assert "model_" in call("retrain", "--force") + " ".join(path.name for path in (home / "models").iterdir())
-    assert "champion" in call("docs", "champion").lower()
-    serve = [str(hftcl), "dashboard", "--port", "0"]
-    with subprocess.Popen(serve, cwd=home, env=environ, stdout=subprocess.PIPE, text=True) as page:
-        try:
-            assert page.stdout is not None
-            line = next(text for text in iter(page.stdout.readline, "") if "token=" in text)
-            address = next(word for word in line.split() if word.startswith("http"))
-            opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-            deadline = time.monotonic() + PATIENCE_S
-            while b"Verdicts" not in (shown := opener.open(address, timeout=PATIENCE_S).read()):
-                assert time.monotonic() < deadline, shown
-            root = address.partition("/?")[0]
-            assert b"class Chart" in opener.open(f"{root}/static/charts.js", timeout=PATIENCE_S).read()
-            assert b".tile" in opener.open(f"{root}/static/app.css", timeout=PATIENCE_S).read()
-        finally:
-            page.terminate()
+    call([*hftcl, "retrain", "--force"], home, environ)
+    assert list((home / "models").glob("model_*.onnx"))
+    assert "champion" in call([*hftcl, "docs", "champion"], home, environ).lower()
+    open_dashboard(hftcl, home, environ)

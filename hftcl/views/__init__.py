@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
+_LONGEST_WORD = 30  # characters of a word that stays whole, as an id or a date does; a path may be broken
 SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
 _PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
@@ -121,14 +122,34 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
     if not boxed:
         drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
-    for index in shown:
+    widths = _fit_widths([[columns[index], *(row[index].text for row in body)] for index in shown], width)
+    for place, index in enumerate(shown):
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
-        drawn.add_column(columns[index], justify=side, overflow="fold", no_wrap=columns[index] == "model")
+        wide, is_id = widths[place] if widths else None, columns[index] == "model"
+        drawn.add_column(columns[index], justify=side, overflow="fold", width=wide, no_wrap=is_id)
     for row in body:
         drawn.add_row(*(Text(row[index].text, row[index].style) for index in shown))
     if not missing:
         return [drawn]
     return [drawn, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]
+
+
+def _fit_widths(columns: "list[list[str]]", width: int) -> list[int]:
+    """Return widths at which words stay whole, as far as they fit into `width`; none where there is room, or is not.
+
+    Rich takes from each column alike, and breaks a date in two while a sentence beside it has room.
+    """
+    room = width - 3 * len(columns) - 1  # a line and two spaces a column
+    wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in columns]
+    widths = [
+        min(max(len(word) for text in column for word in text.split() or [""]), _LONGEST_WORD) for column in columns
+    ]
+    if sum(wanted) <= room or sum(widths) > room or min(widths) == 0:
+        return []
+    for _ in range(room - sum(widths)):
+        longest = max(range(len(columns)), key=lambda place: wanted[place] / widths[place])  # of the most lines
+        widths[longest] += 1
+    return widths
 
 
 def explain_words(*words: str) -> None:

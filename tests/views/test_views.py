@@ -83,6 +83,22 @@ def test_the_settings_name_their_file_once_and_mark_what_is_not_the_default(
     assert all(len(line) <= 80 for line in told.splitlines())
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_table_that_is_squeezed_breaks_between_words_and_gives_room_to_what_is_longest(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the history at 80 characters: "2026-11-3", and a 0 below it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = ("20261130_023328", "2.88 (-5.4 to 11.2)", "deployed", "now, since 2026-11-30", "SYNTHETIC", "met " * 30)
+    draw_table("", ("model", "Sharpe (90 %)", "verdict", "serves", "bars", "why"), [row])
+    told = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(len(line) <= width for line in told.splitlines())
+    words = set(re.findall(r"[\w.,()-]+", told))
+    assert words >= {"20261130_023328", "2.88", "(-5.4", "11.2)", "deployed", "2026-11-30", "SYNTHETIC"}
+    assert told.count("met") == 30
+
+
 def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "24")
     begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)
