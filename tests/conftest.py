@@ -125,9 +125,10 @@ def _printable(text: str) -> str:
     return f"{plain}~{digest}"
 
 
-# Rooms whose tests start commands and train models: a file of theirs takes up to half a minute.
+# Rooms whose tests start commands and train models, or wait for a cluster: a file of theirs takes up to half a minute.
 _LONG = (
     "hazards",
+    "compute",
     "learning",
     "trading",
     "schedule",

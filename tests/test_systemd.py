@@ -16,6 +16,7 @@ from hftcl.doctor.units import FAILED, NAMES, VERSION, WRITING, Installation, bu
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
 from tests.config.configured import loaded
+from tests.installed import PATIENCE_S
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "systemd"
 DOCUMENTED = Installation(
@@ -125,7 +126,9 @@ def test_systemd_finds_nothing_to_complain_about(name: str, tmp_path: Path) -> N
     )
     path = tmp_path / f"hftcl-{name}.service"
     path.write_text(build_unit(name, place))
-    done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -138,7 +141,9 @@ def test_systemd_takes_a_unit_of_whatever_folder(folder: str, tmp_path: Path) ->
     place = replace(Installation.find(loaded(home, "")), python=Path(sys.executable), user="root")
     path = tmp_path / "hftcl-schedule.service"
     path.write_text(build_unit("schedule", place))
-    done = subprocess.run([ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [ANALYZE, "verify", str(path)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"LoadCredential=env:{home}/.env\n".replace("%", "%%") in path.read_text()
 
@@ -151,7 +156,7 @@ def test_the_exposure_of_a_unit_is_at_most_one_and_a_half(name: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     found = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr

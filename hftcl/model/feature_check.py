@@ -152,16 +152,16 @@ def find_faults_on(features: Sequence[Feature], bars: pl.DataFrame) -> tuple[Fau
 def require_sound(features: Sequence[Feature], bars: pl.DataFrame) -> None:
     """Raise FeatureError, naming each fault, where features of the user break a promise: made-up markets, then `bars`.
 
-    What was looked at once in this process is not looked at again on the made-up markets. bars: BAR_SCHEMA, clean.
+    Features that were found sound once in this process are not looked at again on made-up markets, though the values of
+    their columns would be drawn from other bars by then: of a backtest's weeks only the first is. bars: BAR_SCHEMA,
+    clean.
     """
     if not features:
         return
     samples = sample_columns(bars, list_columns(features))
-    faults, bars_word = _find_faults_once(tuple(features), samples), "the made-up bar "
-    if not faults and bars.height:
-        faults, bars_word = find_faults_on(features, bars), ""
-    if faults:
-        raise FeatureError("\n".join(_tell(fault, bars_word) for fault in faults))
+    _require_sound_once(tuple(features), _Sampled(samples, tuple(name for name, values in samples if values)))
+    if bars.height and (faults := find_faults_on(features, bars)):
+        raise FeatureError("\n".join(_tell(fault) for fault in faults))
 
 
 def require_values(features: Sequence[Feature], rows: pl.DataFrame) -> None:
@@ -190,9 +190,18 @@ def find_infinite(values: pl.Series) -> pl.Series:
     return ~values.is_finite().fill_null(value=True)
 
 
-@lru_cache(maxsize=8)  # a long-lived scheduler meets a few versions of a file
-def _find_faults_once(features: tuple[Feature, ...], samples: Samples) -> tuple[Fault, ...]:
-    return find_faults(features, samples=samples)
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """The columns of made-up markets; two are equal if the same ones have values."""
+
+    samples: Samples = field(compare=False)
+    with_values: tuple[str, ...]
+
+
+@lru_cache(maxsize=8)  # a long-lived scheduler meets a few versions of a file; an error is not kept
+def _require_sound_once(features: tuple[Feature, ...], sampled: _Sampled) -> None:
+    if faults := find_faults(features, samples=sampled.samples):
+        raise FeatureError("\n".join(_tell(fault, "the made-up bar ") for fault in faults))
 
 
 def _tell(fault: Fault, bars_word: str = "") -> str:

@@ -177,14 +177,18 @@ class _StreamingSession:
         """Return the features of these tickers at the newest minute."""
         rows = np.array([self._slots[ticker] for ticker in tickers], dtype=np.int64)
         values = compute_newest(self._window.read_last(LENGTH), self._ours)[rows]
-        names = [feature.name for feature in self._ours]
-        frame = pl.DataFrame(values, schema=names, orient="row", nan_to_null=True)
+        # Cut from one column: polars takes four times as long to make a column of each.
+        end_to_end = pl.Series(values.ravel(order="F"), nan_to_null=True)
+        ours = [
+            end_to_end.slice(place * len(rows), len(rows)).alias(feature.name)
+            for place, feature in enumerate(self._ours)
+        ]
         if not self._strange:
-            return frame
+            return pl.DataFrame(ours)
         minutes = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
         evaluated = minutes.select(value(feature).alias(feature.name) for feature in self._strange)
         newest = evaluated[(rows + 1) * self._window.length - 1]
-        return frame.hstack(_place_across(newest, self._strange)).select(self._names)
+        return pl.DataFrame([*ours, *_place_across(newest, self._strange)])[self._names]
 
     def _place(self, bars: pl.DataFrame) -> "_Placed":
         """Return a minute's bars in the grid's numbers. Raises ValueError for bars that are not of the next minute."""

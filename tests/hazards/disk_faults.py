@@ -20,6 +20,7 @@ from typing import Final
 from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry, compute_digest
 from tests.hazards.loop_processes import assert_production_is_whole, left_behind
+from tests.in_process import answer_here
 from tests.installed import HFTCL, PATIENCE_S, answer
 from tests.loop_cases import AS_OF, RETRAIN, deploy_once
 
@@ -80,7 +81,7 @@ def _has_no_pin(home: Path, _: str) -> bool:
 
 
 def _has_begun_over(home: Path, _: str) -> bool:
-    return all(not row["counts"] for row in answer(home, "record"))
+    return all(not row["counts"] for row in answer_here(home, "record"))
 
 
 def _damage_a_row(home: Path) -> None:
@@ -100,7 +101,7 @@ def _leave_a_foreign_list(home: Path) -> None:
 
 
 def _has_adopted(home: Path, _: str) -> bool:
-    return any(row["model_id"] == "mine_1" for row in answer(home, "history"))
+    return any(row["model_id"] == "mine_1" for row in answer_here(home, "history"))
 
 
 def _has_looked(_: Path, stdout: str) -> bool:

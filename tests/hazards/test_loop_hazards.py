@@ -255,10 +255,10 @@ def test_a_full_disk_is_one_line_before_the_training_and_with_space_the_next_com
         if left < 50_000:
             assert_fails_in_one_line(home, "rollback", "--yes")
         filler.unlink()
-        assert answer(home, "rollback", "--yes")["rolled_back"] is True
-        answer(home, "unpin")
+        assert answer_here(home, "rollback", "--yes")["rolled_back"] is True
+        answer_here(home, "unpin")
         if left == 0:
-            assert answer(home, *RETRAIN)["outcome"] == "deployed"
+            assert answer_here(home, *RETRAIN)["outcome"] == "deployed"
         assert_production_is_whole(home)
         assert left_behind(home) == []
 
@@ -328,7 +328,7 @@ def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[
 @pytest.mark.hazard(6)
 def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(home: Path) -> None:
     (home / "hftcl.toml").write_text(FOREST_TOML)
-    before = {row["model_id"] for row in answer(home, "history")}
+    before = {row["model_id"] for row in answer_here(home, "history")}
     cases = [Case() for _ in range(3)]
     processes = [case.start(home, *RETRAIN, "--param", "n_estimators=150") for case in cases]
     spoken = [process.communicate(timeout=PATIENCE_S) for process in processes]
@@ -342,7 +342,7 @@ def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(ho
         assert says_nothing_but_why(out, 75)
         assert err.count("\n") == 1, "it did nothing and said so in one line"
         assert err.startswith("hftcl: Another retrain has been running")
-    after = {row["model_id"] for row in answer(home, "history")}
+    after = {row["model_id"] for row in answer_here(home, "history")}
     assert after - before == {report["model_id"] for report in worked}
     assert_production_is_whole(home)
     assert archive_in(home).verify_all() == ()

@@ -16,7 +16,7 @@ from hftcl.contracts import check_feature
 from hftcl.errors import ConfigError, FeatureError
 from hftcl.model.context import attach_context, find_waiting, list_context
 from hftcl.model.feature import list_columns
-from hftcl.model.feature_check import find_faults, require_sound
+from hftcl.model.feature_check import find_faults, find_faults_on, require_sound
 from hftcl.model.features import FEATURES, ctx, features
 from hftcl.model.grid import GRID_COLUMNS, build_grid, count_whole
 from hftcl.model.own_features import find_features
@@ -115,6 +115,26 @@ def test_what_reads_columns_and_looks_back_only_has_no_fault() -> None:
     dollars = a_feature("dollars", vwap, lookback=0)
     with pytest.raises(FeatureError, match="dollars breaks a promise: the unit of prices and volumes is no matter"):
         require_sound([dollars], carrying(bars))
+
+
+def test_what_was_sound_is_looked_at_again_on_the_bars_alone_whatever_the_values_of_its_columns() -> None:
+    """Else each week of a backtest would wait for the made-up markets again: its bars have other values."""
+    computed: list[int] = []
+
+    def count(values: pl.Series) -> pl.Series:
+        computed.append(len(values))
+        return values
+
+    counted = a_feature("counted", imbalance.map_batches(count, return_dtype=pl.Float64), lookback=0)
+    bars, later = (carrying(complete(market(1, sessions=7)).sort("ticker", "ts"), seed) for seed in (1, 2))
+    require_sound([counted], bars)
+    at_first = len(computed)
+    computed.clear()
+    require_sound([counted], later)
+    again = len(computed)
+    computed.clear()
+    assert find_faults_on([counted], later) == ()
+    assert at_first > again == len(computed) > 0
 
 
 def test_made_up_values_of_a_column_are_drawn_from_the_users_own() -> None:

@@ -46,7 +46,7 @@ class LiveFeatures:
         """
         self._known = table
         self._table = table if reads is None else _narrow(table, reads)
-        self._names = (*BAR_SCHEMA.names(), *list_columns(table))  # also of those that are not computed yet
+        self._names = [*BAR_SCHEMA.names(), *list_columns(table)]  # also of those that are not computed yet
         self._session = session
         self._earlier = earlier
         self._days = frozenset(days)
@@ -88,7 +88,7 @@ class LiveFeatures:
         """Take the bars of the next minute; return them as `seen` has them, row for row."""
         if bars.is_empty():
             return self._seen[0].clear()
-        self._bars.append(bars.select(self._names))
+        self._bars.append(bars[self._names])
         rows = self._stream.push(bars)
         self._seen.append(rows)
         self._mark(bars["ts"][0])
