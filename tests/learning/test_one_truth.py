@@ -179,6 +179,17 @@ def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
     assert age.fired is not waits
 
 
+def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) -> None:
+    archived(tmp_path)
+    archive = Archive(tmp_path)
+    for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
+        at = TRAINED + timedelta(days=day)
+        archive.record_attempt(at, kind="forced", outcome=outcome, reason="r", model_id=None)
+    report = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + timedelta(days=6)).check()
+    (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
+    assert age.evidence == "the last candidate was judged 5.0 days ago (rejected)"
+
+
 def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None:
     archived(tmp_path)
     registry = Registry(tmp_path)
