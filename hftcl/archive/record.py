@@ -200,7 +200,8 @@ def find_edge_in_force(registry: Registry, *, synthetic: bool, policy: str) -> E
         return EdgeInForce(
             edge=_STAND_ASIDE,
             reason=f"the newest verdict, of model {newest.model_id}, was about another policy than the one that "
-            "is configured: watchlist, source, horizon, features, model, strategy, cost, exam or promotion rule has changed",
+            "is configured: watchlist, source, horizon, features, model, strategy, cost, exam or promotion rule has "
+            "changed",
         )
     if judgement.record_digest is not None and judgement.record_to is not None:
         rows = read_sessions(registry, synthetic=synthetic, policy=policy)
