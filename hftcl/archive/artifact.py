@@ -213,8 +213,7 @@ def load(
         )
     model, meta = _open_verified(name, data)
     if expected_features is not None:
-        require_columns(meta.features, expected_features, name)
-        require_features(meta.features, expected_features.narrow(meta.feature_names), name)
+        require_computed(meta, expected_features, name)
     del model.metadata_props[:]  # onnxruntime gets the graph alone
     try:
         predictor = Predictor(model.SerializeToString(), meta.inputs.width)
@@ -233,6 +232,12 @@ def open_unarchived(onnx: bytes, meta: ModelMeta) -> Model:
     del model.metadata_props[:]
     _require_known(model, meta, "The trained graph")
     return Model(meta, "", Predictor(model.SerializeToString(), meta.inputs.width))
+
+
+def require_computed(meta: ModelMeta, features: FeatureSet, name: str) -> None:
+    """Raise IntegrityError where the model `name` reads features, or columns, that `features` does not compute."""
+    require_columns(meta.features, features, name)
+    require_features(meta.features, features.narrow(meta.feature_names), name)
 
 
 def describe(source: Path | bytes) -> ModelMeta:

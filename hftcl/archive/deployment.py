@@ -156,7 +156,7 @@ class Archive(Registry):
     def record_attempt(
         self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
     ) -> None:
-        """Record one run that wanted a new model, whatever became of it; see `attempts` and `find_last_judged`."""
+        """Record one run that wanted a new model, whatever became of it; see `attempts`."""
         with self.hold_registry(now, "recording the attempt") as (db, _), transaction(db):
             db.execute(
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",

@@ -199,8 +199,9 @@ def find_edge_in_force(registry: Registry, *, synthetic: bool, policy: str) -> E
     if judgement.policy_digest != policy:
         return EdgeInForce(
             edge=_STAND_ASIDE,
-            reason=f"the newest verdict, of model {newest.model_id}, was about another policy than the one that is "
-            "configured: watchlist, source, horizon, model, strategy, cost, exam or promotion rule has changed",
+            reason=f"the newest verdict, of model {newest.model_id}, was about another policy than the one that "
+            "is configured: watchlist, source, horizon, features, model, strategy, cost, exam or promotion rule has "
+            "changed",
         )
     if judgement.record_digest is not None and judgement.record_to is not None:
         rows = read_sessions(registry, synthetic=synthetic, policy=policy)

@@ -262,10 +262,6 @@ class Registry:
             for row in rows
         )
 
-    def find_last_judged(self) -> Attempt | None:
-        """Return the newest attempt whose exam came to a verdict, deployed or rejected; age is counted from it."""
-        return next((attempt for attempt in self.attempts() if attempt.outcome in JUDGED), None)
-
     def plan_rollback(self, text: str | None = None) -> RollbackPlan:
         """Return what `rollback` would do, and change nothing.
 

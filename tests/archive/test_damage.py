@@ -128,7 +128,6 @@ READERS: dict[str, Callable[[Registry], object]] = {
     "lineage": Registry.lineage,
     "attempts": Registry.attempts,
     "adopted": Registry.list_adopted,
-    "verdict": Registry.find_last_judged,
     "rollback": Registry.plan_rollback,
     "record": lambda registry: read_all(registry, synthetic=True),
     "looks": lambda registry: read_looks(registry, synthetic=True),

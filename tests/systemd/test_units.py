@@ -25,6 +25,8 @@ UNSHARE = shutil.which("unshare")
 DRILL = Path(__file__).with_name("drill.sh")
 SHORT = "[Unit]\nStartLimitBurst=5\n[Service]\nRestartSec=1s\nWatchdogSec=30s\n"
 """A drop-in: the times of a drill, where the unit has those of a service."""
+FREE_PORT = "[Service]\nExecStart=\nExecStart={} -m hftcl --config {} dashboard --port 0\n"
+"""The same for the dashboard: the container shares this machine's network, where its own port may be taken."""
 _DAY_S = 86_400
 BOOT_S = 600  # a boot takes 20 s, the drill three minutes; a loaded machine takes its time
 
@@ -59,6 +61,7 @@ def findings(folder: Path) -> set[str]:
         f'[alerts]\ncommand = {tell_into(home / "told")}\n[schedule]\ntimezone = "UTC"\ndigest = "{another} 08:00"\n'
         '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 46\n[model]\nfamily = "ridge"\n'
     )
+    (home / ".env").write_text("DASHBOARD_TOKEN=0123456789abcdef0123456789abcdef\n")
     place = Installation.find(loaded(home, (home / "hftcl.toml").read_text()))
     texts = {f"hftcl-{name}.service": build_unit(name, place) for name in NAMES}
     texts[f"hftcl-{FAILED}@.service"] = build_unit(FAILED, place)
@@ -69,9 +72,10 @@ def findings(folder: Path) -> set[str]:
     )
     for file, text in texts.items():
         (units / file).write_text(text.replace("User=hftcl\n", "User=root\n"))
-    short = units / "hftcl-schedule.service.d"
-    short.mkdir()
-    (short / "short.conf").write_text(SHORT)
+    for name, text in {"schedule": SHORT, "dashboard": FREE_PORT.format(place.python, place.config)}.items():
+        short = units / f"hftcl-{name}.service.d"
+        short.mkdir()
+        (short / "short.conf").write_text(text)
     binds = [f"--bind-ro={path}:/etc/systemd/system/{path.name}" for path in sorted(units.iterdir())]
     machine = [str(NSPAWN), f"--directory={tree}", "--volatile=overlay", f"--bind={folder}", *binds]
     command = shlex.join([*machine, "--register=no", "--keep-unit", "--boot", "systemd.unit=hftcl-drill.service"])
@@ -102,6 +106,9 @@ def test_the_units_keep_their_promises_under_a_real_systemd(findings: set[str]) 
         "stopped in time",
         "a stop is no failure",
         "a stop at the start is no failure",
+        "the dashboard is ready",
+        "it cannot write",
+        "the dashboard stops",
         "an invalid configuration is not restarted",
         "a job missed while stopped is caught up",
         "given up after a burst",

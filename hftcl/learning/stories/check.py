@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hftcl.archive import artifact
+from hftcl.archive.artifact import FeatureSet
 from hftcl.archive.fitness import (
     MarketKind,
     find_market_kind,
@@ -21,7 +22,14 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.records import Attempt, ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
-from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError, UnfitModelError
+from hftcl.errors import (
+    HftclError,
+    ImplausibleBarsError,
+    IntegrityError,
+    NoDataError,
+    RefusedBarsError,
+    UnfitModelError,
+)
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.detector import ShiryaevRoberts
@@ -78,7 +86,7 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     if known_end.explicit:
         live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at, market)
     unfit = (
-        _explain_unfit(registry.production, market)
+        _explain_unfit(registry.production, market, window.read_features())
         if live is not None and not known_end.explicit and not waits
         else None
     )
@@ -105,17 +113,21 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     )
 
 
-def _explain_unfit(file: Path, market: MarketKind) -> str | None:
-    """Return why a model file may not serve `market`; None where it may, or cannot be read.
+def _explain_unfit(file: Path, market: MarketKind, features: FeatureSet | None = None) -> str | None:
+    """Return why a model file may not serve `market`, or reads what is not among `features`; None where it may.
 
-    What is damaged or of another version is told by the triggers that score it.
+    What cannot be read is None too: what is damaged is told by the triggers that score it.
     """
     try:
-        require_fitness(artifact.describe(file), market)
-    except UnfitModelError as unfit:
-        return str(unfit)
+        meta = artifact.describe(file)
     except HftclError:
         return None
+    try:
+        require_fitness(meta, market)
+        if features is not None:
+            artifact.require_computed(meta, features, f"Model {meta.model_id}")
+    except (UnfitModelError, IntegrityError) as unfit:
+        return str(unfit)
     return None
 
 
