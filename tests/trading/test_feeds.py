@@ -314,6 +314,9 @@ def test_what_is_no_message_is_passed_over() -> None:
         feed = socket_feed(server.url, Moment(MINUTES[1]))
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
+        # as in https://massive.com/docs/websocket/stocks/luld.md
+        luld = {"ev": "LULD", "T": "AAPL", "h": 218.1, "l": 208.6, "i": [17], "z": 3, "t": 1601318039223013600, "q": 1}
+        server.send({"ev": "status", "status": "success", "message": "subscribed to: LULD.AAPL"}, luld)
         for text in ("not json", "{}", '["x", 3]', '[{"ev": "AM"}]', '[{"ev": "AM", "sym": "AAPL", "s": "soon"}]'):
             server.send(text)
         server.send(*messages(MINUTES[0], "AAPL"))
@@ -553,7 +556,9 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
         wait_until(lambda: feed.problem() == "")
-        assert server.subscribed == [{"bars": ["AAPL", "AMD"], "updatedBars": ["AAPL", "AMD"]}]
+        server.wait_for(2)
+        both = ["AAPL", "AMD"]
+        assert server.subscribed == [{"bars": both, "updatedBars": both}, {"statuses": both}]
         assert feed.minute(MINUTES[0], MINUTES[1]).bars["ticker"].to_list() == ["AAPL", "AMD"]
         server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
         wait_until(lambda: len(feed._rows) == 2)
@@ -567,6 +572,58 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert found.corrected is not None
         assert found.corrected.select("ticker", "ts").rows() == [("AMD", MINUTES[1])]
+        feed.close()
+
+
+# the examples and codes of https://docs.alpaca.markets/docs/real-time-stock-pricing-data
+def status(ticker: str, code: str, at: datetime, reason: str = "") -> dict[str, Any]:
+    return {
+        "T": "s",
+        "S": ticker,
+        "sc": code,
+        "sm": "Trading Halt",
+        "rc": reason,
+        "rm": "",
+        "t": at.isoformat(),
+        "z": "C",
+    }
+
+
+LULD = {"T": "l", "S": "AAPL", "u": 3.24, "d": 2.65, "i": "B", "t": "2023-04-06T13:34:45.565004401Z", "z": "C"}
+
+
+def test_a_halt_that_alpaca_tells_is_named_until_the_ticker_trades_again() -> None:
+    with AlpacaSocket() as server:
+        feed = alpaca_feed(server.url, Moment(MINUTES[2]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(2)
+        wait_until(lambda: feed.problem() == "")
+        halted = MINUTES[1] + timedelta(seconds=20)
+        server.send(LULD, status("AMD", "H", halted, "T12"), status("AAPL", "P", halted, "LUDP"))
+        wait_until(lambda: "AAPL" in feed.problem())
+        at = f"{halted:%H:%M} UTC: Trading Halt"
+        assert feed.problem() == f"AMD is halted since {at}, T12; AAPL is halted since {at}, LUDP"
+        server.send(LULD, status("AMD", "Q", halted), status("AAPL", "T", halted))
+        wait_until(lambda: "AAPL" not in feed.problem())
+        assert feed.problem() == f"AMD is halted since {at}, T12", "to quote is not to trade"
+        server.send(*alpaca_messages(MINUTES[1], "AMD"))
+        wait_until(lambda: len(feed._rows) == 1)
+        assert "AMD" in feed.problem(), "of the minute in which it was halted"
+        server.send(*alpaca_messages(MINUTES[2], "AMD"))
+        wait_until(lambda: feed.problem() == "")
+        feed.close()
+
+
+def test_a_plan_of_alpacas_without_statuses_costs_no_bar() -> None:
+    with AlpacaSocket() as server:
+        server.lacks = {"statuses"}
+        feed = alpaca_feed(server.url, Moment(MINUTES[2]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(2)
+        server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
+        wait_until(lambda: len(feed._rows) == 2)
+        assert feed.problem() == ""
+        assert len(server.subscribed) == 2, "the connection holds"
         feed.close()
 
 
