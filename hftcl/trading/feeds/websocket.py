@@ -124,6 +124,7 @@ class WebsocketFeed:
         self._filler = ThreadPoolExecutor(1, "gap")
         self._filling: tuple[datetime, Future[list[RawBar]]] | None = None
         self._quiet = 0
+        self._again: datetime | None = None
         self._hang_up = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -166,6 +167,7 @@ class WebsocketFeed:
             self._hang_up.set()
         if over_rest or (lost is not None and not fault):
             rows = [*self._fill_gap(lost or minute, minute), *rows]
+            self._look_again(rows, minute)
         elif self._filling is not None:
             rows = [*self._fill_gap(minute, minute), *rows]
         return self._intake.deliver(rows, minute, now, delayed=delayed)
@@ -195,6 +197,12 @@ class WebsocketFeed:
             log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
             self._still_lost(since)
             return []
+
+    def _look_again(self, rows: list[RawBar], minute: datetime) -> None:
+        """Have a gap's newest minute asked for once more, where no bar of it came: REST may not know them yet."""
+        if self._filling is None and self._again != minute - MINUTE and all(row[1] != minute for row in rows):
+            self._again = minute  # once: it may be a minute without a trade
+            self._still_lost(minute)
 
     def _still_lost(self, since: datetime) -> None:
         with self._lock:
