@@ -32,6 +32,7 @@ from tests.trading.websocket_server import AlpacaSocket, PolygonSocket, minute_m
 
 HOURS = find_hours(CALENDAR, DAY, extended_hours=False)
 MINUTES = some_minutes(60, 12)
+BAR_NAMES = ("ticker", "ts", "open", "high", "low", "close", "volume")
 FOR_EVER = 3600.0  # seconds: longer than any test waits
 Gaps = list[tuple[datetime, datetime]]
 
@@ -181,7 +182,7 @@ def messages(minute: datetime, *tickers: str) -> list[dict[str, Any]]:
     rows = bars_of(DAY).filter((pl.col("ts") == minute) & pl.col("ticker").is_in(tickers))
     return [
         minute_message(ticker, int(ts.timestamp() * 1000), figures)
-        for ticker, ts, *figures in rows.select("ticker", "ts", "open", "high", "low", "close", "volume").iter_rows()
+        for ticker, ts, *figures in rows.select(*BAR_NAMES).iter_rows()
     ]
 
 
@@ -201,7 +202,7 @@ def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None =
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         filled.append((first, last))
         rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
-        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+        return rows.select(*BAR_NAMES).rows()
 
     return PolygonWebsocketFeed(from_store, url, Key("POLYGON_API_KEY", key), backfill, clock=moment)
 
@@ -314,6 +315,9 @@ def test_what_is_no_message_is_passed_over() -> None:
         feed = socket_feed(server.url, Moment(MINUTES[1]))
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
+        # as in https://massive.com/docs/websocket/stocks/luld.md
+        luld = {"ev": "LULD", "T": "AAPL", "h": 218.1, "l": 208.6, "i": [17], "z": 3, "t": 1601318039223013600, "q": 1}
+        server.send({"ev": "status", "status": "success", "message": "subscribed to: LULD.AAPL"}, luld)
         for text in ("not json", "{}", '["x", 3]', '[{"ev": "AM"}]', '[{"ev": "AM", "sym": "AAPL", "s": "soon"}]'):
             server.send(text)
         server.send(*messages(MINUTES[0], "AAPL"))
@@ -382,7 +386,7 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
         asked_for.append(first)
         if len(asked_for) == 1:
             raise SourceError("busy")
-        return []
+        return [("AAPL", MINUTES[1], 1.0, 1.0, 1.0, 1.0, 1.0)]
 
     with PolygonSocket() as server:
         feed = PolygonWebsocketFeed(from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill)
@@ -398,6 +402,35 @@ def test_a_gap_that_rest_cannot_fill_is_asked_for_again(tmp_path: Path) -> None:
         feed.close()
 
 
+@pytest.mark.parametrize("late", [1, 9], ids=["a minute late", "no trade"])
+def test_a_minute_that_rest_does_not_know_yet_is_asked_for_once_more(late: int) -> None:
+    """Else a connection that is mended within a minute leaves a hole in it for the whole session."""
+    asked_for: list[tuple[datetime, datetime]] = []
+
+    def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
+        asked_for.append((first, last))
+        known = bars_of(DAY).filter(pl.col("ts").is_between(first, last - late * MINUTE))
+        return known.filter(pl.col("ticker") != "TSLA").select(*BAR_NAMES).rows()
+
+    with PolygonSocket() as server:
+        feed = PolygonWebsocketFeed(from_store, server.url, Key("POLYGON_API_KEY", "k"), backfill)
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(1)
+        wait_until(lambda: feed.problem() == "")
+        assert feed.minute(MINUTES[0], MINUTES[1]).bars.is_empty()
+        server.send(*messages(MINUTES[1], "AAPL", "AMD"))
+        wait_until(lambda: len(feed._rows) == 2)
+        found = feed.minute(MINUTES[1], MINUTES[2])
+        assert found.bars.height == 2
+        assert found.corrected is not None
+        assert found.corrected["ts"].unique().to_list() == ([MINUTES[0]] if late == 1 else [])
+        server.send(*messages(MINUTES[2], "AAPL", "AMD"))
+        wait_until(lambda: len(feed._rows) == 2)
+        feed.minute(MINUTES[2], MINUTES[3])
+        assert asked_for == [(MINUTES[0], MINUTES[0]), (MINUTES[0], MINUTES[1])], "and not for ever"
+        feed.close()
+
+
 def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "_PATIENCE_S", 0.05)
     answered, asked_for = threading.Event(), list[datetime]()
@@ -406,7 +439,7 @@ def test_a_gap_that_takes_long_to_fill_keeps_nobody_from_the_minute(monkeypatch:
         asked_for.append(first)
         answered.wait(PATIENCE_S)
         rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
-        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+        return rows.select(*BAR_NAMES).rows()
 
     with PolygonSocket() as server:
         feed = PolygonWebsocketFeed(
@@ -542,7 +575,7 @@ def alpaca_messages(minute: datetime, *tickers: str, kind: str = "b") -> list[di
 def alpaca_feed(url: str, moment: Moment, *, key: str = "id", secret: str = "secret") -> AlpacaFeed:  # noqa: S107
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
-        return rows.select("ticker", "ts", "open", "high", "low", "close", "volume").rows()
+        return rows.select(*BAR_NAMES).rows()
 
     return AlpacaFeed(from_store, url, Keys(key, secret), backfill, clock=moment)
 
@@ -553,7 +586,9 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
         wait_until(lambda: feed.problem() == "")
-        assert server.subscribed == [{"bars": ["AAPL", "AMD"], "updatedBars": ["AAPL", "AMD"]}]
+        server.wait_for(2)
+        both = ["AAPL", "AMD"]
+        assert server.subscribed == [{"bars": both, "updatedBars": both}, {"statuses": both}]
         assert feed.minute(MINUTES[0], MINUTES[1]).bars["ticker"].to_list() == ["AAPL", "AMD"]
         server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
         wait_until(lambda: len(feed._rows) == 2)
@@ -567,6 +602,58 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert found.corrected is not None
         assert found.corrected.select("ticker", "ts").rows() == [("AMD", MINUTES[1])]
+        feed.close()
+
+
+# the examples and codes of https://docs.alpaca.markets/docs/real-time-stock-pricing-data
+def status(ticker: str, code: str, at: datetime, reason: str = "") -> dict[str, Any]:
+    return {
+        "T": "s",
+        "S": ticker,
+        "sc": code,
+        "sm": "Trading Halt",
+        "rc": reason,
+        "rm": "",
+        "t": at.isoformat(),
+        "z": "C",
+    }
+
+
+LULD = {"T": "l", "S": "AAPL", "u": 3.24, "d": 2.65, "i": "B", "t": "2023-04-06T13:34:45.565004401Z", "z": "C"}
+
+
+def test_a_halt_that_alpaca_tells_is_named_until_the_ticker_trades_again() -> None:
+    with AlpacaSocket() as server:
+        feed = alpaca_feed(server.url, Moment(MINUTES[2]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(2)
+        wait_until(lambda: feed.problem() == "")
+        halted = MINUTES[1] + timedelta(seconds=20)
+        server.send(LULD, status("AMD", "H", halted, "T12"), status("AAPL", "P", halted, "LUDP"))
+        wait_until(lambda: "AAPL" in feed.problem())
+        at = f"{halted:%H:%M} UTC: Trading Halt"
+        assert feed.problem() == f"AMD is halted since {at}, T12; AAPL is halted since {at}, LUDP"
+        server.send(LULD, status("AMD", "Q", halted), status("AAPL", "T", halted))
+        wait_until(lambda: "AAPL" not in feed.problem())
+        assert feed.problem() == f"AMD is halted since {at}, T12", "to quote is not to trade"
+        server.send(*alpaca_messages(MINUTES[1], "AMD"))
+        wait_until(lambda: len(feed._rows) == 1)
+        assert "AMD" in feed.problem(), "of the minute in which it was halted"
+        server.send(*alpaca_messages(MINUTES[2], "AMD"))
+        wait_until(lambda: feed.problem() == "")
+        feed.close()
+
+
+def test_a_plan_of_alpacas_without_statuses_costs_no_bar() -> None:
+    with AlpacaSocket() as server:
+        server.lacks = {"statuses"}
+        feed = alpaca_feed(server.url, Moment(MINUTES[2]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(2)
+        server.send(*alpaca_messages(MINUTES[1], "AAPL", "AMD"))
+        wait_until(lambda: len(feed._rows) == 2)
+        assert feed.problem() == ""
+        assert len(server.subscribed) == 2, "the connection holds"
         feed.close()
 
 

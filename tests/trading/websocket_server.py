@@ -105,6 +105,8 @@ class AlpacaSocket:
 
     def __init__(self, *, key: str = "id", secret: str = "secret") -> None:  # noqa: S107
         self.key, self.secret = key, secret
+        self.lacks: set[str] = set()
+        """Channels that the plan does not have."""
         self.subscribed: list[dict[str, Any]] = []
         self._clients: list[ServerConnection] = []
         self._logged_in: list[ServerConnection] = []
@@ -149,6 +151,7 @@ class AlpacaSocket:
                 client.send(json.dumps([{"T": "error", "code": 406, "msg": "connection limit exceeded"}]))
                 return
             self._logged_in.append(client)
+            channels: dict[str, Any] = {"trades": [], "quotes": []}
             client.send(json.dumps([{"T": "success", "msg": "authenticated"}]))
             while True:
                 words = json.loads(client.recv())
@@ -156,8 +159,13 @@ class AlpacaSocket:
                     client.send(json.dumps([{"T": "error", "code": 410, "msg": "invalid subscribe action"}]))
                     continue
                 self.subscribed.append(words)
-                self._clients.append(client)
-                client.send(json.dumps([{"T": "subscription", "trades": [], "quotes": [], **words}]))
+                if self.lacks & words.keys():
+                    client.send(json.dumps([{"T": "error", "code": 409, "msg": "insufficient subscription"}]))
+                    continue
+                if client not in self._clients:
+                    self._clients.append(client)
+                channels |= words  # what is told is the whole of it
+                client.send(json.dumps([{"T": "subscription", **channels}]))
         except (ConnectionClosed, OSError):
             return
         finally:

@@ -1,4 +1,4 @@
-"""What time it is at a service, by its newest answer: carried on by a clock that cannot be set.
+"""What time it is at a service, by its newest answer: carried on by a clock that is never set.
 
 Between two answers hours may pass; a clock of this machine that is put meanwhile must show all the same.
 """

@@ -2,7 +2,8 @@
 
 Sources: https://docs.alpaca.markets/docs/streaming-market-data (welcome, log-in, error codes; most plans allow one
 connection) and https://docs.alpaca.markets/docs/real-time-stock-pricing-data (channels `bars`, and `updatedBars` half a
-minute later where late trades changed one; `t` is the START of the minute).
+minute later where late trades changed one; `t` is the START of the minute; `statuses` tells of halts, in the plans that
+have it).
 """
 
 import threading
@@ -23,14 +24,19 @@ from hftcl.settings import Settings
 from hftcl.trading.feeds import Feed, Morning
 from hftcl.trading.feeds.history import collect_morning
 from hftcl.trading.feeds.intake import RawBar
-from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFeed
+from hftcl.trading.feeds.websocket import Backfill, Begin, Halt, Reaction, WebsocketFeed
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
 _MOST_SYMBOLS: Final = 100  # as of the source alpaca
 _REFUSED: Final = frozenset({401, 402, 404, 409})
 """Not logged in, wrong key, log-in too late, a feed that the plan does not have."""
+_NOT_IN_THE_PLAN: Final = frozenset({400, 405, 409, 410})
+"""What the answer to the further channel may be: words that it does not know, too many symbols, not in the plan."""
 _BARS: Final = frozenset({"b", "u"})
+_HALTED: Final = frozenset({"2", "H", "P"})  # of tapes A and B the digit: a halt; of tape C also a pause
+_TRADES_AGAIN: Final = frozenset({"3", "T"})
+"""Status codes; all others leave a ticker as it is: quotes alone, imbalances, ranges."""
 
 
 class _AlpacaSpeech:
@@ -39,11 +45,13 @@ class _AlpacaSpeech:
     def __init__(self, keys: Keys, columns: tuple[str, ...]) -> None:
         self._keys = keys
         self._columns = columns
+        self._subscribed = False
 
     def redact(self, text: str) -> str:
         return self._keys.redact(text)
 
     def open(self) -> tuple[dict[str, Any], ...]:
+        self._subscribed = False
         return ()
 
     def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
@@ -59,13 +67,30 @@ class _AlpacaSpeech:
         if kind == "subscription":
             lacking = sorted(set(tickers) - set(message.get("bars") or ()))
             said = f"no bars of {', '.join(lacking[:3])}" + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
-            return Reaction(up=True, complaint=said if lacking else "")
+            is_first, self._subscribed = not self._subscribed, True
+            # on its own: a plan without it must not cost the bars
+            more = ({"action": "subscribe", "statuses": list(tickers)},) if is_first else ()
+            return Reaction(up=True, complaint=said if lacking else "", send=more)
+        if kind == "s":
+            return Reaction(halt=_read_halt(message, self.redact))
+        if kind == "error" and self._subscribed and message.get("code") in _NOT_IN_THE_PLAN:
+            return Reaction()
         if kind == "error":
             code, text = message.get("code"), self.redact(str(message.get("msg", "")))
             if code in _REFUSED:
                 raise SourceError(f"the key in {self._keys.ident.variable} was refused: {code}: {text}")
             return Reaction(complaint=f"{code}: {text}")
         return Reaction()
+
+
+def _read_halt(message: dict[str, Any], redact: Callable[[str], str]) -> Halt | None:
+    """Return what a status means for whether its ticker trades; None for nothing."""
+    code, at = message.get("sc"), stamp(message.get("t"))
+    if at is None or code not in _HALTED | _TRADES_AGAIN:
+        return None
+    words = [str(message[name]) for name in ("sm", "rc", "rm") if message.get(name)]
+    why = redact(", ".join(words)) or "no reason given"
+    return Halt(ticker=str(message.get("S", "")), at=at, why=why if code in _HALTED else "")
 
 
 def _bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:

@@ -45,13 +45,25 @@ _DELAY_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """That a ticker is halted since `at`, or trades again: then `why` is "" ."""
+
+    ticker: str
+    at: datetime
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reaction:
-    """What a message means: what to `send`, a bar, that the subscription stands, or what the service complains of."""
+    """What a message means: what to `send`, a bar, that the subscription stands, what the service complains of, or a
+    halt.
+    """
 
     send: tuple[dict[str, Any], ...] = ()
     row: RawBar | None = None
     up: bool = False
     complaint: str = ""
+    halt: Halt | None = None
 
 
 class Speech(Protocol):
@@ -104,6 +116,7 @@ class WebsocketFeed:
         self._delayed: set[str] = set()
         self._fault = "it is not connected yet"
         self._complaint = ""
+        self._halts: dict[str, Halt] = {}
         self._time = VendorTime(clock)
         self._up_at: float | None = None
         self._short_lives = 0
@@ -111,6 +124,7 @@ class WebsocketFeed:
         self._filler = ThreadPoolExecutor(1, "gap")
         self._filling: tuple[datetime, Future[list[RawBar]]] | None = None
         self._quiet = 0
+        self._again: datetime | None = None
         self._hang_up = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -153,6 +167,7 @@ class WebsocketFeed:
             self._hang_up.set()
         if over_rest or (lost is not None and not fault):
             rows = [*self._fill_gap(lost or minute, minute), *rows]
+            self._look_again(rows, minute)
         elif self._filling is not None:
             rows = [*self._fill_gap(minute, minute), *rows]
         return self._intake.deliver(rows, minute, now, delayed=delayed)
@@ -183,6 +198,12 @@ class WebsocketFeed:
             self._still_lost(since)
             return []
 
+    def _look_again(self, rows: list[RawBar], minute: datetime) -> None:
+        """Have a gap's newest minute asked for once more, where no bar of it came: REST may not know them yet."""
+        if self._filling is None and self._again != minute - MINUTE and all(row[1] != minute for row in rows):
+            self._again = minute  # once: it may be a minute without a trade
+            self._still_lost(minute)
+
     def _still_lost(self, since: datetime) -> None:
         with self._lock:
             self._lost = min(self._lost or since, since)
@@ -195,11 +216,12 @@ class WebsocketFeed:
         return self._quiet % _SILENT_EVERY == _SILENT_MINUTES
 
     def problem(self) -> str:
-        """Say that it is not connected, that another program has the key, or that the bars are delayed."""
+        """Say that it is not connected, that another program has the key, that bars are delayed, or what is halted."""
         with self._lock:
             if self._delayed:
                 return "the plan of the key delivers delayed bars; nothing is traded on them"
-            said = f"the service says: {self._complaint}" if self._complaint else ""
+            halts = [f"{name} is halted since {halt.at:%H:%M} UTC: {halt.why}" for name, halt in self._halts.items()]
+            said = "; ".join([*([f"the service says: {self._complaint}"] if self._complaint else []), *halts])
             if not self._fault:
                 return said
             why = f"the websocket is down: {self._fault}{f' ({said})' if said else ''}"
@@ -261,6 +283,8 @@ class WebsocketFeed:
         ) as socket:
             if socket.response is not None:
                 self._time.note(socket.response.headers.get("Date"))
+            with self._lock:
+                self._halts = {}  # the end of one may have been missed
             for words in self._speech.open():
                 socket.send(json.dumps(words))
             self._hang_up.clear()
@@ -290,6 +314,10 @@ class WebsocketFeed:
             log.info("the websocket is connected url=%s tickers=%d", self._url, len(self._tickers))
         if reaction.row is not None:
             self._take(reaction.row)
+        if (halt := reaction.halt) is not None:
+            with self._lock:
+                self._halts = {name: known for name, known in self._halts.items() if name != halt.ticker}
+                self._halts |= {halt.ticker: halt} if halt.why else {}
 
     def _take(self, row: RawBar) -> None:
         """Keep a bar; only the age of a ticker's newest one tells of a delayed plan, for old ones are sent again."""
@@ -299,6 +327,8 @@ class WebsocketFeed:
             if ts is None or ts < self._newest.get(ticker, ts):
                 return
             self._newest[ticker] = ts
+            if ticker in self._halts and ts > self._halts[ticker].at:
+                del self._halts[ticker]  # it trades
             late_s = self._clock() - ts.timestamp() - 60.0
             (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
 
