@@ -6,6 +6,7 @@ back; on stdout it sends one line of JSON per step and one with the facts, on st
 
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import os
@@ -14,7 +15,9 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import IO, Any, Final
 
@@ -65,9 +68,10 @@ def main() -> None:
                 file.close()
 
 
+@lru_cache
 def _prepare(name: str) -> None:
-    """Load what a family needs; what goes wrong here is told by the training."""
-    with contextlib.suppress(Exception):
+    """Load what a family needs, once; what goes wrong here is told by the training."""
+    with contextlib.suppress(Exception), _keep_all():
         load_runtime()
         for library in ("onnx", "joblib"):  # of every family too
             import_module(library)
@@ -75,6 +79,17 @@ def _prepare(name: str) -> None:
         prepare = getattr(family, "prepare_child", None) or getattr(family, "prepare", None)
         if prepare is not None:
             prepare()
+
+
+@contextlib.contextmanager
+def _keep_all() -> Iterator[None]:
+    """Look for no garbage in what is loaded within, now or later: it stays, and looking took a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _die_with(parent: int) -> None:

@@ -229,17 +229,19 @@ def test_weights_are_fitted_on_rows_that_the_members_have_not_seen_and_told() ->
 
 
 @pytest.mark.parametrize("with_stranger", [False, True])
-def test_a_training_process_hides_what_lightgbm_wraps_only_where_no_stranger_s_family_may_need_it(
-    tmp_path: Path, *, with_stranger: bool
+@pytest.mark.parametrize(("family", "wrapped"), [("boosting.LightGBM", "sklearn"), ("forest.Forest", "pandas")])
+def test_a_training_process_hides_what_a_library_wraps_only_where_no_stranger_s_family_may_need_it(
+    tmp_path: Path, family: str, wrapped: str, *, with_stranger: bool
 ) -> None:
     if with_stranger:
         info = tmp_path / "acme-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[hftcl.families]\nacme = acme:Acme\n")
+    module, _, name = family.partition(".")
     code = (
-        "from hftcl.model.families.boosting import LightGBM; LightGBM().prepare_child(); "
-        "import sys; print('sklearn' in sys.modules)"
+        f"from hftcl.model.families.{module} import {name}; {name}().prepare_child(); "
+        f"import sys; print('{wrapped}' in sys.modules); import {wrapped}; print({wrapped}.__name__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -248,4 +250,4 @@ def test_a_training_process_hides_what_lightgbm_wraps_only_where_no_stranger_s_f
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == str(with_stranger)
+    assert done.stdout.split() == [str(with_stranger), wrapped]

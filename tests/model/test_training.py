@@ -342,6 +342,15 @@ def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(train
     assert second.onnx != first.onnx
 
 
+def test_a_training_process_looks_for_garbage_but_not_in_the_libraries_that_it_has_loaded() -> None:
+    code = (
+        "import gc; from hftcl.model.trainer import _prepare; _prepare('ridge'); kept = gc.get_freeze_count(); "
+        "_prepare('ridge'); print(gc.isenabled(), kept > 10_000, gc.get_freeze_count() <= kept)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]
+
+
 def test_a_training_goes_on_to_its_end_where_the_pool_is_closed_in_the_middle_and_leaves_nothing(
     trained: Trained,
 ) -> None:

@@ -6,10 +6,8 @@ split has to go the way that it goes there: LightGBM asks x <= threshold in floa
 
 import json
 import os
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.entry_points import list_entry_points
 from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
+from hftcl.model.families.hidden import hide
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
 from hftcl.model.file_size import count_tree_nodes
@@ -31,7 +29,7 @@ from hftcl.settings import Model as ModelSettings
 from hftcl.settings import XGBoost as XGBoostSettings
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    pass
 
 Rows = npt.NDArray[np.float32]
 
@@ -148,8 +146,7 @@ class LightGBM(_Boosting):
 
     def prepare_child(self) -> None:
         """Load the library without what it offers other programs, in a fifth of the time. Raises as `prepare`."""
-        strangers = [point for point in list_entry_points("hftcl.families").values() if not _is_ours(point)]
-        with _hide(() if strangers else _WRAPPED):  # one of them may use its scikit-learn classes in the same process
+        with hide(_WRAPPED):
             load_library(self.name)
 
     def boost(
@@ -371,23 +368,6 @@ def load_library(name: str) -> None:
             f"The library {name} is installed and cannot be loaded: {type(error).__name__}: {first} Install what it "
             "lacks (often libgomp1), or choose another [model] family."
         ) from error
-
-
-def _is_ours(point: "EntryPoint") -> bool:
-    return point.value.startswith("hftcl.")
-
-
-@contextmanager
-def _hide(packages: Sequence[str]) -> Iterator[None]:
-    """Let those of the packages that are not loaded look as if they were not installed."""
-    hidden = [name for name in packages if name not in sys.modules]
-    # None says so: https://docs.python.org/3/reference/import.html#the-module-cache
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def find_version(name: str) -> str:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
+from hftcl.model.families.hidden import hide
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
 from hftcl.model.file_size import count_tree_nodes
@@ -24,6 +25,8 @@ from hftcl.settings import Model as ModelSettings
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
+# scikit-learn and its extension load it where it is installed, for tables that are no arrays: a fifth of the time.
+_WRAPPED: Final = ("pandas",)
 
 
 class Forest:
@@ -51,6 +54,11 @@ class Forest:
         """Load the libraries of `fit`, which takes seconds."""
         if find_spec("sklearnex"):
             import sklearnex.ensemble  # noqa: F401
+
+    def prepare_child(self) -> None:
+        """As `prepare`, in the process that does nothing else."""
+        with hide(_WRAPPED):
+            self.prepare()
 
     def fit(
         self,

@@ -87,8 +87,8 @@ class Vote:
     def prepare_child(self) -> None:
         """As `prepare`, in the process that does nothing else: LightGBM first, without scikit-learn."""
         LightGBM().prepare_child()
-        for family in (XGBoost(), Forest()):
-            family.prepare()
+        Forest().prepare_child()
+        XGBoost().prepare()
 
     def fit(
         self,
