@@ -78,7 +78,7 @@ def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
 def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_runs_after_the_restart(
     tmp_path: Path,
 ) -> None:
-    home = a_home(tmp_path / "home", due="retrain", trees=4000)
+    home = a_home(tmp_path / "home", due="retrain", trees=10_000)
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     process.send_signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
 def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    home = a_home(tmp_path / "home", trees=4000)
+    home = a_home(tmp_path / "home", trees=10_000)
     case = Case()
     process = start_and_wait_until_it_trains(home, case, "--once", "--json")
     process.send_signal(number)
@@ -114,7 +114,7 @@ def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
 @pytest.mark.hazard(42)
 def test_work_whose_process_was_killed_is_told_as_interrupted_and_not_repeated(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    home = a_home(tmp_path / "home", trees=4000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    home = a_home(tmp_path / "home", trees=10_000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     case.kill(process, everything=False)
@@ -138,7 +138,7 @@ def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_th
     tmp_path: Path,
 ) -> None:
     told = tmp_path / "told"
-    home = a_home(tmp_path / "home", trees=4000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    home = a_home(tmp_path / "home", trees=10_000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     for pid in trainers(case, process):
@@ -155,7 +155,7 @@ def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_th
 
 @pytest.mark.hazard(46)
 def test_a_trainer_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
-    home = a_home(tmp_path / "home", trees=4000)
+    home = a_home(tmp_path / "home", trees=10_000)
     case = Case()
     process = case.start(
         home, "schedule", "--once", "--json", environment={"HFTCL_COMPUTE__MAX_TRAINING_HOURS": "0.003"}
@@ -180,7 +180,7 @@ def _hear(receiver: socket.socket) -> Iterator[bytes]:
 def test_systemd_hears_that_it_is_ready_that_training_gets_on_and_nothing_from_one_that_is_stuck(
     tmp_path: Path,
 ) -> None:
-    home = a_home(tmp_path / "home", trees=4000)
+    home = a_home(tmp_path / "home", trees=10_000)
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)

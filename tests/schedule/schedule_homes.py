@@ -10,14 +10,19 @@ NEVER = "0 0 29 2 MON"
 
 
 def a_home(folder: Path, *, due: str | None = "check", trees: int = 0, more: str = "") -> Path:
-    """Return a home in which the job `due` came due a minute ago, and no other comes near; None: none at all."""
+    """Return a home in which the job `due` came due a minute ago, and no other comes near; None: none at all.
+
+    trees: of a training that is to be met at work; LightGBM's process begins in a third of the time of a forest's.
+    """
     folder.mkdir(exist_ok=True)
     now = datetime.now(UTC) - timedelta(minutes=1)  # noqa: TID251 - the process has the clock of this machine
     times = {"check": NEVER, "retrain": NEVER, "digest": NEVER}
     if due is not None:
         times[due] = f"{now.minute} {now.hour} * * *"
     section = "".join(f'{name} = "{text}"\n' for name, text in times.items())
-    toml = QUICK_TOML.replace('family = "ridge"', f"n_estimators = {trees}") if trees else QUICK_TOML
+    toml = (
+        QUICK_TOML.replace('family = "ridge"', f'family = "lightgbm"\nn_estimators = {trees}') if trees else QUICK_TOML
+    )
     toml += f'\n[exam]\nsessions = 5\nmin_sessions = 5\n\n[schedule]\ntimezone = "UTC"\n{section}'
     toml += f"collect_delay_minutes = {delay_out_of_the_way(now.hour * 60 + now.minute)}\n{more}"
     (folder / "hftcl.toml").write_text(toml)
