@@ -22,7 +22,7 @@ def list_next_steps(report: "RetrainReport") -> tuple[str, ...]:
         "This is the usual result: in real minute bars there is little to foretell, and trading costs. What your exam "
         "says of what can be done next:",
         f"- lower costs: {_weigh_costs(score)}",
-        f"- a longer horizon: {_weigh_horizons(score)}",
+        f"- another horizon: {_weigh_horizons(score)}",
         f"- features of your own: the information coefficient is {number(score.information_coefficient, '+.4f')}; a "
         "feature that raises it helps, and `hftcl docs edge.md` shows how one is added",
         "- other settings: `hftcl search` tries them inside the training window, and judges the best as one of many",

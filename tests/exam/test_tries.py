@@ -86,3 +86,30 @@ def test_the_number_of_weighted_looks_does_not_depend_on_their_order() -> None:
     tried = [Trial(sharpe=0.0, weight=weight) for weight in (0.1, 0.2, 0.3, 0.4)]
     # A plain sum is 2.0000000000000004 in some of these orders, and two are the number from which on it decides.
     assert {trials.count_effective(tuple(order)) for order in permutations(tried)} == {2.0}
+
+
+def show_best(groups: int, alike: float) -> tuple[float, float]:
+    """Return what the best of 24 worthless trials showed on average, and what it was said to show.
+
+    On 20 sessions; those of a group correlate by `alike`.
+    """
+    rng, best, luck = np.random.default_rng(1), list[float](), list[float]()
+    for _ in range(MARKETS):
+        common = rng.normal(size=(groups, 20))[np.arange(24) % groups]
+        shown = [sharpe(net) for net in np.sqrt(alike) * common + np.sqrt(1 - alike) * rng.normal(size=(24, 20))]
+        best.append(max(shown))
+        luck.append(compute_best_luck(shown))
+    return float(np.mean(best)), float(np.mean(luck))
+
+
+@pytest.mark.parametrize(("groups", "alike"), [(24, 0.0), (1, 0.5), (1, 0.9)])
+def test_the_best_of_worthless_trials_shows_what_it_is_said_to_where_all_are_alike_to_one_degree(
+    groups: int, alike: float
+) -> None:
+    best, luck = show_best(groups, alike)
+    assert luck == pytest.approx(best, rel=0.12)
+
+
+def test_where_trials_are_alike_in_groups_too_much_is_asked_of_the_best_and_never_too_little() -> None:
+    best, luck = show_best(4, 0.9)
+    assert 1.05 * best < luck < 1.4 * best

@@ -412,21 +412,6 @@ def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothin
     assert find_changed(replace(data, features=our_features().narrow(["ret_5"]))) == ["features"]
 
 
-def test_another_seed_tries_others_and_the_same_one_the_same(home: Path) -> None:
-    space = build_space(settings_of(home), our_features())
-
-    def list_choices(seed: int) -> list[Choice | None]:
-        chooser = sampler.Sampler(space, seed)
-        choices = []
-        for number in range(5):
-            choices.append(chooser.ask(number, set()))
-            chooser.tell(number, 1.0)
-        return choices
-
-    assert list_choices(1) == list_choices(1)
-    assert list_choices(1)[1:] != list_choices(2)[1:]
-
-
 def test_a_space_that_is_tried_out_ends_the_search(tmp_path: Path) -> None:
     values = {"model.horizon_minutes": (10, 30)}
     done = search(settings_of(tmp_path, search={"vary": ("horizon",), "values": values, "trials": 50}))

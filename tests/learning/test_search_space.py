@@ -12,9 +12,19 @@ import pytest
 from hftcl.archive.artifact import our_features
 from hftcl.config.tree import find_refusals, leaves
 from hftcl.errors import ConfigError
+from hftcl.exam.metrics import compute_best_luck, deflated_sharpe
 from hftcl.exam.trials import Trial
 from hftcl.home import Home
-from hftcl.learning.search.report import describe_difference, find_changes, find_winner, list_distinct, weigh_trials
+from hftcl.learning.search.board import Board, Limit
+from hftcl.learning.search.report import (
+    compute_luck,
+    describe_difference,
+    find_changes,
+    find_winner,
+    list_distinct,
+    report_winner,
+    weigh_trials,
+)
 from hftcl.learning.search.sampler import Sampler, name_choice
 from hftcl.learning.search.space import TABLE, Choice, Space, apply_choice, build_space, read_value
 from hftcl.learning.search.trials import FinishedTrial, Study, TrialStore
@@ -177,7 +187,7 @@ def test_trials_of_other_searches_count_by_the_sessions_in_common_and_each_that_
         replace(trial(0, 1.0, "a"), net=net),  # the same as ours
         replace(trial(1, 4.0, "c"), net=net),
         replace(trial(2, 4.0, "c"), net=net),
-        replace(trial(3, -2.0, "d"), net=dict.fromkeys([*days[1:], date(2025, 1, 8)], 0.0)),
+        replace(trial(3, -2.0, "d"), net=dict.fromkeys([*days[1:], *(date(2025, 2, day) for day in range(3, 8))], 0.0)),
         replace(trial(4, 9.0, "e"), net={date(2024, 1, 2): 0.0}),
         replace(trial(5, None, "f"), net=net),
     )
@@ -187,6 +197,47 @@ def test_trials_of_other_searches_count_by_the_sessions_in_common_and_each_that_
         Trial(sharpe=4.0),
         Trial(sharpe=-2.0, weight=0.75),
     )
+
+
+def test_luck_and_deflated_sharpe_ratio_are_those_of_the_weighted_trials() -> None:
+    counted = (Trial(sharpe=1.0), Trial(sharpe=2.0), Trial(sharpe=-5.0, weight=0.3))
+    sharpes, weights = [1.0, 2.0, -5.0], [1.0, 1.0, 0.3]
+    assert compute_best_luck(sharpes, weights) != pytest.approx(compute_best_luck(sharpes))
+    assert compute_luck(counted, 2) == compute_best_luck(sharpes, weights)
+    net = [0.01, -0.004, 0.007, 0.002, -0.001]
+    best = replace(trial(1, 2.0), net={date(2025, 1, day): value for day, value in enumerate(net, 2)})
+    assert report_winner(best, 2.0, counted, 252).dsr == deflated_sharpe(net, sharpes, weights)
+    assert compute_luck((Trial(sharpe=1.0), Trial(sharpe=2.0, weight=0.9)), 1) is None, "no best of several"
+    assert compute_luck((Trial(sharpe=1.0), Trial(sharpe=2.0)), 0) is None, "none of them is of this search"
+
+
+def test_what_the_sampler_learns_of_a_trial_without_a_trade_is_that_it_earned_nothing() -> None:
+    assert (trial(0, None).worth, trial(0, -2.0).worth) == (0.0, -2.0)
+    assert FinishedTrial(number=0, choice={}, fault="no rows").worth is None
+
+
+def test_what_runs_is_not_tried_by_another_worker_too_and_a_stopped_board_gives_nothing(tmp_path: Path) -> None:
+    values: dict[str, tuple[str | int | float | bool, ...]] = {"model.horizon_minutes": (10, 20, 30)}
+    settings = replace(Settings(), search=Search(vary=("horizon",), values=values))
+    now = datetime(2026, 1, 5, tzinfo=UTC)
+    store = TrialStore(Home(tmp_path).searches, Study(parts={}, as_of=now, synthetic=True))
+    board = Board.of(space_of(settings), store, store.begin(now), Limit(trials=50, seconds=None))
+    taken = [board.take() for _ in range(4)]
+    assert [each and each[0] for each in taken] == [0, 1, 2, None], "three choices there are"
+    assert sorted(each[1]["model.horizon_minutes"] for each in taken if each) == [10, 20, 30]
+    board.put(trial(1, 2.0))
+    assert (sorted(board.running), [each.number for each in board.list_finished()]) == ([0, 2], [1])
+    board.stop()
+    assert board.take() is None
+
+
+def test_a_limit_counts_trials_of_earlier_runs_and_minutes_of_this_one() -> None:
+    by_number, by_time = Limit.of(Settings(), 5, None), Limit.of(Settings(), None, 2.0)
+    assert [by_number.allows(number) for number in (4, 5)] == [True, False]
+    assert (by_time.trials, by_time.seconds) == (None, 120.0)
+    assert replace(by_time, began=by_time.began - 119).allows(10_000)
+    assert not replace(by_time, began=by_time.began - 121).allows(0)
+    assert Limit.of(Settings(), None, None).trials == Settings().search.trials
 
 
 def test_searches_of_made_up_bars_are_no_others_of_real_ones(tmp_path: Path) -> None:

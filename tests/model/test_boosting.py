@@ -206,6 +206,8 @@ def test_a_vote_is_the_weighted_mean_of_its_members() -> None:
     other = family.fit(X, y, params, seed=2**32 - 1, jobs=1, on_step=lambda _done, _total: None)
     expected = 0.75 * each[:, 0] + 0.25 * each[:, 1]
     assert np.abs(Predictor(other.onnx, X.shape[1]).predict(X) - expected).max() <= 1e-5
+    shares = np.array(other.estimator.shares)
+    assert other.importances == pytest.approx(0.75 * shares[0] + 0.25 * shares[1])
     with pytest.raises(UsageError, match="the weights of vote are all 0"):
         params_of(family, weight_forest=0, weight_lightgbm=0, weight_xgboost=0)
 

@@ -72,17 +72,22 @@ def build_task(family: str = "forest", *, max_rows: int, with_groups: bool = Tru
     )  # fmt: skip
 
 
-def test_each_tree_is_the_one_that_its_own_rows_and_seed_give() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_tree_is_the_one_that_its_own_rows_seed_and_weights_give(*, weighted: bool) -> None:
     """A second way: each sample by hand, as a forest of one tree."""
     X, y, groups = rows_to_learn_from()
     sampler = Sampler(groups, np.arange(len(y)), 300, 42)
     options: dict[str, Any] = {"jobs": 1, "on_step": lambda _done, _total: None}
-    fitted = Forest().fit(X, y, {**Forest().parameters(), **PARAMS}, seed=42, sampler=sampler, **options)
+    weights = np.linspace(0.1, 1.9, len(y), dtype=np.float32) if weighted else None
+    fitted = Forest().fit(
+        X, y, {**Forest().parameters(), **PARAMS}, seed=42, sampler=sampler, weights=weights, **options
+    )
     mean = np.zeros(len(X))
     for number in range(12):
         rows = sampler.draw(number)
         alone = {**Forest().parameters(), **PARAMS, "n_estimators": 1}
-        one, _ = Forest().grow(X[rows], y[rows], alone, seed=sampler.derive_seed(number), **options)
+        own = None if weights is None else weights[rows]
+        one, _ = Forest().grow(X[rows], y[rows], alone, seed=sampler.derive_seed(number), weights=own, **options)
         mean += one.predict(X) / 12
     found = Predictor(fitted.onnx, 4).predict(X)
     assert found == pytest.approx(mean, abs=1e-5)
