@@ -119,14 +119,17 @@ def run() -> Never:
 def _run_words(arguments: Sequence[str]) -> int | None:
     """Do what `arguments` say; return the exit status, None for 0."""
     look = None if _COMPLETION in os.environ else find_look(arguments)
-    if look is None:
-        app = load_app(_find_command(arguments))
-        code: int | None = app(args=arguments, prog_name="hftcl", standalone_mode=False)
-        return code
     try:
+        if look is None:
+            app = load_app(_find_command(arguments))
+            code: int | None = app(args=arguments, prog_name="hftcl", standalone_mode=False)
+            return code
         look()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    finally:
+        if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
+            progress.end_displays()
     return None
 
 

@@ -83,10 +83,10 @@ def _draw_totals(report: "PerformanceReport") -> None:
         )
     if bench is not None:
         note = f"; {bench.note}" if bench.note else ""
-        say(
-            f"Sharpe less that of buy and hold ({count(len(bench.tickers), 'ticker')}): "
-            f"{number(bench.difference, '+.2f')} ({interval(bench.difference_interval)}){note}"
-        )
+        less = f"{number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})"
+        if bench.difference is None:
+            less = f"not defined over {count(len(bench.pnl_by_session), 'session')}"
+        say(f"Sharpe less that of buy and hold ({count(len(bench.tickers), 'ticker')}): {less}{note}")
 
 
 def draw_models(models: "Sequence[ModelFigures]", ledger: str) -> None:
@@ -124,7 +124,8 @@ def draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
         )
         for part in parts
     ]
-    title = "By hour in which the position was opened, on the clock of the exchange" if kind == "hour" else f"By {kind}"
+    by_hour = "By hour of the exchange's clock: the shares opened, and the trades begun in it"
+    title = by_hour if kind == "hour" else f"By {kind}"
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
 
 

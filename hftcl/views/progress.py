@@ -152,7 +152,16 @@ class _Notebook:
             self.handle.update(data, raw=True)
 
 
-@dataclass(slots=True)
+_open: "list[_Live]" = []  # those whose display is on the terminal now
+
+
+def end_displays() -> None:
+    """End what a command that failed or was stopped has left open: the cursor comes back, on a line of its own."""
+    for live in tuple(_open):
+        live.end()
+
+
+@dataclass(slots=True, eq=False)
 class _Live:
     """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done, or
     with the terminal, after which nothing is shown.
@@ -172,13 +181,25 @@ class _Live:
             self.is_gone = True
             self._let_go()
 
+    def end(self) -> None:
+        """Leave the bars as they stand."""
+        try:
+            self._stop()
+        except OSError:
+            self._let_go()
+
+    def _stop(self) -> None:
+        if self.display is not None:
+            self.display.stop()
+            self.display, self.tasks = None, {}
+            _open.remove(self)
+
     def _let_go(self) -> None:
         """End the display without a word to the terminal, so that what it has taken of the process is given back."""
         if self.display is not None:
             with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
                 self.display.console.file = nowhere
-                self.display.stop()
-            self.display = None
+                self._stop()
 
     def _show(self, event: Event) -> None:
         if event.level is not Level.PROGRESS:
@@ -196,8 +217,7 @@ class _Live:
             self.tasks[event.stage] = display.add_task(event.stage, total=event.total, completed=event.done, what="")
         display.update(self.tasks[event.stage], completed=event.done, total=event.total, what=event.text)
         if display.finished:
-            display.stop()
-            self.display, self.tasks = None, {}
+            self._stop()
 
     def _console(self) -> "Console":
         from rich.console import Console
@@ -218,5 +238,6 @@ class _Live:
                 console=Console(stderr=True, highlight=False),
                 speed_estimate_period=_PACE_S,
             )
+            _open.append(self)
             self.display.start()
         return self.display

@@ -348,6 +348,8 @@ def test_there_is_no_plan_without_a_model_before(tmp_path: Path) -> None:
     with pytest.raises(RollbackError, match="No model has ever been deployed"):
         archive.plan_rollback()
     first, *_ = deployed(archive, 1)
+    with pytest.raises(RollbackError, match=r"there is none before it\. There is only this one\.$"):
+        archive.plan_rollback()
     other = added(archive, T0 + timedelta(days=1), "rejected").model_id
     with pytest.raises(RollbackError, match=f"{first} was the first.*Name another: {other}") as caught:
         archive.plan_rollback()

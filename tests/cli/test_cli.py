@@ -353,6 +353,7 @@ def test_no_command_prints_the_help_as_it_is(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: hftcl")
     assert "hftcl: " not in done.stderr
+    assert "[default: 0]" not in done.stderr, "how often -v was not given tells a reader nothing"
 
 
 def test_each_summary_of_the_help_is_whole_and_an_unknown_command_names_the_help(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """What a command that fails prints: one or two plain lines on stderr, and with --json one document on stdout."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -130,3 +134,23 @@ def test_a_command_that_is_stopped_says_so_in_its_document(number: int, code: in
 def test_without_json_nothing_of_a_failure_is_on_stdout(tmp_path: Path) -> None:
     done = run(tmp_path, "history", "--config", "no.toml")
     assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_what_fails_under_a_progress_bar_begins_a_line_and_gives_the_cursor_back(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    command = [HFTCL, "inspect", "nowhere"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=theirs, stderr=theirs, env=environment, timeout=PATIENCE_S, check=False
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: that is all
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    before, told, _ = shown.partition(b"hftcl: The folder ")
+    assert (done.returncode, bool(told)) == (1, True)
+    assert b"0/1" in before, "the bar had begun"
+    assert re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", before).endswith(b"\r\n")
+    assert before.rfind(b"\x1b[?25h") > before.rfind(b"\x1b[?25l") >= 0, "a cursor that is hidden stays so in the shell"

@@ -260,6 +260,9 @@ def test_the_replay_is_another_ledger_and_html_is_written(home: Path, tmp_path: 
     done = call(home, "report", "--replay", "--html", str(tmp_path / "r.html"), "--until", "2025-06-05")
     assert done.returncode == 0, done.stderr
     assert "replay ledger, 4 sessions" in done.stdout
+    assert re.search(
+        r"^Sharpe less that of buy and hold \(\d tickers\): not defined over \d sessions", done.stdout, re.M
+    )
     text = (tmp_path / "r.html").read_text()
     assert "replay ledger" in text
     assert "Not known: No model 20250613_010000 is in the archive" in text
