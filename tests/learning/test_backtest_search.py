@@ -185,24 +185,20 @@ def test_searched_stands_beside_the_policy_on_the_same_sessions_and_bars(report:
     assert plain.attempts == report.attempts
 
 
-@pytest.mark.parametrize(("searched", "plain", "concluded"), [(2.0, -2.0, "paid"), (-2.0, 2.0, "cost")])
+WON, LOST = [0.01 + day % 3 for day in range(30)], [-1.0 - day % 2 for day in range(30)]
+
+
+@pytest.mark.parametrize(("searched", "plain", "concluded"), [(WON, LOST, "paid"), (LOST, WON, "cost")])
 def test_a_search_paid_where_its_weeks_earned_more_than_hftcl_toml(
-    tmp_path: Path, searched: float, plain: float, concluded: str
+    tmp_path: Path, searched: list[float], plain: list[float], concluded: str
 ) -> None:
     days = [Session(datetime(2025, 8, day, 13, 30, tzinfo=UTC), date(2025, 8, day)) for day in range(1, 31)]
 
-    def earn(mean: float) -> PolicyRun:
-        return build_run(
-            [SessionPnl(gross=mean + day % 2, net=mean + day % 2, turnover=1.0) for day in range(30)], days
-        )
+    def earn(nets: list[float]) -> PolicyRun:
+        return build_run([SessionPnl(gross=net, net=net, turnover=1.0) for net in nets], days)
 
-    found = earn(searched)
-    told = report_searched(
-        SearchOfWeeks.of(settings_of(tmp_path), None),
-        (),
-        {},
-        {SEARCHED: found, SEARCHED_FREE: found, FREE: earn(plain)},
-    )
+    asked, found = SearchOfWeeks.of(settings_of(tmp_path), None), earn(searched)
+    told = report_searched(asked, (), {}, {SEARCHED: found, SEARCHED_FREE: found, FREE: earn(plain)})
     assert told.conclusion == concluded
     assert "Sharpe of searching each week less that of hftcl.toml" in told.reason
 
