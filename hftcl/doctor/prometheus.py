@@ -82,10 +82,8 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
             sessions = live.judgement.exam_sessions
             if sessions is not None:
                 yield _Metric("model_exam_sessions", "gauge", "Sessions of that exam.", [({}, sessions)])
-        in_force = find_permission(settings)
-        if in_force is not None and in_force.edge is not None:
-            may_trade = [(dict[str, str](), int(in_force.edge == "live"))]
-            yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", may_trade)
+    may_trade = int(find_permission(settings).edge == "live")  # 0 too where it cannot be told: an alert is to fire
+    yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", [({}, may_trade)])
     counted = Counter(attempt.outcome for attempt in attempts)
     samples = [({"outcome": outcome}, float(count)) for outcome, count in sorted(counted.items())]
     yield _Metric("retrains_total", "counter", "Runs that wanted a new model.", samples)

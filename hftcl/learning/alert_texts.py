@@ -73,9 +73,7 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
-    if live is not None:
-        permission = find_permission(settings)
-        facts += [("edge", permission.text)] if permission else []
+    facts.append(("edge", find_permission(settings).text))
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")

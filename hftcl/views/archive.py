@@ -112,10 +112,9 @@ def draw_note(report: "NoteReport") -> None:
         say(f"Nothing is noted of {report.model_id}, and it has no tag.")
 
 
-def draw_permission(permission: "EdgeInForce | None") -> None:
+def draw_permission(permission: "EdgeInForce") -> None:
     """Draw whether the record lets the bot trade at this moment, and why."""
-    if permission is not None:
-        say(permission.text, "bold green" if permission.edge == "live" else "bold yellow")
+    say(permission.text, "bold green" if permission.edge == "live" else "bold yellow")
 
 
 def draw_serving(model_id: str, put_there: "Deployment | None", own: "RetrainReport | None") -> None:

@@ -89,6 +89,27 @@ def test_whoever_is_asked_says_the_same_of_whether_the_bot_may_trade(tmp_path: P
     assert said["prometheus"] == "MAY NOT TRADE"
 
 
+@pytest.mark.parametrize("kind", ["no model", "bars of another kind", "an earlier hftcl"])
+def test_where_nothing_was_judged_on_such_bars_each_place_says_that_the_bot_may_not_trade(
+    tmp_path: Path, kind: str
+) -> None:
+    """It would open nothing: an alert on `hftcl_edge_live == 0` fires, and the doctor warns."""
+    if kind != "no model":
+        archived(
+            tmp_path,
+            synthetic=kind != "bars of another kind",
+            report=None if kind == "bars of another kind" else {"edge": None},
+        )
+    settings = settings_of(tmp_path, trade={"live": True})
+    said = ask_everywhere(settings, TRAINED + HOUR)
+    assert {text.partition(":")[0] for text in said.values()} == {"MAY NOT TRADE"}, said
+    assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
+    assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + HOUR)
+    configuration = replace(loaded(tmp_path), settings=settings)
+    (row,) = check_edge(Context(configuration=configuration, environ={}, now=TRAINED))
+    assert row.status == "warning"
+
+
 def test_the_doctor_warns_who_wants_real_money_traded_and_may_not(tmp_path: Path) -> None:
     archived(tmp_path, report={"edge": "stand aside", "edge_reason": "P(edge) 0.31"})
     rows = {}
@@ -212,8 +233,7 @@ def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None
     ours, dearer = settings_of(tmp_path), settings_of(tmp_path, strategy={"cost_bps": 9.0})
     allowed = find_edge_in_force(registry, synthetic=True, policy=hash_policy(ours))
     refused = find_edge_in_force(registry, synthetic=True, policy=hash_policy(dearer))
-    assert allowed is not None
-    assert refused is not None
     assert (allowed.edge, refused.edge) == ("live", "stand aside")
     assert "another policy" in refused.reason
-    assert find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours)) is None
+    none = find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours))
+    assert (none.edge, none.reason) == ("stand aside", "no retrain has judged the record on real bars yet")
