@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.doctor.units import FAILED, NAMES, VERSION, WRITING, Installation, build_unit, read_program, read_version
+from hftcl.doctor.units import (
+    FAILED,
+    NAMES,
+    VERSION,
+    WRITING,
+    Installation,
+    build_unit,
+    read_program,
+    read_variables,
+    read_version,
+)
 from hftcl.errors import UsageError
 from hftcl.systemd import Notifier
 from tests.config.configured import loaded
@@ -96,7 +106,7 @@ def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: st
 def test_the_dashboard_sees_the_home_and_may_not_write_it(home: str) -> None:
     lines = build_unit("dashboard", replace(DOCUMENTED, home=Path(home))).splitlines()
     assert {"Restart=always", "ProtectSystem=strict", f"WorkingDirectory={home}", "WatchdogSec=2min"} <= set(lines)
-    assert (f"BindReadOnlyPaths={home}" in lines) == home.startswith("/home")
+    assert (f"BindReadOnlyPaths=-{home}" in lines) == home.startswith("/home")
     assert not any(line.startswith(("StateDirectory", "ReadWritePaths", "BindPaths", "ExecStopPost")) for line in lines)
 
 
@@ -170,7 +180,7 @@ def test_a_colon_in_a_path_is_no_separator_and_two_dots_are_gone(tmp_path: Path)
     place = replace(found, home=Path("/home/me/d:e"), config=Path("/home/me/a:b/hftcl.toml"), code=())
     lines = build_unit("schedule", place).splitlines()
     assert 'BindPaths="/home/me/d:e"' in lines
-    assert 'BindReadOnlyPaths="/home/me/a:b"' in lines
+    assert 'BindReadOnlyPaths="-/home/me/a:b"' in lines
     assert "WorkingDirectory=/home/me/d:e" in lines
     assert replace(place, home=Path("/var/lib/a:b")).state == "", "StateDirectory= takes a colon for a link"
     with pytest.raises(UsageError, match="do not print"):
@@ -187,26 +197,41 @@ def test_a_unit_carries_what_the_configuration_needs(tmp_path: Path, monkeypatch
     )
     found = Installation.find(config.load(None, environ=os.environ, cwd=tmp_path))
     assert found.variables == {"HFTCL_MODEL__SEED": "9"}
-    assert (tmp_path / "my bars" in found.readable, program in found.readable) == (True, True)
+    assert (tmp_path / "my bars" in found.readable, program.parent in found.readable) == (True, True)
     lines = build_unit("schedule", replace(found, readable=(Path("/home/me/my bars"), Path("/srv/x")))).splitlines()
     assert "Environment=HFTCL_MODEL__SEED=9" in lines
-    assert 'BindReadOnlyPaths="/home/me/my bars"' in lines
-
-
-def test_a_unit_reads_the_files_of_features_and_splits_that_lie_elsewhere(tmp_path: Path) -> None:
-    """Else the service ends with 78 where the same command by hand works."""
-    text = '[features]\nmodules = ["mine.py", "/home/me/f/more.py"]\n[files]\nsplits = "/home/me/splits.json"\n'
-    found = Installation.find(loaded(tmp_path, text))
-    assert {tmp_path / "mine.py", Path("/home/me/f/more.py"), Path("/home/me/splits.json")} <= set(found.readable)
-    lines = build_unit("trade", found).splitlines()
-    assert "BindReadOnlyPaths=/home/me/f/more.py" in lines
-    assert "BindReadOnlyPaths=/home/me/splits.json" in lines
-    inside = Installation.find(loaded(tmp_path, '[files]\nfolder = "/home/me/bars"\nsplits = "splits.json"\n'))
-    binds = [line for line in build_unit("trade", inside).splitlines() if line.startswith("BindReadOnlyPaths=/home/me")]
-    assert binds == ["BindReadOnlyPaths=/home/me/bars"]
+    assert 'BindReadOnlyPaths="-/home/me/my bars"' in lines
     assert "CANARY" not in "\n".join(lines)
     quoted = build_unit("schedule", replace(found, variables={"HFTCL_X__Y": 'a "b" 50%'}))
     assert 'Environment="HFTCL_X__Y=a \\"b\\" 50%%"' in quoted
+
+
+def test_a_unit_shows_the_folders_of_features_and_splits_that_lie_elsewhere(tmp_path: Path) -> None:
+    """Else the service ends with 78 where the same command by hand works, or reads a file that was replaced since."""
+    text = '[features]\nmodules = ["mine.py", "/home/me/f/more.py"]\n[files]\nsplits = "/home/me/s/splits.json"\n'
+    found = Installation.find(loaded(tmp_path, text))
+    assert {tmp_path, Path("/home/me/f"), Path("/home/me/s")} <= set(found.readable)
+    lines = build_unit("trade", found).splitlines()
+    assert "BindReadOnlyPaths=-/home/me/f" in lines
+    assert "BindReadOnlyPaths=-/home/me/s" in lines
+    inside = Installation.find(loaded(tmp_path, '[files]\nfolder = "/home/me/bars"\nsplits = "splits.json"\n'))
+    binds = [line for line in build_unit("trade", inside).splitlines() if "ReadOnlyPaths=-/home/me" in line]
+    assert binds == ["BindReadOnlyPaths=-/home/me/bars"]
+    bare = Installation.find(loaded(tmp_path, '[files]\nsplits = "/home/splits.json"\n'))
+    assert "BindReadOnlyPaths=-/home/splits.json" in build_unit("trade", bare).splitlines(), "never all of /home"
+
+
+def test_modules_of_the_environment_are_told_as_what_they_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service works in the home, where the same words would name another file."""
+    (tmp_path / "mine.py").write_text("FEATURES = ()\n")
+    monkeypatch.setenv("HFTCL_FEATURES__MODULES", '["mine.py"]')
+    monkeypatch.setenv("HFTCL_PATHS__HOME", "home")
+    by_hand = config.load(None, environ=os.environ, cwd=tmp_path)
+    unit = build_unit("schedule", Installation.find(by_hand))
+    as_service = config.load(None, environ=read_variables(unit), cwd=tmp_path / "home")
+    assert as_service.settings.features.modules == by_hand.settings.features.modules == (str(tmp_path / "mine.py"),)
 
 
 def test_a_unit_is_fitted_to_the_installation_it_is_printed_in(tmp_path: Path) -> None:
@@ -233,7 +258,7 @@ def test_what_lies_under_home_is_shown_to_the_service_and_nothing_else_there() -
     )
     printed = build_unit("trade", place)
     assert "ProtectHome=tmpfs\n" in printed
-    assert "BindReadOnlyPaths=/home/me/venv\n" in printed
+    assert "BindReadOnlyPaths=-/home/me/venv\n" in printed
     assert 'BindPaths="/home/me/my trading"\n' in printed
     assert "StateDirectory" not in printed
     assert '--config "/home/me/my trading/hftcl.toml" trade' in printed

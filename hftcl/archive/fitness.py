@@ -13,7 +13,8 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
-from hftcl.errors import HftclError, IntegrityError, UnfitModelError
+from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
+from hftcl.home import Home
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 
@@ -91,6 +92,49 @@ def require_fitness(meta: ModelMeta, market: MarketKind) -> None:
             f"[market] extended_hours = {str(meta.extended_hours).lower()}, retrain, or let another model serve: "
             "`hftcl rollback MODEL_ID`."
         )
+
+
+def find_unfit(registry: Registry, market: MarketKind, features: FeatureSet | None = None) -> str | None:
+    """Return why what is deployed may not serve `market`, or reads what is not among `features`; None where it may.
+
+    None too where nothing is deployed, and for a file that cannot be read: what is damaged is told where it is scored.
+    """
+    if registry.find_live() is None:
+        return None
+    try:
+        meta = artifact.describe(registry.production)
+    except HftclError:
+        return None
+    try:
+        require_fitness(meta, market)
+        if features is not None:
+            artifact.require_computed(meta, features, f"Model {meta.model_id}")
+    except (UnfitModelError, IntegrityError) as unfit:
+        return str(unfit)
+    return None
+
+
+def find_unfit_here(settings: Settings) -> str | None:
+    """Return what `find_unfit` does of the configured market and features, or why these cannot be told."""
+    try:
+        market, features = find_market_kind(settings), artifact.our_features(settings)
+    except (ConfigError, StorageError) as fault:
+        return str(fault)
+    return find_unfit(Registry(Home.of(settings).root), market, features)
+
+
+def is_about(registry: Registry, model: ModelRecord, market: MarketKind) -> bool:
+    """Whether what was judged of `model` was judged of `market`; of one of an earlier hftcl its file tells, if any."""
+    judgement = model.judgement
+    if model.synthetic != market.synthetic:
+        return False
+    if judgement.calendar is not None:
+        return judgement.calendar == market.calendar and market.extended_hours in {None, judgement.extended_hours}
+    try:
+        meta = artifact.describe(registry.onnx_path(model.model_id))
+    except HftclError:  # pruned or damaged: its bars are of this kind, and no more is known
+        return True
+    return meta.calendar == market.calendar and market.extended_hours in {None, meta.extended_hours}
 
 
 def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[str]) -> str | None:

@@ -9,11 +9,11 @@ from hftcl.home import Home
 from hftcl.settings import Settings
 
 
-def find_permission(settings: Settings) -> EdgeInForce | None:
+def find_permission(settings: Settings) -> EdgeInForce:
     """Return whether the record of the configured policy lets the bot trade on bars of the configured kind.
 
-    None before any verdict; its edge is None where the policy cannot be told, as with a file of features that cannot be
-    read. Raises IntegrityError for a registry that cannot be believed.
+    Its edge is None where the policy cannot be told, as with a file of features that cannot be read. Raises
+    IntegrityError for a registry that cannot be believed.
     """
     registry = Registry(Home.of(settings).root)
     try:

@@ -178,36 +178,50 @@ def hash_record(sessions: Iterable[RecordedSession]) -> str:
     return digest.hexdigest()[:_HEX]
 
 
-def find_edge_in_force(registry: Registry, *, synthetic: bool, policy: str) -> EdgeInForce | None:
+def find_edge_in_force(
+    registry: Registry,
+    *,
+    synthetic: bool,
+    policy: str,
+    known_until: datetime | None = None,
+    sessions: Iterable[RecordedSession] | None = None,
+) -> EdgeInForce:
     """Return whether the record of `policy`, the one that is configured, lets the bot trade on bars of this kind.
 
     The newest verdict on such bars decides, newest by the order in which they fell: as long as it was about this
-    policy, the record has not begun over, and the sessions that it stood on are what they were. None before any.
+    policy, the record has not begun over, and the sessions that it stood on are what they were. Before any verdict the
+    bot stands aside. known_until: of a verdict, at most, where another moment than this one is asked about. sessions:
+    the record as it is to be, where it is not written yet.
     """
     beginning = read_beginning(registry, synthetic=synthetic)
     models = registry.models()
-    ours = [model for model in models if model.synthetic == synthetic]
+    ours = [
+        model
+        for model in models
+        if model.synthetic == synthetic and (known_until is None or model.known_until <= known_until)
+    ]
     if not ours:
-        return None
+        kind = "synthetic" if synthetic else "real"
+        return _stand_aside(f"no retrain has judged the record on {kind} bars yet")
     newest, judgement = ours[0], ours[0].judgement
     if beginning is not None and len(models) - models.index(newest) <= beginning.after_model:
-        return EdgeInForce(
-            edge=_STAND_ASIDE, reason=f"the record began over at {beginning.at:%Y-%m-%d %H:%M} UTC: {beginning.reason}"
-        )
+        return _stand_aside(f"the record began over at {beginning.at:%Y-%m-%d %H:%M} UTC: {beginning.reason}")
     if judgement.edge is None:
-        return None
+        return _stand_aside(f"the newest verdict, of model {newest.model_id}, says nothing of the record")
     if judgement.policy_digest != policy:
-        return EdgeInForce(
-            edge=_STAND_ASIDE,
-            reason=f"the newest verdict, of model {newest.model_id}, was about another policy than the one that "
+        return _stand_aside(
+            f"the newest verdict, of model {newest.model_id}, was about another policy than the one that "
             "is configured: watchlist, source, horizon, features, model, strategy, cost, exam or promotion rule has "
-            "changed",
+            "changed"
         )
     if judgement.record_digest is not None and judgement.record_to is not None:
-        rows = read_sessions(registry, synthetic=synthetic, policy=policy)
+        rows = read_sessions(registry, synthetic=synthetic, policy=policy) if sessions is None else sessions
         if hash_record(row for row in rows if row.session <= judgement.record_to) != judgement.record_digest:
-            return EdgeInForce(
-                edge=_STAND_ASIDE,
-                reason=f"bars of recorded sessions were corrected since the verdict of model {newest.model_id}",
+            return _stand_aside(
+                f"bars of recorded sessions were corrected since the verdict of model {newest.model_id}"
             )
     return EdgeInForce(edge=judgement.edge, reason=judgement.edge_reason or "")
+
+
+def _stand_aside(reason: str) -> EdgeInForce:
+    return EdgeInForce(edge=_STAND_ASIDE, reason=reason)

@@ -38,7 +38,8 @@ class Judgement(Value):
     of the whole policy, see `archive.policy`. record_digest: of the sessions up to `record_to` on which the edge was
     judged, see `archive.record`. p_better: P(better than the champion). conceded: whether the champion gave way by the
     tolerance alone. waits_beside: the model that served and could not be scored, where this one waits for a person.
-    implausible: whether its figures are nearly always an error in the bars.
+    implausible: whether its figures are nearly always an error in the bars; doubted: whether that was the verdict: no
+    person had confirmed the policy. calendar, extended_hours: of the sessions that it was judged on.
     as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
     exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
     positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
@@ -56,6 +57,9 @@ class Judgement(Value):
     conceded: bool
     waits_beside: str | None
     implausible: bool
+    doubted: bool
+    calendar: str | None
+    extended_hours: bool | None
     as_of: datetime | None
     twin: str | None
     sharpe: float | None
@@ -88,6 +92,9 @@ class Judgement(Value):
                 p_better=_optional(float, report.get("p_better")),
                 conceded=report.get("conceded") is True,
                 implausible=bool(report.get("implausible")),
+                doubted=any(fact["name"] == "plausibility" for fact in report.get("evidence") or ()),
+                calendar=_optional(str, report.get("calendar")),
+                extended_hours=None if report.get("extended_hours") is None else bool(report["extended_hours"]),
                 waits_beside=_optional(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),

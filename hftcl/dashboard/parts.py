@@ -7,6 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from hftcl.alerts.outbox import Outbox
+from hftcl.archive.fitness import find_unfit_here
 from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry
 from hftcl.config import Configuration
@@ -104,7 +105,7 @@ def _read_models(sight: Sight) -> Content:
         put_there = next((one for one in reversed(registry.deployments()) if one.model_id == live.model_id), None)
         went_back = put_there is not None and put_there.kind == "rollback"
         own = read_report(live.report) if went_back and live.model_id != judged[0].model_id else None
-        edge += collect_blocks(archive.draw_serving, live.model_id, put_there, own)
+        edge += collect_blocks(archive.draw_serving, live.model_id, put_there, own, find_unfit_here(sight.settings))
     serves = next((row for row in rows if live is not None and row.model_id == live.model_id), None)
     if serves is None and live is not None:  # it is older than those that are shown
         serves = history(root, calendar=sight.settings.market.calendar, lineage=True, limit=1)[0]

@@ -60,9 +60,7 @@ def check_edge(context: Context) -> Iterator[Row]:
     """Whether the record lets the bot trade real money, by what the bot would be told."""
     settings = context.settings
     permission = find_permission(settings)
-    if permission is None:
-        yield ok("edge", "no retrain has judged it yet on such bars")
-    elif settings.trade.live and not settings.trade.override_edge and permission.edge != "live":
+    if settings.trade.live and not settings.trade.override_edge and permission.edge != "live":
         yield warning(
             "edge",
             permission.text,

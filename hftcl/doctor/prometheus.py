@@ -13,6 +13,7 @@ from typing import Final
 
 from hftcl import __version__, durable
 from hftcl.alerts.outbox import Outbox
+from hftcl.archive.fitness import find_unfit_here
 from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry
 from hftcl.doctor.row import Row
@@ -70,7 +71,8 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
     attempts = registry.attempts()
-    yield _Metric("model_serves", "gauge", "Whether a registered model serves.", [({}, int(live is not None))])
+    serves = int(live is not None and find_unfit_here(settings) is None)
+    yield _Metric("model_serves", "gauge", "Whether a registered model serves, and may here.", [({}, serves)])
     yield _Metric("pinned", "gauge", "Whether a rollback pins it.", [({}, int(registry.find_pin() is not None))])
     if live is not None:
         about = {"model_id": live.model_id, "source": live.source, "synthetic": str(live.synthetic).lower()}
@@ -82,10 +84,8 @@ def _measure_models(settings: Settings) -> Iterator[_Metric]:
             sessions = live.judgement.exam_sessions
             if sessions is not None:
                 yield _Metric("model_exam_sessions", "gauge", "Sessions of that exam.", [({}, sessions)])
-        in_force = find_permission(settings)
-        if in_force is not None and in_force.edge is not None:
-            may_trade = [(dict[str, str](), int(in_force.edge == "live"))]
-            yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", may_trade)
+    may_trade = int(find_permission(settings).edge == "live")  # 0 too where it cannot be told: an alert is to fire
+    yield _Metric("edge_live", "gauge", "Whether the record lets the bot trade.", [({}, may_trade)])
     counted = Counter(attempt.outcome for attempt in attempts)
     samples = [({"outcome": outcome}, float(count)) for outcome, count in sorted(counted.items())]
     yield _Metric("retrains_total", "counter", "Runs that wanted a new model.", samples)

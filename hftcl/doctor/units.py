@@ -4,6 +4,7 @@ docs/systemd/ holds those of the installation that docs/systemd/README.md descri
 """
 
 import getpass
+import json
 import os
 import re
 import shutil
@@ -15,11 +16,11 @@ from typing import Final, Self
 
 import hftcl
 from hftcl.config import Configuration
-from hftcl.config.loading import PATHS
+from hftcl.config.loading import MODULES, PATHS
 from hftcl.errors import UsageError
 from hftcl.settings import Settings
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Counted up when what a unit must say changes; the doctor tells a unit of an older one."""
 
 FAILED: Final = "failed"
@@ -92,17 +93,23 @@ def _normalise(path: str | Path) -> Path:
 
 
 def _list_read(settings: Settings) -> Iterator[Path]:
-    """Yield what the settings make a service read: bars, splits, features, and the parts of the command of alerts."""
+    """Yield the folders that the settings make a service read: of bars, splits, features, and the command of alerts."""
     for folder in (settings.files.folder, settings.polygon.flat_files):
         if folder:
             yield _normalise(folder)
     if settings.files.splits:
-        yield _normalise(Path(settings.files.folder, settings.files.splits))
-    yield from map(_normalise, settings.features.modules)
+        yield _find_folder(Path(settings.files.folder, settings.files.splits))
+    yield from map(_find_folder, settings.features.modules)
     command = list(settings.alerts.command)
     for word in [shutil.which(command[0]) or command[0], *command[1:]] if command else []:
         if word.startswith("/") and Path(word).exists():
-            yield _normalise(word)
+            yield _normalise(word) if Path(word).is_dir() else _find_folder(word)
+
+
+def _find_folder(file: str | Path) -> Path:
+    """Return the folder to show for a file: a file that is bound by itself stays the old one when it is replaced."""
+    folder = _normalise(file).parent
+    return _normalise(file) if str(folder) in _HIDDEN else folder  # all of /home would be too much
 
 
 def _list_variables(configuration: Configuration) -> dict[str, str]:
@@ -112,7 +119,13 @@ def _list_variables(configuration: Configuration) -> dict[str, str]:
         if name.startswith("HFTCL_") and name in os.environ:
             section, _, leaf = key.partition(".")
             value = getattr(getattr(configuration.settings, section, None), leaf, None)
-            variables[name] = str(_normalise(value)) if key in PATHS and isinstance(value, str) else os.environ[name]
+            if key in PATHS and isinstance(value, str):
+                variables[name] = str(_normalise(value))
+            elif key == MODULES:
+                modules = map(str, map(_normalise, configuration.settings.features.modules))
+                variables[name] = json.dumps(list(modules), ensure_ascii=False)  # a list of strings is the same in TOML
+            else:
+                variables[name] = os.environ[name]
     return variables
 
 
@@ -216,7 +229,8 @@ def _list_places(place: Installation, *, writes: bool = True) -> list[str]:
     hidden = [path for path in hidden if not any(path != other and path.is_relative_to(other) for other in hidden)]
     lines += [f"ReadWritePaths={_quote_text(path)}" for path in writable if not _is_hidden(path)]
     lines += ["ProtectHome=tmpfs" if hidden or any(map(_is_hidden, writable)) else "ProtectHome=yes"]
-    lines += [f"BindReadOnlyPaths={_quote_text(path)}" for path in dict.fromkeys(hidden)]
+    # "-": what is not there keeps no service from its start, and hftcl says what it lacks.
+    lines += [f"BindReadOnlyPaths={_quote_text(f'-{path}')}" for path in dict.fromkeys(hidden)]
     lines += [f"BindPaths={_quote_text(path)}" for path in dict.fromkeys(writable) if _is_hidden(path)]
     if place.env_file is not None:
         lines += [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.fitness import find_unfit_here
 from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -71,11 +72,11 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     )
     changes = [change for change in registry.deployments() if since <= change.at <= now]
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
+    if live is not None and (unfit := find_unfit_here(settings)):
+        facts.append(("but serves not here", unfit))
     if pin is not None:
         facts.append(("pinned", f"{pin.model_id} since {pin.since:%Y-%m-%d}; `hftcl unpin` ends that"))
-    if live is not None:
-        permission = find_permission(settings)
-        facts += [("edge", permission.text)] if permission else []
+    facts.append(("edge", find_permission(settings).text))
     facts.append(("retrains", outcomes or "none"))
     facts += [
         (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")

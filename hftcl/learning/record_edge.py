@@ -6,7 +6,7 @@ from datetime import datetime
 import numpy as np
 
 from hftcl.archive.policy import hash_policy
-from hftcl.archive.record import read_beginning
+from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.learning.dataset import Dataset
@@ -37,7 +37,7 @@ def decide_edge(
         obstacles.append(f"the record is nearly always an error in the bars: {'; '.join(miracles)}")
     return judge_edge(
         record.net,
-        _find_previous(archive, data, policy),
+        _find_previous(record, archive, data, policy),
         rule=settings.edge,
         policy=settings.promote.policy,
         obstacles=obstacles,
@@ -77,12 +77,9 @@ def _find_begun(record: Record, archive: Registry) -> datetime | None:
     return min((model.trained_at for model in archive.models() if model.model_id in began), default=None)
 
 
-def _find_previous(archive: Registry, data: Dataset, policy: str) -> EdgeState:
-    """Return what the last retrain decided on bars of this kind; what another policy allowed is to be earned again."""
-    beginning = read_beginning(archive, synthetic=data.synthetic)
-    models = archive.models()
-    for model in models[: len(models) - beginning.after_model] if beginning else models:
-        if model.synthetic == data.synthetic and model.known_until <= data.as_of.at:
-            same = model.judgement.policy_digest == policy
-            return EdgeState.LIVE if same and model.judgement.edge == EdgeState.LIVE else EdgeState.STAND_ASIDE
-    return EdgeState.STAND_ASIDE
+def _find_previous(record: Record, archive: Registry, data: Dataset, policy: str) -> EdgeState:
+    """Return what was in force when this retrain began: what is no more is to be earned again."""
+    in_force = find_edge_in_force(
+        archive, synthetic=data.synthetic, policy=policy, known_until=data.as_of.at, sessions=record.sessions
+    )
+    return EdgeState.LIVE if in_force.edge == EdgeState.LIVE else EdgeState.STAND_ASIDE

@@ -188,6 +188,7 @@ class RetrainReport(ShortForm):
     features: that the model reads; selection: which of those in force left, and why, None where all stay.
     baseline: the family `ridge` in the same exam, which decides nothing; None where the model is one.
     max_rows: most rows that a fit held where there were more, see `[model] max_rows`, else 0.
+    calendar, extended_hours: of the sessions of the market; None of an earlier hftcl.
     policy_digest: of the whole policy that was judged; record_digest: of the sessions and bars on which the edge was.
     """
 
@@ -197,6 +198,8 @@ class RetrainReport(ShortForm):
     dry_run: bool
     source: str
     synthetic: bool
+    calendar: str | None = None
+    extended_hours: bool | None = None
     as_of: datetime
     as_of_note: str
     rows: int = 0
@@ -256,7 +259,8 @@ class ProofReport(ShortForm):
     closes_foretell, returns_repeat: the two correlations of `market.doubts`, the largest of a ticker. gross_sharpe: of
     the serving model on sessions that it has not seen, as it is and with all that it sees a minute late; None with
     fewer than five. doubts: what is too good to be true; nothing is `proved` then. model_id: whose predictions were
-    compared; None for a fixed sum of the features, where no model serves.
+    compared; None for a fixed sum of the features, where no model serves. unfit: why the one that is deployed may not
+    serve this market.
     """
 
     proved: bool
@@ -276,6 +280,7 @@ class ProofReport(ShortForm):
     gross_sharpe_a_minute_later: float | None
     doubts: tuple[str, ...]
     model_id: str | None
+    unfit: str | None = None
     source: str
     synthetic: bool
     as_of: datetime

@@ -39,6 +39,8 @@ def build_report(
         dry_run=dry_run,
         source=data.source,
         synthetic=data.synthetic,
+        calendar=meta.calendar,
+        extended_hours=meta.extended_hours,
         as_of=data.as_of.at,
         as_of_note=data.as_of.note,
         rows=candidate.rows,

@@ -112,18 +112,24 @@ def draw_note(report: "NoteReport") -> None:
         say(f"Nothing is noted of {report.model_id}, and it has no tag.")
 
 
-def draw_permission(permission: "EdgeInForce | None") -> None:
+def draw_permission(permission: "EdgeInForce") -> None:
     """Draw whether the record lets the bot trade at this moment, and why."""
-    if permission is not None:
-        say(permission.text, "bold green" if permission.edge == "live" else "bold yellow")
+    say(permission.text, "bold green" if permission.edge == "live" else "bold yellow")
 
 
-def draw_serving(model_id: str, put_there: "Deployment | None", own: "RetrainReport | None") -> None:
-    """Draw which model serves, since when and why. own: its retrain, where that was not the newest one."""
+def draw_serving(
+    model_id: str, put_there: "Deployment | None", own: "RetrainReport | None", unfit: str | None = None
+) -> None:
+    """Draw which model serves, since when and why. own: its retrain, where that was not the newest one.
+
+    unfit: why it may not serve this market; the bot refuses it.
+    """
     if put_there is not None:
         pinned = ", pinned" if put_there.kind == "rollback" and put_there.unpinned_at is None else ""
         why = f": {put_there.reason}" if put_there.reason else ""
         say(f"{model_id} serves since {moment(put_there.at)} UTC, by {put_there.kind}{pinned}{why}")
+    if unfit is not None:
+        say(f"It cannot serve this market: {unfit}", "bold yellow")
     if own is not None:
         say(f"Its own retrain said {describe_edge(own.edge)}: {own.edge_reason}", "yellow")
 

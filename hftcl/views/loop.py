@@ -69,6 +69,8 @@ def draw_proof(report: "ProofReport") -> None:
     _say_proof(report)
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     decider = f"model {report.model_id}" if report.model_id else "a fixed sum of the features (no model serves)"
+    if report.unfit:
+        say(f"What is deployed cannot serve this market, and is no part of this: {report.unfit}", "bold yellow")
     rows = [
         (f"values that changed when later bars were {' / '.join(report.replacements)}", str(report.differences)),
         ("  of values compared", f"{report.values_compared:,}"),

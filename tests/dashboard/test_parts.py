@@ -249,7 +249,8 @@ def test_the_first_page_says_at_its_top_what_the_bot_says_first_and_which_alerts
     first = next(place for place, block in enumerate(bot.blocks) if isinstance(block, Grid))
     lines = [block.text for block in bot.blocks[:first] if isinstance(block, Line)]
     assert len(lines) > 1
-    assert verdict.count('<p class="line') == len(lines)
+    assert "MAY NOT TRADE: no retrain has judged the record" in verdict
+    assert verdict.count('<p class="line') == len(lines) + 1
     assert re.findall(r'Alerts that wait</span><b class="(\w*)">(\d+)', verdict) == [("warn", "1")]
     assert f'<span class="synthetic">{SYNTHETIC}</span>' in page
 

@@ -211,6 +211,11 @@ def test_a_model_that_cannot_serve_this_market_is_no_model(trained: Path, market
     at_once = learning(other, NOW + timedelta(hours=1)).check()
     assert at_once.due, "the verdict of an hour ago was about another market: it cools nothing down here"
     assert trigger(at_once, "age").evidence == "no candidate was ever judged"
+    day_after = (NOW + timedelta(days=1)).isoformat()
+    then = learning(other).check(as_of=day_after)
+    assert trigger(then, "age").evidence == "no candidate was ever judged", "nor in the past"
+    here_then = trigger(learning(settings).check(as_of=day_after), "age")
+    assert here_then.evidence.startswith("candidate "), "here it did"
     here = trigger(learning(settings, NOW + timedelta(hours=1)).check(), "age")
     assert here.evidence.startswith("candidate "), "here it counts"
 

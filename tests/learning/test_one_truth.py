@@ -24,11 +24,14 @@ from hftcl.errors import IntegrityError
 from hftcl.formats import describe_edge
 from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.dataset import add_features
+from hftcl.learning.reports import CheckReport
 from hftcl.learning.score import examine
 from hftcl.learning.stories.record import list_record
+from hftcl.learning.triggers import Trigger
 from hftcl.settings import Settings
 from hftcl.trading.decide.model_in_use import ProductionWatch
-from hftcl.views.blocks import Line
+from hftcl.views.blocks import Line, collect_blocks
+from hftcl.views.loop import draw_proof
 from tests.archive.sample_models import T0, added, archive_in
 from tests.config.configured import loaded
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
@@ -89,6 +92,27 @@ def test_whoever_is_asked_says_the_same_of_whether_the_bot_may_trade(tmp_path: P
     assert said["prometheus"] == "MAY NOT TRADE"
 
 
+@pytest.mark.parametrize("kind", ["no model", "bars of another kind", "an earlier hftcl"])
+def test_where_nothing_was_judged_on_such_bars_each_place_says_that_the_bot_may_not_trade(
+    tmp_path: Path, kind: str
+) -> None:
+    """It would open nothing: an alert on `hftcl_edge_live == 0` fires, and the doctor warns."""
+    if kind != "no model":
+        archived(
+            tmp_path,
+            synthetic=kind != "bars of another kind",
+            report=None if kind == "bars of another kind" else {"edge": None},
+        )
+    settings = settings_of(tmp_path, trade={"live": True})
+    said = ask_everywhere(settings, TRAINED + HOUR)
+    assert {text.partition(":")[0] for text in said.values()} == {"MAY NOT TRADE"}, said
+    assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
+    assert "hftcl_edge_live 0" in prometheus.render_text(settings, TRAINED + HOUR)
+    configuration = replace(loaded(tmp_path), settings=settings)
+    (row,) = check_edge(Context(configuration=configuration, environ={}, now=TRAINED))
+    assert row.status == "warning"
+
+
 def test_the_doctor_warns_who_wants_real_money_traded_and_may_not(tmp_path: Path) -> None:
     archived(tmp_path, report={"edge": "stand aside", "edge_reason": "P(edge) 0.31"})
     rows = {}
@@ -128,7 +152,11 @@ def test_a_model_of_another_market_is_neither_what_prove_looks_at_nor_what_featu
     """Whatever lies in the production file: the bot would refuse it here."""
     archived(tmp_path, calendar="XLON")
     loop = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR)
-    assert loop.prove(cases=1).model_id is None
+    proof = loop.prove(cases=1)
+    assert proof.model_id is None
+    assert "was trained on sessions of XLON" in (proof.unfit or "")
+    told = [block.text for block in collect_blocks(draw_proof, proof) if isinstance(block, Line)]
+    assert any("cannot serve this market" in text for text in told)
     weighed = loop.features()
     assert (weighed.model_id, {feature.importance for feature in weighed.features}) == (None, {None})
 
@@ -158,10 +186,11 @@ def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> 
     [
         ({"waits_beside": "20250531_120000"}, True),
         ({"waits_beside": "20240101_000000"}, False),
-        ({"implausible": ["net Sharpe 51.4 over 10 sessions"]}, True),
+        ({"implausible": ["net Sharpe 51.4"], "evidence": [{"name": "plausibility"}]}, True),
+        ({"implausible": ["net Sharpe 51.4"], "evidence": [{"name": "sessions"}]}, False),
         ({}, False),
     ],
-    ids=["beside the one that serves", "beside an earlier one", "doubted", "too few sessions"],
+    ids=["beside the one that serves", "beside an earlier one", "doubted", "confirmed", "too few sessions"],
 )
 def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
     tmp_path: Path, report: dict[str, object], waits: bool
@@ -177,6 +206,58 @@ def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
     checked = ContinuousLearning(settings, clock=lambda: late + timedelta(days=1)).check()
     (age,) = (trigger for trigger in checked.triggers if trigger.name == "age")
     assert age.fired is not waits
+    of_then = ContinuousLearning(settings, clock=lambda: late + timedelta(days=30)).check(as_of=late.isoformat())
+    assert trigger_of(of_then, "age").fired is not waits, "the same at that minute, asked later"
+
+
+def trigger_of(report: CheckReport, name: str) -> Trigger:
+    (trigger,) = (trigger for trigger in report.triggers if trigger.name == name)
+    return trigger
+
+
+def test_a_doubted_candidate_is_no_answer_to_a_model_that_cannot_serve(tmp_path: Path) -> None:
+    """It waits for a person, and not beside the model that serves: that one is as unfit as before."""
+    settings = settings_of(tmp_path)
+    archived(tmp_path, features_hash="0" * 64)
+    report: dict[str, object] = {"evidence": [{"name": "plausibility"}]}
+    late = TRAINED + timedelta(days=4)
+    doubted = archived(tmp_path, late, deploy=False, outcome="inconclusive", report=report)
+    Archive(tmp_path).record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=doubted)
+    checked = ContinuousLearning(settings, clock=lambda: late + HOUR).check()
+    assert trigger_of(checked, "no_model").fired
+    assert trigger_of(checked, "age").evidence.startswith(f"candidate {doubted}")
+
+
+@pytest.mark.parametrize(
+    ("market", "counts"),
+    [
+        ({"calendar": "XNYS", "extended_hours": False}, True),
+        ({"calendar": "XLON", "extended_hours": False}, False),
+        ({"calendar": "XNYS", "extended_hours": True}, False),
+    ],
+)
+def test_which_market_a_verdict_was_about_is_known_without_the_model_s_file(
+    tmp_path: Path, market: dict[str, object], counts: bool
+) -> None:
+    judged = archived(tmp_path, deploy=False, outcome="rejected", report=market)
+    archive = Archive(tmp_path)
+    archive.record_attempt(TRAINED, kind="retrain", outcome="rejected", reason="", model_id=judged)
+    archive.onnx_path(judged).unlink()
+    checked = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR).check()
+    assert trigger_of(checked, "age").evidence.startswith("candidate ") is counts
+
+
+def test_each_place_says_that_a_model_of_another_market_does_not_serve_here(tmp_path: Path) -> None:
+    archived(tmp_path, calendar="XLON")
+    settings = settings_of(tmp_path)
+    now = TRAINED + HOUR
+    assert "hftcl_model_serves 0" in prometheus.render_text(settings, now)
+    assert "trained on sessions of XLON" in dict(build_digest(settings, now - HOUR, now).facts)["but serves not here"]
+    (models,) = (part for part in PARTS if part.name == "models")
+    content = models.read(Sight(configuration=replace(loaded(tmp_path), settings=settings), environ={}, now=now))
+    assert isinstance(content, ModelsContent)
+    told = [block.text for block in content.edge if isinstance(block, Line)]
+    assert any(text.startswith("It cannot serve this market: Model ") for text in told), told
 
 
 def test_a_model_of_features_that_are_computed_no_more_is_no_model_until_a_candidate_waits(tmp_path: Path) -> None:
@@ -212,8 +293,7 @@ def test_what_one_policy_was_allowed_lets_no_other_trade(tmp_path: Path) -> None
     ours, dearer = settings_of(tmp_path), settings_of(tmp_path, strategy={"cost_bps": 9.0})
     allowed = find_edge_in_force(registry, synthetic=True, policy=hash_policy(ours))
     refused = find_edge_in_force(registry, synthetic=True, policy=hash_policy(dearer))
-    assert allowed is not None
-    assert refused is not None
     assert (allowed.edge, refused.edge) == ("live", "stand aside")
     assert "another policy" in refused.reason
-    assert find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours)) is None
+    none = find_edge_in_force(registry, synthetic=False, policy=hash_policy(ours))
+    assert (none.edge, none.reason) == ("stand aside", "no retrain has judged the record on real bars yet")

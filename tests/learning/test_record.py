@@ -307,8 +307,7 @@ def test_a_current_model_that_cannot_be_scored_stands_aside_and_says_so(home: Pa
 
 def edge_in_force(settings: Settings, home: Path) -> str:
     found = find_edge_in_force(Registry(home), synthetic=True, policy=hash_policy(settings))
-    assert found is not None
-    return found.edge if found.edge == "live" else f"{found.edge}: {found.reason}"
+    return str(found.edge) if found.edge == "live" else f"{found.edge}: {found.reason}"
 
 
 LENIENT: dict[str, object] = {"min_p_edge": 0.0, "min_psr": 0.0, "stand_down_below": 0.0, "min_sessions": 5}
@@ -358,14 +357,17 @@ def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_onc
     home: Path,
 ) -> None:
     """Stale opens once earned a record that the right bars never took back."""
-    settings = small(home, edge=LENIENT)
+    settings, strict = small(home, edge=LENIENT), small(home, edge={**LENIENT, "min_sessions": 1000})
     assert retrained(settings, NOW + WEEK).edge == "live"
+    later = NOW + WEEK + timedelta(hours=1)
+    assert retrained(strict, later, dry_run=True).edge == "live", "what was allowed is kept"
     right = record_of(home)
     scored = [row for row in right if row.kind == "scored"]
     assert (len(right), len(scored)) == (20, 5)
     correct_bars(home, f"session >= '{right[14].session}'")
+    assert retrained(strict, later, dry_run=True).edge == "stand aside", "what stood on other bars is earned again"
     told: list[Event] = []
-    collection = collect(settings, now=NOW + WEEK + timedelta(hours=1), on_event=told.append)
+    collection = collect(settings, now=later, on_event=told.append)
     assert len(collection.corrected) == 6
     text = "6 recorded sessions from"
     assert len([event for event in told if text in event.text]) == 1
@@ -373,6 +375,7 @@ def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_onc
     assert "corrected since the verdict" in edge_in_force(settings, home)
     again = collect(settings, now=NOW + WEEK + timedelta(hours=2), on_event=ignore)
     assert again.corrected == (), "told once"
+    assert retrained(strict, later, dry_run=True).edge == "stand aside", "also where it was collected before"
     assert retrained(settings, NOW + WEEK + timedelta(hours=3)).edge == "live"
     assert edge_in_force(settings, home) == "live"
 

@@ -8,7 +8,7 @@ import pytest
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
-from hftcl.trading.decide.shadow import Shadow, find_narrow
+from hftcl.trading.decide.shadow import Shadow, list_narrow
 from hftcl.trading.run.status import status
 from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
 
@@ -60,6 +60,22 @@ def test_a_candidate_of_another_market_than_the_model_that_serves_trades_nowhere
     assert bot.ledger.decisions("shadow").is_empty()
     (told,) = [event.text for event in bot.events if event.text.startswith("no shadow: ")]
     assert f"Model {ids(tmp_path)[1]} was trained " in told
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"calendar": "XLON"}, {"extended_hours": True}, {"synthetic": False}],
+    ids=["calendar", "hours", "kind of bars"],
+)
+def test_a_newer_candidate_of_another_market_keeps_no_older_one_from_being_the_shadow(
+    home: Path, other: dict[str, object]
+) -> None:
+    candidate = ids(home)[1]
+    report: dict[str, object] = {"p_better": 0.55}
+    archived(home, TRAINED + 2 * HOUR, seed=3, deploy=False, outcome="rejected", report=report, **other)  # type: ignore[arg-type]
+    bot = stand(home, first=110, sections=SHADOW)
+    bot.run(DAY, some_minutes(110, 2))
+    assert set(bot.ledger.decisions("shadow")["model_id"]) == {candidate}
 
 
 def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -156,7 +172,6 @@ def record(hours: int, outcome: str = "rejected", p_better: float | None = 0.55,
         ([record(7, p_better=0.2), record(6)], 6),
         ([record(7, p_better=None), record(6, outcome="deployed")], None),
         ([record(7, kept=False)], None),
-        ([record(7, synthetic=False)], None),
         ([], None),
     ],
 )
@@ -164,11 +179,11 @@ def test_the_newest_narrow_candidate_since_the_model_that_serves_is_the_shadow(
     models: list[ModelRecord], chosen: int | None
 ) -> None:
     serving = record(4, outcome="deployed")
-    found = find_narrow((*models, serving), serving, 0.4)
-    assert (found.trained_at.hour if found else None) == chosen
+    found = list(list_narrow((*models, serving), serving, 0.4))
+    assert (found[0].trained_at.hour if found else None) == chosen
 
 
 def test_a_candidate_from_before_the_model_that_serves_was_compared_with_another_one() -> None:
     serving = record(4, outcome="deployed")
-    assert find_narrow((serving, record(3)), serving, 0.4) is None
-    assert find_narrow((serving, record(9)), serving, 0.4) is None, "whatever a clock that ran ahead has dated it"
+    assert not list(list_narrow((serving, record(3)), serving, 0.4))
+    assert not list(list_narrow((serving, record(9)), serving, 0.4)), "whatever a clock that ran ahead has dated it"

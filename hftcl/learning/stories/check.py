@@ -4,32 +4,23 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 
 import numpy as np
 
-from hftcl.archive import artifact
-from hftcl.archive.artifact import FeatureSet
 from hftcl.archive.fitness import (
     MarketKind,
     find_market_kind,
+    find_unfit,
     find_untrained,
+    is_about,
     load_fit,
-    require_fitness,
     require_same_kind,
 )
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
-from hftcl.archive.records import Attempt, ModelRecord
+from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import JUDGED, Registry
-from hftcl.errors import (
-    HftclError,
-    ImplausibleBarsError,
-    IntegrityError,
-    NoDataError,
-    RefusedBarsError,
-    UnfitModelError,
-)
+from hftcl.errors import HftclError, ImplausibleBarsError, NoDataError, RefusedBarsError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import metrics
 from hftcl.exam.detector import ShiryaevRoberts
@@ -79,17 +70,12 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     settings, known_end = window.settings, window.known_end
     registry = Registry(Home.of(settings).root)
     live, market = registry.find_live(), find_market_kind(settings)
-    beside = {model.model_id for model in registry.models() if live and model.judgement.waits_beside == live.model_id}
-    last = _find_last_verdict(registry, beside, market)
-    waits = last is not None and last.model_id in beside  # for a person, beside a model that is unfit
-    clock = known_end.at if known_end.explicit else now
-    if known_end.explicit:
-        live, last = _find_model_then(registry, known_end.at), _find_verdict_then(registry, known_end.at, market)
-    unfit = (
-        _explain_unfit(registry.production, market, window.read_features())
-        if live is not None and not known_end.explicit and not waits
-        else None
-    )
+    at = known_end.at if known_end.explicit else None
+    if at is not None:
+        live = _find_model_then(registry, at)
+    last, waits = _find_last_verdict(registry, market, live, at)
+    unfit = find_unfit(registry, market, window.read_features()) if at is None and not waits else None
+    clock = at or now
     observed, covered = _evaluate_triggers(window, live, last)
     rules = (
         triggers.check_no_model(live.model_id if live else None, unfit),
@@ -113,40 +99,28 @@ def check_window(window: Window, now: datetime) -> CheckReport:
     )
 
 
-def _explain_unfit(file: Path, market: MarketKind, features: FeatureSet | None = None) -> str | None:
-    """Return why a model file may not serve `market`, or reads what is not among `features`; None where it may.
+def _find_last_verdict(
+    registry: Registry, market: MarketKind, live: ModelRecord | None, at: datetime | None
+) -> tuple[triggers.LastVerdict | None, bool]:
+    """Return the newest verdict on this market, and whether its candidate waits beside the one that serves.
 
-    What cannot be read is None too: what is damaged is told by the triggers that score it.
+    One that waits so has had its verdict, and so has one whose figures are doubted: to train another one each night
+    would change nothing about what keeps it waiting. at: the present that is asked about; verdicts are then dated by
+    what they knew, as time is what the bars say. What is judged in another market makes nothing here too young.
     """
-    try:
-        meta = artifact.describe(file)
-    except HftclError:
-        return None
-    try:
-        require_fitness(meta, market)
-        if features is not None:
-            artifact.require_computed(meta, features, f"Model {meta.model_id}")
-    except (UnfitModelError, IntegrityError) as unfit:
-        return str(unfit)
-    return None
-
-
-def _find_last_verdict(registry: Registry, beside: set[str], market: MarketKind) -> triggers.LastVerdict | None:
-    """Return the newest verdict on this market; a candidate that waits for a person has had one.
-
-    beside: those that wait beside the model that serves; one whose figures are doubted waits too. To train another one
-    each night would change nothing about what keeps it waiting.
-    """
-    waiting = beside | {model.model_id for model in registry.models() if model.judgement.implausible}
+    models = {model.model_id: model for model in registry.models()}
     for attempt in registry.attempts():
-        if (attempt.outcome in JUDGED or attempt.model_id in waiting) and _is_about(registry, attempt, market):
-            return triggers.LastVerdict(model_id=attempt.model_id, at=attempt.at, outcome=attempt.outcome)
-    return None
-
-
-def _is_about(registry: Registry, attempt: Attempt, market: MarketKind) -> bool:
-    """Whether a verdict is about `market`: that a model is good or bad in another one makes none here too young."""
-    return attempt.model_id is None or _explain_unfit(registry.onnx_path(attempt.model_id), market) is None
+        model = models.get(attempt.model_id or "")
+        date_known = model.known_until if model is not None and at is not None else attempt.at
+        if at is not None and date_known > at:
+            continue
+        waits = model is not None and live is not None and model.judgement.waits_beside == live.model_id
+        doubted = model is not None and model.judgement.doubted
+        judged = attempt.outcome in JUDGED or waits or doubted
+        if judged and (model is None or is_about(registry, model, market)):
+            verdict = triggers.LastVerdict(model_id=attempt.model_id, at=date_known, outcome=attempt.outcome)
+            return verdict, waits
+    return None, False
 
 
 def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
@@ -157,24 +131,7 @@ def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
     if live is None:
         return None
     served = [known[deployment.model_id] for deployment in reversed(registry.deployments())]
-    return next((model for model in (live, *served) if _find_known_end(model) <= at), None)
-
-
-def _find_verdict_then(registry: Registry, at: datetime, market: MarketKind) -> triggers.LastVerdict | None:
-    """Return the last verdict on this market when `at` was the present, dated by what it knew: time is what the bars
-    say.
-    """
-    known = {model.model_id: _find_known_end(model) for model in registry.models()}
-    for attempt in registry.attempts():
-        date_known = attempt.at if attempt.model_id is None else known.get(attempt.model_id, attempt.at)
-        if attempt.outcome in JUDGED and date_known <= at and _is_about(registry, attempt, market):
-            return triggers.LastVerdict(model_id=attempt.model_id, at=date_known, outcome=attempt.outcome)
-    return None
-
-
-def _find_known_end(model: ModelRecord) -> datetime:
-    """Return the end of the bars that were known when `model` was trained; of an earlier hftcl, when that was."""
-    return model.judgement.as_of or model.trained_at
+    return next((model for model in (live, *served) if model.known_until <= at), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.fitness import find_market_kind, require_fitness
+from hftcl.archive.fitness import find_market_kind, find_unfit
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent
@@ -143,8 +143,9 @@ def _read_importances(settings: Settings) -> tuple[str | None, dict[str, float]]
         return None, {}
     try:
         meta = artifact.describe(registry.production)
-        require_fitness(meta, find_market_kind(settings))
-    except HftclError:  # `doctor` tells of a file that is damaged or of another market; it has no importances here
+    except HftclError:  # `doctor` tells of a file that is damaged
+        return None, {}
+    if find_unfit(registry, find_market_kind(settings)) is not None:  # it has no importances here
         return None, {}
     return meta.model_id, dict(zip(meta.feature_names, meta.importances or (), strict=False))
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet, Model
-from hftcl.archive.fitness import find_market_kind, load_fit
+from hftcl.archive.fitness import find_market_kind, find_unfit, load_fit
 from hftcl.archive.registry import Registry
-from hftcl.errors import NoDataError, UnfitModelError
+from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.formats import count
@@ -78,7 +78,7 @@ def prove(
     """
     window = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event)
     data = window.assemble()
-    model = _load_serving(settings, data.features)
+    model, unfit = _load_serving(settings, data.features)
     decide = _build_decider(settings, model, data.features)
     random = np.random.default_rng(seed)
     features = _list_proven(data.features, model)
@@ -109,6 +109,7 @@ def prove(
         gross_sharpe_a_minute_later=miracle.gross_sharpe_a_minute_later,
         doubts=miracle.doubts,
         model_id=model.meta.model_id if model else None,
+        unfit=unfit,
         source=data.source,
         synthetic=data.synthetic,
         as_of=data.as_of.at,
@@ -170,16 +171,13 @@ def _list_proven(described: FeatureSet, model: Model | None) -> tuple[Feature, .
     return tuple(feature for feature in described.table if not feature.source or feature.name in names)
 
 
-def _load_serving(settings: Settings, features: FeatureSet) -> Model | None:
-    registry = Registry(Home.of(settings).root)
-    live = registry.find_live()
-    if live is None:
-        return None
-    market = find_market_kind(settings)
-    try:
-        return load_fit(registry.production, sha256=live.sha256, market=market, features=features)
-    except UnfitModelError:  # one of another market decides nothing here
-        return None
+def _load_serving(settings: Settings, features: FeatureSet) -> tuple[Model | None, str | None]:
+    """Return the model that serves, or why the one that is deployed may not: it decides nothing here."""
+    registry, market = Registry(Home.of(settings).root), find_market_kind(settings)
+    live, unfit = registry.find_live(), find_unfit(registry, market)
+    if live is None or unfit is not None:
+        return None, unfit
+    return load_fit(registry.production, sha256=live.sha256, market=market, features=features), None
 
 
 Predict = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]

@@ -82,7 +82,7 @@ class ProductionWatch:
         self.in_use: ModelInUse | None = None
         self.refused = ""
         self.edge: str | None = None
-        """Whether the record of this policy lets it trade: "live", "stand aside", None before any verdict."""
+        """Whether the record of this policy lets it trade: "live", "stand aside"; None before the first look."""
         self.edge_reason = ""
 
     @property
@@ -120,8 +120,7 @@ class ProductionWatch:
 
     def _read_edge(self) -> None:
         now_in_force = find_edge_in_force(self._registry, synthetic=self._market.synthetic, policy=self._policy)
-        self.edge = now_in_force.edge if now_in_force else None
-        self.edge_reason = now_in_force.reason if now_in_force else ""
+        self.edge, self.edge_reason = now_in_force.edge, now_in_force.reason
 
     def _load(self, now: datetime) -> ModelInUse:
         """Return the production model, verified. Raises HftclError saying why it may not serve."""

@@ -3,6 +3,7 @@
 It has a paper account of its own and the book `shadow` of the same ledger; it never moves money.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.archive.fitness import MarketKind, load_archived
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
+from hftcl.errors import UnfitModelError
 from hftcl.home import Home
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
@@ -50,31 +52,35 @@ class Shadow:
         )
 
     def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:
-        """Return the newest narrowly rejected candidate since `serving` was trained, loaded; None for none.
+        """Return, loaded, the newest candidate since `serving` that was rejected narrowly and may serve where it does.
 
-        Raises IntegrityError for a file that is not what was archived, UnfitModelError for one of another market than
-        that of `serving`.
+        None for none. Raises IntegrityError for a file that is not what was archived, UnfitModelError, of the newest,
+        where all are of another market.
         """
         registry = Registry(self.home)
-        record = find_narrow(registry.models(), serving.record, self.min_p_better)
-        if record is None:
-            return None
         trades = serving.model.meta
         market = MarketKind(calendar=trades.calendar, synthetic=trades.synthetic, extended_hours=trades.extended_hours)
-        model = load_archived(registry, record, market, self.features)
-        return ModelInUse(model=model, since=now, record=record)
+        unfit: UnfitModelError | None = None
+        for record in list_narrow(registry.models(), serving.record, self.min_p_better):
+            try:
+                model = load_archived(registry, record, market, self.features)
+            except UnfitModelError as fault:
+                unfit = unfit or fault
+            else:
+                return ModelInUse(model=model, since=now, record=record)
+        if unfit is not None:
+            raise unfit
+        return None
 
 
-def find_narrow(models: tuple[ModelRecord, ...], serving: ModelRecord, min_p_better: float) -> ModelRecord | None:
-    """Return the newest of `models` (newest first) that was rejected although P(better than the champion) came close.
+def list_narrow(models: Iterable[ModelRecord], serving: ModelRecord, min_p_better: float) -> Iterator[ModelRecord]:
+    """Yield those of `models` (newest first) that were rejected although P(better than the champion) came close.
 
     Only candidates trained after the model that serves count: what an older one was compared with is gone.
     """
     for record in models:
         if record.model_id == serving.model_id:  # by the order in which they came: a clock may once have run ahead
-            return None
+            return
         p_better = record.judgement.p_better
-        close = p_better is not None and p_better >= min_p_better
-        if record.outcome == "rejected" and close and record.kept and record.synthetic == serving.synthetic:
-            return record
-    return None
+        if record.outcome == "rejected" and p_better is not None and p_better >= min_p_better and record.kept:
+            yield record
