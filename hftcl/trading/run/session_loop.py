@@ -161,7 +161,7 @@ class Loop:
     def wait_until(self, moment: datetime) -> bool:
         """Wait for a minute to end or a session to begin, with an eye on the controls and the production file.
 
-        A clock that is put ends the wait, so that its caller looks for session and minute again; return whether it was not.
+        A clock that is put ends the wait, so that its caller looks for session and minute again; False then.
         """
         self._glance()
         has_come = False
