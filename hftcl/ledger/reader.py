@@ -21,6 +21,7 @@ from hftcl.ledger.rows import (
     BOOKS,
     STATED,
     TRANSFERS,
+    UNORDERED,
     WORKING,
     BookName,
     CashRow,
@@ -94,6 +95,18 @@ class LedgerQueries(DecisionQueries):
         """Return the fills in those bars, in the order in which the ledger learnt of them; of one ticker, or of all."""
         return self._read_frame("fills", book, first, last, "number", ticker=ticker)
 
+    def ordered_fills(
+        self,
+        book: BookName = "production",
+        first: datetime | None = None,
+        last: datetime | None = None,
+        *,
+        ticker: str | None = None,
+    ) -> "pl.DataFrame":
+        """Return those of `fills` that an order traded, see `UNORDERED`."""
+        fills = self.fills(book, first, last, ticker=ticker)
+        return fills.filter(~fills["client_order_id"].is_in(UNORDERED))
+
     def opens(self) -> "pl.DataFrame":
         """Return the opens of the bars in which fills were, as far as they are known."""
         return self._read_frame("opens", None, None, None, "fill_id")
@@ -158,10 +171,9 @@ class LedgerQueries(DecisionQueries):
         return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
 
     def count_fills(self, book: BookName, first: datetime) -> int:
-        """Return how many fills there were in bars from `first` on."""
-        return int(
-            self._read_rows("SELECT count(*) FROM fills WHERE book = ? AND ts >= ?", (book, microseconds(first)))[0][0]
-        )
+        """Return how many fills that an order traded there were in bars from `first` on."""
+        sql = f"SELECT count(*) FROM fills WHERE book = ? AND ts >= ? AND client_order_id NOT IN {UNORDERED}"  # noqa: S608 - our names
+        return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""
