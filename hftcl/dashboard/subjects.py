@@ -79,7 +79,7 @@ def read_ticker(sight: Sight, ticker: str, asked: str | None) -> TickerContent:
     with LedgerReader(choose_home(sight.home.root).ledger) as ledger, ledger.snapshot():
         decisions, orders, fills = (
             ask("production", first, last, ticker=ticker)
-            for ask in (ledger.decisions, ledger.orders, ledger.ordered_fills)
+            for ask in (ledger.decisions, ledger.orders, ledger.fills_by_order)
         )
     bars, note = _read_bars(sight, ticker, day)
     shown = Day(

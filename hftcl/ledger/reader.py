@@ -95,7 +95,7 @@ class LedgerQueries(DecisionQueries):
         """Return the fills in those bars, in the order in which the ledger learnt of them; of one ticker, or of all."""
         return self._read_frame("fills", book, first, last, "number", ticker=ticker)
 
-    def ordered_fills(
+    def fills_by_order(
         self,
         book: BookName = "production",
         first: datetime | None = None,

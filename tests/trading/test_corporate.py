@@ -484,7 +484,7 @@ def test_what_a_corporate_action_made_of_shares_is_no_turnover_in_the_report(
     assert (total.fills, total.trades <= 1) == (1, True)
     assert total.turnover == pytest.approx(100 * 100.0 / 50_000.0, rel=0.01)
     with Ledger(Home.live(night.home).ledger) as ledger:
-        assert (ledger.count_fills("production", at(0)), ledger.ordered_fills().height) == (1, 1)
+        assert (ledger.count_fills("production", at(0)), ledger.fills_by_order().height) == (1, 1)
 
 
 def test_an_action_whose_cash_cannot_be_had_at_once_is_told_all_the_same(night: Overnight) -> None:

@@ -6,13 +6,13 @@ from typing import Final
 import polars as pl
 
 from hftcl.ledger.account import SAME
-from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import Hours
 
 _MOVED: Final = pl.col("quantity").sum()
 
 
-def read_closes_before(ledger: LedgerReader, hours: Hours, ratios: Mapping[str, float]) -> dict[str, float]:
+def read_closes_before(ledger: Ledger, hours: Hours, ratios: Mapping[str, float]) -> dict[str, float]:
     """Return the closes of the session before, USD, in today's shares, and those of today where they are known.
 
     An older one may be of before a split that was never booked, and so may one of what production only began to hold
