@@ -78,7 +78,8 @@ def read_ticker(sight: Sight, ticker: str, asked: str | None) -> TickerContent:
     first, last = hours["extended_open"][0], hours["extended_close"][0]
     with LedgerReader(choose_home(sight.home.root).ledger) as ledger, ledger.snapshot():
         decisions, orders, fills = (
-            ask("production", first, last, ticker=ticker) for ask in (ledger.decisions, ledger.orders, ledger.fills)
+            ask("production", first, last, ticker=ticker)
+            for ask in (ledger.decisions, ledger.orders, ledger.fills_by_order)
         )
     bars, note = _read_bars(sight, ticker, day)
     shown = Day(

@@ -21,6 +21,7 @@ from hftcl.ledger.rows import (
     BOOKS,
     STATED,
     TRANSFERS,
+    UNORDERED,
     WORKING,
     BookName,
     CashRow,
@@ -94,6 +95,18 @@ class LedgerQueries(DecisionQueries):
         """Return the fills in those bars, in the order in which the ledger learnt of them; of one ticker, or of all."""
         return self._read_frame("fills", book, first, last, "number", ticker=ticker)
 
+    def fills_by_order(
+        self,
+        book: BookName = "production",
+        first: datetime | None = None,
+        last: datetime | None = None,
+        *,
+        ticker: str | None = None,
+    ) -> "pl.DataFrame":
+        """Return those of `fills` that an order traded, see `UNORDERED`."""
+        fills = self.fills(book, first, last, ticker=ticker)
+        return fills.filter(~fills["client_order_id"].is_in(UNORDERED))
+
     def opens(self) -> "pl.DataFrame":
         """Return the opens of the bars in which fills were, as far as they are known."""
         return self._read_frame("opens", None, None, None, "fill_id")
@@ -119,18 +132,27 @@ class LedgerQueries(DecisionQueries):
         return tuple(self._read_records(sql, (), date.fromisoformat))
 
     def read_last_closes(
-        self, session: date | None = None, ratios: Mapping[str, float] | None = None
+        self,
+        session: date | None = None,
+        ratios: Mapping[str, float] | None = None,
+        since: date | None = None,
     ) -> dict[str, float]:
         """Return each ticker's last known close, USD; of a year of sessions only those rows are read and checked.
 
         ratios: by ticker new shares for an old one, of splits of `session`: a close of before it is told in new shares.
+        since: the oldest session whose closes count.
         """
         newest = "SELECT ticker, max(session) AS session FROM main.closes GROUP BY ticker"
         sql = f"SELECT ticker, close, session FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
         rows = self._read_records(sql, (), lambda ticker, close, day: (str(ticker), float(close), str(day)))
         of_today = session.isoformat() if session else ""
+        oldest = since.isoformat() if since else ""
         split = ratios or {}
-        return {name: close if day >= of_today else close / split.get(name, 1.0) for name, close, day in rows}
+        return {
+            name: close if day >= of_today else close / split.get(name, 1.0)
+            for name, close, day in rows
+            if day >= oldest
+        }
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
@@ -149,10 +171,9 @@ class LedgerQueries(DecisionQueries):
         return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
 
     def count_fills(self, book: BookName, first: datetime) -> int:
-        """Return how many fills there were in bars from `first` on."""
-        return int(
-            self._read_rows("SELECT count(*) FROM fills WHERE book = ? AND ts >= ?", (book, microseconds(first)))[0][0]
-        )
+        """Return how many fills that an order traded there were in bars from `first` on."""
+        sql = f"SELECT count(*) FROM fills WHERE book = ? AND ts >= ? AND client_order_id NOT IN {UNORDERED}"  # noqa: S608 - our names
+        return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
 
     def positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from hftcl.market.bars import MINUTE
-from hftcl.market.sessions import Calendar
+from hftcl.market.sessions import Calendar, HorizonError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,8 @@ class Hours:
     begins: datetime
     ends: datetime
     table: pl.DataFrame
+    before: date
+    """The session before it; itself where the calendar knows none."""
 
     def minutes_to_close(self, moment: datetime) -> float:
         """Minutes from `moment` to the regular close; negative after it."""
@@ -43,7 +45,7 @@ def find_hours(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
     >>> len(hours.minutes(hours.opens)), hours.minutes_to_close(hours.opens)
     (210, 210.0)
     """
-    return _build_hours(calendar.sessions(day, day), extended_hours=extended_hours)
+    return _build_hours(calendar, calendar.sessions(day, day), extended_hours=extended_hours)
 
 
 def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) -> Hours:
@@ -53,14 +55,18 @@ def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) 
         # Asked day by day, not as a span: a span that reaches beyond the calendar's end would fail a fortnight early.
         table = calendar.sessions(day, day)
         if not table.is_empty():
-            hours = _build_hours(table, extended_hours=extended_hours)
+            hours = _build_hours(calendar, table, extended_hours=extended_hours)
             if hours.ends > now:
                 return hours
         day += timedelta(days=1)
 
 
-def _build_hours(table: pl.DataFrame, *, extended_hours: bool) -> Hours:
+def _build_hours(calendar: Calendar, table: pl.DataFrame, *, extended_hours: bool) -> Hours:
     row: dict[str, Any] = table.row(0, named=True)
+    try:
+        before = calendar.find_previous_session(row["session"])
+    except HorizonError:
+        before = row["session"]
     return Hours(
         session=row["session"],
         opens=row["open"],
@@ -68,4 +74,5 @@ def _build_hours(table: pl.DataFrame, *, extended_hours: bool) -> Hours:
         begins=row["extended_open"] if extended_hours else row["open"],
         ends=row["extended_close"] if extended_hours else row["close"],
         table=table,
+        before=before,
     )

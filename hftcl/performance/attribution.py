@@ -181,7 +181,7 @@ def _match_fills(
     parts = columns.with_columns(day=pl.Series(days)).partition_by("ticker", as_dict=True, maintain_order=True)
     for (ticker,), part in parts.items():
         book = _LotBook(closes.get(str(ticker), {}), ends, moves, trades)
-        columns_of = (part[name].to_list() for name in ("place", "day", "quantity", "price", "commission"))
+        columns_of = (part[name].to_list() for name in ("place", "day", "quantity", "price", "commission", "ordered"))
         made = _find_splits(part)
         coming = enumerate(zip(*columns_of, strict=True))
         for row, fill in coming:
@@ -254,12 +254,14 @@ class _LotBook:
     position: float = 0.0
     open: _Open | None = None
 
-    def book_fill(self, place: int, day: int, quantity: float, price: float, commission: float) -> None:
+    def book_fill(
+        self, place: int, day: int, quantity: float, price: float, commission: float, is_ordered: bool
+    ) -> None:
         """Take a fill: book what it closes, and the trade that it ends."""
         if day != self.day:
             self.settle_until(day)
         self._match(place, quantity, price)
-        self._follow(place, quantity, price, commission)
+        self._follow(place, quantity, price, commission, is_ordered)
         if not self.position:
             self.lots.clear()  # of a flat book, crumbs of rounding, which would be booked on days to come
 
@@ -295,7 +297,7 @@ class _LotBook:
         if abs(left) > _FLAT:
             lots.append(_Lot(left, price, place))
 
-    def _follow(self, place: int, quantity: float, price: float, commission: float) -> None:
+    def _follow(self, place: int, quantity: float, price: float, commission: float, is_ordered: bool) -> None:
         """Split the fill where it turns the position: its first part ends the old trade, the rest begins a new one."""
         before, after = self.position, self.position + quantity
         self.position = 0.0 if abs(after) <= _FLAT else after
@@ -306,7 +308,7 @@ class _LotBook:
             trade.left += closing
             trade.received += closing * price
             trade.commission += commission * min(abs(closing / quantity), 1.0)
-            trade.fills += 1
+            trade.fills += is_ordered  # what no order traded is none of its fills
             if not self.position or (self.position > 0) != (before > 0):
                 self.trades.append(trade.close(place, price))
                 self.open = None
@@ -319,7 +321,7 @@ class _LotBook:
             trade.paid += rest * price
             trade.commission += commission * min(abs(rest / quantity), 1.0)
             trade.largest = max(trade.largest, self.position, key=abs)
-            trade.fills += 1
+            trade.fills += is_ordered
 
 
 def _book(

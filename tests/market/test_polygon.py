@@ -63,6 +63,8 @@ class Clock:
 
     now: float = 1_767_600_000.0
     naps: list[float] = field(default_factory=list)
+    put: float = 0.0
+    """By how many seconds it was put."""
 
     def __call__(self) -> float:
         return self.now
@@ -85,7 +87,8 @@ def settings_of(url: str, home: Path, *, calls_per_minute: int = 100_000, timeou
 def connect(tmp_path: Path) -> Callable[..., PolygonSource]:
     def connect(url: str, clock: Clock | None = None, **polygon: Any) -> PolygonSource:
         clock = clock or Clock()
-        return PolygonSource(settings_of(url, tmp_path, **polygon), key=KEY, clock=clock, sleep=clock.sleep)
+        settings = settings_of(url, tmp_path, **polygon)
+        return PolygonSource(settings, key=KEY, clock=clock, sleep=clock.sleep, steady=lambda: clock.now - clock.put)
 
     return connect
 
@@ -549,7 +552,13 @@ def test_the_service_says_what_time_it_is(connect: Connect) -> None:
         when = datetime.fromtimestamp(clock.now - 90, UTC)
         server.always = lambda reply: replace(reply, headers={"Date": f"{when:%a, %d %b %Y %H:%M:%S} GMT"})
         source.minutes("AAPL", DAY, DAY)
-        assert source.clock_ahead_s() == pytest.approx(90.0, abs=1.0)
+        assert source.clock_ahead_s() == 90.0
+        clock.now, clock.put = clock.now + 3600.0, 3600.0
+        assert source.clock_ahead_s() == 3690.0, "a clock that is put shows"
+        clock.sleep(14.0)
+        assert source.clock_ahead_s() == 3690.0
+        clock.sleep(1.0)
+        assert source.clock_ahead_s() is None, "a slew by NTP would not show"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -278,7 +278,7 @@ class _LotBook:
         trade.left += quantity
         trade.received += quantity * execution.price
         trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
-        trade.fills += 1
+        trade.fills += execution.ordered
 
     def _enter(self, execution: Execution, quantity: float) -> None:
         if self.open is None:
@@ -288,7 +288,7 @@ class _LotBook:
         trade.paid += quantity * execution.price
         trade.commission += execution.commission * min(abs(quantity / execution.quantity), 1.0)
         trade.largest = max(trade.largest, self.position, key=abs)
-        trade.fills += 1
+        trade.fills += execution.ordered
 
     def book_close(self, session: date, ticker: str, close: float, booked: dict[Key, Amounts]) -> None:
         """Book what every lot has made by the close, and let it go on from there."""

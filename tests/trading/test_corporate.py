@@ -26,6 +26,7 @@ from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import status
 from hftcl.trading.run.trade_report import TradeReport
+from tests.polygon_server import PolygonServer
 from tests.trading.bot_stand import session_minutes, settings_of
 from tests.trading.strict_server import StrictServer
 from tests.trading.test_live import NEXT_DAY, World, home, world_of
@@ -376,6 +377,44 @@ def test_a_split_of_the_source_is_booked_before_the_kill_switch_closes_what_the_
         assert ledger.read_account().realised == pytest.approx(0.0)
 
 
+def test_the_kill_switch_asks_a_source_of_a_small_plan_once_for_all_that_is_held(
+    night: Overnight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five calls a minute are not one for each ticker and look."""
+    tickers = ("AAPL", "AMD", "MSFT", "NVDA", "ORCL", "QCOM", "TSLA", "XOM")
+    night.hold(**dict.fromkeys(tickers, 100.0))
+    for ticker in ("AAPL", "XOM"):
+        night.account.split(ticker, 4.0, NIGHT)
+    night.account.activities = [row for row in night.account.activities if row.kind == "FILL"]
+    rows = [{"ticker": t, "execution_date": str(NEXT_DAY), "split_from": 1.0, "split_to": 4.0} for t in ("AAPL", "XOM")]
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.set_meta(splits_looked_up=str(SESSION))
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({}, rows) as server:
+        night.world.sections |= {
+            "market": {"source": "polygon", "watchlist": tickers},
+            "polygon": {"base_url": server.url, "calls_per_minute": 5},
+        }
+        night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+        done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+        assert len(server.hits) == 1
+    assert done.note.startswith("AAPL was split: 100 shares became 400. XOM was split: 100 shares became 400. No bot")
+    assert (done.orders, done.positions["XOM"], done.shortfall) == (8, 400.0, "")
+
+
+def test_that_the_source_tells_no_splits_is_told_once(night: Overnight) -> None:
+    night.hold(AAPL=100.0, AMD=100.0)
+    night.list_splits("AAPL", 1.0, 4.0)
+    night.account.split("AAPL", 4.0, NIGHT)
+    night.account.split("AMD", 4.0, NIGHT)
+    night.account.activities = [row for row in night.account.activities if row.kind == "FILL"]
+    night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+    (night.home / "splits.json").write_text("no splits")
+    done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+    assert done.note.count("are not known") == 1
+    assert done.orders == 2
+
+
 def test_a_split_that_the_broker_has_still_to_do_leaves_the_kill_switch_what_it_holds(night: Overnight) -> None:
     night.hold(AAPL=100.0)
     night.list_splits("AAPL", 1.0, 4.0)
@@ -408,6 +447,24 @@ def test_the_kill_switch_measures_the_day_from_the_close_before(night: Overnight
     assert at_open == pytest.approx(52_000.0, abs=1.0)
 
 
+@pytest.mark.parametrize("how", ["flatten", "stand by"])
+def test_a_close_of_before_the_session_before_measures_no_day(night: Overnight, how: str) -> None:
+    """A bot that was killed left none of yesterday; the one before may be of before a split with nothing held."""
+    night.hold(AAPL=100.0)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        old = SESSION - timedelta(days=3)
+        ledger.note_closes([CloseRow(session=old, ticker="AAPL", ts=at(389), open=400.0, close=400.0)])
+    night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+    if how == "flatten":
+        flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+    else:
+        night.world.faults = 1
+        night.wake(minutes=20)
+    day, at_open = night.read_open()
+    assert day == str(NEXT_DAY)
+    assert at_open == pytest.approx(50_000.0, abs=1.0)
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -426,6 +483,8 @@ def test_what_a_corporate_action_made_of_shares_is_no_turnover_in_the_report(
     total = performance(settings_of(night.home, **night.world.sections)).total
     assert (total.fills, total.trades <= 1) == (1, True)
     assert total.turnover == pytest.approx(100 * 100.0 / 50_000.0, rel=0.01)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        assert (ledger.count_fills("production", at(0)), ledger.fills_by_order().height) == (1, 1)
 
 
 def test_an_action_whose_cash_cannot_be_had_at_once_is_told_all_the_same(night: Overnight) -> None:

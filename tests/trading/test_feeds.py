@@ -16,6 +16,7 @@ from hftcl.market.hours import Hours, find_hours
 from hftcl.market.sources.alpaca_rest import Keys
 from hftcl.market.sources.polygon_rest import Key, Rest
 from hftcl.market.sources.rate_limit import RateLimiter
+from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery, Morning, find_feed, websocket
@@ -196,7 +197,7 @@ class Moment:
         return self.at.timestamp()
 
 
-def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None = None) -> Any:
+def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None = None, **options: Any) -> Any:
     filled: Gaps = [] if gaps is None else gaps
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
@@ -204,7 +205,7 @@ def socket_feed(url: str, moment: Moment, *, key: str = "k", gaps: Gaps | None =
         rows = bars_of(DAY).filter(pl.col("ts").is_between(first, last) & pl.col("ticker").is_in(tickers))
         return rows.select(*BAR_NAMES).rows()
 
-    return PolygonWebsocketFeed(from_store, url, Key("POLYGON_API_KEY", key), backfill, clock=moment)
+    return PolygonWebsocketFeed(from_store, url, Key("POLYGON_API_KEY", key), backfill, clock=moment, **options)
 
 
 def test_minutes_arrive_over_the_socket_and_the_gap_before_it_over_rest() -> None:
@@ -540,11 +541,25 @@ def test_an_old_bar_that_is_sent_again_delays_nothing_and_comes_as_corrected() -
 def test_the_feed_says_by_how_much_the_clock_is_ahead_of_the_services() -> None:
     with PolygonSocket() as server:
         now = datetime.now(UTC)  # noqa: TID251 - the service's clock is this machine's
-        feed = socket_feed(server.url, Moment(now + timedelta(hours=1)))
+        moment, steady = Moment(now + timedelta(hours=1)), [0.0]
+        theirs = VendorTime(moment, lambda: steady[0])
+        asked: list[float] = []
+
+        def ask_time() -> None:
+            asked.append(steady[0])
+            theirs.note(f"{moment.at:%a, %d %b %Y %H:%M:%S} GMT")
+
+        feed = socket_feed(server.url, moment, vendor_time=theirs, ask_time=ask_time)
         feed.begin(HOURS, MINUTES[0])
         server.wait_for(1)
         wait_until(lambda: feed.problem() == "")
         assert abs(feed.clock_ahead_s() - 3600) < 60
+        assert asked == []
+        steady[0] += 3600.0
+        assert feed.clock_ahead_s() is None, "what the connection said an hour ago is not carried on"
+        wait_until(lambda: feed.clock_ahead_s() is not None)
+        assert asked == [3600.0]
+        assert 0.0 <= feed.clock_ahead_s() < 1.0, "the newest answer counts"
         feed.close()
 
 

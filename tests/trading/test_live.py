@@ -70,6 +70,11 @@ class Scripted(StoredFeed):
         self.script = script
         self.faults = 0
         self.closed = False
+        self.ahead_s: float | None = None
+
+    def clock_ahead_s(self) -> float | None:
+        """Return what the service says of the clock."""
+        return self.ahead_s
 
     def begin(self, hours: Hours, now: datetime) -> Morning:
         """Do what the script says for the minute before the session, fail as often as it was told to, then begin."""
@@ -103,6 +108,7 @@ class World:
     alerts: list[Alert] = field(default_factory=list)
     script: dict[datetime, Callable[[], None]] = field(default_factory=dict)
     faults: int = 0
+    ahead_s: float | None = None
     feed: Scripted = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +124,7 @@ class World:
         def feed(_: Calendar, __: Callable[[], bool], hears: OnEvent) -> Feed:
             hears(Event("collect", 0, 1))
             made = Scripted(self.bars, self.script)
-            made.faults = self.faults
+            made.faults, made.ahead_s = self.faults, self.ahead_s
             self.feed = made
             return made
 
@@ -268,6 +274,50 @@ class Piecemeal(SimulatedClock):
         return self.now() >= moment
 
 
+class PutAhead(SimulatedClock):
+    """Is ahead by `by` in the minute from `at` on, and right before and after it; tells so as the machine's does."""
+
+    def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
+        super().__init__(start)
+        self.at, self.by, self.known = at, by, timedelta()
+
+    @property
+    def true(self) -> datetime:
+        """What time it is."""
+        return self._now
+
+    @property
+    def ahead(self) -> timedelta:
+        return self.by if self.at <= self._now < self.at + MINUTE else timedelta()
+
+    def now(self) -> datetime:
+        return self._now + self.ahead
+
+    def wait_until(self, moment: datetime) -> bool:
+        self._now += max(min(moment - self.now(), timedelta(seconds=5)), timedelta())
+        return self.now() >= moment
+
+    def was_set(self) -> bool:
+        before, self.known = self.known, self.ahead
+        return before != self.known
+
+
+@pytest.mark.hazard(69)
+@pytest.mark.parametrize("by", [40, 200], ids=["within the session", "past the bell"])
+def test_a_clock_that_was_ahead_for_a_minute_costs_the_bot_that_minute_and_no_other(home: Path, by: int) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[250], bars_of(DAY))
+    clock = world.clock = PutAhead(minutes[250], minutes[300], timedelta(minutes=by))
+    in_time: set[datetime] = set()
+
+    def note(minute: datetime) -> Callable[[], None]:
+        return lambda: in_time.add(minute) if MINUTE <= clock.true - minute < 2 * MINUTE else None
+
+    world.script |= {minute: note(minute) for minute in minutes[250:350]} | {minutes[350]: world.stop}
+    world.run()
+    assert set(minutes[250:350]) - in_time <= {minutes[299]}, "the one that ended while it was ahead"
+
+
 def test_the_watchdog_hears_of_it_all_night(home: Path) -> None:
     """A service that is silent for longer than WatchdogSec, 5 minutes, is killed, and before long given up."""
     world = World(home, session_minutes()[386], market_bars(date(2025, 5, 20), NEXT_DAY))
@@ -294,6 +344,13 @@ def test_once_while_the_market_is_closed_says_when_it_opens(home: Path) -> None:
     report = World(home, datetime(2025, 6, 1, 12, 0, tzinfo=UTC), bars_of(DAY)).run(once=True)
     assert report.decisions == 0
     assert report.note == "The market is closed; session 2025-06-02 begins at 2025-06-02 13:30 UTC."
+
+
+def test_a_clock_that_is_wrong_is_told_at_the_start_before_any_session(home: Path) -> None:
+    """Behind by hours it would let the first one pass in silence."""
+    world = World(home, session_minutes()[0] - timedelta(hours=6), bars_of(DAY), ahead_s=-4 * 3600.0)
+    world.run(once=True)
+    assert [alert.subject for alert in world.alerts] == ["the clock is wrong"]
 
 
 def test_a_source_that_fails_in_the_morning_is_tried_again(home: Path) -> None:

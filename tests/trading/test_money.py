@@ -3,14 +3,14 @@
 import contextlib
 import re
 import time
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.errors import ConfigError, SourceError, StorageError
+from hftcl.errors import BrokerError, ConfigError, SourceError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import CloseRow, EquityRow
@@ -29,6 +29,7 @@ from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
 from hftcl.trading.feeds import Delivery
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock, SystemClock
+from hftcl.trading.run.clock_watch import ClockWatch
 from hftcl.trading.run.kill_switch import flatten
 from hftcl.trading.run.late_bars import LONGEST, LateBars
 from hftcl.trading.run.reserve import Reserve
@@ -424,10 +425,65 @@ def test_a_clock_that_is_put_within_a_session_is_told_at_once_and_not_with_the_n
     (alert,) = [alert for alert in bot.alerts if alert.subject == "the clock is wrong"]
     assert alert.at == minutes[5] + by
     assert f"{abs(by.total_seconds()):.0f} s {'ahead of' if by > timedelta() else 'behind'} the broker's" in alert.text
-    codes = bot.ledger.orders().select(pl.col("code").filter(pl.col("ts") >= minutes[4]))["code"]
+    assert [made.minute for made in bot.minutes] == minutes[:4], "session and minute have to be found anew"
+    bot.run(DAY, minutes[4:6])
+    codes = set(bot.ledger.orders().filter(pl.col("ts") >= minutes[4])["code"])
     wanted = {"barred"} if by < timedelta() else set()  # ahead, the bars are too old for any order
-    assert set(codes) - {""} == wanted, "nothing is opened after it"
+    assert codes - {""} == wanted, "nothing is opened after it"
     bot.close()
+
+
+def test_a_clock_that_is_put_by_less_than_a_minute_ends_no_session(tmp_path: Path) -> None:
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    minutes = some_minutes(110, 8)
+    bot.loop.clock = PutBack(bot.clock.now(), minutes[5], timedelta(seconds=-20))
+    bot.run(DAY, minutes)
+    assert [made.minute for made in bot.minutes] == minutes
+    bot.close()
+
+
+@pytest.mark.hazard(69)
+def test_a_clock_that_is_put_while_the_broker_does_not_answer_is_told_with_its_first_answer(tmp_path: Path) -> None:
+    """An outage and a clock that is put come together, as where a virtual machine goes on."""
+    archived(tmp_path)
+    bot = stand(tmp_path, first=110)
+    minutes = some_minutes(110, 12)
+    bot.loop.clock = clock = PutBack(bot.clock.now(), minutes[2], timedelta(seconds=-600))
+    answers = iter([True, False, False])
+
+    def their_time() -> datetime:
+        if not next(answers, True):
+            raise BrokerError("Connection reset.")
+        return clock.now() + (timedelta(seconds=600) if clock.put else timedelta())
+
+    bot.loop.their_time = their_time
+    bot.run(DAY, minutes)
+    assert bot.alerts == []
+    bot.run(DAY, minutes[1:])
+    assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"]
+    codes = set(bot.ledger.orders().filter(pl.col("ts") > minutes[2])["code"])
+    assert codes == {"barred"}
+    bot.close()
+
+
+@pytest.mark.hazard(69)
+def test_a_comparison_that_no_service_answers_leaves_a_wrong_clock_barred_and_is_made_again() -> None:
+    watch, clock = ClockWatch(), SimulatedClock(datetime(2025, 6, 2, 14, tzinfo=UTC))
+    assert watch.is_due(clock)
+    assert watch.judge({"broker": -3600.0})
+    clock.advance(3600)
+    for _ in range(3):
+        assert watch.is_due(clock)
+        assert watch.judge({}) == ""
+        assert watch.stops
+        assert not watch.is_due(clock), "a plan has few calls"
+        clock.advance(10)
+    assert watch.is_due(clock)
+    assert watch.judge({"broker": 0.0}) == ""
+    assert not watch.stops
+    clock.advance(3599)
+    assert not watch.is_due(clock)
 
 
 def test_the_clock_of_the_machine_knows_that_it_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,7 +522,7 @@ def test_a_clock_that_differs_from_the_vendor_s_is_told_and_by_a_minute_opens_no
     feed = VendorsClock(bot.loop.feed, ahead)
     bot.loop.feed = feed  # type: ignore[assignment]
     bot.run(DAY, some_minutes(110, 65))
-    assert feed.asked == 2, "at the start, and an hour later"
+    assert feed.asked == (65 if ahead is None else 2), "until it answers; at the start, and an hour later"
     assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
     assert not told or "the vendor's" in bot.alerts[0].text
     assert (bot.ledger.fills().height > 0) is opens

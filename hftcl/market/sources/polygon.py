@@ -37,6 +37,7 @@ from hftcl.market.sources.polygon_names import Names, fetch_names
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.sources.transport import decode
+from hftcl.market.sources.vendor_time import read_steady_clock
 from hftcl.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,11 @@ class PolygonSource:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         tries: int = TRIES,
+        steady: Callable[[], float] = read_steady_clock,
     ) -> None:
         """Find the key; nothing is sent yet. Raises ConfigError where there is none, or the address is not one.
 
-        key: instead of the one in the environment or the .env file. clock (Unix seconds) and sleep: for tests.
+        key: instead of the one in the environment or the .env file. clock (Unix seconds), sleep and steady: for tests.
         tries: of one call, where it is not answered.
         """
         options = settings.polygon
@@ -103,6 +105,7 @@ class PolygonSource:
             clock=clock,
             sleep=sleep,
             tries=tries,
+            steady=steady,
         )
 
     def fingerprint(self, ticker: str) -> str:

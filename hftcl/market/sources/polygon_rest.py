@@ -15,6 +15,7 @@ from hftcl.errors import SourceError
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.sources.transport import CONNECTIONS, TRIES, Key, Transport, Vendor, decode, quote_ticker, same_path
+from hftcl.market.sources.vendor_time import read_steady_clock
 
 __all__ = ["CONNECTIONS", "TRIES", "Key", "Rest", "quote_ticker", "same_path"]
 
@@ -36,6 +37,7 @@ class Rest:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         tries: int = TRIES,
+        steady: Callable[[], float] = read_steady_clock,
     ) -> None:
         """Prepare; nothing is sent yet. Raises ConfigError for an address that is none.
 
@@ -57,6 +59,7 @@ class Rest:
             clock=clock,
             sleep=sleep,
             tries=tries,
+            steady=steady,
         )
 
     def get(

@@ -20,7 +20,7 @@ import urllib3
 
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.sources.rate_limit import RateLimiter
-from hftcl.market.sources.vendor_time import VendorTime
+from hftcl.market.sources.vendor_time import VendorTime, read_steady_clock
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class Transport:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         tries: int = TRIES,
+        steady: Callable[[], float] = read_steady_clock,
     ) -> None:
         """Prepare; nothing is sent yet. Raises ConfigError for an address that is none.
 
@@ -116,7 +117,7 @@ class Transport:
         self._tries = tries
         self._pools: tuple[Any, Mapping[str, str]] | None = None
         self._making = threading.Lock()
-        self._time = VendorTime(clock)
+        self.time = VendorTime(clock, steady)
         self._listener: tuple[int, Callable[[str], None]] | None = None
 
     def report_steps(self, on_step: Callable[[str], None] | None) -> None:
@@ -125,8 +126,12 @@ class Transport:
 
     @property
     def clock_ahead_s(self) -> float | None:
-        """Seconds by which this machine's clock is ahead of the service's, see `VendorTime`; None before an answer."""
-        return self._time.ahead_s
+        """Seconds by which this machine's clock is ahead of the service's, see `VendorTime`; None without news."""
+        return self.time.ahead_s
+
+    def ask_time(self) -> None:
+        """Have the service say what time it is, by whatever answer. Raises SourceError where none comes."""
+        self.ask("/", "the time")
 
     def ask(self, target: str, what: str) -> Answer:
         """Send GET `target` until it is answered by something else than "busy" or "failed", at most `tries` times.
@@ -200,7 +205,7 @@ class Transport:
             )
         finally:
             self._limiter.note_arrival(counted)
-        self._time.note(answer.headers.get("Date"))
+        self.time.note(answer.headers.get("Date"))
         try:
             body = _read_body(answer)
         except BaseException:

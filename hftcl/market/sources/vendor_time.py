@@ -1,12 +1,17 @@
-"""What time it is at a service, by its newest answer: carried on by a clock that is never set.
+"""What time it is at a service, by its newest answer, for as long as that is fresh.
 
-Between two answers hours may pass; a clock of this machine that is put meanwhile must show all the same.
+Its age is told by a clock that cannot be set. To carry an answer on for hours by that one would be wrong: NTP slews it
+as it slews the clock that is compared, and it stands still while a hypervisor holds the machine.
 """
 
 import time
 from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
+
+_FRESH_S: Final = 15.0
+"""Seconds in which an answer counts: who asks for the time again each ten finds what came meanwhile."""
 
 
 def read_steady_clock() -> float:
@@ -20,7 +25,7 @@ class VendorTime:
     def __init__(self, clock: Callable[[], float], steady: Callable[[], float] = read_steady_clock) -> None:
         self._clock = clock
         self._steady = steady
-        self._lead_s: float | None = None
+        self._noted: tuple[float, float] | None = None
 
     def note(self, date: str | None) -> None:
         """Take the header Date of an answer that has just come; one that tells no time changes nothing.
@@ -32,11 +37,11 @@ class VendorTime:
         except (ValueError, OverflowError):
             return
         if theirs is not None:
-            self._lead_s = theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp() - self._steady()
+            self._noted = theirs.replace(tzinfo=theirs.tzinfo or UTC).timestamp(), self._steady()
 
     @property
     def ahead_s(self) -> float | None:
-        """Seconds by which this machine's clock is ahead of the service's now; None before an answer.
+        """Seconds by which this machine's clock is ahead of the service's now; None without a fresh answer.
 
         >>> steady, ours = [5.0], [62.5]
         >>> there = VendorTime(lambda: ours[0], lambda: steady[0])
@@ -47,5 +52,12 @@ class VendorTime:
         >>> ours[0] += 10.0 - 3600.0
         >>> there.ahead_s
         -3597.5
+        >>> steady[0] += 10.0
+        >>> there.ahead_s is None
+        True
         """
-        return None if self._lead_s is None else self._clock() - (self._lead_s + self._steady())
+        if self._noted is None:
+            return None
+        theirs, at = self._noted
+        age_s = self._steady() - at
+        return self._clock() - (theirs + age_s) if age_s < _FRESH_S else None

@@ -27,6 +27,7 @@ from hftcl.trading.decide.live_features import LiveFeatures
 from hftcl.trading.decide.model_in_use import ModelInUse
 from hftcl.trading.decide.rules import Rules
 from hftcl.trading.decide.side import Side
+from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import read_exchanged_closes
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
@@ -125,7 +126,7 @@ class Bot:
     def _read_split_closes(self, hours: Hours) -> dict[str, float]:
         """Return the closes before of what the broker alone says was split, in today's shares."""
         ratios = self.production.desk.splits.list_by_broker(hours.session)
-        closes = self._ledger.read_last_closes(hours.session, ratios) if ratios else {}
+        closes = read_closes_before(self._ledger, hours, ratios) if ratios else {}
         return {ticker: close for ticker, close in closes.items() if ticker in ratios}
 
     def resume(self) -> None:
@@ -140,7 +141,7 @@ class Bot:
             self._hours, self._tickers = hours, ()
             self._last_prices = LastPrices(self._rules.limits(1, 0).collar)
             ratios = self.production.desk.splits.list_ratios(hours.session)
-            self._last_prices.prices = self._ledger.read_last_closes(hours.session, ratios)
+            self._last_prices.prices = read_closes_before(self._ledger, hours, ratios)
             self._ledger.set_meta(session_opened=hours.begins.isoformat())
         self._price_what_is_held()
         for side in self.active:

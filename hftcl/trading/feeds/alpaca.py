@@ -19,6 +19,7 @@ from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, figure, stamp
 from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys
+from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Feed, Morning
@@ -113,13 +114,21 @@ class AlpacaFeed(WebsocketFeed):
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
-        rest_clock: Callable[[], float | None] = lambda: None,
+        vendor_time: VendorTime | None = None,
+        ask_time: Callable[[], None] | None = None,
         columns: tuple[str, ...] = (),
     ) -> None:
         """See `WebsocketFeed`. url: such as wss://stream.data.alpaca.markets/v2/iex. columns: of `alpaca.FURTHER`."""
         self.columns = columns
         super().__init__(
-            begin, url, _AlpacaSpeech(keys, columns), backfill, stop=stop, clock=clock, rest_clock=rest_clock
+            begin,
+            url,
+            _AlpacaSpeech(keys, columns),
+            backfill,
+            stop=stop,
+            clock=clock,
+            vendor_time=vendor_time,
+            ask_time=ask_time,
         )
 
 
@@ -161,6 +170,7 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
         keys,
         backfill,
         stop=stop,
-        rest_clock=lambda: service.transport.clock_ahead_s,
+        vendor_time=service.transport.time,
+        ask_time=service.transport.ask_time,
         columns=source.columns,
     )

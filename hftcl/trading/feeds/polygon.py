@@ -54,7 +54,8 @@ def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[]
         key,
         _build_backfill(rest, columns),
         stop=stop,
-        rest_clock=lambda: rest.transport.clock_ahead_s,
+        vendor_time=rest.transport.time,
+        ask_time=rest.transport.ask_time,
         columns=columns,
     )
 

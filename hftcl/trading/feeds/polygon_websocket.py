@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.market.sources.polygon_rest import Key
+from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.trading.feeds.polygon_rest import build_raw_bar
 from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFeed
 
@@ -70,11 +71,19 @@ class PolygonWebsocketFeed(WebsocketFeed):
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
-        rest_clock: Callable[[], float | None] = lambda: None,
+        vendor_time: VendorTime | None = None,
+        ask_time: Callable[[], None] | None = None,
         columns: tuple[str, ...] = (),
     ) -> None:
         """See `WebsocketFeed`. url: such as wss://socket.polygon.io/stocks. columns: of DELIVERED."""
         self.columns = columns
         super().__init__(
-            begin, url, _PolygonSpeech(key, columns), backfill, stop=stop, clock=clock, rest_clock=rest_clock
+            begin,
+            url,
+            _PolygonSpeech(key, columns),
+            backfill,
+            stop=stop,
+            clock=clock,
+            vendor_time=vendor_time,
+            ask_time=ask_time,
         )

@@ -96,12 +96,13 @@ class WebsocketFeed:
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
-        rest_clock: Callable[[], float | None] = lambda: None,
+        vendor_time: VendorTime | None = None,
+        ask_time: Callable[[], None] | None = None,
     ) -> None:
         """begin: prepares a session. url: such as wss://host/path. clock: Unix seconds.
 
-        stop: ends the waits of `backfill` when it is set, which `close` does. rest_clock: what the service's REST
-        answers say of our clock, see `clock_ahead_s`.
+        stop: ends the waits of `backfill` when it is set, which `close` does. vendor_time: to which the service's
+        REST answers are noted too. ask_time: has REST answer, see `clock_ahead_s`.
         """
         self._stop = stop
         self._begin = begin
@@ -109,7 +110,8 @@ class WebsocketFeed:
         self._speech = speech
         self._backfill = backfill
         self._clock = clock
-        self._rest_clock = rest_clock
+        self._ask_time = ask_time
+        self._asking: threading.Thread | None = None
         self._lock = threading.Lock()
         self._rows: list[RawBar] = []
         self._newest: dict[str, datetime] = {}
@@ -117,7 +119,7 @@ class WebsocketFeed:
         self._fault = "it is not connected yet"
         self._complaint = ""
         self._halts: dict[str, Halt] = {}
-        self._time = VendorTime(clock)
+        self._time = vendor_time or VendorTime(clock)
         self._up_at: float | None = None
         self._short_lives = 0
         self._lost: datetime | None = None
@@ -173,9 +175,21 @@ class WebsocketFeed:
         return self._intake.deliver(rows, minute, now, delayed=delayed)
 
     def clock_ahead_s(self) -> float | None:
-        """Return the seconds by which this clock is ahead of the service's now; None before its first answer."""
+        """Return the seconds by which this clock is ahead of the service's now; None without a fresh answer.
+
+        Then it is asked for one, and not waited for. A connection that stands says nothing of the time for hours.
+        """
         ahead_s = self._time.ahead_s
-        return ahead_s if ahead_s is not None else self._rest_clock()
+        if ahead_s is None and self._ask_time is not None and not (self._asking and self._asking.is_alive()):
+            self._asking = threading.Thread(target=self._refresh_time, args=(self._ask_time,), daemon=True)
+            self._asking.start()
+        return ahead_s
+
+    def _refresh_time(self, ask_time: Callable[[], None]) -> None:
+        try:
+            ask_time()
+        except SourceError as error:
+            log.warning("the service does not say what time it is why=%s", error)
 
     def _fill_gap(self, lost: datetime, minute: datetime) -> list[RawBar]:
         """Return what REST knows of the gap since `lost`, where it says so in time; else it comes with a later minute.

@@ -15,7 +15,7 @@ _GLANCE_S = 1.0  # how long a clock that was put, or a switched-off bot, can sta
 
 
 LEAST_SET_S: Final = 3.0
-"""Seconds: what a person is told of a clock that is off; NTP, which slews, makes 1.8 of them in an hour at most."""
+"""Seconds: what a person is told of a clock that is off. A slew by NTP moves the steady clock too, and is none."""
 
 
 class Clock(Protocol):
@@ -66,7 +66,7 @@ class SystemClock:
     def was_set(self) -> bool:
         """Whether it was put by more than `LEAST_SET_S` since this was asked last."""
         lead_s = time.time() - read_steady_clock()
-        moved = abs(lead_s - self._lead_s) > LEAST_SET_S  # slower drifts add up until they are seen
+        moved = abs(lead_s - self._lead_s) > LEAST_SET_S  # smaller ones add up until they are seen
         self._lead_s = lead_s if moved else self._lead_s
         return moved
 

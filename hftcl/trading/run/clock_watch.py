@@ -14,6 +14,7 @@ CLOCK_STOPS_S: Final = 60.0
 """Seconds by which clocks may differ before a person is told, and before nothing is opened any more: a minute's bars
 would be taken for another's."""
 _LOOKED_EACH: Final = timedelta(hours=1)  # a clock drifts by a second a day at worst
+_ASKED_AGAIN: Final = timedelta(seconds=10)  # where no service says the time: few calls of a plan of 200 a minute
 
 
 def measure_offsets(clock: Clock, their_time: Callable[[], datetime | None], feed: Feed) -> dict[str, float]:
@@ -38,25 +39,34 @@ class ClockWatch:
     stops: str = ""
     """Why nothing may be opened, "" where it may."""
     _looked: datetime | None = None
+    _asked: datetime | None = None
     _told: bool = False
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the clocks were ever compared."""
-        return self._looked is not None
+    def notice(self, clock: Clock) -> bool:
+        """Return whether the clock was put since this was asked last; then they are compared again."""
+        was_put = isinstance(clock, MayBeSet) and clock.was_set()
+        if was_put:
+            self._looked = self._asked = None
+        return was_put
 
     def is_due(self, clock: Clock) -> bool:
-        """Whether to compare: at the start, each hour, and where the clock was put."""
-        now, was_set = clock.now(), isinstance(clock, MayBeSet) and clock.was_set()
-        if self._looked is not None and not was_set and timedelta(0) <= now - self._looked < _LOOKED_EACH:
+        """Whether to compare: at the start, each hour, where it was put, and until some service answers."""
+        now = clock.now()
+        if _is_within(_LOOKED_EACH, self._looked, now) or _is_within(_ASKED_AGAIN, self._asked, now):
             return False
-        self._looked = now
+        self._asked = now
         return True
 
     def judge(self, offsets: Mapping[str, float]) -> str:
-        """Take what was measured; return what to tell a person of the greatest difference, "" for nothing new."""
+        """Take what was measured; return what to tell a person of the greatest difference, "" for nothing new.
+
+        Where no service said the time, what was known of the clock holds, and they are asked again.
+        """
+        if not offsets:
+            return ""
+        self._looked = self._asked
         stopped, self.stops = self.stops, ""
-        whose, ahead_s = max(offsets.items(), key=lambda item: abs(item[1]), default=("", 0.0))
+        whose, ahead_s = max(offsets.items(), key=lambda item: abs(item[1]))
         before, self._told = self._told, abs(ahead_s) > CLOCK_TOLD_S
         if not self._told:
             return ""
@@ -67,3 +77,7 @@ class ClockWatch:
         if abs(ahead_s) > CLOCK_STOPS_S:
             self.stops = f"{text} Nothing is opened while it is more than {CLOCK_STOPS_S:g} s off."
         return (self.stops or text) if not before or (self.stops and not stopped) else ""
+
+
+def _is_within(span: timedelta, since: datetime | None, now: datetime) -> bool:
+    return since is not None and timedelta(0) <= now - since < span

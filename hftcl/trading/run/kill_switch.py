@@ -34,6 +34,7 @@ from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
+from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import read_exchanged_closes
 from hftcl.trading.execute.desk import Desk
 from hftcl.trading.execute.minute import FLATTEN, DesiredPosition, MinuteContext
@@ -321,8 +322,10 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock)
 
 def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tuple[OrderRecord, ...]:
     """Take what has filled, and send the orders that close the rest; return them as they were decided."""
+    closes = read_closes_before(desk.ledger, hours, desk.splits.list_ratios(hours.session))
+    costs = desk.ledger.read_account().average_price
     prices = {order.ticker: order.reference_price for order in desk.ledger.working_orders()}
-    prices |= desk.ledger.read_account().average_price | desk.ledger.read_last_closes() | _ask_marks(broker)
+    prices |= costs | closes | _ask_marks(broker)
     context = MinuteContext(
         session=hours.session,
         minute=now.replace(second=0, microsecond=0),
@@ -331,8 +334,7 @@ def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tupl
         ages={},
         minutes_to_close=hours.minutes_to_close(now),
     )
-    ratios = desk.splits.list_ratios(hours.session)
-    before = read_exchanged_closes(desk.ledger) | desk.ledger.read_last_closes(hours.session, ratios)
+    before = prices | read_exchanged_closes(desk.ledger) | closes
     desk.open(hours.session, hours.begins, prices, before)  # the day's loss counts from the close before
     desk.collect(context)
     wishes = {

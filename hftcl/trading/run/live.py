@@ -136,6 +136,7 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
     clock, controls = present.clock, present.controls
     if not compare_at_start(loop, once=once):
         return "Stopped as asked."
+    loop.compare_clocks()
     loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
     loop.look_if_due()
     present.service.ready()
@@ -151,7 +152,8 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
             if once and clock.now() < hours.begins:
                 return f"The market is closed; session {hours.session} begins at {hours.begins:%Y-%m-%d %H:%M} UTC."
             _tell_wait(loop, settings, present, broker, hours)
-            loop.wait_until(hours.begins - LEAD)
+            if not loop.wait_until(hours.begins - LEAD):
+                continue  # by the clock as it was put, another session may be the next
             if controls.stop:
                 break
             present.service.status(f"trading session {hours.session}")
@@ -193,8 +195,7 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
             raise
         loop.fault_once("the session cannot be prepared", str(error))
         loop.stand_by(hours)
-        loop.wait_until(loop.clock.now() + MINUTE)
-        if loop.clock.now() >= hours.ends:
+        if loop.wait_until(loop.clock.now() + MINUTE) and loop.clock.now() >= hours.ends:
             loop.bot.end(loop.clock.now())  # what could not be closed is told
         return
     if not once:

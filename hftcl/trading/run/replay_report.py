@@ -142,7 +142,7 @@ def build_report(
         edge=loop.serving.edge,
         decisions=sum(tally.codes.values()),
         orders=orders.filter(pl.col("state") != "refused").height,
-        fills=ledger.fills().height,
+        fills=ledger.fills_by_order().height,
         reloads=loop.reloads,
         pnl=float(sum(by_session.values())),
         pnl_by_session=by_session,

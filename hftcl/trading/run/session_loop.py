@@ -123,11 +123,10 @@ class Loop:
         self._models.tell_untrained()
         with set_apart_what_stays():
             for minute in (first, *waiting):
-                self.wait_until(minute + MINUTE + self.grace)
-                if self.controls.stop:
+                if not self._await(minute + MINUTE + self.grace):
                     self.bot.leave()
                     return
-                self._compare_clocks()
+                self.compare_clocks()
                 with hold_back_collector():
                     self._decide(minute, hours)
                 self.look_if_due()
@@ -159,15 +158,31 @@ class Loop:
         else:
             self.bot.close_if_late(now)
 
-    def wait_until(self, moment: datetime) -> None:
-        """Wait for a minute to end or a session to begin, with an eye on the controls and the production file."""
+    def wait_until(self, moment: datetime) -> bool:
+        """Wait for a minute to end or a session to begin, with an eye on the controls and the production file.
+
+        A clock that is put ends the wait, so that its caller looks for session and minute again; False then.
+        """
         self._glance()
-        while not (self.controls.stop or self.clock.wait_until(moment)):
+        has_come = False
+        while not (self.controls.stop or has_come):
+            has_come = self.clock.wait_until(moment)
             self._glance()
-            if self._clock_watch.has_begun:  # a clock that is put back must not let a session pass in silence
-                self._compare_clocks()
-            self.look_if_due()
-        self._glance()
+            was_put = self._clock_watch.notice(self.clock)
+            if was_put or not has_come:  # a clock that is put back must not let a session pass in silence
+                self.compare_clocks()
+            if was_put:
+                return False
+            if not has_come:
+                self.look_if_due()
+        return True
+
+    def _await(self, moment: datetime) -> bool:
+        """Wait for a minute's bars; return False for a stop, and where the clock was put into another minute."""
+        while not self.wait_until(moment):
+            if abs(self.clock.now() - moment) > MINUTE:
+                return False
+        return not self.controls.stop
 
     def look_around(self) -> bool:
         """Look around while something is waited for; return whether not to wait any longer.
@@ -212,9 +227,9 @@ class Loop:
 
             self.patiently(self.bot.correct, look)
 
-    def _compare_clocks(self) -> None:
-        """Compare this machine's time with broker's and vendor's, at the start, each hour and where it was put; a
-        difference is told.
+    def compare_clocks(self) -> None:
+        """Compare this machine's time with broker's and vendor's where that is due, see `ClockWatch`; a difference is
+        told.
         """
         if self._clock_watch.is_due(self.clock):
             news = self._clock_watch.judge(measure_offsets(self.clock, self.their_time, self.feed))

@@ -2,10 +2,12 @@
 kill switch closes them. It asks the source of the bars and the broker.
 """
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from hftcl.errors import ConfigError, SourceError, WaitEndedError
@@ -13,16 +15,18 @@ from hftcl.ledger.account import SAME
 from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import Hours
 from hftcl.market.pairs import spell
-from hftcl.market.sources import Split, open_source
+from hftcl.market.sources import Foresight, Split, open_source
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, SplitsShares
+from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import book_actions, describe_actions, list_untold, note_told
 from hftcl.trading.execute.patience import wait_for
 from hftcl.trading.execute.split_book import SplitBook
-from hftcl.trading.run.splits import SplitWatch
+from hftcl.trading.run.splits import SplitWatch, find_last
 
 _MOST_S: Final = 10.0
-"""Most time for the source to tell its splits, of a second or less each: what is held is closed all the same."""
+"""Most time for the source to tell its splits, in one call or a second each: what is held is closed all the same."""
+_YEAR: Final = timedelta(days=365)  # of a ledger that does not say when splits were looked up
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class ShareChanges:
     now: datetime
     _splits: SplitBook = field(init=False)
     _texts: list[str] = field(default_factory=list, init=False)
+    _found: dict[str, tuple[Split, ...]] | None = field(default=None, init=False)
+    """By ticker, of all that is held; None before they were looked up, which is done once."""
 
     def __post_init__(self) -> None:
         self._splits = SplitBook(
@@ -78,27 +84,45 @@ class ShareChanges:
     def _take_splits(self, hours: Hours, tickers: Collection[str]) -> None:
         """Take the splits of `tickers` that the ledger has not met."""
         held = self.ledger.positions()
-        try:
-            ratios = self._find_splits(hours, tickers)
-        except (ConfigError, SourceError, WaitEndedError) as error:  # what is held is closed all the same
-            self._texts.append(f"Splits are not known: {error} One since the last session would look like a loss.")
+        if not tickers:
             return
-        closes = self.ledger.read_last_closes(hours.session, ratios)
+        found = self._found = self._look_up(hours) if self._found is None else self._found
+        # not noted as looked up: the next bot has to find those of the other book
+        watch = SplitWatch(self.ledger, lambda ticker: found.get(ticker, ()) if ticker in tickers else ())
+        ratios = watch.find(hours.session).get("production", {})
+        closes = read_closes_before(self.ledger, hours, ratios)
         self._splits.take(ratios, closes, hours.session, hours.begins)
         self._tell_splits(held)
 
-    def _find_splits(self, hours: Hours, tickers: Collection[str]) -> Mapping[str, float]:
-        if not tickers:
-            return {}
-        source, until = open_source(self.settings), time.monotonic() + _MOST_S
+    def _look_up(self, hours: Hours) -> dict[str, tuple[Split, ...]]:
+        """Return the splits of what is held, as far as the source tells them in time, and note why others are missing.
 
-        def fetch(ticker: str) -> tuple[Split, ...]:
-            if ticker not in tickers:
-                return ()
-            return wait_for(lambda: source.splits(ticker), lambda: time.monotonic() > until)
-
-        # not noted as looked up: the next bot has to find those of the other book
-        return SplitWatch(self.ledger, fetch).find(hours.session).get("production", {})
+        A real broker's shares are closed all the same. A simulated account waits: of the shares that are held there
+        nothing but the source knows.
+        """
+        held = sorted(self.ledger.positions())
+        most_s = math.inf if isinstance(self.broker, SplitsShares) else _MOST_S
+        found: dict[str, tuple[Split, ...]] = {}
+        faults: dict[str, str] = {}
+        try:
+            source, until = open_source(self.settings), time.monotonic() + most_s
+            if isinstance(source, Foresight):  # one call for all: a small plan has five a minute
+                source.expect(tuple(held), max(find_last(self.ledger), hours.before - _YEAR), (), kept=True)
+            for ticker in held:
+                if time.monotonic() > until:
+                    faults[ticker] = f"The source did not answer within {most_s:g} s."
+                    continue
+                try:
+                    found[ticker] = wait_for(partial(source.splits, ticker), lambda: time.monotonic() > until)
+                except (SourceError, WaitEndedError) as error:
+                    faults[ticker] = str(error)
+        except ConfigError as error:
+            faults = dict.fromkeys(held, str(error))
+        if faults:
+            whose = "" if len(faults) == len(held) else f" of {', '.join(faults)}"
+            why = " ".join(dict.fromkeys(faults.values()))
+            self._texts.append(f"Splits{whose} are not known: {why} One since the last session would look like a loss.")
+        return found
 
     def _tell_splits(self, before: Mapping[str, float]) -> None:
         """Note what became of what was held."""

@@ -39,7 +39,7 @@ class SplitWatch:
         """Return what is due, as `find_due_splits`. Raises what `fetch` raises."""
         self._looked = None
         if not self.ledger.meta().get(Fact.SPLITS_LOOKED_UP):  # else a session that is traded now would hide it
-            self.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: _find_last(self.ledger).isoformat()})
+            self.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: find_last(self.ledger).isoformat()})
         due = find_due_splits(self.ledger, self.fetch, session)
         self._looked = session
         return due
@@ -47,7 +47,7 @@ class SplitWatch:
     def note(self, awaited: Collection[str]) -> None:
         """Remember that what was found last is booked; awaited: tickers of which the broker has still to do it."""
         if self._looked is not None and not awaited:  # else those that are booked are remembered one by one
-            self.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: max(self._looked, _find_last(self.ledger)).isoformat()})
+            self.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: max(self._looked, find_last(self.ledger)).isoformat()})
 
 
 def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], session: date) -> DueSplits:
@@ -57,7 +57,7 @@ def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], ses
     position was begun, which one that is booked begins again; a bot that stood still on the day of a split meets it
     when it starts again.
     """
-    since = _find_last(ledger)
+    since = find_last(ledger)
     if since >= session:
         return {}
     held = {book: sorted(ledger.positions(book)) for book in _BOOKS}
@@ -75,7 +75,7 @@ def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], ses
     return due
 
 
-def _find_last(ledger: Ledger) -> date:
+def find_last(ledger: Ledger) -> date:
     """Return the session up to which splits are met; of a ledger that does not say, the last that was valued."""
     meta = ledger.meta()
     said = meta.get(Fact.SPLITS_LOOKED_UP)
