@@ -977,3 +977,14 @@ def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
     become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units.find_user())"
     done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout == "54321\n", done.stderr
+
+
+def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_warning(home: Path) -> None:
+    for place, setting in (("/tmp", "PrivateTmp="), ("/var/tmp", "PrivateTmp="), ("/dev/shm", "PrivateIPC=")):  # noqa: S108
+        done = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME=f"{place}/hftcl-is-not-here")
+        assert done.returncode == 0
+        assert f"WorkingDirectory={place}/hftcl-is-not-here" in done.stdout, "as before, and nothing else"
+        told = [line for line in done.stderr.splitlines() if line.startswith(f"warning: {place}/hftcl-is-not-here ")]
+        assert [setting in line for line in told] == [True], done.stderr
+    sound = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME="/srv/hftcl-is-not-here")
+    assert "/srv/" not in sound.stderr
