@@ -24,6 +24,7 @@ from hftcl import __version__
 from hftcl.archive import signing
 from hftcl.archive.feature_set import FeatureSet, our_features, require_columns, require_features
 from hftcl.archive.known_graph import check_graph, parse_graph, require_known
+from hftcl.archive.looks import Look
 from hftcl.archive.model_meta import FORMAT, FORMAT_OF_HAND, FORMAT_PER_TICKER, ModelMeta, decode_meta
 from hftcl.errors import IntegrityError, StorageError
 from hftcl.exam.slices import Slice
@@ -40,7 +41,7 @@ __all__ = [
     "FeatureSet",
     "Model",
     "ModelMeta",
-    "add_slices",
+    "add_exam",
     "build",
     "check_graph",
     "describe",
@@ -151,14 +152,14 @@ def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> by
     return _serialize(model, whole)
 
 
-def add_slices(data: bytes, slices: Mapping[str, tuple[Slice, ...]]) -> bytes:
-    """Return the model file `data` with the slices of its exam beside its metadata.
+def add_exam(data: bytes, slices: Mapping[str, tuple[Slice, ...]], look: Look | None) -> bytes:
+    """Return the model file `data` with what its exam said beside its metadata: the slices, and the look that it was.
 
     Graph and canaries are those of `data`, so what was examined is what is archived. Raises as `build` does.
     """
     model, meta = _open_verified("The examined model", data)
     del model.metadata_props[:]
-    return _serialize(model, replace(meta, exam_slices=dict(slices)))
+    return _serialize(model, replace(meta, exam_slices=dict(slices), exam_look=look))
 
 
 def _serialize(model: Any, meta: ModelMeta) -> bytes:

@@ -21,7 +21,7 @@ from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
 from hftcl.archive.registry import Registry, RegistryState
-from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change
+from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change, open_to_read
 from hftcl.errors import (
     HftclError,
     IntegrityError,
@@ -312,8 +312,13 @@ class Archive(Registry):
             return gone
 
     def verify_all(self) -> tuple[tuple[str, str], ...]:
-        """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing."""
+        """Return (model id, fault) for each kept model whose file may not serve, newest first. Changes nothing.
+
+        Raises IntegrityError where a row of the registry, whatever it tells of, is not what was written.
+        """
         state = self.read_state()
+        with faults("checking the model registry"), open_to_read(self.database) as db:
+            sqlite.require_whole(db, self.database, REGISTRY)
         faulty_models = []
         for model_id in (kept_id for kept_id in reversed(state.rows) if state.rows[kept_id]["kept"]):
             try:

@@ -28,16 +28,28 @@ class Look:
 
 def insert_look(db: sqlite3.Connection, look: Look, *, synthetic: bool, at: str) -> None:
     """Write a look in the transaction that is open; the same candidate on the same sessions is there once."""
-    days = " ".join(day.isoformat() for day in look.sessions)
+    row = build_look_row(look, synthetic=synthetic, at=at)
     known = db.execute(
-        "SELECT 1 FROM looks WHERE synthetic = ? AND positions = ? AND sessions = ?",
-        (int(synthetic), look.positions, days),
+        "SELECT 1 FROM looks WHERE synthetic = :synthetic AND positions = :positions AND sessions = :sessions", row
     ).fetchone()
     if known is None:
         db.execute(
-            "INSERT INTO looks (at, synthetic, policy, positions, sharpe, sessions) VALUES (?, ?, ?, ?, ?, ?)",
-            (at, int(synthetic), look.policy, look.positions, look.sharpe, days),
+            "INSERT INTO looks (at, synthetic, policy, positions, sharpe, sessions) "
+            "VALUES (:at, :synthetic, :policy, :positions, :sharpe, :sessions)",
+            row,
         )
+
+
+def build_look_row(look: Look, *, synthetic: bool, at: str) -> dict[str, object]:
+    """Return a look as a row of the registry, without its number. at: UTC, as the registry writes it."""
+    return {
+        "at": at,
+        "synthetic": int(synthetic),
+        "policy": look.policy,
+        "positions": look.positions,
+        "sharpe": look.sharpe,
+        "sessions": " ".join(day.isoformat() for day in look.sessions),
+    }
 
 
 def read_looks(registry: Registry, *, synthetic: bool, until: datetime | None = None) -> tuple[Look, ...]:

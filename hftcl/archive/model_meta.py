@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from hftcl import __version__
 from hftcl.archive.feature_set import FeatureSet
+from hftcl.archive.looks import Look
 from hftcl.errors import IntegrityError, NewerVersionError
 from hftcl.exam.drift import FeatureBins
 from hftcl.exam.entry import EntryChoice, HorizonChoice
@@ -35,6 +36,7 @@ class ModelMeta:
     columns: what the features read of a bar beside prices and volume; a bot whose bars lack one refuses the model.
     feature_bins: how each feature was distributed over the training rows; None in a file of an earlier hftcl.
     exam_slices: where the P&L of its first exam came from, see `exam.slices`; None before it, or of an earlier hftcl.
+    exam_look: that exam as `archive.looks` counts it, in case the registry is lost; None likewise.
     coverage: what of the window's bars had come, by ticker, those that are left out too; None of an earlier hftcl.
     bars_by_session, bars_by_ticker: short digests of the bars of its training sessions, see `learning.bars_digest`:
     where they differ later, bars were revised. None of an earlier hftcl.
@@ -82,6 +84,7 @@ class ModelMeta:
     columns: tuple[str, ...] = ()
     feature_bins: tuple[FeatureBins, ...] | None = field(default=None, repr=False)
     exam_slices: dict[str, tuple[Slice, ...]] | None = field(default=None, repr=False)
+    exam_look: Look | None = field(default=None, repr=False)
     coverage: tuple[TickerCoverage, ...] | None = field(default=None, repr=False)
     bars_by_session: dict[str, str] | None = field(default=None, repr=False)
     bars_by_ticker: dict[str, str] | None = field(default=None, repr=False)

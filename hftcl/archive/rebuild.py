@@ -9,12 +9,13 @@ import csv
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from hftcl import durable, sqlite
 from hftcl.archive import artifact
+from hftcl.archive.looks import Look, build_look_row
 from hftcl.archive.production import format_utc
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
@@ -24,6 +25,10 @@ from hftcl.home import MODELS
 
 _REASON: Final = "rebuilt by `hftcl doctor --repair`"
 _OUTCOMES: Final = ("deployed", "rejected", "inconclusive")
+_LOST_LOOKS: Final = (
+    "Tries that only the registry knew, such as dry runs, exams at other sessions and searches, are lost: until those "
+    "sessions have left the exam, the judge lets a candidate pass more easily than it should."
+)
 _WAIT_S: Final = 10.0  # as long as any other change of the archive waits
 Rows = dict[str, list[dict[str, object]]]
 
@@ -44,8 +49,11 @@ def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
             witness = find_witness(registry.files)
             if not damage and (rows["models"] or witness is None):
                 return ()
+            lost_looks = not rows["models"] or any("looks" in what for what in damage)
             damage = damage or [f"{registry.database} knows no model"]
             notes = [f"Not what was written: {what}." for what in damage[:5]]
+            if lost_looks:
+                notes.append(_LOST_LOOKS)
             notes += _copy_production(registry, rows)
             lines = _read_csv(registry.csv)
             for path in sorted(registry.folder.glob(MODELS)):
@@ -134,6 +142,7 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
     sha256 = compute_digest(path)
     line = lines.get(model_id, {})
     line = line if line.get("sha256") == sha256 else {}
+    val_sharpe = _read_number(line.get("val_sharpe"))
     outcome = line.get("outcome", "")
     if meta.model_id != model_id or outcome not in _OUTCOMES:
         outcome = "inconclusive"
@@ -143,10 +152,37 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
         "outcome": outcome,
         "reason": f"{reason}; {_REASON}",
         "sessions": _count(line.get("sessions")),
-        "val_sharpe": _read_number(line.get("val_sharpe")),
+        "val_sharpe": meta.exam_look.sharpe if meta.exam_look and val_sharpe is None else val_sharpe,
     }
-    rows["models"].append(row)
+    rows["models"].insert(_find_place(rows, row), row)
     yield f"The row of model {model_id} was rebuilt from {path}{' and the CSV' if line else ''}."
+    look = meta.exam_look or _guess_look(meta, val_sharpe)
+    if look is not None:
+        rows["looks"].append(build_look_row(look, synthetic=meta.synthetic, at=format_utc(trained_at)))
+    elif meta.exam_from is not None:
+        yield f"The exam of model {model_id} is told by neither its file nor the CSV: it does not count as a try."
+
+
+def _find_place(rows: Rows, row: Mapping[str, object]) -> int:
+    """Return where a model stood among the others: by the attempts, as a clock may have run ahead; else by its id."""
+    order = [attempt["model_id"] for attempt in rows["attempts"]]
+    own = order.index(row["model_id"]) if row["model_id"] in order else None
+    for place, other in enumerate(rows["models"]):
+        if own is not None and other["model_id"] in order:
+            if order.index(other["model_id"]) > own:
+                return place
+        elif str(other["model_id"]) > str(row["model_id"]):
+            return place
+    return len(rows["models"])
+
+
+def _guess_look(meta: artifact.ModelMeta, sharpe: float | None) -> Look | None:
+    """Return the exam of a file of an earlier hftcl: each day from its first to its last stands for the sessions."""
+    if meta.exam_from is None or meta.exam_to is None or sharpe is None:
+        return None
+    days = (meta.exam_to - meta.exam_from).days + 1
+    sessions = tuple(meta.exam_from + timedelta(days=day) for day in range(days))
+    return Look(policy="", positions=meta.model_id, sharpe=sharpe, sessions=sessions)
 
 
 def read_trained_at(model_id: str) -> datetime:

@@ -59,8 +59,12 @@ def doctor(
 
     if unit is not None:
         from hftcl.doctor import units
+        from hftcl.doctor.unit_places import list_unseen
 
-        sys.stdout.write(units.build_unit(unit, units.Installation.find(ctx.obj.configuration())))
+        place = units.Installation.find(ctx.obj.configuration())
+        sys.stdout.write(units.build_unit(unit, place))
+        for line in list_unseen(place):
+            typer.echo(f"warning: {line}", err=True)
         return
     if stopped is not None:
         _tell_stopped(ctx.obj, stopped, later=later)

@@ -11,6 +11,7 @@ import polars as pl
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.fitness import load_fit
+from hftcl.archive.looks import Look
 from hftcl.archive.policy import complete_params
 from hftcl.errors import ConfigError, FeatureError, UsageError
 from hftcl.events import OnEvent
@@ -37,9 +38,9 @@ class Candidate:
     rows: int
     sessions: int
 
-    def with_slices(self, slices: Mapping[str, tuple[Slice, ...]]) -> "Candidate":
-        """Return the candidate whose file keeps the slices of its exam; it predicts as before, by the same graph."""
-        onnx = artifact.add_slices(self.onnx, slices)
+    def with_exam(self, slices: Mapping[str, tuple[Slice, ...]], look: Look | None) -> "Candidate":
+        """Return the candidate whose file keeps what its exam said; it predicts as before, by the same graph."""
+        onnx = artifact.add_exam(self.onnx, slices, look)
         return replace(self, onnx=onnx, model=artifact.load(onnx, expected_features=self.model.meta.features))
 
 

@@ -20,7 +20,7 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.miracle import REMEDY, examine_causes, find_miracles, is_confirmed
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import ExamResult, examine
-from hftcl.learning.trials import find_trials
+from hftcl.learning.trials import build_look, find_trials
 from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -108,7 +108,8 @@ def train_and_examine(
         exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
     with watch("baseline"):
         baseline = score_baseline(data, division, settings, pool=pool, on_event=on_event)
-        return candidate.with_slices(exam.challenger.slices), replace(exam, baseline=baseline)
+        look = build_look(exam.challenger.report, policy=policy)
+        return candidate.with_exam(exam.challenger.slices, look), replace(exam, baseline=baseline)
 
 
 def _examine_candidate(

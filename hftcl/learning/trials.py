@@ -67,6 +67,15 @@ def compute_luck(
     )
 
 
+def build_look(score: ScoreReport, *, policy: str, positions: str | None = None) -> Look | None:
+    """Return the look that an exam was, None where it gave no figure; positions: as for `find_trials`."""
+    positions = positions or score.positions_sha256
+    if score.sharpe is None or positions is None:
+        return None
+    days = tuple(date.fromisoformat(day) for day in score.pnl_by_session)
+    return Look(policy=policy, positions=positions, sharpe=score.sharpe, sessions=days)
+
+
 def record_look(
     archive: Archive,
     score: ScoreReport,
@@ -81,10 +90,9 @@ def record_look(
 
     positions: as for `find_trials`.
     """
-    if score.sharpe is None or score.positions_sha256 is None:
+    look = build_look(score, policy=policy, positions=positions)
+    if look is None:
         return
-    days = tuple(date.fromisoformat(day) for day in score.pnl_by_session)
-    look = Look(policy=policy, positions=positions or score.positions_sha256, sharpe=score.sharpe, sessions=days)
     try:
         archive.record_look(look, synthetic=synthetic, now=now)
     except (StorageError, LockHeldError) as fault:

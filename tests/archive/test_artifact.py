@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta, build, describe, load, pick_canary_rows
+from hftcl.archive.looks import Look
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 from hftcl.exam.drift import FeatureBins, feature_bins
 from hftcl.exam.slices import Slice
@@ -139,15 +140,20 @@ def test_the_same_model_gives_the_same_file(graph: bytes, data: bytes) -> None:
     assert build(forest(seed=2), META, pick_canary_rows(rows())) != data
 
 
-def test_the_slices_of_the_exam_join_the_file_and_leave_graph_canaries_and_the_rest_as_they_were(data: bytes) -> None:
+LOOK = Look(policy="p", positions="x", sharpe=1.25, sessions=(date(2026, 1, 2), date(2026, 1, 5)))
+
+
+def test_slices_and_look_of_the_exam_join_the_file_and_leave_graph_canaries_and_the_rest_as_they_were(
+    data: bytes,
+) -> None:
     part = Slice(name="AAPL", gross=0.01, cost=0.001, turnover=10.0, trades=3, held_share=0.2)
-    sliced = artifact.add_slices(data, {"ticker": (part,)})
+    sliced = artifact.add_exam(data, {"ticker": (part,)}, LOOK)
     before, after = load(data), load(sliced, expected_features=FEATURES)
-    assert after.meta == replace(before.meta, exam_slices={"ticker": (part,)})
+    assert after.meta == replace(before.meta, exam_slices={"ticker": (part,)}, exam_look=LOOK)
     assert (after.predict(rows()) == before.predict(rows())).all()
     graphs = [onnx.load_model_from_string(file).graph for file in (data, sliced)]
     assert graphs[0] == graphs[1]
-    assert artifact.add_slices(sliced, {"ticker": (part,)}) == sliced
+    assert artifact.add_exam(sliced, {"ticker": (part,)}, LOOK) == sliced
 
 
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
@@ -169,7 +175,7 @@ def test_the_hours_of_an_earlier_release_keep_their_names(data: bytes) -> None:
         trades=4,
         held_share=0.5,
     )
-    assert load(artifact.add_slices(data, {"hour": (part,)})).meta.exam_slices == {"hour": (part,)}
+    assert load(artifact.add_exam(data, {"hour": (part,)}, None)).meta.exam_slices == {"hour": (part,)}
 
 
 def test_a_file_of_a_release_without_bins_and_slices_still_serves(data: bytes) -> None:
@@ -369,7 +375,7 @@ def updated(change: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
 # What a release before them did not write: without one, the file means what it meant then.
 LATER = {"feature_sources", "feature_bins", "exam_slices", "coverage", "side", "volatility", "entry", "horizon"}
 LATER |= {"half_life_days", "novelty", "selection", "format", "bars_by_session", "bars_by_ticker", "columns"}
-LATER |= {"ticker_models", "max_rows"}
+LATER |= {"ticker_models", "max_rows", "exam_look"}
 
 
 def test_metadata_that_lack_a_field_or_have_one_of_another_type_are_refused(data: bytes) -> None:

@@ -64,7 +64,7 @@ def test_a_signature_moved_to_another_model_is_refused(graph: bytes, monkeypatch
 
 
 def test_the_slices_of_an_exam_are_signed_too(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_slices = artifact.add_slices(built(graph, KEY, monkeypatch), {})
+    with_slices = artifact.add_exam(built(graph, KEY, monkeypatch), {}, None)
     assert load(with_slices).meta.exam_slices == {}
     assert KEY.encode() not in with_slices
     onnx.checker.check_model(onnx.ModelProto.FromString(with_slices))

@@ -25,7 +25,10 @@ from hftcl import durable, pages
 from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
-from hftcl.archive.registry import Registry
+from hftcl.archive.looks import read_looks
+from hftcl.archive.rebuild import read_trained_at
+from hftcl.archive.records import NewModel
+from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import open_to_change
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units
 from hftcl.doctor.examination import CHECKS, NOT_QUIET
@@ -230,6 +233,90 @@ def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str
     assert (after.is_deployed, after.val_sharpe) == (True, before.val_sharpe)
     assert Archive(home).recover(NOW) == ()
     assert repairs.repair(patient(home)) == ()
+
+
+def _add_again(home: Path, model_id: str) -> str:
+    """Archive the model of `home` once more, under another id, as a retrain at another time would."""
+    registry = Registry(home)
+    (first, *_) = reversed(registry.models())
+    graph, meta = artifact._open_verified("the model", registry.onnx_path(first.model_id).read_bytes())
+    del graph.metadata_props[:]
+    at = read_trained_at(model_id)
+    known = {name: getattr(first, name) for name in NewModel.__slots__}
+    new = NewModel(**known | {"model_id": model_id, "trained_at": at, "outcome": "rejected"})
+    archive = Archive(home)
+    assert archive.claim_id(at) == model_id
+    archive.add(new, artifact._serialize(graph, replace(meta, model_id=model_id)), model_id.encode(), now=at)
+    archive.record_attempt(at, kind="retrain", outcome="rejected", reason="a test", model_id=model_id)
+    return model_id
+
+
+@pytest.mark.hazard(87)
+def test_who_deletes_the_registry_does_not_wear_the_judge_down(home: Path) -> None:
+    before = read_looks(Registry(home), synthetic=True)
+    assert [look.sharpe is not None and len(look.sessions) > 1 and look.policy != "" for look in before] == [True]
+    for path in (home / "models" / "registry.sqlite", home / "models" / "model_metadata.csv"):
+        path.unlink()
+    notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
+    assert read_looks(Registry(home), synthetic=True) == before
+    assert [note for note in notes if "dry runs" in note and "more easily" in note], notes
+
+
+@pytest.mark.hazard(87)
+def test_a_rebuilt_model_whose_file_does_not_tell_its_exam_counts_as_a_try_by_the_csv(home: Path) -> None:
+    registry = Registry(home)
+    (before,) = read_looks(registry, synthetic=True)
+    _forget_exam(home)
+    (home / "models" / "registry.sqlite").unlink()
+    repairs.repair(patient(home))
+    (after,) = read_looks(registry, synthetic=True)
+    assert after.sharpe == before.sharpe
+    assert set(before.sessions) <= set(after.sessions)
+
+
+@pytest.mark.hazard(87)
+def test_a_try_that_neither_file_nor_csv_tells_is_said_to_be_lost(home: Path) -> None:
+    _forget_exam(home)
+    for path in (home / "models" / "registry.sqlite", home / "models" / "model_metadata.csv"):
+        path.unlink()
+    notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
+    (model,) = Registry(home).models()
+    assert [note for note in notes if model.model_id in note and "does not count as a try" in note], notes
+    assert read_looks(Registry(home), synthetic=True) == ()
+
+
+def _forget_exam(home: Path) -> None:
+    """Make the model of `home` one of an earlier release, whose file said nothing of its exam but the days."""
+    registry = Registry(home)
+    (model,) = registry.models()
+    path = registry.onnx_path(model.model_id)
+    graph, meta = artifact._open_verified("the model", path.read_bytes())
+    del graph.metadata_props[:]
+    path.write_bytes(artifact._serialize(graph, replace(meta, exam_look=None)))
+    registry.production.write_bytes(path.read_bytes())
+    registry.csv.write_text(registry.csv.read_text().replace(model.sha256, compute_digest(path) or ""))
+
+
+@pytest.mark.hazard(86)
+def test_a_model_whose_row_is_rebuilt_stands_where_it_stood_though_the_clock_once_ran_ahead(home: Path) -> None:
+    ids = [_add_again(home, model_id) for model_id in ("20270101_000000", "20251217_000000", "20251218_000000")]
+    registry = Registry(home)
+    before = [model.model_id for model in registry.models()]
+    assert before[:3] == ids[::-1]
+    with contextlib.closing(sqlite3.connect(registry.database)) as db, db:
+        db.execute("UPDATE models SET rows = rows + 1 WHERE model_id = '20251217_000000'")
+    assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
+    assert [model.model_id for model in registry.models()] == before
+
+
+@pytest.mark.hazard(86)
+def test_a_damaged_row_that_no_model_needs_is_a_fault_too(home: Path) -> None:
+    """`check` and `retrain` end at it."""
+    _add_again(home, "20251217_000000")
+    with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db, db:
+        db.execute("UPDATE attempts SET reason = 'a tesu' WHERE reason = 'a test'")
+    found = row(examine(patient(home)), "archive")
+    assert (found.status, "the row attempts" in found.detail, "--repair" in found.remedy) == ("fault", True, True)
 
 
 @pytest.mark.hazard(87)
@@ -890,3 +977,14 @@ def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
     become = "import os; from hftcl.doctor import units; os.setuid(54321); print(units.find_user())"
     done = subprocess.run([sys.executable, "-c", become], env=environ, capture_output=True, text=True, check=False)
     assert done.stdout == "54321\n", done.stderr
+
+
+def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_warning(home: Path) -> None:
+    for place, setting in (("/tmp", "PrivateTmp="), ("/var/tmp", "PrivateTmp="), ("/dev/shm", "PrivateIPC=")):  # noqa: S108
+        done = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME=f"{place}/hftcl-is-not-here")
+        assert done.returncode == 0
+        assert f"WorkingDirectory={place}/hftcl-is-not-here" in done.stdout, "as before, and nothing else"
+        told = [line for line in done.stderr.splitlines() if line.startswith(f"warning: {place}/hftcl-is-not-here ")]
+        assert [setting in line for line in told] == [True], done.stderr
+    sound = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME="/srv/hftcl-is-not-here")
+    assert "/srv/" not in sound.stderr
