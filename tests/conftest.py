@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import browser as real_browser
 from tests.trained import Homes
@@ -73,6 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # a shell starts so what it runs in the background, and no command of ours would hear Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No example fails because the machine is slow: Hypothesis' own 200 ms are for a machine that does nothing else.
+    settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("unhurried")
     gc.set_threshold(_COLLECT_AFTER)
     sys.dont_write_bytecode = False  # else each process writes the tests' asserts anew: ten seconds
     for name in _THREADS:

@@ -61,7 +61,7 @@ def test_a_line_that_cannot_be_understood_is_told_by_number_where_it_may_be_the_
     assert secret_from(tmp_path, f"OTHER=x\n{line}\n", "OTHER") == "x"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=30))
 def test_a_quoted_secret_is_read_as_it_was_written(value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("quoted", numbered=True)

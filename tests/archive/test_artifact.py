@@ -486,7 +486,7 @@ def test_a_graph_that_is_more_or_else_than_trees_is_refused_although_its_digest_
         load(sealed(model))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(body=st.binary(max_size=300))
 def test_arbitrary_bytes_under_a_fitting_digest_are_an_integrity_error_and_nothing_else(body: bytes) -> None:
     with pytest.raises(IntegrityError):

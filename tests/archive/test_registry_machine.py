@@ -209,9 +209,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 
 
 def bounded(examples: int, steps: int) -> settings:
-    return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
+    return settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.hazard(8)

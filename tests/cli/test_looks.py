@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
@@ -55,7 +55,6 @@ def test_a_look_says_what_the_command_says(line: str, capsys: pytest.CaptureFixt
     assert len(shown.out) > 100
 
 
-@settings(deadline=None)
 @given(
     command=st.sampled_from(["history", "trade", "schedule", "check"]),
     words=st.lists(st.sampled_from([*WORDS, *NUMBERS]), max_size=4),

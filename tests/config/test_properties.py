@@ -31,7 +31,7 @@ def misspelt(name: str) -> st.SearchStrategy[str]:
     ).filter(lambda wrong: bool(wrong) and wrong != name)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_misspelt_setting_is_named_with_what_was_meant(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -47,7 +47,7 @@ def test_a_misspelt_setting_is_named_with_what_was_meant(
     assert in_environment == f"{variable}: there is no such setting; did you mean {leaf.variable}?"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_misspelt_section_is_named_with_what_was_meant(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -114,7 +114,7 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     return tree
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tree=trees())
 def test_settings_written_by_the_program_read_back_the_same(
     tree: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
@@ -139,7 +139,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(document=st.dictionaries(names, values, max_size=5), environ=st.dictionaries(st.text(max_size=5), st.text()))
 def test_no_document_and_no_environment_is_more_than_a_fault(
     document: dict[str, Any], environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -152,7 +152,7 @@ def test_no_document_and_no_environment_is_more_than_a_fault(
     assert all(fault.isprintable() for fault in told)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=200))
 def test_no_bytes_in_a_file_are_more_than_a_fault(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()

@@ -41,7 +41,7 @@ def test_many_observations_come_to_the_textbook_index() -> None:
     assert 0.85 < moved[0] < 1.0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 200), observations=st.integers(1, 1000))
 def test_the_index_is_never_negative_and_never_infinite(seed: int, rows: int, observations: int) -> None:
     bins = feature_bins(normal(rows, 3, seed=seed))
@@ -50,7 +50,7 @@ def test_the_index_is_never_negative_and_never_infinite(seed: int, rows: int, ob
     assert (found >= 0).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     values=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 3.0]), min_size=1, max_size=60), observations=st.integers(1, 99)
 )

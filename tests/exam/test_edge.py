@@ -131,7 +131,7 @@ def test_the_thresholds_are_the_user_s() -> None:
     assert decided(record[1:], rule=lenient).state is ASIDE
 
 
-@limits(deadline=None, max_examples=80)
+@limits(max_examples=80)
 @given(seed=st.integers(0, 10_000), n=st.integers(20, 90), more=st.floats(0.0, 0.5), live=st.booleans())
 def test_a_policy_that_earns_more_in_every_session_never_loses_its_edge(
     seed: int, n: int, more: float, live: bool
@@ -142,7 +142,7 @@ def test_a_policy_that_earns_more_in_every_session_never_loses_its_edge(
     assert balanced != [LIVE, ASIDE]
 
 
-@limits(deadline=None, max_examples=80)
+@limits(max_examples=80)
 @given(seed=st.integers(0, 10_000), n=st.integers(5, 90), true=st.floats(-4, 8), live=st.booleans())
 def test_what_is_not_live_under_balanced_is_not_live_under_guarded_or_strict(
     seed: int, n: int, true: float, live: bool

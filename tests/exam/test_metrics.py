@@ -205,7 +205,7 @@ def test_drawdown_by_hand() -> None:
     assert max_drawdown([1.0, 2.0]) == max_drawdown([]) == 0.0
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(x=pnls, seed=st.integers(0, 99))
 def test_a_difference_turns_round_with_its_sides(x: FloatArray, seed: int) -> None:
     y = x[np.random.default_rng(seed).permutation(x.size)] + np.linspace(0, 0.1, x.size)
@@ -245,7 +245,7 @@ def test_the_delta_method_agrees_with_a_numerical_gradient() -> None:
     assert sharpe_difference(x, y, lags=1).standard_error == pytest.approx(math.sqrt(252 * lagged / 26), rel=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(x=pnls, factor=st.sampled_from([1.0, 1 / 3, 1e-9, 7.7]))
 def test_a_model_against_itself_is_a_coin(x: FloatArray, factor: float) -> None:
     found = sharpe_difference(x, x * factor)

@@ -152,7 +152,7 @@ def test_a_turn_from_long_to_short_is_two_trades_each_with_its_own_cost() -> Non
     assert (run(bars, 49.75).wins, run(bars, 60.0).wins) == (1, 0)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(bars=markets(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_cash_and_shares_agree_with_returns(bars: list[Bar], cost_bps: float) -> None:
     found = run(bars, cost_bps)
@@ -161,7 +161,7 @@ def test_cash_and_shares_agree_with_returns(bars: list[Bar], cost_bps: float) ->
     assert found.net.tolist() == pytest.approx([expected[day] for day in found.sessions], abs=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bars=markets(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]), seed=st.integers(0, 9))
 def test_every_way_of_adding_up_gives_the_same_net(bars: list[Bar], cost_bps: float, seed: int) -> None:
     prices, positions = frames(bars)
@@ -176,7 +176,7 @@ def test_every_way_of_adding_up_gives_the_same_net(bars: list[Bar], cost_bps: fl
     assert shuffled.net.tolist() == found.net.tolist()  # to the bit
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(bars=markets(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_the_trades_add_up_to_the_net(bars: list[Bar], cost_bps: float) -> None:
     prices, positions = frames(bars)

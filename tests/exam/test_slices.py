@@ -56,7 +56,7 @@ def exams(draw: st.DrawFn) -> tuple[pl.DataFrame, list[float]]:
     return bars, rng.choice([-0.5, -0.25, 0.0, 0.25, 0.5], bars.height).tolist()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(exam=exams(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_each_slicing_adds_up_to_the_whole_exam(exam: tuple[pl.DataFrame, list[float]], cost_bps: float) -> None:
     bars, positions = exam
@@ -70,7 +70,7 @@ def test_each_slicing_adds_up_to_the_whole_exam(exam: tuple[pl.DataFrame, list[f
         assert sum(part.trades for part in parts) == whole.trades
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(exam=exams(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_the_sides_are_those_of_the_trades(exam: tuple[pl.DataFrame, list[float]], cost_bps: float) -> None:
     """A second way: each trade's net, which pays for its own opening and closing, by the side that it is on."""
@@ -87,7 +87,7 @@ def test_the_sides_are_those_of_the_trades(exam: tuple[pl.DataFrame, list[float]
 
 
 @given(exam=exams())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_order_of_the_bars_does_not_matter_to_the_bit(exam: tuple[pl.DataFrame, list[float]]) -> None:
     bars, positions = exam
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))

@@ -145,7 +145,7 @@ def test_the_sessions_of_bars_start_with_the_first_bar_of_any_ticker() -> None:
     assert [s.start for s in found] == [FIRST + timedelta(minutes=2), FIRST + timedelta(days=1)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     n=st.integers(3, 70),
     exam=st.integers(1, 40),
@@ -202,7 +202,6 @@ def test_too_few_sessions_for_an_inner_split_say_how_many_are_needed_and_what_to
 
 
 @given(n=st.integers(0, 80), embargo=st.integers(1, 30), share=st.floats(0.05, 0.9))
-@settings(deadline=None)
 def test_an_inner_split_is_whole_or_refused(n: int, embargo: int, share: float) -> None:
     try:
         found = split_inner(window(n), embargo_sessions=embargo, share=share)

@@ -3,13 +3,12 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hftcl.exam.student import compute_t_quantile
 
 
-@settings(deadline=None)  # the first example loads SciPy
 @given(st.integers(1, 3000), st.floats(0.501, 0.9999))
 def test_a_quantile_is_that_of_scipy(df: int, probability: float) -> None:
     from scipy.special import stdtrit  # here: each process that collects would wait for it
@@ -17,7 +16,6 @@ def test_a_quantile_is_that_of_scipy(df: int, probability: float) -> None:
     assert compute_t_quantile(df, probability) == pytest.approx(float(stdtrit(df, probability)), rel=1e-10)
 
 
-@settings(deadline=None)  # the first example loads SciPy
 @given(st.integers(1, 3000), st.floats(0.501, 0.9999))
 def test_the_distribution_at_a_quantile_is_its_probability(df: int, probability: float) -> None:
     from scipy.special import stdtr

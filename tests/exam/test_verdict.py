@@ -364,7 +364,7 @@ numbers = st.one_of(st.floats(-0.05, 0.05), st.sampled_from([0.0, NAN, math.inf,
 policies = st.sampled_from([SEED, GUARDED, settings.Promote(policy="guarded", min_sharpe=-100, min_p_better=0)])
 
 
-@limits(deadline=None, max_examples=100)
+@limits(max_examples=100)
 @given(
     challenger=st.lists(numbers, min_size=10, max_size=14),
     champion=st.lists(numbers, min_size=10, max_size=14),
@@ -381,7 +381,7 @@ def test_nothing_is_promoted_on_a_figure_that_is_not_finite(
     assert (found.outcome is Outcome.DEPLOYED) == (found.reason == "met every condition")
 
 
-@limits(deadline=None, max_examples=60)
+@limits(max_examples=60)
 @given(
     own=st.floats(-6, 6),
     against=st.floats(-6, 6),
@@ -397,7 +397,7 @@ def test_earning_more_never_loses_a_promotion(
         assert verdict(with_sharpe(own + more, seed=seed), champion, SEED, earlier).outcome is Outcome.DEPLOYED
 
 
-@limits(deadline=None, max_examples=60)
+@limits(max_examples=60)
 @given(own=st.floats(-6, 6), against=st.floats(-6, 6), tolerance=st.floats(0, 0.99), least=st.floats(-6, 6))
 def test_the_seed_rule_is_the_one_of_the_guide(own: float, against: float, tolerance: float, least: float) -> None:
     rule = settings.Promote(policy="seed", tolerance=tolerance, min_sharpe=least)

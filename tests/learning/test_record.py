@@ -80,7 +80,7 @@ def window(n: int) -> list[Session]:
     ]
 
 
-@limits(deadline=None, max_examples=100)
+@limits(max_examples=100)
 @given(n=st.integers(4, 150), exam=st.integers(1, 90), embargo=st.integers(1, 3))
 def test_the_folds_cover_the_exam_once_and_train_on_as_much_as_the_candidate(n: int, exam: int, embargo: int) -> None:
     if n < 2 + embargo:

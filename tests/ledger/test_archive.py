@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hftcl.errors import HftclError, IntegrityError
@@ -438,7 +438,6 @@ def test_a_fill_that_is_told_after_the_close_of_its_session_counts_in_it(path: P
             assert opened.read_account() == compute_account(fills)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

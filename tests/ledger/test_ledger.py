@@ -120,7 +120,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
 
 
 @given(number=numbers, other=numbers, text=texts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_row_that_comes_with_its_seal_is_whole_whatever_it_holds(number: float, other: float, text: str) -> None:
     fill = a_fill(quantity=1.0 if math.isnan(number) else number, price=0.0 if math.isnan(other) else other)
     fill = replace(fill, fill_id=f"fill {text}")
@@ -139,7 +139,7 @@ def test_a_row_that_comes_with_its_seal_is_whole_whatever_it_holds(number: float
 
 
 @given(news=st.lists(st.sampled_from(sorted(RANKS)), max_size=6), order=st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_news_about_an_order_may_come_twice_late_and_in_any_order(news: list[State], order: random.Random) -> None:
     shuffled = news * 2
     order.shuffle(shuffled)

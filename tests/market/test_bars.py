@@ -174,7 +174,7 @@ rows = st.lists(st.one_of(sane, st.tuples(tickers, stamps, prices, prices, price
 
 
 @pytest.mark.hazard(32)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(rows=rows, known=st.one_of(st.none(), minutes))
 def test_no_bar_is_dropped_silently_and_none_that_is_kept_is_faulty(rows: list[Row], known: int | None) -> None:
     as_of = None if known is None else OPEN + timedelta(minutes=known)
@@ -191,7 +191,7 @@ def test_no_bar_is_dropped_silently_and_none_that_is_kept_is_faulty(rows: list[R
         assert as_of is None or row["ts"] + timedelta(minutes=1) <= as_of
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(rows=rows)
 def test_cleaning_twice_changes_nothing(rows: list[Row]) -> None:
     once, findings = clean(frame(*rows), SESSIONS, ticker="A")
@@ -201,7 +201,7 @@ def test_cleaning_twice_changes_nothing(rows: list[Row]) -> None:
     assert [f for f in again if f.reason in NOTED] == [f for f in findings if f.reason in NOTED]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(rows=rows, now=st.integers(-400, 900))
 def test_cleaning_a_bar_never_depends_on_later_bars(rows: list[Row], now: int) -> None:
     moment = OPEN + timedelta(minutes=now)
@@ -211,7 +211,7 @@ def test_cleaning_a_bar_never_depends_on_later_bars(rows: list[Row], now: int) -
     assert_frame_equal(everything.filter(pl.col("ts") + timedelta(minutes=1) <= moment), then, check_exact=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=rows, cut=st.sampled_from([1, 2]))
 def test_sessions_fetched_apart_clean_to_the_same_bars_as_fetched_at_once(rows: list[Row], cut: int) -> None:
     at_once, _ = clean(frame(*rows), SESSIONS, ticker="A")

@@ -647,7 +647,7 @@ def test_the_sixth_call_of_the_free_plan_waits_for_the_minute_to_pass(connect: C
     gaps=st.lists(st.floats(0, 40), min_size=1, max_size=40),
     most=st.integers(1, 6),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_stretch_of_a_minute_ever_holds_more_calls_than_allowed(gaps: list[float], most: int) -> None:
     now, calls = 1_000_000.0, list[float]()
     for gap in gaps:
@@ -659,7 +659,7 @@ def test_no_stretch_of_a_minute_ever_holds_more_calls_than_allowed(gaps: list[fl
 
 
 @given(calls=st.lists(st.floats(0, 2e9), max_size=20), now=st.floats(0, 2e9), most=st.integers(1, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_clock_step_makes_a_wait_longer_than_the_minute(calls: list[float], now: float, most: int) -> None:
     assert 0 <= compute_wait_s(calls, now, most=most, window_s=60.0) <= 60.0
 

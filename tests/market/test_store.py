@@ -494,7 +494,7 @@ def test_a_hostile_ticker_stays_inside_the_folder(tmp_path: Path, ticker: str) -
 
 
 @pytest.mark.hazard(60)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(pair=st.lists(st.text(st.sampled_from("ACONaconÅ.%~/:-25E "), max_size=6), min_size=2, max_size=2, unique=True))
 def test_distinct_tickers_have_distinct_folders_even_where_case_does_not_count(pair: list[str]) -> None:
     one, other = (folder_name(ticker) for ticker in pair)

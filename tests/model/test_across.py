@@ -60,7 +60,7 @@ def test_rank_and_z_score_are_those_of_scipy_and_the_order_is_no_matter(scipy_st
     assert backwards.tobytes() == score.tobytes()
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.3, 0.8]), warm=st.integers(0, 2))
 def test_what_is_compared_is_the_same_to_the_bit_minute_by_minute(seed: int, missing: float, warm: int) -> None:
     tickers = ["A", "B", "C", "D", "E"]

@@ -58,7 +58,7 @@ def by_ticker(
     return rows
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     seed=st.integers(0, 10**6),
     missing=st.sampled_from([0.0, 0.3, 0.8]),
@@ -84,7 +84,7 @@ def test_one_after_another_is_to_the_bit_all_at_once(
         assert found[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes(), name
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.3, 0.8]), absent=st.integers(0, 8))
 def test_the_sessions_of_the_warm_up_before_a_session_give_the_values_that_all_of_them_give(
     seed: int, missing: float, absent: int

@@ -63,7 +63,7 @@ def test_in_a_minute_without_a_trade_a_price_stands_still_a_count_is_0_and_a_num
     assert silent["imbalance"].null_count() == silent.height
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.3, 0.8]), warm=st.integers(0, 2))
 def test_what_reads_columns_is_the_same_to_the_bit_minute_by_minute(seed: int, missing: float, warm: int) -> None:
     bars = complete(market(seed, sessions=3, minutes=45, missing=missing)).sort("ticker", "ts")

@@ -19,7 +19,7 @@ from tests.model.feature_cases import Values, market, one_session, reference
 from tests.shared_data import REAL_BARS, needs_real_bars
 
 Compute = Callable[[pl.DataFrame], pl.DataFrame]
-QUIET = settings(max_examples=40, deadline=None)
+QUIET = settings(max_examples=40)
 
 
 def differences_when_cut(bars: pl.DataFrame, now: datetime, compute: Compute = features) -> int:

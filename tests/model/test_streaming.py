@@ -67,7 +67,7 @@ def at_once(bars: pl.DataFrame, warm: int) -> pl.DataFrame:
 # Equal to the bit
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     missing=st.sampled_from([0.0, 0.1, 0.6, 0.9]),

@@ -246,7 +246,7 @@ def test_synthetic_bars_are_called_so() -> None:
 
 
 @given(low=st.floats(-1e4, 1e4), span=st.floats(1e-3, 1e4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_ticks_are_round_and_lie_within_the_axis(low: float, span: float) -> None:
     found = page.ticks(low, low + span)
     assert len(found) <= 8

@@ -155,7 +155,7 @@ def test_a_day_that_a_zone_leaves_out_has_its_job_at_the_beginning_of_the_next()
     minute=st.integers(0, 59),
     days=st.sampled_from(["* * *", "* * SUN", "1,15 * *", "* */2 MON-FRI", "L * *", "* * FRI#2", "13 * FRI"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_times_are_those_of_cronsim_which_follows_debian(
     zone: ZoneInfo, start: datetime, hour: int, minute: int, days: str
 ) -> None:
@@ -168,7 +168,7 @@ def test_times_are_those_of_cronsim_which_follows_debian(
 
 
 @given(zone=st.sampled_from(SAMPLE).map(ZoneInfo), wall=WALLS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_wall_time_is_resolved_to_the_first_minute_that_shows_it_or_a_later_one(
     zone: ZoneInfo, wall: datetime
 ) -> None:
@@ -294,7 +294,7 @@ def steps() -> st.SearchStrategy[timedelta]:
 
 @pytest.mark.hazard(43)
 @given(moves=st.lists(st.tuples(st.floats(0.01, 40), steps()), max_size=6), seed=st.integers(0, 2**16))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_wherever_the_clock_is_put_nothing_is_claimed_twice_and_afterwards_all_goes_on(
     moves: list[tuple[float, timedelta]], seed: int
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_threshold_that_is_none_is_refused(threshold: float) -> None:
         book(threshold=threshold)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(first=sessions, second=sessions, now=st.integers(0, 39), horizon=st.integers(1, 35))
 def test_the_bars_known_so_far_give_the_same_bits_as_the_whole_session(
     first: dict[int, float | None], second: dict[int, float | None], now: int, horizon: int
@@ -129,7 +129,7 @@ def book(*, threshold: float = 1.0, horizon: int = 4, weight: float = 1.0) -> Po
     return PositionBook(threshold=threshold, horizon_minutes=horizon, weight=weight, flat_minutes_before_close=2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(days=st.lists(st.tuples(sessions, sessions), min_size=1, max_size=3), horizon=st.integers(1, 45))
 def test_the_minutes_pushed_one_by_one_give_the_same_bits_as_all_at_once(
     days: list[tuple[dict[int, float | None], dict[int, float | None]]], horizon: int
@@ -147,7 +147,7 @@ def test_the_minutes_pushed_one_by_one_give_the_same_bits_as_all_at_once(
     assert_frame_equal(at_once.push(whole), expected, check_exact=True)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     both=st.tuples(sessions, sessions),
     side=st.sampled_from(["both", "long", "short"]),
@@ -203,7 +203,7 @@ def test_a_prediction_that_comes_late_or_twice_is_refused(late: dict[int, float 
         streamed.push(rows({30: 2.0}, day=-1))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(predictions=sessions, seed=st.integers(0, 9))
 def test_the_order_of_rows_does_not_matter(predictions: dict[int, float | None], seed: int) -> None:
     frame = pl.concat([rows(predictions, day=day, length=40) for day in range(3)])
@@ -213,7 +213,7 @@ def test_the_order_of_rows_does_not_matter(predictions: dict[int, float | None],
     assert positions_sha256(decide(shuffled)) == positions_sha256(decide(frame))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(predictions=st.lists(sessions, min_size=1, max_size=6), horizon=st.integers(1, 35))
 def test_the_gross_position_never_exceeds_the_capital(predictions: list[dict[int, float | None]], horizon: int) -> None:
     frame = pl.concat([rows(one, ticker=f"T{n}", length=40) for n, one in enumerate(predictions)])

@@ -228,7 +228,7 @@ def worst(book: RiskBook, quantities: dict[str, list[float]]) -> dict[str, tuple
 
 
 @pytest.mark.hazard(56)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(book=books(), sent=orders(), shorting=st.booleans())
 def test_whatever_is_ordered_no_limit_is_ever_passed(book: RiskBook, sent: list[Order], shorting: bool) -> None:
     limits = replace(LIMITS, shorting=shorting, position=30_000.0, gross=60_000.0, net=40_000.0)
