@@ -54,6 +54,7 @@ COMMANDS: Final = (
 _LONGEST_WORD: Final = 200  # characters: longer than a path or an address that a person has typed
 _ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")  # a word that is longer than that
 _COMPLETION: Final = "_HFTCL_COMPLETE"  # set by the shell that asks how a line may go on: typer answers
+_TERMINATED: Final = "Stopped by SIGTERM. Run it again to go on."
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
@@ -103,7 +104,7 @@ def run() -> Never:
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):
             if ended.code == 128 + signal.SIGTERM:
-                told.print_document("Stopped by SIGTERM. Run it again to go on.", 128 + signal.SIGTERM)
+                told.print_document(_TERMINATED, 128 + signal.SIGTERM)
             raise
         code = _discard_output()  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
@@ -111,6 +112,8 @@ def run() -> Never:
     if code == 130 and not is_told:
         _tell("\n")  # a progress bar has no end of line
         told.fail(_describe_interruption(), 130)
+    elif code == 128 + signal.SIGTERM:  # of a command that hears the signal itself
+        told.print_document(_TERMINATED, code)
     if telling := sys.modules.get("hftcl.cli.telling"):  # who has not loaded it has told nothing
         telling.send_alerts()
     raise SystemExit(code)
