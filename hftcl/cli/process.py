@@ -110,7 +110,7 @@ def run() -> Never:
     except Exception as error:  # noqa: BLE001 - told, or raised again
         code, is_told = told.report(error), True
     if code == 130 and not is_told:
-        _tell("\n")  # a progress bar has no end of line
+        _end_line()
         told.fail(_describe_interruption(), 130)
     elif code == 128 + signal.SIGTERM:  # of a command that hears the signal itself
         told.print_document(_TERMINATED, code)
@@ -134,6 +134,13 @@ def _run_words(arguments: Sequence[str]) -> int | None:
         if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
             progress.end_displays()
     return None
+
+
+def _end_line() -> None:
+    """End the line of the ^C that a terminal shows; a progress bar that was cut short has ended its own."""
+    progress = sys.modules.get("hftcl.views.progress")
+    if progress is None or not progress.cut_short:
+        _tell("\n")
 
 
 def _describe_interruption() -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
 from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO
@@ -60,6 +61,12 @@ class Listening(Observer):
         """Pass on what the job reports; its warnings are in the log already."""
         if event.level is Level.PROGRESS:
             self._on_event(event)
+
+    def surround(self) -> AbstractContextManager[None]:
+        """Return what ends the bars of a job."""
+        from hftcl.views.progress import end_displays_after  # here: a preview shows none
+
+        return end_displays_after()
 
 
 class LivePage(TextIOBase, Observer):
