@@ -19,7 +19,7 @@ from hftcl.learning.reports import CheckReport, ExamReport, FeaturesReport, Proo
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
-from hftcl.views.progress import build_listener
+from hftcl.views.progress import build_listener, end_displays_after
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,7 @@ class ContinuousLearning:
         """Folder of models, bars and registry."""
         return Home.of(self.settings).root
 
+    @end_displays_after()
     def check(self, *, as_of: str | None = None) -> CheckReport:
         """Return whether a retrain is due, every trigger with its evidence. Changes nothing."""
         from hftcl.learning.stories.check import check
@@ -106,6 +107,7 @@ class ContinuousLearning:
         report = self.check()
         return report.due, report.reason
 
+    @end_displays_after()
     def retrain(
         self,
         *,
@@ -127,18 +129,21 @@ class ContinuousLearning:
             on_event=self._on_event,
         )
 
+    @end_displays_after()
     def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:
         """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing."""
         from hftcl.learning.stories.prove import prove
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
+    @end_displays_after()
     def features(self, *, as_of: str | None = None) -> FeaturesReport:
         """Return the features in force, and what each is worth on the training sessions. Changes nothing."""
         from hftcl.learning.stories.features import describe_features
 
         return describe_features(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
+    @end_displays_after()
     def backtest(
         self, from_: date | str, to: date | str, *, search: bool = False, trials: int | None = None
     ) -> BacktestReport:
@@ -152,6 +157,7 @@ class ContinuousLearning:
             self.settings, from_, to, search=search, trials=trials, now=self._clock(), on_event=self._on_event
         )
 
+    @end_displays_after()
     def search(
         self, *, trials: int | None = None, minutes: float | None = None, as_of: str | None = None
     ) -> "SearchReport":
@@ -166,6 +172,7 @@ class ContinuousLearning:
             self.settings, trials=trials, minutes=minutes, as_of=as_of, now=self._clock(), on_event=self._on_event
         )
 
+    @end_displays_after()
     def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
         """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
 
@@ -175,6 +182,7 @@ class ContinuousLearning:
 
         return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
 
+    @end_displays_after()
     def explain(self, model_id: str, at: tuple[str, str] | None = None) -> "ExplainReport":
         """Return what a model makes of one bar, and why; changes nothing. The values of `explain --json`.
 
@@ -184,12 +192,14 @@ class ContinuousLearning:
 
         return explain(self.settings, model_id, at, now=self._clock(), on_event=self._on_event)
 
+    @end_displays_after()
     def reproduce(self, model_id: str) -> "ReproduceReport":
         """Train an archived model again from the bars that it names, and compare; archives and deploys nothing."""
         from hftcl.learning.stories.reproduce import reproduce
 
         return reproduce(self.settings, model_id, now=self._clock(), on_event=self._on_event)
 
+    @end_displays_after()
     def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.
 
@@ -207,6 +217,7 @@ class ContinuousLearning:
         frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
         return frame
 
+    @end_displays_after()
     def train_new_model(
         self, df: "pd.DataFrame", model_params: Mapping[str, object] | None = None
     ) -> "tuple[Model, dict[str, Any], int]":

@@ -54,6 +54,7 @@ COMMANDS: Final = (
 _LONGEST_WORD: Final = 200  # characters: longer than a path or an address that a person has typed
 _ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")  # a word that is longer than that
 _COMPLETION: Final = "_HFTCL_COMPLETE"  # set by the shell that asks how a line may go on: typer answers
+_TERMINATED: Final = "Stopped by SIGTERM. Run it again to go on."
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
@@ -103,14 +104,16 @@ def run() -> Never:
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):
             if ended.code == 128 + signal.SIGTERM:
-                told.print_document("Stopped by SIGTERM. Run it again to go on.", 128 + signal.SIGTERM)
+                told.print_document(_TERMINATED, 128 + signal.SIGTERM)
             raise
         code = _discard_output()  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
         code, is_told = told.report(error), True
     if code == 130 and not is_told:
-        _tell("\n")  # a progress bar has no end of line
+        _end_line()
         told.fail(_describe_interruption(), 130)
+    elif code == 128 + signal.SIGTERM:  # of a command that hears the signal itself
+        told.print_document(_TERMINATED, code)
     if telling := sys.modules.get("hftcl.cli.telling"):  # who has not loaded it has told nothing
         telling.send_alerts()
     raise SystemExit(code)
@@ -131,6 +134,13 @@ def _run_words(arguments: Sequence[str]) -> int | None:
         if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
             progress.end_displays()
     return None
+
+
+def _end_line() -> None:
+    """End the line of the ^C that a terminal shows; a progress bar that was cut short has ended its own."""
+    progress = sys.modules.get("hftcl.views.progress")
+    if progress is None or not progress.cut_short:
+        _tell("\n")
 
 
 def _describe_interruption() -> str:

@@ -90,7 +90,7 @@ def _run(configuration: "Configuration", verbosity: int) -> None:
         from hftcl.views.schedule import LivePage
 
         summary = Summary(Sight(configuration=configuration, environ=os.environ, now=now()), with_bot=True)
-        observer = live = LivePage(sys.stderr, ZoneInfo(settings.schedule.timezone), summary.read)
+        observer = live = LivePage(sys.stderr, ZoneInfo(settings.schedule.timezone), lambda: summary.read(now()))
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)

@@ -107,18 +107,20 @@ def _watch(configuration: "Configuration") -> None:
     from hftcl.dashboard.summary import Summary
     from hftcl.trading.run.status import read_stamps, status
     from hftcl.views import trading
-    from hftcl.views.blocks import Block, collect_blocks
+    from hftcl.views.blocks import Block, collect_blocks, take_lines
     from hftcl.views.watch import open_screen
 
     settings, seen, bot = configuration.settings, cast("object", None), cast("tuple[Block, ...]", ())
-    summary = Summary(Sight(configuration=configuration, environ=os.environ, now=now()), with_bot=False)
+    sight = Sight(configuration=configuration, environ=os.environ, now=now())
     try:
         with open_screen() as screen:
+            summary = Summary(sight, with_bot=False, in_lines=screen.in_lines)
             while True:
                 stamps = read_stamps(settings)
                 if stamps != seen:
                     seen, bot = stamps, collect_blocks(trading.draw_status, status(settings))
-                screen.draw((*bot, *summary.read(now())), now())
+                first = take_lines(bot)  # its tables last: they alone would fill a small terminal
+                screen.draw((*first, *summary.read(now()), *bot[len(first) :]), now())
                 time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         typer.echo(err=True)

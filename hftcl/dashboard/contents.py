@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from hftcl.alerts.outbox import KeptAlert
+from hftcl.doctor.row import Status
 from hftcl.learning.archive_reports import HistoryRow
 from hftcl.learning.stories.record import RecordRow
 from hftcl.performance.reports import PerformanceReport
@@ -23,6 +24,13 @@ class Content:
     """What a part shows, as blocks."""
 
     blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskContent(Content):
+    """Whether there is room on the disk."""
+
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.dashboard.changes import look
-from hftcl.dashboard.contents import AlertsContent, BotContent, Content, ModelsContent, ScheduleContent
+from hftcl.dashboard.contents import AlertsContent, BotContent, Content, DiskContent, ModelsContent, ScheduleContent
 from hftcl.dashboard.parts import PARTS, Part, Sight
 from hftcl.dashboard.reader import Fault, read_safely
 from hftcl.doctor.machine import check_disk
@@ -29,7 +29,8 @@ _ALERTS: Final = 2  # the newest; `waiting` counts all
 
 def _read_disk(sight: Sight) -> Content:
     context = Context(configuration=sight.configuration, environ=sight.environ, now=sight.now, quietly=True)
-    return Content(blocks=collect_blocks(doctor.draw_row, next(check_disk(context))))
+    row = next(check_disk(context))
+    return DiskContent(blocks=collect_blocks(doctor.draw_row, row), status=row.status)
 
 
 _PARTS: Final = (
@@ -39,10 +40,13 @@ _PARTS: Final = (
 
 
 class Summary:
-    """Reads a part again when its files have changed. with_bot: also what the bot says of itself first."""
+    """Reads a part again when its files have changed. with_bot: also what the bot says of itself first.
 
-    def __init__(self, sight: Sight, *, with_bot: bool) -> None:
-        self._sight = sight
+    in_lines: for a log, in which each new figure is a line: room on the disk changes where it becomes scarce or is not.
+    """
+
+    def __init__(self, sight: Sight, *, with_bot: bool, in_lines: bool = False) -> None:
+        self._sight, self._in_lines = sight, in_lines
         self._parts = [part for part in _PARTS if with_bot or part.name != "bot"]
         self._read: dict[str, tuple[tuple[object, ...], datetime]] = {}
         self._contents: dict[str, Content | Fault] = {}
@@ -54,7 +58,9 @@ class Summary:
         due = [part for part in self._parts if self._is_due(part, tuple(stamps[name] for name in part.watches), now)]
         for part in due:
             self._read[part.name] = tuple(stamps[name] for name in part.watches), now
-            self._contents[part.name] = _read_part(part, replace(self._sight, now=now))
+            before, content = self._contents.get(part.name), _read_part(part, replace(self._sight, now=now))
+            if not (self._in_lines and _is_as_scarce(before, content)):
+                self._contents[part.name] = content
         if due:
             self._blocks = collect_blocks(_draw_summary, self._contents)
         return self._blocks
@@ -71,8 +77,12 @@ def _read_part(part: Part, sight: Sight) -> Content | Fault:
     return read_safely(lambda: part.read(sight))
 
 
+def _is_as_scarce(before: Content | Fault | None, after: Content | Fault) -> bool:
+    return isinstance(before, DiskContent) and isinstance(after, DiskContent) and before.status == after.status
+
+
 def _draw_summary(contents: Contents) -> None:
-    """Draw it: the verdict first."""
+    """Draw it: what matters most first, since a small terminal has no room for the last."""
     for content in contents.values():
         if isinstance(content, Fault):
             for line in content.lines:
@@ -87,11 +97,11 @@ def _draw_summary(contents: Contents) -> None:
     if isinstance(disk, Content):
         _say_all(take_lines(disk.blocks))
     _draw_alerts(contents.get("alerts"))
+    if isinstance(models, ModelsContent):
+        archive.draw_verdicts(models.rows[:_VERDICTS])
     coming = contents.get("schedule")
     if isinstance(coming, ScheduleContent):
         schedule.draw_both(coming.coming[:_COMING], coming.ran[:_RAN])
-    if isinstance(models, ModelsContent):
-        archive.draw_verdicts(models.rows[:_VERDICTS])
 
 
 def _draw_alerts(content: Content | Fault | None) -> None:

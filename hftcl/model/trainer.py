@@ -127,7 +127,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
     stepper = _build_stepper(say, "entry threshold", half=0)
     brief = not (order["keep_inner"] or order["only_inner"])  # then its graph goes nowhere but into the threshold
     inner = _fit(family, rows, order, stepper, part=fitted_rows, brief=brief)
-    require_small(len(inner.onnx), per_ticker=bool(order["tickers"]))  # the one of all rows is no smaller
+    require_small(len(inner.onnx), per_ticker=bool(order["tickers"]))  # that of all rows is seldom smaller
     settle = getattr(family, "settle", None)
     if settle is not None:
         inner, order["params"] = settle(inner, X[held_out], y[held_out], order["params"])
@@ -143,6 +143,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         stepper = _build_stepper(say, "all rows", half=1)
         final = _fit(family, rows, order, stepper, brief=not order["with_pkl"])
         fitted = time.monotonic()
+        require_small(len(final.onnx), per_ticker=bool(order["tickers"]))  # a trial that no file may hold wins nothing
         _export(final, files, with_pkl=order["with_pkl"])
     return {
         "threshold": threshold,

@@ -1,6 +1,7 @@
 """What the scheduler works with: who does a job, takes alerts, watches. Interfaces and what passes over them."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +42,10 @@ class Observer:
 
     def hear_begin(self, occurrence: Occurrence) -> None:
         """Hear that a job begins."""
+
+    def surround(self) -> AbstractContextManager[None]:
+        """Return what a job works within; it is left before a word is logged of what became of the job."""
+        return nullcontext()
 
     def hear_end(self, occurred: OccurrenceRecord) -> None:
         """Hear what became of a job, or that it was passed over."""

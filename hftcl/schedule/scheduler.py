@@ -157,7 +157,7 @@ class Scheduler:
         self._observer.hear_begin(occurrence)
         self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
-            with self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
+            with self._observer.surround(), self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
                 done = self._duties[occurrence.job](occurrence, self._hear)
         except StopRequest:
             self._give_back(claim)

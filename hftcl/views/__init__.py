@@ -115,14 +115,14 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     wanted[-1] = min(wanted[-1], _LAST_COLUMN)
     shown, missing = list(range(len(columns))), []
     for name in grid.spare:
-        if sum(wanted[index] + 3 for index in shown) + 1 <= width:
+        if sum(wanted[index] for index in shown) + _count_frame(len(shown), boxed) <= width:
             break
         shown.remove(columns.index(name))
         missing.append(name)
     drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
     if not boxed:
         drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
-    widths = _fit_widths([[columns[index], *(row[index].text for row in body)] for index in shown], width)
+    widths = _fit_widths([[columns[index], *(row[index].text for row in body)] for index in shown], width, boxed)
     for place, index in enumerate(shown):
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
         wide, is_id = widths[place] if widths else None, columns[index] == "model"
@@ -134,12 +134,17 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     return [drawn, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]
 
 
-def _fit_widths(columns: "list[list[str]]", width: int) -> list[int]:
+def _count_frame(columns: int, boxed: bool) -> int:
+    """Return the characters of a line that are no text: two spaces between columns, with a box also its lines."""
+    return 3 * columns + 1 if boxed else 2 * (columns - 1)
+
+
+def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool) -> list[int]:
     """Return widths at which words stay whole, as far as they fit into `width`; none where there is room, or is not.
 
     Rich takes from each column alike, and breaks a date in two while a sentence beside it has room.
     """
-    room = width - 3 * len(columns) - 1  # a line and two spaces a column
+    room = width - _count_frame(len(columns), boxed)
     wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in columns]
     widths = [
         min(max(len(word) for text in column for word in text.split() or [""]), _LONGEST_WORD) for column in columns

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from importlib import import_module
@@ -155,10 +156,24 @@ class _Notebook:
 _open: "list[_Live]" = []  # those whose display is on the terminal now
 
 
+cut_short: "list[_Live]" = []
+"""Those that ended before their work had: what is said next has a line of its own."""
+
+
 def end_displays() -> None:
-    """End what a command that failed or was stopped has left open: the cursor comes back, on a line of its own."""
+    """End what work that failed or was stopped has left open: the cursor comes back, on a line of its own."""
     for live in tuple(_open):
+        cut_short.append(live)
         live.end()
+
+
+@contextmanager
+def end_displays_after() -> Iterator[None]:
+    """End within what a piece of work leaves open, before its end is told. A decorator of a function too."""
+    try:
+        yield
+    finally:
+        end_displays()
 
 
 @dataclass(slots=True, eq=False)

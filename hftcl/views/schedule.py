@@ -1,6 +1,8 @@
 """Draws the schedule: what comes, what was done, and the foot of a terminal in the foreground loop."""
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, tzinfo
 from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO
@@ -9,7 +11,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_table, say
-from hftcl.views.terminal import LastingTerminal, draw_lines
+from hftcl.views.terminal import LastingTerminal, count_rows, draw_lines
 
 if TYPE_CHECKING:
     from hftcl.schedule.claims import OccurrenceRecord
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from hftcl.schedule.rules import Occurrence
     from hftcl.views.blocks import Block
 
+_READ_EVERY_S: Final = 15.0  # while a job works, as often as the loop looks up while it waits
 _LOCAL: Final = "%a %Y-%m-%d %H:%M %Z"  # with the zone: the clock change gives an hour that comes twice
 _STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped": "yellow"}  # red asks for a person
 
@@ -59,21 +62,36 @@ class Listening(Observer):
         if event.level is Level.PROGRESS:
             self._on_event(event)
 
+    def surround(self) -> AbstractContextManager[None]:
+        """Return what ends the bars of a job."""
+        from hftcl.views.progress import end_displays_after  # here: a preview shows none
+
+        return end_displays_after()
+
 
 class LivePage(TextIOBase, Observer):
     """The foot of a terminal: a summary, and under it one line with what is next and a clock that shows that it lives;
     while a job runs, how far.
 
-    A stream too: what is logged through it goes above. summary: returns what holds at a time, UTC.
+    A stream too: what is logged through it goes above. summary: returns what holds now, the same object as before where
+    nothing has changed. clock: seconds.
     """
 
-    def __init__(self, terminal: TextIO, zone: tzinfo, summary: "Callable[[datetime], Sequence[Block]]") -> None:
+    def __init__(
+        self,
+        terminal: TextIO,
+        zone: tzinfo,
+        summary: "Callable[[], Sequence[Block]]",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
         self._terminal = LastingTerminal(terminal)
         self._zone = zone
         self._summary = summary
+        self._clock = clock
         self._blocks: Sequence[Block] = ()
-        self._size = (0, 0)
+        self._read_at = 0.0
+        self._drawn: tuple[Sequence[Block], tuple[int, int]] = (), (0, 0)  # the summary and the size of what stands
         self._above: list[str] = []  # the lines of the summary as they stand on the terminal
         self._line = ""
         self._job = ""
@@ -81,17 +99,20 @@ class LivePage(TextIOBase, Observer):
     def write(self, text: str, /) -> int:
         """Write above it all; `text` ends with a line end."""
         below = "\n".join([*self._above, self._line]) if text.endswith("\n") else ""
-        self._terminal.put(f"{self._erase()}{text}{below}")
+        self._terminal.put(f"{self._erase(self._line)}{text}{below}")
         return len(text)
 
     def hear_event(self, event: Event) -> None:
         """Show how far the job is."""
         if event.level is Level.PROGRESS and event.total:
+            if self._clock() - self._read_at >= _READ_EVERY_S:
+                self._read()
             self._draw(f"{self._job}: {event.stage} {event.done} of {event.total} {event.text}".rstrip())
 
     def hear_begin(self, occurrence: "Occurrence") -> None:
         """Show that a job begins."""
         self._job = f"{occurrence.job} of {occurrence.local_date}"
+        self._read()
         self._draw(f"{self._job} begins")
 
     def hear_end(self, occurred: "OccurrenceRecord") -> None:
@@ -106,27 +127,33 @@ class LivePage(TextIOBase, Observer):
 
     def hear_wait(self, upcoming: "Occurrence | None", now: datetime) -> None:
         """Show what holds and what is waited for."""
-        self._blocks = self._summary(now)
+        self._read()
         waits = "the registry cannot be used; trying again"
         if upcoming is not None:
             left = upcoming.due_at - now
             waits = f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"
         self._draw(waits, f"{now.astimezone(self._zone):%H:%M:%S}", "Ctrl-C ends it")
 
+    def _read(self) -> None:
+        self._blocks, self._read_at = self._summary(), self._clock()
+
     def _draw(self, *parts: str) -> None:
         """Draw the line, of as many parts as fit; the summary only where it has changed, or the terminal its size."""
         from shutil import get_terminal_size  # here: a preview has no line that lives
 
-        size = get_terminal_size()
+        size, below = get_terminal_size(), self._line
         shown = [" | ".join(parts[:number]) for number in range(1, len(parts) + 1)]
         self._line = next((line for line in reversed(shown) if len(line) < size.columns), shown[0][: size.columns - 1])
-        above = draw_lines(self._blocks, size.columns - 1, size.lines - 2)
-        if (above, size) == (self._above, self._size):
+        if self._blocks is self._drawn[0] and size == self._drawn[1]:  # as at nearly each of a job's hundreds of events
             self._terminal.put(f"\r\x1b[K{self._line}")
             return
-        erase, self._above, self._size = self._erase(), above, size
-        self._terminal.put(erase + "\n".join([*above, self._line]))
+        erase, self._drawn = self._erase(below), (self._blocks, size)
+        self._above = draw_lines(self._blocks, size.columns - 1, size.lines - 2)
+        self._terminal.put(erase + "\n".join([*self._above, self._line]))
 
-    def _erase(self) -> str:
-        """Return what takes away what was drawn."""
-        return "\r" + (f"\x1b[{len(self._above)}A" if self._above else "") + "\x1b[J"
+    def _erase(self, line: str) -> str:
+        """Return what takes away what was drawn, `line` last: more rows where the terminal was made narrower."""
+        from shutil import get_terminal_size
+
+        rows = count_rows([*self._above, line], get_terminal_size().columns) - 1 if self._above or line else 0
+        return "\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J"

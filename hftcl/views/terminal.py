@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def draw_lines(blocks: "Sequence[Block]", width: int, height: int) -> list[str]:
-    """Return `blocks` as the lines of a terminal, with its colours: at most `height` of at most `width` characters."""
+    """Return `blocks` as the lines of a terminal, with its colours: at most `height` of at most `width` characters.
+
+    The last of them is an ellipsis where more would follow.
+    """
     if not blocks or height < 1:
         return []
     from rich.console import Console
@@ -20,7 +23,15 @@ def draw_lines(blocks: "Sequence[Block]", width: int, height: int) -> list[str]:
     console = Console(file=drawn, force_terminal=True, width=width, highlight=False)
     for block in blocks:
         console.print(*build_renderables(block, width, boxed=False), sep="\n")
-    return drawn.getvalue().splitlines()[:height]
+    lines = drawn.getvalue().splitlines()
+    return lines if len(lines) <= height else [*lines[: height - 1], "…"]
+
+
+def count_rows(lines: "Sequence[str]", width: int) -> int:
+    """Return how many rows `lines`, with their colours, take on a terminal that is, or was made, so many characters."""
+    from rich.text import Text
+
+    return sum(max(1, -(-Text.from_ansi(line).cell_len // width)) for line in lines)
 
 
 class LastingTerminal:

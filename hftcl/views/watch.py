@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from hftcl.views import build_renderables, find_terminal
-from hftcl.views.blocks import Block, format_plainly
+from hftcl.views import find_terminal
+from hftcl.views.blocks import Block, Line, format_plainly
+from hftcl.views.terminal import draw_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Screen(Protocol):
-    """Where it is drawn."""
+    """Where it is drawn. in_lines: what is drawn stays, and only what is new comes."""
+
+    in_lines: bool
 
     def draw(self, blocks: Sequence[Block], now: datetime) -> None:
         """Draw what holds at `now`, UTC; `blocks` may be those of before."""
@@ -37,26 +40,30 @@ def open_screen() -> Iterator[Screen]:
 
 
 class _Terminal:
-    """Everything, and a clock that shows that it lives. Raises OSError (EIO) once the terminal is closed, to which the
-    library would never write again.
+    """A clock that shows that it lives, and under it as much as there is room for. Raises OSError (EIO) once the
+    terminal is closed, to which the library would never write again.
     """
+
+    in_lines = False
 
     def __init__(self, live: "Live", console: "Console") -> None:
         self._live, self._console = live, console
 
     def draw(self, blocks: Sequence[Block], now: datetime) -> None:
-        from rich.console import Group
         from rich.text import Text
 
         if not self._console.is_terminal:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        drawn = [part for block in blocks for part in build_renderables(block, self._console.width, boxed=False)]
-        clock = Text(f"{now:%Y-%m-%d %H:%M:%S} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
-        self._live.update(Group(*drawn, clock), refresh=True)
+        width, height = self._console.size
+        clock = Line(f"{now:%Y-%m-%d %H:%M:%S} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
+        lines = draw_lines((clock, *blocks), width, height)
+        self._live.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
 
 
 class _Lines:
     """Everything once, then the lines that were not there before, each time under the time."""
+
+    in_lines = True
 
     def __init__(self) -> None:
         self._before: frozenset[str] = frozenset()

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from hftcl.cli.process import run as run_here
 from tests.archive.sample_models import archive_in, deployed
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
+from tests.processes import find_trainers
+from tests.schedule.schedule_homes import a_home
 
 
 @pytest.fixture
@@ -136,21 +140,83 @@ def test_without_json_nothing_of_a_failure_is_on_stdout(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (78, "")
 
 
-def test_what_fails_under_a_progress_bar_begins_a_line_and_gives_the_cursor_back(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    command = [HFTCL, "inspect", "nowhere"]
-    done = subprocess.run(
-        command, cwd=tmp_path, stdout=theirs, stderr=theirs, env=environment, timeout=PATIENCE_S, check=False
-    )
-    os.close(theirs)
+def read_terminal(ours: int, until: bytes | None = None) -> bytes:
+    """Return what comes until `until` was shown, or else until each process that has the terminal has ended."""
     shown = b""
     with contextlib.suppress(OSError):  # EIO: that is all
-        while chunk := os.read(ours, 65536):
+        while (until is None or until not in shown) and (chunk := os.read(ours, 65536)):
             shown += chunk
-    os.close(ours)
-    before, told, _ = shown.partition(b"hftcl: The folder ")
-    assert (done.returncode, bool(told)) == (1, True)
-    assert b"0/1" in before, "the bar had begun"
+    return shown
+
+
+@contextlib.contextmanager
+def on_a_terminal(command: list[str], home: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Yield a process whose stdout and stderr are a terminal, and the end at which that is read."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(command, cwd=home, stdout=theirs, stderr=theirs, env=environment) as child:
+        os.close(theirs)
+        timer = threading.Timer(PATIENCE_S, child.kill)
+        timer.start()
+        try:
+            yield child, ours
+        finally:
+            timer.cancel()
+            child.kill()
+            os.close(ours)
+
+
+def assert_the_bar_has_ended(before: bytes) -> None:
+    """Assert that a bar had begun, and that its line has an end and the cursor is back where `before` ends."""
+    assert b"0/" in before, "the bar had begun"
     assert re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", before).endswith(b"\r\n")
     assert before.rfind(b"\x1b[?25h") > before.rfind(b"\x1b[?25l") >= 0, "a cursor that is hidden stays so in the shell"
+
+
+PROGRAM = """
+import sys
+from hftcl import ContinuousLearning
+from hftcl.errors import HftclError
+try:
+    ContinuousLearning().retrain(force=True)
+except HftclError as error:
+    print("told:", error, file=sys.stderr)
+"""
+
+
+def test_what_fails_under_a_progress_bar_begins_a_line_and_gives_the_cursor_back(tmp_path: Path) -> None:
+    with on_a_terminal([HFTCL, "inspect", "nowhere"], tmp_path) as (child, ours):
+        before, told, _ = read_terminal(ours).partition(b"hftcl: The folder ")
+        assert (child.wait(), bool(told)) == (1, True)
+    assert_the_bar_has_ended(before)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [([HFTCL, "schedule", "--once"], 1, rb"\d{4}-\S+ WARNING"), ([sys.executable, "-c", PROGRAM], 0, rb"told:")],
+    ids=["a job", "Python"],
+)
+def test_a_training_that_is_killed_under_its_bar_is_told_below_it_by_a_job_and_by_a_call_from_python(
+    command: list[str], status: int, told: bytes, tmp_path: Path
+) -> None:
+    home = a_home(tmp_path / "home", trees=10_000)
+    with on_a_terminal(command, home) as (child, ours):
+        shown = read_terminal(ours, until=b"20000")
+        for pid in find_trainers(child.pid):
+            os.kill(pid, signal.SIGKILL)
+        before, after = re.split(told, shown + read_terminal(ours), maxsplit=1)
+        assert child.wait() == status
+    assert_the_bar_has_ended(before)
+    assert b"20000" not in after, "it is not drawn again"
+
+
+def test_ctrl_c_under_a_progress_bar_leaves_no_empty_line(tmp_path: Path) -> None:
+    home = a_home(tmp_path / "home", trees=10_000)
+    with on_a_terminal([HFTCL, "retrain", "--force"], home) as (child, ours):
+        before = read_terminal(ours, until=b"20000")
+        child.send_signal(signal.SIGINT)
+        before += read_terminal(ours)
+        assert child.wait() == 130
+    before = before.partition(b"hftcl: interrupted")[0]
+    assert_the_bar_has_ended(before)
+    assert not re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", before).endswith(b"\r\n\r\n")

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
@@ -19,8 +20,8 @@ COMMAND = [HFTCL, "trade", "--status", "--watch"]
 
 
 @contextmanager
-def watching(home: Path, stdout: int) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "60"}
+def watching(home: Path, stdout: int, *, columns: int = 100, lines: int = 60) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": str(lines)}
     process = subprocess.Popen(COMMAND, cwd=home, stdout=stdout, stderr=subprocess.PIPE, env=environment)
     timer = threading.Timer(PATIENCE_S, process.kill)
     timer.start()
@@ -39,9 +40,10 @@ def test_a_pipe_gets_all_of_it_once_and_then_what_is_new_until_ctrl_c(tmp_path: 
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"# 20")
-        assert [process.stdout.readline().decode().rstrip("\n") for _ in said] == said
-        rest = [process.stdout.readline().decode() for _ in range(5)]
-        assert rest[0] == "No model serves. `hftcl retrain --force` trains the first.\n"
+        lines = [process.stdout.readline().decode().rstrip("\n") for _ in range(len(said) + 5)]
+        assert [line for line in lines if line in said] == said
+        rest = [line for line in lines if line not in said]
+        assert rest[0] == "No model serves. `hftcl retrain --force` trains the first."
         assert rest[1].startswith("disk: ")
         assert rest[2].split() == ["job", "local", "state", "outcome"]
         assert [line.split()[-1] for line in rest[3:]] == ["next", "next"]
@@ -71,6 +73,25 @@ def test_a_terminal_is_drawn_in_place_and_keeps_what_was_last(tmp_path: Path) ->
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_24_lines_show_the_clock_what_serves_and_what_is_next_before_the_tables_of_the_bot(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=datetime(2025, 6, 4, tzinfo=UTC).date())
+    ours, theirs = pty.openpty()
+    try:
+        with watching(tmp_path, theirs, columns=80, lines=24):
+            seen = b""
+            while seen.count(b"Ctrl-C ends this") < 2:
+                seen += os.read(ours, 4096)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    told = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen.decode()).split("Ctrl-C ends this")[1].splitlines()
+    assert len(told) <= 24 + 1, "what comes after it is the second clock"
+    assert told[1].startswith("NOT RUNNING")
+    for text in ("No model serves.", "disk: ", " next ", "last decision on"):
+        assert any(text in line for line in told), text
+    assert any(line.strip() == "…" for line in told), "the bot's tables are cut, and that is told"
 
 
 def test_a_terminal_that_is_closed_ends_it_without_a_traceback(tmp_path: Path) -> None:

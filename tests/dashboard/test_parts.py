@@ -26,7 +26,9 @@ from hftcl.dashboard.contents import (
 from hftcl.dashboard.parts import MODELS_SHOWN, ORDERS_SHOWN, PARTS, Sight
 from hftcl.dashboard.reader import Fault, Reading, read_safely
 from hftcl.dashboard.subjects import list_sessions, read_ticker
+from hftcl.dashboard.summary import Summary
 from hftcl.formats import SYNTHETIC, describe_edge
+from hftcl.home import Home
 from hftcl.learning.stored_report import read_report
 from hftcl.ledger.rows import Decision, FillRecord, OrderRecord
 from hftcl.ledger.writer import Ledger
@@ -301,3 +303,22 @@ def test_what_the_bot_holds_has_a_page_also_where_the_watchlist_lacks_it(tmp_pat
     assert "ZZZ" not in pages.list_tickers(frame.settings, frame.readings)
     assert pages.list_tickers(frame.settings, readings)[-1] == "ZZZ"
     assert "<b>+5</b>" in pages.draw_overview(replace(frame, readings=readings, drawn={}))
+
+
+@pytest.mark.parametrize("in_lines", [False, True])
+def test_room_on_the_disk_is_told_to_a_log_where_it_becomes_scarce_and_on_a_screen_as_it_is(
+    tmp_path: Path, in_lines: bool
+) -> None:
+    summary = Summary(sight_of(tmp_path), with_bot=False, in_lines=in_lines)
+    bars = Home(tmp_path).bars / "2026-01.parquet"
+    bars.parent.mkdir()
+
+    def read_after(minutes: int, size: int) -> str:
+        with bars.open("wb") as file:
+            file.truncate(size)  # it takes no room
+        blocks = summary.read(LATER + timedelta(minutes=minutes))
+        return next(block.text for block in blocks if isinstance(block, Line) and block.text.startswith("disk: "))
+
+    first = read_after(0, 1_000)
+    assert (read_after(11, 5_000_000) == first) == in_lines
+    assert "Free space there" in read_after(22, 4_000_000_000_000)

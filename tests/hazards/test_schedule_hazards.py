@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -20,6 +20,9 @@ from tests.hazards.loop_processes import Case, assert_production_is_whole, left_
 from tests.installed import PATIENCE_S, run
 from tests.processes import wait_until
 from tests.schedule.schedule_homes import a_home
+
+TREES: Final = 10_000
+"""Of a training that is at work for as long as a test looks at it: minutes, were it let."""
 
 
 def accounted(home: Path) -> list[OccurrenceRecord]:
@@ -55,10 +58,25 @@ def trains(process: Path) -> bool:
         return False
 
 
+def _hear(receiver: socket.socket) -> Iterator[bytes]:
+    """Yield what comes, until there is nothing for as long as the socket waits."""
+    with contextlib.suppress(TimeoutError, BlockingIOError):
+        while True:
+            yield receiver.recv(1024)
+
+
 def start_and_wait_until_it_trains(home: Path, case: Case, *arguments: str) -> "subprocess.Popen[str]":
-    process = case.start(home, "schedule", *arguments)
-    wait_for(lambda: trainers(case, process), process)
-    time.sleep(0.5)
+    """Return a scheduler whose training has counted trees: what it tells systemd once the rows are handed over."""
+    address = str(home / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        receiver.setblocking(False)
+        process = case.start(home, "schedule", *arguments, environment={"NOTIFY_SOCKET": address})
+        wait_for(lambda: trainers(case, process), process)
+        list(_hear(receiver))  # what was told before
+        for _ in range(2):  # the first may be the beginning of the fit
+            wait_for(lambda: b"WATCHDOG=1" in _hear(receiver), process)
+    Path(address).unlink()
     return process
 
 
@@ -78,7 +96,7 @@ def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
 def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_runs_after_the_restart(
     tmp_path: Path,
 ) -> None:
-    home = a_home(tmp_path / "home", due="retrain", trees=10_000)
+    home = a_home(tmp_path / "home", due="retrain", trees=TREES)
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     process.send_signal(signal.SIGTERM)
@@ -89,7 +107,7 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
     assert accounted(home) == []
     assert Registry(home).models() == ()
     assert left_behind(home) == []
-    done = run(home, "schedule", "--once", "--json", HFTCL_MODEL__N_ESTIMATORS="8")
+    done = run(home, "schedule", "--once", "--json", HFTCL_LIGHTGBM__N_ESTIMATORS="8")
     assert [(each["job"], each["state"]) for each in json.loads(done.stdout)] == [("retrain", "done")], done.stderr
     assert_production_is_whole(home)
 
@@ -101,12 +119,13 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
 def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    home = a_home(tmp_path / "home", trees=10_000)
+    home = a_home(tmp_path / "home", trees=TREES)
     case = Case()
     process = start_and_wait_until_it_trains(home, case, "--once", "--json")
     process.send_signal(number)
-    out, _ = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, out) == (status, "")
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, json.loads(out)["exit_status"]) == (status, status), err
+    assert f"fit: 0 of {2 * TREES}\n" in err, "the trees that were asked for, in both fits"
     case.assert_nothing_survives()
     assert accounted(home) == []
 
@@ -114,7 +133,7 @@ def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
 @pytest.mark.hazard(42)
 def test_work_whose_process_was_killed_is_told_as_interrupted_and_not_repeated(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    home = a_home(tmp_path / "home", trees=10_000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    home = a_home(tmp_path / "home", trees=TREES, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     case.kill(process, everything=False)
@@ -138,7 +157,7 @@ def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_th
     tmp_path: Path,
 ) -> None:
     told = tmp_path / "told"
-    home = a_home(tmp_path / "home", trees=10_000, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
+    home = a_home(tmp_path / "home", trees=TREES, more=f"\n[alerts]\ncommand = {_writes_to(told)}\n")
     case = Case()
     process = start_and_wait_until_it_trains(home, case)
     for pid in trainers(case, process):
@@ -155,7 +174,7 @@ def test_a_trainer_that_the_kernel_kills_is_a_job_that_failed_and_is_told_and_th
 
 @pytest.mark.hazard(46)
 def test_a_trainer_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
-    home = a_home(tmp_path / "home", trees=10_000)
+    home = a_home(tmp_path / "home", trees=TREES)
     case = Case()
     process = case.start(
         home, "schedule", "--once", "--json", environment={"HFTCL_COMPUTE__MAX_TRAINING_HOURS": "0.003"}
@@ -169,18 +188,11 @@ def test_a_trainer_that_hangs_is_ended_and_told(tmp_path: Path) -> None:
     case.assert_nothing_survives()
 
 
-def _hear(receiver: socket.socket) -> Iterator[bytes]:
-    """Yield what comes, until there is nothing for as long as the socket waits."""
-    with contextlib.suppress(TimeoutError):
-        while True:
-            yield receiver.recv(1024)
-
-
 @pytest.mark.hazard(47)
 def test_systemd_hears_that_it_is_ready_that_training_gets_on_and_nothing_from_one_that_is_stuck(
     tmp_path: Path,
 ) -> None:
-    home = a_home(tmp_path / "home", trees=10_000)
+    home = a_home(tmp_path / "home", trees=TREES)
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)

@@ -126,3 +126,12 @@ def test_a_fault_that_only_the_users_bars_show_is_found_on_them() -> None:
         require_values([rare], rows)
     with pytest.raises(FeatureError, match="rare is null for each of"):
         require_values([rare], rows.with_columns(rare=pl.lit(None, pl.Float32)))
+
+
+def test_a_feature_found_sound_without_values_of_its_column_is_looked_at_again_once_there_are_some() -> None:
+    bars = market(1, sessions=7).with_columns(sent=pl.lit(None, pl.Float64))
+    root = a_feature("root", pl.col("sent").sqrt(), lookback=0)
+    require_sound([root], bars)
+    values = pl.Series(np.random.default_rng(7).normal(size=bars.height))
+    with pytest.raises(FeatureError, match=r"root breaks a promise: .* at the made-up bar "):
+        require_sound([root], bars.with_columns(sent=values))

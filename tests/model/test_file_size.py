@@ -24,6 +24,7 @@ from hftcl.model.file_size import (
 )
 
 MIB = 2**20
+REFUSED = "The model takes 0 MiB"
 TREES: Mapping[str, object] = {"n_estimators": 7, "max_depth": 12, "min_samples_leaf": 30}
 BOOSTED: Mapping[str, object] = {"boosting_n_estimators": 5, "boosting_max_depth": 12}
 
@@ -126,16 +127,20 @@ def test_a_model_that_no_file_may_hold_is_refused_with_the_remedy() -> None:
         require_small(257 * MIB)
 
 
-def test_a_training_ends_half_way_where_the_model_of_fewer_rows_is_too_large_already(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Two fits: the one that sets the threshold comes first, and the one of all rows is no smaller."""
+def _train(
+    monkeypatch: pytest.MonkeyPatch, fitted: int, limit: int, family: str, params: Mapping[str, object]
+) -> set[object]:
+    """Train on 300 rows, after a fit on the first `fitted`, where a file may have `limit` bytes.
+
+    Returns the fits that were told, and why it ended where it did.
+    """
     random = np.random.default_rng(3)
     X = random.normal(size=(300, 3)).astype(np.float32)
     row = np.arange(300)
-    arrays = {"X": X, "y": X[:, 0].copy(), "fitted": row < 200, "held_out": row >= 250}
-    order: dict[str, object] = {"shape": X.shape, "family": "ridge", "params": {"alpha": 1.0}, "seed": 1, "jobs": 1}
-    order |= {"entry_quantile": 0.9, "keep_inner": True, "only_inner": False, "tickers": (), "with_pkl": False}
+    arrays = {"X": X, "y": X[:, 0].copy(), "fitted": row < fitted, "held_out": row >= 250}
+    order: dict[str, object] = {"shape": X.shape, "family": family, "params": params, "seed": 1, "jobs": 1}
+    order |= {"max_rows": 300, "entry_quantile": 0.9, "keep_inner": False, "only_inner": False}
+    order |= {"tickers": (), "with_pkl": False}
     said: list[dict[str, object]] = []
     with ExitStack() as stack:
         names = (*arrays, "onnx", "pkl", "inner_onnx")
@@ -143,7 +148,26 @@ def test_a_training_ends_half_way_where_the_model_of_fewer_rows_is_too_large_alr
         for name, array in arrays.items():
             files[name].write(np.ascontiguousarray(array).tobytes())
             files[name].flush()
-        monkeypatch.setattr(file_size, "MAX_BYTES", 100)
-        with pytest.raises(TrainingError, match="a model file may have 0 MiB"):
+        monkeypatch.setattr(file_size, "MAX_BYTES", limit)
+        try:
             trainer._train(order, files, said.append)
-    assert {message["text"] for message in said} == {"entry threshold"}, "nothing of all rows"
+        except TrainingError as error:
+            said.append({"text": str(error).partition(",")[0]})
+    return {message["text"] for message in said}
+
+
+def test_a_training_ends_half_way_where_the_model_of_fewer_rows_is_too_large_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two fits: the one that sets the threshold comes first, and the one of all rows is no smaller."""
+    assert _train(monkeypatch, 200, 100, "ridge", {"alpha": 1.0}) == {"entry threshold", REFUSED}
+
+
+def test_a_training_whose_model_of_all_rows_alone_is_too_large_is_refused_though_no_file_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a trial of a search: what cannot be archived must not win it. 20 rows make 39 nodes a tree, 300 up to 599."""
+    params = complete(find_family("forest"), {"n_estimators": 10, "max_depth": 12, "min_samples_leaf": 1})
+    both = {"entry threshold", "all rows"}
+    assert _train(monkeypatch, 20, 60_000, "forest", params) == both | {REFUSED}
+    assert _train(monkeypatch, 20, 600_000, "forest", params) == both

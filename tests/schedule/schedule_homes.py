@@ -20,9 +20,9 @@ def a_home(folder: Path, *, due: str | None = "check", trees: int = 0, more: str
     if due is not None:
         times[due] = f"{now.minute} {now.hour} * * *"
     section = "".join(f'{name} = "{text}"\n' for name, text in times.items())
-    toml = (
-        QUICK_TOML.replace('family = "ridge"', f'family = "lightgbm"\nn_estimators = {trees}') if trees else QUICK_TOML
-    )
+    toml = QUICK_TOML
+    if trees:
+        toml = toml.replace('family = "ridge"', f'family = "lightgbm"\n\n[lightgbm]\nn_estimators = {trees}')
     toml += f'\n[exam]\nsessions = 5\nmin_sessions = 5\n\n[schedule]\ntimezone = "UTC"\n{section}'
     toml += f"collect_delay_minutes = {delay_out_of_the_way(now.hour * 60 + now.minute)}\n{more}"
     (folder / "hftcl.toml").write_text(toml)

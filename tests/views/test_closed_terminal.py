@@ -72,7 +72,7 @@ def test_a_stream_that_is_closed_is_let_go_too() -> None:
 
 
 def test_the_schedule_goes_on(hung_up: TextIO) -> None:
-    line = LivePage(hung_up, UTC, lambda now: (Line("no model serves"),))
+    line = LivePage(hung_up, UTC, lambda: (Line("no model serves"),))
     occurrence = Occurrence(Job.RETRAIN, date(2026, 1, 10), NOW)
     line.hear_wait(occurrence, NOW)
     line.hear_begin(occurrence)

@@ -2,11 +2,14 @@
 
 import io
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import ClassVar
 
 import pytest
 
 from hftcl.config.documents import EffectiveSetting
+from hftcl.events import Event
 from hftcl.learning.archive_reports import HistoryRow
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.views import draw_table
@@ -14,6 +17,7 @@ from hftcl.views.archive import draw_history, draw_lineage
 from hftcl.views.blocks import Block, Grid, Line, Styled
 from hftcl.views.installation import draw_settings
 from hftcl.views.schedule import LivePage
+from hftcl.views.terminal import draw_lines
 
 COLUMNS = ("model", "rows", "bars", "why")
 ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the model before it")]
@@ -107,7 +111,7 @@ def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: p
     for width in (150, 100, 60):
         monkeypatch.setenv("COLUMNS", str(width))
         terminal = io.StringIO()
-        line = LivePage(terminal, UTC, lambda now: ())
+        line = LivePage(terminal, UTC, lambda: ())
         line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin)
         line.hear_wait(Occurrence(Job.RETRAIN, date(2026, 1, 10), due), begin + timedelta(seconds=5))
         first, second = (re.sub(r"\x1b\[[JK]", "", text) for text in terminal.getvalue().split("\r")[1:])
@@ -154,7 +158,7 @@ def test_the_page_of_a_terminal_stands_once_under_the_log_and_fits_whatever_its_
     for height in (5, 24):
         monkeypatch.setenv("LINES", str(height))
         terminal, shown = io.StringIO(), [0]
-        page = LivePage(terminal, UTC, lambda now, shown=shown: blocks[shown[-1]])  # type: ignore[misc]
+        page = LivePage(terminal, UTC, lambda shown=shown: blocks[shown[-1]])  # type: ignore[misc]
         page.hear_wait(occurrence, begin)
         page.write("the first line of the log\n")
         page.hear_wait(occurrence, begin)
@@ -163,9 +167,10 @@ def test_the_page_of_a_terminal_stands_once_under_the_log_and_fits_whatever_its_
         assert first[-1].startswith("next: retrain Wed 02:40 UTC, in 5 h")
         assert len(first) <= height, "with the line of the log"
         assert ("word29" in " ".join(first)) == (height == 24)
+        assert (first[-2] == "…") == (height == 5), "what is cut off is told"
         shown += [1]
         page.hear_begin(occurrence)
-        assert read_screen(terminal.getvalue())[1:-1] == first[1:-1], "it is read while it waits"
+        assert read_screen(terminal.getvalue())[1:] == ["MAY TRADE", "retrain of 2026-01-10 begins"]
         page.hear_wait(occurrence, begin)
         page.write("the second line of the log\n")
         page.hear_stop()
@@ -223,3 +228,55 @@ def test_a_lineage_without_a_model_that_serves_says_so(
     monkeypatch.setenv("NO_COLOR", "1")
     draw_lineage([])
     assert capsys.readouterr().out.startswith("No model serves")
+
+
+class Looked(tuple[Block, ...]):
+    """A summary that counts how often it is drawn."""
+
+    __slots__ = ()
+    times: ClassVar[list[int]] = []
+
+    def __iter__(self) -> Iterator[Block]:
+        self.times.append(1)
+        return super().__iter__()
+
+
+def test_a_summary_is_read_each_15_seconds_of_a_job_and_drawn_where_it_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    Looked.times.clear()
+    seconds, reads = [0.0], []
+    same = Looked((Line("MAY NOT TRADE"),))
+
+    def read() -> Looked:
+        reads.append(seconds[-1])
+        return same
+
+    page = LivePage(io.StringIO(), UTC, read, lambda: seconds[-1])
+    page.hear_begin(Occurrence(Job.RETRAIN, date(2026, 1, 10), datetime(2026, 1, 10, 6, tzinfo=UTC)))
+    for done in range(600):
+        seconds.append(done / 20)
+        page.hear_event(Event("fit", done, 600))
+    assert reads == [0.0, 15.0]
+    assert len(Looked.times) == 1, "it is the same"
+
+
+def test_a_terminal_that_was_made_narrower_keeps_no_line_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    terminal = io.StringIO()
+    page = LivePage(terminal, UTC, lambda: (Line("x" * 60, "red"), Line("short")))
+    page.hear_begin(Occurrence(Job.RETRAIN, date(2026, 1, 10), datetime(2026, 1, 10, 6, tzinfo=UTC)))
+    monkeypatch.setenv("COLUMNS", "40")
+    drawn = len(terminal.getvalue())
+    page.write("a line of the log\n")
+    assert terminal.getvalue()[drawn:].startswith("\r\x1b[3A\x1b[J"), "60 characters on 40 take two rows"
+
+
+def test_a_table_without_lines_has_the_room_that_the_lines_would_take() -> None:
+    cell = Styled("four five")
+    grid = Grid("", ("a", "b", "c"), ((cell, cell, cell),))
+    assert len(draw_lines((grid,), 3 * len("four five") + 2 * 2, 24)) == 2, "a heading and a row, unfolded"
+    assert draw_lines((Line("one"), Line("two"), Line("three")), 20, 2)[1] == "…"
