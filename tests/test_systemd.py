@@ -221,6 +221,25 @@ def test_a_unit_shows_the_folders_of_features_and_splits_that_lie_elsewhere(tmp_
     assert "BindReadOnlyPaths=-/home/splits.json" in build_unit("trade", bare).splitlines(), "never all of /home"
 
 
+@pytest.mark.parametrize("file", ["/home/me/mine.py", "/root/mine.py", "/run/user/1000/mine.py"])
+def test_a_unit_shows_a_file_that_lies_among_all_of_a_person_by_itself(file: str, tmp_path: Path) -> None:
+    """Its folder holds keys, too."""
+    found = Installation.find(loaded(tmp_path, f'[features]\nmodules = ["{file}"]\n'))
+    assert Path(file) in found.readable
+    assert Path(file).parent not in found.readable
+
+
+def test_a_unit_shows_what_a_linked_file_is_a_link_to(tmp_path: Path) -> None:
+    """Else the link leads nowhere, and the service ends with 78, which is not started again."""
+    target = tmp_path / "repository" / "mine.py"
+    target.parent.mkdir()
+    target.write_text("FEATURES = ()\n")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "mine.py").symlink_to(target)
+    found = Installation.find(loaded(tmp_path, '[features]\nmodules = ["conf/mine.py"]\n'))
+    assert {tmp_path / "conf", target.parent} <= set(found.readable)
+
+
 def test_modules_of_the_environment_are_told_as_what_they_came_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ _TITLES: Final = {  # what `systemctl status` and the journal show first
 # dashboard.
 _WATCHDOG: Final = {"schedule": "10min", "trade": "5min", "dashboard": "2min"}
 _HIDDEN: Final = ("/home", "/root", "/run/user")  # what ProtectHome= takes away
+_HOMES: Final = ("/home", "/run/user")  # folders of which each is a person's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +99,24 @@ def _list_read(settings: Settings) -> Iterator[Path]:
         if folder:
             yield _normalise(folder)
     if settings.files.splits:
-        yield _find_folder(Path(settings.files.folder, settings.files.splits))
-    yield from map(_find_folder, settings.features.modules)
+        yield from _list_places_of(Path(settings.files.folder, settings.files.splits))
+    for module in settings.features.modules:
+        yield from _list_places_of(module)
     command = list(settings.alerts.command)
     for word in [shutil.which(command[0]) or command[0], *command[1:]] if command else []:
         if word.startswith("/") and Path(word).exists():
-            yield _normalise(word) if Path(word).is_dir() else _find_folder(word)
+            yield from [_normalise(word)] if Path(word).is_dir() else _list_places_of(word)
 
 
-def _find_folder(file: str | Path) -> Path:
-    """Return the folder to show for a file: a file that is bound by itself stays the old one when it is replaced."""
-    folder = _normalise(file).parent
-    return _normalise(file) if str(folder) in _HIDDEN else folder  # all of /home would be too much
+def _list_places_of(file: str | Path) -> Iterator[Path]:
+    """Yield the folder to show for a file, and that of what it is a link to.
+
+    A file that is bound by itself stays the old one when another takes its name, and a link would lead nowhere. But no
+    service is shown all that a person has: a file that lies directly in a home, or in /home, is bound by itself.
+    """
+    for each in dict.fromkeys((_normalise(file), Path(file).resolve())):
+        folder = each.parent
+        yield each if str(folder) in _HIDDEN or str(folder.parent) in _HOMES else folder
 
 
 def _list_variables(configuration: Configuration) -> dict[str, str]:
