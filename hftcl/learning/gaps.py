@@ -10,6 +10,11 @@ from hftcl.formats import count
 if TYPE_CHECKING:
     from hftcl.market.sessions import Calendar
 
+CAUSES: Final = (
+    "nothing was collected or retrained for longer than [market] lookback_days, there were no bars, or they were "
+    "corrected later and no model that had not seen them could be scored on them again"
+)
+"""Why a record can lack a stretch, for a sentence."""
 _LONGEST_REST_DAYS: Final = 4
 """Calendar days from a session to the next over a weekend with a holiday: only a longer one needs the calendar."""
 
@@ -38,8 +43,8 @@ def describe_holes(holes: Sequence[tuple[date, date, int]]) -> str | None:
         return None
     where = "; ".join(f"{first} to {last} ({count(n, 'session')})" for first, last, n in holes)
     return (
-        f"the record of this policy lacks {where}. Nothing was collected or retrained for longer than [market] "
-        "lookback_days, or there were no bars: what the policy made then is not known, and is not scored later"
+        f"the record of this policy lacks {where}: {CAUSES}. What the policy made then is not known, and is not "
+        "scored later"
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import SYNTHETIC, UNDEFINED, count, describe_edge, interval, moment, number, sharpe_ratio
+from hftcl.learning.gaps import CAUSES
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, say
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     for row in rows:
         for gap in row.gaps:
             say(
-                f"Before {row.model_id} the record lacks {gap.first} to {gap.last} ({count(gap.sessions, 'session')}): "
-                "nothing was collected or retrained for longer than [market] lookback_days, or there were no bars.",
+                f"Before {row.model_id} the record lacks {gap.first} to {gap.last} "
+                f"({count(gap.sessions, 'session')}): {CAUSES}.",
                 "yellow",
             )
     for row in rows:
@@ -263,8 +264,7 @@ def draw_record(rows: "Sequence[RecordRow]") -> None:
     for row in rows:
         if row.lacking_before:
             say(
-                f"The record lacks {count(row.lacking_before, 'session')} before {row.session}: nothing was collected "
-                "or retrained for longer than [market] lookback_days, or there were no bars.",
+                f"The record lacks {count(row.lacking_before, 'session')} before {row.session}: {CAUSES}.",
                 "yellow",
             )
     say(f"{sum(row.counts for row in rows)} of {count(len(rows), 'session')} count for the policy that is configured.")

@@ -372,6 +372,7 @@ def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_onc
     text = "6 recorded sessions from"
     assert len([event for event in told if text in event.text]) == 1
     assert record_of(home) == (*right[:14], *scored), "one was of the walk-forward, which no archived model made"
+    assert any("lacks" in event.text and "corrected later" in event.text for event in told), "why it is not there"
     assert "corrected since the verdict" in edge_in_force(settings, home)
     again = collect(settings, now=NOW + WEEK + timedelta(hours=2), on_event=ignore)
     assert again.corrected == (), "told once"
