@@ -125,7 +125,8 @@ def test_a_terminal_shows_what_the_dashboard_does_the_newest_outcome_and_what_is
     os.close(master)
     page = re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).rpartition("\x1b[J")[2]
     lines = [" ".join(line.split()) for line in page.split("\n")]
-    assert lines[0].endswith("No model serves. `hftcl retrain --force` trains the first.")
+    assert lines[0].endswith("MAY NOT TRADE: no retrain has judged the record on synthetic bars yet")
+    assert lines[1] == "No model serves. `hftcl retrain --force` trains the first."
     for beginning in ("No bot has traded here yet.", "disk: ", "job local state outcome", "next: "):
         assert any(line.startswith(beginning) for line in lines), beginning
     assert sum(" next" in line for line in lines) >= 2

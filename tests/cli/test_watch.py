@@ -40,13 +40,14 @@ def test_a_pipe_gets_all_of_it_once_and_then_what_is_new_until_ctrl_c(tmp_path: 
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith(b"# 20")
-        lines = [process.stdout.readline().decode().rstrip("\n") for _ in range(len(said) + 5)]
+        lines = [process.stdout.readline().decode().rstrip("\n") for _ in range(len(said) + 6)]
         assert [line for line in lines if line in said] == said
         rest = [line for line in lines if line not in said]
-        assert rest[0] == "No model serves. `hftcl retrain --force` trains the first."
-        assert rest[1].startswith("disk: ")
-        assert rest[2].split() == ["job", "local", "state", "outcome"]
-        assert [line.split()[-1] for line in rest[3:]] == ["next", "next"]
+        assert rest[0] == "MAY NOT TRADE: no retrain has judged the record on synthetic bars yet"
+        assert rest[1] == "No model serves. `hftcl retrain --force` trains the first."
+        assert rest[2].startswith("disk: ")
+        assert rest[3].split() == ["job", "local", "state", "outcome"]
+        assert [line.split()[-1] for line in rest[4:]] == ["next", "next"]
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
             ledger.latch("kill_switch", "the test asked for it", LATER)
         assert process.stdout.readline().startswith(b"# 20")

@@ -33,8 +33,8 @@ _CHOSEN: Final[Mapping[str, tuple[str, Callable[[ModelMeta], Any]]]] = {
 # Told in another way (features, parameters, tickers, exam), or what a training makes of what is compared.
 _LEFT_OUT: Final = frozenset({
     "model_id", "format", "feature_names", "feature_formulae", "features_hash", "feature_sources", "params", "tickers",
-    "exam_from", "exam_to", "exam_slices", "label_end", "importances", "feature_bins", "coverage", "bars_by_session",
-    "bars_by_ticker", "volatility", "canary_rows", "canary_predictions",
+    "exam_from", "exam_to", "exam_slices", "exam_look", "label_end", "importances", "feature_bins", "coverage",
+    "bars_by_session", "bars_by_ticker", "volatility", "canary_rows", "canary_predictions",
 })  # fmt: skip
 
 
