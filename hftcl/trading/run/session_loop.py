@@ -98,12 +98,14 @@ class Loop:
         )
         self._silence = Silence(tell=self.tell_fault, count_held=self.bot.count_minutes_without_bars)
 
-    def trade_session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
-        """Trade one session: decide on each of `minutes`, unless stopped before."""
+    def trade_session(self, hours: Hours, minutes: Iterable[datetime]) -> bool:
+        """Trade one session: decide on each of `minutes`, unless stopped before; return False where the clock was put
+        into another minute, whose session and minutes are to be found first.
+        """
         waiting = iter(minutes)
         first = next(waiting, None)
         if first is None:
-            return
+            return True
         self.look_if_due()
         self._look_at_disk()
         self._models.choose_shadow(self.shadow, self.clock.now())
@@ -114,7 +116,7 @@ class Loop:
         try:
             morning = self.patiently(lambda: self.feed.begin(hours, known_at), self._act_around)
         except WaitEndedError:
-            return
+            return True
         self.bot.begin(hours, morning, self.clock.now(), self.splits(hours.session))
         self.note_splits()
         self._unprepared = ""
@@ -124,14 +126,19 @@ class Loop:
         with set_apart_what_stays():
             for minute in (first, *waiting):
                 if not self._await(minute + MINUTE + self.grace):
-                    self.bot.leave()
-                    return
+                    self._leave(hours, is_over=not self.controls.stop and self.clock.now() >= hours.ends)
+                    return self.controls.stop
                 self.compare_clocks()
                 with hold_back_collector():
                     self._decide(minute, hours)
                 self.look_if_due()
                 self._catch_up()
-        if minute >= hours.ends - MINUTE:
+        self._leave(hours, is_over=minute >= hours.ends - MINUTE)
+        return True
+
+    def _leave(self, hours: Hours, *, is_over: bool) -> None:
+        """End the session where it is over, be it because the clock was put; else note what a stop would lose."""
+        if is_over:
             self.bot.end(self.clock.now())
             self._archive(hours)
         else:
