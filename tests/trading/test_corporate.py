@@ -557,3 +557,19 @@ def test_a_broker_that_rounds_up_is_not_said_to_be_wrong(night: Overnight) -> No
     check_whole(night, night.wake(0))
     (text,) = night.told
     assert text == "AAPL was split: 33 shares became 2."
+
+
+def test_the_day_after_one_without_a_bot_begins_at_the_last_close_and_not_at_what_the_shares_cost(
+    night: Overnight,
+) -> None:
+    """Else what was lost before it would count as lost today."""
+    night.hold(AAPL=100.0)  # at 100 USD
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(389), open=81.0, close=80.0)])
+    day_after = MORNING + timedelta(days=1)
+    night.world.clock = SimulatedClock(day_after + 10 * MINUTE)
+    night.world.faults = 1  # no bars can be had at first
+    night.world.script = {day_after + 20 * MINUTE: night.world.stop}
+    night.world.run(real_money=True)
+    _, equity = night.read_open()
+    assert equity == pytest.approx(50_000.0 - 100.0 * 20.0, abs=5.0)
