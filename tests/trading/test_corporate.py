@@ -26,7 +26,7 @@ from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import status
 from hftcl.trading.run.trade_report import TradeReport
-from tests.polygon_server import PolygonServer
+from tests.polygon_server import PolygonServer, says
 from tests.trading.bot_stand import session_minutes, settings_of
 from tests.trading.strict_server import StrictServer
 from tests.trading.test_live import NEXT_DAY, World, home, world_of
@@ -400,6 +400,30 @@ def test_the_kill_switch_asks_a_source_of_a_small_plan_once_for_all_that_is_held
         assert len(server.hits) == 1
     assert done.note.startswith("AAPL was split: 100 shares became 400. XOM was split: 100 shares became 400. No bot")
     assert (done.orders, done.positions["XOM"], done.shortfall) == (8, 400.0, "")
+
+
+def test_a_source_that_fails_in_its_one_call_for_all_is_not_asked_again_for_each(
+    night: Overnight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 500 tickers each try would wait for its own time-out, and everything else for them."""
+    tickers = ("AAPL", "AMD", "MSFT", "NVDA", "ORCL", "QCOM", "TSLA", "XOM")
+    night.hold(**dict.fromkeys(tickers, 100.0))
+    for ticker in tickers:
+        night.account.split(ticker, 4.0, NIGHT)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.set_meta(splits_looked_up=str(SESSION))
+    night.account.activities = [row for row in night.account.activities if row.kind == "FILL"]
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({}, []) as server:
+        server.always = says(403, {"status": "NOT_AUTHORIZED", "message": "not in this plan"})
+        night.world.sections |= {
+            "market": {"source": "polygon", "watchlist": tickers},
+            "polygon": {"base_url": server.url, "calls_per_minute": 100},
+        }
+        night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+        done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+        assert len(server.hits) == 2, "that the second says the same shows that it is no fault of one ticker"
+    assert "Splits are not known: " in done.note
 
 
 def test_that_the_source_tells_no_splits_is_told_once(night: Overnight) -> None:
