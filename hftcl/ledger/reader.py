@@ -135,23 +135,23 @@ class LedgerQueries(DecisionQueries):
         self,
         session: date | None = None,
         ratios: Mapping[str, float] | None = None,
-        since: date | None = None,
+        since: Mapping[str, date] | None = None,
     ) -> dict[str, float]:
         """Return each ticker's last known close, USD; of a year of sessions only those rows are read and checked.
 
         ratios: by ticker new shares for an old one, of splits of `session`: a close of before it is told in new shares.
-        since: the oldest session whose closes count.
+        since: by ticker the oldest session whose close counts.
         """
         newest = "SELECT ticker, max(session) AS session FROM main.closes GROUP BY ticker"
         sql = f"SELECT ticker, close, session FROM closes JOIN ({newest}) USING (ticker, session)"  # noqa: S608 - our names
         rows = self._read_records(sql, (), lambda ticker, close, day: (str(ticker), float(close), str(day)))
         of_today = session.isoformat() if session else ""
-        oldest = since.isoformat() if since else ""
+        oldest = {name: day.isoformat() for name, day in (since or {}).items()}
         split = ratios or {}
         return {
             name: close if day >= of_today else close / split.get(name, 1.0)
             for name, close, day in rows
-            if day >= oldest
+            if day >= oldest.get(name, "")
         }
 
     def last_equity(self, book: BookName = "production") -> "pl.DataFrame":

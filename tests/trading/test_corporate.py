@@ -26,7 +26,7 @@ from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import status
 from hftcl.trading.run.trade_report import TradeReport
-from tests.polygon_server import PolygonServer
+from tests.polygon_server import PolygonServer, says
 from tests.trading.bot_stand import session_minutes, settings_of
 from tests.trading.strict_server import StrictServer
 from tests.trading.test_live import NEXT_DAY, World, home, world_of
@@ -402,6 +402,30 @@ def test_the_kill_switch_asks_a_source_of_a_small_plan_once_for_all_that_is_held
     assert (done.orders, done.positions["XOM"], done.shortfall) == (8, 400.0, "")
 
 
+def test_a_source_that_fails_in_its_one_call_for_all_is_not_asked_again_for_each(
+    night: Overnight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 500 tickers each try would wait for its own time-out, and everything else for them."""
+    tickers = ("AAPL", "AMD", "MSFT", "NVDA", "ORCL", "QCOM", "TSLA", "XOM")
+    night.hold(**dict.fromkeys(tickers, 100.0))
+    for ticker in tickers:
+        night.account.split(ticker, 4.0, NIGHT)
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.set_meta(splits_looked_up=str(SESSION))
+    night.account.activities = [row for row in night.account.activities if row.kind == "FILL"]
+    monkeypatch.setenv("POLYGON_API_KEY", "k")
+    with PolygonServer({}, []) as server:
+        server.always = says(403, {"status": "NOT_AUTHORIZED", "message": "not in this plan"})
+        night.world.sections |= {
+            "market": {"source": "polygon", "watchlist": tickers},
+            "polygon": {"base_url": server.url, "calls_per_minute": 100},
+        }
+        night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
+        done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
+        assert len(server.hits) == 2, "that the second says the same shows that it is no fault of one ticker"
+    assert "Splits are not known: " in done.note
+
+
 def test_that_the_source_tells_no_splits_is_told_once(night: Overnight) -> None:
     night.hold(AAPL=100.0, AMD=100.0)
     night.list_splits("AAPL", 1.0, 4.0)
@@ -557,3 +581,19 @@ def test_a_broker_that_rounds_up_is_not_said_to_be_wrong(night: Overnight) -> No
     check_whole(night, night.wake(0))
     (text,) = night.told
     assert text == "AAPL was split: 33 shares became 2."
+
+
+def test_the_day_after_one_without_a_bot_begins_at_the_last_close_and_not_at_what_the_shares_cost(
+    night: Overnight,
+) -> None:
+    """Else what was lost before it would count as lost today."""
+    night.hold(AAPL=100.0)  # at 100 USD
+    with Ledger(Home.live(night.home).ledger) as ledger:
+        ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(389), open=81.0, close=80.0)])
+    day_after = MORNING + timedelta(days=1)
+    night.world.clock = SimulatedClock(day_after + 10 * MINUTE)
+    night.world.faults = 1  # no bars can be had at first
+    night.world.script = {day_after + 20 * MINUTE: night.world.stop}
+    night.world.run(real_money=True)
+    _, equity = night.read_open()
+    assert equity == pytest.approx(50_000.0 - 100.0 * 20.0, abs=5.0)

@@ -279,7 +279,8 @@ class PutAhead(SimulatedClock):
 
     def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
         super().__init__(start)
-        self.at, self.by, self.known = at, by, timedelta()
+        self.at, self.by = at, by
+        self.known = self.ahead
 
     @property
     def true(self) -> datetime:
@@ -316,6 +317,62 @@ def test_a_clock_that_was_ahead_for_a_minute_costs_the_bot_that_minute_and_no_ot
     world.script |= {minute: note(minute) for minute in minutes[250:350]} | {minutes[350]: world.stop}
     world.run()
     assert set(minutes[250:350]) - in_time <= {minutes[299]}, "the one that ended while it was ahead"
+
+
+class PutRight(PutAhead):
+    """Is off by `by` until `at`, when it is put right for good; after `stop_at` it ends the run."""
+
+    stop: Callable[[], None]
+    stop_at: datetime
+
+    @property
+    def ahead(self) -> timedelta:
+        return self.by if self._now < self.at else timedelta()
+
+    def wait_until(self, moment: datetime) -> bool:
+        has_come = super().wait_until(moment)
+        if self.true >= self.stop_at:
+            self.stop()
+        return has_come
+
+
+def put_right(world: World, at: datetime, by: timedelta, stop_at: datetime) -> PutRight:
+    clock = world.clock = PutRight(world.start, at, by)
+    clock.stop, clock.stop_at = world.stop, stop_at
+    return clock
+
+
+@pytest.mark.hazard(69)
+@pytest.mark.parametrize("by", [-40, -5, 2, 40])
+def test_a_clock_that_is_put_right_once_leaves_no_minute_undecided_and_nothing_held(home: Path, by: int) -> None:
+    minutes = session_minutes()
+    world = World(home, minutes[250], bars_of(DAY))
+    clock = put_right(world, minutes[300], timedelta(minutes=by), minutes[389] + 10 * MINUTE)
+    in_time: set[datetime] = set()
+
+    def note(minute: datetime) -> Callable[[], None]:
+        return lambda: in_time.add(minute) if MINUTE <= clock.true - minute < 2 * MINUTE else None
+
+    world.script |= {minute: note(minute) for minute in minutes}
+    world.run()
+    assert in_time >= set(minutes[300:])
+    with world.ledger() as ledger:
+        assert ledger.positions() == {}
+        assert ledger.fills()["ts"].max() >= minutes[300], "it held something by then"  # type: ignore[operator]
+
+
+@pytest.mark.hazard(69)
+def test_a_clock_that_is_put_past_the_bell_ends_the_session_and_tells_what_is_held(home: Path) -> None:
+    """As where a machine is paused over the close."""
+    minutes, world = session_minutes(), World(home, session_minutes()[250], bars_of(DAY))
+    put_right(world, minutes[389] + 21 * MINUTE, timedelta(minutes=-100), minutes[389] + 40 * MINUTE)
+    world.run()
+    with world.ledger() as ledger:
+        held = ledger.positions()
+        assert ledger.working_orders() == ()
+    assert held
+    (alert,) = [alert for alert in world.alerts if alert.subject == "positions are held overnight"]
+    assert all(ticker in alert.text for ticker in held)
 
 
 def test_the_watchdog_hears_of_it_all_night(home: Path) -> None:

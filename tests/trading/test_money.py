@@ -486,6 +486,83 @@ def test_a_comparison_that_no_service_answers_leaves_a_wrong_clock_barred_and_is
     assert not watch.is_due(clock)
 
 
+@pytest.mark.hazard(69)
+def test_a_clock_that_stops_the_bot_is_compared_each_minute_until_it_is_right() -> None:
+    """Slewed by NTP it is right some minutes later; of a guest that was paused an answer may have been misjudged."""
+    watch, clock = ClockWatch(), SimulatedClock(datetime(2025, 6, 2, 14, tzinfo=UTC))
+    assert watch.is_due(clock)
+    assert watch.judge({"vendor": 61.0})
+    clock.advance(59)
+    assert not watch.is_due(clock)
+    clock.advance(1)
+    assert watch.is_due(clock)
+    assert watch.judge({"vendor": 59.0}) == ""
+    assert not watch.stops
+    clock.advance(60)
+    assert not watch.is_due(clock)
+
+
+@pytest.mark.hazard(69)
+def test_a_service_that_is_asked_in_the_background_is_looked_at_once_more_beside_one_that_answers() -> None:
+    watch, clock = ClockWatch(), SimulatedClock(datetime(2025, 6, 2, 14, tzinfo=UTC))
+    assert watch.is_due(clock)
+    assert watch.judge({"broker": 0.0, "vendor": None}) == ""
+    clock.advance(10)
+    assert watch.is_due(clock), "its answer is there by now"
+    assert "the vendor's" in watch.judge({"broker": 0.0, "vendor": 3600.0})
+    clock.advance(60)
+    for _ in range(2):
+        assert watch.is_due(clock)
+        assert watch.judge({"broker": 0.0, "vendor": None}) == ""
+        assert watch.stops, "what it said last holds"
+        clock.advance(10)
+    assert not watch.is_due(clock), "one that stays silent is not asked without end"
+    clock.advance(60)
+    assert watch.is_due(clock)
+    assert watch.judge({"broker": 0.0, "vendor": 1.0}) == ""
+    assert not watch.stops
+
+
+class InSteps(SimulatedClock):
+    """Waits a second at most, as the machine's does."""
+
+    def wait_until(self, moment: datetime) -> bool:
+        super().wait_until(min(moment, self.now() + timedelta(seconds=1)))
+        return self.now() >= moment
+
+
+class TellsWhen(StoredFeed):
+    """Notes when each minute's bars were asked for."""
+
+    def minute(self, minute: datetime, now: datetime) -> Delivery:
+        self.asked_at = [*getattr(self, "asked_at", []), now]
+        return super().minute(minute, now)
+
+
+@pytest.mark.hazard(69)
+@pytest.mark.parametrize("waits", [SimulatedClock, InSteps])
+def test_a_broker_that_hangs_when_it_is_asked_the_time_delays_no_minute(
+    tmp_path: Path, waits: type[SimulatedClock]
+) -> None:
+    archived(tmp_path)
+    feed = TellsWhen(bars_of(DAY), ("AAPL", "AMD", "TSLA"))
+    bot = stand(tmp_path, first=110, feed=feed)
+    bot.loop.clock = clock = waits(bot.clock.now())
+    asked: list[datetime] = []
+
+    def their_time() -> datetime:
+        asked.append(clock.now())
+        clock.advance(11)
+        raise BrokerError("It did not answer within 11 s.")
+
+    bot.loop.their_time = their_time
+    minutes = some_minutes(110, 6)
+    bot.run(DAY, minutes)
+    assert feed.asked_at == [minute + MINUTE + bot.loop.grace for minute in minutes]
+    assert len(asked) >= len(minutes)
+    bot.close()
+
+
 def test_the_clock_of_the_machine_knows_that_it_was_put(monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.closing(SystemClock()) as clock:
         assert not clock.was_set()
@@ -522,7 +599,8 @@ def test_a_clock_that_differs_from_the_vendor_s_is_told_and_by_a_minute_opens_no
     feed = VendorsClock(bot.loop.feed, ahead)
     bot.loop.feed = feed  # type: ignore[assignment]
     bot.run(DAY, some_minutes(110, 65))
-    assert feed.asked == (65 if ahead is None else 2), "until it answers; at the start, and an hour later"
+    each_minute = ahead is None or not opens  # until it answers, and while it stops the bot
+    assert feed.asked == (1 + 65 if each_minute else 2), "at the start, and an hour later"
     assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
     assert not told or "the vendor's" in bot.alerts[0].text
     assert (bot.ledger.fills().height > 0) is opens

@@ -184,7 +184,11 @@ class PatientBroker:
         return self._ask(self.broker.account)
 
     def time(self) -> datetime | None:
-        """Return the time there, None where the broker does not tell it."""
+        """Return the time there, None where the broker does not tell it.
+
+        It is asked behind a minute's orders, and at night, when no minute begins: also where it was silent before.
+        """
+        self.begin_minute()
         ask: Any = getattr(self.broker, "time", None)
         return None if ask is None else self._ask(ask)
 

@@ -7,15 +7,11 @@ import os
 import select
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from hftcl.market.sources.vendor_time import read_steady_clock
+from hftcl.market.sources.vendor_time import LEAST_SET_S, read_steady_clock
 
 _GLANCE_S = 1.0  # how long a clock that was put, or a switched-off bot, can stay unnoticed
-
-
-LEAST_SET_S: Final = 3.0
-"""Seconds: what a person is told of a clock that is off. A slew by NTP moves the steady clock too, and is none."""
 
 
 class Clock(Protocol):

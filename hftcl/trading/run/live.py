@@ -187,7 +187,8 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
     minutes = hours.minutes(newest)
     try:
         loop.compare()
-        loop.trade_session(hours, minutes[:1] if once else minutes)
+        if loop.trade_session(hours, minutes[:1] if once else minutes) and not once:
+            loop.wait_until(hours.ends)
     except WaitEndedError:
         return  # a person wants a stop
     except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
@@ -195,11 +196,9 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
             raise
         loop.fault_once("the session cannot be prepared", str(error))
         loop.stand_by(hours)
-        if loop.wait_until(loop.clock.now() + MINUTE) and loop.clock.now() >= hours.ends:
+        loop.wait_until(loop.clock.now() + MINUTE)
+        if loop.clock.now() >= hours.ends:  # be it because the clock was put
             loop.bot.end(loop.clock.now())  # what could not be closed is told
-        return
-    if not once:
-        loop.wait_until(hours.ends)
 
 
 def _wait_without_calendar(loop: Loop, present: Present, error: HorizonError) -> str:

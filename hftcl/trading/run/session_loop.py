@@ -23,7 +23,7 @@ from hftcl.trading.execute.reconciliation import LATCH as UNEXPLAINED
 from hftcl.trading.feeds import Delivery, Feed
 from hftcl.trading.run import STAGE
 from hftcl.trading.run.clock import Clock
-from hftcl.trading.run.clock_watch import ClockWatch, measure_offsets
+from hftcl.trading.run.clock_watch import ClockWatch, Offsets, measure_by_vendor, measure_offsets
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.late_bars import LateBars
 from hftcl.trading.run.model_changes import ModelChanges
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 DISK_FULL: Final = "disk_full"
 DISPUTED_MINUTES: Final = 5
 """Minutes in which fills that are told late may still explain a difference."""
+ASK_TAKES: Final = timedelta(seconds=30)
+"""What a wait must still last for the broker to be asked the time in it: one that hangs takes 11 s as configured."""
 _T = TypeVar("_T")
 
 
@@ -98,13 +100,16 @@ class Loop:
         )
         self._silence = Silence(tell=self.tell_fault, count_held=self.bot.count_minutes_without_bars)
 
-    def trade_session(self, hours: Hours, minutes: Iterable[datetime]) -> None:
-        """Trade one session: decide on each of `minutes`, unless stopped before."""
+    def trade_session(self, hours: Hours, minutes: Iterable[datetime]) -> bool:
+        """Trade one session: decide on each of `minutes`, unless stopped before; return False where the clock was put
+        into another minute, whose session and minutes are to be found first.
+        """
         waiting = iter(minutes)
         first = next(waiting, None)
         if first is None:
-            return
+            return True
         self.look_if_due()
+        self.compare_clocks()
         self._look_at_disk()
         self._models.choose_shadow(self.shadow, self.clock.now())
         if self.patiently is not _at_once:
@@ -114,7 +119,7 @@ class Loop:
         try:
             morning = self.patiently(lambda: self.feed.begin(hours, known_at), self._act_around)
         except WaitEndedError:
-            return
+            return True
         self.bot.begin(hours, morning, self.clock.now(), self.splits(hours.session))
         self.note_splits()
         self._unprepared = ""
@@ -124,14 +129,19 @@ class Loop:
         with set_apart_what_stays():
             for minute in (first, *waiting):
                 if not self._await(minute + MINUTE + self.grace):
-                    self.bot.leave()
-                    return
-                self.compare_clocks()
+                    self._leave(hours, is_over=not self.controls.stop and self.clock.now() >= hours.ends)
+                    return self.controls.stop
                 with hold_back_collector():
                     self._decide(minute, hours)
                 self.look_if_due()
                 self._catch_up()
-        if minute >= hours.ends - MINUTE:
+                self.compare_clocks()  # behind the orders, for a broker that hangs is waited for
+        self._leave(hours, is_over=minute >= hours.ends - MINUTE)
+        return True
+
+    def _leave(self, hours: Hours, *, is_over: bool) -> None:
+        """End the session where it is over, be it because the clock was put; else note what a stop would lose."""
+        if is_over:
             self.bot.end(self.clock.now())
             self._archive(hours)
         else:
@@ -169,7 +179,8 @@ class Loop:
             has_come = self.clock.wait_until(moment)
             self._glance()
             was_put = self._clock_watch.notice(self.clock)
-            if was_put or not has_come:  # a clock that is put back must not let a session pass in silence
+            has_time = not has_come and moment - self.clock.now() > ASK_TAKES
+            if was_put or has_time:  # a clock that is put back must not let a session pass in silence
                 self.compare_clocks()
             if was_put:
                 return False
@@ -232,10 +243,13 @@ class Loop:
         told.
         """
         if self._clock_watch.is_due(self.clock):
-            news = self._clock_watch.judge(measure_offsets(self.clock, self.their_time, self.feed))
-            self.bot.clock_off = self._clock_watch.stops
-            if news:
-                self.tell_fault("the clock is wrong", news)
+            self._judge_clock(measure_offsets(self.clock, self.their_time, self.feed))
+
+    def _judge_clock(self, offsets: Offsets) -> None:
+        news = self._clock_watch.judge(offsets)
+        self.bot.clock_off = self._clock_watch.stops
+        if news:
+            self.tell_fault("the clock is wrong", news)
 
     def compare(self) -> None:
         """Make ledger and broker agree; while they do not, the bot sends nothing. Raises BrokerError."""
@@ -281,6 +295,8 @@ class Loop:
         except SourceError as error:
             self.tell_fault("no bars", str(error))
             delivery = Delivery(minute=minute, bars=BAR_SCHEMA.to_frame())
+        if self._clock_watch.is_unknown:  # the bars may have brought the vendor's time, and be of the wrong minute
+            self._judge_clock(measure_by_vendor(self.feed))
         if not self._decide_minute(delivery):
             return
         if self._pressed:

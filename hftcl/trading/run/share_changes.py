@@ -2,7 +2,6 @@
 kill switch closes them. It asks the source of the bars and the broker.
 """
 
-import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,8 @@ from hftcl.trading.run.splits import SplitWatch, find_last
 
 _MOST_S: Final = 10.0
 """Most time for the source to tell its splits, in one call or a second each: what is held is closed all the same."""
+_MOST_SIMULATED_S: Final = 120.0
+"""The same for a simulated account, where nothing else knows of them: a page a minute of a small plan, and one more."""
 _YEAR: Final = timedelta(days=365)  # of a ledger that does not say when splits were looked up
 
 
@@ -97,24 +98,27 @@ class ShareChanges:
     def _look_up(self, hours: Hours) -> dict[str, tuple[Split, ...]]:
         """Return the splits of what is held, as far as the source tells them in time, and note why others are missing.
 
-        A real broker's shares are closed all the same. A simulated account waits: of the shares that are held there
-        nothing but the source knows.
+        A real broker's shares are closed all the same. A simulated account waits longer: of the shares that are held
+        there nothing but the source knows.
         """
         held = sorted(self.ledger.positions())
-        most_s = math.inf if isinstance(self.broker, SplitsShares) else _MOST_S
+        most_s = _MOST_SIMULATED_S if isinstance(self.broker, SplitsShares) else _MOST_S
         found: dict[str, tuple[Split, ...]] = {}
         faults: dict[str, str] = {}
         try:
             source, until = open_source(self.settings), time.monotonic() + most_s
             if isinstance(source, Foresight):  # one call for all: a small plan has five a minute
                 source.expect(tuple(held), max(find_last(self.ledger), hours.before - _YEAR), (), kept=True)
-            for ticker in held:
+            for n, ticker in enumerate(held):
                 if time.monotonic() > until:
                     faults[ticker] = f"The source did not answer within {most_s:g} s."
                     continue
                 try:
                     found[ticker] = wait_for(partial(source.splits, ticker), lambda: time.monotonic() > until)
                 except (SourceError, WaitEndedError) as error:
+                    if str(error) in faults.values():  # the one call for all, and not that of this ticker
+                        faults |= dict.fromkeys(held[n:], str(error))
+                        break
                     faults[ticker] = str(error)
         except ConfigError as error:
             faults = dict.fromkeys(held, str(error))

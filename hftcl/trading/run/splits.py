@@ -8,11 +8,11 @@ from typing import Final
 
 import polars as pl
 
-from hftcl.ledger.account import SAME
 from hftcl.ledger.meta import Fact
-from hftcl.ledger.rows import ACTION, ADOPTED, BookName
+from hftcl.ledger.rows import ACTION, BookName
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sources import Split
+from hftcl.trading.execute.closes import find_begin
 
 _OTHER_DAY: Final = timedelta(days=3)
 """A broker does a split on the evening before its first session, a source dates it by this or the next one; with a
@@ -66,7 +66,7 @@ def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], ses
     for book, tickers in held.items():
         for ticker in tickers:
             new = [split for split in splits[ticker] if since < split.execution_date <= session]
-            begun = _find_begin(ledger, book, ticker) if new else date.min
+            begun = find_begin(ledger, book, ticker) if new else date.min
             done = _find_action(ledger, ticker) if new and book == "production" else None
             new = [split for split in new if done is None or abs(split.execution_date - done) > _OTHER_DAY]
             ratios = [split.ratio for split in new if split.execution_date > begun]
@@ -93,17 +93,3 @@ def _find_action(ledger: Ledger, ticker: str) -> date | None:
         rows.group_by("ts").len().filter(pl.col("len") > 1)["ts"]
     )  # shares out and in; another action has one of both
     return days.max().date() if days.len() else None  # type: ignore[union-attr]
-
-
-def _find_begin(ledger: Ledger, book: BookName, ticker: str) -> date:
-    """Return the session in which what is held now was begun; shares bought since a split are new ones.
-
-    So are those that a person let the bot take over from the broker, which had met what came before.
-    """
-    begun, held = date.min, 0.0
-    for row in ledger.fills(book).filter(ticker=ticker).iter_rows(named=True):
-        if abs(held) <= SAME or row["client_order_id"] == ADOPTED:
-            order = ledger.order(row["client_order_id"])
-            begun = order.session if order is not None else row["ts"].date()
-        held += row["quantity"]
-    return begun
