@@ -91,7 +91,7 @@ def test_a_unit_limits_bursts_and_leaves_an_invalid_configuration_alone(name: st
         "StartLimitBurst=5",
         "StateDirectory=hftcl",
         "LoadCredential=env:/etc/hftcl/hftcl.env",
-        "PrivateIPC=yes",  # else /dev/shm is the host's, and writable
+        "TemporaryFileSystem=/dev/shm:mode=1777,nosuid,nodev",  # else it is the host's, and writable
         "PrivateTmp=yes",
         "ProtectSystem=strict",
     } <= set(lines)

@@ -5,7 +5,7 @@ from typing import Final
 
 from hftcl.doctor.units import Installation
 
-_OWN: Final = {"/tmp": "PrivateTmp=", "/var/tmp": "PrivateTmp=", "/dev/shm": "PrivateIPC="}  # noqa: S108 - told, not used
+_OWN: Final = {"/tmp": "PrivateTmp=", "/var/tmp": "PrivateTmp=", "/dev/shm": "TemporaryFileSystem="}  # noqa: S108 - told, not used
 
 
 def list_unseen(place: Installation) -> Iterator[str]:

@@ -324,8 +324,9 @@ _SANDBOX: Final = (  # man systemd.exec; `systemd-analyze security` says what ea
     "ProtectSystem=strict",
     "PrivateTmp=yes",
     "PrivateMounts=yes",
-    # Without it /dev/shm is the host's, and writable.
     "PrivateIPC=yes",
+    # The host's is writable by all, and PrivateIPC= leaves it as it is: "no effect on POSIX shared memory".
+    "TemporaryFileSystem=/dev/shm:mode=1777,nosuid,nodev",
     "PrivateDevices=yes",
     "PrivateUsers=yes",
     "DevicePolicy=closed",

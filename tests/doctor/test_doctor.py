@@ -1049,7 +1049,7 @@ def test_a_unit_is_printed_for_a_user_without_a_name() -> None:
 
 
 def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_warning(home: Path) -> None:
-    for place, setting in (("/tmp", "PrivateTmp="), ("/var/tmp", "PrivateTmp="), ("/dev/shm", "PrivateIPC=")):  # noqa: S108
+    for place, setting in (("/tmp", "PrivateTmp="), ("/var/tmp", "PrivateTmp="), ("/dev/shm", "TemporaryFileSystem=")):  # noqa: S108
         done = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME=f"{place}/hftcl-is-not-here")
         assert done.returncode == 0
         assert f"WorkingDirectory={place}/hftcl-is-not-here" in done.stdout, "as before, and nothing else"

@@ -17,6 +17,9 @@ wait_for() {  # wait_for SECONDS COMMAND...: whether the command succeeds within
 another() { local now; now=$(main); [ "$now" != 0 ] && [ "$now" != "$1" ] && systemctl is-active -q hftcl-schedule; }
 
 systemctl start hftcl-schedule && say "ready $(systemctl show -p Type --value hftcl-schedule)"
+inside() { nsenter -t "$(main)" -m "$@"; }
+touch /dev/shm/of-another
+inside touch /dev/shm/own && inside test ! -e /dev/shm/of-another && test ! -e /dev/shm/own && say "shared memory is its own"
 
 hit -9
 wait_for 60 another "$before" && say "restarted after kill"
