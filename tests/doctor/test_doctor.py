@@ -1055,5 +1055,9 @@ def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_war
         assert f"WorkingDirectory={place}/hftcl-is-not-here" in done.stdout, "as before, and nothing else"
         told = [line for line in done.stderr.splitlines() if line.startswith(f"warning: {place}/hftcl-is-not-here ")]
         assert [setting in line for line in told] == [True], done.stderr
+        assert "it does not start" in told[0]
     sound = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME="/srv/hftcl-is-not-here")
     assert "/srv/" not in sound.stderr
+    of_bars = call(home, "doctor", "--unit", "schedule", HFTCL_FILES__FOLDER="/var/tmp/bars-are-not-here")  # noqa: S108
+    (told,) = [line for line in of_bars.stderr.splitlines() if line.startswith("warning: /var/tmp/bars-are-not-here ")]
+    assert "it starts" in told, "a service without its bars fails at each retrain, and not at its start"
