@@ -6,8 +6,9 @@ Holds the settings and the clock; the stories themselves are in the modules besi
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from hftcl.document import document
 from hftcl.errors import UsageError
@@ -19,7 +20,7 @@ from hftcl.learning.reports import CheckReport, ExamReport, FeaturesReport, Proo
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
 from hftcl.settings import Settings
-from hftcl.views.progress import build_listener, end_displays_after
+from hftcl.views.progress import build_listener, end_display_after
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,26 @@ if TYPE_CHECKING:
 # What the guide's snippet prints: four columns, whole on one line of 80.
 _GUIDE_COLUMNS: Final = ("model_id", "trained_date", "val_sharpe", "is_deployed")
 Clock = Callable[[], datetime]
+_Given = ParamSpec("_Given")
+_Told = TypeVar("_Told")
 
 
 def utc_now() -> datetime:
     """Return the time, UTC."""
     return datetime.now(UTC)  # noqa: TID251  # this is the edge
+
+
+def _show(
+    method: "Callable[Concatenate[ContinuousLearning, _Given], _Told]",
+) -> "Callable[Concatenate[ContinuousLearning, _Given], _Told]":
+    """Return `method`, which ends its own bars before it returns or fails."""
+
+    @wraps(method)
+    def show(self: "ContinuousLearning", /, *words: _Given.args, **options: _Given.kwargs) -> _Told:
+        with end_display_after(self._on_event):
+            return method(self, *words, **options)
+
+    return show
 
 
 class ContinuousLearning:
@@ -95,7 +111,7 @@ class ContinuousLearning:
         """Folder of models, bars and registry."""
         return Home.of(self.settings).root
 
-    @end_displays_after()
+    @_show
     def check(self, *, as_of: str | None = None) -> CheckReport:
         """Return whether a retrain is due, every trigger with its evidence. Changes nothing."""
         from hftcl.learning.stories.check import check
@@ -107,7 +123,7 @@ class ContinuousLearning:
         report = self.check()
         return report.due, report.reason
 
-    @end_displays_after()
+    @_show
     def retrain(
         self,
         *,
@@ -129,21 +145,21 @@ class ContinuousLearning:
             on_event=self._on_event,
         )
 
-    @end_displays_after()
+    @_show
     def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:
         """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing."""
         from hftcl.learning.stories.prove import prove
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
-    @end_displays_after()
+    @_show
     def features(self, *, as_of: str | None = None) -> FeaturesReport:
         """Return the features in force, and what each is worth on the training sessions. Changes nothing."""
         from hftcl.learning.stories.features import describe_features
 
         return describe_features(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
-    @end_displays_after()
+    @_show
     def backtest(
         self, from_: date | str, to: date | str, *, search: bool = False, trials: int | None = None
     ) -> BacktestReport:
@@ -157,7 +173,7 @@ class ContinuousLearning:
             self.settings, from_, to, search=search, trials=trials, now=self._clock(), on_event=self._on_event
         )
 
-    @end_displays_after()
+    @_show
     def search(
         self, *, trials: int | None = None, minutes: float | None = None, as_of: str | None = None
     ) -> "SearchReport":
@@ -172,7 +188,7 @@ class ContinuousLearning:
             self.settings, trials=trials, minutes=minutes, as_of=as_of, now=self._clock(), on_event=self._on_event
         )
 
-    @end_displays_after()
+    @_show
     def exam(self, model_id: str, from_: date | str, to: date | str) -> ExamReport:
         """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
 
@@ -182,7 +198,7 @@ class ContinuousLearning:
 
         return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
 
-    @end_displays_after()
+    @_show
     def explain(self, model_id: str, at: tuple[str, str] | None = None) -> "ExplainReport":
         """Return what a model makes of one bar, and why; changes nothing. The values of `explain --json`.
 
@@ -192,14 +208,14 @@ class ContinuousLearning:
 
         return explain(self.settings, model_id, at, now=self._clock(), on_event=self._on_event)
 
-    @end_displays_after()
+    @_show
     def reproduce(self, model_id: str) -> "ReproduceReport":
         """Train an archived model again from the bars that it names, and compare; archives and deploys nothing."""
         from hftcl.learning.stories.reproduce import reproduce
 
         return reproduce(self.settings, model_id, now=self._clock(), on_event=self._on_event)
 
-    @end_displays_after()
+    @_show
     def collect_training_data(self, lookback_days: int | None = None, *, as_of: str | None = None) -> "pd.DataFrame":
         """Return the window's bars with features and target: one row a bar, sorted by ticker and ts.
 
@@ -217,7 +233,7 @@ class ContinuousLearning:
         frame.attrs = {"source": data.source, "synthetic": data.synthetic, "left_out": data.left_out}
         return frame
 
-    @end_displays_after()
+    @_show
     def train_new_model(
         self, df: "pd.DataFrame", model_params: Mapping[str, object] | None = None
     ) -> "tuple[Model, dict[str, Any], int]":

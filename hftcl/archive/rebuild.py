@@ -7,9 +7,10 @@ whole model file, and not the production file, is touched.
 import contextlib
 import csv
 import json
+import math
 import sqlite3
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,9 @@ from hftcl.home import MODELS
 _REASON: Final = "rebuilt by `hftcl doctor --repair`"
 _OUTCOMES: Final = ("deployed", "rejected", "inconclusive")
 _LOST_LOOKS: Final = (
-    "Tries that only the registry knew, such as dry runs, exams at other sessions and searches, are lost: until those "
-    "sessions have left the exam, the judge lets a candidate pass more easily than it should."
+    "Tries that only the registry knew, such as dry runs, exams at other sessions, searches, and models that neither a "
+    "file nor the CSV tells, are lost: until those sessions have left the exam, the judge lets a candidate pass more "
+    "easily than it should."
 )
 _WAIT_S: Final = 10.0  # as long as any other change of the archive waits
 Rows = dict[str, list[dict[str, object]]]
@@ -52,12 +54,13 @@ def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
             lost_looks = not rows["models"] or any("looks" in what for what in damage)
             damage = damage or [f"{registry.database} knows no model"]
             notes = [f"Not what was written: {what}." for what in damage[:5]]
-            if lost_looks:
-                notes.append(_LOST_LOOKS)
             notes += _copy_production(registry, rows)
             lines = _read_csv(registry.csv)
             for path in sorted(registry.folder.glob(MODELS)):
                 notes += _add_model(registry, rows, path, lines)
+            told = {f"the row models {known}" for known in (*_add_looks(rows, lines), *_list_ids(rows))}
+            if lost_looks or any(what.startswith("the row models") and what not in told for what in damage):
+                notes.append(_LOST_LOOKS)
             if witness is not None and not rows["models"]:
                 left_out = [note for note in notes if note.startswith(str(registry.folder))]
                 raise IntegrityError(
@@ -68,6 +71,10 @@ def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
             if not rows["deployments"]:
                 rows["deployments"] = _list_deployments(registry, rows, lines, now)
             return (*notes, *_replace(registry, rows, now))
+
+
+def _list_ids(rows: Rows) -> tuple[str, ...]:
+    return tuple(str(row["model_id"]) for row in rows["models"])
 
 
 def _salvage(path: Path) -> tuple[Rows, list[str]]:
@@ -154,35 +161,59 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
         "sessions": _count(line.get("sessions")),
         "val_sharpe": meta.exam_look.sharpe if meta.exam_look and val_sharpe is None else val_sharpe,
     }
-    rows["models"].insert(_find_place(rows, row), row)
+    rows["models"].insert(_find_place(rows, row, tuple(lines)), row)
     yield f"The row of model {model_id} was rebuilt from {path}{' and the CSV' if line else ''}."
-    look = meta.exam_look or _guess_look(meta, val_sharpe)
+    look = meta.exam_look or _guess_look(meta.model_id, meta.exam_from, meta.exam_to, val_sharpe)
     if look is not None:
         rows["looks"].append(build_look_row(look, synthetic=meta.synthetic, at=format_utc(trained_at)))
-    elif meta.exam_from is not None:
+    elif meta.exam_from is not None and meta.exam_slices is None and not line:  # else it had no Sharpe ratio
         yield f"The exam of model {model_id} is told by neither its file nor the CSV: it does not count as a try."
 
 
-def _find_place(rows: Rows, row: Mapping[str, object]) -> int:
-    """Return where a model stood among the others: by the attempts, as a clock may have run ahead; else by its id."""
-    order = [attempt["model_id"] for attempt in rows["attempts"]]
-    own = order.index(row["model_id"]) if row["model_id"] in order else None
-    for place, other in enumerate(rows["models"]):
-        if own is not None and other["model_id"] in order:
-            if order.index(other["model_id"]) > own:
-                return place
-        elif str(other["model_id"]) > str(row["model_id"]):
+def _find_place(rows: Rows, row: Mapping[str, object], newest_first: Sequence[object]) -> int:
+    """Return where a model stood among the others: as the attempts tell or else the CSV, since a clock may have run
+    ahead; by its id where neither does.
+    """
+    attempts = [attempt["model_id"] for attempt in rows["attempts"]]
+    own = row["model_id"]
+    for place, other in enumerate(model["model_id"] for model in rows["models"]):
+        for order in (attempts, newest_first[::-1]):
+            if own in order and other in order:
+                is_later = order.index(other) > order.index(own)
+                break
+        else:
+            is_later = str(other) > str(own)
+        if is_later:
             return place
     return len(rows["models"])
 
 
-def _guess_look(meta: artifact.ModelMeta, sharpe: float | None) -> Look | None:
-    """Return the exam of a file of an earlier hftcl: each day from its first to its last stands for the sessions."""
-    if meta.exam_from is None or meta.exam_to is None or sharpe is None:
+def _add_looks(rows: Rows, lines: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Add the exams of models of which the CSV alone is left, as of those that were pruned; yield their ids."""
+    known = {row["model_id"] for row in rows["models"]}
+    for model_id, line in lines.items():
+        if model_id in known:
+            continue
+        try:
+            at = read_trained_at(model_id)
+            first, last = (date.fromisoformat(line[name]) for name in ("exam_from", "exam_to"))
+        except (KeyError, TypeError, ValueError):  # it sat no exam, or somebody has edited the line
+            continue
+        look = _guess_look(model_id, first, last, _read_number(line.get("val_sharpe")))
+        if look is not None:
+            rows["looks"].append(build_look_row(look, synthetic=line.get("synthetic") == "True", at=format_utc(at)))
+            yield model_id
+
+
+def _guess_look(model_id: str, first: date | None, last: date | None, sharpe: float | None) -> Look | None:
+    """Return the exam of a model that does not tell it: each day from its first to its last stands for the sessions.
+
+    Which policy made it is not known: as one of its own it counts as a try in the luck of any other.
+    """
+    if first is None or last is None or last < first or sharpe is None:
         return None
-    days = (meta.exam_to - meta.exam_from).days + 1
-    sessions = tuple(meta.exam_from + timedelta(days=day) for day in range(days))
-    return Look(policy="", positions=meta.model_id, sharpe=sharpe, sessions=sessions)
+    sessions = tuple(first + timedelta(days=day) for day in range((last - first).days + 1))
+    return Look(policy=model_id, positions=model_id, sharpe=sharpe, sessions=sessions)
 
 
 def read_trained_at(model_id: str) -> datetime:
@@ -224,9 +255,10 @@ def _count(text: str | None) -> int:
 
 def _read_number(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        number = float(text or "nan")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _list_deployments(

@@ -17,7 +17,7 @@ from typing import Final
 from hftcl.dashboard.changes import Stamps, look
 from hftcl.dashboard.contents import Content
 from hftcl.dashboard.parts import PARTS, Part, Sight
-from hftcl.doctor.row import build_fault
+from hftcl.doctor.row import build_fault, is_stop
 from hftcl.durable import describe_storage_fault
 from hftcl.errors import HftclError, NoDataError
 from hftcl.logs import to_one_line
@@ -59,9 +59,9 @@ def read_safely(read: Callable[[], Content]) -> Content | Fault:
         return Fault(lines=_clean(str(error)))
     except OSError as error:
         return Fault(lines=_clean(describe_storage_fault("the reading", error)))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - what is damaged can make a library raise anything: a panic of polars
+    except BaseException as error:  # what is damaged can make a library raise anything: a panic of polars
+        if is_stop(error):
+            raise
         row = build_fault("dashboard", error)
         return Fault(lines=_clean(f"{row.detail} {row.remedy}"))
 

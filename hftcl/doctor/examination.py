@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from hftcl.doctor import archive, bot, cluster, machine, market, outside
-from hftcl.doctor.row import Context, Row, build_fault
+from hftcl.doctor.row import Context, Row, build_fault, is_stop
 from hftcl.events import Event, OnEvent, ignore
 
 Check = Callable[[Context], Iterable[Row]]
@@ -48,9 +48,9 @@ def examine(context: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
         on_event(Event("doctor", done, len(checks), name))
         try:
             rows += check(context)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic of polars is no Exception; what is damaged can make a library raise anything
+        except BaseException as error:  # what is damaged can make a library raise anything: a panic of polars
+            if is_stop(error):
+                raise
             rows.append(build_fault(name, error))
     on_event(Event("doctor", len(checks), len(checks)))
     return tuple(rows)

@@ -60,6 +60,11 @@ def fault(name: str, detail: str, remedy: str) -> Row:
     return Row(name=name, status="fault", detail=detail, remedy=remedy)
 
 
+def is_stop(error: BaseException) -> bool:
+    """Return whether `error` stops the program, such as Ctrl-C: what a library in Rust panics with does not."""
+    return not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime"
+
+
 def build_fault(name: str, error: BaseException) -> Row:
     """Return an error as a fault: the last sentence of one of ours is what to do."""
     text = " ".join(str(error).split())

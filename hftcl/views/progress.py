@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,57 +158,68 @@ _open: "list[_Live]" = []  # those whose display is on the terminal now
 
 
 cut_short: "list[_Live]" = []
-"""Those that ended before their work had: what is said next has a line of its own."""
+"""Those that ended before the last piece of work had: what is said next has a line of its own."""
 
 
 def end_displays() -> None:
-    """End what work that failed or was stopped has left open: the cursor comes back, on a line of its own."""
+    """End what a command that failed or was stopped has left open: the cursor comes back, on a line of its own."""
     for live in tuple(_open):
-        cut_short.append(live)
-        live.end()
+        _end(live)
 
 
 @contextmanager
-def end_displays_after() -> Iterator[None]:
-    """End within what a piece of work leaves open, before its end is told. A decorator of a function too."""
+def end_display_after(listener: OnEvent) -> Iterator[None]:
+    """End what the piece of work within has left open of its own `listener`, before its end is told."""
+    cut_short.clear()
     try:
         yield
     finally:
-        end_displays()
+        _end(listener)
+
+
+def _end(listener: OnEvent) -> None:
+    if isinstance(listener, _Live) and listener.end():
+        cut_short.append(listener)
 
 
 @dataclass(slots=True, eq=False)
 class _Live:
     """A bar for each stage with count and remaining time, on stderr; it ends by itself when the last stage is done, or
-    with the terminal, after which nothing is shown.
+    with the terminal, after which nothing is shown. Any thread may tell it of events, and end it.
     """
 
     notes: bool
     display: "Progress | None" = None
     tasks: "dict[str, TaskID]" = field(default_factory=dict)
     is_gone: bool = False
+    lock: "threading.RLock" = field(default_factory=threading.RLock)  # the display and its tasks change together
 
     def __call__(self, event: Event) -> None:
-        if self.is_gone:
-            return
-        try:
-            self._show(event)
-        except OSError:  # the terminal was closed; the work goes on without it
-            self.is_gone = True
-            self._let_go()
+        with self.lock:
+            if self.is_gone:
+                return
+            try:
+                self._show(event)
+            except OSError:  # the terminal was closed; the work goes on without it
+                self.is_gone = True
+                self._let_go()
 
-    def end(self) -> None:
-        """Leave the bars as they stand."""
-        try:
-            self._stop()
-        except OSError:
-            self._let_go()
+    def end(self) -> bool:
+        """Leave the bars as they stand; return whether there were any."""
+        with self.lock:
+            was_open = self.display is not None
+            try:
+                self._stop()
+            except OSError:
+                self._let_go()
+            return was_open
 
     def _stop(self) -> None:
         if self.display is not None:
             self.display.stop()
             self.display, self.tasks = None, {}
-            _open.remove(self)
+            if self in _open:  # a stop may have come before it was
+                _open.remove(self)
 
     def _let_go(self) -> None:
         """End the display without a word to the terminal, so that what it has taken of the process is given back."""

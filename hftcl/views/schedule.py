@@ -64,9 +64,9 @@ class Listening(Observer):
 
     def surround(self) -> AbstractContextManager[None]:
         """Return what ends the bars of a job."""
-        from hftcl.views.progress import end_displays_after  # here: a preview shows none
+        from hftcl.views.progress import end_display_after  # here: a preview shows none
 
-        return end_displays_after()
+        return end_display_after(self._on_event)
 
 
 class LivePage(TextIOBase, Observer):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from polars.exceptions import PanicException
 
 from hftcl.alerts import Alert, Kind
 from hftcl.alerts.outbox import KEPT, Outbox
@@ -20,6 +21,7 @@ from hftcl.dashboard.parts import PARTS, Sight
 from hftcl.dashboard.reader import Fault, Reader, read_safely
 from hftcl.errors import HftclError, NoDataError
 from hftcl.home import Home
+from hftcl.schedule.stop import StopRequest
 from hftcl.views.blocks import Line
 from tests.config.configured import loaded
 from tests.installed import PATIENCE_S
@@ -28,16 +30,8 @@ from tests.processes import wait_until
 BEGIN = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 
 
-class Panic(BaseException):
-    """As `PanicException` of polars, which is no Exception."""
-
-
 def panic(_: Sight) -> Content:
-    raise Panic("a panic of a library")
-
-
-def end() -> Content:
-    raise SystemExit
+    raise PanicException("a panic of a library")  # of polars, and no Exception
 
 
 def hold(reader: Reader, until: threading.Event) -> "Future[Content | Fault]":
@@ -69,10 +63,17 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 def test_what_a_library_raises_is_shown_and_the_next_question_is_answered(reader: Reader) -> None:
     told = reader.ask("panic", panic).result(PATIENCE_S)
     assert isinstance(told, Fault)
-    assert "unexpected Panic: a panic of a library" in told.lines[0]
-    with pytest.raises(SystemExit):
-        read_safely(end)
+    assert "unexpected PanicException: a panic of a library" in told.lines[0]
     assert reader.ask("next", lambda _: Content(blocks=(Line("7"),))).result(PATIENCE_S) == Content(blocks=(Line("7"),))
+
+
+@pytest.mark.parametrize("stop", [StopRequest, KeyboardInterrupt, SystemExit])
+def test_a_reading_keeps_nothing_that_stops_the_program(stop: type[BaseException]) -> None:
+    def read() -> Content:
+        raise stop
+
+    with pytest.raises(stop):
+        read_safely(read)
 
 
 def test_a_question_whose_page_was_left_does_not_end_the_reader(reader: Reader) -> None:

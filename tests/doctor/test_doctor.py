@@ -27,6 +27,7 @@ from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.looks import read_looks
 from hftcl.archive.rebuild import read_trained_at
+from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import open_to_change
@@ -34,7 +35,10 @@ from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, p
 from hftcl.doctor.examination import CHECKS, NOT_QUIET
 from hftcl.doctor.row import Context, CoverageRow
 from hftcl.errors import IntegrityError, SourceError, StorageError
+from hftcl.exam.slices import Slice
 from hftcl.home import Home
+from hftcl.learning.record import Record
+from hftcl.learning.record_edge import compute_record_luck
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sessions import Calendar
 from hftcl.schedule.claims import Occurrences
@@ -275,6 +279,71 @@ def test_a_rebuilt_model_whose_file_does_not_tell_its_exam_counts_as_a_try_by_th
 
 
 @pytest.mark.hazard(87)
+def test_a_try_that_the_csv_alone_tells_is_of_a_policy_of_its_own_in_the_luck_of_a_record(home: Path) -> None:
+    registry = Registry(home)
+    first = registry.models()[0].model_id
+    pruned = [_add_again(home, f"202601{day}_000000") for day in (20, 21, 22)][:2]
+    assert Archive(home).prune(1, now=NOW) == tuple(pruned)
+    _forget_exam(home)
+    registry.database.unlink()
+    repairs.repair(patient(home))
+    guessed = [look for look in read_looks(registry, synthetic=True) if look.policy == look.positions]
+    assert {look.positions for look in guessed} == {first, *pruned}
+    days = guessed[0].sessions
+    rows = tuple(
+        RecordedSession(
+            session=day,
+            net=0.001 * number,
+            gross=0.001 * number,
+            turnover=0.0,
+            model_id="unknown",
+            kind="walk-forward",
+            source="synthetic",
+            synthetic=True,
+            policy="ours",
+        )
+        for number, day in enumerate(days)
+    )
+    record = Record(recorded_sessions=rows, added=(), cost_bps=0.0)
+    assert compute_record_luck(record, registry, "ours", synthetic=True, sessions_per_year=252) > 0.0
+
+
+@pytest.mark.hazard(86)
+@pytest.mark.parametrize("csv", ["kept", "lost"])
+def test_a_damaged_row_of_a_pruned_model_counts_as_a_try_by_the_csv_or_is_said_to_be_lost(home: Path, csv: str) -> None:
+    registry = Registry(home)
+    pruned, _ = [_add_again(home, model_id) for model_id in ("20260120_000000", "20260121_000000")]
+    assert Archive(home).prune(1, now=NOW) == (pruned,)
+    with contextlib.closing(sqlite3.connect(registry.database)) as db, db:
+        db.execute("UPDATE models SET rows = rows + 1 WHERE model_id = ?", [pruned])
+    if csv == "lost":
+        registry.csv.unlink()
+    notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
+    assert any("more easily" in note for note in notes) == (csv == "lost"), notes
+    assert (pruned in {look.positions for look in read_looks(registry, synthetic=True)}) == (csv == "kept")
+
+
+@pytest.mark.hazard(87)
+def test_a_lost_registry_has_its_models_in_the_order_of_the_csv_though_the_clock_once_ran_ahead(home: Path) -> None:
+    for model_id in ("20270101_000000", "20251217_000000", "20251218_000000"):
+        _add_again(home, model_id)
+    registry = Registry(home)
+    before = [model.model_id for model in registry.models()]
+    registry.database.unlink()
+    repairs.repair(patient(home))
+    assert [model.model_id for model in registry.models()] == before
+
+
+@pytest.mark.hazard(87)
+def test_an_exam_that_gave_no_sharpe_ratio_is_not_said_to_be_lost(home: Path) -> None:
+    _forget_exam(home, slices={})
+    for path in (home / "models" / "registry.sqlite", home / "models" / "model_metadata.csv"):
+        path.unlink()
+    notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
+    assert not any("does not count as a try" in note for note in notes), notes
+
+
+@pytest.mark.hazard(87)
 def test_a_try_that_neither_file_nor_csv_tells_is_said_to_be_lost(home: Path) -> None:
     _forget_exam(home)
     for path in (home / "models" / "registry.sqlite", home / "models" / "model_metadata.csv"):
@@ -285,14 +354,14 @@ def test_a_try_that_neither_file_nor_csv_tells_is_said_to_be_lost(home: Path) ->
     assert read_looks(Registry(home), synthetic=True) == ()
 
 
-def _forget_exam(home: Path) -> None:
-    """Make the model of `home` one of an earlier release, whose file said nothing of its exam but the days."""
+def _forget_exam(home: Path, slices: dict[str, tuple[Slice, ...]] | None = None) -> None:
+    """Make the first model of `home` one of an earlier release, whose file said nothing of its exam but the days."""
     registry = Registry(home)
-    (model,) = registry.models()
+    model = registry.models()[-1]
     path = registry.onnx_path(model.model_id)
     graph, meta = artifact._open_verified("the model", path.read_bytes())
     del graph.metadata_props[:]
-    path.write_bytes(artifact._serialize(graph, replace(meta, exam_look=None)))
+    path.write_bytes(artifact._serialize(graph, replace(meta, exam_look=None, exam_slices=slices)))
     registry.production.write_bytes(path.read_bytes())
     registry.csv.write_text(registry.csv.read_text().replace(model.sha256, compute_digest(path) or ""))
 
@@ -986,5 +1055,9 @@ def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_war
         assert f"WorkingDirectory={place}/hftcl-is-not-here" in done.stdout, "as before, and nothing else"
         told = [line for line in done.stderr.splitlines() if line.startswith(f"warning: {place}/hftcl-is-not-here ")]
         assert [setting in line for line in told] == [True], done.stderr
+        assert "it does not start" in told[0]
     sound = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME="/srv/hftcl-is-not-here")
     assert "/srv/" not in sound.stderr
+    of_bars = call(home, "doctor", "--unit", "schedule", HFTCL_FILES__FOLDER="/var/tmp/bars-are-not-here")  # noqa: S108
+    (told,) = [line for line in of_bars.stderr.splitlines() if line.startswith("warning: /var/tmp/bars-are-not-here ")]
+    assert "it starts" in told, "a service without its bars fails at each retrain, and not at its start"

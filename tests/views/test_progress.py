@@ -1,9 +1,13 @@
 """What a person is told of the time that is left."""
 
 import io
+import threading
+from typing import Any
+
+from rich.progress import TaskID
 
 from hftcl.events import Event, Level
-from hftcl.views.progress import _Live, _Notebook, _Plain
+from hftcl.views.progress import _Live, _Notebook, _Plain, cut_short, end_display_after, end_displays
 
 
 def test_the_time_left_counts_only_what_this_run_did() -> None:
@@ -30,6 +34,42 @@ def test_a_bar_begins_with_what_was_done_before() -> None:
     assert task.speed is not None
     listen(Event("train", 7, 7))
     assert listen.display is None
+
+
+def test_a_piece_of_work_ends_its_own_bars_and_not_those_of_another() -> None:
+    mine, other = _Live(notes=False), _Live(notes=False)
+    other(Event("train", 1, 7))
+    with end_display_after(mine):
+        mine(Event("train", 1, 7))
+    assert mine.display is None
+    assert cut_short == [mine]
+    assert other.display is not None
+    with end_display_after(mine):
+        mine(Event("train", 7, 7))
+    assert cut_short == [], "what was cut short before says nothing of the line that is shown now"
+    end_displays()
+    assert other.display is None
+    assert cut_short == [other]
+
+
+def test_bars_that_are_ended_while_an_event_is_shown_let_the_work_go_on() -> None:
+    listen = _Live(notes=False)
+    listen(Event("train", 1, 7))
+    assert listen.display is not None
+    add_task, enders = listen.display.add_task, [threading.Thread(target=listen.end)]
+
+    def add(*words: Any, **options: Any) -> TaskID:
+        added = add_task(*words, **options)
+        enders[0].start()
+        enders[0].join(0.1)  # it waits until the event was shown; where it did not, it would have ended
+        return added
+
+    listen.display.add_task = add  # type: ignore[method-assign]
+    listen(Event("exam", 1, 7))
+    enders[0].join()
+    assert listen.display is None
+    listen(Event("exam", 2, 7))
+    assert listen.end()
 
 
 class Cell:
