@@ -1059,5 +1059,7 @@ def test_a_unit_for_a_home_that_its_service_would_not_find_is_printed_with_a_war
     sound = call(home, "doctor", "--unit", "schedule", HFTCL_PATHS__HOME="/srv/hftcl-is-not-here")
     assert "/srv/" not in sound.stderr
     of_bars = call(home, "doctor", "--unit", "schedule", HFTCL_FILES__FOLDER="/var/tmp/bars-are-not-here")  # noqa: S108
-    (told,) = [line for line in of_bars.stderr.splitlines() if line.startswith("warning: /var/tmp/bars-are-not-here ")]
-    assert "it starts" in told, "a service without its bars fails at each retrain, and not at its start"
+    (warning,) = [
+        line for line in of_bars.stderr.splitlines() if line.startswith("warning: /var/tmp/bars-are-not-here ")
+    ]
+    assert "it starts" in warning, "a service without its bars fails at each retrain, and not at its start"

@@ -1,5 +1,6 @@
 """A model that no file may hold is foreseen: told before the training, and ended as soon as it is certain."""
 
+import gc
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -153,6 +154,8 @@ def _train(
             trainer._train(order, files, said.append)
         except TrainingError as error:
             said.append({"text": str(error).partition(",")[0]})
+        finally:
+            gc.unfreeze()  # the process of a training ends soon, that of the tests does not
     return {message["text"] for message in said}
 
 

@@ -351,6 +351,17 @@ def test_a_training_process_looks_for_garbage_but_not_in_the_libraries_that_it_h
     assert done.stdout.split() == ["True", "True", "True"]
 
 
+def test_what_a_training_left_is_looked_at_though_the_libraries_of_a_second_family_were_loaded_after_it() -> None:
+    code = (
+        "import gc, weakref; from hftcl.model.trainer import _prepare; _prepare('ridge')\n"
+        "class Left: pass\n"
+        "left = Left(); left.itself = left; seen = weakref.ref(left); del left\n"
+        "_prepare('forest'); gc.collect(); print(seen() is None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]
+
+
 def test_a_training_goes_on_to_its_end_where_the_pool_is_closed_in_the_middle_and_leaves_nothing(
     trained: Trained,
 ) -> None:
