@@ -361,3 +361,10 @@ def test_the_kill_switch_closes_everything_while_the_bars_of_the_morning_are_col
         assert ledger.is_latched("kill_switch")
         closing_ones = ledger.orders(first=minutes[119])
         assert dict(closing_ones.select("ticker", "quantity").iter_rows()) == {name: -n for name, n in held.items()}
+
+
+def test_a_broker_that_was_silent_is_asked_the_time_all_the_same(broker: Broker) -> None:
+    """At night no minute begins that would let it be asked again."""
+    asked = patient(broker)
+    asked.silent = True
+    assert asked.time() is not None

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hftcl.document import document
-from hftcl.errors import BrokerTimeoutError, IntegrityError
+from hftcl.errors import BrokerTimeoutError, IntegrityError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.rows import Decision, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
@@ -375,6 +376,24 @@ def test_without_a_bot_a_simulated_broker_hears_of_a_split_before_everything_is_
     with Ledger(Home.live(tmp_path).ledger) as ledger:
         assert ledger.positions()["T000"] == 40.0
         assert ledger.meta().get("splits_looked_up") == str(SESSION), "the shadow's are still to be found"
+
+
+def test_without_a_bot_a_split_is_told_although_the_ledger_could_not_be_written_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = list_splits(strict_home(tmp_path, 3), ("T000", 4.0))
+    with Ledger(Home.live(tmp_path).ledger) as ledger:
+        ledger.set_meta(splits_looked_up=str(SESSION))
+    write, full = Ledger.write_decisions, [True]
+
+    def fail_once(*of: Any, **others: Any) -> None:
+        if full.pop() if full else False:
+            raise StorageError("No space left on device.")
+        write(*of, **others)
+
+    monkeypatch.setattr(Ledger, "write_decisions", fail_once)
+    found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test")
+    assert "No space left on device. T000 was split: 10 shares became 40." in found.note
 
 
 def test_without_a_bot_splits_that_cannot_be_looked_up_keep_nothing_from_being_closed(tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: 
         report = _close_what_is_held(settings, ledger, broker, clock, changes)
         text = changes.tell()
         return replace(report, note=f"{text} {report.note}") if text else report
+    except StorageError as error:
+        raise StorageError(" ".join([str(error), *changes.texts])) from error  # else what was booked is told nowhere
     finally:
         broker.close()
 

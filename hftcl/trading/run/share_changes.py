@@ -40,7 +40,8 @@ class ShareChanges:
     hours: Hours | None
     now: datetime
     _splits: SplitBook = field(init=False)
-    _texts: list[str] = field(default_factory=list, init=False)
+    texts: list[str] = field(default_factory=list, init=False)
+    """What has still to be told, beside what the ledger notes."""
     _found: dict[str, tuple[Split, ...]] | None = field(default=None, init=False)
     """By ticker, of all that is held; None before they were looked up, which is done once."""
 
@@ -49,7 +50,7 @@ class ShareChanges:
             book="production",
             broker=self.broker,
             ledger=self.ledger,
-            tell=lambda _, subject, text, at: self._texts.append(f"{text[:1].upper()}{text[1:]}"),
+            tell=lambda _, subject, text, at: self.texts.append(f"{text[:1].upper()}{text[1:]}"),
         )
 
     def split_simulated(self) -> None:
@@ -75,11 +76,11 @@ class ShareChanges:
 
     def tell(self) -> str:
         """Say, once, what was booked, and why splits could not be looked up; "" for nothing."""
-        texts, actions = self._texts, list_untold(self.ledger)
+        texts, actions = self.texts, list_untold(self.ledger)
         if actions:
             note_told(self.ledger)
             texts = [*texts, describe_actions(actions, self._splits.awaited)]
-        self._texts = []
+        self.texts = []
         return " ".join(texts)
 
     def _take_splits(self, hours: Hours, tickers: Collection[str]) -> None:
@@ -125,13 +126,13 @@ class ShareChanges:
         if faults:
             whose = "" if len(faults) == len(held) else f" of {', '.join(faults)}"
             why = " ".join(dict.fromkeys(faults.values()))
-            self._texts.append(f"Splits{whose} are not known: {why} One since the last session would look like a loss.")
+            self.texts.append(f"Splits{whose} are not known: {why} One since the last session would look like a loss.")
         return found
 
     def _tell_splits(self, before: Mapping[str, float]) -> None:
         """Note what became of what was held."""
         after = self.ledger.positions()
-        self._texts += [
+        self.texts += [
             f"{ticker} was split: {held:g} shares became {after[ticker]:g}."
             for ticker, held in before.items()
             if ticker in after and after[ticker] != held
