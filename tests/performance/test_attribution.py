@@ -107,6 +107,7 @@ def test_shares_that_a_person_hands_over_are_no_turnover_and_what_they_make_coun
     found = book(fills, {}, [MONDAY])
     total = sum_amounts(found.booked)
     assert (total.net, total.traded, total.fills) == (30.0, 1_030.0, 1)
+    assert found.trades["fills"].to_list() == [1], "the one that an order traded"
 
 
 def test_a_turn_ends_one_trade_and_begins_another_and_splits_its_commission() -> None:
