@@ -78,10 +78,10 @@ class Judgement(Value):
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
         """Return what `report`, the JSON of a `RetrainReport`, says. Raises IntegrityError where it cannot be one."""
-        score = report.get("challenger") or {}
-        interval = score.get("sharpe_interval")
         as_of, record_to = report.get("as_of"), report.get("record_to")
         try:
+            score = report.get("challenger") or {}
+            interval = score.get("sharpe_interval")
             return cls(
                 edge=_optional(str, report.get("edge")),
                 edge_reason=_optional(str, report.get("edge_reason")),

@@ -196,7 +196,7 @@ def split_walk_forward(
     held_out = (len(sessions) - embargo_sessions) // 2
     first = len(sessions) - held_out
     if first - embargo_sessions < _MIN_INNER_SESSIONS or held_out < 1:
-        needed = 2 * _MIN_INNER_SESSIONS + embargo_sessions
+        needed = 2 * _MIN_INNER_SESSIONS - 1 + embargo_sessions  # of seven the newer half is three
         raise NoDataError(
             f"A walk-forward inside the training window needs {needed} or more training sessions, got {len(sessions)}. "
             "Use more bars ([market] lookback_days)."

@@ -214,3 +214,45 @@ def test_how_many_sessions_are_missing_is_told_of_a_record_that_is_likely_good_a
         assert edge.min_track_record is not None
         assert track.detail.endswith(f": {math.ceil(edge.min_track_record)} sessions needed, 20 there")
         assert not track.passed
+
+
+def test_how_many_sessions_are_missing_counts_the_luck_of_other_policies_too() -> None:
+    luck = {"rule": RULE, "policy": "guarded", "luck": 1.5, "sessions_per_year": 252}
+    found = judge_edge(with_sharpe(4.0, 24), ASIDE, **luck)
+    assert found.sessions_missing is not None
+    assert found.sessions_missing > 5
+    needed = 24 + found.sessions_missing
+    assert judge_edge(with_sharpe(4.0, needed + 3), ASIDE, **luck).state is LIVE
+    assert judge_edge(with_sharpe(4.0, needed - 3), ASIDE, **luck).state is ASIDE
+
+
+def test_that_others_were_tried_is_told_and_keeps_no_good_record_aside() -> None:
+    good = judge_edge(with_sharpe(6.0, 120), ASIDE, rule=RULE, policy="guarded", luck=0.5, sessions_per_year=252)
+    assert (good.state, good.reason) == (LIVE, "the record holds")
+    (fact,) = (fact for fact in good.evidence if fact.name == "policies tried")
+    assert not fact.decides
+
+
+def test_a_record_without_a_psr_stands_aside_and_says_why_where_one_is_asked_for() -> None:
+    """Two values whose skewness times Sharpe ratio is 2: by hand, its standard error is then 0."""
+    skewness = 0.8 / 0.3  # of one success in ten
+    deviation = 0.3 * math.sqrt(20 / 19)
+    low = 2 / skewness * deviation - 0.1
+    record = [low + 1.0 if n % 10 == 5 else low for n in range(20)]
+    guarded, balanced = decided(record), decided(record, policy="balanced")
+    assert (guarded.state, guarded.psr, balanced.state) == (ASIDE, None, LIVE)
+    assert guarded.reason == "the record has no PSR: its sessions take two values only"
+
+
+def test_a_psr_and_a_p_edge_that_equal_what_is_asked_for_are_enough() -> None:
+    record = with_sharpe(3.0, 60)
+    found = decided(record)
+    assert found.psr is not None
+    assert found.p_edge is not None
+    exact = replace(RULE, min_psr=found.psr, min_p_edge=found.p_edge)
+    assert decided(record, rule=exact).state is LIVE
+    for above in (
+        replace(exact, min_psr=math.nextafter(found.psr, 1)),
+        replace(exact, min_p_edge=math.nextafter(found.p_edge, 1)),
+    ):
+        assert decided(record, rule=above).state is ASIDE
