@@ -217,13 +217,15 @@ def test_how_many_sessions_are_missing_is_told_of_a_record_that_is_likely_good_a
 
 
 def test_how_many_sessions_are_missing_counts_the_luck_of_other_policies_too() -> None:
-    luck = {"rule": RULE, "policy": "guarded", "luck": 1.5, "sessions_per_year": 252}
-    found = judge_edge(with_sharpe(4.0, 24), ASIDE, **luck)
+    def lucky(n: int) -> Edge:
+        return judge_edge(with_sharpe(4.0, n), ASIDE, rule=RULE, policy="guarded", luck=1.5, sessions_per_year=252)
+
+    found = lucky(24)
     assert found.sessions_missing is not None
     assert found.sessions_missing > 5
     needed = 24 + found.sessions_missing
-    assert judge_edge(with_sharpe(4.0, needed + 3), ASIDE, **luck).state is LIVE
-    assert judge_edge(with_sharpe(4.0, needed - 3), ASIDE, **luck).state is ASIDE
+    assert lucky(needed + 3).state is LIVE
+    assert lucky(needed - 3).state is ASIDE
 
 
 def test_that_others_were_tried_is_told_and_keeps_no_good_record_aside() -> None:
