@@ -30,7 +30,7 @@ from hftcl.dashboard.summary import Summary
 from hftcl.formats import SYNTHETIC, describe_edge
 from hftcl.home import Home
 from hftcl.learning.stored_report import read_report
-from hftcl.ledger.rows import Decision, FillRecord, OrderRecord
+from hftcl.ledger.rows import ADOPTED, SPLIT, Decision, FillRecord, OrderRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.performance.story import Importances
 from hftcl.schedule.claims import Occurrences
@@ -219,6 +219,29 @@ def test_a_ticker_s_fills_are_those_of_the_whole_extended_day_the_newest_first(t
     assert len(times) > 3
     assert times == sorted(times, reverse=True)
     assert times[-1] == "2025-06-04 12:00"
+
+
+def test_shares_that_a_split_made_are_no_fill_of_a_ticker_s_day(tmp_path: Path) -> None:
+    """An arrow at the old price would tell of a sale that was none."""
+    at = OPENS + timedelta(minutes=1)
+    about = {"book": "production", "ts": at, "ticker": "AMD", "model_id": None, "commission": 0.0, "filled_at": at}
+    rows = [
+        ("bought", "1", 10.0, 100.0),
+        (f"{SPLIT}-1", SPLIT, -10.0, 100.0),
+        (f"{SPLIT}-2", SPLIT, 40.0, 25.0),
+        (f"{ADOPTED}-1", ADOPTED, 3.0, 25.0),
+    ]
+    fills = [
+        FillRecord(**about, fill_id=name, client_order_id=order, quantity=quantity, price=price, reference_price=price)  # type: ignore[arg-type]
+        for name, order, quantity, price in rows
+    ]
+    write_orders(tmp_path, 1)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.write_outcomes(fills=fills)
+    content = read_ticker(sight_of(tmp_path), "AMD", None)
+    assert content.day is not None
+    assert content.day.fills["fill_id"].to_list() == ["bought"]
+    assert len(list_rows(content.fills)) == 1
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

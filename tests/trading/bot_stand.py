@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -167,6 +167,28 @@ def archived(
     if deploy:
         archive.deploy(model_id, now=at, reason="a test")
     return model_id
+
+
+class PutBack(SimulatedClock):
+    """Is put by `by` while `at` is waited for, and then tells so once."""
+
+    def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
+        super().__init__(start)
+        self.at, self.by, self.put = at, by, False
+        self.news: list[bool] = []
+
+    def was_set(self) -> bool:
+        return bool(self.news) and self.news.pop()
+
+    def wait_until(self, moment: datetime) -> bool:
+        if moment >= self.at and not self.put:
+            self._now, self.put = self.at + self.by, True
+            self.news.append(True)
+        elif self.news:
+            raise AssertionError("a clock that was put is compared before anything is waited for again")
+        else:
+            return super().wait_until(moment)
+        return self._now >= moment
 
 
 @dataclass(slots=True)

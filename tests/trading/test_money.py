@@ -36,7 +36,17 @@ from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.splits import SplitWatch, find_due_splits
 from hftcl.trading.run.wiring import hold_lock, read_capital
-from tests.trading.bot_stand import DAY, Stand, archived, bars_of, session_minutes, settings_of, some_minutes, stand
+from tests.trading.bot_stand import (
+    DAY,
+    PutBack,
+    Stand,
+    archived,
+    bars_of,
+    session_minutes,
+    settings_of,
+    some_minutes,
+    stand,
+)
 from tests.trading.strict_stand import CAPITAL, Bench, bench, strict_settings
 from tests.trading.trading_cases import OPEN, SESSION, an_order, at, bars, with_paper
 
@@ -386,28 +396,6 @@ def test_a_clock_that_differs_from_the_broker_s_is_told_and_by_a_minute_opens_no
     assert (bot.ledger.positions() != {}) is opens
     assert opens or set(bot.ledger.orders()["code"]) == {"barred"}
     bot.close()
-
-
-class PutBack(SimulatedClock):
-    """Is put by `by` while `at` is waited for, and then tells so once."""
-
-    def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
-        super().__init__(start)
-        self.at, self.by, self.put = at, by, False
-        self.news: list[bool] = []
-
-    def was_set(self) -> bool:
-        return bool(self.news) and self.news.pop()
-
-    def wait_until(self, moment: datetime) -> bool:
-        if moment >= self.at and not self.put:
-            self._now, self.put = self.at + self.by, True
-            self.news.append(True)
-        elif self.news:
-            raise AssertionError("a clock that was put is compared before anything is waited for again")
-        else:
-            return super().wait_until(moment)
-        return self._now >= moment
 
 
 @pytest.mark.hazard(69)

@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,27 @@ from hftcl.errors import LockHeldError, ModelNotFoundError, NoDataError, UsageEr
 from hftcl.events import Event, Level
 from hftcl.exam.simulation import accounts, simulate
 from hftcl.ledger.reader import LedgerReader
+from hftcl.ledger.rows import SPLIT, FillRecord
+from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay import replay
-from hftcl.trading.run.replay_report import ReplayReport
-from hftcl.trading.run.replay_window import parse_span
+from hftcl.trading.run.replay_report import ReplayReport, Tally, build_report
+from hftcl.trading.run.replay_window import ReplayWindow, parse_span
 from tests import shared_data
 from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
-from tests.trading.bot_stand import HALF_DAY, archived, market_bars, settings_of
+from tests.trading.bot_stand import (
+    DAY,
+    HALF_DAY,
+    TICKERS,
+    archived,
+    market_bars,
+    settings_of,
+    some_minutes,
+    stand,
+)
 
 NOW = datetime(2025, 7, 20, tzinfo=UTC)
 SPAN = f"{HALF_DAY}..{HALF_DAY}"
@@ -127,6 +138,28 @@ def test_the_document_holds_the_fields_of_the_contract(home: Path, report: dict[
         assert ledger.orders().height == report["orders"]
         assert ledger.fills().height == report["fills"]
         assert ledger.decisions().height == report["decisions"]
+
+
+def test_a_replay_across_a_split_counts_no_more_fills_than_its_orders_had(tmp_path: Path) -> None:
+    """What a split makes of the shares is booked as two rows of fills, and nothing was traded."""
+    archived(tmp_path)
+    bot, tally = stand(tmp_path, first=110), Tally()
+    bot.run(DAY, some_minutes(110, 3))
+    traded, at = bot.ledger.fills(), bot.clock.now()
+    about = {"book": "production", "ts": at, "ticker": "AMD", "model_id": None, "commission": 0.0, "filled_at": at}
+    split = [
+        FillRecord(**about, fill_id=f"{SPLIT}-{n}", client_order_id=SPLIT, quantity=n, price=9.0, reference_price=9.0)  # type: ignore[arg-type]
+        for n in (-1.0, 2.0)
+    ]
+    bot.ledger.write_outcomes(fills=split)
+    tally.count_session(bot.ledger, at - timedelta(hours=8), at)
+    window = ReplayWindow(bars=bot.bars, days=(DAY,), tickers=TICKERS, left_out={}, context_left_out={}, findings=())
+    found = build_report(bot.loop, window, SyntheticSource(bot.settings), tally, unseen=True, seconds=1.0)
+    assert found.fills == traded.height > 0
+    assert found.apart == {"AMD": -1.0}, "the paper broker heard of no split"
+    assert found.shortfall is not None
+    assert "the broker paper than in its ledger: AMD -1." in found.shortfall
+    bot.close()
 
 
 def test_the_live_bot_s_files_are_not_touched(home: Path, report: dict[str, Any]) -> None:
