@@ -1,33 +1,49 @@
-"""What the figures of a benchmark say: ratios with their spread, growth, what fell; and their page. Pure."""
+"""What the figures of a benchmark say: ratios with their spread, growth, and what fell. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any, Final
 
 FELL: Final = 1 / 3
 """A ratio that is worse by more than this share is marked: two runs on a quiet machine differ by a tenth."""
+IDLE: Final = 0.15
+"""Cores that other programs may keep busy on a machine that is called idle: what a system does by itself is less."""
 CASES: Final = {
+    "first retrain, forest": "in a new home: the second one's work, and the record of 20 sessions",
     "hftcl retrain, forest": "bars, features, two fits, exam, baseline, record, file",
+    "first retrain, lightgbm": "the same with the family lightgbm",
     "hftcl retrain, lightgbm": "the same with the family lightgbm",
-    "the guide's stack": "pandas and scikit-learn: features and one fit; no exam",
-    "scikit-learn-intelex": "one fit of the same matrix",
-    "LightGBM": "one fit of the same matrix",
+    "the guide's stack": "pandas and scikit-learn: features and one fit; no exam, no file",
+    "scikit-learn-intelex": "one fit of the matrix of hftcl's first fit, and nothing else",
+    "LightGBM": "one fit of the matrix of hftcl's first fit, and nothing else",
+    "FreqAI": "its classes, as in its bot: history, columns, ten LightGBM models, files; no exam, no deployment",
+    "FreqAI, start alone": "its imports; a bot that runs for days does them once",
+    "Qlib": "its expressions, dataset, one LightGBM model, its recorder; no exam, no deployment",
+    "Qlib, start alone": "its imports",
+    "hftcl retrain, all features": "a forest that tries all features at each split, as scikit-learn's does by itself",
+    "scikit-learn-intelex, all features": "one fit, all features at each split",
+    "the guide's stack, all features": "features and one fit, all features at each split",
+    "backtest, ten months": "the loop replayed over ten months of ten tickers, one training after the other",
+    "backtest, three months": "three months of three tickers, on this machine alone",
+    "backtest, four Dask workers": "the same by four workers of a cluster on the same machine",
 }
-"""What is measured in turn on the same bars, and what each does."""
+"""What each case does."""
 PAIRS: Final = (
     ("hftcl retrain, forest", "the guide's stack"),
+    ("hftcl retrain, forest", "FreqAI"),
+    ("hftcl retrain, lightgbm", "FreqAI"),
+    ("hftcl retrain, forest", "Qlib"),
+    ("hftcl retrain, lightgbm", "Qlib"),
     ("hftcl retrain, forest", "scikit-learn-intelex"),
     ("hftcl retrain, lightgbm", "LightGBM"),
     ("first retrain, forest", "hftcl retrain, forest"),
     ("first retrain, lightgbm", "hftcl retrain, lightgbm"),
+    ("hftcl retrain, all features", "scikit-learn-intelex, all features"),
+    ("backtest, four Dask workers", "backtest, three months"),
 )
-"""The first is divided by the second: how many times as much processor time hftcl takes."""
-NOT_MEASURED: Final = {
-    "FreqAI": "it needs an environment of its own, and none was made",
-    "Qlib": "it needs an environment of its own, and none was made",
-}
+"""The first is divided by the second, where both took turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +54,39 @@ class Measured:
     wall_s: tuple[float, ...] = ()
     memory: tuple[int, ...] = ()
 
+    def add(self, other: "Measured") -> "Measured":
+        """Return the turns of both, these first."""
+        return Measured(
+            cpu_s=self.cpu_s + other.cpu_s, wall_s=self.wall_s + other.wall_s, memory=self.memory + other.memory
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """All of one run. growth: by what grows, sizes with what they cost. idle: whether nothing else ran meanwhile."""
+    """What was measured, of one run or of parts of it.
+
+    growth: by what grows, sizes with what they cost. minutes: by tickers, milliseconds from the bar to the order of
+    each minute of a session. missing: by peer, why it is not among the cases. others: by part, how many cores other
+    programs kept busy while it was measured.
+    """
 
     cases: Mapping[str, Measured] = field(default_factory=dict)
     growth: Mapping[str, Mapping[int, Measured]] = field(default_factory=dict)
     startup: Mapping[str, Measured] = field(default_factory=dict)
+    minutes: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
-    idle: bool = True
+    missing: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """The parts during which the machine was not idle."""
+        return {part: cores for part, cores in self.others.items() if cores >= IDLE}
+
+    def add(self, other: "Figures") -> "Figures":
+        """Return what both hold; where both hold the same thing, the other's."""
+        return Figures(**{one.name: {**getattr(self, one.name), **getattr(other, one.name)} for one in fields(self)})
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> "Figures":
@@ -59,7 +97,8 @@ class Figures:
         cases, startup = ({name: of_json(one) for name, one in read[of].items()} for of in ("cases", "startup"))
         return cls(
             cases=cases, growth=growth, startup=startup, machine=read["machine"], versions=read["versions"],
-            idle=read["idle"],
+            minutes={int(tickers): tuple(ms) for tickers, ms in read["minutes"].items()},
+            missing=read["missing"], others=read["others"],
         )  # fmt: skip
 
 
@@ -101,17 +140,24 @@ def find_slope(costs: Mapping[int, float]) -> float:
     return sum((one - centre_x) * (two - centre_y) for one, two in zip(x, y, strict=True)) / spread
 
 
-def list_ratios(figures: Figures) -> dict[str, Ratio]:
-    """Return each ratio of processor time by its name: of PAIRS, and of start-up to an empty Python."""
+def list_ratios(figures: Figures, *, by_clock: bool = False) -> dict[str, Ratio]:
+    """Return each ratio by its name: of PAIRS, and of start-up to an empty Python.
+
+    Of processor time, which holds on a machine that does other work too; by_clock: of what a person waits.
+    """
+
+    def pick(taken: Measured) -> tuple[float, ...]:
+        return taken.wall_s if by_clock else taken.cpu_s
+
     ratios = {
-        f"{one} / {other}": divide(figures.cases[one].cpu_s, figures.cases[other].cpu_s)
+        f"{one} / {other}": divide(pick(figures.cases[one]), pick(figures.cases[other]))
         for one, other in PAIRS
         if one in figures.cases and other in figures.cases
     }
     empty = figures.startup.get("python -c pass")
     if empty:
         others = {name: taken for name, taken in figures.startup.items() if taken is not empty}
-        ratios |= {f"{name} / python -c pass": divide(taken.cpu_s, empty.cpu_s) for name, taken in others.items()}
+        ratios |= {f"{name} / python -c pass": divide(pick(taken), pick(empty)) for name, taken in others.items()}
     return ratios
 
 
@@ -124,66 +170,3 @@ def compare(now: Figures, recorded: Figures) -> list[str]:
         told = str(before) if before else "not recorded"
         lines.append(f"{name:<55}{ratio!s:>24}{told:>24}{'  WORSE' if worse else ''}")
     return lines
-
-
-def build_page(figures: Figures) -> str:
-    """Return docs/benchmarks.md."""
-    parts = [_HEAD]
-    if not figures.cases:
-        parts.append("Nothing has been measured on an idle machine yet.\n")
-    else:
-        parts += [_tell_machine(figures), _tell_cases(figures), _tell_ratios(figures), _tell_growth(figures)]
-    parts.append(_tell_missing())
-    return "\n".join(parts)
-
-
-_HEAD: Final = """\
-# Benchmarks
-
-How long hftcl takes beside what people would use instead, on the same bars: ten tickers of the built-in market, 60
-days. `python -m tests.benchmarks.page` measures everything in turns, so that a busy moment falls on all, and writes
-this page and `tests/benchmarks/figures.json`. With `--short` it measures each once and prints its ratios beside the
-recorded ones, with a mark where one is worse by more than a third. It gates nothing: machines are noisy.
-"""
-
-
-def _tell_machine(figures: Figures) -> str:
-    said = [f"{name} {value}" for of in (figures.machine, figures.versions) for name, value in of.items()]
-    loaded = "" if figures.idle else "\n**Other programs ran meanwhile: no figure here is that of an idle machine.**\n"
-    return f"Measured with: {'; '.join(said)}.\n{loaded}"
-
-
-def _tell_cases(figures: Figures) -> str:
-    lines = ["| | what it does | CPU, s | clock, s | memory, MiB |", "| --- | --- | --- | --- | --- |"]
-    for name, taken in figures.cases.items():
-        told = CASES.get(name, "the same in a new home, with the record of 20 sessions")
-        lines.append(
-            f"| {name} | {told} | {median(taken.cpu_s):.1f} | {median(taken.wall_s):.1f} | "
-            f"{max(taken.memory) / 2**20:.0f} |"
-        )
-    return "\n".join([*lines, ""])
-
-
-def _tell_ratios(figures: Figures) -> str:
-    lines = ["| processor time, ratio | median (least to most) |", "| --- | --- |"]
-    return "\n".join([*lines, *(f"| {name} | {ratio} |" for name, ratio in list_ratios(figures).items()), ""])
-
-
-def _tell_growth(figures: Figures) -> str:
-    lines = [
-        "| what grows | sizes | CPU, s | grows as its power | memory, MiB | as its power |",
-        "| --- |" + " --- |" * 5,
-    ]
-    for what, sizes in figures.growth.items():
-        cpu = {size: min(taken.cpu_s) for size, taken in sizes.items()}
-        memory = {size: float(max(taken.memory)) for size, taken in sizes.items()}
-        lines.append(
-            f"| {what} | {', '.join(map(str, sizes))} | {', '.join(f'{one:.1f}' for one in cpu.values())} | "
-            f"{find_slope(cpu):.2f} | {', '.join(f'{one / 2**20:.0f}' for one in memory.values())} | "
-            f"{find_slope(memory):.2f} |"
-        )
-    return "\n".join([*lines, ""])
-
-
-def _tell_missing() -> str:
-    return "\n".join(["Not measured:", "", *(f"- {name}: {why}." for name, why in NOT_MEASURED.items()), ""])

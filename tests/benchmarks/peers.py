@@ -2,12 +2,13 @@
 
 FOLDER holds a Parquet file of minute bars a ticker, and in `rows` the matrix that hftcl learns from: X.npy, y.npy.
 `guide` does what a guide on the subject shows: pandas, loops over windows, scikit-learn's forest. `intelex` and
-`lightgbm` are one fit of that library by itself. None of them examines, deploys or keeps anything.
+`lightgbm` are one fit of that library by itself. None of them examines, deploys or keeps anything. A third word is the
+share of the features that a forest tries at a split, "sqrt" where it is left out.
 """
 
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -16,9 +17,13 @@ DEPTH: Final = 12
 LEAF: Final = 50
 HORIZON: Final = 30
 """Minutes; as hftcl's defaults, whose forest these four numbers describe."""
+DAYS: Final = 60
+"""Of training, as hftcl's default; bars of days before them are not learned from."""
 RETURNS: Final = (1, 2, 3, 5, 10, 15, 20, 30)
 WINDOWS: Final = (5, 10, 15, 20, 30)
 """Minutes, chosen so that there are 31 columns, as many as hftcl has."""
+
+Share = float | Literal["sqrt"]
 
 
 def add_columns(bars: Any) -> Any:
@@ -45,8 +50,8 @@ def add_columns(bars: Any) -> Any:
     return pd.DataFrame({**columns, "target": ahead / columns["volatility_30"]})
 
 
-def fit_guide(folder: Path) -> int:
-    """Read bars, compute columns, fit scikit-learn's forest on all rows; return how many."""
+def fit_guide(folder: Path, share: Share) -> int:
+    """Read bars, compute columns, fit scikit-learn's forest on the rows of DAYS; return how many."""
     import pandas as pd
     import polars as pl
     from sklearn.ensemble import RandomForestRegressor
@@ -56,27 +61,28 @@ def fit_guide(folder: Path) -> int:
         read = pl.read_parquet(path)
         bars = pd.DataFrame({name: read[name].to_numpy() for name in ("open", "high", "low", "close", "volume")})
         bars["ts"] = read["ts"].dt.replace_time_zone(None).to_numpy()
+        bars = bars[bars["ts"] >= bars["ts"].max().normalize() - pd.Timedelta(days=DAYS - 1)]
         parts.append(pd.concat([add_columns(day) for _, day in bars.groupby(bars["ts"].dt.date)]))
     rows = pd.concat(parts).replace([np.inf, -np.inf], np.nan).dropna()
     forest = RandomForestRegressor(
-        TREES, max_depth=DEPTH, min_samples_leaf=LEAF, max_features="sqrt", n_jobs=-1, random_state=1
+        TREES, max_depth=DEPTH, min_samples_leaf=LEAF, max_features=share, n_jobs=-1, random_state=1
     )
     forest.fit(rows.drop(columns="target").to_numpy(np.float32), rows["target"].to_numpy(np.float32))
     return len(rows)
 
 
-def fit_intelex(folder: Path) -> int:
+def fit_intelex(folder: Path, share: Share) -> int:
     """Fit the forest of scikit-learn-intelex on the matrix; return its rows."""
     from sklearnex.ensemble import RandomForestRegressor
 
     X, y = read_rows(folder)
     RandomForestRegressor(
-        TREES, max_depth=DEPTH, min_samples_leaf=LEAF, max_features="sqrt", n_jobs=-1, random_state=1
+        TREES, max_depth=DEPTH, min_samples_leaf=LEAF, max_features=share, n_jobs=-1, random_state=1
     ).fit(X, y)
     return len(y)
 
 
-def fit_lightgbm(folder: Path) -> int:
+def fit_lightgbm(folder: Path, share: Share) -> int:
     """Fit LightGBM on the matrix with the parameters of hftcl's family; return its rows."""
     from lightgbm import Dataset, train
 
@@ -96,4 +102,5 @@ def read_rows(folder: Path) -> tuple[Any, Any]:
 PEERS: Final = {"guide": fit_guide, "intelex": fit_intelex, "lightgbm": fit_lightgbm}
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{PEERS[sys.argv[1]](Path(sys.argv[2]))}\n")
+    name, folder, *share = sys.argv[1:]
+    sys.stdout.write(f"{PEERS[name](Path(folder), float(share[0]) if share else 'sqrt')}\n")

@@ -1,14 +1,17 @@
 """The page of the benchmarks: what its figures say, what it marks, and that it is the one that its figures make."""
 
 import json
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.figures import Figures, Measured, build_page, compare, divide, find_slope, list_ratios
-from tests.benchmarks.page import PAGE, STORED, call, renew, take_turns
+from tests.benchmarks.environments import MARK, NotInstalledError, find_last_line, make_environment, make_environments
+from tests.benchmarks.figures import Figures, Measured, compare, divide, find_slope, list_ratios
+from tests.benchmarks.machine import count_busy_s
+from tests.benchmarks.page import PAGE, STORED, main, store
+from tests.benchmarks.page_text import build_page
+from tests.benchmarks.parts import SHORT, call, renew, take_turns
 
 
 def taken(*cpu_s: float, mib: int = 100) -> Measured:
@@ -25,6 +28,8 @@ MADE_UP = Figures(
     startup={"python -c pass": taken(0.02, 0.02), "hftcl --help": taken(0.1, 0.12)},
     machine={"cores": "2"},
     versions={"numpy": "2.0"},
+    minutes={20: tuple(float(ms) for ms in range(1, 100))},
+    others={"peers": 0.02},
 )
 
 
@@ -49,17 +54,78 @@ def test_what_is_worse_by_more_than_a_third_is_marked_and_what_is_new_is_said_to
 def test_growth_is_the_slope_of_the_logarithms() -> None:
     assert find_slope({1: 3.0, 10: 30.0 * 10**0.5, 100: 3000.0}) == pytest.approx(1.5)
     page = build_page(MADE_UP)
-    assert "| tickers | 25, 50, 100 | 2.0, 4.0, 8.0 | 1.00 | 100, 110, 121 | 0.14 |" in page
+    assert "| tickers | 25, 50, 100 | 2.0, 4.0, 8.0 | 1.00 | 2.0, 4.0, 8.0 | 1.00 | 100, 110, 121 | 0.14 |" in page
 
 
 def test_figures_of_a_busy_machine_are_never_told_as_those_of_an_idle_one() -> None:
-    assert "idle machine.**" not in build_page(MADE_UP)
-    assert "Other programs ran meanwhile" in build_page(replace(MADE_UP, idle=False))
+    assert "**Other programs" not in build_page(MADE_UP)
+    busy = MADE_UP.add(Figures(others={"backtest": 0.44}))
+    assert "**Other programs ran meanwhile: no figure is that of an idle machine of backtest (0.4" in build_page(busy)
     assert "Nothing has been measured on an idle machine yet." in build_page(Figures())
 
 
+def test_what_other_programs_took_is_all_but_the_time_in_which_a_core_waited() -> None:
+    # user 3 s, nice 1, system 1, idle 90, disk 0.7, interrupts 0.1 and 0.2, stolen 0; guests are in user already
+    assert count_busy_s("cpu  300 100 100 9000 70 10 20 0 55 5\ncpu0 1 1 1 1 1", 100) == pytest.approx(5.3)
+
+
+def test_a_minute_is_told_by_its_median_and_its_slowest_hundredth() -> None:
+    assert "| 20 | 50.0 | 99.0 |" in build_page(MADE_UP)
+
+
+def test_a_ratio_is_told_by_processor_and_by_clock() -> None:
+    cases = {**MADE_UP.cases, "the guide's stack": replace(taken(30.0, 60.0, 24.0), wall_s=(12.0, 24.0, 12.0))}
+    row = "| hftcl retrain, forest / the guide's stack | 0.20 (0.20 to 0.25) | 0.50 (0.50 to 0.50) |"
+    assert row in build_page(replace(MADE_UP, cases=cases))
+
+
+def test_a_peer_that_could_not_be_installed_is_named_with_the_last_line_of_pip() -> None:
+    last = find_last_line("Collecting pyqlib\nERROR: No matching distribution found for pyqlib==0.9.7\n\n")
+    measured = Figures(cases={"FreqAI": taken(9.0, 9.0, 9.0)}, missing={"Qlib": f"it could not be installed: {last}"})
+    page = build_page(MADE_UP.add(measured))
+    assert page.endswith(
+        "Not measured:\n\n- Qlib: it could not be installed: ERROR: No matching distribution found for pyqlib==0.9.7.\n"
+    )
+    assert "Not measured" not in build_page(
+        MADE_UP.add(Figures(cases=dict.fromkeys(("FreqAI", "Qlib"), taken(9.0, 9.0, 9.0))))
+    )
+
+
+def test_an_environment_is_used_again_while_its_pins_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / MARK).write_text("one==1.0")
+    assert make_environment(tmp_path, ("one==1.0",)) == tmp_path / "bin" / "python"
+    (tmp_path / "bin").write_text("in the way of venv")
+    with pytest.raises(NotInstalledError, match="bin"):
+        make_environment(tmp_path, ("one==1.1",))
+
+
+def test_without_a_folder_for_environments_each_peer_is_missing_and_says_so() -> None:
+    pythons, missing = make_environments(None)
+    assert (pythons, list(missing)) == ({}, ["FreqAI", "Qlib"])
+    assert all("--peers FOLDER" in why for why in missing.values())
+
+
+def test_a_part_that_was_kept_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(store(MADE_UP.add(Figures(others=dict.fromkeys(SHORT, 0.0)))))
+    main(["--short", "--keep", str(kept)])
+    told = capsys.readouterr()
+    assert "hftcl retrain, forest / the guide's stack" in told.out
+    assert "0.20 (0.20 to 0.25)" in told.out
+    assert told.err == ""
+
+
+def test_parts_of_two_runs_make_one_page() -> None:
+    first, second = Figures(cases=MADE_UP.cases, others={"peers": 0.1}), Figures(startup=MADE_UP.startup)
+    both = first.add(second)
+    assert (both.cases, both.startup, both.others) == (MADE_UP.cases, MADE_UP.startup, {"peers": 0.1})
+    later = Figures(cases={"LightGBM": taken(2.0)}, others={"peers": 0.0})
+    assert list(both.add(later).cases) == [*MADE_UP.cases, "LightGBM"]
+    assert both.add(later).others == {"peers": 0.0}
+
+
 def test_figures_come_back_from_their_file_as_they_were() -> None:
-    assert Figures.from_json(json.loads(json.dumps(asdict(MADE_UP)))) == MADE_UP
+    assert Figures.from_json(json.loads(store(MADE_UP))) == MADE_UP
 
 
 def test_the_page_is_the_one_that_the_stored_figures_make() -> None:
@@ -72,10 +138,9 @@ def test_turns_are_taken_in_turn_and_a_new_home_keeps_its_settings_alone(tmp_pat
     note = f"open({str(tmp_path / 'order')!r}, 'a').write"
     works = {name: call("-c", f"{note}('{name}')") for name in "ab"}
     measured = take_turns(works, 2)
-    assert (tmp_path / "order").read_text() == "ababab"
+    assert (tmp_path / "order").read_text() == "abab"
     assert [len(one.cpu_s) for one in measured.values()] == [2, 2]
     assert all(seconds > 0 for one in measured.values() for seconds in one.cpu_s)
     renew(tmp_path, works["a"])()
     assert (tmp_path / "order").read_text() == "a"
     assert (tmp_path / "hftcl.toml").exists()
-    assert sys.executable
