@@ -39,7 +39,9 @@ def configure(
     stream: TextIO | None = None,
     journal: bool | None = None,
 ) -> None:
-    """Send every log line of this process to `stream` (stderr), in the form and from the level that `settings` say.
+    """Send every log line of this process to `stream`, in the form and from the level that `settings` say.
+
+    stream: stderr where it is left out, as it is at each line: while bars are drawn there, lines go above them.
 
     verbosity: -1 warnings at most, 1 and more also "info". service: one that runs for months, where lines of level
     "info" are the only sign of life; any other command shows warnings. journal: whether systemd's journal reads along,
@@ -52,7 +54,7 @@ def configure(
     elif verbosity < 0 or not service:
         level = max(level, logging.WARNING)
     to_journal = _is_journal(out) if journal is None else journal
-    handler = logging.StreamHandler(out)
+    handler = _Stderr() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(_Json(to_journal) if settings.format == "json" else _Text(to_journal))
     # Libraries say a lot at "info"; it is wanted where everything is.
     logging.basicConfig(handlers=[handler], level=level if level < logging.INFO else logging.WARNING, force=True)
@@ -105,6 +107,15 @@ def _is_journal(stream: TextIO) -> bool:
     except (OSError, ValueError):  # no file behind it
         return False
     return named == f"{about.st_dev}:{about.st_ino}"
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to `sys.stderr` as it is then: what draws progress there puts itself in its place while it does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Formatter(logging.Formatter):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
 _LONGEST_WORD = 30  # characters of a word that stays whole, as an id or a date does; a path may be broken
+_SHORTEST_BREAK = (
+    20  # characters: an id with its date, of 15, and the longest term of a table are never broken for a name
+)
 SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
 _PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
@@ -113,8 +116,10 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     columns, body = grid.columns, grid.rows
     wanted = [max(len(name), *(len(row[index].text) for row in body), 0) for index, name in enumerate(columns)]
     wanted[-1] = min(wanted[-1], _LAST_COLUMN)
-    shown, missing = list(range(len(columns))), []
-    for name in grid.spare:
+    # a column in which no row says anything takes room from those that do; a pipe has it all the same
+    shown = [index for index in range(len(columns)) if not body or any(row[index].text for row in body)]
+    missing: list[str] = []
+    for name in [name for name in grid.spare if columns.index(name) in shown]:
         if sum(wanted[index] for index in shown) + _count_frame(len(shown), boxed) <= width:
             break
         shown.remove(columns.index(name))
@@ -146,15 +151,26 @@ def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool) -> list[int
     """
     room = width - _count_frame(len(columns), boxed)
     wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in columns]
-    widths = [
-        min(max(len(word) for text in column for word in text.split() or [""]), _LONGEST_WORD) for column in columns
-    ]
-    if sum(wanted) <= room or sum(widths) > room or min(widths) == 0:
+    words = [max(_measure_word(text) for text in column) for column in columns]
+    if sum(wanted) <= room or min(words) == 0:
+        return []
+    for longest in range(_LONGEST_WORD, _SHORTEST_BREAK - 1, -1):
+        # the first column holds names, which are looked for; what stands beside one may be an address, and broken
+        widths = [words[0], *(min(word, longest) for word in words[1:])]
+        if sum(widths) <= room:
+            break
+    else:
         return []
     for _ in range(room - sum(widths)):
         longest = max(range(len(columns)), key=lambda place: wanted[place] / widths[place])  # of the most lines
         widths[longest] += 1
     return widths
+
+
+def _measure_word(text: str) -> int:
+    """Return the characters of the longest word of `text`, the first with what it is indented by."""
+    first, *others = text.split() or [""]
+    return max(text.index(first) + len(first), *map(len, others), 0)
 
 
 def explain_words(*words: str) -> None:

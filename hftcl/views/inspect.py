@@ -16,9 +16,8 @@ _CELLS = (1, 2, 3, 5, 6, 10, 15, 30)  # minutes of a cell: each divides the 330 
 def files(reports: "Sequence[FileReport]") -> None:
     """Draw one row a file, then evidence, guesses and refusals."""
     columns = ("file", "layout", "tickers", "rows", "from", "to", "zone", "label", "interval", "coverage", "")
-    draw_table(
-        "", columns, [_row(report) for report in reports], numbers=frozenset({3, 9}), spare=("rows", "from", "to")
-    )
+    spare = ("rows", "from", "to", "interval")  # one of another interval is refused, which is said below
+    draw_table("", columns, [_row(report) for report in reports], numbers=frozenset({3, 9}), spare=spare)
     for report in [report for report in reports if report.day][:_FEW]:
         say("")
         minutes, line = draw_day(report.day, find_width())

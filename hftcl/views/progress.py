@@ -60,13 +60,15 @@ class _Plain:
             if self.notes:
                 self.stream.write(f"{event.stage}: {write_out(event.text)}\n")
         elif self.progress and event.total:
-            if event.stage not in self.began:
+            if event.stage not in self.began or (self.began[event.stage] < 0 and event.done < event.total):
+                # a stage may come again: a retrain scores for the record, and then walks forward for minutes
                 self.began[event.stage], self.resumed[event.stage] = self.clock(), event.done
                 self.stream.write(f"{event.stage}: {event.done} of {event.total}\n")
             self._tell_remaining(event)
             if event.done >= event.total and self.began[event.stage] >= 0:
                 took = self.clock() - self.began[event.stage]
                 self.began[event.stage] = -1.0  # told once
+                self.told.pop(event.stage, None)
                 self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
         self.stream.flush()
 

@@ -1,5 +1,6 @@
 """Draws the schedule: what comes, what was done, and the foot of a terminal in the foreground loop."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_table, say
-from hftcl.views.terminal import LastingTerminal, count_rows, draw_lines
+from hftcl.views.terminal import LastingTerminal, breaks_lines_again, count_rows, draw_lines
 
 if TYPE_CHECKING:
     from hftcl.schedule.claims import OccurrenceRecord
@@ -152,8 +153,14 @@ class LivePage(TextIOBase, Observer):
         self._terminal.put(erase + "\n".join([*self._above, self._line]))
 
     def _erase(self, line: str) -> str:
-        """Return what takes away what was drawn, `line` last: more rows where the terminal was made narrower."""
+        """Return what takes away what was drawn, `line` last.
+
+        Where the terminal was made narrower it may take more rows. Where that is not known, what is left of it stands:
+        better than that a line of the log goes with it.
+        """
         from shutil import get_terminal_size
 
-        rows = count_rows([*self._above, line], get_terminal_size().columns) - 1 if self._above or line else 0
+        drawn = [*self._above, line] if self._above or line else [""]
+        width = get_terminal_size().columns
+        rows = (count_rows(drawn, width) if breaks_lines_again(os.environ) else len(drawn)) - 1
         return "\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J"

@@ -1,11 +1,36 @@
 """A terminal that may be closed while the work goes on: who trades, or trains for hours, does not end with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from hftcl.views.blocks import Block
+
+
+_BREAKING: Final = frozenset(
+    {
+        "TMUX",
+        "VTE_VERSION",  # of GNOME, Xfce and the like
+        "KITTY_WINDOW_ID",
+        "KONSOLE_VERSION",
+        "ALACRITTY_WINDOW_ID",
+        "WEZTERM_PANE",
+        "GHOSTTY_RESOURCES_DIR",
+        "ITERM_SESSION_ID",
+        "TERM_SESSION_ID",  # of macOS
+        "WT_SESSION",  # of Windows
+        "VSCODE_IPC_HOOK_CLI",
+    }
+)
+"""Variables by which terminals tell their name that break lines again when they are made narrower."""
+_CUTTING: Final = frozenset({"STY", "XTERM_VERSION"})
+"""Of screen and xterm, which cut them; they may have been started from one of the others, and have its variable too."""
+
+
+def breaks_lines_again(environ: Mapping[str, str]) -> bool:
+    """Whether this terminal is known to break lines into more rows when it is made narrower; others cut them."""
+    return "TMUX" in environ or (not _BREAKING.isdisjoint(environ) and _CUTTING.isdisjoint(environ))
 
 
 def draw_lines(blocks: "Sequence[Block]", width: int, height: int) -> list[str]:

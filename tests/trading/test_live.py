@@ -397,6 +397,16 @@ def test_once_decides_on_the_minute_that_has_just_ended(home: Path) -> None:
         assert ledger.find_last_decided() == minutes[59]
 
 
+def test_once_finds_its_minute_again_where_the_clock_is_put_meanwhile(home: Path) -> None:
+    minutes, ahead = session_minutes(), timedelta(minutes=40)
+    world = World(home, minutes[60] + timedelta(seconds=1), bars_of(DAY))
+    world.clock = PutAhead(world.start, minutes[60] + timedelta(seconds=2), ahead)
+    report = world.run(once=True)
+    assert (report.decisions, report.note) == (3, "One minute of session 2025-06-02 was decided.")
+    with world.ledger() as ledger:
+        assert ledger.find_last_decided() == minutes[99]
+
+
 def test_once_while_the_market_is_closed_says_when_it_opens(home: Path) -> None:
     report = World(home, datetime(2025, 6, 1, 12, 0, tzinfo=UTC), bars_of(DAY)).run(once=True)
     assert report.decisions == 0

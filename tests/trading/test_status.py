@@ -14,6 +14,7 @@ import pytest
 
 from hftcl.document import document
 from hftcl.errors import BrokerTimeoutError, IntegrityError, StorageError
+from hftcl.events import Event
 from hftcl.home import Home
 from hftcl.ledger.rows import Decision, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
@@ -365,7 +366,11 @@ def test_without_a_bot_a_simulated_broker_hears_of_a_split_before_everything_is_
     settings = list_splits(strict_home(tmp_path, 3), ("T000", 4.0))
     with Ledger(Home.live(tmp_path).ledger) as ledger:
         ledger.set_meta(splits_looked_up=str(SESSION))
-    found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test")
+    events: list[Event] = []
+    found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test", on_event=events.append)
+    assert [event.text for event in events] == [
+        "asks files whether what is held was split, for at most 120 s; then it is closed"
+    ]
     assert (found.orders, found.shortfall) == (3, "")
     assert found.note.startswith("T000 was split: 10 shares became 40. No bot runs. 3 closing orders were sent.")
     with contextlib.closing(StrictPaper(settings, folder=tmp_path)) as broker:

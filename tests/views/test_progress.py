@@ -1,12 +1,18 @@
 """What a person is told of the time that is left."""
 
 import io
+import logging
+import re
+import sys
 import threading
 from typing import Any
 
+import pytest
 from rich.progress import TaskID
 
+from hftcl import logs
 from hftcl.events import Event, Level
+from hftcl.settings import Log
 from hftcl.views.progress import _Live, _Notebook, _Plain, cut_short, end_display_after, end_displays
 
 
@@ -21,6 +27,49 @@ def test_the_time_left_counts_only_what_this_run_did() -> None:
         "train: 3 of 7, about 0:04:20 left",  # 65 s after its beginning, four of 65 s are left
         "train: 4 of 7, about 0:03:15 left",
     ]
+
+
+def test_a_stage_that_comes_again_is_told_again() -> None:
+    """A first retrain scores for the record in no time, and then walks forward for a minute or an hour."""
+    now, stream = 0.0, io.StringIO()
+    listen = _Plain(stream, progress=True, notes=False, clock=lambda: now)
+    for at, done, total in ((0, 0, 1), (0, 1, 1), (0, 1, 1), (10, 0, 4), (80, 2, 4), (150, 4, 4)):
+        now = float(at)
+        listen(Event("record", done, total))
+    assert stream.getvalue().splitlines() == [
+        "record: 0 of 1",
+        "record: 1 of 1, 0.0 s",
+        "record: 0 of 4",
+        "record: 2 of 4, about 0:01:10 left",
+        "record: 4 of 4, 140.0 s",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as a program can ask."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_is_logged_while_a_bar_is_drawn_stands_on_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    listen = _Live(notes=False)
+    try:
+        logs.configure(Log())
+        listen(Event("train", 1, 7))
+        logging.getLogger("hftcl.market").warning("bars quarantined ticker=AAPL")
+    finally:
+        listen.end()
+        logging.captureWarnings(False)
+    shown = re.split(r"\r?\n|\x1b\[2K", terminal.getvalue())
+    (line,) = [text for text in shown if "bars quarantined" in text]
+    assert re.fullmatch(r"\S+Z WARNING hftcl\.market bars quarantined ticker=AAPL", line)
 
 
 def test_a_bar_begins_with_what_was_done_before() -> None:

@@ -106,7 +106,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
         with hold_lock(home, "bot"):
             try:
                 with Ledger(home.ledger) as ledger:
-                    return _flatten_without_bot(settings, home, ledger, clock, reason)
+                    return _flatten_without_bot(settings, home, ledger, clock, reason, on_event)
             except (IntegrityError, StorageError, NewerVersionError) as error:
                 return _without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
@@ -160,12 +160,19 @@ def _flatten_with_bot(home: Home, clock: Clock) -> HaltReport:
     )
 
 
-def _flatten_without_bot(settings: Settings, home: Home, ledger: Ledger, clock: Clock, reason: str) -> HaltReport:
+def _flatten_without_bot(
+    settings: Settings, home: Home, ledger: Ledger, clock: Clock, reason: str, on_event: OnEvent
+) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
     broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     changes = ShareChanges(
-        settings=settings, ledger=ledger, broker=broker, hours=_find_next_hours(settings, now), now=now
+        settings=settings,
+        ledger=ledger,
+        broker=broker,
+        hours=_find_next_hours(settings, now),
+        now=now,
+        on_event=on_event,
     )
     try:
         report = _close_what_is_held(settings, ledger, broker, clock, changes)

@@ -100,7 +100,8 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             loop.bot.production.desk.flags_told.update(account.flags.notes)
             _give_the_present(loop, settings, present, source, calendar, broker)
             around.loop = loop
-            return build_report(loop, count, _run(loop, settings, present, calendar, broker, once=once))
+            note = _run(loop, settings, present, calendar, broker, count if once else None)
+            return build_report(loop, count, note)
         finally:
             present.service.stopping()
             if feed is not None:
@@ -131,9 +132,16 @@ def _build_listener(present: Present) -> OnEvent:
     return hear
 
 
-def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, broker: Broker, *, once: bool) -> str:
-    """Reconcile, then trade; return why it ended, for a person."""
-    clock, controls = present.clock, present.controls
+def _run(
+    loop: Loop,
+    settings: Settings,
+    present: Present,
+    calendar: Calendar,
+    broker: Broker,
+    count: MinuteCount | None,
+) -> str:
+    """Reconcile, then trade; return why it ended, for a person. count: what ends with one minute counts it there."""
+    clock, controls, once = present.clock, present.controls, count is not None
     if not compare_at_start(loop, once=once):
         return "Stopped as asked."
     loop.compare_clocks()
@@ -157,9 +165,9 @@ def _run(loop: Loop, settings: Settings, present: Present, calendar: Calendar, b
             if controls.stop:
                 break
             present.service.status(f"trading session {hours.session}")
-            _trade_session(loop, hours, clock.now(), once=once)
-            if once:
-                return f"One minute of session {hours.session} was decided."
+            has_traded = _trade_session(loop, hours, clock.now(), once=once)
+            if count is not None and has_traded and not controls.stop:
+                return f"{'One' if count.minutes else 'No'} minute of session {hours.session} was decided."
     finally:
         loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="stopped", text="stopped"))
     return "Stopped as asked."
@@ -177,8 +185,9 @@ def _tell_wait(loop: Loop, settings: Settings, present: Present, broker: Broker,
     present.service.status(f"waiting for session {hours.session}, {hours.begins:%H:%M} UTC; {who}")
 
 
-def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> None:
-    """Trade from the minute that has just ended on: a bot that was killed within it decides on it after all.
+def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> bool:
+    """Trade from the minute that has just ended on: a bot that was killed within it decides on it after all. Return
+    False where another session or minute is to be looked for, as after the clock was put.
 
     Ledger and broker are compared first: others may have traded in the account overnight. A session that cannot be
     prepared, because source or broker fails or another process collects, is tried again.
@@ -187,10 +196,11 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
     minutes = hours.minutes(newest)
     try:
         loop.compare()
-        if loop.trade_session(hours, minutes[:1] if once else minutes) and not once:
+        has_traded = loop.trade_session(hours, minutes[:1] if once else minutes)
+        if has_traded and not once:
             loop.wait_until(hours.ends)
     except WaitEndedError:
-        return  # a person wants a stop
+        return False  # a person wants a stop
     except (SourceError, BrokerError, NoDataError, LockHeldError) as error:
         if once:
             raise
@@ -199,6 +209,8 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> No
         loop.wait_until(loop.clock.now() + MINUTE)
         if loop.clock.now() >= hours.ends:  # be it because the clock was put
             loop.bot.end(loop.clock.now())  # what could not be closed is told
+        return False
+    return has_traded
 
 
 def _wait_without_calendar(loop: Loop, present: Present, error: HorizonError) -> str:

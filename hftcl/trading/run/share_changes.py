@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from hftcl.errors import ConfigError, SourceError, WaitEndedError
+from hftcl.events import Event, Level, OnEvent
 from hftcl.ledger.account import SAME
 from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import Hours
@@ -21,6 +22,7 @@ from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import book_actions, describe_actions, list_untold, note_told
 from hftcl.trading.execute.patience import wait_for
 from hftcl.trading.execute.split_book import SplitBook
+from hftcl.trading.run import STAGE
 from hftcl.trading.run.splits import SplitWatch, find_last
 
 _MOST_S: Final = 10.0
@@ -39,6 +41,7 @@ class ShareChanges:
     broker: Broker
     hours: Hours | None
     now: datetime
+    on_event: OnEvent
     _splits: SplitBook = field(init=False)
     texts: list[str] = field(default_factory=list, init=False)
     """What has still to be told, beside what the ledger notes."""
@@ -106,6 +109,8 @@ class ShareChanges:
         most_s = _MOST_SIMULATED_S if isinstance(self.broker, SplitsShares) else _MOST_S
         found: dict[str, tuple[Split, ...]] = {}
         faults: dict[str, str] = {}
+        asks = f"asks {self.settings.market.source} whether what is held was split, for at most {most_s:g} s"
+        self.on_event(Event(STAGE, text=f"{asks}; then it is closed", level=Level.NOTE))
         try:
             source, until = open_source(self.settings), time.monotonic() + most_s
             if isinstance(source, Foresight):  # one call for all: a small plan has five a minute

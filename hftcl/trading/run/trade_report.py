@@ -33,11 +33,13 @@ class TradeReport:
 class MinuteCount:
     """What the minutes of a run came to."""
 
+    minutes: int = 0
     decisions: int = 0
     orders: int = 0
 
     def add(self, done: Minute) -> None:
         """Count a minute, and write its line of the log."""
+        self.minutes += 1
         self.decisions += done.decided
         self.orders += done.ordered
         log.info(
