@@ -188,7 +188,7 @@ def assert_fails_in_one_line(home: Path, *arguments: str, preexec: Callable[[], 
     """Assert exit 1, one line, the same model as before, no temporary file; return the line."""
     before = (home / PRODUCTION).read_bytes() if (home / PRODUCTION).exists() else None
     live = [row["model_id"] for row in answer_here(home, "history") if row["is_deployed"]]
-    done = run_after(preexec, home, *arguments)
+    done = run_after(preexec, home, *arguments) if preexec else call(home, *arguments)
     assert done.returncode == 1, done.stderr
     assert says_nothing_but_why(done.stdout, 1)
     told = one_line(done)
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_line_before_the_training_and_with_space_the_next_com
     with small_disk(tmp_path / "small", "40m") as home:
         shutil.copytree(trained, home, dirs_exist_ok=True)
         filler = fill(home, leaving=left)
-        done = run(home, *RETRAIN)
+        done = call(home, *RETRAIN)
         assert (done.returncode, "fit" in done.stderr) == (1, False)
         assert "Free space there" in assert_fails_in_one_line(home, *RETRAIN)
         if left < 50_000:
