@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import browser as real_browser
+from tests.shared_work import TESTS, read_shared_calendar, rewrite_share, tell_ids
 from tests.trained import Homes
 
 if TYPE_CHECKING:
@@ -97,6 +98,23 @@ def _find_memory() -> Path | None:
     return _MEMORY if is_fit and os.access(_MEMORY, os.W_OK) else None
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Have each worker do its share of what all need, before it collects."""
+    given = getattr(session.config, "workerinput", None)
+    if given:
+        rewrite_share(session.config, TESTS, int(given["workerid"].removeprefix("gw")), given["workercount"])
+        read_shared_calendar(Path(os.environ[_HOME]))
+
+
+def pytest_sessionfinish() -> None:
+    """Look for garbage once, so that what it warns of is told, and leave the rest to the end of the process.
+
+    pytest would look through half a million objects five times more, and Python after it.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Delete that home folder."""
     if not hasattr(config, "workerinput"):
@@ -146,9 +164,11 @@ _LONG = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before those are taken out that this run does not ask for
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the long files first, so that no worker is left alone with one at the end; files and tests stay in order."""
     items.sort(key=lambda item: _rank(item.path.relative_to(ROOT / "tests")))
+    tell_ids(config, [item.nodeid for item in items], Path(os.environ[_HOME]))
 
 
 def _rank(path: Path) -> int:
@@ -174,7 +194,9 @@ def _as_in_a_fresh_process() -> Iterator[None]:
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     for logger in (root, *_loggers()):
-        logger.setLevel(levels.get(logger, logging.NOTSET))
+        level = levels.get(logger, logging.NOTSET)
+        if logger.level != level:  # else for nothing: setting one has logging go through all loggers
+            logger.setLevel(level)
     for number, handler in heard.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)

@@ -54,13 +54,18 @@ def give_calendar(home: Path) -> None:
     is_home = (home / "hftcl.toml").exists() or (home / "models").is_dir()
     if not is_home or (home / CALENDAR).exists() or not os.access(home, os.W_OK):
         return
-    kept = Path(os.environ["HOME"]) / "calendar"  # of this session: see conftest.py
-    with (Path(os.environ["HOME"]) / "calendar.lock").open("w") as lock:
+    shutil.copy(keep_calendar(Path(os.environ["HOME"])) / CALENDAR, home)
+
+
+def keep_calendar(session_home: Path) -> Path:
+    """Return the folder in the home folder of this session that keeps the calendar; built by the one who asks first."""
+    kept = session_home / "calendar"
+    with (session_home / "calendar.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (kept / CALENDAR).exists():
             (kept / "models").mkdir(parents=True, exist_ok=True)  # what is no home keeps nothing
             subprocess.run([sys.executable, "-c", _BUILD, str(kept)], check=True, timeout=PATIENCE_S)
-    shutil.copy(kept / CALENDAR, home)
+    return kept
 
 
 def answer(home: Path, *arguments: str) -> Any:

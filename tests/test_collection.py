@@ -19,7 +19,9 @@ from hftcl import logs
 from hftcl.settings import Log
 from tests import browser
 from tests.conftest import ROOT
+from tests.shared_work import IDS, read_ids_of_another, rewrite_share
 
+_WHOLE = 2000  # ids: more than any room has
 _LONGEST = 120  # characters between the brackets: four values of the length that conftest.py gives
 
 
@@ -32,8 +34,18 @@ def by_file(ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> list[str]:
-    """Return the ids of the whole suite, slow forms too, in another process with other hashes of texts."""
+def elsewhere(request: pytest.FixtureRequest) -> list[str]:
+    """Return the ids of the whole suite, slow forms too, of a process with other hashes of texts.
+
+    A worker beside this one has them where both collected the whole suite; else a process is started that does.
+    """
+    ids = read_ids_of_another(Path(os.environ["HOME"])) if len(request.config.stash[IDS]) > _WHOLE else None
+    ids = ids or collect_elsewhere()
+    assert len(ids) == len(set(ids)) > _WHOLE
+    return ids
+
+
+def collect_elsewhere() -> list[str]:
     command = [
         sys.executable,
         "-m",
@@ -52,15 +64,13 @@ def elsewhere() -> list[str]:
         command, cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    ids = done.stdout.partition("\n\n")[0].splitlines()
-    assert len(ids) == len(set(ids)) > 2000
-    return ids
+    return done.stdout.partition("\n\n")[0].splitlines()
 
 
 def test_two_processes_collect_the_same_tests_in_the_same_order(
     elsewhere: list[str], request: pytest.FixtureRequest
 ) -> None:
-    here = [item.nodeid for item in request.session.items]
+    here = request.config.stash[IDS]
     selected = set(here)
     there = by_file(each for each in elsewhere if each in selected)
     assert there == by_file(here), "an id tells a time or a folder, or the values come from a set"
@@ -76,6 +86,17 @@ def test_no_id_holds_bytes_an_escape_a_time_a_folder_or_a_novel(elsewhere: list[
     }
     found = [(fault, each) for each, text in values.items() for fault, form in faults.items() if re.search(form, text)]
     assert not found, "\n".join(["give the values ids=[...]", *map(str, found)])
+
+
+def test_workers_rewrite_the_asserts_of_each_file_once_between_them(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    for number in range(5):
+        (tmp_path / f"test_{number}.py").write_text("assert True")
+    rewritten = [rewrite_share(pytestconfig, tmp_path, worker, 3) for worker in range(3)]
+    assert [len(files) for files in rewritten] == [2, 2, 1]
+    assert sorted(file for files in rewritten for file in files) == sorted(tmp_path.glob("*.py"))
+    assert rewrite_share(pytestconfig, tmp_path, 0, 1) == [], "pytest finds each one, and takes it"
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])

@@ -37,6 +37,7 @@ from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.guards import require_present
 from hftcl.trading.run.live import trade
 from hftcl.trading.run.present import Present
+from tests.in_process import call
 from tests.installed import one_line, run
 from tests.loop_cases import QUICK_TOML, RETRAIN, small
 from tests.trading.bot_stand import CALENDAR, DAY, archived, session_minutes
@@ -159,10 +160,10 @@ def test_the_feature_keeps_its_promises(tmp_path: Path) -> None:
 # ---- as a user -------------------------------------------------------------------------------------------------------
 
 
-def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(tmp_path: Path) -> None:
-    site, home = tmp_path / "site", tmp_path / "home"
+def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(site: Path, tmp_path: Path) -> None:
+    """The retrain in processes of its own, as the training's; what follows in this one, which finds the same site."""
+    home = tmp_path / "home"
     home.mkdir()
-    install(site, *PLUGINS)
     write_database(home / "bars.sqlite", ("AAPL", "AMD"), date(2025, 10, 1), date(2025, 12, 15))
     text = QUICK_TOML.replace("[market]", '[market]\nsource = "acme"')
     text = text.replace('family = "ridge"', 'family = "extra"')
@@ -171,29 +172,33 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(t
         f'[acme]\ndatabase = "{home / "bars.sqlite"}"\n[extra]\ntrees = 9\n[acmebank]\ncash = 50000\n'
         "[exam]\nplausible_sharpe = 1000\n"  # its bars are said to be real, and hold an edge that no real ones do
     )
-    path = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(":")}
-    done = run(home, *RETRAIN, **path)
+    done = run(home, *RETRAIN, PYTHONPATH=os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]).rstrip(":"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcome"] == "deployed", done.stdout
     meta = artifact.describe(Home.live(home).production)
     assert (meta.family, meta.params, meta.source) == ("extra", {"trees": 9, "leaf": 50}, "acme")
     for _ in range(2):  # the account of each replay is new
-        done = run(home, "trade", "--replay", "2025-12-11", "--json", **path)
+        done = call(home, "trade", "--replay", "2025-11-28", "--json")
         report = json.loads(done.stdout)
         assert (report["broker"], report["capital"], report["apart"]) == ("acmebank", 50_000.0, {}), done.stderr
         assert report["fills"] > 0
-    done = run(home, "doctor", "--json", **path)
+    done = call(home, "doctor", "--json")
     assert "acme answers" in [row["detail"] for row in json.loads(done.stdout) if row["name"] == "source"], done.stdout
-    module = site / "acme_broker.py"
-    text = module.read_text()
-    module.write_text(text.replace('"acmebank", False', '"acmebank", True'))
-    refused = run(home, "trade", "--replay", "2025-12-11", **path)
+    text = (site / "acme_broker.py").read_text()
+    rewrite_broker(site, text.replace('"acmebank", False', '"acmebank", True'))
+    refused = call(home, "trade", "--replay", "2025-11-28")
     assert (refused.returncode, "no replay moves money" in one_line(refused)) == (78, True)
-    module.write_text(text.replace("(replays=True)", "()").replace("self._cash =", "raise RuntimeError  #"))
-    done = run(home, "trade", "--replay", "2025-12-11", "--json", **path)
+    rewrite_broker(site, text.replace("(replays=True)", "()").replace("self._cash =", "raise RuntimeError  #"))
+    done = call(home, "trade", "--replay", "2025-11-28", "--json")
     assert json.loads(done.stdout)["broker"] == "paper", "a broker that does not say that it replays is never made"
-    refused = run(home, "retrain", "--force", "--param", "trees=0", **path)
+    refused = call(home, "retrain", "--force", "--param", "trees=0")
     assert (refused.returncode, "not a whole number from 1 to 5000" in one_line(refused)) == (2, True)
+
+
+def rewrite_broker(site: Path, text: str) -> None:
+    """Write the broker's module anew, and have this process load it when it next asks for it."""
+    (site / "acme_broker.py").write_text(text)
+    del sys.modules["acme_broker"]
 
 
 class Ending(SimulatedClock):

@@ -15,7 +15,8 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, ModelNotFoundError, UsageError
 from hftcl.learning.stories.history import history
 from tests.archive.sample_models import T0, archive_in, deployed
-from tests.installed import one_line, run
+from tests.in_process import call
+from tests.installed import one_line
 
 LATER = T0 + timedelta(days=40)
 
@@ -94,21 +95,21 @@ def test_an_older_registry_is_read_as_it_lies_and_gets_its_notes_with_the_first_
 
 def test_the_command_writes_and_shows_and_history_shows_it_too(tmp_path: Path) -> None:
     (model,) = deployed(archive_in(tmp_path), 1)
-    assert run(tmp_path, "note", model).stdout == f"Nothing is noted of {model}, and it has no tag.\n"
-    done = run(tmp_path, "note", model, "after the fee table", "--tag", "fees", "--json")
+    assert call(tmp_path, "note", model).stdout == f"Nothing is noted of {model}, and it has no tag.\n"
+    done = call(tmp_path, "note", model, "after the fee table", "--tag", "fees", "--json")
     told = json.loads(done.stdout)
     assert (told["model_id"], told["tags"], told["notes"][0]["text"]) == (model, ["fees"], "after the fee table")
-    shown = run(tmp_path, "history").stdout
+    shown = call(tmp_path, "history").stdout
     assert f"{model} is tagged fees" in shown
     assert "UTC: after the fee table" in shown
     production = tmp_path / "trained_stock_model.onnx"
     production.unlink()
-    mended = json.loads(run(tmp_path, "note", model, "--tag", "july", "--json").stdout)
+    mended = json.loads(call(tmp_path, "note", model, "--tag", "july", "--json").stdout)
     assert [production.name in line for line in mended["repaired"]] == [True]
     production.unlink()
-    assert f"repaired: {mended['repaired'][0]}" in run(tmp_path, "note", model, "--untag", "july").stdout
+    assert f"repaired: {mended['repaired'][0]}" in call(tmp_path, "note", model, "--untag", "july").stdout
     production.unlink()
-    assert run(tmp_path, "note", model).returncode == 0
+    assert call(tmp_path, "note", model).returncode == 0
     assert not production.exists(), "what only shows mends nothing"
-    wrong = run(tmp_path, "note", model, "--tag", "two words")
+    wrong = call(tmp_path, "note", model, "--tag", "two words")
     assert (wrong.returncode, "is one word" in one_line(wrong)) == (2, True)

@@ -385,11 +385,11 @@ def test_a_worker_of_another_version_that_comes_later_does_no_task(tmp_path: Pat
 
 def test_a_cluster_without_a_worker_and_one_that_is_not_there_are_told(tmp_path: Path) -> None:
     with run_cluster(tmp_path, workers=0) as mine:
-        settings = configured(mine.url, wait_s=0.5)
+        settings = configured(mine.url, wait_s=3.0)  # half a second is too short to connect in on a loaded machine
         with pytest.raises(ComputeError, match=r"has no worker\. Start one, such as `dask worker tcp://"):
             ClusterEngine(settings).__enter__()
     with pytest.raises(ComputeError, match=r"The Dask scheduler tcp://.* does not answer.* Start it, or set"):
-        ClusterEngine(settings).__enter__()
+        ClusterEngine(configured(mine.url, wait_s=0.5)).__enter__()
 
 
 def test_without_distributed_one_sentence_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

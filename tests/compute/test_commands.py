@@ -27,6 +27,7 @@ from tests.compute.processes import (
     wait_for,
     wait_until_ended,
 )
+from tests.in_process import call
 from tests.installed import HFTCL, give_calendar, one_line, run
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
@@ -218,14 +219,14 @@ def test_over_tls_the_doctor_counts_the_workers_and_a_stranger_is_not_let_in(
         cluster.start_worker(*given)
         lines = (f'tls_ca_file = "{ca}"', f'tls_cert = "{cert}"', f'tls_key = "{key}"', "wait_s = 60")
         home = write_home(tmp_path / "home", on(cluster.url, *lines))
-        row = next(each for each in json.loads(run(home, "doctor", "--json").stdout) if each["name"] == "compute")
+        row = next(each for each in json.loads(call(home, "doctor", "--json").stdout) if each["name"] == "compute")
         assert (row["status"], row["detail"]) == (
             "ok",
             f"{cluster.url} answers: 1 worker of these versions, 1 thread",
         )
         stranger = (lines[0], f'tls_cert = "{certificates / "stranger.pem"}"', "wait_s = 2")
         write_home(home, on(cluster.url, *stranger))
-        told = run(home, *BACKTEST)
+        told = call(home, *BACKTEST)
         assert told.returncode == 1
         assert one_line(told).startswith(f"hftcl: The Dask scheduler {cluster.url} does not answer")
     finally:

@@ -8,7 +8,7 @@ import pytest
 from hftcl import config
 from hftcl.config.remembered import find_remembered, remember
 from hftcl.errors import ConfigError
-from tests.installed import run
+from tests.in_process import call
 from tests.loop_cases import QUICK_TOML
 
 
@@ -68,10 +68,10 @@ def test_a_retrain_is_remembered_and_a_command_inside_the_home_says_whose_settin
     elsewhere: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    assert run(tmp_path, "--config", str(elsewhere), "retrain", "--force", "--dry-run").returncode == 0
+    assert call(tmp_path, "--config", str(elsewhere), "retrain", "--force", "--dry-run").returncode == 0
     assert find_remembered(home) is None, "a dry run leaves the home as it was"
-    assert run(tmp_path, "--config", str(elsewhere), "retrain", "--force").returncode == 0
-    inside = run(home, "init", "--show", "--json")
+    assert call(tmp_path, "--config", str(elsewhere), "retrain", "--force").returncode == 0
+    inside = call(home, "init", "--show", "--json")
     assert f"hftcl: settings of {elsewhere}" in inside.stderr
     assert json.loads(inside.stdout)
-    assert run(home, "-q", "history").stderr == ""
+    assert call(home, "-q", "history").stderr == ""

@@ -23,6 +23,7 @@ from hftcl.learning.stored_report import read_report
 from hftcl.ledger.rows import LedgerEvent
 from hftcl.ledger.writer import Ledger
 from tests.dashboard.served import Served, serving
+from tests.in_process import call
 from tests.installed import PATIENCE_S, one_line, run
 from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import deploy_once
@@ -80,7 +81,7 @@ def digest_tree(home: Path) -> dict[str, str]:
 def test_it_tells_what_the_commands_tell_in_their_words(home: Path, served: Served) -> None:
     shown = words(read_all(served))
     for arguments in (("trade", "--status"), ("history",), ("record",), ("schedule", "--preview", "3")):
-        said = run(home, *arguments).stdout
+        said = call(home, *arguments).stdout
         for line in said.splitlines():
             for cell in re.split(r"  +", line.strip()):
                 assert " ".join(cell.replace("\x1b", r"\x1b").split()) in shown, (arguments, line)
@@ -169,8 +170,8 @@ def test_a_damaged_registry_is_told_as_the_commands_tell_it_and_mended_is_shown(
     registry.write_bytes(sound[:5000])
     ledger.write_bytes(b"no database at all, but long enough to be one" * 100)
     Home(broken).alerts.unlink()
-    told = one_line(run(broken, "history")).removeprefix("hftcl: ")
-    of_ledger = one_line(run(broken, "trade", "--status")).removeprefix("hftcl: ")
+    told = one_line(call(broken, "history")).removeprefix("hftcl: ")
+    of_ledger = one_line(call(broken, "trade", "--status")).removeprefix("hftcl: ")
     with serving(broken) as page:
         shown = words(read_all(page))
         assert " ".join(told.split()) in shown

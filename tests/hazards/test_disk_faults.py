@@ -21,7 +21,7 @@ def run_under_strace(home: Path, file: Path, call: str, fault: str, *words: str)
     assert STRACE is not None
     injection = ["-P", str(file), "-e", f"trace={call}", "-e", f"inject={call}:error={fault}"]
     return subprocess.run(
-        [STRACE, "-f", "-o", os.devnull, *injection, HFTCL, *words],
+        [STRACE, "-f", "--seccomp-bpf", "-o", os.devnull, *injection, HFTCL, *words],
         cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,

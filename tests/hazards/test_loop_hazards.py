@@ -25,7 +25,7 @@ from tests.hazards.loop_processes import (
     left_behind,
     without_the_rights_of_root,
 )
-from tests.in_process import answer_here
+from tests.in_process import answer_here, call
 from tests.installed import HFTCL, PATIENCE_S, answer, give_calendar, one_line, run, run_after, says_nothing_but_why
 from tests.loop_cases import FOREST_TOML, QUICK_TOML, RETRAIN, deploy_once
 from tests.trained import Homes
@@ -188,7 +188,7 @@ def assert_fails_in_one_line(home: Path, *arguments: str, preexec: Callable[[], 
     """Assert exit 1, one line, the same model as before, no temporary file; return the line."""
     before = (home / PRODUCTION).read_bytes() if (home / PRODUCTION).exists() else None
     live = [row["model_id"] for row in answer_here(home, "history") if row["is_deployed"]]
-    done = run_after(preexec, home, *arguments)
+    done = run_after(preexec, home, *arguments) if preexec else call(home, *arguments)
     assert done.returncode == 1, done.stderr
     assert says_nothing_but_why(done.stdout, 1)
     told = one_line(done)
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_line_before_the_training_and_with_space_the_next_com
     with small_disk(tmp_path / "small", "40m") as home:
         shutil.copytree(trained, home, dirs_exist_ok=True)
         filler = fill(home, leaving=left)
-        done = run(home, *RETRAIN)
+        done = call(home, *RETRAIN)
         assert (done.returncode, "fit" in done.stderr) == (1, False)
         assert "Free space there" in assert_fails_in_one_line(home, *RETRAIN)
         if left < 50_000:
@@ -307,8 +307,13 @@ def test_on_a_disk_mounted_read_only_reading_works_and_changing_is_one_line(trai
 
 
 def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[], None] | None = None) -> None:
+    """Only what first loses its rights has to be a process of its own."""
+
+    def ask(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return run_after(preexec, home, *arguments) if preexec else call(home, *arguments)
+
     for arguments in (RETRAIN, ("rollback", "--yes"), ("unpin",)):
-        done = run_after(preexec, home, *arguments)
+        done = ask(*arguments)
         if not (home / PRODUCTION).exists() and arguments[0] == "rollback":
             continue  # nothing to roll back is what it says there
         assert done.returncode == 1, (arguments, done.stderr)
@@ -317,7 +322,7 @@ def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[
         assert remedy in told
         assert str(home) in told
     for reading in (("history", "--json"), ("check", "--json", "--as-of", "2025-12-15")):
-        done = run_after(preexec, home, *reading)
+        done = ask(*reading)
         assert done.returncode == 0, (reading, done.stderr)
         json.loads(done.stdout)
 

@@ -15,7 +15,7 @@ from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import complete, find_family, ridge
 from hftcl.model.families.ridge import Ridge
 from hftcl.model.serving import Predictor
-from tests.installed import answer
+from tests.in_process import answer_here
 from tests.loop_cases import QUICK_TOML, RETRAIN
 
 Rows = npt.NDArray[np.float32]
@@ -128,9 +128,9 @@ def test_it_keeps_what_a_family_promises_and_refuses_what_is_no_penalty() -> Non
 
 def test_a_retrain_with_it_deploys_a_model_that_the_section_ridge_sets(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(QUICK_TOML + "[ridge]\nalpha = 7\n")
-    assert answer(tmp_path, *RETRAIN)["outcome"] == "deployed"
-    assert answer(tmp_path, *RETRAIN, "--param", "alpha=9")["outcome"] == "deployed"
-    rows = answer(tmp_path, "history")
+    assert answer_here(tmp_path, *RETRAIN)["outcome"] == "deployed"
+    assert answer_here(tmp_path, *RETRAIN, "--param", "alpha=9")["outcome"] == "deployed"
+    rows = answer_here(tmp_path, "history")
     metas = [load(tmp_path / "models" / f"model_{row['model_id']}.onnx").meta for row in rows]
     assert sorted((meta.family, meta.params["alpha"]) for meta in metas) == [("ridge", 7.0), ("ridge", 9.0)]
     opened = joblib.load(tmp_path / "trained_stock_model.pkl")
