@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import count as counting
 from itertools import pairwise
 from typing import Final
 
@@ -161,13 +162,15 @@ def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: fl
     >>> len(inner.train), len(inner.embargoed), len(inner.exam)
     (5, 1, 2)
     """
-    held_out = max(1, round(share * len(sessions)))
+    held_out = _count_held_out(len(sessions), share)
     fitted = len(sessions) - held_out - embargo_sessions
     if len(sessions) < _MIN_INNER_SESSIONS or fitted < 1:
-        needed = max(_MIN_INNER_SESSIONS, held_out + embargo_sessions + 1)
+        enough = (n for n in counting(_MIN_INNER_SESSIONS) if n - _count_held_out(n, share) - embargo_sessions >= 1)
+        needed = next(enough)
         raise NoDataError(
-            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: the newest {held_out} set the "
-            f"entry threshold and {embargo_sessions} before them is left out. Use more bars ([market] lookback_days)."
+            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: the newest "
+            f"{_count_held_out(needed, share)} set the entry threshold and {embargo_sessions} before them is left out. "
+            "Use more bars ([market] lookback_days)."
         )
     return ExamSplit(
         train=tuple(sessions[:fitted]),
@@ -175,6 +178,10 @@ def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: fl
         exam=tuple(sessions[-held_out:]),
         withheld=(),
     )
+
+
+def _count_held_out(sessions: int, share: float) -> int:
+    return max(1, round(share * sessions))
 
 
 def split_walk_forward(

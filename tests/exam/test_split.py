@@ -201,6 +201,17 @@ def test_too_few_sessions_for_an_inner_split_say_how_many_are_needed_and_what_to
         split_inner(window(n), embargo_sessions=1)
 
 
+@given(n=st.integers(0, 60), embargo=st.integers(1, 30))
+def test_the_sessions_that_an_inner_split_is_said_to_need_are_enough_and_one_fewer_is_not(n: int, embargo: int) -> None:
+    try:
+        split_inner(window(n), embargo_sessions=embargo)
+    except NoDataError as error:
+        needed = int(str(error).split("rows from ")[1].split()[0])
+        assert split_inner(window(needed), embargo_sessions=embargo)
+        with pytest.raises(NoDataError, match=f"rows from {needed} or more sessions, got {needed - 1}: "):
+            split_inner(window(needed - 1), embargo_sessions=embargo)
+
+
 @given(n=st.integers(0, 80), embargo=st.integers(1, 30), share=st.floats(0.05, 0.9))
 def test_an_inner_split_is_whole_or_refused(n: int, embargo: int, share: float) -> None:
     try:

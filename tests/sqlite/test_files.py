@@ -12,6 +12,7 @@ import pytest
 from hftcl.errors import IntegrityError, LockHeldError, NewerVersionError, StorageError
 from hftcl.sqlite import (
     Database,
+    Sync,
     as_real,
     build_damage_error,
     compute_seal,
@@ -25,6 +26,7 @@ from hftcl.sqlite import (
     remove,
     require_whole,
     seal_row,
+    set_sync,
     snapshot,
     transaction,
 )
@@ -94,6 +96,18 @@ def test_a_file_is_made_with_its_folder_and_says_its_version(book: Path) -> None
     assert version_of(book) == 1
     with reading(book) as db:
         assert db.execute("SELECT count(*), sum(price) FROM orders").fetchone() == (3, 10.5)
+
+
+@pytest.mark.parametrize(("own", "asked", "level"), [("FULL", None, 2), ("EXTRA", None, 3), ("FULL", "OFF", 0)])
+def test_a_commit_waits_for_what_the_kind_of_file_asks_for_unless_the_caller_says_otherwise(
+    tmp_path: Path, own: Sync, asked: Sync | None, level: int
+) -> None:
+    database = replace(FIRST, sync=own)
+    with contextlib.closing(open_to_write(tmp_path / "book.sqlite", database, sync=asked)) as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (level,), "as numbered at sqlite.org/pragma.html"
+        assert db.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        set_sync(db, "NORMAL")
+        assert db.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
 def test_what_is_not_there_reads_as_empty_and_is_not_made(tmp_path: Path) -> None:
