@@ -55,7 +55,7 @@ BENCHMARK = BenchmarkFigures(
     equal_risk_pnl=None,
 )
 RISK = RiskFigures(
-    **dict.fromkeys((name for name in RiskFigures.__dataclass_fields__ if name != "drawdowns"), None),  # type: ignore[arg-type]
+    **dict.fromkeys((name for name in RiskFigures.__dataclass_fields__ if name != "drawdowns"), None),
     drawdowns=(),
 )
 REPORT = PerformanceReport(
