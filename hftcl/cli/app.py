@@ -63,17 +63,38 @@ def complete_models(incomplete: str) -> list[str]:
 
 
 def complete_parameters(incomplete: str) -> list[str]:
-    """Return the parameters of the configured model family that begin so, each with its "="."""
+    """Return the parameters of the configured model family that begin so, each with its "=" and as it is set.
+
+    Two of each: after the only one that fits, a shell puts a space, and the value would be a word of its own.
+    """
     from hftcl import config
+    from hftcl.archive.policy import complete_params
     from hftcl.errors import HftclError
-    from hftcl.model.families import find_family
 
     try:
-        settings = config.load(None, environ=os.environ, cwd=Path.cwd(), plugins=False).settings
-        names = find_family(settings.model.family).parameters()
+        set_now = complete_params(config.load(None, environ=os.environ, cwd=Path.cwd(), plugins=False).settings, None)
     except HftclError:
         return []  # as above
-    return [f"{name}=" for name in names if name.startswith(incomplete)]
+    return [
+        text
+        for name, value in set_now.items()
+        for text in (f"{name}=", f"{name}={value}")
+        if text.startswith(incomplete)
+    ]
+
+
+def complete_words(incomplete: str) -> list[str]:
+    """Return the words, commands, settings and pages that `hftcl docs` explains and that begin so."""
+    from hftcl.errors import HftclError
+    from hftcl.manual.pages import list_names
+
+    try:
+        names = set(list_names())
+    except HftclError:
+        return []  # as above
+    # of two names for one page the short one; a shell takes a name with a space for two words
+    names = {name for name in names if " " not in name and not name.endswith(".md")}
+    return sorted(name for name in names if name.casefold().startswith(incomplete.casefold()))
 
 
 def example(arguments: str) -> str:

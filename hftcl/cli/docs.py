@@ -4,13 +4,18 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, complete_words, example
 
 
 @app.command(epilog=example("docs edge"))
 def docs(
     word: Annotated[
-        str | None, typer.Argument(metavar="[WORD]", help="A word of a screen, a command, a setting or a page.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORD]",
+            help="A word of a screen, a command, a setting or a page.",
+            autocompletion=complete_words,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -22,8 +27,8 @@ def docs(
     from hftcl.manual.words import WORDS
     from hftcl.views import manual, show
 
-    if word is None:
+    if not word:
         meanings = {name: entry.meaning for name, entry in WORDS.items()}
         show({"words": meanings, "pages": list_pages()}, manual.draw_words, as_json)
     else:
-        show(explain_word(word), manual.draw_explanation, as_json)
+        show(explain_word(" ".join(word)), manual.draw_explanation, as_json)

@@ -229,7 +229,7 @@ class _Told(Value):
             _tell(text)
         else:
             for line in message.splitlines():
-                _tell(f"hftcl: {_clean(line)}\n")  # not Rich, which would swallow a "[paths]"
+                _tell(f"{_fold(f'hftcl: {_clean(line)}')}\n")  # not Rich, which would swallow a "[paths]"
         self.print_document(message, code)
         return code
 
@@ -266,6 +266,16 @@ def _discard_output() -> int:
     """Let what is still in the buffer go nowhere, so that the interpreter's own flush at the end does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _fold(line: str) -> str:
+    """Return a line of an error with line ends between words where stderr is a terminal that would break the words."""
+    if not sys.stderr.isatty():
+        return line
+    from shutil import get_terminal_size
+    from textwrap import fill
+
+    return fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
 
 
 def _clean(line: str) -> str:

@@ -60,7 +60,8 @@ def trade(
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
     if live and chosen not in ([], ["--once"]):
-        raise UsageError(f"--live is for trading; {chosen[0]} moves no real money.")
+        without = "closes what is held without it, real money too" if flatten else "moves no real money"
+        raise UsageError(f"--live is for trading; {chosen[0]} {without}.")
     if as_json and not chosen:
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
     _require_watchable(status=status, watch=watch, as_json=as_json)

@@ -66,8 +66,10 @@ def check_edge(context: Context) -> Iterator[Row]:
             permission.text,
             "The bot opens nothing with real money until a retrain says MAY TRADE: `hftcl record` shows what counts.",
         )
-    else:
-        yield ok("edge", permission.text)
+    else:  # where it may not trade that alone would read as sound beside the "ok"
+        shut = "; [trade] live is not set, so with paper money alone"
+        is_open = settings.trade.live or permission.edge == "live"
+        yield ok("edge", permission.text if is_open else f"{permission.text.rstrip('.')}{shut}")
 
 
 def check_production(context: Context) -> Iterator[Row]:

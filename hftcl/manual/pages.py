@@ -72,6 +72,11 @@ def explain_word(word: str) -> Explanation:
     )
 
 
+def list_names() -> frozenset[str]:
+    """Return all that `explain_word` explains."""
+    return frozenset(_list_places(find_folder()))
+
+
 def list_pages() -> dict[str, str]:
     """Return each page with its title, by name."""
     return {page.stem: _read_title(page) for page in sorted(find_folder().glob("*.md"))}

@@ -42,11 +42,13 @@ def compute_figures(
     total = sum_amounts(booked)
     net = net_by_session(booked, sessions, capital)
     ended = trades["net"].to_numpy()
+    interval = compute_sharpe_interval(net, sessions_per_year)
     return Figures(
         sessions=len(sessions),
         sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
-        sharpe_interval=compute_sharpe_interval(net, sessions_per_year),
-        psr=compute_or_none(lambda: metrics.psr(net)),
+        sharpe_interval=interval,
+        # of sessions that are too few for an interval it would be next to certain: 0.999 of any two good days
+        psr=None if interval is None else compute_or_none(lambda: metrics.psr(net)),
         net_usd=total.net,
         pnl=total.net / capital,
         gross_usd=total.gross,

@@ -159,7 +159,7 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
         since = max((record.due_at for record in job_records if record.due_at <= now), default=None)
         if since is None:
             first = _find_before_first(rule, now)
-            before += [(first, "before the scheduler was first started")] if first else []
+            before += [(first, "before the scheduler first ran")] if first else []
             since = first.due_at if first else now - FIRST_GRACE
         taken = {record.local_date for record in job_records}
         due_occurrences = [

@@ -50,9 +50,9 @@ def draw_replay(report: "ReplayReport") -> None:
             "bar to order, ms",
             f"p50 {number(report.latency_ms['p50'], '.1f')}, p99 {number(report.latency_ms['p99'], '.1f')}",
         ),
-        ("positions_sha256", report.positions_sha256),
     ]
     draw_table("", ("", "replay"), rows)
+    say(f"positions_sha256 {report.positions_sha256}")  # a line of its own: a cell would break what is to be copied
     for alert in report.alerts:
         times = f" ({alert.count} times)" if alert.count > 1 else ""
         say(f"would be told {alert.at:%Y-%m-%d %H:%M} UTC{times}: {alert.subject}. {alert.text}", "yellow")

@@ -78,6 +78,18 @@ def test_every_command_that_fails_under_json_prints_one_document_with_the_remedy
 
 
 @pytest.mark.usefixtures("alone")
+def test_an_error_on_a_terminal_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _, document, lines = fail(monkeypatch, capsys, "docs", "--json", "qqqqqqqq")
+    assert len(lines.splitlines()) > 1
+    assert max(map(len, lines.splitlines())) <= 30
+    assert lines.split() == ["hftcl:", *document["error"].split(), *document["remedy"].split()]
+
+
+@pytest.mark.usefixtures("alone")
 def test_the_remedy_is_apart_from_what_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

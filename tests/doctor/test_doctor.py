@@ -32,6 +32,7 @@ from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import open_to_change
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units
+from hftcl.doctor.archive import check_edge
 from hftcl.doctor.examination import CHECKS, NOT_QUIET
 from hftcl.doctor.row import Context, CoverageRow
 from hftcl.errors import IntegrityError, SourceError, StorageError
@@ -101,6 +102,16 @@ def test_a_sound_installation_is_ok_in_every_row(home: Path) -> None:
     assert set(statuses(rows).values()) == {"ok"}, rows
     assert set(statuses(rows)) == {name for name, _ in CHECKS} | {"coverage"}
     assert "SYNTHETIC" in row(rows, "bars").detail
+
+
+def test_no_ok_stands_beside_a_bot_that_may_not_trade_unless_no_real_money_is_set(tmp_path: Path) -> None:
+    (shut,) = check_edge(patient(tmp_path))
+    assert shut.status == "ok"
+    assert shut.detail.startswith("MAY NOT TRADE: no retrain has judged the record")
+    assert shut.detail.endswith("; [trade] live is not set, so with paper money alone")
+    (set_to_trade,) = check_edge(patient(tmp_path, "[trade]\nlive = true\n"))
+    assert set_to_trade.status == "warning"
+    assert "paper money" not in set_to_trade.detail
 
 
 def test_models_of_the_users_own_are_named_before_the_first_deployment_takes_their_place(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hftcl.config.tree import leaves
 from hftcl.errors import UsageError
 from hftcl.manual.pages import explain_word, find_folder, list_pages
 from hftcl.manual.words import WORDS, describe_word
+from tests.in_process import call
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = 100  # characters: a meaning is read at a glance, and folds once at 80 columns
@@ -42,6 +43,11 @@ def test_commands_settings_and_pages_are_found_whatever_their_case() -> None:
 def test_a_slip_is_answered_with_the_word_that_is_near(asked: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"Did you mean .*{meant}"):
         explain_word(asked)
+
+
+def test_a_word_of_two_needs_no_quotes(tmp_path: Path) -> None:
+    told = call(tmp_path, "docs", "stand", "aside")
+    assert (told.returncode, told.stdout.splitlines()[0]) == (0, describe_word("stand aside") + ".")
 
 
 def test_what_is_near_nothing_is_told_where_the_words_are() -> None:

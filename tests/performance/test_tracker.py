@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from hftcl.errors import IntegrityError, NoDataError, UsageError
 from hftcl.exam import metrics
 from hftcl.ledger.rows import CloseRow, EquityRow, FillRecord
 from hftcl.ledger.writer import Ledger
+from hftcl.performance.attribution import AMOUNTS
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.figures import profit_factor, trade_bins
+from hftcl.performance.figures import compute_figures, profit_factor, trade_bins
 from hftcl.performance.recent import read_recent
 from hftcl.performance.reports import PerformanceReport
 from hftcl.performance.story import performance, read_importances
@@ -66,6 +68,22 @@ def test_models_tickers_weekdays_hours_and_months_each_add_up_to_the_whole(repor
         assert sum(part.turnover for part in parts) == pytest.approx(report.total.turnover)
     assert sum(each.trades for each in report.trade_bins) == report.total.trades
     assert sum(model.live.trades for model in report.models) == report.total.trades
+
+
+def test_two_good_sessions_make_nobody_certain() -> None:
+    days = [date(2026, 1, 5), date(2026, 1, 6)]
+    amounts = {name: [0.0, 0.0] for name in AMOUNTS} | {"moved": [24.47, 39.70]}
+    figures = compute_figures(
+        pl.DataFrame({"session": days, **amounts}),
+        pl.DataFrame({"net": [24.47, 39.70]}),
+        days,
+        capital=CAPITAL,
+        exposure=None,
+        sessions_per_year=252,
+    )
+    assert metrics.psr([24.47, 39.70]) > 0.99
+    assert figures.sharpe is not None
+    assert (figures.sharpe_interval, figures.psr) == (None, None)
 
 
 def test_the_figures_of_merit_are_those_of_the_exam_on_the_account_s_sessions(

@@ -33,7 +33,7 @@ SIGTERM = 15
 
 def states(home: Path) -> list[tuple[str, str, str]]:
     """Return what is accounted for, but for what lies before the first start."""
-    rows = [each for each in Occurrences(home).list_known() if each.outcome != "before the scheduler was first started"]
+    rows = [each for each in Occurrences(home).list_known() if each.outcome != "before the scheduler first ran"]
     return [(each.job, str(each.local_date), each.state) for each in rows]
 
 
