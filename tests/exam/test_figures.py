@@ -192,6 +192,7 @@ def test_a_candidate_within_the_tolerance_is_promoted_by_a_concession_and_one_ab
 
 
 def test_a_record_that_only_just_holds_stays_live_and_is_not_foretold_anything() -> None:
-    edge = decided(with_sharpe(3.0, 60), EdgeState.LIVE)
+    edge = decided(with_sharpe(1.0, 60), EdgeState.LIVE)
+    assert decided(with_sharpe(1.0, 60)).state is EdgeState.STAND_ASIDE, "it would not go live with it"
     assert (edge.state, edge.sessions_missing) == (EdgeState.LIVE, 0)
     assert not [fact for fact in edge.evidence if fact.name == "sessions missing"]
