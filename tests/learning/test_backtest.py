@@ -145,6 +145,14 @@ def test_another_gate_is_replayed_over_the_same_trainings(report: BacktestReport
     assert other.policies[same] == report.policies[same]
 
 
+def test_the_weeks_and_the_first_walk_forward_are_trained_in_one_go(report: BacktestReport, home: Path) -> None:
+    """Between two of them every core but one would wait for the last training."""
+    told: list[Event] = []
+    assert backtest(tiny(home), on_event=told.append).trainings > len(report.attempts)
+    begun = [event for event in told if event.stage == "train" and event.total]
+    assert {event.total for event in begun} == {report.trainings}
+
+
 def test_a_damaged_file_is_trained_again_and_told(report: BacktestReport, home: Path) -> None:
     victim = next((home / "backtest").glob(f"*/{report.attempts[1].model_id}-*.onnx"))
     data = bytearray(victim.read_bytes())
