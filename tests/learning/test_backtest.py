@@ -411,7 +411,7 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
     assert any(note.startswith("20250801") and "has no model" in note for note in report.notes)
     assert report.attempts[0].at.date() == date(2025, 8, 8)
     folds = {path.name.partition("_fold")[0] for path in (tmp_path / "home" / "backtest").glob("*/*_fold*.onnx")}
-    assert folds == {report.attempts[0].model_id}
+    assert report.attempts[0].model_id in folds, "beside those of the week that turned out to have none"
     assert report.attempts[0].record_sessions == settings.exam.sessions
 
 
