@@ -133,17 +133,23 @@ class ContinuousLearning:
         as_of: str | None = None,
     ) -> RetrainReport:
         """Run the loop once: check, collect, train, examine, deploy what earned it. `force` skips the check only."""
-        from hftcl.learning.stories.retrain import retrain
+        from hftcl.model.training import TrainingPool
 
-        return retrain(
-            self.settings,
-            force=force,
-            dry_run=dry_run,
-            params=params,
-            as_of=as_of,
-            now=self._clock(),
-            on_event=self._on_event,
-        )
+        with TrainingPool() as pool:
+            if force:  # it will train: the child's libraries, which take the longest, load beside those of this process
+                pool.prepare(self.settings.model.family)
+            from hftcl.learning.stories.retrain import retrain
+
+            return retrain(
+                self.settings,
+                force=force,
+                dry_run=dry_run,
+                params=params,
+                as_of=as_of,
+                now=self._clock(),
+                on_event=self._on_event,
+                pool=pool,
+            )
 
     @_show
     def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:

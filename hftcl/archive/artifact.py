@@ -46,6 +46,7 @@ __all__ = [
     "check_graph",
     "describe",
     "digest_data",
+    "finish_exam",
     "library_versions",
     "load",
     "open_unarchived",
@@ -75,7 +76,7 @@ class Model:
     __slots__ = ("_predictor", "meta", "sha256")
 
     def __init__(self, meta: ModelMeta, sha256: str, predictor: Predictor) -> None:
-        """Only `load` and `open_unarchived` make one."""
+        """Only `load`, `finish_exam` and `open_unarchived` make one."""
         self.meta = meta
         self.sha256 = sha256
         self._predictor = predictor
@@ -160,6 +161,18 @@ def add_exam(data: bytes, slices: Mapping[str, tuple[Slice, ...]], look: Look | 
     model, meta = _open_verified("The examined model", data)
     del model.metadata_props[:]
     return _serialize(model, replace(meta, exam_slices=dict(slices), exam_look=look))
+
+
+def finish_exam(
+    examined: Model, data: bytes, slices: Mapping[str, tuple[Slice, ...]], look: Look | None
+) -> tuple[bytes, Model]:
+    """Return what `add_exam` does, and the model of it: `examined`, that of `data`, whose session goes on serving.
+
+    The graph is the same to the byte, so that nothing is opened again. Raises as `build` does.
+    """
+    onnx = add_exam(data, slices, look)
+    meta = replace(examined.meta, exam_slices=dict(slices), exam_look=look)
+    return onnx, Model(meta, hashlib.sha256(onnx).hexdigest(), examined._predictor)
 
 
 def _serialize(model: Any, meta: ModelMeta) -> bytes:

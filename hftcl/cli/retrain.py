@@ -35,15 +35,16 @@ def retrain(
     It checks, collects, trains, examines, and deploys what earned it. Exits 1 where the bars of a ticker are refused:
     it is left out, and the others are trained.
     """
-    from hftcl.learning.alert_texts import build_retrain_alerts
-    from hftcl.views import retrain as view
-    from hftcl.views import show
-
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
     configuration = ctx.obj.configuration(**overrides)
     learner = ctx.obj.learning(configuration)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
+    # only here: what they load has been loaded meanwhile, beside the training process's libraries
+    from hftcl.learning.alert_texts import build_retrain_alerts
+    from hftcl.views import retrain as view
+    from hftcl.views import show
+
     if not dry_run:
         remember(configuration)
     tell(learner.settings, *build_retrain_alerts(report, now()))

@@ -40,8 +40,8 @@ class Candidate:
 
     def with_exam(self, slices: Mapping[str, tuple[Slice, ...]], look: Look | None) -> "Candidate":
         """Return the candidate whose file keeps what its exam said; it predicts as before, by the same graph."""
-        onnx = artifact.add_exam(self.onnx, slices, look)
-        return replace(self, onnx=onnx, model=artifact.load(onnx, expected_features=self.model.meta.features))
+        onnx, model = artifact.finish_exam(self.model, self.onnx, slices, look)
+        return replace(self, onnx=onnx, model=model)
 
 
 Parameters = Mapping[str, object] | Sequence[str] | None

@@ -115,6 +115,16 @@ class Window:
             self._collected = None  # the rows hold the bars from here on
         return self._dataset
 
+    def outline(self) -> Dataset:
+        """Return what `assemble` does, its rows the bars alone: no feature and no target is computed.
+
+        Raises as `BarStore.collect`.
+        """
+        collected = self.read_bars()
+        # in one piece, for where its pieces end changes the sum of a column
+        bars = collected.bars.filter(pl.col("session") >= self.list_days()[0]).rechunk()
+        return self._describe(collected, bars)
+
     @property
     def divisible(self) -> bool:
         """Whether the rows of some sessions can be computed without those of the others; see `compute_rows`.
@@ -205,11 +215,12 @@ class Window:
         return frame
 
     def _build(self, collected: Collected) -> Dataset:
-        days = self.list_days()
-        frame = self._add_features(collected, collected.bars, days[0])
+        return self._describe(collected, self._add_features(collected, collected.bars, self.list_days()[0]))
+
+    def _describe(self, collected: Collected, frame: pl.DataFrame) -> Dataset:
         return Dataset(
             frame=frame,
-            sessions=days,
+            sessions=self.list_days(),
             tickers=tuple(frame["ticker"].unique().sort().to_list()),
             findings=collected.findings,
             left_out=dict(collected.left_out),

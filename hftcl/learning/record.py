@@ -4,11 +4,13 @@ A policy is the whole procedure: what it trains, what it promotes, what then ser
 the model that was current on that day, and no later choice changes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from hftcl.archive.record import RecordedSession, hash_record
 from hftcl.archive.registry import Registry
@@ -93,15 +95,21 @@ def extend_record(
 
 
 def catch_up(
-    archive: Registry, data: Dataset, settings: Settings, *, params: Mapping[str, object], on_event: OnEvent
+    archive: Registry,
+    data: Dataset,
+    settings: Settings,
+    *,
+    params: Mapping[str, object],
+    on_event: OnEvent,
+    compute_rows: Callable[[date], pl.DataFrame] | None = None,
 ) -> Record:
     """Return the record with the sessions since its last one, as a retrain would score them; writes nothing.
 
     Where this policy has none on bars of this kind it stays empty: the first retrain begins it. Where a session cannot
     be scored, `problem` says why, and none is added that the record had not yet: what is passed over now no later
-    retrain would make up for.
+    retrain would make up for. compute_rows: see `RecordScorer`.
     """
-    scorer = RecordScorer(archive, data, settings, params, on_event)
+    scorer = RecordScorer(archive, data, settings, params, on_event, compute_rows)
     rows = scorer.list_rows()
     added, problem = scorer.score_lacking() if rows else ((), None)
     if problem is not None:

@@ -1,13 +1,14 @@
 """How sessions are earned for the record: the walk-forward, and each later session with the model of its day."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from itertools import groupby
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.fitness import find_market_kind, load_archived
@@ -52,13 +53,19 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
 
 @dataclass(frozen=True)  # without slots: what is computed once is kept in it
 class RecordScorer:
-    """The way in which a retrain, and between two of them the daily collection, earns sessions for the record."""
+    """The way in which a retrain, and between two of them the daily collection, earns sessions for the record.
+
+    compute_rows: returns the rows from a session on, where those of `data` lack features and target: see
+    `dataset.Window.outline`. None where they have them.
+    """
 
     archive: Registry
     data: Dataset
     settings: Settings
     params: Mapping[str, object]
     on_event: OnEvent
+    compute_rows: Callable[[date], pl.DataFrame] | None = None
+    _computed: dict[date, pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def policy(self) -> str:
@@ -181,12 +188,25 @@ class RecordScorer:
         free = set(find_unseen(list_sessions(self.data.frame), owner.label_end, embargo_sessions=embargo))
         return tuple(session.day for session in group if session in free)
 
+    def _read_rows(self, since: date) -> pl.DataFrame:
+        """Return rows with their features: those of the sessions from `since` on, and maybe more."""
+        if self.compute_rows is None:
+            return self.data.frame
+        begun = max((first for first in self._computed if first <= since), default=None)
+        if begun is None:  # sessions are scored oldest first, so that the next ones are among these
+            begun, self._computed[since] = since, self.compute_rows(since)
+        return self._computed[begun]
+
     def _score(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
         if not days:
             return []
         settings = self.settings
         earned = examine(
-            model, self.data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+            model,
+            self._read_rows(days[0]),
+            days,
+            cost_bps=settings.strategy.cost_bps,
+            watchlist=settings.market.watchlist,
         ).simulation
         if not (np.isfinite(earned.gross).all() and np.isfinite(earned.turnover).all()):
             raise NoDataError(f"The P&L of model {model.meta.model_id} is not finite in {days[0]} to {days[-1]}.")

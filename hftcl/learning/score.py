@@ -1,6 +1,8 @@
 """One model on the bars of an exam: predictions, positions, P&L and the figures of merit."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -104,7 +106,9 @@ def _predict_inside(
 ) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return what `predict_bars` does of the rows `inside`, without a copy of all their features."""
     blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
-    parts = [predict_bars(model, frame[block].filter(inside[block])) for block in blocks]
+    # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
+    with ThreadPoolExecutor(min(len(blocks), len(os.sched_getaffinity(0)))) as threads:
+        parts = list(threads.map(lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks))
     predicted, predictions, novel = zip(*parts, strict=True)
     return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)
 

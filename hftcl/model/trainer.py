@@ -133,7 +133,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
     settle = getattr(family, "settle", None)
     if settle is not None:
         inner, order["params"] = settle(inner, X[held_out], y[held_out], order["params"])
-    predictions = _predict(Predictor(inner.onnx, X.shape[1]), X, np.flatnonzero(held_out))
+    predictions = _predict(Predictor(inner.onnx, X.shape[1]), X, np.flatnonzero(held_out), order["jobs"])
     threshold = float(np.float32(np.quantile(np.abs(predictions), order["entry_quantile"])))
     if order["keep_inner"]:
         _write(files["inner_onnx"], inner.onnx)
@@ -189,10 +189,12 @@ class _Rows:
         return _Rows(X=self.X[part], y=self.y[part], weights=weights, groups=None)
 
 
-def _predict(predictor: Predictor, X: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _predict(
+    predictor: Predictor, X: npt.NDArray[np.float32], rows: npt.NDArray[np.int64], jobs: int
+) -> npt.NDArray[np.float32]:
     """Return what it predicts of `rows`, a part at a time: a copy of all of them would not fit."""
     parts = [rows[begin : begin + _BLOCK_ROWS] for begin in range(0, len(rows), _BLOCK_ROWS)]
-    return np.concatenate([predictor.predict(X[part]) for part in parts])
+    return np.concatenate([predictor.predict_parts(np.array_split(X[part], jobs), jobs) for part in parts])
 
 
 def _fit(

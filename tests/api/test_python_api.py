@@ -138,6 +138,29 @@ def test_it_works_in_a_running_event_loop_as_a_notebook_has_one(tmp_path: Path) 
     assert asyncio.run(cell()) == "deployed"
 
 
+def test_a_forced_retrain_starts_its_training_process_before_it_loads_its_own_libraries(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+from pathlib import Path
+from hftcl import ContinuousLearning
+from hftcl.errors import UsageError
+from tests.loop_cases import small
+from tests.processes import find_trainers
+class Look:
+    def find_spec(self, name, path, target=None):
+        if name == "hftcl.learning.stories.retrain":
+            print(len(find_trainers(os.getpid())))
+sys.meta_path.insert(0, Look())
+try:
+    ContinuousLearning(small(Path({str(tmp_path)!r}))).retrain(force=True, params=["unknown=1"])
+except UsageError:
+    print(len(find_trainers(os.getpid())))
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "0"], "the number of its training processes then, and once it has failed"
+
+
 def test_it_works_on_stdin(tmp_path: Path) -> None:
     script = (
         "import json\n"

@@ -156,6 +156,14 @@ def test_slices_and_look_of_the_exam_join_the_file_and_leave_graph_canaries_and_
     assert artifact.add_exam(sliced, {"ticker": (part,)}, LOOK) == sliced
 
 
+def test_the_model_that_was_examined_goes_on_as_that_of_the_file_with_its_exam(data: bytes) -> None:
+    part = Slice(name="AAPL", gross=0.01, cost=0.001, turnover=10.0, trades=3, held_share=0.2)
+    file, model = artifact.finish_exam(load(data), data, {"ticker": (part,)}, LOOK)
+    opened = load(file)
+    assert (model.meta, model.sha256) == (opened.meta, opened.sha256)
+    assert (model.predict(rows()) == opened.predict(rows())).all()
+
+
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
     bins = feature_bins(rows())
     file = build(graph, replace(META, feature_bins=bins), pick_canary_rows(rows()))

@@ -126,6 +126,8 @@ def test_a_row_gives_the_same_bits_alone_and_in_a_batch_of_any_size() -> None:
         pieces = [predictor.predict(X[start : start + size]) for start in range(0, len(X), size)]
         assert (np.concatenate(pieces) == whole).all()
     assert all((predictor.predict(X) == whole).all() for _ in range(100))
+    for jobs in (1, 2, 5):
+        assert (predictor.predict_parts(np.array_split(X, 7), jobs) == whole).all(), "also in threads"
 
 
 @pytest.mark.parametrize(

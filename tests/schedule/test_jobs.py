@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
@@ -17,6 +19,9 @@ from hftcl.alerts import Kind
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.events import Event, ignore
+from hftcl.learning.candidate import merge_params
+from hftcl.learning.dataset import open_window
+from hftcl.learning.record import catch_up
 from hftcl.learning.stories.collect import collect
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
@@ -107,6 +112,22 @@ def test_collected_day_by_day_the_record_is_what_a_retrain_would_have_made_of_it
     assert recorded(other) == recorded(home)
 
 
+def test_sessions_are_scored_on_rows_computed_for_them_alone_as_on_those_of_the_whole_window(home: Path) -> None:
+    settings, asked = small(home), list[date]()
+    window = open_window(settings, as_of=None, now=NOW + 4 * DAY, save=False, on_event=ignore)
+    params = merge_params(settings)
+
+    def compute_rows(since: date) -> pl.DataFrame:
+        asked.append(since)
+        return window.compute_rows(since)
+
+    catch = partial(catch_up, Registry(home), settings=settings, params=params, on_event=ignore)
+    found = catch(window.outline(), compute_rows=compute_rows)
+    assert [str(each.session) for each in found.added] == ["2026-01-09", "2026-01-12"]
+    assert asked == [date(2026, 1, 9)], "features of a session that is not scored"
+    assert found == catch(window.assemble())
+
+
 def test_bars_are_in_the_store_before_a_retrain_asks_for_them(home: Path) -> None:
     month = home / "bars" / "synthetic" / "AAPL" / "2026-01.json"
     assert "2026-01-09" not in json.loads(month.read_text())["sessions"]
@@ -116,8 +137,10 @@ def test_bars_are_in_the_store_before_a_retrain_asks_for_them(home: Path) -> Non
 
 
 def test_without_a_record_bars_are_collected_and_nothing_is_scored(tmp_path: Path) -> None:
-    found = collect(small(tmp_path), now=NOW, on_event=ignore)
+    heard: list[Event] = []
+    found = collect(small(tmp_path), now=NOW, on_event=heard.append)
     assert (found.recorded, found.problem, str(found.session)) == ((), None, "2026-01-08")
+    assert {event.stage for event in heard if event.total} == {"collect"}, "features that nothing reads"
     assert list(tmp_path.glob("bars/synthetic/*/*.parquet"))
     assert not (tmp_path / "models").exists(), "no registry for nothing"
 

@@ -177,14 +177,19 @@ class _Trainer:
         return replace(done, failed={**unplanned, **done.failed})
 
     def _train_and_score(self, weekly: Sequence[Task]) -> _Trained:
-        """Train and score the weeks, then the walk-forward with which the record begins: of the first with a model."""
+        """Train and score the weeks, and the walk-forward with which the record begins: of the first with a model."""
         planner, engine, on_event = self.planner, self.engine, self.on_event
         with self.watch("train"):
-            failed, resumed = train_all(weekly, engine, on_event)
+            # in one go: between two, all but the last training's worker would wait
+            folds = self._prepare_folds(weekly)
+            failed, resumed = train_all([*weekly, *folds], engine, on_event)
             kept = [task for task in weekly if task.unit.model_id not in failed]
-            folds = kept[0].shop.prepare(planner.plan_folds(kept[0].shop.settings, kept[0].unit)) if kept else []
-            fold_failed, fold_resumed = train_all(folds, engine, on_event)
-        walked = [task for task in folds if task.unit.model_id not in fold_failed]
+            if kept[:1] != list(weekly[:1]):  # the first week has no model after all
+                failed = {task.unit.model_id: failed[task.unit.model_id] for task in weekly if task not in kept}
+                folds = self._prepare_folds(kept)
+                further, further_resumed = train_all(folds, engine, on_event)
+                failed, resumed = {**failed, **further}, resumed + further_resumed
+        walked = [task for task in folds if task.unit.model_id not in failed]
         with self.watch("score"):
             scores = score_all(kept, tuple(session.day for session in self.history.sessions), on_event)
             folded = score_all(walked, (), on_event)
@@ -194,9 +199,14 @@ class _Trainer:
         return _Trained(
             loop=Loop(attempts=attempts, begun=begun),
             trainings=len(weekly) + len(folds),
-            resumed=resumed + fold_resumed,
-            failed={**failed, **fold_failed},
+            resumed=resumed,
+            failed=failed,
         )
+
+    def _prepare_folds(self, weekly: Sequence[Task]) -> list[Task]:
+        """Return the walk-forward of the first of these weeks."""
+        plan_folds = self.planner.plan_folds
+        return [fold for task in weekly[:1] for fold in task.shop.prepare(plan_folds(task.shop.settings, task.unit))]
 
 
 @contextlib.contextmanager

@@ -43,8 +43,12 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     where the source, the store or the registry fails; what came before is kept.
     """
     archive = Archive(Home.of(settings).root)
-    data = open_window(settings, as_of=None, now=now, save=True, on_event=on_event).assemble()
-    record = catch_up(archive, data, settings, params=merge_params(settings), on_event=on_event)
+    window = open_window(settings, as_of=None, now=now, save=True, on_event=on_event)
+    # where features can be computed of some sessions alone, those are that get a score: on most days one
+    compute_rows = window.compute_rows if window.divisible else None
+    data = window.outline() if compute_rows else window.assemble()
+    params = merge_params(settings)
+    record = catch_up(archive, data, settings, params=params, on_event=on_event, compute_rows=compute_rows)
     if record.added or record.dropped:
         archive.record_sessions(record.added, now=now, dropped=record.dropped)
     newest = data.sessions[-1]

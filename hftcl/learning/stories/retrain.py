@@ -42,11 +42,12 @@ def retrain(
     as_of: str | None = None,
     now: datetime,
     on_event: OnEvent,
+    pool: TrainingPool | None = None,
 ) -> RetrainReport:
     """Run the loop once and return what happened. Raises HftclError where it could not be run.
 
     force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
-    before anything is collected. as_of: see `market.window.find_as_of`. now: UTC.
+    before anything is collected. as_of: see `market.window.find_as_of`. now: UTC. pool: None for one of its own.
     """
     chosen = merge_params(settings, params)
     home = Home.of(settings).root
@@ -62,7 +63,7 @@ def retrain(
             return report_skipped(settings, checked, repaired, dry_run, watch)
         if not dry_run:
             durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
-        with TrainingPool() as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
+        with _hold_pool(pool) as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
             pool.prepare(settings.model.family)  # loads its libraries while bars are collected
             data = window.assemble()
             champion = find_champion(archive, data, settings)
@@ -92,6 +93,11 @@ def retrain(
                 )
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
+
+
+def _hold_pool(pool: TrainingPool | None) -> contextlib.AbstractContextManager[TrainingPool]:
+    """Return the caller's pool, which stays, or one that ends with the context."""
+    return TrainingPool() if pool is None else contextlib.nullcontext(pool)
 
 
 def _record_dry_look(

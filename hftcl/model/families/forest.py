@@ -90,7 +90,8 @@ class Forest:
             return Fitted(forest, onnx, engine, None)
         clear_padding(forest)
         rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
-        require_same(onnx, forest.predict, np.vstack([rows, place_on_thresholds(list_trees(forest), rows)]))
+        rows = np.vstack([rows, place_on_thresholds(list_trees(forest), rows)])
+        require_same(onnx, forest.predict, rows, jobs=jobs)
         importances = tuple(float(share) for share in forest.feature_importances_)
         return Fitted(forest, onnx, engine, importances)
 

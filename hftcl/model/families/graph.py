@@ -54,13 +54,20 @@ def pick_rows(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def require_same(
-    onnx: bytes, predict: Callable[[npt.NDArray[np.float32]], Any], rows: npt.NDArray[np.float32], size: float = 1.0
+    onnx: bytes,
+    predict: Callable[[npt.NDArray[np.float32]], Any],
+    rows: npt.NDArray[np.float32],
+    size: float = 1.0,
+    *,
+    jobs: int = 1,
 ) -> None:
     """Raise TrainingError where the graph does not predict on `rows` what `predict` does.
 
     size: of the greatest number that is added up on the way, in units of the target, where that is above 1.
+    jobs: processor cores for it.
     """
     expected = np.asarray(predict(rows))
-    apart = float(np.abs(Predictor(onnx, rows.shape[1]).predict(rows) - expected).max())
+    predicted = Predictor(onnx, rows.shape[1]).predict_parts(np.array_split(rows, jobs), jobs)
+    apart = float(np.abs(predicted - expected).max())
     if not apart <= _TOLERANCE * max(1.0, size, float(np.abs(expected).max())):
         raise TrainingError(f"The exported model predicts otherwise than the one that was fitted, by {apart:.2g}.")
