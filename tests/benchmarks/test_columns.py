@@ -86,8 +86,6 @@ def test_the_edge_of_a_column_is_live_with_the_feature_that_reads_it_and_without
         tell(f"seed {seed}: 31 alone {alone[-1]}, with ten lines {with_own[-1]}")
     seen = sum(found.edge == "live" for found in alone)
     found_by_own = sum(found.edge == "live" and found.outcome == "deployed" for found in with_own)
-    tell(
-        f"live with the 31 alone: {seen} of {len(SEEDS)}; deployed and live with ten lines: {found_by_own} of {len(SEEDS)}"
-    )
+    tell(f"of {len(SEEDS)} seeds live with the 31 alone: {seen}; deployed and live with ten lines: {found_by_own}")
     assert seen <= 2
     assert found_by_own >= 16
