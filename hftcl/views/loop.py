@@ -126,7 +126,7 @@ def draw_features(report: "FeaturesReport") -> None:
         f"{count(len(report.features), 'feature')} on {report.bars:,} bars of "
         f"{count(report.training_sessions, 'training session')}; the exam's are not looked at"
     )
-    draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %"))
+    draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %", "us/bar", "group"))
     say(
         f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --json) leave out zero; of features that "
         f"are worth nothing about {report.intervals / 10:.0f} would."

@@ -8,6 +8,7 @@ import pytest
 
 from hftcl import pages as page
 from hftcl.learning.reports import FeatureReport, FeaturesReport
+from hftcl.views.loop import draw_features
 from tests.pages.test_backtest_page import HOSTILE, Tags
 
 WORTHLESS = FeatureReport(
@@ -71,3 +72,13 @@ def test_an_interval_lies_where_its_figures_are_and_one_without_zero_has_another
     assert float(stretch[2]) < float(worthless[1])
     by_unit = (float(stretch[2]) - float(stretch[1])) / 0.10
     assert (float(worthless[2]) - float(worthless[1])) / 0.06 == pytest.approx(by_unit, rel=0.01)
+
+
+def test_on_a_terminal_of_80_characters_an_interval_stays_on_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    longest = replace(WORTHLESS, name="volume_vs_earlier_sessions")
+    draw_features(replace(REPORT, features=(longest,)))
+    assert "-0.0100 [-0.0400, +0.0200]" in capsys.readouterr().out
