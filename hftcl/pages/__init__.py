@@ -17,12 +17,14 @@ from hftcl.errors import UsageError
 from hftcl.formats import count
 from hftcl.pages.backtest import backtest
 from hftcl.pages.drawing import ticks
+from hftcl.pages.features import features
 from hftcl.pages.performance import performance
 from hftcl.pages.search import search
 from hftcl.performance.reports import TradeRow
 
 __all__ = [
     "backtest",
+    "features",
     "performance",
     "require_place",
     "require_trades_file",

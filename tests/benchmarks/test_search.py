@@ -29,8 +29,14 @@ from hftcl.settings import Settings
 MARKETS = 30
 TRIALS = 24
 DAY, NOW = "2022-06-30", datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+FIRST_MONTH = (2020, 4)
+"""Of the markets with an edge: the first month of a synthetic market with 60 days and a warm-up before its end.
+
+Market k is examined at the end of month k from here, with seed EDGE_SEED + k: 30 markets in one month share what luck
+that month has. Seeds and months were written down before the first of them was run.
+"""
+EDGE_SEED = 6000
 FRESH_SESSIONS = 1000
-FRESH_FROM, FRESH_TO = date(2022, 7, 1), date(2026, 6, 26)  # 1,001 sessions of XNYS
 CALENDAR = Calendar("XNYS")
 TICKERS = ("AAPL", "AMD")
 HORIZONS = (5, 10, 15, 30, 60, 120)
@@ -137,35 +143,41 @@ class Truth:
     sessions: int
 
 
-def search_edge(home: Path, market: int) -> Truth:
-    settings = settings_of(home, 4000 + market, edge=1.0, cost_bps=1.0)
-    found = loop_of(settings).search(as_of=DAY)
-    assert found.winner is not None
-    assert found.exam is not None
+def search_edge(home: Path, market: int) -> Truth | None:
+    """Return what became of the winner; None where nothing earned its cost inside, so that nothing was examined."""
+    settings = settings_of(home, EDGE_SEED + market, edge=1.0, cost_bps=1.0)
+    day = find_month_end(market)
+    found = loop_of(settings).search(as_of=day.isoformat())
+    if found.winner is None or found.exam is None:
+        return None
     adopted = apply_choice(settings, found.winner.settings)
-    report = loop_of(adopted).retrain(force=True, as_of=DAY)
+    report = loop_of(adopted).retrain(force=True, as_of=day.isoformat())
     assert report.challenger is not None
     assert report.challenger.positions_sha256 == found.exam.positions_sha256
-    net = score_fresh(adopted, report.model_id or "")
+    net = score_fresh(adopted, report.model_id or "", day)
     return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, sharpe(net), net.size)
 
 
-def score_fresh(settings: Settings, model_id: str) -> npt.NDArray[np.float64]:
-    """Return the net P&L of an archived model on the fresh sessions, a quarter of a year at a time."""
+def find_month_end(market: int) -> date:
+    """Return the last day of the month in which a market is examined."""
+    year, month = divmod(12 * FIRST_MONTH[0] + FIRST_MONTH[1] + market, 12)
+    return date(year, month + 1, 1) - timedelta(days=1)
+
+
+def score_fresh(settings: Settings, model_id: str, day: date) -> npt.NDArray[np.float64]:
+    """Return the net P&L of an archived model on the FRESH_SESSIONS sessions after a day, 60 at a time."""
     model = artifact.load(Registry(Path(settings.paths.home)).onnx_path(model_id), expected_features=None)
     source, _ = open_market(settings)
+    later = CALENDAR.sessions(day + timedelta(days=1), day + timedelta(days=1500))["session"].to_list()
     parts = []
-    first = FRESH_FROM
-    while first <= FRESH_TO:
-        last = min(first + timedelta(days=89), FRESH_TO)
-        warm = CALENDAR.find_previous_session(first, WARMUP_SESSIONS)
-        sessions = CALENDAR.sessions(warm, last)
-        bars = pl.concat([clean(source.minutes(t, warm, last), sessions, ticker=t)[0] for t in TICKERS])
-        rows = add_features(bars, settings.model.target_minutes).filter(pl.col("session") >= first)
-        days = sorted(set(rows["session"]))
+    for start in range(0, FRESH_SESSIONS, 60):
+        days = later[start : min(start + 60, FRESH_SESSIONS)]
+        warm = CALENDAR.find_previous_session(days[0], WARMUP_SESSIONS)
+        sessions = CALENDAR.sessions(warm, days[-1])
+        bars = pl.concat([clean(source.minutes(t, warm, days[-1]), sessions, ticker=t)[0] for t in TICKERS])
+        rows = add_features(bars, settings.model.target_minutes).filter(pl.col("session") >= days[0])
         scored = examine(model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=TICKERS)
         parts.append(scored.simulation.net)
-        first = last + timedelta(days=1)
     return np.concatenate(parts)
 
 
@@ -173,7 +185,8 @@ def score_fresh(settings: Settings, model_id: str) -> npt.NDArray[np.float64]:
 def test_the_exam_of_the_winner_is_not_better_than_the_winner(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    markets = [search_edge(tmp_path / str(market), market) for market in range(MARKETS)]
+    tried = [search_edge(tmp_path / str(market), market) for market in range(MARKETS)]
+    markets = [market for market in tried if market is not None]
     line, bias = describe_truth(markets)
     with capsys.disabled():
         sys.stdout.write(f"\n{line}\n")

@@ -79,6 +79,23 @@ def test_parameters_belong_to_the_family_that_is_chosen() -> None:
     assert not [path for path in ridge if path.startswith(("lightgbm.", "xgboost.", "model.n_", "model.max_depth"))]
 
 
+def test_the_quantile_is_tried_only_beside_the_rule_that_reads_it() -> None:
+    usual = Settings()
+    by_net = replace(usual, strategy=replace(usual.strategy, entry="net"))
+    space = space_of(by_net)
+    assert "strategy.entry_quantile" not in space.list_configured()
+    assert 'strategy.entry_quantile is not tried: [strategy] entry = "net" does not read it' in space.notes
+    both = space_of(replace(by_net, search=Search(vary=("rule", "entry", "family"))))
+
+    def choose(rule: str) -> Choice:
+        return both.choose(lambda dimension: rule if dimension.path == "strategy.entry" else dimension.values[0])
+
+    assert "strategy.entry_quantile" in choose("quantile")
+    assert "strategy.entry_quantile" not in choose("net")
+    families = len(both.find("model.family").values)
+    assert both.count() == families * (7 + 1), "seven quantiles, and the rule that reads none"
+
+
 def test_a_family_that_is_named_and_not_there_is_refused_and_a_usual_one_is_noted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

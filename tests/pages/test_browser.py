@@ -18,10 +18,11 @@ from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
 from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
 from tests.ledger.ledger_cases import sessions, write_ledger
-from tests.pages import test_backtest_page, test_search_page
+from tests.pages import test_backtest_page, test_features_page, test_search_page
 
 pytestmark = pytest.mark.browser
 PAGES = ("report", "backtest", "search")
+ALL = (*PAGES, "features")  # the last one has no script and nothing to read out
 Open = Callable[..., tuple[Any, list[str]]]
 
 
@@ -39,6 +40,7 @@ def folder(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     page.write(home / "report.html", page.performance(report, shares, read_prices(settings, report)))
     page.write(home / "backtest.html", page.backtest(test_backtest_page.REPORT))
     page.write(home / "search.html", page.search(test_search_page.REPORT))
+    page.write(home / "features.html", page.features(test_features_page.REPORT))
     return home
 
 
@@ -98,7 +100,7 @@ def test_dark_and_light_follow_the_reader_s_system(opened: Open) -> None:
 @pytest.mark.parametrize("width", [375, 800, 1440])
 def test_charts_and_tables_are_shown_whole(opened: Open, width: int) -> None:
     """As they come, and zoomed in logs with what is read under them."""
-    for name in PAGES:
+    for name in ALL:
         tab, _ = opened(
             name, viewport={"width": width, "height": 800}, color_scheme="dark" if width == 800 else "light"
         )
@@ -252,7 +254,7 @@ def test_a_drawing_without_a_course_is_read_by_the_keys_too(opened: Open) -> Non
 
 
 def test_on_paper_nothing_is_cut_and_what_only_a_screen_has_use_for_is_gone(opened: Open) -> None:
-    for name in PAGES:
+    for name in ALL:
         tab, _ = opened(name, viewport={"width": 720, "height": 900})
         tab.emulate_media(media="print")
         assert tab.evaluate(OVERFLOWS) == [], name
@@ -264,7 +266,7 @@ def test_on_paper_nothing_is_cut_and_what_only_a_screen_has_use_for_is_gone(open
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_has_no_serious_fault_for_who_reads_it_otherwise(opened: Open, scheme: str) -> None:
-    for name in PAGES:
+    for name in ALL:
         tab, _ = opened(name, color_scheme=scheme, bypass_csp=True)
         assert list_serious_faults(tab) == [], name
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
+from itertools import product
 from typing import Final
 
 from hftcl.archive.artifact import FeatureSet, our_features
@@ -18,6 +19,7 @@ from hftcl.settings import Settings
 
 FAMILY: Final = "model.family"
 LOOKBACK: Final = "market.lookback_days"
+_RULE: Final = "strategy.entry"
 _DROP: Final = "features.drop"
 _LISTS: Final = frozenset({_DROP, "features.use"})  # a value is a list of groups: in hftcl.toml one text, "volume+gap"
 
@@ -31,6 +33,7 @@ class Dimension:
     """A setting with the values that are tried. what: the word of `[search] vary` that it goes by.
 
     families: those that read it; empty where all do. named: whether it is tried only where `[search]` names it.
+    when: another setting and the value of it that alone reads this one; None where it is always read.
     """
 
     path: str
@@ -38,6 +41,7 @@ class Dimension:
     values: tuple[Value, ...]
     families: tuple[str, ...] = ()
     named: bool = False
+    when: tuple[str, Value] | None = None
 
     @property
     def is_ordered(self) -> bool:
@@ -49,8 +53,13 @@ class Dimension:
 TABLE: Final = (
     Dimension(path=FAMILY, what="family", values=("forest", "ridge", "lightgbm", "xgboost")),
     Dimension(path="model.horizon_minutes", what="horizon", values=(5, 10, 15, 30, 60, 120)),
-    Dimension(path="strategy.entry_quantile", what="entry", values=(0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)),
-    Dimension(path="strategy.entry", what="rule", values=("quantile", "net"), named=True),
+    Dimension(path=_RULE, what="rule", values=("quantile", "net"), named=True),  # before what only one of them reads
+    Dimension(
+        path="strategy.entry_quantile",
+        what="entry",
+        values=(0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
+        when=(_RULE, "quantile"),
+    ),
     Dimension(path="strategy.side", what="side", values=("both", "long", "short"), named=True),
     Dimension(path="strategy.weighting", what="weighting", values=("equal", "inverse_volatility"), named=True),
     Dimension(path="model.half_life_days", what="half-life", values=(0.0, 15.0, 30.0, 60.0), named=True),
@@ -91,15 +100,21 @@ class Space:
     notes: tuple[str, ...] = ()
 
     def choose(self, pick: Callable[[Dimension], Value]) -> Choice:
-        """Return what `pick` chooses of each setting that the chosen family reads."""
+        """Return what `pick` chooses of each setting that is read beside what was chosen before it."""
         chosen: Choice = {}
-        family: Value = self.settings.model.family
         for dimension in self.dimensions:
-            if dimension.families and family not in dimension.families:
-                continue
-            chosen[dimension.path] = pick(dimension)
-            family = chosen.get(FAMILY, family)
+            if self._reads(dimension, chosen):
+                chosen[dimension.path] = pick(dimension)
         return chosen
+
+    def _reads(self, dimension: Dimension, chosen: Mapping[str, Value]) -> bool:
+        """Whether a setting changes anything beside `chosen`, and what is configured of the others."""
+        if dimension.families and chosen.get(FAMILY, self.settings.model.family) not in dimension.families:
+            return False
+        if dimension.when is None:
+            return True
+        path, value = dimension.when
+        return chosen.get(path, read_value(self.settings, path)) == value
 
     def list_configured(self) -> Choice:
         """Return the choice that the settings are."""
@@ -116,14 +131,13 @@ class Space:
 
     def count(self) -> float:
         """Return how many different choices there are."""
-        by_family = [family for dimension in self.dimensions if dimension.path == FAMILY for family in dimension.values]
+        paths = {FAMILY, *(dimension.when[0] for dimension in self.dimensions if dimension.when)}
+        switches = [dimension for dimension in self.dimensions if dimension.path in paths]
+        others = [dimension for dimension in self.dimensions if dimension.path not in paths]
         sizes = [
-            math.prod(
-                len(dimension.values)
-                for dimension in self.dimensions
-                if dimension.path != FAMILY and (not dimension.families or family in dimension.families)
-            )
-            for family in by_family or [self.settings.model.family]
+            math.prod(len(other.values) for other in others if self._reads(other, chosen))
+            for values in product(*(switch.values for switch in switches))
+            for chosen in [{switch.path: value for switch, value in zip(switches, values, strict=True)}]
         ]
         return float(sum(sizes))
 
@@ -147,18 +161,34 @@ def build_space(settings: Settings, features: FeatureSet) -> Space:
             raise ConfigError(f"[search] values: {path} is not searched{close} docs/search.md lists what is.")
     notes: list[str] = []
     families = _list_families(settings, notes)
-    dimensions = []
+    dimensions: list[Dimension] = []
     for row in rows:
         own = search.values.get(row.path)
         wanted = row.what in search.vary if search.vary else not row.named
         if not (wanted or own) or (row.families and not set(row.families) & set(families)):
             continue
         values = families if row.path == FAMILY else _list_values(row, own, settings, features)
-        if len(values) > 1:
+        if not _can_be_read(row, settings, dimensions):
+            notes.append(f"{row.path} is not tried: {_describe_unread(row, settings)}")
+        elif len(values) > 1:
             dimensions.append(replace(row, values=values))
     if not dimensions:
         raise ConfigError("[search] leaves nothing to try: each setting has one value. Give more, or leave vary out.")
     return Space(settings=settings, dimensions=tuple(dimensions), notes=tuple(notes))
+
+
+def _can_be_read(row: Dimension, settings: Settings, dimensions: Sequence[Dimension]) -> bool:
+    """Whether what alone reads a row is configured, or among what is tried."""
+    if row.when is None:
+        return True
+    path, value = row.when
+    return read_value(settings, path) == value or path in {dimension.path for dimension in dimensions}
+
+
+def _describe_unread(row: Dimension, settings: Settings) -> str:
+    assert row.when is not None  # noqa: S101 - of a row that nothing reads
+    section, _, name = row.when[0].partition(".")
+    return f'[{section}] {name} = "{read_value(settings, row.when[0])}" does not read it'
 
 
 def apply_choice(settings: Settings, chosen: Mapping[str, Value]) -> Settings:

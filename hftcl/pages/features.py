@@ -1,0 +1,121 @@
+"""The page of `hftcl features`: what each is worth at each horizon, how it is spread, what it costs. No script."""
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from hftcl.formats import count
+from hftcl.pages.drawing import RIGHT, WIDTH, page, svg, table, ticks, uprights
+
+if TYPE_CHECKING:
+    from hftcl.learning.reports import FeatureReport, FeaturesReport
+
+_ROW: Final = 20.0  # units of a feature with its label, which has 12
+_FROM: Final = 230.0  # room for the longest name of ours, with a little for a longer one of the user's
+_END: Final = 4.0  # half the height of the bar at an interval's end, in units
+_AXIS: Final = 32.0  # units below the rows: what `uprights` takes for its figures
+_QUANTILES: Final = ("1 %", "25 %", "median", "75 %", "99 %")  # of FeatureReport.quantiles
+
+
+def features(report: "FeaturesReport") -> str:
+    """Return the page of a FeaturesReport."""
+    return page("hftcl features", _build_body(report))
+
+
+def _build_body(report: "FeaturesReport") -> list[str]:
+    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    sessions = count(report.training_sessions, "training session")
+    serving = f" Weight: in the model that serves, {escape(report.model_id)}." if report.model_id else ""
+    left_out = (
+        [f'<p class="soft">Left out by [features]: {escape(", ".join(report.left_out))}.</p>']
+        if report.left_out
+        else []
+    )
+    return [
+        "<header>",
+        "<h1>What does each feature tell?</h1>",
+        f'<p class="soft">{kind}; {report.bars:,} bars of {sessions}; the exam\'s are not looked at.{serving}</p>',
+        "</header>",
+        f'<section class="verdict"><b>{count(len(report.features), "feature")}</b>',
+        f"<p>{report.beyond_zero} of {count(report.intervals, 'interval')} leave out zero; of features that are worth "
+        f"nothing about {report.intervals / 10:.0f} would.</p></section>",
+        f"<h2>Information coefficient at {report.horizon_minutes} minutes, with its 90 % interval</h2>",
+        _draw_worth(report),
+        '<p class="soft">The rank correlation of feature and target within a session, averaged over the sessions. One '
+        "interval in ten leaves out zero by chance alone: this is no list to pick from.</p>",
+        "<h2>By horizon</h2>",
+        _build_horizons(report),
+        "<h2>Spread, weight and cost</h2>",
+        _build_spread(report),
+        *left_out,
+        "<h2>Formulae</h2>",
+        table(
+            ("feature", "formula"),
+            ((_name(feature), escape(feature.formula)) for feature in report.features),
+            text=frozenset({1}),
+        ),
+    ]
+
+
+def _name(feature: "FeatureReport") -> str:
+    name = escape(feature.name)
+    return f"<b>{name}</b>" if feature.own else name
+
+
+def _draw_worth(report: "FeaturesReport") -> str:
+    horizon = str(report.horizon_minutes)
+    known = [ic for feature in report.features if (ic := feature.ic[horizon]) is not None]
+    low, high = min((ic[0] for ic in known), default=0.0), max((ic[2] for ic in known), default=0.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    pad = 0.05 * (high - low) or 0.01
+    low, high = low - pad, high + pad
+
+    def x(value: float) -> float:
+        return _FROM + (WIDTH - _FROM - RIGHT) * (value - low) / (high - low)
+
+    height = _ROW * len(report.features) + _AXIS
+    parts = uprights(ticks(low, high, 8), x, height)
+    for row, feature in enumerate(report.features):
+        at = 4.0 + _ROW * (row + 0.5)
+        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(feature.name)}</text>')
+        ic = feature.ic[horizon]
+        if ic is None:
+            continue
+        begin, middle, end = (x(value) for value in ic)
+        color = "c0" if ic[0] <= 0 <= ic[2] else "c2"
+        parts.append(
+            f'<path class="curve" stroke="var(--{color})" d="M{begin:.1f} {at:.1f}H{end:.1f}'
+            f'M{begin:.1f} {at - _END:.1f}v{2 * _END:.0f}M{end:.1f} {at - _END:.1f}v{2 * _END:.0f}"/>'
+            f'<circle class="mark" fill="var(--{color})" r="4" cx="{middle:.1f}" cy="{at:.1f}">'
+            f"<title>{escape(f'{feature.name}: {_tell(ic)}')}</title></circle>"
+        )
+    return svg(height, f"Information coefficient of each feature at {horizon} minutes", parts)
+
+
+def _tell(ic: tuple[float, float, float] | None) -> str:
+    return "" if ic is None else "{1:+.3f} [{0:+.3f}, {2:+.3f}]".format(*ic)
+
+
+def _build_horizons(report: "FeaturesReport") -> str:
+    horizons = sorted({horizon for feature in report.features for horizon in feature.ic}, key=int)
+    rows = ((_name(feature), *(_tell(feature.ic.get(horizon)) for horizon in horizons)) for feature in report.features)
+    return table(("feature", *(f"{horizon} min" for horizon in horizons)), rows)
+
+
+def _build_spread(report: "FeaturesReport") -> str:
+    rows = (
+        (
+            _name(feature),
+            escape(feature.group),
+            f"{feature.coverage:.1%}",
+            *(
+                ("",) * len(_QUANTILES)
+                if feature.quantiles is None
+                else (f"{value:.3g}" for value in feature.quantiles)
+            ),
+            "" if feature.importance is None else f"{feature.importance:.1%}",
+            f"{feature.cost_us:.2f}",
+        )
+        for feature in report.features
+    )
+    columns = ("feature", "group", "coverage", *_QUANTILES, "weight", "us/bar")
+    return table(columns, rows, text=frozenset({1}))
