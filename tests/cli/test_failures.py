@@ -78,6 +78,15 @@ def test_every_command_that_fails_under_json_prints_one_document_with_the_remedy
 
 
 @pytest.mark.usefixtures("alone")
+def test_an_option_that_lacks_a_value_names_the_help_that_tells_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document, lines = fail(monkeypatch, capsys, "explain", "20260109_020000", "--json", "--at", "12")
+    require_failure(document, code, lines)
+    assert (code, document["remedy"]) == (2, "`hftcl explain --help` tells what it takes.")
+
+
+@pytest.mark.usefixtures("alone")
 def test_an_error_on_a_terminal_breaks_no_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
