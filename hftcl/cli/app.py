@@ -1,6 +1,7 @@
 """The application: its global options, and what every command shares. The commands are the other files here."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +46,13 @@ def require_printable(path: Path) -> Path:
     if not str(path).isprintable():
         raise UsageError(f"{str(path)!a} holds characters that do not print. Rename it.")
     return path
+
+
+def confirm(question: str) -> None:
+    """Ask on stderr; return where the answer is yes. Raises typer.Abort for no, for Ctrl-C and for the end of input."""
+    # polars takes SIGINT over, passes it on and lets what waits for a key go on: Ctrl-C would wait for Enter
+    signal.siginterrupt(signal.SIGINT, True)
+    typer.confirm(question, abort=True, err=True)
 
 
 def complete_models(incomplete: str) -> list[str]:

@@ -96,7 +96,11 @@ def run() -> Never:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command
     arguments = move_globals_first(sys.argv[1:])
-    told = _Told(as_json="--json" in arguments, traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1)
+    told = _Told(
+        command=_find_command(arguments),
+        as_json="--json" in arguments,
+        traceback=arguments.count("-v") + 2 * arguments.count("-vv") > 1,
+    )
     is_told = False
     try:
         code = _run_words(arguments)
@@ -183,6 +187,7 @@ class _Told(Value):
 
     as_json: bool
     traceback: bool
+    command: str | None = None
 
     def report(self, error: Exception) -> int:
         """Say what happened, with a traceback where it is asked for; return the exit status."""
@@ -209,8 +214,10 @@ class _Told(Value):
                 return error.exit_code
             if message.startswith("No such command"):
                 message += " `hftcl --help` lists the commands."
-            elif isinstance(error, typer.TyperException) and (ctx := getattr(error, "ctx", None)) is not None:
-                message = f"{message.rstrip('.')}. `{ctx.command_path} --help` tells what it takes."
+            elif isinstance(error, typer.TyperException):
+                ctx = getattr(error, "ctx", None)  # of an option that lacks a second value there is none
+                path = ctx.command_path if ctx is not None else " ".join(filter(None, ("hftcl", self.command)))
+                message = f"{message.rstrip('.')}. `{path} --help` tells what it takes."
             repaired = [note for note in getattr(error, "__notes__", ()) if note.startswith("repaired: ")]
             return self.fail("\n".join([*repaired, message]), error.exit_code, error)
         if isinstance(error, OSError) and error.filename is not None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.app import AsJson, app, complete_models, confirm, example
 from hftcl.cli.invocation import now
 from hftcl.cli.telling import tell
 from hftcl.home import Home
@@ -38,7 +38,7 @@ def rollback(
     plan = plan_rollback(settings, model_id)
     if not yes:
         archive.draw_rollback_plan(plan)
-        typer.confirm("Roll back?", abort=True, err=True)
+        confirm("Roll back?")
     report = restore(home, model_id, plan, reason=reason, now=now())
     tell(settings, build_rollback_alert(report, now()))
     show(report, archive.draw_rollback, as_json)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, remember
+from hftcl.cli.app import AsJson, app, confirm, example, remember
 from hftcl.cli.invocation import now
 from hftcl.cli.looks import show_status
 from hftcl.cli.telling import tell_failures
@@ -157,7 +157,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
     from hftcl.views import show, trading
 
     if not yes:
-        typer.confirm("Let the bot trade again?", abort=True, err=True)
+        confirm("Let the bot trade again?")
     show(clear(settings, by=_person(), now=now()), trading.draw_clear, as_json)
 
 

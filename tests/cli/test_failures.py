@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ def test_every_command_that_fails_under_json_prints_one_document_with_the_remedy
         code, document, lines = fail(monkeypatch, capsys, command, "--json", *given.get(command, []))
         require_failure(document, code, lines)
         assert code == {"init": 1, "docs": 2}.get(command, 78), "docs reads no configuration"
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_option_that_lacks_a_value_names_the_help_that_tells_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document, lines = fail(monkeypatch, capsys, "explain", "20260109_020000", "--json", "--at", "12")
+    require_failure(document, code, lines)
+    assert (code, document["remedy"]) == (2, "`hftcl explain --help` tells what it takes.")
 
 
 @pytest.mark.usefixtures("alone")
@@ -162,11 +172,14 @@ def read_terminal(ours: int, until: bytes | None = None) -> bytes:
 
 
 @contextlib.contextmanager
-def on_a_terminal(command: list[str], home: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """Yield a process whose stdout and stderr are a terminal, and the end at which that is read."""
+def on_a_terminal(
+    command: list[str], home: Path, *, with_keys: bool = False
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Yield a process whose stdout and stderr, with_keys stdin too, are a terminal, and the end at which it is read."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen(command, cwd=home, stdout=theirs, stderr=theirs, env=environment) as child:
+    keys = theirs if with_keys else None
+    with subprocess.Popen(command, cwd=home, stdin=keys, stdout=theirs, stderr=theirs, env=environment) as child:
         os.close(theirs)
         timer = threading.Timer(PATIENCE_S, child.kill)
         timer.start()
@@ -232,3 +245,15 @@ def test_ctrl_c_under_a_progress_bar_leaves_no_empty_line(tmp_path: Path) -> Non
     before = before.partition(b"hftcl: interrupted")[0]
     assert_the_bar_has_ended(before)
     assert not re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", before).endswith(b"\r\n\r\n")
+
+
+def test_ctrl_c_at_a_question_needs_no_enter(tmp_path: Path) -> None:
+    """A library that takes the signal over lets what waits for a key go on."""
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
+    with on_a_terminal([HFTCL, "trade", "--clear"], tmp_path, with_keys=True) as (child, ours):
+        read_terminal(ours, until=b"[y/N]: ")
+        time.sleep(0.5)  # until it waits for a key: before that the signal would be heard anyway
+        child.send_signal(signal.SIGINT)
+        said = read_terminal(ours)
+        assert child.wait(PATIENCE_S) == 130
+    assert b"hftcl: stopped; nothing was changed" in said

@@ -181,6 +181,14 @@ def test_the_same_seed_tries_the_same_also_when_it_goes_on_later() -> None:
     assert run(2, restart_at=-1) != whole
 
 
+def test_a_few_trials_have_importances_without_a_warning_for_each_setting() -> None:
+    sampler = Sampler(space_of(Settings()), seed=3)
+    for number in range(3):
+        sampler.ask(number, set())
+        sampler.tell(number, float(number))
+    assert sum(sampler.compute_importances().values()) == pytest.approx(1)
+
+
 def test_two_trials_that_know_the_same_try_different_things() -> None:
     space = space_of(Settings())
     assert len({name_choice(Sampler(space, 1).ask(number, set()) or {}) for number in range(1, 6)}) == 5

@@ -6,6 +6,7 @@ API: https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tel
 """
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -100,7 +101,10 @@ class Sampler:
         trials = self._study.get_trials(deepcopy=False, states=states)
         if len({trial.value for trial in trials}) < 2:  # nothing that could have made a difference
             return {}
-        shares = self._optuna.importance.get_param_importances(self._study)
+        with warnings.catch_warnings():
+            # a line for each setting that hardly a trial has varied: the report says how many trials there were
+            warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)
+            shares = self._optuna.importance.get_param_importances(self._study)
         return {path: float(share) for path, share in shares.items()}
 
     def _pick(self, trial: Any, dimension: Dimension) -> Value:
