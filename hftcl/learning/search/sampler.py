@@ -6,6 +6,7 @@ API: https://optuna.readthedocs.io/en/stable/tutorial/20_recipes/009_ask_and_tel
 """
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -95,12 +96,16 @@ class Sampler:
         """Return, by setting, its share in what makes a trial one of the best tenth, the greatest first; sum 1.
 
         Source: Watanabe et al. (2023), "PED-ANOVA", IJCAI; settings that one family alone has are among them.
+        Of a setting that few trials had it tells little.
         """
         states = (self._optuna.trial.TrialState.COMPLETE,)
         trials = self._study.get_trials(deepcopy=False, states=states)
         if len({trial.value for trial in trials}) < 2:  # nothing that could have made a difference
             return {}
-        shares = self._optuna.importance.get_param_importances(self._study)
+        with warnings.catch_warnings():
+            # one a setting of few trials, as those of one family are in a short search: the report says it once
+            warnings.simplefilter("ignore", UserWarning)
+            shares = self._optuna.importance.get_param_importances(self._study)
         return {path: float(share) for path, share in shares.items()}
 
     def _pick(self, trial: Any, dimension: Dimension) -> Value:
