@@ -80,6 +80,18 @@ def test_nothing_is_wider_than_the_screen_and_nothing_is_cut(home: Path, opened:
     assert told == [], "and nothing was asked elsewhere"
 
 
+@pytest.mark.parametrize("width", [375, 1100, 1440])
+def test_beside_the_equity_there_is_no_room_that_is_left_empty(opened: Any, width: int) -> None:
+    tab, _ = opened(viewport={"width": width, "height": 900})
+    filled, all_of_it = tab.evaluate(
+        """() => { const place = document.querySelector(".beside"), size = e => { const box = e.getBoundingClientRect()
+            return box.width * box.height }
+            const parts = [place.firstElementChild, ...place.querySelectorAll(".tile")]
+            return [parts.reduce((sum, e) => sum + size(e), 0), size(place)] }"""
+    )
+    assert filled > 0.8 * all_of_it
+
+
 def test_on_paper_everything_is_there_and_nothing_is_cut(opened: Any) -> None:
     tab, _ = opened(viewport={"width": 720, "height": 1000})  # A4 between its margins, in CSS pixels
     tab.emulate_media(media="print")
