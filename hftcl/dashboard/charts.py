@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 WIDE: Final = 960.0  # as the reports' charts
 HALF: Final = 620.0  # of a chart in one of two columns
-NARROW: Final = 380.0  # of a phone, so that 12 units of a label are about 12 px
 _BELOW: Final = 40.0  # the strip of decisions and the clock under the prices
 _STRIP: Final = 10.0  # high enough to tell colours apart
 _SESSIONS: Final = 103  # of a record: 6 units of a screen for each, 3 of a phone, so that one is told from the next

@@ -31,7 +31,7 @@ from hftcl.home import Home
 from hftcl.logs import to_one_line
 from hftcl.pages import performance_charts
 from hftcl.pages.courses import SCRIPT, Course, enliven
-from hftcl.pages.drawing import CHART_STYLE, STYLE
+from hftcl.pages.drawing import CHART_STYLE, STYLE, draw_both
 from hftcl.pages.performance import STYLE as REPORT_STYLE
 from hftcl.pages.performance import draw_equity_key, draw_tiles
 from hftcl.settings import Settings
@@ -217,11 +217,8 @@ def _draw_body(part: Part, content: Content | Fault | None) -> Markup:
 
 def _draw_both(draw: Callable[[float], str], wide_units: float = charts.WIDE, course: Course | None = None) -> Markup:
     """Return a chart twice, for a screen and for a phone; the style shows the one that fits. course: its figures."""
-    wide, narrow = draw(wide_units), draw(charts.NARROW)
-    if not wide:
-        return Markup("")
-    both = f'<div class="chart big">{wide}</div><div class="chart small">{narrow}</div>'
-    return Markup(both if course is None else enliven(both, course))  # noqa: S704
+    both = draw_both(draw, wide_units)
+    return Markup(enliven(both, course) if both and course else both)  # noqa: S704
 
 
 def _wrap(name: str, body: str) -> Markup:

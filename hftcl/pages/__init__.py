@@ -50,7 +50,7 @@ def write(path: Path, page: str) -> str:
     content = page.encode()
     with durable.convert_storage_faults(f"writing {path}"):
         durable.write_atomically(path.absolute(), content)
-    return f"hftcl: wrote {path.absolute()}, {len(content) / 1e6:.1f} MB. Open it in a browser."
+    return f"hftcl: wrote {path.absolute()}, {len(content) / 1e3:,.0f} kB. Open it in a browser."
 
 
 def require_trades_file(path: Path) -> None:

@@ -24,6 +24,7 @@ from hftcl.pages.drawing import (
     CHART_STYLE,
     HEIGHT,
     WIDTH,
+    draw_both,
     page,
     svg,
     table,
@@ -32,6 +33,7 @@ from hftcl.pages.drawing import (
 )
 from hftcl.pages.performance_charts import build_session_course, measure_falls, monthly
 from hftcl.pages.plot import Plot
+from hftcl.pages.risk import draw_policies_risk
 from hftcl.performance.figures import months
 
 if TYPE_CHECKING:
@@ -110,6 +112,10 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         *_months(curves),
         "<h2>Policies</h2>",
         _policies(report.policies),
+        "<h2>Risk beside return</h2>",
+        *draw_policies_risk(
+            {name: policy.pnl_by_session for name, policy in report.policies.items()}, report.sessions_per_year
+        ),
         "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
         _intervals(report.differences),
         '<p class="soft">Paired on the same sessions (Ledoit and Wolf 2008). An interval that includes 0 shows '
@@ -295,7 +301,7 @@ def _policies(policies: "Mapping[str, PolicyReport]") -> str:
     columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
     rows = [
         (
-            f'{escape(name)}<br><span class="soft">{escape(policy.rule)}</span>',
+            f'<span>{escape(name)}<br><span class="soft">{escape(policy.rule)}</span></span>',
             number(policy.sharpe),
             interval(policy.interval),
             number(policy.pnl, "+.2%"),
@@ -317,25 +323,32 @@ def _intervals(differences: "Sequence[DifferenceReport]") -> str:
         return '<p class="soft">Not defined on these sessions.</p>'
     low = float(min(0.0, *(lowest for lowest, _ in with_interval)))
     high = float(max(0.0, *(highest for _, highest in with_interval)))
-    left, height = 300.0, 28.0 * len(differences) + 34.0
+    return draw_both(lambda width: _draw_intervals(differences, (low, high), width))
+
+
+def _draw_intervals(differences: "Sequence[DifferenceReport]", span: tuple[float, float], width: float) -> str:
+    (low, high), beside = span, width >= WIDTH  # a phone has room for the texts above a line, not beside it
+    left, right, row_high = (300.0, 150.0, 28.0) if beside else (10.0, 10.0, 46.0)
+    height, text_down = row_high * len(differences) + 34.0, 4.0 if beside else -12.0
 
     def x(value: float) -> float:
-        return left + (WIDTH - left - 150.0) * (value - low) / ((high - low) or 1.0)
+        return left + (width - left - right) * (value - low) / ((high - low) or 1.0)
 
     parts = uprights(ticks(low, high), x, height)
     for row, difference in enumerate(differences):
-        at = 20.0 + 28.0 * row
-        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(f"{difference.policy} - {difference.against}")}</text>')
+        at = (20.0 if beside else 34.0) + row_high * row
+        name = escape(f"{difference.policy} - {difference.against}")
+        parts.append(f'<text x="0" y="{at + text_down:.0f}">{name}</text>')
         if difference.interval is None or difference.difference is None:
             continue
         parts.append(
             f'<path class="curve main" stroke="var(--c0)" d="M{x(difference.interval[0]):.1f} {at:.0f}'
             f'H{x(difference.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" '
             f'cx="{x(difference.difference):.1f}" cy="{at:.0f}"/>'
-            f'<text x="{WIDTH:.0f}" y="{at + 4:.0f}" text-anchor="end">'
+            f'<text x="{width:.0f}" y="{at + text_down:.0f}" text-anchor="end">'
             f"{number(difference.difference, '+.2f')} ({interval(difference.interval, '+.1f')})</text>"
         )
-    return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts)
+    return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts, width)
 
 
 def _weeks(attempts: "Sequence[AttemptReport]") -> str:

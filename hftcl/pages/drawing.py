@@ -11,6 +11,7 @@ from hftcl.formats import number
 
 # Units of a drawing, which a browser scales: a wide chart, and the room beside it that labels of 12 units need.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960.0, 360.0, 56.0, 16.0, 14.0, 46.0
+NARROW: Final = 360.0  # of a phone, so that 12 units of a label are about 12 px
 
 # Contrast of text is 4.5 to 1 or more in both schemes (WCAG 2.2, 1.4.3): https://www.w3.org/TR/WCAG22/#contrast-minimum
 STYLE: Final = """
@@ -50,18 +51,20 @@ pointer-events:none}.band{fill:var(--c0);fill-opacity:.16;pointer-events:none}.c
 color:var(--text);background:var(--box);border:1px solid var(--line);border-radius:4px;cursor:pointer}
 .tools button:disabled{color:var(--soft);cursor:default;opacity:.55}
 .tools button[aria-pressed=true]{border-color:var(--c0);color:var(--c0);font-weight:600}
+.chart.small{display:none}
 td.text{overflow-wrap:anywhere}@media (min-width:641px){td.text{min-width:6em}}
 @media (min-width:1001px){.wide>.cards td:first-child{min-width:8em}.wide>.cards td.text{min-width:7em}}
 @media (max-width:1000px){th,td{padding:4px 3px;font-size:12px}}
-@media (max-width:640px){.under-chart{flex-direction:column-reverse}.tools{align-self:flex-end}
+@media (max-width:640px){.chart.big{display:none}.chart.small{display:block}
+.under-chart{flex-direction:column-reverse}.tools{align-self:flex-end}
 .tools button{min-width:40px;padding:6px 10px}.whole text{font-size:22px}.whole .minor{display:none}
-.whole .cell{font-size:19px}
 .cards thead{display:none}.cards tr{display:block;padding:6px 0;border-bottom:1px solid var(--line)}
 .cards td,.cards td:first-child{display:flex;justify-content:space-between;gap:12px;border:0;padding:1px 0;
-white-space:normal;text-align:right}.cards td::before{content:attr(data-name);color:var(--soft);text-align:left}
+white-space:normal;text-align:right}
+.cards td::before{content:attr(data-name);color:var(--soft);text-align:left;flex:none;max-width:45%}
 .cards td:empty{display:none}}
 @media print{body{max-width:none}th,td{padding:3px;font-size:10px;white-space:normal}.tools,.told,.reading{display:none}
-.wide{overflow:visible}.wide svg{min-width:0}h2{break-after:avoid}
+.wide{overflow:visible}.wide svg{min-width:0}h2,h3{break-after:avoid}
 thead{display:table-header-group}
 tr,svg,.tile,.verdict{break-inside:avoid}}
 """.strip()
@@ -133,6 +136,15 @@ def svg(
         f'<div class="{kind}"{reach}><svg viewBox="0 0 {width:.0f} {height:.0f}" role="img"{told} '
         f'aria-label="{escape(title)}">' + "".join(parts) + "</svg></div>"
     )
+
+
+def draw_both(draw: Callable[[float], str], wide: float = WIDTH) -> str:
+    """Return a drawing twice, of `wide` for a screen and NARROW for a phone: the style shows the one that fits.
+
+    draw: given the units of its width. Empty where there is nothing to draw.
+    """
+    big = draw(wide)
+    return f'<div class="chart big">{big}</div><div class="chart small">{draw(NARROW)}</div>' if big else ""
 
 
 def group(kind: str, parts: Iterable[str]) -> str:

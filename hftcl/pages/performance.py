@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from hftcl.formats import basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
 from hftcl.pages.courses import enliven, escape_json, read_script
-from hftcl.pages.drawing import CHART_STYLE, page, table
+from hftcl.pages.drawing import CHART_STYLE, draw_both, page, table
 from hftcl.pages.price_charts import draw_prices
+from hftcl.pages.risk import draw_drawdowns, draw_sessions
 
 if TYPE_CHECKING:
     from hftcl.performance.prices import PriceCharts
@@ -65,11 +66,13 @@ def _body(report: "PerformanceReport", importances: "Importances", prices: "Pric
         draw_equity_key(report),
         "<h2>Drawdown, % of capital</h2>",
         charts.drawdown(report),
-        _drawdowns(report),
+        draw_drawdowns(report.risk.drawdowns),
         f"<h2>Sharpe ratio over {count(report.rolling_sessions, 'session')}</h2>",
         _rolling(report),
         "<h2>Months, net P&amp;L in % of capital</h2>",
         charts.monthly(report.months),
+        "<h2>Sessions</h2>",
+        *draw_sessions(list(report.pnl_by_session.values())),
         f"<h2>Models: the exam, and the {escape(report.ledger)} ledger</h2>",
         *_models(report),
         "<h2>Cost</h2>",
@@ -78,7 +81,7 @@ def _body(report: "PerformanceReport", importances: "Importances", prices: "Pric
         charts.weekly(report),
         '<p class="soft">A position belongs to the hour in which it was opened, counted from the open.</p>',
         "<h2>Tickers</h2>",
-        _fold(_parts("ticker", report.tickers), len(report.tickers), "tickers"),
+        _fold(_parts("ticker", report.tickers), len(report.tickers), "tickers", "ticker"),
         *(draw_prices(prices, report) if prices else ()),
         "<h2>Trades</h2>",
         *_trades(report),
@@ -133,16 +136,6 @@ def draw_tiles(report: "PerformanceReport") -> str:
     return f'<section class="tiles">{tiles}</section>'
 
 
-def _drawdowns(report: "PerformanceReport") -> str:
-    """Return the deepest falls with their dates."""
-    columns = ("from", "lowest", "back at the top", "sessions", "depth")
-    rows = [
-        (str(fall.from_), str(fall.lowest), str(fall.to or "not yet"), str(fall.sessions), number(fall.depth, ".2%"))
-        for fall in report.risk.drawdowns
-    ]
-    return table(columns, rows) if rows else '<p class="soft">The equity never fell from one session to the next.</p>'
-
-
 def draw_equity_key(report: "PerformanceReport") -> str:
     """Return what the equity curve shows beside the line itself."""
     bench = report.benchmark
@@ -189,7 +182,7 @@ def _models(report: "PerformanceReport") -> list[str]:
     )
     rows = [
         (
-            escape(model.model_id) + ("&nbsp;<b>in&nbsp;use</b>" if model.in_use else ""),
+            f"<span>{escape(model.model_id)}{'&nbsp;<b>in&nbsp;use</b>' if model.in_use else ''}</span>",
             str(model.live.sessions),
             str(model.from_),
             str(model.to),
@@ -207,7 +200,7 @@ def _models(report: "PerformanceReport") -> list[str]:
         charts.exam_against_ledger(newest, report.ledger),
         '<p class="soft">Grey: what the exam said, with its 90 % interval. Blue: what it made in the '
         f"{escape(report.ledger)} ledger.</p>",
-        table(columns, rows),
+        _fold(table(columns, rows), len(rows), "models", "model"),
     ]
 
 
@@ -242,9 +235,9 @@ def _parts(kind: str, parts: "Sequence[PartFigures]") -> str:
     return table(columns, rows)
 
 
-def _fold(content: str, rows: int, what: str) -> str:
+def _fold(content: str, rows: int, many: str, one: str = "") -> str:
     opened = " open" if rows <= _ROWS_OPEN else ""
-    return f"<details{opened}><summary>{rows:,} {what}</summary>{content}</details>"
+    return f"<details{opened}><summary>{count(rows, one or many, many)}</summary>{content}</details>"
 
 
 def _trades(report: "PerformanceReport") -> list[str]:
@@ -277,7 +270,7 @@ def _importances(report: "PerformanceReport", importances: "Importances") -> lis
         return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(importances.problem)}</p>']
     return [
         f"<h2>Feature importance of {escape(report.model_id)}</h2>",
-        charts.importances(importances.shares),
+        draw_both(lambda width: charts.importances(importances.shares, width)),
         '<p class="soft">Impurity decrease in training; it tells what the model looks at, not what earns.</p>',
     ]
 

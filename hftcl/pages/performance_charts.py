@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from hftcl.formats import count, interval, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, Scale, enliven
-from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, svg, ticks, uprights
+from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
+from hftcl.performance.figures import count_in_bins
 
 if TYPE_CHECKING:
     from hftcl.performance.reports import ModelFigures, PerformanceReport, TradeBin
@@ -184,11 +188,10 @@ def monthly(months: Mapping[str, float], title: str = "Net P&L by month in perce
     most = max((abs(value) for value in months.values()), default=0.0)
     rows = []
     for year in years:
-        cells = [months.get(f"{year}-{month:02}") for month in range(1, 13)]
-        values = [value for value in cells if value is not None]
-        rows.append((year, [*cells, sum(values)]))
-    texts = [[_percent(value) for value in cells] for _, cells in rows]
-    return _heat((*_MONTHS, "Year"), rows, texts, most, title, strong=12)
+        cells = [_shade(months.get(f"{year}-{month:02}"), most) for month in range(1, 13)]
+        total = sum(value for month, value in months.items() if month.startswith(year))
+        rows.append((year, [*cells, _Cell("gain", 0.0, number(100 * total, "+.2f"))]))
+    return draw_both(lambda width: _heat((*_MONTHS, "Year"), rows, title, width))
 
 
 def weekly(report: "PerformanceReport") -> str:
@@ -197,48 +200,52 @@ def weekly(report: "PerformanceReport") -> str:
     days = [part.name for part in report.weekdays]
     net_by_cell = {(cell.weekday, cell.hour): cell.net_usd for cell in report.cells}
     most = max((abs(value) for value in net_by_cell.values()), default=0.0)
-    rows = [(day, [net_by_cell.get((day, hour)) for hour in hours]) for day in days]
-    texts = [["" if value is None else number(value, "+,.0f") for value in cells] for _, cells in rows]
+    rows = [(day, [_shade(net_by_cell.get((day, hour)), most, 1, "+,.0f") for hour in hours]) for day in days]
     clocks = {cell.hour: cell.clock.partition("-")[0] for cell in report.cells}  # when it begins: there is no more room
     names = [clocks[hour] for hour in hours]
-    return _heat(names, rows, texts, most, "Net P&L in USD by weekday and hour of the session")
+    title = "Net P&L in USD by weekday and hour of the session"
+    return draw_both(lambda width: _heat(names, rows, title, width))
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else number(100 * value, "+.2f")
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A cell of a heat map: its class, how much of that colour it has (0 to 1), and its text."""
+
+    kind: str
+    depth: float
+    text: str
 
 
-def _heat(
-    columns: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[float | None]]],
-    texts: Sequence[Sequence[str]],
-    most: float,
-    title: str,
-    *,
-    strong: int = -1,
-) -> str:
+def _shade(value: float | None, most: float, scale: float = 100.0, form: str = "+.2f") -> _Cell | None:
+    """Return the cell of a value, the darker the nearer it is to `most`; None where there is no value."""
+    if value is None:
+        return None
+    depth = 0.08 + 0.5 * min(abs(value) / most, 1.0) if most else 0.0
+    return _Cell("gain" if value >= 0 else "loss", depth, number(scale * value, form))
+
+
+def _heat(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Cell | None]]], title: str, width: float) -> str:
+    """Return it as it is given, or, on a phone, whose width holds few columns, on its side without empty rows."""
+    if width < WIDTH:
+        turned = [(name, [cells[place] for _, cells in rows]) for place, name in enumerate(columns)]
+        columns, rows = [name for name, _ in rows], [(name, cells) for name, cells in turned if any(cells)]
     left, high, top = 64.0, 30.0, 24.0
-    wide = min((WIDTH - left) / max(len(columns), 1), 130.0)
+    wide = min((width - left) / max(len(columns), 1), 130.0)
     parts = [
-        f'<text class="soft cell" x="{left + wide * (place + 0.5):.1f}" y="15" text-anchor="middle">{name}</text>'
+        f'<text class="soft" x="{left + wide * (place + 0.5):.1f}" y="15" text-anchor="middle">{escape(name)}</text>'
         for place, name in enumerate(columns)
     ]
-    for row, ((name, values), row_texts) in enumerate(zip(rows, texts, strict=True)):
+    for row, (name, cells) in enumerate(rows):
         y = top + high * row
         parts.append(f'<text class="soft" x="{left - 8:.0f}" y="{y + 19:.1f}" text-anchor="end">{escape(name)}</text>')
-        for place, (value, text) in enumerate(zip(values, row_texts, strict=True)):
+        for place, cell in enumerate(cells):
             x = left + wide * place
-            if value is None:
-                parts.append(f'<rect class="none" x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="28"/>')
-                continue
-            kind = "gain" if value >= 0 else "loss"
-            depth = 0.0 if place == strong else 0.08 + 0.5 * min(abs(value) / most, 1.0) if most else 0.0
-            parts.append(
-                f'<rect class="{kind}" fill-opacity="{depth:.2f}" x="{x + 1:.1f}" y="{y + 1:.1f}" '
-                f'width="{wide - 2:.1f}" height="28"/><text class="cell" x="{x + wide / 2:.1f}" y="{y + 19:.1f}" '
-                f'text-anchor="middle">{text}</text>'
-            )
-    return svg(top + high * len(rows) + 4, title, parts)
+            look = f'class="{cell.kind}" fill-opacity="{cell.depth:.2f}"' if cell else 'class="none"'
+            parts.append(f'<rect {look} x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="28"/>')
+            if cell:
+                at = f'x="{x + wide / 2:.1f}" y="{y + 19:.1f}"'
+                parts.append(f'<text {at} text-anchor="middle">{cell.text}</text>')
+    return svg(top + high * len(rows) + 4, title, parts, width)
 
 
 def exam_against_ledger(models: "Sequence[ModelFigures]", ledger: str) -> str:
@@ -255,16 +262,22 @@ def exam_against_ledger(models: "Sequence[ModelFigures]", ledger: str) -> str:
     if not spans:
         return '<p class="soft">No model has two sessions or more yet.</p>'
     edges = [0.0, *(edge for value, interval in spans for edge in (interval or (value, value)))]
-    low, high = float(min(edges)), float(max(edges))
-    left, height = 200.0, 40.0 * len(models) + 34.0
+    span = float(min(edges)), float(max(edges))
+    return draw_both(lambda width: _draw_exams(models, ledger, span, width))
+
+
+def _draw_exams(models: "Sequence[ModelFigures]", ledger: str, span: tuple[float, float], width: float) -> str:
+    (low, high), beside = span, width >= WIDTH  # a phone has room for a model's id above its lines, not beside them
+    left, row_high = (200.0, 40.0) if beside else (10.0, 58.0)
+    height = row_high * len(models) + 34.0
 
     def x(value: float) -> float:
-        return left + (WIDTH - left - 20.0) * (value - low) / ((high - low) or 1.0)
+        return left + (width - left - 20.0) * (value - low) / ((high - low) or 1.0)
 
     parts = uprights(ticks(low, high), x, height)
     for row, model in enumerate(models):
-        at = 16.0 + 40.0 * row
-        parts.append(f'<text x="0" y="{at + 11:.0f}">{escape(model.model_id)}</text>')
+        at = (16.0 if beside else 34.0) + row_high * row
+        parts.append(f'<text x="0" y="{at + (11 if beside else -14):.0f}">{escape(model.model_id)}</text>')
         for shift, colour, sharpe, between, sessions, whose in (
             (0.0, "var(--c5)", model.exam_sharpe, model.exam_interval, model.exam_sessions, "exam"),
             (14.0, "var(--c0)", model.live.sharpe, model.live.sharpe_interval, model.live.sessions, ledger),
@@ -278,36 +291,46 @@ def exam_against_ledger(models: "Sequence[ModelFigures]", ledger: str) -> str:
                 f'<circle fill="{colour}" r="5" cx="{x(sharpe):.1f}" cy="{at + shift:.0f}">'
                 f"<title>{escape(title)}</title></circle>"
             )
-    return svg(height, f"Sharpe ratio of each model: its exam and what it made in the {ledger} ledger", parts)
+    return svg(height, f"Sharpe ratio of each model: its exam and what it made in the {ledger} ledger", parts, width)
 
 
 def trade_bins(bins: "Sequence[TradeBin]") -> str:
     """Return the histogram of the trades' net P&L."""
-    most = max((trade_bin.trades for trade_bin in bins), default=0)
-    height, base = 180.0, 150.0
-    low, high = float(bins[0].low_usd), float(bins[-1].high_usd)
+    counted = [(trade.low_usd, trade.high_usd, trade.trades) for trade in bins]
+    return _draw_histogram(counted, "trade", "USD", "How many trades made how much, in USD")
+
+
+def session_bins(net: Sequence[float]) -> str:
+    """Return the histogram of the sessions' net P&L. net: one a session, a fraction of capital."""
+    counted = count_in_bins(100.0 * np.array(net, dtype=np.float64))
+    return _draw_histogram(counted, "session", "%", "How many sessions made how much, in percent of capital")
+
+
+def _draw_histogram(bins: Sequence[tuple[float, float, int]], what: str, unit: str, title: str) -> str:
+    """Return a bar for each (from, to, how many)."""
+    most = max((many for _, _, many in bins), default=0)
+    height, base = 186.0, 150.0
+    low, high = bins[0][0], bins[-1][1]
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1.0)
 
     parts = []
-    for trade_bin in bins:
-        tall = (base - TOP) * trade_bin.trades / most if most else 0.0
-        kind = "gain" if trade_bin.low_usd >= -1e-9 else "loss"
-        span = interval((trade_bin.low_usd, trade_bin.high_usd), "+,.2f")
-        title = f"{count(trade_bin.trades, 'trade')} from {span} USD"
+    for begin, end, many in bins:
+        tall = (base - TOP) * many / most if most else 0.0
+        kind = "gain" if begin >= -1e-9 else "loss"
+        told = f"{count(many, what)} from {interval((begin, end), '+,.2f')} {unit}"
         parts.append(
-            f'<rect class="{kind}" x="{x(trade_bin.low_usd) + 1:.1f}" y="{base - tall:.1f}" '
-            f'width="{x(trade_bin.high_usd) - x(trade_bin.low_usd) - 2:.1f}" '
-            f'height="{tall:.1f}"><title>{title}</title></rect>'
+            f'<rect class="{kind}" x="{x(begin) + 1:.1f}" y="{base - tall:.1f}" width="{x(end) - x(begin) - 2:.1f}" '
+            f'height="{tall:.1f}"><title>{told}</title></rect>'
         )
     parts += [
-        f'<text class="soft" x="{x(value):.1f}" y="{base + 18:.0f}" text-anchor="middle">{number(value, ",.6g")}</text>'
+        f'<text class="soft" x="{x(value):.1f}" y="{base + 25:.0f}" text-anchor="middle">{number(value, ",.6g")}</text>'
         for value in ticks(low, high, 8)
     ]
     parts.append(f'<path class="zero" d="M{LEFT:.0f} {base:.0f}H{WIDTH - RIGHT:.0f}"/>')
     parts.append(f'<text class="soft" x="{LEFT - 8:.0f}" y="{TOP + 8:.0f}" text-anchor="end">{most}</text>')
-    return svg(height, "How many trades made how much, in USD", parts)
+    return svg(height, title, parts)
 
 
 def importances(features: Sequence[tuple[str, float]], width: float = WIDTH) -> str:

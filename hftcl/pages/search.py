@@ -1,11 +1,12 @@
 """The page of `hftcl search`: what was tried, what mattered, what the best of it is worth. Whole without its script."""
 
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import basis_points, count, describe_choice, describe_edge, interval, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, enliven, read_script
-from hftcl.pages.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, grid, group, page, svg, table, ticks
+from hftcl.pages.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_both, grid, group, page, svg, table, ticks
 
 if TYPE_CHECKING:
     from hftcl.learning.search.reports import SearchReport, TrialReport
@@ -128,23 +129,30 @@ def _build_difference(report: "SearchReport") -> list[str]:
 def _build_importances(report: "SearchReport") -> list[str]:
     if not report.importances:
         return []
-    height = _ROW * len(report.importances) + 8.0
-    room = WIDTH - _BARS_FROM - 60.0
-    most = max(report.importances.values()) or 1.0
-    parts = []
-    for row, (path, share) in enumerate(report.importances.items()):
-        at = 4.0 + _ROW * row
-        parts.append(
-            f'<text x="0" y="{at + 16:.0f}">{escape(path)}</text><rect fill="var(--c0)" x="{_BARS_FROM:.0f}" '
-            f'y="{at + 4:.0f}" width="{room * share / most:.1f}" height="16"/>'
-            f'<text x="{_BARS_FROM + room * share / most + 6:.1f}" y="{at + 16:.0f}">{share:.0%}</text>'
-        )
     return [
         "<h2>What mattered</h2>",
-        svg(height, "Share of each setting in what made a trial one of the best tenth", parts),
+        draw_both(lambda width: _draw_importances(report.importances, width)),
         '<p class="soft">Share of each setting in what made a trial one of the best tenth, inside (PED-ANOVA, Watanabe '
-        "and others 2023). Where no trial is worth anything, this is noise as well.</p>",
+        "and others 2023). Of a setting that few trials had, as those of one family in a short search, it tells "
+        "little; where no trial is worth anything, this is noise as well.</p>",
     ]
+
+
+def _draw_importances(shares: Mapping[str, float], width: float) -> str:
+    """Return a bar a setting, beside its name, or on a phone below it."""
+    beside = width >= WIDTH
+    left, down, row_high = (_BARS_FROM, 0.0, _ROW) if beside else (0.0, _ROW - 6.0, 2 * _ROW - 4.0)
+    room, most = width - left - 60.0, max(shares.values()) or 1.0
+    parts = []
+    for row, (path, share) in enumerate(shares.items()):
+        at = 4.0 + row_high * row
+        parts.append(
+            f'<text x="0" y="{at + 16:.0f}">{escape(path)}</text><rect fill="var(--c0)" x="{left:.0f}" '
+            f'y="{at + down + 4:.0f}" width="{room * share / most:.1f}" height="16"/>'
+            f'<text x="{left + room * share / most + 6:.1f}" y="{at + down + 16:.0f}">{share:.0%}</text>'
+        )
+    title = "Share of each setting in what made a trial one of the best tenth"
+    return svg(row_high * len(shares) + 8.0, title, parts, width)
 
 
 def _build_table(report: "SearchReport") -> str:

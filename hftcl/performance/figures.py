@@ -186,19 +186,21 @@ def compute_rolling(
 
 
 def trade_bins(nets: FloatArray) -> tuple[TradeBin, ...]:
-    """Return a histogram of the trades' P&L with 0 as one of its edges; the outer bins hold what lies beyond them.
+    """Return the histogram of the trades' P&L. nets: USD, one a trade."""
+    return tuple(TradeBin(low_usd=low, high_usd=high, trades=many) for low, high, many in count_in_bins(nets))
 
-    nets: USD, one a trade.
+
+def count_in_bins(values: FloatArray) -> list[tuple[float, float, int]]:
+    """Return (from, to, how many) with 0 as one of the edges; the outer bins hold what lies beyond them.
+
+    values: float64, shape (n,), of any unit; no bins where n is 0.
     """
-    if not nets.size:
-        return ()
-    reach = float(np.quantile(np.abs(nets), 0.98)) or 1.0
+    if not values.size:
+        return []
+    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
     edges = reach * np.arange(-_BINS // 2, _BINS // 2 + 1) / (_BINS // 2)  # linspace would miss 0 by a rounding
-    counts, _ = np.histogram(np.clip(nets, edges[0], edges[-1]), edges)
-    return tuple(
-        TradeBin(low_usd=float(low), high_usd=float(high), trades=int(count))
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-    )
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
 
 
 def compute_or_none(statistic: Callable[[], float]) -> float | None:

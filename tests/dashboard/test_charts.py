@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 
-from hftcl.dashboard.charts import HALF, NARROW, WIDE, build_day_course, build_record_course, draw_day, draw_record
+from hftcl.dashboard.charts import HALF, WIDE, build_day_course, build_record_course, draw_day, draw_record
 from hftcl.dashboard.contents import Day
 from hftcl.learning.stories.record import RecordRow
+from hftcl.pages.drawing import NARROW
 
 
 def record_of(sessions: int) -> list[RecordRow]:

@@ -80,6 +80,27 @@ def test_nothing_is_wider_than_the_screen_and_nothing_is_cut(home: Path, opened:
     assert told == [], "and nothing was asked elsewhere"
 
 
+@pytest.mark.parametrize("width", [375, 1100, 1440])
+def test_beside_the_equity_there_is_no_room_that_is_left_empty(opened: Any, width: int) -> None:
+    tab, _ = opened(viewport={"width": width, "height": 900})
+    filled, all_of_it = tab.evaluate(
+        """() => { const place = document.querySelector(".beside"), size = e => { const box = e.getBoundingClientRect()
+            return box.width * box.height }
+            const parts = [place.firstElementChild, ...place.querySelectorAll(".tile")]
+            return [parts.reduce((sum, e) => sum + size(e), 0), size(place)] }"""
+    )
+    assert filled > 0.8 * all_of_it
+
+
+def test_the_id_of_the_model_that_serves_stands_on_one_line(opened: Any) -> None:
+    tab, _ = opened(viewport={"width": 1200, "height": 900})
+    tab.locator(".tile a[href^='/model/']").wait_for()
+    for width in range(1100, 1300, 20):
+        tab.set_viewport_size({"width": width, "height": 900})
+        high = tab.evaluate("document.querySelector('.tile a[href^=\"/model/\"]').getClientRects().length")
+        assert high == 1, width
+
+
 def test_on_paper_everything_is_there_and_nothing_is_cut(opened: Any) -> None:
     tab, _ = opened(viewport={"width": 720, "height": 1000})  # A4 between its margins, in CSS pixels
     tab.emulate_media(media="print")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -212,6 +213,28 @@ def test_each_policy_that_traded_has_its_months_and_a_year_adds_up() -> None:
     whole = 100 * sum(REPORT.policies["policy"].pnl_by_session.values())
     assert figures[-1] == pytest.approx(whole, abs=0.006)
     assert sum(figures[:-1]) == pytest.approx(whole, abs=0.02)
+
+
+def test_each_policy_that_traded_has_its_risk_and_the_configured_one_its_falls_and_sessions() -> None:
+    text = page.backtest(REPORT)
+    risk = text.partition("<h2>Risk beside return</h2>")[2].partition("<h2>")[0]
+    rows = re.findall(r"<tr><td.*?</tr>", risk)
+    traded = {name: made for name, made in REPORT.policies.items() if any(made.pnl_by_session.values())}
+    assert len(traded) == len(NAMES) - 1
+    for row, (name, made) in zip(rows, traded.items(), strict=False):
+        net = np.array(list(made.pnl_by_session.values()))
+        shown = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        assert shown[0] == name
+        assert shown[2] == f"{net.std(ddof=1) * math.sqrt(252):.2%}"
+        assert shown[-2:] == [f"{net.max():+.2%}", f"{net.min():+.2%}"]
+    deepest = rows[len(traded)]
+    assert f">{max_drawdown(np.array(list(REPORT.policies['policy'].pnl_by_session.values()))):.2%}<" in deepest
+    assert sum(int(many) for many in re.findall(r"<title>(\d+) sessions? from ", risk)) == len(DAYS)
+
+
+def test_a_backtest_in_which_nothing_traded_says_so_instead_of_a_table() -> None:
+    text = page.backtest(replace(REPORT, policies={"stand aside": policy(0, 0)}))
+    assert text.partition("Risk beside return</h2>")[2].strip().startswith('<p class="soft">No policy traded.')
 
 
 def test_marks_lie_on_their_curve_at_the_session_from_which_the_model_serves() -> None:

@@ -180,15 +180,33 @@ def test_prices_are_the_stored_bars_of_the_market_that_was_traded(tmp_path: Path
 def test_every_part_is_drawn_and_every_swap_is_a_mark_on_the_curve(found: PerformanceReport) -> None:
     text = page.performance(found, SHARES)
     tags = Tags(text)
-    for title in ("Equity", "Drawdown", "Sharpe ratio over 20 sessions", "Months", "Models", "Cost", "Trades"):
+    for title in ("Equity", "Drawdown", "Sharpe ratio over 20", "Months", "Sessions", "Models", "Cost", "Trades"):
         assert title in tags.text
     assert tags.count("circle", "class", "mark") == len(found.swaps) == 2
     for model in found.models:
         assert model.model_id in tags.text
-    assert tags.count("rect", "class", "share") == 2
+    assert tags.count("rect", "class", "share") == 2 * 2, "for a screen and for a phone"
     months = [f"{100 * value:+.2f}" for value in found.months.values()]
     assert len(months) == 2
     assert all(month in tags.text for month in months)
+
+
+def test_each_session_and_each_trade_is_counted_in_one_bar(found: PerformanceReport) -> None:
+    text = page.performance(found, SHARES)
+    bars = re.findall(r"<title>([\d,]+) (session|trade)s? from ", text)
+    for what, many in (("session", found.total.sessions), ("trade", found.total.trades)):
+        assert sum(int(counted.replace(",", "")) for counted, kind in bars if kind == what) == many > 0
+
+
+def test_a_phone_is_shown_the_months_and_hours_one_below_the_other_and_none_that_is_empty(
+    found: PerformanceReport,
+) -> None:
+    title = 'aria-label="Net P&amp;L by month in percent of capital"'
+    wide, narrow = (drawn.partition("</svg>")[0] for drawn in page.performance(found, SHARES).split(title)[1:])
+    assert re.findall(r">([A-Z][a-z]{2})<", wide)[::11] == ["Jan", "Dec"]
+    assert re.findall(r">([A-Z][a-z]{2})<", narrow) == ["Jun", "Jul"]
+    figures = [re.findall(r">([+-][\d.]+)<", drawn) for drawn in (wide, narrow)]
+    assert figures[0] == figures[1] == [f"{100 * value:+.2f}" for value in (*found.months.values(), found.total.pnl)]
 
 
 def test_marks_lie_on_the_equity_curve(found: PerformanceReport) -> None:

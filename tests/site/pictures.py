@@ -96,6 +96,7 @@ def draw_all(home: Path) -> None:
     draw_page("report", (home / "report.html").as_uri(), width=1200, height=900)
     draw_page("equity", (home / "report.html").as_uri(), width=1000, height=900, part="svg")
     with serving(home) as served:
+        served.wait_for("/", lambda text: "Is being read" not in text)  # its equity comes last
         draw_page("dashboard", served.url, width=1200, height=900)
 
 

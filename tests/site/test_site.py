@@ -3,12 +3,15 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.browser import PATIENCE_MS, launch, list_serious_faults
 from tests.site.build import ROOT
 
 DOCS = ROOT / "docs"
@@ -71,6 +74,43 @@ def test_the_site_has_every_page_and_opens_from_the_file_system(site: Path) -> N
     for page in DOCS.rglob("*.md"):
         assert (site / page.relative_to(DOCS).with_suffix(".html")).is_file(), page
     assert find_faults(site) == []
+
+
+@pytest.fixture(scope="module")
+def page_of_a_browser() -> Iterator[Any]:
+    for browser in launch():
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+
+
+WIDER = """() => [document.documentElement.scrollWidth > innerWidth ? "the page" : "",
+    ...[...document.querySelectorAll("article *")].filter(e => { const box = e.getBoundingClientRect()
+        return box.width > 0 && box.right > innerWidth + 1 && !e.closest("[tabindex]") }).map(e => e.tagName)
+    ].filter(Boolean)"""
+"""What of a page is wider than the screen and lies in no box of its own that can be pushed."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (800, "dark"), (1440, "light")])
+def test_each_page_fits_a_phone_and_a_screen_and_has_no_serious_fault(
+    site: Path, page_of_a_browser: Any, width: int, scheme: str
+) -> None:
+    page_of_a_browser.set_viewport_size({"width": width, "height": 900})
+    page_of_a_browser.emulate_media(color_scheme=scheme)
+    for page in DOCS.rglob("*.md"):
+        page_of_a_browser.goto((site / page.relative_to(DOCS).with_suffix(".html")).as_uri())
+        assert page_of_a_browser.evaluate(WIDER) == [], page
+        assert list_serious_faults(page_of_a_browser) == [], page
+
+
+@pytest.mark.slow
+def test_a_terminal_is_read_at_its_own_size_on_a_phone(site: Path, page_of_a_browser: Any) -> None:
+    page_of_a_browser.set_viewport_size({"width": 375, "height": 900})
+    page_of_a_browser.goto((site / "tour.html").as_uri())
+    wide = page_of_a_browser.evaluate("[...document.querySelectorAll('article img[src$=svg]')].map(e => e.clientWidth)")
+    assert len(wide) > 3
+    assert min(wide) > 700, "110 columns of 6 pixels or more"
 
 
 @pytest.mark.slow

@@ -96,6 +96,7 @@ class Sampler:
         """Return, by setting, its share in what makes a trial one of the best tenth, the greatest first; sum 1.
 
         Source: Watanabe et al. (2023), "PED-ANOVA", IJCAI; settings that one family alone has are among them.
+        Of a setting that few trials had it tells little.
         """
         states = (self._optuna.trial.TrialState.COMPLETE,)
         trials = self._study.get_trials(deepcopy=False, states=states)
