@@ -1,7 +1,7 @@
 """One command for the speed of hftcl beside what people would use instead: it measures in turns and writes the page.
 
 `python -m tests.benchmarks.page --peers FOLDER` writes figures.json here and docs/benchmarks.md; twenty minutes on two
-idle cores. With `--keep FILE` a run that was stopped goes on, and `--page --keep FILE` writes the page of what there is.
+idle cores. With `--keep FILE` a run that was stopped goes on, and `--page --keep FILE` writes what there is.
 Where other programs are busy it measures for `--short` alone, unless `--loaded` is given: then the page says so.
 """
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     figures = measure(asked, parts)
     sys.stdout.write("\n".join([*compare(figures, recorded), ""]))
     if not asked.short:
-        write(figures)
+        write(recorded.add(figures) if asked.only else figures)
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
