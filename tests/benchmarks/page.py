@@ -1,8 +1,8 @@
 """One command for the speed of hftcl beside what people would use instead: it measures in turns and writes the page.
 
 `python -m tests.benchmarks.page --peers FOLDER` writes figures.json here and docs/benchmarks.md; twenty minutes on two
-idle cores. `--help` says what else it takes. Where other programs are busy it measures for `--short` alone, unless
-`--loaded` is given: then the page says so.
+idle cores. With `--keep FILE` a run that was stopped goes on, and `--page --keep FILE` writes what there is.
+Where other programs are busy it measures for `--short` alone, unless `--loaded` is given: then the page says so.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.environments import list_versions, make_environments
+from tests.benchmarks.environments import make_environments
 from tests.benchmarks.figures import IDLE, Figures, compare
 from tests.benchmarks.machine import Watch
 from tests.benchmarks.page_text import build_page
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     figures = measure(asked, parts)
     sys.stdout.write("\n".join([*compare(figures, recorded), ""]))
     if not asked.short:
-        write(figures)
+        write(recorded.add(figures) if asked.only else figures)
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -82,7 +82,7 @@ def measure(asked: argparse.Namespace, parts: list[str]) -> Figures:
                 asked.keep.write_text(store(figures))
     finally:
         shutil.rmtree(folder)
-    return figures.add(Figures(versions={name: list_versions(python) for name, python in pythons.items()}))
+    return figures
 
 
 def is_idle() -> bool:

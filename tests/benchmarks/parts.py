@@ -20,6 +20,7 @@ from hftcl.learning.dataset import open_window
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Market, Paths, Settings
+from tests.benchmarks.environments import list_versions
 from tests.benchmarks.figures import Figures, Measured
 from tests.benchmarks.machine import Watch, describe_machine, list_libraries
 from tests.benchmarks.test_retrain_cost import AS_OF, HERE, prepare, run_process
@@ -94,7 +95,8 @@ def measure_peers(bench: Bench) -> Figures:
         works[name] = run(command, bench.bars)
         works[f"{name}, start alone"] = run([*command, "--start"], bench.bars)
     works["hftcl retrain, forest"]()  # not counted: it fills the caches of bytecode, as writing bars did for peers
-    return Figures(cases=take_turns(works, bench.turns), missing=bench.missing)
+    versions = {name: list_versions(python) for name, python in bench.pythons.items()}
+    return Figures(cases=take_turns(works, bench.turns), missing=bench.missing, versions=versions)
 
 
 def measure_startup(bench: Bench) -> Figures:

@@ -11,7 +11,7 @@ from tests.benchmarks.figures import Figures, Measured, compare, divide, find_sl
 from tests.benchmarks.machine import count_busy_s
 from tests.benchmarks.page import PAGE, STORED, main, store
 from tests.benchmarks.page_text import build_page
-from tests.benchmarks.parts import SHORT, call, renew, take_turns
+from tests.benchmarks.parts import call, renew, take_turns
 
 
 def taken(*cpu_s: float, mib: int = 100) -> Measured:
@@ -107,8 +107,8 @@ def test_without_a_folder_for_environments_each_peer_is_missing_and_says_so() ->
 
 def test_a_part_that_was_kept_is_not_measured_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / "kept.json"
-    kept.write_text(store(MADE_UP.add(Figures(others=dict.fromkeys(SHORT, 0.0)))))
-    main(["--short", "--keep", str(kept)])
+    kept.write_text(store(MADE_UP.add(Figures(others={"machine": 0.0}))))
+    main(["--short", "--only", "machine", "--keep", str(kept)])
     told = capsys.readouterr()
     assert "hftcl retrain, forest / the guide's stack" in told.out
     assert "0.20 (0.20 to 0.25)" in told.out
