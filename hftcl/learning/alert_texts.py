@@ -86,7 +86,7 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     days = max(round((now - since) / timedelta(days=1)), 1)
     return Alert(
         kind=Kind.DIGEST,
-        subject=f"The last {days} days: {outcomes or 'no retrain'}",
+        subject=f"The last {'day' if days == 1 else f'{days} days'}: {outcomes or 'no retrain'}",
         text=f"Time: {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC.",
         at=now,
         model_id=live.model_id if live else None,

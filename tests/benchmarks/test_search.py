@@ -140,6 +140,8 @@ class Truth:
     inner: float
     exam: float
     true: float
+    short: float
+    """Mean of the ratios of as few fresh sessions as an exam has: what an exam shows that favours no model."""
     sessions: int
 
 
@@ -155,7 +157,8 @@ def search_edge(home: Path, market: int) -> Truth | None:
     assert report.challenger is not None
     assert report.challenger.positions_sha256 == found.exam.positions_sha256
     net = score_fresh(adopted, report.model_id or "", day)
-    return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, sharpe(net), net.size)
+    short = float(np.mean([sharpe(part) for part in np.split(net, net.size // settings.exam.sessions)]))
+    return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, sharpe(net), short, net.size)
 
 
 def find_month_end(market: int) -> date:
@@ -199,9 +202,11 @@ def describe_truth(markets: list[Truth]) -> tuple[str, float]:
     exam = np.array([market.exam - market.true for market in markets])
     inner = float(np.mean([market.inner - market.true for market in markets]))
     error = exam.std(ddof=1) / np.sqrt(exam.size)
+    alike = float(np.mean([market.exam - market.short for market in markets]))
     return (
         f"{len(markets)} markets with an edge, {TRIALS} trials each: exam of the winner less its true Sharpe "
-        f"{exam.mean():+.2f} +- {error:.2f} (inside less true {inner:+.2f}); true "
+        f"{exam.mean():+.2f} +- {error:.2f}, less what exams of as few fresh sessions show {alike:+.2f} "
+        f"(inside less true {inner:+.2f}); true "
         f"{np.mean([market.true for market in markets]):.2f}",
         float(exam.mean()),
     )

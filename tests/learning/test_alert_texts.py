@@ -262,7 +262,7 @@ def test_a_digest_of_an_hour_is_of_a_day_and_tells_the_age_of_what_serves(tmp_pa
     (model,) = deployed(archive_in(tmp_path), 1)
     settings = Settings(paths=Paths(home=str(tmp_path)))
     alert = build_digest(settings, T0 + timedelta(hours=35), T0 + timedelta(hours=36))
-    assert alert.subject == "The last 1 days: no retrain"
+    assert alert.subject == "The last day: no retrain"
     facts = dict(alert.facts)
     assert facts["serving model"] == f"{model}, 1.5 days old, exam Sharpe -1.25 (1 session), on SYNTHETIC bars"
     assert facts["retrains"] == "none"

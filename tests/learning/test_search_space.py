@@ -1,7 +1,6 @@
 """What a search may try: the table, its page, and what a choice makes of the settings."""
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -302,17 +301,3 @@ def test_the_difference_is_what_a_person_would_edit() -> None:
         ' [features]\n-drop = []\n+drop = ["gap"]\n [model]\n-horizon_minutes = 30\n+horizon_minutes = 60'
     )
     assert describe_difference(settings, {}) == ""
-
-
-def test_what_mattered_in_a_short_search_is_told_without_a_warning_of_the_library() -> None:
-    """Of the settings that one family alone has there is a trial or none, of which Optuna warns one by one."""
-    sampler, tried = Sampler(space_of(Settings()), seed=3), set[str]()
-    for number in range(6):
-        chosen = sampler.ask(number, tried)
-        assert chosen is not None
-        tried.add(name_choice(chosen))
-        sampler.tell(number, float(number))
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        assert sum(sampler.compute_importances().values()) == pytest.approx(1)
-    assert [str(each.message) for each in told] == []
