@@ -157,7 +157,8 @@ def search_edge(home: Path, market: int) -> Truth | None:
     assert report.challenger is not None
     assert report.challenger.positions_sha256 == found.exam.positions_sha256
     net = score_fresh(adopted, report.model_id or "", day)
-    short = float(np.mean([sharpe(part) for part in np.split(net, net.size // settings.exam.sessions)]))
+    parts = np.split(net, net.size // settings.exam.sessions)
+    short = float(np.mean([sharpe(part) if part.any() else 0.0 for part in parts]))  # nothing traded: as for an exam
     return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, sharpe(net), short, net.size)
 
 
