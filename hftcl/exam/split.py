@@ -129,7 +129,7 @@ def split(
         )
     if n < needed:
         raise NoDataError(
-            f"{n} {'session' if n == 1 else 'sessions'} with bars, needs {needed} or more: 1 to train, "
+            f"{count(n, 'session')} with bars, needs {needed} or more: 1 to train, "
             f"{embargo_sessions} embargoed, 1 to examine. Collect more days."
         )
     if any(later <= earlier for earlier, later in pairwise(sessions)):
