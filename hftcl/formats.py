@@ -51,6 +51,18 @@ def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
     return UNDEFINED if bounds is None else f"{number(bounds[0], form)} to {number(bounds[1], form)}"
 
 
+def information_interval(ic: Sequence[float] | None) -> str:
+    """Format an information coefficient (low, middle, high), "+0.0100 [-0.0200, +0.0400]"; None is an empty text.
+
+    >>> information_interval((-0.02, 0.01, 0.04))
+    '+0.0100 [-0.0200, +0.0400]'
+    """
+    if ic is None:
+        return ""
+    low, middle, high = (number(value, "+.4f") for value in ic)
+    return f"{middle} [{low}, {high}]"
+
+
 def money(value: float | None, *, signed: bool = False) -> str:
     """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero.
 

@@ -98,7 +98,7 @@ class RegistryState:
     @cached_property
     def refits(self) -> dict[str, str]:
         """For each examined model that was refitted and deployed as such, the refit."""
-        reports = {model_id: json.loads(self.rows[model_id]["report"]) for model_id in self.parents}
+        reports = {model_id: _decode_report(self.rows[model_id]) for model_id in self.parents}
         twins = {model_id: Judgement.from_report(report).twin for model_id, report in reports.items()}
         return {twin: model_id for model_id, twin in twins.items() if twin}
 
@@ -150,7 +150,7 @@ class RegistryState:
             label_end=datetime.fromisoformat(row["label_end"]),
             exam_from=_parse_date(row["exam_from"]),
             exam_to=_parse_date(row["exam_to"]),
-            report=json.loads(row["report"]),
+            report=_decode_report(row),
             sha256=row["sha256"],
             pkl_sha256=row["pkl_sha256"],
             parent=self.parents.get(model_id),
@@ -388,6 +388,14 @@ def _read_deployment(row: sqlite3.Row) -> Deployment:
         pending=bool(row["pending"]),
         unpinned_at=datetime.fromisoformat(unpinned) if unpinned else None,
     )
+
+
+def _decode_report(row: sqlite3.Row) -> dict[str, Any]:
+    """Return the report of a model's row. Raises IntegrityError for JSON that is no table: a seal knows no types."""
+    report = json.loads(row["report"])
+    if not isinstance(report, dict):
+        raise build_damage_error(f"the report in the row models {row['model_id']} is no table")
+    return report
 
 
 def _parse_date(text: str | None) -> date | None:

@@ -129,7 +129,7 @@ def split(
         )
     if n < needed:
         raise NoDataError(
-            f"{n} {'session' if n == 1 else 'sessions'} with bars, needs {needed} or more: 1 to train, "
+            f"{count(n, 'session')} with bars, needs {needed} or more: 1 to train, "
             f"{embargo_sessions} embargoed, 1 to examine. Collect more days."
         )
     if any(later <= earlier for earlier, later in pairwise(sessions)):
@@ -162,16 +162,15 @@ def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: fl
     >>> len(inner.train), len(inner.embargoed), len(inner.exam)
     (5, 1, 2)
     """
+    needed = _count_least(embargo_sessions, share)
+    if len(sessions) < needed:
+        raise NoDataError(
+            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: at their end "
+            f"{count(_count_held_out(needed, share), 'session')} for the entry threshold, before that "
+            f"{count(embargo_sessions, 'session')} of embargo. Use more bars ([market] lookback_days)."
+        )
     held_out = _count_held_out(len(sessions), share)
     fitted = len(sessions) - held_out - embargo_sessions
-    if len(sessions) < _MIN_INNER_SESSIONS or fitted < 1:
-        enough = (n for n in counting(_MIN_INNER_SESSIONS) if n - _count_held_out(n, share) - embargo_sessions >= 1)
-        needed = next(enough)
-        raise NoDataError(
-            f"Training needs rows from {needed} or more sessions, got {len(sessions)}: the newest "
-            f"{_count_held_out(needed, share)} set the entry threshold and {embargo_sessions} before them is left out. "
-            "Use more bars ([market] lookback_days)."
-        )
     return ExamSplit(
         train=tuple(sessions[:fitted]),
         embargoed=tuple(sessions[fitted:-held_out]),
@@ -184,6 +183,12 @@ def _count_held_out(sessions: int, share: float) -> int:
     return max(1, round(share * sessions))
 
 
+def _count_least(embargo_sessions: int, share: float = _INNER_SHARE) -> int:
+    """Return how many sessions an inner split needs: with one fewer, and with any fewer, none is left to fit on."""
+    enough = (n for n in counting(_MIN_INNER_SESSIONS) if n - _count_held_out(n, share) - embargo_sessions >= 1)
+    return next(enough)
+
+
 def split_walk_forward(
     sessions: Sequence[Session], *, folds: int, embargo_sessions: int, longest: int | None = None
 ) -> tuple[ExamSplit, ...]:
@@ -191,7 +196,7 @@ def split_walk_forward(
 
     The newer half is held out, in at most `folds` parts of equal size (the last may be smaller); a model for each part
     is fitted on what lies before it, less the embargo, as every candidate is. longest: most sessions that it is fitted
-    on; all where left out. Raises NoDataError where the first part leaves fewer than four to fit on.
+    on; all where left out. Raises NoDataError where the first part leaves fewer to fit on than `split_inner` needs.
 
     >>> from datetime import timedelta
     >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
@@ -202,8 +207,9 @@ def split_walk_forward(
     """
     held_out = (len(sessions) - embargo_sessions) // 2
     first = len(sessions) - held_out
-    if first - embargo_sessions < _MIN_INNER_SESSIONS or held_out < 1:
-        needed = 2 * _MIN_INNER_SESSIONS - 1 + embargo_sessions  # of seven the newer half is three
+    least = _count_least(embargo_sessions)
+    if first - embargo_sessions < least:
+        needed = 2 * least - 1 + embargo_sessions  # least 4: of seven the newer half is three
         raise NoDataError(
             f"A walk-forward inside the training window needs {needed} or more training sessions, got {len(sessions)}. "
             "Use more bars ([market] lookback_days)."

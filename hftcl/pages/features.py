@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import count
+from hftcl.formats import count, information_interval, moment
 from hftcl.pages.drawing import RIGHT, WIDTH, page, svg, table, ticks, uprights
 
 if TYPE_CHECKING:
@@ -24,16 +24,21 @@ def features(report: "FeaturesReport") -> str:
 def _build_body(report: "FeaturesReport") -> list[str]:
     kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
     sessions = count(report.training_sessions, "training session")
+    note = f" ({escape(report.as_of_note)})" if report.as_of_note else ""
+    known = f"known until {moment(report.as_of)} UTC{note}"
     serving = f" Weight: in the model that serves, {escape(report.model_id)}." if report.model_id else ""
     left_out = (
         [f'<p class="soft">Left out by [features]: {escape(", ".join(report.left_out))}.</p>']
         if report.left_out
         else []
     )
+    names = ", ".join(feature.name for feature in report.features if feature.own)
+    own = [f'<p class="soft">Your own, in bold: {escape(names)}.</p>'] if names else []
     return [
         "<header>",
         "<h1>What does each feature tell?</h1>",
-        f'<p class="soft">{kind}; {report.bars:,} bars of {sessions}; the exam\'s are not looked at.{serving}</p>',
+        f'<p class="soft">{kind}, {known}; {report.bars:,} bars of {sessions}; '
+        f"the exam's are not looked at.{serving}</p>",
         "</header>",
         f'<section class="verdict"><b>{count(len(report.features), "feature")}</b>',
         f"<p>{report.beyond_zero} of {count(report.intervals, 'interval')} leave out zero; of features that are worth "
@@ -46,6 +51,7 @@ def _build_body(report: "FeaturesReport") -> list[str]:
         _build_horizons(report),
         "<h2>Spread, weight and cost</h2>",
         _build_spread(report),
+        *own,
         *left_out,
         "<h2>Formulae</h2>",
         table(
@@ -86,18 +92,17 @@ def _draw_worth(report: "FeaturesReport") -> str:
             f'<path class="curve" stroke="var(--{color})" d="M{begin:.1f} {at:.1f}H{end:.1f}'
             f'M{begin:.1f} {at - _END:.1f}v{2 * _END:.0f}M{end:.1f} {at - _END:.1f}v{2 * _END:.0f}"/>'
             f'<circle class="mark" fill="var(--{color})" r="4" cx="{middle:.1f}" cy="{at:.1f}">'
-            f"<title>{escape(f'{feature.name}: {_tell(ic)}')}</title></circle>"
+            f"<title>{escape(f'{feature.name}: {information_interval(ic)}')}</title></circle>"
         )
     return svg(height, f"Information coefficient of each feature at {horizon} minutes", parts)
 
 
-def _tell(ic: tuple[float, float, float] | None) -> str:
-    return "" if ic is None else "{1:+.3f} [{0:+.3f}, {2:+.3f}]".format(*ic)
-
-
 def _build_horizons(report: "FeaturesReport") -> str:
     horizons = sorted({horizon for feature in report.features for horizon in feature.ic}, key=int)
-    rows = ((_name(feature), *(_tell(feature.ic.get(horizon)) for horizon in horizons)) for feature in report.features)
+    rows = (
+        (_name(feature), *(information_interval(feature.ic.get(horizon)) for horizon in horizons))
+        for feature in report.features
+    )
     return table(("feature", *(f"{horizon} min" for horizon in horizons)), rows)
 
 

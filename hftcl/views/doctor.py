@@ -1,6 +1,6 @@
 """Draws what the doctor found."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import count
@@ -16,6 +16,14 @@ _STYLES: Final = {
 }  # as traffic lights; the order is that of the sum
 
 
+def _tell(rows: "Sequence[Row]") -> Iterator[tuple[str, str]]:
+    """Yield what each row found and what to do; what keeps several checks from working is told by the first alone."""
+    first: dict[str, str] = {}
+    for row in rows:
+        name = row.name if row.status == "ok" else first.setdefault(row.detail.rstrip("."), row.name)
+        yield (row.detail, row.remedy) if name == row.name else (f"the same as {name}", "")
+
+
 def draw_row(row: "Row") -> None:
     """Draw one row as a line."""
     remedy = f". {row.remedy}" if row.remedy else ""
@@ -24,7 +32,9 @@ def draw_row(row: "Row") -> None:
 
 def draw_rows(rows: "Sequence[Row]") -> None:
     """Draw the rows, then how many there are of each kind."""
-    drawn = [(row.name, Styled(row.status, _STYLES[row.status]), row.detail, row.remedy) for row in rows]
+    drawn = [
+        (row.name, Styled(row.status, _STYLES[row.status]), *told) for row, told in zip(rows, _tell(rows), strict=True)
+    ]
     draw_table("", ("check", "result", "found", "what to do"), drawn)
     counts = {status: sum(row.status == status for row in rows) for status in _STYLES}
     worst = next((status for status in ("fault", "warning", "ok") if counts[status]), "ok")

@@ -7,6 +7,7 @@ from hftcl.formats import (
     basis_points,
     count,
     describe_policy,
+    information_interval,
     interval,
     list_left_out,
     timings,
@@ -111,15 +112,13 @@ def draw_features(report: "FeaturesReport") -> None:
     horizon = str(report.horizon_minutes)
     rows = []
     for feature in report.features:
-        ic = feature.ic[horizon]
-        interval_cell = "" if ic is None else f"{ic[1]:+.4f} [{ic[0]:+.4f}, {ic[2]:+.4f}]"
         median = "" if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
         spread = "" if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
         importance = "" if feature.importance is None else f"{feature.importance:.1%}"
         name = Styled(feature.name, "bold") if feature.own else feature.name
         rows.append((
-            name, feature.group, f"{feature.coverage:.1%}", median, spread, interval_cell, importance,
-            f"{feature.cost_us:.2f}",
+            name, feature.group, f"{feature.coverage:.1%}", median, spread,
+            information_interval(feature.ic[horizon]), importance, f"{feature.cost_us:.2f}",
         ))  # fmt: skip
     columns = ("feature", "group", "coverage", "median", "1 to 99 %", f"IC at {horizon} min [90 %]", "weight", "us/bar")
     title = (
@@ -128,9 +127,11 @@ def draw_features(report: "FeaturesReport") -> None:
     )
     draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %", "group", "us/bar"))
     say(
-        f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --json) leave out zero; of features that "
-        f"are worth nothing about {report.intervals / 10:.0f} would."
+        f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --html, --json) leave out zero; of "
+        f"features that are worth nothing about {report.intervals / 10:.0f} would."
     )
+    if own := [feature.name for feature in report.features if feature.own]:
+        say(f"Your own: {', '.join(own)}.")
     if report.left_out:
         say(f"Left out by [features]: {', '.join(report.left_out)}.")
     if report.model_id:

@@ -1,5 +1,7 @@
 """What lets the bot trade at this moment: the newest verdict on such bars, as long as what it stood on is as it was."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -177,8 +179,8 @@ def test_the_same_candidate_on_the_same_sessions_is_noted_once(tmp_path: Path) -
         archive.record_look(look("aa", 5), synthetic=False, now=T0)
     archive.record_look(look("aa", 6), synthetic=False, now=T0)
     archive.record_look(look("aa", 5), synthetic=True, now=T0)
-    with Registry(tmp_path).database.open("rb") as file:
-        assert file.read(6) == b"SQLite"
+    with closing(sqlite3.connect(Registry(tmp_path).database)) as database:
+        assert database.execute("SELECT count(*) FROM looks").fetchone() == (3,), "reading would merge what is equal"
     assert read_looks(archive, synthetic=False) == (look("aa", 5, 6),)
     assert read_looks(archive, synthetic=True) == (look("aa", 5),)
 
@@ -246,6 +248,16 @@ def test_a_model_of_the_other_kind_of_bars_is_refused_with_the_way_out_of_each(s
 def test_a_stored_report_that_cannot_be_one_is_named_and_not_guessed_at(report: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError, match=r"holds of model 20260105_020000 cannot be read: .*from a backup"):
         Judgement.from_report({"model_id": "20260105_020000", **report})
+
+
+@pytest.mark.parametrize("report", [[], "x", None])
+def test_a_model_whose_stored_report_is_no_table_is_damage_that_names_it(tmp_path: Path, report: Any) -> None:
+    archive = archive_in(tmp_path)
+    model_id = archive.claim_id(T0)
+    with pytest.raises(IntegrityError, match=rf"the report in the row models {model_id} is no table.*backup"):
+        archive.add(replace(a_model(model_id), report=report), onnx_bytes(model_id), b"pkl", now=T0)
+    with pytest.raises(IntegrityError, match=f"models {model_id} is no table"):
+        archive.models()
 
 
 def test_a_report_of_an_earlier_hftcl_says_nothing_of_what_it_did_not_know() -> None:

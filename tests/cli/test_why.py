@@ -1,4 +1,4 @@
-"""The commands `explain` and `reproduce`: what they print, and their exit statuses."""
+"""The commands `explain`, `features` and `reproduce`: what they print and write, and their exit statuses."""
 
 import shutil
 from pathlib import Path
@@ -37,6 +37,19 @@ def test_a_pipe_gets_a_line_for_each_ticker_and_a_wrong_time_is_wrong_usage(trai
     assert [line.split()[0] for line in lines[-2:]] == ["AAPL", "AMD"]
     wrong = call(home, "explain", model_id, "--at", "AMD", "noon")
     assert (wrong.returncode, "is no time" in one_line(wrong)) == (2, True)
+
+
+def test_features_writes_its_page_beside_what_it_prints_and_refuses_a_folder_before_it_begins(
+    trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    home, model_id = trained
+    file = tmp_path / "features.html"
+    done = call(home, "features", "--as-of", "2025-12-15", "--html", str(file))
+    assert done.returncode == 0, done.stderr
+    assert str(file) in one_line(done)
+    assert f"Weight: in the model that serves, {model_id}." in file.read_text()
+    refused = call(home, "features", "--html", str(tmp_path))
+    assert (refused.returncode, "is a folder" in one_line(refused), refused.stdout) == (2, True, "")
 
 
 def test_reproduce_exits_3_where_a_script_asked_and_the_model_came_out_otherwise(

@@ -13,7 +13,7 @@ from hftcl.exam.compare import Difference, compare, compute_worth_of_holding
 from hftcl.exam.drift import FeatureBins, compute_stability, count_in_bins, locate
 from hftcl.exam.evidence import Evidence, build_evidence
 from hftcl.exam.metrics import sharpe, sharpe_against_flat, sharpe_difference, sharpe_standard_error
-from hftcl.exam.split import split_walk_forward
+from hftcl.exam.split import split_inner, split_walk_forward
 from hftcl.exam.trials import Trial, compute_deflated, judge_trials
 from tests.exam.test_split import window
 
@@ -172,13 +172,17 @@ def test_a_walk_forward_holds_each_session_of_the_newer_half_out_once_and_fits_o
         assert part.withheld == ()
 
 
-@pytest.mark.parametrize(("sessions", "embargo"), [(7, 1), (8, 2), (11, 5), (0, 1)])
-def test_a_walk_forward_with_fewer_than_four_sessions_to_fit_on_says_how_many_it_needs(
-    sessions: int, embargo: int
-) -> None:
-    with pytest.raises(NoDataError, match=rf"needs {7 + embargo} or more training sessions, got {sessions}\."):
-        split_walk_forward(window(sessions), folds=3, embargo_sessions=embargo)
-    assert split_walk_forward(window(7 + embargo), folds=3, embargo_sessions=embargo)
+@pytest.mark.parametrize(
+    ("embargo", "needed"),
+    # the first part has (needed - embargo + 1) / 2 sessions; of 4 one is held out, of 5 one, of 8 two, of 80 twenty
+    [(1, 8), (2, 9), (3, 12), (5, 20), (59, 59 + 2 * 80 - 1)],
+)
+def test_a_walk_forward_says_how_many_sessions_let_each_of_its_parts_train(embargo: int, needed: int) -> None:
+    for sessions in (needed - 1, 0):
+        with pytest.raises(NoDataError, match=rf"needs {needed} or more training sessions, got {sessions}\."):
+            split_walk_forward(window(sessions), folds=3, embargo_sessions=embargo)
+    for part in split_walk_forward(window(needed), folds=3, embargo_sessions=embargo):
+        assert split_inner(part.train, embargo_sessions=embargo).train
 
 
 BINS = FeatureBins(edges=(1.0, 2.0), shares=(0.5, 0.3, 0.2))

@@ -71,7 +71,7 @@ def test_an_annual_figure_of_no_period_or_of_periods_without_variance_is_not_def
             lo_annualisation(periods, rho)
 
 
-def test_two_sessions_have_no_autocorrelation_and_three_have() -> None:
+def test_a_record_of_two_sessions_has_no_autocorrelation_and_one_that_rises_is_worth_a_third_for_it() -> None:
     two = edge_posterior([0.01, 0.03], sessions_per_year=252)
     weights = np.array([0.5 ** (1 / 120), 1.0])
     assert two.effective_sessions == pytest.approx(weights.sum() ** 2 / (weights**2).sum())

@@ -199,6 +199,10 @@ def test_the_masks_of_the_inner_split_purge_a_label_that_reaches_over_and_share_
 def test_too_few_sessions_for_an_inner_split_say_how_many_are_needed_and_what_to_do(n: int) -> None:
     with pytest.raises(NoDataError, match=rf"4 or more sessions, got {n}.*lookback_days"):
         split_inner(window(n), embargo_sessions=1)
+    with pytest.raises(
+        NoDataError, match=r"end 1 session for the entry threshold, before that 3 sessions of embargo\."
+    ):
+        split_inner(window(n), embargo_sessions=3)
 
 
 @given(n=st.integers(0, 60), embargo=st.integers(1, 30))

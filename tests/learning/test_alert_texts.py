@@ -266,4 +266,6 @@ def test_a_digest_of_an_hour_is_of_a_day_and_tells_the_age_of_what_serves(tmp_pa
     facts = dict(alert.facts)
     assert facts["serving model"] == f"{model}, 1.5 days old, exam Sharpe -1.25 (1 session), on SYNTHETIC bars"
     assert facts["retrains"] == "none"
-    assert facts["edge"].startswith(("MAY NOT TRADE", "cannot be told"))
+    assert facts["edge"] == (f"MAY NOT TRADE: the newest verdict, of model {model}, says nothing of the record"), (
+        "its retrain reported nothing of it"
+    )

@@ -85,6 +85,10 @@ def test_the_quantile_is_tried_only_beside_the_rule_that_reads_it() -> None:
     space = space_of(by_net)
     assert "strategy.entry_quantile" not in space.list_configured()
     assert 'strategy.entry_quantile is not tried: [strategy] entry = "net" does not read it' in space.notes
+    with pytest.raises(
+        ConfigError, match=r'nothing to try: strategy.entry_quantile is not tried: .*"net" does not read'
+    ):
+        space_of(replace(by_net, search=Search(vary=("entry",))))
     both = space_of(replace(by_net, search=Search(vary=("rule", "entry", "family"))))
 
     def choose(rule: str) -> Choice:

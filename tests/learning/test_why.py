@@ -169,6 +169,10 @@ def test_a_ticker_without_that_bar_and_a_model_that_is_not_there_are_named(home:
     pl.read_parquet(path).filter(pl.col("ts") != BAR).write_parquet(path)
     with pytest.raises(NoDataError, match=r"AMD has no bar at 2026-01-07 15:30.*began at 15:29"):
         explain_bar(home)
+    with pytest.raises(
+        NoDataError, match=r"^MSFT has no bar in the session .*not in \[market\] watchlist\. Ask .* AAPL, "
+    ):
+        explain_bar(home, "MSFT")
     with pytest.raises(ModelNotFoundError):
         learning(on_files(home)).explain("20200101_000000")
 

@@ -3,7 +3,6 @@
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
-import pytest
 
 from hftcl.market.collect_window import CollectWindow, group_runs
 from hftcl.market.hours import find_hours, find_next_hours
@@ -109,9 +108,8 @@ def test_more_than_three_gaps_are_asked_for_as_one_range_that_reaches_no_further
     assert run["session"].to_list() == days[1:8]
 
 
-@pytest.mark.parametrize("days_ahead", [0, 1])
-def test_a_calendar_is_asked_day_by_day_up_to_its_last_session(days_ahead: int) -> None:
+def test_a_calendar_is_asked_day_by_day_up_to_its_last_session() -> None:
     _, last = NYSE.reach
-    hours = find_hours(NYSE, last, extended_hours=False)
-    found = find_next_hours(NYSE, hours.ends - timedelta(minutes=1, days=days_ahead), extended_hours=False)
-    assert found.session == (last if not days_ahead else NYSE.find_previous_session(last))
+    for day in (last, NYSE.find_previous_session(last)):
+        hours = find_hours(NYSE, day, extended_hours=False)
+        assert find_next_hours(NYSE, hours.ends - timedelta(minutes=1), extended_hours=False).session == day

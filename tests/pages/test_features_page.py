@@ -57,9 +57,20 @@ def test_each_feature_is_on_the_page_with_every_horizon_and_what_its_file_says_i
     tags = Tags(page.features(REPORT))
     assert HOSTILE in tags.text
     assert "1 of 3 intervals leave out zero; of features that are worth nothing about 0 would." in tags.text
-    assert "-0.010 [-0.040, +0.020]" in tags.text
-    assert "+0.010 [-0.020, +0.040]" in tags.text, "the horizon of five minutes"
+    assert "-0.0100 [-0.0400, +0.0200]" in tags.text
+    assert "+0.0100 [-0.0200, +0.0400]" in tags.text, "the horizon of five minutes"
     assert "Left out by [features]: ret_1." in tags.text
+    assert "Your own, in bold: stretch." in tags.text
+    assert "Your own" not in Tags(page.features(NOTHING)).text
+
+
+def test_the_page_of_the_features_says_until_when_the_bars_were_known() -> None:
+    assert (
+        "Bars from files, known until 2025-06-27 20:00 UTC (as asked); 1,234 bars of"
+        in Tags(page.features(REPORT)).text
+    )
+    bare = Tags(page.features(replace(REPORT, as_of_note="")))
+    assert "known until 2025-06-27 20:00 UTC; 1,234 bars" in bare.text
 
 
 def test_an_interval_lies_where_its_figures_are_and_one_without_zero_has_another_colour() -> None:

@@ -158,4 +158,7 @@ def test_a_book_with_a_ticker_that_has_no_price_grows_no_more_and_one_that_is_fl
 @pytest.mark.parametrize("value", [None, 0.0, -1.0, math.nan, math.inf])
 def test_what_is_no_price_is_known_as_none(value: float | None) -> None:
     assert not is_price(value)
-    assert is_price(0.0001), "a share of a fraction of a cent has a price"
+
+
+def test_a_share_of_a_fraction_of_a_cent_has_a_price() -> None:
+    assert is_price(0.0001)

@@ -21,9 +21,9 @@ def list_grids(blocks: Sequence[Block]) -> list[Grid]:
     return [block for block in blocks if isinstance(block, Grid)]
 
 
-def read_pairs(grid: Grid) -> dict[str, str]:
-    """Return a table of two columns, the second by the first."""
-    return {name.text: value.text for name, value in grid.rows}
+def read_pairs(grid: Grid) -> list[tuple[str, str]]:
+    """Return the rows of a table of two columns, in their order."""
+    return [(name.text, value.text) for name, value in grid.rows]
 
 
 def read_columns(grid: Grid) -> list[dict[str, str]]:

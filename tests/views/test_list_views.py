@@ -102,6 +102,23 @@ def test_the_doctor_s_sum_has_the_colour_of_its_worst_row() -> None:
     assert find_style(collect_blocks(doctor.draw_row, rows[0]), "a: fine") == "", "what is well does not shout"
 
 
+def test_what_keeps_several_checks_of_the_doctor_from_working_is_told_once_with_what_to_do() -> None:
+    rows = [
+        warning("secrets", ".env: line 3 is not KEY=value.", "Correct that line."),
+        fault("source", ".env: line 3 is not KEY=value", "Mend what it names."),
+        *(ok(name, "fine") for name in ("a", "b")),
+        fault("alerts", ".env: line 4 is not KEY=value", "Set it."),
+    ]
+    (grid,) = list_grids(collect_blocks(doctor.draw_rows, rows))
+    assert [(row["result"], row["found"], row["what to do"]) for row in read_columns(grid)] == [
+        ("warning", ".env: line 3 is not KEY=value.", "Correct that line."),
+        ("fault", "the same as secrets", ""),
+        ("ok", "fine", ""),
+        ("ok", "fine", ""),
+        ("fault", ".env: line 4 is not KEY=value", "Set it."),
+    ]
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 FILE = FileReport(

@@ -122,27 +122,23 @@ SCORE = ScoreReport(
 )
 
 
-def read_score(score: ScoreReport) -> dict[str, str]:
-    return {name.strip(): form(score) for name, form in scores.SCORE_ROWS}
-
-
 def test_a_score_is_told_net_before_gross_and_each_figure_by_its_own_name() -> None:
-    assert read_score(SCORE) == {
-        "Sharpe, net": "1.50 (4 sessions)",
-        "90 % interval": "-0.2 to 3.2",
-        "Sharpe, gross": "2.50 (4 sessions)",
-        "P(true Sharpe > 0)": "0.90",
-        "P&L, net": "+1.000%",
-        "P&L, gross": "+2.000%",
-        "cost": "1.010%",
-        "break-even cost, bp a trade": "0.75",
-        "turnover, x capital": "12.3",
-        "trades": "1,234",
-        "hit rate": "-",
-        "max drawdown": "0.200%",
-        "exposure": "25.0%",
-        "information coefficient": "-0.0100",
-    }
+    assert [(name.strip(), form(SCORE)) for name, form in scores.SCORE_ROWS] == [
+        ("Sharpe, net", "1.50 (4 sessions)"),
+        ("90 % interval", "-0.2 to 3.2"),
+        ("Sharpe, gross", "2.50 (4 sessions)"),
+        ("P(true Sharpe > 0)", "0.90"),
+        ("P&L, net", "+1.000%"),
+        ("P&L, gross", "+2.000%"),
+        ("cost", "1.010%"),
+        ("break-even cost, bp a trade", "0.75"),
+        ("turnover, x capital", "12.3"),
+        ("trades", "1,234"),
+        ("hit rate", "-"),
+        ("max drawdown", "0.200%"),
+        ("exposure", "25.0%"),
+        ("information coefficient", "-0.0100"),
+    ]
 
 
 def test_an_exam_says_what_it_was_held_on_and_ends_with_what_a_replay_must_agree_with() -> None:
@@ -183,7 +179,7 @@ def test_the_parts_of_an_exam_are_named_in_full_only_where_a_part_is_several() -
     assert [cell.text for cell in price.rows[0]] == ["high", "+1.000%", "+2.000%", "3.2", "1,000", "50.0%"]
     assert sector.columns[-1] == "which"
     assert [row[-1].text for row in sector.rows] == ["AAPL, AMD", ""]
-    assert read_pairs(sessions)["2026-01-08"] == "+0.800%"
+    assert dict(read_pairs(sessions))["2026-01-08"] == "+0.800%"
 
 
 def test_what_a_signal_is_worth_is_told_by_the_minutes_that_it_is_held() -> None:
@@ -326,13 +322,20 @@ def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is
     first, own = read_columns(grid)
     assert first["IC at 30 min [90 %]"] == "+0.0200 [-0.0100, +0.0500]"
     assert (first["coverage"], first["median"], first["1 to 99 %"]) == ("98.7%", "0.00123", "-0.1 to 0.2")
+    tiny = replace(FEATURE, ic={"30": (-0.01, -0.00001, 0.01)})
+    (grid_of_tiny,) = list_grids(collect_blocks(loop.draw_features, replace(FEATURES, features=(tiny,))))
+    assert read_columns(grid_of_tiny)[0]["IC at 30 min [90 %]"].startswith("+0.0000 "), "no minus before a zero"
     assert (first["weight"], first["us/bar"]) == ("12.5%", "1.23")
     assert [own[name] for name in ("median", "1 to 99 %", "IC at 30 min [90 %]", "weight")] == [""] * 4
     assert [row[0].style for row in grid.rows] == ["", "bold"], "those of the user stand out"
     assert list_lines(blocks)[1:] == [
-        "2 of 3 intervals (all horizons: --json) leave out zero; of features that are worth nothing about 0 would.",
+        "2 of 3 intervals (all horizons: --html, --json) leave out zero; of features that are worth nothing "
+        "about 0 would.",
+        "Your own: mine.",
         "Left out by [features]: volume.",
         "weight: in the model that serves, m.",
     ]
-    bare = list_lines(collect_blocks(loop.draw_features, replace(FEATURES, left_out=(), model_id=None)))
+    bare = list_lines(
+        collect_blocks(loop.draw_features, replace(FEATURES, features=(FEATURE,), left_out=(), model_id=None))
+    )
     assert len(bare) == 2

@@ -65,10 +65,7 @@ STATUS = StatusReport(
     barred=None,
     flatten_minutes=None,
     strange_months=(),
-    books=(
-        BOOK,
-        replace(BOOK, book="shadow", charges=0.5, model_id=None, since=None, positions={}, pnl_today=None, refusals={}),
-    ),
+    books=(BOOK, EMPTY_BOOK),
 )
 
 
@@ -122,7 +119,7 @@ def test_status_shows_a_limit_in_yellow_from_four_fifths_on_and_in_red_once_it_i
 
 def test_status_tells_bars_lag_and_codes_of_the_bot_and_the_money_of_each_book() -> None:
     bot, books = list_grids(collect_blocks(trading.draw_status, STATUS))
-    told = read_pairs(bot)
+    told = dict(read_pairs(bot))
     assert told["bars"] == "bars from polygon"
     assert told["last decision on"] == "2025-06-02 14:31 UTC"
     assert told["lag of the data, s"] == "3"
@@ -144,7 +141,7 @@ def test_status_tells_bars_lag_and_codes_of_the_bot_and_the_money_of_each_book()
 
 def test_status_never_calls_invented_bars_by_the_name_of_their_source() -> None:
     bot, _ = list_grids(collect_blocks(trading.draw_status, replace(STATUS, synthetic=True)))
-    assert read_pairs(bot)["bars"] == "SYNTHETIC bars"
+    assert dict(read_pairs(bot))["bars"] == "SYNTHETIC bars"
 
 
 # --- orders and fills -------------------------------------------------------------------------------------------------
@@ -285,7 +282,7 @@ def test_a_replay_tells_each_session_in_capital_and_dollars_and_the_command_that
         ("2025-06-02", "+0.200%", "+100.00"),
         ("2025-06-03", "-0.300%", "-150.00"),
     ]
-    told = read_pairs(figures)
+    told = dict(read_pairs(figures))
     assert told["P&L, net"] == "-0.100%"
     assert (told["decisions"], told["orders"], told["fills"]) == ("1,560", "40", "1,041")
     assert told["refused orders"] == "none"
@@ -296,7 +293,8 @@ def test_a_replay_tells_each_session_in_capital_and_dollars_and_the_command_that
     assert lines[-1] == (
         f"`hftcl exam {MODEL} --from 2025-06-02 --to 2025-06-03` gives the same positions_sha256. 1.3 s"
     )
-    assert len(lines) == 4
+    assert lines[2] == f"positions_sha256 {'a' * 64}", "a line of its own: a cell would break what is to be copied"
+    assert len(lines) == 5
 
 
 def test_a_replay_of_sessions_that_the_model_knows_says_so_before_its_figures() -> None:
@@ -315,7 +313,7 @@ def test_a_rehearsal_is_named_so_and_tells_each_alert_of_a_live_run_and_shares_t
     report = replace(REPLAY, broker="strict-paper", alerts=(once, often), apart={"AMD": -2.0})
     lines = list_lines(collect_blocks(trading.draw_replay, report))
     assert lines[0].startswith("REHEARSAL of model ")
-    assert lines[2:5] == [
+    assert lines[3:6] == [
         "would be told 2025-06-02 14:31 UTC: trading is halted. It lost.",
         "would be told 2025-06-02 14:31 UTC (12 times): no bars. Polygon is away.",
         "the broker holds -2 AMD more than the ledger",

@@ -173,7 +173,8 @@ def build_space(settings: Settings, features: FeatureSet) -> Space:
         elif len(values) > 1:
             dimensions.append(replace(row, values=values))
     if not dimensions:
-        raise ConfigError("[search] leaves nothing to try: each setting has one value. Give more, or leave vary out.")
+        why = "; ".join(notes) or "each setting has one value"
+        raise ConfigError(f"[search] leaves nothing to try: {why}. Give more, or leave vary out.")
     return Space(settings=settings, dimensions=tuple(dimensions), notes=tuple(notes))
 
 

@@ -4,7 +4,7 @@ Bars that the cache lacks are fetched and not kept; what the bot decided is read
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -93,7 +93,7 @@ def explain(settings: Settings, model_id: str, at: At = None, *, now: datetime, 
     known_until = find_as_of(source, calendar, settings, None, now).at if asked is None else asked[1]
     hours = _find_session(calendar, known_until, model.meta.extended_hours, exact=asked is not None)
     rows = _decide_session(subject, hours, None if asked is None else asked[0], now, on_event)
-    chosen = _pick_rows(rows, asked)
+    chosen = _pick_rows(rows, asked, settings.market.watchlist)
     on_event(Event("explain", 0, 1))
     report = _build_report(subject, chosen, asked)
     on_event(Event("explain", 1, 1))
@@ -141,8 +141,7 @@ def _decide_session(
     context = settings.market.context
     if ticker in context:
         raise UsageError(
-            f"{ticker} is a context ticker, which features read and no model decides on. Ask about one of [market] "
-            f"watchlist: {', '.join(watchlist[:_SHOWN])}{', ...' * (len(watchlist) > _SHOWN)}."
+            f"{ticker} is a context ticker, which features read and no model decides on. {_name_watchlist(watchlist)}"
         )
     tickers = watchlist if ticker is None or ticker in watchlist else (*watchlist, ticker)
     collected = BarStore(Home.of(settings).bars, subject.source, subject.calendar).collect(
@@ -168,6 +167,11 @@ def _decide_session(
     return rows.with_columns(*told, signals.alias(_SIGNAL), positions["position"])
 
 
+def _name_watchlist(watchlist: Sequence[str]) -> str:
+    more = ", ..." * (len(watchlist) > _SHOWN)
+    return f"Ask about one of [market] watchlist: {', '.join(watchlist[:_SHOWN])}{more}."
+
+
 def _spread_predictions(
     rows: pl.DataFrame, inputs: Inputs, predictions: npt.NDArray[np.float32], novel: npt.NDArray[np.bool_]
 ) -> list[pl.Series]:
@@ -178,12 +182,17 @@ def _spread_predictions(
     return [pl.Series("prediction", values, nan_to_null=True), pl.Series(_NOVEL, far)]
 
 
-def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None) -> pl.DataFrame:
+def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist: Sequence[str]) -> pl.DataFrame:
     if asked is None:
         return rows.group_by("ticker", maintain_order=True).last().select(rows.columns)
     ticker, ts = asked
     of_ticker = rows.filter(pl.col("ticker") == ticker)
     chosen = of_ticker.filter(pl.col("ts") == ts)
+    if of_ticker.is_empty() and ticker not in watchlist:
+        raise NoDataError(
+            f"{ticker} has no bar in the session of {ts:%Y-%m-%d %H:%M} UTC, and is not in [market] watchlist. "
+            f"{_name_watchlist(watchlist)}"
+        )
     if chosen.is_empty():
         before = of_ticker.filter(pl.col("ts") < ts)
         near = (
