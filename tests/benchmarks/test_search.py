@@ -158,8 +158,8 @@ def search_edge(home: Path, market: int) -> Truth | None:
     assert report.challenger.positions_sha256 == found.exam.positions_sha256
     net = score_fresh(adopted, report.model_id or "", day)
     parts = np.split(net, net.size // settings.exam.sessions)
-    short = float(np.mean([sharpe(part) if part.any() else 0.0 for part in parts]))  # nothing traded: as for an exam
-    return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, sharpe(net), short, net.size)
+    true, *shorts = (sharpe(part) if part.any() else 0.0 for part in (net, *parts))  # nothing traded: as for an exam
+    return Truth(found.winner.inner_sharpe, found.exam.sharpe or 0.0, true, float(np.mean(shorts)), net.size)
 
 
 def find_month_end(market: int) -> date:
