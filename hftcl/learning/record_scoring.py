@@ -16,6 +16,7 @@ from hftcl.archive.policy import hash_policy, is_made_by
 from hftcl.archive.record import Kind, RecordedSession, read_all
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
+from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError, NoDataError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
@@ -154,8 +155,8 @@ class RecordScorer:
         """Score `sessions`, oldest first, each with the model that was then current; and say what could not be.
 
         Sessions on which no model of this policy was current, or that it had seen, are no one's and left out. Raises
-        StorageError where a disk fails, and as `compute_rows`: that says nothing of a session, which the record would
-        lose for good.
+        StorageError where a disk fails, and as `compute_rows`: that says nothing of a session, and the record would
+        never have it back.
         """
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
@@ -222,6 +223,7 @@ class RecordScorer:
             days,
             cost_bps=settings.strategy.cost_bps,
             watchlist=settings.market.watchlist,
+            jobs=count_cores(settings),
         ).simulation
         if not (np.isfinite(earned.gross).all() and np.isfinite(earned.turnover).all()):
             raise NoDataError(f"The P&L of model {model.meta.model_id} is not finite in {days[0]} to {days[-1]}.")

@@ -22,6 +22,7 @@ from hftcl.archive.schema import open_to_change
 from hftcl.errors import StorageError, UsageError
 from hftcl.events import Event, ignore
 from hftcl.exam.split import Session, split
+from hftcl.learning import score
 from hftcl.learning.bars_digest import format_bars, holds
 from hftcl.learning.record import Record
 from hftcl.learning.record_scoring import split_folds
@@ -29,12 +30,14 @@ from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import collect
 from hftcl.learning.stories.record import begin_over, list_record
+from hftcl.model import by_ticker
 from hftcl.schedule.jobs import build_jobs
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.archive.sample_models import T0, added, archive_in, deployed
 from tests.loop_cases import NOW, first_retrain
+from tests.threads import note_threads
 from tests.trained import Homes
 
 WEEK = timedelta(days=7)
@@ -227,6 +230,17 @@ def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> 
     again = retrained(small(home), NOW + WEEK + timedelta(hours=1), dry_run=True)
     assert again.record_sessions == 20, "the newest session is not scored twice"
     assert new[0].session > before[-1].session
+
+
+def test_the_daily_collection_takes_no_more_cores_than_compute_jobs_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = note_threads(monkeypatch)
+    monkeypatch.setattr(score, "_BLOCK_ROWS", 50)
+    monkeypatch.setattr(by_ticker, "_BLOCK_BARS", 1)
+    collection = collect(small(home, compute={"jobs": 1}), now=NOW + WEEK, on_event=ignore)
+    assert len(collection.recorded) == 5
+    assert [name for name in begun if name.startswith(("features", "exam"))] == ["features_0", "exam_0"]
 
 
 def test_a_pause_longer_than_the_window_leaves_a_hole_that_check_and_retrain_tell(tmp_path: Path) -> None:
