@@ -24,17 +24,24 @@ def rewrite_share(config: pytest.Config, folder: Path, number: int, workers: int
     """Rewrite the asserts of each `workers`-th file of tests under `folder`, from the `number`-th on, and keep them.
 
     Return the files that were rewritten. In a fresh clone all workers come to each file at the same time, and each
-    would do all of them. Nothing where Python is told to keep nothing, or pytest has other names for it.
+    would do all of them. Nothing where Python is told to keep nothing, pytest is told to leave asserts as they are, or
+    has other names for it.
     """
     if sys.dont_write_bytecode or not all(hasattr(rewrite, name) for name in _REWRITING):
+        return []
+    state = config.stash.get(rewrite.assertstate_key, None)
+    if state is None:
         return []
     written = []
     for file in sorted(folder.rglob("test_*.py"))[number::workers]:
         beside = rewrite.get_cache_dir(file)
         kept = beside / f"{file.stem}{rewrite.PYC_TAIL}"
         if rewrite.try_makedirs(beside) and rewrite._read_pyc(file, kept) is None:
-            source, code = rewrite._rewrite_test(file, config)
-            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, source, kept)
+            try:
+                source, code = rewrite._rewrite_test(file, config)
+            except SyntaxError:  # pytest says it of that file when it collects it; here it would end every worker
+                continue
+            rewrite._write_pyc(state, code, source, kept)
             written.append(file)
     return written
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from _pytest.config import get_config
 
 from hftcl import logs
 from hftcl.settings import Log
@@ -97,6 +98,21 @@ def test_workers_rewrite_the_asserts_of_each_file_once_between_them(
     assert [len(files) for files in rewritten] == [2, 2, 1]
     assert sorted(file for files in rewritten for file in files) == sorted(tmp_path.glob("*.py"))
     assert rewrite_share(pytestconfig, tmp_path, 0, 1) == [], "pytest finds each one, and takes it"
+
+
+def test_a_test_file_with_a_syntax_error_ends_no_worker_before_pytest_tells_it(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    (tmp_path / "test_broken.py").write_text("def test_this(:\n")
+    (tmp_path / "test_whole.py").write_text("assert True")
+    assert rewrite_share(pytestconfig, tmp_path, 0, 1) == [tmp_path / "test_whole.py"]
+
+
+def test_where_pytest_is_told_to_leave_asserts_as_they_are_none_is_rewritten(tmp_path: Path) -> None:
+    (tmp_path / "test_whole.py").write_text("assert True")
+    plain = get_config()
+    plain.parse(["-c", os.devnull, "--noconftest", "--assert=plain", str(tmp_path)])
+    assert rewrite_share(plain, tmp_path, 0, 1) == []
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])

@@ -196,7 +196,7 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(s
 
 
 def rewrite_broker(site: Path, text: str) -> None:
-    """Write the broker's module anew, and have this process load it when it next asks for it."""
+    """Write the broker's module over, and have this process load it when it next asks for it."""
     (site / "acme_broker.py").write_text(text)
     del sys.modules["acme_broker"]
 

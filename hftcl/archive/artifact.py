@@ -168,8 +168,11 @@ def finish_exam(
 ) -> tuple[bytes, Model]:
     """Return what `add_exam` does, and the model of it: `examined`, that of `data`, whose session goes on serving.
 
-    The graph is the same to the byte, so that nothing is opened again. Raises as `build` does.
+    The graph is the same to the byte, so that nothing is opened again. Raises as `build` does, and IntegrityError where
+    `examined` is the model of another file.
     """
+    if examined.sha256 != hashlib.sha256(data).hexdigest():
+        raise IntegrityError(f"Model {examined.meta.model_id} was examined, and this is another file. Train it again.")
     onnx = add_exam(data, slices, look)
     meta = replace(examined.meta, exam_slices=dict(slices), exam_look=look)
     return onnx, Model(meta, hashlib.sha256(onnx).hexdigest(), examined._predictor)

@@ -40,7 +40,7 @@ def retrain(
     learner = ctx.obj.learning(configuration)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
-    # only here: what they load has been loaded meanwhile, beside the training process's libraries
+    # only here: with --force all of it has been loaded meanwhile, while the training process loaded its libraries
     from hftcl.learning.alert_texts import build_retrain_alerts
     from hftcl.views import retrain as view
     from hftcl.views import show

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from hftcl.archive.policy import complete_params
+from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.exam.split import ExamSplit
@@ -48,4 +49,5 @@ def score_baseline(
         on_event(Event("exam", text=f"the baseline {BASELINE} could not be trained: {fault}", level=Level.WARNING))
         return None
     cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
-    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist).report
+    jobs = count_cores(settings)
+    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist, jobs=jobs).report

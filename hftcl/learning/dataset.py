@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet, our_features
+from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.formats import count
 from hftcl.home import Home
@@ -209,6 +210,7 @@ class Window:
                 table=described.table,
                 own=described.own,
                 since=since,
+                jobs=count_cores(self.settings),
                 on_block=lambda done, total: self.on_event(Event("features", done, total)),
             )
             require_values(described.own, frame)

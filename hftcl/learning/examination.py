@@ -9,6 +9,7 @@ from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
+from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.metrics import sharpe
@@ -162,7 +163,8 @@ def _explain_doubt(
 
 def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings: Settings) -> ExamResult:
     cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
-    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist)
+    jobs = count_cores(settings)
+    return examine(model, data.frame, division.exam_days, cost_bps=cost_bps, watchlist=watchlist, jobs=jobs)
 
 
 def _list_conceding_sharpes(

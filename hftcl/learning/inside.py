@@ -3,7 +3,6 @@
 The exam never sees any of it: it judges the one model that came out.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet
+from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.entry import (
     QUANTILES,
@@ -178,7 +178,7 @@ def choose_features(
         return measure_importance(predictor.predict, X, y, session, column, seed=settings.model.seed)
 
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
-    with ThreadPoolExecutor(settings.compute.jobs or len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(count_cores(settings)) as threads:
         falls = list(threads.map(measure, range(len(rows.inputs.names))))
     chosen = select(rows.inputs.names, falls, drop_below=drop_below)
     kept = {worth.name for worth in chosen.kept}

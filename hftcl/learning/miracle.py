@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.registry import Registry
+from hftcl.compute.crew import count_cores
 from hftcl.exam import metrics
 from hftcl.exam.plausibility import list_miracles
 from hftcl.formats import count
@@ -80,6 +81,7 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
         cost_bps=settings.strategy.cost_bps,
         watchlist=settings.market.watchlist,
         delay_bars=1,
+        jobs=count_cores(settings),
     ).report
     label = sum(finding.reason == "label" for finding in data.findings)
     suspected = f"suspected in {count(label, 'ticker')}" if label else "not seen"

@@ -16,7 +16,8 @@ from hftcl.archive.policy import hash_policy, is_made_by
 from hftcl.archive.record import Kind, RecordedSession, read_all
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import HftclError, NoDataError
+from hftcl.compute.crew import count_cores
+from hftcl.errors import HftclError, NoDataError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
@@ -116,7 +117,7 @@ class RecordScorer:
                 model = candidate.model
             else:
                 model = self._train(part, candidate, pool, _scale_progress(self.on_event, index, len(parts)))
-            scored_sessions += self._score(model, part.exam_days, "walk-forward")
+            scored_sessions += self._score(model, self._read_rows(part.exam_days[0]), part.exam_days, "walk-forward")
         self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
         return tuple(scored_sessions)
 
@@ -137,19 +138,25 @@ class RecordScorer:
     def score_lacking(self) -> tuple[tuple[RecordedSession, ...], str | None]:
         """Score the sessions after the last row again, and those whose bars were corrected.
 
-        Says why sessions after the last row could not be scored; a corrected one that cannot is dropped.
+        Says why sessions after the last row could not be scored; a corrected one that cannot is dropped, and why is
+        told. Raises as `score`.
         """
         rows, holding = self.list_rows(), {row.session for row in self.list_holding()}
         last, corrected = rows[-1].session, {row.session for row in rows} - holding
         sessions = list_sessions(self.data.frame)
-        again, _ = self.score([session for session in sessions if session.day in corrected])
+        again, reason = self.score([session for session in sessions if session.day in corrected])
+        if reason is not None:
+            text = f"sessions whose bars were corrected are not scored again: {reason}"
+            self.on_event(Event(STAGE, text=text, level=Level.WARNING))
         later, problem = self.score([session for session in sessions if session.day > last])
         return (*again, *later), problem
 
     def score(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
         """Score `sessions`, oldest first, each with the model that was then current; and say what could not be.
 
-        Sessions on which no model of this policy was current, or that it had seen, are no one's and left out.
+        Sessions on which no model of this policy was current, or that it had seen, are no one's and left out. Raises
+        StorageError where a disk fails, and as `compute_rows`: that says nothing of a session, and the record would
+        never have it back.
         """
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
@@ -166,9 +173,16 @@ class RecordScorer:
                     continue
                 market = find_market_kind(self.settings)
                 model = load_archived(self.archive, examined, market, self.data.features)
-                scored_sessions += self._score(model, days, "scored")
+            except StorageError:
+                raise
             except HftclError as fault:
-                problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
+                problem = _describe_problem(owner, group, fault)
+                continue
+            rows = self._read_rows(days[0])  # outside of both: what fails here is not the model's fault
+            try:
+                scored_sessions += self._score(model, rows, days, "scored")
+            except HftclError as fault:
+                problem = _describe_problem(owner, group, fault)
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return tuple(scored_sessions), problem
 
@@ -179,6 +193,8 @@ class RecordScorer:
             return stated == self.policy
         try:
             meta = artifact.describe(self.archive.onnx_path(model.model_id))
+        except StorageError:  # a disk that fails now makes no model another policy's: its sessions would be lost
+            raise
         except HftclError:  # pruned or damaged: it cannot be scored either
             return False
         return is_made_by(meta, self.settings, self.params, features=self.data.features)
@@ -197,16 +213,17 @@ class RecordScorer:
             begun, self._computed[since] = since, self.compute_rows(since)
         return self._computed[begun]
 
-    def _score(self, model: artifact.Model, days: tuple[date, ...], kind: Kind) -> list[RecordedSession]:
-        if not days:
-            return []
+    def _score(
+        self, model: artifact.Model, rows: pl.DataFrame, days: tuple[date, ...], kind: Kind
+    ) -> list[RecordedSession]:
         settings = self.settings
         earned = examine(
             model,
-            self._read_rows(days[0]),
+            rows,
             days,
             cost_bps=settings.strategy.cost_bps,
             watchlist=settings.market.watchlist,
+            jobs=count_cores(settings),
         ).simulation
         if not (np.isfinite(earned.gross).all() and np.isfinite(earned.turnover).all()):
             raise NoDataError(f"The P&L of model {model.meta.model_id} is not finite in {days[0]} to {days[-1]}.")
@@ -227,6 +244,10 @@ class RecordScorer:
                 days, earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist(), strict=True
             )
         ]
+
+
+def _describe_problem(owner: ModelRecord, group: Sequence[Session], fault: HftclError) -> str:
+    return f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
 
 
 def _scale_progress(on_event: OnEvent, index: int, count: int) -> OnEvent:

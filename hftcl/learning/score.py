@@ -1,6 +1,5 @@
 """One model on the bars of an exam: predictions, positions, P&L and the figures of merit."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,15 +59,17 @@ def examine(
     cost_bps: float,
     watchlist: Sequence[str],
     delay_bars: int = 0,
+    jobs: int = 1,
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
     Each ticker of the watchlist has the weight that the bot gives it, see `strategy.weights`: one without bars earns 0
     and does not raise the others. A bar whose features are not complete has no prediction: no signal.
-    delay_bars: how many bars late each decision is made; an edge that does not bear one is none.
+    delay_bars: how many bars late each decision is made; an edge that does not bear one is none. jobs: processor cores
+    for the predictions, see `crew.count_cores`; one where models are examined beside one another. Changes no bit.
     """
     inside = frame["session"].is_in(list(days))
-    predicted, predictions, novel = _predict_inside(model, frame, inside)
+    predicted, predictions, novel = _predict_inside(model, frame, inside, jobs)
     rows = frame.drop(model.meta.feature_names).filter(inside)  # nothing but a prediction reads features
     if delay_bars:
         late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
@@ -88,26 +89,32 @@ def examine(
 
 
 def run_model(
-    model: Model, frame: pl.DataFrame, days: Sequence[date], *, cost_bps: float, watchlist: Sequence[str]
+    model: Model,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    *,
+    cost_bps: float,
+    watchlist: Sequence[str],
+    jobs: int = 1,
 ) -> tuple[Simulation, pl.DataFrame]:
     """Return what `examine` finds a model to earn, to the bit, with the positions that it held, and no more of it.
 
-    What a session earned is the same whatever other sessions are scored with it.
+    What a session earned is the same whatever other sessions are scored with it. jobs: see `examine`.
     """
     inside = frame["session"].is_in(list(days))
-    predicted, _, _ = _predict_inside(model, frame, inside)
+    predicted, _, _ = _predict_inside(model, frame, inside, jobs)
     rows = frame.drop(model.meta.feature_names).filter(inside)
     positions = decide_positions(model, rows, predicted, watchlist=watchlist)
     return simulate(rows, positions, cost_bps=cost_bps, sessions=days), positions
 
 
 def _predict_inside(
-    model: Model, frame: pl.DataFrame, inside: pl.Series
+    model: Model, frame: pl.DataFrame, inside: pl.Series, jobs: int
 ) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return what `predict_bars` does of the rows `inside`, without a copy of all their features."""
     blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
-    with ThreadPoolExecutor(min(len(blocks), len(os.sched_getaffinity(0)))) as threads:
+    with ThreadPoolExecutor(min(len(blocks), jobs), "exam") as threads:
         parts = list(threads.map(lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks))
     predicted, predictions, novel = zip(*parts, strict=True)
     return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)

@@ -20,6 +20,7 @@ from hftcl import durable
 from hftcl.archive.artifact import Model
 from hftcl.archive.policy import hash_policy
 from hftcl.compute.code_digest import hash_code, list_versions
+from hftcl.compute.crew import count_cores
 from hftcl.errors import StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.drift import compute_stability, count_in_bins
@@ -160,7 +161,14 @@ def _score(window: Window, model: Model, lacking: Mapping[date, str]) -> dict[da
     since, all_days = days[0], window.list_days()
     apart = sum(day >= since for day in all_days) + WARMUP_SESSIONS < _MOST_APART * len(all_days)
     frame = window.compute_rows(since) if apart and window.divisible else window.assemble().frame
-    earned, _ = run_model(model, frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
+    earned, _ = run_model(
+        model,
+        frame,
+        days,
+        cost_bps=settings.strategy.cost_bps,
+        watchlist=settings.market.watchlist,
+        jobs=count_cores(settings),
+    )
     nets = zip(days, earned.net.tolist(), strict=True)
     return {day: _count_rows(model, frame, day, net, lacking[day]) for day, net in nets}
 

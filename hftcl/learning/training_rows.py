@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.formats import count
@@ -130,7 +131,7 @@ class TrainingRows:
             family=settings.model.family,
             params=params,
             seed=settings.model.seed,
-            jobs=settings.compute.jobs,
+            jobs=count_cores(settings),
             entry_quantile=settings.strategy.entry_quantile,
             keep_inner=keep_inner,
             only_inner=only_inner,

@@ -4,7 +4,6 @@ The values are those of `features.features` and `target.targets`, to the bit. Th
 file, see `mapped`, and read from it without a copy.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -144,14 +143,15 @@ def add_features_by_ticker(
     table: tuple[Feature, ...],
     own: tuple[Feature, ...] = (),
     since: date,
+    jobs: int,
     on_block: OnBlock,
 ) -> pl.DataFrame:
     """Return the bars of the sessions from `since` on with the features of `table`, the target and label_end.
 
     bars: sorted by ticker and ts, with `minute`, and what the features read; those before `since` are read and left
-    out. names: of the tickers as the grid shall see them, row for row, see `splits.name_parts`. Raises ValueError for
-    bars that are not clean, FeatureError where one of `own`, the user's features of `table` that are trained on, is NaN
-    or infinite, StorageError where the unnamed file has no room.
+    out. names: of the tickers as the grid shall see them, row for row, see `splits.name_parts`. jobs: processor cores,
+    which change no bit. Raises ValueError for bars that are not clean, FeatureError where one of `own`, the user's
+    features of `table` that are trained on, is NaN or infinite, StorageError where the unnamed file has no room.
     """
     sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
     kept = (bars["session"] >= since).to_numpy()
@@ -169,7 +169,7 @@ def add_features_by_ticker(
         own=own,
     )
     peers, ends = PeerSums(sessions), [pl.Series("label_end", [], dtype=TS)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "features") as threads:
+    with ThreadPoolExecutor(jobs, "features") as threads:
         for block, label_end in zip(blocks, threads.map(work.look, blocks), strict=True):
             peers.add(work.read_minutes(block))
             ends.append(label_end)

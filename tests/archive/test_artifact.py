@@ -164,6 +164,12 @@ def test_the_model_that_was_examined_goes_on_as_that_of_the_file_with_its_exam(d
     assert (model.predict(rows()) == opened.predict(rows())).all()
 
 
+def test_an_exam_is_never_written_into_the_file_of_another_model(data: bytes) -> None:
+    other = build(forest(seed=2), META, pick_canary_rows(rows()))
+    with pytest.raises(IntegrityError, match=f"{META.model_id} was examined, and this is another file"):
+        artifact.finish_exam(load(other), data, {}, LOOK)
+
+
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
     bins = feature_bins(rows())
     file = build(graph, replace(META, feature_bins=bins), pick_canary_rows(rows()))

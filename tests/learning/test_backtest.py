@@ -16,16 +16,17 @@ from hftcl import ContinuousLearning, durable
 from hftcl.archive import artifact
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
-from hftcl.compute import Table
-from hftcl.errors import LockHeldError, NoDataError, UsageError
+from hftcl.compute import Bench, Table
+from hftcl.errors import LockHeldError, NoDataError, TrainingError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.exam.policies import SessionPnl
 from hftcl.exam.split import ExamSplit, Session
+from hftcl.learning.backtest import trainings
 from hftcl.learning.backtest.courses import compute_first_record
 from hftcl.learning.backtest.plan import SessionBars
 from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.story import list_week_ends
-from hftcl.learning.backtest.trainings import Score, Unit, Workshop
+from hftcl.learning.backtest.trainings import Score, TrainingOrder, Unit, Workshop, train_unit
 from hftcl.learning.reports import document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
@@ -398,7 +399,9 @@ def test_a_ticker_that_a_week_leaves_out_is_no_peer_of_the_others(tmp_path: Path
     assert attempt.sharpe == done.challenger.sharpe
 
 
-def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_model(tmp_path: Path) -> None:
+def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored(tmp_path / "bars")
     whole_from = date(2025, 7, 8)  # before it 90 minutes a day: too few rows for a model a ticker in the first week
     for path in (tmp_path / "bars").glob("*.parquet"):
@@ -413,6 +416,18 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
     folds = {path.name.partition("_fold")[0] for path in (tmp_path / "home" / "backtest").glob("*/*_fold*.onnx")}
     assert report.attempts[0].model_id in folds, "beside those of the week that turned out to have none"
     assert report.attempts[0].record_sessions == settings.exam.sessions
+    again = backtest(settings)
+    assert again.resumed == again.trainings - 1, "all but the week that cannot be trained"
+
+    def train_or_die(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes | str:
+        if order.model_id.startswith("20250801") and "_fold" in order.model_id:
+            raise TrainingError("The training process was killed by SIGSEGV.")
+        return train_unit(rows, order, bench)
+
+    for unneeded in (tmp_path / "home" / "backtest").glob("*/20250801*_fold*.onnx"):
+        unneeded.unlink()
+    monkeypatch.setattr(trainings, "train_unit", train_or_die)
+    assert replace(backtest(settings), timings_s={}) == replace(again, timings_s={}), "no one needs what died"
 
 
 def test_a_week_that_ends_with_what_is_compared_is_not_trained(report: BacktestReport, home: Path) -> None:

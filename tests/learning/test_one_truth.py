@@ -22,6 +22,7 @@ from hftcl.doctor.archive import check_edge
 from hftcl.doctor.row import Context
 from hftcl.errors import IntegrityError
 from hftcl.formats import describe_edge
+from hftcl.learning import score
 from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.dataset import add_features
 from hftcl.learning.reports import CheckReport
@@ -34,6 +35,7 @@ from hftcl.views.blocks import Line, collect_blocks
 from hftcl.views.loop import draw_proof
 from tests.archive.sample_models import T0, added, archive_in
 from tests.config.configured import loaded
+from tests.threads import note_threads
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, model_file, settings_of
 
 HOUR = timedelta(hours=1)
@@ -179,6 +181,22 @@ def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> 
     of_four = examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL", "AMD", "TSLA", "JNJ"]).simulation.net
     assert alone[0] != 0
     assert of_four[0] == pytest.approx(alone[0] / 4)
+
+
+def test_an_exam_takes_the_cores_that_it_is_given_and_one_where_others_are_held_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = artifact.load(model_file("20250531_120000"))
+    frame = add_features(bars_of(DAY), 30)
+    begun = note_threads(monkeypatch)
+    monkeypatch.setattr(score, "_BLOCK_ROWS", 50)
+    found = []
+    for options in ({}, {"jobs": 3}):
+        begun.clear()
+        found.append((examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL"], **options).report, len(begun)))
+    (alone, one), (shared, more) = found
+    assert alone == shared, "to the bit"
+    assert (one, more > 1, more <= 3) == (1, True, True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sqlite3
+import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,9 +19,10 @@ from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, find_edge_in_force, read_all
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import open_to_change
-from hftcl.errors import UsageError
+from hftcl.errors import StorageError, UsageError
 from hftcl.events import Event, ignore
 from hftcl.exam.split import Session, split
+from hftcl.learning import score
 from hftcl.learning.bars_digest import format_bars, holds
 from hftcl.learning.record import Record
 from hftcl.learning.record_scoring import split_folds
@@ -28,10 +30,14 @@ from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import collect
 from hftcl.learning.stories.record import begin_over, list_record
+from hftcl.model import by_ticker
+from hftcl.schedule.jobs import build_jobs
+from hftcl.schedule.rules import Job, Occurrence
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.archive.sample_models import T0, added, archive_in, deployed
 from tests.loop_cases import NOW, first_retrain
+from tests.threads import note_threads
 from tests.trained import Homes
 
 WEEK = timedelta(days=7)
@@ -226,6 +232,17 @@ def test_a_week_later_the_record_grows_by_what_the_champion_made(home: Path) -> 
     assert new[0].session > before[-1].session
 
 
+def test_the_daily_collection_takes_no_more_cores_than_compute_jobs_says(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = note_threads(monkeypatch)
+    monkeypatch.setattr(score, "_BLOCK_ROWS", 50)
+    monkeypatch.setattr(by_ticker, "_BLOCK_BARS", 1)
+    collection = collect(small(home, compute={"jobs": 1}), now=NOW + WEEK, on_event=ignore)
+    assert len(collection.recorded) == 5
+    assert [name for name in begun if name.startswith(("features", "exam"))] == ["features_0", "exam_0"]
+
+
 def test_a_pause_longer_than_the_window_leaves_a_hole_that_check_and_retrain_tell(tmp_path: Path) -> None:
     """Begun as of 2025-08-29 and next looked at in January: a window of 46 days does not reach back to it."""
     told: list[str] = []
@@ -379,6 +396,52 @@ def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_onc
     assert retrained(strict, later, dry_run=True).edge == "stand aside", "also where it was collected before"
     assert retrained(settings, NOW + WEEK + timedelta(hours=3)).edge == "live"
     assert edge_in_force(settings, home) == "live"
+
+
+@pytest.mark.parametrize("where", ["rows", "model"])
+def test_a_disk_that_fails_while_corrected_sessions_are_scored_again_fails_the_job_and_costs_the_record_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The next collection scores them: what was dropped would be gone for good."""
+    settings, later = small(home), NOW + WEEK + timedelta(hours=1)
+    collect(settings, now=NOW + WEEK, on_event=ignore)
+    right = record_of(home)
+    correct_bars(home, f"session >= '{right[15].session}'")
+    before = record_of(home)
+    archived = next((home / "models").glob("model_*.onnx"))
+    kept = archived.read_bytes()
+    job = build_jobs(settings, clock=lambda: later)[Job.COLLECT]
+    occurrence = Occurrence(Job.COLLECT, later.date(), later)
+    with monkeypatch.context() as patch:
+        if where == "rows":
+            patch.setattr(tempfile, "tempdir", "/proc")  # which takes no file, whoever runs this
+        else:
+            archived.unlink()
+            archived.symlink_to(archived.name)  # a loop: what it leads to cannot be read
+        text = "training rows .* /proc" if where == "rows" else f"model file .*{archived.name} cannot be read"
+        with pytest.raises(StorageError, match=text):
+            job(occurrence, ignore)
+    assert record_of(home) == before
+    archived.unlink()
+    archived.write_bytes(kept)
+    assert "5 sessions added" in job(occurrence, ignore).outcome
+    assert record_of(home) == right
+
+
+def test_why_a_corrected_session_is_dropped_is_told(home: Path) -> None:
+    collect(small(home), now=NOW + WEEK, on_event=ignore)
+    right = record_of(home)
+    correct_bars(home, f"session >= '{right[15].session}'")
+    archived = next((home / "models").glob("model_*.onnx"))
+    archived.write_bytes(archived.read_bytes()[:-1])
+    told: list[str] = []
+    collection = collect(
+        small(home), now=NOW + WEEK + timedelta(hours=1), on_event=lambda event: told.append(event.text)
+    )
+    assert len(collection.corrected) == 5
+    assert record_of(home) == right[:15]
+    reason = f"corrected are not scored again: model {right[15].model_id} was current on 5 of them and cannot be scored"
+    assert [text for text in told if reason in text], told
 
 
 def test_where_all_bars_were_corrected_the_record_begins_again_on_those_of_now(home: Path) -> None:

@@ -51,6 +51,7 @@ def by_ticker(
         table=table,
         own=own_features,
         since=since,
+        jobs=2,
         on_block=lambda done, total: told.append((done, total)),
     )
     total = 2 * max(1, len(told) // 2) if bars.height else 0

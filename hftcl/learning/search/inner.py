@@ -195,6 +195,7 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
             part.exam_days,
             cost_bps=settings.strategy.cost_bps,
             watchlist=settings.market.watchlist,
+            jobs=bench.jobs,
         )
         net |= dict(zip(earned.sessions, earned.net.tolist(), strict=True))
         turnover += float(earned.turnover.sum())

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from hftcl.archive.artifact import Model, our_features
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import describe_untrained_of, find_market_kind, load_archived
+from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import Session, find_unseen, list_sessions
@@ -96,7 +97,12 @@ def _examine(
     days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))
     examined = examine(
-        model, data.frame, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+        model,
+        data.frame,
+        days,
+        cost_bps=settings.strategy.cost_bps,
+        watchlist=settings.market.watchlist,
+        jobs=count_cores(settings),
     )
     score_report = examined.report
     on_event(Event("exam", 1, 1))

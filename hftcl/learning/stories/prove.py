@@ -18,6 +18,7 @@ import polars as pl
 from hftcl.archive.artifact import FeatureSet, Model
 from hftcl.archive.fitness import find_market_kind, find_unfit, load_fit
 from hftcl.archive.registry import Registry
+from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.split import find_unseen, list_sessions, split
@@ -305,7 +306,13 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     days = [session.day for session in unseen]
     now, late = (
         examine(
-            model, data.frame, days, cost_bps=0.0, watchlist=settings.market.watchlist, delay_bars=bars
+            model,
+            data.frame,
+            days,
+            cost_bps=0.0,
+            watchlist=settings.market.watchlist,
+            delay_bars=bars,
+            jobs=count_cores(settings),
         ).report.gross_sharpe
         for bars in (0, 1)
     )

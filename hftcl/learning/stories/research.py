@@ -9,6 +9,7 @@ import polars as pl
 from hftcl.archive.artifact import our_features
 from hftcl.archive.deployment import Archive
 from hftcl.archive.policy import hash_policy
+from hftcl.compute.crew import count_cores
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
 from hftcl.exam.split import list_sessions, split
@@ -60,6 +61,7 @@ def try_model(
         division.exam_days,
         cost_bps=settings.strategy.cost_bps,
         watchlist=settings.market.watchlist,
+        jobs=count_cores(settings),
     )
     record_look(
         Archive(Home.of(settings).root),
