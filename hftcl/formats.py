@@ -37,6 +37,15 @@ def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -
     return f"{number(value, form)} ({count(sessions, 'session')})"
 
 
+def annual(value: float | None, sessions: int, form: str) -> str:
+    """Format another figure of a year, as `sharpe_ratio` does: of fewer than five sessions it never stands alone.
+
+    >>> annual(11.274, 1, "+.2%"), annual(0.15, 250, "+.2%"), annual(None, 1, ".2f")
+    ('+1127.40% (1 session)', '+15.00%', '-')
+    """
+    return sharpe_ratio(value, sessions, form)
+
+
 def is_of_few_sessions(sessions: int) -> bool:
     """Whether a Sharpe ratio over so many sessions never stands without their number."""
     return sessions < _FEW_SESSIONS

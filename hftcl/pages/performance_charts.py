@@ -8,16 +8,13 @@ from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from hftcl.formats import count, interval, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, Scale, enliven
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
-from hftcl.performance.figures import count_in_bins
 
 if TYPE_CHECKING:
-    from hftcl.performance.reports import ModelFigures, PerformanceReport, TradeBin
+    from hftcl.performance.reports import ModelFigures, PerformanceReport, SessionBin, TradeBin
 
 _MODEL_PX: Final = 122.0  # a model's id of fifteen characters, and air
 # By hand: strftime would give them in the language of the machine, and the same report must give the same bytes.
@@ -300,17 +297,21 @@ def trade_bins(bins: "Sequence[TradeBin]") -> str:
     return _draw_histogram(counted, "trade", "USD", "How many trades made how much, in USD")
 
 
-def session_bins(net: Sequence[float]) -> str:
-    """Return the histogram of the sessions' net P&L. net: one a session, a fraction of capital."""
-    counted = count_in_bins(100.0 * np.array(net, dtype=np.float64))
+def session_bins(bins: "Sequence[SessionBin]") -> str:
+    """Return the histogram of the sessions' net P&L; nothing where none made or lost anything."""
+    counted = [(100.0 * part.low, 100.0 * part.high, part.sessions) for part in bins]
     return _draw_histogram(counted, "session", "%", "How many sessions made how much, in percent of capital")
 
 
 def _draw_histogram(bins: Sequence[tuple[float, float, int]], what: str, unit: str, title: str) -> str:
-    """Return a bar for each (from, to, how many)."""
-    most = max((many for _, _, many in bins), default=0)
+    """Return a bar for each (from, to, how many), of one width with 0 as an edge; nothing without any."""
+    if not bins:
+        return ""
+    most = max(many for _, _, many in bins)
     height, base = 186.0, 150.0
     low, high = bins[0][0], bins[-1][1]
+    # two digits of a bar's width: with fewer its two edges, or those of its neighbour, may look the same
+    digits = max(2, 1 - math.floor(math.log10((high - low) / len(bins))))
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1.0)
@@ -318,8 +319,8 @@ def _draw_histogram(bins: Sequence[tuple[float, float, int]], what: str, unit: s
     parts = []
     for begin, end, many in bins:
         tall = (base - TOP) * many / most if most else 0.0
-        kind = "gain" if begin >= -1e-9 else "loss"
-        told = f"{count(many, what)} from {interval((begin, end), '+,.2f')} {unit}"
+        kind = "gain" if begin >= 0 else "loss"
+        told = f"{count(many, what)} from {interval((begin, end), f'+,.{digits}f')} {unit}"
         parts.append(
             f'<rect class="{kind}" x="{x(begin) + 1:.1f}" y="{base - tall:.1f}" width="{x(end) - x(begin) - 2:.1f}" '
             f'height="{tall:.1f}"><title>{told}</title></rect>'
