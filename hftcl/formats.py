@@ -60,6 +60,16 @@ def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
     return UNDEFINED if bounds is None else f"{number(bounds[0], form)} to {number(bounds[1], form)}"
 
 
+def describe_beyond_zero(beyond: int, intervals: int, which: str = "") -> str:
+    """Say how many of the 90 % intervals leave out zero, and how many would by chance; which: which they are.
+
+    >>> describe_beyond_zero(1, 20)
+    '1 of 20 intervals leaves out zero; of features that are worth nothing about 2 would.'
+    """
+    said = f"{beyond} of {count(intervals, 'interval')}{which} {'leaves' if beyond == 1 else 'leave'} out zero"
+    return f"{said}; of features that are worth nothing about {intervals / 10:.0f} would."
+
+
 def money(value: float | None, *, signed: bool = False) -> str:
     """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero.
 

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import (
+    UNDEFINED,
     bars_of,
     basis_points,
     count,
+    describe_beyond_zero,
     describe_policy,
     interval,
     list_left_out,
@@ -110,15 +112,16 @@ def draw_features(report: "FeaturesReport") -> None:
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     horizon = str(report.horizon_minutes)
     rows = []
+    none = UNDEFINED if report.model_id else ""  # without a model the whole column has nothing to say
     for feature in report.features:
         ic = feature.ic[horizon]
         interval_cell = "" if ic is None else f"{ic[1]:+.4f} [{ic[0]:+.4f}, {ic[2]:+.4f}]"
-        median = "" if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
-        spread = "" if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
-        importance = "" if feature.importance is None else f"{feature.importance:.1%}"
+        median = UNDEFINED if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
+        spread = UNDEFINED if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
+        importance = none if feature.importance is None else f"{feature.importance:.1%}"
         name = Styled(feature.name, "bold") if feature.own else feature.name
         rows.append((
-            name, feature.group, f"{feature.coverage:.1%}", median, spread, interval_cell, importance,
+            name, feature.group, f"{feature.coverage:.1%}", median, spread, interval_cell or UNDEFINED, importance,
             f"{feature.cost_us:.2f}",
         ))  # fmt: skip
     columns = ("feature", "group", "coverage", "median", "1 to 99 %", f"IC at {horizon} min [90 %]", "weight", "us/bar")
@@ -127,10 +130,7 @@ def draw_features(report: "FeaturesReport") -> None:
         f"{count(report.training_sessions, 'training session')}; the exam's are not looked at"
     )
     draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %", "group", "us/bar"))
-    say(
-        f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --json) leave out zero; of features that "
-        f"are worth nothing about {report.intervals / 10:.0f} would."
-    )
+    say(describe_beyond_zero(report.beyond_zero, report.intervals, " (all horizons: --json)"))
     if report.left_out:
         say(f"Left out by [features]: {', '.join(report.left_out)}.")
     if report.model_id:

@@ -26,10 +26,10 @@ from hftcl.market.store import BarStore
 from hftcl.market.window import open_market
 from hftcl.pages.courses import read_script
 from hftcl.pages.performance import draw_tiles
-from hftcl.pages.performance_charts import session_bins, trade_bins
+from hftcl.pages.performance_charts import monthly, session_bins, trade_bins, weekly
 from hftcl.pages.risk import draw_sessions
 from hftcl.performance.prices import read_prices
-from hftcl.performance.reports import PerformanceReport
+from hftcl.performance.reports import CellFigures, PerformanceReport
 from hftcl.performance.risk import compute_risk
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
@@ -248,6 +248,29 @@ def test_a_phone_is_shown_the_months_and_hours_one_below_the_other_and_none_that
     assert re.findall(r">([A-Z][a-z]{2})<", narrow) == ["Jun", "Jul"]
     figures = [re.findall(r">([+-][\d.]+)<", drawn) for drawn in (wide, narrow)]
     assert figures[0] == figures[1] == [f"{100 * value:+.2f}" for value in (*found.months.values(), found.total.pnl)]
+
+
+@pytest.mark.parametrize("hours", [7, 24])
+def test_no_cell_of_a_heat_map_is_narrower_than_its_figure_and_none_is_lost(
+    found: PerformanceReport, hours: int
+) -> None:
+    """Ten years on a phone, and the hours of a market that never closes on a screen too, lay on one another."""
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[: 5 if hours == 7 else 7]
+    cells = tuple(
+        CellFigures(weekday=day, hour=hour, clock=f"{hour:02}:00-{hour + 1:02}:00", net_usd=100.0 * place + hour)
+        for place, day in enumerate(days)
+        for hour in range(hours)
+    )
+    weekdays = tuple(replace(found.weekdays[0], name=day) for day in days)
+    months = {f"{year}-{month:02}": 0.0001 * month for year in range(2016, 2026) for month in range(1, 13)}
+    maps = ((monthly(months), 10 * 13), (weekly(replace(found, cells=cells, weekdays=weekdays)), len(days) * hours))
+    for drawn, many in maps:
+        for size in ("960", "360"):
+            svg = drawn.partition(f'viewBox="0 0 {size} ')[2].partition("</svg>")[0]
+            assert len(re.findall("<rect", svg)) == many
+            assert min(float(wide) for wide in re.findall(r'<rect[^>]* width="([\d.]+)"', svg)) >= 47
+            corners = re.findall(r'<rect[^>]* x="([\d.]+)" y="([\d.]+)"', svg)
+            assert len(set(corners)) == many, "none lies on another"
 
 
 def test_marks_lie_on_the_equity_curve(found: PerformanceReport) -> None:

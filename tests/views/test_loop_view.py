@@ -319,7 +319,7 @@ FEATURES = FeaturesReport(
 )
 
 
-def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is_left_empty() -> None:
+def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is_a_dash() -> None:
     blocks = collect_blocks(loop.draw_features, FEATURES)
     (grid,) = list_grids(blocks)
     assert grid.title.startswith("2 features on 123,456 bars of 40 training sessions;")
@@ -327,7 +327,7 @@ def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is
     assert first["IC at 30 min [90 %]"] == "+0.0200 [-0.0100, +0.0500]"
     assert (first["coverage"], first["median"], first["1 to 99 %"]) == ("98.7%", "0.00123", "-0.1 to 0.2")
     assert (first["weight"], first["us/bar"]) == ("12.5%", "1.23")
-    assert [own[name] for name in ("median", "1 to 99 %", "IC at 30 min [90 %]", "weight")] == [""] * 4
+    assert [own[name] for name in ("median", "1 to 99 %", "IC at 30 min [90 %]", "weight")] == ["-"] * 4
     assert [row[0].style for row in grid.rows] == ["", "bold"], "those of the user stand out"
     assert list_lines(blocks)[1:] == [
         "2 of 3 intervals (all horizons: --json) leave out zero; of features that are worth nothing about 0 would.",
