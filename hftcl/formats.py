@@ -37,6 +37,15 @@ def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -
     return f"{number(value, form)} ({count(sessions, 'session')})"
 
 
+def annual(value: float | None, sessions: int, form: str) -> str:
+    """Format another figure of a year, as `sharpe_ratio` does: of fewer than five sessions it never stands alone.
+
+    >>> annual(11.274, 1, "+.2%"), annual(0.15, 250, "+.2%"), annual(None, 1, ".2f")
+    ('+1127.40% (1 session)', '+15.00%', '-')
+    """
+    return sharpe_ratio(value, sessions, form)
+
+
 def is_of_few_sessions(sessions: int) -> bool:
     """Whether a Sharpe ratio over so many sessions never stands without their number."""
     return sessions < _FEW_SESSIONS
@@ -52,15 +61,25 @@ def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
 
 
 def information_interval(ic: Sequence[float] | None) -> str:
-    """Format an information coefficient (low, middle, high), "+0.0100 [-0.0200, +0.0400]"; None is an empty text.
+    """Format an information coefficient (low, middle, high), "+0.0100 [-0.0200, +0.0400]"; None is UNDEFINED.
 
     >>> information_interval((-0.02, 0.01, 0.04))
     '+0.0100 [-0.0200, +0.0400]'
     """
     if ic is None:
-        return ""
+        return UNDEFINED
     low, middle, high = (number(value, "+.4f") for value in ic)
     return f"{middle} [{low}, {high}]"
+
+
+def describe_beyond_zero(beyond: int, intervals: int, which: str = "") -> str:
+    """Say how many of the 90 % intervals leave out zero, and how many would by chance; which: which they are.
+
+    >>> describe_beyond_zero(1, 20)
+    '1 of 20 intervals leaves out zero; of features that are worth nothing about 2 would.'
+    """
+    said = f"{beyond} of {count(intervals, 'interval')}{which} {'leaves' if beyond == 1 else 'leave'} out zero"
+    return f"{said}; of features that are worth nothing about {intervals / 10:.0f} would."
 
 
 def money(value: float | None, *, signed: bool = False) -> str:

@@ -1,7 +1,7 @@
 """A real browser for the tests of pages: Chromium by playwright, skipped by name where one of them is missing.
 
 They run alone, with `pytest -m browser`: until its browser is closed playwright keeps an event loop running in its
-process, where the `asyncio.run` of any other test would raise. `.ci/run` installs both and sets
+process, where the `asyncio.run` of any other test would raise. `.ci/run` installs all and sets
 PYTEST_HFTCL_BROWSER=required: then a test that would be skipped fails.
 """
 

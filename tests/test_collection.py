@@ -3,6 +3,7 @@
 Collected otherwise in two processes, none runs: pytest-xdist says "Different tests were collected".
 """
 
+import ast
 import logging
 import os
 import re
@@ -140,7 +141,9 @@ def test_a_test_of_a_page_is_skipped_by_name_without_a_browser_and_fails_where_o
     monkeypatch.setenv("PYTEST_HFTCL_BROWSER", "required")
     with pytest.raises(pytest.fail.Exception, match="says that it has to be"):
         next(browser.launch())
-    assert "PYTEST_HFTCL_BROWSER=required .venv/bin/pytest" in (ROOT / ".ci" / "run").read_text()
+    run = (ROOT / ".ci" / "run").read_text()
+    assert "PYTEST_HFTCL_BROWSER=required .venv/bin/pytest" in run
+    assert "'.[test,browser,site]'" in run, "the site is looked at too"
 
 
 def test_what_starts_a_browser_runs_only_where_nothing_else_does(request: pytest.FixtureRequest) -> None:
@@ -154,3 +157,15 @@ def test_what_starts_a_browser_runs_only_where_nothing_else_does(request: pytest
         if "browser" in getattr(item, "fixturenames", ()) and item.get_closest_marker("browser") is None
     ]
     assert unmarked == []
+
+
+def test_only_the_fixture_of_the_session_starts_a_browser() -> None:
+    """A test that started one of its own would bear no fixture's name, and run among the others."""
+    starters = [
+        path.relative_to(ROOT / "tests").as_posix()
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name.startswith(("test_", "conftest")) and "launch(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "launch"
+    ]
+    assert set(starters) == {"conftest.py", "test_collection.py"}, "the latter where there is none to be had"

@@ -113,9 +113,7 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         "<h2>Policies</h2>",
         _policies(report.policies),
         "<h2>Risk beside return</h2>",
-        *draw_policies_risk(
-            {name: policy.pnl_by_session for name, policy in report.policies.items()}, report.sessions_per_year
-        ),
+        *draw_policies_risk(report.policies),
         "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
         _intervals(report.differences),
         '<p class="soft">Paired on the same sessions (Ledoit and Wolf 2008). An interval that includes 0 shows '

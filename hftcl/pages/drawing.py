@@ -66,6 +66,7 @@ white-space:normal;text-align:right}
 @media print{body{max-width:none}th,td{padding:3px;font-size:10px;white-space:normal}.tools,.told,.reading{display:none}
 .wide{overflow:visible}.wide svg{min-width:0}h2,h3{break-after:avoid}
 thead{display:table-header-group}
+details::details-content{content-visibility:visible;display:block}
 tr,svg,.tile,.verdict{break-inside:avoid}}
 """.strip()
 

@@ -3,14 +3,16 @@
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import count, information_interval, moment
-from hftcl.pages.drawing import RIGHT, WIDTH, page, svg, table, ticks, uprights
+from hftcl.formats import UNDEFINED, count, describe_beyond_zero, information_interval, moment
+from hftcl.pages.drawing import RIGHT, WIDTH, draw_both, page, svg, table, ticks, uprights
 
 if TYPE_CHECKING:
     from hftcl.learning.reports import FeatureReport, FeaturesReport
 
-_ROW: Final = 20.0  # units of a feature with its label, which has 12
+_ROW: Final = 20.0  # units of a feature with its label beside it, which has 12
+_HIGH_ROW: Final = 38.0  # and with its label above it, as on a phone
 _FROM: Final = 230.0  # room for the longest name of ours, with a little for a longer one of the user's
+_LETTER: Final = 8.0  # units of a letter of a label, rather too many: fonts differ
 _END: Final = 4.0  # half the height of the bar at an interval's end, in units
 _AXIS: Final = 32.0  # units below the rows: what `uprights` takes for its figures
 _QUANTILES: Final = ("1 %", "25 %", "median", "75 %", "99 %")  # of FeatureReport.quantiles
@@ -41,12 +43,12 @@ def _build_body(report: "FeaturesReport") -> list[str]:
         f"the exam's are not looked at.{serving}</p>",
         "</header>",
         f'<section class="verdict"><b>{count(len(report.features), "feature")}</b>',
-        f"<p>{report.beyond_zero} of {count(report.intervals, 'interval')} leave out zero; of features that are worth "
-        f"nothing about {report.intervals / 10:.0f} would.</p></section>",
+        f"<p>{describe_beyond_zero(report.beyond_zero, report.intervals)}</p></section>",
         f"<h2>Information coefficient at {report.horizon_minutes} minutes, with its 90 % interval</h2>",
-        _draw_worth(report),
-        '<p class="soft">The rank correlation of feature and target within a session, averaged over the sessions. One '
-        "interval in ten leaves out zero by chance alone: this is no list to pick from.</p>",
+        draw_both(lambda width: _draw_worth(report, width)),
+        '<p class="soft">The rank correlation of feature and target within a session, averaged over the sessions. '
+        "Orange: an interval without zero. One interval in ten leaves out zero by chance alone: this is no list to "
+        "pick from.</p>",
         "<h2>By horizon</h2>",
         _build_horizons(report),
         "<h2>Spread, weight and cost</h2>",
@@ -67,7 +69,8 @@ def _name(feature: "FeatureReport") -> str:
     return f"<b>{name}</b>" if feature.own else name
 
 
-def _draw_worth(report: "FeaturesReport") -> str:
+def _draw_worth(report: "FeaturesReport", width: float) -> str:
+    """Return a line a feature; its name beside it, or above it where that leaves too little room."""
     horizon = str(report.horizon_minutes)
     known = [ic for feature in report.features if (ic := feature.ic[horizon]) is not None]
     low, high = min((ic[0] for ic in known), default=0.0), max((ic[2] for ic in known), default=0.0)
@@ -75,14 +78,19 @@ def _draw_worth(report: "FeaturesReport") -> str:
     pad = 0.05 * (high - low) or 0.01
     low, high = low - pad, high + pad
 
-    def x(value: float) -> float:
-        return _FROM + (WIDTH - _FROM - RIGHT) * (value - low) / (high - low)
+    longest = max((len(feature.name) for feature in report.features), default=0)
+    beside = width >= WIDTH and longest * _LETTER < _FROM
+    left, row_high = (_FROM, _ROW) if beside else (RIGHT, _HIGH_ROW)
 
-    height = _ROW * len(report.features) + _AXIS
-    parts = uprights(ticks(low, high, 8), x, height)
+    def x(value: float) -> float:
+        return left + (width - left - RIGHT) * (value - low) / (high - low)
+
+    height = row_high * len(report.features) + _AXIS
+    parts = uprights(ticks(low, high, 8 if width >= WIDTH else 4), x, height)
     for row, feature in enumerate(report.features):
-        at = 4.0 + _ROW * (row + 0.5)
-        parts.append(f'<text x="0" y="{at + 4:.0f}">{escape(feature.name)}</text>')
+        at = row_high * (row + (0.5 if beside else 0.75)) + (4.0 if beside else 0.0)
+        name = _shorten(feature.name, int(width / _LETTER))
+        parts.append(f'<text x="0" y="{at + 4 if beside else at - 13:.0f}">{escape(name)}</text>')
         ic = feature.ic[horizon]
         if ic is None:
             continue
@@ -94,7 +102,11 @@ def _draw_worth(report: "FeaturesReport") -> str:
             f'<circle class="mark" fill="var(--{color})" r="4" cx="{middle:.1f}" cy="{at:.1f}">'
             f"<title>{escape(f'{feature.name}: {information_interval(ic)}')}</title></circle>"
         )
-    return svg(height, f"Information coefficient of each feature at {horizon} minutes", parts)
+    return svg(height, f"Information coefficient of each feature at {horizon} minutes", parts, width)
+
+
+def _shorten(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"  # the tables have all of it
 
 
 def _build_horizons(report: "FeaturesReport") -> str:
@@ -113,11 +125,11 @@ def _build_spread(report: "FeaturesReport") -> str:
             escape(feature.group),
             f"{feature.coverage:.1%}",
             *(
-                ("",) * len(_QUANTILES)
+                (UNDEFINED,) * len(_QUANTILES)
                 if feature.quantiles is None
                 else (f"{value:.3g}" for value in feature.quantiles)
             ),
-            "" if feature.importance is None else f"{feature.importance:.1%}",
+            UNDEFINED if feature.importance is None else f"{feature.importance:.1%}",
             f"{feature.cost_us:.2f}",
         )
         for feature in report.features

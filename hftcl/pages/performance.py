@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, interval, moment, money, number, sharpe_ratio
+from hftcl.formats import annual, basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
 from hftcl.pages.courses import enliven, escape_json, read_script
 from hftcl.pages.drawing import CHART_STYLE, draw_both, page, table
@@ -72,7 +72,7 @@ def _body(report: "PerformanceReport", importances: "Importances", prices: "Pric
         "<h2>Months, net P&amp;L in % of capital</h2>",
         charts.monthly(report.months),
         "<h2>Sessions</h2>",
-        *draw_sessions(list(report.pnl_by_session.values())),
+        *draw_sessions(report.risk, report.total.sessions),
         f"<h2>Models: the exam, and the {escape(report.ledger)} ledger</h2>",
         *_models(report),
         "<h2>Cost</h2>",
@@ -107,10 +107,10 @@ def _header(report: "PerformanceReport") -> list[str]:
 def draw_tiles(report: "PerformanceReport") -> str:
     """Return the figures that a reader asks for first, a tile each."""
     total, risk = report.total, report.risk
-    factor = total.profit_factor
+    factor, sessions = total.profit_factor, total.sessions
     shown = (
         ("Net P&L", number(total.pnl, "+.2%"), f"{money(total.net_usd, signed=True)} USD"),
-        ("Sharpe ratio", sharpe_ratio(total.sharpe, total.sessions), f"90 %: {interval(total.sharpe_interval)}"),
+        ("Sharpe ratio", sharpe_ratio(total.sharpe, sessions), f"90 %: {interval(total.sharpe_interval)}"),
         ("Drawdown", number(total.max_drawdown, ".2%"), "deepest, session to session"),
         ("Win rate", number(total.hit_rate, ".1%"), f"of {count(total.trades, 'trade')}"),
         ("Profit factor", number(factor), "won / lost"),
@@ -118,10 +118,10 @@ def draw_tiles(report: "PerformanceReport") -> str:
         ("Exposure", number(total.exposure, ".1%"), "mean gross, of capital"),
         ("Cost", basis_points(total.cost_bps), f"assumed {basis_points(report.assumed_cost_bps)}"),
         ("Break-even cost", basis_points(total.break_even_bps), "of turnover"),
-        ("CAGR", number(risk.cagr, "+.2%"), "were profits reinvested"),
-        ("Volatility", number(risk.volatility, ".2%"), "a year"),
-        ("Sortino ratio", number(risk.sortino), "by falls alone"),
-        ("Calmar ratio", number(risk.calmar), "CAGR / drawdown"),
+        ("CAGR", annual(risk.cagr, sessions, "+.2%"), "were profits reinvested"),
+        ("Volatility", annual(risk.volatility, sessions, ".2%"), "a year"),
+        ("Sortino ratio", annual(risk.sortino, sessions, ".2f"), "by falls alone"),
+        ("Calmar ratio", annual(risk.calmar, sessions, ".2f"), "CAGR / drawdown"),
         ("VaR, 95 %", number(risk.var, "+.2%"), "one session in 20 is worse"),
         ("CVaR, 95 %", number(risk.cvar, "+.2%"), "mean of those"),
         ("Best session", number(risk.best, "+.2%"), str(risk.best_session or "")),
@@ -241,7 +241,7 @@ def _fold(content: str, rows: int, many: str, one: str = "") -> str:
 
 
 def _trades(report: "PerformanceReport") -> list[str]:
-    if not report.trade_bins:
+    if not report.total.trades:
         return ['<p class="soft">No trade has ended in this span.</p>']
     columns = ("opened, UTC", "closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
     rows = [
@@ -258,9 +258,11 @@ def _trades(report: "PerformanceReport") -> list[str]:
         )
         for trade in report.trades
     ]
+    nothing = report.total.trades - sum(part.trades for part in report.trade_bins)
+    rest = f" {count(nothing, 'trade')} made exactly nothing, without a bar." if nothing else ""
     return [
         charts.trade_bins(report.trade_bins),
-        '<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.</p>',
+        f'<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.{rest}</p>',
         _fold(table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
     ]
 

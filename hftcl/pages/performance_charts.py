@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
 
 from hftcl.formats import count, interval, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, Scale, enliven
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
-from hftcl.performance.figures import count_in_bins
 
 if TYPE_CHECKING:
-    from hftcl.performance.reports import ModelFigures, PerformanceReport, TradeBin
+    from hftcl.performance.reports import ModelFigures, PerformanceReport, SessionBin, TradeBin
 
+_HEAT_LEFT: Final = 64.0  # units beside a heat map: its rows are named there
+_HEAT_ROW: Final = 30.0  # units of a row of cells, air included
+_CELL: Final = 49.0  # units that "+123.45" or "+12,345" take with air; six of them fit on a phone
 _MODEL_PX: Final = 122.0  # a model's id of fifteen characters, and air
 # By hand: strftime would give them in the language of the machine, and the same report must give the same bytes.
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -225,27 +225,50 @@ def _shade(value: float | None, most: float, scale: float = 100.0, form: str = "
 
 
 def _heat(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Cell | None]]], title: str, width: float) -> str:
-    """Return it as it is given, or, on a phone, whose width holds few columns, on its side without empty rows."""
-    if width < WIDTH:
+    """Return it as it is given, or, where its columns would be too narrow, on its side; on a phone without empty rows.
+
+    What is too wide on its side as well, as ten years on a phone, is drawn in blocks of nearly equal width, one below
+    the other.
+    """
+    most = int((width - _HEAT_LEFT) / _CELL)  # columns that a block has room for
+    if width < WIDTH or len(columns) > most:
         turned = [(name, [cells[place] for _, cells in rows]) for place, name in enumerate(columns)]
-        columns, rows = [name for name, _ in rows], [(name, cells) for name, cells in turned if any(cells)]
-    left, high, top = 64.0, 30.0, 24.0
-    wide = min((width - left) / max(len(columns), 1), 130.0)
+        columns, rows = [name for name, _ in rows], turned
+    blocks = max(1, -(-len(columns) // most))
+    cuts = [len(columns) * block // blocks for block in range(blocks + 1)]
+    parts, top = [], 0.0
+    wide = min((width - _HEAT_LEFT) / max(1, *(end - begin for begin, end in pairwise(cuts))), 130.0)
+    for begin, end in pairwise(cuts):
+        kept = [(name, cells[begin:end]) for name, cells in rows]
+        if width < WIDTH:
+            kept = [(name, cells) for name, cells in kept if any(cells)]
+        parts += _draw_block(columns[begin:end], kept, wide, top)
+        top += 24.0 + _HEAT_ROW * len(kept) + 4.0
+    return svg(top, title, parts, width)
+
+
+def _draw_block(
+    columns: Sequence[str], rows: Sequence[tuple[str, Sequence[_Cell | None]]], wide: float, top: float
+) -> list[str]:
+    """Return a block of cells that are so wide, from `top` down: a line of names, 24 units, then the rows."""
     parts = [
-        f'<text class="soft" x="{left + wide * (place + 0.5):.1f}" y="15" text-anchor="middle">{escape(name)}</text>'
+        f'<text class="soft" x="{_HEAT_LEFT + wide * (place + 0.5):.1f}" y="{top + 15:.1f}" text-anchor="middle">'
+        f"{escape(name)}</text>"
         for place, name in enumerate(columns)
     ]
     for row, (name, cells) in enumerate(rows):
-        y = top + high * row
-        parts.append(f'<text class="soft" x="{left - 8:.0f}" y="{y + 19:.1f}" text-anchor="end">{escape(name)}</text>')
+        y = top + 24.0 + _HEAT_ROW * row
+        parts.append(
+            f'<text class="soft" x="{_HEAT_LEFT - 8:.0f}" y="{y + 19:.1f}" text-anchor="end">{escape(name)}</text>'
+        )
         for place, cell in enumerate(cells):
-            x = left + wide * place
+            x = _HEAT_LEFT + wide * place
             look = f'class="{cell.kind}" fill-opacity="{cell.depth:.2f}"' if cell else 'class="none"'
             parts.append(f'<rect {look} x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="28"/>')
             if cell:
                 at = f'x="{x + wide / 2:.1f}" y="{y + 19:.1f}"'
                 parts.append(f'<text {at} text-anchor="middle">{cell.text}</text>')
-    return svg(top + high * len(rows) + 4, title, parts, width)
+    return parts
 
 
 def exam_against_ledger(models: "Sequence[ModelFigures]", ledger: str) -> str:
@@ -300,17 +323,21 @@ def trade_bins(bins: "Sequence[TradeBin]") -> str:
     return _draw_histogram(counted, "trade", "USD", "How many trades made how much, in USD")
 
 
-def session_bins(net: Sequence[float]) -> str:
-    """Return the histogram of the sessions' net P&L. net: one a session, a fraction of capital."""
-    counted = count_in_bins(100.0 * np.array(net, dtype=np.float64))
+def session_bins(bins: "Sequence[SessionBin]") -> str:
+    """Return the histogram of the sessions' net P&L; nothing where none made or lost anything."""
+    counted = [(100.0 * part.low, 100.0 * part.high, part.sessions) for part in bins]
     return _draw_histogram(counted, "session", "%", "How many sessions made how much, in percent of capital")
 
 
 def _draw_histogram(bins: Sequence[tuple[float, float, int]], what: str, unit: str, title: str) -> str:
-    """Return a bar for each (from, to, how many)."""
-    most = max((many for _, _, many in bins), default=0)
+    """Return a bar for each (from, to, how many), of one width with 0 as an edge; nothing without any."""
+    if not bins:
+        return ""
+    most = max(many for _, _, many in bins)
     height, base = 186.0, 150.0
     low, high = bins[0][0], bins[-1][1]
+    # two digits of a bar's width: with fewer its two edges, or those of its neighbour, may look the same
+    digits = max(2, 1 - math.floor(math.log10((high - low) / len(bins))))
 
     def x(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1.0)
@@ -318,8 +345,8 @@ def _draw_histogram(bins: Sequence[tuple[float, float, int]], what: str, unit: s
     parts = []
     for begin, end, many in bins:
         tall = (base - TOP) * many / most if most else 0.0
-        kind = "gain" if begin >= -1e-9 else "loss"
-        told = f"{count(many, what)} from {interval((begin, end), '+,.2f')} {unit}"
+        kind = "gain" if begin >= 0 else "loss"
+        told = f"{count(many, what)} from {interval((begin, end), f'+,.{digits}f')} {unit}"
         parts.append(
             f'<rect class="{kind}" x="{x(begin) + 1:.1f}" y="{base - tall:.1f}" width="{x(end) - x(begin) - 2:.1f}" '
             f'height="{tall:.1f}"><title>{told}</title></rect>'

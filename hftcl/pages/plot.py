@@ -10,7 +10,7 @@ from typing import Final
 from hftcl.pages.drawing import LEFT, MINOR, RIGHT, TOP, WIDTH, grid, group, svg, ticks
 
 Point = tuple[float, float]
-BELOW: Final = 32.0  # units of the drawing: a line of labels under a chart, which on a phone are twice as large
+BELOW: Final = 36.0  # units of the drawing: a line of labels under a chart, which on a phone are twice as large
 _LABEL_PX: Final = 58.0  # a date of seven characters, and air
 _DAY_LABELS_UP_TO: Final = 45  # sessions; beyond it the months are named
 

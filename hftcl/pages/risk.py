@@ -1,19 +1,16 @@
 """What both reports say of risk beside return: figures of a year, the deepest falls, how the sessions were spread."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from html import escape
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hftcl.formats import number
+from hftcl.formats import annual, count, number
 from hftcl.pages.drawing import table
 from hftcl.pages.performance_charts import session_bins
-from hftcl.performance.risk import compute_risk
 
 if TYPE_CHECKING:
-    from hftcl.performance.reports import Drawdown
+    from hftcl.learning.backtest.reports import PolicyReport
+    from hftcl.performance.reports import Drawdown, RiskFigures
 
 
 def draw_drawdowns(falls: "Sequence[Drawdown]") -> str:
@@ -26,53 +23,46 @@ def draw_drawdowns(falls: "Sequence[Drawdown]") -> str:
     return table(columns, rows) if rows else '<p class="soft">The equity never fell from one session to the next.</p>'
 
 
-def draw_sessions(net: Sequence[float]) -> list[str]:
-    """Return how many sessions made how much. net: P&L of each, a fraction of capital."""
+def draw_sessions(risk: "RiskFigures", sessions: int) -> list[str]:
+    """Return how many of so many sessions made how much."""
+    nothing = sessions - sum(part.sessions for part in risk.session_bins)
+    rest = f" {count(nothing, 'session')} made nothing, without a bar." if nothing else ""
+    if not risk.session_bins:
+        return ['<p class="soft">No session made or lost anything.</p>']
     return [
-        session_bins(net),
-        '<p class="soft">How many sessions made how much, in % of capital; the outer bars hold all beyond them.</p>',
+        session_bins(risk.session_bins),
+        '<p class="soft">How many sessions made how much, in % of capital; the outer bars hold all beyond them.'
+        f"{rest}</p>",
     ]
 
 
-def draw_policies_risk(policies: Mapping[str, Mapping[str, float]], sessions_per_year: int) -> list[str]:
-    """Return the figures of each policy that traded, and of the first its falls and sessions.
-
-    policies: by name the net P&L by ISO date, fractions of capital.
-    """
+def draw_policies_risk(policies: "Mapping[str, PolicyReport]") -> list[str]:
+    """Return the figures of each policy that traded, and of the first its falls and sessions."""
     columns = ("policy", "CAGR", "volatility", "Sortino", "Calmar", "VaR, 95 %", "CVaR, 95 %", "best", "worst")
-    figures = {
-        name: compute_risk(
-            np.array(list(net.values()), dtype=np.float64),
-            [date.fromisoformat(day) for day in net],
-            np.empty(0),  # the trades of a policy are not told apart
-            sessions_per_year=sessions_per_year,
-        )
-        for name, net in policies.items()
-        if any(net.values())
-    }
-    if not figures:
+    traded = {name: policy for name, policy in policies.items() if any(policy.pnl_by_session.values())}
+    if not traded:
         return ['<p class="soft">No policy traded.</p>']
-    rows = [
-        (
-            escape(name),
-            number(risk.cagr, "+.2%"),
-            number(risk.volatility, ".2%"),
-            number(risk.sortino),
-            number(risk.calmar),
-            number(risk.var, "+.2%"),
-            number(risk.cvar, "+.2%"),
-            number(risk.best, "+.2%"),
-            number(risk.worst, "+.2%"),
-        )
-        for name, risk in figures.items()
-    ]
-    first = next(iter(figures))
+    rows = [(escape(name), *_list_figures(policy.risk, len(policy.pnl_by_session))) for name, policy in traded.items()]
+    first, shown = next(iter(traded.items()))
     return [
         table(columns, rows),
         '<p class="soft">CAGR: a year\'s growth, were profits reinvested. Sortino: by falls alone. Calmar: CAGR / '
         "deepest drawdown. VaR: one session in 20 is worse; CVaR: the mean of those. Best and worst: of a session.</p>",
         f"<h3>The deepest drawdowns of {escape(first)}</h3>",
-        draw_drawdowns(figures[first].drawdowns),
+        draw_drawdowns(shown.risk.drawdowns),
         f"<h3>The sessions of {escape(first)}</h3>",
-        *draw_sessions(list(policies[first].values())),
+        *draw_sessions(shown.risk, len(shown.pnl_by_session)),
+    ]
+
+
+def _list_figures(risk: "RiskFigures", sessions: int) -> list[str]:
+    return [
+        annual(risk.cagr, sessions, "+.2%"),
+        annual(risk.volatility, sessions, ".2%"),
+        annual(risk.sortino, sessions, ".2f"),
+        annual(risk.calmar, sessions, ".2f"),
+        number(risk.var, "+.2%"),
+        number(risk.cvar, "+.2%"),
+        number(risk.best, "+.2%"),
+        number(risk.worst, "+.2%"),
     ]

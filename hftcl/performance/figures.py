@@ -186,18 +186,20 @@ def compute_rolling(
 
 
 def trade_bins(nets: FloatArray) -> tuple[TradeBin, ...]:
-    """Return the histogram of the trades' P&L. nets: USD, one a trade."""
+    """Return the histogram of the trades' P&L, without those of exactly 0. nets: USD, one a trade."""
     return tuple(TradeBin(low_usd=low, high_usd=high, trades=many) for low, high, many in count_in_bins(nets))
 
 
 def count_in_bins(values: FloatArray) -> list[tuple[float, float, int]]:
     """Return (from, to, how many) with 0 as one of the edges; the outer bins hold what lies beyond them.
 
-    values: float64, shape (n,), of any unit; no bins where n is 0.
+    values: float64, shape (n,), of any unit. What is exactly 0 is neither a gain nor a loss, and in no bin; no bins
+    where all are.
     """
+    values = values[values != 0]
     if not values.size:
         return []
-    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
+    reach = float(np.quantile(np.abs(values), 0.98))
     edges = reach * np.arange(-_BINS // 2, _BINS // 2 + 1) / (_BINS // 2)  # linspace would miss 0 by a rounding
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))

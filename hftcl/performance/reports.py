@@ -155,11 +155,20 @@ class TradeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeBin:
-    """How many trades ended with a P&L from `low_usd` up to `high_usd`."""
+    """How many trades ended with a P&L from `low_usd` up to `high_usd`; one of exactly 0 is neither gain nor loss."""
 
     low_usd: float
     high_usd: float
     trades: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBin:
+    """How many sessions ended with a P&L from `low` up to `high`, fractions of capital."""
+
+    low: float
+    high: float
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +188,7 @@ class RiskFigures:
     """What days and falls were like, net; fractions of capital unless named otherwise.
 
     cagr: a year's growth, were profits reinvested. volatility, sortino: annual. calmar: cagr / the deepest drawdown.
-    var: what one session in twenty falls below; cvar: the mean of those.
+    var: what one session in twenty falls below; cvar: the mean of those; None of fewer than twenty sessions.
     """
 
     cagr: float | None
@@ -196,14 +205,16 @@ class RiskFigures:
     average_loss_usd: float | None
     drawdowns: tuple[Drawdown, ...]
     """The five deepest, the deepest first."""
+    session_bins: tuple[SessionBin, ...]
+    """With 0 as an edge; those that made exactly 0, as without a trade, are in none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class PerformanceReport(ShortForm):
     """What was traded, net of everything, and whose work it was. `ledger`: "live", "paper" or "replay".
 
-    trades: the newest, at most 200 unless all are asked for, newest first; trade_bins count all of them. notes: what a
-    reader should know before the figures are believed.
+    trades: the newest, at most 200 unless all are asked for, newest first; trade_bins count all that made or lost
+    something. notes: what a reader should know before the figures are believed.
     """
 
     ledger: str

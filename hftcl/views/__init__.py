@@ -127,7 +127,10 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
     drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
     if not boxed:
         drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
-    widths = _fit_widths([[columns[index], *(row[index].text for row in body)] for index in shown], width, boxed)
+    numbers = frozenset(place for place, index in enumerate(shown) if index in grid.numbers)
+    texts = [[columns[index], *(row[index].text for row in body)] for index in shown]
+    # a figure with its interval stays on one line wherever there is room for that, before prose gets any
+    widths = _fit_widths(texts, width, boxed, numbers) or _fit_widths(texts, width, boxed)
     for place, index in enumerate(shown):
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
         wide, is_id = widths[place] if widths else None, columns[index] == "model"
@@ -144,19 +147,23 @@ def _count_frame(columns: int, boxed: bool) -> int:
     return 3 * columns + 1 if boxed else 2 * (columns - 1)
 
 
-def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool) -> list[int]:
+def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool, whole: frozenset[int] = frozenset()) -> list[int]:
     """Return widths at which words stay whole, as far as they fit into `width`; none where there is room, or is not.
+
+    columns: each its head and its texts. whole: places of those in which a text, not only a word, stays whole.
 
     Rich takes from each column alike, and breaks a date in two while a sentence beside it has room.
     """
     room = width - _count_frame(len(columns), boxed)
     wanted = [max(len(line) for text in column for line in text.splitlines() or [""]) for column in columns]
     words = [max(_measure_word(text) for text in column) for column in columns]
+    for place in whole:
+        words[place] = max(words[place], *map(len, columns[place][1:]), 0)
     if sum(wanted) <= room or min(words) == 0:
         return []
     for longest in range(_LONGEST_WORD, _SHORTEST_BREAK - 1, -1):
         # the first column holds names, which are looked for; what stands beside one may be an address, and broken
-        widths = [words[0], *(min(word, longest) for word in words[1:])]
+        widths = [word if place == 0 or place in whole else min(word, longest) for place, word in enumerate(words)]
         if sum(widths) <= room:
             break
     else:

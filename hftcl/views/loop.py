@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import (
+    UNDEFINED,
     bars_of,
     basis_points,
     count,
+    describe_beyond_zero,
     describe_policy,
     information_interval,
     interval,
@@ -111,10 +113,11 @@ def draw_features(report: "FeaturesReport") -> None:
     say(describe_source(report), "bold magenta" if report.synthetic else "")
     horizon = str(report.horizon_minutes)
     rows = []
+    none = UNDEFINED if report.model_id else ""  # without a model the whole column has nothing to say
     for feature in report.features:
-        median = "" if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
-        spread = "" if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
-        importance = "" if feature.importance is None else f"{feature.importance:.1%}"
+        median = UNDEFINED if feature.quantiles is None else f"{feature.quantiles[2]:.3g}"
+        spread = UNDEFINED if feature.quantiles is None else f"{feature.quantiles[0]:.3g} to {feature.quantiles[4]:.3g}"
+        importance = none if feature.importance is None else f"{feature.importance:.1%}"
         name = Styled(feature.name, "bold") if feature.own else feature.name
         rows.append((
             name, feature.group, f"{feature.coverage:.1%}", median, spread,
@@ -126,10 +129,7 @@ def draw_features(report: "FeaturesReport") -> None:
         f"{count(report.training_sessions, 'training session')}; the exam's are not looked at"
     )
     draw_table(title, columns, rows, numbers=frozenset({2, 3, 6, 7}), spare=("median", "1 to 99 %", "group", "us/bar"))
-    say(
-        f"{report.beyond_zero} of {report.intervals} intervals (all horizons: --html, --json) leave out zero; of "
-        f"features that are worth nothing about {report.intervals / 10:.0f} would."
-    )
+    say(describe_beyond_zero(report.beyond_zero, report.intervals, " (all horizons: --html, --json)"))
     if own := [feature.name for feature in report.features if feature.own]:
         say(f"Your own: {', '.join(own)}.")
     if report.left_out:

@@ -21,6 +21,7 @@ from hftcl.errors import StorageError, UsageError
 from hftcl.exam.metrics import max_drawdown
 from hftcl.learning.backtest.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
 from hftcl.pages.courses import read_script
+from hftcl.performance.risk import compute_risk
 from tests.browser import PATIENCE_MS
 from tests.in_process import call
 from tests.installed import one_line
@@ -49,6 +50,7 @@ def policy(seed: int, deployments: int) -> PolicyReport:
         deployments=deployments,
         served=served,
         pnl_by_session={day.isoformat(): float(each) for day, each in zip(DAYS, net, strict=True)},
+        risk=compute_risk(net, DAYS, np.empty(0), sessions_per_year=252),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from hftcl import pages as page
 from hftcl.performance.prices import read_prices
+from hftcl.performance.reports import CellFigures, PerformanceReport
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
 from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
@@ -41,7 +42,26 @@ def folder(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     page.write(home / "backtest.html", page.backtest(test_backtest_page.REPORT))
     page.write(home / "search.html", page.search(test_search_page.REPORT))
     page.write(home / "features.html", page.features(test_features_page.REPORT))
+    at_the_left = {"5": None, "30": (-0.25, -0.2, -0.15)}
+    long_name = "volume_of_the_last_sessions_" * 2 + "and_more"
+    named = replace(test_features_page.WORTHLESS, name=long_name, ic=at_the_left)
+    features = replace(test_features_page.REPORT, features=(*test_features_page.REPORT.features, named))
+    page.write(home / "features_of_long_names.html", page.features(features))
+    page.write(home / "report_of_a_decade.html", page.performance(stretch(report), shares))
     return home
+
+
+def stretch(report: PerformanceReport) -> PerformanceReport:
+    """Return it with ten years of months, and with the days and hours of a market that never closes."""
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    cells = tuple(
+        CellFigures(weekday=day, hour=hour, clock=f"{hour:02}:00-{hour + 1:02}:00", net_usd=-12_345.0 + 1000 * hour)
+        for day in days
+        for hour in range(24)
+    )
+    months = {f"{year}-{month:02}": 0.123 - 0.02 * month for year in range(2016, 2026) for month in range(1, 13)}
+    weekdays = tuple(replace(report.weekdays[0], name=day) for day in days)
+    return replace(report, cells=cells, weekdays=weekdays, months=months)
 
 
 @pytest.fixture
@@ -115,10 +135,16 @@ def test_charts_and_tables_are_shown_whole(opened: Open, width: int) -> None:
 
 @pytest.mark.parametrize("width", [375, 1100])
 def test_no_text_of_a_chart_is_cut_off_or_lies_on_another(opened: Open, width: int) -> None:
-    for name in PAGES:
+    for name in (*ALL, "features_of_long_names", "report_of_a_decade"):
         tab, _ = opened(name, viewport={"width": width, "height": 900})
         assert tab.evaluate(TEXTS_AT_FAULT) == [], name
+        assert tab.evaluate(TEXTS_TOO_SMALL) == [], name
 
+
+TEXTS_TOO_SMALL = """() => [...document.querySelectorAll(".chart.small text")].filter(t => t.getBBox().width > 0)
+    .map(t => [t.textContent, parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a])
+    .filter(([, px]) => px < 10)"""
+"""Which texts of the drawings for a phone are below ten pixels, where these are shown."""
 
 TEXTS_AT_FAULT = """() => Array.from(document.querySelectorAll("svg[role=img]")).flatMap(svg => {
             const view = svg.getBoundingClientRect()
@@ -126,16 +152,20 @@ TEXTS_AT_FAULT = """() => Array.from(document.querySelectorAll("svg[role=img]"))
                 .filter(([, b]) => b.width > 0)
             const cut = boxes.filter(([, b]) => b.left < view.left - 1 || b.right > view.right + 1 ||
                 b.top < view.top - 4 || b.bottom > view.bottom + 4).map(([text]) => "cut: " + text)
+            const lines = Array.from(svg.querySelectorAll("path.curve")).map(r => r.getBoundingClientRect())
+                .filter(r => r.width > 0)
+            const under = boxes.filter(([, p]) => lines.some(q => p.left < q.right - 1 && q.left < p.right - 1 &&
+                p.top + 1 < q.bottom && q.top < p.bottom - 1)).map(([a]) => a + " on a line")
             const over = boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([, q]) =>
-                p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 4 && q.top < p.bottom - 4)
+                p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 2 && q.top < p.bottom - 2)
                 .map(([b]) => a + " on " + b))
             const bars = Array.from(svg.querySelectorAll("rect:not([fill-opacity])"))
                 .map(r => r.getBoundingClientRect()).filter(r => r.width > 0)
             const on = boxes.filter(([, p]) => bars.some(q => p.left < q.right - 1 && q.left < p.right - 1 &&
-                p.top < q.bottom - 4 && q.top < p.bottom - 4)).map(([a]) => a + " on a bar")
-            return cut.concat(over, on)
+                p.top < q.bottom - 2 && q.top < p.bottom - 2)).map(([a]) => a + " on a bar")
+            return cut.concat(over, on, under)
         })"""
-"""What of a drawing's texts is outside it, or lies on another text or on a bar that is no cell of its own."""
+"""What of a drawing's texts is outside it, or lies on a text, an interval's line or a bar that is no cell of it."""
 
 
 def test_the_pointer_reads_the_curve_that_lies_under_it(opened: Open) -> None:
@@ -272,6 +302,16 @@ def test_on_paper_nothing_is_cut_and_what_only_a_screen_has_use_for_is_gone(open
         kept = tab.evaluate("[...document.querySelectorAll('h2, h3')].map(e => getComputedStyle(e).breakAfter)")
         assert set(kept) == {"avoid"}, "no heading stands alone at the foot of a sheet"
         assert len(tab.pdf()) > 20_000
+
+
+def test_on_paper_what_is_folded_on_the_screen_is_there(opened: Open) -> None:
+    tab, _ = opened(viewport={"width": 720, "height": 900})
+    folded = tab.locator("details:not([open])")
+    assert folded.count() > 0
+    assert not folded.first.locator("tr").last.is_visible()
+    tab.emulate_media(media="print")
+    for each in folded.all():
+        assert each.locator("tr").last.is_visible()
 
 
 def test_on_a_phone_a_name_of_a_card_keeps_its_room_beside_a_long_value(opened: Open) -> None:

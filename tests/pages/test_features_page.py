@@ -56,7 +56,7 @@ def test_the_page_of_the_features_is_well_formed_and_nothing_on_it_runs(report: 
 def test_each_feature_is_on_the_page_with_every_horizon_and_what_its_file_says_is_shown_as_it_is() -> None:
     tags = Tags(page.features(REPORT))
     assert HOSTILE in tags.text
-    assert "1 of 3 intervals leave out zero; of features that are worth nothing about 0 would." in tags.text
+    assert "1 of 3 intervals leaves out zero; of features that are worth nothing about 0 would." in tags.text
     assert "-0.0100 [-0.0400, +0.0200]" in tags.text
     assert "+0.0100 [-0.0200, +0.0400]" in tags.text, "the horizon of five minutes"
     assert "Left out by [features]: ret_1." in tags.text
@@ -75,7 +75,9 @@ def test_the_page_of_the_features_says_until_when_the_bars_were_known() -> None:
 
 def test_an_interval_lies_where_its_figures_are_and_one_without_zero_has_another_colour() -> None:
     text = page.features(REPORT)
-    worthless, stretch = re.findall(r'stroke="var\(--(c\d)\)" d="M([\d.]+) [\d.]+H([\d.]+)M', text)
+    worthless, stretch, *on_a_phone = re.findall(r'stroke="var\(--(c\d)\)" d="M([\d.]+) [\d.]+H([\d.]+)M', text)
+    assert [color for color, *_ in on_a_phone] == ["c0", "c2"]
+    assert "Orange: an interval without zero." in text
     zero = re.search(r'class="zero" d="M([\d.]+)', text)
     assert zero
     assert (worthless[0], stretch[0]) == ("c0", "c2")
@@ -93,3 +95,16 @@ def test_on_a_terminal_of_80_characters_an_interval_stays_on_one_line(
     longest = replace(WORTHLESS, name="volume_vs_earlier_sessions")
     draw_features(replace(REPORT, features=(longest,)))
     assert "-0.0100 [-0.0400, +0.0200]" in capsys.readouterr().out
+
+
+def test_a_name_without_room_beside_its_line_stands_above_it_and_what_is_undefined_is_a_dash() -> None:
+    """A name of a user's own lay over the line of its feature."""
+    for name, at in (("vol", "230"), ("volume_" * 6, "16")):
+        text = page.features(replace(REPORT, features=(replace(WORTHLESS, name=name, ic={"30": (0.0, 0.0, 0.0)}),)))
+        wide = text[text.index('viewBox="0 0 960') :].partition("</svg>")[0]
+        begin = re.search(r'class="zero" d="M([\d.]+)', wide)
+        assert begin
+        assert float(begin[1]) == pytest.approx((float(at) + 944) / 2, abs=0.1)
+    nothing = page.features(NOTHING)
+    assert "<td></td>" not in nothing
+    assert len(re.findall("<td[^>]*>-</td>", nothing)) == 2 + 5 + 1, "horizons, quantiles, weight"

@@ -9,11 +9,12 @@ import pty
 import re
 import subprocess
 from dataclasses import fields, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hftcl import PerformanceTracker, config
@@ -24,8 +25,12 @@ from hftcl.home import Home
 from hftcl.market.store import BarStore
 from hftcl.market.window import open_market
 from hftcl.pages.courses import read_script
+from hftcl.pages.performance import draw_tiles
+from hftcl.pages.performance_charts import monthly, session_bins, trade_bins, weekly
+from hftcl.pages.risk import draw_sessions
 from hftcl.performance.prices import read_prices
-from hftcl.performance.reports import PerformanceReport
+from hftcl.performance.reports import CellFigures, PerformanceReport
+from hftcl.performance.risk import compute_risk
 from hftcl.performance.story import Importances, performance
 from hftcl.settings import Settings
 from tests.in_process import call
@@ -198,6 +203,42 @@ def test_each_session_and_each_trade_is_counted_in_one_bar(found: PerformanceRep
         assert sum(int(counted.replace(",", "")) for counted, kind in bars if kind == what) == many > 0
 
 
+def test_the_bars_of_calm_sessions_tell_ranges_that_differ_and_what_made_nothing_is_no_gain(
+    found: PerformanceReport,
+) -> None:
+    """Sixty sessions that spread by 0.03 % were told as "4 sessions from -0.01 to -0.01 %"."""
+    net = np.random.default_rng(7).normal(0.0, 0.0003, 60)
+    net[:25] = 0.0
+    days = [SPAN[0] + timedelta(days=n) for n in range(60)]
+    risk = compute_risk(net, days, np.empty(0), sessions_per_year=252)
+    text = "".join(draw_sessions(risk, net.size))
+    told = re.findall(r'class="(gain|loss)".*?<title>(\d+) sessions? from ([+-]?[\d.]+) to ([+-]?[\d.]+) %<', text)
+    assert len({(low, high) for _, _, low, high in told}) == len(told) == 24
+    assert all(float(low) < float(high) for _, _, low, high in told)
+    for kind, many in (("gain", (net > 0).sum()), ("loss", (net < 0).sum())):
+        assert sum(int(counted) for side, counted, *_ in told if side == kind) == many
+    assert "25 sessions made nothing, without a bar." in text
+
+
+def test_where_no_session_made_or_lost_anything_that_is_said_and_no_bar_is_drawn() -> None:
+    idle = compute_risk(np.zeros(2), [SPAN[0], SPAN[1]], np.empty(0), sessions_per_year=252)
+    assert draw_sessions(idle, 2) == ['<p class="soft">No session made or lost anything.</p>']
+    assert session_bins(()) == trade_bins(()) == ""
+
+
+def test_a_figure_of_a_year_never_stands_alone_where_it_is_of_few_sessions(found: PerformanceReport) -> None:
+    """One session of +1 % was told as a growth of 1127 % a year, three as a Calmar ratio of 237."""
+    net = np.array([0.01, -0.002, 0.008])
+    days = [SPAN[0] + timedelta(days=n) for n in range(3)]
+    risk = compute_risk(net, days, np.empty(0), sessions_per_year=252)
+    text = draw_tiles(replace(found, risk=risk, total=replace(found.total, sessions=3)))
+    told = dict(re.findall(r"<span>([^<]*)</span><b>([^<]*)</b>", text))
+    for name in ("CAGR", "Volatility", "Sortino ratio", "Calmar ratio"):
+        assert told[name].endswith(" (3 sessions)"), name
+    assert told["VaR, 95 %"] == told["CVaR, 95 %"] == "-"
+    assert "(" not in dict(re.findall(r"<span>([^<]*)</span><b>([^<]*)</b>", draw_tiles(found)))["CAGR"]
+
+
 def test_a_phone_is_shown_the_months_and_hours_one_below_the_other_and_none_that_is_empty(
     found: PerformanceReport,
 ) -> None:
@@ -207,6 +248,29 @@ def test_a_phone_is_shown_the_months_and_hours_one_below_the_other_and_none_that
     assert re.findall(r">([A-Z][a-z]{2})<", narrow) == ["Jun", "Jul"]
     figures = [re.findall(r">([+-][\d.]+)<", drawn) for drawn in (wide, narrow)]
     assert figures[0] == figures[1] == [f"{100 * value:+.2f}" for value in (*found.months.values(), found.total.pnl)]
+
+
+@pytest.mark.parametrize("hours", [7, 24])
+def test_no_cell_of_a_heat_map_is_narrower_than_its_figure_and_none_is_lost(
+    found: PerformanceReport, hours: int
+) -> None:
+    """Ten years on a phone, and the hours of a market that never closes on a screen too, lay on one another."""
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[: 5 if hours == 7 else 7]
+    cells = tuple(
+        CellFigures(weekday=day, hour=hour, clock=f"{hour:02}:00-{hour + 1:02}:00", net_usd=100.0 * place + hour)
+        for place, day in enumerate(days)
+        for hour in range(hours)
+    )
+    weekdays = tuple(replace(found.weekdays[0], name=day) for day in days)
+    months = {f"{year}-{month:02}": 0.0001 * month for year in range(2016, 2026) for month in range(1, 13)}
+    maps = ((monthly(months), 10 * 13), (weekly(replace(found, cells=cells, weekdays=weekdays)), len(days) * hours))
+    for drawn, many in maps:
+        for size in ("960", "360"):
+            svg = drawn.partition(f'viewBox="0 0 {size} ')[2].partition("</svg>")[0]
+            assert len(re.findall("<rect", svg)) == many
+            assert min(float(wide) for wide in re.findall(r'<rect[^>]* width="([\d.]+)"', svg)) >= 47
+            corners = re.findall(r'<rect[^>]* x="([\d.]+)" y="([\d.]+)"', svg)
+            assert len(set(corners)) == many, "none lies on another"
 
 
 def test_marks_lie_on_the_equity_curve(found: PerformanceReport) -> None:

@@ -59,3 +59,34 @@ def test_what_is_not_defined_is_none() -> None:
     assert empty.drawdowns == ()
     rising = compute_risk(np.array([0.01, 0.02]), DAYS[:2], np.array([1.0]), sessions_per_year=252)
     assert (rising.sortino, rising.calmar, rising.average_loss_usd) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [[-1.0, 0.02, 0.01], [-1.5, -1.5, 0.01], [7.1]],
+    ids=["all_lost", "two_losses_of_more_than_all", "beyond_every_float"],
+)
+def test_no_growth_of_a_year_is_told_of_what_has_none(net: list[float]) -> None:
+    found = compute_risk(np.array(net), DAYS[: len(net)], np.array([]), sessions_per_year=365)
+    assert (found.cagr, found.calmar) == (None, None)
+
+
+def test_a_calmar_ratio_beyond_every_float_is_none_as_json_has_no_infinity() -> None:
+    found = compute_risk(np.array([47.0, -1e-9]), DAYS[:2], np.array([]), sessions_per_year=365)
+    assert found.cagr is not None
+    assert found.calmar is None
+
+
+def test_a_session_without_a_trade_is_in_no_bar_of_gains_or_losses() -> None:
+    found = compute_risk(np.array([0.01, 0.0, -0.01, 0.0]), DAYS[:4], np.array([]), sessions_per_year=252)
+    assert sum(each.sessions for each in found.session_bins) == 2
+    assert [each.sessions for each in found.session_bins if each.low == 0 or each.high == 0] == [0, 0]
+    assert compute_risk(np.zeros(3), DAYS[:3], np.array([]), sessions_per_year=252).session_bins == ()
+
+
+def test_the_worst_twentieth_is_told_from_twenty_sessions_on() -> None:
+    few = compute_risk(NET[:19], DAYS[:19], np.array([]), sessions_per_year=252)
+    assert (few.var, few.cvar) == (None, None)
+    enough = compute_risk(NET[:20], DAYS[:20], np.array([]), sessions_per_year=252)
+    assert enough.var is not None
+    assert enough.cvar == NET.min()

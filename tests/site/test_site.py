@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.browser import PATIENCE_MS, launch, list_serious_faults
+from tests.browser import PATIENCE_MS, do_without, list_serious_faults
 from tests.site.build import ROOT
 
 DOCS = ROOT / "docs"
@@ -58,9 +59,8 @@ def find_faults(site: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sphinx", reason='the site is built with: pip install -e ".[site]"')
-    pytest.importorskip("myst_parser")
-    pytest.importorskip("furo")
+    if None in map(find_spec, ("sphinx", "myst_parser", "furo")):
+        do_without('what builds the site is not installed: pip install -e ".[site]"')
     out = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "tests.site.build", out], cwd=ROOT, capture_output=True, text=True, check=False
@@ -76,12 +76,13 @@ def test_the_site_has_every_page_and_opens_from_the_file_system(site: Path) -> N
     assert find_faults(site) == []
 
 
-@pytest.fixture(scope="module")
-def page_of_a_browser() -> Iterator[Any]:
-    for browser in launch():
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        yield page
+@pytest.fixture
+def tab(browser: Any, site: Path) -> Iterator[Any]:
+    """Return a tab of the browser; `site` is built first, for without it there is nothing to look at."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
 
 
 WIDER = """() => [document.documentElement.scrollWidth > innerWidth ? "the page" : "",
@@ -91,24 +92,24 @@ WIDER = """() => [document.documentElement.scrollWidth > innerWidth ? "the page"
 """What of a page is wider than the screen and lies in no box of its own that can be pushed."""
 
 
-@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (800, "dark"), (1440, "light")])
 def test_each_page_fits_a_phone_and_a_screen_and_has_no_serious_fault(
-    site: Path, page_of_a_browser: Any, width: int, scheme: str
+    site: Path, tab: Any, width: int, scheme: str
 ) -> None:
-    page_of_a_browser.set_viewport_size({"width": width, "height": 900})
-    page_of_a_browser.emulate_media(color_scheme=scheme)
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.emulate_media(color_scheme=scheme)
     for page in DOCS.rglob("*.md"):
-        page_of_a_browser.goto((site / page.relative_to(DOCS).with_suffix(".html")).as_uri())
-        assert page_of_a_browser.evaluate(WIDER) == [], page
-        assert list_serious_faults(page_of_a_browser) == [], page
+        tab.goto((site / page.relative_to(DOCS).with_suffix(".html")).as_uri())
+        assert tab.evaluate(WIDER) == [], page
+        assert list_serious_faults(tab) == [], page
 
 
-@pytest.mark.slow
-def test_a_terminal_is_read_at_its_own_size_on_a_phone(site: Path, page_of_a_browser: Any) -> None:
-    page_of_a_browser.set_viewport_size({"width": 375, "height": 900})
-    page_of_a_browser.goto((site / "tour.html").as_uri())
-    wide = page_of_a_browser.evaluate("[...document.querySelectorAll('article img[src$=svg]')].map(e => e.clientWidth)")
+@pytest.mark.browser
+def test_a_terminal_is_read_at_its_own_size_on_a_phone(site: Path, tab: Any) -> None:
+    tab.set_viewport_size({"width": 375, "height": 900})
+    tab.goto((site / "tour.html").as_uri())
+    wide = tab.evaluate("[...document.querySelectorAll('article img[src$=svg]')].map(e => e.clientWidth)")
     assert len(wide) > 3
     assert min(wide) > 700, "110 columns of 6 pixels or more"
 

@@ -315,7 +315,7 @@ FEATURES = FeaturesReport(
 )
 
 
-def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is_left_empty() -> None:
+def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is_a_dash() -> None:
     blocks = collect_blocks(loop.draw_features, FEATURES)
     (grid,) = list_grids(blocks)
     assert grid.title.startswith("2 features on 123,456 bars of 40 training sessions;")
@@ -326,7 +326,7 @@ def test_a_feature_is_shown_at_the_horizon_of_the_model_and_what_is_not_known_is
     (grid_of_tiny,) = list_grids(collect_blocks(loop.draw_features, replace(FEATURES, features=(tiny,))))
     assert read_columns(grid_of_tiny)[0]["IC at 30 min [90 %]"].startswith("+0.0000 "), "no minus before a zero"
     assert (first["weight"], first["us/bar"]) == ("12.5%", "1.23")
-    assert [own[name] for name in ("median", "1 to 99 %", "IC at 30 min [90 %]", "weight")] == [""] * 4
+    assert [own[name] for name in ("median", "1 to 99 %", "IC at 30 min [90 %]", "weight")] == ["-"] * 4
     assert [row[0].style for row in grid.rows] == ["", "bold"], "those of the user stand out"
     assert list_lines(blocks)[1:] == [
         "2 of 3 intervals (all horizons: --html, --json) leave out zero; of features that are worth nothing "

@@ -55,8 +55,11 @@ BENCHMARK = BenchmarkFigures(
     equal_risk_pnl=None,
 )
 RISK = RiskFigures(
-    **dict.fromkeys((name for name in RiskFigures.__dataclass_fields__ if name != "drawdowns"), None),
+    **dict.fromkeys(
+        (name for name in RiskFigures.__dataclass_fields__ if name not in {"drawdowns", "session_bins"}), None
+    ),
     drawdowns=(),
+    session_bins=(),
 )
 REPORT = PerformanceReport(
     ledger="paper",

@@ -129,6 +129,20 @@ def test_a_table_that_is_squeezed_breaks_between_words_and_gives_room_to_what_is
     assert told.count("met") == 30
 
 
+def test_a_figure_with_its_interval_stays_on_one_line_where_prose_can_be_folded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the history at 110 characters: "11.41 (3.0 to", and "19.8)" below it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "110")
+    columns = ("model", "Sharpe (90 %)", "verdict", "may trade", "serves", "bars", "why")
+    row = ("20261130_023328", "11.41 (3.0 to 19.8)", "deployed", "MAY NOT TRADE", "now, since 2026-11-30", "SYNTHETIC")
+    draw_table("", columns, [(*row, "met " * 30)], numbers=frozenset({1}))
+    told = capsys.readouterr().out
+    assert "11.41 (3.0 to 19.8)" in told
+    assert told.count("met") == 30
+
+
 def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "24")
     begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)

@@ -1,11 +1,13 @@
 """What `backtest` tells: the replayed courses as plain figures, their differences, and the conclusion in one line.
 
-Computes no figure of its own: `exam.metrics` and `exam.replay` do.
+Computes no figure of its own: `exam.metrics`, `exam.replay` and `performance.risk` do.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
+
+import numpy as np
 
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare
@@ -22,6 +24,7 @@ from hftcl.learning.backtest.reports import (
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.market.sessions import Calendar
+from hftcl.performance.risk import compute_risk
 from hftcl.settings import Settings
 
 POLICY: Final = "policy"  # a name as the JSON and the page show it, so it stays
@@ -104,6 +107,7 @@ def _report_policy(name: str, course: PolicyRun, sessions_per_year: int) -> Poli
         deployments=len(course.deployments),
         served=tuple(_report_served(step, course.days) for step in course.deployments),
         pnl_by_session={day.isoformat(): pnl for day, pnl in zip(course.days, net.tolist(), strict=True)},
+        risk=compute_risk(net, course.days, np.empty(0), sessions_per_year=sessions_per_year),  # no trade of its own
     )
 
 

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from hftcl.document import ShortForm
+from hftcl.performance.reports import RiskFigures
 
 if TYPE_CHECKING:
     from hftcl.learning.search.space import Choice
@@ -64,7 +65,8 @@ class ServedReport:
 class PolicyReport:
     """What one way to run the loop earned, out of sample: Sharpe ratios annual, P&L in capitals, turnover in capitals.
 
-    traded_sessions: sessions with a trade; deployments: how often a model was put in place; served: which.
+    traded_sessions: sessions with a trade; deployments: how often a model was put in place; served: which. risk: as in
+    `report`, but that the trades of a policy are not told apart.
     """
 
     rule: str
@@ -79,6 +81,7 @@ class PolicyReport:
     deployments: int
     served: tuple[ServedReport, ...]
     pnl_by_session: dict[str, float]
+    risk: RiskFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
