@@ -142,8 +142,10 @@ class RecordScorer:
         rows, holding = self.list_rows(), {row.session for row in self.list_holding()}
         last, corrected = rows[-1].session, {row.session for row in rows} - holding
         sessions = list_sessions(self.data.frame)
-        again, _ = self.score([session for session in sessions if session.day in corrected])
-        later, problem = self.score([session for session in sessions if session.day > last])
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        again, _ = self._score_unseen([session for session in sessions if session.day in corrected])
+        later, problem = self._score_unseen([session for session in sessions if session.day > last])
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return (*again, *later), problem
 
     def score(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
@@ -151,10 +153,15 @@ class RecordScorer:
 
         Sessions on which no model of this policy was current, or that it had seen, are no one's and left out.
         """
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        scored = self._score_unseen(sessions)
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
+        return scored
+
+    def _score_unseen(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
         problem = None
-        self.on_event(Event(STAGE, 0, 1, text="scoring"))
         for owner, days_of_owner in groupby(sessions, key=lambda session: current.find_at(session.start)):
             if owner is None:
                 continue
@@ -169,7 +176,6 @@ class RecordScorer:
                 scored_sessions += self._score(model, days, "scored")
             except HftclError as fault:
                 problem = f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
-        self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return tuple(scored_sessions), problem
 
     def _is_ours(self, model: ModelRecord) -> bool:
