@@ -1,9 +1,10 @@
 """What a story tells while it works: its progress, which moments no signal may cut, and how long each stage took.
 
 A story never prints: it calls `on_event`, and the edge decides what to show. Nothing may depend on the text of a
-progress. Reads the monotonic clock alone.
+progress. Reads the monotonic clock, and logs that nothing is told any more.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -11,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 BANNER: Final = "banner"  # the stage of what is shown as it is, line for line: a model that is swapped while trading
 
@@ -40,6 +43,25 @@ OnEvent = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Listen to nothing: the default of every story."""
+
+
+def keep_from_ending(on_event: OnEvent) -> OnEvent:
+    """Return what tells `on_event` until its stream takes no more (OSError, or ValueError of a closed one).
+
+    For orders and what closes positions: they go on although a person cannot be told.
+    """
+    is_heard = True
+
+    def tell(event: Event) -> None:
+        nonlocal is_heard
+        if is_heard:
+            try:
+                on_event(event)
+            except (OSError, ValueError) as error:
+                is_heard = False
+                log.warning("what happens is shown no more error=%s", error)
+
+    return tell
 
 
 HoldSignals = Callable[[bool], AbstractContextManager[None]]

@@ -21,12 +21,14 @@ from hftcl import logs, views
 from hftcl.cli import invocation, main, telling
 from hftcl.market import calendar_file
 from hftcl.market.sources import polygon_memory
+from hftcl.views import terminal
 from tests.installed import give_calendar
 
 # What a command leaves behind in its process: what it printed, read, told and hides, where it keeps calendars, and the
 # answers of a service that it did not store.
 _LEFT: Final[tuple[tuple[object, str], ...]] = (
     (views, "documents"),
+    (terminal, "unwritten"),
     (invocation, "homes_read"),
     (telling, "_told"),
     (logs, "_hidden"),

@@ -42,6 +42,18 @@ def wait_until_ended(*pids: int, limit_s: float = PATIENCE_S) -> None:
     wait_until(lambda: not any(map(lives, pids)), f"The end of each of {pids}", limit_s)
 
 
+def wait_until_it_waits(pid: int) -> None:
+    """Return once the main thread of a process sleeps, and has not been awake between two looks."""
+    seen = [""]
+
+    def sleeps_on() -> bool:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        seen.append("".join(line for line in lines if line.startswith(("State:", "voluntary_ctxt", "nonvoluntary"))))
+        return "S (sleeping)" in seen[-1] and seen[-1] == seen[-2]
+
+    wait_until(sleeps_on, f"The sleep of {pid}")
+
+
 def children(parent: int) -> list[int]:
     """Return the processes whose parent is `parent`, those left out that have ended."""
     seen = ((int(folder.name), *_look_at(int(folder.name))) for folder in Path("/proc").glob("[0-9]*"))

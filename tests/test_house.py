@@ -276,6 +276,44 @@ def test_at_least_95_of_100_public_names_have_a_docstring() -> None:
     assert len(missing) <= 0.05 * len(public), f"{len(missing)} of {len(public)} public names say nothing"
 
 
+# Waits that are no wait for another thread, or that the main thread, which alone hears of signals, never comes to.
+UNLIMITED = {
+    "hftcl.model.training_process": ("self._child.wait()",),  # it has closed its streams: it has ended, or is about to
+    "hftcl.alerts.sending": ("child.wait()",),  # it was killed
+    "hftcl.compute.on_worker": ("watcher.join()",),  # on a worker of Dask, whose signals are not ours
+    "hftcl.dashboard.reader": ("self._first.wait()",),  # of the slow thread
+    "hftcl.dashboard.server": ("self.stopping.wait()", "changed.wait()"),  # awaited, with a limit
+    "hftcl.market.sources.ahead": ("self._room.acquire()",),  # of the threads that fetch
+}
+WAITS = {"result", "wait", "join", "acquire"}
+
+
+def list_unlimited_waits(source: Source) -> list[str]:
+    """Return the waits for other threads that have no limit, as they are written."""
+    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        name = ast.unparse(call.func).rpartition(".")[2]
+        is_bare = isinstance(call.func, ast.Attribute) and name in WAITS and not (call.args or call.keywords)
+        of_threads = name == "as_completed" or ast.unparse(call.func).endswith("threads.map")
+        if is_bare or of_threads:
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_no_wait_for_another_thread_keeps_ctrl_c_from_being_heard() -> None:
+    found = {source.name: tuple(waits) for source in list_sources() if (waits := list_unlimited_waits(source))}
+    assert found == UNLIMITED, "hftcl.waiting waits for threads"
+
+
+def test_a_wait_without_a_limit_is_noticed() -> None:
+    text = "a.result()\nlock.acquire()\nas_completed(b)\nfutures.as_completed(c)\nthreads.map(work, d)\n"
+    assert len(list_unlimited_waits(read_source(text, "house"))) == 5
+    assert (
+        list_unlimited_waits(read_source("a.result(0)\n', '.join(b)\nevent.wait(1)\nwait(b, timeout=1)", "house")) == []
+    )
+
+
 # Words that a reader whose first language is another one has to look up; a flag such as --begin-anew is a name.
 RARE_WORDS = re.compile(
     r"(?<![-\w])(?:nobody|whoever|whomever|wherever|anew|whom|lest|hither|thereof|for good|be its|save that|in vain"

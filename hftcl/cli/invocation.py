@@ -43,7 +43,11 @@ class Invocation(Value):
         homes_read.append(Home.of(configuration.settings))
         keep_calendars(homes_read[-1])
         if configuration.remembered and self.verbosity >= 0:
-            sys.stderr.write(f"hftcl: settings of {configuration.file}, with which this home was last used\n")
+            from hftcl.views.terminal import LastingTerminal
+
+            # the kill switch does not end because nothing takes this
+            told = f"hftcl: settings of {configuration.file}, with which this home was last used\n"
+            LastingTerminal(sys.stderr).put(told)
         return configuration
 
     def learning(self, configuration: "Configuration | None" = None) -> "ContinuousLearning":

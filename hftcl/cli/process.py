@@ -55,6 +55,7 @@ _LONGEST_WORD: Final = 200  # characters: longer than a path or an address that 
 _ENDLESS: Final = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")  # a word that is longer than that
 _COMPLETION: Final = "_HFTCL_COMPLETE"  # set by the shell that asks how a line may go on: typer answers
 _TERMINATED: Final = "Stopped by SIGTERM. Run it again to go on."
+_UNWRITTEN: Final = "the output could not be written: {}. `hftcl history` tells what was done."
 _STDERR = 2  # POSIX: 0 is stdin, 1 stdout, 2 stderr
 
 
@@ -109,6 +110,7 @@ def run() -> Never:
         if not isinstance(ended.__context__, BrokenPipeError):
             if ended.code == 128 + signal.SIGTERM:
                 told.print_document(_TERMINATED, 128 + signal.SIGTERM)
+            _flush_errors()
             raise
         code = _discard_output()  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
@@ -120,6 +122,8 @@ def run() -> Never:
         told.print_document(_TERMINATED, code)
     if telling := sys.modules.get("hftcl.cli.telling"):  # who has not loaded it has told nothing
         telling.send_alerts()
+    code = told.tell_unwritten(code)
+    _flush_errors()
     raise SystemExit(code)
 
 
@@ -198,19 +202,17 @@ class _Told(Value):
         if isinstance(error, BrokenPipeError):
             return _discard_output()  # the reader has left, as `head` does: there is nobody to tell
         if isinstance(error, typer.Abort):
-            typer.echo(err=True)  # the question that was not answered has no end of line
+            _tell("\n")  # the question that was not answered has no end of line
             is_interrupted = isinstance(error.__context__, KeyboardInterrupt)
             return self.fail("stopped; nothing was changed", 130 if is_interrupted else 1)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
             # a full disk under a file of ours is told by the storage, and is no OSError by now; EIO: a closed terminal
             _discard_output()
-            return self.fail(
-                f"the output could not be written: {error.strerror}. `hftcl history` tells what was done.", 1
-            )
+            return self.fail(_UNWRITTEN.format(error.strerror), 1)
         if isinstance(error, HftclError | typer.TyperException):
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
             if message.startswith("Usage: "):  # no command was given: the help, as it is
-                typer.echo(message, err=True)
+                _tell(f"{message}\n")
                 return error.exit_code
             if message.startswith("No such command"):
                 message += " `hftcl --help` lists the commands."
@@ -240,6 +242,13 @@ class _Told(Value):
         self.print_document(message, code)
         return code
 
+    def tell_unwritten(self, code: int | None) -> int | None:
+        """Fail a command that did its work, and could not tell of it for lack of room; return the exit status."""
+        terminal = sys.modules.get("hftcl.views.terminal")  # who has not loaded it has told nothing there
+        if code or terminal is None or not terminal.unwritten:
+            return code
+        return self.fail(_UNWRITTEN.format(terminal.unwritten.pop().strerror), 1)
+
     def print_document(self, message: str, code: int) -> None:
         """Print a failure as JSON where that is asked for and no report was printed: stdout has one document."""
         views = sys.modules.get("hftcl.views")
@@ -256,17 +265,32 @@ class _Told(Value):
             "exit_status": code,
             "remedy": " ".join(remedies) or None,
         }
-        typer.echo(json.dumps(failure, ensure_ascii=False, indent=2))
+        try:
+            typer.echo(json.dumps(failure, ensure_ascii=False, indent=2))
+        except OSError:  # the exit status says it all the same
+            _discard_output()
 
 
 def _tell(text: str) -> None:
-    """Write to stderr, or nowhere where it is a terminal that was closed."""
+    """Write to stderr, or nowhere where it takes no more: a closed terminal, a pipe without a reader, a full disk."""
     import typer
 
     try:
         typer.echo(text, err=True, nl=False)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+        _discard_errors()
+
+
+def _flush_errors() -> None:
+    """Write what stderr still holds, or let it go nowhere: the interpreter's own flush would make another status."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard_errors()
+
+
+def _discard_errors() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
 
 
 def _discard_output() -> int:
@@ -279,10 +303,11 @@ def _fold(line: str) -> str:
     """Return a line of an error with line ends between words where stderr is a terminal that would break the words."""
     if not sys.stderr.isatty():
         return line
-    from shutil import get_terminal_size
     from textwrap import fill
 
-    return fill(line, get_terminal_size().columns, break_long_words=False, break_on_hyphens=False)
+    from hftcl.views.terminal import measure
+
+    return fill(line, measure(sys.stderr).columns, break_long_words=False, break_on_hyphens=False)
 
 
 def _clean(line: str) -> str:

@@ -60,8 +60,8 @@ def trade(
     if len(chosen) > 1:
         raise UsageError(f"Give one of {' and '.join(chosen)}, not both.")
     if live and chosen not in ([], ["--once"]):
-        without = "closes what is held without it, real money too" if flatten else "moves no real money"
-        raise UsageError(f"--live is for trading; {chosen[0]} {without}.")
+        why = "needs no --live: it closes what is held, also with real money" if flatten else "moves no real money"
+        raise UsageError(f"--live is for trading; {chosen[0]} {why}.")
     if as_json and not chosen:
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
     _require_watchable(status=status, watch=watch, as_json=as_json)
@@ -146,10 +146,23 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     listener = build_listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
-    if as_json or report.halted or report.by_bot:
-        show(report, trading.draw_halt, as_json)
-    if not report.halted or report.shortfall:
-        raise HftclError(report.shortfall or report.note)
+    with _fail_after(report.shortfall or ("" if report.halted else report.note)):
+        if as_json or report.halted or report.by_bot:
+            show(report, trading.draw_halt, as_json)
+
+
+@contextlib.contextmanager
+def _fail_after(shortfall: str) -> Iterator[None]:
+    """Let the command fail because of `shortfall`, if it is any, once a report is shown, or could not be."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as lost:
+        if shortfall:
+            raise HftclError(shortfall) from lost
+        raise
+    if shortfall:
+        raise HftclError(shortfall)
 
 
 def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
@@ -182,9 +195,8 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             on_alert=lambda _: None,
             rehearse=rehearse,
         )
-    show(report, trading.draw_replay, as_json)
-    if report.shortfall:
-        raise HftclError(report.shortfall)
+    with _fail_after(report.shortfall or ""):
+        show(report, trading.draw_replay, as_json)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:

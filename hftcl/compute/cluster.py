@@ -155,7 +155,7 @@ class ClusterEngine:
         while not wait([coming], timeout=_GLANCE_S).done:
             look()
         try:
-            return coming.result()
+            return coming.result(0)
         except OSError as error:
             if future.status == "error":  # the task's own
                 raise

@@ -15,6 +15,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import count, size
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
+from hftcl.waiting import GLANCE_S
 
 T = TypeVar("T")
 
@@ -151,7 +152,7 @@ class Crew:
         """Hold a place, and give how many there were when it was taken."""
         with self._free:
             while self._running >= self._limit:
-                self._free.wait()
+                self._free.wait(GLANCE_S)  # with a limit, so that Ctrl-C is heard
             self._running += 1
             beside = self._limit
         try:

@@ -67,9 +67,9 @@ def check_edge(context: Context) -> Iterator[Row]:
             "The bot opens nothing with real money until a retrain says MAY TRADE: `hftcl record` shows what counts.",
         )
     else:  # where it may not trade that alone would read as sound beside the "ok"
-        shut = "; [trade] live is not set, so with paper money alone"
+        shut = "The bot trades with paper money only: [trade] live is not set."
         is_open = settings.trade.live or permission.edge == "live"
-        yield ok("edge", permission.text if is_open else f"{permission.text.rstrip('.')}{shut}")
+        yield ok("edge", permission.text if is_open else f"{permission.text.rstrip('.')}. {shut}")
 
 
 def check_production(context: Context) -> Iterator[Row]:

@@ -41,6 +41,7 @@ from hftcl.model.training import Trained, TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.positions import Weight, target_positions
 from hftcl.strategy.weights import measure_volatility, weigh
+from hftcl.waiting import map_in_threads
 
 # Each feature is exchanged three times and predicted again: so many rows keep that below the time of a training.
 _MOST_ROWS: Final = 6_000
@@ -179,7 +180,7 @@ def choose_features(
 
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
     with ThreadPoolExecutor(count_cores(settings)) as threads:
-        falls = list(threads.map(measure, range(len(rows.inputs.names))))
+        falls = list(map_in_threads(threads, measure, range(len(rows.inputs.names))))
     chosen = select(rows.inputs.names, falls, drop_below=drop_below)
     kept = {worth.name for worth in chosen.kept}
     return features.narrow([name for name in rows.inputs.names if name in kept]), chosen

@@ -144,11 +144,13 @@ class RecordScorer:
         rows, holding = self.list_rows(), {row.session for row in self.list_holding()}
         last, corrected = rows[-1].session, {row.session for row in rows} - holding
         sessions = list_sessions(self.data.frame)
-        again, reason = self.score([session for session in sessions if session.day in corrected])
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        again, reason = self._score_unseen([session for session in sessions if session.day in corrected])
         if reason is not None:
             text = f"sessions whose bars were corrected are not scored again: {reason}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
-        later, problem = self.score([session for session in sessions if session.day > last])
+        later, problem = self._score_unseen([session for session in sessions if session.day > last])
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return (*again, *later), problem
 
     def score(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
@@ -158,10 +160,15 @@ class RecordScorer:
         StorageError where a disk fails, and as `compute_rows`: that says nothing of a session, and the record would
         never have it back.
         """
+        self.on_event(Event(STAGE, 0, 1, text="scoring"))
+        scored = self._score_unseen(sessions)
+        self.on_event(Event(STAGE, 1, 1, text="scoring"))
+        return scored
+
+    def _score_unseen(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
         problem = None
-        self.on_event(Event(STAGE, 0, 1, text="scoring"))
         for owner, days_of_owner in groupby(sessions, key=lambda session: current.find_at(session.start)):
             if owner is None:
                 continue
@@ -183,7 +190,6 @@ class RecordScorer:
                 scored_sessions += self._score(model, rows, days, "scored")
             except HftclError as fault:
                 problem = _describe_problem(owner, group, fault)
-        self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return tuple(scored_sessions), problem
 
     def _is_ours(self, model: ModelRecord) -> bool:

@@ -23,6 +23,7 @@ from hftcl.market.sessions import Calendar
 from hftcl.model.target import targets
 from hftcl.strategy.positions import compute_signals, positions_sha256, target_positions
 from hftcl.strategy.weights import weigh
+from hftcl.waiting import map_in_threads
 
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 FloatArray = npt.NDArray[np.float64]
@@ -115,7 +116,9 @@ def _predict_inside(
     blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
     with ThreadPoolExecutor(min(len(blocks), jobs), "exam") as threads:
-        parts = list(threads.map(lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks))
+        parts = list(
+            map_in_threads(threads, lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks)
+        )
     predicted, predictions, novel = zip(*parts, strict=True)
     return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)
 

@@ -35,6 +35,7 @@ from hftcl.market.shelf import (
     put,
 )
 from hftcl.market.sources import BarSource, Foresight, Question, Stepwise, as_local
+from hftcl.waiting import wait_for_result
 
 _ASKED_AGAIN: Final = 2  # vendors correct bars for a day or two after a session
 _MOST_WAITING: Final = 4  # tickers that were fetched and wait to be stored, 10 MB: so memory stays flat
@@ -113,8 +114,8 @@ class Collection:
                 waiting.append((ticker, self._collect_one(ticker, behind)))
                 while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
                     name, part = waiting.popleft()
-                    parts[name] = part.result()
-            return parts | {name: part.result() for name, part in waiting}
+                    parts[name] = wait_for_result(part)
+            return parts | {name: wait_for_result(part) for name, part in waiting}
 
     @contextlib.contextmanager
     def _report_steps(self, on_event: OnEvent, total: int) -> Iterator[_Progress]:
@@ -188,7 +189,7 @@ class Collection:
                 fetched=len(wanted), held=shelf.held, source=self._source, calendar=self._calendar,
             )  # fmt: skip
             for saved in saves:
-                saved.result()
+                wait_for_result(saved)
             return part
 
         return behind.judge.submit(finish)
@@ -210,7 +211,7 @@ class Collection:
     def _save(self, ticker: str, fingerprint: str, shelf: Shelf, before: "Future[None] | None") -> None:
         """Write the months that changed, once the ticker's write `before`, which may be of the same month, is done."""
         if before is not None:
-            before.result()
+            wait_for_result(before)
         with convert_storage_faults(f"storing the bars of {ticker}"):
             self._files.write(ticker, fingerprint, shelf.changed, shelf.held, shelf.bars)
 

@@ -24,6 +24,7 @@ from hftcl.model.features import evaluate_expressions
 from hftcl.model.grid import MOST_MINUTES, Grid, build_grid_alone, find_sessions
 from hftcl.model.peers import LOG_UNIT, OWN, PEERS, PeerSums
 from hftcl.model.target import evaluate_target
+from hftcl.waiting import map_in_threads
 
 # What is kept of a ticker's minutes until its peers are known; a feature that reads nothing else needs no other look.
 _KEPT: Final = {"part": pl.UInt32, "session_no": pl.Int32, "minute": pl.Int32, "age": pl.Int32, "seen": pl.Boolean}
@@ -170,12 +171,12 @@ def add_features_by_ticker(
     )
     peers, ends = PeerSums(sessions), [pl.Series("label_end", [], dtype=TS)]
     with ThreadPoolExecutor(jobs, "features") as threads:
-        for block, label_end in zip(blocks, threads.map(work.look, blocks), strict=True):
+        for block, label_end in zip(blocks, map_in_threads(threads, work.look, blocks), strict=True):
             peers.add(work.read_minutes(block))
             ends.append(label_end)
             on_block(len(ends) - 1, 2 * len(blocks))
         # In place, as above: with the loop the generator ends, and its end cancels the blocks that have not begun.
-        for done, _ in enumerate(threads.map(lambda block: work.look_again(block, peers), blocks), 1):
+        for done, _ in enumerate(map_in_threads(threads, lambda block: work.look_again(block, peers), blocks), 1):
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hftcl.errors import IntegrityError
 from hftcl.formats import count
+from hftcl.waiting import map_in_threads
 
 INPUT: Final = "X"  # the field's name for the features, and the one that skl2onnx's `to_onnx` gives too
 # Said once, for a reader of the graph; a predictor takes the first output whatever its name.
@@ -73,4 +74,4 @@ class Predictor:
         A prediction runs outside of the interpreter's lock.
         """
         with ThreadPoolExecutor(jobs) as threads:
-            return np.concatenate(list(threads.map(self.predict, parts)))
+            return np.concatenate(list(map_in_threads(threads, self.predict, parts)))

@@ -23,6 +23,7 @@ from hftcl.formats import count
 from hftcl.mapped import build_no_room_error, find_file, open_unnamed_file
 from hftcl.model.families import complete, find_family
 from hftcl.model.training_process import TrainingProcess
+from hftcl.waiting import wait_for_result
 
 _ANSWERS: Final = ("onnx", "pkl", "inner_onnx")  # the files that the child writes
 
@@ -210,7 +211,7 @@ class _Starter:
                 self._program, self._asked = os.getpid(), SimpleQueue()
                 Thread(target=_start_asked, args=(self._asked,), name="trainings", daemon=True).start()
             self._asked.put(future)
-        return future.result()
+        return wait_for_result(future)
 
 
 def _start_asked(asked: "SimpleQueue[Future[TrainingProcess]]") -> None:

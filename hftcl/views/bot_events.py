@@ -1,7 +1,6 @@
 """What the bot says while it works: to a terminal, or to the log. Writes to stderr and to the log, no file."""
 
 import logging
-import shutil
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -95,7 +94,7 @@ class StatusLine(TextIOBase):
         self._terminal.put("\n")
 
     def _draw(self) -> None:
-        width, clock = shutil.get_terminal_size().columns - 1, f"{self._clock():%H:%M:%S} UTC"
+        width, clock = self._terminal.size.columns - 1, f"{self._clock():%H:%M:%S} UTC"
         line = f"{clock} | {self._doing}"[:width]
         if line != self._line:
             self._line = line

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from hftcl.events import Event, Level, OnEvent
 from hftcl.views.blocks import write_out
+from hftcl.views.terminal import LastingTerminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,10 @@ def build_listener(verbosity: int) -> OnEvent:
 
 @dataclass(slots=True)
 class _Plain:
-    """One line when a stage begins and one when it ends, and one a minute between, so that a log file stays short."""
+    """One line when a stage begins and one when it ends, and one a minute between, so that a log file stays short.
+
+    Where the stream takes no more, as a pipe whose reader has left or a full disk, the work goes on untold.
+    """
 
     stream: TextIO
     progress: bool
@@ -52,25 +56,28 @@ class _Plain:
     began: dict[str, float] = field(default_factory=dict)
     resumed: dict[str, int] = field(default_factory=dict)  # what was done before this run: it says nothing of the pace
     told: dict[str, float] = field(default_factory=dict)
+    terminal: LastingTerminal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.terminal = LastingTerminal(self.stream)
 
     def __call__(self, event: Event) -> None:
         if event.level is Level.WARNING:
-            self.stream.write(f"warning: {write_out(event.text)}\n")
+            self.terminal.put(f"warning: {write_out(event.text)}\n")
         elif event.level is Level.NOTE:
             if self.notes:
-                self.stream.write(f"{event.stage}: {write_out(event.text)}\n")
+                self.terminal.put(f"{event.stage}: {write_out(event.text)}\n")
         elif self.progress and event.total:
             if event.stage not in self.began or (self.began[event.stage] < 0 and event.done < event.total):
                 # a stage may come again: a retrain scores for the record, and then walks forward for minutes
                 self.began[event.stage], self.resumed[event.stage] = self.clock(), event.done
-                self.stream.write(f"{event.stage}: {event.done} of {event.total}\n")
+                self.terminal.put(f"{event.stage}: {event.done} of {event.total}\n")
             self._tell_remaining(event)
             if event.done >= event.total and self.began[event.stage] >= 0:
                 took = self.clock() - self.began[event.stage]
                 self.began[event.stage] = -1.0  # told once
                 self.told.pop(event.stage, None)
-                self.stream.write(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
-        self.stream.flush()
+                self.terminal.put(f"{event.stage}: {event.total} of {event.total}, {took:.1f} s\n")
 
     def _tell_remaining(self, event: Event) -> None:
         """Say once a minute how long a stage will take, at the pace so far: five calls a minute make an hour of it."""
@@ -80,7 +87,7 @@ class _Plain:
             return
         self.told[event.stage] = now
         left_s = (now - began) / done * left
-        self.stream.write(f"{event.stage}: {event.done} of {event.total}, about {_format_left(left_s)} left\n")
+        self.terminal.put(f"{event.stage}: {event.done} of {event.total}, about {_format_left(left_s)} left\n")
 
 
 def _format_left(seconds: float) -> str:
@@ -193,6 +200,7 @@ class _Live:
     notes: bool
     display: "Progress | None" = None
     tasks: "dict[str, TaskID]" = field(default_factory=dict)
+    stderr: TextIO | None = None  # what was in its place before the bars
     is_gone: bool = False
     lock: "threading.RLock" = field(default_factory=threading.RLock)  # the display and its tasks change together
 
@@ -220,6 +228,8 @@ class _Live:
         if self.display is not None:
             self.display.stop()
             self.display, self.tasks = None, {}
+            if self.stderr is not None:
+                sys.stderr, self.stderr = self.stderr, None
             if self in _open:  # a stop may have come before it was
                 _open.remove(self)
 
@@ -258,6 +268,8 @@ class _Live:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+            from hftcl.views.above import AboveBars
+
             self.display = Progress(
                 TextColumn("{task.description:<9}", markup=False),
                 BarColumn(),
@@ -268,5 +280,8 @@ class _Live:
                 speed_estimate_period=_PACE_S,
             )
             _open.append(self)
+            if not isinstance(sys.stderr, AboveBars):
+                self.stderr = sys.stderr
+                sys.stderr = cast("TextIO", AboveBars(self.display.console, sys.stderr))
             self.display.start()
         return self.display

@@ -1,6 +1,7 @@
 """Draws the schedule: what comes, what was done, and the foot of a terminal in the foreground loop."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -96,11 +97,15 @@ class LivePage(TextIOBase, Observer):
         self._above: list[str] = []  # the lines of the summary as they stand on the terminal
         self._line = ""
         self._job = ""
+        # What stands there and what is known of it change together: libraries log from threads of their own. Again and
+        # again by one thread: what is logged while the summary is read goes above it.
+        self._lock = threading.RLock()
 
     def write(self, text: str, /) -> int:
         """Write above it all; `text` ends with a line end."""
-        below = "\n".join([*self._above, self._line]) if text.endswith("\n") else ""
-        self._terminal.put(f"{self._erase(self._line)}{text}{below}")
+        with self._lock:
+            below = "\n".join([*self._above, self._line]) if text.endswith("\n") else ""
+            self._terminal.put(f"{self._erase(self._line)}{text}{below}")
         return len(text)
 
     def hear_event(self, event: Event) -> None:
@@ -124,7 +129,8 @@ class LivePage(TextIOBase, Observer):
 
     def hear_stop(self) -> None:
         """Leave it as it is."""
-        self._terminal.put("\n")
+        with self._lock:
+            self._terminal.put("\n")
 
     def hear_wait(self, upcoming: "Occurrence | None", now: datetime) -> None:
         """Show what holds and what is waited for."""
@@ -140,9 +146,11 @@ class LivePage(TextIOBase, Observer):
 
     def _draw(self, *parts: str) -> None:
         """Draw the line, of as many parts as fit; the summary only where it has changed, or the terminal its size."""
-        from shutil import get_terminal_size  # here: a preview has no line that lives
+        with self._lock:
+            self._put(*parts)
 
-        size, below = get_terminal_size(), self._line
+    def _put(self, *parts: str) -> None:
+        size, below = self._terminal.size, self._line
         shown = [" | ".join(parts[:number]) for number in range(1, len(parts) + 1)]
         self._line = next((line for line in reversed(shown) if len(line) < size.columns), shown[0][: size.columns - 1])
         if self._blocks is self._drawn[0] and size == self._drawn[1]:  # as at nearly each of a job's hundreds of events
@@ -158,9 +166,7 @@ class LivePage(TextIOBase, Observer):
         Where the terminal was made narrower it may take more rows. Where that is not known, what is left of it stands:
         better than that a line of the log goes with it.
         """
-        from shutil import get_terminal_size
-
         drawn = [*self._above, line] if self._above or line else [""]
-        width = get_terminal_size().columns
+        width = self._terminal.size.columns
         rows = (count_rows(drawn, width) if breaks_lines_again(os.environ) else len(drawn)) - 1
         return "\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J"

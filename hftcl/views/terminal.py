@@ -1,5 +1,7 @@
 """A terminal that may be closed while the work goes on: who trades, or trains for hours, does not end with it."""
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Final, TextIO
@@ -20,7 +22,7 @@ _BREAKING: Final = frozenset(
         "ITERM_SESSION_ID",
         "TERM_SESSION_ID",  # of macOS
         "WT_SESSION",  # of Windows
-        "VSCODE_IPC_HOOK_CLI",
+        "VSCODE_IPC_HOOK_CLI",  # of the terminal inside VS Code
     }
 )
 """Variables by which terminals tell their name that break lines again when they are made narrower."""
@@ -29,7 +31,13 @@ _CUTTING: Final = frozenset({"STY", "XTERM_VERSION"})
 
 
 def breaks_lines_again(environ: Mapping[str, str]) -> bool:
-    """Whether this terminal is known to break lines into more rows when it is made narrower; others cut them."""
+    """Whether this terminal is known to break lines into more rows when it is made narrower; others cut them.
+
+    Of tmux and screen, of which one may run in the other, TERM names the inner one; both call themselves screen where
+    they know no better, and then it is taken for the one that cuts.
+    """
+    if "STY" in environ and environ.get("TERM", "").startswith("screen"):
+        return False
     return "TMUX" in environ or (not _BREAKING.isdisjoint(environ) and _CUTTING.isdisjoint(environ))
 
 
@@ -59,18 +67,49 @@ def count_rows(lines: "Sequence[str]", width: int) -> int:
     return sum(max(1, -(-Text.from_ansi(line).cell_len // width)) for line in lines)
 
 
+def measure(stream: TextIO) -> os.terminal_size:
+    """Return columns and lines of the terminal behind `stream`; COLUMNS and LINES go before. 80 and 24 elsewhere.
+
+    Python asks stdout, which may be a pipe where the errors go to a terminal.
+    """
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):  # no file behind it, or no terminal, or it is closed
+        size = os.terminal_size((0, 0))
+    named = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    wanted = [int(text) if text.isdecimal() else 0 for text in named]
+    columns, lines = (ours or theirs or usual for ours, theirs, usual in zip(wanted, size, _USUAL, strict=True))
+    return os.terminal_size((columns, lines))
+
+
+_USUAL: Final = (80, 24)  # columns and lines, of a terminal since the VT100
+
+unwritten: list[OSError] = []
+"""Why something could not be written for lack of room, so that it was told to no person: the exit status says so."""
+
+
 class LastingTerminal:
-    """Writes to a terminal until that is closed, and from then on nowhere."""
+    """Writes to a terminal, or a pipe or a file in its place, until that takes no more, and from then on nowhere."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal: TextIO | None = terminal
+        self._measured = terminal
+
+    @property
+    def size(self) -> os.terminal_size:
+        """Columns and lines."""
+        return measure(self._measured)
 
     def put(self, text: str) -> None:
-        """Write at once. A terminal that has hung up (EIO), or a stream that is closed (ValueError), is let go."""
+        """Write at once. What takes no more is let go: a terminal that has hung up (EIO), a pipe whose reader has left
+        (EPIPE), a full disk (ENOSPC), a stream that is closed (ValueError).
+        """
         if self._terminal is None:
             return
         try:
             self._terminal.write(text)
             self._terminal.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self._terminal = None
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                unwritten.append(error)

@@ -174,6 +174,44 @@ def test_an_output_that_takes_nothing_breaks_no_command(
     assert len(done.stderr.splitlines()) == status
 
 
+@pytest.mark.parametrize(
+    ("is_full", "status"), [(False, 0), (True, 1)], ids=["a reader that has left wants to know nothing", "a full disk"]
+)
+def test_lines_on_the_way_that_cannot_be_written_end_no_work_and_the_status_says_what_was_lost(
+    trained: Path, is_full: bool, status: int
+) -> None:
+    """The report is on stdout all the same."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") if is_full else os.fdopen(os.dup(writer), "w") as dead:
+        done = subprocess.run(
+            [HFTCL, "check", "--json"],
+            cwd=trained,
+            stdout=subprocess.PIPE,
+            stderr=dead,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    os.close(writer)
+    assert done.returncode == status
+    assert json.loads(done.stdout)["due"] in (True, False)
+
+
+def test_the_kill_switch_that_did_nothing_fails_also_where_its_report_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "hftcl.toml").touch()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [HFTCL, "trade", "--flatten", "--json"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr.startswith("hftcl: No bot has ever traded in")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_rollback_goes_back_pins_and_unpin_lets_go(home: Path) -> None:
     newest, oldest = json.loads(call(home, "history", "--json").stdout)
     done = call(home, "rollback", "--yes", "--json")

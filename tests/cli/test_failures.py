@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hftcl.cli.process import run as run_here
 from tests.archive.sample_models import archive_in, deployed
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
-from tests.processes import find_trainers
+from tests.processes import find_trainers, wait_until_it_waits
 from tests.schedule.schedule_homes import a_home
 
 
@@ -97,6 +97,21 @@ def test_an_error_on_a_terminal_breaks_no_word(
     assert len(lines.splitlines()) > 1
     assert max(map(len, lines.splitlines())) <= 30
     assert lines.split() == ["hftcl:", *document["error"].split(), *document["remedy"].split()]
+
+
+def test_an_error_is_as_wide_as_its_terminal_also_where_the_output_goes_into_a_pipe(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 50))
+    environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    command = [HFTCL, "trade", "--live", "--flatten"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs, env=environment) as child:
+        os.close(theirs)
+        told = read_terminal(ours).decode().splitlines()
+    os.close(ours)
+    assert child.returncode == 2
+    assert 40 < max(map(len, told)) <= 50, told
 
 
 @pytest.mark.usefixtures("alone")
@@ -252,7 +267,7 @@ def test_ctrl_c_at_a_question_needs_no_enter(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
     with on_a_terminal([HFTCL, "trade", "--clear"], tmp_path, with_keys=True) as (child, ours):
         read_terminal(ours, until=b"[y/N]: ")
-        time.sleep(0.5)  # until it waits for a key: before that the signal would be heard anyway
+        wait_until_it_waits(child.pid)  # for a key: before that the signal would be heard anyway
         child.send_signal(signal.SIGINT)
         said = read_terminal(ours)
         assert child.wait(PATIENCE_S) == 130

@@ -175,7 +175,7 @@ def test_flatten_without_a_bot_latches_and_the_next_bot_trades_nothing(home: Pat
         (("--replay", "2025-06-02", "--once"), 2, "Give one of --replay and --once"),
         (("--status", "--flatten"), 2, "Give one of --status and --flatten"),
         (("--live", "--replay", "2025-06-02"), 2, "--replay moves no real money"),
-        (("--live", "--flatten"), 2, "--flatten closes what is held without it, real money too"),
+        (("--live", "--flatten"), 2, "--flatten needs no --live: it closes what is held, also with real money"),
         (("--json",), 2, "--json goes with"),
         (("--replay", "soon"), 2, "is no span of days"),
         (("--replay", "2025-06-02"), 1, "no model to replay with"),

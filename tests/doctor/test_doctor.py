@@ -108,7 +108,7 @@ def test_no_ok_stands_beside_a_bot_that_may_not_trade_unless_no_real_money_is_se
     (shut,) = check_edge(patient(tmp_path))
     assert shut.status == "ok"
     assert shut.detail.startswith("MAY NOT TRADE: no retrain has judged the record")
-    assert shut.detail.endswith("; [trade] live is not set, so with paper money alone")
+    assert shut.detail.endswith(". The bot trades with paper money only: [trade] live is not set.")
     (set_to_trade,) = check_edge(patient(tmp_path, "[trade]\nlive = true\n"))
     assert set_to_trade.status == "warning"
     assert "paper money" not in set_to_trade.detail

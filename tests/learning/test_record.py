@@ -20,7 +20,7 @@ from hftcl.archive.record import RecordedSession, find_edge_in_force, read_all
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import open_to_change
 from hftcl.errors import StorageError, UsageError
-from hftcl.events import Event, ignore
+from hftcl.events import Event, Level, ignore
 from hftcl.exam.split import Session, split
 from hftcl.learning import score
 from hftcl.learning.bars_digest import format_bars, holds
@@ -317,6 +317,8 @@ def test_a_current_model_that_cannot_be_scored_stands_aside_and_says_so(home: Pa
     assert report.edge == "stand aside"
     assert f"model {live.model_id} was current on 5 of them and cannot be scored" in report.edge_reason
     assert any("the record lacks sessions" in event.text for event in told)
+    progress = [(event.done, event.total) for event in told if (event.stage, event.level) == ("record", Level.PROGRESS)]
+    assert progress == [(0, 1), (1, 1)], "corrected and later sessions are one piece of work"
 
 
 # --- of what it is ----------------------------------------------------------------------------------------------------

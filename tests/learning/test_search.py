@@ -332,6 +332,25 @@ def kill_after(home: Path, trials: int) -> None:
     process.wait()
 
 
+def test_ctrl_c_is_heard_while_a_search_tries(tmp_path: Path) -> None:
+    """A library lets the system begin again what the signal cuts short: a wait for all trials ended with the last."""
+    values = [float(alpha) for alpha in range(1, 61)]
+    many = TOML.replace("trials = 6", "trials = 360").replace("[10.0, 1000.0]", str(values))
+    (tmp_path / "hftcl.toml").write_text(many)
+    command = [HFTCL, "search", "--as-of", AS_OF, "-q"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        try:
+            _wait_for_trials(tmp_path, 1, process)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert told.strip().startswith(b"hftcl: interrupted.")
+    with contextlib.closing(sqlite3.connect(Home(tmp_path).searches)) as db:
+        assert db.execute("SELECT count(*) FROM trials").fetchone()[0] < 360
+
+
 @pytest.mark.parametrize(
     "moments", [(2,), pytest.param((0, 1, 2, 3, 4, 5, 6), marks=pytest.mark.slow)], ids=["once", "often"]
 )

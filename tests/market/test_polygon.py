@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -37,7 +38,7 @@ from hftcl.market.sources.transport import retry_after_s
 from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
 from tests import shared_data
-from tests.installed import PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.polygon_server import (
     Fault,
     PolygonServer,
@@ -50,6 +51,7 @@ from tests.polygon_server import (
     too_many,
     weekdays,
 )
+from tests.processes import wait_until
 
 DAY = date(2026, 1, 5)
 BARS = synthetic_bars("AAPL", [DAY])
@@ -1058,6 +1060,27 @@ def test_the_library_says_nothing_on_stdout_where_only_json_may_be(tmp_path: Pat
         command = [sys.executable, "-c", TALKATIVE, server.url, str(tmp_path), KEY]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == ""
+
+
+def test_ctrl_c_is_heard_while_a_service_that_hangs_is_asked_for_several_tickers(tmp_path: Path) -> None:
+    """They are asked for ahead, by other threads: what waits for those is not cut short by the signal itself."""
+    with serving() as server:
+        server.always = slow(delay_s=PATIENCE_S)
+        plan = f'base_url = "{server.url}"\ncalls_per_minute = 100000\ntimeout_s = {PATIENCE_S}'
+        (tmp_path / "hftcl.toml").write_text(
+            f'[market]\nsource = "polygon"\nwatchlist = ["AAPL", "AMD", "TSLA"]\n[polygon]\n{plan}\n'
+        )
+        give_calendar(tmp_path)
+        command, environment = [HFTCL, "retrain", "--force"], {**os.environ, "POLYGON_API_KEY": KEY}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                wait_until(lambda: len(server.hits) > 1)
+                process.send_signal(signal.SIGINT)
+                _, told = process.communicate(timeout=PATIENCE_S / 3)
+            finally:
+                process.kill()
+        assert process.returncode == 130
+        assert "hftcl: interrupted." in told
 
 
 @pytest.mark.parametrize(

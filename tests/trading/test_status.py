@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
 from hftcl.trading.run.wiring import hold_lock
+from hftcl.views.progress import build_listener
+from hftcl.views.terminal import unwritten
 from tests.in_process import call
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
@@ -368,9 +371,7 @@ def test_without_a_bot_a_simulated_broker_hears_of_a_split_before_everything_is_
         ledger.set_meta(splits_looked_up=str(SESSION))
     events: list[Event] = []
     found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test", on_event=events.append)
-    assert [event.text for event in events] == [
-        "asks files whether what is held was split, for at most 120 s; then it is closed"
-    ]
+    assert [event.text for event in events] == ["asks files whether what is held was split, for at most 120 s"]
     assert (found.orders, found.shortfall) == (3, "")
     assert found.note.startswith("T000 was split: 10 shares became 40. No bot runs. 3 closing orders were sent.")
     with contextlib.closing(StrictPaper(settings, folder=tmp_path)) as broker:
@@ -407,6 +408,26 @@ def test_without_a_bot_splits_that_cannot_be_looked_up_keep_nothing_from_being_c
     found = flatten(settings, clock=SimulatedClock(at(10) + NIGHT), reason="a test")
     assert (found.orders, found.shortfall) == (3, "")
     assert found.note.startswith("Splits are not known: ")
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["a pipe whose reader has left", "a full disk"])
+def test_without_a_bot_everything_is_closed_although_a_person_cannot_be_told(
+    tmp_path: Path, is_full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a listener of ours, and by one that fails itself."""
+    settings = strict_home(tmp_path / "ours", 3)
+    other = strict_home(tmp_path / "other", 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") if is_full else os.fdopen(os.dup(writer), "w") as dead:
+        monkeypatch.setattr(sys, "stderr", dead)
+        listeners = build_listener(1), lambda event: print(event.text, file=dead, flush=True)
+        for where, listener in zip((settings, other), listeners, strict=True):
+            found = flatten(where, clock=SimulatedClock(at(10)), reason="a test", on_event=listener)
+            assert (found.orders, found.shortfall) == (3, "")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), dead.fileno())  # what it still holds back must go somewhere
+    os.close(writer)
+    unwritten.clear()
 
 
 def test_without_a_bot_what_the_broker_refuses_to_close_is_told_and_not_counted_as_sent(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import pty
 import sys
+import termios
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from hftcl.views.blocks import Line
 from hftcl.views.bot_events import Listening, Logging, StatusLine
 from hftcl.views.progress import _Live
 from hftcl.views.schedule import LivePage
+from hftcl.views.terminal import LastingTerminal, measure
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
@@ -80,6 +82,22 @@ def test_the_schedule_goes_on(hung_up: TextIO) -> None:
     line.write("a line of the log\n")
     line.hear_stop()
     assert line._line.startswith("retrain of 2026-01-10: train 1 of 7")
+
+
+def test_a_size_is_that_of_the_terminal_that_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where stdout is a pipe, or another terminal."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 47))
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.delenv("COLUMNS", raising=False)
+        monkeypatch.delenv("LINES", raising=False)
+        assert LastingTerminal(terminal).size == (47, 30)
+        monkeypatch.setenv("COLUMNS", "60")
+        assert measure(terminal) == (60, 30)
+        monkeypatch.setenv("COLUMNS", "wide")
+        assert measure(terminal) == (47, 30)
+    os.close(ours)
+    assert measure(terminal) == (80, 24), "it is closed"
 
 
 def test_a_long_command_works_on_and_gets_its_streams_back(hung_up: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:

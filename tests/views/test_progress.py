@@ -1,11 +1,16 @@
 """What a person is told of the time that is left."""
 
+import contextlib
+import errno
 import io
+import json
 import logging
+import os
 import re
 import sys
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import pytest
 from rich.progress import TaskID
@@ -14,6 +19,7 @@ from hftcl import logs
 from hftcl.events import Event, Level
 from hftcl.settings import Log
 from hftcl.views.progress import _Live, _Notebook, _Plain, cut_short, end_display_after, end_displays
+from hftcl.views.terminal import unwritten
 
 
 def test_the_time_left_counts_only_what_this_run_did() -> None:
@@ -70,6 +76,88 @@ def test_what_is_logged_while_a_bar_is_drawn_stands_on_its_own_line(monkeypatch:
     shown = re.split(r"\r?\n|\x1b\[2K", terminal.getvalue())
     (line,) = [text for text in shown if "bars quarantined" in text]
     assert re.fullmatch(r"\S+Z WARNING hftcl\.market bars quarantined ticker=AAPL", line)
+
+
+@contextlib.contextmanager
+def on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """Yield a terminal of 80 columns that is stderr, to which JSON is logged."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logs.configure(Log(format="json"))
+    try:
+        yield terminal
+    finally:
+        logging.captureWarnings(False)
+
+
+def read_lines_of_log(terminal: Terminal) -> list[dict[str, object]]:
+    """Return what was logged, each line an object."""
+    shown = re.split(r"\r?\n|\x1b\[2K", terminal.getvalue())
+    return [json.loads(text) for text in shown if text.startswith("{")]
+
+
+def test_a_long_line_of_the_log_stays_one_above_a_bar_of_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen, words = _Live(notes=False), "bars quarantined " * 20
+    with on_a_narrow_terminal(monkeypatch) as narrow:
+        try:
+            listen(Event("train", 1, 7))
+            logging.getLogger("hftcl.market").warning(words)
+            sys.stderr.write("begun, ")
+            sys.stderr.write("and ended\nand begun")
+            sys.stderr.flush()
+        finally:
+            listen.end()
+        assert sys.stderr is narrow
+    assert [line["event"] for line in read_lines_of_log(narrow)] == [words]
+    assert {"begun, and ended", "and begun"} <= set(re.split(r"\r?\n|\x1b\[2K", narrow.getvalue()))
+
+
+def test_what_other_threads_log_while_a_bar_runs_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = _Live(notes=False)
+
+    def work(thread: int) -> None:
+        for number in range(20):
+            logging.getLogger("hftcl.market").warning("%d %d %s", thread, number, "x" * 100)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    with on_a_narrow_terminal(monkeypatch) as narrow:
+        try:
+            listen(Event("train", 0, 200))
+            for thread in threads:
+                thread.start()
+            for done in range(100):
+                listen(Event("train", done, 200))
+            for thread in threads:
+                thread.join()
+        finally:
+            listen.end()
+    told = {str(line["event"]).rpartition(" ")[0] for line in read_lines_of_log(narrow)}
+    assert told == {f"{thread} {number}" for thread in range(3) for number in range(20)}
+
+
+@pytest.fixture(params=["a pipe whose reader has left", "a full disk"])
+def dead(request: pytest.FixtureRequest) -> Iterator[TextIO]:
+    """Return a stream that takes nothing."""
+    if request.param == "a full disk":
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    stream = os.fdopen(descriptor, "w")
+    yield stream
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # what it still holds back must go somewhere
+    stream.close()
+    unwritten.clear()
+
+
+def test_work_goes_on_where_its_lines_can_be_written_no_more(dead: TextIO) -> None:
+    listen = _Plain(dead, progress=True, notes=True)
+    for level in Level:
+        listen(Event("train", 1, 7, "odd", level))
+    assert [error.errno for error in unwritten] in ([], [errno.ENOSPC]), "a reader that left wants to know nothing"
 
 
 def test_a_bar_begins_with_what_was_done_before() -> None:

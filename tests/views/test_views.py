@@ -2,6 +2,8 @@
 
 import io
 import re
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
@@ -303,19 +305,56 @@ def test_a_summary_is_read_each_15_seconds_of_a_job_and_drawn_where_it_has_chang
     assert len(Looked.times) == 1, "it is the same"
 
 
+class Watched(io.StringIO):
+    """A terminal that takes a moment to write. clashes: how often two threads wrote at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy, self.clashes = threading.Lock(), 0
+
+    def write(self, text: str, /) -> int:
+        if not self.busy.acquire(blocking=False):
+            self.clashes += 1
+            return 0
+        time.sleep(0.002)
+        self.busy.release()
+        return super().write(text)
+
+
+def test_what_another_thread_logs_while_the_foot_is_drawn_waits_for_its_turn() -> None:
+    terminal = Watched()
+    page = LivePage(terminal, UTC, lambda: (Line("x" * 60, "red"), Line("short")))
+    threads = [threading.Thread(target=lambda: [page.write(f"line {n}\n") for n in range(10)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for done in range(20):
+        page.hear_event(Event("fit", done, 600))
+    for thread in threads:
+        thread.join()
+    page.hear_stop()
+    assert terminal.clashes == 0
+
+
 # 60 characters on 40 take two rows where they are broken again; xterm, here begun from GNOME's terminal, cuts them
 @pytest.mark.parametrize(
     ("names", "rows"),
-    [(("VTE_VERSION",), 3), (("VTE_VERSION", "XTERM_VERSION"), 2), ((), 2), (("STY", "TMUX"), 3)],
-    ids=["gnome", "xterm", "not known", "tmux"],
+    [
+        (("VTE_VERSION",), 3),
+        (("VTE_VERSION", "XTERM_VERSION"), 2),
+        ((), 2),
+        (("STY", "TMUX"), 3),
+        (("STY", "TMUX", "TERM=screen.tmux-256color"), 2),
+    ],
+    ids=["gnome", "xterm", "not known", "tmux", "screen inside tmux"],
 )
 def test_a_terminal_that_was_made_narrower_loses_no_line_of_the_log(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], rows: int
 ) -> None:
     for name in _BREAKING | _CUTTING:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "tmux-256color")
     for name in names:
-        monkeypatch.setenv(name, "1")
+        monkeypatch.setenv(name.partition("=")[0], name.partition("=")[2] or "1")
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
     terminal = io.StringIO()

@@ -6,7 +6,7 @@ cores. Trials are kept in <home>/backtest, and none is a look: nothing is chosen
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Final
@@ -43,6 +43,7 @@ from hftcl.learning.search.trials import FinishedTrial, TrialStore
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import AsOf
 from hftcl.settings import Settings
+from hftcl.waiting import map_in_threads, yield_done
 
 STAGE: Final = "search"  # the name by which a view shows progress
 
@@ -102,10 +103,10 @@ def search_weeks(
     with ThreadPoolExecutor(limit_weeks(team.at_once, week_bytes, on_event), thread_name_prefix="week") as threads:
         work = _WeekSearcher(asked, history, planner, now, on_event, team)
         try:
-            known = list(threads.map(work.count_known, history.weeks))  # first: the pace is that of what is left
-            work.begin(sum(known))
+            # first: the pace is that of what is left
+            work.begin(sum(map_in_threads(threads, work.count_known, history.weeks)))
             running = {threads.submit(work.search, day): day for day in history.weeks}
-            done = {running[week]: week.result() for week in as_completed(running)}
+            done = {running[week]: week.result(0) for week in yield_done(running)}
         except BaseException:
             work.stopped.set()
             raise

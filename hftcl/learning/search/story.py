@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Final
@@ -35,6 +35,7 @@ from hftcl.learning.search.space import Space, apply_choice, build_space
 from hftcl.learning.search.trials import FinishedTrial, Study, TrialStore
 from hftcl.learning.stories.retrain import require_no_real_model_replaced, retrain
 from hftcl.settings import Settings
+from hftcl.waiting import yield_done
 
 STAGE: Final = "search"  # the name by which a view shows progress
 
@@ -230,8 +231,8 @@ def _run_workers(board: Board, inner: InnerExam, looks: "_Looks", team: Team, on
     with ThreadPoolExecutor(team.at_once, thread_name_prefix="trial") as threads:
         running = [threads.submit(work) for _ in range(team.at_once)]
         try:
-            for worker in as_completed(running):
-                worker.result()
+            for worker in yield_done(running):
+                worker.result(0)
         except BaseException:
             board.stop()
             raise

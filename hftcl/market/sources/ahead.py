@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from hftcl.market.sources import Question
+from hftcl.waiting import wait_for_result
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +41,7 @@ class Ahead:
                 self._todo.remove(question)
                 return None
         try:
-            return answer.result()
+            return wait_for_result(answer)
         finally:
             self._room.release()
 

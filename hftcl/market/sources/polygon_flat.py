@@ -26,6 +26,7 @@ from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
 from hftcl.settings import Settings
+from hftcl.waiting import map_in_threads
 
 _NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.csv(\.gz)?")
 _NEW_YORK: Final = ZoneInfo("America/New_York")
@@ -120,7 +121,7 @@ class FlatFilesSource:
         days = [d for d in sorted(self._files) if any(q.first <= d <= q.last for q in questions)]
         rows: dict[str, list[pl.DataFrame]] = {}
         with ThreadPoolExecutor(_AT_ONCE, "flat-files") as threads:
-            parts = threads.map(lambda day: _read_day(self._files[day], day, tickers, self.columns), days)
+            parts = map_in_threads(threads, lambda day: _read_day(self._files[day], day, tickers, self.columns), days)
             for day, part in zip(days, parts, strict=True):
                 if self._on_step is not None:
                     self._on_step(f"the file of {day}")

@@ -26,6 +26,7 @@ from hftcl.trading.feeds.history import collect_morning
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import DELIVERED, PolygonWebsocketFeed
+from hftcl.waiting import map_in_threads
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
@@ -103,7 +104,9 @@ def _build_backfill(
 ) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         with ThreadPoolExecutor(_AT_ONCE, "backfill") as threads:
-            answers = list(threads.map(lambda ticker: fetch_minutes(rest, ticker, first, last, columns), tickers))
+            answers = list(
+                map_in_threads(threads, lambda ticker: fetch_minutes(rest, ticker, first, last, columns), tickers)
+            )
         if any(delayed for _, delayed in answers):
             raise SourceError("the plan of the key delivers delayed bars over REST")
         return [row for rows, _ in answers for row in rows]

@@ -82,7 +82,7 @@ class PolygonRestFeed:
         for future in done:
             ticker, upto = self._asked.pop(future)
             try:
-                bars, delayed = future.result()
+                bars, delayed = future.result(0)
             except SourceError as error:
                 if self._failed.get(ticker) != str(error):
                     log.warning("no bar ticker=%r minute=%s error=%s", ticker, minute.isoformat(), error)

@@ -206,7 +206,7 @@ class WebsocketFeed:
             return []
         self._filling = None
         try:
-            return future.result()
+            return future.result(0)
         except SourceError as error:
             log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
             self._still_lost(since)

@@ -20,7 +20,7 @@ from hftcl.errors import (
     NewerVersionError,
     StorageError,
 )
-from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.events import Event, Level, OnEvent, ignore, keep_from_ending
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
@@ -87,9 +87,10 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
     """Press the kill switch: what is held is closed, and nothing is opened until `clear`.
 
     A running bot does it within a second, and is waited for; without one the orders are sent from here, where the
-    market is open. Raises StorageError, BrokerError; the halt file is there by then.
+    market is open. Raises StorageError, BrokerError; the halt file is there by then. A listener whose stream takes no
+    more ends nothing.
     """
-    home = Home.of(settings)
+    home, on_event = Home.of(settings), keep_from_ending(on_event)
     if not home.ledger.exists() and not _is_held(home):
         note = (
             f"No bot has ever traded in {home.folder}: nothing was done. Run it in the bot's folder, or name its "

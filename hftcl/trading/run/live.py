@@ -1,5 +1,6 @@
 """The story of `trade`: the bot on the bars of the present, session after session."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -7,7 +8,7 @@ from hftcl.alerts import Alert, Kind
 from hftcl.archive.artifact import our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level, OnEvent, keep_from_ending
 from hftcl.formats import span
 from hftcl.home import Home
 from hftcl.ledger import rows
@@ -52,10 +53,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
 
     real_money: what `--live` says. Raises UsageError or ConfigError where what was asked for may not be, before
     anything is touched; LockHeldError where another bot of this home runs; BrokerError where the broker does not
-    answer at the start: nothing is assumed then.
+    answer at the start: nothing is assumed then. A listener whose stream takes no more ends nothing.
     """
     source, calendar = open_source(settings), Calendar(settings.market.calendar)
-    home = Home.of(settings)
+    home, present = Home.of(settings), replace(present, on_event=keep_from_ending(present.on_event))
     with hold_lock(home, "bot"), Ledger(home.ledger) as ledger:
         around = Around(ledger, present)
         broker = patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)

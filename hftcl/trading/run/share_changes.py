@@ -110,7 +110,7 @@ class ShareChanges:
         found: dict[str, tuple[Split, ...]] = {}
         faults: dict[str, str] = {}
         asks = f"asks {self.settings.market.source} whether what is held was split, for at most {most_s:g} s"
-        self.on_event(Event(STAGE, text=f"{asks}; then it is closed", level=Level.NOTE))
+        self.on_event(Event(STAGE, text=asks, level=Level.NOTE))
         try:
             source, until = open_source(self.settings), time.monotonic() + most_s
             if isinstance(source, Foresight):  # one call for all: a small plan has five a minute
