@@ -101,6 +101,10 @@ def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(r
         ("policy", name) for name in told["policies"] if name != "policy"
     }
     assert told["conclusion"] == "not shown", "four weeks show nothing"
+    for name, policy in told["policies"].items():
+        net, risk = list(policy["pnl_by_session"].values()), policy["risk"]
+        assert sum(each["sessions"] for each in risk["session_bins"]) == sum(made != 0 for made in net), name
+        assert (risk["best"], risk["worst"]) == (max(net), min(net)), name
 
 
 def test_buy_and_hold_is_what_the_stored_closes_say(report: BacktestReport, home: Path) -> None:
