@@ -73,7 +73,7 @@ def ask_everywhere(settings: Settings, now: datetime) -> dict[str, str]:
         "bot": f"{describe_edge(watch.edge)}: {watch.edge_reason}".rstrip(": "),
         "digest": dict(build_digest(settings, now - HOUR, now).facts)["edge"],
         "dashboard": next(block.text for block in content.edge if isinstance(block, Line)),
-        "doctor": row.detail.partition("; [trade] live")[0],  # why an "ok" stands beside it
+        "doctor": row.detail.partition(". The bot trades with paper")[0],  # why an "ok" stands beside it
         "prometheus": "MAY TRADE" if in_metrics else "MAY NOT TRADE",
     }
 
