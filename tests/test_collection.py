@@ -112,8 +112,11 @@ def test_a_test_file_with_a_syntax_error_ends_no_worker_before_pytest_tells_it(
 def test_where_pytest_is_told_to_leave_asserts_as_they_are_none_is_rewritten(tmp_path: Path) -> None:
     (tmp_path / "test_whole.py").write_text("assert True")
     plain = get_config()
-    plain.parse(["-c", os.devnull, "--noconftest", "--assert=plain", str(tmp_path)])
-    assert rewrite_share(plain, tmp_path, 0, 1) == []
+    try:
+        plain.parse(["-c", os.devnull, "--noconftest", "--assert=plain", str(tmp_path)])
+        assert rewrite_share(plain, tmp_path, 0, 1) == []
+    finally:
+        plain._ensure_unconfigure()  # the capture that it began closes its files
 
 
 @pytest.mark.parametrize("turn", ["first", "second"])
@@ -144,6 +147,7 @@ def test_a_test_of_a_page_is_skipped_by_name_without_a_browser_and_fails_where_o
     run = (ROOT / ".ci" / "run").read_text()
     assert "PYTEST_HFTCL_BROWSER=required .venv/bin/pytest" in run
     assert "'.[test,browser,site]'" in run, "the site is looked at too"
+    assert "--ignore=tests/site" in run, "where it cannot be built, the other pages are looked at all the same"
 
 
 def test_what_starts_a_browser_runs_only_where_nothing_else_does(request: pytest.FixtureRequest) -> None:

@@ -28,7 +28,7 @@ _NO_LIMIT: Final = 1 << 60  # version 1 of control groups writes a number near 2
 
 
 def count_cores(settings: Settings) -> int:
-    """Return the processor cores that trainings may use: those of [compute] jobs, or all that this process may."""
+    """Return the processor cores that features, trainings and exams may use: [compute] jobs, or all that are ours."""
     import joblib
 
     return settings.compute.jobs or int(joblib.cpu_count())  # which knows the limits of a container as well

@@ -121,7 +121,7 @@ class Compute(Value):
     ] = "local"
     jobs: Annotated[
         int,
-        Meta(ge=0, le=1024, description="Processor cores for training on this machine; 0 is all of them."),
+        Meta(ge=0, le=1024, description="Processor cores for features, training and exams here; 0 is all of them."),
     ] = 0
     scheduler: Annotated[
         str,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LAST_COLUMN = 40
 """Characters that suffice for the last column of a table, which is prose and folds well."""
 _LONGEST_WORD = 30  # characters of a word that stays whole, as an id or a date does; a path may be broken
+_LEAST_PROSE = 20  # characters of a column of sentences: below it each line holds two words or one
 _SHORTEST_BREAK = (
     20  # characters: an id with its date, of 15, and the longest term of a table are never broken for a name
 )
@@ -129,8 +130,7 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
         drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
     numbers = frozenset(place for place, index in enumerate(shown) if index in grid.numbers)
     texts = [[columns[index], *(row[index].text for row in body)] for index in shown]
-    # a figure with its interval stays on one line wherever there is room for that, before prose gets any
-    widths = _fit_widths(texts, width, boxed, numbers) or _fit_widths(texts, width, boxed)
+    widths = _choose_widths(texts, width, boxed, numbers)
     for place, index in enumerate(shown):
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
         wide, is_id = widths[place] if widths else None, columns[index] == "model"
@@ -145,6 +145,15 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
 def _count_frame(columns: int, boxed: bool) -> int:
     """Return the characters of a line that are no text: two spaces between columns, with a box also its lines."""
     return 3 * columns + 1 if boxed else 2 * (columns - 1)
+
+
+def _choose_widths(columns: "list[list[str]]", width: int, boxed: bool, numbers: frozenset[int]) -> list[int]:
+    """Return what `_fit_widths` does with figures whole, unless that would leave prose a column of single words."""
+    whole, plain = (_fit_widths(columns, width, boxed, places) for places in (numbers, frozenset[int]()))
+    if not whole or not plain:
+        return whole or plain
+    narrow = any(now < min(before, _LEAST_PROSE) for now, before in zip(whole, plain, strict=True))
+    return plain if narrow else whole
 
 
 def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool, whole: frozenset[int] = frozenset()) -> list[int]:

@@ -145,6 +145,21 @@ def test_a_figure_with_its_interval_stays_on_one_line_where_prose_can_be_folded(
     assert told.count("met") == 30
 
 
+@pytest.mark.parametrize("width", [78, 80, 90])
+def test_prose_is_never_folded_into_single_words_to_keep_a_figure_on_one_line(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the history at 80 characters, whose reasons stood in a column of ten and took eleven lines each."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ("model", "Sharpe (90 %)", "verdict", "may trade", "serves", "why")
+    row = ("20261130_023328", "11.41 (3.0 to 19.8)", "deployed", "MAY NOT TRADE", "now, since 2026-11-30")
+    draw_table("", columns, [(*row, "met " * 28)], numbers=frozenset({1}), spare=("serves", "may trade"))
+    told = capsys.readouterr().out
+    assert told.count("met") == 28
+    assert len([line for line in told.splitlines() if "met" in line]) <= 28 / 4, "four words a line and more"
+
+
 def test_the_live_line_fits_its_terminal_and_moves_with_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "24")
     begin = datetime(2026, 1, 6, 21, 40, 5, tzinfo=UTC)
