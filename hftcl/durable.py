@@ -276,6 +276,8 @@ def convert_storage_faults(doing: str) -> Iterator[None]:
         raise StorageError(describe_storage_fault(doing, error)) from error
 
 
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of a disk that is full, or whose quota is: man 3 errno."""
 _REMEDIES = {  # faults of a disk that a person can mend, with how; man 3 errno
     errno.ENOSPC: "Free space there and run it again",
     errno.EDQUOT: "Free space in the quota and run it again",

@@ -46,7 +46,7 @@ def ignore(event: Event) -> None:
 
 
 def keep_from_ending(on_event: OnEvent) -> OnEvent:
-    """Return what tells `on_event` until its stream takes no more (OSError, or ValueError of a closed one).
+    """Return what tells `on_event`, whatever that raises, until its stream takes no more.
 
     For orders and what closes positions: they go on although a person cannot be told.
     """
@@ -57,11 +57,18 @@ def keep_from_ending(on_event: OnEvent) -> OnEvent:
         if is_heard:
             try:
                 on_event(event)
-            except (OSError, ValueError) as error:
-                is_heard = False
-                log.warning("what happens is shown no more error=%s", error)
+            except Exception as error:  # noqa: BLE001 - told; a fault of what shows it closes no position
+                is_heard = not (isinstance(error, OSError) or _is_of_closed_stream(error))
+                if is_heard:
+                    log.warning("could not be shown stage=%s text=%s error=%r", event.stage, event.text, error)
+                else:
+                    log.warning("what happens is shown no more error=%s", error)
 
     return tell
+
+
+def _is_of_closed_stream(error: Exception) -> bool:
+    return isinstance(error, ValueError) and "closed file" in str(error)  # Python has no class of its own for it
 
 
 HoldSignals = Callable[[bool], AbstractContextManager[None]]

@@ -18,24 +18,27 @@ GLANCE_S: Final = 0.2
 
 
 def wait_for_result(future: "Future[T]") -> T:
-    """Return what `future` comes to, or raise what it raised."""
-    while not wait([future], timeout=GLANCE_S).done:
-        pass
+    """Return what `future` comes to, or raise what it raised, or CancelledError."""
+    while not future.done():  # which `wait` says of one that was cancelled only once a thread has come to it
+        wait([future], timeout=GLANCE_S)
     return future.result(0)
 
 
 def yield_done(futures: "Iterable[Future[T]]") -> "Iterator[Future[T]]":
-    """Yield each future once it is done, whichever is first."""
+    """Yield each future once it is done, or was cancelled, whichever is first."""
     left = set(futures)
     while left:
-        done, left = wait(left, timeout=GLANCE_S, return_when=FIRST_COMPLETED)
+        wait(left, timeout=GLANCE_S, return_when=FIRST_COMPLETED)
+        done = {future for future in left if future.done()}
+        left -= done
         yield from done
 
 
 def map_in_threads(threads: Executor, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """Yield `work(item)` for each item, in their order; all are begun with the first that is asked for.
 
-    Those that have not begun when the iterator ends are cancelled.
+    Those that have not begun when the iterator ends are cancelled: give it no name, which would keep it from ending
+    with the loop over it before `threads` waits for all of them.
     """
     futures = deque(threads.submit(work, item) for item in items)
     try:

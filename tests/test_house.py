@@ -302,6 +302,7 @@ def list_unlimited_waits(source: Source) -> list[str]:
 
 
 def test_no_wait_for_another_thread_keeps_ctrl_c_from_being_heard() -> None:
+    """What it does not see: at the end of `with ThreadPoolExecutor()`, for what has begun and was not cancelled."""
     found = {source.name: tuple(waits) for source in list_sources() if (waits := list_unlimited_waits(source))}
     assert found == UNLIMITED, "hftcl.waiting waits for threads"
 
@@ -312,6 +313,34 @@ def test_a_wait_without_a_limit_is_noticed() -> None:
     assert (
         list_unlimited_waits(read_source("a.result(0)\n', '.join(b)\nevent.wait(1)\nwait(b, timeout=1)", "house")) == []
     )
+
+
+def list_named_maps(source: Source) -> list[str]:
+    """Return the names that are given to what `map_in_threads` returns."""
+    assigned = [node for node in ast.walk(source.tree) if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)]
+    return [
+        ast.unparse(node)
+        for node in assigned
+        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "map_in_threads"
+    ]
+
+
+def test_what_maps_in_threads_ends_with_the_loop_over_it() -> None:
+    """A name kept it from ending, and at Ctrl-C the pool waited for all that had not begun."""
+    assert len(list_named_maps(read_source("a = map_in_threads(b, c, d)", "house"))) == 1
+    assert [named for source in list_sources() for named in list_named_maps(source)] == []
+
+
+def test_no_command_ends_because_a_line_for_a_person_cannot_be_written() -> None:
+    found = [
+        (source.name, ast.unparse(call))
+        for source in list_sources()
+        if source.room == "cli" and source.name != "hftcl.cli.process"  # which lets go of a stream that takes nothing
+        for call in ast.walk(source.tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "typer.echo"
+        if any(keyword.arg == "err" for keyword in call.keywords)
+    ]
+    assert found == [], "hftcl.cli.app.tell"
 
 
 # Words that a reader whose first language is another one has to look up; a flag such as --begin-anew is a name.

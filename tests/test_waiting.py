@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
@@ -20,8 +20,8 @@ def press():
     time.sleep(0.3)  # by then the main thread waits
     os.kill(os.getpid(), signal.SIGINT)
 for wait in (lambda: wait_for_result(Future()), lambda: list(yield_done([Future()]))):
-    threading.Thread(target=press).start()
     try:
+        threading.Thread(target=press).start()
         wait()
     except KeyboardInterrupt:
         print("heard", flush=True)
@@ -40,6 +40,17 @@ def test_a_future_that_fails_with_a_time_out_of_its_own_is_not_waited_for_again(
     future.set_exception(TimeoutError("of the work"))
     with pytest.raises(TimeoutError, match="of the work"):
         wait_for_result(future)
+
+
+def test_what_was_cancelled_before_a_thread_came_to_it_is_waited_for_no_more() -> None:
+    future, other = Future[int](), Future[int]()
+    assert future.cancel()
+    with pytest.raises(CancelledError):
+        wait_for_result(future)
+    done = yield_done([future, other])
+    assert next(done) is future
+    other.set_result(1)
+    assert list(done) == [other]
 
 
 def test_what_is_done_first_comes_first() -> None:

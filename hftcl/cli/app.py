@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +50,23 @@ def require_printable(path: Path) -> Path:
 
 
 def confirm(question: str) -> None:
-    """Ask on stderr; return where the answer is yes. Raises typer.Abort for no, for Ctrl-C and for the end of input."""
+    """Ask on stderr; return where the answer is yes.
+
+    Raises typer.Abort for no, for Ctrl-C, for the end of input, and where stderr takes no question.
+    """
     # polars takes SIGINT over, passes it on and lets what waits for a key go on: Ctrl-C would wait for Enter
     signal.siginterrupt(signal.SIGINT, True)
-    typer.confirm(question, abort=True, err=True)
+    try:
+        typer.confirm(question, abort=True, err=True)
+    except OSError as lost:  # nothing takes the question
+        raise typer.Abort from lost
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, or nowhere where that takes no more: no work that is left waits for a person to know."""
+    from hftcl.views.terminal import LastingTerminal
+
+    LastingTerminal(sys.stderr).put(f"{text}\n")
 
 
 def complete_models(incomplete: str) -> list[str]:

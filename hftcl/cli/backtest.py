@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, example, tell
 
 
 @app.command(epilog=example("backtest --from 2025-01-06 --to 2025-06-30"))
@@ -36,4 +36,4 @@ def backtest(
     report = ctx.obj.learning().backtest(start, end, search=search, trials=trials)
     show(report, loop.draw_backtest, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        typer.echo(page.write(html, page.backtest(report)), err=True)
+        tell(page.write(html, page.backtest(report)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, example, tell
 from hftcl.cli.invocation import now
 from hftcl.errors import ConfigError, HftclError, UsageError
 
@@ -63,7 +63,7 @@ def dashboard(
     sight = Sight(configuration=configuration, environ=os.environ, now=now())
     heard = serve(sight, access, place, Present(clock=now, on_ready=tell_ready, on_alive=service.alive))
     if heard == signal.SIGINT:
-        typer.echo(err=True)
+        tell("")
         raise SystemExit(128 + signal.SIGINT)  # nothing was begun, so there is nothing to tell of it
 
 
@@ -140,10 +140,9 @@ def _tell_address(place: "socket.socket", listen: str, access: "Access", *, as_j
     show(report, _write_address, as_json)
     sys.stdout.flush()
     if access.any_address:
-        typer.echo(
+        tell(
             f"hftcl: listens on {listen}: other machines can ask for the page, and what it answers is not "
-            "encrypted. Safer: leave --listen out, and `ssh -L` (docs/dashboard.md).",
-            err=True,
+            "encrypted. Safer: leave --listen out, and `ssh -L` (docs/dashboard.md)."
         )
 
 

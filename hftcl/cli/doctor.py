@@ -1,13 +1,12 @@
 """The command `doctor`: whether this installation is sound."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, example, tell
 from hftcl.cli.invocation import Invocation, now
 from hftcl.errors import ConfigError, StorageError, UsageError
 from hftcl.home import Home
@@ -55,16 +54,16 @@ def doctor(
     Each line says what to do. Exits 1 where there is a fault.
     """
     from hftcl.views import doctor as view
-    from hftcl.views import show
+    from hftcl.views import show, write_out
 
     if unit is not None:
         from hftcl.doctor import units
         from hftcl.doctor.unit_places import list_unseen
 
         place = units.Installation.find(ctx.obj.configuration())
-        sys.stdout.write(units.build_unit(unit, place))
+        write_out(units.build_unit(unit, place))
         for line in list_unseen(place):
-            typer.echo(f"warning: {line}", err=True)
+            tell(f"warning: {line}")
         return
     if stopped is not None:
         _tell_stopped(ctx.obj, stopped, later=later)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, app, example
+from hftcl.cli.app import AsJson, AsOf, app, example, tell
 
 
 @app.command(epilog=example("features --html features.html"))
@@ -29,4 +29,4 @@ def features(
     report = ctx.obj.learning().features(as_of=as_of)
     show(report.features, lambda _: loop.draw_features(report), as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        typer.echo(page.write(html, page.features(report)), err=True)
+        tell(page.write(html, page.features(report)))

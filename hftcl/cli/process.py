@@ -105,7 +105,6 @@ def run() -> Never:
     is_told = False
     try:
         code = _run_words(arguments)
-        sys.stdout.flush()
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):
             if ended.code == 128 + signal.SIGTERM:
@@ -131,16 +130,18 @@ def _run_words(arguments: Sequence[str]) -> int | None:
     """Do what `arguments` say; return the exit status, None for 0."""
     look = None if _COMPLETION in os.environ else find_look(arguments)
     try:
-        if look is None:
-            app = load_app(_find_command(arguments))
-            code: int | None = app(args=arguments, prog_name="hftcl", standalone_mode=False)
-            return code
-        look()
+        try:
+            if look is None:
+                app = load_app(_find_command(arguments))
+                code: int | None = app(args=arguments, prog_name="hftcl", standalone_mode=False)
+                return code
+            look()
+        finally:
+            if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
+                progress.end_displays()
+            _flush_output()  # before an error is told, which comes after the report
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    finally:
-        if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
-            progress.end_displays()
     return None
 
 
@@ -197,7 +198,7 @@ class _Told(Value):
         """Say what happened, with a traceback where it is asked for; return the exit status."""
         import typer  # here, as in what follows: what goes well need not wait for it
 
-        from hftcl.durable import describe_storage_fault
+        from hftcl.durable import NO_ROOM, describe_storage_fault
 
         if isinstance(error, BrokenPipeError):
             return _discard_output()  # the reader has left, as `head` does: there is nobody to tell
@@ -205,7 +206,7 @@ class _Told(Value):
             _tell("\n")  # the question that was not answered has no end of line
             is_interrupted = isinstance(error.__context__, KeyboardInterrupt)
             return self.fail("stopped; nothing was changed", 130 if is_interrupted else 1)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO) and error.filename is None:
+        if isinstance(error, OSError) and error.errno in {*NO_ROOM, errno.EIO} and error.filename is None:
             # a full disk under a file of ours is told by the storage, and is no OSError by now; EIO: a closed terminal
             _discard_output()
             return self.fail(_UNWRITTEN.format(error.strerror), 1)
@@ -243,7 +244,7 @@ class _Told(Value):
         return code
 
     def tell_unwritten(self, code: int | None) -> int | None:
-        """Fail a command that did its work, and could not tell of it for lack of room; return the exit status."""
+        """Fail a command that did its work, and could not tell of it, as for lack of room; return the exit status."""
         terminal = sys.modules.get("hftcl.views.terminal")  # who has not loaded it has told nothing there
         if code or terminal is None or not terminal.unwritten:
             return code
@@ -281,6 +282,17 @@ def _tell(text: str) -> None:
         _discard_errors()
 
 
+def _flush_output() -> None:
+    """Write what stdout still holds, or let it go nowhere: the interpreter's own flush would make another status."""
+    try:
+        sys.stdout.flush()
+    except OSError as lost:
+        from hftcl.views.terminal import keep_output_from_ending
+
+        with keep_output_from_ending():
+            raise lost
+
+
 def _flush_errors() -> None:
     """Write what stderr still holds, or let it go nowhere: the interpreter's own flush would make another status."""
     try:
@@ -294,8 +306,10 @@ def _discard_errors() -> None:
 
 
 def _discard_output() -> int:
-    """Let what is still in the buffer go nowhere, so that the interpreter's own flush at the end does not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Let what is still in the buffer go nowhere."""
+    from hftcl.views.terminal import discard_output
+
+    discard_output()
     return 0
 
 

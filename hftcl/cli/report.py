@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, example, tell
 
 
 @app.command(epilog=example("report --since 2026-01-07 --html report.html"))
@@ -45,6 +45,6 @@ def report(
     performance_report = replace(found, trades=found.trades[:TRADES_SHOWN])
     show(performance_report, performance.draw_performance, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        typer.echo(page.write(html, tracker.html(performance_report)), err=True)
+        tell(page.write(html, tracker.html(performance_report)))
     if trades is not None:
-        typer.echo(page.write_trades(trades, found.trades), err=True)
+        tell(page.write_trades(trades, found.trades))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, app, example
+from hftcl.cli.app import AsJson, AsOf, app, example, tell
 
 
 @app.command(epilog=example("search --trials 60 --html search.html"))
@@ -38,4 +38,4 @@ def search(
     report = ctx.obj.learning().search(trials=trials, minutes=minutes, as_of=as_of)
     show(report, draw_search, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        typer.echo(page.write(html, page.search(report)), err=True)
+        tell(page.write(html, page.search(report)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from hftcl.cli.app import AsJson, app, confirm, example, remember
+from hftcl.cli.app import AsJson, app, confirm, example, remember, tell
 from hftcl.cli.invocation import now
 from hftcl.cli.looks import show_status
 from hftcl.cli.telling import tell_failures
@@ -124,7 +124,7 @@ def _watch(configuration: "Configuration") -> None:
                 screen.draw((*first, *summary.read(now()), *bot[len(first) :]), now())
                 time.sleep(_LOOK_S)
     except KeyboardInterrupt:
-        typer.echo(err=True)
+        tell("")
         raise SystemExit(128 + signal.SIGINT) from None  # nothing was begun, so there is nothing to tell of it
 
 
@@ -146,22 +146,9 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     listener = build_listener(verbosity if verbosity < 0 else 1)
     reason = f"{_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
-    with _fail_after(report.shortfall or ("" if report.halted else report.note)):
-        if as_json or report.halted or report.by_bot:
-            show(report, trading.draw_halt, as_json)
-
-
-@contextlib.contextmanager
-def _fail_after(shortfall: str) -> Iterator[None]:
-    """Let the command fail because of `shortfall`, if it is any, once a report is shown, or could not be."""
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as lost:
-        if shortfall:
-            raise HftclError(shortfall) from lost
-        raise
-    if shortfall:
+    if as_json or report.halted or report.by_bot:
+        show(report, trading.draw_halt, as_json)
+    if shortfall := report.shortfall or ("" if report.halted else report.note):
         raise HftclError(shortfall)
 
 
@@ -195,8 +182,9 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
             on_alert=lambda _: None,
             rehearse=rehearse,
         )
-    with _fail_after(report.shortfall or ""):
-        show(report, trading.draw_replay, as_json)
+    show(report, trading.draw_replay, as_json)
+    if report.shortfall:
+        raise HftclError(report.shortfall)
 
 
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:

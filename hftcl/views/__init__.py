@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, Literal, ParamSpec, Protoc
 
 from hftcl.formats import bars_of, interval, moment, number
 from hftcl.views.blocks import Block, Grid, Line, Styled, format_plainly, keep, write_out_block
+from hftcl.views.terminal import keep_output_from_ending
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -57,14 +58,17 @@ def show(
     *args: Options.args,
     **options: Options.kwargs,
 ) -> None:
-    """Print `report` as one JSON document, or draw it with `view`."""
+    """Print `report` as one JSON document, or draw it with `view`.
+
+    A stdout that takes no more, as where `head` has left, ends no command: what it does next is done.
+    """
     if as_json:
         import json  # here: only one of the two forms needs it
 
         from hftcl.document import document
 
         documents.append(report)
-        sys.stdout.write(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
+        write_out(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:
         view(report, *args, **options)
 
@@ -96,9 +100,16 @@ def _print(block: Block) -> None:
         return
     console = find_terminal()
     if console is None:
-        sys.stdout.write("".join(f"{line}\n" for line in format_plainly(block)))
-    else:
+        write_out("".join(f"{line}\n" for line in format_plainly(block)))
+        return
+    with keep_output_from_ending():
         console.print(*build_renderables(block, console.width), sep="\n")
+
+
+def write_out(text: str) -> None:
+    """Write to stdout, or nowhere where that takes no more."""
+    with keep_output_from_ending():
+        sys.stdout.write(text)
 
 
 def build_renderables(block: Block, width: int, *, boxed: bool = True) -> "list[RenderableType]":
@@ -241,4 +252,5 @@ __all__ = [
     "number",
     "say",
     "show",
+    "write_out",
 ]

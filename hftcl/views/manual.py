@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hftcl.views import draw_table, find_terminal, say
+from hftcl.views import draw_table, find_terminal, say, write_out
 
 if TYPE_CHECKING:
     from hftcl.manual.pages import Explanation
@@ -24,7 +24,7 @@ def draw_explanation(told: "Explanation") -> None:
     foot = f"{told.file}{', ' + told.heading if told.heading else ''}"
     console = find_terminal()
     if console is None:
-        sys.stdout.write(f"{head}{told.text.rstrip()}\n\n({foot})\n")
+        write_out(f"{head}{told.text.rstrip()}\n\n({foot})\n")
         return
     from rich.console import Group
     from rich.markdown import Markdown

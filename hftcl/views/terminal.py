@@ -1,10 +1,13 @@
 """A terminal that may be closed while the work goes on: who trades, or trains for hours, does not end with it."""
 
-import errno
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Final, TextIO
+
+from hftcl.durable import NO_ROOM
 
 if TYPE_CHECKING:
     from hftcl.views.blocks import Block
@@ -85,7 +88,34 @@ def measure(stream: TextIO) -> os.terminal_size:
 _USUAL: Final = (80, 24)  # columns and lines, of a terminal since the VT100
 
 unwritten: list[OSError] = []
-"""Why something could not be written for lack of room, so that it was told to no person: the exit status says so."""
+"""Why something could not be written, mostly for lack of room, so that no person was told: the exit status says so."""
+
+
+@contextmanager
+def keep_output_from_ending() -> Iterator[None]:
+    """Let go of stdout where what writes to it within finds that it takes no more: the command's own status holds.
+
+    Of a reader that has left, as `head` does, nothing is said: it wants to know nothing.
+    """
+    try:
+        yield
+    except OSError as lost:
+        discard_output()
+        if not isinstance(lost, BrokenPipeError):
+            unwritten.append(lost)
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):  # of which Rich makes it
+            raise
+        discard_output()
+
+
+def discard_output() -> None:
+    """Let what stdout still holds, and what is written to it from now on, go nowhere: else the interpreter's own flush
+    at the end would fail.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class LastingTerminal:
@@ -102,7 +132,7 @@ class LastingTerminal:
 
     def put(self, text: str) -> None:
         """Write at once. What takes no more is let go: a terminal that has hung up (EIO), a pipe whose reader has left
-        (EPIPE), a full disk (ENOSPC), a stream that is closed (ValueError).
+        (EPIPE), a full disk (ENOSPC, EDQUOT), a stream that is closed (ValueError).
         """
         if self._terminal is None:
             return
@@ -111,5 +141,5 @@ class LastingTerminal:
             self._terminal.flush()
         except (OSError, ValueError) as error:
             self._terminal = None
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
                 unwritten.append(error)

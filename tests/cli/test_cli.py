@@ -7,13 +7,18 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 
 from hftcl.cli.process import move_globals_first
 from tests.in_process import call
 from tests.installed import CALENDAR, HFTCL, PATIENCE_S, one_line, run
+from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import SMALL_TOML
 
 
@@ -174,6 +179,31 @@ def test_an_output_that_takes_nothing_breaks_no_command(
     assert len(done.stderr.splitlines()) == status
 
 
+@contextmanager
+def open_dead(*, is_full: bool = False) -> Iterator[TextIO]:
+    """Return what takes nothing: a pipe whose reader has left, or a full disk."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("w") if is_full else os.fdopen(os.dup(writer), "w") as dead:
+        yield dead
+    os.close(writer)
+
+
+def run_with(home: Path, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """Run `hftcl` in `home`; options: of `subprocess.run`, the others are variables of the environment."""
+    streams = {name: options.pop(name, subprocess.PIPE) for name in ("stdout", "stderr")}
+    return subprocess.run(
+        [HFTCL, *arguments],
+        cwd=home,
+        env={**os.environ, "PYTHONUNBUFFERED": "", **options},
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        **streams,
+    )
+
+
 @pytest.mark.parametrize(
     ("is_full", "status"), [(False, 0), (True, 1)], ids=["a reader that has left wants to know nothing", "a full disk"]
 )
@@ -181,35 +211,54 @@ def test_lines_on_the_way_that_cannot_be_written_end_no_work_and_the_status_says
     trained: Path, is_full: bool, status: int
 ) -> None:
     """The report is on stdout all the same."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with Path("/dev/full").open("w") if is_full else os.fdopen(os.dup(writer), "w") as dead:
-        done = subprocess.run(
-            [HFTCL, "check", "--json"],
-            cwd=trained,
-            stdout=subprocess.PIPE,
-            stderr=dead,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
-    os.close(writer)
+    with open_dead(is_full=is_full) as dead:
+        done = run_with(trained, "check", "--json", stderr=dead)
     assert done.returncode == status
     assert json.loads(done.stdout)["due"] in (True, False)
 
 
-def test_the_kill_switch_that_did_nothing_fails_also_where_its_report_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_full", [False, True], ids=["a reader that has left", "a full disk"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_kill_switch_that_did_nothing_fails_also_where_its_report_is_not_read(
+    tmp_path: Path, is_full: bool, unbuffered: str
+) -> None:
     (tmp_path / "hftcl.toml").touch()
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [HFTCL, "trade", "--flatten", "--json"]
-    done = subprocess.run(
-        command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S
-    )
-    os.close(writer)
+    with open_dead(is_full=is_full) as dead:
+        done = run_with(tmp_path, "trade", "--flatten", "--json", stdout=dead, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr.startswith("hftcl: No bot has ever traded in")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}, {"FORCE_COLOR": "1"}], ids=str)
+def test_a_reader_that_has_left_changes_no_status(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "hftcl.toml").write_text("[nonsense")
+    with open_dead() as dead:
+        done = run_with(tmp_path, "doctor", stdout=dead, **environment)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_that_takes_the_report_keeps_a_status_that_tells_more(trained: Path, unbuffered: str) -> None:
+    with open_dead(is_full=True) as dead:
+        done = run_with(trained, "check", "--exit-code", "--quiet", stdout=dead, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 3
+
+
+def test_a_question_that_cannot_be_asked_is_no_yes_and_no_success(home: Path) -> None:
+    before = (home / "trained_stock_model.onnx").read_bytes()
+    with open_dead() as dead:
+        assert run_with(home, "rollback", stderr=dead).returncode == 1
+    assert (home / "trained_stock_model.onnx").read_bytes() == before
+
+
+def test_each_file_that_is_asked_for_is_written_although_no_line_can_say_so(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 4))
+    files = [tmp_path / "report.html", tmp_path / "trades.csv"]
+    with open_dead() as dead:
+        done = run_with(tmp_path, "report", "--html", str(files[0]), "--trades", str(files[1]), stderr=dead)
+    assert done.returncode == 0
+    assert all(file.stat().st_size for file in files)
 
 
 def test_rollback_goes_back_pins_and_unpin_lets_go(home: Path) -> None:

@@ -1,7 +1,9 @@
 """The source `polygon-flat`: downloaded daily files of the whole market, read once for the watchlist."""
 
 import gzip
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from hftcl.market.sources import Split, find_source
 from hftcl.market.sources.polygon_flat import FlatFilesSource
 from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
+from tests.installed import PATIENCE_S
 from tests.market.exchange import quiet_bars
 
 CALENDAR = Calendar("XNYS")
@@ -92,6 +95,34 @@ def test_a_watchlist_is_collected_to_the_bit_and_each_file_is_read_once(
         TICKERS, FIRST, LAST, as_of=AS_OF, extended_hours=True, min_coverage=1.0
     )
     assert len(read) == 2
+
+
+def test_files_that_have_not_been_begun_at_ctrl_c_are_not_read(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, ends = list[Path](), threading.Event()
+    read_csv, shutdown = pl.read_csv, ThreadPoolExecutor.shutdown
+
+    def read_slowly(path: Path, **options: object) -> pl.DataFrame:
+        read.append(path)
+        if len(read) > 1:
+            ends.wait(PATIENCE_S)
+        return read_csv(path, **options)  # type: ignore[arg-type]
+
+    def shut_down(pool: ThreadPoolExecutor, **options: bool) -> None:
+        ends.set()
+        shutdown(pool, **options)
+
+    def press(day: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pl, "read_csv", read_slowly)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut_down)
+    source = opened(tmp_path)
+    source.report_steps(press)
+    with pytest.raises(KeyboardInterrupt):
+        source.minutes("AAA", FIRST, LAST)
+    assert len(read) < len(DAYS)
 
 
 def test_a_day_whose_file_comes_later_is_filled(tmp_path: Path, folder: Path) -> None:

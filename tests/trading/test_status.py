@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,6 +36,7 @@ from hftcl.trading.run.wiring import hold_lock
 from hftcl.views.progress import build_listener
 from hftcl.views.terminal import unwritten
 from tests.in_process import call
+from tests.installed import HFTCL, PATIENCE_S
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
 from tests.trading.strict_stand import bench
@@ -436,6 +438,31 @@ def test_without_a_bot_what_the_broker_refuses_to_close_is_told_and_not_counted_
     assert found.orders == 0
     assert "Refused: T000: 403 new orders are rejected by user request" in found.note
     assert found.shortfall.startswith("Not everything is closed. Refused: T000"), "the command ends with 1"
+
+
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1"}], ids=str)
+def test_a_kill_switch_that_did_not_close_everything_fails_also_where_its_words_are_not_read(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    settings = strict_home(tmp_path, 3, suspended=True)
+    broker = "[trade]\nbroker = 'strict-paper'\n[strict_paper]\nweather = 'fair'\n"
+    (tmp_path / "hftcl.toml").write_text(f"[market]\nwatchlist = {list(settings.market.watchlist)}\n{broker}")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [HFTCL, "trade", "--flatten"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    os.close(writer)
+    assert done.returncode == 1, done.stderr
+    assert "hftcl: Not everything is closed." in done.stderr
+    assert "BrokenPipe" not in done.stderr
 
 
 def test_without_a_ledger_what_the_broker_refuses_or_does_not_answer_is_told_and_not_counted_as_sent(

@@ -19,7 +19,7 @@ from hftcl import logs
 from hftcl.events import Event, Level
 from hftcl.settings import Log
 from hftcl.views.progress import _Live, _Notebook, _Plain, cut_short, end_display_after, end_displays
-from hftcl.views.terminal import unwritten
+from hftcl.views.terminal import LastingTerminal, unwritten
 
 
 def test_the_time_left_counts_only_what_this_run_did() -> None:
@@ -158,6 +158,20 @@ def test_work_goes_on_where_its_lines_can_be_written_no_more(dead: TextIO) -> No
     for level in Level:
         listen(Event("train", 1, 7, "odd", level))
     assert [error.errno for error in unwritten] in ([], [errno.ENOSPC]), "a reader that left wants to know nothing"
+
+
+class Exhausted(io.StringIO):
+    """A file beyond the quota of its user."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+def test_a_quota_that_is_used_up_is_a_full_disk() -> None:
+    LastingTerminal(Exhausted()).put("a line")
+    lost = [error.errno for error in unwritten]
+    unwritten.clear()
+    assert lost == [errno.EDQUOT]
 
 
 def test_a_bar_begins_with_what_was_done_before() -> None:

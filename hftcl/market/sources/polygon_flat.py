@@ -120,9 +120,12 @@ class FlatFilesSource:
         tickers = sorted({question.ticker for question in questions})
         days = [d for d in sorted(self._files) if any(q.first <= d <= q.last for q in questions)]
         rows: dict[str, list[pl.DataFrame]] = {}
+
+        def read(day: date) -> pl.DataFrame:
+            return _read_day(self._files[day], day, tickers, self.columns)
+
         with ThreadPoolExecutor(_AT_ONCE, "flat-files") as threads:
-            parts = map_in_threads(threads, lambda day: _read_day(self._files[day], day, tickers, self.columns), days)
-            for day, part in zip(days, parts, strict=True):
+            for day, part in zip(days, map_in_threads(threads, read, days), strict=True):
                 if self._on_step is not None:
                     self._on_step(f"the file of {day}")
                 for (ticker,), mine in part.partition_by("ticker", as_dict=True, include_key=False).items():
