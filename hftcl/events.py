@@ -4,7 +4,6 @@ A story never prints: it calls `on_event`, and the edge decides what to show. No
 progress. Reads the monotonic clock, and logs that nothing is told any more.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -12,8 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
-
-log = logging.getLogger(__name__)
 
 BANNER: Final = "banner"  # the stage of what is shown as it is, line for line: a model that is swapped while trading
 
@@ -58,6 +55,9 @@ def keep_from_ending(on_event: OnEvent) -> OnEvent:
             try:
                 on_event(event)
             except Exception as error:  # noqa: BLE001 - told; a fault of what shows it closes no position
+                import logging  # a look, such as `schedule --preview`, does without
+
+                log = logging.getLogger(__name__)
                 is_heard = not (isinstance(error, OSError) or _is_of_closed_stream(error))
                 if is_heard:
                     log.warning("could not be shown stage=%s text=%s error=%r", event.stage, event.text, error)
