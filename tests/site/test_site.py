@@ -111,7 +111,8 @@ def test_each_page_fits_a_phone_and_a_screen_and_has_no_serious_fault(
     for page in DOCS.rglob("*.md"):
         tab.goto((site / page.relative_to(DOCS).with_suffix(".html")).as_uri())
         assert tab.evaluate(WIDER) == [], page
-        assert list_serious_faults(tab) == [], page
+        if width > 375:  # once in each scheme: axe takes a second a page
+            assert list_serious_faults(tab) == [], page
 
 
 @pytest.mark.browser
