@@ -187,7 +187,7 @@ def test_ctrl_c_ends_the_trainings_of_a_cluster_of_this_machine_and_its_processe
     assert len(started) >= 3, "the cluster and its workers"
     command.send_signal(signal.SIGINT)
     _, told = command.communicate(timeout=PATIENCE_S)
-    assert command.returncode == 130
+    assert command.returncode == 130, told
     assert "Traceback" not in told
     wait_until_ended(started)
 
