@@ -307,7 +307,9 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise IntegrityError(f"{name} is missing.") from error
     except OSError as error:
-        raise StorageError(f"{name} cannot be read: {error.strerror or error}.") from error
+        reason = error.strerror or error
+        remedy = "Let this user read it, or restore it from a backup."
+        raise StorageError(f"{name} cannot be read: {reason}. {remedy}") from error
 
 
 def _open_verified(name: str, data: bytes) -> tuple[Any, ModelMeta]:

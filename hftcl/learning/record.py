@@ -5,7 +5,7 @@ the model that was current on that day, and no later choice changes it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -21,7 +21,7 @@ from hftcl.formats import count
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.gaps import describe_holes, find_holes
-from hftcl.learning.record_scoring import STAGE, RecordScorer
+from hftcl.learning.record_scoring import STAGE, RecordScorer, Scored
 from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -35,7 +35,7 @@ class Record:
     """The policy's record as of one moment: what was there and holds, and what this retrain adds.
 
     dropped: rows that were there and hold no more, because their bars were corrected; `added` has those of them that
-    could be scored again. cost_bps: as now set.
+    could be scored again. One whose model cannot be read now is in none of the three. cost_bps: as now set.
     """
 
     recorded_sessions: tuple[RecordedSession, ...]
@@ -78,20 +78,20 @@ def extend_record(
 
     Where this policy has none on bars of this kind, it begins with the sessions for which one of its models is
     archived, and the walk-forward over those of the exam that are left; else the sessions since its last one are scored
-    with the model that was then current, and those whose bars were corrected again. What lies after `data` is not
-    known.
+    with the model that was then current, and those whose bars were corrected again. Where the file of such a model
+    cannot be read now, what it would score waits, and `problem` tells. What lies after `data` is not known.
     """
     scorer = RecordScorer(archive, data, settings, params, on_event)
     rows = scorer.list_rows()
     try:
-        added, problem = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, pool)
+        scored = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, pool)
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
-        added, problem = (), f"the walk-forward could not be done: {error}"
+        scored = Scored(problem=f"the walk-forward could not be done: {error}")
     if not rows:
         _tell_other_policies(scorer)
-    if problem is not None:
-        on_event(Event(STAGE, text=f"the record lacks sessions: {problem}", level=Level.WARNING))
-    return _build_record(scorer, added, problem)
+    if scored.reason is not None:
+        on_event(Event(STAGE, text=f"the record lacks sessions: {scored.reason}", level=Level.WARNING))
+    return _build_record(scorer, scored)
 
 
 def catch_up(
@@ -107,30 +107,33 @@ def catch_up(
 
     Where this policy has none on bars of this kind it stays empty: the first retrain begins it. Where a session cannot
     be scored, `problem` says why, and none is added that the record had not yet: what is passed over now no later
-    retrain would make up for. compute_rows: see `RecordScorer`.
+    retrain would make up for. One whose model cannot be read now waits, see `extend_record`. compute_rows: see
+    `RecordScorer`.
     """
     scorer = RecordScorer(archive, data, settings, params, on_event, compute_rows)
     rows = scorer.list_rows()
-    added, problem = scorer.score_lacking() if rows else ((), None)
-    if problem is not None:
-        added = tuple(session for session in added if session.session <= rows[-1].session)
-    return _build_record(scorer, added, problem)
+    scored = scorer.score_lacking() if rows else Scored()
+    if scored.problem is not None:
+        known = tuple(session for session in scored.sessions if session.session <= rows[-1].session)
+        scored = replace(scored, sessions=known)
+    return _build_record(scorer, scored)
 
 
-def _build_record(scorer: RecordScorer, added: tuple[RecordedSession, ...], problem: str | None) -> Record:
+def _build_record(scorer: RecordScorer, scored: Scored) -> Record:
     """Return the record with what is added, and tell of rows that hold no more."""
-    holding = scorer.list_holding()
-    kept = {row.session for row in holding}
-    dropped = tuple(row for row in scorer.list_rows() if row.session not in kept)
+    holding, added = scorer.list_holding(), scored.sessions
+    kept, scored_days = {row.session for row in holding}, {session.session for session in added}
+    waiting = scored.unread.keys() - scored_days
+    dropped = tuple(row for row in scorer.list_rows() if row.session not in kept | waiting)
     if dropped:
-        again = {session.session for session in added} & {row.session for row in dropped}
+        again = scored_days & {row.session for row in dropped}
         text = (
             f"{count(len(dropped), 'recorded session')} from {dropped[0].session} to {dropped[-1].session}: the "
             "bars have been corrected since, and what was earned on them does not count. Scored again with the "
             f"model of the day: {len(again)}; dropped: {len(dropped) - len(again)}"
         )
         scorer.on_event(Event(STAGE, text=text, level=Level.WARNING))
-    days = sorted({*kept, *(session.session for session in added)})
+    days = sorted(kept | scored_days | waiting)  # what waits is told with its own reason
     hole = describe_holes(find_holes(days, Calendar(scorer.settings.market.calendar)))
     if hole:
         scorer.on_event(Event(STAGE, text=hole, level=Level.WARNING))
@@ -139,7 +142,7 @@ def _build_record(scorer: RecordScorer, added: tuple[RecordedSession, ...], prob
         added=added,
         dropped=dropped,
         cost_bps=scorer.settings.strategy.cost_bps,
-        problem=problem,
+        problem=scored.reason,
     )
 
 

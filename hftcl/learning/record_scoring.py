@@ -52,6 +52,24 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Sessions that were scored, and why others were not.
+
+    problem: why sessions cannot be scored at all. unread: session -> why the file of its model cannot be read now; that
+    says nothing of the session, which waits.
+    """
+
+    sessions: tuple[RecordedSession, ...] = ()
+    problem: str | None = None
+    unread: Mapping[date, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str | None:
+        """Why sessions that belong into the record are missing."""
+        return self.problem or next(iter(self.unread.values()), None)
+
+
 @dataclass(frozen=True)  # without slots: what is computed once is kept in it
 class RecordScorer:
     """The way in which a retrain, and between two of them the daily collection, earns sessions for the record.
@@ -67,6 +85,7 @@ class RecordScorer:
     on_event: OnEvent
     compute_rows: Callable[[date], pl.DataFrame] | None = None
     _computed: dict[date, pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
+    _unread: dict[str, StorageError] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def policy(self) -> str:
@@ -92,16 +111,15 @@ class RecordScorer:
         """Return the rows of it whose bars are the same still."""
         return tuple(row for row in self.list_rows() if holds(row.bars, self.bars.get(row.session, {})))
 
-    def begin(
-        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
-    ) -> tuple[tuple[RecordedSession, ...], str | None]:
-        """Return the sessions with which a record begins, and why some could not be scored."""
-        scored, problem = self.score(list_sessions(self.data.frame))
-        have = {session.session for session in scored}
+    def begin(self, division: ExamSplit, candidate: Candidate, pool: TrainingPool) -> Scored:
+        """Return the sessions with which a record begins."""
+        scored = self.score(list_sessions(self.data.frame))
+        have = {session.session for session in scored.sessions}
         if all(day in have for day in division.exam_days):
-            return scored, problem
+            return scored
         walked = self.walk_forward(division, candidate, pool)
-        return (*scored, *(session for session in walked if session.session not in have)), problem
+        others = (session for session in walked if session.session not in have)
+        return replace(scored, sessions=(*scored.sessions, *others))
 
     def walk_forward(
         self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
@@ -135,40 +153,47 @@ class RecordScorer:
             on_event=on_event,
         )
 
-    def score_lacking(self) -> tuple[tuple[RecordedSession, ...], str | None]:
+    def score_lacking(self) -> Scored:
         """Score the sessions after the last row again, and those whose bars were corrected.
 
-        Says why sessions after the last row could not be scored; a corrected one that cannot is dropped, and why is
-        told. Raises as `score`.
+        `problem` is of sessions after the last row. A corrected one that cannot be scored is dropped, and why is told;
+        one whose model cannot be read now stays as it is. What follows a later one of these waits with it: the record
+        never goes back to a session that it passed. Raises as `score`.
         """
         rows, holding = self.list_rows(), {row.session for row in self.list_holding()}
         last, corrected = rows[-1].session, {row.session for row in rows} - holding
         sessions = list_sessions(self.data.frame)
         self.on_event(Event(STAGE, 0, 1, text="scoring"))
-        again, reason = self._score_unseen([session for session in sessions if session.day in corrected])
-        if reason is not None:
-            text = f"sessions whose bars were corrected are not scored again: {reason}"
+        again = self._score_unseen([session for session in sessions if session.day in corrected])
+        if again.problem is not None:
+            text = f"sessions whose bars were corrected are not scored again: {again.problem}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
-        later, problem = self._score_unseen([session for session in sessions if session.day > last])
+        later = self._score_unseen([session for session in sessions if session.day > last])
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
-        return (*again, *later), problem
+        waiting = min(later.unread, default=date.max)
+        return Scored(
+            sessions=(*again.sessions, *(row for row in later.sessions if row.session < waiting)),
+            problem=later.problem,
+            unread={**again.unread, **later.unread},
+        )
 
-    def score(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
-        """Score `sessions`, oldest first, each with the model that was then current; and say what could not be.
+    def score(self, sessions: Sequence[Session]) -> Scored:
+        """Score `sessions`, oldest first, each with the model that was then current.
 
         Sessions on which no model of this policy was current, or that it had seen, are no one's and left out. Raises
-        StorageError where a disk fails, and as `compute_rows`: that says nothing of a session, and the record would
-        never have it back.
+        as `compute_rows`, with StorageError where the rows have no place: that says nothing of a session, and the
+        record would never have it back.
         """
         self.on_event(Event(STAGE, 0, 1, text="scoring"))
         scored = self._score_unseen(sessions)
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return scored
 
-    def _score_unseen(self, sessions: Sequence[Session]) -> tuple[tuple[RecordedSession, ...], str | None]:
+    def _score_unseen(self, sessions: Sequence[Session]) -> Scored:
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
         problem = None
+        unread: dict[date, str] = {}
         for owner, days_of_owner in groupby(sessions, key=lambda session: current.find_at(session.start)):
             if owner is None:
                 continue
@@ -178,10 +203,12 @@ class RecordScorer:
                 days = self._list_unseen(examined, group)
                 if not days:
                     continue
-                market = find_market_kind(self.settings)
-                model = load_archived(self.archive, examined, market, self.data.features)
-            except StorageError:
-                raise
+                model = self._load(owner, examined)
+            except StorageError as fault:
+                remedy = "They wait; where it is lost, delete what is in its place, to go on without them."
+                why = f"{_describe_problem(owner, group, fault)} {remedy}"
+                unread |= dict.fromkeys((session.day for session in group), why)
+                continue
             except HftclError as fault:
                 problem = _describe_problem(owner, group, fault)
                 continue
@@ -190,7 +217,13 @@ class RecordScorer:
                 scored_sessions += self._score(model, rows, days, "scored")
             except HftclError as fault:
                 problem = _describe_problem(owner, group, fault)
-        return tuple(scored_sessions), problem
+        return Scored(sessions=tuple(scored_sessions), problem=problem, unread=unread)
+
+    def _load(self, owner: ModelRecord, examined: ModelRecord) -> artifact.Model:
+        """Load the file of `examined`. Raises StorageError also where it could not be read whose model `owner` is."""
+        if owner.model_id in self._unread:
+            raise self._unread[owner.model_id]
+        return load_archived(self.archive, examined, find_market_kind(self.settings), self.data.features)
 
     def _is_ours(self, model: ModelRecord) -> bool:
         """Whether a model was made by this policy; of one of an earlier hftcl its file tells."""
@@ -199,8 +232,9 @@ class RecordScorer:
             return stated == self.policy
         try:
             meta = artifact.describe(self.archive.onnx_path(model.model_id))
-        except StorageError:  # a disk that fails now makes no model another policy's: its sessions would be lost
-            raise
+        except StorageError as fault:  # that makes it no other policy's: what it may have been current on waits
+            self._unread[model.model_id] = fault
+            return True
         except HftclError:  # pruned or damaged: it cannot be scored either
             return False
         return is_made_by(meta, self.settings, self.params, features=self.data.features)

@@ -258,12 +258,20 @@ def _trades(report: "PerformanceReport") -> list[str]:
         )
         for trade in report.trades
     ]
+    return [
+        *_draw_trade_bins(report),
+        _fold(table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
+    ]
+
+
+def _draw_trade_bins(report: "PerformanceReport") -> list[str]:
+    if not report.trade_bins:
+        return ['<p class="soft">No trade made or lost anything.</p>']
     nothing = report.total.trades - sum(part.trades for part in report.trade_bins)
     rest = f" {count(nothing, 'trade')} made exactly nothing, without a bar." if nothing else ""
     return [
         charts.trade_bins(report.trade_bins),
         f'<p class="soft">How many trades made how much, in USD; the outer bars hold all beyond them.{rest}</p>',
-        _fold(table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
     ]
 
 

@@ -17,11 +17,17 @@ _STYLES: Final = {
 
 
 def _tell(rows: "Sequence[Row]") -> Iterator[tuple[str, str]]:
-    """Yield what each row found and what to do; what keeps several checks from working is told by the first alone."""
-    first: dict[str, str] = {}
+    """Yield what each row found and what to do; what keeps several checks from working is told by the first alone.
+
+    A remedy is told by each check that has another one.
+    """
+    first: dict[str, Row] = {}
     for row in rows:
-        name = row.name if row.status == "ok" else first.setdefault(row.detail.rstrip("."), row.name)
-        yield (row.detail, row.remedy) if name == row.name else (f"the same as {name}", "")
+        other = row if row.status == "ok" else first.setdefault(row.detail.rstrip("."), row)
+        if other is row:
+            yield row.detail, row.remedy
+        else:
+            yield f"the same as {other.name}", "" if row.remedy == other.remedy else row.remedy
 
 
 def draw_row(row: "Row") -> None:

@@ -150,14 +150,6 @@ def test_another_gate_is_replayed_over_the_same_trainings(report: BacktestReport
     assert other.policies[same] == report.policies[same]
 
 
-def test_the_weeks_and_the_first_walk_forward_are_trained_in_one_go(report: BacktestReport, home: Path) -> None:
-    """Between two of them every core but one would wait for the last training."""
-    told: list[Event] = []
-    assert backtest(tiny(home), on_event=told.append).trainings > len(report.attempts)
-    begun = [event for event in told if event.stage == "train" and event.total]
-    assert {event.total for event in begun} == {report.trainings}
-
-
 def test_a_damaged_file_is_trained_again_and_told(report: BacktestReport, home: Path) -> None:
     victim = next((home / "backtest").glob(f"*/{report.attempts[1].model_id}-*.onnx"))
     data = bytearray(victim.read_bytes())
@@ -418,20 +410,26 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
     assert any(note.startswith("20250801") and "has no model" in note for note in report.notes)
     assert report.attempts[0].at.date() == date(2025, 8, 8)
     folds = {path.name.partition("_fold")[0] for path in (tmp_path / "home" / "backtest").glob("*/*_fold*.onnx")}
-    assert report.attempts[0].model_id in folds, "beside those of the week that turned out to have none"
+    assert folds == {report.attempts[0].model_id}
     assert report.attempts[0].record_sessions == settings.exam.sessions
     again = backtest(settings)
     assert again.resumed == again.trainings - 1, "all but the week that cannot be trained"
 
+    trained: list[str] = []
+
     def train_or_die(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes | str:
-        if order.model_id.startswith("20250801") and "_fold" in order.model_id:
+        trained.append(order.model_id.partition("_")[0])
+        if trained[-1] == "20250808":
             raise TrainingError("The training process was killed by SIGSEGV.")
         return train_unit(rows, order, bench)
 
-    for unneeded in (tmp_path / "home" / "backtest").glob("*/20250801*_fold*.onnx"):
-        unneeded.unlink()
+    next((tmp_path / "home" / "backtest").glob(f"*/{report.attempts[0].model_id}-*.onnx")).unlink()
     monkeypatch.setattr(trainings, "train_unit", train_or_die)
-    assert replace(backtest(settings), timings_s={}) == replace(again, timings_s={}), "no one needs what died"
+    told: list[Event] = []
+    with pytest.raises(TrainingError, match="SIGSEGV"):
+        backtest(settings, on_event=told.append)
+    assert sorted(trained) == ["20250801", "20250808"], "each once"
+    assert len([event for event in told if "has no model" in event.text]) <= 1
 
 
 def test_a_week_that_ends_with_what_is_compared_is_not_trained(report: BacktestReport, home: Path) -> None:

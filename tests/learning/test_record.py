@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -400,9 +401,24 @@ def test_sessions_whose_bars_were_corrected_are_scored_again_or_dropped_told_onc
     assert edge_in_force(settings, home) == "live"
 
 
-@pytest.mark.parametrize("where", ["rows", "model"])
-def test_a_disk_that_fails_while_corrected_sessions_are_scored_again_fails_the_job_and_costs_the_record_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch, where: str
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Put a link that leads to itself in the place of a file: whoever asks, there is one, and it cannot be read."""
+    kept = path.read_bytes()
+    path.unlink()
+    path.symlink_to(path.name)
+    yield
+    path.unlink()
+    path.write_bytes(kept)
+
+
+def find_archived(home: Path) -> Path:
+    """Return the file of the model of the first retrain."""
+    return min((home / "models").glob("model_*.onnx"))
+
+
+def test_rows_without_a_place_for_them_fail_the_job_and_cost_the_record_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next collection scores them: what was dropped would be gone for good."""
     settings, later = small(home), NOW + WEEK + timedelta(hours=1)
@@ -410,31 +426,69 @@ def test_a_disk_that_fails_while_corrected_sessions_are_scored_again_fails_the_j
     right = record_of(home)
     correct_bars(home, f"session >= '{right[15].session}'")
     before = record_of(home)
-    archived = next((home / "models").glob("model_*.onnx"))
-    kept = archived.read_bytes()
     job = build_jobs(settings, clock=lambda: later)[Job.COLLECT]
     occurrence = Occurrence(Job.COLLECT, later.date(), later)
     with monkeypatch.context() as patch:
-        if where == "rows":
-            patch.setattr(tempfile, "tempdir", "/proc")  # which takes no file, whoever runs this
-        else:
-            archived.unlink()
-            archived.symlink_to(archived.name)  # a loop: what it leads to cannot be read
-        text = "training rows .* /proc" if where == "rows" else f"model file .*{archived.name} cannot be read"
-        with pytest.raises(StorageError, match=text):
+        patch.setattr(tempfile, "tempdir", "/proc")  # which takes no file, whoever runs this
+        with pytest.raises(StorageError, match=r"training rows .* /proc"):
             job(occurrence, ignore)
     assert record_of(home) == before
-    archived.unlink()
-    archived.write_bytes(kept)
     assert "5 sessions added" in job(occurrence, ignore).outcome
     assert record_of(home) == right
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["of today", "of an earlier release"])
+def test_sessions_whose_model_cannot_be_read_now_wait_and_the_collection_goes_on(home: Path, stated: bool) -> None:
+    """Of a model of an earlier release its file alone tells whose it is."""
+    if not stated:
+        with open_to_change(home / "models" / "registry.sqlite") as db:
+            db.execute("UPDATE models SET report = json_remove(report, '$.policy_digest')")
+    settings, later = small(home), NOW + 2 * WEEK
+    collect(settings, now=NOW + WEEK, on_event=ignore)
+    right = record_of(home)
+    assert len(right) == 20
+    correct_bars(home, f"session >= '{right[17].session}'")
+    before = record_of(home)
+    job = build_jobs(settings, clock=lambda: later)[Job.COLLECT]
+    occurrence = Occurrence(Job.COLLECT, later.date(), later)
+    archived = find_archived(home)
+    with unreadable(archived):
+        outcome = job(occurrence, ignore).outcome
+    assert f"{archived.name} cannot be read: Too many levels of symbolic links. Let this user read it" in outcome
+    assert "delete what is in its place" in outcome
+    assert record_of(home) == before, "neither dropped nor passed over"
+    assert "7 sessions added" in job(occurrence, ignore).outcome
+    after = record_of(home)
+    assert (len(after), after[:20]) == (24, right)
+
+
+def test_an_old_model_that_cannot_be_read_stops_no_retrain_and_its_sessions_wait(home: Path) -> None:
+    settings, later = small(home, edge=LENIENT), NOW + 2 * WEEK
+    old = find_archived(home)
+    assert retrained(settings, NOW + WEEK).outcome == "deployed"
+    right = record_of(home)
+    correct_bars(home, f"session BETWEEN '{right[16].session}' AND '{right[18].session}'")
+    before = record_of(home)
+    told: list[str] = []
+    with unreadable(old):
+        report = retrained(settings, later, on_event=lambda event: told.append(event.text))
+    assert Registry(home).find(str(report.model_id)).outcome == report.outcome, "it went on to its verdict"
+    assert (report.edge, report.record_sessions) == ("stand aside", 21), "those on other bars do not count"
+    assert "cannot be read" in report.edge_reason
+    assert len([text for text in told if "the record lacks sessions" in text]) == 1
+    never = "dropped", "not scored later"
+    assert not [text for text in told if any(words in text for words in never)], "they are, when it can be read"
+    after = record_of(home)
+    assert (len(after), after[:20]) == (24, before)
+    assert len(collect(settings, now=later + timedelta(hours=1), on_event=ignore).recorded) == 3
+    assert record_of(home) == (*right, *after[20:])
 
 
 def test_why_a_corrected_session_is_dropped_is_told(home: Path) -> None:
     collect(small(home), now=NOW + WEEK, on_event=ignore)
     right = record_of(home)
     correct_bars(home, f"session >= '{right[15].session}'")
-    archived = next((home / "models").glob("model_*.onnx"))
+    archived = find_archived(home)
     archived.write_bytes(archived.read_bytes()[:-1])
     told: list[str] = []
     collection = collect(

@@ -226,6 +226,13 @@ def test_where_no_session_made_or_lost_anything_that_is_said_and_no_bar_is_drawn
     assert session_bins(()) == trade_bins(()) == ""
 
 
+def test_where_all_trades_made_exactly_nothing_no_caption_stands_without_a_chart(found: PerformanceReport) -> None:
+    text = page.performance(replace(found, trade_bins=()), SHARES)
+    assert "No trade made or lost anything." in text
+    assert "How many trades made how much" not in text
+    assert "newest of" in text, "they are listed all the same"
+
+
 def test_a_figure_of_a_year_never_stands_alone_where_it_is_of_few_sessions(found: PerformanceReport) -> None:
     """One session of +1 % was told as a growth of 1127 % a year, three as a Calmar ratio of 237."""
     net = np.array([0.01, -0.002, 0.008])

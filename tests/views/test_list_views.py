@@ -108,14 +108,16 @@ def test_what_keeps_several_checks_of_the_doctor_from_working_is_told_once_with_
         fault("source", ".env: line 3 is not KEY=value", "Mend what it names."),
         *(ok(name, "fine") for name in ("a", "b")),
         fault("alerts", ".env: line 4 is not KEY=value", "Set it."),
+        fault("ledger", ".env: line 3 is not KEY=value", "Correct that line."),
     ]
     (grid,) = list_grids(collect_blocks(doctor.draw_rows, rows))
     assert [(row["result"], row["found"], row["what to do"]) for row in read_columns(grid)] == [
         ("warning", ".env: line 3 is not KEY=value.", "Correct that line."),
-        ("fault", "the same as secrets", ""),
+        ("fault", "the same as secrets", "Mend what it names."),
         ("ok", "fine", ""),
         ("ok", "fine", ""),
         ("fault", ".env: line 4 is not KEY=value", "Set it."),
+        ("fault", "the same as secrets", ""),
     ]
 
 

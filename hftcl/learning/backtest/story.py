@@ -13,7 +13,7 @@ from typing import Final
 
 from hftcl import durable
 from hftcl.compute import Engine, Table, open_engine
-from hftcl.errors import NoDataError, TrainingError, UsageError
+from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import list_sessions
 from hftcl.formats import count
@@ -177,12 +177,14 @@ class _Trainer:
         return replace(done, failed={**unplanned, **done.failed})
 
     def _train_and_score(self, weekly: Sequence[Task]) -> _Trained:
-        """Train and score the weeks, and the walk-forward with which the record begins: of the first with a model."""
-        planner, on_event = self.planner, self.on_event
+        """Train and score the weeks, then the walk-forward with which the record begins: of the first with a model."""
+        planner, engine, on_event = self.planner, self.engine, self.on_event
         with self.watch("train"):
-            failed, folds, resumed = self._train(weekly)
-        kept = [task for task in weekly if task.unit.model_id not in failed]
-        walked = [task for task in folds if task.unit.model_id not in failed]
+            failed, resumed = train_all(weekly, engine, on_event)
+            kept = [task for task in weekly if task.unit.model_id not in failed]
+            folds = kept[0].shop.prepare(planner.plan_folds(kept[0].shop.settings, kept[0].unit)) if kept else []
+            fold_failed, fold_resumed = train_all(folds, engine, on_event)
+        walked = [task for task in folds if task.unit.model_id not in fold_failed]
         with self.watch("score"):
             scores = score_all(kept, tuple(session.day for session in self.history.sessions), on_event)
             folded = score_all(walked, (), on_event)
@@ -192,48 +194,9 @@ class _Trainer:
         return _Trained(
             loop=Loop(attempts=attempts, begun=begun),
             trainings=len(weekly) + len(folds),
-            resumed=resumed,
-            failed=failed,
+            resumed=resumed + fold_resumed,
+            failed={**failed, **fold_failed},
         )
-
-    def _train(self, weekly: Sequence[Task]) -> tuple[dict[str, str], list[Task], int]:
-        """Return by model id why some have no model, the walk-forward, and how many of all an earlier run had trained.
-
-        The walk-forward of a first week that turns out to have no model is no one's: it is not counted, and neither
-        what it lacks nor how it ended is told.
-        """
-        engine, on_event = self.engine, self.on_event
-        folds = self._prepare_folds(weekly)
-        there_before = {task.unit.model_id for task in (*weekly, *folds) if task.path.is_file()}
-        try:
-            # in one go: between two, all but the last training's worker would wait
-            failed, there = train_all([*weekly, *folds], engine, on_event, untold=folds)
-        except TrainingError:
-            without_model, _ = train_all(weekly[:1], engine, on_event, untold=weekly)
-            if not without_model:  # then the walk-forward is needed, and another training would end like this one
-                raise
-            failed, there = train_all(weekly, engine, on_event)
-        there &= there_before
-        kept = [task for task in weekly if task.unit.model_id not in failed]
-        if kept[:1] == list(weekly[:1]):
-            self._tell_failed_folds(folds, failed)
-            return failed, folds, len(there)
-        names = {task.unit.model_id for task in weekly}
-        folds = self._prepare_folds(kept)
-        further, further_there = train_all(folds, engine, on_event)
-        failed = {name: why for name, why in failed.items() if name in names}
-        return {**failed, **further}, folds, len((there & names) | further_there)
-
-    def _tell_failed_folds(self, folds: Sequence[Task], failed: Mapping[str, str]) -> None:
-        for name in (task.unit.model_id for task in folds):
-            if name in failed:
-                text = f"{name} has no model: {failed[name]}"
-                self.on_event(Event("train", text=text, level=Level.WARNING))
-
-    def _prepare_folds(self, weekly: Sequence[Task]) -> list[Task]:
-        """Return the walk-forward of the first of these weeks."""
-        plan_folds = self.planner.plan_folds
-        return [fold for task in weekly[:1] for fold in task.shop.prepare(plan_folds(task.shop.settings, task.unit))]
 
 
 @contextlib.contextmanager

@@ -196,14 +196,12 @@ def cache_folder(settings: Settings) -> Path:
     return Home.of(settings).backtest
 
 
-def train_all(
-    tasks: Sequence[Task], engine: Engine, on_event: OnEvent, *, untold: Sequence[Task] = ()
-) -> tuple[dict[str, str], frozenset[str]]:
-    """Train what the cache lacks; return by model id why some tasks have no model, and the ids of those it had.
+def train_all(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> tuple[dict[str, str], int]:
+    """Train what the cache lacks; return by model id why some tasks have no model, and how many were there.
 
-    untold: tasks of which nothing is told where they have no model: whether that matters is not known yet. A file is
-    written when its task is done. Raises TrainingError where a training fails, StorageError for the disk, ComputeError
-    where the cluster cannot go on, FeatureError where a file of features was changed since the rows were computed.
+    A file is written when its task is done. Raises TrainingError where a training fails, StorageError for the disk,
+    ComputeError where the cluster cannot go on, FeatureError where a file of features was changed since the rows were
+    computed.
     """
     with durable.convert_storage_faults("preparing the folder of the backtest"):
         for folder in {task.path.parent for task in tasks}:
@@ -211,19 +209,18 @@ def train_all(
             durable.sweep_temporary(folder, ("*.onnx",))
     paths = {task.unit.model_id: task.path for task in tasks}
     lacking = [task for task in tasks if not _is_cached(task.path, task.shop.features, on_event)]
-    done, failed, quiet = len(tasks) - len(lacking), {}, {task.unit.model_id for task in untold}
+    done, failed = len(tasks) - len(lacking), {}
     on_event(Event("train", done, len(tasks)))
     for model_id, trained in _train_tasks(lacking, engine, on_event):
         if isinstance(trained, str):
             failed[model_id] = trained
-            if model_id not in quiet:
-                on_event(Event("train", text=f"{model_id} has no model: {trained}", level=Level.WARNING))
+            on_event(Event("train", text=f"{model_id} has no model: {trained}", level=Level.WARNING))
         else:
             with durable.convert_storage_faults("keeping a model of the backtest"):
                 durable.write_atomically(paths[model_id], trained)
         done += 1
         on_event(Event("train", done, len(tasks), model_id))
-    return failed, frozenset(paths) - {task.unit.model_id for task in lacking}
+    return failed, len(tasks) - len(lacking)
 
 
 def _is_cached(path: Path, features: FeatureSet, on_event: OnEvent) -> bool:
