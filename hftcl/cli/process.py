@@ -286,11 +286,11 @@ def _flush_output() -> None:
     """Write what stdout still holds, or let it go nowhere: the interpreter's own flush would make another status."""
     try:
         sys.stdout.flush()
-    except OSError as lost:
+    except OSError:
         from hftcl.views.terminal import keep_output_from_ending
 
         with keep_output_from_ending():
-            raise lost
+            raise
 
 
 def _flush_errors() -> None:

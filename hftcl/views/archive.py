@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from hftcl.formats import SYNTHETIC, UNDEFINED, count, describe_edge, interval, moment, number, sharpe_ratio
 from hftcl.learning.gaps import CAUSES
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, say
+from hftcl.views.terminal import LastingTerminal
 
 if TYPE_CHECKING:
     from hftcl.archive.note_rows import Note
@@ -173,7 +174,7 @@ def draw_rollback_plan(plan: "RollbackPlan") -> None:
         f"will serve: {_describe_model(plan.target)}",
         "It will be pinned: no retrain replaces it until `hftcl unpin`.",
     ):
-        sys.stderr.write(line + "\n")
+        LastingTerminal(sys.stderr).put(f"{line}\n")
 
 
 def _describe_model(record: "ModelRecord") -> str:

@@ -98,9 +98,9 @@ class LivePage(TextIOBase, Observer):
         self._line = ""
         self._job = ""
         # What stands there and what is known of it change together: libraries log from threads of their own. Again and
-        # again by one thread, as drawing may log too. The summary is read without it: what logs takes the lock of the log
-        # and then this one, and a reader that held this one and logged would take them the other way round: each would
-        # wait for the other without end.
+        # again by one thread, as drawing may log too. The summary is read without it: who logs takes the lock of the
+        # log and then this one, and a reader that held this one and logged would take them the other way round, and
+        # each wait for the other without end.
         self._lock = threading.RLock()
 
     def write(self, text: str, /) -> int:

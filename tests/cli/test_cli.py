@@ -239,9 +239,10 @@ def test_a_reader_that_has_left_changes_no_status(tmp_path: Path, environment: d
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_disk_that_takes_the_report_keeps_a_status_that_tells_more(trained: Path, unbuffered: str) -> None:
+def test_a_full_disk_that_takes_the_report_keeps_a_status_that_tells_more(tmp_path: Path, unbuffered: str) -> None:
+    (tmp_path / "hftcl.toml").write_text(SMALL_TOML)  # no model serves: a retrain is due
     with open_dead(is_full=True) as dead:
-        done = run_with(trained, "check", "--exit-code", "--quiet", stdout=dead, PYTHONUNBUFFERED=unbuffered)
+        done = run_with(tmp_path, "check", "--exit-code", "--quiet", stdout=dead, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 3
 
 

@@ -446,7 +446,8 @@ def test_a_kill_switch_that_did_not_close_everything_fails_also_where_its_words_
 ) -> None:
     settings = strict_home(tmp_path, 3, suspended=True)
     broker = "[trade]\nbroker = 'strict-paper'\n[strict_paper]\nweather = 'fair'\n"
-    (tmp_path / "hftcl.toml").write_text(f"[market]\nwatchlist = {list(settings.market.watchlist)}\n{broker}")
+    market = f"[market]\ncalendar = '24/7'\nwatchlist = {list(settings.market.watchlist)}\n"
+    (tmp_path / "hftcl.toml").write_text(market + broker)
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
