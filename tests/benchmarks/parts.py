@@ -20,10 +20,12 @@ from hftcl.learning.dataset import open_window
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Market, Paths, Settings
+from tests.archive.sample_models import archive_in, deployed
 from tests.benchmarks.environments import list_versions
 from tests.benchmarks.figures import Figures, Measured
 from tests.benchmarks.machine import Watch, describe_machine, list_libraries
 from tests.benchmarks.test_retrain_cost import AS_OF, HERE, prepare, run_process
+from tests.ledger.ledger_cases import write_ledger
 
 NOW: Final = datetime(2026, 2, 1, tzinfo=UTC)
 """A moment after AS_OF."""
@@ -100,7 +102,10 @@ def measure_peers(bench: Bench) -> Figures:
 
 
 def measure_startup(bench: Bench) -> Figures:
+    """In a home that was used: in an empty folder a preview asks the calendar's library each time."""
     home = bench.open_home("start-up", "forest")
+    deployed(archive_in(home), 30)
+    write_ledger(home / "ledger.sqlite", last=date(2025, 6, 4))
     works = {name: call("-m", "hftcl", *words, cwd=home) for name, words in STARTUP.items()}
     works = {"python -c pass": call("-c", "pass"), **works}
     take_turns(works, 1)  # not counted: the caches of bytecode
