@@ -484,6 +484,25 @@ def test_an_old_model_that_cannot_be_read_stops_no_retrain_and_its_sessions_wait
     assert record_of(home) == (*right, *after[20:])
 
 
+def test_what_follows_a_session_that_waits_waits_with_it(home: Path) -> None:
+    """Of two models the older one's file cannot be read: the record would never go back to what it passed."""
+    settings, later = small(home, edge=LENIENT), NOW + 2 * WEEK
+    old, of_old = find_archived(home), record_of(home)[-1].model_id
+    assert retrained(settings, NOW + WEEK).outcome == "deployed"
+    collect(settings, now=later, on_event=ignore)
+    right = record_of(home)
+    by_old = [row for row in right if row.model_id == of_old]
+    assert by_old[-1].session < right[-1].session, "the newer one was current afterwards"
+    with open_to_change(home / "models" / "registry.sqlite") as db:
+        db.execute("DELETE FROM policy_record WHERE session >= ?", (by_old[-1].session.isoformat(),))
+    before = record_of(home)
+    with unreadable(old):
+        assert collect(settings, now=later + timedelta(hours=1), on_event=ignore).recorded == ()
+    assert record_of(home) == before
+    collect(settings, now=later + timedelta(hours=2), on_event=ignore)
+    assert record_of(home) == right
+
+
 def test_why_a_corrected_session_is_dropped_is_told(home: Path) -> None:
     collect(small(home), now=NOW + WEEK, on_event=ignore)
     right = record_of(home)
