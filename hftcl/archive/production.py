@@ -217,14 +217,24 @@ def _mend_archive(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     if state.live_id is None:
         return
     path, sha256 = registry.onnx_path(state.live_id), state.rows[state.live_id]["sha256"]
-    if read_verified(path, sha256) is not None:
-        return
-    data = read_verified(registry.production, sha256)
+    fault = _find_fault(path, sha256)
+    data = read_verified(registry.production, sha256) if fault else None
     if data is not None:
         durable.write_atomically(path, data)
         with transaction(db):  # a pruned model that a person put back must not be swept again
             db.execute("UPDATE models SET kept = 1 WHERE model_id = ?", (state.live_id,))
-        yield f"{path} was missing or altered; it was restored from the production file."
+        yield f"{path} {fault}; it was restored from the production file."
+
+
+def _find_fault(path: Path, sha256: str) -> str | None:
+    """Return what keeps a file from being used as the model with this SHA-256, as a verb; None where it is that.
+
+    A file that cannot be read ends nothing here: another one may take its place, for which the folder alone counts.
+    """
+    try:
+        return None if read_verified(path, sha256) is not None else "was missing or altered"
+    except OSError as error:
+        return f"could not be read ({error.strerror or error})"
 
 
 def format_utc(moment: datetime) -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import TYPE_CHECKING, Final, Never
+from typing import TYPE_CHECKING, Final, Never, TextIO
 
 from hftcl.cli.invocation import homes_read
 from hftcl.cli.looks import find_look
@@ -111,7 +111,7 @@ def run() -> Never:
                 told.print_document(_TERMINATED, 128 + signal.SIGTERM)
             _flush_errors()
             raise
-        code = _discard_output()  # the library ends with 1 where a reader leaves
+        code = _discard(sys.stdout)  # the library ends with 1 where a reader leaves
     except Exception as error:  # noqa: BLE001 - told, or raised again
         code, is_told = told.report(error), True
     if code == 130 and not is_told:
@@ -201,14 +201,14 @@ class _Told(Value):
         from hftcl.durable import NO_ROOM, describe_storage_fault
 
         if isinstance(error, BrokenPipeError):
-            return _discard_output()  # the reader has left, as `head` does: there is nobody to tell
+            return _discard(sys.stdout)  # the reader has left, as `head` does: there is nobody to tell
         if isinstance(error, typer.Abort):
             _tell("\n")  # the question that was not answered has no end of line
             is_interrupted = isinstance(error.__context__, KeyboardInterrupt)
             return self.fail("stopped; nothing was changed", 130 if is_interrupted else 1)
         if isinstance(error, OSError) and error.errno in {*NO_ROOM, errno.EIO} and error.filename is None:
             # a full disk under a file of ours is told by the storage, and is no OSError by now; EIO: a closed terminal
-            _discard_output()
+            _discard(sys.stdout)
             return self.fail(_UNWRITTEN.format(error.strerror), 1)
         if isinstance(error, HftclError | typer.TyperException):
             message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
@@ -269,7 +269,7 @@ class _Told(Value):
         try:
             typer.echo(json.dumps(failure, ensure_ascii=False, indent=2))
         except OSError:  # the exit status says it all the same
-            _discard_output()
+            _discard(sys.stdout)
 
 
 def _tell(text: str) -> None:
@@ -279,7 +279,7 @@ def _tell(text: str) -> None:
     try:
         typer.echo(text, err=True, nl=False)
     except OSError:
-        _discard_errors()
+        _discard(sys.stderr)
 
 
 def _flush_output() -> None:
@@ -298,18 +298,14 @@ def _flush_errors() -> None:
     try:
         sys.stderr.flush()
     except OSError:
-        _discard_errors()
+        _discard(sys.stderr)
 
 
-def _discard_errors() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+def _discard(stream: TextIO) -> int:
+    """Let what is still in the buffer go nowhere; return 0, the status of a command whose reader has left."""
+    from hftcl.views.terminal import discard
 
-
-def _discard_output() -> int:
-    """Let what is still in the buffer go nowhere."""
-    from hftcl.views.terminal import discard_output
-
-    discard_output()
+    discard(stream)
     return 0
 
 

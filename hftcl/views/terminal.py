@@ -100,21 +100,21 @@ def keep_output_from_ending() -> Iterator[None]:
     try:
         yield
     except OSError as lost:
-        discard_output()
+        discard(sys.stdout)
         if not isinstance(lost, BrokenPipeError):
             unwritten.append(lost)
     except SystemExit as ended:
         if not isinstance(ended.__context__, BrokenPipeError):  # of which Rich makes it
             raise
-        discard_output()
+        discard(sys.stdout)
 
 
-def discard_output() -> None:
-    """Let what stdout still holds, and what is written to it from now on, go nowhere: else the interpreter's own flush
-    at the end would fail.
+def discard(stream: TextIO) -> None:
+    """Let what a standard stream still holds, and what is written to it from now on, go nowhere: else the interpreter's
+    own flush at the end would fail.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

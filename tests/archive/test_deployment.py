@@ -364,6 +364,20 @@ def test_a_rotted_archive_file_of_the_serving_model_is_restored_from_production(
     assert archive.verify_all() == ()
 
 
+@pytest.mark.hazard(2)
+def test_an_archived_file_of_the_serving_model_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    (a,) = deployed(archive, 1)
+    path = archive.onnx_path(a)
+    path.unlink()
+    path.symlink_to(path.name)  # ELOOP: a fault of the disk's that root meets too
+    (note,) = archive.recover(LATER)
+    assert note.startswith(f"{path} could not be read (")
+    assert not path.is_symlink()
+    assert path.read_bytes() == archive.production.read_bytes() == onnx_bytes(a)
+    assert archive.verify_all() == ()
+
+
 @pytest.mark.hazard(11)
 def test_when_production_and_its_archive_are_both_lost_the_model_before_serves(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
