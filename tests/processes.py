@@ -62,12 +62,23 @@ def children(parent: int) -> list[int]:
 
 def find_trainers(parent: int) -> list[int]:
     """Return the processes in which `parent` trains; what else it keeps, as multiprocessing's tracker, is left out."""
-    found = []
-    for pid in children(parent):
+    return [pid for pid in children(parent) if b"hftcl.model.trainer" in read_command(pid).split(b"\0")]
+
+
+def read_command(pid: int) -> bytes:
+    """Return the words of a process, b"" for one that has ended.
+
+    Of one that is about to become another program, and so has none for a moment, those that it gets: a loaded machine
+    may let it rest there (the kernel sets them after it has closed the file by which Popen learns that all went well).
+    """
+    found = [b""]
+
+    def is_read() -> bool:
         try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found[0] = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:  # it ended while we looked
-            continue
-        if b"hftcl.model.trainer" in command:
-            found.append(pid)
-    return found
+            return True
+        return bool(found[0]) or not lives(pid)
+
+    wait_until(is_read, f"The start of {pid}")
+    return found[0]

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.processes import lives, read_command
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 300
 # Before a command whose work a test has to interrupt: on a loaded machine it gets a seventieth of the test's own share.
@@ -122,13 +124,6 @@ def list_descendants(pid: int) -> list[int]:
     return found
 
 
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def wait_until_ended(pids: list[int]) -> None:
     until = time.monotonic() + PATIENCE_S
     while left := [pid for pid in pids if lives(pid)]:
@@ -139,10 +134,3 @@ def wait_until_ended(pids: list[int]) -> None:
 def list_trainers(pid: int) -> list[int]:
     """Return the numbers of the training processes under `pid`."""
     return [child for child in list_descendants(pid) if b"hftcl.model.trainer" in read_command(child)]
-
-
-def read_command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
