@@ -51,6 +51,8 @@ class PaperBroker:
     live_money = False
     turns = True
     extended_hours = True
+    _newest_bar: datetime
+    """Start of the newest bar that an order in the file was decided on."""
 
     def __init__(self, settings: Settings, *, folder: Path, durable: bool = True) -> None:
         """Open the account, or begin one with [paper] cash. durable: it survives a power cut, not only a kill.
@@ -66,9 +68,10 @@ class PaperBroker:
         self._doubted: dict[str, float] = {}
         self._room: float | None = None
         self._is_together = False
-        self._waiting_bars: set[datetime] = set()
         self._waiting: dict[str, tuple[tuple[object, ...], str]] = {}
         """By id the rows of `together` that are still to be written, with why an order was refused."""
+        self._waiting_bars: set[datetime] = set()
+        """Starts of the bars that these orders were decided on."""
         self._newest_fills: tuple[int, tuple[Fill, ...]] | None = None
         """The fills of the last bars, and the number of the fill before them; None where they are to be read."""
         with sqlite.faults("opening the paper account", self._path, PAPER):
