@@ -55,8 +55,8 @@ _KINDS: Final[Mapping[type, Kind]] = {
 
 def microseconds(at: datetime) -> int:
     """Return `at`, which carries a time zone, as the ledger keeps it."""
-    # Only of UTC: in a zone with summer time the two hours that are repeated compare equal.
-    return _count_utc(at) if at.tzinfo is UTC else _count(at)
+    # Only of UTC, which polars calls by its key: in a zone with summer time the two hours that are repeated are equal.
+    return _count_utc(at) if at.tzinfo is UTC or getattr(at.tzinfo, "key", "") == "UTC" else _count(at)
 
 
 def _count(at: datetime) -> int:

@@ -128,7 +128,7 @@ class Ledger(LedgerQueries):
         return self._accounts[book]
 
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
-        """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
+        """Write the orders about to be sent, or refused, and what was decided on them: all of them or none."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
             self._db.executemany(_ORDER, [_seal_order(row) for row in orders])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from hftcl.market.columns import extend_schema
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
+_Column = TypeVar("_Column", pl.Expr, pl.Series)
 
 # Microseconds, as Python's datetime: a stamp goes to and fro unchanged; vendors give milliseconds.
 TS: Final = pl.Datetime("us", "UTC")
@@ -163,6 +164,22 @@ def _sift(rows: pl.DataFrame, columns: Sequence[str]) -> list[pl.DataFrame]:
     return [rows, *(bad for bad in (repeated, wild) if bad is not None)]
 
 
+def find_faultless(raw: pl.DataFrame, sessions: pl.DataFrame, as_of: datetime) -> _Flags:
+    """Return for each row of `raw`, RAW_SCHEMA of any tickers, whether `clean` would find no fault in it by itself.
+
+    What it then asks of other rows is still open: no second bar of its minute, and no price that `is_wild`.
+    """
+    stamps, known = _to_stamps(raw["ts"])
+    _, inside = _find_sessions(stamps, known, sessions)
+    faultless: _Flags = _find_faults(raw, stamps, known, inside, raw["ticker"], as_of) == 0
+    return faultless
+
+
+def is_wild(high: _Column, low: _Column, measure: _Column) -> _Column:
+    """Return which bars are wildly off `measure`, the close of the first good bar of their session."""
+    return (high > _SESSION_FACTOR * measure) | (low * _SESSION_FACTOR < measure)
+
+
 def label(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Return the rows of `bars` (RAW_SCHEMA) that lie in one of `sessions`, extended hours included, as BAR_SCHEMA.
 
@@ -229,7 +246,12 @@ def _join_sessions(bars: pl.DataFrame, nth: _Ints, sessions: pl.DataFrame, colum
 
 
 def _find_faults(
-    rows: pl.DataFrame, stamps: _Ints, known: _Flags, inside: _Flags, ticker: str, as_of: datetime | None
+    rows: pl.DataFrame,
+    stamps: _Ints,
+    known: _Flags,
+    inside: _Flags,
+    ticker: str | pl.Series,
+    as_of: datetime | None,
 ) -> npt.NDArray[np.int8]:
     """Return the number in DROPPED, from 1, of the first fault that each row shows by itself; 0 for none."""
     opens, highs, lows, closes, volumes = (rows[name].to_numpy() for name in (*PRICES, "volume"))  # null is NaN
@@ -279,7 +301,7 @@ def _sift_bad_ticks(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | No
     if isinstance(highest, float) and isinstance(lowest, float) and highest <= _SESSION_FACTOR * lowest:
         return rows, None  # the usual case: no two bars of all sessions are so far apart
     measure = pl.col("close").first().over("_nth")
-    off = (pl.col("high") > _SESSION_FACTOR * measure) | (pl.col("low") * _SESSION_FACTOR < measure)
+    off = is_wild(pl.col("high"), pl.col("low"), measure)
     marked = rows.with_columns(off.alias("_off"))
     bad = marked.filter("_off").with_columns(pl.lit("bad_tick").alias("_reason"))
     return marked.filter(~pl.col("_off")).drop("_off"), bad.drop("_off")

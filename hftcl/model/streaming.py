@@ -274,13 +274,19 @@ class _Placed:
         volume = bars["volume"].to_numpy().astype(np.float64)
         good = all(np.all(np.isfinite(prices) & (prices > 0)) for prices in columns.values())
         tickers = bars["ticker"].to_list()
-        # Not `unique`: polars plans a query for it, which takes longer than all else here.
-        single = bars["minute"].n_unique() == bars["session"].n_unique() == 1 and len(set(tickers)) == len(tickers)
+        # By NumPy: polars hands each such question to threads of its own, for which the minute would wait.
+        single = _is_one(bars["minute"]) and _is_one(bars["session"]) and len(set(tickers)) == len(tickers)
         if not (good and single and np.all(np.isfinite(volume) & (volume >= 0))):
             return None
         columns |= place_volume(volume, columns)
         columns |= {name: bars[name].to_numpy().astype(np.float64) for name in further}  # null is NaN
         return cls(session=bars["session"][0], minute=int(bars["minute"][0]), tickers=tickers, columns=columns)
+
+
+def _is_one(values: pl.Series) -> bool:
+    """Whether all values are the same, and there are any."""
+    numbers = values.to_physical().to_numpy()
+    return numbers.size > 0 and bool((numbers == numbers[0]).all())
 
 
 def _place_across(newest: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFrame:

@@ -57,7 +57,11 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--short", action="store_true", help="one turn, printed beside the recorded ratios, not written"
     )
-    parser.add_argument("--wide", action="store_true", help="500 tickers, and the guide's stack with all features, too")
+    parser.add_argument(
+        "--wide",
+        action="store_true",
+        help="500 tickers, a minute of 5,000, and the guide's stack with all features, too",
+    )
     parser.add_argument("--loaded", action="store_true", help="measure though other programs are busy")
     parser.add_argument("--page", action="store_true", help="measure nothing: write the page, from FILE where --keep")
     parser.add_argument("--turns", type=int, default=TURNS)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -47,6 +47,9 @@ STARTUP: Final = {
 }
 WATCHED: Final = (20, 100, 500)
 """Tickers of a bot's minute."""
+WATCHED_WIDE: Final = (5000,)
+"""The same of a watchlist that takes minutes of a whole core and 6 GB."""
+MINUTES_WIDE: Final = "minutes, wide"
 MONTHS: Final = ("--from", "2025-03-03", "--to", "2025-12-31")
 QUARTER: Final = ("--from", "2025-06-02", "--to", "2025-08-28")
 ALL_FEATURES: Final = "max_features = 1.0\n"
@@ -146,15 +149,19 @@ def measure_guide_all_features(bench: Bench) -> Figures:
     return Figures(cases=take_turns({"the guide's stack, all features": call_library(bench, "guide", "1.0")}, 1))
 
 
-def measure_minutes(bench: Bench) -> Figures:
-    """Return the milliseconds from the bar to the order of each minute of a session, by the number of tickers."""
-    minutes = {}
-    for tickers in WATCHED:
-        command = [sys.executable, "-m", "tests.benchmarks.minute", str(tickers)]
-        done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
-        minutes[tickers] = tuple(json.loads(done.stdout.splitlines()[-1]))
-        sys.stderr.write(f"minutes of {tickers} tickers: median {np.median(minutes[tickers]):.1f} ms\n")
-    return Figures(minutes=minutes)
+def measure_minutes(watched: Sequence[int]) -> Callable[[Bench], Figures]:
+    """Return the part that tells what each minute of a session takes from the bar to the order, ms, by the tickers."""
+
+    def measure(_: Bench) -> Figures:
+        minutes = {}
+        for tickers in watched:
+            command = [sys.executable, "-m", "tests.benchmarks.minute", str(tickers)]
+            done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
+            minutes[tickers] = tuple(json.loads(done.stdout.splitlines()[-1]))
+            sys.stderr.write(f"minutes of {tickers} tickers: median {np.median(minutes[tickers]):.1f} ms\n")
+        return Figures(minutes=minutes)
+
+    return measure
 
 
 def measure_backtest(bench: Bench) -> Figures:
@@ -179,7 +186,7 @@ PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
     "machine": measure_machine,
     "start-up": measure_startup,
     "peers": measure_peers,
-    "minutes": measure_minutes,
+    "minutes": measure_minutes(WATCHED),
     "all features": measure_all_features,
     "tickers": measure_growth("tickers"),
     "days": measure_growth("days"),
@@ -191,6 +198,7 @@ PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
 SHORT: Final = ("machine", "start-up", "peers")
 WIDE_PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
     WIDE: measure_growth(WIDE),
+    MINUTES_WIDE: measure_minutes(WATCHED_WIDE),
     "guide, all features": measure_guide_all_features,
 }
 """What takes a quarter of an hour by itself."""

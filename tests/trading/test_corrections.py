@@ -52,6 +52,8 @@ def test_a_correction_gives_to_the_bit_what_all_bars_give(model: Model, seed: in
         kept = now.filter(pl.Series([chance.random() > 0.2 for _ in range(now.height)], dtype=pl.Boolean))
         late = pl.concat([late, now.join(kept, on=KEYS, how="anti")])
         decisions.decide(live.push(kept))
+        if place % 2:  # a caller that does not is as well off: the next minute does
+            live.mark()
         known = pl.concat([known, kept])
         if place % 3 or not kept.height:
             continue

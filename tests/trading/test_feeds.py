@@ -11,7 +11,7 @@ import pytest
 
 from hftcl.contracts import check_feed
 from hftcl.errors import ConfigError, SourceError
-from hftcl.market.bars import MINUTE
+from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours, find_hours
 from hftcl.market.sources.alpaca_rest import Keys
 from hftcl.market.sources.polygon_rest import Key, Rest
@@ -617,6 +617,23 @@ def test_alpacas_minutes_arrive_over_the_socket_and_updated_bars_as_corrected() 
         found = feed.minute(MINUTES[2], MINUTES[3])
         assert found.corrected is not None
         assert found.corrected.select("ticker", "ts").rows() == [("AMD", MINUTES[1])]
+        feed.close()
+
+
+def test_thousands_of_tickers_are_subscribed_in_messages_that_alpaca_takes() -> None:
+    """Of a list of more than 3,227 in one message it sends the bars of some, and says nothing of it."""
+    names, empty = tuple(f"T{number:04d}" for number in range(1200)), BAR_SCHEMA.to_frame()
+    morning = Morning(earlier=empty, so_far=empty, tickers=names)
+    with AlpacaSocket() as server:
+        feed = AlpacaFeed(lambda *_: morning, server.url, Keys("id", "secret"), lambda *_: [], clock=Moment(MINUTES[1]))
+        feed.begin(HOURS, MINUTES[0])
+        server.wait_for(6)
+        bars = [words["bars"] for words in server.subscribed if "bars" in words]
+        assert [len(part) for part in bars] == [500, 500, 200]
+        assert [name for part in bars for name in part] == list(names)
+        assert [words["updatedBars"] for words in server.subscribed[:3]] == bars
+        assert [words["statuses"] for words in server.subscribed[3:]] == bars, "once all bars are subscribed"
+        wait_until(lambda: feed.problem() == "")
         feed.close()
 
 

@@ -18,7 +18,7 @@ from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
 from hftcl.trading.execute.minute import DesiredPosition
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.strict_stand import FLATTEN, Bench, bench
-from tests.trading.trading_cases import NOW, at
+from tests.trading.trading_cases import NOW, a_decision, at
 
 
 def delay(made: Bench, *, of: str, until: int | None, part: int = 0) -> None:
@@ -123,6 +123,24 @@ def test_every_order_of_a_minute_is_in_the_ledger_before_the_first_of_them_leave
         assert made.ledger.orders()["state"].to_list() == ["submitted", "submitted"]
         made.minute(1)
         assert made.ledger.orders()["state"].to_list() == ["filled", "filled"]
+
+
+def test_an_order_leaves_with_its_decision_in_the_ledger_and_the_other_decisions_follow(tmp_path: Path) -> None:
+    with bench(tmp_path) as made:
+        submit, kept = made.broker.submit, []
+
+        def look(order: Order) -> OrderState:
+            with LedgerReader(made.ledger.path) as ledger:
+                kept.append(ledger.decisions()["ticker"].to_list())
+            return submit(order)
+
+        made.broker.submit = look  # type: ignore[method-assign]
+        scene = made.scene(0)
+        equity = made.desk.book_minute(made.bars(0), scene, trades=True)
+        decisions = [a_decision(0, ticker) for ticker in ("AAPL", "AMD", "TSLA")]
+        made.desk.trade(decisions, {"AMD": DesiredPosition(target=0.01, price=100.0)}, scene, equity)
+        assert kept == [["AMD"]]
+        assert made.ledger.decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
 
 
 def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ class AlpacaSocket:
                     continue
                 if client not in self._clients:
                     self._clients.append(client)
-                channels |= words  # what is told is the whole of it
+                channels |= {name: [*channels.get(name, []), *words[name]] for name in words}  # the whole of it is told
                 client.send(json.dumps([{"T": "subscription", **channels}]))
         except (ConnectionClosed, OSError):
             return

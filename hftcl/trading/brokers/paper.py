@@ -31,6 +31,7 @@ from hftcl.trading.brokers.paper_schema import (
     build_order_row,
     build_status_row,
     read_fills_after,
+    read_newest_bar,
     read_newest_number,
     read_working_orders,
 )
@@ -50,6 +51,8 @@ class PaperBroker:
     live_money = False
     turns = True
     extended_hours = True
+    _newest_bar: datetime
+    """Start of the newest bar that an order in the file was decided on."""
 
     def __init__(self, settings: Settings, *, folder: Path, durable: bool = True) -> None:
         """Open the account, or begin one with [paper] cash. durable: it survives a power cut, not only a kill.
@@ -67,6 +70,10 @@ class PaperBroker:
         self._is_together = False
         self._waiting: dict[str, tuple[tuple[object, ...], str]] = {}
         """By id the rows of `together` that are still to be written, with why an order was refused."""
+        self._waiting_bars: set[datetime] = set()
+        """Starts of the bars that these orders were decided on."""
+        self._newest_fills: tuple[int, tuple[Fill, ...]] | None = None
+        """The fills of the last bars, and the number of the fill before them; None where they are to be read."""
         with sqlite.faults("opening the paper account", self._path, PAPER):
             self._db = sqlite.open_to_write(self._path, PAPER, sync=None if durable else "OFF")
             sqlite.require_whole(self._db, self._path, PAPER)
@@ -74,7 +81,9 @@ class PaperBroker:
 
     def submit(self, order: Order) -> OrderState:
         """Take `order`, which fills from the bar after its own on; see `Broker.submit`."""
-        state = self.find(order.client_order_id)
+        # An id belongs to one bar: that of a bar behind all that the file has orders of is not in it.
+        is_new = order.ts > self._newest_bar and order.client_order_id not in self._waiting
+        state = None if is_new else self.find(order.client_order_id)
         if state is not None:
             if state.status == "rejected":
                 raise OrderRefusedError(order.client_order_id, state.reason)
@@ -88,6 +97,7 @@ class PaperBroker:
             self._newest_order += 1
             row = build_order_row(self._newest_order, order, "rejected" if refusal else "open", refusal)
             self._waiting[order.client_order_id] = row, refusal
+            self._waiting_bars.add(order.ts)
             if not refusal:
                 self._remember(WorkingOrder(order, order.ts, self._newest_order))
                 self._room = self._compute_buying_power() - growth
@@ -105,8 +115,10 @@ class PaperBroker:
                 if self._waiting:
                     with transaction(self._db):
                         self._db.executemany(INSERT_ORDER, [row for row, _ in self._waiting.values()])
+                    self._newest_bar = max(self._newest_bar, *self._waiting_bars)
             finally:
                 self._is_together, self._waiting = False, {}
+                self._waiting_bars.clear()
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
@@ -139,6 +151,9 @@ class PaperBroker:
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""
+        before, newest = self._newest_fills or (0, ())
+        if self._newest_fills and int(since or 0) == before:
+            return newest, str(before + len(newest))
         with sqlite.faults("reading the paper account", self._path, PAPER):
             fills, number = read_fills_after(self._db, int(since or 0))
         # a split is known to whoever told of it, and was not traded
@@ -209,6 +224,8 @@ class PaperBroker:
             self._newest_order += 1
             self._db.execute(INSERT_ORDER, build_order_row(self._newest_order, order, "canceled", "a split"))
             self._insert_fills(made)
+            self._newest_fills = None  # these are not told
+            self._newest_bar = max(self._newest_bar, at)
             self._db.execute(SET_MARK, build_mark_row(ticker, mark / ratio))
         for fill in made:
             self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
@@ -273,6 +290,8 @@ class PaperBroker:
         self._by_ticker: dict[str, list[WorkingOrder]] = {}
         self._room = None
         self._newest_order = read_newest_number(self._db, "orders")
+        self._newest_bar = read_newest_bar(self._db)
+        self._newest_fills = None
         for work in read_working_orders(self._db):
             self._remember(work)
 
@@ -338,7 +357,9 @@ class PaperBroker:
 
     def _insert_fills(self, fills: Sequence[Fill]) -> None:
         if fills:
-            self._db.executemany(INSERT_FILL, build_fill_rows(read_newest_number(self._db, "fills"), fills))
+            newest = read_newest_number(self._db, "fills")
+            self._db.executemany(INSERT_FILL, build_fill_rows(newest, fills))
+            self._newest_fills = newest, tuple(fills)
 
     def _judge(self, order: Order) -> tuple[float, str]:
         """Return by how much (USD) the order may enlarge the gross exposure, and why it is refused, "" if it is not."""

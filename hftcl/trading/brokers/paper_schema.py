@@ -106,6 +106,11 @@ def read_newest_number(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT coalesce(max(number), 0) FROM {table}").fetchone()[0])  # noqa: S608 - our names
 
 
+def read_newest_bar(db: sqlite3.Connection) -> datetime:
+    """Return the start of the newest bar that an order was decided on, the first of times where there is none."""
+    return moment(db.execute("SELECT coalesce(max(ts), 0) FROM orders").fetchone()[0])
+
+
 def build_order_row(number: int, order: Order, status: Status, reason: str) -> tuple[object, ...]:
     """Return the values of `INSERT_ORDER`, the seal with them."""
     return seal_row(

@@ -261,6 +261,7 @@ class Bot:
                 decided, ordered = len(decisions), sum(record.state != "refused" for record in records)
                 handed_at = side.desk.handed_at
                 decided_codes = {decision.ticker: Code(decision.code) for decision in decisions}
+        self._features.mark()
         # what the data say, and where these are good, what the decision found beside them
         self._tell_held_back({t: decided_codes[t] if code is Code.TRADE else code for t, code in codes.items()}, now)
         return Minute(minute=delivery.minute, decided=decided, ordered=ordered, latency_s=handed_at - began)

@@ -333,7 +333,8 @@ class Desk:
     ) -> tuple[OrderRecord, ...]:
         """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
 
-        An order is in the ledger before it leaves, with what was decided. urgent: of what waits to be written only what
+        An order is in the ledger before it leaves, with the decision that it came from; what was decided on the other
+        tickers follows when the orders are with the broker. urgent: of what waits to be written only what
         is about orders is tried, which fits where the disk has no room for more.
         Returns the orders, refused ones too, as they were decided.
         """
@@ -359,7 +360,9 @@ class Desk:
             if record.state == "intended"
         }
         if going:  # in one transaction: no order ever stands there without the decision that it came from
-            self.ledger.write_decisions(decisions, records)
+            tickers = {record.ticker for record in records}
+            self.ledger.write_decisions([one for one in decisions if one.ticker in tickers], records)
+            self._unwritten.add(decisions=[one for one in decisions if one.ticker not in tickers])
         else:
             self._unwritten.add(decisions=decisions, orders=records)
         sent = self._handover.send(going, self.holdings, context.now)

@@ -30,6 +30,9 @@ from hftcl.trading.feeds.websocket import Backfill, Begin, Halt, Reaction, Webso
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
 _MOST_SYMBOLS: Final = 100  # as of the source alpaca
+_AT_ONCE: Final = 500
+"""Tickers in one subscription message, 10 KB. Of more than 3,227 in one message bars came of some alone:
+https://github.com/alpacahq/alpaca-trade-api-csharp/issues/763"""
 _REFUSED: Final = frozenset({401, 402, 404, 409})
 """Not logged in, wrong key, log-in too late, a feed that the plan does not have."""
 _NOT_IN_THE_PLAN: Final = frozenset({400, 405, 409, 410})
@@ -47,6 +50,7 @@ class _AlpacaSpeech:
         self._keys = keys
         self._columns = columns
         self._subscribed = False
+        self._unanswered = 0
 
     def redact(self, text: str) -> str:
         return self._keys.redact(text)
@@ -63,25 +67,35 @@ class _AlpacaSpeech:
             words = {"action": "auth", "key": self._keys.ident.value, "secret": self._keys.secret.value}
             return Reaction(send=(words,))
         if kind == "success" and message.get("msg") == "authenticated":
-            wanted = list(tickers)
-            return Reaction(send=({"action": "subscribe", "bars": wanted, "updatedBars": wanted},))
+            parts = _divide(tickers)
+            self._unanswered = len(parts)
+            return Reaction(send=tuple({"action": "subscribe", "bars": part, "updatedBars": part} for part in parts))
+        if kind == "subscription" and self._unanswered > 1:
+            self._unanswered -= 1  # each names all that is subscribed so far: the last one tells what is lacking
+            return Reaction(up=True)
         if kind == "subscription":
             lacking = sorted(set(tickers) - set(message.get("bars") or ()))
             said = f"no bars of {', '.join(lacking[:3])}" + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
             is_first, self._subscribed = not self._subscribed, True
             # on its own: a plan without it must not cost the bars
-            more = ({"action": "subscribe", "statuses": list(tickers)},) if is_first else ()
+            more = tuple({"action": "subscribe", "statuses": part} for part in _divide(tickers)) if is_first else ()
             return Reaction(up=True, complaint=said if lacking else "", send=more)
         if kind == "s":
             return Reaction(halt=_read_halt(message, self.redact))
         if kind == "error" and self._subscribed and message.get("code") in _NOT_IN_THE_PLAN:
             return Reaction()
         if kind == "error":
+            self._unanswered -= 1  # of a part that is refused: the others' last answer tells what is lacking
             code, text = message.get("code"), self.redact(str(message.get("msg", "")))
             if code in _REFUSED:
                 raise SourceError(f"the key in {self._keys.ident.variable} was refused: {code}: {text}")
             return Reaction(complaint=f"{code}: {text}")
         return Reaction()
+
+
+def _divide(tickers: tuple[str, ...]) -> list[list[str]]:
+    """Return the tickers in parts, one for each message."""
+    return [list(tickers[place : place + _AT_ONCE]) for place in range(0, len(tickers), _AT_ONCE)]
 
 
 def _read_halt(message: dict[str, Any], redact: Callable[[str], str]) -> Halt | None:
