@@ -159,6 +159,7 @@ class Window:
                     context=market.context,
                     save=self.save,
                     keep_past=self.keep_past,
+                    mapped=True,
                     on_event=self.on_event,
                 )
             self._ask_about_whole_prices(self._collected.findings)

@@ -25,13 +25,14 @@ from hftcl.settings import Settings
 # ticker is chance, and the quantile that sets its threshold too.
 _FEWEST_ROWS: Final = 1_000
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
+_READ: Final = ("ticker", "ts", "session", "label_end", "target")  # what tells which rows train, and how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
     """The rows of a window that may train, each with every feature and a target; `inner` divides them.
 
-    frame: their columns but the features. X: where it was gathered, it lies in an unnamed file.
+    frame: ticker, ts, session, label_end and target of each. X: where it was gathered, it lies in an unnamed file.
 
     first, last: sessions that may train, and label_end, when the last label ends (UTC): also where a sample lacks them.
     max_rows: `[model] max_rows` where there were more rows than that, else 0: where `groups` numbers the sessions of
@@ -62,7 +63,7 @@ class TrainingRows:
         """
         known = frame.select(is_known(names) & pl.col("target").is_not_null()).to_series()
         trains = known & split.mask_training(frame)
-        rows = frame.drop(names).filter(trains)
+        rows = frame.select(_READ).filter(trains)
         if rows.is_empty():
             raise NoDataError(
                 f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "

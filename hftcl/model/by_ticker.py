@@ -180,8 +180,15 @@ def add_features_by_ticker(
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()
-    rows = [bars[block.rows].filter(pl.Series(kept[block.rows])) for block in blocks]
+    rows = [_cut_kept(bars[block.rows], kept[block.rows]) for block in blocks]
     return pl.concat([bars.clear(), *rows]).hstack([*work.list_values(), pl.concat(ends)])
+
+
+def _cut_kept(bars: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """Return the bars that are kept, without a copy: of each ticker those of its last sessions, one run."""
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    runs = [bars.slice(int(begin), int(end - begin)) for begin, end in edges.reshape(-1, 2)]
+    return pl.concat([bars.clear(), *runs])
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:
