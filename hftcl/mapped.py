@@ -9,6 +9,7 @@ process that writes into a hole of the file.
 import os
 import tempfile
 import weakref
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -65,29 +66,35 @@ class FrameFiles:
         self._segment: FileArray | None = None
         self._used = 0
 
-    def put(self, frame: "pl.DataFrame") -> "pl.DataFrame":
-        """Return `frame`, the same to the bit, whose numbers, dates and times are read from a file.
+    def put(self, *parts: "pl.DataFrame") -> "pl.DataFrame":
+        """Return the rows of all `parts`, the same to the bit, whose numbers, dates and times are read from a file.
 
-        Texts, booleans and columns with nulls stay where they are. Raises StorageError where there is no room.
+        Each column is in one piece: of a frame whose columns end their pieces at other rows, polars copies them all for
+        a question about one. Texts, booleans and columns with nulls stay in memory. parts: one or more, with the same
+        columns. Raises StorageError where there is no room.
 
         >>> import polars as pl
         >>> bars = pl.DataFrame({"ticker": ["AAPL", "AAPL"], "close": [101.5, 102.0]})
-        >>> FrameFiles().put(bars).equals(bars)
+        >>> FrameFiles().put(bars, bars).equals(pl.concat([bars, bars]))
         True
         """
         import polars as pl
 
-        return pl.DataFrame([self._move(column) for column in frame.iter_columns()])
+        return pl.DataFrame([self._move([part[name] for part in parts]) for name in parts[0].columns])
 
-    def _move(self, column: "pl.Series") -> "pl.Series":
+    def _move(self, parts: "Sequence[pl.Series]") -> "pl.Series":
         import polars as pl
 
-        if not (column.dtype.is_numeric() or column.dtype.is_temporal()) or column.null_count() or column.is_empty():
-            return column
-        values = column.to_physical().to_numpy()
-        room = self._take(values.nbytes).view(values.dtype)
-        room[:] = values
-        return pl.Series(column.name, np.asarray(room)).cast(column.dtype)
+        first, rows = parts[0], sum(part.len() for part in parts)
+        moves = (first.dtype.is_numeric() or first.dtype.is_temporal()) and rows
+        if not moves or any(part.null_count() for part in parts):
+            return pl.concat(parts, rechunk=True)
+        physical = first.clear().to_physical().to_numpy().dtype
+        room, done = self._take(rows * physical.itemsize).view(physical), 0
+        for part in parts:
+            room[done : done + part.len()] = part.to_physical().to_numpy()
+            done += part.len()
+        return pl.Series(first.name, np.asarray(room)).cast(first.dtype)
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         """Return so many bytes of a file; their place on the disk is taken at once."""

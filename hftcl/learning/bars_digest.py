@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.learning.ticker_blocks import cut_by_ticker
 from hftcl.market.columns import Nature, find_nature
+from hftcl.market.ticker_blocks import cut_by_ticker
 
 _PRICES: Final = ("open", "high", "low", "close")
 _DIGITS: Final = 6  # a ten-thousandth of a basis point: below any tick, above the rounding of a division by a split

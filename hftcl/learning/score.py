@@ -18,9 +18,9 @@ from hftcl.exam.slices import SessionMoves, Slice, SliceSums
 from hftcl.exam.verdict import Scored
 from hftcl.exam.worth import FadeSums
 from hftcl.learning.reports import ScoreReport, SliceReport, WorthReport
-from hftcl.learning.ticker_blocks import cut_by_ticker
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar
+from hftcl.market.ticker_blocks import cut_by_ticker
 from hftcl.model.target import targets
 from hftcl.strategy.positions import PositionsDigest, compute_signals, target_positions
 from hftcl.strategy.weights import weigh

@@ -13,7 +13,7 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.formats import count
-from hftcl.mapped import FileArray, create_array
+from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.model.families import find_family
 from hftcl.model.features import is_known
 from hftcl.model.inputs import Inputs
@@ -63,7 +63,7 @@ class TrainingRows:
         """
         known = frame.select(is_known(names) & pl.col("target").is_not_null()).to_series()
         trains = known & split.mask_training(frame)
-        rows = frame.select(_READ).filter(trains)
+        rows = _read_rows(frame, trains)
         if rows.is_empty():
             raise NoDataError(
                 f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "
@@ -155,6 +155,13 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
     kept = np.zeros(trains.len(), dtype=np.bool_)
     kept[trains.arg_true().to_numpy()[drawn]] = True
     return pl.Series(trains.name, kept)
+
+
+def _read_rows(frame: pl.DataFrame, trains: pl.Series) -> pl.DataFrame:
+    """Return what else than features is read of the rows that train; numbers and times lie in an unnamed file."""
+    files, read = FrameFiles(), frame.select(_READ)
+    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
+    return files.put(read.clear(), *(files.put(read[block].filter(trains[block])) for block in blocks))
 
 
 def _gather_matrix(frame: pl.DataFrame, trains: pl.Series, inputs: Inputs) -> FileArray:

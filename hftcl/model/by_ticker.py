@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.mapped import FileArray, create_array
+from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.market.bars import TS
+from hftcl.market.ticker_blocks import find_begins
 from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import find_infinite, require_finite
@@ -180,23 +181,23 @@ def add_features_by_ticker(
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()
-    rows = [_cut_kept(bars[block.rows], kept[block.rows]) for block in blocks]
-    return pl.concat([bars.clear(), *rows]).hstack([*work.list_values(), pl.concat(ends)])
+    rows = [run for block in blocks for run in _cut_kept(bars[block.rows], kept[block.rows])]
+    return FrameFiles().put(bars.clear(), *rows).hstack([*work.list_values(), pl.concat(ends, rechunk=True)])
 
 
-def _cut_kept(bars: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> pl.DataFrame:
-    """Return the bars that are kept, without a copy: of each ticker those of its last sessions, one run."""
+def _cut_kept(bars: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[pl.DataFrame]:
+    """Return the bars that are kept, without a copy: of each ticker those of its last sessions are one run."""
     edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
-    runs = [bars.slice(int(begin), int(end - begin)) for begin, end in edges.reshape(-1, 2)]
-    return pl.concat([bars.clear(), *runs])
+    return [bars.slice(int(begin), int(end - begin)) for begin, end in edges.reshape(-1, 2)]
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:
     """Cut between tickers, and look up how many minutes each block has on the grid."""
-    other = (pl.col("ticker") != pl.col("ticker").shift()).fill_null(value=True)
+    tickers, days = find_begins(bars["ticker"]), bars["session"].to_physical().to_numpy()
+    first_rows = np.union1d(tickers, np.flatnonzero(days[1:] != days[:-1]) + 1)
     parts = (
-        bars.select("session", "minute", other=other, row=pl.int_range(pl.len()))
-        .filter(pl.col("other") | (pl.col("session") != pl.col("session").shift()))
+        bars.select(pl.col("session", "minute").gather(first_rows))
+        .with_columns(row=first_rows, other=np.isin(first_rows, tickers))
         .join(sessions, on="session", how="left", maintain_order="left")
     )
     sizes = parts.select((pl.col("newest") - pl.col("minute") + 1).cast(pl.Int64)).to_series().to_numpy()

@@ -9,7 +9,7 @@ from hftcl.archive import artifact
 from hftcl.exam import split
 from hftcl.learning import score
 from hftcl.learning.dataset import add_features
-from hftcl.learning.ticker_blocks import cut_by_ticker
+from hftcl.market.ticker_blocks import cut_by_ticker
 from tests.trading.bot_stand import DAY, bars_of, model_file
 
 
@@ -49,7 +49,7 @@ def test_an_exam_of_rows_in_any_order_is_that_of_sorted_ones() -> None:
 def test_tickers_are_cut_into_parts_that_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [name for place, name in enumerate("ABCDE") for _ in range(3 * place + 1)]
     frame = pl.DataFrame({"ticker": names})
-    monkeypatch.setattr("hftcl.learning.ticker_blocks._LOOK_ROWS", 4)
+    monkeypatch.setattr("hftcl.market.ticker_blocks._LOOK_ROWS", 4)
     cuts = cut_by_ticker(frame, rows=5)
     parts = [frame[cut]["ticker"].unique().to_list() for cut in cuts]
     assert sorted(name for part in parts for name in part) == list("ABCDE"), "each ticker in one part"

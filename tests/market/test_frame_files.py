@@ -25,7 +25,7 @@ def make_frame(rows: int) -> pl.DataFrame:
             "minute": pl.Series(numbers.astype(np.int32)),
             "regular": numbers % 2 == 0,
             "close": numbers / 7,
-            "known": [None, *numbers[1:].tolist()],
+            "known": pl.Series([None, *numbers[1:].tolist()], dtype=pl.Float64),
             "label_end": [datetime(2026, 1, 5, tzinfo=UTC)] * rows,
         }
     )
@@ -47,6 +47,9 @@ def test_a_frame_comes_out_of_its_file_as_it_was(monkeypatch: pytest.MonkeyPatch
     for one, other in zip(kept, frames, strict=True):
         assert_frame_equal(one, other, check_exact=True)
     assert_frame_equal(files.put(make_frame(2).clear()), make_frame(2).clear())
+    whole = files.put(*frames)
+    assert_frame_equal(whole, pl.concat(frames), check_exact=True)
+    assert set(whole.n_chunks("all")) == {1}, "each column is in one piece"
 
 
 def test_a_frame_in_a_file_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 _LOOK_ROWS: Final = 1_000_000  # 16 MB of names: what is compared with its neighbours at a time
@@ -17,7 +18,7 @@ def cut_by_ticker(frame: pl.DataFrame, rows: int) -> list[slice]:
     >>> [(cut.start, cut.stop) for cut in cut_by_ticker(pl.DataFrame({"ticker": list("AAABBC")}), rows=2)]
     [(0, 3), (3, 5), (5, 6)]
     """
-    begins = _find_begins(frame["ticker"])
+    begins = find_begins(frame["ticker"])
     names = frame["ticker"].gather(begins)
     if names.n_unique() < names.len() or not names.is_sorted():
         return [slice(0, frame.height)]
@@ -27,8 +28,12 @@ def cut_by_ticker(frame: pl.DataFrame, rows: int) -> list[slice]:
     return [slice(begin, end) for begin, end in pairwise(cuts)]
 
 
-def _find_begins(tickers: pl.Series) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Return the rows on which another ticker begins than that of the row before."""
+def find_begins(tickers: pl.Series) -> npt.NDArray[np.int64]:
+    """Return the rows on which another ticker begins than that of the row before, the first one among them.
+
+    >>> find_begins(pl.Series(["A", "A", "B"])).tolist()
+    [0, 2]
+    """
     begins = []
     for start in range(0, tickers.len(), _LOOK_ROWS):
         some = tickers.slice(max(start - 1, 0), _LOOK_ROWS + (start > 0))
