@@ -196,7 +196,7 @@ class _ExamSums:
         self._slices = SliceSums(moves, cost_bps=cost_bps, zone=Calendar(meta.calendar).zone)
         self._fades, self._digest = FadeSums(meta.horizon_minutes), PositionsDigest()
         self._near = 0
-        self._pairs: list[FloatArray] = []
+        self._pairs: list[npt.NDArray[np.float32]] = []
 
     def add(self, rows: pl.DataFrame, predicted: pl.Series, positions: pl.DataFrame) -> None:
         """Add the bars of a few tickers with what was predicted and decided on each."""
@@ -209,7 +209,7 @@ class _ExamSums:
         self._fades.add(rows, compute_signals(predicted, threshold=meta.threshold, side=meta.side).to_numpy())
         self._digest.add(positions)
         both = pl.DataFrame({"prediction": predicted, "target": self._evaluate_own_target(rows)})
-        self._pairs.append(both.drop_nulls().cast(pl.Float64).to_numpy().T)
+        self._pairs.append(both.drop_nulls().cast(pl.Float32).to_numpy().T)
 
     def build(self, predictions: npt.NDArray[np.float32], novel: npt.NDArray[np.bool_]) -> ExamResult:
         """Return the result of all that was added. novel: which of the predictions may not be acted on."""
@@ -263,12 +263,13 @@ def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[fl
     return interval.low, interval.high
 
 
-def _compute_information_coefficient(pairs: Sequence[FloatArray]) -> float | None:
+def _compute_information_coefficient(pairs: Sequence[npt.NDArray[np.float32]]) -> float | None:
     """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined.
 
-    pairs: float64 (2, n) each.
+    pairs: float32 (2, n) each.
     """
-    both = np.concatenate(pairs, axis=1)
+    both = np.concatenate(pairs, axis=1, dtype=np.float64)
     if both.shape[1] < 3 or (both.min(axis=1) == both.max(axis=1)).any():
         return None
-    return float(np.corrcoef(both[0], both[1])[0, 1])
+    apart = np.ascontiguousarray(both)  # a row after the other, as they are added up
+    return float(np.asarray(np.corrcoef(apart))[0, 1])

@@ -42,3 +42,13 @@ def find_begins(tickers: pl.Series) -> npt.NDArray[np.int64]:
         if start:
             begins[-1] = begins[-1][begins[-1] >= start]
     return np.concatenate([np.zeros(0, dtype=np.int64), *begins])
+
+
+def cut_runs(frame: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[pl.DataFrame]:
+    """Return the rows that are kept, in order and without a copy: a frame for each run of them.
+
+    >>> [run["n"].to_list() for run in cut_runs(pl.DataFrame({"n": [1, 2, 3]}), np.array([True, False, True]))]
+    [[1], [3]]
+    """
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    return [frame.slice(int(begin), int(end - begin)) for begin, end in edges.reshape(-1, 2)]

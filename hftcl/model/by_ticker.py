@@ -17,7 +17,7 @@ import polars as pl
 
 from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.market.bars import TS
-from hftcl.market.ticker_blocks import find_begins
+from hftcl.market.ticker_blocks import cut_runs, find_begins
 from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import find_infinite, require_finite
@@ -181,14 +181,11 @@ def add_features_by_ticker(
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()
-    rows = [run for block in blocks for run in _cut_kept(bars[block.rows], kept[block.rows])]
-    return FrameFiles().put(bars.clear(), *rows).hstack([*work.list_values(), pl.concat(ends, rechunk=True)])
-
-
-def _cut_kept(bars: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[pl.DataFrame]:
-    """Return the bars that are kept, without a copy: of each ticker those of its last sessions are one run."""
-    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
-    return [bars.slice(int(begin), int(end - begin)) for begin, end in edges.reshape(-1, 2)]
+    return (
+        FrameFiles()
+        .put(bars.clear(), *cut_runs(bars, kept))
+        .hstack([*work.list_values(), pl.concat(ends, rechunk=True)])
+    )
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:
