@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from hftcl.archive import artifact
 from hftcl.exam import split
-from hftcl.learning import score
+from hftcl.learning import inside, score
 from hftcl.learning.dataset import add_features
 from hftcl.market.ticker_blocks import cut_by_ticker
 from tests.trading.bot_stand import DAY, bars_of, model_file
@@ -44,6 +45,15 @@ def test_an_exam_of_rows_in_any_order_is_that_of_sorted_ones() -> None:
     mixed = frame.sort("ts", "ticker")
     reports = [score.examine(model, rows, [DAY], cost_bps=1.0, watchlist=["AAPL"]).report for rows in (frame, mixed)]
     assert (reports[0].pnl, reports[0].positions_sha256) == (reports[1].pnl, reports[1].positions_sha256)
+
+
+def test_the_targets_of_one_ticker_after_another_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = add_features(bars_of(DAY).sort("ticker", "ts"), 30)
+    frame = frame.filter((pl.col("ticker") != "AMD") | (pl.col("minute") < 300))  # its sessions end earlier
+    whole = inside.set_target(frame, 15)
+    monkeypatch.setattr(inside, "_PART_ROWS", 1)
+    assert_frame_equal(inside.set_target(frame, 15), whole, check_exact=True)
+    assert not whole["target"].equals(frame["target"])
 
 
 def test_tickers_are_cut_into_parts_that_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
