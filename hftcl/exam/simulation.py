@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,12 @@ import polars as pl
 
 from hftcl.errors import NoDataError, UndefinedStatisticError
 from hftcl.exam.metrics import max_drawdown
+from hftcl.exam.sums import add_by_place
 from hftcl.formats import count
 from hftcl.strategy.costs import cost
 
 FloatArray = npt.NDArray[np.float64]
+_MINUTE_US: Final = 60_000_000  # the last bar of a session counts so many microseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +109,59 @@ def simulate(
         raise NoDataError(
             f"A simulation of {count(len(days), 'session')} got {content}. Give it the bars of its own sessions."
         )
-    place = np.searchsorted(np.array(days, dtype="datetime64[D]"), rows["session"].to_numpy())
-    trades = list_trades(rows, cost_bps)
-    return Simulation(
-        sessions=days,
-        gross=_sum_by_place(place, rows["gross"], len(days)),
-        turnover=_sum_by_place(place, rows["turnover"], len(days)),
-        cost_bps=float(cost_bps),
-        trades=trades.height,
-        wins=int((trades["net"].to_numpy() > 0).sum()),
-        exposure=_compute_exposure(rows),
-        tickers=_sum_by_ticker(rows, trades, cost_bps),
-    )
+    sums = SimulationSums(days, cost_bps=cost_bps)
+    sums.add(rows, list_trades(rows, cost_bps))
+    return sums.build()
+
+
+class SimulationSums:
+    """Adds up accounts part by part, to the bit as all at once: so no more than a part is held.
+
+    A part has all the bars of its tickers, and the parts come in the order of their tickers.
+    """
+
+    def __init__(self, days: Sequence[date], *, cost_bps: float) -> None:
+        """Begin without a bar. days: the sessions of the exam, oldest first, each once."""
+        self._days, self._cost_bps = tuple(days), float(cost_bps)
+        self._gross, self._turnover = np.zeros(len(days)), np.zeros(len(days))
+        self._trades, self._wins = 0, 0
+        self._held: list[pl.Series] = []
+        self._spans: list[pl.DataFrame] = []
+        self._tickers: list[TickerResult] = []
+
+    def add(self, rows: pl.DataFrame, trades: pl.DataFrame) -> None:
+        """Add a part. rows: as `accounts` gives them, of no other sessions; trades: of `list_trades`."""
+        place = np.searchsorted(np.array(self._days, dtype="datetime64[D]"), rows["session"].to_numpy())
+        self._gross = add_by_place(self._gross, place, rows["gross"].to_numpy())
+        self._turnover = add_by_place(self._turnover, place, rows["turnover"].to_numpy())
+        self._trades += trades.height
+        self._wins += int((trades["net"].to_numpy() > 0).sum())
+        until_next = (pl.col("ts").shift(-1) - pl.col("ts")).over("ticker", "session").dt.total_microseconds()
+        self._held.append(rows.select(pl.col("held").abs() * until_next.fill_null(_MINUTE_US)).to_series())
+        first, last = pl.col("ts").min().alias("first"), pl.col("ts").max().alias("last")
+        self._spans.append(rows.group_by("session").agg(first, last))
+        self._tickers += _sum_by_ticker(rows, trades, self._cost_bps)
+
+    def build(self) -> Simulation:
+        """Return what all parts together earned."""
+        return Simulation(
+            sessions=self._days,
+            gross=self._gross,
+            turnover=self._turnover,
+            cost_bps=self._cost_bps,
+            trades=self._trades,
+            wins=self._wins,
+            exposure=self._compute_exposure(),
+            tickers=tuple(self._tickers),
+        )
+
+    def _compute_exposure(self) -> float:
+        """Return the mean gross position: each bar counts until the ticker's next bar, the last one for its minute."""
+        span = (pl.col("last").max() - pl.col("first").min()).dt.total_microseconds() + _MINUTE_US
+        spans = pl.concat(self._spans).group_by("session").agg(span=span)["span"] if self._spans else pl.Series()
+        time = int(spans.sum())
+        # in one piece, for where its pieces end changes the sum of a column
+        return float(pl.concat(self._held).rechunk().sum()) / time if time else 0.0
 
 
 def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) -> pl.DataFrame:
@@ -159,11 +203,6 @@ def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) ->
     return filled.select("ticker", "ts", "session", "held", "gross", "turnover", pl.Series("cost", taken))
 
 
-def _sum_by_place(place: npt.NDArray[np.intp], values: pl.Series, size: int) -> FloatArray:
-    # bincount adds in row order, a parallel group_by in any: the same bars give the same bits
-    return np.asarray(np.bincount(place, values.to_numpy(), size), dtype=np.float64)
-
-
 def _check_positions(positions: pl.DataFrame) -> None:
     faulty = positions.filter(pl.col("position").is_finite().not_())
     if faulty.height:
@@ -192,16 +231,6 @@ def list_trades(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
     )
     taken = cost(trades["own"].to_numpy(), cost_bps=cost_bps)
     return trades.select("ticker", "opened", net=trades["gross"].to_numpy() - taken)
-
-
-def _compute_exposure(rows: pl.DataFrame) -> float:
-    """Return the mean gross position: each bar counts until the ticker's next bar, the last one for its minute."""
-    minute_us = 60_000_000
-    until_next = (pl.col("ts").shift(-1) - pl.col("ts")).over("ticker", "session").dt.total_microseconds()
-    held = (pl.col("held").abs() * until_next.fill_null(minute_us)).sum()
-    span = (pl.col("ts").max() - pl.col("ts").min()).dt.total_microseconds() + minute_us
-    time = rows.group_by("session").agg(span.alias("span")).select(pl.col("span").sum()).item()
-    return float(rows.select(held).item()) / time if time else 0.0
 
 
 def _sum_by_ticker(rows: pl.DataFrame, trades: pl.DataFrame, cost_bps: float) -> tuple[TickerResult, ...]:

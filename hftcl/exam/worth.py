@@ -78,36 +78,55 @@ def measure_worth(
     above: predictions above the entry threshold, near: those of them that are near to the training; None for as many
     as there are signals.
     """
-    break_even = gross / turnover / BASIS_POINT if turnover > 0 else None
-    minutes = sorted({*MINUTES, horizon_minutes})
-    fades = _measure_fades(bars, signals, minutes) if signals.any() else ()
-    if break_even is None or not fades:
-        given = int(np.count_nonzero(signals))
-        near = given if near is None else near
-        told = _explain_silence(near if above is None else above, near, given)
-        return Worth(break_even_bps=break_even, fades=fades, fault="no signal", conclusion=told)
-    fault, conclusion = _conclude(break_even, fades, cost_bps, horizon_minutes)
-    return Worth(break_even_bps=break_even, fades=fades, fault=fault, conclusion=conclusion)
+    sums = FadeSums(horizon_minutes)
+    sums.add(bars, signals)
+    return sums.judge(gross=gross, turnover=turnover, cost_bps=cost_bps, above=above, near=near)
 
 
-def _measure_fades(bars: pl.DataFrame, signals: npt.NDArray[np.int64], minutes: Sequence[int]) -> tuple[Held, ...]:
-    part = bars.select(pl.struct("ticker", "session").rle_id()).to_series().to_numpy().astype(np.int64)
-    at = part * (2 * _DAY_MINUTES) + bars["minute"].to_numpy()  # of two sessions never the same, and in order
-    opens, chosen = bars["open"].to_numpy(), np.flatnonzero(signals)
-    day = bars["session"].to_physical().to_numpy()[chosen]
-    entry = np.searchsorted(at, at[chosen] + 1)
-    fades = []
-    for held in minutes:
-        leave = np.searchsorted(at, at[chosen] + 1 + held)
-        known = (leave < len(at)) & (part[np.minimum(leave, len(at) - 1)] == part[chosen])
-        move = opens[leave[known]] / opens[entry[known]] - 1
-        if move.size:
-            fades.append(_average(held, signals[chosen[known]] * move / BASIS_POINT, day[known]))
-    return tuple(fades)
+class FadeSums:
+    """Collects what signals earned, part by part; each part has all the bars of its tickers."""
+
+    def __init__(self, horizon_minutes: int) -> None:
+        """Begin without a signal."""
+        self._horizon_minutes = horizon_minutes
+        self._signals = 0
+        minutes = sorted({*MINUTES, horizon_minutes})
+        self._earned: dict[int, list[tuple[FloatArray, npt.NDArray[np.int32]]]] = {held: [] for held in minutes}
+
+    def add(self, bars: pl.DataFrame, signals: npt.NDArray[np.int64]) -> None:
+        """Collect what the signals of a part earned; as `measure_worth` has them."""
+        self._signals += int(np.count_nonzero(signals))
+        if not signals.any():
+            return
+        part = bars.select(pl.struct("ticker", "session").rle_id()).to_series().to_numpy().astype(np.int64)
+        at = part * (2 * _DAY_MINUTES) + bars["minute"].to_numpy()  # of two sessions never the same, and in order
+        opens, chosen = bars["open"].to_numpy(), np.flatnonzero(signals)
+        day = bars["session"].to_physical().to_numpy()[chosen]
+        entry = np.searchsorted(at, at[chosen] + 1)
+        for held, parts in self._earned.items():
+            leave = np.searchsorted(at, at[chosen] + 1 + held)
+            known = (leave < len(at)) & (part[np.minimum(leave, len(at) - 1)] == part[chosen])
+            move = opens[leave[known]] / opens[entry[known]] - 1
+            if move.size:
+                parts.append((signals[chosen[known]] * move / BASIS_POINT, day[known]))
+
+    def judge(
+        self, *, gross: float, turnover: float, cost_bps: float, above: int | None = None, near: int | None = None
+    ) -> Worth:
+        """Return what `measure_worth` does of all that was added."""
+        break_even = gross / turnover / BASIS_POINT if turnover > 0 else None
+        fades = tuple(_average(held, parts) for held, parts in self._earned.items() if parts)
+        if break_even is None or not fades:
+            near = self._signals if near is None else near
+            told = _explain_silence(near if above is None else above, near, self._signals)
+            return Worth(break_even_bps=break_even, fades=fades, fault="no signal", conclusion=told)
+        fault, conclusion = _conclude(break_even, fades, cost_bps, self._horizon_minutes)
+        return Worth(break_even_bps=break_even, fades=fades, fault=fault, conclusion=conclusion)
 
 
-def _average(minutes: int, earned: FloatArray, days: npt.NDArray[np.int32]) -> Held:
+def _average(minutes: int, parts: Sequence[tuple[FloatArray, npt.NDArray[np.int32]]]) -> Held:
     """Return the mean with its error, by which the sessions differ: signals of one session overlap, and move alike."""
+    earned, days = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     mean = float(earned.mean())
     _, place = np.unique(days, return_inverse=True)
     sums = np.bincount(place, earned - mean)

@@ -4,7 +4,7 @@ Pure.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 from typing import Final
@@ -14,37 +14,55 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.market.columns import Nature, find_nature
+from hftcl.market.ticker_blocks import cut_by_ticker
 
 _PRICES: Final = ("open", "high", "low", "close")
 _DIGITS: Final = 6  # a ten-thousandth of a basis point: below any tick, above the rounding of a division by a split
+_BLOCK_BARS: Final = 65_536  # 3 MB of each column of float64 and what comes of it
 _HEX: Final = 12  # 48 bits a ticker and session: a change that stays unseen by chance is one in 10^14
 
 
-def compute_bars_digests(frame: pl.DataFrame, further: Sequence[str] = ()) -> dict[date, dict[str, str]]:
+def compute_bars_digests(
+    frame: pl.DataFrame, further: Sequence[str] = (), *, days: Collection[date] | None = None
+) -> dict[date, dict[str, str]]:
     """Return, by session and ticker, 12 hexadecimal digits of its bars.
 
     frame: ticker, ts, session, open, high, low, close, volume; sorted by ticker and ts. Prices count as multiples of
     the session's first open and volume as a share of the session's, so that a later split changes nothing. further:
-    numbers of the bars that features read, which count too.
+    numbers of the bars that features read, which count too. days: the sessions that are wanted; None: all.
     """
-    other = pl.any_horizontal(pl.col("ticker", "session").ne_missing(pl.col("ticker", "session").shift()))
-    begins = frame.select(other.arg_true()).to_series().to_list()
-    cuts = list(pairwise([*begins, frame.height]))
-    firsts = frame["open"].cast(pl.Float64).gather(begins).to_numpy()
-    totals = np.array([float(frame["volume"].slice(begin, end - begin).sum()) or 1.0 for begin, end in cuts])
-    sizes = np.diff([*begins, frame.height])
-    columns = [
-        frame["ts"].to_physical().to_numpy(),
-        *(_divide(frame[name], firsts, sizes) for name in _PRICES),
-        _divide(frame["volume"], totals, sizes),
-        *(_divide(frame[name], _find_unit(name, firsts, totals), sizes) for name in further),
-    ]
     found: dict[date, dict[str, str]] = {}
-    keys = frame.select("session", "ticker").select(pl.all().gather(begins))
+    bars = frame.select("ticker", "ts", "session", *_PRICES, "volume", *further)
+    for cut in cut_by_ticker(bars, _BLOCK_BARS):
+        block = bars[cut] if days is None else bars[cut].filter(pl.col("session").is_in(list(days)))
+        for session, ticker, digest in _digest_block(block, further):
+            found.setdefault(session, {})[ticker] = digest
+    return found
+
+
+def _find_begins(rows: pl.DataFrame) -> list[int]:
+    """Return the rows where another ticker or session begins; the first is one."""
+    other = pl.any_horizontal(pl.col("ticker", "session").ne_missing(pl.col("ticker", "session").shift()))
+    return rows.select(other.arg_true()).to_series().to_list()
+
+
+def _digest_block(block: pl.DataFrame, further: Sequence[str]) -> Iterator[tuple[date, str, str]]:
+    """Yield session, ticker and digest of each session of a ticker, whose bars are all in `block`."""
+    begins = _find_begins(block)
+    cuts = list(pairwise([*begins, block.height]))
+    firsts = block["open"].cast(pl.Float64).gather(begins).to_numpy()
+    totals = np.array([float(block["volume"].slice(begin, end - begin).sum()) or 1.0 for begin, end in cuts])
+    sizes = np.diff([*begins, block.height])
+    columns = [
+        block["ts"].to_physical().to_numpy(),
+        *(_divide(block[name], firsts, sizes) for name in _PRICES),
+        _divide(block["volume"], totals, sizes),
+        *(_divide(block[name], _find_unit(name, firsts, totals), sizes) for name in further),
+    ]
+    keys = block.select("session", "ticker").select(pl.all().gather(begins))
     for (session, ticker), (begin, end) in zip(keys.iter_rows(), cuts, strict=True):
         digest = hashlib.sha256(b"".join(values[begin:end].tobytes() for values in columns))
-        found.setdefault(session, {})[ticker] = digest.hexdigest()[:_HEX]
-    return found
+        yield session, ticker, digest.hexdigest()[:_HEX]
 
 
 def sum_up_digests(digests: Mapping[date, Mapping[str, str]]) -> tuple[dict[str, str], dict[str, str]]:

@@ -131,8 +131,8 @@ def train_candidate(
         require_unchanged(settings, features)
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons)
     learnt = learn(frame, split, features, training)
-    bars = frame.filter(pl.col("session").is_in(learnt.rows.frame["session"].unique().to_list()))
-    by_session, by_ticker = sum_up_digests(compute_bars_digests(bars, learnt.features.columns))
+    trained_days = learnt.rows.frame["session"].unique().to_list()
+    by_session, by_ticker = sum_up_digests(compute_bars_digests(frame, learnt.features.columns, days=trained_days))
     meta = replace(
         _describe_model(learnt, split),
         model_id=model_id,

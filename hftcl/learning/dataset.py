@@ -15,12 +15,14 @@ from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.formats import count
 from hftcl.home import Home
+from hftcl.mapped import FrameFiles
 from hftcl.market.bars import Finding
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.splits import name_parts
 from hftcl.market.store import BarStore, Collected
+from hftcl.market.ticker_blocks import cut_runs
 from hftcl.market.window import AsOf, find_as_of, list_window, open_market
 from hftcl.model.by_ticker import add_features_by_ticker
 from hftcl.model.context import attach_context
@@ -122,8 +124,9 @@ class Window:
         Raises as `BarStore.collect`.
         """
         collected = self.read_bars()
+        kept = (collected.bars["session"] >= self.list_days()[0]).to_numpy()
         # in one piece, for where its pieces end changes the sum of a column
-        bars = collected.bars.filter(pl.col("session") >= self.list_days()[0]).rechunk()
+        bars = FrameFiles().put(collected.bars.clear(), *cut_runs(collected.bars, kept))
         return self._describe(collected, bars)
 
     @property
@@ -159,6 +162,7 @@ class Window:
                     context=market.context,
                     save=self.save,
                     keep_past=self.keep_past,
+                    mapped=True,
                     on_event=self.on_event,
                 )
             self._ask_about_whole_prices(self._collected.findings)

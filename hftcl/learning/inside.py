@@ -28,9 +28,11 @@ from hftcl.exam.entry import (
 from hftcl.exam.importance import Selection, measure_importance, select
 from hftcl.exam.simulation import accounts
 from hftcl.exam.split import ExamSplit
+from hftcl.exam.sums import add_by_place
 from hftcl.formats import count
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.bars import BAR_SCHEMA
+from hftcl.market.ticker_blocks import cut_by_ticker
 from hftcl.model.families import find_family
 from hftcl.model.file_size import describe_bound
 from hftcl.model.grid import build_grid
@@ -45,6 +47,7 @@ from hftcl.waiting import map_in_threads
 
 # Each feature is exchanged three times and predicted again: so many rows keep that below the time of a training.
 _MOST_ROWS: Final = 6_000
+_PART_ROWS: Final = 160_000  # ten tickers of 60 days
 _SHOWN: Final = 5  # tickers in a line of text
 
 
@@ -193,12 +196,12 @@ def choose_net_horizon(
 
     For each of `[model] horizons` a model of the fitted sessions; the threshold is that of `[strategy] entry`.
     """
-    grid = build_grid(frame.select(BAR_SCHEMA.names()))
     settings, entry = training.settings, training.settings.strategy
+    targets = _compute_targets(frame, settings.model.horizons)
     quantiles = QUANTILES if entry.entry == "net" else (entry.entry_quantile,)
     frames, tried, sessions = {}, [], 0
     for horizon in settings.model.horizons:
-        aimed = frame.with_columns(evaluate_target(grid, horizon))
+        aimed = frame.with_columns(targets[horizon])
         aimed_training = training.fix_horizon(horizon)
         given = aimed_training.settings
         rows = TrainingRows.gather(aimed, split, given, names)
@@ -215,7 +218,20 @@ def choose_net_horizon(
 
 def set_target(frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     """Return `frame`, see `dataset.Dataset`, with the target of that horizon in the place of its own."""
-    return frame.with_columns(evaluate_target(build_grid(frame.select(BAR_SCHEMA.names())), horizon_minutes))
+    return frame.with_columns(_compute_targets(frame, (horizon_minutes,))[horizon_minutes])
+
+
+def _compute_targets(frame: pl.DataFrame, horizons: Sequence[int]) -> dict[int, pl.DataFrame]:
+    """Return target and label_end of each horizon, row for row; a few tickers at a time, for no target reads another's.
+
+    A grid takes 300 bytes a bar.
+    """
+    parts: dict[int, list[pl.DataFrame]] = {horizon: [] for horizon in horizons}
+    for cut in cut_by_ticker(frame, _PART_ROWS) or [slice(0, 0)]:
+        grid = build_grid(frame[cut].select(BAR_SCHEMA.names()))
+        for horizon, of_horizon in parts.items():
+            of_horizon.append(evaluate_target(grid, horizon))
+    return {horizon: pl.concat(of_horizon, rechunk=True) for horizon, of_horizon in parts.items()}
 
 
 def fix_horizon(settings: Settings, horizon_minutes: int) -> Settings:
@@ -254,34 +270,43 @@ def _try_entries(
     novelty: Novelty | None,
 ) -> list[EntryTry]:
     """Return what each threshold earns on the held-out sessions."""
-    inputs, inner = rows.inputs, rows.inner
-    predictor = Predictor(inner_onnx, inputs.width)
+    inner = rows.inner
+    predictor = Predictor(inner_onnx, rows.inputs.width)
     sizes = np.abs(predictor.predict(rows.X[rows.held_out]))
-    bars = frame.filter(pl.col("session").is_in(inner.exam_days))
-    has_features = bars.select(inputs.is_known()).to_series()
+    thresholds = [float(np.float32(np.quantile(sizes, quantile))) for quantile in quantiles]
+    days = np.array(sorted(inner.exam_days), dtype="datetime64[D]")
+    sums = [[np.zeros(days.size) for _ in range(3)] for _ in thresholds]  # gross, cost and turnover by session
+    for cut in cut_by_ticker(frame, _PART_ROWS):
+        bars = frame[cut].filter(pl.col("session").is_in(inner.exam_days))
+        predicted = _predict_near(bars, rows, predictor, novelty)
+        for number, threshold in enumerate(thresholds):
+            positions = target_positions(
+                predicted,
+                threshold=threshold,
+                horizon_minutes=settings.model.target_minutes,
+                weight=weight,
+                flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
+                side=settings.strategy.side,
+            )
+            booked = accounts(bars, positions, cost_bps=settings.strategy.cost_bps)
+            place = np.searchsorted(days, booked["session"].to_numpy())
+            columns = (booked[name].to_numpy() for name in ("gross", "cost", "turnover"))
+            sums[number] = [add_by_place(one, place, column) for one, column in zip(sums[number], columns, strict=True)]
+    return [
+        sum_up(quantile, threshold, gross - cost, turnover)
+        for quantile, threshold, (gross, cost, turnover) in zip(quantiles, thresholds, sums, strict=True)
+    ]
+
+
+def _predict_near(
+    bars: pl.DataFrame, rows: TrainingRows, predictor: Predictor, novelty: Novelty | None
+) -> pl.DataFrame:
+    """Return the predictions of `bars` for `target_positions`, null where features lack or lie too far away."""
+    has_features = bars.select(rows.inputs.is_known()).to_series()
     values = np.full(bars.height, np.nan, dtype=np.float32)
-    X = inputs.build_matrix(bars.filter(has_features))
+    X = rows.inputs.build_matrix(bars.filter(has_features))
     near = np.ones(len(X), dtype=np.bool_) if novelty is None else ~novelty.find_novel(X)
     values[has_features.to_numpy()] = np.where(near, predictor.predict(X), np.float32(np.nan))
-    predicted = bars.select(
+    return bars.select(
         "ticker", "ts", "session", "minute", "session_minutes", pl.Series("prediction", values, nan_to_null=True)
     )
-    tried = []
-    for quantile in quantiles:
-        threshold = float(np.float32(np.quantile(sizes, quantile)))
-        positions = target_positions(
-            predicted,
-            threshold=threshold,
-            horizon_minutes=settings.model.target_minutes,
-            weight=weight,
-            flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
-            side=settings.strategy.side,
-        )
-        booked = accounts(bars, positions, cost_bps=settings.strategy.cost_bps)
-        _, place = np.unique(booked["session"].to_numpy(), return_inverse=True)
-        # bincount adds in row order, a parallel group_by in any: the same bars choose the same threshold
-        gross, cost, turnover = (
-            np.bincount(place, booked[name].to_numpy()).astype(np.float64) for name in ("gross", "cost", "turnover")
-        )
-        tried.append(sum_up(quantile, threshold, gross - cost, turnover))
-    return tried

@@ -1,9 +1,9 @@
 """One model on the bars of an exam: predictions, positions, P&L and the figures of merit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
@@ -13,19 +13,21 @@ import polars as pl
 from hftcl.archive.artifact import Model
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
-from hftcl.exam.simulation import Simulation, accounts, list_trades, simulate
-from hftcl.exam.slices import Slice, compute_slices
+from hftcl.exam.simulation import Simulation, SimulationSums, accounts, list_trades
+from hftcl.exam.slices import SessionMoves, Slice, SliceSums
 from hftcl.exam.verdict import Scored
-from hftcl.exam.worth import measure_worth
+from hftcl.exam.worth import FadeSums
 from hftcl.learning.reports import ScoreReport, SliceReport, WorthReport
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar
+from hftcl.market.ticker_blocks import cut_by_ticker
 from hftcl.model.target import targets
-from hftcl.strategy.positions import compute_signals, positions_sha256, target_positions
+from hftcl.strategy.positions import PositionsDigest, compute_signals, target_positions
 from hftcl.strategy.weights import weigh
 from hftcl.waiting import map_in_threads
 
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
+_PART_ROWS: Final = 160_000  # ten tickers of 60 days: fewer at a time cost more calls, more a hundred MB
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -71,22 +73,20 @@ def examine(
     """
     inside = frame["session"].is_in(list(days))
     predicted, predictions, novel = _predict_inside(model, frame, inside, jobs)
-    rows = frame.drop(model.meta.feature_names).filter(inside)  # nothing but a prediction reads features
-    if delay_bars:
-        late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
-        predicted = rows.select("ticker", "session", predicted).select(late).to_series()
-    positions = decide_positions(model, rows, predicted, watchlist=watchlist)
-    simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
-    booked = accounts(rows, positions, cost_bps=cost_bps)
-    zone = Calendar(model.meta.calendar).zone
-    parts = compute_slices(booked, list_trades(booked, cost_bps), rows, cost_bps=cost_bps, zone=zone)
-    return ExamResult(
-        model=model,
-        simulation=simulation,
-        predictions=predictions,
-        slices=parts,
-        report=_build_report(model, simulation, parts, positions, predicted, rows, predictions, novel),
-    )
+    moves, ends = SessionMoves(), list[timedelta]()
+    for rows in _read_parts(frame, inside, ("ticker", "ts", "session", "close", "label_end")):
+        moves.add(rows)
+        ends += rows.select((pl.col("label_end") - pl.col("ts")).min()).to_series().drop_nulls().to_list()
+    sums = _ExamSums(model, days, moves, min(ends, default=None), cost_bps=cost_bps)
+    done = 0
+    for rows in _read_parts(frame, inside, _list_read(model, frame)):
+        part = predicted.slice(done, rows.height)
+        done += rows.height
+        if delay_bars:
+            late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
+            part = rows.select("ticker", "session", part).select(late).to_series()
+        sums.add(rows, part, decide_positions(model, rows, part, watchlist=watchlist))
+    return sums.build(predictions, novel)
 
 
 def run_model(
@@ -104,9 +104,26 @@ def run_model(
     """
     inside = frame["session"].is_in(list(days))
     predicted, _, _ = _predict_inside(model, frame, inside, jobs)
-    rows = frame.drop(model.meta.feature_names).filter(inside)
-    positions = decide_positions(model, rows, predicted, watchlist=watchlist)
-    return simulate(rows, positions, cost_bps=cost_bps, sessions=days), positions
+    sums, held, done = SimulationSums(sorted(set(days)), cost_bps=cost_bps), [], 0
+    for rows in _read_parts(frame, inside, _list_read(model, frame)):
+        positions = decide_positions(model, rows, predicted.slice(done, rows.height), watchlist=watchlist)
+        booked = accounts(rows, positions, cost_bps=cost_bps)
+        sums.add(booked, list_trades(booked, cost_bps))
+        held.append(positions)
+        done += rows.height
+    return sums.build(), pl.concat(held)
+
+
+def _list_read(model: Model, frame: pl.DataFrame) -> list[str]:
+    """Return the columns that are no features: nothing but a prediction reads these."""
+    return [name for name in frame.columns if name not in model.meta.feature_names]
+
+
+def _read_parts(frame: pl.DataFrame, inside: pl.Series, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Yield the rows `inside`, a few tickers at a time: what an exam computes of them is held of no more."""
+    chosen = frame.select(columns)
+    for cut in cut_by_ticker(frame, _PART_ROWS) or [slice(0, 0)]:
+        yield chosen[cut].filter(inside[cut])
 
 
 def _predict_inside(
@@ -160,60 +177,81 @@ def compute_or_none(statistic: object) -> float | None:
         return None
 
 
-def _build_report(
-    model: Model,
-    simulation: Simulation,
-    parts: Mapping[str, tuple[Slice, ...]],
-    positions: pl.DataFrame,
-    predicted: pl.Series,
-    rows: pl.DataFrame,
-    predictions: npt.NDArray[np.float32],
-    novel: npt.NDArray[np.bool_],
-) -> ScoreReport:
-    net, a_year = simulation.net, Calendar(model.meta.calendar).sessions_per_year
-    threshold = model.meta.threshold
-    near = np.count_nonzero(compute_signals(predicted, threshold=threshold).to_numpy())
-    worth = measure_worth(
-        rows,
-        compute_signals(predicted, threshold=threshold, side=model.meta.side).to_numpy(),
-        gross=float(simulation.gross.sum()),
-        turnover=float(simulation.turnover.sum()),
-        cost_bps=simulation.cost_bps,
-        horizon_minutes=model.meta.horizon_minutes,
-        above=int(near + np.count_nonzero(np.abs(predictions[novel]) > threshold)),
-        near=int(near),
-    )
-    return ScoreReport(
-        model_id=model.meta.model_id,
-        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=a_year)),
-        sharpe_interval=compute_sharpe_interval(net, a_year),
-        gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross, sessions_per_year=a_year)),
-        psr=compute_or_none(lambda: metrics.psr(net)),
-        pnl=float(net.sum()),
-        gross_pnl=float(simulation.gross.sum()),
-        cost=float(simulation.cost.sum()),
-        turnover=float(simulation.turnover.sum()),
-        trades=simulation.trades,
-        hit_rate=simulation.hit_rate,
-        max_drawdown=float(simulation.max_drawdown),
-        exposure=simulation.exposure,
-        information_coefficient=_compute_information_coefficient(predicted, _evaluate_own_target(model, rows)),
-        pnl_by_session=simulation.pnl_by_session,
-        pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
-        slices={by: tuple(SliceReport.from_slice(part) for part in slices) for by, slices in parts.items()},
-        worth=WorthReport.from_worth(worth),
-        positions_sha256=positions_sha256(positions),
-        novel_share=float(novel.mean()) if model.meta.novelty and novel.size else None,
-    )
+class _ExamSums:
+    """Adds up what a model did on the bars of an exam, a few tickers at a time, to the bit as all at once."""
 
+    def __init__(
+        self,
+        model: Model,
+        days: Sequence[date],
+        moves: SessionMoves,
+        ahead: timedelta | None,
+        *,
+        cost_bps: float,
+    ) -> None:
+        """Begin without a bar. moves: of all bars; ahead: how long after a bar the soonest of their labels ends."""
+        meta = model.meta
+        self._model, self._ahead, self._cost_bps = model, ahead, cost_bps
+        self._simulation = SimulationSums(sorted(set(days)), cost_bps=cost_bps)
+        self._slices = SliceSums(moves, cost_bps=cost_bps, zone=Calendar(meta.calendar).zone)
+        self._fades, self._digest = FadeSums(meta.horizon_minutes), PositionsDigest()
+        self._near = 0
+        self._pairs: list[npt.NDArray[np.float32]] = []
 
-def _evaluate_own_target(model: Model, rows: pl.DataFrame) -> pl.Series:
-    """Return the target of the model's own horizon; that of the frame may be of another one."""
-    # the label of a bar is known a minute and the horizon later, or with the ticker's next bar
-    ahead = rows.select((pl.col("label_end") - pl.col("ts")).min()).item()
-    if ahead == MINUTE * (1 + model.meta.horizon_minutes):
-        return rows["target"]
-    return targets(rows.select(BAR_SCHEMA.names()), model.meta.horizon_minutes)["target"]
+    def add(self, rows: pl.DataFrame, predicted: pl.Series, positions: pl.DataFrame) -> None:
+        """Add the bars of a few tickers with what was predicted and decided on each."""
+        meta, cost_bps = self._model.meta, self._cost_bps
+        booked = accounts(rows, positions, cost_bps=cost_bps)
+        trades = list_trades(booked, cost_bps)
+        self._simulation.add(booked, trades)
+        self._slices.add(booked, trades, rows)
+        self._near += int(np.count_nonzero(compute_signals(predicted, threshold=meta.threshold).to_numpy()))
+        self._fades.add(rows, compute_signals(predicted, threshold=meta.threshold, side=meta.side).to_numpy())
+        self._digest.add(positions)
+        both = pl.DataFrame({"prediction": predicted, "target": self._evaluate_own_target(rows)})
+        self._pairs.append(both.drop_nulls().cast(pl.Float32).to_numpy().T)
+
+    def build(self, predictions: npt.NDArray[np.float32], novel: npt.NDArray[np.bool_]) -> ExamResult:
+        """Return the result of all that was added. novel: which of the predictions may not be acted on."""
+        model, simulation, slices = self._model, self._simulation.build(), self._slices.build()
+        net, a_year = simulation.net, Calendar(model.meta.calendar).sessions_per_year
+        worth = self._fades.judge(
+            gross=float(simulation.gross.sum()),
+            turnover=float(simulation.turnover.sum()),
+            cost_bps=simulation.cost_bps,
+            above=self._near + int(np.count_nonzero(np.abs(predictions[novel]) > model.meta.threshold)),
+            near=self._near,
+        )
+        report = ScoreReport(
+            model_id=model.meta.model_id,
+            sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=a_year)),
+            sharpe_interval=compute_sharpe_interval(net, a_year),
+            gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross, sessions_per_year=a_year)),
+            psr=compute_or_none(lambda: metrics.psr(net)),
+            pnl=float(net.sum()),
+            gross_pnl=float(simulation.gross.sum()),
+            cost=float(simulation.cost.sum()),
+            turnover=float(simulation.turnover.sum()),
+            trades=simulation.trades,
+            hit_rate=simulation.hit_rate,
+            max_drawdown=float(simulation.max_drawdown),
+            exposure=simulation.exposure,
+            information_coefficient=_compute_information_coefficient(self._pairs),
+            pnl_by_session=simulation.pnl_by_session,
+            pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
+            slices={by: tuple(SliceReport.from_slice(part) for part in parts) for by, parts in slices.items()},
+            worth=WorthReport.from_worth(worth),
+            positions_sha256=self._digest.hexdigest(),
+            novel_share=float(novel.mean()) if model.meta.novelty and novel.size else None,
+        )
+        return ExamResult(model=model, simulation=simulation, predictions=predictions, slices=slices, report=report)
+
+    def _evaluate_own_target(self, rows: pl.DataFrame) -> pl.Series:
+        """Return the target of the model's own horizon; that of the frame may be of another one."""
+        # the label of a bar is known a minute and the horizon later, or with the ticker's next bar
+        if self._ahead == MINUTE * (1 + self._model.meta.horizon_minutes):
+            return rows["target"]
+        return targets(rows.select(BAR_SCHEMA.names()), self._model.meta.horizon_minutes)["target"]
 
 
 def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:
@@ -225,9 +263,13 @@ def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[fl
     return interval.low, interval.high
 
 
-def _compute_information_coefficient(predicted: pl.Series, target: pl.Series) -> float | None:
-    """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined."""
-    both = pl.DataFrame({"prediction": predicted, "target": target}).drop_nulls().cast(pl.Float64)
-    if both.height < 3 or both["prediction"].n_unique() < 2 or both["target"].n_unique() < 2:
+def _compute_information_coefficient(pairs: Sequence[npt.NDArray[np.float32]]) -> float | None:
+    """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined.
+
+    pairs: float32 (2, n) each.
+    """
+    both = np.concatenate(pairs, axis=1, dtype=np.float64)
+    if both.shape[1] < 3 or (both.min(axis=1) == both.max(axis=1)).any():
         return None
-    return float(np.corrcoef(both["prediction"].to_numpy(), both["target"].to_numpy())[0, 1])
+    apart = np.ascontiguousarray(both)  # a row after the other, as they are added up
+    return float(np.asarray(np.corrcoef(apart))[0, 1])

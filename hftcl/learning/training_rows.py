@@ -13,7 +13,7 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.formats import count
-from hftcl.mapped import FileArray, create_array
+from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.model.families import find_family
 from hftcl.model.features import is_known
 from hftcl.model.inputs import Inputs
@@ -25,13 +25,14 @@ from hftcl.settings import Settings
 # ticker is chance, and the quantile that sets its threshold too.
 _FEWEST_ROWS: Final = 1_000
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
+_READ: Final = ("ticker", "ts", "session", "label_end", "target")  # what tells which rows train, and how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
     """The rows of a window that may train, each with every feature and a target; `inner` divides them.
 
-    frame: their columns but the features. X: where it was gathered, it lies in an unnamed file.
+    frame: ticker, ts, session, label_end and target of each. X: where it was gathered, it lies in an unnamed file.
 
     first, last: sessions that may train, and label_end, when the last label ends (UTC): also where a sample lacks them.
     max_rows: `[model] max_rows` where there were more rows than that, else 0: where `groups` numbers the sessions of
@@ -62,7 +63,7 @@ class TrainingRows:
         """
         known = frame.select(is_known(names) & pl.col("target").is_not_null()).to_series()
         trains = known & split.mask_training(frame)
-        rows = frame.drop(names).filter(trains)
+        rows = _read_rows(frame, trains)
         if rows.is_empty():
             raise NoDataError(
                 f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "
@@ -154,6 +155,13 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
     kept = np.zeros(trains.len(), dtype=np.bool_)
     kept[trains.arg_true().to_numpy()[drawn]] = True
     return pl.Series(trains.name, kept)
+
+
+def _read_rows(frame: pl.DataFrame, trains: pl.Series) -> pl.DataFrame:
+    """Return what else than features is read of the rows that train; numbers and times lie in an unnamed file."""
+    files, read = FrameFiles(), frame.select(_READ)
+    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
+    return files.put(read.clear(), *(files.put(read[block].filter(trains[block])) for block in blocks))
 
 
 def _gather_matrix(frame: pl.DataFrame, trains: pl.Series, inputs: Inputs) -> FileArray:

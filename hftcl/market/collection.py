@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, sweep_temporary
 from hftcl.errors import RefusedBarsError, SourceError
 from hftcl.events import Event, OnEvent
+from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow, group_runs
@@ -94,11 +95,12 @@ class Collection:
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=self._saves)
 
-    def collect(self, tickers: Sequence[str], on_event: OnEvent) -> dict[str, Part]:
+    def collect(self, tickers: Sequence[str], on_event: OnEvent, files: FrameFiles | None = None) -> dict[str, Part]:
         """Collect each ticker: one is stored and judged while the next is fetched; what came before a fault is stored.
 
         Each page is told: one ticker can take longer than a watchdog waits. Raises SourceError where the source fails,
-        StorageError for the disk; a ticker whose bars the source refuses is a part that says so.
+        StorageError for the disk; a ticker whose bars the source refuses is a part that says so. files: where the bars
+        of each are put; None: they stay in memory.
         """
         parts: dict[str, Part] = {}
         waiting: deque[tuple[str, Future[Part]]] = deque()
@@ -114,8 +116,8 @@ class Collection:
                 waiting.append((ticker, self._collect_one(ticker, behind)))
                 while waiting and (len(waiting) > _MOST_WAITING or waiting[0][1].done()):
                     name, part = waiting.popleft()
-                    parts[name] = wait_for_result(part)
-            return parts | {name: wait_for_result(part) for name, part in waiting}
+                    parts[name] = _put_away(wait_for_result(part), files)
+            return parts | {name: _put_away(wait_for_result(part), files) for name, part in waiting}
 
     @contextlib.contextmanager
     def _report_steps(self, on_event: OnEvent, total: int) -> Iterator[_Progress]:
@@ -214,6 +216,10 @@ class Collection:
             wait_for_result(before)
         with convert_storage_faults(f"storing the bars of {ticker}"):
             self._files.write(ticker, fingerprint, shelf.changed, shelf.held, shelf.bars)
+
+
+def _put_away(part: Part, files: FrameFiles | None) -> Part:
+    return part if files is None else replace(part, bars=files.put(part.bars))
 
 
 def load_shelf(

@@ -16,6 +16,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow
@@ -73,6 +74,7 @@ class BarStore:
         context: Sequence[str] = (),
         save: bool = True,
         keep_past: bool = False,
+        mapped: bool = False,
         on_event: OnEvent = ignore,
     ) -> Collected:
         """Return the bars of the sessions `first` to `last` (both included) that were known at `as_of` (UTC).
@@ -82,6 +84,7 @@ class BarStore:
         sessions than `min_coverage` is left out, and so is one whose bars cannot be true or be read: one bad ticker
         never sinks the others. Bars before an unannounced split are left out; keep_past: they stay, for a span of many
         windows, each of which leaves out its own. context: tickers that are collected too, and are never enough alone.
+        mapped: the bars lie in unnamed files, see `mapped.FrameFiles`, so that memory hardly grows with the tickers.
         Raises NoDataError, RefusedBarsError or ImplausibleBarsError where none of `tickers` is left,
         SourceError where the source fails (what came before is stored), LockHeldError where another process collects,
         StorageError for the disk, HorizonError where the calendar ends.
@@ -93,7 +96,7 @@ class BarStore:
         with self._hold_lock() if save else contextlib.nullcontext():
             collection = Collection(self._source, self._calendar, self._files, window, save=save)
             collection.announce(wanted, first)
-            parts = collection.collect(wanted, on_event)
+            parts = collection.collect(wanted, on_event, FrameFiles() if mapped else None)
         on_event(Event("collect", len(wanted), len(wanted)))
         if save and (local := as_local(self._source)):
             local.remember()

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.mapped import FileArray, create_array
+from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.market.bars import TS
+from hftcl.market.ticker_blocks import cut_runs, find_begins
 from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import find_infinite, require_finite
@@ -180,16 +181,20 @@ def add_features_by_ticker(
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()
-    rows = [bars[block.rows].filter(pl.Series(kept[block.rows])) for block in blocks]
-    return pl.concat([bars.clear(), *rows]).hstack([*work.list_values(), pl.concat(ends)])
+    return (
+        FrameFiles()
+        .put(bars.clear(), *cut_runs(bars, kept))
+        .hstack([*work.list_values(), pl.concat(ends, rechunk=True)])
+    )
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:
     """Cut between tickers, and look up how many minutes each block has on the grid."""
-    other = (pl.col("ticker") != pl.col("ticker").shift()).fill_null(value=True)
+    tickers, days = find_begins(bars["ticker"]), bars["session"].to_physical().to_numpy()
+    first_rows = np.union1d(tickers, np.flatnonzero(days[1:] != days[:-1]) + 1)
     parts = (
-        bars.select("session", "minute", other=other, row=pl.int_range(pl.len()))
-        .filter(pl.col("other") | (pl.col("session") != pl.col("session").shift()))
+        bars.select(pl.col("session", "minute").gather(first_rows))
+        .with_columns(row=first_rows, other=np.isin(first_rows, tickers))
         .join(sessions, on="session", how="left", maintain_order="left")
     )
     sizes = parts.select((pl.col("newest") - pl.col("minute") + 1).cast(pl.Int64)).to_series().to_numpy()

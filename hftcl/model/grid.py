@@ -43,6 +43,8 @@ _THIRD: Final = 1 / 3  # as a product it is the same in a frame of one row, wher
 MOST_MINUTES: Final = 1500
 """Of a session: a day of 24 hours, and room for a clock change."""
 
+_BLOCK_BARS: Final = 1_000_000  # what is grouped at a time; 10 tickers of 60 days are one block
+
 # What a further column is in a minute without a trade; one of another nature is null there.
 _FILLS: Final = {Nature.PRICE: pl.col("close"), Nature.VOLUME: pl.lit(0.0), Nature.COUNT: pl.lit(0.0)}
 
@@ -204,8 +206,15 @@ def find_sessions(placed: pl.DataFrame, days: Iterable[date] = ()) -> pl.DataFra
     placed: session and minute (Int32) of each bar. session_no is dense over these sessions and `days`. Raises
     ValueError for a session longer than a day.
     """
-    sessions = placed.group_by("session").agg(
-        oldest=pl.col("minute").min(), newest=pl.col("minute").max(), session_minutes=pl.lit(0, pl.Int32)
+    # a part at a time: a grouping holds the numbers of all its rows
+    sessions = pl.concat(
+        placed[begin : begin + _BLOCK_BARS]
+        .group_by("session")
+        .agg(oldest=pl.col("minute").min(), newest=pl.col("minute").max())
+        for begin in range(0, placed.height or 1, _BLOCK_BARS)
+    )
+    sessions = sessions.group_by("session").agg(
+        pl.col("oldest").min(), pl.col("newest").max(), session_minutes=pl.lit(0, pl.Int32)
     )
     known = pl.concat([sessions["session"], pl.Series(list(days), dtype=pl.Date)]).unique().sort()
     sessions = sessions.sort("session").with_columns(

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import HftclError
+from hftcl.mapped import create_array
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.families.per_ticker import PerTicker
 from hftcl.model.file_size import require_small
@@ -184,9 +185,13 @@ class _Rows:
     groups: npt.NDArray[np.int32] | None
 
     def take(self, part: npt.NDArray[np.bool_]) -> "_Rows":
-        """Return a copy of some of them, without groups: it is small enough to be held."""
+        """Return a copy of some of them, without groups; that of X lies in an unnamed file, as X itself does."""
+        rows = np.flatnonzero(part)
+        X = create_array((rows.size, self.X.shape[1]), np.float32)
+        for begin in range(0, rows.size, _BLOCK_ROWS):
+            X[begin : begin + _BLOCK_ROWS] = self.X[rows[begin : begin + _BLOCK_ROWS]]
         weights = None if self.weights is None else self.weights[part]
-        return _Rows(X=self.X[part], y=self.y[part], weights=weights, groups=None)
+        return _Rows(X=np.asarray(X), y=self.y[part], weights=weights, groups=None)
 
 
 def _predict(

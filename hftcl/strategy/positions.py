@@ -212,13 +212,31 @@ def positions_sha256(positions: pl.DataFrame) -> str:
     >>> positions_sha256(frame)[:16]
     'f050c4e9eacf2d2b'
     """
-    rows = positions.select("ticker", "ts", pl.col("position").cast(pl.Float64)).sort("ticker", "ts")
-    if not rows["position"].is_finite().fill_null(value=False).all():
-        raise UndefinedStatisticError("Positions that are missing or not finite have no hash. Score the model again.")
-    digest = hashlib.sha256()
-    for (ticker,), part in rows.group_by("ticker", maintain_order=True):
-        block = np.empty(part.height, dtype=_HASHED_ROW)
-        block["ts"] = part["ts"].dt.epoch("us").to_numpy()
-        block["position"] = part["position"].to_numpy() + 0.0  # -0.0 + 0.0 is 0.0: a flat book has one hash
-        digest.update(str(ticker).encode() + b"\0" + part.height.to_bytes(8, "little") + block.tobytes())
+    digest = PositionsDigest()
+    digest.add(positions)
     return digest.hexdigest()
+
+
+class PositionsDigest:
+    """`positions_sha256` of positions that come in parts: each has all rows of its tickers, in the order of tickers."""
+
+    def __init__(self) -> None:
+        """Begin without a row."""
+        self._digest = hashlib.sha256()
+
+    def add(self, positions: pl.DataFrame) -> None:
+        """Hash a part; its rows in any order. Raises as `positions_sha256`."""
+        rows = positions.select("ticker", "ts", pl.col("position").cast(pl.Float64)).sort("ticker", "ts")
+        if not rows["position"].is_finite().fill_null(value=False).all():
+            raise UndefinedStatisticError(
+                "Positions that are missing or not finite have no hash. Score the model again."
+            )
+        for (ticker,), part in rows.group_by("ticker", maintain_order=True):
+            block = np.empty(part.height, dtype=_HASHED_ROW)
+            block["ts"] = part["ts"].dt.epoch("us").to_numpy()
+            block["position"] = part["position"].to_numpy() + 0.0  # -0.0 + 0.0 is 0.0: a flat book has one hash
+            self._digest.update(str(ticker).encode() + b"\0" + part.height.to_bytes(8, "little") + block.tobytes())
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of all parts."""
+        return self._digest.hexdigest()

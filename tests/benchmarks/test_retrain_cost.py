@@ -127,4 +127,5 @@ def test_memory_by_the_number_of_tickers(tmp_path: Path) -> None:
             )
         exponent = math.log(most[-1] / most[0]) / math.log(sizes[-1] / sizes[0])
         sys.stdout.write(f"\n{name}: memory grows as tickers to the {exponent:.2f}\n")
-        assert most[-1] > 0
+        # 0.52 while each bar was held with all its columns; the rest is of the names of tickers and of LightGBM
+        assert name == "before" or exponent < 0.4

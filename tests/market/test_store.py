@@ -46,6 +46,7 @@ def collect(
     extended_hours: bool = False,
     min_coverage: float = 0.5,
     save: bool = True,
+    mapped: bool = False,
     on_event: OnEvent = ignore,
 ) -> Collected:
     store = BarStore(folder, source, Calendar(source.calendar))
@@ -57,6 +58,7 @@ def collect(
         extended_hours=extended_hours,
         min_coverage=min_coverage,
         save=save,
+        mapped=mapped,
         on_event=on_event,
     )
 
@@ -207,6 +209,16 @@ def test_an_answer_that_was_cut_short_takes_nothing_from_what_is_held(tmp_path: 
     got = collect(tmp_path, cut, "AAA")
     assert reasons(got) == {("AAA", "vanished_session"): 7 * 60}
     assert_frame_equal(got.bars, full.bars, check_exact=True)
+
+
+def test_bars_in_unnamed_files_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "files"))
+    (tmp_path / "files").mkdir()
+    held, mapped = (collect(tmp_path / "bars", Exchange(FEW), mapped=mapped) for mapped in (False, True))
+    assert_frame_equal(mapped.bars, held.bars, check_exact=True)
+    lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert lines
+    assert all("(deleted)" in line for line in lines), "no folder lists them"
 
 
 def test_many_gaps_are_one_question(tmp_path: Path) -> None:

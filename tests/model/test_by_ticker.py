@@ -135,6 +135,7 @@ def test_the_values_lie_in_a_file_that_no_folder_lists(monkeypatch: pytest.Monke
     assert mapped_files
     assert all("(deleted)" in line for line in mapped_files), "no copy in memory, and nothing to clean up"
     assert rows["ret_5"].null_count() < rows.height
+    assert set(rows.n_chunks("all")) == {1}, "else polars copies all columns for a question about one"
 
 
 def test_a_disk_without_room_is_one_sentence_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,77 @@
+"""What is computed of a wide watchlist a few tickers at a time is to the bit what is computed of all at once."""
+
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from hftcl.archive import artifact
+from hftcl.exam import split
+from hftcl.learning import inside, score
+from hftcl.learning.dataset import add_features
+from hftcl.market.ticker_blocks import cut_by_ticker
+from tests.trading.bot_stand import DAY, bars_of, model_file
+
+
+@pytest.mark.parametrize("delay_bars", [0, 1])
+def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(
+    delay_bars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = artifact.load(model_file("20250531_120000"))
+    bars = bars_of(DAY)
+    # one ticker lacks a session and one a minute, so that no two tickers have the same rows
+    lacks = ((pl.col("ticker") == "AMD") & (pl.col("session") == DAY - timedelta(days=3))) | (
+        (pl.col("ticker") == "AAPL") & (pl.col("minute") == 200)
+    )
+    frame = add_features(bars.filter(~lacks).sort("ticker", "ts"), 30)
+    days, watchlist = frame["session"].unique().sort().to_list(), frame["ticker"].unique().to_list()
+    assert len(watchlist) > 1
+    results = []
+    for rows in (1, frame.height):
+        monkeypatch.setattr(score, "_PART_ROWS", rows)
+        exam = score.examine(model, frame, days, cost_bps=1.0, watchlist=watchlist, delay_bars=delay_bars)
+        earned, positions = score.run_model(model, frame, days, cost_bps=1.0, watchlist=watchlist)
+        simulated = [one.gross.tobytes() + one.turnover.tobytes() for one in (exam.simulation, earned)]
+        results.append((exam.report, exam.slices, exam.predictions.tobytes(), simulated, earned.tickers, positions))
+    assert results[0][0].trades > 0
+    assert results[0][:-1] == results[1][:-1]
+    assert results[0][-1].equals(results[1][-1])
+
+
+def test_an_exam_of_rows_in_any_order_is_that_of_sorted_ones() -> None:
+    model = artifact.load(model_file("20250531_120000"))
+    frame = add_features(bars_of(DAY).sort("ticker", "ts"), 30)
+    mixed = frame.sort("ts", "ticker")
+    reports = [score.examine(model, rows, [DAY], cost_bps=1.0, watchlist=["AAPL"]).report for rows in (frame, mixed)]
+    assert (reports[0].pnl, reports[0].positions_sha256) == (reports[1].pnl, reports[1].positions_sha256)
+
+
+def test_the_targets_of_one_ticker_after_another_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = add_features(bars_of(DAY).sort("ticker", "ts"), 30)
+    frame = frame.filter((pl.col("ticker") != "AMD") | (pl.col("minute") < 300))  # its sessions end earlier
+    whole = inside.set_target(frame, 15)
+    monkeypatch.setattr(inside, "_PART_ROWS", 1)
+    assert_frame_equal(inside.set_target(frame, 15), whole, check_exact=True)
+    assert not whole["target"].equals(frame["target"])
+
+
+def test_tickers_are_cut_into_parts_that_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for place, name in enumerate("ABCDE") for _ in range(3 * place + 1)]
+    frame = pl.DataFrame({"ticker": names})
+    monkeypatch.setattr("hftcl.market.ticker_blocks._LOOK_ROWS", 4)
+    cuts = cut_by_ticker(frame, rows=5)
+    parts = [frame[cut]["ticker"].unique().to_list() for cut in cuts]
+    assert sorted(name for part in parts for name in part) == list("ABCDE"), "each ticker in one part"
+    assert pl.concat(frame[cut] for cut in cuts).equals(frame)
+    assert len(cuts) > 2
+    assert cut_by_ticker(frame.reverse(), rows=5) == [slice(0, frame.height)], "not sorted: all at once"
+    assert cut_by_ticker(frame.clear(), rows=5) == []
+
+
+def test_sessions_are_listed_the_same_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = bars_of(DAY)
+    whole = split.list_sessions(bars)
+    monkeypatch.setattr(split, "_BLOCK_BARS", 100)
+    assert split.list_sessions(bars) == whole
+    assert split.list_sessions(bars.clear()) == ()

@@ -1,0 +1,75 @@
+"""Frames in unnamed files: the same to the bit, no memory of their own, and an error where the disk is full."""
+
+import errno
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from hftcl import mapped
+from hftcl.errors import StorageError
+from hftcl.mapped import FrameFiles
+
+
+def make_frame(rows: int) -> pl.DataFrame:
+    numbers = np.arange(rows)
+    return pl.DataFrame(
+        {
+            "ticker": ["AAPL"] * rows,
+            "ts": pl.Series(numbers * 60_000_000).cast(pl.Datetime("us", "UTC")),
+            "session": [date(2026, 1, 5)] * rows,
+            "minute": pl.Series(numbers.astype(np.int32)),
+            "regular": numbers % 2 == 0,
+            "close": numbers / 7,
+            "known": pl.Series([None, *numbers[1:].tolist()], dtype=pl.Float64),
+            "label_end": [datetime(2026, 1, 5, tzinfo=UTC)] * rows,
+        }
+    )
+
+
+def read_anonymous() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def count_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_frame_comes_out_of_its_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "_SEGMENT_BYTES", 4096)  # so that some frames begin a file, and one is larger
+    files, frames = FrameFiles(), [make_frame(rows) for rows in (1, 30, 30, 700, 1)]
+    kept = [files.put(frame) for frame in frames]
+    for one, other in zip(kept, frames, strict=True):
+        assert_frame_equal(one, other, check_exact=True)
+    assert_frame_equal(files.put(make_frame(2).clear()), make_frame(2).clear())
+    whole = files.put(*frames)
+    assert_frame_equal(whole, pl.concat(frames), check_exact=True)
+    assert set(whole.n_chunks("all")) == {1}, "each column is in one piece"
+
+
+def test_a_frame_in_a_file_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    files, frame = FrameFiles(), pl.DataFrame({"close": np.zeros(1 << 20), "volume": np.ones(1 << 20)})
+    before, opened = read_anonymous(), count_descriptors()
+    kept = pl.concat([files.put(frame) for _ in range(8)])
+    assert kept["volume"].sum() == 8 << 20
+    assert read_anonymous() - before < 32 << 20, "128 MB lie in the files"
+    assert count_descriptors() - opened <= 2 * 3, "a few files, whatever the number of frames"
+    del kept, files
+    lines = Path("/proc/self/maps").read_text()
+    assert str(tmp_path) not in lines, "gone with the last frame"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(StorageError, match=r"could not be written to .*: No space left on device\. Free space there"):
+        FrameFiles().put(make_frame(3))
