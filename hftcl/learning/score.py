@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
@@ -27,6 +27,15 @@ from hftcl.waiting import map_in_threads
 
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """What one model earned, and with which positions; `predictions` are those of the bars with complete features."""
+
+    simulation: Simulation
+    positions: pl.DataFrame = field(repr=False)
+    predictions: npt.NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,30 +106,33 @@ def run_model(
     cost_bps: float,
     watchlist: Sequence[str],
     jobs: int = 1,
-) -> tuple[Simulation, pl.DataFrame]:
-    """Return what `examine` finds a model to earn, to the bit, with the positions that it held, and no more of it.
+) -> ModelRun:
+    """Return what `examine` finds a model to earn, to the bit, with what it predicted and held, and no more of it.
 
     What a session earned is the same whatever other sessions are scored with it. jobs: see `examine`.
     """
     inside = frame["session"].is_in(list(days))
-    predicted, _, _ = _predict_inside(model, frame, inside, jobs)
+    predicted, predictions, _ = _predict_inside(model, frame, inside, jobs)
     rows = frame.drop(model.meta.feature_names).filter(inside)
     positions = decide_positions(model, rows, predicted, watchlist=watchlist)
-    return simulate(rows, positions, cost_bps=cost_bps, sessions=days), positions
+    simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
+    return ModelRun(simulation=simulation, positions=positions, predictions=predictions)
 
 
 def _predict_inside(
     model: Model, frame: pl.DataFrame, inside: pl.Series, jobs: int
 ) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return what `predict_bars` does of the rows `inside`, without a copy of all their features."""
-    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
+    step = max(1, min(_BLOCK_ROWS, -(-frame.height // jobs)))  # no core waits where there are few rows
+    blocks = [slice(begin, begin + step) for begin in range(0, frame.height, step)] or [slice(0)]
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
     with ThreadPoolExecutor(min(len(blocks), jobs), "exam") as threads:
         parts = list(
             map_in_threads(threads, lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks)
         )
     predicted, predictions, novel = zip(*parts, strict=True)
-    return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)
+    # in one piece, for where its pieces end must change nothing
+    return pl.concat(predicted, rechunk=True), np.concatenate(predictions), np.concatenate(novel)
 
 
 def predict_bars(model: Model, rows: pl.DataFrame) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:

@@ -25,8 +25,9 @@ from hftcl.learning.backtest import trainings
 from hftcl.learning.backtest.courses import compute_first_record
 from hftcl.learning.backtest.plan import SessionBars
 from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.backtest.scores import Score
 from hftcl.learning.backtest.story import list_week_ends
-from hftcl.learning.backtest.trainings import Score, TrainingOrder, Unit, Workshop, train_unit
+from hftcl.learning.backtest.trainings import TrainingOrder, Unit, Workshop, train_unit
 from hftcl.learning.reports import document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market

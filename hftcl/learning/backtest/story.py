@@ -29,14 +29,9 @@ from hftcl.learning.backtest.plan import (
 )
 from hftcl.learning.backtest.report import build_report
 from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.backtest.scores import score_all
 from hftcl.learning.backtest.searched import SearchOfWeeks, WeekSearch, report_searched, search_weeks
-from hftcl.learning.backtest.trainings import (
-    Task,
-    build_shop,
-    cache_folder,
-    score_all,
-    train_all,
-)
+from hftcl.learning.backtest.trainings import Task, build_shop, cache_folder, train_all
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import Window, find_warm_up
 from hftcl.learning.search.space import apply_choice
