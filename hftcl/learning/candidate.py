@@ -118,18 +118,21 @@ def train_candidate(
     coverage: tuple[TickerCoverage, ...] | None = None,
     has_files: bool = True,
     horizons: int = 1,
+    with_pkl: bool = True,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
-    horizons: see `inside.Training`.
+    horizons, with_pkl: see `inside.Training`; without it the file tells no importances.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
     if has_files:
         require_unchanged(settings, features)
-    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons)
+    training = Training(
+        settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons, with_pkl=with_pkl
+    )
     learnt = learn(frame, split, features, training)
     bars = frame.filter(pl.col("session").is_in(learnt.rows.frame["session"].unique().to_list()))
     by_session, by_ticker = sum_up_digests(compute_bars_digests(bars, learnt.features.columns))

@@ -294,6 +294,7 @@ def train_unit(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes 
             pool=bench.pool,
             on_event=bench.on_event,
             has_files=False,
+            with_pkl=False,  # it is scored here and never archived
         )
     except NoDataError as error:
         return str(error)
