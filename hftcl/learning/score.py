@@ -31,19 +31,27 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRun:
-    """What one model earned, and with which positions; `predictions` are those of the bars with complete features."""
+    """What one model earned, and with which positions; `predictions` are those of the bars with complete features.
+
+    predicted: what each bar may act on, see `predict_bars`.
+    """
 
     simulation: Simulation
     positions: pl.DataFrame = field(repr=False)
+    predicted: pl.Series = field(repr=False)
     predictions: npt.NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamResult:
-    """What one model did on the bars of an exam; `predictions` are those of the bars with complete features."""
+    """What one model did on the bars of an exam; `predictions` are those of the bars with complete features.
+
+    predicted: what each bar of the exam may act on, see `predict_bars`.
+    """
 
     model: Model
     simulation: Simulation
+    predicted: pl.Series = field(repr=False)
     predictions: npt.NDArray[np.float32]
     slices: dict[str, tuple[Slice, ...]]
     report: ScoreReport
@@ -68,22 +76,18 @@ def examine(
     *,
     cost_bps: float,
     watchlist: Sequence[str],
-    delay_bars: int = 0,
     jobs: int = 1,
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
     Each ticker of the watchlist has the weight that the bot gives it, see `strategy.weights`: one without bars earns 0
     and does not raise the others. A bar whose features are not complete has no prediction: no signal.
-    delay_bars: how many bars late each decision is made; an edge that does not bear one is none. jobs: processor cores
-    for the predictions, see `crew.count_cores`; one where models are examined beside one another. Changes no bit.
+    jobs: processor cores for the predictions, see `crew.count_cores`; one where models are examined beside one another.
+    Changes no bit.
     """
     inside = frame["session"].is_in(list(days))
     predicted, predictions, novel = _predict_inside(model, frame, inside, jobs)
     rows = frame.drop(model.meta.feature_names).filter(inside)  # nothing but a prediction reads features
-    if delay_bars:
-        late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
-        predicted = rows.select("ticker", "session", predicted).select(late).to_series()
     positions = decide_positions(model, rows, predicted, watchlist=watchlist)
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
     booked = accounts(rows, positions, cost_bps=cost_bps)
@@ -92,6 +96,7 @@ def examine(
     return ExamResult(
         model=model,
         simulation=simulation,
+        predicted=predicted,
         predictions=predictions,
         slices=parts,
         report=_build_report(model, simulation, parts, positions, predicted, rows, predictions, novel),
@@ -116,7 +121,27 @@ def run_model(
     rows = frame.drop(model.meta.feature_names).filter(inside)
     positions = decide_positions(model, rows, predicted, watchlist=watchlist)
     simulation = simulate(rows, positions, cost_bps=cost_bps, sessions=days)
-    return ModelRun(simulation=simulation, positions=positions, predictions=predictions)
+    return ModelRun(simulation=simulation, positions=positions, predicted=predicted, predictions=predictions)
+
+
+def run_late(
+    model: Model,
+    predicted: pl.Series,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    *,
+    cost_bps: float,
+    watchlist: Sequence[str],
+) -> Simulation:
+    """Return what a model earns where each decision is made one bar late; an edge that does not bear that is none.
+
+    predicted: of an `examine` or `run_model` on the same rows and sessions; nothing is predicted again.
+    """
+    rows = frame.drop(model.meta.feature_names).filter(pl.col("session").is_in(list(days)))
+    late = pl.col("prediction").shift(1).over("ticker", "session")
+    delayed = rows.select("ticker", "session", predicted).select(late).to_series()
+    positions = decide_positions(model, rows, delayed, watchlist=watchlist)
+    return simulate(rows, positions, cost_bps=cost_bps, sessions=days)
 
 
 def _predict_inside(

@@ -1,4 +1,4 @@
-"""What the models of a backtest earned: the same, to the bit, as an exam says of all its sessions, and no more of it."""
+"""What the models of a backtest earned: to the bit what an exam says of all its sessions, and no more of it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
