@@ -22,6 +22,8 @@ from hftcl.learning.score import ModelRun, run_model
 
 # A week, for which a model serves at least: what scoring a session costs beside its predictions is shared by five.
 _ASKED: Final = 5
+# A month: more at a time is not faster, and of a year's sessions the rows alone take as much memory as the whole span.
+_AT_ONCE: Final = 20
 # Champion, challenger, and champions that gave way; the next gate asks for the same. A forest takes 20 MB.
 _MODELS: Final = 4
 
@@ -105,8 +107,9 @@ class _Scorer:
             rows = unit.cut_window(shop.frame, shop.settings, shop.features)
             run = _run(model, task, rows, unit.split.exam_days, jobs=1)
             earned, fault = _list_marks(run), prediction_fault(run.predictions)
-        if at_once:
-            earned |= _list_marks(_run(model, task, _cut_later(task, at_once), at_once, jobs=1))
+        for begin in range(0, len(at_once), _AT_ONCE):
+            days = at_once[begin : begin + _AT_ONCE]
+            earned |= _list_marks(_run(model, task, _cut_later(task, days), days, jobs=1))
         return unit.model_id, Score(meta=model.meta, marks=Marks(self, task, earned, later), fault=fault)
 
     def score_later(self, task: Task, days: Sequence[date]) -> dict[date, SessionPnl]:
