@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hftcl.archive.artifact import our_features
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.events import ignore
@@ -30,7 +31,9 @@ def test_a_decision_one_bar_late_is_what_the_bar_before_foretold(home: Path, job
     settings = small(home)
     window = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore)
     frame, record = window.assemble().frame, Registry(home).models()[0]
-    model = load_fit(Registry(home).onnx_path(record.model_id), sha256=None, market=None, features=None)
+    model = load_fit(
+        Registry(home).onnx_path(record.model_id), sha256=None, market=None, features=our_features(settings)
+    )
     days = frame["session"].unique().sort().to_list()[-4:]
     watchlist = settings.market.watchlist
     run = run_model(model, frame, days, cost_bps=1.0, watchlist=watchlist, jobs=jobs)
