@@ -87,7 +87,9 @@ def backtest(
                 weeks = search_weeks(asked, history, planner, engine, now, on_event)
             found = trainer.train_found(asked, weeks)
     with watch("replay"):
+        on_event(Event("replay", 0, 1))  # it takes a while: gates ask for sessions that are not scored yet
         courses = run_policies(settings, history, plain.loop, found.loop if found else None)
+        on_event(Event("replay", 1, 1))
     return build_report(
         courses,
         settings,
