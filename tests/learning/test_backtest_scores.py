@@ -25,7 +25,7 @@ from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 WEEKS = (date(2025, 8, 1), date(2025, 8, 8), date(2025, 8, 15))
-LAST = "2025-08-29"
+LAST = "2025-09-05"  # so that the sessions of the first model are more than a month
 
 
 @pytest.fixture(scope="module")
