@@ -44,10 +44,12 @@ def safe_text(text: str) -> str:
     A cell that begins with = + - @ gets an apostrophe in front (OWASP, "CSV Injection"); CR, LF and everything else
     that does not print becomes its Python escape.
     """
-    flat = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    flat = text
+    if not text.isprintable():  # most is, and the whole history is written several times a retrain
+        flat = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+            for character in text
+        )
     return (
         f"'{flat}" if flat.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else flat
     )

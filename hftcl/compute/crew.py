@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from hftcl.compute.cores import count_usable_cores
 from hftcl.errors import TrainingKilledError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import count, size
@@ -29,9 +30,7 @@ _NO_LIMIT: Final = 1 << 60  # version 1 of control groups writes a number near 2
 
 def count_cores(settings: Settings) -> int:
     """Return the processor cores that features, trainings and exams may use: [compute] jobs, or all that are ours."""
-    import joblib
-
-    return settings.compute.jobs or int(joblib.cpu_count())  # which knows the limits of a container as well
+    return settings.compute.jobs or count_usable_cores()
 
 
 def read_free_bytes(root: Path = Path("/")) -> int | None:

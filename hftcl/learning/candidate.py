@@ -4,6 +4,7 @@ Knows which rows train: those that `exam.split` lets, with every feature and the
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -19,12 +20,13 @@ from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.bars_digest import compute_bars_digests, sum_up_digests
-from hftcl.learning.inside import Learnt, Training, learn
+from hftcl.learning.inside import Chosen, Learnt, Training, choose
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
 from hftcl.model.features import definitions_hash
 from hftcl.model.training import Trained, TrainingPool
 from hftcl.settings import Settings
+from hftcl.waiting import wait_for_result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,32 +120,30 @@ def train_candidate(
     coverage: tuple[TickerCoverage, ...] | None = None,
     has_files: bool = True,
     horizons: int = 1,
+    with_pkl: bool = True,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
-    horizons: see `inside.Training`.
+    horizons, with_pkl: see `inside.Training`; without it the file tells no importances.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
     if has_files:
         require_unchanged(settings, features)
-    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons)
-    learnt = learn(frame, split, features, training)
-    trained_days = learnt.rows.frame["session"].unique().to_list()
-    by_session, by_ticker = sum_up_digests(compute_bars_digests(frame, learnt.features.columns, days=trained_days))
+    training = Training(
+        settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons, with_pkl=with_pkl
+    )
+    chosen = choose(frame, split, features, training)
+    learnt, described = _train_and_describe(frame, chosen, split)
     meta = replace(
-        _describe_model(learnt, split),
+        described,
         model_id=model_id,
-        data_digest=artifact.digest_data(learnt.rows.X, learnt.rows.y),
-        feature_bins=feature_bins(learnt.rows.features),
         source=source,
         synthetic=synthetic,
         tickers=tuple(frame["ticker"].unique().sort().to_list()),
         coverage=coverage,
-        bars_by_session=by_session,
-        bars_by_ticker=by_ticker,
     )
     canaries = artifact.pick_canary_rows(learnt.rows.X, numbered=bool(meta.ticker_models))
     onnx = artifact.build(learnt.trained.onnx, meta, canaries)
@@ -155,6 +155,34 @@ def train_candidate(
         rows=learnt.rows.frame.height,
         sessions=learnt.rows.frame["session"].n_unique(),
     )
+
+
+def _train_and_describe(frame: pl.DataFrame, chosen: Chosen, split: ExamSplit) -> tuple[Learnt, ModelMeta]:
+    """Train on the chosen rows; return what was learnt, and what the model's file will say of it and of the rows."""
+    rows = chosen.rows
+    with ThreadPoolExecutor(1, "rows") as beside:  # of a training parts run on one core, and the rows are known
+        data_digest = beside.submit(artifact.digest_data, rows.X, rows.y)
+        bins = beside.submit(feature_bins, rows.features)
+        bars = beside.submit(_digest_bars, frame, chosen)
+        try:
+            learnt = chosen.learn()
+        except BaseException:  # a Ctrl-C waits for one of them, not for all
+            beside.shutdown(wait=False, cancel_futures=True)
+            raise
+        by_session, by_ticker = wait_for_result(bars)
+    return learnt, replace(
+        _describe_model(learnt, split),
+        data_digest=wait_for_result(data_digest),
+        feature_bins=wait_for_result(bins),
+        bars_by_session=by_session,
+        bars_by_ticker=by_ticker,
+    )
+
+
+def _digest_bars(frame: pl.DataFrame, chosen: Chosen) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the digests of the bars of the sessions that train, by session and by ticker."""
+    days = chosen.rows.frame["session"].unique().to_list()
+    return sum_up_digests(compute_bars_digests(frame, chosen.features.columns, days=days))
 
 
 def train_unarchived(
@@ -179,7 +207,7 @@ def train_unarchived(
     if has_files:
         require_unchanged(settings, features)
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
-    learnt = learn(frame, split, features, training)
+    learnt = choose(frame, split, features, training).learn()
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
     return artifact.open_unarchived(learnt.trained.onnx, meta)
 

@@ -106,14 +106,53 @@ class Learnt:
     choices: Choices
 
 
-def learn(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training: Training) -> Learnt:
-    """Choose what the settings leave open, and train on the rows that `split` lets.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The rows that a model learns from, and what was chosen before it does. frame: with the chosen target.
+
+    training: with the chosen horizon. weight: of a ticker, by `volatility`.
+    """
+
+    frame: pl.DataFrame = field(repr=False)
+    rows: TrainingRows = field(repr=False)
+    features: FeatureSet
+    training: Training
+    weight: Weight = field(repr=False)
+    volatility: dict[str, float] | None = field(repr=False)
+    horizon: HorizonChoice | None
+    selection: Selection | None
+
+    def learn(self) -> Learnt:
+        """Train on the rows. Raises as `TrainingPool.train`."""
+        rows, settings, entry = self.rows, self.training.settings, None
+        by_net = settings.strategy.entry == "net"
+        trained = self.training.train(rows, keep_inner=by_net)
+        novelty = measure_novelty(rows.features, settings.model.novelty)
+        if by_net:
+            tried = len(self.horizon.tried) if self.horizon else self.training.horizons
+            entry = choose_net_entry(
+                self.frame,
+                rows,
+                trained.inner_onnx,
+                settings,
+                weight=self.weight,
+                novelty=novelty,
+                horizons=tried,
+            )
+        choices = Choices(
+            volatility=self.volatility, horizon=self.horizon, selection=self.selection, entry=entry, novelty=novelty
+        )
+        return Learnt(rows=rows, features=self.features, settings=settings, trained=trained, choices=choices)
+
+
+def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training: Training) -> Chosen:
+    """Choose what the settings leave open before the training on the rows that `split` lets.
 
     frame: see `dataset.Dataset`. features: with their table. Raises as `TrainingRows.gather` and `TrainingPool.train`.
     """
     volatility = _measure_volatility(frame, split, training.settings)
     weight = weigh(training.settings.market.watchlist, volatility)
-    horizon, selection, entry = None, None, None
+    horizon, selection = None, None
     if training.settings.model.horizon_minutes == "auto":
         frame, horizon = choose_net_horizon(frame, split, training, names=features.names, weight=weight)
         training = training.fix_horizon(horizon.horizon_minutes)
@@ -124,16 +163,16 @@ def learn(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training:
         features, selection = choose_features(rows, features, training, drop_below=float(settings.features.drop_below))
         rows = TrainingRows.gather(frame, split, settings, features.names)
     _tell_thin(rows, training.on_event)
-    by_net = settings.strategy.entry == "net"
-    trained = training.train(rows, keep_inner=by_net)
-    novelty = measure_novelty(rows.features, settings.model.novelty)
-    if by_net:
-        tried = len(horizon.tried) if horizon else training.horizons
-        entry = choose_net_entry(
-            frame, rows, trained.inner_onnx, settings, weight=weight, novelty=novelty, horizons=tried
-        )
-    choices = Choices(volatility=volatility, horizon=horizon, selection=selection, entry=entry, novelty=novelty)
-    return Learnt(rows=rows, features=features, settings=settings, trained=trained, choices=choices)
+    return Chosen(
+        frame=frame,
+        rows=rows,
+        features=features,
+        training=training,
+        weight=weight,
+        volatility=volatility,
+        horizon=horizon,
+        selection=selection,
+    )
 
 
 def _tell_large(rows: TrainingRows, training: Training) -> None:

@@ -8,14 +8,14 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.registry import Registry
-from hftcl.compute.crew import count_cores
 from hftcl.exam import metrics
 from hftcl.exam.plausibility import list_miracles
 from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import ScoreReport
-from hftcl.learning.score import ExamResult, compute_or_none, examine
+from hftcl.learning.score import ExamResult, compute_or_none, run_late
 from hftcl.market.doubts import LATER, SMOOTH, correlate, find_interval, name_interval
+from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 
 REMEDY = (
@@ -74,18 +74,19 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
     intervals = {ticker: found for ticker, rows in parts.items() if (found := find_interval(rows["ts"]))}
     mixed = "; ".join(f"{ticker}: {name_interval(found[0])}" for ticker, found in intervals.items())
     later, smooth = find_correlations(frame)
-    delayed = examine(
+    delayed = run_late(
         result.model,
+        result.predicted,
         frame,
         days,
         cost_bps=settings.strategy.cost_bps,
         watchlist=settings.market.watchlist,
-        delay_bars=1,
-        jobs=count_cores(settings),
-    ).report
+    )
+    a_year = Calendar(result.model.meta.calendar).sessions_per_year
+    late = compute_or_none(lambda: metrics.sharpe(delayed.net, sessions_per_year=a_year))
     label = sum(finding.reason == "label" for finding in data.findings)
     suspected = f"suspected in {count(label, 'ticker')}" if label else "not seen"
-    sharpe = "is not defined" if delayed.sharpe is None else f"is {delayed.sharpe:.1f}"
+    sharpe = "is not defined" if late is None else f"is {late:.1f}"
     return (
         f"intervals: {mixed or 'all of one minute'}",
         f"closes that know the next minute, or stale opens: correlation {_format_most(later)}, honest below "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
 
@@ -32,11 +32,28 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRun:
+    """What one model earned, and with which positions; `predictions` are those of the bars with complete features.
+
+    predicted: what each bar may act on, see `predict_bars`.
+    """
+
+    simulation: Simulation
+    positions: pl.DataFrame = field(repr=False)
+    predicted: pl.Series = field(repr=False)
+    predictions: npt.NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExamResult:
-    """What one model did on the bars of an exam; `predictions` are those of the bars with complete features."""
+    """What one model did on the bars of an exam; `predictions` are those of the bars with complete features.
+
+    predicted: what each bar of the exam may act on, see `predict_bars`.
+    """
 
     model: Model
     simulation: Simulation
+    predicted: pl.Series = field(repr=False)
     predictions: npt.NDArray[np.float32]
     slices: dict[str, tuple[Slice, ...]]
     report: ScoreReport
@@ -61,15 +78,14 @@ def examine(
     *,
     cost_bps: float,
     watchlist: Sequence[str],
-    delay_bars: int = 0,
     jobs: int = 1,
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
     Each ticker of the watchlist has the weight that the bot gives it, see `strategy.weights`: one without bars earns 0
     and does not raise the others. A bar whose features are not complete has no prediction: no signal.
-    delay_bars: how many bars late each decision is made; an edge that does not bear one is none. jobs: processor cores
-    for the predictions, see `crew.count_cores`; one where models are examined beside one another. Changes no bit.
+    jobs: processor cores for the predictions, see `crew.count_cores`; one where models are examined beside one another.
+    Changes no bit.
     """
     inside = frame["session"].is_in(list(days))
     predicted, predictions, novel = _predict_inside(model, frame, inside, jobs)
@@ -78,15 +94,9 @@ def examine(
         moves.add(rows)
         ends += rows.select((pl.col("label_end") - pl.col("ts")).min()).to_series().drop_nulls().to_list()
     sums = _ExamSums(model, days, moves, min(ends, default=None), cost_bps=cost_bps)
-    done = 0
-    for rows in _read_parts(frame, inside, _list_read(model, frame)):
-        part = predicted.slice(done, rows.height)
-        done += rows.height
-        if delay_bars:
-            late = pl.col("prediction").shift(delay_bars).over("ticker", "session")
-            part = rows.select("ticker", "session", part).select(late).to_series()
+    for rows, part in _read_predicted(model, frame, inside, predicted):
         sums.add(rows, part, decide_positions(model, rows, part, watchlist=watchlist))
-    return sums.build(predictions, novel)
+    return sums.build(predicted, predictions, novel)
 
 
 def run_model(
@@ -97,26 +107,55 @@ def run_model(
     cost_bps: float,
     watchlist: Sequence[str],
     jobs: int = 1,
-) -> tuple[Simulation, pl.DataFrame]:
-    """Return what `examine` finds a model to earn, to the bit, with the positions that it held, and no more of it.
+) -> ModelRun:
+    """Return what `examine` finds a model to earn, to the bit, with what it predicted and held, and no more of it.
 
     What a session earned is the same whatever other sessions are scored with it. jobs: see `examine`.
     """
     inside = frame["session"].is_in(list(days))
-    predicted, _, _ = _predict_inside(model, frame, inside, jobs)
-    sums, held, done = SimulationSums(sorted(set(days)), cost_bps=cost_bps), [], 0
-    for rows in _read_parts(frame, inside, _list_read(model, frame)):
-        positions = decide_positions(model, rows, predicted.slice(done, rows.height), watchlist=watchlist)
-        booked = accounts(rows, positions, cost_bps=cost_bps)
-        sums.add(booked, list_trades(booked, cost_bps))
-        held.append(positions)
+    predicted, predictions, _ = _predict_inside(model, frame, inside, jobs)
+    sums, held = SimulationSums(sorted(set(days)), cost_bps=cost_bps), []
+    for rows, part in _read_predicted(model, frame, inside, predicted):
+        held.append(decide_positions(model, rows, part, watchlist=watchlist))
+        _add_run(sums, rows, held[-1], cost_bps)
+    return ModelRun(simulation=sums.build(), positions=pl.concat(held), predicted=predicted, predictions=predictions)
+
+
+def run_late(
+    model: Model,
+    predicted: pl.Series,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    *,
+    cost_bps: float,
+    watchlist: Sequence[str],
+) -> Simulation:
+    """Return what a model earns where each decision is made one bar late; an edge that does not bear that is none.
+
+    predicted: of an `examine` or `run_model` on the same rows and sessions; nothing is predicted again.
+    """
+    sums = SimulationSums(sorted(set(days)), cost_bps=cost_bps)
+    late = pl.col("prediction").shift(1).over("ticker", "session")
+    for rows, part in _read_predicted(model, frame, frame["session"].is_in(list(days)), predicted):
+        delayed = rows.select("ticker", "session", part).select(late).to_series()
+        _add_run(sums, rows, decide_positions(model, rows, delayed, watchlist=watchlist), cost_bps)
+    return sums.build()
+
+
+def _add_run(sums: SimulationSums, rows: pl.DataFrame, positions: pl.DataFrame, cost_bps: float) -> None:
+    booked = accounts(rows, positions, cost_bps=cost_bps)
+    sums.add(booked, list_trades(booked, cost_bps))
+
+
+def _read_predicted(
+    model: Model, frame: pl.DataFrame, inside: pl.Series, predicted: pl.Series
+) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """Yield the rows `inside` in parts, each with its predictions; without features, which nothing else reads."""
+    columns = [name for name in frame.columns if name not in model.meta.feature_names]
+    done = 0
+    for rows in _read_parts(frame, inside, columns):
+        yield rows, predicted.slice(done, rows.height)
         done += rows.height
-    return sums.build(), pl.concat(held)
-
-
-def _list_read(model: Model, frame: pl.DataFrame) -> list[str]:
-    """Return the columns that are no features: nothing but a prediction reads these."""
-    return [name for name in frame.columns if name not in model.meta.feature_names]
 
 
 def _read_parts(frame: pl.DataFrame, inside: pl.Series, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -130,14 +169,16 @@ def _predict_inside(
     model: Model, frame: pl.DataFrame, inside: pl.Series, jobs: int
 ) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Return what `predict_bars` does of the rows `inside`, without a copy of all their features."""
-    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)] or [slice(0)]
+    step = max(1, min(_BLOCK_ROWS, -(-frame.height // jobs)))  # no core waits where there are few rows
+    blocks = [slice(begin, begin + step) for begin in range(0, frame.height, step)] or [slice(0)]
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
     with ThreadPoolExecutor(min(len(blocks), jobs), "exam") as threads:
         parts = list(
             map_in_threads(threads, lambda block: predict_bars(model, frame[block].filter(inside[block])), blocks)
         )
     predicted, predictions, novel = zip(*parts, strict=True)
-    return pl.concat(predicted), np.concatenate(predictions), np.concatenate(novel)
+    # in one piece, for where its pieces end must change nothing
+    return pl.concat(predicted, rechunk=True), np.concatenate(predictions), np.concatenate(novel)
 
 
 def predict_bars(model: Model, rows: pl.DataFrame) -> tuple[pl.Series, npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
@@ -211,8 +252,10 @@ class _ExamSums:
         both = pl.DataFrame({"prediction": predicted, "target": self._evaluate_own_target(rows)})
         self._pairs.append(both.drop_nulls().cast(pl.Float32).to_numpy().T)
 
-    def build(self, predictions: npt.NDArray[np.float32], novel: npt.NDArray[np.bool_]) -> ExamResult:
-        """Return the result of all that was added. novel: which of the predictions may not be acted on."""
+    def build(
+        self, predicted: pl.Series, predictions: npt.NDArray[np.float32], novel: npt.NDArray[np.bool_]
+    ) -> ExamResult:
+        """Return the result of all that was added: see `ExamResult`. novel: which predictions may not be acted on."""
         model, simulation, slices = self._model, self._simulation.build(), self._slices.build()
         net, a_year = simulation.net, Calendar(model.meta.calendar).sessions_per_year
         worth = self._fades.judge(
@@ -244,7 +287,14 @@ class _ExamSums:
             positions_sha256=self._digest.hexdigest(),
             novel_share=float(novel.mean()) if model.meta.novelty and novel.size else None,
         )
-        return ExamResult(model=model, simulation=simulation, predictions=predictions, slices=slices, report=report)
+        return ExamResult(
+            model=model,
+            simulation=simulation,
+            predicted=predicted,
+            predictions=predictions,
+            slices=slices,
+            report=report,
+        )
 
     def _evaluate_own_target(self, rows: pl.DataFrame) -> pl.Series:
         """Return the target of the model's own horizon; that of the frame may be of another one."""

@@ -161,7 +161,7 @@ def _score(window: Window, model: Model, lacking: Mapping[date, str]) -> dict[da
     since, all_days = days[0], window.list_days()
     apart = sum(day >= since for day in all_days) + WARMUP_SESSIONS < _MOST_APART * len(all_days)
     frame = window.compute_rows(since) if apart and window.divisible else window.assemble().frame
-    earned, _ = run_model(
+    run = run_model(
         model,
         frame,
         days,
@@ -169,7 +169,7 @@ def _score(window: Window, model: Model, lacking: Mapping[date, str]) -> dict[da
         watchlist=settings.market.watchlist,
         jobs=count_cores(settings),
     )
-    nets = zip(days, earned.net.tolist(), strict=True)
+    nets = zip(days, run.simulation.net.tolist(), strict=True)
     return {day: _count_rows(model, frame, day, net, lacking[day]) for day, net in nets}
 
 

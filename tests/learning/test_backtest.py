@@ -25,8 +25,9 @@ from hftcl.learning.backtest import trainings
 from hftcl.learning.backtest.courses import compute_first_record
 from hftcl.learning.backtest.plan import SessionBars
 from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.backtest.scores import Score
 from hftcl.learning.backtest.story import list_week_ends
-from hftcl.learning.backtest.trainings import Score, TrainingOrder, Unit, Workshop, train_unit
+from hftcl.learning.backtest.trainings import TrainingOrder, Unit, Workshop, train_unit
 from hftcl.learning.reports import document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
@@ -128,7 +129,10 @@ def test_a_week_trains_and_is_judged_as_retrain_would_have_done_it(report: Backt
     assert done.challenger is not None
     assert done.model_id is not None
     kept = next((home / "backtest").glob(f"*/{attempt.model_id}-*.onnx"))
-    ours, theirs = (artifact.load(path).meta for path in (kept, Registry(other).onnx_path(done.model_id)))
+    archived = Registry(other).onnx_path(done.model_id)
+    assert artifact.read_graph(kept) == artifact.read_graph(archived)
+    ours, theirs = (artifact.load(path).meta for path in (kept, archived))
+    assert (ours.importances is None, theirs.importances is None) == (True, False), "no researcher reads a week's"
     assert (ours.data_digest, ours.threshold) == (theirs.data_digest, theirs.threshold)
     assert (ours.exam_from, ours.exam_to) == (theirs.exam_from, theirs.exam_to)
     assert attempt.sharpe == done.challenger.sharpe, "to the bit"

@@ -13,7 +13,7 @@ from hftcl.events import Event, ignore
 from hftcl.exam.split import list_sessions, split
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
-from hftcl.learning.inside import Training, learn
+from hftcl.learning.inside import Training, choose
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.model import file_size
 from hftcl.model.families import find_family
@@ -86,7 +86,7 @@ def test_the_bound_of_the_file_reckons_with_the_sample_that_a_tree_learns_from(
         for limit in (MOST, 0):
             one = replace(settings, model=replace(settings.model, max_rows=limit))
             training = Training(settings=one, params=merge_params(one), pool=pool, on_event=told.append)
-            learn(frame, division, artifact.our_features(), training)
+            choose(frame, division, artifact.our_features(), training).learn()
             warned = ["the model may take up to" in event.text for event in told]
             assert any(warned) == (limit == 0), "twenty thousand rows might fill more"
 

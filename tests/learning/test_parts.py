@@ -14,10 +14,7 @@ from hftcl.market.ticker_blocks import cut_by_ticker
 from tests.trading.bot_stand import DAY, bars_of, model_file
 
 
-@pytest.mark.parametrize("delay_bars", [0, 1])
-def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(
-    delay_bars: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = artifact.load(model_file("20250531_120000"))
     bars = bars_of(DAY)
     # one ticker lacks a session and one a minute, so that no two tickers have the same rows
@@ -30,10 +27,14 @@ def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(
     results = []
     for rows in (1, frame.height):
         monkeypatch.setattr(score, "_PART_ROWS", rows)
-        exam = score.examine(model, frame, days, cost_bps=1.0, watchlist=watchlist, delay_bars=delay_bars)
-        earned, positions = score.run_model(model, frame, days, cost_bps=1.0, watchlist=watchlist)
-        simulated = [one.gross.tobytes() + one.turnover.tobytes() for one in (exam.simulation, earned)]
-        results.append((exam.report, exam.slices, exam.predictions.tobytes(), simulated, earned.tickers, positions))
+        exam = score.examine(model, frame, days, cost_bps=1.0, watchlist=watchlist)
+        run = score.run_model(model, frame, days, cost_bps=1.0, watchlist=watchlist)
+        late = score.run_late(model, run.predicted, frame, days, cost_bps=1.0, watchlist=watchlist)
+        runs = (exam.simulation, run.simulation, late)
+        simulated = [one.gross.tobytes() + one.turnover.tobytes() for one in runs]
+        per_ticker = [one.tickers for one in runs]
+        predicted = exam.predictions.tobytes(), run.predictions.tobytes()
+        results.append((exam.report, exam.slices, predicted, simulated, per_ticker, run.positions))
     assert results[0][0].trades > 0
     assert results[0][:-1] == results[1][:-1]
     assert results[0][-1].equals(results[1][-1])

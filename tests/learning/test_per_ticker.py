@@ -19,7 +19,7 @@ from hftcl.exam.split import list_sessions, split
 from hftcl.home import Home
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
-from hftcl.learning.inside import Training, learn
+from hftcl.learning.inside import Training, choose
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.score import predict_bars
 from hftcl.learning.stories.check import check
@@ -151,9 +151,9 @@ def test_each_row_is_predicted_by_a_training_on_its_ticker_alone(tmp_path: Path)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     with TrainingPool() as pool:
         training = Training(settings=settings, params=merge_params(settings), pool=pool, on_event=ignore)
-        joined = learn(frame, division, artifact.our_features(), training)
+        joined = choose(frame, division, artifact.our_features(), training).learn()
         own = frame.filter(pl.col("ticker") == "AMD")
-        alone = learn(own, division, artifact.our_features(), training)
+        alone = choose(own, division, artifact.our_features(), training).learn()
     assert joined.rows.inputs.tickers == ("AAPL", "AMD", "TSLA")
     amd = joined.rows.X[:, -1] == 1
     np.testing.assert_array_equal(joined.rows.X[amd, :-1], alone.rows.X[:, :-1])
@@ -177,16 +177,16 @@ def test_a_ticker_with_too_few_rows_gets_no_model_and_is_named_and_without_any_t
             pool=pool,
             on_event=lambda event: told.append(event.text),
         )
-        learnt = learn(few, division, artifact.our_features(), training)
+        learnt = choose(few, division, artifact.our_features(), training).learn()
         assert learnt.rows.inputs.tickers == ("AAPL", "TSLA")
         assert "AMD" not in set(learnt.rows.frame["ticker"])
         assert "too few rows for a model of its own, so no position is opened in it: AMD (0 rows)" in told
         gone = frame.filter((pl.col("ticker") != "AMD") | ~pl.col("session").is_in(division.train_days[-8:]))
-        rows = learn(gone, division, artifact.our_features(), training).rows
+        rows = choose(gone, division, artifact.our_features(), training).learn().rows
         assert rows.inputs.tickers == ("AAPL", "TSLA")
         assert rows.thin["AMD"] >= 1_000, "rows enough, and none held out that could set a threshold"
         with pytest.raises(NoDataError, match=r'per = "ticker": none of 1 ticker has 1,000 rows .* AMD has \d+\.'):
-            learn(few.filter(pl.col("ticker") == "AMD"), division, artifact.our_features(), training)
+            choose(few.filter(pl.col("ticker") == "AMD"), division, artifact.our_features(), training).learn()
 
 
 def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
@@ -199,7 +199,7 @@ def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
     told: list[Event] = []
     with TrainingPool() as pool:
         training = Training(settings=settings, params=merge_params(settings), pool=pool, on_event=told.append)
-        learn(frame, division, artifact.our_features(), training)
+        choose(frame, division, artifact.our_features(), training).learn()
     texts = [event.text for event in told if event.level is Level.WARNING]
     assert ["the model may take up to" in text and "[model] per" in text for text in texts] == [True]
     assert told.index(next(event for event in told if event.text in texts)) == 0, "before any tree"

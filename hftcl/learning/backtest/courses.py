@@ -1,4 +1,4 @@
-"""What the trainings of a backtest would have earned, by each way to run the loop. Pure: replays gates over scores."""
+"""What the trainings of a backtest would have earned, by each way to run the loop: replays gates over scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from hftcl.exam.policies import PolicyAttempt, PolicyRun
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.plan import History, find_close
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, SEARCHED, SEARCHED_FREE
-from hftcl.learning.backtest.trainings import Score, Unit
+from hftcl.learning.backtest.scores import Score
+from hftcl.learning.backtest.trainings import Unit
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 

@@ -29,14 +29,9 @@ from hftcl.learning.backtest.plan import (
 )
 from hftcl.learning.backtest.report import build_report
 from hftcl.learning.backtest.reports import BacktestReport
+from hftcl.learning.backtest.scores import score_all
 from hftcl.learning.backtest.searched import SearchOfWeeks, WeekSearch, report_searched, search_weeks
-from hftcl.learning.backtest.trainings import (
-    Task,
-    build_shop,
-    cache_folder,
-    score_all,
-    train_all,
-)
+from hftcl.learning.backtest.trainings import Task, build_shop, cache_folder, train_all
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import Window, find_warm_up
 from hftcl.learning.search.space import apply_choice
@@ -92,7 +87,9 @@ def backtest(
                 weeks = search_weeks(asked, history, planner, engine, now, on_event)
             found = trainer.train_found(asked, weeks)
     with watch("replay"):
+        on_event(Event("replay", 0, 1))  # it takes a while: gates ask for sessions that are not scored yet
         courses = run_policies(settings, history, plain.loop, found.loop if found else None)
+        on_event(Event("replay", 1, 1))
     return build_report(
         courses,
         settings,

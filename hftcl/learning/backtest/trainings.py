@@ -21,17 +21,13 @@ from hftcl.archive.fitness import load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Engine, Rows, Table, Wanted
 from hftcl.compute.code_digest import hash_code, list_versions
-from hftcl.compute.crew import count_cores
 from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.policies import SessionPnl
 from hftcl.exam.split import ExamSplit, Session
-from hftcl.exam.verdict import prediction_fault
 from hftcl.home import Home
 from hftcl.learning.candidate import require_unchanged, train_candidate
 from hftcl.learning.dataset import Dataset, add_features
 from hftcl.learning.orders import select_settings
-from hftcl.learning.score import examine
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
 from hftcl.model.feature import list_columns
@@ -298,68 +294,8 @@ def train_unit(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes 
             pool=bench.pool,
             on_event=bench.on_event,
             has_files=False,
+            with_pkl=False,  # it is scored here and never archived
         )
     except NoDataError as error:
         return str(error)
     return candidate.onnx
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One model on its exam's sessions and on later ones; `fault` as `verdict.prediction_fault` says of the exam."""
-
-    meta: artifact.ModelMeta
-    marks: dict[date, SessionPnl]
-    fault: str | None
-
-
-def score_all(tasks: Sequence[Task], later: Sequence[date], on_event: OnEvent) -> dict[str, Score]:
-    """Score each task's model on the exam of its split, and on the sessions of `later` after its window.
-
-    By the code that `retrain` examines with. A model trades the tickers that it was trained on, each with 1/N.
-    """
-    if not tasks:
-        return {}
-    import joblib
-
-    parts = (
-        joblib.delayed(_score)(
-            task.path.read_bytes(), task, tuple(day for day in later if day > task.unit.window[-1].day)
-        )
-        for task in tasks
-    )
-    scores: dict[str, Score] = {}
-    on_event(Event("score", 0, len(tasks)))
-    cores = count_cores(tasks[0].shop.settings)
-    parallel = joblib.Parallel(n_jobs=cores, prefer="threads", return_as="generator_unordered")
-    for model_id, score in parallel(parts):
-        scores[model_id] = score
-        on_event(Event("score", len(scores), len(tasks), model_id))
-    return scores
-
-
-def _score(onnx: bytes, task: Task, later: tuple[date, ...]) -> tuple[str, Score]:
-    unit, frame, settings, features = task.unit, task.shop.frame, task.shop.settings, task.shop.features
-    model = load_fit(onnx, sha256=None, market=None, features=features)
-    marks: dict[date, SessionPnl] = {}
-    fault = None
-    after = frame.filter(pl.col("ticker").is_in(unit.tickers))
-    for days, rows in (
-        (unit.split.exam_days, unit.cut_window(frame, settings, features)),
-        (later, after),
-    ):
-        if not days:
-            continue
-        examined = examine(model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist)
-        simulation = examined.simulation
-        for day, gross, net, turnover in zip(
-            simulation.sessions,
-            simulation.gross.tolist(),
-            simulation.net.tolist(),
-            simulation.turnover.tolist(),
-            strict=True,
-        ):
-            marks[day] = SessionPnl(gross=gross, net=net, turnover=turnover)
-        if days == unit.split.exam_days:
-            fault = prediction_fault(examined.predictions)
-    return unit.model_id, Score(meta=model.meta, marks=marks, fault=fault)

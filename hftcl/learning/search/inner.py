@@ -189,7 +189,7 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
             on_event=bench.on_event,
             has_files=False,
         )
-        earned, positions = run_model(
+        run = run_model(
             model,
             inside,
             part.exam_days,
@@ -197,10 +197,11 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
             watchlist=settings.market.watchlist,
             jobs=bench.jobs,
         )
+        earned = run.simulation
         net |= dict(zip(earned.sessions, earned.net.tolist(), strict=True))
         turnover += float(earned.turnover.sum())
         trades += earned.trades
-        held.update(positions_sha256(positions).encode())
+        held.update(positions_sha256(run.positions).encode())
     return Walked(net=net, turnover=turnover, trades=trades, positions=held.hexdigest())
 
 

@@ -9,6 +9,7 @@ that: they are looked at by themselves.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,13 +22,14 @@ from hftcl.archive.registry import Registry
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
+from hftcl.exam import metrics
 from hftcl.exam.split import find_unseen, list_sessions, split
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import find_correlations
 from hftcl.learning.reports import ProofReport
-from hftcl.learning.score import examine
+from hftcl.learning.score import compute_or_none, run_late, run_model
 from hftcl.learning.tampering import TAMPERINGS, Tampering
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.doubts import LATER, SMOOTH
@@ -304,17 +306,12 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     if len(unseen) < _FEWEST_SESSIONS:
         return None, None
     days = [session.day for session in unseen]
+    rows, watchlist, a_year = data.frame, settings.market.watchlist, Calendar(model.meta.calendar).sessions_per_year
+    run = run_model(model, rows, days, cost_bps=0.0, watchlist=watchlist, jobs=count_cores(settings))
+    delayed = run_late(model, run.predicted, rows, days, cost_bps=0.0, watchlist=watchlist)
     now, late = (
-        examine(
-            model,
-            data.frame,
-            days,
-            cost_bps=0.0,
-            watchlist=settings.market.watchlist,
-            delay_bars=bars,
-            jobs=count_cores(settings),
-        ).report.gross_sharpe
-        for bars in (0, 1)
+        compute_or_none(partial(metrics.sharpe, simulation.gross, sessions_per_year=a_year))
+        for simulation in (run.simulation, delayed)
     )
     return now, late
 

@@ -1,6 +1,7 @@
 """What the graphs of our families share: how one is written, and how it is compared with what was fitted."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from hftcl.errors import TrainingError
 from hftcl.model.serving import INPUT, OUTPUT, Predictor
+from hftcl.waiting import wait_for_result
 
 # Not the newest, which an older onnxruntime cannot open: those of onnx 1.14 (2023) hold all that our models need, and
 # each later onnxruntime reads them: https://onnxruntime.ai/docs/reference/compatibility.html
@@ -66,8 +68,10 @@ def require_same(
     size: of the greatest number that is added up on the way, in units of the target, where that is above 1.
     jobs: processor cores for it.
     """
-    expected = np.asarray(predict(rows))
-    predicted = Predictor(onnx, rows.shape[1]).predict_parts(np.array_split(rows, jobs), jobs)
+    with ThreadPoolExecutor(1) as beside:  # both run outside of the interpreter's lock
+        expecting = beside.submit(predict, rows)
+        predicted = Predictor(onnx, rows.shape[1]).predict_parts(np.array_split(rows, jobs), jobs)
+        expected = np.asarray(wait_for_result(expecting))
     apart = float(np.abs(predicted - expected).max())
     if not apart <= _TOLERANCE * max(1.0, size, float(np.abs(expected).max())):
         raise TrainingError(f"The exported model predicts otherwise than the one that was fitted, by {apart:.2g}.")

@@ -1,0 +1,56 @@
+"""How many cores are ours, as joblib counts them too, whose answer is asked beside ours."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import joblib
+import pytest
+
+from hftcl.compute.cores import count_usable_cores
+
+MACHINE = len(os.sched_getaffinity(0))
+V1 = "sys/fs/cgroup/cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        pytest.param({}, MACHINE, id="no group"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "max 100000\n"}, MACHINE, id="no limit"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1, id="one core"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "20000 100000\n"}, 1, id="a fifth of one"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "110000 100000\n"}, min(2, MACHINE), id="one and a tenth"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "9900000 100000\n"}, MACHINE, id="more than there are"),
+        pytest.param({f"{V1}/cpu.cfs_quota_us": "-1\n", f"{V1}/cpu.cfs_period_us": "100000\n"}, MACHINE, id="v1, none"),
+        pytest.param({f"{V1}/cpu.cfs_quota_us": "90000\n", f"{V1}/cpu.cfs_period_us": "100000\n"}, 1, id="v1, one"),
+    ],
+)
+def test_a_container_has_as_many_cores_as_its_limit_of_time_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], cores: int
+) -> None:
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert count_usable_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize("limit", [None, "1", "0", "1000"])
+def test_joblib_counts_as_many(monkeypatch: pytest.MonkeyPatch, limit: str | None) -> None:
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
+    assert count_usable_cores() == joblib.cpu_count()
+
+
+def test_a_process_that_may_run_on_one_core_has_one() -> None:
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from hftcl.compute.cores import count_usable_cores\n"
+        "print(count_usable_cores(), 'joblib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]

@@ -1,0 +1,119 @@
+"""What the models of a backtest earned: to the bit what an exam says of all its sessions, and no more of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hftcl.archive.fitness import load_fit
+from hftcl.compute import Table, open_engine
+from hftcl.errors import IntegrityError
+from hftcl.events import ignore
+from hftcl.exam.policies import SessionPnl
+from hftcl.learning.backtest.plan import Planner, SessionBars
+from hftcl.learning.backtest.scores import score_all
+from hftcl.learning.backtest.trainings import Task, build_shop, train_all
+from hftcl.learning.candidate import merge_params
+from hftcl.learning.dataset import open_window
+from hftcl.learning.score import examine
+from hftcl.market.sessions import Calendar
+from hftcl.settings import Settings
+from tests.loop_cases import small
+
+NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
+WEEKS = (date(2025, 8, 1), date(2025, 8, 8), date(2025, 8, 15))
+LAST = "2025-09-05"  # so that the sessions of the first model are more than a month
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+    """Three weeks that were trained, in a span that ends two weeks later."""
+    settings = small(tmp_path_factory.mktemp("weeks"))
+    span = replace(settings, market=replace(settings.market, lookback_days=90))
+    data = open_window(span, as_of=LAST, now=NOW, save=True, on_event=ignore).assemble()
+    planner = Planner(SessionBars.from_frame(data.frame), data.jumps, Calendar(settings.market.calendar))
+    units, unplanned = planner.plan_weeks(settings, WEEKS)
+    assert not unplanned
+    trained = build_shop(settings, data, merge_params(settings)).prepare(units)
+    with open_engine(settings, ignore) as engine:
+        train_all(trained, engine, ignore)
+    return trained
+
+
+def list_later(tasks: Sequence[Task]) -> list[date]:
+    sessions = tasks[0].shop.frame["session"].unique().sort().to_list()
+    return [day for day in sessions if day > WEEKS[0]]
+
+
+def examine_at_once(task: Task, rows: pl.DataFrame, days: Sequence[date]) -> dict[date, SessionPnl]:
+    settings: Settings = task.shop.settings
+    model = load_fit(task.path, sha256=None, market=None, features=task.shop.features)
+    earned = examine(
+        model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=settings.market.watchlist
+    ).simulation
+    columns = zip(earned.gross.tolist(), earned.net.tolist(), earned.turnover.tolist(), strict=True)
+    return {
+        day: SessionPnl(gross=gross, net=net, turnover=turnover)
+        for day, (gross, net, turnover) in zip(earned.sessions, columns, strict=True)
+    }
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_session_is_worth_what_an_exam_of_all_sessions_says_in_whatever_order_they_are_asked_for(
+    tasks: list[Task], *, newest_first: bool
+) -> None:
+    later = list_later(tasks)
+    scores = score_all(tasks, later, ignore)
+    for task in tasks:
+        marks, exam = scores[task.unit.model_id].marks, task.unit.split.exam_days
+        after = [day for day in later if day > task.unit.window[-1].day]
+        assert list(marks) == [*exam, *after]
+        assert len(marks) == len(exam) + len(after)
+        asked = {day: marks[day] for day in sorted(marks, reverse=newest_first)}
+        frame = task.shop.frame
+        inside = frame.filter(pl.col("session").is_between(task.unit.window[0].day, task.unit.window[-1].day))
+        assert asked == examine_at_once(task, inside, exam) | examine_at_once(task, frame, after)
+        assert any(mark.turnover for mark in asked.values())
+
+
+def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it_is_asked(tasks: list[Task]) -> None:
+    later = list_later(tasks)
+    scores = score_all(tasks, later, ignore)
+    first, middle, last = (scores[task.unit.model_id].marks for task in tasks)
+    path = tasks[1].path
+    hidden = path.rename(path.with_suffix(".hidden"))
+    try:
+        for marks in (first, last):  # one that never leaves, one that no other follows
+            assert all(marks[day] for day in marks)
+        assert all(middle[day] for day in middle if day <= WEEKS[2])
+        with pytest.raises(IntegrityError, match="missing"):
+            middle[max(later)]
+    finally:
+        hidden.rename(path)
+    assert middle[max(later)], "asked for again it is scored"
+
+
+def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all(tasks: list[Task]) -> None:
+    marks = score_all(tasks, list_later(tasks), ignore)[tasks[1].unit.model_id].marks
+    for day in (tasks[1].unit.window[0].day, date(2025, 8, 17), date(2031, 1, 1)):
+        with pytest.raises(KeyError):
+            marks[day]
+
+
+def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[Task]) -> None:
+    """A ticker that was delisted, in a span that others go on in."""
+    first, gone = tasks[0], max(list_later(tasks))
+    frame = first.shop.frame.filter(pl.col("session") < gone)
+    shop = replace(first.shop, table=Table(lambda: frame))
+    marks = score_all([replace(first, shop=shop), *tasks[1:]], list_later(tasks), ignore)[first.unit.model_id].marks
+    assert marks[gone] == SessionPnl(gross=0.0, net=0.0, turnover=0.0)
+    middle = replace(tasks[1], shop=shop)
+    marks = score_all([first, middle, tasks[2]], list_later(tasks), ignore)[middle.unit.model_id].marks
+    assert marks[gone] == SessionPnl(gross=0.0, net=0.0, turnover=0.0), "asked for alone, of no row"
+
+
+def test_no_task_has_no_score(tmp_path: Path) -> None:
+    assert score_all([], [WEEKS[0]], ignore) == {}
