@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
 from hftcl.compute.crew import count_cores
-from hftcl.compute.local_cluster import start_local_cluster
+from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
 from hftcl.compute.on_worker import read_told, run_task
 from hftcl.compute.parcels import Block, divide, store
 from hftcl.compute.tasks import OnTold, Rows, Table, Task, Wanted
@@ -56,13 +56,14 @@ class _Sent:
 
 
 class ClusterEngine:
-    """The cluster that the settings name, or one of this machine that begins with the first team; a context."""
+    """The cluster that the settings name, or one of this machine; a context."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = ExitStack()
         self._lock = threading.RLock()
         self._client: Any = None
+        self._starting: StartingCluster | None = None
         self._threads: dict[str, int] = {}
         self._tables: WeakKeyDictionary[Table, list[_Sent]] = WeakKeyDictionary()
         self._futures: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -70,13 +71,19 @@ class ClusterEngine:
         self.sent_bytes = 0  # of blocks, as they travel
 
     def __enter__(self) -> Self:
-        """Connect, so that a cluster that cannot work is told before bars are collected. Raises ComputeError."""
+        """Connect, so that a cluster that cannot work is told before bars are collected. Raises ComputeError.
+
+        One of this machine starts meanwhile.
+        """
         require_installed()
         address = find_scheduler(self._settings.compute)
-        if address is not None:
-            with self._stack:
+        with self._stack:
+            if address is None:
+                cluster = start_local_cluster(count_cores(self._settings))
+                self._starting = self._stack.enter_context(cluster)
+            else:
                 self._join(address)
-                self._stack = self._stack.pop_all()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -91,8 +98,8 @@ class ClusterEngine:
     def gather(self, wanted: Wanted) -> "ClusterTeam":
         """Return a team of every worker. Raises ComputeError where those of this machine do not start."""
         with self._lock:
-            if self._client is None:
-                self._join(self._stack.enter_context(start_local_cluster(count_cores(self._settings))))
+            if self._client is None and self._starting is not None:
+                self._join(self._starting.find_address())
         threads = sum(self._threads.values())
         return ClusterTeam(engine=self, at_once=wanted.limit(threads))
 

@@ -1,5 +1,6 @@
 """Tasks on real schedulers and workers of Dask: each counts once, whoever dies, and what cannot work says so."""
 
+import os
 import signal
 import sys
 import threading
@@ -42,7 +43,10 @@ from tests.compute.orders import (
 from tests.compute.processes import (
     PATIENCE_S,
     Cluster,
+    list_descendants,
     list_trainers,
+    lives,
+    read_command,
     run_cluster,
     wait_for,
     wait_until,
@@ -417,3 +421,32 @@ def test_the_closes_that_holding_is_worth_stand_in_the_order_of_the_tickers() ->
     days = [Session(day=day, start=datetime(day.year, day.month, day.day, tzinfo=UTC)) for day in (FIRST, LAST)]
     frame = pl.concat([ROWS.with_columns(ticker=pl.lit(f"T{n:02}"), close=float(n), regular=True) for n in range(40)])
     assert _collect_closes(frame, days).tolist() == [list(range(40))] * 3
+
+
+# --- a cluster of this machine ----------------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_this_machine_starts_before_it_is_asked_and_outlives_the_thread_that_opened_it(
+    tmp_path: Path,
+) -> None:
+    engine = ClusterEngine(configured("", jobs=1))
+    opener = threading.Thread(target=engine.__enter__)
+    opener.start()
+    opener.join()
+    try:
+        started = list_descendants(os.getpid())
+        (cluster,) = [pid for pid in started if b"hftcl.compute.local_cluster" in read_command(pid)]
+        assert engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None) == (1, ROWS["close"].sum())
+        below = list_descendants(cluster)
+        assert any(b"forkserver" in read_command(pid) for pid in below)
+    finally:
+        engine.__exit__()
+    wait_until_ended([cluster, *below])
+
+
+def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_up() -> None:
+    before = set(list_descendants(os.getpid()))
+    with ClusterEngine(configured("", jobs=2)):
+        started = set(list_descendants(os.getpid())) - before
+    assert started
+    assert not any(map(lives, started)), "killed, where an end in order waits for the workers"
