@@ -4,19 +4,22 @@ Which sessions a fold has is for the caller to say, and what its model earned th
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, Self
 
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet, Model
-from hftcl.compute import Bench, Engine, Rows, Table, Task, Wanted
+from hftcl.compute import Bench, Engine, Rows, Table, Task, Team, Wanted, open_engine
 from hftcl.errors import NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.orders import select_settings
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 STAGE: Final = "record"  # the name by which a view shows progress
@@ -156,3 +159,29 @@ class FoldProgress:
     def end(self) -> None:
         """Tell that every session is scored."""
         self.on_event(Event(STAGE, self.folds, self.folds, text="walk-forward"))
+
+
+class EngineOnDemand:
+    """Opens an engine when it is first needed; a context, which ends it. See `open_engine`, as what `gather` raises."""
+
+    def __init__(self, settings: Settings, on_event: OnEvent, pool: TrainingPool) -> None:
+        """Open nothing yet. pool: whose processes train on this machine."""
+        self._open = partial(open_engine, settings, on_event, pool)
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def open(self) -> Engine:
+        """Open it now, so that a cluster that cannot work is told before anything is done. Raises ComputeError."""
+        if self._engine is None:
+            self._engine = self._stack.enter_context(self._open())
+        return self._engine
+
+    def gather(self, wanted: Wanted) -> Team:
+        """Return who runs tasks of one kind. Raises ComputeError."""
+        return self.open().gather(wanted)

@@ -16,7 +16,7 @@ from hftcl.archive.policy import hash_policy, is_made_by
 from hftcl.archive.record import Kind, RecordedSession, read_all
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.compute import open_engine
+from hftcl.compute import Engine
 from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError, NoDataError, StorageError
 from hftcl.events import Event, Level, OnEvent
@@ -28,7 +28,6 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.folds import FoldProgress, FoldTrainer
 from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.score import examine
-from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 STAGE: Final = folds.STAGE  # the name by which a view shows progress
@@ -114,22 +113,20 @@ class RecordScorer:
         """Return the rows of it whose bars are the same still."""
         return tuple(row for row in self.list_rows() if holds(row.bars, self.bars.get(row.session, {})))
 
-    def begin(self, division: ExamSplit, candidate: Candidate, pool: TrainingPool) -> Scored:
+    def begin(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> Scored:
         """Return the sessions with which a record begins."""
         scored = self.score(list_sessions(self.data.frame))
         have = {session.session for session in scored.sessions}
         if all(day in have for day in division.exam_days):
             return scored
-        walked = self.walk_forward(division, candidate, pool)
+        walked = self.walk_forward(division, candidate, engine)
         others = (session for session in walked if session.session not in have)
         return replace(scored, sessions=(*scored.sessions, *others))
 
-    def walk_forward(
-        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
-    ) -> tuple[RecordedSession, ...]:
+    def walk_forward(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate.
 
-        The others train at the same time: on this machine in processes of `pool`, or where `[compute]` says.
+        The others train at the same time, where `engine` does.
         """
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
@@ -142,8 +139,7 @@ class RecordScorer:
             trainer = FoldTrainer(
                 data=self.data, settings=self.settings, params=self.params, model_id=candidate.model.meta.model_id
             )
-            with open_engine(self.settings, self.on_event, pool) as engine:
-                models |= zip(lacking, trainer.train(lacking, engine, progress), strict=True)
+            models |= zip(lacking, trainer.train(lacking, engine, progress), strict=True)
         scored_sessions: list[RecordedSession] = []
         for part in parts:
             rows = self._read_rows(part.exam_days[0])

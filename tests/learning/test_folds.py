@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
+from hftcl.errors import ComputeError
 from hftcl.events import Event, Level
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, lives, wait_until
-from tests.loop_cases import NOW, small
+from tests.loop_cases import NOW, first_retrain, small
+from tests.trained import Homes
 
+CHOSEN: dict[str, dict[str, object]] = {
+    "synthetic": {"edge": 1.0},
+    "exam": {"sessions": 20},
+    "promote": {"min_sharpe": -100},
+}
+LATER = NOW + timedelta(days=7)
 WATCHED = """\
 import os, pathlib, signal, time
 from hftcl.model.families.ridge import Ridge
@@ -66,11 +75,9 @@ def settings_of(home: Path, family: str = "watched") -> Settings:
     return small(
         home,
         market={"watchlist": ("AAPL", "AMD")},
-        synthetic={"edge": 1.0},
-        exam={"sessions": 20},
         model={"family": family},
-        promote={"min_sharpe": -100},
         compute={"jobs": 2},
+        **CHOSEN,
     )
 
 
@@ -143,3 +150,20 @@ def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     wait_until(lambda: not any(map(lives, pids)))
     assert not set(list_trainers(os.getpid())) & set(pids)
     assert told == [], "and none was done again as one that memory did not suffice for"
+
+
+def test_a_cluster_that_does_not_answer_ends_a_first_retrain_before_bars_are_collected_and_no_later_one(
+    homes: Homes, tmp_path: Path
+) -> None:
+    gone: dict[str, object] = {"backend": "dask", "scheduler": "tcp://127.0.0.1:1", "wait_s": 0.2}
+    seen: list[str] = []
+
+    def learning(home: Path) -> ContinuousLearning:
+        settings = small(home, compute=gone, **CHOSEN)
+        return ContinuousLearning(settings, clock=lambda: LATER, on_event=lambda event: seen.append(event.stage))
+
+    with pytest.raises(ComputeError, match="does not answer"):
+        learning(tmp_path / "new").retrain(force=True)
+    assert "collect" not in seen
+    homes.copy(tmp_path / "home", first_retrain, **CHOSEN)
+    assert learning(tmp_path / "home").retrain(force=True).record_sessions == 20
