@@ -110,10 +110,10 @@ class ClusterEngine:
         """
         blocks = self._send(task.rows)
         # packed here: then a worker of other versions, which might not even open it, says so
-        packed = pickle.dumps((task.function, task.order))
+        packed = pickle.dumps((task.function, task.order, topic))
         sessions = (task.rows.first, task.rows.last)
         key = f"hftcl {task.name} {uuid.uuid4().hex}"  # of its own: what another command asked for is not this
-        return self._client.submit(run_task, blocks, sessions, packed, describe_versions(), topic, key=key, pure=False)
+        return self._client.submit(run_task, blocks, sessions, packed, describe_versions(), key=key, pure=False)
 
     def _send(self, rows: Rows) -> list[Any]:
         with self._lock:
@@ -186,12 +186,15 @@ class ClusterEngine:
 
         In a thread of Dask's. Telling is a courtesy: nothing may hang on what is told, or how often.
         """
+        from distributed.client import ClosedClientError
+
+        self.require_running()
         topic = f"hftcl {uuid.uuid4().hex}"  # one for all tasks: the scheduler keeps each for as long as it runs
         self._client.subscribe_topic(topic, lambda event: on_told(*read_told(event[1])))
         try:
             yield topic
         finally:
-            if self._client.status == "running":
+            with suppress(ClosedClientError, OSError):  # without a scheduler there is none to tell
                 self._client.unsubscribe_topic(topic)
 
     def require_running(self) -> None:

@@ -24,11 +24,11 @@ def run_task(
     sessions: tuple[date | None, date | None],
     packed: bytes,
     expected: Mapping[str, str],
-    topic: str = "",
 ) -> Any:
-    """Return what a task comes to. packed: its function and order, which only a worker of the same versions opens.
+    """Return what a task comes to.
 
-    topic: of Dask's events, under which it tells of its steps; "" where none is to be told.
+    packed: its function, its order, and the topic of Dask's events under which it tells of its steps, "" for none; only
+    a worker of the same versions opens it.
     Raises ComputeError on another one, and where something is missing here; TrainingKilledError names the worker.
     """
     from distributed import get_worker
@@ -37,7 +37,7 @@ def run_task(
     difference = describe_difference(expected, describe_versions())
     if difference:
         raise ComputeError(refuse(worker.address, difference))
-    function, order = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
+    function, order, topic = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
     pool, key = _take_pool(), worker.get_current_task()
 
     def tell(event: Event) -> None:

@@ -23,7 +23,7 @@ from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
 from hftcl.errors import ComputeError
-from hftcl.events import ignore
+from hftcl.events import Event, ignore
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.courses import _collect_closes
 from hftcl.learning.dataset import open_window
@@ -37,6 +37,7 @@ from tests.compute.orders import (
     die,
     find_unknown_family,
     lose_its_training,
+    tell_steps,
     train_long,
     train_when_cancelled,
 )
@@ -164,6 +165,26 @@ def test_a_trial_of_a_search_on_a_cluster_earns_what_it_does_here(cluster: Clust
         ours, theirs = (inner.try_choice(1, choice, engine.gather(WANTED)) for engine in (here, there))
     assert replace(ours, seconds=0.0) == replace(theirs, seconds=0.0)
     assert ours.trades > 0
+
+
+@pytest.mark.parametrize("place", ["here", "cluster"])
+def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: Cluster, tmp_path: Path) -> None:
+    told: list[tuple[int, Event]] = []
+    threads: set[int] = set()
+
+    def hear(number: int, event: Event) -> None:
+        told.append((number, event))
+        threads.add(threading.get_ident())
+        if event.done == event.total:
+            (tmp_path / f"heard_{number}").touch()
+
+    settings = Settings() if place == "here" else configured(cluster.url)
+    tasks = [task_of(number, tmp_path, tell_steps) for number in range(2)]
+    with open_engine(settings, ignore) as engine:
+        assert sorted(engine.gather(WANTED).run(tasks, hear)) == [(0, 0), (1, 1)]
+    steps = [(number, Event("fit", done, 2, f"of {number}")) for number in range(2) for done in (1, 2)]
+    assert sorted(told, key=lambda one: (one[0], one[1].done)) == steps
+    assert threads == {threading.get_ident()}
 
 
 # --- who dies ---------------------------------------------------------------------------------------------------------
