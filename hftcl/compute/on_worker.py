@@ -49,8 +49,8 @@ def run_task(
 
 def read_told(message: Mapping[str, Any]) -> tuple[str, Event]:
     """Return the key of a task and what it told, from the message that a worker has sent."""
-    fields = dict(message)
-    return fields.pop("key"), Event(**{**fields, "level": Level(fields["level"])})
+    fields = {name: message[name] for name in ("stage", "done", "total", "text")}  # the scheduler adds some of its own
+    return message["key"], Event(**fields, level=Level(message["level"]))
 
 
 @contextmanager
